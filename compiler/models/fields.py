@@ -1,0 +1,108 @@
+"""Typed reading of one section of a JSON configuration.
+
+Each method returns a checked value or raises an `InputError` that names the section, the key and
+the value found. It knows JSON types and ranges, and nothing about any model.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from handglass.errors import InputError
+
+
+class Fields:
+    """The keys of one section; `where` is how messages name it."""
+
+    def __init__(self, section: object, where: str) -> None:
+        if not isinstance(section, dict):
+            raise InputError(f"{where}: expected an object, found {_kind(section)}")
+        self._section: dict[str, Any] = section
+        self._where = where
+
+    def get(self, key: str) -> Any:
+        """The raw value, or None if it is absent or null."""
+        return self._section.get(key)
+
+    def section(self, key: str) -> Fields:
+        """A nested object."""
+        return Fields(self._required(key, None), f"{self._where} {key}")
+
+    def integer(self, key: str, default: int | None = None, minimum: int = 1) -> int:
+        """A whole number of at least `minimum`."""
+        value = self._required(key, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self._wrong_type(key, value, "a whole number")
+        if value < minimum:
+            raise InputError(f"{self._where}: {key} is {value}, but at least {minimum} is needed")
+        return value
+
+    def token(self, key: str, vocab_size: int, default: int) -> int:
+        """A token id inside the vocabulary."""
+        value = self.integer(key, default, minimum=0)
+        if value >= vocab_size:
+            raise InputError(f"{self._where}: {key} is {value}, but vocab_size is {vocab_size}")
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """A finite number above zero."""
+        value = self._required(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self._wrong_type(key, value, "a number")
+        if not (math.isfinite(value) and value > 0):
+            raise InputError(f"{self._where}: {key} is {value}, but a number above 0 is needed")
+        return float(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self._required(key, default)
+        if not isinstance(value, bool):
+            raise self._wrong_type(key, value, "true or false")
+        return value
+
+    def texts(self, key: str) -> list[str]:
+        """A list of strings with at least one entry."""
+        value = self._required(key, None)
+        strings = isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+        if not strings or not value:
+            raise self._wrong_type(key, value, "a list of names")
+        return list(value)
+
+    def expect(self, key: str, only: object) -> None:
+        """Absent, or exactly the one value that is supported."""
+        value = self.get(key)
+        if value is not None and value != only:
+            raise InputError(f"{self._where}: {key} is {value!r}, but only {only!r} is supported")
+
+    def multiple(self, key: str, value: int, divisor_name: str, divisor: int) -> None:
+        """Refuse a size that its divisor does not divide."""
+        if value % divisor:
+            raise InputError(
+                f"{self._where}: {key} is {value}, which is not a multiple of {divisor_name}"
+                f" ({divisor})"
+            )
+
+    def _required(self, key: str, default: Any) -> Any:
+        value = self._section.get(key)
+        if value is not None:
+            return value
+        if default is None:
+            raise InputError(f"{self._where}: {key} is missing")
+        return default
+
+    def _wrong_type(self, key: str, value: object, wanted: str) -> InputError:
+        return InputError(f"{self._where}: {key} is {value!r} ({_kind(value)}), not {wanted}")
+
+
+def _kind(value: object) -> str:
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        type(None): "null",
+    }
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,152 @@
+"""config.json in, frozen configuration out; every shape that we cannot build is refused."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from handglass.compiler.models.config import SEED, SEED_JSON, ModelConfig
+from handglass.errors import InputError
+
+ABSENT = object()
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    """The seed's config.json with some keys replaced, or removed where the value is ABSENT."""
+    config = copy.deepcopy(SEED_JSON)
+    vision = changes.pop("vision", {})
+    for section, section_changes in ((config, changes), (config["vision_config"], vision)):
+        section.update(section_changes)
+        for key in [key for key, value in section_changes.items() if value is ABSENT]:
+            del section[key]
+    return config
+
+
+def test_seed_shape() -> None:
+    assert (SEED.architecture, SEED.image_size) == ("MiniCPMV", 448)
+    assert (SEED.vision.head_dim, SEED.vision.positions_per_side) == (72, 70)
+    assert SEED.resampler.num_attention_heads == 12
+    assert (SEED.resampler.vision_hidden_size, SEED.resampler.hidden_size) == (1152, 1536)
+    assert (SEED.language.head_dim, SEED.language.num_key_value_heads) == (64, 8)
+    assert SEED.language.tie_word_embeddings
+
+
+def test_class_defaults_of_the_released_files() -> None:
+    config = changed(
+        num_key_value_heads=ABSENT,
+        rope_theta=ABSENT,
+        bos_token_id=ABSENT,
+        eos_token_id=ABSENT,
+        hidden_act=ABSENT,
+        patch_size=ABSENT,
+        vision={"hidden_act": ABSENT, "layer_norm_eps": ABSENT},
+    )
+    model = ModelConfig.from_dict(config)
+    assert model.language.num_key_value_heads == 24
+    assert model.language.rope_theta == 10000.0
+    assert (model.language.bos_token_id, model.language.eos_token_id) == (1, 2)
+    assert model.vision.layer_norm_eps == 1e-6
+
+
+def test_stated_head_dim_wins() -> None:
+    assert ModelConfig.from_dict(changed(head_dim=128)).language.head_dim == 128
+
+
+def test_keys_that_are_set_to_nothing_are_fine() -> None:
+    config = changed(
+        rope_scaling=None, quantization_config=None, attention_bias=False, slice_mode=False
+    )
+    assert ModelConfig.from_dict(config) == SEED
+
+
+REFUSED = [
+    ({"architectures": ABSENT}, "architectures is missing"),
+    ({"architectures": []}, "architectures is [] (a list), not a list of names"),
+    ({"architectures": "MiniCPMV"}, "not a list of names"),
+    ({"architectures": ["LlavaForConditionalGeneration"]}, "known architectures: MiniCPMV"),
+    ({"architectures": ["MiniCPMO"]}, "MiniCPM-o ('MiniCPMO') is not supported yet"),
+    ({"architectures": ["MiniCPMV4_6ForConditionalGeneration"]}, "MiniCPM-V 4.6"),
+    ({"version": "2.5"}, "MiniCPM-V 2.5 is not supported yet"),
+    ({"version": 2.6}, "MiniCPM-V 2.6 is not supported yet"),
+    ({"hidden_size": 2304, "intermediate_size": 5760}, "MiniCPM-V 1.0 or 2.0 is not supported"),
+    ({"hidden_size": 4096, "intermediate_size": 14336}, "MiniCPM-V 2.5 is not supported yet"),
+    ({"hidden_size": 3584, "intermediate_size": 18944}, "MiniCPM-V 2.6 is not supported yet"),
+    ({"hidden_size": 2560, "intermediate_size": 10240}, "MiniCPM-V 4.0 is not supported yet"),
+    ({"quantization_config": {"bits": 4}}, "quantization_config"),
+    ({"rope_scaling": {"type": "longrope"}}, "rope_scaling"),
+    ({"attention_bias": True}, "biases on the q, k and v projections"),
+    ({"qkv_bias": True}, "biases on the q, k and v projections"),
+    ({"drop_vision_last_layer": True}, "drop_vision_last_layer"),
+    ({"slice_mode": True}, "slice_mode"),
+    ({"hidden_act": "relu"}, "only 'silu' is supported"),
+    ({"vision": {"hidden_act": "gelu"}}, "only 'gelu_pytorch_tanh' is supported"),
+    ({"vision": {"num_channels": 1}}, "num_channels is 1"),
+    ({"hidden_size": 1500, "num_attention_heads": 25}, "not a multiple of num_key_value_heads"),
+    ({"hidden_size": 1537}, "hidden_size is 1537, which is not a multiple of num_attention_heads"),
+    ({"hidden_size": 1584}, "not a multiple of the resampler's head width (128)"),
+    ({"head_dim": 63}, "head_dim is 63, but it must be even"),
+    ({"image_size": 450}, "image_size is 450, which is not a multiple of patch_size (14)"),
+    ({"patch_size": 16}, "vision_config.patch_size is 14"),
+    ({"vision": {"image_size": 981}}, "not a multiple of patch_size"),
+    ({"vision": {"num_attention_heads": 17}}, "vision_config: hidden_size is 1152, which is not"),
+    ({"vision_config": ABSENT}, "vision_config is missing"),
+    ({"vision_config": 3}, "expected an object, found a number"),
+    ({"vocab_size": "73440"}, "vocab_size is '73440' (a string), not a whole number"),
+    ({"vocab_size": True}, "vocab_size is True (a boolean), not a whole number"),
+    ({"num_hidden_layers": 52.0}, "num_hidden_layers is 52.0 (a number), not a whole number"),
+    ({"num_hidden_layers": 0}, "num_hidden_layers is 0, but at least 1 is needed"),
+    ({"query_num": -64}, "query_num is -64, but at least 1 is needed"),
+    ({"rms_norm_eps": "1e-5"}, "rms_norm_eps is '1e-5' (a string), not a number"),
+    ({"rms_norm_eps": 0}, "rms_norm_eps is 0, but a number above 0 is needed"),
+    ({"scale_depth": float("nan")}, "scale_depth is nan"),
+    ({"rope_theta": float("inf")}, "rope_theta is inf"),
+    ({"scale_emb": -12}, "scale_emb is -12"),
+    ({"tie_word_embeddings": 1}, "tie_word_embeddings is 1 (a number), not true or false"),
+    ({"eos_token_id": [2, 73440]}, "eos_token_id is [2, 73440] (a list), not a whole number"),
+    ({"eos_token_id": 73440}, "eos_token_id is 73440, but vocab_size is 73440"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED)
+def test_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        ModelConfig.from_dict(changed(**changes))
+    assert message in str(error.value)
+    assert str(error.value).startswith("config.json")
+
+
+NEEDED_VISION = [
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "image_size",
+]
+NEEDED = [
+    *NEEDED_VISION,
+    "vocab_size",
+    "rms_norm_eps",
+    "max_position_embeddings",
+    "scale_emb",
+    "scale_depth",
+    "dim_model_base",
+    "query_num",
+]
+
+
+@pytest.mark.parametrize("key", NEEDED)
+def test_missing_key_is_named(key: str) -> None:
+    with pytest.raises(InputError, match=f"^config.json: {key} is missing$"):
+        ModelConfig.from_dict(changed(**{key: ABSENT}))
+
+
+@pytest.mark.parametrize("key", [*NEEDED_VISION, "patch_size"])
+def test_missing_vision_key_is_named(key: str) -> None:
+    with pytest.raises(InputError, match=f"^config.json vision_config: {key} is missing$"):
+        ModelConfig.from_dict(changed(vision={key: ABSENT}))
+
+
+@pytest.mark.parametrize("config", [[], "MiniCPMV", None, 7])
+def test_not_an_object(config: Any) -> None:
+    with pytest.raises(InputError, match="expected an object"):
+        ModelConfig.from_dict(config)
