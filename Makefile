@@ -1,0 +1,49 @@
+# One command each, nothing to prepare: every target makes its own .venv and installs what it needs.
+#
+#   make demo       compile the demo model for this machine and ask it about three pictures
+#   make test       linters, types and all tests
+#   make lint       linters and types only
+#   make full-size  a random checkpoint of the full shape, compiled and run (12 GB of memory, an hour)
+#   make wheel      dist/handglass-*.whl
+
+PYTHON ?= python3
+BIN    := .venv/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+SOURCE := handglass tests benchmarks examples
+
+.PHONY: demo test lint full-size wheel clean
+.DEFAULT_GOAL := demo
+
+# --- environments: a stamp per set of packages, so that a second run goes straight to work ---
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+.venv/compile.stamp: pyproject.toml | $(BIN)/python
+	@echo "installing handglass and the TVM compiler into .venv"
+	$(PIP) install --editable '.[compile]'
+	@touch $@
+
+# torch alone and by exact version first: a range would fetch a CUDA build of several gigabytes.
+.venv/test.stamp: pyproject.toml | $(BIN)/python
+	@echo "installing handglass, torch and the test tools into .venv"
+	$(PIP) install torch==2.13.0
+	$(PIP) install --editable '.[compile,test,dev]'
+	@touch $@ .venv/compile.stamp
+
+# --- what people type ---
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/test.stamp
+	$(BIN)/ruff check $(SOURCE)
+	$(BIN)/ruff format --check $(SOURCE)
+	$(BIN)/mypy $(SOURCE)
+
+wheel: .venv/test.stamp
+	rm -rf build/lib build/bdist.*
+	$(PIP) wheel --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache handglass.egg-info

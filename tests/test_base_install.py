@@ -1,0 +1,75 @@
+"""The runtime on a device: a wheel of ours and the base dependencies, no torch, no TVM package."""
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ("pyproject.toml", "LICENSE", "handglass", "compiler", "schedules", "targets", "runtime")
+ROOMS = ("cli", "compiler", "schedules", "targets", "runtime")
+
+pytestmark = [pytest.mark.network, pytest.mark.slow]
+
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+import handglass, handglass.runtime
+names = [m.name for m in pkgutil.walk_packages(handglass.runtime.__path__, "handglass.runtime.")]
+for name in ["handglass.errors", *names]:
+    importlib.import_module(name)
+present = [n for n in ("tvm", "torch", "onnx", "transformers") if importlib.util.find_spec(n)]
+loaded = [n for n in sys.modules if n.startswith(("handglass.compiler", "handglass.schedules"))]
+print(json.dumps({"imported": names, "present": present, "loaded": loaded}))
+"""
+
+
+def run(*command: object) -> str:
+    child = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert child.returncode == 0, child.stdout[-2000:] + child.stderr[-4000:]
+    return child.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, since setuptools leaves (and reuses) a build folder in the tree."""
+    tree = tmp_path_factory.mktemp("tree")
+    for name in SHIPPED:
+        source, ignore = ROOT / name, shutil.ignore_patterns("__pycache__")
+        if source.is_dir():
+            shutil.copytree(source, tree / name, symlinks=True, ignore=ignore)
+        else:
+            shutil.copy(source, tree / name)
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tree / "dist", tree)
+    return next((tree / "dist").glob("handglass-*.whl"))
+
+
+@pytest.fixture(scope="module")
+def device_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("device") / "venv"
+    run(sys.executable, "-m", "venv", folder)
+    run(folder / "bin/python", "-m", "pip", "install", "-q", wheel)
+    return folder / "bin" / "python"
+
+
+def test_wheel_holds_every_room(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for room in ROOMS:
+        for path in (ROOT / "handglass" / room).rglob("*.py"):
+            assert str(path.relative_to(ROOT)) in names
+    strangers = {name for name in names if not name.startswith(("handglass/", "handglass-"))}
+    assert not strangers
+
+
+def test_runtime_imports_with_base_dependencies_only(device_python: Path) -> None:
+    seen = json.loads(run(device_python, "-c", IMPORT_ALL))
+    assert "handglass.runtime.model" in seen["imported"]
+    assert seen["present"] == []
+    assert seen["loaded"] == []
+
+
+def test_command_line_starts_with_base_dependencies_only(device_python: Path) -> None:
+    assert "run" in run(device_python.with_name("handglass"), "--help")
