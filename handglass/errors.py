@@ -30,6 +30,6 @@ class DeviceError(HandglassError):
 
 
 class MismatchError(HandglassError):
-    """Two things that must agree do not: bundle hash, format version, target, function signature."""
+    """Two things that must agree do not: a hash, a format version, a target, a signature."""
 
     exit_code = 5

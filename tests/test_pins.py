@@ -20,7 +20,7 @@ func = te.create_prim_func([a, te.compute((4,), lambda i: a[i] + 1.0, name="b")]
 assert "float32" in tvm.ir.save_json(func)
 """
 
-TENSORIZE = '''
+TENSORIZE = """
 import tvm
 from tvm.script import tirx as T
 
@@ -57,7 +57,7 @@ sch = tvm.s_tir.Schedule(tvm.IRModule({"main": copy}))
 _, inner = sch.split(sch.get_loops(sch.get_sblock("copy"))[0], [None, 4])
 sch.tensorize(inner, "handglass_test_copy4")
 assert "T.Ramp(0, 1, 4)" in sch.mod.script()
-'''
+"""
 
 
 @pytest.mark.parametrize(("package", "pin"), PINS.items())
