@@ -1,0 +1,41 @@
+"""All targets by name. A new device adds one line here."""
+
+from difflib import get_close_matches
+
+from handglass.errors import DeviceError, UsageError
+
+from .aarch64 import aarch64_host
+from .machine import Machine, read_machine
+from .target import Target
+from .x86 import X86_64_V3, X86_64_V4, x86_host
+
+HOSTS = {"x86_64": x86_host, "aarch64": aarch64_host}
+
+
+def host_target(machine: Machine) -> Target | None:
+    """The target for the machine itself, None where the table has no such architecture."""
+    build = HOSTS.get(machine.architecture)
+    return build(machine) if build else None
+
+
+def all_targets(machine: Machine) -> dict[str, Target]:
+    presets = (host_target(machine), X86_64_V3, X86_64_V4)
+    return {target.name: target for target in presets if target}
+
+
+TARGETS = all_targets(read_machine())
+
+
+def find_target(name: str, targets: dict[str, Target] = TARGETS) -> Target:
+    """The target of that name, or an error that lists the nearest ones."""
+    if name in targets:
+        return targets[name]
+    if name == "host":
+        known = ", ".join(targets)
+        raise DeviceError(
+            f"target 'host': this machine is neither of {', '.join(HOSTS)} on Linux; "
+            f"name the machine to compile for instead: {known}"
+        )
+    near = get_close_matches(name, targets, n=2, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise UsageError(f"unknown target '{name}': {hint}known targets: {', '.join(targets)}")

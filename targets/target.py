@@ -1,0 +1,55 @@
+"""One device, described for the compiler. A new one is a new file and a line in table.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from handglass.schedules import Rule
+
+
+def cpu_rules() -> tuple[Rule, ...]:
+    from handglass.schedules import CPU_RULES
+
+    return tuple(CPU_RULES)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Names of features are those of /proc/cpuinfo; `mattr` holds what LLVM calls them."""
+
+    name: str
+    description: str
+    triple: str
+    cpu: str
+    features: tuple[str, ...]  # instruction floor: a machine that lacks one cannot run the code
+    vector_bits: int
+    mattr: tuple[str, ...] = ()
+    cores: int = 4
+    native_dtype: str = "float32"  # what arithmetic is done in
+    memory_limit: int | None = None  # bytes; None: not known here
+    linkers: tuple[str, ...] = ("g++", "gcc", "clang++", "clang", "c++", "cc")
+    load_rules: Callable[[], tuple[Rule, ...]] = cpu_rules
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The schedules for this device, in the order in which they are tried."""
+        return self.load_rules()
+
+    @property
+    def tvm(self) -> dict[str, Any]:
+        """What `tvm.target.Target` takes. The cpu is always named: without it LLVM means SSE2."""
+        return {
+            "kind": "llvm",
+            "mtriple": self.triple,
+            "mcpu": self.cpu,
+            "mattr": list(self.mattr),
+            "vector-width": self.vector_bits,
+            "num-cores": self.cores,
+        }
+
+    def missing_on(self, flags: frozenset[str]) -> tuple[str, ...]:
+        """The instruction sets of the floor that a machine with these flags lacks."""
+        return tuple(feature for feature in self.features if feature not in flags)

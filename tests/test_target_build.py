@@ -1,0 +1,59 @@
+"""Every target of the table is one that TVM takes, and its code can be linked and run."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from handglass.errors import DeviceError
+from handglass.targets import TARGETS, Target
+from handglass.targets.build import build_library, find_linker
+from handglass.targets.machine import read_machine
+
+pytestmark = pytest.mark.compiler
+
+
+def add_one():  # type: ignore[no-untyped-def]
+    from tvm import relax
+    from tvm.relax.frontend import nn
+    from tvm.relax.frontend.nn import spec
+
+    class AddOne(nn.Module):
+        def forward(self, x: nn.Tensor) -> nn.Tensor:
+            return x + 1.0
+
+    mod, _ = AddOne().export_tvm(spec={"forward": {"x": spec.Tensor(["n"], "float32")}})
+    return relax.transform.LegalizeOps()(mod)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_tvm_takes_the_target(target: Target) -> None:
+    import tvm
+
+    parsed = tvm.target.Target(target.tvm)
+    has_feature = tvm.get_global_func("target.target_has_feature")
+    width = tvm.get_global_func("target.llvm_get_vector_width")(parsed)
+    assert width == target.vector_bits
+    for attr in target.mattr:
+        assert has_feature(attr.removeprefix("+"), parsed), attr
+    assert parsed.attrs["num-cores"] == target.cores
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_library_is_linked_and_runs(target: Target, tmp_path: Path) -> None:
+    import tvm
+
+    path = build_library(add_one(), target, tmp_path / "lib.so")
+    assert path.stat().st_size > 0
+    if target.missing_on(read_machine().flags):
+        return  # code for another machine: made, not run
+    vm = tvm.relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
+    x = np.arange(7, dtype=np.float32)
+    np.testing.assert_array_equal(np.from_dlpack(vm["forward"](tvm.runtime.tensor(x))), x + 1)
+
+
+def test_missing_compiler_is_a_clear_error() -> None:
+    target = replace(TARGETS["x86-64-v3"], linkers=("no-such-cc", "nor-this"))
+    with pytest.raises(DeviceError, match="no C compiler .* no-such-cc, nor-this"):
+        find_linker(target)
