@@ -1,0 +1,207 @@
+"""What `manifest.json` says, as frozen dataclasses whose fields are the keys of the file.
+
+Parsing is strict: a missing, unknown or wrongly typed key is an error that names its place.
+Reading a manifest executes nothing and believes nothing about the files it lists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from handglass.errors import InputError, MismatchError
+
+FORMAT = "handglass-bundle"
+VERSION = 1
+LIBRARY = "lib.so"
+TOKENIZER_KINDS = ("sentencepiece", "tokenizers")
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    architecture: str
+    config: Mapping[str, Any]  # the checkpoint's config.json, whole
+
+
+@dataclass(frozen=True)
+class TargetEntry:
+    name: str
+    triple: str
+    cpu: str
+    features: tuple[str, ...]  # instruction sets that the library uses
+
+
+@dataclass(frozen=True)
+class FunctionEntry:
+    arguments: tuple[str, ...]
+    result: str
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    name: str
+    shape: tuple[int, ...]
+    dtype: str  # numpy's name of the stored type
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    context: int  # positions
+    tensors: tuple[TensorEntry, ...]
+
+
+@dataclass(frozen=True)
+class VisionEntry:
+    image_size: int
+    patch_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    query_num: int
+    positions_per_side: int
+
+
+@dataclass(frozen=True)
+class PromptEntry:
+    bos: str
+    user: str
+    assistant: str
+    image_start: str
+    image_end: str
+    unk: str
+    stop: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TokenizerEntry:
+    kind: str  # "sentencepiece" or "tokenizers"
+    file: str
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    model: ModelEntry
+    target: TargetEntry
+    scheme: Mapping[str, str]
+    versions: Mapping[str, str]
+    functions: Mapping[str, FunctionEntry]
+    params: tuple[TensorEntry, ...]
+    cache: CacheEntry
+    vision: VisionEntry
+    prompt: PromptEntry
+    tokenizer: TokenizerEntry
+    vocab_size: int
+    hidden_size: int
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str | bytes, where: str) -> Manifest:
+        """Read the text of a manifest.json; `where` names it in errors."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where}: not valid JSON: {error}") from error
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise InputError(f"{where}: not a bundle of handglass (format is not {FORMAT!r})")
+        if data.get("version") != VERSION or isinstance(data["version"], bool):
+            raise MismatchError(
+                f"{where}: bundle version {data.get('version')!r}, this handglass reads "
+                f"{VERSION}; compile the model again"
+            )
+        body = {key: value for key, value in data.items() if key not in ("format", "version")}
+        manifest = _parse_dataclass(cls, body, where, "")
+        _check_values(manifest, where)
+        return manifest
+
+    def text(self) -> str:
+        """The text of manifest.json."""
+        head = {"format": FORMAT, "version": VERSION}
+        return json.dumps(head | dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+
+def _check_values(manifest: Manifest, where: str) -> None:
+    """What the types cannot say."""
+    vision, cache = manifest.vision, manifest.cache
+    tensors = (*manifest.params, *cache.tensors)
+    checks = {
+        "vocab_size, hidden_size and cache.context must be positive": min(
+            manifest.vocab_size, manifest.hidden_size, cache.context
+        )
+        > 0,
+        "vision.query_num, patch_size and positions_per_side must be positive": min(
+            vision.query_num, vision.patch_size, vision.positions_per_side
+        )
+        > 0,
+        "vision.image_size must be a multiple of vision.patch_size": vision.image_size > 0
+        and vision.image_size % max(vision.patch_size, 1) == 0,
+        "vision.mean and vision.std must be three numbers, std not 0": len(vision.mean) == 3
+        and len(vision.std) == 3
+        and all(vision.std),
+        "prompt.stop must name a token": bool(manifest.prompt.stop),
+        f"tokenizer.kind must be one of {', '.join(TOKENIZER_KINDS)}": manifest.tokenizer.kind
+        in TOKENIZER_KINDS,
+        "a tensor is listed twice": len({t.name for t in tensors}) == len(tensors),
+        "a tensor has a negative size": all(n >= 0 for t in tensors for n in t.shape),
+        "files must list a size and 64 hexadecimal digits of sha256 each": all(
+            f.size >= 0 and re.fullmatch("[0-9a-f]{64}", f.sha256) for f in manifest.files.values()
+        ),
+    }
+    for text, holds in checks.items():
+        if not holds:
+            raise InputError(f"{where}: {text}")
+    for name in (LIBRARY, manifest.tokenizer.file):
+        if name not in manifest.files:
+            raise MismatchError(f"{where}: {name!r} is needed but not listed under files")
+
+
+T = TypeVar("T")
+
+
+def _parse_dataclass(cls: type[T], data: Any, where: str, key: str) -> T:
+    """A dataclass from a JSON object with exactly its fields as keys."""
+    if not isinstance(data, dict):
+        raise _wrong_type(data, "an object", where, key)
+    hints = typing.get_type_hints(cls)
+    at = f"{key}." if key else ""
+    for name in hints.keys() - data.keys():
+        raise InputError(f"{where}: key {at + name!r} is missing")
+    for name in data.keys() - hints.keys():
+        raise InputError(f"{where}: key {at + name!r} is unknown; keys: {', '.join(hints)}")
+    return cls(**{name: _parse(hint, data[name], where, at + name) for name, hint in hints.items()})
+
+
+def _parse(hint: Any, value: Any, where: str, key: str) -> Any:
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return _parse_dataclass(typing.cast(type, hint), value, where, key)
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise _wrong_type(value, "a list", where, key)
+        item = typing.get_args(hint)[0]
+        return tuple(_parse(item, v, where, f"{key}[{i}]") for i, v in enumerate(value))
+    if origin is not None:  # Mapping[str, item]
+        if not isinstance(value, dict):
+            raise _wrong_type(value, "an object", where, key)
+        item = typing.get_args(hint)[1]
+        return {k: _parse(item, v, where, f"{key}.{k}") for k, v in value.items()}
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise _wrong_type(value, hint.__name__, where, key)
+    return value
+
+
+def _wrong_type(value: Any, wanted: str, where: str, key: str) -> InputError:
+    return InputError(f"{where}: {key or 'the whole'} must be {wanted}, found {value!r:.100}")

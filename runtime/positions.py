@@ -1,0 +1,44 @@
+"""Which row of the vision tower's position table each patch uses.
+
+The table was trained for a square of `positions_per_side` rows and columns; a picture of another
+grid finds its rows by bucketing i/n. The reference does that in float32 with torch, where ties
+land one bucket low for some n (25, 49, 50, 55, 58, ... of a 70-wide table). Weights were trained
+with those ids, so they are reproduced here to the bit, in numpy.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from handglass.errors import UsageError
+
+_LANES = 8  # float32 values in one vector of torch's arange kernel
+
+
+def position_ids(rows: int, cols: int, positions_per_side: int) -> np.ndarray:
+    """Ids of a rows x cols grid of patches, row-major. (rows * cols,) int32"""
+    if min(rows, cols, positions_per_side) < 1:
+        raise UsageError(f"no position ids for a {rows} x {cols} grid of {positions_per_side}")
+    row = buckets(rows, positions_per_side)
+    col = buckets(cols, positions_per_side)
+    return (row[:, None] * positions_per_side + col[None, :]).reshape(-1).astype(np.int32)
+
+
+def buckets(n: int, side: int) -> np.ndarray:
+    """For each of n patches along an axis, the index on a side of `side` positions. (n,) int64"""
+    if n == side:
+        # One patch per row of the table is what a table of this size was trained for, whatever
+        # the rounding says (at 70, 32 and 8 it says the same).
+        return np.arange(n)
+    # The reference divides by an integer *tensor*: its step is 1/n rounded to float32.
+    coordinates = _arange(0.0, float(np.float32(1) / np.float32(n)), n)
+    boundaries = _arange(1 / side, 1 / side, side - 1)
+    return np.searchsorted(boundaries, coordinates, side="right")
+
+
+def _arange(start: float, step: float, count: int) -> np.ndarray:
+    """torch.arange in float32: whole pairs of vectors round the first lane, then step from it."""
+    i = np.arange(count)
+    base = (start + step * (i // _LANES * _LANES)).astype(np.float32).astype(np.float64)
+    in_vector = i < count // (2 * _LANES) * (2 * _LANES)
+    return np.where(in_vector, base + step * (i % _LANES), start + step * i).astype(np.float32)

@@ -1,0 +1,309 @@
+"""Safetensors files with numpy and mmap only: a strict reader and a streaming writer.
+
+The reader trusts nothing in the header. The writer lays tensors out so that a memory map of the
+file is 64-byte aligned wherever that is possible, which is what compiled code asks for.
+bfloat16 has no numpy type: its values are handed over as uint16 bit patterns.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from handglass.errors import DeviceError, InputError, MismatchError
+
+ALIGNMENT = 64
+MAX_HEADER = 100_000_000  # the limit of the format's own library
+
+# safetensors spelling -> (our spelling, numpy type of the stored elements)
+DTYPES: Mapping[str, tuple[str, np.dtype[Any]]] = {
+    "BOOL": ("bool", np.dtype(np.bool_)),
+    "U8": ("uint8", np.dtype("<u1")),
+    "I8": ("int8", np.dtype("<i1")),
+    "U16": ("uint16", np.dtype("<u2")),
+    "I16": ("int16", np.dtype("<i2")),
+    "U32": ("uint32", np.dtype("<u4")),
+    "I32": ("int32", np.dtype("<i4")),
+    "U64": ("uint64", np.dtype("<u8")),
+    "I64": ("int64", np.dtype("<i8")),
+    "F16": ("float16", np.dtype("<f2")),
+    "BF16": ("bfloat16", np.dtype("<u2")),
+    "F32": ("float32", np.dtype("<f4")),
+    "F64": ("float64", np.dtype("<f8")),
+}
+CODES = {name: code for code, (name, _) in DTYPES.items()}
+
+
+class TensorSpec(NamedTuple):
+    """What a tensor is, before its values are known; `dtype` is numpy's spelling or `bfloat16`."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * storage_dtype(self.dtype).itemsize
+
+
+class _Entry(NamedTuple):
+    spec: TensorSpec
+    start: int  # byte offset in the file
+    stop: int
+
+
+def storage_dtype(dtype: str) -> np.dtype[Any]:
+    """The numpy type that holds values of `dtype` ("bfloat16" is held as uint16)."""
+    if dtype not in CODES:
+        raise InputError(f"tensor type {dtype!r} is unknown; known: {', '.join(sorted(CODES))}")
+    return DTYPES[CODES[dtype]][1]
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: Any, zeros: bool = False) -> np.ndarray:
+    """A fresh array whose data starts at a multiple of 64 bytes; numpy alone promises 16."""
+    dtype = np.dtype(dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    raw = (np.zeros if zeros else np.empty)(nbytes + ALIGNMENT, np.uint8)
+    skip = -raw.ctypes.data % ALIGNMENT
+    return raw[skip : skip + nbytes].view(dtype).reshape(shape)
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """`array` itself if it is contiguous and 64-byte aligned, else a copy that is."""
+    if array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0:
+        return array
+    copy = aligned_empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
+
+
+class TensorFile:
+    """A safetensors file, mapped: `array(name)` is a view, nothing is read before it is used."""
+
+    def __init__(self, path: Path, entries: Mapping[str, _Entry], mapped: mmap.mmap) -> None:
+        self.path = path
+        self._entries = entries
+        self._mapped = mapped
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> TensorFile:
+        path = Path(path)
+        try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                header, start = _read_header(path, file, size)
+                # ACCESS_COPY: numpy and DLPack want writable memory, the file must stay as it is.
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except OSError as error:
+            raise InputError(f"{path}: cannot read: {error.strerror or error}") from error
+        return cls(path, _parse_header(path, header, start, size), mapped)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """In the order of the data."""
+        return tuple(self._entries)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def spec(self, name: str) -> TensorSpec:
+        if name not in self._entries:
+            raise InputError(f"{self.path}: there is no tensor {name!r}")
+        return self._entries[name].spec
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.spec(name).shape
+
+    def dtype(self, name: str) -> str:
+        return self.spec(name).dtype
+
+    def array(self, name: str) -> np.ndarray:
+        """A view of the mapping; uint16 bit patterns for bfloat16."""
+        spec = self.spec(name)
+        dtype = storage_dtype(spec.dtype)
+        if spec.nbytes == 0:
+            return np.empty(spec.shape, dtype)
+        return np.ndarray(spec.shape, dtype, buffer=self._mapped, offset=self._entries[name].start)
+
+
+def _read_header(path: Path, file: Any, size: int) -> tuple[bytes, int]:
+    prefix = file.read(8)
+    if len(prefix) < 8:
+        raise InputError(f"{path}: {size} bytes is too short for a safetensors file")
+    length = int.from_bytes(prefix, "little")
+    if length > MAX_HEADER or 8 + length > size:
+        raise InputError(
+            f"{path}: header length {length} does not fit a file of {size} bytes "
+            f"(limit {MAX_HEADER}); not a safetensors file, or cut off"
+        )
+    return file.read(length), 8 + length
+
+
+def _parse_header(path: Path, header: bytes, start: int, size: int) -> dict[str, _Entry]:
+    try:
+        table = json.loads(header.decode("utf-8"), object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: the header is not valid JSON: {error}") from error
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: the header is a JSON {type(table).__name__}, not an object")
+    table.pop("__metadata__", None)
+    entries = [_parse_entry(path, name, value, start) for name, value in table.items()]
+    entries.sort(key=lambda entry: (entry.start, entry.stop))
+    _check_coverage(path, entries, start, size)
+    return {entry.spec.name: entry for entry in entries}
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in table:
+            raise ValueError(f"{name!r} occurs twice")
+        table[name] = value
+    return table
+
+
+def _parse_entry(path: Path, name: str, value: Any, start: int) -> _Entry:
+    where = f"{path}: tensor {name!r}"
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        raise InputError(f"{where}: expected dtype, shape and data_offsets, found {value!r:.200}")
+    code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(code, str) or code not in DTYPES:
+        raise InputError(f"{where}: dtype {code!r} is unknown; known: {', '.join(DTYPES)}")
+    if not _is_sizes(shape):
+        raise InputError(f"{where}: shape {shape!r:.200} is not a list of sizes")
+    if not _is_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise InputError(f"{where}: data_offsets {offsets!r:.200} is not [begin, end]")
+    spec = TensorSpec(name, tuple(shape), DTYPES[code][0])
+    if spec.nbytes != offsets[1] - offsets[0]:
+        raise InputError(
+            f"{where}: shape {shape} of {code} needs {spec.nbytes} bytes, "
+            f"data_offsets {offsets} hold {offsets[1] - offsets[0]}"
+        )
+    return _Entry(spec, start + offsets[0], start + offsets[1])
+
+
+def _is_sizes(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+
+
+def _check_coverage(path: Path, entries: list[_Entry], start: int, size: int) -> None:
+    """The tensors must tile the data without overlap or hole, up to the last byte."""
+    reached = start
+    for entry in entries:
+        if entry.start != reached:
+            kind = "overlaps the one before it" if entry.start < reached else "leaves a hole"
+            raise InputError(
+                f"{path}: tensor {entry.spec.name!r} {kind}: it begins at byte {entry.start}, "
+                f"the data so far ends at {reached}"
+            )
+        reached = entry.stop
+    if reached != size:
+        raise InputError(f"{path}: the tensors end at byte {reached}, the file at {size}")
+
+
+class TensorWriter:
+    """Write a safetensors file tensor by tensor, in any order, with little memory.
+
+    Used as a context manager it closes at the end, and removes the file if an error passes by.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], specs: Iterable[tuple[str, tuple[int, ...], str]]
+    ) -> None:
+        self.path = Path(path)
+        self._entries = _layout(self.path, [TensorSpec(n, tuple(s), d) for n, s, d in specs])
+        self._missing = set(self._entries)
+        header = _header(self._entries.values())
+        self._data_start = 8 + len(header)
+        end = max((entry.stop for entry in self._entries.values()), default=0)
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        except OSError as error:
+            raise DeviceError(f"{self.path}: cannot write: {error.strerror}") from error
+        self._pwrite(len(header).to_bytes(8, "little") + header, 0)
+        os.ftruncate(self._fd, self._data_start + end)
+
+    def write(self, name: str, array: np.ndarray) -> None:
+        """Store one tensor; shape and type must be as announced (bfloat16: uint16 patterns)."""
+        if name not in self._missing:
+            state = "was written before" if name in self._entries else "was not announced"
+            raise MismatchError(f"{self.path}: tensor {name!r} {state}")
+        entry = self._entries[name]
+        dtype = storage_dtype(entry.spec.dtype)
+        if array.dtype.name == "bfloat16":  # ml_dtypes, if the caller has it
+            array = array.view(np.uint16)
+        if array.shape != entry.spec.shape or array.dtype != dtype:
+            raise MismatchError(
+                f"{self.path}: tensor {name!r} was announced as {entry.spec.dtype} "
+                f"{entry.spec.shape}, got {array.dtype} {array.shape}"
+            )
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        self._pwrite(data.data, self._data_start + entry.start)
+        self._missing.remove(name)
+
+    def close(self) -> None:
+        """Finish the file; an announced tensor that never came is an error."""
+        self._close_fd()
+        if self._missing:
+            raise MismatchError(
+                f"{self.path}: {len(self._missing)} tensors were never written, "
+                f"first {min(self._missing)!r}"
+            )
+
+    def __enter__(self) -> TensorWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._close_fd()
+            self.path.unlink(missing_ok=True)
+
+    def _close_fd(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    def _pwrite(self, data: bytes | memoryview, offset: int) -> None:
+        view = memoryview(data)
+        while len(view):
+            try:
+                done = os.pwrite(self._fd, view, offset)  # at most 2 GB in one call on Linux
+            except OSError as error:
+                raise DeviceError(f"{self.path}: cannot write: {error.strerror}") from error
+            view, offset = view[done:], offset + done
+
+
+def _layout(path: Path, specs: list[TensorSpec]) -> dict[str, _Entry]:
+    """Offsets into the data; whole multiples of 64 bytes first, so that all of them align."""
+    entries: dict[str, _Entry] = {}
+    reached = 0
+    for spec in sorted(specs, key=lambda spec: spec.nbytes % ALIGNMENT != 0):
+        if spec.name in entries or spec.name == "__metadata__":
+            raise MismatchError(f"{path}: tensor {spec.name!r} is announced twice, or reserved")
+        entries[spec.name] = _Entry(spec, reached, reached + spec.nbytes)
+        reached += spec.nbytes
+    return entries
+
+
+def _header(entries: Iterable[_Entry]) -> bytes:
+    table = {
+        spec.name: {"dtype": CODES[spec.dtype], "shape": spec.shape, "data_offsets": [start, stop]}
+        for spec, start, stop in entries
+    }
+    text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
+    return text + b" " * (-(8 + len(text)) % ALIGNMENT)
