@@ -1,0 +1,125 @@
+"""Loads TVM's small runtime and a bundle's compiled library: numpy and tvm_ffi, no tvm package.
+
+The runtime is looked for in the bundle, then in an installed apache-tvm, which is located but not
+imported: its Python package would bring the 259 MB compiler with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from handglass.errors import DeviceError, MismatchError
+
+from .bundle import LIBRARY, RUNTIME_LIBRARY, Bundle
+from .machine import check_target, this_machine, thread_count
+
+_CPU, _CPU_ID, _POOLED = 1, 0, 2  # device type, device, allocator of the virtual machine
+
+# One per process: its registry of global functions is shared by everything that links it.
+_runtime: ctypes.CDLL | None = None
+
+
+def load_library(bundle: Bundle, threads: int | None = None) -> Any:
+    """The bundle's virtual machine, ready to be asked for functions by name."""
+    check_target(bundle.manifest.target, *this_machine())
+    count = thread_count(threads)
+    tvm_ffi = import_tvm_ffi()
+    _check_version(bundle, "tvm_ffi", tvm_ffi.__version__)
+    os.environ["TVM_NUM_THREADS"] = str(count)  # read once, when the pool starts
+    _load_runtime(bundle)
+    _set_threads(tvm_ffi, count, threads)
+    path = bundle.file(LIBRARY).resolve()
+    try:
+        machine = tvm_ffi.load_module(str(path))["vm_load_executable"]()
+        machine["vm_initialization"](_CPU, _CPU_ID, _POOLED)
+    except (AttributeError, RuntimeError, OSError) as error:
+        raise MismatchError(f"{path}: cannot be loaded: {_first_line(error)}") from error
+    return machine
+
+
+def import_tvm_ffi() -> Any:
+    """tvm_ffi without torch: where torch is installed it would import it, for 2 s and 190 MB.
+
+    A None in `sys.modules` is Python's own way to say "not importable"; it is taken back at once,
+    and a torch that is loaded already stays.
+    """
+    hidden = "torch" not in sys.modules and "tvm_ffi" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        import tvm_ffi
+    except (ImportError, OSError) as error:
+        raise DeviceError(
+            f"tvm_ffi cannot be imported ({_first_line(error)}); "
+            "install apache-tvm-ffi==0.1.14.post1"
+        ) from error
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return tvm_ffi
+
+
+def find_runtime(bundle: Bundle) -> Path:
+    """Where libtvm_runtime.so is; in the bundle it was hashed when the bundle was opened."""
+    if RUNTIME_LIBRARY in bundle.manifest.files:
+        return bundle.file(RUNTIME_LIBRARY).resolve()
+    spec = importlib.util.find_spec("tvm")  # of a top-level package: finds, does not import
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for file in (Path(folder, "lib", RUNTIME_LIBRARY), Path(folder, RUNTIME_LIBRARY)):
+            if file.exists():
+                _check_version(bundle, "tvm", _installed_version("apache-tvm"))
+                return file
+    raise DeviceError(
+        f"{RUNTIME_LIBRARY} is neither in the bundle nor in an installed apache-tvm; "
+        "pip install apache-tvm==0.27.0.post1 --no-deps, or compile with the runtime included"
+    )
+
+
+def _load_runtime(bundle: Bundle) -> None:
+    global _runtime
+    if _runtime is not None or "tvm" in sys.modules:
+        return
+    path = find_runtime(bundle)
+    try:
+        _runtime = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise DeviceError(f"{path}: cannot be loaded: {_first_line(error)}") from error
+
+
+def _set_threads(tvm_ffi: Any, count: int, asked: int | None) -> None:
+    """A pool that runs already can only shrink; say so when more was asked for."""
+    running = tvm_ffi.get_global_func("runtime.NumThreads")
+    if asked is None or running() == count:
+        return
+    tvm_ffi.get_global_func("runtime.config_threadpool")(1, count)
+    if running() != count:
+        raise DeviceError(
+            f"threads={count}: this process started with {running()}; use a new process"
+        )
+
+
+def _check_version(bundle: Bundle, package: str, installed: str) -> None:
+    """Bytecode and calling convention may change with a minor release, not with a patch."""
+    wanted = bundle.manifest.versions.get(package, installed)
+    if wanted.split(".")[:2] != installed.split(".")[:2]:
+        raise MismatchError(
+            f"{bundle.path}: compiled with {package} {wanted}, installed is {installed}; "
+            "install that version or compile again"
+        )
+
+
+def _installed_version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise DeviceError(f"{package} is present but its version is unknown") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

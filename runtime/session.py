@@ -1,0 +1,150 @@
+"""Compiled functions with their parameters and their cache: arrays in, arrays out.
+
+Knows no text and no sampling. Checks every shape and the end of the cache, because the compiled
+code does not: a write past the context would silently corrupt memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from handglass.errors import InputError, MismatchError
+
+from .bundle import Bundle, TensorEntry
+from .library import import_tvm_ffi, load_library
+from .positions import position_ids
+from .preprocess import Pixels
+from .tensors import TensorFile, aligned, aligned_empty
+
+FUNCTIONS = ("encode_image", "embed", "prefill", "decode")
+
+
+class Session:
+    """One model in memory, with one conversation's cache."""
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        self.manifest = bundle.manifest
+        self._machine = load_library(bundle, threads)
+        self._ffi = import_tvm_ffi()
+        self._functions = {name: self._function(bundle, name) for name in FUNCTIONS}
+        self._params = self._ffi.convert([self._tensor(a) for a in load_params(bundle)])
+        self._cache_arrays = [
+            aligned_empty(t.shape, t.dtype, zeros=True) for t in bundle.manifest.cache.tensors
+        ]
+        self._cache = self._ffi.convert([self._tensor(a) for a in self._cache_arrays])
+
+    @property
+    def context(self) -> int:
+        return self.manifest.cache.context
+
+    @property
+    def vocab_size(self) -> int:
+        return self.manifest.vocab_size
+
+    @property
+    def query_num(self) -> int:
+        return self.manifest.vision.query_num
+
+    def encode_image(self, pixels: Pixels) -> np.ndarray:
+        """(query_num, hidden_size) float32"""
+        vision = self.manifest.vision
+        p, n = vision.patch_size, pixels.height * pixels.width
+        _check("pixels", pixels.strip, (3, p, p * n), np.float32)
+        _check("grid", pixels.grid, (n, 2), np.int32)
+        ids = position_ids(pixels.height, pixels.width, vision.positions_per_side)
+        result = self._call("encode_image", pixels.strip, ids, pixels.grid, self._params)
+        return self._result("encode_image", result, (vision.query_num, self.manifest.hidden_size))
+
+    def embed(self, ids: Sequence[int]) -> np.ndarray:
+        """(len(ids), hidden_size) float32"""
+        result = self._call("embed", self._ids(ids), self._params)
+        return self._result("embed", result, (len(ids), self.manifest.hidden_size))
+
+    def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
+        """Append rows x (s, hidden_size) at `pos`; logits of the last one, (vocab_size,)."""
+        _check("x", x, (len(x), self.manifest.hidden_size), np.float32)
+        self._check_bounds(pos, len(x))
+        result = self._call("prefill", x, self._ffi.Shape((pos,)), self._cache, self._params)
+        return self._result("prefill", result, (self.vocab_size,))
+
+    def decode(self, token: int, pos: int) -> np.ndarray:
+        """Append one token at `pos`; logits of the next one, (vocab_size,)."""
+        self._check_bounds(pos, 1)
+        ids = self._ids([token])
+        result = self._call("decode", ids, self._ffi.Shape((pos,)), self._cache, self._params)
+        return self._result("decode", result, (self.vocab_size,))
+
+    def _function(self, bundle: Bundle, name: str) -> Any:
+        try:
+            return self._machine[name]
+        except AttributeError as error:
+            raise MismatchError(f"{bundle.path}: the library has no function {name!r}") from error
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        ready = (self._tensor(a) if isinstance(a, np.ndarray) else a for a in arguments)
+        return self._functions[name](*ready)
+
+    def _tensor(self, array: np.ndarray) -> Any:
+        return self._ffi.from_dlpack(aligned(array))
+
+    def _result(self, name: str, result: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """A copy: the tensor's memory goes back to the machine's pool."""
+        array = np.array(np.from_dlpack(result))
+        if array.shape != shape or array.dtype != np.float32:
+            raise MismatchError(
+                f"{name} returned {array.dtype} {array.shape}, the manifest says float32 {shape}"
+            )
+        return array
+
+    def _ids(self, ids: Sequence[int]) -> np.ndarray:
+        array = np.asarray(ids, np.int64)
+        if array.ndim != 1 or not len(array):
+            raise InputError(f"token ids must be a non-empty list, got shape {array.shape}")
+        if array.min() < 0 or array.max() >= self.vocab_size:
+            bad = array[(array < 0) | (array >= self.vocab_size)][0]
+            raise InputError(f"token id {bad} is outside the vocabulary of {self.vocab_size}")
+        return array.astype(np.int32)
+
+    def _check_bounds(self, pos: int, s: int) -> None:
+        if pos < 0 or s < 1 or pos + s > self.context:
+            raise InputError(
+                f"{s} tokens at position {pos} do not fit the context of {self.context}"
+            )
+
+
+def load_params(bundle: Bundle) -> list[np.ndarray]:
+    """Views of the mapped files in the manifest's order; unaligned ones are copied later."""
+    found = {}
+    for path in bundle.params_files():
+        file = TensorFile.open(path)
+        for name in file.names:
+            if name in found:
+                raise MismatchError(f"{path}: tensor {name!r} is in more than one file")
+            found[name] = file.array(name)
+    arrays = [_param(bundle, entry, found) for entry in bundle.manifest.params]
+    if len(found) != len(arrays):
+        extra = min(found.keys() - {entry.name for entry in bundle.manifest.params})
+        raise MismatchError(f"{bundle.path}: tensor {extra!r} is not in the manifest")
+    return arrays
+
+
+def _param(bundle: Bundle, entry: TensorEntry, found: dict[str, np.ndarray]) -> np.ndarray:
+    array = found.get(entry.name)
+    if array is None:
+        raise MismatchError(f"{bundle.path}: parameter {entry.name!r} is in no params file")
+    if array.shape != entry.shape or array.dtype.name != entry.dtype:
+        raise MismatchError(
+            f"{bundle.path}: parameter {entry.name!r} is {array.dtype} {array.shape}, "
+            f"the manifest says {entry.dtype} {entry.shape}"
+        )
+    return array
+
+
+def _check(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: Any) -> None:
+    if array.shape != shape or array.dtype != dtype:
+        raise InputError(
+            f"{name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}"
+        )
