@@ -145,7 +145,10 @@ def _language(language: LanguageConfig) -> Iterator[Draw]:
         for part in ("gate", "up"):
             yield Draw(f"{layer}.mlp.{part}_proj.weight", (inter, hidden), 0.0, hidden**-0.5)
         yield Draw(f"{layer}.mlp.down_proj.weight", (hidden, inter), 0.0, inter**-0.5)
-    yield Draw("llm.model.norm.weight", (hidden,), 1.0, 0.1)
+    # With a tied head the token that went in scores itself highest, and a random model would
+    # repeat one token for ever: signs that flip in between make it say something.
+    mean, std = (0.0, 1.0) if language.tie_word_embeddings else (1.0, 0.1)
+    yield Draw("llm.model.norm.weight", (hidden,), mean, std)
     if not language.tie_word_embeddings:
         yield Draw("llm.lm_head.weight", table, 0.0, 1 / language.scale_emb)
 
