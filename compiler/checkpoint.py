@@ -59,11 +59,15 @@ class Checkpoint:
         """The shape of one tensor, as stored."""
         return tuple(self._shard(name).shape(name))
 
-    def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """The whole tensor in float32, which must have this shape."""
+    def expect(self, name: str, shape: tuple[int, ...]) -> None:
+        """Refuse a tensor of any other shape; for those that are read in rows."""
         found = self.shape(name)
         if found != tuple(shape):
             raise InputError(f"{name}: the shape is {found}, but config.json asks for {shape}")
+
+    def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """The whole tensor in float32, which must have this shape."""
+        self.expect(name, shape)
         return self._convert(name, self._stored(name))
 
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:

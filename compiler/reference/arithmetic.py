@@ -1,0 +1,53 @@
+"""The few operations that the parts of the model share, in float32.
+
+Those with weights read them from the checkpoint by name and check their shape on the way.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..checkpoint import Checkpoint
+
+
+def linear(
+    weights: Checkpoint, name: str, x: np.ndarray, size: int, bias: bool = True
+) -> np.ndarray:
+    """x @ weight.T (+ bias). (s, size)"""
+    y = x @ weights.read(f"{name}.weight", (size, x.shape[1])).T
+    return y + weights.read(f"{name}.bias", (size,)) if bias else y
+
+
+def layer_norm(weights: Checkpoint, name: str, x: np.ndarray, eps: float = 1e-6) -> np.ndarray:
+    """Mean 0 and variance 1 over the last axis, then scaled and shifted."""
+    size = (x.shape[-1],)
+    centred = x - x.mean(-1, keepdims=True)
+    variance = (centred * centred).mean(-1, keepdims=True)
+    y = centred / np.sqrt(variance + np.float32(eps))
+    return y * weights.read(f"{name}.weight", size) + weights.read(f"{name}.bias", size)
+
+
+def rms_norm(weights: Checkpoint, name: str, x: np.ndarray, eps: float) -> np.ndarray:
+    """Mean square 1 over the last axis, then scaled."""
+    y = x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(eps))
+    return y * weights.read(f"{name}.weight", (x.shape[-1],))
+
+
+def split_heads(x: np.ndarray, heads: int) -> np.ndarray:
+    """(s, h * d) to (h, s, d)"""
+    return x.reshape(x.shape[0], heads, -1).transpose(1, 0, 2)
+
+
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool = False) -> np.ndarray:
+    """Softmax attention of q (h, s, d) over k, v (h_kv, n, d), one head at a time. (s, h * d)"""
+    heads, s, d = q.shape
+    shared = heads // k.shape[0]  # query heads per kv head, neighbours share
+    hidden = np.triu(np.ones((s, k.shape[1]), bool), 1) if causal else None
+    out = np.empty((s, heads, d), np.float32)
+    for h in range(heads):
+        scores = q[h] @ k[h // shared].T / np.float32(d**0.5)  # (s, n)
+        if hidden is not None:
+            scores[hidden] = -np.inf
+        scores = np.exp(scores - scores.max(-1, keepdims=True))
+        out[:, h] = scores @ v[h // shared] / scores.sum(-1, keepdims=True)
+    return out.reshape(s, heads * d)
