@@ -75,6 +75,12 @@ class PromptEntry:
     unk: str
     stop: tuple[str, ...]
 
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """Every string that gives a prompt its structure, and that users must not."""
+        tags = (self.bos, self.user, self.assistant, self.image_start, self.image_end, self.unk)
+        return (*tags, *self.stop)
+
 
 @dataclass(frozen=True)
 class TokenizerEntry:

@@ -1,0 +1,30 @@
+"""Small vision-language models, compiled with Apache TVM for the device in your hand.
+
+    import handglass
+    model = handglass.load("bundle")
+    print(model.chat("What is this picture?", images=["cat.jpg"]).text)
+
+Names are looked up when first used, so that `import handglass` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from handglass.runtime.model import Model, load
+
+__version__ = "0.1.0"
+__all__ = ["Model", "__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Model", "load"):
+        from handglass.runtime import model
+
+        return getattr(model, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

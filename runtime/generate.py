@@ -1,0 +1,183 @@
+"""The token loop: keys of a prompt in, token ids out. Knows no text and no template.
+
+A key says what one position of the cache holds: a token id, or (digest, row) of a picture. Keys
+that the cache holds already are not computed again, so a conversation only pays for what is new.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Protocol
+
+import numpy as np
+
+from handglass.errors import InputError, UsageError
+
+Key = int | tuple[str, int]
+Features = Callable[[str], np.ndarray]  # digest of a picture -> (query_num, hidden_size)
+
+
+@dataclass(frozen=True)
+class Timings:
+    load_s: float
+    encode_ms: tuple[float, ...]  # of each picture of the prompt; 0 for one that was encoded before
+    prefill_tokens: int  # computed
+    reused_tokens: int  # found in the cache
+    prefill_tok_s: float
+    decode_tokens: int
+    decode_tok_s: float
+    ttft_ms: float  # from the call to the first token
+    peak_mb: float  # of the whole process
+
+
+class Engine(Protocol):
+    """What the loop needs of a session."""
+
+    @property
+    def context(self) -> int: ...
+    def embed(self, ids: Sequence[int]) -> np.ndarray: ...
+    def prefill(self, x: np.ndarray, pos: int) -> np.ndarray: ...
+    def decode(self, token: int, pos: int) -> np.ndarray: ...
+
+
+class Conversation:
+    """Knows what the cache of its session holds."""
+
+    def __init__(self, session: Engine) -> None:
+        self.session = session
+        self.history: list[Key] = []
+        self.current: Generation | None = None
+
+    def answer(
+        self,
+        keys: Sequence[Key],
+        features: Features,
+        sample: Callable[[np.ndarray, Sequence[int]], int],
+        stop: Container[int],
+        max_tokens: int,
+    ) -> Generation:
+        """The generation that continues `keys`; nothing runs before it is iterated."""
+        context = self.session.context
+        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
+            raise UsageError(f"max_tokens={max_tokens!r} must be a whole number of at least 1")
+        if not keys or len(keys) > context:
+            raise InputError(
+                f"the prompt has {len(keys)} tokens, the context of this bundle holds {context}; "
+                "shorten it, or compile with a larger context"
+            )
+        self.current = Generation(self, list(keys), features, sample, stop, max_tokens)
+        return self.current
+
+    def prefill(self, keys: list[Key], features: Features) -> tuple[np.ndarray, int]:
+        """Logits after `keys`, and how many of them the cache held already."""
+        # The last key is always computed: its logits are what we are after.
+        reused = min(common_prefix(self.history, keys), len(keys) - 1)
+        x = self._rows(keys[reused:], features)
+        del self.history[reused:]  # first, in case the call below is interrupted
+        logits = self.session.prefill(x, reused)
+        self.history[reused:] = keys[reused:]
+        return logits, reused
+
+    def decode(self, token: int) -> np.ndarray:
+        logits = self.session.decode(token, len(self.history))
+        self.history.append(token)
+        return logits
+
+    def _rows(self, keys: list[Key], features: Features) -> np.ndarray:
+        """(len(keys), hidden_size): embeddings of tokens, rows of pictures."""
+        parts = []
+        for source, run in groupby(keys, key=lambda key: key[0] if isinstance(key, tuple) else ""):
+            members = list(run)
+            if source:
+                rows = features(source)
+                parts.append(rows[[key[1] for key in members if isinstance(key, tuple)]])
+            else:
+                parts.append(self.session.embed([k for k in members if isinstance(k, int)]))
+        return np.concatenate(parts)
+
+
+class Generation:
+    """One answer in the making: iterate for token ids, then read `finish_reason` and the times."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        keys: list[Key],
+        features: Features,
+        sample: Callable[[np.ndarray, Sequence[int]], int],
+        stop: Container[int],
+        max_tokens: int,
+    ) -> None:
+        self._conversation = conversation
+        self._keys = keys
+        self._features = features
+        self._sample = sample
+        self._stop = stop
+        self._max_tokens = max_tokens
+        self.tokens: list[int] = []
+        self.finish_reason = ""  # "stop" or "length"; empty while it runs
+        self.prefill_tokens = self.reused_tokens = self.decode_tokens = 0
+        self.encode_s = self.prefill_s = self.decode_s = 0.0
+
+    def __iter__(self) -> Iterator[int]:
+        """Times are of our own work: what the caller does between two tokens does not count."""
+        logits = self._prefill()
+        while True:
+            token = self._sample(logits, self.tokens)
+            if token in self._stop:
+                self.finish_reason = "stop"
+                return
+            self.tokens.append(token)
+            if self._is_full():
+                self.finish_reason = "length"
+            yield token
+            if self.finish_reason:
+                return
+            logits = self._decode(token)
+
+    def _is_full(self) -> bool:
+        used = len(self._conversation.history)
+        return len(self.tokens) == self._max_tokens or used >= self._conversation.session.context
+
+    def _prefill(self) -> np.ndarray:
+        self._check_current()
+        start = time.perf_counter()
+        logits, self.reused_tokens = self._conversation.prefill(self._keys, self._timed_features)
+        self.prefill_s = time.perf_counter() - start - self.encode_s
+        self.prefill_tokens = len(self._keys) - self.reused_tokens
+        return logits
+
+    def _timed_features(self, digest: str) -> np.ndarray:
+        start = time.perf_counter()
+        rows = self._features(digest)
+        self.encode_s += time.perf_counter() - start
+        return rows
+
+    def _decode(self, token: int) -> np.ndarray:
+        self._check_current()
+        start = time.perf_counter()
+        logits = self._conversation.decode(token)
+        self.decode_s += time.perf_counter() - start
+        self.decode_tokens += 1
+        return logits
+
+    def _check_current(self) -> None:
+        """Two answers would write over each other in the one cache."""
+        if self._conversation.current is not self:
+            raise UsageError("another answer was started on this model; finish one at a time")
+
+
+def common_prefix(a: Sequence[Key], b: Sequence[Key]) -> int:
+    n = min(len(a), len(b))
+    return next((i for i in range(n) if a[i] != b[i]), n)
+
+
+def peak_mb() -> float:
+    """The most memory that this process ever held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

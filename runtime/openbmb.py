@@ -1,0 +1,48 @@
+"""The interface of OpenBMB's own `chat(image=, msgs=, ...)`, translated into ours.
+
+Only names and defaults differ. Their beam search is not offered: `sampling=False` is greedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from handglass.errors import UsageError
+
+# theirs -> ours
+RENAMED = {
+    "max_new_tokens": "max_tokens",
+    "temperature": "temp",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "repetition_penalty": "repeat_penalty",
+}
+SAMPLING = {"temp": 0.7, "top_p": 0.8, "top_k": 100, "repeat_penalty": 1.05}
+KNOWN = ("image", "msgs", "tokenizer", "context", "sampling", *RENAMED)
+
+
+def translate(
+    messages: Any, images: Sequence[Any] | None, arguments: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """(messages, options) for Model.chat. The tokenizer and the context are the bundle's own."""
+    unknown = sorted(arguments.keys() - set(KNOWN))
+    if unknown:
+        raise UsageError(f"chat() knows no {unknown[0]!r}; OpenBMB's arguments: {', '.join(KNOWN)}")
+    msgs = arguments.get("msgs")
+    if msgs is None or messages is not None or images is not None:
+        raise UsageError("chat() takes messages= and images=, or msgs= and image=, not a mixture")
+    options = dict(SAMPLING) if arguments.get("sampling", True) else {}
+    given = {ours: arguments[theirs] for theirs, ours in RENAMED.items() if theirs in arguments}
+    return _with_image(msgs, arguments.get("image")), options | given
+
+
+def _with_image(msgs: Any, image: Any) -> list[dict[str, Any]]:
+    """`image` goes before the first text, with a newline between, as the original does."""
+    if isinstance(msgs, str | bytes) or not isinstance(msgs, Sequence):
+        raise UsageError("msgs must be a list of {'role', 'content'}")
+    turns = [dict(m) if isinstance(m, Mapping) else m for m in msgs]
+    if image is not None and turns and isinstance(turns[0], dict) and "content" in turns[0]:
+        content = turns[0]["content"]
+        turns[0]["content"] = [image, *([content] if isinstance(content, str) else content)]
+    return turns

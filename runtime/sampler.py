@@ -1,0 +1,108 @@
+"""Logits -> one token id: greedy, or drawn after penalty, temperature, top-k and top-p.
+
+In that order, as the reference does. The penalty looks at generated tokens only: the prompt enters
+the reference as embeddings, which have no ids to penalise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from handglass.errors import DeviceError, UsageError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to choose; the defaults are greedy. temp 0 is greedy whatever the others say."""
+
+    temp: float = 0.0
+    top_k: int = 0  # 0: all
+    top_p: float = 1.0
+    repeat_penalty: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _require("temp", self.temp, 0 <= _number(self.temp) < math.inf, "0 or more")
+        _require("top_k", self.top_k, _is_int(self.top_k) and self.top_k >= 0, "0 (all) or more")
+        _require("top_p", self.top_p, 0 < _number(self.top_p) <= 1, "above 0 and at most 1")
+        penalty = self.repeat_penalty
+        _require("repeat_penalty", penalty, 0 < _number(penalty) < math.inf, "above 0")
+        seed = self.seed
+        _require("seed", seed, seed is None or (_is_int(seed) and seed >= 0), "a whole number >= 0")
+
+
+class Sampler:
+    """Draws tokens one after another; the same seed draws the same."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self.sampling = sampling
+        self._random = np.random.default_rng(sampling.seed)
+
+    def __call__(self, logits: np.ndarray, generated: Sequence[int]) -> int:
+        if not np.isfinite(logits).all():
+            raise DeviceError(
+                "the model returned values that are not numbers; the bundle may be damaged or "
+                "its arithmetic may overflow on this device"
+            )
+        options = self.sampling
+        scores = penalise(logits.astype(np.float64), generated, options.repeat_penalty)
+        if options.temp == 0:
+            return int(scores.argmax())
+        # The maximum is taken off first: a tiny temperature must not overflow.
+        scores = keep_top_k((scores - scores.max()) / options.temp, options.top_k)
+        weights = keep_top_p(softmax(scores), options.top_p)
+        return int(self._random.choice(len(weights), p=weights / weights.sum()))
+
+
+def penalise(scores: np.ndarray, generated: Sequence[int], penalty: float) -> np.ndarray:
+    """Tokens seen before: positive scores divided, negative ones multiplied."""
+    if penalty == 1 or not len(generated):
+        return scores
+    seen = np.unique(np.asarray(generated))
+    scores = scores.copy()
+    scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
+    return scores
+
+
+def keep_top_k(scores: np.ndarray, k: int) -> np.ndarray:
+    """All but the k best become impossible; ties with the k-th stay."""
+    if k == 0 or k >= len(scores):
+        return scores
+    threshold = np.partition(scores, -k)[-k]
+    return np.where(scores < threshold, -np.inf, scores)
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    weights = np.exp(scores - scores.max())
+    return weights / weights.sum()
+
+
+def keep_top_p(weights: np.ndarray, p: float) -> np.ndarray:
+    """The smallest set of likeliest tokens that holds at least p; never empty."""
+    if p == 1:
+        return weights
+    order = np.argsort(-weights, kind="stable")
+    before = np.cumsum(weights[order]) - weights[order]
+    kept = np.where(before < p, weights[order], 0.0)
+    result = np.zeros_like(weights)
+    result[order] = kept
+    return result
+
+
+def _require(name: str, value: object, holds: bool, wanted: str) -> None:
+    if not holds:
+        raise UsageError(f"{name}={value!r} must be {wanted}")
+
+
+def _number(value: object) -> float:
+    """The value, or NaN, for which every comparison fails."""
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return float(value) if is_number else math.nan  # type: ignore[arg-type]
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
