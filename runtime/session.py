@@ -29,7 +29,8 @@ class Session:
         self.manifest = bundle.manifest
         self._machine = load_library(bundle, threads)
         self._ffi = import_tvm_ffi()
-        self._functions = {name: self._function(bundle, name) for name in FUNCTIONS}
+        self._path = bundle.path
+        self._functions = {name: self._function(name) for name in FUNCTIONS}
         self._params = self._ffi.convert([self._tensor(a) for a in load_params(bundle)])
         self._cache_arrays = [
             aligned_empty(t.shape, t.dtype, zeros=True) for t in bundle.manifest.cache.tensors
@@ -50,13 +51,20 @@ class Session:
 
     def encode_image(self, pixels: Pixels) -> np.ndarray:
         """(query_num, hidden_size) float32"""
-        vision = self.manifest.vision
-        p, n = vision.patch_size, pixels.height * pixels.width
-        _check("pixels", pixels.strip, (3, p, p * n), np.float32)
-        _check("grid", pixels.grid, (n, 2), np.int32)
-        ids = position_ids(pixels.height, pixels.width, vision.positions_per_side)
-        result = self._call("encode_image", pixels.strip, ids, pixels.grid, self._params)
-        return self._result("encode_image", result, (vision.query_num, self.manifest.hidden_size))
+        result = self._call("encode_image", *self._image(pixels), self._params)
+        return self._result("encode_image", result, (self.query_num, self.manifest.hidden_size))
+
+    def encode_vision(self, pixels: Pixels) -> np.ndarray:
+        """The first half of `encode_image`, for checking: (n, vision hidden) float32"""
+        result = self._call("encode_vision", *self._image(pixels), self._params)
+        return self._result("encode_vision", result, (len(pixels.grid), result.shape[1]))
+
+    def resample(self, features: np.ndarray, grid: np.ndarray) -> np.ndarray:
+        """The second half of `encode_image`: (query_num, hidden_size) float32"""
+        _check("features", features, (len(grid), features.shape[-1]), np.float32)
+        _check("grid", grid, (len(grid), 2), np.int32)
+        result = self._call("resample", features, grid, self._params)
+        return self._result("resample", result, (self.query_num, self.manifest.hidden_size))
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """(len(ids), hidden_size) float32"""
@@ -77,15 +85,26 @@ class Session:
         result = self._call("decode", ids, self._ffi.Shape((pos,)), self._cache, self._params)
         return self._result("decode", result, (self.vocab_size,))
 
-    def _function(self, bundle: Bundle, name: str) -> Any:
+    def _image(self, pixels: Pixels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Checked pixels, position ids and grid of a picture."""
+        vision = self.manifest.vision
+        p, n = vision.patch_size, pixels.height * pixels.width
+        _check("pixels", pixels.strip, (3, p, p * n), np.float32)
+        _check("grid", pixels.grid, (n, 2), np.int32)
+        ids = position_ids(pixels.height, pixels.width, vision.positions_per_side)
+        return pixels.strip, ids, pixels.grid
+
+    def _function(self, name: str) -> Any:
         try:
             return self._machine[name]
         except AttributeError as error:
-            raise MismatchError(f"{bundle.path}: the library has no function {name!r}") from error
+            raise MismatchError(f"{self._path}: the library has no function {name!r}") from error
 
     def _call(self, name: str, *arguments: Any) -> Any:
         ready = (self._tensor(a) if isinstance(a, np.ndarray) else a for a in arguments)
-        return self._functions[name](*ready)
+        # Those for checking are looked up when they are wanted.
+        function = self._functions.get(name) or self._function(name)
+        return function(*ready)
 
     def _tensor(self, array: np.ndarray) -> Any:
         return self._ffi.from_dlpack(aligned(array))
