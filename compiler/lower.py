@@ -1,0 +1,103 @@
+"""From Relax operators to scheduled loops, in named phases.
+
+Each phase can be dumped as text: the numbered files of `--dump-ir` are the module after the phase.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tvm
+from tvm import relax
+from tvm.relax import transform as X
+
+from handglass.schedules import Scheduled, apply_rules
+from handglass.targets.target import Target
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class KernelRow:
+    """One kernel of the library: the rule that scheduled it and how often the graph calls it."""
+
+    function: str
+    rule: str
+    calls: int
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A module ready for code generation, and who scheduled what."""
+
+    mod: tvm.IRModule
+    kernels: tuple[KernelRow, ...]
+
+
+def lower(
+    mod: tvm.IRModule, target: Target, dump_ir: Path | None = None, progress: Progress | None = None
+) -> Lowered:
+    """Run all phases for `target`; `mod` is what `export` of a model returned."""
+    report: list[Scheduled] = []
+    tvm_target = tvm.target.Target(target.tvm)
+
+    def schedule(mod: tvm.IRModule) -> tvm.IRModule:
+        scheduled, rows = apply_rules(mod, target.rules, tvm_target)
+        report.extend(rows)
+        return scheduled
+
+    phases: list[tuple[str, Callable[[tvm.IRModule], tvm.IRModule]]] = [
+        ("import", lambda mod: mod),
+        ("legalize", X.LegalizeOps()),
+        ("fuse", _fuse()),
+        ("schedule", schedule),
+    ]
+    with tvm_target:
+        for number, (name, phase) in enumerate(phases):
+            if progress:
+                progress(name, number, len(phases))
+            mod = phase(mod)
+            _dump(mod, dump_ir, number, name)
+    return Lowered(mod, _kernels(mod, report))
+
+
+def _fuse() -> tvm.ir.transform.Pass:
+    """Epilogues into matmuls, chains of element-wise operators into one; dead code out."""
+    return tvm.transform.Sequential(
+        [
+            X.AnnotateTIROpPattern(),
+            X.FoldConstant(),
+            X.FuseOps(),
+            X.FuseTIR(),
+            X.DeadCodeElimination(),
+        ]
+    )
+
+
+def _dump(mod: tvm.IRModule, folder: Path | None, number: int, name: str) -> None:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}-{name}.py").write_text(mod.script(), encoding="utf-8")
+
+
+def _kernels(mod: tvm.IRModule, report: list[Scheduled]) -> tuple[KernelRow, ...]:
+    calls = count_calls(mod)
+    rows = (KernelRow(row.function, row.rule, calls[row.function]) for row in report)
+    return tuple(sorted(rows, key=lambda row: (row.rule, -row.calls, row.function)))
+
+
+def count_calls(mod: tvm.IRModule) -> Counter[str]:
+    """How many call sites each kernel has, over all exported functions."""
+    counts: Counter[str] = Counter()
+
+    def visit(expr: relax.Expr) -> None:
+        if isinstance(expr, relax.Call) and expr.args and isinstance(expr.args[0], tvm.ir.GlobalVar):
+            counts[expr.args[0].name_hint] += 1
+
+    for _, func in mod.functions_items():
+        if isinstance(func, relax.Function):
+            relax.analysis.post_order_visit(func, visit)
+    return counts

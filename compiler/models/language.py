@@ -1,0 +1,159 @@
+"""The MiniCPM decoder: rows of embeddings in, logits of the next token out, over a cache in place.
+
+Llama's block (RMSNorm, rotary positions, grouped-query attention, SiLU gate) with the three scales
+of muP: `scale_emb` on token embeddings, `scale_depth / sqrt(layers)` on every residual branch,
+`dim_model_base / hidden_size` before the head (Hu et al. 2024, https://arxiv.org/abs/2404.06395).
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+from tvm import te, tirx
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn import op
+
+from ..ops import exponential, rotary
+from ..ops.embedding import lookup
+from ..quantize import Scheme
+from .config import LanguageConfig
+from .layers import Linear, Panels, RMSNorm, Rows, Stored, multiply, opaque
+
+Cache = list[nn.Tensor]
+"""Key and value tensors of all layers: k of layer 0, v of layer 0, k of layer 1, ..."""
+
+
+class Decoder(nn.Module):
+    """The language model; `head` names the tensor that the logits are computed with."""
+
+    def __init__(
+        self, config: LanguageConfig, scheme: Scheme, context: int, head: str, prefix: str = "llm"
+    ) -> None:
+        super().__init__()
+        self.config = config
+        shape = (config.vocab_size, config.hidden_size)
+        embedding = f"{prefix}.model.embed_tokens.weight"
+        self.embed_tokens = Panels(scheme, [Rows(embedding, shape)])
+        self.lm_head = None if head == embedding else Panels(scheme, [Rows(head, shape)])
+        self.rotations = Stored(
+            (context, config.head_dim),
+            lambda _: rotary.table(context, config.head_dim, config.rope_theta),
+        )
+        self.layers = nn.ModuleList(
+            [
+                DecoderLayer(config, scheme, f"{prefix}.model.layers.{i}")
+                for i in range(config.num_hidden_layers)
+            ]
+        )
+        self.norm = RMSNorm(f"{prefix}.model.norm", config.hidden_size, config.rms_norm_eps)
+
+    def embed(self, ids: nn.Tensor) -> nn.Tensor:
+        """ids (s,) -> (s, hidden_size), scaled by `scale_emb`."""
+        table, width = self.embed_tokens, self.config.hidden_size
+        return opaque(
+            lambda ids, *parts: lookup(ids, table.scheme.read(parts), width, self.config.scale_emb),
+            "embed",
+            ids,
+            *table.tensors(),
+        )
+
+    def forward(self, x: nn.Tensor, pos: tirx.Var, cache: Cache) -> nn.Tensor:
+        """x (s, hidden_size) at positions pos .. pos + s -> logits (vocab_size,) of the last."""
+        for i, layer in enumerate(self.layers):
+            x = layer(x, pos, self.rotations.value, cache[2 * i], cache[2 * i + 1])
+        last = opaque(_last_row, "last_row", x)  # (1, hidden_size)
+        scaled = op.multiply(self.norm(last), _scalar(self.config.dim_model_base / x.shape[1]))
+        logits = multiply(scaled, self.lm_head or self.embed_tokens)
+        return op.reshape(logits, (self.config.vocab_size,))
+
+
+class DecoderLayer(nn.Module):
+    """x (s, d) -> (s, d); writes its keys and values into the cache."""
+
+    def __init__(self, config: LanguageConfig, scheme: Scheme, prefix: str) -> None:
+        super().__init__()
+        d, f = config.hidden_size, config.intermediate_size
+        self.residual_scale = config.scale_depth / sqrt(config.num_hidden_layers)
+        self.input_layernorm = RMSNorm(f"{prefix}.input_layernorm", d, config.rms_norm_eps)
+        self.self_attn = Attention(config, scheme, f"{prefix}.self_attn")
+        self.post_attention_layernorm = RMSNorm(
+            f"{prefix}.post_attention_layernorm", d, config.rms_norm_eps
+        )
+        self.gate_up_proj = Linear(
+            scheme,
+            [
+                Rows(f"{prefix}.mlp.gate_proj.weight", (f, d)),
+                Rows(f"{prefix}.mlp.up_proj.weight", (f, d)),
+            ],
+        )
+        self.down_proj = Linear(scheme, [Rows(f"{prefix}.mlp.down_proj.weight", (d, f))])
+
+    def forward(self, x, pos: tirx.Var, rotations, k_cache, v_cache) -> nn.Tensor:
+        attended = self.self_attn(self.input_layernorm(x), pos, rotations, k_cache, v_cache)
+        x = self._add(x, attended)
+        gate_up = self.gate_up_proj(self.post_attention_layernorm(x))  # (s, 2 f)
+        hidden = opaque(exponential.silu_gate, "silu_gate", gate_up)  # (s, f)
+        return self._add(x, self.down_proj(hidden))
+
+    def _add(self, x: nn.Tensor, branch: nn.Tensor) -> nn.Tensor:
+        return op.add(x, op.multiply(branch, _scalar(self.residual_scale)))
+
+
+class Attention(nn.Module):
+    """x (s, d) -> (s, d), causal over everything in the cache up to and including itself."""
+
+    def __init__(self, config: LanguageConfig, scheme: Scheme, prefix: str) -> None:
+        super().__init__()
+        self.layout = rotary.Layout(
+            config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        )
+        h, h_kv, e = self.layout.heads, self.layout.kv_heads, self.layout.head_dim
+        d = config.hidden_size
+        self.qkv_proj = Linear(
+            scheme,
+            [
+                Rows(f"{prefix}.q_proj.weight", (h * e, d)),
+                Rows(f"{prefix}.k_proj.weight", (h_kv * e, d)),
+                Rows(f"{prefix}.v_proj.weight", (h_kv * e, d)),
+            ],
+        )
+        self.o_proj = Linear(scheme, [Rows(f"{prefix}.o_proj.weight", (d, h * e))])
+
+    def forward(self, x, pos: tirx.Var, rotations, k_cache, v_cache) -> nn.Tensor:
+        qkv = self.qkv_proj(x)  # (s, (h + 2 h_kv) * head_dim)
+        k_cache = rotary.append_keys(k_cache, qkv, rotations, pos, self.layout)
+        v_cache = rotary.append_values(v_cache, qkv, pos, self.layout)
+        mixed = opaque(
+            lambda qkv, rotations, k, v, pos: rotary.causal_attention(
+                qkv, rotations, k, v, pos, self.layout
+            ),
+            "causal_attention",
+            qkv,
+            rotations,
+            k_cache,
+            v_cache,
+            pos,
+        )
+        return self.o_proj(mixed)
+
+
+def cache_shapes(config: LanguageConfig, context: int) -> list[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of the cache tensors, in the order of `Cache`."""
+    h_kv, e = config.num_key_value_heads, config.head_dim
+    return [
+        (f"layers.{i}.{name}", shape)
+        for i in range(config.num_hidden_layers)
+        for name, shape in (
+            ("k_cache", rotary.key_shape(h_kv, context, e)),
+            ("v_cache", (h_kv, context, e)),
+        )
+    ]
+
+
+def _scalar(value: float) -> nn.Tensor:
+    return nn.Tensor.from_scalar(float(np.float32(value)), "float32")
+
+
+def _last_row(x: te.Tensor) -> te.Tensor:
+    return te.compute((1, x.shape[1]), lambda i, j: x[x.shape[0] - 1, j], name="last_row")

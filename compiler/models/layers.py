@@ -1,0 +1,175 @@
+"""The leaves of every model: parameters that know which checkpoint tensors they come from.
+
+A leaf has `load(checkpoint)`, which returns the arrays of its parameters by name; nothing is read
+before. What a layer computes is in `compiler/ops`, how it is stored in `compiler/quantize.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import te, tirx
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn import op
+
+from handglass.errors import InputError
+
+from ..checkpoint import Checkpoint
+from ..ops import matmul as matmul_op
+from ..ops import norm as norm_op
+from ..quantize import Scheme
+
+OUT_ELEMENTWISE, OPAQUE = 4, 8
+"""Relax's operator kinds: takes an element-wise epilogue; is never fused."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows `start` to `stop` of the checkpoint tensor `name` of this shape, all by default."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int = 0
+    stop: int | None = None
+
+    def read(self, checkpoint: Checkpoint) -> np.ndarray:
+        if self.stop is None:
+            return checkpoint.read(self.name, self.shape)
+        if (found := checkpoint.shape(self.name)) != self.shape:
+            raise InputError(
+                f"{self.name}: the shape is {found}, but config.json asks for {self.shape}"
+            )
+        return checkpoint.read_rows(self.name, self.start, self.stop)
+
+    @property
+    def count(self) -> int:
+        return (self.shape[0] if self.stop is None else self.stop) - self.start
+
+
+class Leaf(nn.Module):
+    """A module with parameters of its own."""
+
+    def load(self, checkpoint: Checkpoint) -> Mapping[str, np.ndarray]:
+        """The arrays of this leaf's parameters, by attribute name."""
+        raise AssertionError("every leaf loads its own parameters")
+
+
+class Stored(Leaf):
+    """One float32 tensor, computed by `read` from the checkpoint or from the configuration alone."""
+
+    def __init__(self, shape: Sequence[int], read: Callable[[Checkpoint], np.ndarray]) -> None:
+        super().__init__()
+        self.value = nn.Parameter(tuple(shape), "float32")
+        self._read = read
+
+    def load(self, checkpoint: Checkpoint) -> Mapping[str, np.ndarray]:
+        return {"value": np.ascontiguousarray(self._read(checkpoint), np.float32)}
+
+
+def vector(*sources: Rows) -> Stored:
+    """One-dimensional tensors of the checkpoint end to end, e.g. the biases of q, k and v."""
+    length = sum(source.count for source in sources)
+    return Stored((length,), lambda checkpoint: np.concatenate([s.read(checkpoint) for s in sources]))
+
+
+class Panels(Leaf):
+    """A weight matrix (out, in) in a scheme's packing; several tensors may be stacked as rows."""
+
+    def __init__(
+        self, scheme: Scheme, sources: Sequence[Rows], transpose: bool = False
+    ) -> None:
+        super().__init__()
+        self.scheme, self.sources, self.transpose = scheme, tuple(sources), transpose
+        count, width = sum(s.count for s in sources), int(np.prod(sources[0].shape[1:]))
+        self.out_features, self.in_features = (width, count) if transpose else (count, width)
+        parts = scheme.shapes(self.out_features, self.in_features)
+        self.parts = tuple(parts)
+        for name, (shape, dtype) in parts.items():
+            setattr(self, name, nn.Parameter(shape, dtype))
+
+    def load(self, checkpoint: Checkpoint) -> Mapping[str, np.ndarray]:
+        rows = [s.read(checkpoint).reshape(s.count, -1) for s in self.sources]
+        matrix = rows[0] if len(rows) == 1 else np.concatenate(rows)
+        return self.scheme.pack(matrix.T if self.transpose else matrix)
+
+    def tensors(self) -> list[nn.Tensor]:
+        return [getattr(self, name) for name in self.parts]
+
+
+class Linear(nn.Module):
+    """y = x W^T + b, x (m, in) -> (m, out)."""
+
+    def __init__(
+        self,
+        scheme: Scheme,
+        weight: Sequence[Rows],
+        bias: Sequence[Rows] = (),
+        transpose: bool = False,
+    ) -> None:
+        super().__init__()
+        self.panels = Panels(scheme, weight, transpose)
+        self.bias = vector(*bias) if bias else None
+
+    def forward(self, x: nn.Tensor) -> nn.Tensor:
+        y = multiply(x, self.panels)
+        return y if self.bias is None else op.add(y, self.bias.value)
+
+
+def multiply(x: nn.Tensor, panels: Panels) -> nn.Tensor:
+    """x (m, in) times packed weights -> (m, out)."""
+    depth = panels.scheme.depth(panels.in_features)
+
+    def compute(x: te.Tensor, *parts: te.Tensor) -> te.Tensor:
+        return matmul_op.matmul(x, panels.out_features, depth, panels.scheme.read(parts))
+
+    return op.tensor_expr_op(
+        compute, "matmul", [x, *panels.tensors()], attrs={"op_pattern": OUT_ELEMENTWISE}
+    )
+
+
+def opaque(function: Callable, name: str, *args: nn.Tensor | tirx.Var | int) -> nn.Tensor:
+    """A tensor expression as a kernel of its own."""
+    return op.tensor_expr_op(function, name, list(args), attrs={"op_pattern": OPAQUE})
+
+
+class RMSNorm(nn.Module):
+    """x (m, d) -> (m, d)."""
+
+    def __init__(self, name: str, hidden_size: int, eps: float) -> None:
+        super().__init__()
+        self.weight, self.eps = vector(Rows(f"{name}.weight", (hidden_size,))), eps
+
+    def forward(self, x: nn.Tensor) -> nn.Tensor:
+        return opaque(lambda x, w: norm_op.rms_norm(x, w, self.eps), "rms_norm", x, self.weight.value)
+
+
+class LayerNorm(nn.Module):
+    """x (m, d) -> (m, d)."""
+
+    def __init__(self, name: str, hidden_size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = vector(Rows(f"{name}.weight", (hidden_size,)))
+        self.bias = vector(Rows(f"{name}.bias", (hidden_size,)))
+        self.eps = eps
+
+    def forward(self, x: nn.Tensor) -> nn.Tensor:
+        return opaque(
+            lambda x, w, b: norm_op.layer_norm(x, w, b, self.eps),
+            "layer_norm",
+            x,
+            self.weight.value,
+            self.bias.value,
+        )
+
+
+def leaves(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Leaf]]:
+    """Every leaf below `module` with its dotted path, in the order of its attributes."""
+    if isinstance(module, Leaf):
+        yield prefix.rstrip("."), module
+        return
+    children = enumerate(module) if isinstance(module, nn.ModuleList) else vars(module).items()
+    for name, child in children:
+        if isinstance(child, nn.Module):
+            yield from leaves(child, f"{prefix}{name}.")

@@ -1,0 +1,105 @@
+"""The resampler: learned queries look at the features of all patches and give a fixed number of rows.
+
+Keys get a 2D sine-cosine position of their patch, values do not; there is no residual. The queries
+do not depend on the picture: they are normalised and projected once, when the weights are packed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import te, tirx
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn import op
+
+from ..checkpoint import Checkpoint
+from ..ops import attention as attention_op
+from ..quantize import Scheme
+from .config import ResamplerConfig
+from .layers import LayerNorm, Linear, Rows, Stored, opaque
+
+EPS = 1e-6
+
+
+class Resampler(nn.Module):
+    """features (n, vision_hidden_size), grid (n, 2) -> (query_num, hidden_size)."""
+
+    def __init__(self, config: ResamplerConfig, scheme: Scheme, prefix: str = "resampler") -> None:
+        super().__init__()
+        d, self.prefix, self.config = config.hidden_size, prefix, config
+        self.heads = config.num_attention_heads
+        self.projected_query = Stored((config.query_num, d), self._project_query)
+        self.frequencies = Stored((d // 4,), lambda _: _frequencies(d // 4))
+        self.kv_proj = Linear(
+            scheme, [Rows(f"{prefix}.kv_proj.weight", (d, config.vision_hidden_size))]
+        )
+        self.ln_kv = LayerNorm(f"{prefix}.ln_kv", d, EPS)
+        self.k_proj = self._in_proj(scheme, 1)
+        self.v_proj = self._in_proj(scheme, 2)
+        self.out_proj = Linear(
+            scheme,
+            [Rows(f"{prefix}.attn.out_proj.weight", (d, d))],
+            [Rows(f"{prefix}.attn.out_proj.bias", (d,))],
+        )
+        self.ln_post = LayerNorm(f"{prefix}.ln_post", d, EPS)
+        self.proj = Linear(scheme, [Rows(f"{prefix}.proj", (d, d))], transpose=True)
+
+    def forward(self, features: nn.Tensor, grid: nn.Tensor) -> nn.Tensor:
+        kv = self.ln_kv(self.kv_proj(features))  # (n, d)
+        positions = opaque(_positions, "grid_positions", grid, self.frequencies.value)
+        k, v = self.k_proj(op.add(kv, positions)), self.v_proj(kv)
+        mixed = opaque(
+            lambda q, k, v: _cross_attention(q, k, v, self.heads),
+            "resampler_attention",
+            self.projected_query.value,
+            k,
+            v,
+        )
+        return self.proj(self.ln_post(self.out_proj(mixed)))
+
+    def _rows(self, part: int) -> tuple[list[Rows], list[Rows]]:
+        """Weight and bias of q (0), k (1) or v (2): thirds of one stored tensor."""
+        d = self.config.hidden_size
+        place = (part * d, (part + 1) * d)
+        name = f"{self.prefix}.attn.in_proj"
+        return [Rows(f"{name}_weight", (3 * d, d), *place)], [Rows(f"{name}_bias", (3 * d,), *place)]
+
+    def _in_proj(self, scheme: Scheme, part: int) -> Linear:
+        return Linear(scheme, *self._rows(part))
+
+    def _project_query(self, checkpoint: Checkpoint) -> np.ndarray:
+        d, count = self.config.hidden_size, self.config.query_num
+        read = lambda name, *shape: checkpoint.read(f"{self.prefix}.{name}", shape)  # noqa: E731
+        query = read("query", count, d).astype(np.float64)
+        centred = query - query.mean(-1, keepdims=True)
+        query = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + EPS)
+        query = query * read("ln_q.weight", d) + read("ln_q.bias", d)
+        (weight,), (bias,) = self._rows(0)
+        return query @ weight.read(checkpoint).T.astype(np.float64) + bias.read(checkpoint)
+
+
+def _frequencies(count: int) -> np.ndarray:
+    return (1.0 / 10000.0 ** (np.arange(count, dtype=np.float64) / count)).astype(np.float32)
+
+
+def _positions(grid: te.Tensor, frequencies: te.Tensor) -> te.Tensor:
+    """grid (n, 2) of (row, column) -> (n, d): sin and cos of the column, then of the row."""
+    quarter = int(frequencies.shape[0])
+
+    def value(i, c):
+        coordinate = tirx.Select(c < 2 * quarter, grid[i, 1], grid[i, 0]).astype("float32")
+        angle = coordinate * frequencies[c % quarter]
+        return tirx.if_then_else(c // quarter % 2 == 0, tirx.sin(angle), tirx.cos(angle))
+
+    return te.compute((grid.shape[0], 4 * quarter), value, name="grid_positions")
+
+
+def _cross_attention(q: te.Tensor, k: te.Tensor, v: te.Tensor, heads: int) -> te.Tensor:
+    """q (queries, d), k and v (n, d) -> (queries, d)."""
+    n, d = k.shape
+    head_dim = int(d) // heads
+    split = lambda x: te.compute(  # noqa: E731 (three times the same view)
+        (x.shape[0], heads, head_dim), lambda i, h, e: x[i, h * head_dim + e], name="split"
+    )
+    keys, values = attention_op.key_panels(split(k)), attention_op.head_major(split(v))
+    everything = lambda i, j: tirx.const(True, "bool")  # noqa: E731
+    return attention_op.attention(split(q), keys, values, n, head_dim**-0.5, everything)

@@ -1,0 +1,115 @@
+"""The SigLIP vision tower: patches of a picture in, one feature row per patch out.
+
+Pre-LN encoder (Zhai et al. 2023, https://arxiv.org/abs/2303.15343): patch convolution as a matmul,
+a learned position table, every layer run, final LayerNorm. Names as in the checkpoint (`vpm.`).
+"""
+
+from __future__ import annotations
+
+from tvm import te, tirx
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn import op
+
+from ..ops import attention as attention_op
+from ..ops import exponential
+from ..quantize import Scheme
+from .config import VisionConfig
+from .layers import LayerNorm, Linear, Rows, Stored, opaque
+
+
+class VisionTower(nn.Module):
+    """pixels (3, p, p * n), position_ids (n,) -> (n, hidden_size)."""
+
+    def __init__(self, config: VisionConfig, scheme: Scheme, prefix: str = "vpm") -> None:
+        super().__init__()
+        d, p = config.hidden_size, config.patch_size
+        side = config.positions_per_side
+        name = f"{prefix}.embeddings"
+        self.patch_size = p
+        self.patch_embedding = Linear(
+            scheme,
+            [Rows(f"{name}.patch_embedding.weight", (d, 3, p, p))],
+            [Rows(f"{name}.patch_embedding.bias", (d,))],
+        )
+        table = Rows(f"{name}.position_embedding.weight", (side * side, d))
+        self.position_embedding = Stored(table.shape, table.read)
+        self.layers = nn.ModuleList(
+            [
+                EncoderLayer(config, scheme, f"{prefix}.encoder.layers.{i}")
+                for i in range(config.num_hidden_layers)
+            ]
+        )
+        self.post_layernorm = LayerNorm(f"{prefix}.post_layernorm", d, config.layer_norm_eps)
+
+    def forward(self, pixels: nn.Tensor, position_ids: nn.Tensor) -> nn.Tensor:
+        patches = opaque(
+            lambda pixels, ids: _patches(pixels, ids.shape[0], self.patch_size),
+            "patches",
+            pixels,
+            position_ids,
+        )
+        positions = opaque(_gather, "positions", self.position_embedding.value, position_ids)
+        x = op.add(self.patch_embedding(patches), positions)  # (n, d)
+        for layer in self.layers:
+            x = layer(x)
+        return self.post_layernorm(x)
+
+
+class EncoderLayer(nn.Module):
+    """x + attention(LN(x)), then x + mlp(LN(x)); x (n, d)."""
+
+    def __init__(self, config: VisionConfig, scheme: Scheme, prefix: str) -> None:
+        super().__init__()
+        d, f, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps
+        square = lambda name: _linear(scheme, prefix, (d, d), f"self_attn.{name}")  # noqa: E731
+        self.layer_norm1 = LayerNorm(f"{prefix}.layer_norm1", d, eps)
+        self.qkv_proj = _linear(
+            scheme, prefix, (d, d), "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"
+        )
+        self.out_proj = square("out_proj")
+        self.layer_norm2 = LayerNorm(f"{prefix}.layer_norm2", d, eps)
+        self.fc1 = _linear(scheme, prefix, (f, d), "mlp.fc1")
+        self.fc2 = _linear(scheme, prefix, (d, f), "mlp.fc2")
+        self.heads = config.num_attention_heads
+
+    def forward(self, x: nn.Tensor) -> nn.Tensor:
+        qkv = self.qkv_proj(self.layer_norm1(x))  # (n, 3 d)
+        mixed = opaque(lambda qkv: _self_attention(qkv, self.heads), "vision_attention", qkv)
+        x = op.add(x, self.out_proj(mixed))
+        hidden = self.fc1(self.layer_norm2(x))  # (n, f)
+        hidden = op.tensor_expr_op(exponential.gelu_tanh, "gelu_tanh", [hidden])
+        return op.add(x, self.fc2(hidden))
+
+
+def _linear(scheme: Scheme, prefix: str, shape: tuple[int, int], *names: str) -> Linear:
+    return Linear(
+        scheme,
+        [Rows(f"{prefix}.{name}.weight", shape) for name in names],
+        [Rows(f"{prefix}.{name}.bias", shape[:1]) for name in names],
+    )
+
+
+def _patches(pixels: te.Tensor, n, p: int) -> te.Tensor:
+    """(3, p, p * n) -> (n, 3 p p), in the order (channel, row, column) of the convolution."""
+    return te.compute(
+        (n, 3 * p * p),
+        lambda i, k: pixels[k // (p * p), k // p % p, i * p + k % p],
+        name="patches",
+    )
+
+
+def _gather(table: te.Tensor, ids: te.Tensor) -> te.Tensor:
+    return te.compute((ids.shape[0], table.shape[1]), lambda i, j: table[ids[i], j], name="positions")
+
+
+def _self_attention(qkv: te.Tensor, heads: int) -> te.Tensor:
+    """qkv (n, 3 d) -> (n, d); every patch sees every patch."""
+    n, width = qkv.shape
+    d = int(width) // 3
+    head_dim = d // heads
+    part = lambda offset: te.compute(  # noqa: E731 (q, k and v differ by the offset only)
+        (n, heads, head_dim), lambda i, h, e: qkv[i, offset + h * head_dim + e], name="split"
+    )
+    keys, values = attention_op.key_panels(part(d)), attention_op.head_major(part(2 * d))
+    everything = lambda i, j: tirx.const(True, "bool")  # noqa: E731
+    return attention_op.attention(part(0), keys, values, n, head_dim**-0.5, everything)

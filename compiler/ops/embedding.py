@@ -1,0 +1,18 @@
+"""Reading rows of a packed table by token id."""
+
+from tvm import te, tirx
+
+from handglass.schedules.cpu_matmul import LANES
+
+from .matmul import Dequantize
+
+
+def lookup(ids: te.Tensor, table: Dequantize | te.Tensor, width: int, scale: float) -> te.Tensor:
+    """ids (s,) -> (s, width) float32 times `scale`; out-of-range ids are the caller's affair."""
+    read = (lambda b, k, lane: table[b, k, lane]) if isinstance(table, te.Tensor) else table
+    factor = tirx.const(scale, "float32")
+    return te.compute(
+        (ids.shape[0], width),
+        lambda i, k: read(ids[i] // LANES, k, ids[i] % LANES) * factor,
+        name="embed",
+    )

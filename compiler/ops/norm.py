@@ -1,0 +1,57 @@
+"""RMSNorm and LayerNorm over the last axis, with sums kept in vector lanes.
+
+Both compute in float32. RMSNorm: x / sqrt(mean(x^2) + eps) * weight (Zhang & Sennrich 2019).
+"""
+
+from math import gcd
+
+from tvm import te, tirx
+
+from handglass.schedules.rule import PATTERN
+
+_NORM = {PATTERN: "norm"}
+
+
+def rms_norm(x: te.Tensor, weight: te.Tensor, eps: float) -> te.Tensor:
+    """(m, d), (d,) -> (m, d)."""
+    m, d = x.shape
+    mean = _mean(x.shape, lambda i, j: x[i, j] * x[i, j], "square")
+    return te.compute(
+        (m, d),
+        lambda i, j: x[i, j] * tirx.rsqrt(mean[i] + tirx.const(eps, "float32")) * weight[j],
+        name="rms_norm",
+        attrs=_NORM,
+    )
+
+
+def layer_norm(x: te.Tensor, weight: te.Tensor, bias: te.Tensor, eps: float) -> te.Tensor:
+    """(m, d), (d,), (d,) -> (m, d); two passes, since E[x^2] - E[x]^2 cancels in float32."""
+    m, d = x.shape
+    mean = _mean(x.shape, lambda i, j: x[i, j], "mean")
+    centred = lambda i, j: x[i, j] - mean[i]  # noqa: E731 (one expression, used in two stages)
+    variance = _mean(x.shape, lambda i, j: centred(i, j) * centred(i, j), "variance")
+
+    def value(i, j):
+        scale = tirx.rsqrt(variance[i] + tirx.const(eps, "float32"))
+        return centred(i, j) * scale * weight[j] + bias[j]
+
+    return te.compute((m, d), value, name="layer_norm", attrs=_NORM)
+
+
+def _mean(shape, term, name: str) -> te.Tensor:
+    """Mean of term(i, j) over j: partial sums per lane first, then across the lanes."""
+    m, d = shape
+    lanes = gcd(int(d), 16)
+    k = te.reduce_axis((0, int(d) // lanes), "k")
+    partial = te.compute(
+        (m, lanes),
+        lambda i, lane: te.sum(term(i, k * lanes + lane), axis=k),
+        name=f"{name}_lanes",
+        attrs=_NORM,
+    )
+    lane = te.reduce_axis((0, lanes), "lane")
+    total = te.compute(
+        (m,), lambda i: te.sum(partial[i, lane], axis=lane), name=f"{name}_sum", attrs=_NORM
+    )
+    inverse = tirx.const(1.0 / int(d), "float32")
+    return te.compute((m,), lambda i: total[i] * inverse, name=name, attrs=_NORM)

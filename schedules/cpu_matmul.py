@@ -1,0 +1,128 @@
+"""Matmul on a CPU with vectors: x (m, k) times weights packed in panels of 16 output columns.
+
+The operator is written over whole register tiles (compiler/ops/matmul.py): a `rows` stage pads x to
+a multiple of the tile, so the inner loops have no conditions. Many rows: a block of 6 rows by 16
+columns in 12 vector registers (256 bits), the panel dequantised once per task into a buffer that
+stays in L2. One row: four panels at a time, dequantised in registers, the limit is the memory.
+
+Measured 2026-11-24 on 2 cores of an x86-64-v3 machine, float32, 130x1536x1536: 167 GFLOP/s where
+PyTorch's own had 117; 1x1536x7680: 42 GB/s where a plain read loop has 40.
+"""
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+
+from .rule import Rule, blocks, find, pattern_of
+
+LANES = 16
+ROWS = 6
+PANELS_PER_TASK = 4
+
+
+def matmul(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
+    """Default schedule (and, with `tunable`, the space) of one packed matmul with its epilogue."""
+    found = find(sch, "matmul")
+    if len(found) != 1:
+        return False
+    block = found[0]
+    last = _inline_epilogue(sch, block)
+    if _extent(sch, block, 0) == 1:
+        _one_row(sch, block, last, tunable)
+    else:
+        _many_rows(sch, block, last, tunable)
+    return True
+
+
+def _inline_epilogue(sch: Schedule, block):
+    """Fold all element-wise stages behind `block` into the last one and return that."""
+    names = [sch.get(b).name_hint for b in blocks(sch)]
+    after = names[names.index(sch.get(block).name_hint) + 1 :]
+    for name in after[:-1]:
+        sch.compute_inline(sch.get_sblock(name))
+    return sch.get_sblock(after[-1])
+
+
+def _extent(sch: Schedule, block, axis: int) -> int | None:
+    extent = sch.get(sch.get_loops(block)[axis]).extent
+    return int(extent) if isinstance(extent, tirx.IntImm) else None
+
+
+def _one_row(sch: Schedule, block, last, tunable: bool) -> None:
+    """A stream over the weights: `panels` side by side give enough independent sums."""
+    for dequantize in find(sch, "dequantize"):
+        sch.compute_inline(dequantize)
+    for rows in find(sch, "rows"):
+        sch.compute_inline(rows)
+    _, j, k = sch.get_loops(block)
+    count = _extent(sch, block, 1) // LANES
+    panels = _choose(sch, [p for p in (1, 2, 4, 8) if count % p == 0], PANELS_PER_TASK, tunable)
+    unroll = _choose(sch, [1, 2, 4, 16], 1 if not find(sch, "grouped") else 16, tunable)
+    task, lane_block = sch.split(j, [None, LANES * panels if isinstance(panels, int) else panels])
+    panel, lane = sch.split(lane_block, [None, LANES])
+    k_outer, k_inner = sch.split(k, [None, unroll])
+    sch.reorder(task, k_outer, k_inner, panel, lane)
+    sch.parallel(task)
+    sch.vectorize(lane)
+    sch.unroll(k_inner)
+    sch.unroll(panel)
+    sch.reverse_compute_at(last, task)
+    _vectorize_last(sch, last)
+    _vectorize_init(sch, sch.decompose_reduction(block, k_outer), 1)
+
+
+def _many_rows(sch: Schedule, block, last, tunable: bool) -> None:
+    """Register tiles of ROWS x LANES; a task owns a panel and walks down all rows."""
+    i, j, k = sch.get_loops(block)
+    unroll = _choose(sch, [1, 2, 4, 8], 4, tunable)
+    row_tile, row = sch.split(i, [None, ROWS])
+    task, lane = sch.split(j, [None, LANES])
+    k_outer, k_inner = sch.split(k, [None, unroll])
+    sch.reorder(task, row_tile, k_outer, k_inner, row, lane)
+    sch.parallel(task)
+    sch.vectorize(lane)
+    sch.unroll(k_inner)
+    sch.unroll(row)
+    sch.reverse_compute_at(last, row_tile)
+    _vectorize_last(sch, last)
+    for dequantize in find(sch, "dequantize"):
+        sch.compute_at(dequantize, task)
+        sch.vectorize(sch.get_loops(dequantize)[-1])
+    _vectorize_init(sch, sch.decompose_reduction(block, k_outer), 1)
+    for rows in find(sch, "rows"):
+        _pack_rows(sch, rows)
+
+
+def _choose(sch: Schedule, options: list[int], default: int, tunable: bool):
+    if not tunable:
+        return default if default in options else options[-1]
+    return sch.sample_categorical(options, [1.0 / len(options)] * len(options))
+
+
+def _vectorize_last(sch: Schedule, last) -> None:
+    """The epilogue tile: rows stay loops, columns become vectors."""
+    column = sch.get_loops(last)[-1]
+    extent = sch.get(column).extent
+    if isinstance(extent, tirx.IntImm) and int(extent) % LANES == 0:
+        column = sch.split(column, [None, LANES])[1]
+    if isinstance(extent, tirx.IntImm):
+        sch.vectorize(column)
+
+
+def _vectorize_init(sch: Schedule, init, rows: int) -> None:
+    loops = sch.get_loops(init)
+    sch.vectorize(loops[-1])
+    for loop in loops[-1 - rows : -1]:
+        sch.unroll(loop)
+
+
+def _pack_rows(sch: Schedule, rows) -> None:
+    i, k = sch.get_loops(rows)
+    sch.parallel(i)
+    extent = sch.get(k).extent
+    if isinstance(extent, tirx.IntImm) and int(extent) % 8 == 0:
+        sch.vectorize(sch.split(k, [None, 8])[1])
+
+
+RULE = Rule("cpu-matmul", matmul, frozenset({"matmul"}))
+__all__ = ["LANES", "ROWS", "RULE", "matmul", "pattern_of"]

@@ -1,0 +1,111 @@
+"""What a schedule is here, and how a module gets its schedules.
+
+A `Rule` looks at one PrimFunc through a Schedule, either rewrites it in place and answers True, or
+leaves it alone and answers False. Rules are tried in order, the first that answers True wins.
+A rule knows loops and blocks, never a model or a device by name.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+
+PATTERN = "handglass.pattern"
+"""Block annotation by which an operator says what it is: "matmul", "norm", "attention", ..."""
+
+Apply = Callable[[Schedule, tvm.target.Target, bool], bool]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A named schedule; `tunable=True` leaves the free choices as sampling instructions."""
+
+    name: str
+    apply: Apply
+    patterns: frozenset[str] = frozenset()
+    """Patterns it is responsible for; empty for a fallback."""
+
+    def __call__(self, sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
+        return self.apply(sch, target, tunable)
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """One line of the report: which rule took which function."""
+
+    function: str
+    rule: str
+    patterns: tuple[str, ...]
+
+
+class UnscheduledError(Exception):
+    """A function on the hot path that no rule for its pattern has taken."""
+
+
+def blocks(sch: Schedule) -> list:
+    """The blocks below the root, in program order."""
+    return list(sch.get_child_blocks(sch.get_sblock("root")))
+
+
+def pattern_of(sch: Schedule, block) -> str:
+    """The pattern that the block was annotated with, "" if none."""
+    return str(sch.get(block).annotations.get(PATTERN, ""))
+
+
+def find(sch: Schedule, pattern: str) -> list:
+    """All blocks that carry `pattern`."""
+    return [block for block in blocks(sch) if pattern_of(sch, block) == pattern]
+
+
+def schedule_function(
+    func: tirx.PrimFunc, rules: Sequence[Rule], target: tvm.target.Target, tunable: bool = False
+) -> tuple[Schedule, Rule] | None:
+    """The first rule's answer for `func`, None if no rule wants it. `func` itself is not changed."""
+    for rule in rules:
+        sch = Schedule(func)  # a fresh one per rule: a rule that says no may have begun
+        if rule(sch, target, tunable):
+            return sch, rule
+    return None
+
+
+def apply_rules(
+    mod: tvm.IRModule, rules: Sequence[Rule], target: tvm.target.Target
+) -> tuple[tvm.IRModule, list[Scheduled]]:
+    """Schedule every PrimFunc of `mod` and say who took what.
+
+    Raises UnscheduledError where a function carries a pattern that some rule is responsible for, yet
+    a rule for another purpose (the fallback) took it, or none did.
+    """
+    out, report = tvm.IRModule(mod.functions_items() and dict(mod.functions_items())), []
+    for var, func in mod.functions_items():
+        if not isinstance(func, tirx.PrimFunc) or func.attrs.get("tirx.is_scheduled", False):
+            continue
+        found = schedule_function(func, rules, target)
+        row = Scheduled(var.name_hint, found[1].name if found else "none", _patterns(func))
+        _check(row, found[1] if found else None, rules)
+        report.append(row)
+        if found:
+            out[var] = _scheduled(found[0], func)
+    return out, report
+
+
+def _patterns(func: tirx.PrimFunc) -> tuple[str, ...]:
+    sch = Schedule(func)
+    return tuple(sorted({pattern_of(sch, block) for block in blocks(sch)} - {""}))
+
+
+def _check(row: Scheduled, taken_by: Rule | None, rules: Sequence[Rule]) -> None:
+    wanted = {p for rule in rules for p in rule.patterns} & set(row.patterns)
+    if taken_by is None or (wanted and not wanted & taken_by.patterns):
+        raise UnscheduledError(
+            f"function {row.function} ({', '.join(row.patterns) or 'no pattern'}) was left to "
+            f"rule '{row.rule}': it would run as a naive loop nest"
+        )
+
+
+def _scheduled(sch: Schedule, func: tirx.PrimFunc) -> tirx.PrimFunc:
+    result = sch.mod["main"].with_attr("tirx.is_scheduled", True)
+    name = func.attrs.get("global_symbol") if func.attrs else None
+    return result.with_attr("global_symbol", name) if name else result.without_attr("global_symbol")
