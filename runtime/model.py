@@ -98,7 +98,7 @@ class Model:
         PIL images or arrays. None means the default: greedy, at most MAX_TOKENS. Called OpenBMB's
         way, `chat(image=, msgs=, tokenizer=None)`, it returns the text alone, as theirs does.
         """
-        options = {
+        options: dict[str, Any] = {
             "max_tokens": max_tokens,
             "temp": temp,
             "top_p": top_p,
