@@ -1,6 +1,39 @@
-"""Settings that must hold before TVM or numpy start their thread pools."""
+"""Settings that must hold before TVM or numpy start their thread pools, and shared fixtures."""
 
+import json
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
 
 # Timings and tests share small machines: two threads, and no more than there are cores.
 os.environ.setdefault("TVM_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output, which must be one JSON value and no more."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def handglass(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """The command line, in this process: `handglass("run", "-m", bundle)`."""
+    from handglass.cli.main import execute
+
+    def call(*arguments: object) -> Result:
+        capsys.readouterr()
+        code = execute([str(argument) for argument in arguments])
+        return Result(code, *capsys.readouterr())
+
+    return call

@@ -1,0 +1,63 @@
+"""Asking a loaded model: the answer to standard output as it comes, a footer to standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import handglass
+from handglass.runtime.model import MAX_TOKENS, Answer, Model
+from handglass.runtime.sampler import Sampling
+
+from .footer import footer
+
+
+class Speaker:
+    """How to choose tokens and how many; checks the flags before anything is loaded."""
+
+    def __init__(
+        self,
+        temp: float,
+        top_p: float,
+        top_k: int,
+        repeat_penalty: float,
+        seed: int | None,
+        max_tokens: int | None,
+    ) -> None:
+        self.sampling = Sampling(temp, top_k, top_p, repeat_penalty, seed)
+        self.max_tokens = max_tokens or MAX_TOKENS
+
+    def load(self, bundle: Path, threads: int | None) -> Model:
+        model: Model = handglass.load(bundle, threads=threads)
+        return model
+
+    def ask(
+        self,
+        model: Model,
+        messages: str | Sequence[Mapping[str, Any]],
+        images: Sequence[Any],
+        silent: bool = False,
+        stream: bool = True,
+    ) -> Answer:
+        pieces = model.stream(messages, images, self.sampling, self.max_tokens)
+        for piece in pieces:
+            if stream and not silent:
+                print(piece, end="", flush=True)
+        answer = pieces.finish()
+        if not silent:
+            print("" if stream else answer.text, flush=True)
+            line = footer(asdict(answer.timings), model.manifest.vision.query_num)
+            print(line, file=sys.stderr)
+        return answer
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    return {
+        "text": answer.text,
+        "tokens": list(answer.tokens),
+        "finish_reason": answer.finish_reason,
+        "timings": asdict(answer.timings),
+    }

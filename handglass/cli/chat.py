@@ -1,0 +1,84 @@
+"""`handglass chat`: a conversation that keeps its cache, on a terminal or from a pipe.
+
+On a terminal a mistake is told and the talk goes on; from a pipe it ends with its exit code.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from .options import (
+    BundleOption,
+    Json,
+    MaxTokens,
+    RepeatPenalty,
+    Seed,
+    Temperature,
+    Threads,
+    TopK,
+    TopP,
+)
+from .output import print_json
+
+if TYPE_CHECKING:
+    from .conversation import Conversation
+
+
+def chat(
+    model: BundleOption,
+    max_tokens: MaxTokens = None,
+    threads: Threads = None,
+    temp: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    repeat_penalty: RepeatPenalty = 1.0,
+    seed: Seed = None,
+    json: Json = False,
+) -> None:
+    """Hold a conversation about pictures."""
+    from .answer import Speaker
+    from .conversation import HELP, Conversation
+
+    speaker = Speaker(temp, top_p, top_k, repeat_penalty, seed, max_tokens)
+    talk = Conversation(speaker.load(model, threads), speaker, silent=json)
+    on_terminal = sys.stdin.isatty() and not json
+    if on_terminal:
+        print(HELP, file=sys.stderr)
+    for line in typed() if on_terminal else sys.stdin:
+        if not take(talk, line.strip(), on_terminal):
+            break
+    if json:
+        print_json({"turns": talk.record})
+
+
+def take(talk: Conversation, line: str, on_terminal: bool) -> bool:
+    """One line of the user; False when the talk is over."""
+    from handglass.errors import HandglassError
+
+    try:
+        return talk.take(line)
+    except HandglassError as error:
+        if not on_terminal:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        if not on_terminal:
+            raise
+        print("\ninterrupted; that question is forgotten", file=sys.stderr)
+    return True
+
+
+def typed() -> Iterator[str]:
+    """Lines from the terminal, with history and editing where Python has readline."""
+    import contextlib
+
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401
+    while True:
+        try:
+            yield input("> ")
+        except EOFError:
+            print(file=sys.stderr)
+            return

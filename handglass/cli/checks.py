@@ -1,0 +1,163 @@
+"""What `handglass doctor` looks at. Whatever could crash is tried in a child process.
+
+A check is ok, broken (something installed does not work, or something needed is not there) or
+merely told. Without the compiler a machine is a device that runs bundles, and that is no fault.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from handglass import __version__
+
+from .output import size_text
+
+RUNTIME_PACKAGES = ("numpy", "Pillow", "tokenizers", "sentencepiece", "apache-tvm-ffi")
+FFI_PIN = "0.1.14.post1"
+INSTALL_COMPILER = "pip install 'handglass[compile]'"
+
+SAVE_JSON = """
+import tvm
+from tvm import te
+a = te.placeholder((4,), "float32", name="a")
+tvm.ir.save_json(te.create_prim_func([a, te.compute((4,), lambda i: a[i] + 1.0, name="b")]))
+"""
+
+LOAD_RUNTIME = """
+import ctypes, sys
+from handglass.runtime.library import import_tvm_ffi
+tvm_ffi = import_tvm_ffi()
+ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL)
+tvm_ffi.get_global_func("runtime.NumThreads")
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    value: str
+    ok: bool | None = None  # None: a fact, neither good nor bad
+    hint: str = ""
+
+
+def all_checks() -> list[Check]:
+    library = runtime_library()
+    return [
+        Check("handglass", __version__),
+        Check("python", f"{platform.python_version()} on {platform.platform()}"),
+        *(package_check(name) for name in RUNTIME_PACKAGES),
+        Check("torch", installed("torch") or "not installed; nothing at run time needs it"),
+        compiler_check(),
+        ffi_pin_check(),
+        c_compiler_check(),
+        runtime_library_check(library),
+        *machine_checks(),
+        *device_checks(),
+    ]
+
+
+def installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def package_check(name: str) -> Check:
+    found = installed(name)
+    if found:
+        return Check(name, found, True)
+    return Check(name, "not installed", False, f"needed to run a bundle: pip install {name}")
+
+
+def has_compiler() -> bool:
+    return find_spec("tvm") is not None and installed("apache-tvm") is not None
+
+
+def compiler_check() -> Check:
+    if has_compiler():
+        return Check("apache-tvm", installed("apache-tvm") or "", True)
+    return Check("apache-tvm", f"not installed; only compiling needs it ({INSTALL_COMPILER})")
+
+
+def ffi_pin_check() -> Check:
+    """Other releases of tvm-ffi crash here, and with it tuning and tensor intrinsics."""
+    name = "tvm.ir.save_json"
+    if not has_compiler():
+        return Check(name, "not tried: no compiler")
+    code = child(SAVE_JSON)
+    if code == 0:
+        return Check(name, "works", True)
+    hint = f"pip install apache-tvm-ffi=={FFI_PIN} (found {installed('apache-tvm-ffi')})"
+    return Check(name, f"fails in a child process (exit {code})", False, hint)
+
+
+def c_compiler_check() -> Check:
+    from handglass.errors import DeviceError
+    from handglass.targets import TARGETS
+    from handglass.targets.build import find_linker
+
+    target = next(iter(TARGETS.values()))
+    try:
+        return Check("C compiler", find_linker(target), True)
+    except DeviceError as error:
+        broken = False if has_compiler() else None
+        return Check("C compiler", "none found", broken, str(error) if has_compiler() else "")
+
+
+def runtime_library() -> Path | None:
+    spec = find_spec("tvm")
+    folders = spec.submodule_search_locations if spec else None
+    paths = [Path(folder) / "lib" / "libtvm_runtime.so" for folder in folders or ()]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def runtime_library_check(path: Path | None) -> Check:
+    if path is None:
+        return Check("runtime library", "none installed; bundles made with --runtime carry it")
+    if child(LOAD_RUNTIME, str(path)) == 0:
+        return Check("runtime library", str(path), True)
+    return Check("runtime library", f"{path} does not load", False, "install apache-tvm again")
+
+
+def machine_checks() -> list[Check]:
+    from handglass.runtime.machine import thread_count
+    from handglass.targets import TARGETS
+    from handglass.targets.machine import read_machine
+
+    machine, host = read_machine(), TARGETS.get("host")
+    facts = [
+        Check("processor", f"{machine.model} ({machine.architecture})"),
+        Check("cores", f"{machine.cores}, {thread_count(None)} threads by default"),
+        Check("memory", size_text(machine.memory) if machine.memory else "not known"),
+    ]
+    if host is None:
+        return [*facts, Check("host target", f"none for {machine.architecture}", False)]
+    features = " ".join(host.features) or "only the baseline"
+    return [
+        *facts,
+        Check("host target", " ".join([host.cpu, *host.mattr]), True),
+        Check("instruction sets", features),
+    ]
+
+
+def device_checks() -> list[Check]:
+    """The CPU is what this release compiles for; others are named so that nobody wonders."""
+    nodes = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dri/renderD*")]
+    names = [f"{node} (no target uses it yet)" for node in sorted(nodes)]
+    return [Check("devices", ", ".join(["cpu", *names]))]
+
+
+def child(source: str, *arguments: str) -> int:
+    """Exit code of a small program; negative codes are signals."""
+    command = [sys.executable, "-c", source, *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=120).returncode
+    except subprocess.TimeoutExpired:
+        return 124

@@ -1,0 +1,115 @@
+"""`handglass compile`: a checkpoint folder in, a bundle out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import Json
+from .output import columns, print_json, size_text
+
+if TYPE_CHECKING:
+    from handglass.compiler.build import Report
+
+
+def compile_(
+    model: Annotated[
+        Path,
+        typer.Option("--model", "-m", metavar="CHECKPOINT", help="The checkpoint folder to read."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="BUNDLE", help="The bundle folder to write.")
+    ],
+    target: Annotated[
+        str,
+        typer.Option(metavar="TARGET", help="The device to compile for; see 'handglass targets'."),
+    ] = "host",
+    quantization: Annotated[
+        str,
+        typer.Option(
+            metavar="SCHEME",
+            help="How the language model and the resampler are stored: f32, f16, bf16 or w4.",
+        ),
+    ] = "f16",
+    vision_quantization: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCHEME",
+            help="How the vision tower is stored.  [default: as --quantization, f16 for w4]",
+        ),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            "--context", "-c", min=1, metavar="N", help="Tokens that a conversation may have."
+        ),
+    ] = None,
+    dump_ir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the module after each phase here.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a bundle that is there already.")
+    ] = False,
+    allow_pickle: Annotated[
+        bool,
+        typer.Option("--allow-pickle", help="Also read .bin files, by torch with weights_only."),
+    ] = False,
+    runtime: Annotated[
+        bool, typer.Option(help="Put the 3 MB runtime library into the bundle.")
+    ] = True,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also print which schedule took which function.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Compile a checkpoint for a device."""
+    from .progress import progress
+
+    compile_model = load_compiler()
+    with progress() as tell:
+        result = compile_model(
+            model,
+            output,
+            target=target,
+            quantization=quantization,
+            vision_quantization=vision_quantization,
+            context=context,
+            dump_ir=dump_ir,
+            overwrite=overwrite,
+            allow_pickle=allow_pickle,
+            bundle_runtime=runtime,
+            progress=tell,
+        )
+    if json:
+        print_json({"bundle": str(output), **asdict(result)})
+    else:
+        print(as_text(output, result, report))
+
+
+def load_compiler() -> Any:
+    """`compile_model`, or what to install where this is only a device."""
+    from importlib.util import find_spec
+
+    from handglass.errors import DeviceError
+
+    from .checks import INSTALL_COMPILER
+
+    if find_spec("tvm") is None:
+        raise DeviceError(f"compiling needs the TVM compiler: {INSTALL_COMPILER}")
+    from handglass.compiler.build import compile_model
+
+    return compile_model
+
+
+def as_text(output: Path, result: Report, report: bool) -> str:
+    total = sum(result.phases.values())
+    lines = [f"{output}: {size_text(result.bundle_bytes)}, compiled in {total:.1f} s"]
+    if report:
+        phases = [(name, f"{seconds:.1f} s") for name, seconds in result.phases.items()]
+        rows = [("FUNCTION", "SCHEDULE", "CALLS"), *result.schedules]
+        lines += ["", columns(phases), "", columns(rows)]
+    lines.append(f"ask it: handglass run -m {output} --image PICTURE -p QUESTION")
+    return "\n".join(lines)

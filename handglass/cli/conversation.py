@@ -1,0 +1,78 @@
+"""The state of `handglass chat`: turns, pictures waiting for a question, and the slash commands."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from handglass.errors import UsageError
+from handglass.runtime.preprocess import read_picture
+from handglass.runtime.prompt import MARK
+
+from .answer import Speaker, answer_json
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from handglass.runtime.model import Model
+
+HELP = """\
+/image PATH  show a picture with the next question
+/reset       forget the conversation
+/help        this list
+/exit        leave (or Ctrl-D)"""
+
+
+class Conversation:
+    def __init__(self, model: Model, speaker: Speaker, silent: bool = False) -> None:
+        self.model = model
+        self.speaker = speaker
+        self.silent = silent
+        self.turns: list[dict[str, str]] = []
+        self.pictures: list[Image] = []  # of all turns, in the order of their marks
+        self.waiting: list[Image] = []
+        self.record: list[dict[str, Any]] = []  # survives /reset
+
+    def take(self, line: str) -> bool:
+        """A slash command or a question; False when the user leaves."""
+        if not line.startswith("/"):
+            if line:
+                self.ask(line)
+            return True
+        name, _, argument = line.partition(" ")
+        commands: dict[str, Callable[[str], bool]] = {
+            "/image": self.show,
+            "/reset": self.reset,
+            "/help": self.help,
+            "/exit": lambda _: False,
+        }
+        if name not in commands:
+            raise UsageError(f"unknown command {name}: known are {', '.join(commands)}")
+        return commands[name](argument.strip())
+
+    def ask(self, text: str) -> None:
+        """A turn enters the history only when it has been answered."""
+        shown = text if MARK in text else MARK * len(self.waiting) + text
+        turns = [*self.turns, {"role": "user", "content": shown}]
+        pictures = [*self.pictures, *self.waiting]
+        answer = self.speaker.ask(self.model, turns, pictures, self.silent)
+        self.record.append({"prompt": text, "images": len(self.waiting), **answer_json(answer)})
+        # An empty answer cannot be a turn of the next prompt.
+        self.turns = [*turns, {"role": "assistant", "content": answer.text or " "}]
+        self.pictures, self.waiting = pictures, []
+
+    def show(self, path: str) -> bool:
+        if not path:
+            raise UsageError("/image needs the path of a picture")
+        self.waiting.append(read_picture(Path(path.strip("\"'")).expanduser()))
+        return True
+
+    def reset(self, argument: str) -> bool:
+        self.turns, self.pictures, self.waiting = [], [], []
+        return True
+
+    def help(self, argument: str) -> bool:
+        print(HELP, file=sys.stderr)
+        return True

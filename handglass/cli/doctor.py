@@ -1,0 +1,32 @@
+"""`handglass doctor`: what is installed, what this machine has, and what is missing or broken."""
+
+from __future__ import annotations
+
+import typer
+
+from .checks import Check, all_checks
+from .options import Json
+from .output import columns, print_json
+
+MARKS = {True: "ok", False: "BROKEN", None: "-"}
+
+
+def doctor(json: Json = False) -> None:
+    """Check this machine and what is installed on it."""
+    from handglass.errors import DeviceError
+
+    checks = all_checks()
+    healthy = all(check.ok is not False for check in checks)
+    if json:
+        print_json({"ok": healthy, "checks": [vars(check) for check in checks]})
+    else:
+        print_text(checks)
+    if not healthy:
+        raise typer.Exit(DeviceError.exit_code)
+
+
+def print_text(checks: list[Check]) -> None:
+    print(columns([(check.name, MARKS[check.ok], check.value) for check in checks]))
+    for check in checks:
+        if check.hint:
+            print(f"\n{check.name}: {check.hint}")

@@ -1,0 +1,104 @@
+"""What a person sees when a command fails: one message, one exit code per class, no traceback.
+
+With --json the message is one JSON object on standard output, so that a script always gets one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import typer
+
+from handglass.errors import DeviceError, HandglassError, InputError, UsageError
+
+from .output import print_json
+
+INTERRUPTED = 130  # 128 + SIGINT
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+INTERNAL = 70
+
+HOW_TO_REPORT = (
+    "this is a defect of handglass, not of yours; please report it with the output of "
+    "'handglass doctor' and of the same command as 'handglass --debug ...'"
+)
+
+# Typer brings its own copy of click, older ones use click's: BadParameter is the door to either.
+ClickException: Any = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    kind: str  # usage, input, device, mismatch, internal
+    message: str
+    exit_code: int
+    hint: str = ""
+
+
+def explain(error: BaseException, arguments: Sequence[str] = ()) -> Failure:
+    """Which class of failure an exception is, and the words for it."""
+    if isinstance(error, ClickException):
+        message = error.format_message() + given_value(error, arguments)
+        return Failure("usage", message, UsageError.exit_code, usage_hint(error))
+    if isinstance(error, HandglassError) and error.exit_code != INTERNAL:
+        kind = type(error).__name__.removesuffix("Error").lower()
+        return Failure(kind, str(error), error.exit_code)
+    if isinstance(error, MemoryError):
+        message = "out of memory; a smaller --context or --quantization w4 needs less"
+        return Failure("device", message, DeviceError.exit_code)
+    if isinstance(error, OSError) and error.filename is not None:
+        return explain_os_error(error)
+    return Failure("internal", f"{type(error).__name__}: {error}", INTERNAL, HOW_TO_REPORT)
+
+
+def given_value(error: BaseException, arguments: Sequence[str]) -> str:
+    """The value that a flag was given, which typer's own messages leave out."""
+    names = getattr(getattr(error, "param", None), "opts", ())
+    following = pairwise(arguments)
+    apart = [value for name, value in following if name in names]
+    joined = [text.partition("=")[2] for text in arguments if text.partition("=")[0] in names]
+    values = apart + [value for value in joined if value]
+    return f" (given: {values[-1]!r})" if values else ""
+
+
+def usage_hint(error: BaseException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"see '{context.command_path} --help'" if context else ""
+
+
+def explain_os_error(error: OSError) -> Failure:
+    message = f"{error.filename}: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failure("device", f"{message}; free some space", DeviceError.exit_code)
+    return Failure("input", message, InputError.exit_code)
+
+
+def report(error: BaseException, arguments: Sequence[str]) -> int:
+    """Tell the person, or the script, and return the exit code."""
+    failure = explain(error, arguments)
+    if wants_debug(arguments):
+        traceback.print_exception(error)
+    if wants_json(arguments):
+        print_json({"error": vars(failure)})
+    else:
+        print(f"error: {failure.message}", file=sys.stderr)
+        if failure.hint:
+            print(failure.hint, file=sys.stderr)
+    return failure.exit_code
+
+
+def wants_json(arguments: Sequence[str]) -> bool:
+    """Asked of the raw arguments, since a usage error comes before they are parsed."""
+    return "--json" in arguments
+
+
+def wants_debug(arguments: Sequence[str]) -> bool:
+    return "--debug" in arguments or os.environ.get("HANDGLASS_DEBUG", "") not in ("", "0")

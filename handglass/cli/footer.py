@@ -1,0 +1,28 @@
+"""The line after an answer: where the time went and what memory it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def footer(timings: Mapping[str, Any], image_tokens: int) -> str:
+    """`timings` as `handglass run --json` prints them. Pictures known from before cost no time."""
+    parts = [
+        f"image {number}: {milliseconds:.0f} ms ({image_tokens} tokens)"
+        for number, milliseconds in enumerate(timings["encode_ms"], 1)
+        if milliseconds
+    ]
+    parts += [phase(name, timings) for name in ("prefill", "decode")]
+    return " | ".join([*parts, f"peak {memory(timings['peak_mb'])}"])
+
+
+def phase(name: str, timings: Mapping[str, Any]) -> str:
+    """An answer of one token decodes nothing: then there is no rate to tell."""
+    count, rate = timings[f"{name}_tokens"], timings[f"{name}_tok_s"]
+    speed = f", {rate:.{0 if rate >= 100 else 1}f} tok/s" if count else ""
+    return f"{name} {count} tok{speed}"
+
+
+def memory(megabytes: float) -> str:
+    return f"{megabytes / 1000:.2f} GB" if megabytes >= 1000 else f"{megabytes:.0f} MB"

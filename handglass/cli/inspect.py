@@ -1,0 +1,114 @@
+"""`handglass inspect`: what a bundle holds and whether its files are whole. Executes nothing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import BundleArgument, Json
+from .output import columns, print_json, size_text
+
+if TYPE_CHECKING:
+    from handglass.runtime.bundle import FileState, Inspection, Manifest, TensorEntry
+
+# Bytes of an element by numpy's name of the stored type.
+ITEM_SIZE = {"float64": 8, "float32": 4, "float16": 2, "int64": 8, "int32": 4, "int16": 2}
+ITEM_SIZE |= {"uint64": 8, "uint32": 4, "uint16": 2, "int8": 1, "uint8": 1, "bool": 1}
+
+
+def inspect(
+    bundle: BundleArgument,
+    tensors: Annotated[
+        bool, typer.Option("--tensors", help="Also list every parameter and cache tensor.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show what a bundle holds, and check its files."""
+    from handglass.errors import MismatchError
+    from handglass.runtime.bundle import Bundle
+
+    found = Bundle.inspect(bundle)
+    if json:
+        print_json(as_json(found, tensors))
+    else:
+        print(as_text(found, tensors))
+    if any(file.problem for file in found.files):
+        raise typer.Exit(MismatchError.exit_code)
+
+
+def as_json(found: Inspection, tensors: bool) -> dict[str, Any]:
+    """The manifest, its long lists only when asked for, and the state of the files."""
+    manifest = asdict(found.manifest)
+    for entry in (manifest, manifest["cache"]) if not tensors else ():
+        entry.pop("params", None)
+        entry.pop("tensors", None)
+    files = [{**asdict(file), "ok": not file.problem} for file in found.files]
+    return {
+        "path": str(found.path),
+        **manifest,
+        "files": files,
+        "params_count": len(found.manifest.params),
+        "params_bytes": total_bytes(found.manifest.params),
+        "cache_bytes": total_bytes(found.manifest.cache.tensors),
+        "ok": all(file["ok"] for file in files),
+    }
+
+
+def as_text(found: Inspection, tensors: bool) -> str:
+    manifest = found.manifest
+    parts = [
+        columns(facts(found)),
+        "functions:\n" + columns(function_rows(manifest), "  "),
+        "files:\n" + columns([file_row(file) for file in found.files], "  "),
+    ]
+    if tensors:
+        parts.append("parameters:\n" + columns(tensor_rows(manifest.params), "  "))
+        parts.append("cache:\n" + columns(tensor_rows(manifest.cache.tensors), "  "))
+    return "\n\n".join(parts)
+
+
+def facts(found: Inspection) -> list[tuple[str, str]]:
+    manifest, target = found.manifest, found.manifest.target
+    cache_bytes = size_text(total_bytes(manifest.cache.tensors))
+    return [
+        ("bundle", str(found.path)),
+        ("model", manifest.model.architecture),
+        ("target", f"{target.name} ({target.triple}, {target.cpu})"),
+        ("needs", " ".join(target.features) or "only the baseline"),
+        ("scheme", ", ".join(f"{part} {name}" for part, name in manifest.scheme.items())),
+        ("parameters", f"{len(manifest.params)}, {size_text(total_bytes(manifest.params))}"),
+        ("context", f"{manifest.cache.context} tokens, cache {cache_bytes}"),
+        ("vision", vision_text(manifest)),
+        ("vocabulary", f"{manifest.vocab_size} tokens, {manifest.tokenizer.kind}"),
+        ("made with", ", ".join(f"{name} {text}" for name, text in manifest.versions.items())),
+    ]
+
+
+def vision_text(manifest: Manifest) -> str:
+    vision = manifest.vision
+    return (
+        f"pictures of {vision.image_size}x{vision.image_size} in patches of {vision.patch_size}, "
+        f"{vision.query_num} tokens each"
+    )
+
+
+def function_rows(manifest: Manifest) -> list[tuple[str, str]]:
+    return [
+        (name, f"({', '.join(entry.arguments)}) -> {entry.result}")
+        for name, entry in manifest.functions.items()
+    ]
+
+
+def file_row(file: FileState) -> tuple[str, str, str]:
+    return file.name, size_text(file.size), f"BROKEN: {file.problem}" if file.problem else "ok"
+
+
+def tensor_rows(entries: tuple[TensorEntry, ...]) -> list[tuple[str, str, str]]:
+    return [(entry.name, "x".join(map(str, entry.shape)), entry.dtype) for entry in entries]
+
+
+def total_bytes(entries: tuple[TensorEntry, ...]) -> int:
+    return sum(math.prod(entry.shape) * ITEM_SIZE.get(entry.dtype, 0) for entry in entries)

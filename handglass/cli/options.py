@@ -1,0 +1,52 @@
+"""Flags that several verbs share, so that they read and mean the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output instead of text.")
+]
+BundleOption = Annotated[
+    Path, typer.Option("--model", "-m", metavar="BUNDLE", help="The bundle folder to load.")
+]
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle folder.")]
+
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens",
+        "-n",
+        min=1,
+        metavar="N",
+        help="Stop after this many tokens.  [default: 512]",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", "-t", min=1, metavar="N", help="CPU threads.  [default: one per core]"
+    ),
+]
+Temperature = Annotated[
+    float,
+    typer.Option("--temp", metavar="T", help="Sampling temperature; 0 takes the likeliest token."),
+]
+TopP = Annotated[
+    float,
+    typer.Option(
+        "--top-p",
+        metavar="P",
+        help="Sample among the likeliest tokens that together have this probability.",
+    ),
+]
+TopK = Annotated[
+    int,
+    typer.Option("--top-k", metavar="N", help="Sample among this many likeliest tokens; 0: all."),
+]
+RepeatPenalty = Annotated[
+    float,
+    typer.Option("--repeat-penalty", metavar="X", help="Divide the logits of tokens seen; 1: off."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Make sampling repeatable.")]

@@ -1,0 +1,42 @@
+"""How results reach standard output: one JSON object, or aligned columns."""
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def print_json(value: dict[str, Any]) -> None:
+    json.dump(plain(value), sys.stdout, ensure_ascii=False, allow_nan=False)
+    print(flush=True)
+
+
+def plain(value: Any) -> Any:
+    """What JSON can say: paths as text, numbers that are not finite as null."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def columns(rows: Sequence[Sequence[object]], indent: str = "") -> str:
+    """Text with every column as wide as its longest cell; the last one is free."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    widths[-1:] = [0]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]
+    return "\n".join(indent + line for line in lines)
+
+
+def size_text(count: float) -> str:
+    """A number of bytes as people say it, in steps of 1000."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"

@@ -1,0 +1,68 @@
+"""`handglass run`: one question about pictures, answered as it is generated.
+
+The answer goes to standard output and the footer to standard error, so that a pipe gets the answer
+alone. Never imports the compiler.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import (
+    BundleOption,
+    Json,
+    MaxTokens,
+    RepeatPenalty,
+    Seed,
+    Temperature,
+    Threads,
+    TopK,
+    TopP,
+)
+from .output import print_json
+
+
+def run(
+    model: BundleOption,
+    prompt: Annotated[
+        str,
+        typer.Option(
+            "--prompt",
+            "-p",
+            metavar="TEXT",
+            help="The question; '-' reads it from standard input.",
+        ),
+    ],
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="PICTURE", help="A picture to ask about; repeatable."),
+    ] = None,
+    max_tokens: MaxTokens = None,
+    threads: Threads = None,
+    temp: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    repeat_penalty: RepeatPenalty = 1.0,
+    seed: Seed = None,
+    json: Json = False,
+    no_stream: Annotated[
+        bool, typer.Option("--no-stream", help="Print the answer when it is complete.")
+    ] = False,
+) -> None:
+    """Ask one question, with pictures or without."""
+    from handglass.runtime.preprocess import read_picture
+
+    from .answer import Speaker, answer_json
+
+    # All that can be wrong with the question is found out before a large model is loaded.
+    text = sys.stdin.read().rstrip("\n") if prompt == "-" else prompt
+    pictures = [read_picture(path) for path in image or ()]
+    speaker = Speaker(temp, top_p, top_k, repeat_penalty, seed, max_tokens)
+    loaded = speaker.load(model, threads)
+    answer = speaker.ask(loaded, text, pictures, silent=json, stream=not no_stream)
+    if json:
+        print_json(answer_json(answer))

@@ -1,0 +1,170 @@
+"""`handglass compile` and `verify` with a compiler that only remembers what it is asked."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from handglass.errors import InputError
+
+
+@dataclass(frozen=True)
+class Report:
+    phases: dict[str, float]
+    bundle_bytes: int
+    schedules: tuple[tuple[str, str, int], ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    stage: str
+    snr_db: float
+    floor_db: float
+    ok: bool
+
+
+REPORT = Report({"export": 1.5, "link": 0.25}, 8_900_000, (("matmul1", "matmul", 4),))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What compile_model was called with; a key `error` makes it fail."""
+    seen: dict[str, Any] = {}
+
+    def compile_model(
+        model: Path, output: Path, *, progress: Callable[[str, int, int], None], **options: Any
+    ) -> Report:
+        if "error" in seen:
+            raise seen["error"]
+        progress("quantise", 3, 3)
+        seen.update(model=model, output=output, **options)
+        return REPORT
+
+    fake = ModuleType("handglass.compiler.build")
+    fake.compile_model = compile_model  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    return seen
+
+
+def test_defaults(handglass: Any, asked: dict[str, Any]) -> None:
+    result = handglass("compile", "-m", "checkpoint", "-o", "out")
+    assert result.code == 0
+    assert result.out.startswith("out: 9 MB, compiled in 1.8 s\n")
+    assert "quantise 3/3" in result.err
+    assert asked == {
+        "model": Path("checkpoint"),
+        "output": Path("out"),
+        "target": "host",
+        "quantization": "f16",
+        "vision_quantization": None,
+        "context": None,
+        "dump_ir": None,
+        "overwrite": False,
+        "allow_pickle": False,
+        "bundle_runtime": True,
+    }
+
+
+def test_every_flag_reaches_the_compiler(handglass: Any, asked: dict[str, Any]) -> None:
+    flags = (
+        "--target x86-64-v3 --quantization w4 --vision-quantization bf16 -c 512 --dump-ir ir "
+        "--overwrite --allow-pickle --no-runtime"
+    )
+    handglass("compile", "-m", "checkpoint", "-o", "out", *flags.split())
+    assert (asked["target"], asked["quantization"], asked["vision_quantization"]) == (
+        *("x86-64-v3", "w4"),
+        "bf16",
+    )
+    assert (asked["context"], asked["dump_ir"]) == (512, Path("ir"))
+    assert (asked["overwrite"], asked["allow_pickle"], asked["bundle_runtime"]) == (
+        *(True, True),
+        False,
+    )
+
+
+def test_report(handglass: Any, asked: dict[str, Any]) -> None:
+    out = handglass("compile", "-m", "checkpoint", "-o", "out", "--report").out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "export 1.5 s" in lines
+    assert "matmul1 matmul 4" in lines
+
+
+def test_json(handglass: Any, asked: dict[str, Any]) -> None:
+    assert handglass("compile", "-m", "checkpoint", "-o", "out", "--json").json == {
+        "bundle": "out",
+        "phases": {"export": 1.5, "link": 0.25},
+        "bundle_bytes": 8_900_000,
+        "schedules": [["matmul1", "matmul", 4]],
+    }
+
+
+def test_failure_keeps_its_class(handglass: Any, asked: dict[str, Any]) -> None:
+    asked["error"] = InputError("checkpoint: no config.json")
+    result = handglass("compile", "-m", "checkpoint", "-o", "out")
+    assert (result.code, result.out) == (3, "")
+    assert result.err == "error: checkpoint: no config.json\n"
+
+
+def test_without_tvm_it_says_what_to_install(
+    handglass: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = handglass("compile", "-m", "checkpoint", "-o", "out")
+    assert result.code == 4
+    assert "handglass[compile]" in result.err
+
+
+STAGES = [Stage("pixels", float("inf"), 120.0, True), Stage("vision", 41.25, 40.0, True)]
+SHORT = [Stage("resampler", 30.0, 40.0, False), Stage("logits", 20.0, 40.0, False)]
+
+
+def fake_verify(monkeypatch: pytest.MonkeyPatch, stages: list[Stage]) -> list[Any]:
+    calls: list[Any] = []
+
+    def verify(
+        bundle: Path, checkpoint: Path, images: list[Path] | None, progress: Any
+    ) -> list[Stage]:
+        calls.append((bundle, checkpoint, images))
+        return stages
+
+    for name, content in (("build", {"compile_model": None}), ("verify", {"verify": verify})):
+        fake = ModuleType(f"handglass.compiler.{name}")
+        vars(fake).update(content)
+        monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    return calls
+
+
+def test_verify_holds(handglass: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = fake_verify(monkeypatch, STAGES)
+    result = handglass("verify", "out", "--reference", "checkpoint", "--image", "a.png")
+    assert result.code == 0
+    assert calls == [(Path("out"), Path("checkpoint"), [Path("a.png")])]
+    lines = [" ".join(line.split()) for line in result.out.splitlines()]
+    assert lines[1:] == [
+        "pixels exact 120.0 dB ok",
+        "vision 41.2 dB 40.0 dB ok",
+        "every stage holds",
+    ]
+
+
+def test_verify_names_the_first_short_stage(
+    handglass: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = fake_verify(monkeypatch, STAGES + SHORT)
+    result = handglass("verify", "out", "--reference", "checkpoint")
+    assert result.code == 5
+    assert calls[0][2] is None
+    assert result.out.endswith("first stage that falls short: resampler\n")
+    as_json = handglass("verify", "out", "--reference", "checkpoint", "--json")
+    assert (as_json.code, as_json.json["ok"]) == (5, False)
+    assert as_json.json["first"] == "resampler"
+    assert as_json.json["stages"][0] == {
+        "stage": "pixels",
+        "snr_db": None,
+        "floor_db": 120.0,
+        "ok": True,
+    }

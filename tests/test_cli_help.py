@@ -1,0 +1,76 @@
+"""Help is there for every verb, quick, and costs no heavy import."""
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from handglass import __version__
+from handglass.cli.main import VERBS
+
+HEAVY = ("numpy", "PIL", "tvm", "tvm_ffi", "torch", "tokenizers", "sentencepiece", "rich")
+
+LOADED = """
+import json, sys
+from handglass.cli.main import execute
+code = execute(sys.argv[1:])
+print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)
+"""
+
+
+def loaded_by(*arguments: str) -> tuple[int, set[str]]:
+    """Exit code, and every module that a command imports, read in a process of its own."""
+    command = [sys.executable, "-c", LOADED, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    return code, set(modules)
+
+
+def test_help_names_every_verb(handglass: Any) -> None:
+    result = handglass("--help")
+    assert result.code == 0
+    for name in VERBS:
+        assert f"\n  {name} " in result.out
+    assert "..." not in result.out.split("Commands:")[1], "a one-line help is too long"
+    assert "Exit codes: 2 usage" in result.out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_its_flags(verb: str, handglass: Any) -> None:
+    result = handglass(verb, "--help")
+    assert result.code == 0
+    assert result.out.startswith(f"Usage: handglass {verb} ")
+    assert "--json" in result.out
+
+
+def test_no_arguments_show_the_help(handglass: Any) -> None:
+    result = handglass()
+    assert "Commands:" in result.out + result.err
+
+
+def test_version(handglass: Any) -> None:
+    assert handglass("--version").out == f"handglass {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    _, modules = loaded_by(*arguments)
+    assert not modules & set(HEAVY)
+
+
+def test_targets_and_inspect_need_no_compiler(tmp_path: Any) -> None:
+    for arguments in (["targets"], ["inspect", str(tmp_path)]):
+        _, modules = loaded_by(*arguments)
+        assert not modules & {"tvm", "torch", "handglass.compiler", "handglass.schedules"}
+
+
+def test_help_is_quick() -> None:
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        subprocess.run([sys.executable, "-m", "handglass.cli.main", "--help"], check=True)
+        seconds.append(time.monotonic() - start)
+    assert min(seconds) < 1.0  # about 0.15 s on a quiet machine
