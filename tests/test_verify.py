@@ -1,0 +1,190 @@
+"""Stage-by-stage comparison: a fault is found where it is, and measured in dB.
+
+The compiled model is played by the numpy reference itself with one stage made worse, so that these
+tests need no compiler; `test_end_to_end.py` has the real thing.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from odd_models import UNTIED, write_checkpoint
+
+from handglass.compiler import reference
+from handglass.compiler.checkpoint import Checkpoint
+from handglass.compiler.models.config import ModelConfig
+from handglass.compiler.verify import (
+    STAGES,
+    Comparison,
+    Stage,
+    drawn_picture,
+    report,
+    snr_db,
+    splice,
+)
+from handglass.errors import MismatchError
+from handglass.runtime.bundle import PromptEntry, VisionEntry
+from handglass.runtime.preprocess import Pixels
+from handglass.runtime.tokenizer import open_tokenizer
+
+PROMPT = PromptEntry("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", ("</s>",))
+SCHEME = {"language": "f32", "vision": "f32"}
+Change = Callable[[np.ndarray], np.ndarray]
+
+
+class PlayedSession:
+    """What `Session` does, by the reference; `change` spoils the result of one function."""
+
+    def __init__(
+        self, weights: Checkpoint, spoiled: str = "", change: Change | None = None
+    ) -> None:
+        self.weights = weights
+        self.model = ModelConfig.from_dict(weights.config)
+        self.spoiled = spoiled
+        self.change = change
+        self.x = np.empty((0, self.model.language.hidden_size), np.float32)
+
+    def encode_vision(self, pixels: Pixels) -> np.ndarray:
+        vision = self.model.vision
+        args = (pixels.strip, pixels.height, pixels.width)
+        return self._spoil("encode_vision", reference.encode_vision(self.weights, vision, *args))
+
+    def resample(self, features: np.ndarray, grid: np.ndarray) -> np.ndarray:
+        rows, cols = grid.max(axis=0) + 1
+        resampler = self.model.resampler
+        embeddings = reference.resample(self.weights, resampler, features, rows, cols)
+        return self._spoil("resample", embeddings)
+
+    def encode_image(self, pixels: Pixels) -> np.ndarray:
+        return self.resample(self.encode_vision(pixels), pixels.grid)
+
+    def embed(self, ids: list[int]) -> np.ndarray:
+        return self._spoil("embed", reference.embed(self.weights, self.model.language, ids))
+
+    def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
+        self.x = np.concatenate([self.x[:pos], x])
+        logits = reference.logits(self.weights, self.model.language, self.x, 1)[0]
+        return self._spoil("prefill", logits)
+
+    def decode(self, token: int, pos: int) -> np.ndarray:
+        x = reference.embed(self.weights, self.model.language, [token])
+        return self._spoil("decode", self.prefill(x, pos))
+
+    def _spoil(self, name: str, result: np.ndarray) -> np.ndarray:
+        return self.change(result) if self.change and name == self.spoiled else result
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handglass.compiler.verify.STEPS", 2)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return Checkpoint.open(write_checkpoint(tmp_path_factory.mktemp("c"), UNTIED, "float32"))
+
+
+def compare(
+    weights: Checkpoint,
+    spoiled: str = "",
+    change: Change | None = None,
+    mean: float = 0.5,
+    scheme: dict[str, str] = SCHEME,
+) -> list[Stage]:
+    vision = VisionEntry(56, 14, (mean, 0.5, 0.5), (0.5, 0.5, 0.5), 5, 70)
+    manifest: Any = SimpleNamespace(prompt=PROMPT, scheme=scheme, vision=vision)
+    tokenizer = open_tokenizer("sentencepiece", weights.folder / "tokenizer.model")
+    session: Any = PlayedSession(weights, spoiled, change)
+    return Comparison(session, weights, manifest, tokenizer).run([drawn_picture()], lambda *_: None)
+
+
+def noise(db: float) -> Change:
+    """Add noise of exactly this much less power."""
+
+    def add(x: np.ndarray) -> np.ndarray:
+        e = np.random.default_rng(0).standard_normal(x.shape)
+        return (x + e * np.sqrt((x**2).sum() / (e**2).sum() / 10 ** (db / 10))).astype(np.float32)
+
+    return add
+
+
+def test_the_reference_holds_against_itself(weights: Checkpoint) -> None:
+    stages = compare(weights)
+    assert tuple(stage.stage for stage in stages) == STAGES
+    assert all(stage.ok for stage in stages)
+    assert all(stage.snr_db > 100 for stage in stages)
+
+
+@pytest.mark.parametrize(
+    ("function", "stage"),
+    [
+        ("encode_vision", "vision"),
+        ("resample", "resampler"),
+        ("embed", "embed"),
+        ("prefill", "logits"),
+        ("decode", "logits"),
+    ],
+)
+def test_first_short_stage_is_where_the_fault_is(
+    weights: Checkpoint, function: str, stage: str
+) -> None:
+    stages = compare(weights, function, noise(40.0))
+    found = next(s for s in stages if not s.ok)
+    assert found.stage == stage
+    assert found.snr_db == pytest.approx(40.0, abs=2.0)  # of three rows, two are decoded
+    assert not stages[-1].ok  # and it is felt at the end
+
+
+def test_wrong_constants_of_the_bundle_show_in_the_pixels(weights: Checkpoint) -> None:
+    assert next(s for s in compare(weights, mean=0.4) if not s.ok).stage == "pixels"
+
+
+def test_not_a_number_fails(weights: Checkpoint) -> None:
+    def one_nan(x: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(x.size).reshape(x.shape) == 3, np.float32("nan"), x)
+
+    short = [s.stage for s in compare(weights, "decode", one_nan) if not s.ok]
+    assert short == ["logits", "end_to_end"]
+
+
+def test_floors_follow_the_scheme_of_each_part(weights: Checkpoint) -> None:
+    stages = compare(weights, scheme={"language": "w4", "vision": "bf16"})
+    floors = {stage.stage: stage.floor_db for stage in stages}
+    assert floors["vision"] > floors["resampler"] == floors["logits"] > floors["end_to_end"]
+
+
+def test_report_is_json(weights: Checkpoint) -> None:
+    stages = [Stage("pixels", math.inf, 120.0, True), Stage("vision", 12.5, 80.0, False)]
+    text = json.dumps(report(stages), allow_nan=False)
+    assert json.loads(text) == {
+        "ok": False,
+        "first_short": "vision",
+        "stages": [
+            {"stage": "pixels", "snr_db": None, "floor_db": 120.0, "ok": True},
+            {"stage": "vision", "snr_db": 12.5, "floor_db": 80.0, "ok": False},
+        ],
+    }
+
+
+# --- the measure itself ---
+
+
+def test_snr_of_known_noise() -> None:
+    truth = np.array([3.0, 4.0], np.float32)
+    assert snr_db(truth, truth) == math.inf
+    assert snr_db(truth, truth * np.float32(1.01)) == pytest.approx(40.0, abs=0.01)
+    assert snr_db(truth, np.zeros_like(truth)) == pytest.approx(0.0)
+    assert snr_db(truth, np.array([3.0, np.nan], np.float32)) == -math.inf
+    assert snr_db(truth, np.array([3.0, np.inf], np.float32)) == -math.inf
+    assert snr_db(np.zeros_like(truth), truth) == -math.inf
+    with pytest.raises(MismatchError, match=r"\(2,\).*\(1,\)"):
+        snr_db(truth, truth[:1])
+
+
+def test_splice_keeps_the_order() -> None:
+    text, picture = np.ones((2, 3), np.float32), np.full((2, 3), 7, np.float32)
+    assert splice([5, None, None, 6], text, picture)[:, 0].tolist() == [1, 7, 7, 1]
