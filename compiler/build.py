@@ -1,0 +1,141 @@
+"""The whole story: a checkpoint folder in, a bundle out.
+
+read the configuration -> build the model in Relax -> lower and schedule -> generate code ->
+pack the weights -> describe -> move the finished bundle into place.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from handglass.errors import DeviceError, UsageError
+from handglass.runtime.bundle import LIBRARY, RUNTIME_LIBRARY, BundleWriter
+from handglass.schedules.cpu_matmul import LANES
+from handglass.targets import find_target
+from handglass.targets.build import build_library
+from handglass.targets.target import Target
+
+from .checkpoint import Checkpoint
+from .describe import describe
+from .lower import Progress, lower
+from .models import MODELS
+from .models.config import ModelConfig
+from .models.minicpmv import Storage
+from .pack import entries, pack_parameters
+from .quantize import find_scheme
+
+DEFAULT_CONTEXT = 4096
+
+
+@dataclass(frozen=True)
+class Report:
+    """What compiling took and gave."""
+
+    phases: dict[str, float]
+    """Seconds by phase."""
+    bundle_bytes: int
+    schedules: list[tuple[str, str, int]]
+    """(function, rule that scheduled it, number of call sites)."""
+
+
+def compile_model(
+    model: str | Path,
+    output: str | Path,
+    *,
+    target: str = "host",
+    quantization: str = "f16",
+    vision_quantization: str | None = None,
+    context: int | None = None,
+    dump_ir: str | Path | None = None,
+    overwrite: bool = False,
+    allow_pickle: bool = False,
+    bundle_runtime: bool = True,
+    progress: Progress | None = None,
+) -> Report:
+    """Compile the checkpoint folder `model` for `target` into the bundle folder `output`.
+
+    Raises InputError for a bad checkpoint, UsageError for a bad choice, DeviceError where this
+    machine lacks a compiler; in every case nothing is left at `output`.
+    """
+    device = find_target(target)
+    checkpoint = Checkpoint.open(Path(model), allow_pickle=allow_pickle)
+    config = ModelConfig.from_dict(checkpoint.config)
+    storage = choose_storage(config, quantization, vision_quantization, context)
+    clock = Clock()
+    with BundleWriter(Path(output), overwrite=overwrite) as writer:
+        importer = MODELS[config.architecture]
+        network = importer.build(checkpoint, config, storage)
+        with clock.phase("lower"):
+            mod, parameters = network.export()
+            lowered = lower(mod, device, Path(dump_ir) if dump_ir else None, progress)
+        params = entries(parameters)
+        manifest = describe(checkpoint, network, importer, params, device)
+        with clock.phase("pack"):
+            for name in pack_parameters(network, checkpoint, params, writer.folder, progress):
+                writer.add_file(name)
+        with clock.phase("codegen"):
+            if progress:
+                progress("codegen", 0, 1)
+            build_library(lowered.mod, device, writer.folder / LIBRARY)
+            writer.add_file(LIBRARY)
+        with clock.phase("write"):
+            writer.add_file(
+                manifest.tokenizer.file, checkpoint.folder / manifest.tokenizer.file
+            )
+            if bundle_runtime:
+                writer.add_file(RUNTIME_LIBRARY, find_runtime_library(device))
+            bundle = writer.finish(manifest)
+    return Report(
+        clock.seconds,
+        sum(entry.size for entry in bundle.manifest.files.values()),
+        [(row.function, row.rule, row.calls) for row in lowered.kernels],
+    )
+
+
+def choose_storage(
+    config: ModelConfig, quantization: str, vision_quantization: str | None, context: int | None
+) -> Storage:
+    """Schemes by name; a 4-bit language model keeps its vision tower in 16 bits unless told."""
+    language = find_scheme(quantization)
+    default = "f16" if quantization.startswith("w4") else quantization
+    longest = config.language.max_position_embeddings
+    context = min(longest, DEFAULT_CONTEXT) if context is None else context
+    if not 1 <= context <= longest:
+        raise UsageError(f"--context {context}: the model was made for 1 to {longest} positions")
+    padded = -(-context // LANES) * LANES  # the cache holds whole panels of positions
+    return Storage(language, find_scheme(vision_quantization or default), padded)
+
+
+def find_runtime_library(target: Target) -> Path:
+    """The runtime library of the installed apache-tvm, if it is of the target's architecture."""
+    import tvm
+
+    if target.triple.split("-")[0] != find_target("host").triple.split("-")[0]:
+        raise DeviceError(
+            f"no runtime library for {target.triple} on this machine: compile with --no-runtime "
+            "and install apache-tvm on the device"
+        )
+    found = sorted(Path(tvm.__file__).parent.rglob(RUNTIME_LIBRARY))
+    if not found:
+        raise DeviceError(f"{RUNTIME_LIBRARY} is not part of the installed apache-tvm")
+    return found[0]
+
+
+class Clock:
+    """Seconds by phase, in the order in which the phases ran."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+
+__all__ = ["Report", "compile_model"]
