@@ -1,33 +1,19 @@
 """`handglass compile` and `verify` with a compiler that only remembers what it is asked."""
 
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from handglass.compiler.build import Report
+from handglass.compiler.verify import Stage
 from handglass.errors import InputError
 
-
-@dataclass(frozen=True)
-class Report:
-    phases: dict[str, float]
-    bundle_bytes: int
-    schedules: tuple[tuple[str, str, int], ...]
+pytestmark = pytest.mark.compiler
 
 
-@dataclass(frozen=True)
-class Stage:
-    stage: str
-    snr_db: float
-    floor_db: float
-    ok: bool
-
-
-REPORT = Report({"export": 1.5, "link": 0.25}, 8_900_000, (("matmul1", "matmul", 4),))
+REPORT = Report({"export": 1.5, "link": 0.25}, 8_900_000, [("matmul1", "matmul", 4)])
 
 
 @pytest.fixture
@@ -44,9 +30,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         seen.update(model=model, output=output, **options)
         return REPORT
 
-    fake = ModuleType("handglass.compiler.build")
-    fake.compile_model = compile_model  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    monkeypatch.setattr("handglass.compiler.build.compile_model", compile_model)
     return seen
 
 
@@ -126,15 +110,12 @@ def fake_verify(monkeypatch: pytest.MonkeyPatch, stages: list[Stage]) -> list[An
     calls: list[Any] = []
 
     def verify(
-        bundle: Path, checkpoint: Path, images: list[Path] | None, progress: Any
+        bundle: Path, checkpoint: Path, images: list[Path] | None, progress: Any, pickle: bool
     ) -> list[Stage]:
-        calls.append((bundle, checkpoint, images))
+        calls.append((bundle, checkpoint, images, pickle))
         return stages
 
-    for name, content in (("build", {"compile_model": None}), ("verify", {"verify": verify})):
-        fake = ModuleType(f"handglass.compiler.{name}")
-        vars(fake).update(content)
-        monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    monkeypatch.setattr("handglass.compiler.verify.verify", verify)
     return calls
 
 
@@ -142,7 +123,7 @@ def test_verify_holds(handglass: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = fake_verify(monkeypatch, STAGES)
     result = handglass("verify", "out", "--reference", "checkpoint", "--image", "a.png")
     assert result.code == 0
-    assert calls == [(Path("out"), Path("checkpoint"), [Path("a.png")])]
+    assert calls == [(Path("out"), Path("checkpoint"), [Path("a.png")], False)]
     lines = [" ".join(line.split()) for line in result.out.splitlines()]
     assert lines[1:] == [
         "pixels exact 120.0 dB ok",
@@ -161,7 +142,7 @@ def test_verify_names_the_first_short_stage(
     assert result.out.endswith("first stage that falls short: resampler\n")
     as_json = handglass("verify", "out", "--reference", "checkpoint", "--json")
     assert (as_json.code, as_json.json["ok"]) == (5, False)
-    assert as_json.json["first"] == "resampler"
+    assert as_json.json["first_short"] == "resampler"
     assert as_json.json["stages"][0] == {
         "stage": "pixels",
         "snr_db": None,

@@ -47,9 +47,18 @@ def test_bar_on_a_terminal() -> None:
     with progress(stream) as tell:
         for done in range(4):
             tell("quantise", done, 3)
+        tell("lower", 2, 4)
         tell("link", 0, 0)
-    assert "quantise" in stream.getvalue()
-    assert "3/3" in stream.getvalue()
+    shown = stream.getvalue()
+    assert all(phase in shown for phase in ("quantise", "3/3", "lower", "4/4", "link", "1/1"))
+
+
+def test_bar_of_an_interrupted_phase_stays_where_it_is() -> None:
+    stream = Terminal()
+    with pytest.raises(KeyboardInterrupt), progress(stream) as tell:
+        tell("quantise", 1, 3)
+        raise KeyboardInterrupt
+    assert "3/3" not in stream.getvalue()
 
 
 def test_no_bar_in_a_pipe() -> None:

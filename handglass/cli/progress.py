@@ -10,7 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 Report = Callable[[str, int, int], None]
 QUIET_SECONDS = 5.0  # between two plain lines about the same phase
@@ -74,12 +77,20 @@ def bar(stream: TextIO) -> Iterator[Report]:
         TimeRemainingColumn(),
         console=Console(file=stream),
     )
-    tasks = {}
+    phases: dict[str, TaskID] = {}
 
     def report(phase: str, done: int, total: int) -> None:
-        if phase not in tasks:
-            tasks[phase] = shown.add_task(phase)
-        shown.update(tasks[phase], completed=done, total=total or None)
+        if phase not in phases:
+            fill(shown)
+            phases[phase] = shown.add_task(phase, total=None)
+        shown.update(phases[phase], completed=done, total=total or None)
 
     with shown:
         yield report
+        fill(shown)
+
+
+def fill(shown: Progress) -> None:
+    """The phases so far are over, whatever they counted last."""
+    for task in shown.tasks:
+        shown.update(task.id, completed=task.total or 1, total=task.total or 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +29,10 @@ def verify(
             metavar="PICTURE", help="Picture to compare on; repeatable.  [default: drawn]"
         ),
     ] = None,
+    allow_pickle: Annotated[
+        bool,
+        typer.Option("--allow-pickle", help="Also read .bin files, by torch with weights_only."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Compare a bundle with its checkpoint."""
@@ -38,25 +41,25 @@ def verify(
     from .progress import progress
 
     load_compiler()
+    from handglass.compiler.verify import report
     from handglass.compiler.verify import verify as compare
 
     with progress() as tell:
-        stages = compare(bundle, reference, images=image, progress=tell)
-    first = next((stage for stage in stages if not stage.ok), None)
+        stages = compare(bundle, reference, image, tell, allow_pickle)
+    result = report(stages)
     if json:
-        rows = [asdict(stage) for stage in stages]
-        print_json({"ok": first is None, "stages": rows, "first": first and first.stage})
+        print_json(result)
     else:
-        print(as_text(stages, first))
-    if first:
+        print(as_text(stages, result["first_short"]))
+    if not result["ok"]:
         raise typer.Exit(MismatchError.exit_code)
 
 
-def as_text(stages: Sequence[Stage], first: Stage | None) -> str:
+def as_text(stages: Sequence[Stage], first_short: str | None) -> str:
     rows = [("STAGE", "SIGNAL TO NOISE", "FLOOR", "")]
     rows += [(s.stage, db(s.snr_db), db(s.floor_db), "ok" if s.ok else "SHORT") for s in stages]
-    verdict = f"first stage that falls short: {first.stage}" if first else "every stage holds"
-    return f"{columns(rows)}\n{verdict}"
+    short = f"first stage that falls short: {first_short}"
+    return f"{columns(rows)}\n{short if first_short else 'every stage holds'}"
 
 
 def db(value: float) -> str:
