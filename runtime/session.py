@@ -56,7 +56,8 @@ class Session:
 
     def encode_vision(self, pixels: Pixels) -> np.ndarray:
         """The first half of `encode_image`, for checking: (n, vision hidden) float32"""
-        result = self._call("encode_vision", *self._image(pixels), self._params)
+        strip, ids, _ = self._image(pixels)
+        result = self._call("encode_vision", strip, ids, self._params)
         return self._result("encode_vision", result, (len(pixels.grid), result.shape[1]))
 
     def resample(self, features: np.ndarray, grid: np.ndarray) -> np.ndarray:
