@@ -52,8 +52,7 @@ class Sampler:
         scores = penalise(logits.astype(np.float64), generated, options.repeat_penalty)
         if options.temp == 0:
             return int(scores.argmax())
-        # The maximum is taken off first: a tiny temperature must not overflow.
-        scores = keep_top_k((scores - scores.max()) / options.temp, options.top_k)
+        scores = keep_top_k(temper(scores, options.temp), options.top_k)
         weights = keep_top_p(softmax(scores), options.top_p)
         return int(self._random.choice(len(weights), p=weights / weights.sum()))
 
@@ -66,6 +65,12 @@ def penalise(scores: np.ndarray, generated: Sequence[int], penalty: float) -> np
     scores = scores.copy()
     scores[seen] = np.where(scores[seen] > 0, scores[seen] / penalty, scores[seen] * penalty)
     return scores
+
+
+def temper(scores: np.ndarray, temp: float) -> np.ndarray:
+    """Scores relative to the best, so that a tiny temperature leaves 0 and -inf, never inf."""
+    with np.errstate(over="ignore"):
+        return (scores - scores.max()) / temp
 
 
 def keep_top_k(scores: np.ndarray, k: int) -> np.ndarray:
