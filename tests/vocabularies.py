@@ -1,0 +1,110 @@
+"""Small tokenizers of every kind, trained or put together in a moment, for the tests of text."""
+
+import io
+import json
+from functools import lru_cache
+from typing import Any
+
+CORPUS = [
+    "What is this picture? It is a red circle.",
+    "你好 这是什么图片 红色的圆",
+    "How many shapes are there? There are 3, and 12 <b>more</b>.",
+    "hello  world\n\n  x",
+]
+SPECIAL = ["<s>", "</s>", "<unk>", "<image>", "</image>"]
+TAGS = ("<用户>", "<AI>")
+MARKERS = (*SPECIAL, *TAGS)
+
+
+@lru_cache
+def sentencepiece_model(
+    user_defined: tuple[str, ...] = (*TAGS, "<image>", "</image>", "\n"), **options: Any
+) -> bytes:
+    """The family's settings: BPE, byte fallback, split digits, no dummy prefix, no normalising."""
+    import sentencepiece
+
+    out = io.BytesIO()
+    settings = {
+        "vocab_size": 420,
+        "model_type": "bpe",
+        "byte_fallback": True,
+        "add_dummy_prefix": False,
+        "remove_extra_whitespaces": False,
+        "normalization_rule_name": "identity",
+        "split_digits": True,
+        "unk_id": 0,
+        "bos_id": 1,
+        "eos_id": 2,
+        "pad_id": -1,
+        "hard_vocab_limit": False,
+        "minloglevel": 3,
+    }
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(CORPUS * 20),
+        model_writer=out,
+        user_defined_symbols=list(user_defined),
+        **(settings | options),
+    )
+    return out.getvalue()
+
+
+@lru_cache
+def byte_level_json(special: tuple[str, ...] = MARKERS) -> bytes:
+    """As Llama 3 and Qwen: byte-level BPE, special tokens added behind the vocabulary."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=330, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.add_special_tokens(list(special))
+    tokenizer.add_tokens(["<think>"])  # added, but part of the text
+    tokenizer.enable_padding(length=64)
+    tokenizer.enable_truncation(4)
+    return tokenizer.to_str().encode()
+
+
+@lru_cache
+def byte_fallback_json() -> bytes:
+    """As a Llama-style tokenizer.json: pieces with U+2581, one token per byte for the rest."""
+    words = ["\u2581", "\u2581is", "W", "h", "a", "t", "i", "s", "?", "at", "Wh", "What"]
+    names = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), *words]
+    names += ["is", "<image>", "</image>"]
+    merges = ["W h", "a t", "Wh at", "i s", "\u2581 is"]
+    vocab = {name: i for i, name in enumerate(names)}
+    added = [
+        {"id": vocab[c], "content": c, "single_word": False, "lstrip": False, "rstrip": False,
+         "normalized": False, "special": True}
+        for c in SPECIAL
+    ]  # fmt: skip
+    table = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+        "pre_tokenizer": None,
+        "post_processor": None,
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [
+                {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+                {"type": "ByteFallback"},
+                {"type": "Fuse"},
+            ],
+        },
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": "<unk>",
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "vocab": vocab,
+            "merges": merges,
+        },
+    }
+    return json.dumps(table).encode()
