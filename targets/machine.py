@@ -1,10 +1,13 @@
 """The machine that we run on: architecture, instruction sets, cores and memory, as Linux tells."""
 
-import os
+from __future__ import annotations
+
 import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from handglass.runtime.machine import cpu_flags, physical_cores, usable_cpus
 
 
 @dataclass(frozen=True)
@@ -12,40 +15,27 @@ class Machine:
     architecture: str  # x86_64, aarch64
     model: str
     flags: frozenset[str]
-    cores: int
+    cores: int  # physical ones that we may use
     memory: int | None  # bytes
 
 
 def read_machine() -> Machine:
     """This machine. Files that are missing (not Linux) leave flags empty and memory unknown."""
-    return describe(
-        platform.machine(),
-        read("/proc/cpuinfo"),
-        read("/proc/meminfo"),
-        usable_cores(),
-    )
+    cores = physical_cores(usable_cpus())
+    return describe(platform.machine(), read("/proc/cpuinfo"), read("/proc/meminfo"), cores)
 
 
 def describe(architecture: str, cpuinfo: str, meminfo: str, cores: int) -> Machine:
-    """From the text of /proc/cpuinfo and /proc/meminfo. Flags are those that every core has."""
-    lines = re.findall(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
-    common = frozenset.intersection(*(frozenset(line.split()) for line in lines or [""]))
+    """From the text of /proc/cpuinfo and /proc/meminfo."""
     model = re.search(r"^(?:model name|Model)\s*:\s*(.*?)\s*$", cpuinfo, re.MULTILINE)
     total = re.search(r"^MemTotal:\s*(\d+) kB", meminfo, re.MULTILINE)
     return Machine(
         architecture,
         model[1] if model else architecture,
-        common,
+        cpu_flags(cpuinfo),
         cores,
         int(total[1]) * 1024 if total else None,
     )
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on, which in a container may be fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def read(path: str) -> str:
