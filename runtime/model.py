@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
-
-import numpy as np
 
 from handglass.errors import InputError
 
+from .answer import Answer, AnswerStream
 from .bundle import Bundle, Manifest
-from .generate import Conversation, Engine, Generation, Key, Timings, peak_mb
+from .generate import Conversation, Engine, Key
 from .openbmb import translate
+from .pictures import Memory, PictureEncoder, VisionEngine
 from .preprocess import Pixels, preprocess
 from .prompt import Prompt, Slot, build_prompt
 from .sampler import Sampler, Sampling
@@ -27,24 +25,14 @@ from .session import Session
 from .stream import TextStream
 from .tokenizer import Tokenizer, open_tokenizer
 
+__all__ = ["MAX_TOKENS", "Answer", "AnswerStream", "Model", "load"]
+
 Messages = str | Sequence[Mapping[str, Any]]
 MAX_TOKENS = 512  # of an answer, unless the caller says otherwise
-_PICTURES_KEPT = 32  # encoded ones; 64 rows of 1536 floats are 0.4 MB
 
 
-class VisionEngine(Engine, Protocol):
-    def encode_image(self, pixels: Pixels) -> np.ndarray: ...
-
-
-@dataclass(frozen=True)
-class Answer:
-    text: str
-    tokens: tuple[int, ...]
-    finish_reason: str  # "stop" or "length"
-    timings: Timings
-
-    def __str__(self) -> str:
-        return self.text
+class ModelEngine(Engine, VisionEngine, Protocol):
+    """What a model needs of a session."""
 
 
 def load(path: str | os.PathLike[str], threads: int | None = None, verify: str = "all") -> Model:
@@ -54,14 +42,14 @@ def load(path: str | os.PathLike[str], threads: int | None = None, verify: str =
 
 class Model:
     def __init__(
-        self, session: VisionEngine, tokenizer: Tokenizer, manifest: Manifest, load_s: float = 0.0
+        self, session: ModelEngine, tokenizer: Tokenizer, manifest: Manifest, load_s: float = 0.0
     ) -> None:
         self.session = session
         self.tokenizer = tokenizer
         self.manifest = manifest
         self.load_s = load_s
         self._conversation = Conversation(session)
-        self._encoded: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._encoded = Memory()
         self._stop = {tokenizer.token_id(token) for token in manifest.prompt.stop}
 
     @classmethod
@@ -127,18 +115,20 @@ class Model:
     ) -> AnswerStream:
         """The answer as it comes; bad input is an error here, not at the first piece."""
         start = time.perf_counter()
-        if isinstance(images, str | bytes | os.PathLike):
-            raise InputError("images must be a list of pictures")
         prompt = build_prompt(
-            messages or "", list(images or ()), self.tokenizer, self.manifest.prompt
+            "" if messages is None else messages,
+            _picture_list(images),
+            self.tokenizer,
+            self.manifest.prompt,
         )
         pixels = [self._preprocess(picture) for picture in prompt.pictures]
-        encoder = _Encoder(self.session, self._encoded, pixels)
+        encoder = PictureEncoder(self.session, self._encoded, pixels)
         keys = _keys(prompt, pixels, self.manifest.vision.query_num)
         generation = self._conversation.answer(
             keys, encoder, Sampler(sampling), self._stop, max_tokens
         )
-        return AnswerStream(self, generation, encoder, TextStream(stop), start)
+        text = TextStream(stop)
+        return AnswerStream(generation, encoder, text, self.tokenizer.surface, start, self.load_s)
 
     def _preprocess(self, picture: Any) -> Pixels:
         vision = self.manifest.vision
@@ -151,33 +141,12 @@ class Model:
         )
 
 
-class _Encoder:
-    """Digest -> features: from what was encoded before, else from the session, with the time."""
-
-    def __init__(
-        self, session: VisionEngine, encoded: OrderedDict[str, np.ndarray], pixels: list[Pixels]
-    ) -> None:
-        self._session = session
-        self._encoded = encoded
-        self._pixels = {p.digest: p for p in pixels}
-        self._order = [p.digest for p in pixels]
-        self._ms: dict[str, float] = {}
-
-    def __call__(self, digest: str) -> np.ndarray:
-        if digest not in self._encoded:
-            start = time.perf_counter()
-            self._encoded[digest] = self._session.encode_image(self._pixels[digest])
-            self._ms[digest] = (time.perf_counter() - start) * 1e3
-            while len(self._encoded) > _PICTURES_KEPT:
-                self._encoded.popitem(last=False)
-        self._encoded.move_to_end(digest)
-        return self._encoded[digest]
-
-    @property
-    def encode_ms(self) -> tuple[float, ...]:
-        """Of each picture of the prompt, in order; a repeated one costs nothing."""
-        rest = dict(self._ms)
-        return tuple(rest.pop(digest, 0.0) for digest in self._order)
+def _picture_list(images: Any) -> list[Any]:
+    if images is None:
+        return []
+    if not isinstance(images, Sequence) or isinstance(images, str | bytes | bytearray):
+        raise InputError(f"images must be a list of pictures, found {type(images).__name__}")
+    return list(images)
 
 
 def _keys(prompt: Prompt, pixels: list[Pixels], query_num: int) -> list[Key]:
@@ -190,71 +159,3 @@ def _keys(prompt: Prompt, pixels: list[Pixels], query_num: int) -> list[Key]:
         else:
             keys.extend(segment.ids)
     return keys
-
-
-class AnswerStream:
-    """An iterator of text; when it has ended, `answer` holds the whole."""
-
-    def __init__(
-        self,
-        model: Model,
-        generation: Generation,
-        encoder: _Encoder,
-        text: TextStream,
-        start: float,
-    ) -> None:
-        self._model = model
-        self._generation = generation
-        self._encoder = encoder
-        self._text = text
-        self._start = start
-        self._ttft_ms = 0.0
-        self._chunks = self._run()
-        self.answer: Answer | None = None
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        return next(self._chunks)
-
-    def finish(self) -> Answer:
-        """Run to the end and return the whole."""
-        for _ in self._chunks:
-            pass
-        assert self.answer is not None
-        return self.answer
-
-    def _run(self) -> Iterator[str]:
-        for token in self._generation:
-            self._ttft_ms = self._ttft_ms or (time.perf_counter() - self._start) * 1e3
-            if chunk := self._text.feed(self._model.tokenizer.surface(token)):
-                yield chunk
-            if self._text.stopped:
-                break
-        if chunk := self._text.finish():
-            yield chunk
-        self.answer = self._answer()
-
-    def _answer(self) -> Answer:
-        generation = self._generation
-        reason = "stop" if self._text.stopped else generation.finish_reason
-        return Answer(self._text.text, tuple(generation.tokens), reason, self._timings())
-
-    def _timings(self) -> Timings:
-        generation = self._generation
-        return Timings(
-            load_s=self._model.load_s,
-            encode_ms=self._encoder.encode_ms,
-            prefill_tokens=generation.prefill_tokens,
-            reused_tokens=generation.reused_tokens,
-            prefill_tok_s=_rate(generation.prefill_tokens, generation.prefill_s),
-            decode_tokens=generation.decode_tokens,
-            decode_tok_s=_rate(generation.decode_tokens, generation.decode_s),
-            ttft_ms=self._ttft_ms,
-            peak_mb=peak_mb(),
-        )
-
-
-def _rate(count: int, seconds: float) -> float:
-    return count / seconds if seconds > 0 else 0.0

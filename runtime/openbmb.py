@@ -44,5 +44,5 @@ def _with_image(msgs: Any, image: Any) -> list[dict[str, Any]]:
     turns = [dict(m) if isinstance(m, Mapping) else m for m in msgs]
     if image is not None and turns and isinstance(turns[0], dict) and "content" in turns[0]:
         content = turns[0]["content"]
-        turns[0]["content"] = [image, *([content] if isinstance(content, str) else content)]
+        turns[0]["content"] = [image, *(content if isinstance(content, list) else [content])]
     return turns

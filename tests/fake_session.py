@@ -27,6 +27,7 @@ class FakeSession:
         self.prefilled: list[tuple[int, int]] = []  # (rows, pos)
         self.decoded: list[tuple[int, int]] = []  # (token, pos)
         self.images = 0
+        self.said = 0  # tokens since the last prefill
 
     def encode_image(self, pixels: Pixels) -> np.ndarray:
         self.images += 1
@@ -39,6 +40,7 @@ class FakeSession:
     def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
         assert x.dtype == np.float32 and x.ndim == 2 and len(x) and pos + len(x) <= self.context
         self.prefilled.append((len(x), pos))
+        self.said = 0
         self.cache[pos : pos + len(x)] = x
         self.cache[pos + len(x) :] = np.nan  # later positions must never be read
         return self._logits(pos + len(x))
@@ -46,12 +48,13 @@ class FakeSession:
     def decode(self, token: int, pos: int) -> np.ndarray:
         assert pos < self.context
         self.decoded.append((token, pos))
+        self.said += 1
         self.cache[pos] = self.table[token]
         return self._logits(pos + 1)
 
     def _logits(self, end: int) -> np.ndarray:
         if self.script:
-            said = len(self.decoded) % len(self.script)
-            return np.eye(self.vocab_size, dtype=np.float32)[self.script[said]]
+            token = self.script[self.said % len(self.script)]
+            return 1000 * np.eye(self.vocab_size, dtype=np.float32)[token]
         weights = np.cos(np.arange(end, dtype=np.float32))[:, None]
         return self.table @ (self.cache[:end] * weights).sum(axis=0)
