@@ -3,7 +3,7 @@
 #   make demo       compile the demo model for this machine and ask it about three pictures
 #   make test       linters, types and all tests
 #   make lint       linters and types only
-#   make full-size  a random checkpoint of the full shape, compiled and run (12 GB of memory, an hour)
+#   make full-size  a random checkpoint of the full shape, compiled and run (12 GB of memory, 8 GB of disk)
 #   make wheel      dist/handglass-*.whl
 
 PYTHON ?= python3
@@ -18,7 +18,7 @@ TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 # --- environments: a stamp per set of packages, so that a second run goes straight to work ---
 
 $(BIN)/python:
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/compile.stamp: pyproject.toml | $(BIN)/python
 	@echo "installing handglass and the TVM compiler into .venv"
@@ -33,6 +33,20 @@ $(BIN)/python:
 	@touch $@ .venv/compile.stamp
 
 # --- what people type ---
+
+DEMO     := examples/demo-checkpoint
+PICTURES := $(sort $(wildcard examples/pictures/*.png))
+ASK       = $(BIN)/handglass run --model build/demo
+
+demo: .venv/compile.stamp
+	$(BIN)/handglass compile --model $(DEMO) --output build/demo --target host --overwrite
+	$(ASK) --image $(word 1,$(PICTURES)) --prompt "What is this picture?"
+	$(ASK) --image $(word 2,$(PICTURES)) --prompt "How many shapes are there?"
+	$(ASK) --image $(word 2,$(PICTURES)) --image $(word 3,$(PICTURES)) --prompt "Which picture has more shapes?"
+	$(ASK) --image $(word 3,$(PICTURES)) --prompt "这张图里有什么？"
+
+full-size: .venv/compile.stamp
+	$(BIN)/python benchmarks/full_size.py
 
 test: lint
 	$(BIN)/python -m pytest

@@ -1,0 +1,152 @@
+"""The seed's full shape, once from end to end: random checkpoint, bundle, one picture, 16 tokens.
+
+    python benchmarks/full_size.py [--layers N]
+
+Random weights cost the same time and memory as trained ones. Every step is a process of its own, so
+that its peak memory is its own; a step above the limit is a failure. Prints a Markdown row for the
+README's table and writes the same figures to build/full-size/figures.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from random_checkpoint import SEED_JSON, SHARD_BYTES, write_checkpoint
+
+from handglass import __version__
+from handglass.runtime.machine import thread_count
+from handglass.targets.machine import read_machine
+
+FOLDER = Path("build/full-size")
+MEMORY_LIMIT = 12e9
+TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a command printed as JSON, and what it took."""
+
+    result: dict[str, Any]
+    seconds: float
+    peak_bytes: int
+
+
+def handglass(*arguments: object) -> Step:
+    """One verb in a process of its own; standard error goes through, so that progress is seen."""
+    command = [sys.executable, "-m", "handglass.cli.main", *map(str, arguments), "--json"]
+    print("$ handglass", *arguments, flush=True)
+    start = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        output = child.stdout.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"exit code {child.returncode}: {output}")
+    return Step(json.loads(output), time.monotonic() - start, usage.ru_maxrss * 1024)
+
+
+def config(layers: int | None) -> dict[str, Any]:
+    """The seed's, or the same with fewer layers, to try this script out."""
+    if layers is None:
+        return dict(SEED_JSON)
+    vision = {**SEED_JSON["vision_config"], "num_hidden_layers": layers}
+    return {**SEED_JSON, "num_hidden_layers": layers, "vision_config": vision}
+
+
+def checkpoint(layers: int | None) -> Path:
+    """Written once; a folder of another shape, or a half-written one, is written anew."""
+    folder, done = FOLDER / "checkpoint", FOLDER / "checkpoint.done"
+    shape = json.dumps(config(layers), sort_keys=True)
+    if not (done.exists() and done.read_text("utf-8") == shape):
+        done.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        show = lambda text: print(text, flush=True)  # noqa: E731
+        write_checkpoint(folder, config(layers), "bfloat16", SHARD_BYTES, progress=show)
+        done.write_text(shape, "utf-8")
+    return folder
+
+
+def picture() -> Path:
+    from PIL import Image
+
+    path = FOLDER / "picture.png"
+    Image.effect_noise((640, 480), 80).convert("RGB").save(path)
+    return path
+
+
+def measure(layers: int | None, vision: str) -> dict[str, Any]:
+    source, bundle = checkpoint(layers), FOLDER / "bundle"
+    schemes = ("--quantization", "w4", "--vision-quantization", vision)
+    compiled = handglass("compile", "-m", source, "-o", bundle, *schemes, "--overwrite")
+    question = ("-p", "What is this picture?", "-n", TOKENS)
+    ran = handglass("run", "-m", bundle, "--image", picture(), *question)
+    timings = ran.result["timings"]
+    return {
+        "date": datetime.date.today().isoformat(),
+        "revision": revision(),
+        "handglass": __version__,
+        "device": read_machine().model,
+        "threads": thread_count(None),
+        "layers": layers or SEED_JSON["num_hidden_layers"],
+        "scheme": f"w4, vision {vision}",
+        "compile_s": compiled.seconds,
+        "compile_peak_bytes": compiled.peak_bytes,
+        "bundle_bytes": compiled.result["bundle_bytes"],
+        "run_peak_bytes": ran.peak_bytes,
+        "tokens": len(ran.result["tokens"]),
+        **{name: timings[name] for name in ("load_s", "encode_ms", "ttft_ms")},
+        **{name: timings[name] for name in ("prefill_tokens", "prefill_tok_s")},
+        **{name: timings[name] for name in ("decode_tokens", "decode_tok_s")},
+    }
+
+
+def revision() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "not known"
+
+
+def rows(figures: dict[str, Any]) -> str:
+    cells = {
+        "device": f"{figures['device']}, {figures['threads']} threads",
+        "date, revision": f"{figures['date']}, {figures['revision']}",
+        "scheme": figures["scheme"],
+        "compile": f"{figures['compile_s']:.0f} s, {figures['compile_peak_bytes'] / 1e9:.1f} GB",
+        "bundle": f"{figures['bundle_bytes'] / 1e9:.2f} GB",
+        "load": f"{figures['load_s']:.1f} s",
+        "image": f"{figures['encode_ms'][0]:.0f} ms",
+        "prefill": f"{figures['prefill_tok_s']:.1f} tok/s ({figures['prefill_tokens']} tokens)",
+        "decode": f"{figures['decode_tok_s']:.2f} tok/s ({figures['decode_tokens']} tokens)",
+        "peak": f"{figures['run_peak_bytes'] / 1e9:.2f} GB",
+    }
+    lines = (cells.keys(), ["---"] * len(cells), cells.values())
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compile and run a random model of full size.")
+    parser.add_argument("--layers", type=int, help="fewer layers, to try the script out")
+    parser.add_argument("--vision", default="bf16", help="scheme of the vision tower")
+    arguments = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    figures = measure(arguments.layers, arguments.vision)
+    (FOLDER / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    print(rows(figures))
+    peak = max(figures["compile_peak_bytes"], figures["run_peak_bytes"])
+    if peak > MEMORY_LIMIT:
+        raise SystemExit(f"peak memory {peak / 1e9:.1f} GB is above {MEMORY_LIMIT / 1e9:.0f} GB")
+
+
+if __name__ == "__main__":
+    main()
