@@ -28,6 +28,7 @@ from handglass.runtime.bundle import (
     VisionEntry,
 )
 from handglass.runtime.machine import this_machine
+from handglass.runtime.positions import position_ids
 from handglass.runtime.preprocess import Pixels, patches
 from handglass.runtime.session import Session, load_params
 from handglass.runtime.tensors import TensorWriter
@@ -120,6 +121,25 @@ class Tiny:
         brightness = R.mean(pixels)
         places = R.sum(R.astype(position_ids, "float32")) + R.sum(R.astype(grid, "float32"))
         return R.take(params[0], R.const(np.arange(Q, dtype="int32")), axis=0) * brightness + places
+
+    @R.function
+    def encode_vision(
+        pixels: R.Tensor((3, P, "w"), "float32"),
+        position_ids: R.Tensor(("n",), "int32"),
+        params: R.Tuple(R.Tensor((V, D), "float32")),
+    ):
+        n = T.int64()
+        ids = R.reshape(R.astype(position_ids, "float32"), R.shape([n, 1]))
+        return R.concat([ids, ids + R.mean(pixels)], axis=1)
+
+    @R.function
+    def resample(
+        features: R.Tensor(("n", 2), "float32"),
+        grid: R.Tensor(("n", 2), "int32"),
+        params: R.Tuple(R.Tensor((V, D), "float32")),
+    ):
+        total = R.sum(features * R.astype(grid, "float32"))
+        return R.take(params[0], R.const(np.arange(Q, dtype="int32")), axis=0) + total
 
 
 TABLE = np.random.default_rng(3).normal(size=(V, D)).astype(np.float32)
@@ -236,6 +256,19 @@ def test_encode_image_gets_pixels_positions_and_grid(
     ids = [min(3 * i // rows, 2) * 3 + min(3 * j // cols, 2) for i, j in picture.grid]
     expected = TABLE[:Q] * picture.strip.mean() + sum(ids) + picture.grid.sum()
     assert np.allclose(session.encode_image(picture), expected, atol=1e-4)
+
+
+def test_the_two_halves_of_encode_image_can_be_run_apart(session: Session) -> None:
+    picture = pixels(2, 3)
+    ids = position_ids(2, 3, 3)
+    features = session.encode_vision(picture)
+    assert np.allclose(features, np.stack([ids, ids + picture.strip.mean()], axis=1), atol=1e-5)
+    expected = TABLE[:Q] + (features * picture.grid).sum()
+    assert np.allclose(session.resample(features, picture.grid), expected, atol=1e-4)
+    with pytest.raises(InputError, match=r"expected float32 \(5, 2\)"):
+        session.resample(features, picture.grid[1:])
+    with pytest.raises(InputError, match="features is float64"):
+        session.resample(features.astype(np.float64), picture.grid)
 
 
 def test_a_picture_of_another_patch_size_is_refused(session: Session) -> None:
