@@ -52,9 +52,17 @@ class Sampler:
         scores = penalise(logits.astype(np.float64), generated, options.repeat_penalty)
         if options.temp == 0:
             return int(scores.argmax())
-        scores = keep_top_k(temper(scores, options.temp), options.top_k)
-        weights = keep_top_p(softmax(scores), options.top_p)
-        return int(self._random.choice(len(weights), p=weights / weights.sum()))
+        # Each filter hands on indices, so that the next one only looks at what is left.
+        best = top_k(scores, options.top_k)
+        weights = softmax(temper(scores[best], options.temp))
+        nucleus = top_p(weights, options.top_p)
+        return int(best[nucleus[self._draw(weights[nucleus])]])
+
+    def _draw(self, weights: np.ndarray) -> int:
+        """An index, as likely as its weight."""
+        reached = np.cumsum(weights)
+        drawn = np.searchsorted(reached, self._random.random() * reached[-1], side="right")
+        return min(int(drawn), len(weights) - 1)
 
 
 def penalise(scores: np.ndarray, generated: Sequence[int], penalty: float) -> np.ndarray:
@@ -73,12 +81,11 @@ def temper(scores: np.ndarray, temp: float) -> np.ndarray:
         return (scores - scores.max()) / temp
 
 
-def keep_top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """All but the k best become impossible; ties with the k-th stay."""
+def top_k(scores: np.ndarray, k: int) -> np.ndarray:
+    """Indices of the k best scores (0: of all); ties with the k-th stay."""
     if k == 0 or k >= len(scores):
-        return scores
-    threshold = np.partition(scores, -k)[-k]
-    return np.where(scores < threshold, -np.inf, scores)
+        return np.arange(len(scores))
+    return np.flatnonzero(scores >= np.partition(scores, -k)[-k])
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
@@ -86,16 +93,16 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def keep_top_p(weights: np.ndarray, p: float) -> np.ndarray:
-    """The smallest set of likeliest tokens that holds at least p; never empty."""
+def top_p(weights: np.ndarray, p: float) -> np.ndarray:
+    """Indices of the smallest set of likeliest tokens that holds at least p; never empty."""
     if p == 1:
-        return weights
-    order = np.argsort(-weights, kind="stable")
+        return np.arange(len(weights))
+    # All tokens below (1 - p)/n together hold less than 1 - p: the set never needs them, and
+    # without them there is little to sort.
+    candidates = np.flatnonzero(weights >= (1 - p) / len(weights))
+    order = candidates[np.argsort(-weights[candidates], kind="stable")]
     before = np.cumsum(weights[order]) - weights[order]
-    kept = np.where(before < p, weights[order], 0.0)
-    result = np.zeros_like(weights)
-    result[order] = kept
-    return result
+    return order[before < p]
 
 
 def _require(name: str, value: object, holds: bool, wanted: str) -> None:

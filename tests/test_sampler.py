@@ -10,10 +10,10 @@ from handglass.errors import DeviceError, UsageError
 from handglass.runtime.sampler import (
     Sampler,
     Sampling,
-    keep_top_k,
-    keep_top_p,
     penalise,
     softmax,
+    top_k,
+    top_p,
 )
 
 RANDOM = np.random.default_rng(11)
@@ -51,12 +51,17 @@ def test_the_penalty_counts_in_greedy_choice() -> None:
 @pytest.mark.parametrize("k", [1, 2, 5, 36, 37, 100])
 def test_top_k_keeps_the_k_best(k: int) -> None:
     x = logits().astype(np.float64)
-    kept = np.flatnonzero(np.isfinite(keep_top_k(x, k)))
-    assert set(kept) == set(np.argsort(-x)[:k])
+    assert set(top_k(x, k)) == set(np.argsort(-x)[:k])
+
+
+@pytest.mark.parametrize("p", [0.01, 0.5, 0.99])
+def test_top_p_of_a_flat_distribution(p: float) -> None:
+    kept = top_p(np.full(1000, 1 / 1000), p)
+    assert abs(len(kept) - 1000 * p) <= 1 and len(set(kept)) == len(kept)
 
 
 def test_top_k_keeps_ties() -> None:
-    assert np.isfinite(keep_top_k(np.array([1.0, 2, 2, 2, 0]), 2)).tolist() == [0, 1, 1, 1, 0]
+    assert top_k(np.array([1.0, 2, 2, 2, 0]), 2).tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("p", [1e-9, 0.1, 0.5, 0.9, 0.999999, 1.0])
@@ -68,7 +73,7 @@ def test_top_p_keeps_the_smallest_set_that_holds_p(p: float) -> None:
             if sum(weights[expected]) >= p:
                 break
             expected.append(int(i))
-        assert set(np.flatnonzero(keep_top_p(weights, p))) == set(expected)
+        assert set(top_p(weights, p)) == set(expected)
         assert expected
 
 
@@ -90,8 +95,11 @@ def test_the_filters_come_in_the_order_of_the_reference() -> None:
     x[generated[0]] = 8
     sampling = Sampling(temp=0.7, top_k=5, top_p=0.8, repeat_penalty=1.5, seed=2)
     scores = penalise(x.astype(np.float64), generated, 1.5) / 0.7
-    weights = keep_top_p(softmax(keep_top_k(scores, 5)), 0.8)
-    expected = weights / weights.sum()
+    best = top_k(scores, 5)
+    weights = softmax(scores[best])
+    nucleus = top_p(weights, 0.8)
+    expected = np.zeros(len(x))
+    expected[best[nucleus]] = weights[nucleus] / weights[nucleus].sum()
     seen = draw(sampling, x, generated=generated)
     assert abs(seen - expected).max() < 0.03
     assert set(np.flatnonzero(seen)) <= set(np.flatnonzero(expected))
