@@ -16,6 +16,9 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 
+# Matrices in tests are small: more threads would only wait for each other, and for TVM's.
+torch.set_num_threads(1)
+
 Config = dict[str, Any]
 Weights = dict[str, torch.Tensor]
 
@@ -162,8 +165,13 @@ def embed(w: Weights, config: Config, ids: list[int]) -> torch.Tensor:
     return w["model.embed_tokens.weight"][torch.tensor(ids)] * config["scale_emb"]
 
 
-def logits(w: Weights, config: Config, x: torch.Tensor) -> torch.Tensor:
-    """MiniCPM on embeddings (s, D): the logits after every position. (s, V)"""
+def logits(
+    w: Weights, config: Config, x: torch.Tensor, kept: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """MiniCPM on embeddings (s, D): the logits after every position. (s, V)
+
+    `kept` is the type that keys and values would be kept in by a cache.
+    """
     heads = config["num_attention_heads"]
     kv_heads = config.get("num_key_value_heads") or heads
     layers, eps = config["num_hidden_layers"], config["rms_norm_eps"]
@@ -176,6 +184,7 @@ def logits(w: Weights, config: Config, x: torch.Tensor) -> torch.Tensor:
         q = rotate(split_heads(linear(layer, "self_attn.q_proj", y), heads), theta)
         k = rotate(split_heads(linear(layer, "self_attn.k_proj", y), kv_heads), theta)
         v = split_heads(linear(layer, "self_attn.v_proj", y), kv_heads)
+        k, v = (each.to(kept).float() for each in (k, v))
         k, v = (each.repeat_interleave(heads // kv_heads, dim=0) for each in (k, v))
         x = x + residual * linear(layer, "self_attn.o_proj", join_heads(attention(q, k, v, causal)))
         y = rms_norm(layer, "post_attention_layernorm", x, eps)
@@ -203,13 +212,18 @@ def splice(x: torch.Tensor, ids: list[int], pictures: list[torch.Tensor]) -> tor
 
 
 def greedy(
-    w: Weights, config: Config, ids: list[int], pictures: list[torch.Tensor], count: int
+    w: Weights,
+    config: Config,
+    ids: list[int],
+    pictures: list[torch.Tensor],
+    count: int,
+    kept: torch.dtype = torch.float32,
 ) -> list[int]:
     """The next `count` tokens, whatever they are (no stop token)."""
     llm = part(w, "llm.")
     x = splice(embed(llm, config, ids), ids, pictures)
     tokens: list[int] = []
     for _ in range(count):
-        tokens.append(int(logits(llm, config, x)[-1].argmax()))
+        tokens.append(int(logits(llm, config, x, kept)[-1].argmax()))
         x = torch.cat([x, embed(llm, config, tokens[-1:])])
     return tokens

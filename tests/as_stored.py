@@ -1,0 +1,70 @@
+"""What each storage scheme leaves of a checkpoint's weights, written the obvious way.
+
+The torch reference runs on these, so that compiled code can be held to a tight tolerance whatever
+it stores: only the arithmetic may differ.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch_minicpmv import Weights
+
+Round = Callable[[torch.Tensor], torch.Tensor]
+
+
+def w4(weight: torch.Tensor) -> torch.Tensor:
+    """(out, in): 4 bits and a float16 scale for each 32 neighbours along the input.
+
+    The largest magnitude of a group becomes -8, the scale is refitted by least squares to the
+    codes, and the codes are rounded once more. In float32 and in this order: otherwise a weight
+    halfway between two codes may go the other way.
+    """
+    rows, cols = weight.shape
+    groups = np.pad(weight.numpy(), ((0, 0), (0, -cols % 32))).reshape(rows, -1, 32)
+    peak = np.take_along_axis(groups, np.abs(groups).argmax(-1)[..., None], -1)
+    codes = nearest(groups, peak / -8)
+    fitted = np.einsum("rgk,rgk->rg", groups, codes)
+    scale = fitted / np.maximum(np.einsum("rgk,rgk->rg", codes, codes), 1)
+    scale = scale.astype(np.float16).astype(np.float32)[..., None]
+    values = nearest(groups, scale) * scale
+    return torch.from_numpy(values.reshape(rows, -1)[:, :cols].copy())
+
+
+def nearest(groups: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The codes -8 .. 7 that come closest; a scale of 0 has only the code 0."""
+    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
+    return np.clip(np.rint(groups * inverse), -8, 7)
+
+
+ROUND: dict[str, Round] = {
+    "f32": lambda weight: weight,
+    "f16": lambda weight: weight.half().float(),
+    "bf16": lambda weight: weight.bfloat16().float(),
+    "w4": w4,
+}
+
+
+def as_stored(weights: Weights, language: str, vision: str) -> Weights:
+    """Matrices as their scheme stores them; norms, biases and the position table stay float32."""
+    stored = dict(weights)
+    for name, weight in weights.items():
+        if name.startswith("vpm.") and is_matrix(name, weight):
+            stored[name] = ROUND[vision](weight.flatten(1)).view(weight.shape)
+        elif name.startswith("llm.") and is_matrix(name, weight):
+            stored[name] = ROUND[language](weight)
+    return stored | resampler_as_stored(weights, ROUND[language])
+
+
+def is_matrix(name: str, weight: torch.Tensor) -> bool:
+    return weight.ndim > 1 and "position_embedding" not in name
+
+
+def resampler_as_stored(weights: Weights, rounded: Round) -> Weights:
+    """The query path does not depend on the picture: it is computed once, from exact weights."""
+    names = ("kv_proj.weight", "attn.out_proj.weight")
+    stored = {f"resampler.{name}": rounded(weights[f"resampler.{name}"]) for name in names}
+    q, k, v = weights["resampler.attn.in_proj_weight"].chunk(3)
+    stored["resampler.attn.in_proj_weight"] = torch.cat([q, rounded(k), rounded(v)])
+    stored["resampler.proj"] = rounded(weights["resampler.proj"].T).T  # a right factor: (in, out)
+    return stored
