@@ -1,0 +1,119 @@
+"""Bad checkpoints and choices: one clear error each, and nothing left where a bundle was due."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from odd_models import UNTIED, write_checkpoint
+from safetensors.numpy import load_file, save_file
+
+pytest.importorskip("tvm", reason="compiles with the TVM compiler")
+
+from handglass.compiler.build import compile_model
+from handglass.errors import HandglassError, InputError, UsageError
+
+pytestmark = pytest.mark.compiler
+Damage = Callable[[Path], Any]
+
+
+def change_config(**changes: Any) -> Damage:
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def change_tensors(change: Callable[[dict[str, np.ndarray]], Any]) -> Damage:
+    def rewrite(folder: Path) -> None:
+        path = folder / "model.safetensors"
+        tensors = load_file(path)
+        change(tensors)
+        save_file(tensors, path)
+
+    return rewrite
+
+
+def transpose(tensors: dict[str, np.ndarray]) -> None:
+    name = "vpm.encoder.layers.1.mlp.fc1.weight"
+    tensors[name] = np.ascontiguousarray(tensors[name].T)
+
+
+def spoil(tensors: dict[str, np.ndarray]) -> None:
+    tensors["llm.model.layers.0.mlp.up_proj.weight"][3, 4] = np.nan
+
+
+def truncate(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+DAMAGES: list[tuple[Damage, type[HandglassError], str]] = [
+    (change_config(architectures=["GPT"]), InputError, "unknown architecture 'GPT'"),
+    (change_config(num_hidden_layers=3), InputError, "layers.2.* is missing"),
+    (change_config(num_hidden_layers=1), InputError, "9 tensors are not part of the model"),
+    (change_config(vocab_size=402), InputError, "embed_tokens.weight: the shape is"),
+    (
+        change_tensors(lambda t: t.pop("resampler.query")),
+        InputError,
+        "the tensor resampler.query is missing",
+    ),
+    (
+        change_tensors(lambda t: t.update({"resampler.pos_embed": np.zeros((5, 128), "f4")})),
+        InputError,
+        "1 tensor is not part of the model .*: resampler.pos_embed",
+    ),
+    (change_tensors(transpose), InputError, r"fc1.weight: the shape is \(48, 100\).*\(100, 48\)"),
+    (change_tensors(spoil), InputError, "up_proj.weight: holds NaN or infinity"),
+    (truncate, InputError, "model.safetensors"),
+    (lambda folder: (folder / "tokenizer.model").unlink(), InputError, "no tokenizer"),
+]
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path / "checkpoint", UNTIED, "float32")
+
+
+def compile_fails(checkpoint: Path, error: type[HandglassError], message: str, **how: Any) -> None:
+    """Nothing appears beside the checkpoint, not even a temporary folder."""
+    before = sorted(checkpoint.parent.iterdir())
+    with pytest.raises(error, match=message):
+        compile_model(checkpoint, checkpoint.parent / "bundle", context=64, **how)
+    assert sorted(checkpoint.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize(("damage", "error", "message"), DAMAGES)
+def test_bad_checkpoint(
+    checkpoint: Path, damage: Damage, error: type[HandglassError], message: str
+) -> None:
+    damage(checkpoint)
+    compile_fails(checkpoint, error, message)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"quantization": "w3"}, "unknown quantization 'w3'; known are f32, f16, bf16, w4"),
+        ({"vision_quantization": "w3"}, "unknown quantization 'w3'"),
+        ({"target": "toaster"}, "toaster"),
+    ],
+)
+def test_bad_choice(checkpoint: Path, how: dict[str, str], message: str) -> None:
+    compile_fails(checkpoint, UsageError, message, **how)
+
+
+def test_interrupted(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control-C while packing, with files half written."""
+
+    def interrupt(phase: str, done: int, total: int) -> None:
+        if phase == "pack" and done == 3:
+            raise KeyboardInterrupt
+
+    before = sorted(checkpoint.parent.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        compile_model(checkpoint, checkpoint.parent / "bundle", context=64, progress=interrupt)
+    assert sorted(checkpoint.parent.iterdir()) == before
