@@ -1,8 +1,8 @@
-"""Attention in one kernel: a task owns a head (a kv head for one query), and walks over tiles of 4 query rows.
+"""Attention in one kernel: a task owns a head and walks over tiles of 4 query rows.
 
 For a tile the scores of all positions fit the L2 cache (4 x 4096 x 4 bytes = 64 KB), so the softmax
 takes two sweeps over them and no online rescaling. Scores: 4 rows x 16 positions in registers, as a
-matmul over panels; values: 4 rows x 16 columns.
+matmul over panels; values: 4 rows by up to 3 vectors of columns.
 """
 
 import tvm
@@ -12,7 +12,7 @@ from .cpu_elementwise import vectorize
 from .rule import Rule, blocks, find, pattern_of
 
 ROWS = 4
-LANES = 16
+VECTOR = 8
 
 
 def attention(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
@@ -49,18 +49,22 @@ def _scores(sch: Schedule, block) -> None:
     sch.reorder(positions, e, row, lane)
     sch.vectorize(lane)
     sch.unroll(row)
-    _init(sch, block, e)
+    _init(sch, block, e, 2)
 
 
 def _mix(sch: Schedule, block) -> None:
+    """4 rows by up to 3 vectors of columns: enough independent sums to hide the latency of FMA."""
     row, column, b, j = sch.get_loops(block)[-4:]
-    lanes = next(n for n in (LANES, 8, 4, 2, 1) if int(sch.get(column).extent) % n == 0)
-    outer, lane = sch.split(column, [None, lanes])
-    sch.reorder(outer, b, j, row, lane)
+    extent = int(sch.get(column).extent)
+    width = next(n for n in (VECTOR, 4, 2, 1) if extent % n == 0)
+    count = next(n for n in (3, 2, 1) if extent % (n * width) == 0)
+    outer, vector, lane = sch.split(column, [None, count, width])
+    sch.reorder(outer, b, j, row, vector, lane)
     position = sch.fuse(b, j)
     sch.vectorize(lane)
+    sch.unroll(vector)
     sch.unroll(row)
-    _init(sch, block, position)
+    _init(sch, block, position, 3)
 
 
 def _lanes(sch: Schedule, block) -> None:
@@ -70,10 +74,12 @@ def _lanes(sch: Schedule, block) -> None:
     sch.vectorize(sch.get_loops(sch.decompose_reduction(block, b))[-1])
 
 
-def _init(sch: Schedule, block, reduction) -> None:
-    row, lane = sch.get_loops(sch.decompose_reduction(block, reduction))[-2:]
+def _init(sch: Schedule, block, reduction, depth: int) -> None:
+    """Clear the tile, whose `depth` innermost loops stay in registers, before the sum begins."""
+    *rows, lane = sch.get_loops(sch.decompose_reduction(block, reduction))[-depth:]
     sch.vectorize(lane)
-    sch.unroll(row)
+    for row in rows:
+        sch.unroll(row)
 
 
 RULE = Rule("cpu-attention", attention, frozenset({"attention"}))
