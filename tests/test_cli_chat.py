@@ -107,6 +107,16 @@ def test_json_is_one_object(
     assert turns[0]["timings"]["decode_tokens"] == 128
 
 
+def test_empty_answer_is_no_turn(
+    handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.pieces = ["\n"]
+    result = talk(handglass, monkeypatch, "one", "two")
+    assert result.code == 0
+    assert "the answer is empty" in result.err
+    assert [len(asked[0]) for asked in model.asked] == [1, 1]
+
+
 class Failing(FakeModel):
     def __init__(self, *errors: BaseException | None) -> None:
         super().__init__()

@@ -45,10 +45,11 @@ class FakeModel:
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
+        self.pieces = ["A red ", "圆", "."]
 
     def stream(self, messages: Any, images: Any, sampling: Any, max_tokens: int) -> FakeStream:
         self.asked.append((messages, list(images), sampling, max_tokens))
-        return FakeStream(["A red ", "圆", "."])
+        return FakeStream(self.pieces)
 
 
 @pytest.fixture

@@ -59,8 +59,10 @@ class Conversation:
         pictures = [*self.pictures, *self.waiting]
         answer = self.speaker.ask(self.model, turns, pictures, self.silent)
         self.record.append({"prompt": text, "images": len(self.waiting), **answer_json(answer)})
-        # An empty answer cannot be a turn of the next prompt.
-        self.turns = [*turns, {"role": "assistant", "content": answer.text or " "}]
+        if not answer.text.strip():  # no prompt can hold an empty turn
+            print("the answer is empty; that question is forgotten", file=sys.stderr)
+            return
+        self.turns = [*turns, {"role": "assistant", "content": answer.text}]
         self.pictures, self.waiting = pictures, []
 
     def show(self, path: str) -> bool:
