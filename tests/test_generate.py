@@ -210,6 +210,10 @@ def test_two_answers_at_once_are_refused() -> None:
     with pytest.raises(UsageError, match="another answer was started"):
         next(first)
     assert list(second) == greedy(FakeSession(), [2], 3)
+    third, fourth = answer(conversation, [1], 9), answer(conversation, [2], 3)
+    with pytest.raises(UsageError, match="another answer was started"):
+        next(iter(third))
+    assert list(fourth) == second.tokens
 
 
 def test_sampling_sees_the_generated_tokens_only() -> None:
@@ -230,11 +234,30 @@ def test_a_model_gone_wrong_is_a_device_error() -> None:
         list(answer(Conversation(session), [3]))
 
 
-def test_times_are_our_own() -> None:
-    generation = answer(Conversation(FakeSession()), [1, *picture("cat")], 4)
-    list(generation)
-    assert generation.prefill_s > 0 and generation.decode_s > 0 and generation.encode_s > 0
-    assert (generation.prefill_tokens, generation.decode_tokens) == (5, 3)
+def test_times_are_our_own_and_no_one_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    class SlowSession(FakeSession):
+        def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
+            now[0] += 5
+            return super().prefill(x, pos)
+
+        def decode(self, token: int, pos: int) -> np.ndarray:
+            now[0] += 0.25
+            return super().decode(token, pos)
+
+    def features(name: str) -> np.ndarray:
+        now[0] += 30
+        return PICTURES[name]
+
+    conversation = Conversation(SlowSession())
+    keys: list[Key] = [1, *picture("cat"), 2, *picture("dog")]
+    generation = conversation.answer(keys, features, Sampler(Sampling()), (), 4)
+    for _ in generation:
+        now[0] += 1000  # the caller takes its time
+    assert (generation.encode_s, generation.prefill_s, generation.decode_s) == (60, 5, 0.75)
+    assert (generation.prefill_tokens, generation.decode_tokens) == (10, 3)
 
 
 def test_common_prefix() -> None:
