@@ -83,7 +83,10 @@ def find_runtime(bundle: Bundle) -> Path:
 
 def _load_runtime(bundle: Bundle) -> None:
     global _runtime
-    if _runtime is not None or "tvm" in sys.modules:
+    if "tvm" in sys.modules:
+        _check_version(bundle, "tvm", sys.modules["tvm"].__version__)
+        return
+    if _runtime is not None:
         return
     path = find_runtime(bundle)
     try:

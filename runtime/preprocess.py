@@ -24,6 +24,7 @@ from handglass.errors import InputError, UsageError
 if TYPE_CHECKING:
     from PIL import Image
 
+_MAX_BYTES = 256 << 20  # of a file; the limit on pixels is Pillow's
 Picture = Any  # path, bytes, PIL.Image.Image or numpy array; read_picture sorts them out
 
 
@@ -124,7 +125,7 @@ def _open(picture: Picture, name: str) -> Image.Image:
     if isinstance(picture, np.ndarray):
         return _from_array(picture, name)
     if isinstance(picture, str | os.PathLike):
-        data = Path(picture).read_bytes()
+        data = _read_file(Path(picture), name)
     elif isinstance(picture, bytes | bytearray | memoryview):
         data = bytes(picture)
     else:
@@ -135,6 +136,14 @@ def _open(picture: Picture, name: str) -> Image.Image:
     if not data:
         raise InputError(f"picture {name}: is empty")
     return Image.open(io.BytesIO(data))
+
+
+def _read_file(path: Path, name: str) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(_MAX_BYTES + 1)  # a device or a pipe may never end
+    if len(data) > _MAX_BYTES:
+        raise InputError(f"picture {name}: is larger than {_MAX_BYTES} bytes")
+    return data
 
 
 def _from_array(array: np.ndarray, name: str) -> Image.Image:

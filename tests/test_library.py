@@ -6,6 +6,7 @@ import os
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_bundle import FILES, MANIFEST
@@ -165,6 +166,16 @@ def test_a_runtime_that_is_none_is_a_device_error(
     made = bundle(tmp_path / "b", FILES | {"libtvm_runtime.so": b"not an ELF file"})
     with pytest.raises(DeviceError, match=r"libtvm_runtime\.so: cannot be loaded"):
         library._load_runtime(made)
+
+
+def test_a_tvm_that_is_there_is_used_if_it_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "find_runtime", lambda bundle: pytest.fail("looked for another"))
+    monkeypatch.setitem(sys.modules, "tvm", SimpleNamespace(__version__="0.27.9"))  # type: ignore
+    library._load_runtime(bundle(tmp_path / "a", FILES, tvm="0.27.0"))
+    with pytest.raises(MismatchError, match=r"tvm 0\.26\.0, installed is 0\.27\.9"):
+        library._load_runtime(bundle(tmp_path / "b", FILES, tvm="0.26.0"))
 
 
 def test_torch_is_hidden_only_while_tvm_ffi_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Choosing a token: each filter against the obvious loop, the draw against its probabilities."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,12 @@ def test_the_same_seed_draws_the_same_and_no_seed_does_not() -> None:
 
     assert ten(5) == ten(5) != ten(6)
     assert ten(None) != ten(None)
+
+
+def test_the_last_draw_is_still_a_token() -> None:
+    sampler = Sampler(Sampling(temp=1))
+    sampler._random = SimpleNamespace(random=lambda: 1.0)  # type: ignore[assignment]
+    assert sampler(np.zeros(7, np.float32), []) == 6
 
 
 @pytest.mark.parametrize("temp", [1e-300, 1e-30, 1e30])
