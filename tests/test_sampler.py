@@ -33,7 +33,8 @@ def test_greedy_takes_the_first_of_the_best() -> None:
 @pytest.mark.parametrize("penalty", [1.0, 1.05, 1.3, 0.7])
 def test_the_penalty_divides_positive_and_multiplies_negative_scores(penalty: float) -> None:
     x = logits().astype(np.float64)
-    generated = [3, 3, 9, 30]
+    generated = [3, 3, 9, 30, 31]
+    x[[3, 9, 30, 31]] = 0.5, -0.5, 4, -4
     expected = x.copy()
     for i in set(generated):
         expected[i] = x[i] / penalty if x[i] > 0 else x[i] * penalty
@@ -53,6 +54,12 @@ def test_the_penalty_counts_in_greedy_choice() -> None:
 def test_top_k_keeps_the_k_best(k: int) -> None:
     x = logits().astype(np.float64)
     assert set(top_k(x, k)) == set(np.argsort(-x)[:k])
+
+
+def test_top_p_stops_as_soon_as_p_is_held() -> None:
+    assert top_p(np.array([0.25, 0.5, 0.25]), 0.5).tolist() == [1]
+    assert top_p(np.array([0.25, 0.5, 0.25]), 0.75).tolist() == [1, 0]
+    assert top_p(np.array([0.25, 0.5, 0.25]), 0.76).tolist() == [1, 0, 2]
 
 
 @pytest.mark.parametrize("p", [0.01, 0.5, 0.99])

@@ -39,6 +39,8 @@ from tvm.script import ir as I  # noqa: E402
 from tvm.script import relax as R  # noqa: E402
 from tvm.script import tirx as T  # noqa: E402
 
+pytestmark = [pytest.mark.compiler, pytest.mark.slow]
+
 V, D, CONTEXT, Q, P = 11, 4, 9, 3, 2
 
 
