@@ -2,7 +2,7 @@
 
 Weights are read from the checkpoint layer by layer and dropped again, so that the full-size model
 needs no more memory than its largest tensor and the activations. Slow on purpose: one obvious
-matrix product after the other. Needs neither torch nor TVM.
+matrix product after the other, and no arithmetic by torch or TVM.
 """
 
 from .language import embed, logits
