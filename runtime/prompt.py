@@ -139,8 +139,9 @@ def _place_images(
     rest = iter(placed)
     filled = [(role, [next(rest) if p is _MARK else p for p in parts]) for role, parts in turns]
     for i, (role, parts) in enumerate(filled):
-        if not any(isinstance(part, _Picture) or part.strip() for part in parts):
-            raise InputError(f"message {i + 1}: the {role}'s text is empty")
+        # An answer may be empty: a model can stop at once.
+        if role == "user" and not any(isinstance(p, _Picture) or p.strip() for p in parts):
+            raise InputError(f"message {i + 1}: the user's text is empty")
     return filled
 
 

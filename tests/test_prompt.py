@@ -102,6 +102,7 @@ CASES = {
         (),
         "<s><用户>a<AI>b\nc<用户>d<AI>",
     ),
+    "empty answer": ([user("a"), assistant(""), user("b")], (), "<s><用户>a<AI><用户>b<AI>"),
     "inline and marked": ([user([B, f"a{MARK}b"])], (A,), f"<s><用户>{P0}\na{P1}b<AI>"),
     "a mark of the assistant": (
         [user("a"), assistant(f"use {MARK}"), user("b")],
@@ -156,7 +157,6 @@ REFUSED = {
     "two users": ([user("a"), user("b")], "message 2: role 'user' where 'assistant' is due"),
     "assistant first": ([assistant("a")], "message 1: role 'assistant' where 'user'"),
     "assistant last": ([user("a"), assistant("b")], "the last message must be the user's"),
-    "empty answer": ([user("a"), assistant(""), user("b")], "message 2: the assistant's text"),
     "empty later": ([user("a"), assistant("b"), user([])], "message 3: the user's text is empty"),
     "content number": ([user(3)], "message 1: content must be a text or a list"),
     "content bytes": ([user(b"x")], "message 1: content must be a text or a list"),
