@@ -63,5 +63,7 @@ def as_text(stages: Sequence[Stage], first_short: str | None) -> str:
 
 
 def db(value: float) -> str:
-    """Infinite where not one bit differs."""
-    return f"{value:.1f} dB" if math.isfinite(value) else "exact"
+    """Infinite where not one bit differs, minus infinite where something is not a number."""
+    if math.isinf(value):
+        return "exact" if value > 0 else "not finite"
+    return f"{value:.1f} dB"
