@@ -19,7 +19,10 @@ from handglass.errors import DeviceError, MismatchError
 from .bundle import LIBRARY, RUNTIME_LIBRARY, Bundle
 from .machine import check_target, this_machine, thread_count
 
-_CPU, _CPU_ID, _POOLED = 1, 0, 2  # device type, device, allocator of the virtual machine
+_CPU, _CPU_ID = 1, 0  # device type, device
+# Allocator 1 gives memory back after each call. 2 pools it by exact size, so that every new length
+# of a prompt leaves another set of buffers behind: 70 MB became 266 MB over 70 lengths.
+_UNPOOLED = 1
 
 # One per process: its registry of global functions is shared by everything that links it.
 _runtime: ctypes.CDLL | None = None
@@ -37,7 +40,7 @@ def load_library(bundle: Bundle, threads: int | None = None) -> Any:
     path = bundle.file(LIBRARY).resolve()
     try:
         machine = tvm_ffi.load_module(str(path))["vm_load_executable"]()
-        machine["vm_initialization"](_CPU, _CPU_ID, _POOLED)
+        machine["vm_initialization"](_CPU, _CPU_ID, _UNPOOLED)
     except (AttributeError, RuntimeError, OSError) as error:
         raise MismatchError(f"{path}: cannot be loaded: {_first_line(error)}") from error
     return machine

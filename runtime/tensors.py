@@ -77,8 +77,9 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any, zeros: bool = False) -> np
 
 
 def aligned(array: np.ndarray) -> np.ndarray:
-    """`array` itself if it is contiguous and 64-byte aligned, else a copy that is."""
-    if array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0:
+    """`array` itself if it is contiguous, writable and 64-byte aligned, else a copy that is."""
+    flags = array.flags  # DLPack cannot express read-only memory
+    if flags.c_contiguous and flags.writeable and array.ctypes.data % ALIGNMENT == 0:
         return array
     copy = aligned_empty(array.shape, array.dtype)
     copy[...] = array

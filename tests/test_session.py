@@ -31,7 +31,7 @@ from handglass.runtime.machine import this_machine
 from handglass.runtime.positions import position_ids
 from handglass.runtime.preprocess import Pixels, patches
 from handglass.runtime.session import Session, load_params
-from handglass.runtime.tensors import TensorWriter
+from handglass.runtime.tensors import TensorWriter, aligned
 
 tvm = pytest.importorskip("tvm", reason="builds a library with the TVM compiler")
 relax = pytest.importorskip("tvm.relax", reason="builds a library with the TVM compiler")
@@ -214,6 +214,12 @@ def test_two_sessions_share_no_cache(bundle: Bundle) -> None:
     first.prefill(first.embed([1, 2]), 0)
     assert np.allclose(second.decode(5, 2), TABLE @ TABLE[5], atol=1e-5)  # zero-filled before
     assert np.allclose(first.decode(5, 2), logits_after([1, 2, 5]), atol=1e-5)
+
+
+def test_read_only_rows_are_taken(session: Session) -> None:
+    rows = aligned(session.embed([1, 2]))
+    rows.flags.writeable = False
+    assert np.allclose(session.prefill(rows, 0), logits_after([1, 2]), atol=1e-5)
 
 
 def test_the_context_can_be_filled_to_the_last_row(session: Session) -> None:

@@ -263,3 +263,5 @@ def test_aligned_memory_is_aligned_and_keeps_values(shape: tuple[int, ...]) -> N
     straight = aligned_empty((8, 8), "float32")
     assert aligned(straight) is straight
     assert aligned(straight.T).flags.c_contiguous
+    straight.flags.writeable = False
+    assert aligned(straight).flags.writeable
