@@ -145,7 +145,7 @@ def test_verify_names_the_first_short_stage(
     assert as_json.json["first_short"] == "resampler"
     assert as_json.json["stages"][0] == {
         "stage": "pixels",
-        "snr_db": None,
+        "snr_db": 300.0,
         "floor_db": 120.0,
         "ok": True,
     }

@@ -158,14 +158,19 @@ def test_floors_follow_the_scheme_of_each_part(weights: Checkpoint) -> None:
 
 
 def test_report_is_json(weights: Checkpoint) -> None:
-    stages = [Stage("pixels", math.inf, 120.0, True), Stage("vision", 12.5, 80.0, False)]
+    stages = [
+        Stage("pixels", math.inf, 120.0, True),
+        Stage("vision", 12.5, 80.0, False),
+        Stage("logits", -math.inf, 80.0, False),
+    ]
     text = json.dumps(report(stages), allow_nan=False)
     assert json.loads(text) == {
         "ok": False,
         "first_short": "vision",
         "stages": [
-            {"stage": "pixels", "snr_db": None, "floor_db": 120.0, "ok": True},
+            {"stage": "pixels", "snr_db": 300.0, "floor_db": 120.0, "ok": True},
             {"stage": "vision", "snr_db": 12.5, "floor_db": 80.0, "ok": False},
+            {"stage": "logits", "snr_db": -300.0, "floor_db": 80.0, "ok": False},
         ],
     }
 
