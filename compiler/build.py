@@ -83,9 +83,7 @@ def compile_model(
             build_library(lowered.mod, device, writer.folder / LIBRARY)
             writer.add_file(LIBRARY)
         with clock.phase("write"):
-            writer.add_file(
-                manifest.tokenizer.file, checkpoint.folder / manifest.tokenizer.file
-            )
+            writer.add_file(manifest.tokenizer.file, checkpoint.folder / manifest.tokenizer.file)
             if bundle_runtime:
                 writer.add_file(RUNTIME_LIBRARY, find_runtime_library(device))
             bundle = writer.finish(manifest)

@@ -94,8 +94,9 @@ def count_calls(mod: tvm.IRModule) -> Counter[str]:
     counts: Counter[str] = Counter()
 
     def visit(expr: relax.Expr) -> None:
-        if isinstance(expr, relax.Call) and expr.args and isinstance(expr.args[0], tvm.ir.GlobalVar):
-            counts[expr.args[0].name_hint] += 1
+        callee = expr.args[0] if isinstance(expr, relax.Call) and expr.args else None
+        if isinstance(callee, tvm.ir.GlobalVar):
+            counts[callee.name_hint] += 1
 
     for _, func in mod.functions_items():
         if isinstance(func, relax.Function):

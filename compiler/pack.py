@@ -39,7 +39,7 @@ def pack_parameters(
 ) -> list[str]:
     """Write every parameter of `model` below `folder`; the names of the files written.
 
-    Raises InputError where the checkpoint lacks a tensor, has one too many, or one of another shape.
+    Raises InputError where the checkpoint lacks a tensor, has one too many or of another shape.
     """
     groups = list(_files(params))
     names = [f"params-{i + 1:05d}.safetensors" for i in range(len(groups))]

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 from tvm import te, tirx
+from tvm.ir import Expr
 
 from handglass.errors import UsageError
 from handglass.schedules.cpu_matmul import LANES
@@ -26,9 +27,12 @@ Arrays = Mapping[str, np.ndarray]
 class Scheme(Protocol):
     """Storage of one weight matrix (out_features n, in_features k)."""
 
-    name: str
-    cache_dtype: str
-    """What keys and values are stored in beside weights of this scheme."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def cache_dtype(self) -> str:
+        """What keys and values are stored in beside weights of this scheme."""
 
     def depth(self, k: int) -> int:
         """k rounded up to what the packing holds; the rest is zero."""
@@ -108,7 +112,7 @@ class Grouped4Bit:
         weight, scale = parts
         half = GROUP // 2
 
-        def value(b, k, lane):
+        def value(b: Expr, k: Expr, lane: Expr) -> Expr:
             byte = weight[b, k // GROUP * half + k % half, lane].astype("int32")
             nibble = (byte >> (k % GROUP // half * 4)) & tirx.const(15, "int32")
             return (nibble - 8).astype("float32") * scale[b, k // GROUP, lane].astype("float32")

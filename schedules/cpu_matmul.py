@@ -13,11 +13,13 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
-from .rule import Rule, blocks, find, pattern_of
+from .cpu_elementwise import vectorize
+from .rule import Rule, blocks, find
 
 LANES = 16
 ROWS = 6
 PANELS_PER_TASK = 4
+STEPS_UNROLLED = 4
 
 
 def matmul(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
@@ -27,7 +29,8 @@ def matmul(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> b
         return False
     block = found[0]
     last = _inline_epilogue(sch, block)
-    if _extent(sch, block, 0) == 1:
+    height = sch.get(sch.get_loops(block)[0]).extent
+    if isinstance(height, tirx.IntImm) and int(height) == 1:
         _one_row(sch, block, last, tunable)
     else:
         _many_rows(sch, block, last, tunable)
@@ -43,11 +46,6 @@ def _inline_epilogue(sch: Schedule, block):
     return sch.get_sblock(after[-1])
 
 
-def _extent(sch: Schedule, block, axis: int) -> int | None:
-    extent = sch.get(sch.get_loops(block)[axis]).extent
-    return int(extent) if isinstance(extent, tirx.IntImm) else None
-
-
 def _one_row(sch: Schedule, block, last, tunable: bool) -> None:
     """A stream over the weights: `panels` side by side give enough independent sums."""
     for dequantize in find(sch, "dequantize"):
@@ -55,10 +53,9 @@ def _one_row(sch: Schedule, block, last, tunable: bool) -> None:
     for rows in find(sch, "rows"):
         sch.compute_inline(rows)
     _, j, k = sch.get_loops(block)
-    count = _extent(sch, block, 1) // LANES
-    panels = _choose(sch, [p for p in (1, 2, 4, 8) if count % p == 0], PANELS_PER_TASK, tunable)
-    unroll = _choose(sch, [1, 2, 4, 16], 1 if not find(sch, "grouped") else 16, tunable)
-    task, lane_block = sch.split(j, [None, LANES * panels if isinstance(panels, int) else panels])
+    panels = _choose(sch, _divisors(sch, j, (1, 2, 4, 8), LANES), PANELS_PER_TASK, tunable)
+    unroll = _choose(sch, _divisors(sch, k, (1, 2, 4, 16)), STEPS_UNROLLED, tunable)
+    task, lane_block = sch.split(j, [None, panels * LANES])
     panel, lane = sch.split(lane_block, [None, LANES])
     k_outer, k_inner = sch.split(k, [None, unroll])
     sch.reorder(task, k_outer, k_inner, panel, lane)
@@ -68,13 +65,13 @@ def _one_row(sch: Schedule, block, last, tunable: bool) -> None:
     sch.unroll(panel)
     sch.reverse_compute_at(last, task)
     _vectorize_last(sch, last)
-    _vectorize_init(sch, sch.decompose_reduction(block, k_outer), 1)
+    _vectorize_init(sch, sch.decompose_reduction(block, k_outer))
 
 
 def _many_rows(sch: Schedule, block, last, tunable: bool) -> None:
     """Register tiles of ROWS x LANES; a task owns a panel and walks down all rows."""
     i, j, k = sch.get_loops(block)
-    unroll = _choose(sch, [1, 2, 4, 8], 4, tunable)
+    unroll = _choose(sch, _divisors(sch, k, (1, 2, 4, 8)), STEPS_UNROLLED, tunable)
     row_tile, row = sch.split(i, [None, ROWS])
     task, lane = sch.split(j, [None, LANES])
     k_outer, k_inner = sch.split(k, [None, unroll])
@@ -88,14 +85,21 @@ def _many_rows(sch: Schedule, block, last, tunable: bool) -> None:
     for dequantize in find(sch, "dequantize"):
         sch.compute_at(dequantize, task)
         sch.vectorize(sch.get_loops(dequantize)[-1])
-    _vectorize_init(sch, sch.decompose_reduction(block, k_outer), 1)
+    _vectorize_init(sch, sch.decompose_reduction(block, k_outer))
     for rows in find(sch, "rows"):
         _pack_rows(sch, rows)
 
 
+def _divisors(sch: Schedule, loop, candidates: tuple[int, ...], unit: int = 1) -> list[int]:
+    """Those of `candidates` that, times `unit`, divide the loop: a rest would cost a condition."""
+    extent = int(sch.get(loop).extent)
+    return [n for n in candidates if extent % (n * unit) == 0]
+
+
 def _choose(sch: Schedule, options: list[int], default: int, tunable: bool):
+    """`default` or the next smaller option; a sampling instruction where it may be tuned."""
     if not tunable:
-        return default if default in options else options[-1]
+        return max(n for n in options if n <= default)
     return sch.sample_categorical(options, [1.0 / len(options)] * len(options))
 
 
@@ -109,20 +113,16 @@ def _vectorize_last(sch: Schedule, last) -> None:
         sch.vectorize(column)
 
 
-def _vectorize_init(sch: Schedule, init, rows: int) -> None:
-    loops = sch.get_loops(init)
-    sch.vectorize(loops[-1])
-    for loop in loops[-1 - rows : -1]:
-        sch.unroll(loop)
+def _vectorize_init(sch: Schedule, init) -> None:
+    *_, row_or_panel, lane = sch.get_loops(init)
+    sch.vectorize(lane)
+    sch.unroll(row_or_panel)
 
 
 def _pack_rows(sch: Schedule, rows) -> None:
     i, k = sch.get_loops(rows)
     sch.parallel(i)
-    extent = sch.get(k).extent
-    if isinstance(extent, tirx.IntImm) and int(extent) % 8 == 0:
-        sch.vectorize(sch.split(k, [None, 8])[1])
+    vectorize(sch, k)
 
 
 RULE = Rule("cpu-matmul", matmul, frozenset({"matmul"}))
-__all__ = ["LANES", "ROWS", "RULE", "matmul", "pattern_of"]

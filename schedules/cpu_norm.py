@@ -26,18 +26,10 @@ def norm(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> boo
         sch.parallel(row)
     producers = [b for b in stages if sch.get(b).name_hint != sch.get(last).name_hint]
     vectorize(sch, sch.get_loops(last)[-1])
-    for block in reversed([b for b in producers if _exists(sch, b)]):
+    for block in reversed(producers):
         sch.compute_at(block, row, preserve_unit_loops=True)
         _schedule_stage(sch, block)
     return True
-
-
-def _exists(sch: Schedule, block) -> bool:
-    return any(sch.get(b).same_as(sch.get(block)) for b in _all_blocks(sch))
-
-
-def _all_blocks(sch: Schedule) -> list:
-    return list(sch.get_child_blocks(sch.get_sblock("root")))
 
 
 def _is_one(extent) -> bool:

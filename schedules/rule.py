@@ -62,7 +62,7 @@ def find(sch: Schedule, pattern: str) -> list:
 def schedule_function(
     func: tirx.PrimFunc, rules: Sequence[Rule], target: tvm.target.Target, tunable: bool = False
 ) -> tuple[Schedule, Rule] | None:
-    """The first rule's answer for `func`, None if no rule wants it. `func` itself is not changed."""
+    """The first rule's answer for `func`, None if no rule wants it; `func` is not changed."""
     for rule in rules:
         sch = Schedule(func)  # a fresh one per rule: a rule that says no may have begun
         if rule(sch, target, tunable):
@@ -75,10 +75,10 @@ def apply_rules(
 ) -> tuple[tvm.IRModule, list[Scheduled]]:
     """Schedule every PrimFunc of `mod` and say who took what.
 
-    Raises UnscheduledError where a function carries a pattern that some rule is responsible for, yet
-    a rule for another purpose (the fallback) took it, or none did.
+    Raises UnscheduledError where a function carries a pattern that some rule is responsible for,
+    yet a rule for another purpose (the fallback) took it, or none did.
     """
-    out, report = tvm.IRModule(mod.functions_items() and dict(mod.functions_items())), []
+    out, report = mod.clone(), []
     for var, func in mod.functions_items():
         if not isinstance(func, tirx.PrimFunc) or func.attrs.get("tirx.is_scheduled", False):
             continue

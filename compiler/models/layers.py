@@ -57,7 +57,7 @@ class Leaf(nn.Module):
 
 
 class Stored(Leaf):
-    """One float32 tensor, computed by `read` from the checkpoint or from the configuration alone."""
+    """One float32 tensor that `read` computes from the checkpoint or the configuration alone."""
 
     def __init__(self, shape: Sequence[int], read: Callable[[Checkpoint], np.ndarray]) -> None:
         super().__init__()
@@ -71,15 +71,13 @@ class Stored(Leaf):
 def vector(*sources: Rows) -> Stored:
     """One-dimensional tensors of the checkpoint end to end, e.g. the biases of q, k and v."""
     length = sum(source.count for source in sources)
-    return Stored((length,), lambda checkpoint: np.concatenate([s.read(checkpoint) for s in sources]))
+    return Stored((length,), lambda ckpt: np.concatenate([s.read(ckpt) for s in sources]))
 
 
 class Panels(Leaf):
     """A weight matrix (out, in) in a scheme's packing; several tensors may be stacked as rows."""
 
-    def __init__(
-        self, scheme: Scheme, sources: Sequence[Rows], transpose: bool = False
-    ) -> None:
+    def __init__(self, scheme: Scheme, sources: Sequence[Rows], transpose: bool = False) -> None:
         super().__init__()
         self.scheme, self.sources, self.transpose = scheme, tuple(sources), transpose
         count, width = sum(s.count for s in sources), int(np.prod(sources[0].shape[1:]))
@@ -142,7 +140,8 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = vector(Rows(f"{name}.weight", (hidden_size,))), eps
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
-        return opaque(lambda x, w: norm_op.rms_norm(x, w, self.eps), "rms_norm", x, self.weight.value)
+        compute = lambda x, w: norm_op.rms_norm(x, w, self.eps)  # noqa: E731
+        return opaque(compute, "rms_norm", x, self.weight.value)
 
 
 class LayerNorm(nn.Module):

@@ -44,7 +44,9 @@ class MiniCPMV(nn.Module):
     def resample(self, features: nn.Tensor, grid: nn.Tensor) -> nn.Tensor:
         return self.resampler(features, grid)
 
-    def encode_image(self, pixels: nn.Tensor, position_ids: nn.Tensor, grid: nn.Tensor) -> nn.Tensor:
+    def encode_image(
+        self, pixels: nn.Tensor, position_ids: nn.Tensor, grid: nn.Tensor
+    ) -> nn.Tensor:
         return self.resampler(self.vpm(pixels, position_ids), grid)
 
     def embed(self, ids: nn.Tensor) -> nn.Tensor:
@@ -69,10 +71,11 @@ class MiniCPMV(nn.Module):
         vision, d = self.config.vision, self.config.language.hidden_size
         pixels = spec.Tensor([3, vision.patch_size, "strip"], "float32")
         ids, grid = spec.Tensor(["n"], "int32"), spec.Tensor(["n", 2], "int32")
+        features = spec.Tensor(["n", vision.hidden_size], "float32")
         cache = [spec.Tensor(shape, dtype) for _, shape, dtype in self.cache_tensors()]
         functions = {
             "encode_vision": {"pixels": pixels, "position_ids": ids},
-            "resample": {"features": spec.Tensor(["n", vision.hidden_size], "float32"), "grid": grid},
+            "resample": {"features": features, "grid": grid},
             "encode_image": {"pixels": pixels, "position_ids": ids, "grid": grid},
             "embed": {"ids": spec.Tensor(["s"], "int32")},
             "prefill": {"x": spec.Tensor(["s", d], "float32"), "pos": int, "cache": cache},

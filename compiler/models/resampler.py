@@ -1,4 +1,4 @@
-"""The resampler: learned queries look at the features of all patches and give a fixed number of rows.
+"""The resampler: learned queries look at the features of all patches, one row comes out of each.
 
 Keys get a 2D sine-cosine position of their patch, values do not; there is no residual. The queries
 do not depend on the picture: they are normalised and projected once, when the weights are packed.
@@ -61,7 +61,8 @@ class Resampler(nn.Module):
         d = self.config.hidden_size
         place = (part * d, (part + 1) * d)
         name = f"{self.prefix}.attn.in_proj"
-        return [Rows(f"{name}_weight", (3 * d, d), *place)], [Rows(f"{name}_bias", (3 * d,), *place)]
+        weight = Rows(f"{name}_weight", (3 * d, d), *place)
+        return [weight], [Rows(f"{name}_bias", (3 * d,), *place)]
 
     def _in_proj(self, scheme: Scheme, part: int) -> Linear:
         return Linear(scheme, *self._rows(part))

@@ -99,7 +99,8 @@ def _patches(pixels: te.Tensor, n, p: int) -> te.Tensor:
 
 
 def _gather(table: te.Tensor, ids: te.Tensor) -> te.Tensor:
-    return te.compute((ids.shape[0], table.shape[1]), lambda i, j: table[ids[i], j], name="positions")
+    shape = (ids.shape[0], table.shape[1])
+    return te.compute(shape, lambda i, j: table[ids[i], j], name="positions")
 
 
 def _self_attention(qkv: te.Tensor, heads: int) -> te.Tensor:

@@ -87,9 +87,7 @@ def _rows(q: te.Tensor, group: int, scale: float) -> te.Tensor:
 
     def value(task, r, e):
         inside = r < s * group
-        return tirx.if_then_else(
-            inside, q[r // group, task * group + r % group, e] * factor, zero
-        )
+        return tirx.if_then_else(inside, q[r // group, task * group + r % group, e] * factor, zero)
 
     shape = (int(h) // group, height, d)
     return te.compute(shape, value, name="query_rows", attrs={PATTERN: "query_rows"})

@@ -44,7 +44,7 @@ def silu_gate(gate_up: te.Tensor) -> te.Tensor:
 
 
 def gelu_tanh(x: te.Tensor) -> te.Tensor:
-    """The tanh form of GELU: x/2 (1 + tanh u) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
+    """GELU's tanh form: x/2 (1 + tanh u) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
     inner = tirx.const(2.0 * 0.7978845608028654, "float32")
     cubic = tirx.const(0.044715, "float32")
 

@@ -53,9 +53,9 @@ def causal_attention(
     half = e // 2
 
     def rotated(i, h, c):
-        other = tirx.Select(c < half, -qkv[i, h * e + (c + half) % e], qkv[i, h * e + (c + half) % e])
-        angle = c % half
-        return qkv[i, h * e + c] * rotations[pos + i, angle] + other * rotations[pos + i, half + angle]
+        partner = qkv[i, h * e + (c + half) % e]
+        cosine, sine = rotations[pos + i, c % half], rotations[pos + i, half + c % half]
+        return qkv[i, h * e + c] * cosine + tirx.Select(c < half, -partner, partner) * sine
 
     q = te.compute((s, layout.heads, e), rotated, name="rotated")
     return attention(q, keys, values, pos + s, e**-0.5, lambda i, j: j <= pos + i)
