@@ -59,9 +59,6 @@ class Conversation:
         pictures = [*self.pictures, *self.waiting]
         answer = self.speaker.ask(self.model, turns, pictures, self.silent)
         self.record.append({"prompt": text, "images": len(self.waiting), **answer_json(answer)})
-        if not answer.text.strip():  # no prompt can hold an empty turn
-            print("the answer is empty; that question is forgotten", file=sys.stderr)
-            return
         self.turns = [*turns, {"role": "assistant", "content": answer.text}]
         self.pictures, self.waiting = pictures, []
 
