@@ -95,6 +95,8 @@ REFUSED = [
     ({"vocab_size": True}, "vocab_size is True (a boolean), not a whole number"),
     ({"num_hidden_layers": 52.0}, "num_hidden_layers is 52.0 (a number), not a whole number"),
     ({"num_hidden_layers": 0}, "num_hidden_layers is 0, but at least 1 is needed"),
+    ({"num_hidden_layers": 10**6}, "num_hidden_layers is 1000000, but at most 1000 makes sense"),
+    ({"vocab_size": 10**30}, "but at most 16777216 makes sense"),
     ({"query_num": -64}, "query_num is -64, but at least 1 is needed"),
     ({"rms_norm_eps": "1e-5"}, "rms_norm_eps is '1e-5' (a string), not a number"),
     ({"rms_norm_eps": 0}, "rms_norm_eps is 0, but a number above 0 is needed"),

@@ -16,6 +16,7 @@ from .fields import Fields
 
 # The heads of the resampler are 128 wide in every release that has one.
 RESAMPLER_HEAD_DIM = 128
+MAX_LAYERS = 1000
 
 # Released names that are recognised but not imported yet, for a better answer than "unknown".
 NOT_YET = {
@@ -169,7 +170,7 @@ def _vision(fields: Fields) -> VisionConfig:
     vision = VisionConfig(
         hidden_size=fields.integer("hidden_size"),
         intermediate_size=fields.integer("intermediate_size"),
-        num_hidden_layers=fields.integer("num_hidden_layers"),
+        num_hidden_layers=fields.integer("num_hidden_layers", maximum=MAX_LAYERS),
         num_attention_heads=fields.integer("num_attention_heads"),
         image_size=fields.integer("image_size"),
         patch_size=fields.integer("patch_size"),
@@ -191,7 +192,7 @@ def _language(fields: Fields) -> LanguageConfig:
     language = LanguageConfig(
         hidden_size=hidden_size,
         intermediate_size=fields.integer("intermediate_size"),
-        num_hidden_layers=fields.integer("num_hidden_layers"),
+        num_hidden_layers=fields.integer("num_hidden_layers", maximum=MAX_LAYERS),
         num_attention_heads=heads,
         num_key_value_heads=fields.integer("num_key_value_heads", default=heads),
         head_dim=_head_dim(fields, hidden_size, heads),

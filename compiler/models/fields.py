@@ -11,6 +11,9 @@ from typing import Any
 
 from handglass.errors import InputError
 
+# No size of a model is larger; a typing error must not become a day of work or all of the memory.
+LARGEST = 1 << 24
+
 
 class Fields:
     """The keys of one section; `where` is how messages name it."""
@@ -29,13 +32,17 @@ class Fields:
         """A nested object."""
         return Fields(self._required(key, None), f"{self._where} {key}")
 
-    def integer(self, key: str, default: int | None = None, minimum: int = 1) -> int:
-        """A whole number of at least `minimum`."""
+    def integer(
+        self, key: str, default: int | None = None, minimum: int = 1, maximum: int = LARGEST
+    ) -> int:
+        """A whole number from `minimum` to `maximum`."""
         value = self._required(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self._wrong_type(key, value, "a whole number")
         if value < minimum:
             raise InputError(f"{self._where}: {key} is {value}, but at least {minimum} is needed")
+        if value > maximum:
+            raise InputError(f"{self._where}: {key} is {value}, but at most {maximum} makes sense")
         return value
 
     def token(self, key: str, vocab_size: int, default: int) -> int:
