@@ -103,6 +103,7 @@ REFUSED = [
     ({"scale_depth": float("nan")}, "scale_depth is nan"),
     ({"rope_theta": float("inf")}, "rope_theta is inf"),
     ({"scale_emb": -12}, "scale_emb is -12"),
+    ({"scale_emb": 10**400}, "scale_emb is 1000"),
     ({"tie_word_embeddings": 1}, "tie_word_embeddings is 1 (a number), not true or false"),
     ({"eos_token_id": [2, 73440]}, "eos_token_id is [2, 73440] (a list), not a whole number"),
     ({"eos_token_id": 73440}, "eos_token_id is 73440, but vocab_size is 73440"),

@@ -6,13 +6,13 @@ the value found. It knows JSON types and ranges, and nothing about any model.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from handglass.errors import InputError
 
 # No size of a model is larger; a typing error must not become a day of work or all of the memory.
 LARGEST = 1 << 24
+LARGEST_FLOAT = 3.4e38  # of float32, which is what the compiled code computes in
 
 
 class Fields:
@@ -57,7 +57,8 @@ class Fields:
         value = self._required(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self._wrong_type(key, value, "a number")
-        if not (math.isfinite(value) and value > 0):
+        # A whole number in JSON may be too long for a float, and then not even isfinite takes it.
+        if not 0 < value <= LARGEST_FLOAT:
             raise InputError(f"{self._where}: {key} is {value}, but a number above 0 is needed")
         return float(value)
 
