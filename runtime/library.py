@@ -86,8 +86,9 @@ def find_runtime(bundle: Bundle) -> Path:
 
 def _load_runtime(bundle: Bundle) -> None:
     global _runtime
-    if "tvm" in sys.modules:
-        _check_version(bundle, "tvm", sys.modules["tvm"].__version__)
+    tvm = sys.modules.get("tvm")
+    if tvm is not None:
+        _check_version(bundle, "tvm", tvm.__version__)
         return
     if _runtime is not None:
         return

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from vocabularies import MARKERS, sentencepiece_model
 
+import handglass
 from handglass.errors import DeviceError, InputError, MismatchError, UsageError
 from handglass.runtime.bundle import (
     Bundle,
@@ -29,9 +31,10 @@ from handglass.runtime.bundle import (
 )
 from handglass.runtime.machine import this_machine
 from handglass.runtime.positions import position_ids
-from handglass.runtime.preprocess import Pixels, patches
+from handglass.runtime.preprocess import Pixels, patches, preprocess
 from handglass.runtime.session import Session, load_params
 from handglass.runtime.tensors import TensorWriter, aligned
+from handglass.runtime.tokenizer import SentencePieceVocabulary, Tokenizer
 
 tvm = pytest.importorskip("tvm", reason="builds a library with the TVM compiler")
 relax = pytest.importorskip("tvm.relax", reason="builds a library with the TVM compiler")
@@ -41,7 +44,9 @@ from tvm.script import tirx as T  # noqa: E402
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
-V, D, CONTEXT, Q, P = 11, 4, 9, 3, 2
+PIECES = sentencepiece_model()
+TOKENIZER = Tokenizer(SentencePieceVocabulary(PIECES, "test"), MARKERS)
+V, D, CONTEXT, Q, P = TOKENIZER.vocab_size, 4, 37, 3, 2
 
 
 @I.ir_module
@@ -157,7 +162,7 @@ def manifest() -> Manifest:
         params=(TensorEntry("table", (V, D), "float32"),),
         cache=CacheEntry(CONTEXT, (TensorEntry("rows", (CONTEXT, D), "float32"),)),
         vision=VisionEntry(6, P, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), Q, 3),
-        prompt=PromptEntry("<s>", "<u>", "<a>", "<image>", "</image>", "<unk>", ("</s>",)),
+        prompt=PromptEntry("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", ("</s>",)),
         tokenizer=TokenizerEntry("sentencepiece", "tokenizer.model"),
         vocab_size=V,
         hidden_size=D,
@@ -174,7 +179,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_bundle(path: Path, library: Path, changed: Manifest, table: np.ndarray = TABLE) -> Bundle:
     with BundleWriter(path) as writer:
         writer.add_file("lib.so", library)
-        writer.add_file("tokenizer.model", b"not looked at")
+        writer.add_file("tokenizer.model", PIECES)
         params = writer.folder / "params-00001.safetensors"
         with TensorWriter(params, [("table", table.shape, table.dtype.name)]) as tensors:
             tensors.write("table", table)
@@ -223,12 +228,12 @@ def test_read_only_rows_are_taken(session: Session) -> None:
 
 
 def test_the_context_can_be_filled_to_the_last_row(session: Session) -> None:
-    ids = [i % V for i in range(CONTEXT)]
+    ids = [7 * i % V for i in range(CONTEXT)]
     session.prefill(session.embed(ids[:-1]), 0)
     assert np.allclose(session.decode(ids[-1], CONTEXT - 1), logits_after(ids), atol=1e-5)
 
 
-@pytest.mark.parametrize(("s", "pos"), [(CONTEXT + 1, 0), (1, CONTEXT), (4, 6), (1, -1)])
+@pytest.mark.parametrize(("s", "pos"), [(CONTEXT + 1, 0), (1, CONTEXT), (4, CONTEXT - 3), (1, -1)])
 def test_a_write_past_the_context_is_refused(session: Session, s: int, pos: int) -> None:
     with pytest.raises(InputError, match=rf"{s} tokens at position {pos} .*context of {CONTEXT}"):
         session.prefill(np.zeros((s, D), np.float32), pos)
@@ -290,7 +295,7 @@ def changed(**fields: object) -> Manifest:
 
 
 WRONG_PARAMS = {
-    "shape": ((TensorEntry("table", (D, V), "float32"),), r"is float32 \(11, 4\), the manifest"),
+    "shape": ((TensorEntry("table", (D, V), "float32"),), rf"is float32 \({V}, 4\), the manifest"),
     "dtype": ((TensorEntry("table", (V, D), "float16"),), "the manifest says float16"),
     "missing": (
         (TensorEntry("table", (V, D), "float32"), TensorEntry("other", (1,), "float32")),
@@ -400,3 +405,54 @@ def test_a_fresh_process_runs_without_tvm_or_torch(bundle: Bundle) -> None:
     seen = json.loads(child.stdout)
     assert (seen["loaded"], seen["compiler"], seen["threads"]) == ([], False, 1)
     assert np.allclose(seen["logits"], logits_after([1, 2]), atol=1e-5)
+
+
+def test_a_bundle_answers_questions_about_pictures(bundle: Bundle) -> None:
+    """Everything of the runtime at once; numpy plays the model beside it."""
+    model = handglass.load(bundle.path, threads=1)
+    array = np.random.default_rng(8).integers(0, 256, (17, 23, 3), dtype=np.uint8)
+    answer = model.chat("What is it?", images=[array], max_tokens=9)
+
+    settings = {"image_size": 6, "patch_size": P, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    picture = preprocess(array, **settings)  # type: ignore[arg-type]
+    features = TABLE[:Q] * picture.strip.mean() + np.arange(9).sum() + picture.grid.sum()
+    ids = TOKENIZER.encode("What is it?")
+    head = [TOKENIZER.token_id(t) for t in ("<s>", "<用户>", "<image>")]
+    tail = [TOKENIZER.token_id("</image>"), *ids, TOKENIZER.token_id("<AI>")]
+    total = TABLE[head].sum(axis=0) + features.sum(axis=0) + TABLE[tail].sum(axis=0)
+    said: list[int] = []
+    while len(said) < 9:
+        token = int((TABLE @ total).argmax())
+        if token == TOKENIZER.token_id("</s>"):
+            break
+        said.append(token)
+        total = total + TABLE[token]
+    assert list(answer.tokens) == said
+    assert answer.text == TOKENIZER.decode(said).decode("utf-8", "replace")
+    assert answer.timings.prefill_tokens == len(head) + Q + len(tail)
+    assert answer.timings.load_s > 0
+
+
+def test_the_runtime_may_come_with_the_bundle(library: Path, tmp_path: Path) -> None:
+    """In a process that has no tvm at all: it is found in the bundle."""
+    installed = Path(tvm.__file__).parent / "lib" / "libtvm_runtime.so"
+    with BundleWriter(tmp_path / "b") as writer:
+        writer.add_file("lib.so", library)
+        writer.add_file("tokenizer.model", PIECES)
+        writer.add_file("libtvm_runtime.so", installed)
+        params = writer.folder / "params-00001.safetensors"
+        with TensorWriter(params, [("table", TABLE.shape, "float32")]) as tensors:
+            tensors.write("table", TABLE)
+        writer.add_file(params.name)
+        made = writer.finish(manifest())
+    code = (
+        "import sys; sys.modules['tvm'] = None; import handglass\n"
+        "print(handglass.load(sys.argv[1]).chat('hello', max_tokens=2).tokens)\n"
+        "print(sys.argv[1] + '/libtvm_runtime.so' in open('/proc/self/maps').read())"
+    )
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-c", code, str(made.path)]
+    root = Path(__file__).parent.parent
+    child = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    assert child.returncode == 0, child.stderr
+    expected = handglass.load(made.path).chat("hello", max_tokens=2).tokens
+    assert child.stdout.split("\n")[:2] == [str(expected), "True"]
