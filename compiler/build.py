@@ -22,7 +22,7 @@ from handglass.targets.target import Target
 from .checkpoint import Checkpoint
 from .describe import describe
 from .lower import Progress, lower
-from .models import MODELS
+from .models import find_importer
 from .models.config import ModelConfig
 from .models.minicpmv import Storage
 from .pack import entries, pack_parameters
@@ -63,11 +63,11 @@ def compile_model(
     """
     device = find_target(target)
     checkpoint = Checkpoint.open(Path(model), allow_pickle=allow_pickle)
-    config = ModelConfig.from_dict(checkpoint.config)
+    importer = find_importer(checkpoint.config)
+    config = importer.configure(checkpoint.config)
     storage = choose_storage(config, quantization, vision_quantization, context)
     clock = Clock()
     with BundleWriter(Path(output), overwrite=overwrite) as writer:
-        importer = MODELS[config.architecture]
         network = importer.build(checkpoint, config, storage)
         with clock.phase("lower"):
             mod, parameters = network.export()

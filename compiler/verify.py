@@ -23,7 +23,8 @@ from handglass.runtime.tokenizer import Tokenizer, open_tokenizer
 
 from . import reference
 from .checkpoint import Checkpoint
-from .models.config import ModelConfig
+from .models import find_importer
+from .quantize import find_scheme
 
 Progress = Callable[[str, int, int], object]
 
@@ -32,11 +33,6 @@ STEPS = 8  # tokens decoded after the prompt, and compared one by one
 
 STAGES = ("pixels", "vision", "resampler", "embed", "logits", "end_to_end")
 
-# Least signal to noise by storage scheme, against the float32 arithmetic of the reference.
-# Measured on random weights, 2 to 52 layers: f32 over 110, f16 59 to 66, bf16 41 to 48, w4 10 to
-# 16 (the ratio falls with depth, and trained weights do no better). A wrong layout, a missing
-# position or a swapped head leaves less than 6 dB in every one of them.
-FLOORS = {"f32": 80.0, "f16": 50.0, "bf16": 33.0, "w4": 8.0}
 LIMIT_DB = 300.0  # more than float32 can tell apart
 PIXELS_FLOOR = 120.0  # the same few float32 operations: exact, or nearly
 
@@ -93,7 +89,7 @@ class Comparison:
         self.weights = weights
         self.manifest = manifest
         self.tokenizer = tokenizer
-        self.model = ModelConfig.from_dict(weights.config)
+        self.model = find_importer(weights.config).configure(weights.config)
 
     def run(self, pictures: Sequence[Picture], progress: Progress) -> list[Stage]:
         """All stages on all pictures; of each stage the worst."""
@@ -182,7 +178,8 @@ class Comparison:
 
     def _floors(self) -> dict[str, float]:
         """End to end the noise of vision and language adds up: at most 3 dB below the lower."""
-        vision, language = (FLOORS[self.manifest.scheme[part]] for part in ("vision", "language"))
+        schemes = self.manifest.scheme
+        vision, language = (find_scheme(schemes[p]).floor_db for p in ("vision", "language"))
         return {
             "pixels": PIXELS_FLOOR,
             "vision": vision,

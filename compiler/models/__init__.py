@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from handglass.errors import InputError
 
 from ..checkpoint import Checkpoint
 from .config import ModelConfig
@@ -27,6 +30,7 @@ class Prompt:
 class Importer:
     """Everything that compiling one architecture needs to know."""
 
+    configure: Callable[[dict[str, Any]], ModelConfig]
     build: Callable[[Checkpoint, ModelConfig, Storage], MiniCPMV]
     prompt: Prompt
 
@@ -38,7 +42,18 @@ def _build_minicpmv(checkpoint: Checkpoint, config: ModelConfig, storage: Storag
 
 MODELS: dict[str, Importer] = {
     "MiniCPMV": Importer(
+        ModelConfig.from_dict,
         _build_minicpmv,
         Prompt("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", ("</s>",)),
     ),
 }
+
+
+def find_importer(config: dict[str, Any]) -> Importer:
+    """The entry for the architecture in `config.json`, or an InputError that says why not."""
+    names = config.get("architectures")
+    known = [name for name in MODELS if isinstance(names, list) and name in names]
+    if known:
+        return MODELS[known[0]]
+    ModelConfig.from_dict(config)  # knows the names and shapes of releases that are not supported
+    raise InputError(f"config.json: no model for {names!r}; known architectures: {list(MODELS)}")
