@@ -3,7 +3,8 @@
 What a user types never becomes a special token: reserved strings such as `</image>` or `<unk>`
 are spelled out in ordinary pieces, the text stays what it was. Where a vocabulary has only one
 spelling (`<AI>` of MiniCPM-2B is three ordinary pieces) the text is refused instead. Special ids
-enter a prompt through `token_id` and `marker_ids` alone.
+enter a prompt through `token_id` and `marker_ids` alone. One character is lost, as it is in the
+libraries: U+2581, which pieces use for the space, comes back as a space.
 """
 
 from __future__ import annotations

@@ -104,6 +104,14 @@ def test_affinity_limits_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         thread_count(2)
 
 
+def test_without_affinity_every_cpu_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert usable_cpus() == {0, 1, 2}
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert usable_cpus() == {0}
+
+
 def bundle(path: Path, files: dict[str, bytes], **versions: str) -> Bundle:
     with BundleWriter(path) as writer:
         for name, data in files.items():

@@ -46,6 +46,7 @@ TEXTS = [
     "<b>bold</b> < s > a<b",
     "<think> is text",
     "><",
+    "<0x41> is no byte",
     "ünïcödé\u00a0nbsp\u200bzero",
 ]
 
