@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,3 +38,22 @@ def handglass(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
         return Result(code, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of a shape that divides nothing evenly."""
+    from odd_models import UNTIED, write_checkpoint
+
+    return write_checkpoint(tmp_path_factory.mktemp("small") / "checkpoint", UNTIED, "float16")
+
+
+@pytest.fixture(scope="session")
+def small_bundle(small_checkpoint: Path) -> Path:
+    """What the command line makes of it, the runtime library included."""
+    from handglass.cli.main import execute
+
+    output = small_checkpoint.parent / "bundle"
+    flags = ["--quantization", "f32", "-c", "128", "--dump-ir", str(output.with_name("ir"))]
+    assert execute(["compile", "-m", str(small_checkpoint), "-o", str(output), *flags]) == 0
+    return output

@@ -71,5 +71,19 @@ def test_runtime_imports_with_base_dependencies_only(device_python: Path) -> Non
     assert seen["loaded"] == []
 
 
-def test_command_line_starts_with_base_dependencies_only(device_python: Path) -> None:
-    assert "run" in run(device_python.with_name("handglass"), "--help")
+def test_doctor_finds_no_fault_in_a_mere_device(device_python: Path) -> None:
+    found = json.loads(run(device_python.with_name("handglass"), "doctor", "--json"))
+    values = {check["name"]: check["value"] for check in found["checks"]}
+    assert values["apache-tvm"].startswith("not installed")
+    assert values["torch"].startswith("not installed")
+
+
+@pytest.mark.compiler
+def test_device_runs_a_bundle_that_carries_its_runtime(
+    device_python: Path, small_bundle: Path
+) -> None:
+    question = ("-m", small_bundle, "-p", "Hello", "-n", 4, "--json")
+    there = json.loads(run(device_python.with_name("handglass"), "run", *question))
+    here = json.loads(run(sys.executable, "-m", "handglass.cli.main", "run", *question))
+    assert there["tokens"] == here["tokens"]
+    assert len(there["tokens"]) == 4

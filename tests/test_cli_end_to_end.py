@@ -10,25 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from odd_models import UNTIED, write_checkpoint
 from PIL import Image
 
-from handglass.cli.main import execute
-
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_checkpoint(tmp_path_factory.mktemp("models") / "checkpoint", UNTIED, "float16")
-
-
-@pytest.fixture(scope="module")
-def bundle(checkpoint: Path) -> Path:
-    output = checkpoint.parent / "bundle"
-    flags = ["--quantization", "f32", "-c", "128", "--dump-ir", str(checkpoint.parent / "ir")]
-    assert execute(["compile", "-m", str(checkpoint), "-o", str(output), *flags]) == 0
-    return output
 
 
 @pytest.fixture
@@ -38,16 +22,18 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def test_inspect(handglass: Any, bundle: Path) -> None:
-    found = handglass("inspect", bundle, "--json").json
+def test_inspect(handglass: Any, small_bundle: Path) -> None:
+    found = handglass("inspect", small_bundle, "--json").json
     assert found["ok"] is True
     assert found["scheme"] == {"language": "f32", "vision": "f32"}
     assert found["cache"]["context"] == 128
-    assert any((bundle.parent / "ir").iterdir()), "--dump-ir wrote nothing"
+    assert any((small_bundle.parent / "ir").iterdir()), "--dump-ir wrote nothing"
 
 
-def test_run_answers_and_says_what_it_took(handglass: Any, bundle: Path, picture: Path) -> None:
-    flags = ("-m", bundle, "-p", "What is it?", "--image", picture, "-n", 6)
+def test_run_answers_and_says_what_it_took(
+    handglass: Any, small_bundle: Path, picture: Path
+) -> None:
+    flags = ("-m", small_bundle, "-p", "What is it?", "--image", picture, "-n", 6)
     text, as_json = handglass("run", *flags), handglass("run", *flags, "--json")
     assert (text.code, as_json.code) == (0, 0)
     assert text.out == as_json.json["text"] + "\n"
@@ -59,49 +45,49 @@ def test_run_answers_and_says_what_it_took(handglass: Any, bundle: Path, picture
     assert timings["prefill_tok_s"] > 0 < timings["decode_tok_s"]
 
 
-def test_no_stream_gives_the_same_answer(handglass: Any, bundle: Path) -> None:
-    flags = ("-m", bundle, "-p", "Hello", "-n", 5)
+def test_no_stream_gives_the_same_answer(handglass: Any, small_bundle: Path) -> None:
+    flags = ("-m", small_bundle, "-p", "Hello", "-n", 5)
     assert handglass("run", *flags).out == handglass("run", *flags, "--no-stream").out
 
 
-def test_seed_repeats_a_sampled_answer(handglass: Any, bundle: Path) -> None:
-    flags = ("-m", bundle, "-p", "Hello", "-n", 8, "--temp", 2, "--json", "--seed")
+def test_seed_repeats_a_sampled_answer(handglass: Any, small_bundle: Path) -> None:
+    flags = ("-m", small_bundle, "-p", "Hello", "-n", 8, "--temp", 2, "--json", "--seed")
     first, again, other = (handglass("run", *flags, seed).json["tokens"] for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_first_turn_of_chat_is_what_run_answers(
-    handglass: Any, bundle: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+    handglass: Any, small_bundle: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ran = handglass("run", "-m", bundle, "-p", "Hello", "--image", picture, "-n", 5, "--json")
+    ran = handglass("run", "-m", small_bundle, "-p", "Hello", "--image", picture, "-n", 5, "--json")
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"/image {picture}\nHello\nAnd now?\n"))
-    turns = handglass("chat", "-m", bundle, "-n", 5, "--json").json["turns"]
+    turns = handglass("chat", "-m", small_bundle, "-n", 5, "--json").json["turns"]
     assert turns[0]["tokens"] == ran.json["tokens"]
     assert turns[0]["timings"]["reused_tokens"] == 0 < turns[1]["timings"]["reused_tokens"]
 
 
-def test_prompt_that_does_not_fit(handglass: Any, bundle: Path) -> None:
-    result = handglass("run", "-m", bundle, "-p", "long " * 200)
+def test_prompt_that_does_not_fit(handglass: Any, small_bundle: Path) -> None:
+    result = handglass("run", "-m", small_bundle, "-p", "long " * 200)
     assert result.code == 3
     assert "128" in result.err
 
 
 def test_verify_holds_for_the_checkpoint(
-    handglass: Any, bundle: Path, checkpoint: Path, picture: Path
+    handglass: Any, small_bundle: Path, small_checkpoint: Path, picture: Path
 ) -> None:
-    flags = ("--reference", checkpoint, "--image", picture, "--json")
-    result = handglass("verify", bundle, *flags)
+    flags = ("--reference", small_checkpoint, "--image", picture, "--json")
+    result = handglass("verify", small_bundle, *flags)
     assert result.code == 0, result.out + result.err
     assert result.json["ok"] is True
     assert {"stage", "snr_db", "ok"} <= result.json["stages"][0].keys()
 
 
 def test_existing_bundle_is_not_replaced_unasked(
-    handglass: Any, bundle: Path, checkpoint: Path
+    handglass: Any, small_bundle: Path, small_checkpoint: Path
 ) -> None:
-    before = (bundle / "manifest.json").stat().st_mtime_ns
-    assert handglass("compile", "-m", checkpoint, "-o", bundle).code == 2
-    assert (bundle / "manifest.json").stat().st_mtime_ns == before
+    before = (small_bundle / "manifest.json").stat().st_mtime_ns
+    assert handglass("compile", "-m", small_checkpoint, "-o", small_bundle).code == 2
+    assert (small_bundle / "manifest.json").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(
@@ -113,9 +99,9 @@ def test_existing_bundle_is_not_replaced_unasked(
     ],
 )
 def test_bad_choices_name_the_good_ones(
-    flags: tuple[str, str], words: str, handglass: Any, checkpoint: Path, tmp_path: Path
+    flags: tuple[str, str], words: str, handglass: Any, small_checkpoint: Path, tmp_path: Path
 ) -> None:
-    result = handglass("compile", "-m", checkpoint, "-o", tmp_path / "out", *flags)
+    result = handglass("compile", "-m", small_checkpoint, "-o", tmp_path / "out", *flags)
     assert result.code == 2
     assert words in result.err
     assert list(tmp_path.iterdir()) == []
@@ -128,10 +114,10 @@ def test_not_a_checkpoint(handglass: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_compile_leaves_nothing(
-    number: signal.Signals, checkpoint: Path, tmp_path: Path
+    number: signal.Signals, small_checkpoint: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "handglass.cli.main", "compile", "-m", str(checkpoint)]
+    command = [sys.executable, "-m", "handglass.cli.main", "compile", "-m", str(small_checkpoint)]
     child = subprocess.Popen([*command, "-o", str(output)], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not any(tmp_path.iterdir()) and child.poll() is None and time.monotonic() < deadline:
