@@ -162,6 +162,16 @@ DAMAGED = {
 }
 
 
+def test_the_header_may_list_tensors_in_any_order(tmp_path: Path) -> None:
+    table = {"b": tensor(offsets=[8, 16]), "a": tensor("I64", [1], [0, 8])}
+    table["c"] = tensor("I8", [0], [8, 8])
+    data = np.int64(5).tobytes() + np.float32([1, 2]).tobytes()
+    (tmp_path / "x").write_bytes(raw(table, data))
+    file = TensorFile.open(tmp_path / "x")
+    assert file.names == ("a", "c", "b")
+    assert file.array("a").tolist() == [5] and file.array("b").tolist() == [1, 2]
+
+
 @pytest.mark.parametrize("case", DAMAGED)
 def test_damaged_files_are_one_clear_error(tmp_path: Path, case: str) -> None:
     data, message = DAMAGED[case]
