@@ -56,7 +56,7 @@ lint: .venv/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(TYPED)
 
-wheel: .venv/test.stamp
+wheel: | $(BIN)/python
 	rm -rf build/lib build/bdist.*
 	$(PIP) wheel --no-deps --wheel-dir dist .
 
