@@ -1,0 +1,103 @@
+"""Held-out accuracy of the demo model, compiled in each scheme and in PyTorch: the same questions.
+
+    python benchmarks/demo_accuracy.py [--questions 1000] [--schemes f32 bf16 w4] [--no-torch]
+
+An answer counts if it is exactly the expected text. The scenes come from generator seeds that
+training never uses. Prints a Markdown table by question type; `--json FILE` keeps the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "examples"))
+
+from questions import Item, held_out  # noqa: E402
+from scenes import draw  # noqa: E402
+
+CHECKPOINT = ROOT / "examples" / "demo-checkpoint"
+SIDE = 224  # pixels of the pictures asked about; the model sees them as 112 x 112
+Answerer = Callable[[Item], str]
+
+
+def compiled(scheme: str, folder: Path) -> Answerer:
+    """The bundle of this scheme, vision included, asked the way a user asks."""
+    import handglass
+    from handglass.compiler.build import compile_model
+
+    bundle = folder / scheme
+    compile_model(CHECKPOINT, bundle, quantization=scheme, vision_quantization=scheme)
+    model = handglass.load(bundle)
+
+    def answer(item: Item) -> str:
+        pictures = [draw(scene, SIDE) for scene in item.scenes]
+        text: str = model.chat(item.question, pictures, max_tokens=60).text
+        return text
+
+    return answer
+
+
+def pytorch() -> Answerer:
+    """The training code's own model in float32, greedy."""
+    from packing import Tokenizer
+    from train_demo import greedy, load_checkpoint
+
+    model, tokenizer = load_checkpoint(CHECKPOINT), Tokenizer(CHECKPOINT / "tokenizer.model")
+
+    def answer(item: Item) -> str:
+        pictures = [draw(scene, SIDE) for scene in item.scenes]
+        text: str = greedy(model, tokenizer, pictures, item.question)
+        return text
+
+    return answer
+
+
+def accuracy(answer: Answerer, items: Sequence[Item], name: str) -> dict[str, float]:
+    """Percent of exact answers by question type, and over all under "all"."""
+    right: dict[str, list[bool]] = defaultdict(list)
+    for number, item in enumerate(items):
+        if number % 100 == 0:
+            print(f"{name}: {number} of {len(items)}", file=sys.stderr, flush=True)
+        right[item.type].append(answer(item) == item.answer)
+    right["all"] = [ok for oks in right.values() for ok in oks]
+    return {kind: 100 * sum(oks) / len(oks) for kind, oks in right.items()}
+
+
+def table(figures: dict[str, dict[str, float]]) -> str:
+    names = list(figures)
+    lines = [f"| exact answers, % | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    for kind in figures[names[0]]:
+        cells = (f"{figures[name][kind]:.1f}" for name in names)
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="held-out accuracy of the demo model by scheme")
+    parser.add_argument("--questions", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--schemes", nargs="*", default=["f32", "bf16", "w4"])
+    parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    items = list(held_out(arguments.questions, arguments.seed))
+    figures: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for scheme in arguments.schemes:
+            figures[scheme] = accuracy(compiled(scheme, Path(folder)), items, scheme)
+    if not arguments.no_torch:  # last: torch brings a thread pool of its own
+        figures["torch f32"] = accuracy(pytorch(), items, "torch")
+    print(table(figures))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
