@@ -143,9 +143,6 @@ def test_verify_names_the_first_short_stage(
     as_json = handglass("verify", "out", "--reference", "checkpoint", "--json")
     assert (as_json.code, as_json.json["ok"]) == (5, False)
     assert as_json.json["first_short"] == "resampler"
-    assert as_json.json["stages"][0] == {
-        "stage": "pixels",
-        "snr_db": 300.0,
-        "floor_db": 120.0,
-        "ok": True,
-    }
+    pixels = as_json.json["stages"][0]
+    assert (pixels["stage"], pixels["floor_db"], pixels["ok"]) == ("pixels", 120.0, True)
+    assert pixels["snr_db"] > 120.0
