@@ -11,6 +11,8 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,9 @@ def load_library(bundle: Bundle, threads: int | None = None) -> Any:
     tvm_ffi = import_tvm_ffi()
     _check_version(bundle, "tvm_ffi", tvm_ffi.__version__)
     os.environ["TVM_NUM_THREADS"] = str(count)  # read once, when the pool starts
-    _load_runtime(bundle)
-    _set_threads(tvm_ffi, count, threads)
+    with _affinity_kept():
+        _load_runtime(bundle)
+        _set_threads(tvm_ffi, count, threads)
     path = bundle.file(LIBRARY).resolve()
     try:
         machine = tvm_ffi.load_module(str(path))["vm_load_executable"]()
@@ -101,14 +104,28 @@ def _load_runtime(bundle: Bundle) -> None:
 
 def _set_threads(tvm_ffi: Any, count: int, asked: int | None) -> None:
     """A pool that runs already can only shrink; say so when more was asked for."""
-    running = tvm_ffi.get_global_func("runtime.NumThreads")
-    if asked is None or running() == count:
+    running = tvm_ffi.get_global_func("runtime.NumThreads")  # starts the pool
+    if running() == count or asked is None:
         return
     tvm_ffi.get_global_func("runtime.config_threadpool")(1, count)
     if running() != count:
         raise DeviceError(
             f"threads={count}: this process started with {running()}; use a new process"
         )
+
+
+@contextmanager
+def _affinity_kept() -> Iterator[None]:
+    """A pool of one thread binds its caller to the first core, and with it all child processes
+    and the next session, which would then find one usable CPU: take that back."""
+    if not hasattr(os, "sched_getaffinity"):
+        yield
+        return
+    cpus = os.sched_getaffinity(0)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cpus)
 
 
 def _check_version(bundle: Bundle, package: str, installed: str) -> None:

@@ -172,6 +172,17 @@ def test_a_manifest_that_is_no_json_object_is_an_input_error(path: Path, text: b
         Bundle.open(path)
 
 
+def test_a_manifest_beyond_all_size_is_not_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (path / "manifest.json").stat().st_size
+    monkeypatch.setattr(bundle_module, "_MAX_MANIFEST", size)
+    Bundle.open(path)
+    monkeypatch.setattr(bundle_module, "_MAX_MANIFEST", size - 1)
+    with pytest.raises(InputError, match=f"is larger than {size - 1} bytes"):
+        Bundle.open(path)
+
+
 def test_a_folder_without_manifest_and_no_folder_are_input_errors(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for name in (".", "missing", "file"):

@@ -186,8 +186,9 @@ def test_a_tvm_that_is_there_is_used_if_it_fits(
         library._load_runtime(bundle(tmp_path / "b", FILES, tvm="0.26.0"))
 
 
-def test_torch_is_hidden_only_while_tvm_ffi_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+def forbid_tvm_ffi(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Importing tvm_ffi fails; the list says what `torch` was at that moment."""
+    seen: list[object] = []
 
     class Finder:
         def find_spec(self, name: str, path: object, target: object = None) -> None:
@@ -195,9 +196,14 @@ def test_torch_is_hidden_only_while_tvm_ffi_is_imported(monkeypatch: pytest.Monk
                 seen.append(sys.modules.get("torch", "absent"))
                 raise ImportError("this is a test")
 
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
     monkeypatch.delitem(sys.modules, "tvm_ffi", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Finder()])
+    return seen
+
+
+def test_torch_is_hidden_only_while_tvm_ffi_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = forbid_tvm_ffi(monkeypatch)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
     with pytest.raises(DeviceError, match="this is a test.*install apache-tvm-ffi==0.1.14.post1"):
         import_tvm_ffi()
     assert seen == [None] and "torch" not in sys.modules
@@ -208,4 +214,7 @@ def test_a_torch_that_is_there_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", torch)  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "tvm_ffi", machine)  # any module
     assert import_tvm_ffi() is machine
-    assert sys.modules["torch"] is torch
+    seen = forbid_tvm_ffi(monkeypatch)
+    with pytest.raises(DeviceError):
+        import_tvm_ffi()
+    assert seen == [torch] and sys.modules["torch"] is torch

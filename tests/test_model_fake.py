@@ -73,7 +73,7 @@ def test_an_answer_is_text_tokens_reason_and_times() -> None:
     assert answer.tokens == tuple(says("It is a red 圆 🙂.")[:-1])
     assert answer.finish_reason == "stop"
     times = answer.timings
-    assert times.load_s == 1.5 and times.ttft_ms > 0 and times.peak_mb > 10
+    assert times.load_s == 1.5 and 0 < times.ttft_ms < 60_000 and times.peak_mb > 10
     assert len(times.encode_ms) == 1 and times.encode_ms[0] > 0
     assert times.prefill_tokens == prompt_ids("What is this picture?", 1)
     assert times.prefill_tok_s > 0 and times.decode_tok_s > 0

@@ -7,6 +7,7 @@ answer, and a cache that is read or written at a wrong place shows at once.
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -380,20 +381,39 @@ def test_impossible_thread_counts_are_refused(bundle: Bundle, threads: int) -> N
         Session(bundle, threads=threads)
 
 
+def test_a_running_pool_shrinks_and_grows_back(bundle: Bundle) -> None:
+    import tvm_ffi
+
+    Session(bundle)
+    running = tvm_ffi.get_global_func("runtime.NumThreads")
+    before = running()
+    try:
+        cpus = os.sched_getaffinity(0)
+        session = Session(bundle, threads=1)
+        assert running() == 1
+        session.prefill(session.embed([1, 2]), 0)
+        assert os.sched_getaffinity(0) == cpus
+    finally:
+        Session(bundle, threads=before)
+    assert running() == before
+
+
 CHILD = """
-import json, sys
+import json, os, sys
 from handglass.runtime.bundle import Bundle
+cpus = os.sched_getaffinity(0)
 from handglass.runtime.session import Session
 bundle = Bundle.open(sys.argv[1])
 session = Session(bundle, threads=1)
 logits = session.prefill(session.embed([1, 2]), 0)
 import tvm_ffi
 threads = tvm_ffi.get_global_func("runtime.NumThreads")()
+bound = os.sched_getaffinity(0) != cpus
 loaded = [name for name in ("tvm", "torch", "onnx") if name in sys.modules]
 maps = open("/proc/self/maps").read()
 import torch, tvm  # both still work afterwards
 print(json.dumps({"loaded": loaded, "compiler": "libtvm_compiler" in maps, "threads": threads,
-                  "logits": logits.tolist()}))
+                  "bound": bound, "logits": logits.tolist()}))
 """
 
 
@@ -404,6 +424,7 @@ def test_a_fresh_process_runs_without_tvm_or_torch(bundle: Bundle) -> None:
     assert child.returncode == 0, child.stderr
     seen = json.loads(child.stdout)
     assert (seen["loaded"], seen["compiler"], seen["threads"]) == ([], False, 1)
+    assert seen["bound"] is False
     assert np.allclose(seen["logits"], logits_after([1, 2]), atol=1e-5)
 
 
