@@ -14,12 +14,15 @@ from tvm import te, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
-from handglass.errors import InputError
+from handglass.schedules.cpu_matmul import LANES
 
 from ..checkpoint import Checkpoint
 from ..ops import matmul as matmul_op
 from ..ops import norm as norm_op
 from ..quantize import Scheme
+
+CHUNK = 1 << 22
+"""Weights that are packed at a time."""
 
 OUT_ELEMENTWISE, OPAQUE = 4, 8
 """Relax's operator kinds: takes an element-wise epilogue; is never fused."""
@@ -37,11 +40,16 @@ class Rows:
     def read(self, checkpoint: Checkpoint) -> np.ndarray:
         if self.stop is None:
             return checkpoint.read(self.name, self.shape)
-        if (found := checkpoint.shape(self.name)) != self.shape:
-            raise InputError(
-                f"{self.name}: the shape is {found}, but config.json asks for {self.shape}"
-            )
+        checkpoint.expect(self.name, self.shape)
         return checkpoint.read_rows(self.name, self.start, self.stop)
+
+    def chunks(self, checkpoint: Checkpoint, size: int) -> Iterator[np.ndarray]:
+        """The rows as matrices of at most `size` rows, in order."""
+        checkpoint.expect(self.name, self.shape)
+        end = self.start + self.count
+        for start in range(self.start, end, size):
+            stop = min(start + size, end)
+            yield checkpoint.read_rows(self.name, start, stop).reshape(stop - start, -1)
 
     @property
     def count(self) -> int:
@@ -88,9 +96,20 @@ class Panels(Leaf):
             setattr(self, name, nn.Parameter(shape, dtype))
 
     def load(self, checkpoint: Checkpoint) -> Mapping[str, np.ndarray]:
-        rows = [s.read(checkpoint).reshape(s.count, -1) for s in self.sources]
-        matrix = rows[0] if len(rows) == 1 else np.concatenate(rows)
-        return self.scheme.pack(matrix.T if self.transpose else matrix)
+        packed = [self.scheme.pack(matrix) for matrix in self._matrices(checkpoint)]
+        return {name: np.concatenate([part[name] for part in packed]) for name in self.parts}
+
+    def _matrices(self, checkpoint: Checkpoint) -> Iterator[np.ndarray]:
+        """The rows in pieces of whole panels, so that a large table never stands in float32."""
+        if self.transpose:
+            (source,) = self.sources
+            yield source.read(checkpoint).T
+        elif any(source.count % LANES for source in self.sources[:-1]):
+            yield np.concatenate([s.read(checkpoint).reshape(s.count, -1) for s in self.sources])
+        else:
+            size = max(CHUNK // self.in_features // LANES, 1) * LANES
+            for source in self.sources:
+                yield from source.chunks(checkpoint, size)
 
     def tensors(self) -> list[nn.Tensor]:
         return [getattr(self, name) for name in self.parts]
