@@ -29,6 +29,9 @@ class Bytes(quantize.Plain):
         codes = np.clip(np.rint(rows * 64), -127, 127).astype(np.int8)
         return {"weight": quantize.panels(codes)}
 
+    def unpack(self, parts: quantize.Arrays, n: int, k: int) -> np.ndarray:
+        return super().unpack(parts, n, k) / 64
+
     def read(self, parts):  # type: ignore[no-untyped-def]
         (weight,) = parts
         return lambda b, k, lane: weight[b, k, lane].astype("float32") * (1 / 64)

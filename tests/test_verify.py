@@ -1,7 +1,7 @@
 """Stage-by-stage comparison: a fault is found where it is, and measured in dB.
 
 The compiled model is played by the numpy reference itself with one stage made worse, so that these
-tests need no compiler; `test_end_to_end.py` has the real thing.
+tests compile nothing; `test_end_to_end.py` has the real thing.
 """
 
 import json
@@ -12,11 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch_minicpmv
+from as_stored import as_stored
 from odd_models import UNTIED, write_checkpoint
 
 from handglass.compiler import reference
 from handglass.compiler.checkpoint import Checkpoint
+from handglass.compiler.models import MODELS
 from handglass.compiler.models.config import ModelConfig
+from handglass.compiler.models.minicpmv import Storage
+from handglass.compiler.quantize import SCHEMES
+from handglass.compiler.stored import StoredWeights
 from handglass.compiler.verify import (
     STAGES,
     Comparison,
@@ -96,10 +102,13 @@ def compare(
     scheme: dict[str, str] = SCHEME,
 ) -> list[Stage]:
     vision = VisionEntry(56, 14, (mean, 0.5, 0.5), (0.5, 0.5, 0.5), 5, 70)
-    manifest: Any = SimpleNamespace(prompt=PROMPT, scheme=scheme, vision=vision)
+    cache = SimpleNamespace(context=64)
+    manifest: Any = SimpleNamespace(prompt=PROMPT, scheme=scheme, vision=vision, cache=cache)
     tokenizer = open_tokenizer("sentencepiece", weights.folder / "tokenizer.model")
     session: Any = PlayedSession(weights, spoiled, change)
-    return Comparison(session, weights, manifest, tokenizer).run([drawn_picture()], lambda *_: None)
+    comparison = Comparison(session, weights, manifest, tokenizer)
+    session.weights = comparison.stored  # a compiled model computes with what it stores
+    return comparison.run([drawn_picture()], lambda *_: None)
 
 
 def noise(db: float) -> Change:
@@ -151,28 +160,58 @@ def test_not_a_number_fails(weights: Checkpoint) -> None:
     assert short == ["logits", "end_to_end"]
 
 
+LOSSY = {"language": "w4", "vision": "bf16"}
+
+
 def test_floors_follow_the_scheme_of_each_part(weights: Checkpoint) -> None:
-    stages = compare(weights, scheme={"language": "w4", "vision": "bf16"})
-    floors = {stage.stage: stage.floor_db for stage in stages}
-    assert floors["vision"] > floors["resampler"] == floors["logits"] > floors["end_to_end"]
+    stages = {stage.stage: stage for stage in compare(weights, scheme=LOSSY)}
+    assert all(stage.ok for stage in stages.values())
+    assert stages["vision"].floor_db > stages["resampler"].floor_db == stages["logits"].floor_db
+    assert stages["logits"].floor_db > stages["end_to_end"].floor_db
+    assert stages["logits"].snr_db < 25, "four bits cost something"
+    assert (stages["logits"].arithmetic_db or 0) > 100, "and the arithmetic on them is exact"
+
+
+@pytest.mark.parametrize(
+    ("function", "stage"), [("encode_vision", "vision"), ("resample", "resampler")]
+)
+def test_a_fault_that_four_bits_would_hide(weights: Checkpoint, function: str, stage: str) -> None:
+    """As loud as a missing position of the resampler's keys, and far below the noise of w4."""
+    stages = {s.stage: s for s in compare(weights, function, noise(36.0), scheme=LOSSY)}
+    assert stages[stage].snr_db > stages[stage].floor_db
+    assert stages[stage].arithmetic_db == pytest.approx(36.0, abs=1.0)
+    assert [name for name in STAGES if not stages[name].ok] == [stage, "encode_image"]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_stored_weights_are_what_the_packing_leaves(weights: Checkpoint, scheme: str) -> None:
+    """Against the obvious quantiser: stacked rows, thirds, right factors and rows by number."""
+    storage = Storage(SCHEMES[scheme], SCHEMES[scheme], 64)
+    network = MODELS["MiniCPMV"].build(weights, ModelConfig.from_dict(UNTIED), storage)
+    stored = StoredWeights(weights, network)
+    exact = torch_minicpmv.load(weights.folder)[1]
+    for name, expected in as_stored(exact, scheme, scheme).items():
+        assert np.array_equal(stored.read(name, tuple(expected.shape)), expected.numpy()), name
+    rows = stored.read_rows("llm.model.embed_tokens.weight", 7, 9)
+    whole = stored.read("llm.model.embed_tokens.weight", (401, 128))
+    assert np.array_equal(rows, whole[7:9])
 
 
 def test_report_is_json(weights: Checkpoint) -> None:
     stages = [
         Stage("pixels", math.inf, 120.0, True),
-        Stage("vision", 12.5, 80.0, False),
-        Stage("logits", -math.inf, 80.0, False),
+        Stage("vision", 12.5, 80.0, False, 20.5),
+        Stage("logits", -math.inf, 80.0, False, -math.inf),
     ]
     text = json.dumps(report(stages), allow_nan=False)
-    assert json.loads(text) == {
-        "ok": False,
-        "first_short": "vision",
-        "stages": [
-            {"stage": "pixels", "snr_db": 300.0, "floor_db": 120.0, "ok": True},
-            {"stage": "vision", "snr_db": 12.5, "floor_db": 80.0, "ok": False},
-            {"stage": "logits", "snr_db": -300.0, "floor_db": 80.0, "ok": False},
-        ],
-    }
+    read = json.loads(text)
+    assert (read["ok"], read["first_short"]) == (False, "vision")
+    keys = ("stage", "snr_db", "floor_db", "ok", "arithmetic_db")
+    assert [tuple(stage[key] for key in keys) for stage in read["stages"]] == [
+        ("pixels", 300.0, 120.0, True, None),
+        ("vision", 12.5, 80.0, False, 20.5),
+        ("logits", -300.0, 80.0, False, -300.0),
+    ]
 
 
 # --- the measure itself ---

@@ -5,9 +5,10 @@ needs no more memory than its largest tensor and the activations. Slow on purpos
 matrix product after the other, and no arithmetic by torch or TVM.
 """
 
+from .arithmetic import Weights
 from .language import embed, logits
 from .pixels import pixels
 from .resampler import resample
 from .vision import encode_vision
 
-__all__ = ["embed", "encode_vision", "logits", "pixels", "resample"]
+__all__ = ["Weights", "embed", "encode_vision", "logits", "pixels", "resample"]

@@ -5,20 +5,30 @@ Those with weights read them from the checkpoint by name and check their shape o
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
-from ..checkpoint import Checkpoint
+
+class Weights(Protocol):
+    """Where weights are read from: a `Checkpoint`, or one seen through the storage of a bundle."""
+
+    def expect(self, name: str, shape: tuple[int, ...]) -> None: ...
+
+    def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray: ...
+
+    def read_rows(self, name: str, start: int, stop: int) -> np.ndarray: ...
+
+    def lm_head(self, tied: bool) -> str: ...
 
 
-def linear(
-    weights: Checkpoint, name: str, x: np.ndarray, size: int, bias: bool = True
-) -> np.ndarray:
+def linear(weights: Weights, name: str, x: np.ndarray, size: int, bias: bool = True) -> np.ndarray:
     """x @ weight.T (+ bias). (s, size)"""
     y = x @ weights.read(f"{name}.weight", (size, x.shape[1])).T
     return y + weights.read(f"{name}.bias", (size,)) if bias else y
 
 
-def layer_norm(weights: Checkpoint, name: str, x: np.ndarray, eps: float = 1e-6) -> np.ndarray:
+def layer_norm(weights: Weights, name: str, x: np.ndarray, eps: float = 1e-6) -> np.ndarray:
     """Mean 0 and variance 1 over the last axis, then scaled and shifted."""
     size = (x.shape[-1],)
     centred = x - x.mean(-1, keepdims=True)
@@ -27,7 +37,7 @@ def layer_norm(weights: Checkpoint, name: str, x: np.ndarray, eps: float = 1e-6)
     return y * weights.read(f"{name}.weight", size) + weights.read(f"{name}.bias", size)
 
 
-def rms_norm(weights: Checkpoint, name: str, x: np.ndarray, eps: float) -> np.ndarray:
+def rms_norm(weights: Weights, name: str, x: np.ndarray, eps: float) -> np.ndarray:
     """Mean square 1 over the last axis, then scaled."""
     y = x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(eps))
     return y * weights.read(f"{name}.weight", (x.shape[-1],))

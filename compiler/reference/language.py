@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..checkpoint import EMBEDDING, Checkpoint
+from ..checkpoint import EMBEDDING
 from ..models.config import LanguageConfig
-from .arithmetic import attention, linear, rms_norm, split_heads
+from .arithmetic import Weights, attention, linear, rms_norm, split_heads
 
 HEAD_ROWS = 8192  # rows of the head that are in memory at a time
 
 
-def embed(weights: Checkpoint, config: LanguageConfig, ids: Sequence[int]) -> np.ndarray:
+def embed(weights: Weights, config: LanguageConfig, ids: Sequence[int]) -> np.ndarray:
     """Token embeddings, scaled; only the rows that are asked for are read. (s, D)"""
     weights.expect(EMBEDDING, (config.vocab_size, config.hidden_size))
     rows = {i: weights.read_rows(EMBEDDING, i, i + 1) for i in set(ids)}
@@ -21,7 +21,7 @@ def embed(weights: Checkpoint, config: LanguageConfig, ids: Sequence[int]) -> np
 
 
 def logits(
-    weights: Checkpoint,
+    weights: Weights,
     config: LanguageConfig,
     x: np.ndarray,
     last: int,
@@ -35,7 +35,7 @@ def logits(
     return _head(weights, config, x / np.float32(config.hidden_size / config.dim_model_base))
 
 
-def _layer(weights: Checkpoint, config: LanguageConfig, name: str, x: np.ndarray) -> np.ndarray:
+def _layer(weights: Weights, config: LanguageConfig, name: str, x: np.ndarray) -> np.ndarray:
     residual = np.float32(config.scale_depth / config.num_hidden_layers**0.5)
     y = rms_norm(weights, f"{name}.input_layernorm", x, config.rms_norm_eps)
     x = x + residual * _attention(weights, config, f"{name}.self_attn", y)
@@ -43,7 +43,7 @@ def _layer(weights: Checkpoint, config: LanguageConfig, name: str, x: np.ndarray
     return x + residual * _mlp(weights, config, f"{name}.mlp", y)
 
 
-def _attention(weights: Checkpoint, config: LanguageConfig, name: str, x: np.ndarray) -> np.ndarray:
+def _attention(weights: Weights, config: LanguageConfig, name: str, x: np.ndarray) -> np.ndarray:
     heads = {"q": config.num_attention_heads, "k": config.num_key_value_heads}
     heads["v"] = heads["k"]
     q, k, v = (
@@ -64,7 +64,7 @@ def _rotate(x: np.ndarray, theta: float) -> np.ndarray:
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
-def _mlp(weights: Checkpoint, config: LanguageConfig, name: str, x: np.ndarray) -> np.ndarray:
+def _mlp(weights: Weights, config: LanguageConfig, name: str, x: np.ndarray) -> np.ndarray:
     gate = linear(weights, f"{name}.gate_proj", x, config.intermediate_size, bias=False)
     up = linear(weights, f"{name}.up_proj", x, config.intermediate_size, bias=False)
     with np.errstate(over="ignore"):  # exp(-gate) may reach infinity, and silu is 0 there
@@ -72,7 +72,7 @@ def _mlp(weights: Checkpoint, config: LanguageConfig, name: str, x: np.ndarray) 
     return linear(weights, f"{name}.down_proj", y, config.hidden_size, bias=False)
 
 
-def _head(weights: Checkpoint, config: LanguageConfig, x: np.ndarray) -> np.ndarray:
+def _head(weights: Weights, config: LanguageConfig, x: np.ndarray) -> np.ndarray:
     name = weights.lm_head(config.tie_word_embeddings)
     weights.expect(name, (config.vocab_size, config.hidden_size))
     starts = range(0, config.vocab_size, HEAD_ROWS)

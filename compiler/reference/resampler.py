@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..checkpoint import Checkpoint
 from ..models.config import ResamplerConfig
-from .arithmetic import attention, layer_norm, linear, split_heads
+from .arithmetic import Weights, attention, layer_norm, linear, split_heads
 
 
 def resample(
-    weights: Checkpoint, config: ResamplerConfig, features: np.ndarray, rows: int, cols: int
+    weights: Weights, config: ResamplerConfig, features: np.ndarray, rows: int, cols: int
 ) -> np.ndarray:
     """Features (n, vision hidden) to one embedding per query. (query_num, hidden)"""
     size, heads = config.hidden_size, config.num_attention_heads

@@ -6,13 +6,12 @@ import numpy as np
 
 from handglass.runtime.positions import position_ids
 
-from ..checkpoint import Checkpoint
 from ..models.config import VisionConfig
-from .arithmetic import attention, layer_norm, linear, split_heads
+from .arithmetic import Weights, attention, layer_norm, linear, split_heads
 
 
 def encode_vision(
-    weights: Checkpoint, config: VisionConfig, strip: np.ndarray, rows: int, cols: int
+    weights: Weights, config: VisionConfig, strip: np.ndarray, rows: int, cols: int
 ) -> np.ndarray:
     """Features of each patch of a strip (3, p, p * n). (n, hidden)"""
     x = _embed_patches(weights, config, strip)
@@ -26,7 +25,7 @@ def encode_vision(
     return layer_norm(weights, "vpm.post_layernorm", x, config.layer_norm_eps)
 
 
-def _embed_patches(weights: Checkpoint, config: VisionConfig, strip: np.ndarray) -> np.ndarray:
+def _embed_patches(weights: Weights, config: VisionConfig, strip: np.ndarray) -> np.ndarray:
     """The convolution, whose stride is its width, as one matrix product. (n, hidden)"""
     p, hidden = config.patch_size, config.hidden_size
     patches = strip.reshape(3, p, -1, p).transpose(2, 0, 1, 3).reshape(-1, 3 * p * p)
@@ -35,7 +34,7 @@ def _embed_patches(weights: Checkpoint, config: VisionConfig, strip: np.ndarray)
     return patches @ kernel.T + weights.read(f"{name}.bias", (hidden,))
 
 
-def _layer(weights: Checkpoint, config: VisionConfig, name: str, x: np.ndarray) -> np.ndarray:
+def _layer(weights: Weights, config: VisionConfig, name: str, x: np.ndarray) -> np.ndarray:
     hidden, eps = config.hidden_size, config.layer_norm_eps
     y = layer_norm(weights, f"{name}.layer_norm1", x, eps)
     q, k, v = (

@@ -56,8 +56,11 @@ def verify(
 
 
 def as_text(stages: Sequence[Stage], first_short: str | None) -> str:
-    rows = [("STAGE", "SIGNAL TO NOISE", "FLOOR", "")]
-    rows += [(s.stage, db(s.snr_db), db(s.floor_db), "ok" if s.ok else "SHORT") for s in stages]
+    rows = [("STAGE", "SIGNAL TO NOISE", "FLOOR", "ARITHMETIC", "")]
+    for s in stages:
+        arithmetic = "" if s.arithmetic_db is None else db(s.arithmetic_db)
+        verdict = "ok" if s.ok else "SHORT"
+        rows.append((s.stage, db(s.snr_db), db(s.floor_db), arithmetic, verdict))
     short = f"first stage that falls short: {first_short}"
     return f"{columns(rows)}\n{short if first_short else 'every stage holds'}"
 

@@ -1,0 +1,64 @@
+"""A checkpoint seen through the storage of a compiled model: its weights after packing.
+
+Lets the reference compute with exactly the numbers that a lossy bundle holds, so that what storage
+costs and what arithmetic gets wrong can be told apart. Packs and unpacks in memory, tensor by
+tensor; reads no bundle.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+from tvm.relax.frontend import nn
+
+from .checkpoint import Checkpoint
+from .models.layers import Panels, Rows, leaves
+from .quantize import Scheme
+
+
+class StoredWeights:
+    """Reads as a `Checkpoint` does; what `network` packs comes back as the packing left it."""
+
+    def __init__(self, weights: Checkpoint, network: nn.Module) -> None:
+        self._weights = weights
+        self._packed: dict[str, list[tuple[Rows, Panels]]] = defaultdict(list)
+        for _, leaf in leaves(network):
+            if isinstance(leaf, Panels):
+                for source in leaf.sources:
+                    self._packed[source.name].append((source, leaf))
+
+    def lm_head(self, tied: bool) -> str:
+        """The tensor to use as language model head."""
+        return self._weights.lm_head(tied)
+
+    def expect(self, name: str, shape: tuple[int, ...]) -> None:
+        """Refuse a tensor of any other shape."""
+        self._weights.expect(name, shape)
+
+    def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """The whole tensor in float32, which must have this shape."""
+        values = self._weights.read(name, shape)
+        for source, leaf in self._packed[name]:
+            rows = values[source.start : source.start + source.count]
+            rows[...] = _round(leaf, rows.reshape(source.count, -1)).reshape(rows.shape)
+        return values
+
+    def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Rows `start` to `stop` of a tensor that is packed as a whole, or not at all."""
+        values = self._weights.read_rows(name, start, stop)
+        for source, leaf in self._packed[name]:
+            assert source.stop is None and not leaf.transpose, f"{name} is packed in parts"
+            values = _round(leaf, values)
+        return values
+
+
+def _round(leaf: Panels, rows: np.ndarray) -> np.ndarray:
+    if leaf.transpose:
+        return round_trip(leaf.scheme, np.ascontiguousarray(rows.T)).T
+    return round_trip(leaf.scheme, rows)
+
+
+def round_trip(scheme: Scheme, rows: np.ndarray) -> np.ndarray:
+    """What a scheme keeps of float32 rows (n, k)."""
+    return scheme.unpack(scheme.pack(rows), *rows.shape)
