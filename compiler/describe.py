@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from importlib.metadata import version
 
 import handglass
@@ -12,7 +11,6 @@ from handglass.runtime.manifest import (
     FunctionEntry,
     Manifest,
     ModelEntry,
-    PromptEntry,
     TargetEntry,
     TensorEntry,
     TokenizerEntry,
@@ -60,7 +58,7 @@ def describe(
             query_num=config.resampler.query_num,
             positions_per_side=config.vision.positions_per_side,
         ),
-        prompt=PromptEntry(**asdict(importer.prompt)),
+        prompt=importer.prompt,
         tokenizer=find_tokenizer(checkpoint, importer, config.language.vocab_size),
         vocab_size=config.language.vocab_size,
         hidden_size=config.language.hidden_size,
@@ -71,7 +69,7 @@ def find_tokenizer(checkpoint: Checkpoint, importer: Importer, vocab_size: int) 
     """The tokenizer file, after a look that it has every string the prompt is built from."""
     for kind, name in TOKENIZERS:
         if (path := checkpoint.folder / name).is_file():
-            prompt = PromptEntry(**asdict(importer.prompt))
+            prompt = importer.prompt
             tokenizer = open_tokenizer(kind, path, prompt.markers)
             if tokenizer.vocab_size > vocab_size:
                 raise InputError(

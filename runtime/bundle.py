@@ -264,7 +264,7 @@ def _check_replaceable(path: Path, overwrite: bool) -> None:
     if not is_bundle(path) or path.is_symlink():
         raise UsageError(f"{path}: exists and is not a bundle; choose another output")
     if not overwrite:
-        raise UsageError(f"{path}: exists already; choose another output or allow overwriting")
+        raise UsageError(f"{path}: exists already; choose another output or --overwrite it")
 
 
 def _fsync(path: Path) -> None:

@@ -7,23 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from handglass.errors import InputError
+from handglass.runtime.manifest import PromptEntry
 
 from ..checkpoint import Checkpoint
 from .config import ModelConfig
 from .minicpmv import MiniCPMV, Storage
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """Strings that structure a conversation, as the tokenizer of the checkpoint spells them."""
-
-    bos: str
-    user: str
-    assistant: str
-    image_start: str
-    image_end: str
-    unk: str
-    stop: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -32,7 +20,7 @@ class Importer:
 
     configure: Callable[[dict[str, Any]], ModelConfig]
     build: Callable[[Checkpoint, ModelConfig, Storage], MiniCPMV]
-    prompt: Prompt
+    prompt: PromptEntry
 
 
 def _build_minicpmv(checkpoint: Checkpoint, config: ModelConfig, storage: Storage) -> MiniCPMV:
@@ -44,7 +32,7 @@ MODELS: dict[str, Importer] = {
     "MiniCPMV": Importer(
         ModelConfig.from_dict,
         _build_minicpmv,
-        Prompt("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", ("</s>",)),
+        PromptEntry("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", ("</s>",)),
     ),
 }
 
