@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = ("pyproject.toml", "LICENSE", "handglass", "compiler", "schedules", "targets", "runtime")
+SHIPPED = ["pyproject.toml", "README.md", "LICENSE", "handglass"]
+SHIPPED += ["compiler", "schedules", "targets", "runtime"]
 ROOMS = ("cli", "compiler", "schedules", "targets", "runtime")
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
