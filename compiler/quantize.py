@@ -168,6 +168,7 @@ def quantize_groups(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     codes = _round(groups, peak / -8.0)
     energy = np.einsum("...k,...k->...", codes, codes)
     fitted = np.einsum("...k,...k->...", groups, codes) / np.maximum(energy, 1.0)
+    _check_range(fitted, "float16")
     scale = fitted.astype(np.float16)
     codes = _round(groups, scale.astype(np.float32)[..., None])
     return (codes + 8).astype(np.uint8), scale
@@ -206,6 +207,6 @@ def _check_range(rows: np.ndarray, dtype: str) -> None:
     largest, limit = float(np.abs(rows).max(initial=0)), float(np.finfo(dtype).max)
     if largest > limit:
         raise UsageError(
-            f"a weight of magnitude {largest:.3g} does not fit {dtype} (at most {limit:.3g}); "
+            f"a weight or scale of {largest:.3g} does not fit {dtype} (at most {limit:.3g}); "
             "compile with bf16 or f32"
         )

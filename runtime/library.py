@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from handglass.errors import DeviceError, MismatchError
@@ -42,11 +43,22 @@ def load_library(bundle: Bundle, threads: int | None = None) -> Any:
         _set_threads(tvm_ffi, count, threads)
     path = bundle.file(LIBRARY).resolve()
     try:
-        machine = tvm_ffi.load_module(str(path))["vm_load_executable"]()
+        machine = _open_library(tvm_ffi, path)["vm_load_executable"]()
         machine["vm_initialization"](_CPU, _CPU_ID, _UNPOOLED)
     except (AttributeError, RuntimeError, OSError) as error:
         raise MismatchError(f"{path}: cannot be loaded: {_first_line(error)}") from error
     return machine
+
+
+def _open_library(tvm_ffi: Any, path: Path) -> Any:
+    """dlopen goes by the name: of a file replaced under a name it knows it would return the old.
+
+    A link with a name of its own makes it look at the file, and share it only if it is the same.
+    """
+    with TemporaryDirectory(prefix="handglass-") as folder:
+        link = Path(folder, path.name)
+        link.symlink_to(path)
+        return tvm_ffi.load_module(str(link))
 
 
 def import_tvm_ffi() -> Any:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,3 +128,18 @@ def test_interrupted_compile_leaves_nothing(
     assert child.returncode == 128 + number
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_compiled_anew_is_not_run_by_the_old_library(
+    handglass: Any, small_bundle: Path, small_checkpoint: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(small_bundle, bundle)
+    flags = ("run", "-m", bundle, "-p", "Hello", "-n", 4, "--json")
+    before = handglass(*flags)  # its library stays in this process
+    compiled = handglass(
+        "compile", "-m", small_checkpoint, "-o", bundle, "--quantization", "f16", "--overwrite"
+    )
+    after = handglass(*flags)
+    assert (before.code, compiled.code, after.code) == (0, 0, 0), after.err
+    assert len(after.json["tokens"]) == 4
