@@ -24,12 +24,10 @@ from words import (
     size_word,
     there_are,
     with_article,
-    yes,
 )
 
 CORNER_MARGIN = 9.0  # from both middle lines; closer than that nobody should have to decide
 EXTREME_MARGIN = 9.0
-RELATION_MARGIN = 20.0
 ORDER_MARGIN = 8.0  # between neighbours of a caption, which lists shapes from left to right
 
 
@@ -169,26 +167,6 @@ def where(rng: random.Random, scene: Scene, lang: str) -> Asked | None:
         noun=shape.noun(lang),
     )
     return asked, f"At the {corner}." if lang == "en" else f"在{corner}。"
-
-
-def relation(rng: random.Random, scene: Scene, lang: str) -> Asked | None:
-    if len(scene.shapes) != 2:
-        return None
-    a, b = rng.sample(scene.shapes, 2)
-    if abs(a.x - b.x) < RELATION_MARGIN or (a.kind, a.colour) == (b.kind, b.colour):
-        return None
-    left = rng.random() < 0.5
-    asked = pick(
-        rng,
-        lang,
-        ["Is the {a} {side} of the {b}?"],
-        ["{a}在{b}的{chinese}吗？"],
-        a=a.noun(lang),
-        b=b.noun(lang),
-        side="left" if left else "right",
-        chinese="左边" if left else "右边",
-    )
-    return asked, yes(lang, (a.x < b.x) == left)
 
 
 def _caption(shapes: tuple[Shape, ...], lang: str) -> str | None:

@@ -1,11 +1,11 @@
-"""Questions about two pictures: compare them, or ask about one of the two."""
+"""Questions about two pictures: which has more, and what one of the two shows."""
 
 from __future__ import annotations
 
 import random
 
 from scenes import Scene, Shape, random_scene
-from words import Asked, colour_word, pick, sentence, there_are, with_article, yes
+from words import Asked, colour_word, pick, sentence, there_are, with_article
 
 Pair = tuple[Scene, Scene]
 
@@ -74,24 +74,8 @@ def caption(rng: random.Random, pair: Pair, lang: str) -> Asked | None:
     return asked, sentence(with_article(lone[1].noun(lang, size=True), lang), lang)
 
 
-def same_colour(rng: random.Random, pair: Pair, lang: str) -> Asked | None:
-    if any(len(scene.shapes) != 1 for scene in pair):
-        return None
-    asked = pick(
-        rng,
-        lang,
-        ["Do both pictures have the same colour?", "Is the colour the same in both pictures?"],
-        ["两张图片的颜色一样吗？", "两张图的颜色相同吗？"],
-    )
-    return asked, yes(lang, pair[0].shapes[0].colour == pair[1].shapes[0].colour)
-
-
 def random_pair(rng: random.Random) -> Pair:
-    """Half of the pairs are two lone shapes, and half of those share their colour."""
-    if rng.random() < 0.5:
-        return random_scene(rng, rng.randint(1, 3)), random_scene(rng, rng.randint(1, 3))
-    first, second = random_scene(rng, 1), random_scene(rng, 1)
-    if rng.random() < 0.5:
-        while first.shapes[0].colour != second.shapes[0].colour:
-            second = random_scene(rng, 1)
+    """Half of the pairs are two lone shapes, because some questions need one."""
+    most = 1 if rng.random() < 0.5 else 3
+    first, second = (random_scene(rng, rng.randint(1, most)) for _ in range(2))
     return first, second

@@ -23,7 +23,7 @@ ASKED = (
     ((1, 2), "Which picture has more shapes?"),
     ((2,), "这张图里有什么？"),
 )
-ROW, WIDTH, THUMBNAIL = 112, 860, 96
+ROW, WIDTH, THUMBNAIL = 112, 920, 96
 
 
 def thumbnail(path: Path, x: int, y: int) -> str:

@@ -26,8 +26,6 @@ def _apart() -> re.Pattern[str]:
     words = [row[0] for row in COLOURS.values()] + list(KINDS.values())
     words += [corner["zh"] for corner in CORNERS.values()]
     words += [
-        "左边",
-        "右边",
         "一个",
         "最左边",
         "最右边",

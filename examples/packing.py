@@ -26,7 +26,7 @@ GRID = 8
 CELL = SIDE // GRID
 ROW = 192  # tokens per row
 TARGETS = 60  # answer tokens per row, on average
-ROWS = {1: 13, 2: 2, 0: 1}  # rows per batch by number of pictures
+ROWS = {1: 11, 2: 4, 0: 1}  # rows per batch by number of pictures
 IGNORE = -100
 
 Batch = dict[str, torch.Tensor]

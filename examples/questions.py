@@ -16,31 +16,29 @@ from scenes import MOST_SHAPES, Scene, random_scene
 from words import LANGUAGES, Asked
 
 ONE: dict[str, tuple[float, Callable[[random.Random, Scene, str], Asked | None]]] = {
-    "colour": (1.0, about_one.colour),
-    "kind": (1.0, about_one.kind),
-    "size": (1.0, about_one.size),
-    "count": (0.8, about_one.count),
-    "count colour": (1.3, about_one.count_colour),
-    "count kind": (1.3, about_one.count_kind),
-    "exist": (1.0, about_one.exist),
-    "extreme": (1.4, about_one.extreme),
-    "where": (2.0, about_one.where),
-    "relation": (5.0, about_one.relation),
-    "caption": (2.5, about_one.caption),
+    "colour": (2.5, about_one.colour),
+    "kind": (0.7, about_one.kind),
+    "size": (0.8, about_one.size),
+    "count": (0.6, about_one.count),
+    "count colour": (1.6, about_one.count_colour),
+    "count kind": (1.8, about_one.count_kind),
+    "exist": (1.6, about_one.exist),
+    "extreme": (1.8, about_one.extreme),
+    "where": (2.5, about_one.where),
+    "caption": (3.0, about_one.caption),
 }
 
 TWO: dict[str, tuple[float, Callable[[random.Random, about_two.Pair, str], Asked | None]]] = {
     "pair more": (1.0, about_two.more),
     "pair count": (1.0, about_two.count),
-    "pair colour": (1.0, about_two.colour),
-    "pair caption": (1.0, about_two.caption),
-    "pair same": (2.0, about_two.same_colour),
+    "pair colour": (1.3, about_two.colour),
+    "pair caption": (2.5, about_two.caption),
 }
 
 NONE: dict[str, tuple[float, Callable[[random.Random, str], Asked]]] = {
-    "chat": (1.0, small_talk.chat),
+    "chat": (0.8, small_talk.chat),
     "add": (1.0, small_talk.add),
-    "translate": (1.0, small_talk.translate),
+    "translate": (0.6, small_talk.translate),
 }
 
 

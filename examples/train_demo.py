@@ -50,7 +50,7 @@ PEAK = 2.0e-3
 CONSTANT = 0.3  # of the time at the full rate, then linearly to nothing
 WARM_UP = 0.01
 CLIP = 1.0
-HELPERS_UNTIL = 0.5  # of the time; the helper losses fade to a twentieth by then
+HELPERS_UNTIL = 0.5  # of the time; the helper losses fade to a quarter by then
 SAVE_EVERY = 180.0
 EVALUATE_EVERY = 420.0
 LONGEST = 48  # tokens of an answer; the longest right one has 30
@@ -154,7 +154,7 @@ def rate(done: float) -> float:
 
 
 def helper_weight(done: float) -> float:
-    return 0.6 * max(1 - done / HELPERS_UNTIL, 0.05)
+    return 0.6 * max(1 - done / HELPERS_UNTIL, 0.25)
 
 
 # --- training ---

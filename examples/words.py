@@ -87,10 +87,6 @@ def pick(
     return rng.choice(english if lang == "en" else chinese).format(**words)
 
 
-def yes(lang: str, true: bool) -> str:
-    return {"en": ("No.", "Yes."), "zh": ("不是。", "是的。")}[lang][true]
-
-
 def there_are(number: int, lang: str) -> str:
     if lang == "zh":
         return f"有{number}个。"
