@@ -103,6 +103,10 @@ def execute(arguments: Sequence[str]) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     except Exception as error:  # noqa: BLE001  the one place where everything ends
+        if _signals:
+            # It came while the compiler was calling back into Python: what the handler raised has
+            # been through C++ and is a RuntimeError now.
+            return interrupted() if _signals[0] == signal.SIGINT else 128 + _signals[0]
         return report(error, arguments)
     return interrupted() if code == INTERRUPTED else int(code or 0)
 
@@ -121,11 +125,18 @@ def broken_pipe() -> int:
 
 def terminate(signum: int, frame: FrameType | None) -> None:
     """End by an exception, so that what is half-written is removed on the way out."""
+    _signals.append(signum)
+    if signum == signal.SIGINT:
+        raise KeyboardInterrupt
     raise SystemExit(128 + signum)
 
 
+_signals: list[int] = []  # those that asked this process to end, in order of arrival
+
+
 def main() -> None:
-    signal.signal(signal.SIGTERM, terminate)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, terminate)
     sys.exit(execute(sys.argv[1:]))
 
 
