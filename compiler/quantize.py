@@ -135,7 +135,9 @@ class Grouped4Bit:
 
         def value(b: Expr, k: Expr, lane: Expr) -> Expr:
             byte = weight[b, k // GROUP * half + k % half, lane].astype("int32")
-            nibble = (byte >> (k % GROUP // half * 4)) & tirx.const(15, "int32")
+            # int32 also where k counts in int64: wider lanes halve the speed of the whole kernel
+            shift = (k % GROUP // half * 4).astype("int32")
+            nibble = (byte >> shift) & tirx.const(15, "int32")
             return (nibble - 8).astype("float32") * scale[b, k // GROUP, lane].astype("float32")
 
         return value
