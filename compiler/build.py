@@ -14,7 +14,7 @@ from pathlib import Path
 
 from handglass.errors import DeviceError, UsageError
 from handglass.runtime.bundle import LIBRARY, RUNTIME_LIBRARY, BundleWriter
-from handglass.schedules.cpu_matmul import LANES
+from handglass.schedules.dot import LANES, find_dot
 from handglass.targets import find_target
 from handglass.targets.build import build_library
 from handglass.targets.target import Target
@@ -29,6 +29,7 @@ from .pack import entries, pack_parameters
 from .quantize import find_scheme
 
 DEFAULT_CONTEXT = 4096
+VISION_DEFAULTS = {"w4": "f16", "w4a8": "w8a8"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def compile_model(
     checkpoint = Checkpoint.open(Path(model), allow_pickle=allow_pickle)
     importer = find_importer(checkpoint.config)
     config = importer.configure(checkpoint.config)
-    storage = choose_storage(config, quantization, vision_quantization, context)
+    storage = choose_storage(config, device, quantization, vision_quantization, context)
     clock = Clock()
     with BundleWriter(Path(output), overwrite=overwrite) as writer:
         network = importer.build(checkpoint, config, storage)
@@ -95,17 +96,25 @@ def compile_model(
 
 
 def choose_storage(
-    config: ModelConfig, quantization: str, vision_quantization: str | None, context: int | None
+    config: ModelConfig,
+    target: Target,
+    quantization: str,
+    vision_quantization: str | None,
+    context: int | None,
 ) -> Storage:
-    """Schemes by name; a 4-bit language model keeps its vision tower in 16 bits unless told."""
-    language = find_scheme(quantization)
-    default = "f16" if quantization.startswith("w4") else quantization
+    """Schemes by name. Unless told, the vision tower of a model in `w4` is kept in 16 bits, that of
+    one in `w4a8` in `w8a8`: four bits are too few for it."""
+    import tvm
+
+    dot = find_dot(tvm.target.Target(target.tvm))
+    language = find_scheme(quantization, dot)
+    default = VISION_DEFAULTS.get(quantization, quantization)
     longest = config.language.max_position_embeddings
     context = min(longest, DEFAULT_CONTEXT) if context is None else context
     if not 1 <= context <= longest:
         raise UsageError(f"--context {context}: the model was made for 1 to {longest} positions")
     padded = -(-context // LANES) * LANES  # the cache holds whole panels of positions
-    return Storage(language, find_scheme(vision_quantization or default), padded)
+    return Storage(language, find_scheme(vision_quantization or default, dot), padded)
 
 
 def find_runtime_library(target: Target) -> Path:

@@ -12,9 +12,11 @@ from collections import defaultdict
 import numpy as np
 from tvm.relax.frontend import nn
 
+from handglass.schedules.dot import GROUP, LIMIT
+
 from .checkpoint import Checkpoint
 from .models.layers import Panels, Rows, leaves
-from .quantize import Scheme
+from .schemes.scheme import Scheme
 
 
 class StoredWeights:
@@ -51,6 +53,23 @@ class StoredWeights:
             assert source.stop is None and not leaf.transpose, f"{name} is packed in parts"
             values = _round(leaf, values)
         return values
+
+    def rounded(self, name: str, x: np.ndarray) -> np.ndarray:
+        """Rows x as they meet the weight `name`: integers where it is multiplied as integers."""
+        for _, leaf in self._packed[name]:
+            if leaf.scheme.codes is not None:
+                return round_rows(x, GROUP if leaf.scheme.codes.bits == 4 else x.shape[1])
+        return x
+
+
+def round_rows(x: np.ndarray, size: int) -> np.ndarray:
+    """float32 (m, k), every `size` neighbours to 8 bits of their own scale."""
+    m, k = x.shape
+    groups = np.pad(x, ((0, 0), (0, -k % size))).reshape(m, -1, size)
+    peak = np.abs(groups).max(-1, keepdims=True)
+    inverse = np.divide(np.float32(LIMIT), peak, out=np.zeros_like(peak), where=peak > 0)
+    codes = np.rint(groups * inverse)
+    return (codes * (peak / np.float32(LIMIT))).reshape(m, -1)[:, :k]
 
 
 def _round(leaf: Panels, rows: np.ndarray) -> np.ndarray:

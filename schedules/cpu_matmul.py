@@ -10,13 +10,13 @@ PyTorch's own had 117; 1x1536x7680: 42 GB/s on two threads, where one thread rea
 """
 
 import tvm
-from tvm import tirx
 from tvm.s_tir import Schedule
 
 from .cpu_elementwise import vectorize
-from .rule import Rule, blocks, find
+from .dot import LANES
+from .rule import Rule, find
+from .tiling import choose, clear, divisors, inline_epilogue, is_one, vectorize_last
 
-LANES = 16
 ROWS = 6
 PANELS_PER_TASK = 4
 STEPS_UNROLLED = 4
@@ -28,22 +28,13 @@ def matmul(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> b
     if len(found) != 1:
         return False
     block = found[0]
-    last = _inline_epilogue(sch, block)
+    last = inline_epilogue(sch, block)
     height = sch.get(sch.get_loops(block)[0]).extent
-    if isinstance(height, tirx.IntImm) and int(height) == 1:
+    if is_one(height):
         _one_row(sch, block, last, tunable)
     else:
         _many_rows(sch, block, last, tunable)
     return True
-
-
-def _inline_epilogue(sch: Schedule, block):
-    """Fold all element-wise stages behind `block` into the last one and return that."""
-    names = [sch.get(b).name_hint for b in blocks(sch)]
-    after = names[names.index(sch.get(block).name_hint) + 1 :]
-    for name in after[:-1]:
-        sch.compute_inline(sch.get_sblock(name))
-    return sch.get_sblock(after[-1])
 
 
 def _one_row(sch: Schedule, block, last, tunable: bool) -> None:
@@ -53,8 +44,8 @@ def _one_row(sch: Schedule, block, last, tunable: bool) -> None:
     for rows in find(sch, "rows"):
         sch.compute_inline(rows)
     _, j, k = sch.get_loops(block)
-    panels = _choose(sch, _divisors(sch, j, (1, 2, 4, 8), LANES), PANELS_PER_TASK, tunable)
-    unroll = _choose(sch, _divisors(sch, k, (1, 2, 4, 16)), STEPS_UNROLLED, tunable)
+    panels = choose(sch, divisors(sch, j, (1, 2, 4, 8), LANES), PANELS_PER_TASK, tunable)
+    unroll = choose(sch, divisors(sch, k, (1, 2, 4, 16)), STEPS_UNROLLED, tunable)
     task, lane_block = sch.split(j, [None, panels * LANES])
     panel, lane = sch.split(lane_block, [None, LANES])
     k_outer, k_inner = sch.split(k, [None, unroll])
@@ -64,14 +55,14 @@ def _one_row(sch: Schedule, block, last, tunable: bool) -> None:
     sch.unroll(k_inner)
     sch.unroll(panel)
     sch.reverse_compute_at(last, task)
-    _vectorize_last(sch, last)
-    _vectorize_init(sch, sch.decompose_reduction(block, k_outer))
+    vectorize_last(sch, last)
+    clear(sch, block, k_outer, 2)
 
 
 def _many_rows(sch: Schedule, block, last, tunable: bool) -> None:
     """Register tiles of ROWS x LANES; a task owns a panel and walks down all rows."""
     i, j, k = sch.get_loops(block)
-    unroll = _choose(sch, _divisors(sch, k, (1, 2, 4, 8)), STEPS_UNROLLED, tunable)
+    unroll = choose(sch, divisors(sch, k, (1, 2, 4, 8)), STEPS_UNROLLED, tunable)
     row_tile, row = sch.split(i, [None, ROWS])
     task, lane = sch.split(j, [None, LANES])
     k_outer, k_inner = sch.split(k, [None, unroll])
@@ -81,42 +72,13 @@ def _many_rows(sch: Schedule, block, last, tunable: bool) -> None:
     sch.unroll(k_inner)
     sch.unroll(row)
     sch.reverse_compute_at(last, row_tile)
-    _vectorize_last(sch, last)
+    vectorize_last(sch, last)
     for dequantize in find(sch, "dequantize"):
         sch.compute_at(dequantize, task)
         sch.vectorize(sch.get_loops(dequantize)[-1])
-    _vectorize_init(sch, sch.decompose_reduction(block, k_outer))
+    clear(sch, block, k_outer, 2)
     for rows in find(sch, "rows"):
         _pack_rows(sch, rows)
-
-
-def _divisors(sch: Schedule, loop, candidates: tuple[int, ...], unit: int = 1) -> list[int]:
-    """Those of `candidates` that, times `unit`, divide the loop: a rest would cost a condition."""
-    extent = int(sch.get(loop).extent)
-    return [n for n in candidates if extent % (n * unit) == 0]
-
-
-def _choose(sch: Schedule, options: list[int], default: int, tunable: bool):
-    """`default` or the next smaller option; a sampling instruction where it may be tuned."""
-    if not tunable:
-        return max(n for n in options if n <= default)
-    return sch.sample_categorical(options, [1.0 / len(options)] * len(options))
-
-
-def _vectorize_last(sch: Schedule, last) -> None:
-    """The epilogue tile: rows stay loops, columns become vectors."""
-    column = sch.get_loops(last)[-1]
-    extent = sch.get(column).extent
-    if isinstance(extent, tirx.IntImm) and int(extent) % LANES == 0:
-        column = sch.split(column, [None, LANES])[1]
-    if isinstance(extent, tirx.IntImm):
-        sch.vectorize(column)
-
-
-def _vectorize_init(sch: Schedule, init) -> None:
-    *_, row_or_panel, lane = sch.get_loops(init)
-    sch.vectorize(lane)
-    sch.unroll(row_or_panel)
 
 
 def _pack_rows(sch: Schedule, rows) -> None:

@@ -37,11 +37,21 @@ def nearest(groups: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(groups * inverse), -8, 7)
 
 
+def w8(weight: torch.Tensor) -> torch.Tensor:
+    """(out, in): 8 bits and a float32 scale for each row; the largest magnitude becomes 127."""
+    rows = weight.numpy()
+    scale = np.abs(rows).max(1, keepdims=True) / np.float32(127)
+    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
+    return torch.from_numpy(np.rint(rows * inverse) * scale)
+
+
 ROUND: dict[str, Round] = {
     "f32": lambda weight: weight,
     "f16": lambda weight: weight.half().float(),
     "bf16": lambda weight: weight.bfloat16().float(),
     "w4": w4,
+    "w4a8": w4,
+    "w8a8": w8,
 }
 
 

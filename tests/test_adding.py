@@ -14,6 +14,9 @@ from handglass.compiler import quantize
 from handglass.compiler.build import compile_model
 from handglass.compiler.models import MODELS
 from handglass.compiler.models.config import ModelConfig
+from handglass.compiler.schemes.panels import panels
+from handglass.compiler.schemes.plain import Plain
+from handglass.compiler.schemes.scheme import Arrays
 from handglass.compiler.verify import verify
 from handglass.runtime.model import Model
 from handglass.schedules import CPU_RULES, Rule
@@ -22,14 +25,14 @@ from handglass.targets.table import TARGETS
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
 
-class Bytes(quantize.Plain):
+class Bytes(Plain):
     """8 bits per weight with one step for the whole matrix: 1/64."""
 
-    def pack(self, rows: np.ndarray) -> quantize.Arrays:
+    def pack(self, rows: np.ndarray) -> Arrays:
         codes = np.clip(np.rint(rows * 64), -127, 127).astype(np.int8)
-        return {"weight": quantize.panels(codes)}
+        return {"weight": panels(codes)}
 
-    def unpack(self, parts: quantize.Arrays, n: int, k: int) -> np.ndarray:
+    def unpack(self, parts: Arrays, n: int, k: int) -> np.ndarray:
         return super().unpack(parts, n, k) / 64
 
     def read(self, parts):  # type: ignore[no-untyped-def]

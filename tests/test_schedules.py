@@ -62,8 +62,8 @@ def length() -> tirx.Var:
         (product(length(), scheme="w4"), "cpu-matmul"),
         (causal(1), "cpu-attention"),
         (causal(length()), "cpu-attention"),
-        (normalised(1), "cpu-norm"),
-        (normalised(length()), "cpu-norm"),
+        (normalised(1), "cpu-rows"),
+        (normalised(length()), "cpu-rows"),
         (
             te.create_prim_func([x := placeholder(3, 8), exponential.gelu_tanh(x)]),
             "cpu-elementwise",

@@ -14,11 +14,13 @@ from tvm import te, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
-from ..ops import exponential, rotary
+from handglass.schedules.rule import PATTERN
+
+from ..ops import exponential, norm, rotary
 from ..ops.embedding import lookup
-from ..quantize import Scheme
+from ..schemes.scheme import Scheme
 from .config import LanguageConfig
-from .layers import Linear, Panels, RMSNorm, Rows, Stored, multiply, opaque
+from .layers import Linear, Panels, RMSNorm, Rows, Source, Stored, multiply, opaque
 
 Cache = list[nn.Tensor]
 """Key and value tensors of all layers: k of layer 0, v of layer 0, k of layer 1, ..."""
@@ -62,10 +64,19 @@ class Decoder(nn.Module):
         """x (s, hidden_size) at positions pos .. pos + s -> logits (vocab_size,) of the last."""
         for i, layer in enumerate(self.layers):
             x = layer(x, pos, self.rotations.value, cache[2 * i], cache[2 * i + 1])
-        last = opaque(_last_row, "last_row", x)  # (1, hidden_size)
-        scaled = op.multiply(self.norm(last), _scalar(self.config.dim_model_base / x.shape[1]))
-        logits = multiply(scaled, self.lm_head or self.embed_tokens)
+        logits = multiply(self._last(x), self.lm_head or self.embed_tokens)
         return op.reshape(logits, (self.config.vocab_size,))
+
+    def _last(self, x: nn.Tensor) -> Source:
+        """The last row, normalised and scaled: what the head reads. (1, hidden_size)"""
+        scale = float(np.float32(self.config.dim_model_base / self.config.hidden_size))
+
+        def compute(x: te.Tensor, weight: te.Tensor) -> te.Tensor:
+            normed = norm.rms_norm(_last_row(x), weight, self.norm.eps)
+            factor = tirx.const(scale, "float32")
+            return te.compute(normed.shape, lambda i, j: normed[i, j] * factor, name="last")
+
+        return Source("last", compute, (x, self.norm.weight.value))
 
 
 class DecoderLayer(nn.Module):
@@ -93,7 +104,7 @@ class DecoderLayer(nn.Module):
         attended = self.self_attn(self.input_layernorm(x), pos, rotations, k_cache, v_cache)
         x = self._add(x, attended)
         gate_up = self.gate_up_proj(self.post_attention_layernorm(x))  # (s, 2 f)
-        hidden = opaque(exponential.silu_gate, "silu_gate", gate_up)  # (s, f)
+        hidden = Source("silu_gate", exponential.silu_gate, (gate_up,))  # (s, f)
         return self._add(x, self.down_proj(hidden))
 
     def _add(self, x: nn.Tensor, branch: nn.Tensor) -> nn.Tensor:
@@ -156,4 +167,9 @@ def _scalar(value: float) -> nn.Tensor:
 
 
 def _last_row(x: te.Tensor) -> te.Tensor:
-    return te.compute((1, x.shape[1]), lambda i, j: x[x.shape[0] - 1, j], name="last_row")
+    return te.compute(
+        (1, x.shape[1]),
+        lambda i, j: x[x.shape[0] - 1, j],
+        name="last_row",
+        attrs={PATTERN: "view"},
+    )

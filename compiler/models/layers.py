@@ -14,12 +14,14 @@ from tvm import te, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
-from handglass.schedules.cpu_matmul import LANES
+from handglass.schedules.dot import LANES
 
 from ..checkpoint import Checkpoint
 from ..ops import matmul as matmul_op
 from ..ops import norm as norm_op
-from ..quantize import Scheme
+from ..ops.integer_matmul import Quantized, integer_matmul
+from ..ops.quantize_rows import quantize_rows
+from ..schemes.scheme import Scheme
 
 CHUNK = 1 << 22
 """Weights that are packed at a time."""
@@ -115,6 +117,36 @@ class Panels(Leaf):
         return [getattr(self, name) for name in self.parts]
 
 
+@dataclass(frozen=True)
+class Source:
+    """Rows (m, d) that are not computed yet: a matmul on integers has its input computed and
+    quantised in one kernel, one on floats as a kernel of its own."""
+
+    name: str
+    compute: Callable[..., te.Tensor]
+    args: tuple[nn.Tensor, ...]
+
+    def computed(self) -> nn.Tensor:
+        return opaque(self.compute, self.name, *self.args)
+
+    def quantized(self, scheme: Scheme, depth: int) -> list[nn.Tensor]:
+        """Codes, scale and, where the weights have a zero point, offset: see `Quantized`."""
+        codes = scheme.codes
+        assert codes is not None, scheme.name
+        return list(
+            opaque(
+                lambda *args: quantize_rows(self.compute(*args), codes, depth),
+                f"{self.name}_quantize",
+                *self.args,
+            )
+        )
+
+
+def as_source(x: nn.Tensor) -> Source:
+    """Rows that are there already."""
+    return Source("rows", lambda x: x, (x,))
+
+
 class Linear(nn.Module):
     """y = x W^T + b, x (m, in) -> (m, out)."""
 
@@ -129,25 +161,46 @@ class Linear(nn.Module):
         self.panels = Panels(scheme, weight, transpose)
         self.bias = vector(*bias) if bias else None
 
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
+    def forward(self, x: nn.Tensor | Source) -> nn.Tensor:
         y = multiply(x, self.panels)
         return y if self.bias is None else op.add(y, self.bias.value)
 
 
-def multiply(x: nn.Tensor, panels: Panels) -> nn.Tensor:
+def multiply(x: nn.Tensor | Source, panels: Panels) -> nn.Tensor:
     """x (m, in) times packed weights -> (m, out)."""
-    depth = panels.scheme.depth(panels.in_features)
-
-    def compute(x: te.Tensor, *parts: te.Tensor) -> te.Tensor:
-        return matmul_op.matmul(x, panels.out_features, depth, panels.scheme.read(parts))
-
+    scheme, depth = panels.scheme, panels.scheme.depth(panels.in_features)
+    if scheme.codes is None:
+        rows = [x.computed() if isinstance(x, Source) else x]
+        compute = _float_matmul(panels, depth)
+    else:
+        source = x if isinstance(x, Source) else as_source(x)
+        rows = source.quantized(scheme, depth)
+        compute = _integer_matmul(panels, len(rows))
     return op.tensor_expr_op(
-        compute, "matmul", [x, *panels.tensors()], attrs={"op_pattern": OUT_ELEMENTWISE}
+        compute, "matmul", [*rows, *panels.tensors()], attrs={"op_pattern": OUT_ELEMENTWISE}
     )
 
 
-def opaque(function: Callable, name: str, *args: nn.Tensor | tirx.Var | int) -> nn.Tensor:
-    """A tensor expression as a kernel of its own."""
+def _float_matmul(panels: Panels, depth: int) -> Callable[..., te.Tensor]:
+    return lambda x, *parts: matmul_op.matmul(
+        x, panels.out_features, depth, panels.scheme.read(parts)
+    )
+
+
+def _integer_matmul(panels: Panels, inputs: int) -> Callable[..., te.Tensor]:
+    codes = panels.scheme.codes
+    assert codes is not None, panels.scheme.name
+
+    def compute(*tensors: te.Tensor) -> te.Tensor:
+        values, scale, *offset = tensors[:inputs]
+        x = Quantized(values, scale, offset[0] if offset else None)
+        return integer_matmul(x, panels.out_features, codes, *tensors[inputs:])
+
+    return compute
+
+
+def opaque(function: Callable, name: str, *args: nn.Tensor | tirx.Var | int):
+    """A tensor expression as a kernel of its own; a tuple of tensors where it returns several."""
     return op.tensor_expr_op(function, name, list(args), attrs={"op_pattern": OPAQUE})
 
 
@@ -158,9 +211,10 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.weight, self.eps = vector(Rows(f"{name}.weight", (hidden_size,))), eps
 
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
-        compute = lambda x, w: norm_op.rms_norm(x, w, self.eps)  # noqa: E731
-        return opaque(compute, "rms_norm", x, self.weight.value)
+    def forward(self, x: nn.Tensor) -> Source:
+        return Source(
+            "rms_norm", lambda x, w: norm_op.rms_norm(x, w, self.eps), (x, self.weight.value)
+        )
 
 
 class LayerNorm(nn.Module):
@@ -172,13 +226,11 @@ class LayerNorm(nn.Module):
         self.bias = vector(Rows(f"{name}.bias", (hidden_size,)))
         self.eps = eps
 
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
-        return opaque(
-            lambda x, w, b: norm_op.layer_norm(x, w, b, self.eps),
+    def forward(self, x: nn.Tensor) -> Source:
+        return Source(
             "layer_norm",
-            x,
-            self.weight.value,
-            self.bias.value,
+            lambda x, w, b: norm_op.layer_norm(x, w, b, self.eps),
+            (x, self.weight.value, self.bias.value),
         )
 
 

@@ -13,7 +13,7 @@ from tvm.relax.frontend.nn import op
 
 from ..checkpoint import Checkpoint
 from ..ops import attention as attention_op
-from ..quantize import Scheme
+from ..schemes.scheme import Scheme
 from .config import ResamplerConfig
 from .layers import LayerNorm, Linear, Rows, Stored, opaque
 
@@ -44,7 +44,7 @@ class Resampler(nn.Module):
         self.proj = Linear(scheme, [Rows(f"{prefix}.proj", (d, d))], transpose=True)
 
     def forward(self, features: nn.Tensor, grid: nn.Tensor) -> nn.Tensor:
-        kv = self.ln_kv(self.kv_proj(features))  # (n, d)
+        kv = self.ln_kv(self.kv_proj(features)).computed()  # (n, d)
         positions = opaque(_positions, "grid_positions", grid, self.frequencies.value)
         k, v = self.k_proj(op.add(kv, positions)), self.v_proj(kv)
         mixed = opaque(

@@ -12,7 +12,7 @@ from tvm.relax.frontend.nn import op
 
 from ..ops import attention as attention_op
 from ..ops import exponential
-from ..quantize import Scheme
+from ..schemes.scheme import Scheme
 from .config import VisionConfig
 from .layers import LayerNorm, Linear, Rows, Stored, opaque
 
@@ -52,7 +52,7 @@ class VisionTower(nn.Module):
         x = op.add(self.patch_embedding(patches), positions)  # (n, d)
         for layer in self.layers:
             x = layer(x)
-        return self.post_layernorm(x)
+        return self.post_layernorm(x).computed()
 
 
 class EncoderLayer(nn.Module):

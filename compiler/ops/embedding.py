@@ -2,7 +2,7 @@
 
 from tvm import te, tirx
 
-from handglass.schedules.cpu_matmul import LANES
+from handglass.schedules.dot import LANES
 
 from .matmul import Dequantize
 

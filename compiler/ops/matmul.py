@@ -8,7 +8,8 @@ from collections.abc import Callable
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.cpu_matmul import LANES, ROWS
+from handglass.schedules.cpu_matmul import ROWS
+from handglass.schedules.dot import LANES
 from handglass.schedules.rule import PATTERN
 
 Dequantize = Callable[[Expr, Expr, Expr], Expr]

@@ -21,10 +21,13 @@ class Weights(Protocol):
 
     def lm_head(self, tied: bool) -> str: ...
 
+    def rounded(self, name: str, x: np.ndarray) -> np.ndarray:
+        """Rows x as the compiled code has them when they meet the weight `name`."""
+
 
 def linear(weights: Weights, name: str, x: np.ndarray, size: int, bias: bool = True) -> np.ndarray:
     """x @ weight.T (+ bias). (s, size)"""
-    y = x @ weights.read(f"{name}.weight", (size, x.shape[1])).T
+    y = weights.rounded(f"{name}.weight", x) @ weights.read(f"{name}.weight", (size, x.shape[1])).T
     return y + weights.read(f"{name}.bias", (size,)) if bias else y
 
 

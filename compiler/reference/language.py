@@ -75,6 +75,7 @@ def _mlp(weights: Weights, config: LanguageConfig, name: str, x: np.ndarray) -> 
 def _head(weights: Weights, config: LanguageConfig, x: np.ndarray) -> np.ndarray:
     name = weights.lm_head(config.tie_word_embeddings)
     weights.expect(name, (config.vocab_size, config.hidden_size))
+    x = weights.rounded(name, x)
     starts = range(0, config.vocab_size, HEAD_ROWS)
     stops = (min(start + HEAD_ROWS, config.vocab_size) for start in starts)
     return np.concatenate(

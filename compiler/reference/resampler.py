@@ -20,9 +20,12 @@ def resample(
     kv = layer_norm(weights, "resampler.ln_kv", kv)
     query = weights.read("resampler.query", (config.query_num, size))
     query = layer_norm(weights, "resampler.ln_q", query)
-    weight = weights.read("resampler.attn.in_proj_weight", (3 * size, size))
+    name = "resampler.attn.in_proj_weight"
+    weight = weights.read(name, (3 * size, size))
     bias = weights.read("resampler.attn.in_proj_bias", (3 * size,))
-    inputs = (query, kv + grid_positions(rows, cols, size), kv)
+    # The queries are projected when a bundle is packed, in full precision.
+    keyed = kv + grid_positions(rows, cols, size)
+    inputs = (query, weights.rounded(name, keyed), weights.rounded(name, kv))
     q, k, v = (
         split_heads(
             x @ weight[i * size : (i + 1) * size].T + bias[i * size : (i + 1) * size], heads
@@ -32,7 +35,8 @@ def resample(
     y = linear(weights, "resampler.attn.out_proj", attention(q, k, v), size)
     y = layer_norm(weights, "resampler.ln_post", y)
     # A bare parameter used as the right factor: not transposed, unlike every linear layer.
-    return y @ weights.read("resampler.proj", (size, size))
+    name = "resampler.proj"
+    return weights.rounded(name, y) @ weights.read(name, (size, size))
 
 
 def grid_positions(rows: int, cols: int, size: int) -> np.ndarray:

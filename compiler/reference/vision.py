@@ -31,7 +31,8 @@ def _embed_patches(weights: Weights, config: VisionConfig, strip: np.ndarray) ->
     patches = strip.reshape(3, p, -1, p).transpose(2, 0, 1, 3).reshape(-1, 3 * p * p)
     name = "vpm.embeddings.patch_embedding"
     kernel = weights.read(f"{name}.weight", (hidden, 3, p, p)).reshape(hidden, -1)
-    return patches @ kernel.T + weights.read(f"{name}.bias", (hidden,))
+    rounded = weights.rounded(f"{name}.weight", patches)
+    return rounded @ kernel.T + weights.read(f"{name}.bias", (hidden,))
 
 
 def _layer(weights: Weights, config: VisionConfig, name: str, x: np.ndarray) -> np.ndarray:

@@ -1,0 +1,132 @@
+"""Matmul over integers: activations quantised on the fly, weights stored as 4 or 8 bits.
+
+Both sides are scaled integers, so the sums are exact and a float appears once per group (4 bits) or
+once per output (8 bits). How the integers lie, and why some are stored with a zero point, is in
+schedules/dot.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import te, tirx
+from tvm.ir import Expr
+
+from handglass.schedules.cpu_matmul import ROWS
+from handglass.schedules.dot import CHUNK_STEPS, GROUP, LANES, Codes
+from handglass.schedules.rule import PATTERN
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Rows x (m, depth) as integers; a value is `codes * scale`.
+
+    scale and offset are (m, depth/32) beside 4-bit weights, (m, 1) beside 8-bit ones. offset is
+    what the weights' zero point contributes, to be added to the integer sum; None where there is
+    none.
+    """
+
+    codes: te.Tensor
+    scale: te.Tensor
+    offset: te.Tensor | None
+
+    def padded(self, height: Expr) -> Quantized:
+        """Whole register tiles of rows, so that the inner loops need no condition."""
+        offset = None if self.offset is None else _padded(self.offset, height, "offset_rows")
+        return Quantized(
+            _padded(self.codes, height, "rows"), _padded(self.scale, height, "scale_rows"), offset
+        )
+
+
+def integer_matmul(
+    x: Quantized, out_features: int, codes: Codes, weight: te.Tensor, scale: te.Tensor
+) -> te.Tensor:
+    """(m, k) x panels -> (m, out_features) float32.
+
+    weight (panels, chunks, 4, 16, step); scale (panels, chunks, 16) beside 4 bits, (panels, 1, 16)
+    beside 8.
+    """
+    m = x.codes.shape[0]
+    one_row = isinstance(m, tirx.IntImm) and int(m) == 1
+    height = m if one_row else (m + ROWS - 1) // ROWS * ROWS
+    rows = x if one_row else x.padded(height)
+    build = _grouped if codes.bits == 4 else _by_row
+    product = build(rows, codes, weight, scale)  # (height, panels, 16)
+    return te.compute((m, out_features), lambda i, j: product[i, j // LANES, j % LANES], name="out")
+
+
+def _grouped(x: Quantized, codes: Codes, weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
+    """4 bits: an integer sum per group of 32 inputs, the groups added up in float32."""
+    panels, groups, height = *_static(weight, 2), x.codes.shape[0]
+    h, v, e = _axis(2, "h"), _axis(CHUNK_STEPS, "v"), _axis(codes.step, "e")
+
+    def term(p, g, i, j):
+        value = x.codes[i, g * GROUP + h * (GROUP // 2) + v * codes.step + e].astype("int32")
+        return te.sum(
+            value * codes.nibble(weight[p, g, v, j, e], h).astype("int32"), axis=[h, v, e]
+        )
+
+    sums = te.compute(
+        (panels, groups, height, _int64(LANES)), term, name="dot", attrs={PATTERN: "dot4"}
+    )
+    g = te.reduce_axis((_int64(0), groups), "g")
+    return te.compute(
+        (height, panels, _int64(LANES)),
+        lambda i, p, j: te.sum(
+            _shifted(sums[p, g, i, j], x.offset, i, g).astype("float32")
+            * (x.scale[i, g] * scale[p, g, j].astype("float32")),
+            axis=g,
+        ),
+        name="scaled",
+        attrs={PATTERN: "scaled"},
+    )
+
+
+def _by_row(x: Quantized, codes: Codes, weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
+    """8 bits: one integer sum over the whole input, scaled once."""
+    panels, chunks, height = *_static(weight, 2), x.codes.shape[0]
+    c = te.reduce_axis((_int64(0), chunks), "c")
+    v, e = _axis(CHUNK_STEPS, "v"), _axis(codes.step, "e")
+
+    def term(p, i, j):
+        value = x.codes[i, c * codes.chunk + v * codes.step + e].astype("int32")
+        return te.sum(value * weight[p, c, v, j, e].astype("int32"), axis=[c, v, e])
+
+    sums = te.compute((panels, height, _int64(LANES)), term, name="dot", attrs={PATTERN: "dot8"})
+    return te.compute(
+        (height, panels, _int64(LANES)),
+        lambda i, p, j: (
+            _shifted(sums[p, i, j], x.offset, i, 0).astype("float32")
+            * (x.scale[i, 0] * scale[p, 0, j])
+        ),
+        name="scaled",
+        attrs={PATTERN: "scaled"},
+    )
+
+
+def _shifted(value: Expr, offset: te.Tensor | None, i: Expr, g: Expr | int) -> Expr:
+    return value if offset is None else value + offset[i, g]
+
+
+def _padded(x: te.Tensor, height: Expr, name: str) -> te.Tensor:
+    m, width = x.shape
+    zero = tirx.const(0, x.dtype)
+    return te.compute(
+        (height, width),
+        lambda i, k: tirx.if_then_else(i < m, x[i, k], zero),
+        name=name,
+        attrs={PATTERN: "rows"},
+    )
+
+
+def _int64(value: int) -> tirx.IntImm:
+    """All indices in int64, as Relax's shapes are: a description must count the same way."""
+    return tirx.IntImm("int64", value)
+
+
+def _static(tensor: te.Tensor, count: int) -> list[tirx.IntImm]:
+    return [_int64(int(extent)) for extent in tensor.shape[:count]]
+
+
+def _axis(extent: int, name: str) -> tirx.IterVar:
+    return te.reduce_axis((_int64(0), _int64(extent)), name)

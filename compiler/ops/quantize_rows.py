@@ -1,0 +1,99 @@
+"""Rows of activations as integers, quantised on the fly in the kernel that computes them.
+
+Symmetric: code = round(x * 127 / peak), peak the largest magnitude among 32 neighbours (beside
+4-bit weights) or in the whole row (beside 8-bit ones). A NaN or an infinity ends up in the scale
+and so in every output that it takes part in.
+"""
+
+from __future__ import annotations
+
+from math import gcd
+
+from tvm import te, tirx
+from tvm.ir import Expr
+
+from handglass.schedules.dot import GROUP, LIMIT, Codes
+from handglass.schedules.rule import PATTERN
+
+_QUANTIZE = {PATTERN: "quantize"}
+_MAGNITUDE = 0x7FFFFFFF
+"""All bits of a float32 but the sign: as integers they are ordered as the numbers, NaN last."""
+
+
+def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
+    """x (m, k) float32 -> codes (m, depth), scale (m, groups), offset (m, groups) if there is one.
+
+    What follows the k-th column is zero. See `Quantized` for what the three mean.
+    """
+    m, k = x.shape
+    size = GROUP if codes.bits == 4 else depth
+    groups = depth // size
+    inside = lambda j, value, other: (  # noqa: E731
+        value if int(k) == depth else tirx.if_then_else(j < k, value, other)
+    )
+    peak = _across(
+        (m, groups),
+        size,
+        lambda i, g, r: inside(g * size + r, _magnitude(x[i, g * size + r]), _i32(0)),
+        te.max,
+        "peak",
+    )
+    limit = tirx.const(float(LIMIT), "float32")
+
+    def code(i: Expr, j: Expr) -> Expr:
+        factor = _inverse(tirx.reinterpret("float32", peak[i, j // size]), limit)
+        return inside(j, _rounded(x[i, j] * factor, limit), _i32(0)).astype(codes.activation)
+
+    quantized = te.compute((m, depth), code, name="codes", attrs=_QUANTIZE)
+    unit = tirx.const(1.0 / codes.magnify, "float32")
+    scale = te.compute(
+        (m, groups),
+        lambda i, g: tirx.reinterpret("float32", peak[i, g]) / limit * unit,
+        name="scale",
+        attrs=_QUANTIZE,
+    )
+    if not codes.zero:
+        return [quantized, scale]
+    total = _across(
+        (m, groups), size, lambda i, g, r: quantized[i, g * size + r].astype("int32"), te.sum, "sum"
+    )
+    zero = _i32(-codes.zero)
+    offset = te.compute(
+        (m, groups), lambda i, g: total[i, g] * zero, name="offset", attrs=_QUANTIZE
+    )
+    return [quantized, scale, offset]
+
+
+def _magnitude(value: Expr) -> Expr:
+    return tirx.reinterpret("int32", value) & _i32(_MAGNITUDE)
+
+
+def _inverse(peak: Expr, limit: Expr) -> Expr:
+    zero = tirx.const(0.0, "float32")
+    return tirx.Select(peak > zero, limit / peak, zero)
+
+
+def _rounded(value: Expr, limit: Expr) -> Expr:
+    """To the nearest integer, within the limit: what a NaN becomes must be some number too."""
+    clamped = tirx.max(tirx.min(value, limit), -limit)
+    return tirx.nearbyint(clamped).astype("int32")
+
+
+def _across(shape: tuple, size: int, term, reduce, name: str) -> te.Tensor:
+    """reduce over r of term(i, g, r): per lane first, then across the lanes."""
+    lanes = gcd(size, 16)
+    k = te.reduce_axis((0, size // lanes), "k")
+    partial = te.compute(
+        (*shape, lanes),
+        lambda i, g, lane: reduce(term(i, g, k * lanes + lane), axis=k),
+        name=f"{name}_lanes",
+        attrs=_QUANTIZE,
+    )
+    lane = te.reduce_axis((0, lanes), "lane")
+    return te.compute(
+        shape, lambda i, g: reduce(partial[i, g, lane], axis=lane), name=name, attrs=_QUANTIZE
+    )
+
+
+def _i32(value: int) -> tirx.IntImm:
+    return tirx.const(value, "int32")

@@ -1,0 +1,1 @@
+"""How weight matrices are stored, one storage per file; `compiler/quantize.py` names them."""

@@ -1,0 +1,72 @@
+"""4 bits in groups of 32, unpacked to float32 in the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from tvm import te, tirx
+from tvm.ir import Expr
+
+from handglass.schedules.dot import LANES, Dot
+
+from ..ops.matmul import Dequantize
+from .panels import panel_count, panels, rows_of
+from .rounding import GROUP, quantize_groups
+from .scheme import FLOAT_ARITHMETIC_DB, Arrays, Scheme
+
+
+@dataclass(frozen=True)
+class Grouped4Bit:
+    """4 bits and a float16 scale per 32 neighbours along the input: (q - 8) * scale, q in 0..15.
+
+    A byte holds positions r and r + 16 of a group, low nibble first.
+    """
+
+    name: str
+    cache_dtype: str = "float16"
+    floor_db: float = 10.0
+
+    codes: ClassVar[None] = None
+    arithmetic_db: ClassVar[float] = FLOAT_ARITHMETIC_DB
+
+    def on(self, dot: Dot) -> Scheme:
+        return self
+
+    def depth(self, k: int) -> int:
+        return -(-k // GROUP) * GROUP
+
+    def shapes(self, n: int, k: int) -> dict[str, tuple[tuple[int, ...], str]]:
+        count, depth = panel_count(n), self.depth(k)
+        return {
+            "weight": ((count, depth // 2, LANES), "uint8"),
+            "scale": ((count, depth // GROUP, LANES), "float16"),
+        }
+
+    def pack(self, rows: np.ndarray) -> Arrays:
+        n, k = rows.shape
+        padded = np.pad(rows, ((0, 0), (0, self.depth(k) - k)))
+        q, scale = quantize_groups(padded.reshape(n, -1, GROUP))
+        packed = q[..., : GROUP // 2] | q[..., GROUP // 2 :] << 4  # (n, groups, 16)
+        return {"weight": panels(packed.reshape(n, -1), fill=0x88), "scale": panels(scale)}
+
+    def unpack(self, parts: Arrays, n: int, k: int) -> np.ndarray:
+        packed = rows_of(parts["weight"], n).reshape(n, -1, GROUP // 2)
+        scale = rows_of(parts["scale"], n).astype(np.float32)[..., None]
+        codes = np.concatenate([packed & 15, packed >> 4], axis=-1).astype(np.float32) - 8
+        return (codes * scale).reshape(n, -1)[:, :k]
+
+    def read(self, parts: Sequence[te.Tensor]) -> Dequantize | te.Tensor:
+        weight, scale = parts
+        half = GROUP // 2
+
+        def value(b: Expr, k: Expr, lane: Expr) -> Expr:
+            byte = weight[b, k // GROUP * half + k % half, lane].astype("int32")
+            # int32 also where k counts in int64: wider lanes halve the speed of the whole kernel
+            shift = (k % GROUP // half * 4).astype("int32")
+            nibble = (byte >> shift) & tirx.const(15, "int32")
+            return (nibble - 8).astype("float32") * scale[b, k // GROUP, lane].astype("float32")
+
+        return value

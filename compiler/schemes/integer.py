@@ -1,0 +1,113 @@
+"""Weights as integers that are multiplied as integers: 4 bits in groups of 32, or 8 bits per row.
+
+Which instruction multiplies them decides how they lie (schedules/dot.py): a bundle is packed for
+its target. One packing serves one row (decode) and many (prefill, vision).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from tvm import te, tirx
+from tvm.ir import Expr
+
+from handglass.schedules.dot import CHUNK_STEPS, GROUP, LANES, PLAIN, Codes, Dot
+
+from ..ops.matmul import Dequantize
+from .panels import panel_count, panels, rows_of
+from .rounding import quantize_groups, quantize_rows
+from .scheme import INTEGER_ARITHMETIC_DB, Arrays, Scheme
+
+
+@dataclass(frozen=True)
+class Integer:
+    """Stored value: (code - zero) * scale, scale float16 per group or float32 per output."""
+
+    name: str
+    bits: int
+    floor_db: float
+    cache_dtype: str = "float16"
+    dot: Dot = PLAIN
+    arithmetic_db: ClassVar[float] = INTEGER_ARITHMETIC_DB
+
+    def on(self, dot: Dot) -> Scheme:
+        return replace(self, dot=dot)
+
+    @property
+    def codes(self) -> Codes:
+        return self.dot.codes(self.bits)
+
+    def depth(self, k: int) -> int:
+        return -(-k // GROUP) * GROUP
+
+    def shapes(self, n: int, k: int) -> dict[str, tuple[tuple[int, ...], str]]:
+        codes, count, depth = self.codes, panel_count(n), self.depth(k)
+        groups, dtype = (depth // GROUP, "float16") if self.bits == 4 else (1, "float32")
+        return {
+            "weight": ((count, depth // codes.chunk, CHUNK_STEPS, LANES, codes.step), codes.dtype),
+            "scale": ((count, groups, LANES), dtype),
+        }
+
+    def pack(self, rows: np.ndarray) -> Arrays:
+        n, k = rows.shape
+        padded = np.pad(rows, ((0, 0), (0, self.depth(k) - k)))
+        if self.bits == 8:
+            q, scale = quantize_rows(padded)
+            return {"weight": self._lay(self._store(q)), "scale": panels(scale[:, None])}
+        q, scale = quantize_groups(padded.reshape(n, -1, GROUP))
+        stored = self._store(q.astype(np.int8) - 8) & 15  # (n, groups, 32)
+        low, high = np.split(stored.astype(np.uint8), 2, axis=-1)
+        return {"weight": self._lay((low | high << 4).reshape(n, -1)), "scale": panels(scale)}
+
+    def unpack(self, parts: Arrays, n: int, k: int) -> np.ndarray:
+        stored = self._collect(parts["weight"], n)
+        scale = rows_of(parts["scale"], n).astype(np.float32)[..., None]  # (n, groups, 1)
+        if self.bits == 4:
+            halves = stored.reshape(n, -1, GROUP // 2)
+            stored = np.concatenate([halves & 15, halves >> 4], axis=-1)
+        return (self._load(stored).reshape(*scale.shape[:2], -1) * scale).reshape(n, -1)[:, :k]
+
+    def read(self, parts: Sequence[te.Tensor]) -> Dequantize:
+        weight, scale = parts
+        codes, size = self.codes, GROUP if self.bits == 4 else None
+        half = codes.chunk * self.bits // 8
+
+        def value(b: Expr, k: Expr, lane: Expr) -> Expr:
+            place = k % codes.chunk
+            v, e = place % half // codes.step, place % codes.step
+            code = weight[b, k // codes.chunk, v, lane, e]
+            if self.bits == 4:
+                code = codes.nibble(code, place // half)
+            number = code.astype("int32") - tirx.const(codes.zero, "int32")
+            unit = tirx.const(1.0 / codes.magnify, "float32")
+            factor = scale[b, k // size if size else 0, lane].astype("float32")
+            return number.astype("float32") * (factor * unit)
+
+        return value
+
+    def _store(self, q: np.ndarray) -> np.ndarray:
+        """Codes around 0 as they stand in memory."""
+        return (q.astype(np.int16) + self.codes.zero).astype(self.codes.dtype)
+
+    def _load(self, stored: np.ndarray) -> np.ndarray:
+        """The inverse, in float32; a signed nibble loses its sign when it is cut out."""
+        codes = stored.astype(np.float32) - np.float32(self.codes.zero)
+        return np.where(codes > 7, codes - 16, codes) if self.bits == 4 else codes
+
+    def _lay(self, stored: np.ndarray) -> np.ndarray:
+        """(n, bytes) -> (panels, chunks, 4, 16, step); outputs that are not there weigh 0."""
+        n, width = stored.shape
+        step = self.codes.step
+        empty = self.codes.zero * (0x11 if self.bits == 4 else 1)
+        rows = np.full((panel_count(n) * LANES, width), empty, stored.dtype)
+        rows[:n] = stored
+        split = rows.reshape(-1, LANES, width // (CHUNK_STEPS * step), CHUNK_STEPS, step)
+        return np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4))
+
+    def _collect(self, weight: np.ndarray, n: int) -> np.ndarray:
+        """The inverse of `_lay`."""
+        panel_rows = weight.transpose(0, 3, 1, 2, 4)
+        return np.ascontiguousarray(panel_rows).reshape(weight.shape[0] * LANES, -1)[:n]

@@ -1,0 +1,64 @@
+"""One number per weight: float32, float16, bfloat16."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from tvm import te, tirx
+
+from handglass.schedules.dot import LANES, Dot
+
+from ..ops.matmul import Dequantize
+from .panels import panel_count, panels, rows_of
+from .rounding import bfloat16_bits, check_range
+from .scheme import FLOAT_ARITHMETIC_DB, Arrays, Scheme
+
+
+@dataclass(frozen=True)
+class Plain:
+    """One number per weight: float32, float16, or bfloat16 as the upper half of a float32."""
+
+    name: str
+    dtype: str
+    cache_dtype: str
+    floor_db: float
+
+    codes: ClassVar[None] = None
+    arithmetic_db: ClassVar[float] = FLOAT_ARITHMETIC_DB
+
+    def on(self, dot: Dot) -> Scheme:
+        return self
+
+    def depth(self, k: int) -> int:
+        return k
+
+    def shapes(self, n: int, k: int) -> dict[str, tuple[tuple[int, ...], str]]:
+        return {"weight": ((panel_count(n), k, LANES), self.dtype)}
+
+    def pack(self, rows: np.ndarray) -> Arrays:
+        if self.dtype == "uint16":
+            values = bfloat16_bits(rows)
+        else:
+            check_range(rows, self.dtype)
+            values = rows.astype(self.dtype)
+        return {"weight": panels(values)}
+
+    def unpack(self, parts: Arrays, n: int, k: int) -> np.ndarray:
+        values = rows_of(parts["weight"], n)
+        if self.dtype == "uint16":
+            return (values.astype(np.uint32) << 16).view(np.float32)
+        return values.astype(np.float32)
+
+    def read(self, parts: Sequence[te.Tensor]) -> Dequantize | te.Tensor:
+        (weight,) = parts
+        if self.dtype == "float32":
+            return weight
+        if self.dtype == "float16":
+            return lambda b, k, lane: weight[b, k, lane].astype("float32")
+        half = tirx.const(16, "uint32")
+        return lambda b, k, lane: tirx.reinterpret(
+            "float32", weight[b, k, lane].astype("uint32") << half
+        )

@@ -1,0 +1,95 @@
+"""Integer dot products as each instruction set does them, as data.
+
+A weight panel holds 16 outputs. Its integers lie so that one vector load feeds one instruction:
+`step` neighbours along the input for each of `lanes` outputs, as every set below wants them:
+
+    (k / chunk, 4, 16, step) bytes, step 4 or 2
+
+A byte is one code, or two of 4 bits: inputs r (lower half) and r + 16 (upper half) of a chunk of
+32. What differs is the sign. Where the instruction multiplies unsigned by signed, codes are stored
+with `zero` added, and whoever quantises the activations hands over -zero * sum(x) to take it out.
+Sources: Intel SDM vol. 2 (VPMADDUBSW, VPMADDWD, VPDPBUSD), Arm ARM C7 (SDOT).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tvm
+from tvm import tirx
+from tvm.ir import Expr
+
+GROUP = 32
+"""Neighbours along the input that share a scale, where weights have 4 bits."""
+LIMIT = 127
+"""The largest activation code: -128 would have no opposite."""
+LANES, CHUNK_STEPS, STEP = 16, 4, 4
+
+
+@dataclass(frozen=True)
+class Codes:
+    """How integers of `bits` bits are stored, and what the activations beside them must be."""
+
+    bits: int
+    zero: int
+    """Added to a code when it is stored."""
+    step: int = STEP
+    """Inputs of one output that are neighbours in memory."""
+    activation: str = "int8"
+    magnify: int = 1
+    """The products come out this many times too large."""
+
+    @property
+    def dtype(self) -> str:
+        return "uint8" if self.zero or self.bits == 4 else "int8"
+
+    @property
+    def chunk(self) -> int:
+        """Inputs that one call of an intrinsic takes."""
+        return CHUNK_STEPS * self.step * 8 // self.bits
+
+    def nibble(self, byte: Expr, high: Expr, lanes: int = 1) -> Expr:
+        """The code in the lower (`high` 0) or upper half (1) of a byte, or of each of `lanes`
+        bytes, as the instruction sees it."""
+        fill = lambda value: value if lanes == 1 else tirx.Broadcast(value, lanes)  # noqa: E731
+        four = tirx.const(4, "int32")
+        if self.zero:
+            shift = (four * high.astype("int32")).astype("uint8")
+            return (byte >> fill(shift)) & fill(tirx.const(15, "uint8"))
+        shift = (four - four * high.astype("int32")).astype("uint8")
+        top = (byte << fill(shift)) & fill(tirx.const(0xF0, "uint8"))
+        return tirx.reinterpret(f"int8x{lanes}" if lanes > 1 else "int8", top)
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One way to multiply: the first entry of DOTS whose `features` a target has is used."""
+
+    name: str
+    features: tuple[str, ...]
+    lanes: int
+    """Outputs per vector of sums."""
+    nibbles: Codes
+    bytes: Codes
+
+    def codes(self, bits: int) -> Codes:
+        return self.nibbles if bits == 4 else self.bytes
+
+
+UNSIGNED = {"nibbles": Codes(4, 8), "bytes": Codes(8, 128)}
+# AVX2 has no instruction for bytes that cannot overflow: they are widened, two to a sum
+AVX2 = Dot("avx2", ("avx2",), 8, Codes(4, 8), Codes(8, 0, step=2, activation="int16"))
+AVX_VNNI = Dot("avx-vnni", ("avxvnni",), 8, **UNSIGNED)
+AVX512_VNNI = Dot("avx512-vnni", ("avx512vnni",), 16, **UNSIGNED)
+# bytes times bytes, both signed; a nibble is left in the upper half, which saves its sign extension
+SDOT = Dot("sdot", ("dotprod",), 4, Codes(4, 0, magnify=16), Codes(8, 0))
+PLAIN = Dot("plain", (), 16, **UNSIGNED)
+"""Any machine: no intrinsic, loops that the code generator vectorises as it can."""
+
+DOTS = (AVX512_VNNI, AVX_VNNI, AVX2, SDOT, PLAIN)
+
+
+def find_dot(target: tvm.target.Target) -> Dot:
+    """What `target` multiplies integers with."""
+    has = tvm.get_global_func("target.target_has_feature")
+    return next(dot for dot in DOTS if all(has(feature, target) for feature in dot.features))

@@ -1,0 +1,172 @@
+"""The tensor intrinsics behind `dot.py`: x (rows, inputs) times one panel -> (rows, 16) sums.
+
+A description is the loop nest that an operator consists of, the implementation the same in vectors.
+The sums of all rows stay in registers while the weights pass by, so that a weight is loaded and
+unpacked once for all rows.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from functools import reduce
+
+from tvm import tirx
+from tvm.ir import Expr
+from tvm.s_tir import TensorIntrin
+from tvm.script import tirx as T
+
+from .dot import LANES, Codes, Dot
+from .dot_instructions import Instruction, instruction
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one intrinsic covers; a row alone and a single step have no axis of their own."""
+
+    codes: Codes
+    rows: int
+    steps: int
+
+    @property
+    def halves(self) -> int:
+        return 8 // self.codes.bits
+
+    @property
+    def half(self) -> int:
+        """Inputs between the lower and the upper half of a byte."""
+        return self.steps * self.codes.step
+
+    def row(self, i, *rest) -> list:
+        return [i, *rest] if self.rows > 1 else [*rest]
+
+    @property
+    def x(self) -> list[int]:
+        return self.row(self.rows, self.halves * self.half)
+
+    @property
+    def weights(self) -> list[int]:
+        return [*self.step(self.steps), LANES, self.codes.step]
+
+    def step(self, v) -> list:
+        return [v] if self.steps > 1 else []
+
+    @property
+    def axes(self) -> dict[str, int]:
+        """Loops of the description, outermost first, by name."""
+        extents = {"i": self.rows, "j": LANES, "h": self.halves, "v": self.steps}
+        return {n: e for n, e in extents.items() if e > 1} | {"e": self.codes.step}
+
+
+def intrinsic(dot: Dot, bits: int, rows: int, emulate: bool = False) -> str:
+    """Name of the registered intrinsic for tiles of `rows` rows.
+
+    `emulate` replaces the machine instruction by arithmetic that any CPU can do; around it nothing
+    changes. That is how code for one instruction set is tested on machines that lack it.
+    """
+    name = f"handglass.dot.{dot.name}.{bits}bit.{rows}rows{'.emulated' if emulate else ''}"
+    if TensorIntrin.get(name, allow_missing=True) is None:
+        use = instruction(dot, bits, emulate)
+        shape = Shape(dot.codes(bits), rows, use.steps)
+        TensorIntrin.register(name, _description(shape), _implementation(shape, dot.lanes, use))
+    return name
+
+
+def _whole(buffer):
+    """The region that is all of a buffer."""
+    return buffer[tuple(slice(0, extent) for extent in buffer.shape)]
+
+
+def _description(shape: Shape) -> tirx.PrimFunc:
+    codes = shape.codes
+    # Relax counts in int64, and a description must count as the operator does
+    extents = [tirx.IntImm("int64", extent) for extent in shape.axes.values()]
+    kinds = "".join("S" if name in "ij" else "R" for name in shape.axes)
+
+    def sums_at(axes: list) -> list:
+        at = dict(zip(shape.axes, axes, strict=True))
+        return shape.row(at.get("i"), at["j"])
+
+    def product(x, w, axes: list) -> Expr:
+        at = dict(zip(shape.axes, axes, strict=True))
+        sizes = {"h": shape.half, "v": codes.step, "e": 1}
+        inputs = [at[name] * size for name, size in sizes.items() if name in at]
+        x_place = tuple(shape.row(at.get("i"), reduce(operator.add, inputs)))
+        w_place = (*shape.step(at.get("v")), at["j"], at["e"])
+        code = codes.nibble(w[w_place], at["h"]) if codes.bits == 4 else w[w_place]
+        return T.Cast("int32", x[x_place]) * T.Cast("int32", code)
+
+    @T.prim_func(s_tir=True)
+    def description(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
+        stride = T.int64()
+        x = T.match_buffer(
+            x_rows, shape.x, codes.activation, offset_factor=1, strides=shape.row(stride, 1)
+        )
+        w = T.match_buffer(weights, shape.weights, codes.dtype, offset_factor=1)
+        c = T.match_buffer(sums, shape.row(shape.rows, LANES), "int32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(_whole(c), _whole(x), _whole(w))
+            T.writes(_whole(c))
+            for loops in T.grid(*extents):
+                with T.sblock("dot"):
+                    axes = T.meta_var(T.axis.remap(kinds, loops))
+                    T.buffer_store(c, c[tuple(sums_at(axes))] + product(x, w, axes), sums_at(axes))
+
+    return description
+
+
+def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc:
+    """Every index into `acc` is constant, so that LLVM keeps the sums in registers."""
+    codes, rows, vectors = shape.codes, shape.rows, LANES // lanes
+    narrow, width = use.sums.split("x")[0], int(use.sums.split("x")[1])
+    # Straight code for several rows would be reordered until all unpacked weights of a chunk are
+    # alive at once, and spill: 147 against 177 GOP/s on one core (AVX2, nibbles, 6 rows).
+    steps = T.unroll if rows == 1 or use.unroll else T.serial
+
+    def sums(c, i, b) -> Expr:
+        return c.vload(shape.row(i, b * lanes), f"int32x{lanes}")
+
+    def start(c, i, b) -> Expr:
+        return T.broadcast(tirx.const(0, narrow), width) if use.widen else sums(c, i, b)
+
+    def finish(c, i, b, acc) -> Expr:
+        return sums(c, i, b) + use.widen(acc) if use.widen else acc
+
+    def weight(w, v, b, h) -> Expr:
+        count = lanes * codes.step
+        vector = w.vload([*shape.step(v), b * lanes, 0], f"{codes.dtype}x{count}")
+        return codes.nibble(vector, h, count) if codes.bits == 4 else vector
+
+    @T.prim_func(s_tir=True)
+    def implementation(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
+        stride = T.int64()
+        x = T.match_buffer(
+            x_rows, shape.x, codes.activation, offset_factor=1, strides=shape.row(stride, 1)
+        )
+        w = T.match_buffer(weights, shape.weights, codes.dtype, offset_factor=1)
+        c = T.match_buffer(sums, shape.row(rows, LANES), "int32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(_whole(c), _whole(x), _whole(w))
+            T.writes(_whole(c))
+            acc = T.alloc_buffer((rows, vectors, width), narrow, scope="local")
+            for i in T.unroll(rows):
+                for b in T.unroll(vectors):
+                    acc[i, b, T.ramp(0, 1, width)] = start(c, i, b)
+            for v in steps(shape.steps):
+                for h in T.unroll(shape.halves):
+                    for i in T.unroll(rows):
+                        for b in T.unroll(vectors):
+                            acc[i, b, T.ramp(0, 1, width)] = use.multiply(
+                                acc[i, b, T.ramp(0, 1, width)],
+                                weight(w, v, b, h),
+                                use.spread(x, shape.row(i, h * shape.half), v),
+                            )
+            for i in T.unroll(rows):
+                for b in T.unroll(vectors):
+                    T.buffer_store(
+                        c,
+                        finish(c, i, b, acc[i, b, T.ramp(0, 1, width)]),
+                        shape.row(i, T.ramp(b * lanes, 1, lanes)),
+                    )
+
+    return implementation

@@ -1,0 +1,56 @@
+"""Steps that every schedule of register tiles takes: choices, epilogues, clearing the sums."""
+
+from __future__ import annotations
+
+from tvm import tirx
+from tvm.s_tir import Schedule
+
+from .rule import blocks
+
+VECTOR = 16
+"""Columns that an epilogue handles at once."""
+
+
+def is_one(extent) -> bool:
+    """Whether a loop is known to run once."""
+    return isinstance(extent, tirx.IntImm) and int(extent) == 1
+
+
+def divisors(sch: Schedule, loop, candidates: tuple[int, ...], unit: int = 1) -> list[int]:
+    """Those of `candidates` that, times `unit`, divide the loop: a rest would cost a condition."""
+    extent = int(sch.get(loop).extent)
+    return [n for n in candidates if extent % (n * unit) == 0]
+
+
+def choose(sch: Schedule, options: list[int], default: int, tunable: bool):
+    """`default` or the next smaller option; a sampling instruction where it may be tuned."""
+    if not tunable:
+        return max(n for n in options if n <= default)
+    return sch.sample_categorical(options, [1.0 / len(options)] * len(options))
+
+
+def inline_epilogue(sch: Schedule, block):
+    """Fold all element-wise stages behind `block` into the last one and return that."""
+    names = [sch.get(b).name_hint for b in blocks(sch)]
+    after = names[names.index(sch.get(block).name_hint) + 1 :]
+    for name in after[:-1]:
+        sch.compute_inline(sch.get_sblock(name))
+    return sch.get_sblock(after[-1])
+
+
+def vectorize_last(sch: Schedule, last) -> None:
+    """The epilogue tile: rows stay loops, columns become vectors."""
+    column = sch.get_loops(last)[-1]
+    extent = sch.get(column).extent
+    if isinstance(extent, tirx.IntImm) and int(extent) % VECTOR == 0:
+        column = sch.split(column, [None, VECTOR])[1]
+    if isinstance(extent, tirx.IntImm):
+        sch.vectorize(column)
+
+
+def clear(sch: Schedule, block, reduction, depth: int) -> None:
+    """Zero the tile before the loop `reduction`; its `depth` innermost loops are registers."""
+    *rows, lane = sch.get_loops(sch.decompose_reduction(block, reduction))[-depth:]
+    sch.vectorize(lane)
+    for row in rows:
+        sch.unroll(row)
