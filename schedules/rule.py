@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import tvm
 from tvm import tirx
-from tvm.s_tir import Schedule
+from tvm.s_tir import Schedule, renew_defs
 
 PATTERN = "handglass.pattern"
 """Block annotation by which an operator says what it is: "matmul", "norm", "attention", ..."""
@@ -64,7 +64,7 @@ def schedule_function(
 ) -> tuple[Schedule, Rule] | None:
     """The first rule's answer for `func`, None if no rule wants it; `func` is not changed."""
     for rule in rules:
-        sch = Schedule(func)  # a fresh one per rule: a rule that says no may have begun
+        sch = Schedule(renew_defs(func))  # a copy per rule: one that says no may have begun
         if rule(sch, target, tunable):
             return sch, rule
     return None

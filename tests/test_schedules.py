@@ -41,9 +41,7 @@ def product(m, n: int = 48, k: int = 64, scheme: str = "f32") -> tirx.PrimFunc:
 def causal(s) -> tirx.PrimFunc:
     q, k, v = placeholder(s, 6, 32), placeholder(2, 8, 32, 16), placeholder(2, 128, 32)
     pos = tirx.Var("pos", "int64")
-    return te.create_prim_func(
-        [q, k, v, pos, attention(q, k, v, pos + s, 0.2, lambda i, j: j <= pos + i)]
-    )
+    return te.create_prim_func([q, k, v, pos, attention(q, k, v, 0.2, lambda i: pos + i + 1)])
 
 
 def normalised(m) -> tirx.PrimFunc:

@@ -102,5 +102,4 @@ def _cross_attention(q: te.Tensor, k: te.Tensor, v: te.Tensor, heads: int) -> te
         (x.shape[0], heads, head_dim), lambda i, h, e: x[i, h * head_dim + e], name="split"
     )
     keys, values = attention_op.key_panels(split(k)), attention_op.head_major(split(v))
-    everything = lambda i, j: tirx.const(True, "bool")  # noqa: E731
-    return attention_op.attention(split(q), keys, values, n, head_dim**-0.5, everything)
+    return attention_op.attention(split(q), keys, values, head_dim**-0.5, lambda i: n)

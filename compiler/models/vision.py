@@ -6,7 +6,7 @@ a learned position table, every layer run, final LayerNorm. Names as in the chec
 
 from __future__ import annotations
 
-from tvm import te, tirx
+from tvm import te
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
@@ -112,5 +112,4 @@ def _self_attention(qkv: te.Tensor, heads: int) -> te.Tensor:
         (n, heads, head_dim), lambda i, h, e: qkv[i, offset + h * head_dim + e], name="split"
     )
     keys, values = attention_op.key_panels(part(d)), attention_op.head_major(part(2 * d))
-    everything = lambda i, j: tirx.const(True, "bool")  # noqa: E731
-    return attention_op.attention(part(0), keys, values, n, head_dim**-0.5, everything)
+    return attention_op.attention(part(0), keys, values, head_dim**-0.5, lambda i: n)

@@ -10,20 +10,24 @@ from tvm.ir import Expr
 # 2^f for f in [-0.5, 0.5]: Taylor coefficients ln(2)^i / i!, enough terms for float32
 _COEFFICIENTS = (1.0, 0.6931471805599453, 0.2402265069591007, 0.05550410866482158,
                  0.009618129107628477, 0.0013333558146428443, 0.0001540353039338161)  # fmt: skip
+_ROUND = 1.5 * 2.0**23 + 127.0  # with the bias of the exponent
 LOG2_E = 1.4426950408889634
 
 
 def exp2(x: Expr) -> Expr:
-    """2^x in float32; x is clamped to [-126, 126], so the result is never 0, inf or denormal."""
-    f32 = lambda value: tirx.const(value, "float32")  # noqa: E731 (a local cast, used six times)
-    clamped = tirx.max(tirx.min(x, f32(126.0)), f32(-126.0))
-    whole = tirx.floor(clamped + f32(0.5))
-    rest = clamped - whole
+    """2^x in float32; x is clamped to [-126, 126], so the result is never 0, inf or denormal.
+
+    Adding 1.5 * 2^23 rounds to a whole number and leaves that in the low bits of the sum; a shift
+    makes it the exponent. So no conversion, and no rounding instruction that a target may lack.
+    """
+    f32 = lambda value: tirx.const(value, "float32")  # noqa: E731 (a local cast, used often)
+    clamped = tirx.max(f32(-126.0), tirx.min(f32(126.0), x))  # in this order NaN stays NaN
+    bits = tirx.reinterpret("int32", clamped + f32(_ROUND))  # (x + c) - c would be simplified
+    rest = clamped - (tirx.reinterpret("float32", bits) - f32(_ROUND))
     value = f32(_COEFFICIENTS[-1])
     for coefficient in reversed(_COEFFICIENTS[:-1]):
         value = value * rest + f32(coefficient)
-    exponent = (whole.astype("int32") + tirx.const(127, "int32")) << tirx.const(23, "int32")
-    return value * tirx.reinterpret("float32", exponent)
+    return value * tirx.reinterpret("float32", bits << tirx.const(23, "int32"))
 
 
 def sigmoid(x: Expr) -> Expr:

@@ -58,7 +58,7 @@ def causal_attention(
         return qkv[i, h * e + c] * cosine + tirx.Select(c < half, -partner, partner) * sine
 
     q = te.compute((s, layout.heads, e), rotated, name="rotated")
-    return attention(q, keys, values, pos + s, e**-0.5, lambda i, j: j <= pos + i)
+    return attention(q, keys, values, e**-0.5, lambda i: pos + i + 1)
 
 
 def append_keys(

@@ -1,0 +1,199 @@
+"""Attention, lowered and scheduled for this machine, against a few lines of numpy.
+
+Through the functions that the models use, over every combination of lengths that ends inside, at or
+after a panel, a tile of rows and a chunk of positions.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="compiles with the TVM compiler")
+
+import tvm
+from tvm import relax, te, tirx
+
+from handglass.compiler.lower import lower
+from handglass.compiler.ops import rotary
+from handglass.compiler.ops.attention import attention, head_major, key_panels
+from handglass.targets import find_target
+from handglass.targets.build import without_alias
+
+pytestmark = pytest.mark.compiler
+
+Kernel = Callable[..., np.ndarray]
+CONTEXT = 416
+LENGTHS = (1, 7, 15, 16, 17, 49, 333)
+CAUSAL = [(6, 2, 64), (2, 2, 72), (5, 1, 8), (16, 2, 80)]  # heads, kv heads, head_dim
+
+
+def normal(*shape: int, seed: int = 7) -> np.ndarray:
+    return np.random.default_rng((seed, *shape)).standard_normal(shape, np.float32)
+
+
+def build(compute: Callable, *arguments: tuple[tuple, str]) -> Kernel:
+    """Arguments (shape, dtype), names in shapes symbolic; the shape () is an integer."""
+    sizes: dict[str, tirx.Var] = {}
+    variables, inputs = [], []
+    for number, (shape, dtype) in enumerate(arguments):
+        dims = [
+            sizes.setdefault(n, tirx.Var(n, "int64")) if isinstance(n, str) else n for n in shape
+        ]
+        if dims:
+            variables.append(relax.Var(f"x{number}", relax.TensorType(dims, dtype)))
+            inputs.append(variables[-1])
+        else:
+            inputs.append(tirx.Var(f"n{number}", "int64"))
+            variables.append(relax.Var(f"x{number}", relax.ShapeType([inputs[-1]])))
+    builder = relax.BlockBuilder()
+    with builder.function("main", variables):
+        with builder.dataflow():
+            result = builder.emit_te(compute, *inputs, primfunc_attrs={"op_pattern": 8})
+            output = builder.emit_output(result)
+        builder.emit_func_output(output)
+    return load(builder.get())
+
+
+def load(mod: tvm.IRModule) -> Kernel:
+    target = find_target("host")
+    lowered = lower(mod, target)
+    tvm_target = tvm.target.Target(target.tvm)
+    built = relax.build(lowered.mod, tvm_target, relax_pipeline=without_alias())
+    machine = relax.VirtualMachine(built, tvm.cpu())
+
+    def run(*arrays: np.ndarray | int) -> np.ndarray:
+        shape = lambda n: tvm.runtime.ShapeTuple([n])  # noqa: E731 (one of two cases below)
+        given = [shape(a) if isinstance(a, int) else tvm.runtime.tensor(a) for a in arrays]
+        return machine["main"](*given).numpy()
+
+    return run
+
+
+def check(actual: np.ndarray, truth: np.ndarray, tolerance: float = 2e-6) -> None:
+    assert actual.shape == truth.shape
+    assert np.abs(actual - truth).max() < tolerance * float(np.abs(truth).max())
+
+
+def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, pos: int | None = None) -> np.ndarray:
+    """q (s, h, d), k and v (n, h_kv, d) -> (s, h * d); query i sees 0 .. pos + i, or all."""
+    k, v = (np.repeat(x, q.shape[1] // x.shape[1], axis=1) for x in (k, v))
+    scores = np.einsum("ihd,jhd->hij", q, k, dtype=np.float64) / np.sqrt(q.shape[2])
+    if pos is not None:
+        scores[:, np.arange(len(k)) > pos + np.arange(len(q))[:, None]] = -np.inf
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    return np.einsum("hij,jhd->ihd", weights, v).reshape(len(q), -1)
+
+
+# --- everything sees everything: vision, resampler ---
+
+
+def build_full(s: int | str, heads: int, kv_heads: int, d: int) -> Kernel:
+    def compute(q: te.Tensor, k: te.Tensor, v: te.Tensor) -> te.Tensor:
+        n = k.shape[0]
+        return attention(q, key_panels(k), head_major(v), d**-0.5, lambda i: n)
+
+    kv = (("n", kv_heads, d), "float32")
+    return build(compute, ((s, heads, d), "float32"), kv, kv)
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "d"), [(2, 2, 72), (6, 2, 64), (2, 2, 8), (4, 2, 62), (3, 1, 20)]
+)
+def test_full(heads: int, kv_heads: int, d: int) -> None:
+    compiled = build_full("s", heads, kv_heads, d)
+    for n in LENGTHS:
+        for s in (1, 5, 64):
+            q, k, v = normal(s, heads, d), normal(n, kv_heads, d), normal(n, kv_heads, d, seed=8)
+            check(compiled(q, k, v), attend(q, k, v))
+
+
+@pytest.mark.parametrize("s", [1, 5, 10, 64])
+def test_full_with_a_fixed_number_of_queries(s: int) -> None:
+    compiled = build_full(s, 4, 2, 24)
+    for n in LENGTHS:
+        q, k, v = normal(s, 4, 24), normal(n, 2, 24), normal(n, 2, 24, seed=8)
+        check(compiled(q, k, v), attend(q, k, v))
+
+
+def test_huge_scores() -> None:
+    """One key wins by thousands: the others get nothing, and nothing overflows."""
+    q, k, v = normal(4, 2, 8) * 300, normal(333, 2, 8) * 300, normal(333, 2, 8)
+    check(build_full("s", 2, 2, 8)(q, k, v), attend(q, k, v), 1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_query_that_is_no_number_spoils_only_itself(bad: float) -> None:
+    q, k, v = normal(14, 2, 16), normal(40, 2, 16), normal(40, 2, 16, seed=8)
+    truth = attend(q, k, v)
+    q[3, 1, 5] = bad
+    actual = build_full("s", 2, 2, 16)(q, k, v)
+    assert not np.isfinite(actual[3, 16:]).all()
+    actual[3, 16:] = truth[3, 16:]
+    check(actual, truth)
+
+
+# --- the decoder: a cache, and nobody sees what comes later ---
+
+
+def build_causal(s: int | str, layout: rotary.Layout, dtype: str) -> Kernel:
+    h_kv, d = layout.kv_heads, layout.head_dim
+    return build(
+        lambda qkv, table, k, v, pos: rotary.causal_attention(qkv, table, k, v, pos, layout),
+        ((s, layout.width), "float32"),
+        ((CONTEXT, d), "float32"),
+        (rotary.key_shape(h_kv, CONTEXT, d), dtype),
+        ((h_kv, CONTEXT, d), dtype),
+        ((), "int64"),
+    )
+
+
+def rotated(x: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """x (s, h, d) by the rows of the table (s, d) that belong to it, as complex numbers."""
+    half = x.shape[2] // 2
+    turn = table[:, None, :half] + 1j * table[:, None, half:]
+    turned = (x[..., :half] + 1j * x[..., half:]) * turn
+    return np.concatenate([turned.real, turned.imag], axis=-1)
+
+
+def cache_of(k: np.ndarray, v: np.ndarray, rest: float) -> tuple[np.ndarray, np.ndarray]:
+    """k and v (n, h_kv, d) in the layout of the cache; later positions hold `rest`."""
+    full = np.full((2, CONTEXT, *k.shape[1:]), rest, k.dtype)
+    full[:, : len(k)] = k, v
+    keys, values = full.transpose(0, 2, 1, 3)  # (h_kv, context, d)
+    panels = keys.reshape(len(keys), -1, 16, k.shape[2]).transpose(0, 1, 3, 2)
+    return np.ascontiguousarray(panels), np.ascontiguousarray(values)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(("heads", "kv_heads", "d"), CAUSAL)
+def test_causal(heads: int, kv_heads: int, d: int, dtype: str) -> None:
+    """What lies behind the last position is never a number here, and must not matter."""
+    layout = rotary.Layout(heads, kv_heads, d)
+    table = rotary.table(CONTEXT, d, 10000.0)
+    for rows, sizes in ((1, [1]), ("s", [1, 2, 5, 7, 64])):
+        compiled = build_causal(rows, layout, dtype)
+        for s in sizes:
+            for pos in (0, 1, 15, 16, 333):
+                q = normal(s, heads, d)
+                k, v = (normal(pos + s, kv_heads, d, seed=i).astype(dtype) for i in (8, 9))
+                rest = np.zeros((s, 2 * kv_heads * d), np.float32)
+                qkv = np.concatenate([q.reshape(s, -1), rest], axis=1)
+                actual = compiled(qkv, table, *cache_of(k, v, np.nan), pos)
+                truth = attend(
+                    rotated(q, table[pos : pos + s]), k.astype("f8"), v.astype("f8"), pos
+                )
+                check(actual, truth)
+
+
+def test_a_value_that_is_no_number_spoils_only_those_who_see_it() -> None:
+    layout, s, bad = rotary.Layout(4, 2, 16), 40, 21
+    q, k, v = normal(s, 4, 16), normal(s, 2, 16), normal(s, 2, 16, seed=8)
+    table = rotary.table(CONTEXT, 16, 10000.0)
+    truth = attend(rotated(q, table[:s]), k, v, 0)
+    k[bad], v[bad] = np.nan, np.inf
+    qkv = np.concatenate([q.reshape(s, -1), np.zeros((s, 64), np.float32)], axis=1)
+    actual = build_causal("s", layout, "float32")(qkv, table, *cache_of(k, v, 0.0), 0)
+    assert not np.isfinite(actual[bad:]).any()
+    check(actual[:bad], truth[:bad])
