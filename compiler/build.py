@@ -26,6 +26,7 @@ from .models import find_importer
 from .models.config import ModelConfig
 from .models.minicpmv import Storage
 from .pack import entries, pack_parameters
+from .probes import add_probes
 from .quantize import find_scheme
 
 DEFAULT_CONTEXT = 4096
@@ -80,7 +81,7 @@ def compile_model(
         with clock.phase("codegen"):
             if progress:
                 progress("codegen", 0, 1)
-            build_library(lowered.mod, device, writer.folder / LIBRARY)
+            build_library(add_probes(lowered.mod, device), device, writer.folder / LIBRARY)
             writer.add_file(LIBRARY)
         with clock.phase("write"):
             writer.add_file(manifest.tokenizer.file, checkpoint.folder / manifest.tokenizer.file)

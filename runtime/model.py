@@ -18,7 +18,7 @@ from .bundle import Bundle, Manifest
 from .generate import Conversation, Engine, Key
 from .openbmb import translate
 from .pictures import Memory, PictureEncoder, VisionEngine
-from .preprocess import Pixels, preprocess
+from .preprocess import Pixels, pixels_for
 from .prompt import Prompt, Slot, build_prompt
 from .sampler import Sampler, Sampling
 from .session import Session
@@ -121,7 +121,7 @@ class Model:
             self.tokenizer,
             self.manifest.prompt,
         )
-        pixels = [self._preprocess(picture) for picture in prompt.pictures]
+        pixels = [pixels_for(self.manifest.vision, picture) for picture in prompt.pictures]
         encoder = PictureEncoder(self.session, self._encoded, pixels)
         keys = _keys(prompt, pixels, self.manifest.vision.query_num)
         generation = self._conversation.answer(
@@ -129,16 +129,6 @@ class Model:
         )
         text = TextStream(stop)
         return AnswerStream(generation, encoder, text, self.tokenizer.surface, start, self.load_s)
-
-    def _preprocess(self, picture: Any) -> Pixels:
-        vision = self.manifest.vision
-        return preprocess(
-            picture,
-            image_size=vision.image_size,
-            patch_size=vision.patch_size,
-            mean=vision.mean,
-            std=vision.std,
-        )
 
 
 def _picture_list(images: Any) -> list[Any]:

@@ -30,7 +30,7 @@ class Session:
         self._machine = load_library(bundle, threads)
         self._ffi = import_tvm_ffi()
         self._path = bundle.path
-        self._functions = {name: self._function(name) for name in FUNCTIONS}
+        self._functions = {name: self.function(name) for name in FUNCTIONS}
         self._params = self._ffi.convert([self._tensor(a) for a in load_params(bundle)])
         self._cache_arrays = [
             aligned_empty(t.shape, t.dtype, zeros=True) for t in bundle.manifest.cache.tensors
@@ -86,6 +86,28 @@ class Session:
         result = self._call("decode", ids, self._ffi.Shape((pos,)), self._cache, self._params)
         return self._result("decode", result, (self.vocab_size,))
 
+    @property
+    def threads(self) -> int:
+        """Threads of the pool that the compiled code runs on."""
+        return int(self._ffi.get_global_func("runtime.NumThreads")())
+
+    @property
+    def cache(self) -> tuple[np.ndarray, ...]:
+        """The memory that `prefill` and `decode` write to, in the manifest's order."""
+        return tuple(self._cache_arrays)
+
+    def function(self, name: str) -> Any:
+        """A function of the library, also one that only some bundles have."""
+        try:
+            return self._machine[name]
+        except AttributeError as error:
+            raise MismatchError(f"{self._path}: the library has no function {name!r}") from error
+
+    def run(self, name: str, *arguments: np.ndarray | tuple[int, ...]) -> np.ndarray:
+        """Call a function of arrays and shapes that returns one array."""
+        ready = [self._ffi.Shape(a) if isinstance(a, tuple) else a for a in arguments]
+        return np.array(np.from_dlpack(self._call(name, *ready)))
+
     def _image(self, pixels: Pixels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Checked pixels, position ids and grid of a picture."""
         vision = self.manifest.vision
@@ -95,16 +117,10 @@ class Session:
         ids = position_ids(pixels.height, pixels.width, vision.positions_per_side)
         return pixels.strip, ids, pixels.grid
 
-    def _function(self, name: str) -> Any:
-        try:
-            return self._machine[name]
-        except AttributeError as error:
-            raise MismatchError(f"{self._path}: the library has no function {name!r}") from error
-
     def _call(self, name: str, *arguments: Any) -> Any:
         ready = (self._tensor(a) if isinstance(a, np.ndarray) else a for a in arguments)
         # Those for checking are looked up when they are wanted.
-        function = self._functions.get(name) or self._function(name)
+        function = self._functions.get(name) or self.function(name)
         return function(*ready)
 
     def _tensor(self, array: np.ndarray) -> Any:
