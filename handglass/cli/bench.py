@@ -39,7 +39,9 @@ def bench(
 
     from .progress import progress
 
-    benchmark = Benchmark(Session(Bundle.open(bundle), threads), bundle, threads, quick)
+    benchmark = Benchmark(
+        Session(Bundle.open(bundle, "remembered"), threads), bundle, threads, quick
+    )
     interrupted = False
     try:
         with progress() as tell:
