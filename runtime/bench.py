@@ -7,8 +7,7 @@ compares the medians of the two. An interrupted run has whole rows of fewer samp
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,8 @@ from handglass.errors import InputError
 
 from . import loading, roofline
 from .limits import FMA, READ, Limits
-from .preprocess import Pixels, pixels_for
-from .sampler import Sampler, Sampling
 from .session import Session
+from .steps import Steps, spread
 
 SAMPLES, QUICK_SAMPLES = 5, 2
 DECODED = 64  # tokens of a decode row
@@ -74,7 +72,7 @@ class Skipped:
 
 
 Line = Row | Skipped
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], object]
 
 
 class Benchmark:
@@ -84,17 +82,14 @@ class Benchmark:
         self.session, self.manifest = session, session.manifest
         self.limits = Limits(session)
         self._path, self._threads, self._quick = path, threads, quick
-        self._random = np.random.default_rng(0)
-        side = self.manifest.vision.image_size
-        self._picture = self._random.integers(0, 256, (side, side, 3), np.uint8)
-        self._sampler = Sampler(Sampling())
+        self.steps = Steps(session)
         self.no_limits = self.limits.missing() or self._count_shape()
         self._loads: list[loading.Loading] = []
         self.lines: list[Line] = [line for line in self._lines() if self._wanted(line)]
 
     def run(self, samples: int, progress: Progress = lambda *_: None) -> None:
         """Interleaved; whatever ends it, the samples so far are kept."""
-        self._prepare()
+        self.steps.prepare()
         rows = [line for line in self.lines if isinstance(line, Row)]
         order = [row for number in range(samples) for row in rows if row.wants(number)]
         for done, row in enumerate(order):
@@ -119,7 +114,9 @@ class Benchmark:
     def _lines(self) -> Iterator[Line]:
         side = self.manifest.vision.image_size
         one_picture = f"one {side}x{side} picture"
-        yield self._row("encode", "ms", self._encode, FMA, self._encode_flops, note=one_picture)
+        yield self._row(
+            "encode", "ms", self.steps.encode, FMA, self._encode_flops, note=one_picture
+        )
         for s in (64, 512):
             yield self._prefill_row(s)
         for pos in (0, 512, 2048):
@@ -146,9 +143,9 @@ class Benchmark:
         name, context = f"pp{s}", self.session.context
         if context < s:
             return Skipped(name, "tok/s", f"needs a context of {s}, this bundle has {context}")
-        ids = self._ids(s)
+        ids = self.steps.ids(s)
         work = lambda: roofline.prefill_flops(self._shape, s)  # noqa: E731
-        return self._row(name, "tok/s", lambda: self._prefill(ids), FMA, work, count=s)
+        return self._row(name, "tok/s", lambda: self.steps.prefill(ids), FMA, work, count=s)
 
     def _decode_row(self, pos: int) -> Line:
         name, context = f"tg{DECODED}@{pos}", self.session.context
@@ -157,25 +154,20 @@ class Benchmark:
             return Skipped(name, "tok/s", needed)
         steps = range(pos, pos + DECODED)
         work = lambda: sum(roofline.decode_bytes(self.manifest, p) for p in steps)  # noqa: E731
-        return self._row(name, "tok/s", lambda: self._decode(pos), READ, work, count=DECODED)
+        return self._row(
+            name, "tok/s", lambda: self.steps.decode(pos, DECODED), READ, work, count=DECODED
+        )
 
     def _first_token_row(self, note: str) -> Line:
         s, context = self.session.query_num + QUESTION_TOKENS, self.session.context
         if context < s:
             return Skipped("ttft", "ms", f"needs a context of {s}, this bundle has {context}")
-        ids = self._ids(QUESTION_TOKENS)
+        ids = self.steps.ids(QUESTION_TOKENS)
 
         def work() -> float:
             return self._encode_flops() + roofline.prefill_flops(self._shape, s)
 
-        return self._row("ttft", "ms", lambda: self._first_token(ids), FMA, work, note=note)
-
-    def _prepare(self) -> None:
-        """Pages of the parameters and of the cache are touched, the pool runs."""
-        fill(self.session.cache)
-        self._encode()
-        self._prefill(self._ids(min(16, self.session.context)))
-        self.session.decode(0, 0)
+        return self._row("ttft", "ms", lambda: self.steps.first_token(ids), FMA, work, note=note)
 
     def _sample(self, row: Row) -> None:
         if row.limit:
@@ -186,34 +178,6 @@ class Benchmark:
 
     def _encode_flops(self) -> float:
         return roofline.encode_flops(self._shape)
-
-    def _pixels(self) -> Pixels:
-        return pixels_for(self.manifest.vision, self._picture)
-
-    def _ids(self, s: int) -> list[int]:
-        return [int(i) for i in self._random.integers(0, self.session.vocab_size, s)]
-
-    def _encode(self) -> float:
-        pixels = self._pixels()
-        return timed(lambda: self.session.encode_image(pixels))
-
-    def _prefill(self, ids: Sequence[int]) -> float:
-        return timed(lambda: self.session.prefill(self.session.embed(ids), 0))
-
-    def _decode(self, pos: int) -> float:
-        """Greedy from token 0 on; the cache holds random values up to `pos`."""
-        start, token = time.perf_counter(), 0
-        for step in range(pos, pos + DECODED):
-            token = int(self.session.decode(token, step).argmax())
-        return time.perf_counter() - start
-
-    def _first_token(self, ids: Sequence[int]) -> float:
-        def answer() -> None:
-            rows = self.session.encode_image(self._pixels())
-            x = np.concatenate([rows, self.session.embed(ids)])
-            self._sampler(self.session.prefill(x, 0), [])
-
-        return timed(answer)
 
     def _load(self) -> float:
         took = loading.measure(self._path, threads=self._threads)
@@ -247,28 +211,3 @@ class Benchmark:
             ratio = float(np.median(row.samples)) / size
             return f"load and one picture question; the bundle has {size} B, ratio {ratio:.2f}"
         return self.no_limits if row.name not in ("load", "peak_memory") else ""
-
-
-def fill(cache: Sequence[np.ndarray]) -> None:
-    """Random values in every page: untouched ones would all be the same page of zeros."""
-    random = np.random.default_rng(0)
-    patterns: dict[Any, np.ndarray] = {}
-    for tensor in cache:
-        key = (tensor.shape, tensor.dtype)
-        if key not in patterns:
-            patterns[key] = random.uniform(-1, 1, tensor.shape).astype(tensor.dtype)
-        tensor[...] = patterns[key]
-
-
-def timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def spread(figures: Sequence[float]) -> Mapping[str, float | None]:
-    """Minimum, median and 90th percentile; of nothing, nothing."""
-    if not figures:
-        return {"min": None, "median": None, "p90": None}
-    median, p90 = np.percentile(figures, [50, 90])
-    return {"min": min(figures), "median": float(median), "p90": float(p90)}

@@ -38,6 +38,7 @@ from .verified import Verified
 __all__ = [
     "LIBRARY",
     "MANIFEST",
+    "REPORT",
     "RUNTIME_LIBRARY",
     "VERIFY",
     "Bundle",
@@ -59,6 +60,7 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 RUNTIME_LIBRARY = "libtvm_runtime.so"
+REPORT = "report.json"
 VERIFY = ("all", "remembered", "library")
 _MAX_MANIFEST = 64 << 20
 _CHUNK = 1 << 20

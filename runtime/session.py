@@ -6,7 +6,8 @@ code does not: a write past the context would silently corrupt memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,34 @@ class Session:
         """Call a function of arrays and shapes that returns one array."""
         ready = [self._ffi.Shape(a) if isinstance(a, tuple) else a for a in arguments]
         return np.array(np.from_dlpack(self._call(name, *ready)))
+
+    @contextmanager
+    def observed(
+        self, before: Callable[[str, Sequence[Any]], None], after: Callable[[str], None]
+    ) -> Iterator[None]:
+        """Around every call of the virtual machine: before(name, arguments), then after(name).
+
+        Names are those of kernels, or of the machine's own functions (vm.builtin. ...).
+        """
+        trouble: list[BaseException] = []
+
+        def hook(_: Any, name: str, is_before: bool, __: Any, *arguments: Any) -> int:
+            try:
+                if is_before:
+                    before(name, arguments)
+                else:
+                    after(name)
+            except BaseException as error:  # noqa: BLE001  would be a RuntimeError behind C++
+                trouble.append(error)
+            return 0  # go on with the call
+
+        self._machine["set_instrument"](self._ffi.convert(hook))
+        try:
+            yield
+        finally:
+            self._machine["set_instrument"](None)
+        if trouble:
+            raise trouble[0]
 
     def _image(self, pixels: Pixels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Checked pixels, position ids and grid of a picture."""

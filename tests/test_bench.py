@@ -99,3 +99,25 @@ def test_interrupt_prints_what_was_measured(small_bundle: Path) -> None:
 
 def test_a_bundle_that_is_none(handglass: Any, tmp_path: Path) -> None:
     assert handglass("bench", tmp_path).code == 3
+
+
+def test_kernels(handglass: Any, small_bundle: Path) -> None:
+    told = handglass("bench", small_bundle, "--kernels", "--samples", "2", "--json").json
+    assert [phase["phase"] for phase in told["phases"]] == ["encode", "prefill 64", "decode@127"]
+    for phase in told["phases"]:
+        rows = phase["kernels"]
+        assert sum(row["share"] for row in rows) == pytest.approx(1)
+        assert rows == sorted(rows, key=lambda row: -row["share"])
+        by_name = {row["kernel"]: row for row in rows}
+        assert by_name["(virtual machine)"]["bytes"] is None
+        matmuls = [row for row in rows if row["rule"] == "cpu-matmul"]
+        assert matmuls and all(row["gflop_s"] > 0 and row["limit_fraction"] > 0 for row in matmuls)
+        assert sum(row["total_ms"] for row in rows) < 1.5 * phase["observed_ms"]["p90"]
+
+
+def test_kernels_text(handglass: Any, small_bundle: Path) -> None:
+    result = handglass("bench", small_bundle, "--kernels", "--samples", "1")
+    assert result.code == 0
+    assert "decode@127" in result.out and "cpu-attention" in result.out
+    after = handglass("run", "-m", small_bundle, "-p", "Hello", "-n", "2", "--json")
+    assert len(after.json["tokens"]) == 2, "the hook is gone"

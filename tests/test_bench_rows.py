@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from handglass.errors import MismatchError
-from handglass.runtime.bench import Row, fill, spread
+from handglass.runtime.bench import Row
 from handglass.runtime.limits import Limits, last_level_cache
+from handglass.runtime.steps import fill, spread
 
 
 def test_a_rate_and_its_fraction() -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
 from .errors import INTERRUPTED
 from .options import BundleArgument, Json, Threads
-from .output import print_json, size_text
+from .output import print_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from handglass.runtime.bench import Benchmark
+    from handglass.runtime.limits import Limits
+    from handglass.runtime.session import Session
 
 
 def bench(
@@ -30,49 +31,76 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer samples, and without the rows that take longest.")
     ] = False,
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="Each kernel of three kinds of steps instead.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Measure a bundle on this machine."""
     from handglass.runtime.bench import QUICK_SAMPLES, SAMPLES, Benchmark
     from handglass.runtime.bundle import Bundle
+    from handglass.runtime.kernels import KernelBenchmark
+    from handglass.runtime.report import read_report
     from handglass.runtime.session import Session
 
-    from .progress import progress
+    from .bench_text import kernels_text, rows_text
 
-    benchmark = Benchmark(
-        Session(Bundle.open(bundle, "remembered"), threads), bundle, threads, quick
-    )
-    interrupted = False
-    try:
-        with progress() as tell:
-            benchmark.run(samples or (QUICK_SAMPLES if quick else SAMPLES), tell)
-    except KeyboardInterrupt:
-        interrupted = True
-    told = {**about(benchmark), "interrupted": interrupted, "rows": benchmark.report()}
+    opened = Bundle.open(bundle, "remembered")
+    report = read_report(opened) if kernels else {}
+    session = Session(opened, threads)
+    count = samples or (QUICK_SAMPLES if quick else SAMPLES)
+    if kernels:
+        work: Measurement = KernelBenchmark(session, report)
+    else:
+        work = Benchmark(session, bundle, threads, quick)
+    interrupted = measure(work, count)
+    told = {**about(session, work.limits.rates), "interrupted": interrupted}
+    told["phases" if kernels else "rows"] = work.report()
     if json:
         print_json(told)
     else:
-        print_table(told)
+        (kernels_text if kernels else rows_text)(told)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
 
 
-def about(benchmark: Benchmark) -> dict[str, Any]:
+class Measurement(Protocol):
+    """Rows or kernels."""
+
+    limits: Limits
+
+    def run(self, samples: int, progress: Callable[[str, int, int], object]) -> None: ...
+    def report(self) -> list[dict[str, Any]]: ...
+
+
+def measure(work: Measurement, samples: int) -> bool:
+    """Whether it was interrupted; what was measured until then counts."""
+    from .progress import progress
+
+    try:
+        with progress() as tell:
+            work.run(samples, tell)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """What a row is worth nothing without."""
-    from handglass.runtime.bench import spread
+    from handglass.runtime.steps import spread
     from handglass.targets.machine import read_machine
 
-    machine, manifest = read_machine(), benchmark.manifest
+    machine, manifest = read_machine(), session.manifest
     return {
         "device": f"{machine.model}, {machine.cores} cores",
         "date": datetime.date.today().isoformat(),
         "revision": revision(),
-        "threads": benchmark.session.threads,
+        "threads": session.threads,
         "versions": versions(manifest.versions),
         "scheme": dict(manifest.scheme),
         "limits": {
-            "read_gb_s": spread([rate / 1e9 for rate in benchmark.limits.rates["read"]]),
-            "fma_gflop_s": spread([rate / 1e9 for rate in benchmark.limits.rates["fma"]]),
+            "read_gb_s": spread([rate / 1e9 for rate in rates["read"]]),
+            "fma_gflop_s": spread([rate / 1e9 for rate in rates["fma"]]),
         },
     }
 
@@ -115,50 +143,3 @@ def git(folder: Path, *arguments: str) -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return done.stdout.strip()
-
-
-def print_table(told: Mapping[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("row", "unit", box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("min", "median", "p90", "of limit"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", style="dim")
-    for row in told["rows"]:
-        table.add_row(*cells(row))
-    console = Console(soft_wrap=False)
-    for line in head(told):
-        console.print(line, highlight=False, markup=False)
-    console.print(table)
-
-
-def head(told: Mapping[str, Any]) -> list[str]:
-    limits = told["limits"]
-    scheme = ", ".join(f"{part} {name}" for part, name in told["scheme"].items())
-    lines = [
-        f"{told['device']}, {told['threads']} threads; {scheme}; {told['date']}, {told['revision']}"
-    ]
-    if limits["read_gb_s"]["median"] is not None:
-        lines.append(f"limits: read {limits['read_gb_s']['median']:.1f} GB/s")
-        lines[-1] += f", multiply-add {limits['fma_gflop_s']['median']:.0f} GFLOP/s (median)"
-    if told["interrupted"]:
-        lines.append("interrupted: what was measured until then")
-    return lines
-
-
-def cells(row: Mapping[str, Any]) -> Sequence[str]:
-    fraction = row["limit_fraction"]
-    share = "" if fraction is None else f"{fraction:.1%}"
-    values = [figure(row[name], row["unit"]) for name in ("min", "median", "p90")]
-    unit = "" if row["unit"] == "B" else row["unit"]
-    return (row["row"], unit, *values, share, row.get("note", ""))
-
-
-def figure(value: float | None, unit: str) -> str:
-    """Three digits, and bytes as people say them."""
-    if value is None:
-        return "-"
-    if unit == "B":
-        return size_text(value)
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
