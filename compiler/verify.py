@@ -200,7 +200,7 @@ class Comparison:
         tokens: list[int] = []
         for step in range(STEPS):
             tokens.append(int(rows[-1].argmax()) if forced is None else forced[step])
-            rows.append(self.session.decode(tokens[-1], len(x) + step))
+            rows.append(self.session.decode(tokens[-1], len(x) + step).copy())
         return np.stack(rows), tokens
 
     def _prompt_ids(self) -> list[int | None]:

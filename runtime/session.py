@@ -37,6 +37,10 @@ class Session:
             aligned_empty(t.shape, t.dtype, zeros=True) for t in bundle.manifest.cache.tensors
         ]
         self._cache = self._ffi.convert([self._tensor(a) for a in self._cache_arrays])
+        # What every step of decoding uses anew.
+        self._token = aligned_empty((1,), np.int32)
+        self._token_tensor = self._tensor(self._token)
+        self._logits = aligned_empty((self.vocab_size,), np.float32)
 
     @property
     def context(self) -> int:
@@ -81,11 +85,16 @@ class Session:
         return self._result("prefill", result, (self.vocab_size,))
 
     def decode(self, token: int, pos: int) -> np.ndarray:
-        """Append one token at `pos`; logits of the next one, (vocab_size,)."""
+        """Append one token at `pos`; logits of the next one, (vocab_size,).
+
+        The array is the same every time: the next call overwrites it.
+        """
         self._check_bounds(pos, 1)
-        ids = self._ids([token])
-        result = self._call("decode", ids, self._ffi.Shape((pos,)), self._cache, self._params)
-        return self._result("decode", result, (self.vocab_size,))
+        self._token[0] = self._id(token)
+        shape = self._ffi.Shape((pos,))
+        result = self._call("decode", self._token_tensor, shape, self._cache, self._params)
+        np.copyto(self._logits, self._view("decode", result, (self.vocab_size,)))
+        return self._logits
 
     @property
     def threads(self) -> int:
@@ -156,13 +165,21 @@ class Session:
         return self._ffi.from_dlpack(aligned(array))
 
     def _result(self, name: str, result: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """A copy: the tensor's memory goes back to the machine's pool."""
-        array = np.array(np.from_dlpack(result))
+        """A copy: the tensor's memory is given back."""
+        return np.array(self._view(name, result, shape))
+
+    def _view(self, name: str, result: Any, shape: tuple[int, ...]) -> np.ndarray:
+        array = np.from_dlpack(result)
         if array.shape != shape or array.dtype != np.float32:
             raise MismatchError(
                 f"{name} returned {array.dtype} {array.shape}, the manifest says float32 {shape}"
             )
         return array
+
+    def _id(self, token: int) -> int:
+        if not 0 <= token < self.vocab_size:
+            raise InputError(f"token id {token} is outside the vocabulary of {self.vocab_size}")
+        return token
 
     def _ids(self, ids: Sequence[int]) -> np.ndarray:
         array = np.asarray(ids, np.int64)
