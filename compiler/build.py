@@ -6,14 +6,15 @@ pack the weights -> describe -> move the finished bundle into place.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from handglass.errors import DeviceError, UsageError
-from handglass.runtime.bundle import LIBRARY, RUNTIME_LIBRARY, BundleWriter
+from handglass.runtime.bundle import LIBRARY, REPORT, RUNTIME_LIBRARY, BundleWriter, Manifest
 from handglass.schedules.dot import LANES, find_dot
 from handglass.targets import find_target
 from handglass.targets.build import build_library
@@ -21,11 +22,12 @@ from handglass.targets.target import Target
 
 from .checkpoint import Checkpoint
 from .describe import describe
-from .lower import Progress, lower
+from .lower import Lowered, Progress, lower
 from .models import find_importer
 from .models.config import ModelConfig
 from .models.minicpmv import Storage
 from .pack import entries, pack_parameters
+from .probes import add_probes
 from .quantize import find_scheme
 
 DEFAULT_CONTEXT = 4096
@@ -81,18 +83,30 @@ def compile_model(
         with clock.phase("codegen"):
             if progress:
                 progress("codegen", 0, 1)
-            build_library(lowered.mod, device, writer.folder / LIBRARY)
+            build_library(add_probes(lowered.mod, device), device, writer.folder / LIBRARY)
             writer.add_file(LIBRARY)
         with clock.phase("write"):
             writer.add_file(manifest.tokenizer.file, checkpoint.folder / manifest.tokenizer.file)
             if bundle_runtime:
                 writer.add_file(RUNTIME_LIBRARY, find_runtime_library(device))
+            writer.add_file(REPORT, report_text(lowered, clock.seconds, manifest))
             bundle = writer.finish(manifest)
     return Report(
         clock.seconds,
         sum(entry.size for entry in bundle.manifest.files.values()),
         [(row.function, row.rule, row.calls) for row in lowered.kernels],
     )
+
+
+def report_text(lowered: Lowered, phases: dict[str, float], manifest: Manifest) -> bytes:
+    """`report.json`: what the kernels are, for `handglass bench --kernels`, and what it took."""
+    told = {
+        "format": "handglass-report",
+        "versions": dict(manifest.versions),
+        "phases": {name: round(seconds, 3) for name, seconds in phases.items()},
+        "kernels": [asdict(row) for row in lowered.kernels],
+    }
+    return (json.dumps(told) + "\n").encode()
 
 
 def choose_storage(

@@ -17,6 +17,8 @@ from tvm.relax import transform as X
 from handglass.schedules import Scheduled, apply_rules
 from handglass.targets.target import Target
 
+from .work import Work, work_of_all
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -27,6 +29,9 @@ class KernelRow:
     function: str
     rule: str
     calls: int
+    patterns: tuple[str, ...] = ()
+    work: Work | None = None
+    """What one call computes and touches, for `report.json`; None where it cannot be told."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,11 @@ def lower(
 ) -> Lowered:
     """Run all phases for `target`; `mod` is what `export` of a model returned."""
     report: list[Scheduled] = []
+    work: dict[str, Work] = {}
     tvm_target = tvm.target.Target(target.tvm)
 
     def schedule(mod: tvm.IRModule) -> tvm.IRModule:
+        work.update(work_of_all(mod))  # schedules blur what the loops compute
         scheduled, rows = apply_rules(mod, target.rules, tvm_target)
         report.extend(rows)
         return scheduled
@@ -61,7 +68,7 @@ def lower(
                 progress(name, number, len(phases))
             mod = phase(mod)
             _dump(mod, dump_ir, number, name)
-    return Lowered(mod, _kernels(mod, report))
+    return Lowered(mod, _kernels(mod, report, work))
 
 
 def _fuse() -> tvm.ir.transform.Pass:
@@ -83,9 +90,14 @@ def _dump(mod: tvm.IRModule, folder: Path | None, number: int, name: str) -> Non
         (folder / f"{number}-{name}.py").write_text(mod.script(), encoding="utf-8")
 
 
-def _kernels(mod: tvm.IRModule, report: list[Scheduled]) -> tuple[KernelRow, ...]:
+def _kernels(
+    mod: tvm.IRModule, report: list[Scheduled], work: dict[str, Work]
+) -> tuple[KernelRow, ...]:
     calls = count_calls(mod)
-    rows = (KernelRow(row.function, row.rule, calls[row.function]) for row in report)
+    rows = (
+        KernelRow(r.function, r.rule, calls[r.function], r.patterns, work.get(r.function))
+        for r in report
+    )
     return tuple(sorted(rows, key=lambda row: (row.rule, -row.calls, row.function)))
 
 

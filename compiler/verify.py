@@ -17,7 +17,7 @@ import numpy as np
 
 from handglass.errors import MismatchError
 from handglass.runtime.bundle import Bundle, Manifest
-from handglass.runtime.preprocess import Picture, Pixels, preprocess
+from handglass.runtime.preprocess import Picture, Pixels, pixels_for
 from handglass.runtime.prompt import Slot, build_prompt
 from handglass.runtime.session import Session
 from handglass.runtime.tokenizer import Tokenizer, open_tokenizer
@@ -122,7 +122,7 @@ class Comparison:
         ]
 
     def _picture(self, picture: Picture, name: str, progress: Progress) -> Ratios:
-        pixels = self._preprocess(picture)
+        pixels = pixels_for(self.manifest.vision, picture)
         strip = reference.pixels(picture, self.model.image_size, self.model.vision.patch_size)
         truth = Pixels(strip, pixels.grid, pixels.height, pixels.width)
 
@@ -195,7 +195,7 @@ class Comparison:
         tokens: list[int] = []
         for step in range(STEPS):
             tokens.append(int(rows[-1].argmax()) if forced is None else forced[step])
-            rows.append(self.session.decode(tokens[-1], len(x) + step))
+            rows.append(self.session.decode(tokens[-1], len(x) + step).copy())
         return np.stack(rows), tokens
 
     def _prompt_ids(self) -> list[int | None]:
@@ -208,16 +208,6 @@ class Comparison:
             else:
                 ids.extend(segment.ids)
         return ids
-
-    def _preprocess(self, picture: Picture) -> Pixels:
-        vision = self.manifest.vision
-        return preprocess(
-            picture,
-            image_size=vision.image_size,
-            patch_size=vision.patch_size,
-            mean=vision.mean,
-            std=vision.std,
-        )
 
     def _floors(self) -> dict[str, float]:
         """End to end the noise of vision and language adds up: at most 3 dB below the lower."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from handglass.errors import UsageError
 
-from .generate import Generation, Timings, peak_mb
+from .generate import Generation, Timings
+from .memory import peak_bytes
 from .pictures import PictureEncoder
 from .stream import TextStream
 
@@ -87,7 +88,7 @@ class AnswerStream:
             decode_tokens=generation.decode_tokens,
             decode_tok_s=_rate(generation.decode_tokens, generation.decode_s),
             ttft_ms=self._ttft_ms,
-            peak_mb=peak_mb(),
+            peak_mb=peak_bytes() / 1e6,
         )
 
 

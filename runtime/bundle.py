@@ -1,7 +1,8 @@
 """The bundle folder: opened only after every file is what the manifest says, written atomically.
 
-Opening hashes every file (about a second per GB). `verify="library"` hashes all but the parameter
-files, of which it checks the size alone: code and small files are never trusted unhashed.
+Opening hashes every file (about a second per GB). `verify="remembered"` hashes a parameter file
+only once, until it is touched (verified.py); `verify="library"` never, and checks their size alone.
+Code and small files are never trusted unhashed.
 Nothing here loads or executes what a bundle holds.
 """
 
@@ -32,10 +33,12 @@ from .manifest import (
     TokenizerEntry,
     VisionEntry,
 )
+from .verified import Verified
 
 __all__ = [
     "LIBRARY",
     "MANIFEST",
+    "REPORT",
     "RUNTIME_LIBRARY",
     "VERIFY",
     "Bundle",
@@ -57,7 +60,8 @@ __all__ = [
 
 MANIFEST = "manifest.json"
 RUNTIME_LIBRARY = "libtvm_runtime.so"
-VERIFY = ("all", "library")
+REPORT = "report.json"
+VERIFY = ("all", "remembered", "library")
 _MAX_MANIFEST = 64 << 20
 _CHUNK = 1 << 20
 
@@ -90,11 +94,16 @@ class Bundle:
         if verify not in VERIFY:
             raise UsageError(f"verify={verify!r} is unknown; known: {', '.join(VERIFY)}")
         path = Path(path)
-        manifest = read_manifest(path)
+        text = read_manifest_text(path)
+        manifest = Manifest.parse(text, str(path / MANIFEST))
+        memory = Verified(path, text) if verify == "remembered" else None
         for name, entry in manifest.files.items():
-            problem = _problem(path, name, entry, hashed=verify == "all" or not is_params(name))
+            known = is_params(name) and (verify == "library" or _knows(memory, path / name, entry))
+            problem = _problem(path, name, entry, hashed=not known, memory=memory)
             if problem:
                 raise MismatchError(f"{path}: {name}: {problem}; copy or compile the bundle again")
+        if memory:
+            memory.save()
         return cls(path, manifest)
 
     @staticmethod
@@ -132,17 +141,29 @@ def is_bundle(path: Path) -> bool:
 
 
 def read_manifest(path: Path) -> Manifest:
+    return Manifest.parse(read_manifest_text(path), str(path / MANIFEST))
+
+
+def read_manifest_text(path: Path) -> bytes:
     file = path / MANIFEST
     try:
         if file.stat().st_size > _MAX_MANIFEST:
             raise InputError(f"{file}: is larger than {_MAX_MANIFEST} bytes")
-        text = file.read_bytes()
+        return file.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
-    return Manifest.parse(text, str(file))
 
 
-def _problem(folder: Path, name: str, entry: FileEntry, hashed: bool) -> str:
+def _knows(memory: Verified | None, file: Path, entry: FileEntry) -> bool:
+    try:
+        return memory is not None and memory.knows(file, entry.sha256)
+    except OSError:  # is told where the file is looked at
+        return False
+
+
+def _problem(
+    folder: Path, name: str, entry: FileEntry, hashed: bool, memory: Verified | None = None
+) -> str:
     """What is wrong with a listed file, or the empty string."""
     if not _is_inside(folder, name):
         return "leads out of the bundle"
@@ -150,11 +171,13 @@ def _problem(folder: Path, name: str, entry: FileEntry, hashed: bool) -> str:
     try:
         if not file.is_file():
             return "is missing"
-        size = file.stat().st_size
-        if size != entry.size:
-            return f"has {size} bytes, the manifest says {entry.size}"
+        found = file.stat()
+        if found.st_size != entry.size:
+            return f"has {found.st_size} bytes, the manifest says {entry.size}"
         if hashed and sha256_of(file) != entry.sha256:
             return "its sha256 is not the one in the manifest"
+        if hashed and memory and is_params(name):
+            memory.add(file, found, entry.sha256)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return ""

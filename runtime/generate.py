@@ -6,8 +6,6 @@ that the cache holds already are not computed again, so a conversation only pays
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
@@ -175,9 +173,3 @@ class Generation:
 def common_prefix(a: Sequence[Key], b: Sequence[Key]) -> int:
     n = min(len(a), len(b))
     return next((i for i in range(n) if a[i] != b[i]), n)
-
-
-def peak_mb() -> float:
-    """The most memory that this process ever held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

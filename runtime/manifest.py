@@ -12,6 +12,7 @@ import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from handglass.errors import InputError, MismatchError
@@ -177,13 +178,19 @@ def _parse_dataclass(cls: type[T], data: Any, where: str, key: str) -> T:
     """A dataclass from a JSON object with exactly its fields as keys."""
     if not isinstance(data, dict):
         raise _wrong_type(data, "an object", where, key)
-    hints = typing.get_type_hints(cls)
+    hints = _hints(typing.cast(typing.Hashable, cls))
     at = f"{key}." if key else ""
     for name in hints.keys() - data.keys():
         raise InputError(f"{where}: key {at + name!r} is missing")
     for name in data.keys() - hints.keys():
         raise InputError(f"{where}: key {at + name!r} is unknown; keys: {', '.join(hints)}")
     return cls(**{name: _parse(hint, data[name], where, at + name) for name, hint in hints.items()})
+
+
+@lru_cache
+def _hints(cls: Any) -> dict[str, Any]:
+    """Asked for once per tensor; working it out anew each time took half of the parsing."""
+    return typing.get_type_hints(cls)
 
 
 def _parse(hint: Any, value: Any, where: str, key: str) -> Any:

@@ -18,7 +18,7 @@ from .bundle import Bundle, Manifest
 from .generate import Conversation, Engine, Key
 from .openbmb import translate
 from .pictures import Memory, PictureEncoder, VisionEngine
-from .preprocess import Pixels, preprocess
+from .preprocess import Pixels, pixels_for
 from .prompt import Prompt, Slot, build_prompt
 from .sampler import Sampler, Sampling
 from .session import Session
@@ -28,6 +28,7 @@ from .tokenizer import Tokenizer, open_tokenizer
 __all__ = ["MAX_TOKENS", "Answer", "AnswerStream", "Model", "load"]
 
 Messages = str | Sequence[Mapping[str, Any]]
+VERIFY_VARIABLE = "HANDGLASS_VERIFY"
 MAX_TOKENS = 512  # of an answer, unless the caller says otherwise
 
 
@@ -35,7 +36,9 @@ class ModelEngine(Engine, VisionEngine, Protocol):
     """What a model needs of a session."""
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None, verify: str = "all") -> Model:
+def load(
+    path: str | os.PathLike[str], threads: int | None = None, verify: str | None = None
+) -> Model:
     """Open a bundle folder; see Model.load."""
     return Model.load(path, threads, verify)
 
@@ -54,11 +57,15 @@ class Model:
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], threads: int | None = None, verify: str = "all"
+        cls, path: str | os.PathLike[str], threads: int | None = None, verify: str | None = None
     ) -> Model:
-        """Check and open a bundle. `verify="library"` skips hashing the parameter files."""
+        """Check and open a bundle.
+
+        `verify`: "remembered" hashes a parameter file again only after it was touched, "all"
+        every time, "library" never. None: the environment's HANDGLASS_VERIFY, or "remembered".
+        """
         start = time.perf_counter()
-        bundle = Bundle.open(path, verify)
+        bundle = Bundle.open(path, verify or os.environ.get(VERIFY_VARIABLE) or "remembered")
         manifest = bundle.manifest
         file = bundle.file(manifest.tokenizer.file)
         tokenizer = open_tokenizer(manifest.tokenizer.kind, file, manifest.prompt.markers)
@@ -121,7 +128,7 @@ class Model:
             self.tokenizer,
             self.manifest.prompt,
         )
-        pixels = [self._preprocess(picture) for picture in prompt.pictures]
+        pixels = [pixels_for(self.manifest.vision, picture) for picture in prompt.pictures]
         encoder = PictureEncoder(self.session, self._encoded, pixels)
         keys = _keys(prompt, pixels, self.manifest.vision.query_num)
         generation = self._conversation.answer(
@@ -129,16 +136,6 @@ class Model:
         )
         text = TextStream(stop)
         return AnswerStream(generation, encoder, text, self.tokenizer.surface, start, self.load_s)
-
-    def _preprocess(self, picture: Any) -> Pixels:
-        vision = self.manifest.vision
-        return preprocess(
-            picture,
-            image_size=vision.image_size,
-            patch_size=vision.patch_size,
-            mean=vision.mean,
-            std=vision.std,
-        )
 
 
 def _picture_list(images: Any) -> list[Any]:

@@ -24,6 +24,8 @@ from handglass.errors import InputError, UsageError
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .manifest import VisionEntry
+
 _MAX_BYTES = 256 << 20  # of a file; the limit on pixels is Pillow's
 Picture = Any  # path, bytes, PIL.Image.Image or numpy array; read_picture sorts them out
 
@@ -42,6 +44,17 @@ class Pixels:
         """Equal for equal pixels: what the caches of encoded pictures go by."""
         shape = f"{self.height}x{self.width}:".encode()
         return hashlib.sha256(shape + self.strip.tobytes()).hexdigest()
+
+
+def pixels_for(vision: VisionEntry, picture: Picture) -> Pixels:
+    """The picture as the bundle with this `vision` in its manifest wants it."""
+    return preprocess(
+        picture,
+        image_size=vision.image_size,
+        patch_size=vision.patch_size,
+        mean=vision.mean,
+        std=vision.std,
+    )
 
 
 def preprocess(

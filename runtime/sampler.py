@@ -43,12 +43,15 @@ class Sampler:
         self._random = np.random.default_rng(sampling.seed)
 
     def __call__(self, logits: np.ndarray, generated: Sequence[int]) -> int:
-        if not np.isfinite(logits).all():
+        # A NaN anywhere is the minimum and the maximum of all; neither needs memory for the answer.
+        if not (np.isfinite(logits.max()) and np.isfinite(logits.min())):
             raise DeviceError(
                 "the model returned values that are not numbers; the bundle may be damaged or "
                 "its arithmetic may overflow on this device"
             )
         options = self.sampling
+        if options.temp == 0 and options.repeat_penalty == 1:
+            return int(logits.argmax())
         scores = penalise(logits.astype(np.float64), generated, options.repeat_penalty)
         if options.temp == 0:
             return int(scores.argmax())

@@ -6,7 +6,8 @@ code does not: a write past the context would silently corrupt memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,16 @@ class Session:
         self._machine = load_library(bundle, threads)
         self._ffi = import_tvm_ffi()
         self._path = bundle.path
-        self._functions = {name: self._function(name) for name in FUNCTIONS}
+        self._functions = {name: self.function(name) for name in FUNCTIONS}
         self._params = self._ffi.convert([self._tensor(a) for a in load_params(bundle)])
         self._cache_arrays = [
             aligned_empty(t.shape, t.dtype, zeros=True) for t in bundle.manifest.cache.tensors
         ]
         self._cache = self._ffi.convert([self._tensor(a) for a in self._cache_arrays])
+        # What every step of decoding uses anew.
+        self._token = aligned_empty((1,), np.int32)
+        self._token_tensor = self._tensor(self._token)
+        self._logits = aligned_empty((self.vocab_size,), np.float32)
 
     @property
     def context(self) -> int:
@@ -80,11 +85,66 @@ class Session:
         return self._result("prefill", result, (self.vocab_size,))
 
     def decode(self, token: int, pos: int) -> np.ndarray:
-        """Append one token at `pos`; logits of the next one, (vocab_size,)."""
+        """Append one token at `pos`; logits of the next one, (vocab_size,).
+
+        The array is the same every time: the next call overwrites it.
+        """
         self._check_bounds(pos, 1)
-        ids = self._ids([token])
-        result = self._call("decode", ids, self._ffi.Shape((pos,)), self._cache, self._params)
-        return self._result("decode", result, (self.vocab_size,))
+        self._token[0] = self._id(token)
+        shape = self._ffi.Shape((pos,))
+        result = self._call("decode", self._token_tensor, shape, self._cache, self._params)
+        np.copyto(self._logits, self._view("decode", result, (self.vocab_size,)))
+        return self._logits
+
+    @property
+    def threads(self) -> int:
+        """Threads of the pool that the compiled code runs on."""
+        return int(self._ffi.get_global_func("runtime.NumThreads")())
+
+    @property
+    def cache(self) -> tuple[np.ndarray, ...]:
+        """The memory that `prefill` and `decode` write to, in the manifest's order."""
+        return tuple(self._cache_arrays)
+
+    def function(self, name: str) -> Any:
+        """A function of the library, also one that only some bundles have."""
+        try:
+            return self._machine[name]
+        except AttributeError as error:
+            raise MismatchError(f"{self._path}: the library has no function {name!r}") from error
+
+    def run(self, name: str, *arguments: np.ndarray | tuple[int, ...]) -> np.ndarray:
+        """Call a function of arrays and shapes that returns one array."""
+        ready = [self._ffi.Shape(a) if isinstance(a, tuple) else a for a in arguments]
+        return np.array(np.from_dlpack(self._call(name, *ready)))
+
+    @contextmanager
+    def observed(
+        self, before: Callable[[str, Sequence[Any]], None], after: Callable[[str], None]
+    ) -> Iterator[None]:
+        """Around every call of the virtual machine: before(name, arguments), then after(name).
+
+        Names are those of kernels, or of the machine's own functions (vm.builtin. ...).
+        """
+        trouble: list[BaseException] = []
+
+        def hook(_: Any, name: str, is_before: bool, __: Any, *arguments: Any) -> int:
+            try:
+                if is_before:
+                    before(name, arguments)
+                else:
+                    after(name)
+            except BaseException as error:  # noqa: BLE001  would be a RuntimeError behind C++
+                trouble.append(error)
+            return 0  # go on with the call
+
+        self._machine["set_instrument"](self._ffi.convert(hook))
+        try:
+            yield
+        finally:
+            self._machine["set_instrument"](None)
+        if trouble:
+            raise trouble[0]
 
     def _image(self, pixels: Pixels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Checked pixels, position ids and grid of a picture."""
@@ -95,29 +155,31 @@ class Session:
         ids = position_ids(pixels.height, pixels.width, vision.positions_per_side)
         return pixels.strip, ids, pixels.grid
 
-    def _function(self, name: str) -> Any:
-        try:
-            return self._machine[name]
-        except AttributeError as error:
-            raise MismatchError(f"{self._path}: the library has no function {name!r}") from error
-
     def _call(self, name: str, *arguments: Any) -> Any:
         ready = (self._tensor(a) if isinstance(a, np.ndarray) else a for a in arguments)
         # Those for checking are looked up when they are wanted.
-        function = self._functions.get(name) or self._function(name)
+        function = self._functions.get(name) or self.function(name)
         return function(*ready)
 
     def _tensor(self, array: np.ndarray) -> Any:
         return self._ffi.from_dlpack(aligned(array))
 
     def _result(self, name: str, result: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """A copy: the tensor's memory goes back to the machine's pool."""
-        array = np.array(np.from_dlpack(result))
+        """A copy: the tensor's memory is given back."""
+        return np.array(self._view(name, result, shape))
+
+    def _view(self, name: str, result: Any, shape: tuple[int, ...]) -> np.ndarray:
+        array = np.from_dlpack(result)
         if array.shape != shape or array.dtype != np.float32:
             raise MismatchError(
                 f"{name} returned {array.dtype} {array.shape}, the manifest says float32 {shape}"
             )
         return array
+
+    def _id(self, token: int) -> int:
+        if not 0 <= token < self.vocab_size:
+            raise InputError(f"token id {token} is outside the vocabulary of {self.vocab_size}")
+        return token
 
     def _ids(self, ids: Sequence[int]) -> np.ndarray:
         array = np.asarray(ids, np.int64)

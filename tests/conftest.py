@@ -5,12 +5,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 # Timings and tests share small machines: two threads, and no more than there are cores.
 os.environ.setdefault("TVM_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+
+# What is remembered of verified bundles must not outlive the tests.
+_CACHE = TemporaryDirectory(prefix="handglass-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 
 @dataclass(frozen=True)

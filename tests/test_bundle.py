@@ -227,8 +227,8 @@ def test_the_quick_check_hashes_all_but_parameters(path: Path) -> None:
 
 
 @pytest.mark.parametrize("verify", ["none", "", None, True])
-def test_there_is_no_third_way_to_verify(path: Path, verify: Any) -> None:
-    with pytest.raises(UsageError, match="known: all, library"):
+def test_there_is_no_fourth_way_to_verify(path: Path, verify: Any) -> None:
+    with pytest.raises(UsageError, match="known: all, remembered, library"):
         Bundle.open(path, verify=verify)
 
 

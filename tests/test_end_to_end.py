@@ -22,7 +22,7 @@ from handglass.compiler.build import compile_model
 from handglass.compiler.verify import verify
 from handglass.errors import MismatchError
 from handglass.runtime.model import Model
-from handglass.runtime.preprocess import Pixels
+from handglass.runtime.preprocess import Pixels, pixels_for
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
@@ -118,7 +118,7 @@ def test_resampler(both: Both, grid: tuple[int, int]) -> None:
 
 def test_picture(both: Both) -> None:
     picture = noise_picture(0)
-    pixels = both.model._preprocess(picture)
+    pixels = pixels_for(both.model.manifest.vision, picture)
     truth = expected.encode_image(both.weights, both.config, picture)
     check(both.model.session.encode_image(pixels), truth)
 

@@ -8,7 +8,8 @@ import pytest
 from fake_session import FakeSession
 
 from handglass.errors import DeviceError, InputError, UsageError
-from handglass.runtime.generate import Conversation, Generation, Key, common_prefix, peak_mb
+from handglass.runtime.generate import Conversation, Generation, Key, common_prefix
+from handglass.runtime.memory import peak_bytes
 from handglass.runtime.sampler import Sampler, Sampling
 
 RANDOM = np.random.default_rng(2)
@@ -267,4 +268,4 @@ def test_common_prefix() -> None:
 
 
 def test_peak_memory_is_that_of_a_python_process() -> None:
-    assert 10 < peak_mb() < 100_000
+    assert 10e6 < peak_bytes() < 100e9

@@ -210,6 +210,49 @@ def test_prefill_then_decode_is_the_sum_of_all_rows(session: Session) -> None:
     assert np.allclose(session.decode(ids[4], 4), logits_after(ids), atol=1e-5)
 
 
+def test_decoding_takes_no_new_memory_for_its_logits(session: Session) -> None:
+    session.prefill(session.embed([3, 4]), 0)
+    first = session.decode(5, 2)
+    kept = first.copy()
+    second = session.decode(7, 3)
+    assert second is first, "one array, overwritten by every step"
+    assert np.allclose(second, logits_after([3, 4, 5, 7]), atol=1e-5)
+    assert not np.allclose(second, kept)
+
+
+@pytest.mark.parametrize("token", [-1, V])
+def test_a_token_outside_the_vocabulary_is_refused(session: Session, token: int) -> None:
+    with pytest.raises(InputError, match=f"token id {token} is outside"):
+        session.decode(token, 0)
+
+
+def test_every_call_can_be_observed(session: Session) -> None:
+    seen: list[tuple[str, int]] = []
+    ended: list[str] = []
+    with session.observed(lambda name, args: seen.append((name, len(args))), ended.append):
+        session.decode(5, 2)
+    assert ("append", 3) in seen and ("total", 3) in seen
+    assert ended == [name for name, _ in seen]
+    count = len(seen)
+    session.decode(6, 3)
+    assert len(seen) == count, "it is over"
+
+
+def test_an_error_of_the_observer_is_raised(session: Session) -> None:
+    def interrupt(name: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), session.observed(lambda name, args: None, interrupt):
+        session.decode(5, 2)
+    assert session.decode(5, 2).shape == (V,)
+
+
+def test_other_functions_can_be_run(session: Session) -> None:
+    ids = np.array([3, 1], np.int32)
+    with pytest.raises(MismatchError, match="no function 'probe_read'"):
+        session.run("probe_read", ids)
+
+
 def test_a_prefix_is_reused_by_going_back(session: Session) -> None:
     session.prefill(session.embed([1, 2, 3, 4]), 0)
     assert np.allclose(session.prefill(session.embed([9]), 2), logits_after([1, 2, 9]), atol=1e-5)

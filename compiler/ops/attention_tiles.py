@@ -19,7 +19,7 @@ from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
-from handglass.schedules.cpu_matmul import LANES
+from handglass.schedules.dot import LANES
 from handglass.schedules.rule import PATTERN
 
 from .exponential import exp2

@@ -14,7 +14,7 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 from tvm.script import tirx as T
 
-from handglass.schedules.cpu_matmul import LANES
+from handglass.schedules.dot import LANES
 
 from .attention import attention
 

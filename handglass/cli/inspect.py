@@ -52,6 +52,7 @@ def as_json(found: Inspection, tensors: bool) -> dict[str, Any]:
         "files": files,
         "params_count": len(found.manifest.params),
         "params_bytes": total_bytes(found.manifest.params),
+        "has_report": "report.json" in found.manifest.files,
         "cache_bytes": total_bytes(found.manifest.cache.tensors),
         "ok": all(file["ok"] for file in files),
     }
@@ -83,8 +84,17 @@ def facts(found: Inspection) -> list[tuple[str, str]]:
         ("context", f"{manifest.cache.context} tokens, cache {cache_bytes}"),
         ("vision", vision_text(manifest)),
         ("vocabulary", f"{manifest.vocab_size} tokens, {manifest.tokenizer.kind}"),
+        ("report", report_text(manifest)),
         ("made with", ", ".join(f"{name} {text}" for name, text in manifest.versions.items())),
     ]
+
+
+def report_text(manifest: Manifest) -> str:
+    """Bundles of earlier versions have none."""
+    from handglass.runtime.bundle import REPORT
+
+    there = REPORT in manifest.files
+    return f"{REPORT}, for bench --kernels" if there else "none, so no bench --kernels"
 
 
 def vision_text(manifest: Manifest) -> str:

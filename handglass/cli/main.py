@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from .bench import bench
 from .chat import chat
 from .compile import compile_
 from .doctor import doctor
@@ -45,6 +46,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "run": run,
     "chat": chat,
     "verify": verify,
+    "bench": bench,
 }
 
 

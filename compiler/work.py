@@ -1,0 +1,210 @@
+"""How much work one call of a kernel is, as data: what `report.json` says and the runtime adds up.
+
+Taken from a function before it is scheduled, when its loops still say what they compute:
+
+    {"symbols": {"s": [0, 0], "pos": [3]},
+     "multiply_adds": [[1572864, [{"s": 1}]]],
+     "touched": {"1": [[[1, [{"s": 1}]], [64, []]]]}}
+
+`symbols`: the lengths that are only known when it is called, each the size of a dimension of an
+argument, [argument, dimension], or an argument itself, [argument]. A product is [factor, forms], a
+form a sum of symbols: {"s": 1, "pos": 1, "": 15} is s + pos + 15. `multiply_adds` is a sum of
+products. `touched` has the arguments of which a call may need only a part: a list of accesses, each
+a product per dimension, of which the size of the dimension is the limit. All others are needed
+whole. Padding to whole tiles is not counted: forms are those of lengths that divide evenly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.ir import Expr, TensorLoad
+from tvm.s_tir import SBlock
+
+STEP = 960
+"""A multiple of every tile and panel that lengths are padded to."""
+
+Form = dict[str, float]
+Product = list[Any]
+Work = dict[str, Any]
+
+
+class UncountableError(Exception):
+    """A function whose sizes are no sums of its symbols."""
+
+
+def work_of(func: tirx.PrimFunc) -> Work | None:
+    """The work of one call, or None where the loops do not tell."""
+    try:
+        counter = _Counter(func)
+        for block in _blocks(func):
+            counter.visit(block)
+    except UncountableError:
+        return None
+    return counter.work()
+
+
+def work_of_all(mod: tvm.IRModule) -> dict[str, Work]:
+    """Kernel name -> work, of every function that can be counted."""
+    found = {
+        var.name_hint: work_of(func)
+        for var, func in mod.functions_items()
+        if isinstance(func, tirx.PrimFunc)
+    }
+    return {name: work for name, work in found.items() if work is not None}
+
+
+def _blocks(func: tirx.PrimFunc) -> list[SBlock]:
+    return [block for block in _nodes(func.body, SBlock) if block.iter_vars]
+
+
+class _Counter:
+    def __init__(self, func: tirx.PrimFunc) -> None:
+        self.multiply_adds: list[Product] = []
+        self.touched: dict[int, list[list[Product]]] = {}
+        self.places: dict[str, list[int]] = {}
+        self._symbols: list[tirx.Var] = []
+        self._arguments: list[tirx.Var] = []
+        self._index: list[int] = []
+        for number, param in enumerate(func.params):
+            if isinstance(param.ty, tirx.BufferType):
+                self._add_buffer(number, param)
+            else:
+                self._add_symbol(param, [number])
+
+    def work(self) -> Work:
+        return {
+            "symbols": self.places,
+            "multiply_adds": self.multiply_adds,
+            "touched": {
+                str(number): accesses
+                for number, accesses in self.touched.items()
+                if not any(self._is_whole(number, access) for access in accesses)
+            },
+        }
+
+    def visit(self, block: SBlock) -> None:
+        extents = [(v.var, self._form(v.dom.extent)) for v in block.iter_vars]
+        if _is_multiply_add(block):
+            self.multiply_adds.append(_product([form for _, form in extents]))
+        for buffer, indices in _accesses(block):
+            number = self._number(buffer)
+            if number is not None:
+                access = [self._reach(index, extents) for index in indices]
+                accesses = self.touched.setdefault(number, [])
+                if access not in accesses:
+                    accesses.append(access)
+
+    def _add_buffer(self, number: int, buffer: Expr) -> None:
+        self._arguments.append(buffer)
+        self._index.append(number)
+        for dimension, size in enumerate(buffer.shape):
+            if isinstance(size, tirx.Var):
+                self._add_symbol(size, [number, dimension])
+
+    def _add_symbol(self, var: tirx.Var, place: list[int]) -> None:
+        if any(var.same_as(known) for known in self._symbols):
+            return
+        if var.name in self.places:
+            raise UncountableError(f"two lengths are called {var.name}")
+        self._symbols.append(var)
+        self.places[var.name] = place
+
+    def _number(self, buffer: Expr) -> int | None:
+        for number, known in zip(self._index, self._arguments, strict=True):
+            if known.same_as(buffer):
+                return number
+        return None
+
+    def _is_whole(self, number: int, access: list[Product]) -> bool:
+        shape = self._arguments[self._index.index(number)].shape
+        return all(map(_covers, access, shape))
+
+    def _reach(self, index: Expr, extents: Sequence[tuple[tirx.Var, Form]]) -> Product:
+        """How many places of a dimension an index takes, at most."""
+        used = _nodes(index, tirx.Var)
+        product = _product([form for var, form in extents if any(var.same_as(u) for u in used)])
+        if isinstance(index, tirx.FloorDiv) and isinstance(index.b, tirx.IntImm):
+            product[0] /= int(index.b)
+        return product
+
+    def _form(self, extent: Expr) -> Form:
+        """The extent as a sum of symbols, exact where they are multiples of STEP."""
+        base = self._value(extent, [STEP] * len(self._symbols))
+        form = {"": base}
+        for place, var in enumerate(self._symbols):
+            ahead = [STEP * (1 + (i == place)) for i in range(len(self._symbols))]
+            slope = (self._value(extent, ahead) - base) / STEP
+            if slope:
+                form[var.name] = slope
+                form[""] -= slope * STEP
+        self._check(extent, form)
+        return {name: _plain(value) for name, value in form.items() if value}
+
+    def _check(self, extent: Expr, form: dict[str, Fraction]) -> None:
+        far = [STEP * (3 + i) for i in range(len(self._symbols))]
+        names = [var.name for var in self._symbols]
+        guess = form[""] + sum(form.get(n, 0) * v for n, v in zip(names, far, strict=True))
+        if guess != self._value(extent, far):
+            raise UncountableError(f"{extent} is no sum of lengths")
+
+    def _value(self, extent: Expr, values: Sequence[int]) -> Fraction:
+        analyzer = tvm.sym.Analyzer()
+        for var, value in zip(self._symbols, values, strict=True):
+            analyzer.bind(var, tirx.IntImm(var.ty.dtype, value))
+        found = analyzer.simplify(extent)
+        if not isinstance(found, tirx.IntImm):
+            raise UncountableError(f"{extent} depends on more than the arguments")
+        return Fraction(int(found))
+
+
+def _product(forms: Sequence[Form]) -> Product:
+    """Constants become the factor."""
+    factor: float = 1
+    rest = []
+    for form in forms:
+        if set(form) <= {""}:
+            factor *= form.get("", 0)
+        else:
+            rest.append(form)
+    return [factor, rest]
+
+
+def _covers(product: Product, size: Expr) -> bool:
+    """Whether so many places are all places of a dimension."""
+    factor, forms = product
+    if isinstance(size, tirx.IntImm):
+        return not forms and factor >= int(size)
+    return isinstance(size, tirx.Var) and factor >= 1 and forms == [{size.name: 1}]
+
+
+def _plain(value: Fraction) -> float:
+    return int(value) if value.denominator == 1 else float(value)
+
+
+def _is_multiply_add(block: SBlock) -> bool:
+    """A sum of products over an axis that the result does not have."""
+    reduces = any(v.iter_type == tirx.IterVar.CommReduce for v in block.iter_vars)
+    stores = _nodes(block.body, tirx.BufferStore)
+    if not reduces or not stores or not isinstance(stores[-1].value, tirx.Add):
+        return False
+    return bool(_nodes(stores[-1].value, tirx.Mul))
+
+
+def _accesses(block: SBlock) -> Iterator[tuple[Expr, Sequence[Expr]]]:
+    for store in _nodes(block.body, tirx.BufferStore):
+        yield store.buffer, store.indices
+    for load in _nodes(block.body, TensorLoad):
+        yield load.source, load.indices
+
+
+def _nodes(tree: Any, kind: Any) -> list[Any]:
+    """Everything of this kind in the tree, operands before what uses them."""
+    found: list[Any] = []
+    tvm_ffi.structural_walk(tree, (kind, found.append))
+    return found

@@ -1,0 +1,145 @@
+"""`handglass bench`: times of a bundle on this machine, beside what the machine could do."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import typer
+
+from .errors import INTERRUPTED
+from .options import BundleArgument, Json, Threads
+from .output import print_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from handglass.runtime.limits import Limits
+    from handglass.runtime.session import Session
+
+
+def bench(
+    bundle: BundleArgument,
+    threads: Threads = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples", min=1, metavar="N", help="Samples per row.  [default: 5, quick: 2]"
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer samples, and without the rows that take longest.")
+    ] = False,
+    kernels: Annotated[
+        bool, typer.Option("--kernels", help="Each kernel of three kinds of steps instead.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Measure a bundle on this machine."""
+    from handglass.runtime.bench import QUICK_SAMPLES, SAMPLES, Benchmark
+    from handglass.runtime.bundle import Bundle
+    from handglass.runtime.kernels import KernelBenchmark
+    from handglass.runtime.report import read_report
+    from handglass.runtime.session import Session
+
+    from .bench_text import kernels_text, rows_text
+
+    opened = Bundle.open(bundle, "remembered")
+    report = read_report(opened) if kernels else {}
+    session = Session(opened, threads)
+    count = samples or (QUICK_SAMPLES if quick else SAMPLES)
+    if kernels:
+        work: Measurement = KernelBenchmark(session, report)
+    else:
+        work = Benchmark(session, bundle, threads, quick)
+    interrupted = measure(work, count)
+    told = {**about(session, work.limits.rates), "interrupted": interrupted}
+    told["phases" if kernels else "rows"] = work.report()
+    if json:
+        print_json(told)
+    else:
+        (kernels_text if kernels else rows_text)(told)
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+class Measurement(Protocol):
+    """Rows or kernels."""
+
+    limits: Limits
+
+    def run(self, samples: int, progress: Callable[[str, int, int], object]) -> None: ...
+    def report(self) -> list[dict[str, Any]]: ...
+
+
+def measure(work: Measurement, samples: int) -> bool:
+    """Whether it was interrupted; what was measured until then counts."""
+    from .progress import progress
+
+    try:
+        with progress() as tell:
+            work.run(samples, tell)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """What a row is worth nothing without."""
+    from handglass.runtime.steps import spread
+    from handglass.targets.machine import read_machine
+
+    machine, manifest = read_machine(), session.manifest
+    return {
+        "device": f"{machine.model}, {machine.cores} cores",
+        "date": datetime.date.today().isoformat(),
+        "revision": revision(),
+        "threads": session.threads,
+        "versions": versions(manifest.versions),
+        "scheme": dict(manifest.scheme),
+        "limits": {
+            "read_gb_s": spread([rate / 1e9 for rate in rates["read"]]),
+            "fma_gflop_s": spread([rate / 1e9 for rate in rates["fma"]]),
+        },
+    }
+
+
+def versions(compiled_with: Mapping[str, str]) -> dict[str, str]:
+    """What runs here; beside it what the bundle was compiled with."""
+    from importlib.metadata import version
+    from platform import python_version
+
+    import handglass
+
+    return {
+        "handglass": handglass.__version__,
+        "python": python_version(),
+        "numpy": version("numpy"),
+        "tvm_ffi": version("apache-tvm-ffi"),
+        **{f"bundle_{name}": text for name, text in compiled_with.items()},
+    }
+
+
+def revision() -> str:
+    """Of the package's own git checkout, or its version where it is installed from a wheel."""
+    from pathlib import Path
+
+    import handglass
+
+    here = Path(handglass.__file__).parent
+    tracked = git(here, "ls-files", "--error-unmatch", "__init__.py")
+    return (tracked and git(here, "describe", "--always", "--dirty")) or handglass.__version__
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What git prints, nothing where it fails or is not installed."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()

@@ -1,0 +1,99 @@
+"""What a person sees of a benchmark: tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from .output import size_text
+
+WIDTH = 132  # a narrow terminal breaks lines, which is better than cut names
+
+
+def rows_text(told: Mapping[str, Any]) -> None:
+    table = new_table(("row", "unit"), ("min", "median", "p90", "of limit"), ("",))
+    for row in told["rows"]:
+        table.add_row(*cells(row))
+    console = head(told)
+    console.print(table)
+
+
+def kernels_text(told: Mapping[str, Any]) -> None:
+    console = head(told)
+    for phase in told["phases"]:
+        plain, observed = phase["step_ms"]["median"], phase["observed_ms"]["median"]
+        if plain is None or observed is None:
+            continue
+        line = f"\n{phase['phase']}: {plain:.1f} ms, {observed:.1f} ms while being observed"
+        console.print(line, highlight=False, markup=False)
+        numbers = ("calls", "ms", "share", "min us", "median us", "p90 us", "GB/s", "GFLOP/s")
+        table = new_table(("kernel", "rule"), (*numbers, "of limit"), ())
+        for row in phase["kernels"]:
+            table.add_row(*kernel_cells(row))
+        console.print(table)
+
+
+def new_table(left: Sequence[str], right: Sequence[str], notes: Sequence[str]) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for name in left:
+        table.add_column(name, no_wrap=True)
+    for name in right:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in notes:
+        table.add_column(name, style="dim")
+    return table
+
+
+def head(told: Mapping[str, Any]) -> Console:
+    """The console, after the lines that say what was measured and against what."""
+    console = Console()
+    console.width = max(console.width, WIDTH)
+    for line in head_lines(told):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return console
+
+
+def head_lines(told: Mapping[str, Any]) -> list[str]:
+    scheme = ", ".join(f"{part} {name}" for part, name in told["scheme"].items())
+    when = f"{told['date']}, {told['revision']}"
+    lines = [f"{told['device']}, {told['threads']} threads; {scheme}; {when}"]
+    read, fma = (told["limits"][name]["median"] for name in ("read_gb_s", "fma_gflop_s"))
+    if read is not None and fma is not None:
+        lines.append(f"limits (median): read {read:.1f} GB/s, multiply-add {fma:.0f} GFLOP/s")
+    if told["interrupted"]:
+        lines.append("interrupted: what was measured until then")
+    return lines
+
+
+def cells(row: Mapping[str, Any]) -> Sequence[str]:
+    values = [figure(row[name], row["unit"]) for name in ("min", "median", "p90")]
+    unit = "" if row["unit"] == "B" else row["unit"]
+    return (row["row"], unit, *values, share(row["limit_fraction"]), row.get("note", ""))
+
+
+def kernel_cells(row: Mapping[str, Any]) -> Sequence[str]:
+    return (
+        row["kernel"],
+        row["rule"],
+        f"{row['calls']:.0f}",
+        figure(row["total_ms"]),
+        share(row["share"]),
+        *(figure(row[name]) for name in ("min_us", "median_us", "p90_us", "gb_s", "gflop_s")),
+        share(row["limit_fraction"]),
+    )
+
+
+def share(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def figure(value: float | None, unit: str = "") -> str:
+    """Three digits, and bytes as people say them."""
+    if value is None:
+        return "-"
+    if unit == "B":
+        return size_text(value)
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,81 @@
+"""What this machine can do at most, measured by the two probes that every bundle carries.
+
+Memory: all threads sum an array that is much larger than the last-level cache. Arithmetic: all
+threads run chains of float32 multiply-adds that never leave their registers.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+
+from handglass.errors import MismatchError
+
+from .session import Session
+from .tensors import aligned_empty
+
+READ, FMA = "read", "fma"
+PROBES = {READ: "probe_read", FMA: "probe_fma"}
+
+READ_BYTES = 256 << 20  # or eight times the last-level cache, where that is more
+TASK_SHAPE = (1024, 64)  # 256 kB per piece of parallel work; the second size is the probe's
+FMA_ROUNDS = 1 << 20
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+class Limits:
+    """Rates per second: bytes for READ, floating-point operations for FMA."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._data: np.ndarray | None = None
+        self.rates: dict[str, list[float]] = {READ: [], FMA: []}
+
+    def missing(self) -> str:
+        """Why there are no limits, or the empty string."""
+        try:
+            for name in PROBES.values():
+                self._session.function(name)
+        except MismatchError:
+            return f"the bundle has no {name}: it was compiled before there were probes"
+        return ""
+
+    def sample(self, kind: str) -> float:
+        """One measurement, a few milliseconds."""
+        rate = {READ: self._read, FMA: self._fma}[kind]()
+        self.rates[kind].append(rate)
+        return rate
+
+    def _read(self) -> float:
+        if self._data is None:
+            self._data = _large_array()
+            self._session.run(PROBES[READ], self._data)  # touches it for the first time
+        start = time.perf_counter()
+        self._session.run(PROBES[READ], self._data)
+        return self._data.nbytes / (time.perf_counter() - start)
+
+    def _fma(self) -> float:
+        start = time.perf_counter()
+        values = self._session.run(PROBES[FMA], (self._session.threads, FMA_ROUNDS))
+        return 2 * values.size * FMA_ROUNDS / (time.perf_counter() - start)
+
+
+def _large_array() -> np.ndarray:
+    nbytes = max(READ_BYTES, 8 * last_level_cache())
+    tasks = nbytes // (4 * TASK_SHAPE[0] * TASK_SHAPE[1])
+    data = aligned_empty((tasks, *TASK_SHAPE), np.float32)
+    data.fill(1.0)
+    return data
+
+
+def last_level_cache(folder: Path = _CACHES) -> int:
+    """Bytes; 0 where Linux does not say."""
+    sizes = [0]
+    for file in folder.glob("index*/size"):
+        found = re.fullmatch(r"(\d+)([KMG]?)", file.read_text().strip())
+        if found:
+            sizes.append(int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]])
+    return max(sizes)
