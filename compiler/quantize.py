@@ -23,6 +23,7 @@ SCHEMES: dict[str, Scheme] = {
     "bf16": Plain("bf16", "uint16", "float16", floor_db=33.0),
     "w4": Grouped4Bit("w4"),
     "w4a8": Integer("w4a8", 4, floor_db=10.0),
+    "w7a8": Integer("w7a8", 7, floor_db=20.0),
     "w8a8": Integer("w8a8", 8, floor_db=25.0),
 }
 

@@ -10,7 +10,6 @@ import tvm
 from tvm.s_tir import Schedule
 
 from .cpu_elementwise import vectorize
-from .cpu_matmul import ROWS
 from .dot import Dot, find_dot
 from .dot_instructions import instruction
 from .dot_intrinsics import intrinsic
@@ -27,17 +26,16 @@ def dot(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool
 
 def schedule_dot(sch: Schedule, dot: Dot, tunable: bool = False, emulate: bool = False) -> bool:
     """The same for an instruction set by name; `emulate`: see `intrinsic`."""
-    grouped = find(sch, "dot4")
-    found = grouped or find(sch, "dot8")
+    found = [(bits, block) for bits in (4, 7, 8) for block in find(sch, f"dot{bits}")]
     if len(found) != 1:
         return False
-    (sums,), (scaled,) = found, find(sch, "scaled")
-    rows = 1 if is_one(sch.get(sch.get_loops(scaled)[0]).extent) else ROWS
-    if grouped:
-        _grouped(sch, sums, scaled, rows, intrinsic(dot, 4, rows, emulate), tunable)
+    (bits, sums), (scaled,) = found[0], find(sch, "scaled")
+    rows = 1 if is_one(sch.get(sch.get_loops(scaled)[0]).extent) else dot.codes(bits).rows
+    name = intrinsic(dot, bits, rows, emulate)
+    if bits == 4:
+        _grouped(sch, sums, scaled, rows, name, tunable)
     else:
-        single = instruction(dot, 8).steps == 1
-        _by_row(sch, sums, scaled, rows, intrinsic(dot, 8, rows, emulate), single, tunable)
+        _by_row(sch, sums, scaled, rows, name, instruction(dot, bits).steps == 1, tunable)
     for padded in find(sch, "rows"):
         sch.parallel(sch.get_loops(padded)[0])
         vectorize(sch, sch.get_loops(padded)[-1])
@@ -88,4 +86,4 @@ def _tile(sch: Schedule, scaled, rows: int, tunable: bool) -> tuple:
     return tile, panel, *reduction
 
 
-RULE = Rule("cpu-dot", dot, frozenset({"dot4", "dot8"}))
+RULE = Rule("cpu-dot", dot, frozenset({"dot4", "dot7", "dot8"}))

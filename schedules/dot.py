@@ -31,6 +31,7 @@ class Codes:
     """How integers of `bits` bits are stored, and what the activations beside them must be."""
 
     bits: int
+    """4: two codes to a byte; 7 and 8: one, of which 7 keeps to -63..63."""
     zero: int
     """Added to a code when it is stored."""
     step: int = STEP
@@ -38,6 +39,13 @@ class Codes:
     activation: str = "int8"
     magnify: int = 1
     """The products come out this many times too large."""
+    rows: int = 6
+    """Rows of a register tile: as many as leave the sums in registers."""
+
+    @property
+    def halves(self) -> int:
+        """Codes in a byte."""
+        return 2 if self.bits == 4 else 1
 
     @property
     def dtype(self) -> str:
@@ -46,7 +54,7 @@ class Codes:
     @property
     def chunk(self) -> int:
         """Inputs that one call of an intrinsic takes."""
-        return CHUNK_STEPS * self.step * 8 // self.bits
+        return CHUNK_STEPS * self.step * self.halves
 
     def nibble(self, byte: Expr, high: Expr, lanes: int = 1) -> Expr:
         """The code in the lower (`high` 0) or upper half (1) of a byte, or of each of `lanes`
@@ -70,19 +78,24 @@ class Dot:
     lanes: int
     """Outputs per vector of sums."""
     nibbles: Codes
+    sevens: Codes
     bytes: Codes
+    byte_bits: int = 8
+    """7 where the eighth bit of a weight costs speed."""
 
     def codes(self, bits: int) -> Codes:
-        return self.nibbles if bits == 4 else self.bytes
+        return {4: self.nibbles, 7: self.sevens, 8: self.bytes}[bits]
 
 
-UNSIGNED = {"nibbles": Codes(4, 8), "bytes": Codes(8, 128)}
-# AVX2 has no instruction for bytes that cannot overflow: they are widened, two to a sum
-AVX2 = Dot("avx2", ("avx2",), 8, Codes(4, 8), Codes(8, 0, step=2, activation="int16"))
+UNSIGNED = {"nibbles": Codes(4, 8), "sevens": Codes(7, 64), "bytes": Codes(8, 128)}
+# AVX2 adds pairs of products in 16 bits: enough for 7 bits times 8, while two bytes could overflow.
+# Those are widened first, and cost a third more.
+WIDE = Codes(8, 0, step=2, activation="int16")
+AVX2 = Dot("avx2", ("avx2",), 8, Codes(4, 8), Codes(7, 64, rows=5), WIDE, byte_bits=7)
 AVX_VNNI = Dot("avx-vnni", ("avxvnni",), 8, **UNSIGNED)
 AVX512_VNNI = Dot("avx512-vnni", ("avx512vnni",), 16, **UNSIGNED)
 # bytes times bytes, both signed; a nibble is left in the upper half, which saves its sign extension
-SDOT = Dot("sdot", ("dotprod",), 4, Codes(4, 0, magnify=16), Codes(8, 0))
+SDOT = Dot("sdot", ("dotprod",), 4, Codes(4, 0, magnify=16), Codes(7, 0), Codes(8, 0))
 PLAIN = Dot("plain", (), 16, **UNSIGNED)
 """Any machine: no intrinsic, loops that the code generator vectorises as it can."""
 

@@ -31,6 +31,8 @@ class Instruction:
     """sums that are no int32 yet -> one int32 per output"""
     steps: int = CHUNK_STEPS
     """Steps that one intrinsic takes: all of a chunk, or 1 and the loop over them is around it."""
+    prefetch: int = 0
+    """Steps ahead that the weights of a single row are asked for; 0 where the machine does it."""
     unroll: bool = False
     """Whether these steps become straight code, also where there are several rows."""
 
@@ -73,6 +75,11 @@ def _avx2_pairs(sums: Expr) -> Expr:
     return _call("llvm.x86.avx2.pmadd.wd", "int32x8", sums, ones)
 
 
+def _avx2_sevens(sums: Expr, weights: Expr, x: Expr) -> Expr:
+    pairs = _call("llvm.x86.avx2.pmadd.ub.sw", "int16x16", _bytes(weights, 32), x)
+    return sums + _avx2_pairs(pairs)
+
+
 def _avx2_bytes(sums: Expr, weights: Expr, x: Expr) -> Expr:
     wide = T.Cast("int16x16", weights)
     return sums + _call("llvm.x86.avx2.pmadd.wd", "int32x8", wide, x)
@@ -89,20 +96,24 @@ def _sdot(sums: Expr, weights: Expr, x: Expr) -> Expr:
     return _call(name, "int32x4", sums, _bytes(weights, 16), x)
 
 
-_YMM = Instruction("int32x8", _vpdpbusd(8), _broadcast(8, 4, "int8"))
-_YMM_BYTES = replace(_YMM, steps=1)
-_ZMM = Instruction("int32x16", _vpdpbusd(16), _broadcast(16, 4, "int8"))
-_ZMM_BYTES = replace(_ZMM, steps=1)
+_YMM = Instruction("int32x8", _vpdpbusd(8), _broadcast(8, 4, "int8"), prefetch=32)
+_YMM_BYTES = replace(_YMM, steps=1, prefetch=0)
+_ZMM = Instruction("int32x16", _vpdpbusd(16), _broadcast(16, 4, "int8"), prefetch=32)
+_ZMM_BYTES = replace(_ZMM, steps=1, prefetch=0)
 _NEON = Instruction("int32x4", _sdot, _one_lane, unroll=True)
 
 INSTRUCTIONS: dict[tuple[str, int], Instruction] = {
     ("avx2", 4): Instruction("int16x16", _avx2_nibbles, _broadcast(8, 4, "int8"), _avx2_pairs),
+    ("avx2", 7): Instruction("int32x8", _avx2_sevens, _broadcast(8, 4, "int8"), steps=1),
     ("avx2", 8): Instruction("int32x8", _avx2_bytes, _broadcast(8, 2, "int16"), steps=1),
     ("avx-vnni", 4): _YMM,
+    ("avx-vnni", 7): _YMM_BYTES,
     ("avx-vnni", 8): _YMM_BYTES,
     ("avx512-vnni", 4): _ZMM,
+    ("avx512-vnni", 7): _ZMM_BYTES,
     ("avx512-vnni", 8): _ZMM_BYTES,
     ("sdot", 4): _NEON,
+    ("sdot", 7): _NEON,
     ("sdot", 8): _NEON,
 }
 

@@ -29,10 +29,6 @@ class Shape:
     steps: int
 
     @property
-    def halves(self) -> int:
-        return 8 // self.codes.bits
-
-    @property
     def half(self) -> int:
         """Inputs between the lower and the upper half of a byte."""
         return self.steps * self.codes.step
@@ -42,7 +38,7 @@ class Shape:
 
     @property
     def x(self) -> list[int]:
-        return self.row(self.rows, self.halves * self.half)
+        return self.row(self.rows, self.codes.halves * self.half)
 
     @property
     def weights(self) -> list[int]:
@@ -54,7 +50,7 @@ class Shape:
     @property
     def axes(self) -> dict[str, int]:
         """Loops of the description, outermost first, by name."""
-        extents = {"i": self.rows, "j": LANES, "h": self.halves, "v": self.steps}
+        extents = {"i": self.rows, "j": LANES, "h": self.codes.halves, "v": self.steps}
         return {n: e for n, e in extents.items() if e > 1} | {"e": self.codes.step}
 
 
@@ -75,6 +71,13 @@ def intrinsic(dot: Dot, bits: int, rows: int, emulate: bool = False) -> str:
 def _whole(buffer):
     """The region that is all of a buffer."""
     return buffer[tuple(slice(0, extent) for extent in buffer.shape)]
+
+
+def _prefetch(w, step: list) -> Expr:
+    """Ask for the cache line some steps ahead: read, to be used once more, data."""
+    line = T.address_of(w[(*step, 0, 0)])
+    name = T.llvm_lookup_intrinsic_id("llvm.prefetch.p0")
+    return T.call_llvm_intrin(name, line, T.int32(0), T.int32(3), T.int32(1), dtype="void")
 
 
 def _description(shape: Shape) -> tirx.PrimFunc:
@@ -123,6 +126,8 @@ def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc
     # alive at once, and spill: 147 against 177 GOP/s on one core (AVX2, nibbles, 6 rows).
     steps = T.unroll if rows == 1 or use.unroll else T.serial
 
+    ahead = use.prefetch if rows == 1 else 0
+
     def sums(c, i, b) -> Expr:
         return c.vload(shape.row(i, b * lanes), f"int32x{lanes}")
 
@@ -153,7 +158,9 @@ def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc
                 for b in T.unroll(vectors):
                     acc[i, b, T.ramp(0, 1, width)] = start(c, i, b)
             for v in steps(shape.steps):
-                for h in T.unroll(shape.halves):
+                if ahead > 0:
+                    T.evaluate(_prefetch(w, shape.step(v + ahead)))
+                for h in T.unroll(codes.halves):
                     for i in T.unroll(rows):
                         for b in T.unroll(vectors):
                             acc[i, b, T.ramp(0, 1, width)] = use.multiply(

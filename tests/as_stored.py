@@ -37,10 +37,10 @@ def nearest(groups: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(groups * inverse), -8, 7)
 
 
-def w8(weight: torch.Tensor) -> torch.Tensor:
-    """(out, in): 8 bits and a float32 scale for each row; the largest magnitude becomes 127."""
+def w8(weight: torch.Tensor, limit: int = 127) -> torch.Tensor:
+    """(out, in): a float32 scale for each row, by which the largest magnitude becomes `limit`."""
     rows = weight.numpy()
-    scale = np.abs(rows).max(1, keepdims=True) / np.float32(127)
+    scale = np.abs(rows).max(1, keepdims=True) / np.float32(limit)
     inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
     return torch.from_numpy(np.rint(rows * inverse) * scale)
 
@@ -51,6 +51,7 @@ ROUND: dict[str, Round] = {
     "bf16": lambda weight: weight.bfloat16().float(),
     "w4": w4,
     "w4a8": w4,
+    "w7a8": lambda weight: w8(weight, 63),
     "w8a8": w8,
 }
 

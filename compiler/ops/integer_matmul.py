@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.cpu_matmul import ROWS
 from handglass.schedules.dot import CHUNK_STEPS, GROUP, LANES, Codes
 from handglass.schedules.rule import PATTERN
 
@@ -48,7 +47,7 @@ def integer_matmul(
     """
     m = x.codes.shape[0]
     one_row = isinstance(m, tirx.IntImm) and int(m) == 1
-    height = m if one_row else (m + ROWS - 1) // ROWS * ROWS
+    height = m if one_row else (m + codes.rows - 1) // codes.rows * codes.rows
     rows = x if one_row else x.padded(height)
     build = _grouped if codes.bits == 4 else _by_row
     product = build(rows, codes, weight, scale)  # (height, panels, 16)
@@ -92,7 +91,9 @@ def _by_row(x: Quantized, codes: Codes, weight: te.Tensor, scale: te.Tensor) -> 
         value = x.codes[i, c * codes.chunk + v * codes.step + e].astype("int32")
         return te.sum(value * weight[p, c, v, j, e].astype("int32"), axis=[c, v, e])
 
-    sums = te.compute((panels, height, _int64(LANES)), term, name="dot", attrs={PATTERN: "dot8"})
+    sums = te.compute(
+        (panels, height, _int64(LANES)), term, name="dot", attrs={PATTERN: f"dot{codes.bits}"}
+    )
     return te.compute(
         (height, panels, _int64(LANES)),
         lambda i, p, j: (

@@ -1,4 +1,4 @@
-"""Weights as integers that are multiplied as integers: 4 bits in groups of 32, or 8 bits per row.
+"""Weights multiplied as integers: 4 bits in groups of 32, or 7 or 8 bits with a scale per row.
 
 Which instruction multiplies them decides how they lie (schedules/dot.py): a bundle is packed for
 its target. One packing serves one row (decode) and many (prefill, vision).
@@ -24,7 +24,11 @@ from .scheme import INTEGER_ARITHMETIC_DB, Arrays, Scheme
 
 @dataclass(frozen=True)
 class Integer:
-    """Stored value: (code - zero) * scale, scale float16 per group or float32 per output."""
+    """Stored value: (code - zero) * scale, scale float16 per group or float32 per output.
+
+    `bits` 7 is 8 with codes up to 63 only: for AVX2, which is faster where sums of two products
+    cannot overflow 16 bits.
+    """
 
     name: str
     bits: int
@@ -54,8 +58,8 @@ class Integer:
     def pack(self, rows: np.ndarray) -> Arrays:
         n, k = rows.shape
         padded = np.pad(rows, ((0, 0), (0, self.depth(k) - k)))
-        if self.bits == 8:
-            q, scale = quantize_rows(padded)
+        if self.bits != 4:
+            q, scale = quantize_rows(padded, 127 if self.bits == 8 else 63)
             return {"weight": self._lay(self._store(q)), "scale": panels(scale[:, None])}
         q, scale = quantize_groups(padded.reshape(n, -1, GROUP))
         stored = self._store(q.astype(np.int8) - 8) & 15  # (n, groups, 32)
@@ -73,7 +77,7 @@ class Integer:
     def read(self, parts: Sequence[te.Tensor]) -> Dequantize:
         weight, scale = parts
         codes, size = self.codes, GROUP if self.bits == 4 else None
-        half = codes.chunk * self.bits // 8
+        half = codes.chunk // codes.halves
 
         def value(b: Expr, k: Expr, lane: Expr) -> Expr:
             place = k % codes.chunk

@@ -37,9 +37,9 @@ def bfloat16_bits(values: np.ndarray) -> np.ndarray:
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
-def quantize_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float32 (n, k) -> codes int8 in -127..127, scales float32 (n,)."""
-    scale = (np.abs(rows).max(axis=1, initial=0) / 127).astype(np.float32)
+def quantize_rows(rows: np.ndarray, limit: int = 127) -> tuple[np.ndarray, np.ndarray]:
+    """float32 (n, k) -> codes int8 in -limit..limit, scales float32 (n,)."""
+    scale = (np.abs(rows).max(axis=1, initial=0) / limit).astype(np.float32)
     inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale != 0)
     return np.rint(rows * inverse[:, None]).astype(np.int8), scale
 
