@@ -13,10 +13,12 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
 from tvm import relax, te, tirx
+from tvm.s_tir import Schedule, renew_defs
 
 from handglass.compiler.lower import lower
 from handglass.compiler.ops import rotary
 from handglass.compiler.ops.attention import attention, head_major, key_panels
+from handglass.schedules import cpu_attention
 from handglass.targets import find_target
 from handglass.targets.build import without_alias
 
@@ -132,6 +134,25 @@ def test_a_query_that_is_no_number_spoils_only_itself(bad: float) -> None:
     assert not np.isfinite(actual[3, 16:]).all()
     actual[3, 16:] = truth[3, 16:]
     check(actual, truth)
+
+
+def test_the_tunable_space_holds_choices_and_each_is_right() -> None:
+    heads, d, n = 2, 16, 49
+    arguments = [te.placeholder((n, heads, d), "float32", name=name) for name in "qkv"]
+    q, k, v = arguments
+    y = attention(q, key_panels(k), head_major(v), d**-0.5, lambda i: n)
+    func = te.create_prim_func([*arguments, y]).with_attr("global_symbol", "kernel")
+    target = tvm.target.Target(find_target("host").tvm)
+    arrays = [normal(n, heads, d, seed=seed) for seed in range(3)]
+    seen = set()
+    for seed in range(6):
+        sch = Schedule(renew_defs(func), seed=seed + 1)
+        assert cpu_attention.RULE(sch, target, tunable=True)
+        seen.add(tuple(int(decision) for decision in sch.trace.decisions.values()))
+        out = tvm.runtime.tensor(np.zeros((n, heads * d), np.float32))
+        tvm.compile(sch.mod, target)["kernel"](*map(tvm.runtime.tensor, arrays), out)
+        check(out.numpy(), attend(*arrays))
+    assert len(seen) > 1, "every sample made the same choices"
 
 
 # --- the decoder: a cache, and nobody sees what comes later ---
