@@ -232,9 +232,18 @@ class _Nest:
             T.buffer_store(self.score, weight, [b, r, lane])
             total = self.total[self.slot + r, lane] + self.score[b, r, lane]
             T.buffer_store(self.total, total, [self.slot + r, lane])
-            if self.scales:
-                scale = self.scales[1][self.head, self.block + b, lane]
-                T.buffer_store(self.score, self.score[b, r, lane] * scale, [b, r, lane])
+        if self.scales:
+            self._scale_weights()
+
+    def _scale_weights(self) -> None:
+        """The scales of the values go into the weights; one that is not seen may be anything."""
+        scale = lambda b, lane: self.scales[1][self.head, self.block + b, lane]  # noqa: E731
+        with _grid(self.full, self.tile) as (b, r), self._lanes() as lane:
+            T.buffer_store(self.score, self.score[b, r, lane] * scale(b, lane), [b, r, lane])
+        with T.serial(self.full, self.seen) as b, _grid(self.tile) as (r,), self._lanes() as lane:
+            seen = self._position(b, lane) < self.tiling.row_limit(self.row + r)
+            scaled = self.score[b, r, lane] * scale(b, lane)
+            T.buffer_store(self.score, tirx.Select(seen, scaled, _f32(0)), [b, r, lane])
 
     def _mix(self) -> None:
         """Panels that all rows see in whole."""
