@@ -22,6 +22,7 @@ from handglass.targets.target import Target
 
 from .checkpoint import Checkpoint
 from .describe import describe
+from .kv_cache import cache_type_of, find_cache_type
 from .lower import Lowered, Progress, lower
 from .models import find_importer
 from .models.config import ModelConfig
@@ -54,6 +55,7 @@ def compile_model(
     quantization: str = "f16",
     vision_quantization: str | None = None,
     context: int | None = None,
+    kv_cache: str | None = None,
     dump_ir: str | Path | None = None,
     overwrite: bool = False,
     allow_pickle: bool = False,
@@ -69,7 +71,7 @@ def compile_model(
     checkpoint = Checkpoint.open(Path(model), allow_pickle=allow_pickle)
     importer = find_importer(checkpoint.config)
     config = importer.configure(checkpoint.config)
-    storage = choose_storage(config, device, quantization, vision_quantization, context)
+    storage = choose_storage(config, device, quantization, vision_quantization, context, kv_cache)
     clock = Clock()
     with BundleWriter(Path(output), overwrite=overwrite) as writer:
         network = importer.build(checkpoint, config, storage)
@@ -116,6 +118,7 @@ def choose_storage(
     quantization: str,
     vision_quantization: str | None,
     context: int | None,
+    kv_cache: str | None,
 ) -> Storage:
     """Schemes by name. Unless told, the vision tower of a model in `w4` is kept in 16 bits, that of
     one in `w4a8` in `w8a8`: four bits are too few for it."""
@@ -131,7 +134,8 @@ def choose_storage(
     if not 1 <= context <= longest:
         raise UsageError(f"--context {context}: the model was made for 1 to {longest} positions")
     padded = -(-context // LANES) * LANES  # the cache holds whole panels of positions
-    return Storage(language, find_scheme(vision_quantization or default, dot), padded)
+    cache = find_cache_type(kv_cache) if kv_cache else cache_type_of(language.cache_dtype)
+    return Storage(language, find_scheme(vision_quantization or default, dot), padded, cache)
 
 
 def find_runtime_library(target: Target) -> Path:

@@ -24,6 +24,7 @@ from handglass.runtime.tokenizer import Tokenizer, open_tokenizer
 
 from . import reference
 from .checkpoint import Checkpoint
+from .kv_cache import cache_type_of
 from .models import find_importer
 from .models.minicpmv import Storage
 from .quantize import find_scheme
@@ -106,7 +107,8 @@ class Comparison:
         importer = find_importer(weights.config)
         self.model = importer.configure(weights.config)
         language, vision = (find_scheme(name) for name in self._schemes())
-        storage = Storage(language, vision, manifest.cache.context)
+        self.cache = cache_type_of(manifest.cache.tensors[0].dtype)
+        storage = Storage(language, vision, manifest.cache.context, self.cache)
         self.stored = StoredWeights(weights, importer.build(weights, self.model, storage))
 
     def run(self, pictures: Sequence[Picture], progress: Progress) -> list[Stage]:
@@ -212,11 +214,15 @@ class Comparison:
     def _floors(self) -> dict[str, float]:
         """End to end the noise of vision and language adds up: at most 3 dB below the lower."""
         language, vision = (find_scheme(name).floor_db for name in self._schemes())
-        return by_stage(PIXELS_FLOOR, vision, language, min(vision, language) - 3.0)
+        logits = min(language, self.cache.floor_db)
+        floors = by_stage(PIXELS_FLOOR, vision, language, min(vision, language) - 3.0)
+        return floors | {"logits": logits, "end_to_end": min(vision, logits) - 3.0}
 
     def _arithmetic_floors(self) -> dict[str, float]:
+        """The reference of the weights as stored has no cache, so that one's noise is in here."""
         language, vision = (find_scheme(name).arithmetic_db for name in self._schemes())
-        return by_stage(PIXELS_FLOOR, vision, language, min(vision, language))
+        floors = by_stage(PIXELS_FLOOR, vision, language, min(vision, language))
+        return floors | {"logits": min(language, self.cache.floor_db)}
 
     def _schemes(self) -> tuple[str, str]:
         return self.manifest.scheme["language"], self.manifest.scheme["vision"]

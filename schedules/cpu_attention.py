@@ -29,9 +29,9 @@ def attention(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -
         for packed in find(sch, name):
             _packed(sch, packed)
     sch.parallel(sch.get_loops(sch.get_sblock("task"))[0])
-    _scores(sch, sch.get_sblock("scores"))
+    _scores(sch, sch.get_sblock("scores"), tunable)
     for name in ("mix", "edge"):
-        _mix(sch, sch.get_sblock(name))
+        _mix(sch, sch.get_sblock(name), tunable)
     return True
 
 
@@ -40,11 +40,14 @@ def _packed(sch: Schedule, block) -> None:
     vectorize(sch, sch.get_loops(block)[-1])
 
 
-def _scores(sch: Schedule, block) -> None:
+def _scores(sch: Schedule, block, tunable: bool) -> None:
+    """Rows by one panel of 16 positions, over head_dim."""
     store = sch.cache_write(block, 0, "local")
     panel, row, lane, e = sch.get_loops(block)
-    outer, inner = sch.split(row, [None, _height(sch, row, LANES // VECTOR)])
-    step, unrolled = sch.split(e, [None, _unroll(sch, e)])
+    rows = _divisors(_extent(sch, row), SUMS)
+    fitting = max(n for n in rows if n * (LANES // VECTOR) <= SUMS)
+    outer, inner = sch.split(row, [None, _choose(sch, rows, fitting, tunable)])
+    step, unrolled = sch.split(e, [None, _unroll(sch, e, tunable)])
     sch.reorder(panel, outer, step, unrolled, inner, lane)
     sch.vectorize(lane)
     sch.unroll(unrolled)
@@ -54,51 +57,61 @@ def _scores(sch: Schedule, block) -> None:
     _registers(sch, sch.decompose_reduction(block, step), 2)
 
 
-def _mix(sch: Schedule, block) -> None:
+def _mix(sch: Schedule, block, tunable: bool) -> None:
+    """Rows by a few vectors of columns, over the positions of all panels in the chunk."""
     store = sch.cache_write(block, 0, "local")
     row, column, b, j = sch.get_loops(block)
-    height, width, vectors = _tile(int(sch.get(row).extent), int(sch.get(column).extent))
-    outer, vector, lane = sch.split(column, [None, vectors, width])
-    row_outer, row_inner = sch.split(row, [None, height])
-    step, unrolled = sch.split(j, [None, _unroll(sch, j)])
+    columns = _extent(sch, column)
+    lanes = next(n for n in (VECTOR, 4, 2, 1) if columns % n == 0)
+    heights, widths = _divisors(_extent(sch, row), SUMS), _divisors(columns // lanes, 4)
+    height, width = _tile(heights, widths)
+    width = _choose(sch, widths, width, tunable)
+    outer, vector, lane = sch.split(column, [None, width, lanes])
+    row_outer, row_inner = sch.split(row, [None, _choose(sch, heights, height, tunable)])
+    step, unrolled = sch.split(j, [None, _unroll(sch, j, tunable)])
     sch.reorder(outer, row_outer, b, step, unrolled, row_inner, vector, lane)
     sch.vectorize(lane)
     for loop in (unrolled, row_inner, vector):
         sch.unroll(loop)
     sch.reverse_compute_at(store, row_outer)
-    sch.split(sch.get_loops(store)[-1], [None, width])
+    sch.split(sch.get_loops(store)[-1], [None, lanes])
     _registers(sch, store, 3)
     _registers(sch, sch.decompose_reduction(block, b), 3)
 
 
-def _height(sch: Schedule, row, vectors: int) -> int:
-    """Rows of a register tile that is `vectors` wide."""
-    return max(n for n in _divisors(int(sch.get(row).extent)) if n * vectors <= SUMS)
-
-
-def _tile(rows: int, columns: int) -> tuple[int, int, int]:
-    """Height, lanes and vectors of a register tile: most sums first, then fewest loads.
+def _tile(heights: list[int], widths: list[int]) -> tuple[int, int]:
+    """Rows and vectors of a register tile: most sums first, then fewest loads.
 
     Twelve sums leave four of 16 registers, for one factor and up to three vectors of the other.
     """
-    width = next(n for n in (VECTOR, 4, 2, 1) if columns % n == 0)
     tiles = [
-        (height * vectors, vectors <= 3, -(height + vectors), height, vectors)
-        for height in _divisors(rows)
-        for vectors in _divisors(columns // width)
-        if height * vectors <= SUMS
+        (height * width, width <= 3, -(height + width), height, width)
+        for height in heights
+        for width in widths
+        if height * width <= SUMS
     ]
-    *_, height, vectors = max(tiles)
-    return height, width, vectors
+    *_, height, width = max(tiles)
+    return height, width
 
 
-def _divisors(extent: int) -> list[int]:
-    return [n for n in range(1, extent + 1) if extent % n == 0]
+def _unroll(sch: Schedule, loop, tunable: bool):
+    options = [n for n in (1, 2, 4, 8) if _extent(sch, loop) % n == 0]
+    return _choose(sch, options, max(n for n in options if n <= STEPS_UNROLLED), tunable)
 
 
-def _unroll(sch: Schedule, loop) -> int:
-    extent = int(sch.get(loop).extent)
-    return next(n for n in (STEPS_UNROLLED, 2, 1) if extent % n == 0)
+def _choose(sch: Schedule, options: list[int], default: int, tunable: bool):
+    """`default`, or a sampling instruction where the choice may be tuned."""
+    if not tunable:
+        return default
+    return sch.sample_categorical(options, [1.0 / len(options)] * len(options))
+
+
+def _divisors(extent: int, most: int) -> list[int]:
+    return [n for n in range(1, most + 1) if extent % n == 0]
+
+
+def _extent(sch: Schedule, loop) -> int:
+    return int(sch.get(loop).extent)
 
 
 def _registers(sch: Schedule, block, depth: int) -> None:

@@ -13,10 +13,16 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
 from tvm import relax, te, tirx
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn import spec
+from tvm.s_tir import Schedule, renew_defs
 
 from handglass.compiler.lower import lower
+from handglass.compiler.ops import cache as cache_op
 from handglass.compiler.ops import rotary
 from handglass.compiler.ops.attention import attention, head_major, key_panels
+from handglass.compiler.ops.layout import Layout, key_shape, scale_shape
+from handglass.schedules import cpu_attention
 from handglass.targets import find_target
 from handglass.targets.build import without_alias
 
@@ -134,18 +140,42 @@ def test_a_query_that_is_no_number_spoils_only_itself(bad: float) -> None:
     check(actual, truth)
 
 
+def test_the_tunable_space_holds_choices_and_each_is_right() -> None:
+    heads, d, n = 2, 16, 49
+    arguments = [te.placeholder((n, heads, d), "float32", name=name) for name in "qkv"]
+    q, k, v = arguments
+    y = attention(q, key_panels(k), head_major(v), d**-0.5, lambda i: n)
+    func = te.create_prim_func([*arguments, y]).with_attr("global_symbol", "kernel")
+    target = tvm.target.Target(find_target("host").tvm)
+    arrays = [normal(n, heads, d, seed=seed) for seed in range(3)]
+    seen = set()
+    for seed in range(6):
+        sch = Schedule(renew_defs(func), seed=seed + 1)
+        assert cpu_attention.RULE(sch, target, tunable=True)
+        seen.add(tuple(int(decision) for decision in sch.trace.decisions.values()))
+        out = tvm.runtime.tensor(np.zeros((n, heads * d), np.float32))
+        tvm.compile(sch.mod, target)["kernel"](*map(tvm.runtime.tensor, arrays), out)
+        check(out.numpy(), attend(*arrays))
+    assert len(seen) > 1, "every sample made the same choices"
+
+
 # --- the decoder: a cache, and nobody sees what comes later ---
 
 
-def build_causal(s: int | str, layout: rotary.Layout, dtype: str) -> Kernel:
+def cache_arguments(layout: Layout, dtype: str) -> list[tuple[tuple, str]]:
     h_kv, d = layout.kv_heads, layout.head_dim
+    scales = [(scale_shape(h_kv, CONTEXT), "float32")] * 2
+    tensors = [(key_shape(h_kv, CONTEXT, d), dtype), ((h_kv, CONTEXT, d), dtype)]
+    return tensors + (scales if dtype == "int8" else [])
+
+
+def build_causal(s: int | str, layout: Layout, dtype: str) -> Kernel:
     return build(
-        lambda qkv, table, k, v, pos: rotary.causal_attention(qkv, table, k, v, pos, layout),
+        lambda qkv, table, pos, *cache: rotary.causal_attention(qkv, table, cache, pos, layout),
         ((s, layout.width), "float32"),
-        ((CONTEXT, d), "float32"),
-        (rotary.key_shape(h_kv, CONTEXT, d), dtype),
-        ((h_kv, CONTEXT, d), dtype),
+        ((CONTEXT, layout.head_dim), "float32"),
         ((), "int64"),
+        *cache_arguments(layout, dtype),
     )
 
 
@@ -157,43 +187,120 @@ def rotated(x: np.ndarray, table: np.ndarray) -> np.ndarray:
     return np.concatenate([turned.real, turned.imag], axis=-1)
 
 
-def cache_of(k: np.ndarray, v: np.ndarray, rest: float) -> tuple[np.ndarray, np.ndarray]:
-    """k and v (n, h_kv, d) in the layout of the cache; later positions hold `rest`."""
-    full = np.full((2, CONTEXT, *k.shape[1:]), rest, k.dtype)
-    full[:, : len(k)] = k, v
-    keys, values = full.transpose(0, 2, 1, 3)  # (h_kv, context, d)
-    panels = keys.reshape(len(keys), -1, 16, k.shape[2]).transpose(0, 1, 3, 2)
-    return np.ascontiguousarray(panels), np.ascontiguousarray(values)
+def quantised(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """x (n, h_kv, d) as codes and scales (n, h_kv), one per position and head."""
+    scale = np.abs(x).max(-1) / 127
+    return np.rint(x / scale[..., None]).astype(np.int8), scale.astype(np.float32)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def cache_of(
+    k: np.ndarray, v: np.ndarray, rest: float, dtype: str, start: int = 0
+) -> list[np.ndarray]:
+    """k and v (n, h_kv, d) from position `start` on as a cache holds them, `rest` elsewhere."""
+    if dtype != "int8":
+        return [panels(k.astype(dtype), rest, start), padded(v.astype(dtype), rest, start)]
+    (k, k_scale), (v, v_scale) = quantised(k), quantised(v)
+    scales = [padded(x, rest, start).reshape(x.shape[1], -1, 16) for x in (k_scale, v_scale)]
+    return [panels(k, 0, start), padded(v, 0, start), *scales]
+
+
+def padded(x: np.ndarray, rest: float, start: int) -> np.ndarray:
+    """(n, h_kv, ...) -> (h_kv, context, ...)."""
+    full = np.full((CONTEXT, *x.shape[1:]), rest, x.dtype)
+    full[start : start + len(x)] = x
+    return np.ascontiguousarray(full.swapaxes(0, 1))
+
+
+def panels(x: np.ndarray, rest: float, start: int) -> np.ndarray:
+    """(n, h_kv, d) -> (h_kv, context / 16, d, 16)."""
+    tall = padded(x, rest, start)
+    split = tall.reshape(len(tall), -1, 16, x.shape[2])
+    return np.ascontiguousarray(split.transpose(0, 1, 3, 2))
+
+
+def as_kept(x: np.ndarray, dtype: str) -> np.ndarray:
+    """What a cache of this type leaves of x (n, h_kv, d)."""
+    if dtype != "int8":
+        return x.astype(dtype).astype(np.float64)
+    codes, scale = quantised(x)
+    return codes * scale[..., None].astype(np.float64)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 @pytest.mark.parametrize(("heads", "kv_heads", "d"), CAUSAL)
 def test_causal(heads: int, kv_heads: int, d: int, dtype: str) -> None:
     """What lies behind the last position is never a number here, and must not matter."""
-    layout = rotary.Layout(heads, kv_heads, d)
+    layout = Layout(heads, kv_heads, d)
     table = rotary.table(CONTEXT, d, 10000.0)
     for rows, sizes in ((1, [1]), ("s", [1, 2, 5, 7, 64])):
         compiled = build_causal(rows, layout, dtype)
         for s in sizes:
             for pos in (0, 1, 15, 16, 333):
                 q = normal(s, heads, d)
-                k, v = (normal(pos + s, kv_heads, d, seed=i).astype(dtype) for i in (8, 9))
+                k, v = (normal(pos + s, kv_heads, d, seed=i) for i in (8, 9))
                 rest = np.zeros((s, 2 * kv_heads * d), np.float32)
                 qkv = np.concatenate([q.reshape(s, -1), rest], axis=1)
-                actual = compiled(qkv, table, *cache_of(k, v, np.nan), pos)
-                truth = attend(
-                    rotated(q, table[pos : pos + s]), k.astype("f8"), v.astype("f8"), pos
-                )
+                actual = compiled(qkv, table, pos, *cache_of(k, v, np.nan, dtype))
+                turned = rotated(q, table[pos : pos + s])
+                truth = attend(turned, as_kept(k, dtype), as_kept(v, dtype), pos)
                 check(actual, truth)
 
 
 def test_a_value_that_is_no_number_spoils_only_those_who_see_it() -> None:
-    layout, s, bad = rotary.Layout(4, 2, 16), 40, 21
+    layout, s, bad = Layout(4, 2, 16), 40, 21
     q, k, v = normal(s, 4, 16), normal(s, 2, 16), normal(s, 2, 16, seed=8)
     table = rotary.table(CONTEXT, 16, 10000.0)
     truth = attend(rotated(q, table[:s]), k, v, 0)
     k[bad], v[bad] = np.nan, np.inf
     qkv = np.concatenate([q.reshape(s, -1), np.zeros((s, 64), np.float32)], axis=1)
-    actual = build_causal("s", layout, "float32")(qkv, table, *cache_of(k, v, 0.0), 0)
+    actual = build_causal("s", layout, "float32")(qkv, table, 0, *cache_of(k, v, 0.0, "float32"))
     assert not np.isfinite(actual[bad:]).any()
     check(actual[:bad], truth[:bad])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_append(dtype: str) -> None:
+    """Rotated keys and plain values land where attention looks for them, and nowhere else."""
+    layout, s, pos = Layout(2, 3, 8), 21, 13
+    table = rotary.table(CONTEXT, 8, 10000.0)
+    qkv = normal(s, layout.width)
+    k, v = (part.reshape(s, 3, 8) for part in np.split(qkv[:, 16:], 2, axis=1))
+    k = rotated(k, table[pos : pos + s]).astype(np.float32)
+    expected = cache_of(k, v, 0.0, dtype, pos)
+    for actual, truth in zip(append(layout, dtype)(qkv, table, pos), expected, strict=True):
+        assert (actual.shape, actual.dtype) == (truth.shape, truth.dtype)
+        unit = {"float16": 2e-3, "int8": 1}.get(truth.dtype.name, 1e-6)  # of rounding
+        assert np.abs(actual.astype("f8") - truth.astype("f8")).max() <= unit
+        assert np.abs(actual.astype("f8") - truth.astype("f8")).mean() < unit / 20
+
+
+def append(layout: Layout, dtype: str) -> Callable[..., list[np.ndarray]]:
+    """(qkv, table, pos) -> the tensors of a cache that held zeros."""
+
+    class Appending(nn.Module):
+        def run(self, qkv, table, pos, cache):  # type: ignore[no-untyped-def]
+            return cache_op.append(cache, qkv, table, pos, layout)
+
+    tensors = cache_arguments(layout, dtype)
+    mod, _ = Appending().export_tvm(
+        {
+            "run": {
+                "qkv": spec.Tensor(["s", layout.width], "float32"),
+                "table": spec.Tensor([CONTEXT, layout.head_dim], "float32"),
+                "pos": int,
+                "cache": [spec.Tensor(shape, kind) for shape, kind in tensors],
+                "$": {"param_mode": "none", "effect_mode": "none"},
+            }
+        }
+    )
+    target = find_target("host")
+    built = relax.build(lower(mod, target).mod, tvm.target.Target(target.tvm))
+    machine = relax.VirtualMachine(built, tvm.cpu())
+
+    def run(qkv: np.ndarray, table: np.ndarray, pos: int) -> list[np.ndarray]:
+        cache = [tvm.runtime.tensor(np.zeros(shape, kind)) for shape, kind in tensors]
+        given = map(tvm.runtime.tensor, (qkv, table))
+        machine["run"](*given, tvm.runtime.ShapeTuple([pos]), cache)
+        return [tensor.numpy() for tensor in cache]
+
+    return run

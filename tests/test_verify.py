@@ -18,6 +18,7 @@ from odd_models import UNTIED, write_checkpoint
 
 from handglass.compiler import reference
 from handglass.compiler.checkpoint import Checkpoint
+from handglass.compiler.kv_cache import CACHE_TYPES
 from handglass.compiler.models import MODELS
 from handglass.compiler.models.config import ModelConfig
 from handglass.compiler.models.minicpmv import Storage
@@ -102,7 +103,7 @@ def compare(
     scheme: dict[str, str] = SCHEME,
 ) -> list[Stage]:
     vision = VisionEntry(56, 14, (mean, 0.5, 0.5), (0.5, 0.5, 0.5), 5, 70)
-    cache = SimpleNamespace(context=64)
+    cache = SimpleNamespace(context=64, tensors=[SimpleNamespace(dtype="float32")])
     manifest: Any = SimpleNamespace(prompt=PROMPT, scheme=scheme, vision=vision, cache=cache)
     tokenizer = open_tokenizer("sentencepiece", weights.folder / "tokenizer.model")
     session: Any = PlayedSession(weights, spoiled, change)
@@ -186,7 +187,7 @@ def test_a_fault_that_four_bits_would_hide(weights: Checkpoint, function: str, s
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_stored_weights_are_what_the_packing_leaves(weights: Checkpoint, scheme: str) -> None:
     """Against the obvious quantiser: stacked rows, thirds, right factors and rows by number."""
-    storage = Storage(SCHEMES[scheme], SCHEMES[scheme], 64)
+    storage = Storage(SCHEMES[scheme], SCHEMES[scheme], 64, CACHE_TYPES["f32"])
     network = MODELS["MiniCPMV"].build(weights, ModelConfig.from_dict(UNTIED), storage)
     stored = StoredWeights(weights, network)
     exact = torch_minicpmv.load(weights.folder)[1]

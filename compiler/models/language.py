@@ -16,14 +16,17 @@ from tvm.relax.frontend.nn import op
 
 from handglass.schedules.rule import PATTERN
 
+from ..kv_cache import CacheType
+from ..ops import cache as cache_op
 from ..ops import exponential, norm, rotary
 from ..ops.embedding import lookup
+from ..ops.layout import Layout, key_shape, scale_shape
 from ..schemes.scheme import Scheme
 from .config import LanguageConfig
 from .layers import Linear, Panels, RMSNorm, Rows, Source, Stored, multiply, opaque
 
 Cache = list[nn.Tensor]
-"""Key and value tensors of all layers: k of layer 0, v of layer 0, k of layer 1, ..."""
+"""Tensors of all layers: keys, values and, where these are integers, the scales of both."""
 
 
 class Decoder(nn.Module):
@@ -62,8 +65,9 @@ class Decoder(nn.Module):
 
     def forward(self, x: nn.Tensor, pos: tirx.Var, cache: Cache) -> nn.Tensor:
         """x (s, hidden_size) at positions pos .. pos + s -> logits (vocab_size,) of the last."""
+        count = len(cache) // len(self.layers)
         for i, layer in enumerate(self.layers):
-            x = layer(x, pos, self.rotations.value, cache[2 * i], cache[2 * i + 1])
+            x = layer(x, pos, self.rotations.value, cache[i * count : (i + 1) * count])
         logits = multiply(self._last(x), self.lm_head or self.embed_tokens)
         return op.reshape(logits, (self.config.vocab_size,))
 
@@ -100,8 +104,8 @@ class DecoderLayer(nn.Module):
         )
         self.down_proj = Linear(scheme, [Rows(f"{prefix}.mlp.down_proj.weight", (d, f))])
 
-    def forward(self, x, pos: tirx.Var, rotations, k_cache, v_cache) -> nn.Tensor:
-        attended = self.self_attn(self.input_layernorm(x), pos, rotations, k_cache, v_cache)
+    def forward(self, x, pos: tirx.Var, rotations, cache: Cache) -> nn.Tensor:
+        attended = self.self_attn(self.input_layernorm(x), pos, rotations, cache)
         x = self._add(x, attended)
         gate_up = self.gate_up_proj(self.post_attention_layernorm(x))  # (s, 2 f)
         hidden = Source("silu_gate", exponential.silu_gate, (gate_up,))  # (s, f)
@@ -116,7 +120,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: LanguageConfig, scheme: Scheme, prefix: str) -> None:
         super().__init__()
-        self.layout = rotary.Layout(
+        self.layout = Layout(
             config.num_attention_heads, config.num_key_value_heads, config.head_dim
         )
         h, h_kv, e = self.layout.heads, self.layout.kv_heads, self.layout.head_dim
@@ -131,34 +135,36 @@ class Attention(nn.Module):
         )
         self.o_proj = Linear(scheme, [Rows(f"{prefix}.o_proj.weight", (d, h * e))])
 
-    def forward(self, x, pos: tirx.Var, rotations, k_cache, v_cache) -> nn.Tensor:
+    def forward(self, x, pos: tirx.Var, rotations, cache: Cache) -> nn.Tensor:
         qkv = self.qkv_proj(x)  # (s, (h + 2 h_kv) * head_dim)
-        k_cache = rotary.append_keys(k_cache, qkv, rotations, pos, self.layout)
-        v_cache = rotary.append_values(v_cache, qkv, pos, self.layout)
+        cache = cache_op.append(cache, qkv, rotations, pos, self.layout)
         mixed = opaque(
-            lambda qkv, rotations, k, v, pos: rotary.causal_attention(
-                qkv, rotations, k, v, pos, self.layout
+            lambda qkv, rotations, pos, *cache: rotary.causal_attention(
+                qkv, rotations, cache, pos, self.layout
             ),
             "causal_attention",
             qkv,
             rotations,
-            k_cache,
-            v_cache,
             pos,
+            *cache,
         )
         return self.o_proj(mixed)
 
 
-def cache_shapes(config: LanguageConfig, context: int) -> list[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of the cache tensors, in the order of `Cache`."""
+def cache_tensors(
+    config: LanguageConfig, context: int, kind: CacheType
+) -> list[tuple[str, tuple[int, ...], str]]:
+    """Name, shape and dtype of the cache tensors, in the order of `Cache`."""
     h_kv, e = config.num_key_value_heads, config.head_dim
+    scale = (scale_shape(h_kv, context), "float32")
+    layer = {
+        "k_cache": (key_shape(h_kv, context, e), kind.dtype),
+        "v_cache": ((h_kv, context, e), kind.dtype),
+    } | ({"k_scale": scale, "v_scale": scale} if kind.scaled else {})
     return [
-        (f"layers.{i}.{name}", shape)
+        (f"layers.{i}.{name}", shape, dtype)
         for i in range(config.num_hidden_layers)
-        for name, shape in (
-            ("k_cache", rotary.key_shape(h_kv, context, e)),
-            ("v_cache", (h_kv, context, e)),
-        )
+        for name, (shape, dtype) in layer.items()
     ]
 
 

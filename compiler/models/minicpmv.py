@@ -12,20 +12,22 @@ from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import spec
 
+from ..kv_cache import CacheType
 from ..schemes.scheme import Scheme
 from .config import ModelConfig
-from .language import Cache, Decoder, cache_shapes
+from .language import Cache, Decoder, cache_tensors
 from .resampler import Resampler
 from .vision import VisionTower
 
 
 @dataclass(frozen=True)
 class Storage:
-    """What a compiled model is stored in: schemes of its parts, and positions in the cache."""
+    """What a compiled model is stored in: schemes of its parts, positions in the cache and type."""
 
     language: Scheme
     vision: Scheme
     context: int
+    cache: CacheType
 
 
 class MiniCPMV(nn.Module):
@@ -60,8 +62,7 @@ class MiniCPMV(nn.Module):
 
     def cache_tensors(self) -> list[tuple[str, tuple[int, ...], str]]:
         """(name, shape, dtype) of each cache tensor."""
-        shapes = cache_shapes(self.config.language, self.storage.context)
-        return [(name, shape, self.storage.language.cache_dtype) for name, shape in shapes]
+        return cache_tensors(self.config.language, self.storage.context, self.storage.cache)
 
     def export(self) -> tuple[tvm.IRModule, list[tuple[str, nn.Parameter]]]:
         """One module with all functions; parameters in the order of the `params` tuple."""

@@ -11,7 +11,7 @@ from tvm.ir import Expr
 from handglass.schedules.dot import LANES
 from handglass.schedules.rule import PATTERN
 
-from .attention_tiles import Limit, Tiling, attend
+from .attention_tiles import Limit, Tiling, attend, int64
 from .exponential import LOG2_E
 
 TILE, HALF = 12, 6
@@ -33,8 +33,7 @@ def attention(
     Query i sees the positions below `limit(i)`; that must be at least one, and never fall as i
     grows. Keys and values in int8 come with `scales`, (h_kv, panels, 16) each, one per position.
     """
-    s, h = q.shape[0], int(q.shape[1])
-    s = tirx.IntImm("int64", int(s)) if isinstance(s, tirx.IntImm) else s.astype("int64")
+    s, h = int64(q.shape[0]), int(q.shape[1])
     group = h // int(keys.shape[0])  # query heads per kv head
     tiling = Tiling(s, group, _tile(s, group), limit)
     return attend(_rows(q, tiling, scale), keys, values, scales, tiling)

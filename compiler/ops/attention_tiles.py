@@ -34,6 +34,13 @@ Limit = Callable[[Expr], Expr]
 """Query i sees the positions below limit(i), which never falls as i grows and is at least 1."""
 
 
+def int64(value: Expr | int) -> Expr:
+    """`value` as an int64, constants as constants."""
+    if isinstance(value, int | tirx.IntImm):
+        return tirx.IntImm("int64", int(value))
+    return value.astype("int64")
+
+
 @dataclass(frozen=True)
 class Tiling:
     """Rows are pairs (query, head of the group); `tile` of them at a time share one kv head."""
@@ -53,7 +60,7 @@ class Tiling:
 
     def row_limit(self, row: Expr) -> Expr:
         """Positions that a row sees; rows of the padding see as many as the last query."""
-        return self.limit(tirx.min(row // self.group, self.queries - 1))
+        return int64(self.limit(tirx.min(row // self.group, self.queries - 1)))
 
 
 def attend(
@@ -95,7 +102,7 @@ class _Nest:
             self.head, self.first = self.task // blocks, self.task % blocks * self.per_task
             self._buffers()
             self._start()
-            with T.serial(_i64(0), self._chunks()) as chunk:
+            with T.serial(int64(0), self._chunks()) as chunk:
                 self._chunk(chunk)
             self._finish()
         return ib.get()
@@ -120,9 +127,9 @@ class _Nest:
         return _ceil(self._end((self.first + self.per_task) * self.tile), CHUNK * LANES)
 
     def _start(self) -> None:
-        with T.serial(_i64(0), _i64(self.per_task * self.tile)) as r:
+        with T.serial(int64(0), int64(self.per_task * self.tile)) as r:
             T.buffer_store(self.peak, _f32(LOWEST), [r])
-            with T.vectorized(_i64(0), _i64(LANES)) as lane:
+            with T.vectorized(int64(0), int64(LANES)) as lane:
                 T.buffer_store(self.total, _f32(0), [r, lane])
             with self._columns() as e:
                 T.buffer_store(self.sum, _f32(0), [r, e])
@@ -131,8 +138,8 @@ class _Nest:
         self.block = chunk * CHUNK  # first panel of the chunk
         if self.staged:
             self._stage()
-        tiles = tirx.min(_i64(self.per_task), self.tiling.tiles - self.first)
-        with T.serial(_i64(0), tiles) as t, T.sblock("tile"):
+        tiles = tirx.min(int64(self.per_task), self.tiling.tiles - self.first)
+        with T.serial(int64(0), tiles) as t, T.sblock("tile"):
             T.where(self.block * LANES < self._end((self.first + t + 1) * self.tile))
             slot, block = _spatial(self.per_task, t), T.axis.opaque(self._chunks(), chunk, "int64")
             self._tile(slot, block * CHUNK)
@@ -156,7 +163,7 @@ class _Nest:
 
     def _panels(self, count: Expr) -> Expr:
         """How many of the first `count` panels belong to this chunk."""
-        return tirx.max(_i64(0), tirx.min(_i64(CHUNK), count - self.block))
+        return tirx.max(int64(0), tirx.min(int64(CHUNK), count - self.block))
 
     def _stage(self) -> None:
         """The chunk as float32, for all tiles of the task."""
@@ -165,7 +172,7 @@ class _Nest:
         with _grid(count, self.d) as (b, e), self._lanes() as lane:
             value = self.keys[self.head, self.block + b, e, lane]
             T.buffer_store(self.key32, value.astype("float32"), [b, e, lane])
-        with T.serial(_i64(0), count * LANES) as j, self._columns() as e:
+        with T.serial(int64(0), count * LANES) as j, self._columns() as e:
             value = self.values[self.head, self.block * LANES + j, e]
             T.buffer_store(self.value32, value.astype("float32"), [j, e])
 
@@ -184,7 +191,7 @@ class _Nest:
             loops = _grid(self.seen, self.tile, LANES, self.d)
             with loops as (b, r, lane, e), T.sblock("scores"):
                 vb, vr, vl = _spatial(self.seen, b), _spatial(self.tile, r), _spatial(LANES, lane)
-                ve = T.axis.reduce(_i64(self.d), e, "int64")
+                ve = T.axis.reduce(int64(self.d), e, "int64")
                 with T.init():
                     T.buffer_store(self.score, _f32(0), [vb, vr, vl])
                 product = self.rows[self.head, self.row + vr, ve] * self._key(vb, ve, vl)
@@ -209,7 +216,7 @@ class _Nest:
         with _grid(self.tile) as (r,):
             with self._lanes() as lane:
                 T.buffer_store(self.lanes, self.score[0, r, lane], [lane])
-            with T.serial(_i64(1), self.seen) as b, self._lanes() as lane:
+            with T.serial(int64(1), self.seen) as b, self._lanes() as lane:
                 higher = tirx.max(self.lanes[lane], self.score[b, r, lane])
                 T.buffer_store(self.lanes, higher, [lane])
             before = self.peak[self.slot + r]
@@ -225,9 +232,18 @@ class _Nest:
             T.buffer_store(self.score, weight, [b, r, lane])
             total = self.total[self.slot + r, lane] + self.score[b, r, lane]
             T.buffer_store(self.total, total, [self.slot + r, lane])
-            if self.scales:
-                scale = self.scales[1][self.head, self.block + b, lane]
-                T.buffer_store(self.score, self.score[b, r, lane] * scale, [b, r, lane])
+        if self.scales:
+            self._scale_weights()
+
+    def _scale_weights(self) -> None:
+        """The scales of the values go into the weights; one that is not seen may be anything."""
+        scale = lambda b, lane: self.scales[1][self.head, self.block + b, lane]  # noqa: E731
+        with _grid(self.full, self.tile) as (b, r), self._lanes() as lane:
+            T.buffer_store(self.score, self.score[b, r, lane] * scale(b, lane), [b, r, lane])
+        with T.serial(self.full, self.seen) as b, _grid(self.tile) as (r,), self._lanes() as lane:
+            seen = self._position(b, lane) < self.tiling.row_limit(self.row + r)
+            scaled = self.score[b, r, lane] * scale(b, lane)
+            T.buffer_store(self.score, tirx.Select(seen, scaled, _f32(0)), [b, r, lane])
 
     def _mix(self) -> None:
         """Panels that all rows see in whole."""
@@ -237,7 +253,7 @@ class _Nest:
                 vr, ve = _spatial(self.tile, r), _spatial(self.d, e)
                 vb, vj = (
                     T.axis.reduce(self.full, b, "int64"),
-                    T.axis.reduce(_i64(LANES), j, "int64"),
+                    T.axis.reduce(int64(LANES), j, "int64"),
                 )
                 with T.init():
                     T.buffer_store(self.mixed, _f32(0), [vr, ve])
@@ -262,7 +278,7 @@ class _Nest:
             loops = _grid(self.tile, self.d, count, LANES)
             with loops as (r, e, b, j), T.sblock("edge"):
                 vr, ve = _spatial(self.tile, r), _spatial(self.d, e)
-                vb, vj = T.axis.reduce(count, b, "int64"), T.axis.reduce(_i64(LANES), j, "int64")
+                vb, vj = T.axis.reduce(count, b, "int64"), T.axis.reduce(int64(LANES), j, "int64")
                 with T.init():
                     T.buffer_store(self.seam, _f32(0), [vr, ve])
                 at = self.full + vb
@@ -275,8 +291,8 @@ class _Nest:
         """Divide by the sum of the weights, and drop the rows of the padding."""
         group, s = self.tiling.group, self.tiling.queries
         first = self.first * self.tile
-        count = tirx.min(_i64(self.per_task * self.tile), s * group - first)
-        with T.serial(_i64(0), count) as r:
+        count = tirx.min(int64(self.per_task * self.tile), s * group - first)
+        with T.serial(int64(0), count) as r:
             query, head = (first + r) // group, self.head * group + (first + r) % group
             with self._lanes() as lane:
                 T.buffer_store(self.lanes, self.total[r, lane], [lane])
@@ -288,20 +304,20 @@ class _Nest:
     def _columns(self) -> Iterator[Expr]:
         """All head_dim columns, in vectors where these divide."""
         width = next(n for n in (16, 8, 4, 2, 1) if self.d % n == 0)
-        with T.serial(_i64(0), _i64(self.d // width)) as outer:
+        with T.serial(int64(0), int64(self.d // width)) as outer:
             if width == 1:
                 yield outer
             else:
-                with T.vectorized(_i64(0), _i64(width)) as inner:
+                with T.vectorized(int64(0), int64(width)) as inner:
                     yield outer * width + inner
 
     def _lanes(self):
-        return T.vectorized(_i64(0), _i64(LANES))
+        return T.vectorized(int64(0), int64(LANES))
 
 
 def _across(reduction: str, lanes: tirx.Buffer) -> Expr:
     """Maximum or sum over the lanes of one vector."""
-    vector = lanes.vload([_i64(0)], f"float32x{LANES}")
+    vector = lanes.vload([int64(0)], f"float32x{LANES}")
     start = [_f32(0)] if reduction == "fadd" else []
     name = f"llvm.vector.reduce.{reduction}"
     return tirx.call_llvm_pure_intrin("float32", name, *start, vector)
@@ -309,20 +325,16 @@ def _across(reduction: str, lanes: tirx.Buffer) -> Expr:
 
 @contextmanager
 def _grid(*extents):
-    with T.grid(*(_i64(e) if isinstance(e, int) else e for e in extents)) as loops:
+    with T.grid(*map(int64, extents)) as loops:
         yield tuple(loops) if len(extents) > 1 else (loops,)
 
 
 def _spatial(extent, binding: Expr) -> Expr:
-    return T.axis.spatial(_i64(extent) if isinstance(extent, int) else extent, binding, "int64")
+    return T.axis.spatial(int64(extent), binding, "int64")
 
 
 def _ceil(value: Expr, unit: int) -> Expr:
     return (value + (unit - 1)) // unit
-
-
-def _i64(value: int) -> tirx.IntImm:
-    return tirx.IntImm("int64", value)
 
 
 def _f32(value: float) -> tirx.FloatImm:

@@ -47,6 +47,14 @@ def compile_(
             "--context", "-c", min=1, metavar="N", help="Tokens that a conversation may have."
         ),
     ] = None,
+    kv_cache: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE",
+            help="How keys and values are kept while running: f32, f16 or int8.  "
+            "[default: f32 for f32, else f16]",
+        ),
+    ] = None,
     dump_ir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the module after each phase here.")
     ] = None,
@@ -77,6 +85,7 @@ def compile_(
             quantization=quantization,
             vision_quantization=vision_quantization,
             context=context,
+            kv_cache=kv_cache,
             dump_ir=dump_ir,
             overwrite=overwrite,
             allow_pickle=allow_pickle,

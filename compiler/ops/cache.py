@@ -1,0 +1,96 @@
+"""Writing keys and values into the cache, in place and in the layout that attention reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tvm import tirx
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn import op
+from tvm.script import tirx as T
+
+from handglass.schedules.dot import LANES
+
+from . import quantized_cache
+from .layout import Layout
+
+
+def append(
+    cache: Sequence[nn.Tensor], qkv: nn.Tensor, rotations: nn.Tensor, pos: tirx.Var, layout: Layout
+) -> list[nn.Tensor]:
+    """Write keys, rotated, and values of qkv (s, width) at pos .. pos + s; gives back `cache`.
+
+    `cache`: keys, values, and the scales of both where they are integers.
+    """
+    keys, values, *scales = cache
+    blocks, context = keys.shape[1], rotations.shape[0]
+    if not scales:
+        write_keys = _key_writer(layout, blocks, context, keys.dtype)
+        write_values = _value_writer(layout, values.shape[1], values.dtype)
+    else:
+        write_keys = quantized_cache.key_writer(layout, blocks, context)
+        write_values = quantized_cache.value_writer(layout, blocks)
+    kept_keys = _in_place(write_keys, "append_keys", [keys, *scales[:1]], [qkv, rotations, pos])
+    kept_values = _in_place(write_values, "append_values", [values, *scales[1:]], [qkv, pos])
+    return [kept_keys[0], kept_values[0], *kept_keys[1:], *kept_values[1:]]
+
+
+def _in_place(func: tirx.PrimFunc, name: str, kept: list, rest: list) -> list[nn.Tensor]:
+    """Call `func`, which writes into the tensors `kept`, its first arguments."""
+    out = [nn.Tensor.placeholder(tensor.shape, tensor.dtype) for tensor in kept]
+    result = op.tensor_ir_inplace_op(func, name, [*kept, *rest], list(range(len(kept))), out)
+    return list(result) if isinstance(result, list | tuple) else [result]
+
+
+def _key_writer(layout: Layout, blocks: int, context: int, dtype: str) -> tirx.PrimFunc:
+    h_kv, e, width, first = layout.kv_heads, layout.head_dim, layout.width, layout.heads
+    half = e // 2
+
+    @T.prim_func(private=True, s_tir=True)
+    def append_keys(
+        cache: T.Buffer((T.int64(h_kv), T.int64(blocks), T.int64(e), T.int64(LANES)), dtype),
+        qkv_handle: T.handle,
+        rotations: T.Buffer((T.int64(context), T.int64(e)), "float32"),
+        pos: T.int64,
+    ):
+        T.func_attr({"op_pattern": 8, "tirx.noalias": True})
+        s = T.int64()
+        qkv = T.match_buffer(qkv_handle, (s, T.int64(width)), "float32")
+        for i, h, c in T.grid(s, T.int64(h_kv), T.int64(e)):
+            with T.sblock("append_keys"):
+                vi, vh, vc = T.axis.remap("SSS", [i, h, c])
+                T.reads(qkv[vi, 0:width], rotations[pos + vi, 0:e])
+                T.writes(cache[vh, (pos + vi) // LANES, vc, (pos + vi) % LANES])
+                T.sblock_attr({"handglass.pattern": "scatter"})
+                cache[vh, (pos + vi) // LANES, vc, (pos + vi) % LANES] = T.Cast(
+                    dtype,
+                    qkv[vi, (first + vh) * e + vc] * rotations[pos + vi, vc % half]
+                    + T.Select(vc < half, T.float32(-1), T.float32(1))
+                    * qkv[vi, (first + vh) * e + (vc + half) % e]
+                    * rotations[pos + vi, half + vc % half],
+                )
+
+    return append_keys
+
+
+def _value_writer(layout: Layout, context: int, dtype: str) -> tirx.PrimFunc:
+    h_kv, e, width = layout.kv_heads, layout.head_dim, layout.width
+    first = layout.heads + layout.kv_heads
+
+    @T.prim_func(private=True, s_tir=True)
+    def append_values(
+        cache: T.Buffer((T.int64(h_kv), T.int64(context), T.int64(e)), dtype),
+        qkv_handle: T.handle,
+        pos: T.int64,
+    ):
+        T.func_attr({"op_pattern": 8, "tirx.noalias": True})
+        s = T.int64()
+        qkv = T.match_buffer(qkv_handle, (s, T.int64(width)), "float32")
+        for i, h, c in T.grid(s, T.int64(h_kv), T.int64(e)):
+            with T.sblock("append_values"):
+                vi, vh, vc = T.axis.remap("SSS", [i, h, c])
+                T.reads(qkv[vi, (first + vh) * e + vc])
+                T.writes(cache[vh, pos + vi, vc])
+                cache[vh, pos + vi, vc] = T.Cast(dtype, qkv[vi, (first + vh) * e + vc])
+
+    return append_values
