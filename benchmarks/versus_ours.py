@@ -1,0 +1,65 @@
+"""A bundle of ours as a worker of `versus.py`; the last argument is its folder."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+from versus_worker import ANSWER_TOKENS, QUESTION_TOKENS, STEPS, Task, serve
+
+import handglass
+from handglass.runtime.bundle import Bundle
+from handglass.runtime.preprocess import pixels_for
+from handglass.runtime.session import Session
+from handglass.runtime.steps import Steps
+
+
+class Ours:
+    def __init__(self, session: Session) -> None:
+        self.session, self.steps = session, Steps(session)
+        self.steps.prepare()
+        side = session.manifest.vision.image_size
+        picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+        self.pixels = pixels_for(session.manifest.vision, picture)
+        self.question = self.steps.ids(QUESTION_TOKENS)
+
+    def answer(self) -> float:
+        start, session = time.perf_counter(), self.session
+        rows = session.encode_image(self.pixels)
+        x = np.concatenate([rows, session.embed(self.question)])
+        token = int(session.prefill(x, 0).argmax())
+        for pos in range(len(x), len(x) + ANSWER_TOKENS):
+            token = int(session.decode(token, pos).argmax())
+        return time.perf_counter() - start
+
+
+def main() -> None:
+    task = Task.read()
+    (bundle,) = task.words
+    session = Session(Bundle.open(Path(bundle), "remembered"), task.threads)
+    peer, manifest = Ours(session), session.manifest
+    ids = {count: peer.steps.ids(count) for count in (64, 512)}
+    about = {
+        "name": "handglass",
+        "version": handglass.__version__,
+        "weights": ", ".join(f"{part} {name}" for part, name in manifest.scheme.items()),
+        "cache": manifest.cache.tensors[0].dtype,
+        "threads": session.threads,
+        "wait": "pool of TVM's runtime: yields 300,000 times, then sleeps; asleep between two rows",
+    }
+    serve(
+        about,
+        {
+            "encode": peer.steps.encode,
+            "pp64": lambda: peer.steps.prefill(ids[64]),
+            "pp512": lambda: peer.steps.prefill(ids[512]),
+            "tg64@0": lambda: peer.steps.decode(0, STEPS),
+            "tg64@512": lambda: peer.steps.decode(512, STEPS),
+            "answer": peer.answer,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
