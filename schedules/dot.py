@@ -27,6 +27,20 @@ LANES, CHUNK_STEPS, STEP = 16, 4, 4
 
 
 @dataclass(frozen=True)
+class Tile:
+    """What stays in registers at a time: integer sums, scaled sums and what feeds them."""
+
+    rows: int
+    columns: int
+    """Outputs of a tile of several rows, 16 or a divisor."""
+    panels: int
+    """Panels of 16 outputs side by side where there is one row."""
+
+
+YMM = Tile(6, LANES, 4)
+
+
+@dataclass(frozen=True)
 class Codes:
     """How integers of `bits` bits are stored, and what the activations beside them must be."""
 
@@ -38,6 +52,7 @@ class Codes:
     activation: str = "int8"
     magnify: int = 1
     """The products come out this many times too large."""
+    tile: Tile = YMM
 
     @property
     def dtype(self) -> str:
@@ -82,7 +97,11 @@ AVX2 = Dot("avx2", ("avx2",), 8, Codes(4, 8), Codes(8, 0, step=2, activation="in
 AVX_VNNI = Dot("avx-vnni", ("avxvnni",), 8, **UNSIGNED)
 AVX512_VNNI = Dot("avx512-vnni", ("avx512vnni",), 16, **UNSIGNED)
 # bytes times bytes, both signed; a nibble is left in the upper half, which saves its sign extension
-SDOT = Dot("sdot", ("dotprod",), 4, Codes(4, 0, magnify=16), Codes(8, 0))
+# 32 registers of 128 bits: 8 integer sums and their 8 scaled ones leave half of them to operands
+NEON = Tile(4, 8, 1)
+SDOT = Dot(
+    "sdot", ("dotprod",), 4, Codes(4, 0, magnify=16, tile=NEON), Codes(8, 0, tile=NEON)
+)
 PLAIN = Dot("plain", (), 16, **UNSIGNED)
 """Any machine: no intrinsic, loops that the code generator vectorises as it can."""
 
