@@ -142,7 +142,7 @@ def find_runtime_library(target: Target) -> Path:
     """The runtime library of the installed apache-tvm, if it is of the target's architecture."""
     import tvm
 
-    if target.triple.split("-")[0] != find_target("host").triple.split("-")[0]:
+    if target.architecture != find_target("host").architecture or target.stub_libraries:
         raise DeviceError(
             f"no runtime library for {target.triple} on this machine: compile with --no-runtime "
             "and install apache-tvm on the device"

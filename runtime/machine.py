@@ -19,13 +19,12 @@ _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 _CPUS = Path("/sys/devices/system/cpu")
 
 
-def check_target(target: TargetEntry, architecture: str, flags: frozenset[str]) -> None:
+def check_target(target: TargetEntry, machine: str, flags: frozenset[str]) -> None:
     """Refuse code for another architecture or with instructions that this CPU lacks."""
-    wanted = _architecture(target.triple.split("-")[0])
-    if wanted != _architecture(architecture):
+    wanted = architecture(target.triple.split("-")[0])
+    if wanted != architecture(machine):
         raise DeviceError(
-            f"the bundle is compiled for {wanted} (target {target.name}), "
-            f"this machine is {architecture}"
+            f"the bundle is compiled for {wanted} (target {target.name}), this machine is {machine}"
         )
     missing = [feature for feature in target.features if feature not in flags]
     if missing:
@@ -35,7 +34,8 @@ def check_target(target: TargetEntry, architecture: str, flags: frozenset[str]) 
         )
 
 
-def _architecture(name: str) -> str:
+def architecture(name: str) -> str:
+    """One name for each of those that systems have for the same instruction set."""
     return _ARCHITECTURES.get(name.lower(), name.lower())
 
 

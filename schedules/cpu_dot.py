@@ -1,22 +1,23 @@
 """Integer matmul on a CPU: register tiles of rows x 16 outputs around one tensor intrinsic.
 
 One row (decode): a stream over the weights, bound by memory. Many rows: a task owns a panel and
-walks down the rows in tiles of 6, the panel staying in the L1 or L2 cache.
+walks down the rows in register tiles, the panel staying in the L1 or L2 cache. How large a tile is
+belongs to the instruction set (dot.py).
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import tvm
 from tvm.s_tir import Schedule
 
 from .cpu_elementwise import vectorize
-from .dot import Dot, find_dot
+from .dot import LANES, Codes, Dot, Tile, find_dot
 from .dot_instructions import instruction
 from .dot_intrinsics import intrinsic
 from .rule import Rule, find
 from .tiling import choose, clear, divisors, inline_epilogue, is_one, vectorize_last
-
-PANELS_PER_TASK = 4
 
 
 def dot(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
@@ -30,33 +31,41 @@ def schedule_dot(sch: Schedule, dot: Dot, tunable: bool = False, emulate: bool =
     if len(found) != 1:
         return False
     (bits, sums), (scaled,) = found[0], find(sch, "scaled")
-    rows = 1 if is_one(sch.get(sch.get_loops(scaled)[0]).extent) else dot.codes(bits).rows
-    name = intrinsic(dot, bits, rows, emulate)
+    tile = register_tile(sch, scaled, dot.codes(bits))
+    name = intrinsic(dot, bits, tile.rows, tile.columns, emulate)
     if bits == 4:
-        _grouped(sch, sums, scaled, rows, name, tunable)
+        _grouped(sch, sums, scaled, tile, name, tunable)
     else:
-        _by_row(sch, sums, scaled, rows, name, instruction(dot, bits).steps == 1, tunable)
+        _by_row(sch, sums, scaled, tile, name, instruction(dot, bits).steps == 1, tunable)
     for padded in find(sch, "rows"):
         sch.parallel(sch.get_loops(padded)[0])
         vectorize(sch, sch.get_loops(padded)[-1])
     return True
 
 
-def _grouped(sch: Schedule, sums, scaled, rows: int, name: str, tunable: bool) -> None:
+def register_tile(sch: Schedule, scaled, codes: Codes) -> Tile:
+    """One row takes whole panels, many rows what the instruction set has registers for."""
+    one = is_one(sch.get(sch.get_loops(scaled)[0]).extent)
+    return replace(codes.tile, rows=1, columns=LANES) if one else replace(codes.tile, panels=1)
+
+
+def _grouped(sch: Schedule, sums, scaled, tile: Tile, name: str, tunable: bool) -> None:
     """The integer sums of one group, then their scaled values added to the tile."""
-    _, panel, g = _tile(sch, scaled, rows, tunable)
+    _, panel, g = _tile(sch, scaled, tile, tunable)
     sch.compute_at(sums, panel, preserve_unit_loops=True)
     clear(sch, scaled, g, 3)
     *_, i, j, _, _, _ = sch.get_loops(sums)
-    first = j if rows == 1 else i
+    first = j if tile.rows == 1 else i
     clear(sch, sums, first, 2)
     sch.tensorize(first, name)
 
 
-def _by_row(sch: Schedule, sums, scaled, rows: int, name: str, single: bool, tunable: bool) -> None:
+def _by_row(
+    sch: Schedule, sums, scaled, tile: Tile, name: str, single: bool, tunable: bool
+) -> None:
     """The integer sums over the whole input, scaled once at the end."""
-    tile, _ = _tile(sch, scaled, rows, tunable)
-    sch.compute_at(sums, tile, preserve_unit_loops=True)
+    place, _ = _tile(sch, scaled, tile, tunable)
+    sch.compute_at(sums, place, preserve_unit_loops=True)
     *_, p, i, j, c, v, e = sch.get_loops(sums)
     if single:
         c = sch.fuse(c, v)
@@ -65,25 +74,25 @@ def _by_row(sch: Schedule, sums, scaled, rows: int, name: str, single: bool, tun
         sch.reorder(c, p, i, j, v, e)
     sch.unroll(p)
     clear(sch, sums, c, 3)
-    sch.tensorize(j if rows == 1 else i, name)
+    sch.tensorize(j if tile.rows == 1 else i, name)
 
 
-def _tile(sch: Schedule, scaled, rows: int, tunable: bool) -> tuple:
+def _tile(sch: Schedule, scaled, tile: Tile, tunable: bool) -> tuple:
     """Split the scaled sums; the loops tile, panel and, with groups, the one over them."""
     last = inline_epilogue(sch, scaled)
     i, p, lane, *reduction = sch.get_loops(scaled)
-    options = divisors(sch, p, (1, 2, 4, 8) if rows == 1 else (1, 2))
-    count = choose(sch, options, PANELS_PER_TASK if rows == 1 else 1, tunable)
-    task, panel = sch.split(p, [None, count])
-    tile, row = sch.split(i, [None, rows])
-    sch.reorder(task, tile, *reduction, panel, row, lane)
+    options = divisors(sch, p, (1, 2, 4, 8) if tile.rows == 1 else (1, 2))
+    task, panel = sch.split(p, [None, choose(sch, options, tile.panels, tunable)])
+    part, lane = sch.split(lane, [None, tile.columns])
+    rows, row = sch.split(i, [None, tile.rows])
+    sch.reorder(task, rows, part, *reduction, panel, row, lane)
     sch.parallel(task)
     sch.vectorize(lane)
     sch.unroll(row)
     sch.unroll(panel)
-    sch.reverse_compute_at(last, tile)
+    sch.reverse_compute_at(last, part)
     vectorize_last(sch, last)
-    return tile, panel, *reduction
+    return part, panel, *reduction
 
 
 RULE = Rule("cpu-dot", dot, frozenset({"dot4", "dot7", "dot8"}))

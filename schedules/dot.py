@@ -27,6 +27,20 @@ LANES, CHUNK_STEPS, STEP = 16, 4, 4
 
 
 @dataclass(frozen=True)
+class Tile:
+    """What stays in registers at a time: integer sums, scaled sums and what feeds them."""
+
+    rows: int
+    columns: int
+    """Outputs of a tile of several rows, 16 or a divisor."""
+    panels: int
+    """Panels of 16 outputs side by side where there is one row."""
+
+
+YMM = Tile(6, LANES, 4)
+
+
+@dataclass(frozen=True)
 class Codes:
     """How integers of `bits` bits are stored, and what the activations beside them must be."""
 
@@ -39,8 +53,7 @@ class Codes:
     activation: str = "int8"
     magnify: int = 1
     """The products come out this many times too large."""
-    rows: int = 6
-    """Rows of a register tile: as many as leave the sums in registers."""
+    tile: Tile = YMM
 
     @property
     def halves(self) -> int:
@@ -91,11 +104,22 @@ UNSIGNED = {"nibbles": Codes(4, 8), "sevens": Codes(7, 64), "bytes": Codes(8, 12
 # AVX2 adds pairs of products in 16 bits: enough for 7 bits times 8, while two bytes could overflow.
 # Those are widened first, and cost a third more.
 WIDE = Codes(8, 0, step=2, activation="int16")
-AVX2 = Dot("avx2", ("avx2",), 8, Codes(4, 8), Codes(7, 64, rows=5), WIDE, byte_bits=7)
+AVX2 = Dot(
+    "avx2", ("avx2",), 8, Codes(4, 8), Codes(7, 64, tile=Tile(5, LANES, 4)), WIDE, byte_bits=7
+)
 AVX_VNNI = Dot("avx-vnni", ("avxvnni",), 8, **UNSIGNED)
 AVX512_VNNI = Dot("avx512-vnni", ("avx512vnni",), 16, **UNSIGNED)
+# 32 registers of 128 bits: 8 integer sums and their 8 scaled ones leave half of them to operands
+NEON = Tile(4, 8, 1)
 # bytes times bytes, both signed; a nibble is left in the upper half, which saves its sign extension
-SDOT = Dot("sdot", ("dotprod",), 4, Codes(4, 0, magnify=16), Codes(7, 0), Codes(8, 0))
+SDOT = Dot(
+    "sdot",
+    ("dotprod",),
+    4,
+    Codes(4, 0, magnify=16, tile=NEON),
+    Codes(7, 0, tile=NEON),
+    Codes(8, 0, tile=NEON),
+)
 PLAIN = Dot("plain", (), 16, **UNSIGNED)
 """Any machine: no intrinsic, loops that the code generator vectorises as it can."""
 

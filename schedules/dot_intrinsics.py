@@ -1,4 +1,4 @@
-"""The tensor intrinsics behind `dot.py`: x (rows, inputs) times one panel -> (rows, 16) sums.
+"""The tensor intrinsics behind `dot.py`: x (rows, inputs) times a panel or a part of one -> sums.
 
 A description is the loop nest that an operator consists of, the implementation the same in vectors.
 The sums of all rows stay in registers while the weights pass by, so that a weight is loaded and
@@ -27,6 +27,7 @@ class Shape:
     codes: Codes
     rows: int
     steps: int
+    columns: int = LANES
 
     @property
     def half(self) -> int:
@@ -42,7 +43,11 @@ class Shape:
 
     @property
     def weights(self) -> list[int]:
-        return [*self.step(self.steps), LANES, self.codes.step]
+        return [*self.step(self.steps), self.columns, self.codes.step]
+
+    def weight_strides(self, stride) -> list:
+        """Of a panel of which the tile may be a part."""
+        return [*self.step(stride), self.codes.step, 1]
 
     def step(self, v) -> list:
         return [v] if self.steps > 1 else []
@@ -50,20 +55,20 @@ class Shape:
     @property
     def axes(self) -> dict[str, int]:
         """Loops of the description, outermost first, by name."""
-        extents = {"i": self.rows, "j": LANES, "h": self.codes.halves, "v": self.steps}
+        extents = {"i": self.rows, "j": self.columns, "h": self.codes.halves, "v": self.steps}
         return {n: e for n, e in extents.items() if e > 1} | {"e": self.codes.step}
 
 
-def intrinsic(dot: Dot, bits: int, rows: int, emulate: bool = False) -> str:
-    """Name of the registered intrinsic for tiles of `rows` rows.
+def intrinsic(dot: Dot, bits: int, rows: int, columns: int = LANES, emulate: bool = False) -> str:
+    """Name of the registered intrinsic for tiles of `rows` x `columns`.
 
     `emulate` replaces the machine instruction by arithmetic that any CPU can do; around it nothing
     changes. That is how code for one instruction set is tested on machines that lack it.
     """
-    name = f"handglass.dot.{dot.name}.{bits}bit.{rows}rows{'.emulated' if emulate else ''}"
+    name = f"handglass.dot.{dot.name}.{bits}bit.{rows}x{columns}{'.emulated' if emulate else ''}"
     if TensorIntrin.get(name, allow_missing=True) is None:
         use = instruction(dot, bits, emulate)
-        shape = Shape(dot.codes(bits), rows, use.steps)
+        shape = Shape(dot.codes(bits), rows, use.steps, columns)
         TensorIntrin.register(name, _description(shape), _implementation(shape, dot.lanes, use))
     return name
 
@@ -101,12 +106,18 @@ def _description(shape: Shape) -> tirx.PrimFunc:
 
     @T.prim_func(s_tir=True)
     def description(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
-        stride = T.int64()
+        stride, step_stride = T.int64(), T.int64()
         x = T.match_buffer(
             x_rows, shape.x, codes.activation, offset_factor=1, strides=shape.row(stride, 1)
         )
-        w = T.match_buffer(weights, shape.weights, codes.dtype, offset_factor=1)
-        c = T.match_buffer(sums, shape.row(shape.rows, LANES), "int32", offset_factor=1)
+        w = T.match_buffer(
+            weights,
+            shape.weights,
+            codes.dtype,
+            offset_factor=1,
+            strides=shape.weight_strides(step_stride),
+        )
+        c = T.match_buffer(sums, shape.row(shape.rows, shape.columns), "int32", offset_factor=1)
         with T.sblock("root"):
             T.reads(_whole(c), _whole(x), _whole(w))
             T.writes(_whole(c))
@@ -120,7 +131,7 @@ def _description(shape: Shape) -> tirx.PrimFunc:
 
 def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc:
     """Every index into `acc` is constant, so that LLVM keeps the sums in registers."""
-    codes, rows, vectors = shape.codes, shape.rows, LANES // lanes
+    codes, rows, vectors = shape.codes, shape.rows, shape.columns // lanes
     narrow, width = use.sums.split("x")[0], int(use.sums.split("x")[1])
     # Straight code for several rows would be reordered until all unpacked weights of a chunk are
     # alive at once, and spill: 147 against 177 GOP/s on one core (AVX2, nibbles, 6 rows).
@@ -144,12 +155,18 @@ def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc
 
     @T.prim_func(s_tir=True)
     def implementation(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
-        stride = T.int64()
+        stride, step_stride = T.int64(), T.int64()
         x = T.match_buffer(
             x_rows, shape.x, codes.activation, offset_factor=1, strides=shape.row(stride, 1)
         )
-        w = T.match_buffer(weights, shape.weights, codes.dtype, offset_factor=1)
-        c = T.match_buffer(sums, shape.row(rows, LANES), "int32", offset_factor=1)
+        w = T.match_buffer(
+            weights,
+            shape.weights,
+            codes.dtype,
+            offset_factor=1,
+            strides=shape.weight_strides(step_stride),
+        )
+        c = T.match_buffer(sums, shape.row(rows, shape.columns), "int32", offset_factor=1)
         with T.sblock("root"):
             T.reads(_whole(c), _whole(x), _whole(w))
             T.writes(_whole(c))

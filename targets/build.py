@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from handglass.errors import DeviceError
-
+from .linker import find_linker
 from .target import Target
 
 if TYPE_CHECKING:
     import tvm
-
-
-def find_linker(target: Target) -> str:
-    """The first C compiler of the target's list that is installed."""
-    for name in target.linkers:
-        if found := shutil.which(name):
-            return found
-    raise DeviceError(
-        f"no C compiler to link the library for '{target.name}' with: looked for "
-        f"{', '.join(target.linkers)}; install one, for instance with 'apt-get install gcc'"
-    )
 
 
 def without_alias() -> tvm.transform.Pass:
@@ -52,5 +39,5 @@ def build_library(mod: tvm.IRModule, target: Target, path: str | Path) -> Path:
     from tvm import relax
 
     executable = relax.build(mod, tvm.target.Target(target.tvm), relax_pipeline=without_alias())
-    executable.export_library(str(path), cc=linker)
+    executable.export_library(str(path), fcompile=linker)
     return Path(path)

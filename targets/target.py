@@ -30,8 +30,19 @@ class Target:
     cores: int = 4
     native_dtype: str = "float32"  # what arithmetic is done in
     memory_limit: int | None = None  # bytes; None: not known here
-    linkers: tuple[str, ...] = ("g++", "gcc", "clang++", "clang", "c++", "cc")
+    linkers: tuple[str, ...] = ("g++", "gcc", "clang++", "clang", "c++", "cc")  # its own, by name
+    link_flags: tuple[str, ...] = ()
+    stub_libraries: tuple[str, ...] = ()  # to be named in the library, not found while linking
     load_rules: Callable[[], tuple[Rule, ...]] = cpu_rules
+
+    @property
+    def architecture(self) -> str:
+        return self.triple.split("-")[0]
+
+    @property
+    def gnu_triple(self) -> str:
+        """What a cross compiler of GNU's that makes such code is called after."""
+        return f"{self.architecture}-linux-gnu"
 
     @property
     def rules(self) -> tuple[Rule, ...]:

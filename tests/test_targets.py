@@ -3,7 +3,8 @@
 import pytest
 
 from handglass.errors import DeviceError, UsageError
-from handglass.targets import TARGETS, find_target
+from handglass.targets import TARGETS, Target, find_target
+from handglass.targets.aarch64 import PRESETS
 from handglass.targets.machine import Machine, describe
 from handglass.targets.table import all_targets, host_target
 
@@ -55,18 +56,28 @@ def test_x86_host(flags: str, cpu: str, vector_bits: int, mattr: tuple[str, ...]
 
 
 @pytest.mark.parametrize(
-    ("flags", "mattr"),
+    ("flags", "cpu", "mattr"),
     [
-        (RASPBERRY_PI_4, ()),
-        (CORTEX_A78, ("+lse", "+dotprod", "+fullfp16")),
-        (GRAVITON_3, ("+lse", "+dotprod", "+fullfp16", "+fp16fml", "+i8mm", "+bf16")),
+        (RASPBERRY_PI_4, "cortex-a72", ()),
+        (CORTEX_A78, "neoverse-n1", ()),
+        (CORTEX_A78.replace("asimddp", ""), "cortex-a72", ()),
+        (GRAVITON_3, "cortex-x2", ("-sve", "-sve2")),
     ],
 )
-def test_aarch64_host(flags: str, mattr: tuple[str, ...]) -> None:
+def test_aarch64_host(flags: str, cpu: str, mattr: tuple[str, ...]) -> None:
     host = host_target(machine(flags, "aarch64", cores=4))
     assert host is not None
-    assert (host.cpu, host.triple, host.mattr) == ("generic", "aarch64-linux-gnu", mattr)
+    assert (host.cpu, host.triple, host.mattr) == (cpu, "aarch64-linux-gnu", mattr)
     assert not host.missing_on(frozenset(flags.split()))
+
+
+@pytest.mark.parametrize("target", PRESETS, ids=lambda target: target.name)
+def test_an_arm_preset_promises_what_its_code_may_use(target: Target) -> None:
+    """The floor has every feature that schedules ask LLVM for, and none that is switched off."""
+    assert ("i8mm" in target.features) == (target.cpu in ("cortex-x2", "neoverse-v3ae"))
+    assert ("asimddp" in target.features) == (target.cpu != "cortex-a72")
+    assert not {"sve", "sve2"} & set(target.features)
+    assert target.architecture == "aarch64" and target.vector_bits == 128
 
 
 def test_big_little_keeps_what_every_core_has() -> None:
@@ -97,7 +108,7 @@ def test_unknown_target_names_the_nearest(name: str, hint: str) -> None:
 
 def test_unknown_architecture_has_presets_but_no_host() -> None:
     targets = all_targets(machine("", "riscv64"))
-    assert set(targets) == {"x86-64-v3", "x86-64-v4"}
+    assert set(targets) == {"x86-64-v3", "x86-64-v4", *(target.name for target in PRESETS)}
     with pytest.raises(DeviceError, match="neither of x86_64, aarch64"):
         find_target("host", targets)
 

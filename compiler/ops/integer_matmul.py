@@ -47,7 +47,7 @@ def integer_matmul(
     """
     m = x.codes.shape[0]
     one_row = isinstance(m, tirx.IntImm) and int(m) == 1
-    height = m if one_row else (m + codes.rows - 1) // codes.rows * codes.rows
+    height = m if one_row else (m + codes.tile.rows - 1) // codes.tile.rows * codes.tile.rows
     rows = x if one_row else x.padded(height)
     build = _grouped if codes.bits == 4 else _by_row
     product = build(rows, codes, weight, scale)  # (height, panels, 16)

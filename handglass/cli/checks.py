@@ -101,11 +101,11 @@ def ffi_pin_check() -> Check:
 def c_compiler_check() -> Check:
     from handglass.errors import DeviceError
     from handglass.targets import TARGETS
-    from handglass.targets.build import find_linker
+    from handglass.targets.linker import find_linker
 
     target = next(iter(TARGETS.values()))
     try:
-        return Check("C compiler", find_linker(target), True)
+        return Check("C compiler", find_linker(target).command[0], True)
     except DeviceError as error:
         broken = False if has_compiler() else None
         return Check("C compiler", "none found", broken, str(error) if has_compiler() else "")
