@@ -20,6 +20,7 @@ from typing import Any
 from handglass.errors import DeviceError, MismatchError
 
 from .bundle import LIBRARY, RUNTIME_LIBRARY, Bundle
+from .heap import keep_freed_memory
 from .machine import check_target, this_machine, thread_count
 
 _CPU, _CPU_ID = 1, 0  # device type, device
@@ -37,6 +38,7 @@ def load_library(bundle: Bundle, threads: int | None = None) -> Any:
     count = thread_count(threads)
     tvm_ffi = import_tvm_ffi()
     _check_version(bundle, "tvm_ffi", tvm_ffi.__version__)
+    keep_freed_memory()
     os.environ["TVM_NUM_THREADS"] = str(count)  # read once, when the pool starts
     with _affinity_kept():
         _load_runtime(bundle)
