@@ -97,7 +97,7 @@ def test_what_is_no_sum_of_lengths_is_not_told() -> None:
 def test_report_of_a_bundle(small_bundle: Path) -> None:
     kernels = read_report(Bundle.open(small_bundle))
     rules = {kernel.rule for kernel in kernels.values()}
-    assert {"cpu-matmul", "cpu-attention", "cpu-norm"} <= rules
+    assert {"cpu-matmul", "cpu-attention", "cpu-rows"} <= rules
     assert all(kernel.work is not None for kernel in kernels.values())
     text = json.loads((small_bundle / "report.json").read_text("utf-8"))
     assert set(text["phases"]) >= {"lower", "pack", "codegen"}
