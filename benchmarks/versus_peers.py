@@ -119,10 +119,10 @@ class Worker:
 
     def _read(self) -> Any:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise PeerError(self._ended())
-        return json.loads(line)
+        for line in self._process.stdout:
+            if line.startswith("{"):  # libraries print while they are imported
+                return json.loads(line)
+        raise PeerError(self._ended())
 
     def _ended(self) -> str:
         lines = self._log.read_text("utf-8", errors="replace").strip().splitlines()

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 ROWS = ("encode", "pp64", "pp512", "tg64@0", "tg64@512", "answer")
 """`answer`: a picture and 16 tokens in, 64 tokens out."""
@@ -36,6 +36,7 @@ class Task:
 
     @classmethod
     def read(cls) -> Task:
+        keep_stdout()
         config, folder, threads, *words = sys.argv[1:]
         Path(folder).mkdir(parents=True, exist_ok=True)
         loaded = json.loads(Path(config).read_text("utf-8"))
@@ -61,15 +62,13 @@ def serve(about: Mapping[str, Any], rows: Mapping[str, Callable[[], float]]) -> 
 
 
 def tell(value: Mapping[str, Any]) -> None:
-    OUT.write(json.dumps(value) + "\n")
-    OUT.flush()
+    print(json.dumps(value), file=_out[0], flush=True)
 
 
-def keep_stdout() -> Any:
-    """Libraries print whatever they like; only `tell` reaches the parent."""
-    out = os.fdopen(os.dup(1), "w")
+def keep_stdout() -> None:
+    """Libraries print whatever they like; from here on only `tell` reaches the parent."""
+    _out.append(os.fdopen(os.dup(1), "w"))
     os.dup2(2, 1)
-    return out
 
 
-OUT = keep_stdout()
+_out: list[TextIO] = []

@@ -11,7 +11,8 @@ argument, [argument, dimension], or an argument itself, [argument]. A product is
 form a sum of symbols: {"s": 1, "pos": 1, "": 15} is s + pos + 15. `multiply_adds` is a sum of
 products. `touched` has the arguments of which a call may need only a part: a list of accesses, each
 a product per dimension, of which the size of the dimension is the limit. All others are needed
-whole. Padding to whole tiles is not counted: forms are those of lengths that divide evenly.
+whole. A loop nest that is written out tells its work in annotations (schedules/rule.py). Padding to
+whole tiles is not counted: forms are those of lengths that divide evenly.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Expr, TensorLoad
 from tvm.s_tir import SBlock
+
+from handglass.schedules.rule import MULTIPLY_ADDS, SEEN
 
 STEP = 960
 """A multiple of every tile and panel that lengths are padded to."""
@@ -60,7 +63,12 @@ def work_of_all(mod: tvm.IRModule) -> dict[str, Work]:
 
 
 def _blocks(func: tirx.PrimFunc) -> list[SBlock]:
-    return [block for block in _nodes(func.body, SBlock) if block.iter_vars]
+    """Those that compute; of a nest that is written out the outermost, which tells its work."""
+    blocks = _nodes(func.body, SBlock)
+    told = [block for block in blocks if MULTIPLY_ADDS in block.annotations]
+    inside = [inner for block in told for inner in _nodes(block.body, SBlock)]
+    alone = [b for b in blocks if not any(b.same_as(inner) for inner in inside)]
+    return [b for b in alone if b.iter_vars or MULTIPLY_ADDS in b.annotations]
 
 
 class _Counter:
@@ -89,6 +97,28 @@ class _Counter:
         }
 
     def visit(self, block: SBlock) -> None:
+        if MULTIPLY_ADDS in block.annotations:
+            self._take(block)
+        else:
+            self._count(block)
+
+    def _take(self, block: SBlock) -> None:
+        """What a loop nest that is written out says of itself."""
+        factors = [self._form(factor) for factor in block.annotations[MULTIPLY_ADDS]]
+        self.multiply_adds.append(_product(factors))
+        seen, size = block.annotations[SEEN]
+        for load in _nodes(block.body, TensorLoad):
+            number = self._number(load.source)
+            if number is None or len(load.source.shape) < 3:
+                continue
+            places = [int(count) for count in load.source.shape]
+            access: list[Product] = [[count, []] for count in places]
+            access[1] = _product([{"": places[1] / int(size)}, self._form(seen)])
+            accesses = self.touched.setdefault(number, [])
+            if access not in accesses:
+                accesses.append(access)
+
+    def _count(self, block: SBlock) -> None:
         extents = [(v.var, self._form(v.dom.extent)) for v in block.iter_vars]
         if _is_multiply_add(block):
             self.multiply_adds.append(_product([form for _, form in extents]))
@@ -155,8 +185,10 @@ class _Counter:
 
     def _value(self, extent: Expr, values: Sequence[int]) -> Fraction:
         analyzer = tvm.sym.Analyzer()
-        for var, value in zip(self._symbols, values, strict=True):
-            analyzer.bind(var, tirx.IntImm(var.ty.dtype, value))
+        known = dict(zip(self.places, values, strict=True))
+        for var in _nodes(extent, tirx.Var):  # by name: annotations keep variables of their own
+            if var.name in known:
+                analyzer.bind(var, tirx.IntImm(var.ty.dtype, known[var.name]), True)
         found = analyzer.simplify(extent)
         if not isinstance(found, tirx.IntImm):
             raise UncountableError(f"{extent} depends on more than the arguments")

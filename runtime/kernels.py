@@ -28,6 +28,8 @@ class Calls:
     """All calls of one kernel in one phase."""
 
     seconds: list[float] = field(default_factory=list)
+    steps: list[float] = field(default_factory=list)
+    """Their sums, one per step."""
     bytes: float = 0.0
     flops: float | None = 0.0
 
@@ -53,15 +55,22 @@ class Observer:
         self._known: dict[tuple[str, Sizes], tuple[float, float | None]] = {}
         self._start = 0
         self.calls: dict[str, Calls] = {}
+        self.step = 0
+        """Of which number, from 1 on, the calls now are."""
 
     def before(self, name: str, arguments: Sequence[Any]) -> None:
-        if not name.startswith(BUILTIN):
+        own = name.startswith(BUILTIN)
+        steps = self.calls[MACHINE if own else name].steps
+        steps.extend([0.0] * (self.step - len(steps)))
+        if not own:
             self._count(name, arguments)
         self._start = time.perf_counter_ns()
 
     def after(self, name: str) -> None:
         seconds = (time.perf_counter_ns() - self._start) / 1e9
-        self.calls[MACHINE if name.startswith(BUILTIN) else name].seconds.append(seconds)
+        calls = self.calls[MACHINE if name.startswith(BUILTIN) else name]
+        calls.seconds.append(seconds)
+        calls.steps[-1] += seconds
 
     def _count(self, name: str, arguments: Sequence[Any]) -> None:
         sizes: Sizes = tuple(a if isinstance(a, int) else tuple(a.shape) for a in arguments)
@@ -127,7 +136,7 @@ class KernelBenchmark:
         for kind in () if self.no_limits else (READ, FMA):
             self.limits.sample(kind)
         phase.plain.append(phase.step())
-        self._observer.calls = phase.calls
+        self._observer.calls, self._observer.step = phase.calls, len(phase.plain)
         with self._session.observed(self._observer.before, self._observer.after):
             phase.observed.append(phase.step())
 
@@ -137,7 +146,7 @@ def rows(
 ) -> list[dict[str, Any]]:
     """Largest share first; `limits` are rates per second, empty where there are none."""
     steps = len(phase.observed)
-    total = sum(sum(calls.seconds) for calls in phase.calls.values())
+    total = sum(float(np.median(calls.steps)) for calls in phase.calls.values())
     found = [
         _row(phase.name, name, calls, kernels.get(name), steps, total, limits)
         for name, calls in phase.calls.items()
@@ -155,7 +164,7 @@ def _row(
     total: float,
     limits: Mapping[str, float],
 ) -> dict[str, Any]:
-    spent = sum(calls.seconds)
+    spent = float(np.median(calls.steps))  # in one step: a mean would believe every interruption
     median, p90 = np.percentile(calls.seconds, [50, 90]) * 1e6
     is_kernel = name != MACHINE
     return {
@@ -163,15 +172,15 @@ def _row(
         "kernel": name,
         "rule": kernel.rule if kernel else "",
         "calls": len(calls.seconds) / steps,
-        "total_ms": spent / steps * 1e3,
+        "total_ms": spent * 1e3,
         "share": spent / total,
         "min_us": min(calls.seconds) * 1e6,
         "median_us": float(median),
         "p90_us": float(p90),
         "bytes": calls.bytes / steps if is_kernel else None,
-        "gb_s": calls.bytes / spent / 1e9 if is_kernel else None,
-        "gflop_s": calls.flops / spent / 1e9 if is_kernel and calls.flops else None,
-        "limit_fraction": _fraction(calls, spent, limits) if is_kernel else None,
+        "gb_s": calls.bytes / steps / spent / 1e9 if is_kernel else None,
+        "gflop_s": calls.flops / steps / spent / 1e9 if is_kernel and calls.flops else None,
+        "limit_fraction": _fraction(calls, spent * steps, limits) if is_kernel else None,
     }
 
 

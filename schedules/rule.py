@@ -15,6 +15,13 @@ from tvm.s_tir import Schedule, renew_defs
 PATTERN = "handglass.pattern"
 """Block annotation by which an operator says what it is: "matmul", "norm", "attention", ..."""
 
+MULTIPLY_ADDS = "handglass.multiply_adds"
+"""Block annotation of a loop nest that is written out: its multiply-adds, as a list of factors,
+each a sum of lengths; `report.json` counts other blocks by their axes."""
+SEEN = "handglass.seen"
+"""Beside it: [places, size]: of its inputs with three dimensions or more, the second of which has
+`size` places or panels of them, only so many places are read."""
+
 Apply = Callable[[Schedule, tvm.target.Target, bool], bool]
 
 

@@ -12,6 +12,7 @@ FAKE = """
 import time
 from versus_worker import Task, serve
 
+print("noise while it is imported")
 task = Task.read()
 assert task.config == {"hidden_size": 8} and task.threads == 2 and task.folder.is_dir()
 counts = {"encode": 0}

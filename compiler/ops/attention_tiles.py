@@ -20,7 +20,7 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
 from handglass.schedules.dot import LANES
-from handglass.schedules.rule import PATTERN
+from handglass.schedules.rule import MULTIPLY_ADDS, PATTERN, SEEN
 
 from .exponential import exp2
 
@@ -75,13 +75,17 @@ def attend(
     `scales` of keys and values, (h_kv, panels, 16) each, where these are integers, else none.
     """
     h_kv, _, d = rows.shape
+    s, heads = tiling.queries, h_kv * tiling.group
+    last = tiling.limit(s - 1)
+    # Scores and mixing; on average a query sees half of what the first and the last see together.
+    work = [heads * d, s, tiling.limit(_i64(0)) + last]
     return te.extern(
         (tiling.queries, h_kv * tiling.group * d),
         [rows, keys, values, *scales],
         lambda ins, outs: _Nest(tiling, ins, outs[0]).statement(),
         name="attention",
         dtype="float32",
-        attrs={PATTERN: "attention"},
+        attrs={PATTERN: "attention", MULTIPLY_ADDS: work, SEEN: [last, values.shape[1]]},
     )
 
 
