@@ -78,7 +78,7 @@ def attend(
     s, heads = tiling.queries, h_kv * tiling.group
     last = tiling.limit(s - 1)
     # Scores and mixing; on average a query sees half of what the first and the last see together.
-    work = [heads * d, s, tiling.limit(_i64(0)) + last]
+    work = [heads * d, s, tiling.limit(int64(0)) + last]
     return te.extern(
         (tiling.queries, h_kv * tiling.group * d),
         [rows, keys, values, *scales],
