@@ -1,6 +1,6 @@
 """Held-out accuracy of the demo model, compiled in each scheme and in PyTorch: the same questions.
 
-    python benchmarks/demo_accuracy.py [--questions 1000] [--schemes f32 bf16 w4] [--no-torch]
+    python benchmarks/demo_accuracy.py [--questions 1000] [--schemes f32 w4a8 w4/w4] [--no-torch]
 
 An answer counts if it is exactly the expected text. The scenes come from generator seeds that
 training never uses. Prints a Markdown table by question type; `--json FILE` keeps the figures.
@@ -28,12 +28,13 @@ Answerer = Callable[[Item], str]
 
 
 def compiled(scheme: str, folder: Path) -> Answerer:
-    """The bundle of this scheme, vision included, asked the way a user asks."""
+    """The bundle of this scheme, LANGUAGE or LANGUAGE/VISION, asked the way a user asks."""
     import handglass
     from handglass.compiler.build import compile_model
 
-    bundle = folder / scheme
-    compile_model(CHECKPOINT, bundle, quantization=scheme, vision_quantization=scheme)
+    bundle = folder / scheme.replace("/", "-")
+    language, _, vision = scheme.partition("/")
+    compile_model(CHECKPOINT, bundle, quantization=language, vision_quantization=vision or None)
     model = handglass.load(bundle)
 
     def answer(item: Item) -> str:

@@ -18,7 +18,7 @@ from .bundle import Bundle, TensorEntry
 from .library import import_tvm_ffi, load_library
 from .positions import position_ids
 from .preprocess import Pixels
-from .tensors import TensorFile, aligned, aligned_empty
+from .tensors import TensorFile, aligned, aligned_empty, untouched_zeros
 
 FUNCTIONS = ("encode_image", "embed", "prefill", "decode")
 
@@ -34,7 +34,7 @@ class Session:
         self._functions = {name: self.function(name) for name in FUNCTIONS}
         self._params = self._ffi.convert([self._tensor(a) for a in load_params(bundle)])
         self._cache_arrays = [
-            aligned_empty(t.shape, t.dtype, zeros=True) for t in bundle.manifest.cache.tensors
+            untouched_zeros(t.shape, t.dtype) for t in bundle.manifest.cache.tensors
         ]
         self._cache = self._ffi.convert([self._tensor(a) for a in self._cache_arrays])
         # What every step of decoding uses anew.

@@ -7,6 +7,7 @@ bfloat16 has no numpy type: its values are handed over as uint16 bit patterns.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import mmap
@@ -67,11 +68,25 @@ def storage_dtype(dtype: str) -> np.dtype[Any]:
     return DTYPES[CODES[dtype]][1]
 
 
-def aligned_empty(shape: tuple[int, ...], dtype: Any, zeros: bool = False) -> np.ndarray:
+def untouched_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Zeros that take memory page by page as they are written, for what may never be filled.
+
+    numpy's own zeros ask for pages of 2 MB: with them 83 tokens in the cache of 4,096 took 212 MB
+    instead of 26.
+    """
+    dtype = np.dtype(dtype)
+    mapped = mmap.mmap(-1, max(math.prod(shape) * dtype.itemsize, 1))
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without large pages
+            mapped.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(mapped, dtype, math.prod(shape)).reshape(shape)
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """A fresh array whose data starts at a multiple of 64 bytes; numpy alone promises 16."""
     dtype = np.dtype(dtype)
     nbytes = math.prod(shape) * dtype.itemsize
-    raw = (np.zeros if zeros else np.empty)(nbytes + ALIGNMENT, np.uint8)
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
     skip = -raw.ctypes.data % ALIGNMENT
     return raw[skip : skip + nbytes].view(dtype).reshape(shape)
 

@@ -76,8 +76,8 @@ JETSON_THOR_CPU = replace(
     mattr=NO_SVE,
     cores=14,
 )
-# Android's loader finds functions only in libraries that are named, on pages of 4 or 16 KiB; no more
-# of its C library is needed to link (targets/linker.py)
+# Android's loader finds functions only in libraries that are named, on pages of 4 or 16 KiB;
+# no more of its C library is needed to link (targets/linker.py)
 ANDROID_ARM64 = Target(
     name="android-arm64",
     description="any 64-bit Android phone since 2018: dotprod and fp16",
