@@ -147,15 +147,15 @@ def test_the_tunable_space_holds_choices_and_each_is_right() -> None:
     y = attention(q, key_panels(k), head_major(v), d**-0.5, lambda i: n)
     func = te.create_prim_func([*arguments, y]).with_attr("global_symbol", "kernel")
     target = tvm.target.Target(find_target("host").tvm)
-    arrays = [normal(n, heads, d, seed=seed) for seed in range(3)]
+    a, b, c = (normal(n, heads, d, seed=seed) for seed in range(3))
     seen = set()
     for seed in range(6):
         sch = Schedule(renew_defs(func), seed=seed + 1)
         assert cpu_attention.RULE(sch, target, tunable=True)
         seen.add(tuple(int(decision) for decision in sch.trace.decisions.values()))
         out = tvm.runtime.tensor(np.zeros((n, heads * d), np.float32))
-        tvm.compile(sch.mod, target)["kernel"](*map(tvm.runtime.tensor, arrays), out)
-        check(out.numpy(), attend(*arrays))
+        tvm.compile(sch.mod, target)["kernel"](*map(tvm.runtime.tensor, (a, b, c)), out)
+        check(out.numpy(), attend(a, b, c))
     assert len(seen) > 1, "every sample made the same choices"
 
 

@@ -45,6 +45,7 @@ def test_defaults(handglass: Any, asked: dict[str, Any]) -> None:
         "target": "host",
         "quantization": "f16",
         "vision_quantization": None,
+        "kv_cache": None,
         "context": None,
         "dump_ir": None,
         "overwrite": False,

@@ -99,6 +99,7 @@ def test_bad_checkpoint(
     [
         ({"quantization": "w3"}, "unknown quantization 'w3'; known are f32, f16, bf16, w4"),
         ({"vision_quantization": "w3"}, "unknown quantization 'w3'"),
+        ({"kv_cache": "int4"}, "unknown type of KV cache 'int4'; known are f32, f16, int8"),
         ({"target": "toaster"}, "toaster"),
     ],
 )
