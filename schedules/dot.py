@@ -54,6 +54,8 @@ class Codes:
     magnify: int = 1
     """The products come out this many times too large."""
     tile: Tile = YMM
+    amx: bool = False
+    """Whether many rows are multiplied in AMX's tile registers: see tile_instructions.py."""
 
     @property
     def halves(self) -> int:
@@ -95,6 +97,8 @@ class Dot:
     bytes: Codes
     byte_bits: int = 8
     """7 where the eighth bit of a weight costs speed."""
+    bfloat16_tiles: bool = False
+    """Whether many rows of floats are multiplied as bfloat16, in tile registers."""
 
     def codes(self, bits: int) -> Codes:
         return {4: self.nibbles, 7: self.sevens, 8: self.bytes}[bits]
@@ -109,6 +113,16 @@ AVX2 = Dot(
 )
 AVX_VNNI = Dot("avx-vnni", ("avxvnni",), 8, **UNSIGNED)
 AVX512_VNNI = Dot("avx512-vnni", ("avx512vnni",), 16, **UNSIGNED)
+# one row as with VNNI, many in tiles: of bytes as they are, of nibbles unpacked to bfloat16
+AMX = Dot(
+    "amx",
+    ("amx-tile", "amx-int8", "amx-bf16", "avx512vnni"),
+    16,
+    Codes(4, 8),
+    Codes(7, 64, amx=True),
+    Codes(8, 128, amx=True),
+    bfloat16_tiles=True,
+)
 # 32 registers of 128 bits: 8 integer sums and their 8 scaled ones leave half of them to operands
 NEON = Tile(4, 8, 1)
 # bytes times bytes, both signed; a nibble is left in the upper half, which saves its sign extension
@@ -123,7 +137,7 @@ SDOT = Dot(
 PLAIN = Dot("plain", (), 16, **UNSIGNED)
 """Any machine: no intrinsic, loops that the code generator vectorises as it can."""
 
-DOTS = (AVX512_VNNI, AVX_VNNI, AVX2, SDOT, PLAIN)
+DOTS = (AMX, AVX512_VNNI, AVX_VNNI, AVX2, SDOT, PLAIN)
 
 
 def find_dot(target: tvm.target.Target) -> Dot:

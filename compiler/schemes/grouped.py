@@ -30,10 +30,14 @@ class Grouped4Bit:
     floor_db: float = 10.0
 
     codes: ClassVar[None] = None
+    bfloat16_rows: ClassVar[bool] = False
     arithmetic_db: ClassVar[float] = FLOAT_ARITHMETIC_DB
 
     def on(self, dot: Dot) -> Scheme:
         return self
+
+    def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
+        raise AssertionError(f"{self.name} is not multiplied in tiles")
 
     def depth(self, k: int) -> int:
         return -(-k // GROUP) * GROUP

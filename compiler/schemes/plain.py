@@ -15,6 +15,7 @@ from ..ops.matmul import Dequantize
 from .panels import panel_count, panels, rows_of
 from .rounding import bfloat16_bits, check_range
 from .scheme import FLOAT_ARITHMETIC_DB, Arrays, Scheme
+from .tiles import BFloat16Tiles
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,16 @@ class Plain:
     floor_db: float
 
     codes: ClassVar[None] = None
+    bfloat16_rows: ClassVar[bool] = False
     arithmetic_db: ClassVar[float] = FLOAT_ARITHMETIC_DB
 
     def on(self, dot: Dot) -> Scheme:
+        if self.dtype == "uint16" and dot.bfloat16_tiles:
+            return BFloat16Tiles(self.name, self.cache_dtype, self.floor_db)
         return self
+
+    def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
+        raise AssertionError(f"{self.name} is not multiplied in tiles")
 
     def depth(self, k: int) -> int:
         return k
