@@ -42,7 +42,7 @@ def schedule_tiles(sch: Schedule, tunable: bool = False, emulate: bool = False) 
     chunk = choose(sch, divisors(sch, s, tuple({steps, 16, 8, 4})), steps, tunable)
     task, panel = sch.split(p, [None, block.panels])
     rows, row_tile = sch.split(r, [None, block.rows])
-    blocks, rows = sch.split(rows, [None, _rows_per_block(sch, block, steps, tunable)])
+    blocks, rows = sch.split(rows, [None, _rows_per_block(sch, rows, block, steps, tunable)])
     chunks, s = sch.split(s, [None, chunk])
     length = int(sch.get(s).extent)
     # a single step is no loop of the intrinsic
@@ -67,11 +67,13 @@ def schedule_tiles(sch: Schedule, tunable: bool = False, emulate: bool = False) 
     return True
 
 
-def _rows_per_block(sch: Schedule, block: Block, steps: int, tunable: bool):
+def _rows_per_block(sch: Schedule, rows, block: Block, steps: int, tunable: bool):
     """How many blocks of sums one below the other share their rows in the L2 cache."""
     bytes_each = block.rows * TILE * steps * ROW_BYTES
     fitting = max(1, L2 // 2 // bytes_each)
-    return choose(sch, [1, 2, 4, 8, 16, 32, 64], fitting, tunable)
+    options = (1, 2, 4, 8, 16, 32, 64)
+    known = isinstance(sch.get(rows).extent, tirx.IntImm)
+    return choose(sch, divisors(sch, rows, options) if known else list(options), fitting, tunable)
 
 
 def _pack_rows(sch: Schedule, rows) -> None:
