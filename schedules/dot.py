@@ -32,12 +32,15 @@ class Tile:
 
     rows: int
     columns: int
-    """Outputs of a tile of several rows, 16 or a divisor."""
+    """Outputs of a tile of several rows: 16 or a divisor; of floats, which need no other sums, also
+    several panels."""
     panels: int
     """Panels of 16 outputs side by side where there is one row."""
 
 
 YMM = Tile(6, LANES, 4)
+# 32 registers of 512 bits: twice the rows for integers, two panels more for floats
+ZMM, ZMM_FLOATS = Tile(12, LANES, 4), Tile(12, 2 * LANES, 4)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class Dot:
     bytes: Codes
     byte_bits: int = 8
     """7 where the eighth bit of a weight costs speed."""
+    floats: Tile = YMM
+    """Register tile of a matmul in float32."""
     bfloat16_tiles: bool = False
     """Whether many rows of floats are multiplied as bfloat16, in tile registers."""
 
@@ -112,15 +117,21 @@ AVX2 = Dot(
     "avx2", ("avx2",), 8, Codes(4, 8), Codes(7, 64, tile=Tile(5, LANES, 4)), WIDE, byte_bits=7
 )
 AVX_VNNI = Dot("avx-vnni", ("avxvnni",), 8, **UNSIGNED)
-AVX512_VNNI = Dot("avx512-vnni", ("avx512vnni",), 16, **UNSIGNED)
+WIDE_VNNI = {
+    "nibbles": Codes(4, 8, tile=ZMM),
+    "sevens": Codes(7, 64, tile=ZMM),
+    "bytes": Codes(8, 128, tile=ZMM),
+}
+AVX512_VNNI = Dot("avx512-vnni", ("avx512vnni",), 16, **WIDE_VNNI, floats=ZMM_FLOATS)
 # one row as with VNNI, many in tiles: of bytes as they are, of nibbles unpacked to bfloat16
 AMX = Dot(
     "amx",
     ("amx-tile", "amx-int8", "amx-bf16", "avx512vnni"),
     16,
-    Codes(4, 8),
+    Codes(4, 8, tile=ZMM),
     Codes(7, 64, amx=True),
     Codes(8, 128, amx=True),
+    floats=ZMM_FLOATS,
     bfloat16_tiles=True,
 )
 # 32 registers of 128 bits: 8 integer sums and their 8 scaled ones leave half of them to operands

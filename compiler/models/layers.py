@@ -193,7 +193,7 @@ def multiply(x: nn.Tensor | Source, panels: Panels) -> nn.Tensor:
 
 def _float_matmul(panels: Panels, depth: int) -> Callable[..., te.Tensor]:
     return lambda x, *parts: matmul_op.matmul(
-        x, panels.out_features, depth, panels.scheme.read(parts)
+        x, panels.out_features, depth, panels.scheme.read(parts), panels.scheme.dot.floats
     )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 from tvm import te, tirx
 
-from handglass.schedules.dot import LANES, Dot
+from handglass.schedules.dot import LANES, PLAIN, Dot
 
 from ..ops.matmul import Dequantize
 from .panels import panel_count, panels, rows_of
@@ -26,6 +26,7 @@ class Plain:
     dtype: str
     cache_dtype: str
     floor_db: float
+    dot: Dot = PLAIN
 
     codes: ClassVar[None] = None
     bfloat16_rows: ClassVar[bool] = False
@@ -33,8 +34,8 @@ class Plain:
 
     def on(self, dot: Dot) -> Scheme:
         if self.dtype == "uint16" and dot.bfloat16_tiles:
-            return BFloat16Tiles(self.name, self.cache_dtype, self.floor_db)
-        return self
+            return BFloat16Tiles(self.name, self.cache_dtype, self.floor_db, dot)
+        return replace(self, dot=dot)
 
     def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
         raise AssertionError(f"{self.name} is not multiplied in tiles")

@@ -34,6 +34,10 @@ class Scheme(Protocol):
     def name(self) -> str: ...
 
     @property
+    def dot(self) -> Dot:
+        """The instruction set that it is laid out for."""
+
+    @property
     def codes(self) -> Codes | None:
         """What integers the weights are and the activations become; None where both are floats."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -28,13 +28,14 @@ class BFloat16Tiles:
     name: str
     cache_dtype: str
     floor_db: float
+    dot: Dot
 
     codes: ClassVar[None] = None
     bfloat16_rows: ClassVar[bool] = True
     arithmetic_db: ClassVar[float] = BFLOAT16_ARITHMETIC_DB
 
     def on(self, dot: Dot) -> Scheme:
-        return self
+        return replace(self, dot=dot)
 
     def depth(self, k: int) -> int:
         return -(-k // BFLOAT16.inputs) * BFLOAT16.inputs
