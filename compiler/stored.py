@@ -65,10 +65,12 @@ class StoredWeights:
         for _, leaf in self._packed[name]:
             if not leaf.scheme.bfloat16_rows:
                 return _one_by_one(leaf.scheme, x)
-            # the head reads one row, whatever comes before it
+            x = x.copy()  # the head reads one row, whatever comes before it
             together = 0 if name in (EMBEDDING, LM_HEAD) else max(len(x) - self._alone, 0)
-            rest = _one_by_one(leaf.scheme, x[together:])
-            return np.concatenate([round_bfloat16(x[:together]), rest])
+            x[:together] = round_bfloat16(x[:together])
+            if together < len(x):
+                x[together:] = _one_by_one(leaf.scheme, x[together:])
+            return x
         return x
 
 
