@@ -36,6 +36,6 @@ def allow_tiles(target: TargetEntry) -> None:
         raise DeviceError(
             f"the bundle is compiled for {target.cpu} with AMX (target {target.name}); Linux does "
             f"not let this process use the tile registers ({os.strerror(error)}): it takes Linux "
-            "5.16 and a machine, real or virtual, that offers them; compile with x86-64-v4 otherwise"
+            "5.16 and a machine, real or virtual, that has them; otherwise compile for x86-64-v4"
         )
     _allowed = True

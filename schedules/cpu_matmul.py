@@ -3,7 +3,8 @@
 The operator is written over whole register tiles (compiler/ops/matmul.py): a `rows` stage pads x to
 a multiple of the tile, so the inner loops have no conditions. Many rows: a block of 6 rows by 16
 columns in 12 vector registers (256 bits), or of 12 by 32 in 24 (512 bits), the panels dequantised
-once per task into a buffer that stays in L2. One row: four panels at a time, dequantised in registers, the limit is the memory.
+once per task into a buffer that stays in L2. One row: four panels at a time, dequantised in
+registers, the limit is the memory.
 
 Measured 2026-11-24 on 2 cores of an x86-64-v3 machine, float32, 130x1536x1536: 167 GFLOP/s where
 PyTorch's own had 117; 1x1536x7680: 42 GB/s on two threads, where one thread reads 21. The tile of

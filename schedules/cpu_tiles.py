@@ -14,24 +14,31 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 
 from .cpu_elementwise import vectorize
-from .rule import Rule, find
+from .rule import Apply, Rule, find
 from .tile_instructions import PRODUCTS, ROW_BYTES, TILE
-from .tile_intrinsics import Block, block_of, tile_intrinsic
+from .tile_intrinsics import block_of, tile_intrinsic
 from .tile_nibbles import nibbles_intrinsic
 from .tiling import choose, clear, divisors, inline_epilogue, vectorize_last
 
 L2 = 2 << 20
-"""Bytes per core: what every CPU with AMX has so far."""
+"""Bytes per core where nobody says: what every CPU with AMX has so far."""
 PATTERN_OF = {f"tile-{name}": product for name, product in PRODUCTS.items()}
 
 
-def tiles(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
-    """Default schedule (and, with `tunable`, the space) of one matmul in tiles with its epilogue."""
-    return schedule_tiles(sch, tunable)
+def on_cache(l2: int) -> Apply:
+    """The rule for a core with `l2` bytes of L2 cache: default schedule, or the space of one."""
+
+    def tiles(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
+        return schedule_tiles(sch, tunable, l2=l2)
+
+    return tiles
 
 
-def schedule_tiles(sch: Schedule, tunable: bool = False, emulate: bool = False) -> bool:
-    """The same; with `emulate` every tile instruction is a call of an emulator."""
+def schedule_tiles(
+    sch: Schedule, tunable: bool = False, emulate: bool = False, l2: int = L2
+) -> bool:
+    """One matmul in tiles with its epilogue; with `emulate` every tile instruction is a call of an
+    emulator."""
     found = [(name, block) for name in PATTERN_OF for block in find(sch, name)]
     if len(found) != 1:
         return False
@@ -42,7 +49,9 @@ def schedule_tiles(sch: Schedule, tunable: bool = False, emulate: bool = False) 
     chunk = choose(sch, divisors(sch, s, tuple({steps, 16, 8, 4})), steps, tunable)
     task, panel = sch.split(p, [None, block.panels])
     rows, row_tile = sch.split(r, [None, block.rows])
-    blocks, rows = sch.split(rows, [None, _rows_per_block(sch, rows, block, steps, tunable)])
+    blocks, rows = sch.split(
+        rows, [None, _rows_per_block(sch, rows, block.rows * TILE * steps * ROW_BYTES, l2, tunable)]
+    )
     chunks, s = sch.split(s, [None, chunk])
     length = int(sch.get(s).extent)
     # a single step is no loop of the intrinsic
@@ -59,18 +68,15 @@ def schedule_tiles(sch: Schedule, tunable: bool = False, emulate: bool = False) 
     # The last block of rows may be short: that condition stays outside, on a block of its own,
     # because tensorize takes none.
     sch.blockize(panel if block.panels > 1 else row_tile)
-    sch.tensorize(
-        sch.get_loops(sums)[0], tile_intrinsic(PATTERN_OF[name], block, length, emulate)
-    )
+    sch.tensorize(sch.get_loops(sums)[0], tile_intrinsic(PATTERN_OF[name], block, length, emulate))
     for packed in find(sch, "rows"):
         _pack_rows(sch, packed)
     return True
 
 
-def _rows_per_block(sch: Schedule, rows, block: Block, steps: int, tunable: bool):
-    """How many blocks of sums one below the other share their rows in the L2 cache."""
-    bytes_each = block.rows * TILE * steps * ROW_BYTES
-    fitting = max(1, L2 // 2 // bytes_each)
+def _rows_per_block(sch: Schedule, rows, size: int, l2: int, tunable: bool):
+    """How many blocks of sums, each with `size` bytes of rows, share the L2 cache."""
+    fitting = max(1, l2 // 2 // size)
     options = (1, 2, 4, 8, 16, 32, 64)
     known = isinstance(sch.get(rows).extent, tirx.IntImm)
     return choose(sch, divisors(sch, rows, options) if known else list(options), fitting, tunable)
@@ -88,4 +94,4 @@ def _extent(sch: Schedule, loop) -> int:
     return int(extent)
 
 
-RULE = Rule("cpu-tiles", tiles, frozenset(PATTERN_OF))
+RULE = Rule("cpu-tiles", on_cache(L2), frozenset(PATTERN_OF), on_cache)

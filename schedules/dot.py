@@ -13,7 +13,7 @@ Sources: Intel SDM vol. 2 (VPMADDUBSW, VPMADDWD, VPDPBUSD), Arm ARM C7 (SDOT).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tvm
 from tvm import tirx
@@ -109,20 +109,29 @@ class Dot:
         return {4: self.nibbles, 7: self.sevens, 8: self.bytes}[bits]
 
 
-UNSIGNED = {"nibbles": Codes(4, 8), "sevens": Codes(7, 64), "bytes": Codes(8, 128)}
+def unsigned(tile: Tile) -> tuple[Codes, Codes, Codes]:
+    """Of 4, 7 and 8 bits, for instructions that multiply unsigned weights by signed activations."""
+    return Codes(4, 8, tile=tile), Codes(7, 64, tile=tile), Codes(8, 128, tile=tile)
+
+
 # AVX2 adds pairs of products in 16 bits: enough for 7 bits times 8, while two bytes could overflow.
 # Those are widened first, and cost a third more.
 WIDE = Codes(8, 0, step=2, activation="int16")
 AVX2 = Dot(
     "avx2", ("avx2",), 8, Codes(4, 8), Codes(7, 64, tile=Tile(5, LANES, 4)), WIDE, byte_bits=7
 )
-AVX_VNNI = Dot("avx-vnni", ("avxvnni",), 8, **UNSIGNED)
-WIDE_VNNI = {
-    "nibbles": Codes(4, 8, tile=ZMM),
-    "sevens": Codes(7, 64, tile=ZMM),
-    "bytes": Codes(8, 128, tile=ZMM),
-}
-AVX512_VNNI = Dot("avx512-vnni", ("avx512vnni",), 16, **WIDE_VNNI, floats=ZMM_FLOATS)
+AVX512 = Dot(
+    "avx512",
+    ("avx512bw",),
+    16,
+    Codes(4, 8, tile=ZMM),
+    Codes(7, 64, tile=ZMM),
+    replace(WIDE, tile=ZMM),
+    byte_bits=7,
+    floats=ZMM_FLOATS,
+)
+AVX_VNNI = Dot("avx-vnni", ("avxvnni",), 8, *unsigned(YMM))
+AVX512_VNNI = Dot("avx512-vnni", ("avx512vnni",), 16, *unsigned(ZMM), floats=ZMM_FLOATS)
 # one row as with VNNI, many in tiles: of bytes as they are, of nibbles unpacked to bfloat16
 AMX = Dot(
     "amx",
@@ -145,10 +154,10 @@ SDOT = Dot(
     Codes(7, 0, tile=NEON),
     Codes(8, 0, tile=NEON),
 )
-PLAIN = Dot("plain", (), 16, **UNSIGNED)
+PLAIN = Dot("plain", (), 16, *unsigned(YMM))
 """Any machine: no intrinsic, loops that the code generator vectorises as it can."""
 
-DOTS = (AMX, AVX512_VNNI, AVX_VNNI, AVX2, SDOT, PLAIN)
+DOTS = (AMX, AVX512_VNNI, AVX512, AVX_VNNI, AVX2, SDOT, PLAIN)
 
 
 def find_dot(target: tvm.target.Target) -> Dot:

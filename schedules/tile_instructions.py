@@ -72,7 +72,8 @@ class TileProduct:
             index = [*panel, s, *places, j]
         else:
             index = [*panel, s * self.steps_axis + places[0], *places[1:], j, e]
-        value, code = x[(*rows, s, i, k)], weight[tuple(index)]
+        row_index = [*rows, s, i, k]
+        value, code = x[tuple(row_index)], weight[tuple(index)]
         if self.packed:
             return widen_bfloat16(value) * half_of_word(code, e)
         return value.astype(self.sums) * code.astype(self.sums)
@@ -165,7 +166,7 @@ def _call(name: str, emulate: bool, *arguments: Expr) -> Expr:
 
 
 def uses_tiles(statement: tirx.Stmt) -> str | None:
-    """"native" or "emulated" where tiles are loaded in the statement, None where they are not."""
+    """How tiles are loaded in the statement, "native" or "emulated"; None where they are not."""
     found: list[str] = []
     number = int(T.llvm_lookup_intrinsic_id(LOAD))
 
@@ -173,7 +174,7 @@ def uses_tiles(statement: tirx.Stmt) -> str | None:
         first = call.args[0] if len(call.args) else None
         if isinstance(first, StringImm) and first.value.startswith(EMULATED):
             found.append("emulated")
-        elif call.op.same_as(_LLVM) and int(first) == number:
+        elif call.op.same_as(_LLVM) and isinstance(first, tirx.IntImm) and int(first) == number:
             found.append("native")
 
     tvm_ffi.structural_walk(statement, (tvm.ir.Call, look))

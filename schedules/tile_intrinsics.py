@@ -112,17 +112,16 @@ def _description(product: TileProduct, block: Block, steps: int) -> tirx.PrimFun
     return description
 
 
-def _implementation(
-    product: TileProduct, block: Block, steps: int, emulate: bool
-) -> tirx.PrimFunc:
+def _implementation(product: TileProduct, block: Block, steps: int, emulate: bool) -> tirx.PrimFunc:
     x_shape, w_shape, c_shape = _shapes(product, block, steps)
     several = block.panels > 1
     sums_tiles = block.rows * block.panels
-    w_tile = sums_tiles  # one register for the weights of a panel after the other ...
-    x_tiles = range(sums_tiles + block.panels, TILES)  # ... and the rest for rows
+    w_tile = sums_tiles  # then one register for the weights of each panel ...
+    x_tiles = range(sums_tiles + block.panels, TILES)  # ... and the rest for rows, in turn
 
     def sums_at(c, p: int, r: int):
-        return T.address_of(c[(*([p] if several else []), r, 0, 0)])
+        place = [*([p] if several else []), r, 0, 0]
+        return T.address_of(c[tuple(place)])
 
     def each(move, c) -> None:
         """Load or store all sums."""
@@ -132,9 +131,9 @@ def _implementation(
 
     def step(x, w, s) -> None:
         for p in range(block.panels):
-            inner = [0] * (len(w_shape) - several - 1)
-            address = T.address_of(w[(*([p] if several else []), s * product.steps_axis, *inner)])
-            T.evaluate(load(w_tile + p, address, emulate))
+            place = [*([p] if several else []), s * product.steps_axis]
+            place += [0] * (len(w_shape) - len(place))
+            T.evaluate(load(w_tile + p, T.address_of(w[tuple(place)]), emulate))
             for r in range(block.rows):
                 tile = x_tiles[r % len(x_tiles)]
                 if p == 0:

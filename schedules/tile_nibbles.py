@@ -40,6 +40,7 @@ def nibbles_intrinsic() -> str:
 
 def _description() -> tirx.PrimFunc:
     extent = tirx.IntImm("int64", TILE)
+    bytes_of = lambda w, j: lambda v, e: w[v, j, e]  # noqa: E731
 
     @T.prim_func(s_tir=True)
     def description(weights: T.handle, scales: T.handle, words: T.handle) -> None:
@@ -52,7 +53,7 @@ def _description() -> tirx.PrimFunc:
             for q, j in T.grid(extent, extent):
                 with T.sblock("words"):
                     vq, vj = T.axis.remap("SS", [q, j])
-                    code = T.meta_var(nibble_pair(lambda v, e: w[v, vj, e], vq))
+                    code = T.meta_var(nibble_pair(bytes_of(w, vj), vq))
                     c[vq, vj] = word_of_nibbles(code, T.Cast("float32", f[vj]))
 
     return description

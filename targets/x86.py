@@ -54,6 +54,7 @@ def x86_host(machine: Machine) -> Target:
         vector_bits=vector_bits,
         mattr=tuple(EXTENSIONS[flag][0] for flag in present),
         cores=machine.cores,
+        l2=machine.l2 or (1 << 20),
         memory_limit=machine.memory,
     )
 
@@ -84,4 +85,5 @@ X86_64_AMX = Target(
     features=(*V4, *AMX_FLAGS),
     vector_bits=512,
     mattr=tuple(EXTENSIONS[flag][0] for flag in AMX_FLAGS),
+    l2=2 << 20,  # all of them so far
 )

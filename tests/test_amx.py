@@ -1,8 +1,8 @@
 """Tile registers (AMX): the schedules of this machine's bundles, on tiles emulated in C.
 
-Where the CPU has no AMX, every tile instruction is a call of tests/amx_emulator.c, which counts what
-would be a fault: everything around it is what a CPU with AMX runs. That the instructions themselves
-come out right is read in the assembly. Nothing of this was timed.
+Every tile instruction is a call of tests/amx_emulator.c, which counts what would be a fault:
+everything around it is what a CPU with AMX runs. That the instructions themselves come out right
+is read in the assembly. Nothing of this was timed.
 """
 
 import ctypes
@@ -37,9 +37,9 @@ from handglass.compiler.stored import round_bfloat16
 from handglass.errors import DeviceError
 from handglass.runtime import tiles as permission
 from handglass.runtime.manifest import TargetEntry
-from handglass.schedules import CPU_RULES, Rule, cpu_dot, cpu_tiles
-from handglass.schedules.cpu_tiles import schedule_tiles
-from handglass.schedules.dot import AMX, PLAIN, YMM, ZMM_FLOATS, find_dot
+from handglass.schedules import CPU_RULES, Rule, cpu_dot
+from handglass.schedules.cpu_tiles import L2, schedule_tiles
+from handglass.schedules.dot import AMX, YMM, ZMM_FLOATS, find_dot
 from handglass.schedules.rule import schedule_function
 from handglass.schedules.tile_configuration import configure_tiles
 from handglass.schedules.tile_instructions import TILE, configuration
@@ -110,9 +110,9 @@ def floats(scheme: Scheme, n: int, k: int) -> tirx.PrimFunc:
     return te.create_prim_func([x, *parts, bias, out]).with_attr("global_symbol", "main")
 
 
-def compiled(func: tirx.PrimFunc, seed: int | None = None, configure: bool = True) -> Any:
-    sch = Schedule(func, seed=seed)
-    assert schedule_tiles(sch, tunable=seed is not None, emulate=True)
+def compiled(func: tirx.PrimFunc, configure: bool = True, l2: int = L2) -> Any:
+    sch = Schedule(func)
+    assert schedule_tiles(sch, emulate=True, l2=l2)
     return tvm.compile(configure_tiles()(sch.mod) if configure else sch.mod, HOST)["main"]
 
 
@@ -163,7 +163,9 @@ def test_bytes(emulator: Emulator, bits: int, n: int, k: int) -> None:
 def test_extreme_bytes(emulator: Emulator) -> None:
     """All activations at their largest, all weights at either end."""
     scheme = Integer("s", 8, 0.0, dot=AMX)
-    weight = np.where(np.arange(32)[:, None] % 2, 1.0, -1.0).astype(np.float32) * np.ones((1, 128), "f4")
+    weight = np.where(np.arange(32)[:, None] % 2, 1.0, -1.0).astype(np.float32) * np.ones(
+        (1, 128), "f4"
+    )
     parts = scheme.pack(weight)
     x = quantized(np.ones((3, 128), np.float32), scheme.codes, 128)
     kernel = compiled(product(M, 32, 128, scheme))
@@ -171,13 +173,25 @@ def test_extreme_bytes(emulator: Emulator) -> None:
     check(y, multiplied(x, scheme.unpack(parts, 32, 128), scheme.codes))
 
 
-def test_blocks_of_rows(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_rows(emulator: Emulator) -> None:
     """More rows than fit the cache, and a last block that is not full."""
     scheme = find_scheme("bf16", AMX)
-    monkeypatch.setattr(cpu_tiles, "L2", 2 * 2 * 32 * 96 * 2)
-    kernel = compiled(floats(scheme, 96, 96))
+    kernel = compiled(floats(scheme, 96, 96), l2=2 * 2 * 32 * 96 * 2)
     for m in (64, 65, 150):
         check_floats(kernel, scheme, m, 96, 96, 1e-6)
+
+
+def test_blocks_follow_the_cache_of_the_target() -> None:
+    device = TARGETS["x86-64-amx"]
+    func = floats(find_scheme("bf16", AMX), 64, 96)
+
+    def scheduled(l2: int) -> str:
+        rules = replace(device, l2=l2).rules
+        taken = schedule_function(func, rules, tvm.target.Target(device.tvm))
+        assert taken is not None and taken[1].name == "cpu-tiles"
+        return str(taken[0].mod.script())
+
+    assert scheduled(1 << 20) == scheduled(1 << 20) != scheduled(64 << 10)
 
 
 def test_a_height_that_is_known(emulator: Emulator) -> None:
@@ -286,11 +300,9 @@ def test_pack_and_unpack() -> None:
 
 def test_rounding_to_bfloat16() -> None:
     """Ties to even, NaN stays NaN whatever its mantissa, infinities and denormals as they are."""
-    bits = np.array(
-        [0x3F808000, 0x3F818000, 0x3F808001, 0x7F7FFFFF, 0x7F800000, 0xFF800000, 0x00000001]
-        + [0x80008000, 0x7F800001, 0x7FFFFFFF, 0xFFC00000, 0x00018000],
-        np.uint32,
-    )
+    words = "3f808000 3f818000 3f808001 7f7fffff 7f800000 ff800000 00000001 80008000 00018000"
+    nans = "7f800001 7fffffff ffc00000"
+    bits = np.array([int(word, 16) for word in f"{words} {nans}".split()], np.uint32)
     values = np.concatenate([bits.view(np.float32), normal(500)])
     x = te.placeholder((len(values),), "float32", name="x")
     y = te.compute(x.shape, lambda i: bits_of(x[i]), name="y")
@@ -418,8 +430,13 @@ AMX_TARGET = TargetEntry("host", "x86_64-linux-gnu", "x86-64-v4", ("avx2", "amx_
 
 def test_permission_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
+
+    def grant() -> int:
+        asked.append(1)
+        return 0
+
     monkeypatch.setattr(permission, "_allowed", False)
-    monkeypatch.setattr(permission, "ask_for_tiles", lambda: asked.append(1) or 0)
+    monkeypatch.setattr(permission, "ask_for_tiles", grant)
     permission.allow_tiles(replace(AMX_TARGET, features=("avx2",)))
     assert not asked, "a bundle without tiles asks for none"
     for _ in range(3):
@@ -452,10 +469,9 @@ def test_doctor_says_whether_tiles_may_be_used(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
-def test_a_whole_model(
-    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_whole_model(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bundle for AMX, its tiles emulated, held to the floors of `handglass verify`."""
+
     def emulate(rule: Rule) -> Rule:
         swap = {
             "cpu-tiles": lambda sch, target, tunable=False: schedule_tiles(sch, tunable, True),
@@ -463,7 +479,7 @@ def test_a_whole_model(
                 sch, AMX, tunable, emulate=True
             ),
         }
-        return replace(rule, apply=swap.get(rule.name, rule.apply))
+        return replace(rule, apply=swap.get(rule.name, rule.apply), on_cache=None)
 
     rules = tuple(map(emulate, CPU_RULES))
     device = replace(find_target("host"), load_rules=lambda: rules)

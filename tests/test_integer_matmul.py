@@ -31,6 +31,7 @@ ARM = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
 TARGETS = {
     "avx2": {**X86, "mcpu": "x86-64-v3"},
     "avx-vnni": {**X86, "mcpu": "x86-64-v3", "mattr": ["+avxvnni"]},
+    "avx512": {**X86, "mcpu": "x86-64-v4"},
     "avx512-vnni": {**X86, "mcpu": "x86-64-v4", "mattr": ["+avx512vnni"]},
     "sdot": {**ARM, "mcpu": "cortex-a76"},
     "plain": {**X86, "mcpu": "x86-64-v2"},
@@ -39,6 +40,7 @@ INSTRUCTION = {
     ("avx2", 4): "vpmaddubsw", ("avx2", 8): "vpmaddwd", ("avx-vnni", 4): "vpdpbusd",
     ("avx-vnni", 8): "vpdpbusd", ("avx512-vnni", 4): "vpdpbusd", ("avx512-vnni", 8): "vpdpbusd",
     ("avx2", 7): "vpmaddubsw", ("avx-vnni", 7): "vpdpbusd", ("avx512-vnni", 7): "vpdpbusd",
+    ("avx512", 4): "vpmaddubsw", ("avx512", 7): "vpmaddubsw", ("avx512", 8): "vpmaddwd",
     ("sdot", 4): "sdot", ("sdot", 7): "sdot", ("sdot", 8): "sdot",
 }  # fmt: skip
 

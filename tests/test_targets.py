@@ -5,7 +5,7 @@ import pytest
 from handglass.errors import DeviceError, UsageError
 from handglass.targets import TARGETS, Target, find_target
 from handglass.targets.aarch64 import PRESETS
-from handglass.targets.machine import Machine, describe
+from handglass.targets.machine import Machine, cache_size, describe
 from handglass.targets.table import all_targets, host_target
 
 V2 = "sse sse2 pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm xsave"
@@ -104,6 +104,11 @@ def test_preset_says_what_a_machine_lacks() -> None:
 def test_unknown_target_names_the_nearest(name: str, hint: str) -> None:
     with pytest.raises(UsageError, match=f"unknown target .*{hint}"):
         find_target(name)
+
+
+@pytest.mark.parametrize(("text", "size"), [("2048K\n", 2 << 20), ("512K", 512 << 10), ("", None)])
+def test_cache_size_as_linux_tells_it(text: str, size: int | None) -> None:
+    assert cache_size(text) == size
 
 
 def test_unknown_architecture_has_presets_but_no_host() -> None:

@@ -110,9 +110,7 @@ def _by_row(x: Quantized, codes: Codes, weight: te.Tensor, scale: te.Tensor) -> 
     )
 
 
-def _in_tiles(
-    x: Quantized, out_features: int, weight: te.Tensor, scale: te.Tensor
-) -> te.Tensor:
+def _in_tiles(x: Quantized, out_features: int, weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
     """8 bits and many rows where there are tile registers: the same sums by other means."""
     rows = pack_rows(x.codes, weight, INT8, lambda code: code)
     sums = tile_sums(rows, weight, INT8)

@@ -13,8 +13,8 @@ from tvm.ir import Expr
 
 from handglass.schedules.rule import PATTERN
 from handglass.schedules.tile_instructions import BFLOAT16, TILE, TileProduct, word_of_nibbles
-from handglass.schedules.tile_nibbles import nibble_pair
 from handglass.schedules.tile_intrinsics import block_of
+from handglass.schedules.tile_nibbles import nibble_pair
 
 from .bfloat16 import bfloat16_bits
 

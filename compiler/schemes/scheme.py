@@ -46,7 +46,7 @@ class Scheme(Protocol):
         """Whether many rows are rounded to bfloat16 and multiplied in tile registers."""
 
     def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
-        """With `bfloat16_rows`: the weights as pairs of bfloat16, (panels, steps, 16, 16) uint32."""
+        """With `bfloat16_rows`: weights as pairs of bfloat16, (panels, steps, 16, 16) uint32."""
 
     def on(self, dot: Dot) -> Scheme:
         """The same storage, laid out for a machine that multiplies integers by `dot`."""
