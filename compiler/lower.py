@@ -15,6 +15,7 @@ from tvm import relax
 from tvm.relax import transform as X
 
 from handglass.schedules import Scheduled, apply_rules
+from handglass.schedules.tile_configuration import configure_tiles
 from handglass.targets.target import Target
 
 from .work import Work, work_of_all
@@ -61,6 +62,7 @@ def lower(
         ("legalize", X.LegalizeOps()),
         ("fuse", _fuse()),
         ("schedule", schedule),
+        ("tiles", configure_tiles()),
     ]
     with tvm_target:
         for number, (name, phase) in enumerate(phases):

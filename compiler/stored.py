@@ -14,21 +14,26 @@ from tvm.relax.frontend import nn
 
 from handglass.schedules.dot import GROUP, LIMIT
 
-from .checkpoint import Checkpoint
+from .checkpoint import EMBEDDING, LM_HEAD, Checkpoint
 from .models.layers import Panels, Rows, leaves
+from .schemes.rounding import bfloat16_bits
 from .schemes.scheme import Scheme
 
 
 class StoredWeights:
     """Reads as a `Checkpoint` does; what `network` packs comes back as the packing left it."""
 
-    def __init__(self, weights: Checkpoint, network: nn.Module) -> None:
-        self._weights = weights
+    def __init__(self, weights: Checkpoint, network: nn.Module, alone: int = 0) -> None:
+        self._weights, self._network, self._alone = weights, network, alone
         self._packed: dict[str, list[tuple[Rows, Panels]]] = defaultdict(list)
         for _, leaf in leaves(network):
             if isinstance(leaf, Panels):
                 for source in leaf.sources:
                     self._packed[source.name].append((source, leaf))
+
+    def with_rows_alone(self, alone: int) -> StoredWeights:
+        """The same for rows of which the last `alone` were computed one at a time (decoding)."""
+        return StoredWeights(self._weights, self._network, alone)
 
     def lm_head(self, tied: bool) -> str:
         """The tensor to use as language model head."""
@@ -55,11 +60,29 @@ class StoredWeights:
         return values
 
     def rounded(self, name: str, x: np.ndarray) -> np.ndarray:
-        """Rows x as they meet the weight `name`: integers where it is multiplied as integers."""
+        """Rows x as they meet the weight `name`: integers where it is multiplied as integers, and
+        bfloat16 where rows that come together are multiplied in tile registers."""
         for _, leaf in self._packed[name]:
-            if leaf.scheme.codes is not None:
-                return round_rows(x, GROUP if leaf.scheme.codes.bits == 4 else x.shape[1])
+            if not leaf.scheme.bfloat16_rows:
+                return _one_by_one(leaf.scheme, x)
+            x = x.copy()  # the head reads one row, whatever comes before it
+            together = 0 if name in (EMBEDDING, LM_HEAD) else max(len(x) - self._alone, 0)
+            x[:together] = round_bfloat16(x[:together])
+            if together < len(x):
+                x[together:] = _one_by_one(leaf.scheme, x[together:])
+            return x
         return x
+
+
+def _one_by_one(scheme: Scheme, x: np.ndarray) -> np.ndarray:
+    if scheme.codes is None:
+        return x
+    return round_rows(x, GROUP if scheme.codes.bits == 4 else x.shape[1])
+
+
+def round_bfloat16(x: np.ndarray) -> np.ndarray:
+    """float32 with what bfloat16 keeps."""
+    return (bfloat16_bits(x).astype(np.uint32) << 16).view(np.float32)
 
 
 def round_rows(x: np.ndarray, size: int) -> np.ndarray:

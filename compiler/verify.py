@@ -21,6 +21,8 @@ from handglass.runtime.preprocess import Picture, Pixels, pixels_for
 from handglass.runtime.prompt import Slot, build_prompt
 from handglass.runtime.session import Session
 from handglass.runtime.tokenizer import Tokenizer, open_tokenizer
+from handglass.schedules.dot import AMX, PLAIN
+from handglass.targets.x86 import AMX_FLAGS
 
 from . import reference
 from .checkpoint import Checkpoint
@@ -29,6 +31,7 @@ from .models import find_importer
 from .models.minicpmv import Storage
 from .quantize import find_scheme
 from .reference import Weights
+from .schemes.scheme import Scheme
 from .stored import StoredWeights
 
 Progress = Callable[[str, int, int], object]
@@ -106,7 +109,7 @@ class Comparison:
         self.tokenizer = tokenizer
         importer = find_importer(weights.config)
         self.model = importer.configure(weights.config)
-        language, vision = (find_scheme(name) for name in self._schemes())
+        language, vision = self._schemes()
         self.cache = cache_type_of(manifest.cache.tensors[0].dtype)
         storage = Storage(language, vision, manifest.cache.context, self.cache)
         self.stored = StoredWeights(weights, importer.build(weights, self.model, storage))
@@ -159,7 +162,8 @@ class Comparison:
         forced = np.concatenate([x, reference.embed(self.weights, language, tokens)])
         truth = self._logits(self.weights, forced, f"{name}, language", progress)
         forced[len(x) :] = reference.embed(self.stored, language, tokens)
-        stored = self._logits(self.stored, forced, f"{name}, language as stored", progress)
+        weights = self.stored.with_rows_alone(len(tokens))
+        stored = self._logits(weights, forced, f"{name}, language as stored", progress)
 
         own_text = self.session.embed(text)
         own = splice(ids, own_text, self.session.encode_image(pixels))
@@ -213,19 +217,23 @@ class Comparison:
 
     def _floors(self) -> dict[str, float]:
         """End to end the noise of vision and language adds up: at most 3 dB below the lower."""
-        language, vision = (find_scheme(name).floor_db for name in self._schemes())
+        language, vision = (scheme.floor_db for scheme in self._schemes())
         logits = min(language, self.cache.floor_db)
         floors = by_stage(PIXELS_FLOOR, vision, language, min(vision, language) - 3.0)
         return floors | {"logits": logits, "end_to_end": min(vision, logits) - 3.0}
 
     def _arithmetic_floors(self) -> dict[str, float]:
         """The reference of the weights as stored has no cache, so that one's noise is in here."""
-        language, vision = (find_scheme(name).arithmetic_db for name in self._schemes())
+        language, vision = (scheme.arithmetic_db for scheme in self._schemes())
         floors = by_stage(PIXELS_FLOOR, vision, language, min(vision, language))
         return floors | {"logits": min(language, self.cache.floor_db)}
 
-    def _schemes(self) -> tuple[str, str]:
-        return self.manifest.scheme["language"], self.manifest.scheme["vision"]
+    def _schemes(self) -> tuple[Scheme, Scheme]:
+        """Of language and vision, as the bundle's target multiplies them."""
+        dot = AMX if set(AMX_FLAGS) <= set(self.manifest.target.features) else PLAIN
+        names = self.manifest.scheme["language"], self.manifest.scheme["vision"]
+        language, vision = (find_scheme(name, dot) for name in names)
+        return language, vision
 
 
 def by_stage(pixels: float, vision: float, language: float, joined: float) -> dict[str, float]:

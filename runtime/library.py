@@ -22,6 +22,7 @@ from handglass.errors import DeviceError, MismatchError
 from .bundle import LIBRARY, RUNTIME_LIBRARY, Bundle
 from .heap import keep_freed_memory
 from .machine import check_target, this_machine, thread_count
+from .tiles import allow_tiles
 
 _CPU, _CPU_ID = 1, 0  # device type, device
 # Allocator 1 gives memory back after each call. 2 pools it by exact size, so that every new length
@@ -35,6 +36,7 @@ _runtime: ctypes.CDLL | None = None
 def load_library(bundle: Bundle, threads: int | None = None) -> Any:
     """The bundle's virtual machine, ready to be asked for functions by name."""
     check_target(bundle.manifest.target, *this_machine())
+    allow_tiles(bundle.manifest.target)
     count = thread_count(threads)
     tvm_ffi = import_tvm_ffi()
     _check_version(bundle, "tvm_ffi", tvm_ffi.__version__)

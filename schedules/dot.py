@@ -13,7 +13,7 @@ Sources: Intel SDM vol. 2 (VPMADDUBSW, VPMADDWD, VPDPBUSD), Arm ARM C7 (SDOT).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tvm
 from tvm import tirx
@@ -32,12 +32,15 @@ class Tile:
 
     rows: int
     columns: int
-    """Outputs of a tile of several rows, 16 or a divisor."""
+    """Outputs of a tile of several rows: 16 or a divisor; of floats, which need no other sums, also
+    several panels."""
     panels: int
     """Panels of 16 outputs side by side where there is one row."""
 
 
 YMM = Tile(6, LANES, 4)
+# 32 registers of 512 bits: twice the rows for integers, two panels more for floats
+ZMM, ZMM_FLOATS = Tile(12, LANES, 4), Tile(12, 2 * LANES, 4)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Codes:
     magnify: int = 1
     """The products come out this many times too large."""
     tile: Tile = YMM
+    amx: bool = False
+    """Whether many rows are multiplied in AMX's tile registers: see tile_instructions.py."""
 
     @property
     def halves(self) -> int:
@@ -95,20 +100,49 @@ class Dot:
     bytes: Codes
     byte_bits: int = 8
     """7 where the eighth bit of a weight costs speed."""
+    floats: Tile = YMM
+    """Register tile of a matmul in float32."""
+    bfloat16_tiles: bool = False
+    """Whether many rows of floats are multiplied as bfloat16, in tile registers."""
 
     def codes(self, bits: int) -> Codes:
         return {4: self.nibbles, 7: self.sevens, 8: self.bytes}[bits]
 
 
-UNSIGNED = {"nibbles": Codes(4, 8), "sevens": Codes(7, 64), "bytes": Codes(8, 128)}
+def unsigned(tile: Tile) -> tuple[Codes, Codes, Codes]:
+    """Of 4, 7 and 8 bits, for instructions that multiply unsigned weights by signed activations."""
+    return Codes(4, 8, tile=tile), Codes(7, 64, tile=tile), Codes(8, 128, tile=tile)
+
+
 # AVX2 adds pairs of products in 16 bits: enough for 7 bits times 8, while two bytes could overflow.
 # Those are widened first, and cost a third more.
 WIDE = Codes(8, 0, step=2, activation="int16")
 AVX2 = Dot(
     "avx2", ("avx2",), 8, Codes(4, 8), Codes(7, 64, tile=Tile(5, LANES, 4)), WIDE, byte_bits=7
 )
-AVX_VNNI = Dot("avx-vnni", ("avxvnni",), 8, **UNSIGNED)
-AVX512_VNNI = Dot("avx512-vnni", ("avx512vnni",), 16, **UNSIGNED)
+AVX512 = Dot(
+    "avx512",
+    ("avx512bw",),
+    16,
+    Codes(4, 8, tile=ZMM),
+    Codes(7, 64, tile=ZMM),
+    replace(WIDE, tile=ZMM),
+    byte_bits=7,
+    floats=ZMM_FLOATS,
+)
+AVX_VNNI = Dot("avx-vnni", ("avxvnni",), 8, *unsigned(YMM))
+AVX512_VNNI = Dot("avx512-vnni", ("avx512vnni",), 16, *unsigned(ZMM), floats=ZMM_FLOATS)
+# one row as with VNNI, many in tiles: of bytes as they are, of nibbles unpacked to bfloat16
+AMX = Dot(
+    "amx",
+    ("amx-tile", "amx-int8", "amx-bf16", "avx512vnni"),
+    16,
+    Codes(4, 8, tile=ZMM),
+    Codes(7, 64, amx=True),
+    Codes(8, 128, amx=True),
+    floats=ZMM_FLOATS,
+    bfloat16_tiles=True,
+)
 # 32 registers of 128 bits: 8 integer sums and their 8 scaled ones leave half of them to operands
 NEON = Tile(4, 8, 1)
 # bytes times bytes, both signed; a nibble is left in the upper half, which saves its sign extension
@@ -120,10 +154,10 @@ SDOT = Dot(
     Codes(7, 0, tile=NEON),
     Codes(8, 0, tile=NEON),
 )
-PLAIN = Dot("plain", (), 16, **UNSIGNED)
+PLAIN = Dot("plain", (), 16, *unsigned(YMM))
 """Any machine: no intrinsic, loops that the code generator vectorises as it can."""
 
-DOTS = (AVX512_VNNI, AVX_VNNI, AVX2, SDOT, PLAIN)
+DOTS = (AMX, AVX512_VNNI, AVX512, AVX_VNNI, AVX2, SDOT, PLAIN)
 
 
 def find_dot(target: tvm.target.Target) -> Dot:

@@ -85,6 +85,25 @@ def _avx2_bytes(sums: Expr, weights: Expr, x: Expr) -> Expr:
     return sums + _call("llvm.x86.avx2.pmadd.wd", "int32x8", wide, x)
 
 
+def _avx512_nibbles(sums: Expr, weights: Expr, x: Expr) -> Expr:
+    return sums + _call("llvm.x86.avx512.pmaddubs.w.512", "int16x32", _bytes(weights, 64), x)
+
+
+def _avx512_pairs(sums: Expr) -> Expr:
+    ones = T.broadcast(T.int16(1), 32)
+    return _call("llvm.x86.avx512.pmaddw.d.512", "int32x16", sums, ones)
+
+
+def _avx512_sevens(sums: Expr, weights: Expr, x: Expr) -> Expr:
+    pairs = _call("llvm.x86.avx512.pmaddubs.w.512", "int16x32", _bytes(weights, 64), x)
+    return sums + _avx512_pairs(pairs)
+
+
+def _avx512_bytes(sums: Expr, weights: Expr, x: Expr) -> Expr:
+    wide = T.Cast("int16x32", weights)
+    return sums + _call("llvm.x86.avx512.pmaddw.d.512", "int32x16", wide, x)
+
+
 def _vpdpbusd(lanes: int) -> Callable[[Expr, Expr, Expr], Expr]:
     name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
     count, dtype = 4 * lanes, f"int32x{lanes}"
@@ -106,12 +125,20 @@ INSTRUCTIONS: dict[tuple[str, int], Instruction] = {
     ("avx2", 4): Instruction("int16x16", _avx2_nibbles, _broadcast(8, 4, "int8"), _avx2_pairs),
     ("avx2", 7): Instruction("int32x8", _avx2_sevens, _broadcast(8, 4, "int8"), steps=1),
     ("avx2", 8): Instruction("int32x8", _avx2_bytes, _broadcast(8, 2, "int16"), steps=1),
+    ("avx512", 4): Instruction(
+        "int16x32", _avx512_nibbles, _broadcast(16, 4, "int8"), _avx512_pairs
+    ),
+    ("avx512", 7): Instruction("int32x16", _avx512_sevens, _broadcast(16, 4, "int8"), steps=1),
+    ("avx512", 8): Instruction("int32x16", _avx512_bytes, _broadcast(16, 2, "int16"), steps=1),
     ("avx-vnni", 4): _YMM,
     ("avx-vnni", 7): _YMM_BYTES,
     ("avx-vnni", 8): _YMM_BYTES,
     ("avx512-vnni", 4): _ZMM,
     ("avx512-vnni", 7): _ZMM_BYTES,
     ("avx512-vnni", 8): _ZMM_BYTES,
+    ("amx", 4): _ZMM,
+    ("amx", 7): _ZMM_BYTES,
+    ("amx", 8): _ZMM_BYTES,
     ("sdot", 4): _NEON,
     ("sdot", 7): _NEON,
     ("sdot", 8): _NEON,

@@ -5,8 +5,10 @@ leaves it alone and answers False. Rules are tried in order, the first that answ
 A rule knows loops and blocks, never a model or a device by name.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tvm
 from tvm import tirx
@@ -33,6 +35,13 @@ class Rule:
     apply: Apply
     patterns: frozenset[str] = frozenset()
     """Patterns it is responsible for; empty for a fallback."""
+
+    on_cache: Callable[[int], Apply] | None = None
+    """The same for a core with so many bytes of L2 cache, where that matters."""
+
+    def fitted(self, l2: int) -> Rule:
+        """For a core with `l2` bytes of L2 cache."""
+        return replace(self, apply=self.on_cache(l2)) if self.on_cache else self
 
     def __call__(self, sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
         return self.apply(sch, target, tunable)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import platform
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from handglass.runtime.machine import cpu_flags, physical_cores, usable_cpus
+
+L2_SIZE = "/sys/devices/system/cpu/cpu0/cache/index2/size"
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,20 @@ class Machine:
     flags: frozenset[str]
     cores: int  # physical ones that we may use
     memory: int | None  # bytes
+    l2: int | None = None  # bytes of L2 cache per core
 
 
 def read_machine() -> Machine:
     """This machine. Files that are missing (not Linux) leave flags empty and memory unknown."""
     cores = physical_cores(usable_cpus())
-    return describe(platform.machine(), read("/proc/cpuinfo"), read("/proc/meminfo"), cores)
+    machine = describe(platform.machine(), read("/proc/cpuinfo"), read("/proc/meminfo"), cores)
+    return replace(machine, l2=cache_size(read(L2_SIZE)))
+
+
+def cache_size(text: str) -> int | None:
+    """Bytes, from a line such as "2048K"."""
+    found = re.fullmatch(r"(\d+)K\s*", text)
+    return int(found[1]) * 1024 if found else None
 
 
 def describe(architecture: str, cpuinfo: str, meminfo: str, cores: int) -> Machine:

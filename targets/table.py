@@ -7,7 +7,7 @@ from handglass.errors import DeviceError, UsageError
 from .aarch64 import PRESETS, aarch64_host
 from .machine import Machine, read_machine
 from .target import Target
-from .x86 import X86_64_V3, X86_64_V4, x86_host
+from .x86 import X86_64_AMX, X86_64_V3, X86_64_V4, x86_host
 
 HOSTS = {"x86_64": x86_host, "aarch64": aarch64_host}
 
@@ -19,7 +19,7 @@ def host_target(machine: Machine) -> Target | None:
 
 
 def all_targets(machine: Machine) -> dict[str, Target]:
-    presets = (host_target(machine), X86_64_V3, X86_64_V4, *PRESETS)
+    presets = (host_target(machine), X86_64_V3, X86_64_V4, X86_64_AMX, *PRESETS)
     return {target.name: target for target in presets if target}
 
 

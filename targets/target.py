@@ -28,6 +28,7 @@ class Target:
     vector_bits: int
     mattr: tuple[str, ...] = ()
     cores: int = 4
+    l2: int = 1 << 20  # bytes of L2 cache per core, or a safe guess
     native_dtype: str = "float32"  # what arithmetic is done in
     memory_limit: int | None = None  # bytes; None: not known here
     linkers: tuple[str, ...] = ("g++", "gcc", "clang++", "clang", "c++", "cc")  # its own, by name
@@ -47,7 +48,7 @@ class Target:
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The schedules for this device, in the order in which they are tried."""
-        return self.load_rules()
+        return tuple(rule.fitted(self.l2) for rule in self.load_rules())
 
     @property
     def tvm(self) -> dict[str, Any]:

@@ -34,6 +34,10 @@ EXTENSIONS = {
 }
 
 
+AMX_FLAGS = ("amx_tile", "amx_int8", "amx_bf16", "avx512_vnni")
+"""With all of them many rows are multiplied in tile registers."""
+
+
 def x86_host(machine: Machine) -> Target:
     """The highest level that this machine has in full, and the extensions that go with it."""
     level = next(i for i, (_, floor, _) in enumerate(LEVELS) if machine.flags.issuperset(floor))
@@ -50,6 +54,7 @@ def x86_host(machine: Machine) -> Target:
         vector_bits=vector_bits,
         mattr=tuple(EXTENSIONS[flag][0] for flag in present),
         cores=machine.cores,
+        l2=machine.l2 or (1 << 20),
         memory_limit=machine.memory,
     )
 
@@ -70,4 +75,15 @@ X86_64_V4 = Target(
     cpu="x86-64-v4",
     features=V4,
     vector_bits=512,
+)
+
+X86_64_AMX = Target(
+    name="x86-64-amx",
+    description="any x86-64 with AMX (Intel servers since 2023)",
+    triple=TRIPLE,
+    cpu="x86-64-v4",
+    features=(*V4, *AMX_FLAGS),
+    vector_bits=512,
+    mattr=tuple(EXTENSIONS[flag][0] for flag in AMX_FLAGS),
+    l2=2 << 20,  # all of them so far
 )

@@ -5,7 +5,7 @@ import pytest
 from handglass.errors import DeviceError, UsageError
 from handglass.targets import TARGETS, Target, find_target
 from handglass.targets.aarch64 import PRESETS
-from handglass.targets.machine import Machine, describe
+from handglass.targets.machine import Machine, cache_size, describe
 from handglass.targets.table import all_targets, host_target
 
 V2 = "sse sse2 pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm xsave"
@@ -106,9 +106,15 @@ def test_unknown_target_names_the_nearest(name: str, hint: str) -> None:
         find_target(name)
 
 
+@pytest.mark.parametrize(("text", "size"), [("2048K\n", 2 << 20), ("512K", 512 << 10), ("", None)])
+def test_cache_size_as_linux_tells_it(text: str, size: int | None) -> None:
+    assert cache_size(text) == size
+
+
 def test_unknown_architecture_has_presets_but_no_host() -> None:
     targets = all_targets(machine("", "riscv64"))
-    assert set(targets) == {"x86-64-v3", "x86-64-v4", *(target.name for target in PRESETS)}
+    known = {"x86-64-v3", "x86-64-v4", "x86-64-amx", *(target.name for target in PRESETS)}
+    assert set(targets) == known
     with pytest.raises(DeviceError, match="neither of x86_64, aarch64"):
         find_target("host", targets)
 

@@ -80,7 +80,7 @@ class Decoder(nn.Module):
             factor = tirx.const(scale, "float32")
             return te.compute(normed.shape, lambda i, j: normed[i, j] * factor, name="last")
 
-        return Source("last", compute, (x, self.norm.weight.value))
+        return Source("last", compute, (x, self.norm.weight.value), last=True)
 
 
 class DecoderLayer(nn.Module):

@@ -21,6 +21,7 @@ from ..ops import matmul as matmul_op
 from ..ops import norm as norm_op
 from ..ops.integer_matmul import Quantized, integer_matmul
 from ..ops.quantize_rows import quantize_rows
+from ..ops.tile_matmul import bfloat16_matmul
 from ..schemes.scheme import Scheme
 
 CHUNK = 1 << 22
@@ -125,6 +126,8 @@ class Source:
     name: str
     compute: Callable[..., te.Tensor]
     args: tuple[nn.Tensor, ...]
+    last: bool = False
+    """Whether it is one row, however many the arguments have."""
 
     def computed(self) -> nn.Tensor:
         return opaque(self.compute, self.name, *self.args)
@@ -140,6 +143,12 @@ class Source:
                 *self.args,
             )
         )
+
+
+def is_one_row(x: nn.Tensor | Source) -> bool:
+    """Whether x has one row in every call: a step of decoding, or what the head reads."""
+    rows = (x.args[0] if isinstance(x, Source) else x).shape[0]
+    return (isinstance(x, Source) and x.last) or (isinstance(rows, int) and rows == 1)
 
 
 def as_source(x: nn.Tensor) -> Source:
@@ -169,9 +178,10 @@ class Linear(nn.Module):
 def multiply(x: nn.Tensor | Source, panels: Panels) -> nn.Tensor:
     """x (m, in) times packed weights -> (m, out)."""
     scheme, depth = panels.scheme, panels.scheme.depth(panels.in_features)
-    if scheme.codes is None:
+    tiles = scheme.bfloat16_rows and not is_one_row(x)
+    if scheme.codes is None or tiles:
         rows = [x.computed() if isinstance(x, Source) else x]
-        compute = _float_matmul(panels, depth)
+        compute = _tile_matmul(panels) if tiles else _float_matmul(panels, depth)
     else:
         source = x if isinstance(x, Source) else as_source(x)
         rows = source.quantized(scheme, depth)
@@ -183,8 +193,12 @@ def multiply(x: nn.Tensor | Source, panels: Panels) -> nn.Tensor:
 
 def _float_matmul(panels: Panels, depth: int) -> Callable[..., te.Tensor]:
     return lambda x, *parts: matmul_op.matmul(
-        x, panels.out_features, depth, panels.scheme.read(parts)
+        x, panels.out_features, depth, panels.scheme.read(parts), panels.scheme.dot.floats
     )
+
+
+def _tile_matmul(panels: Panels) -> Callable[..., te.Tensor]:
+    return lambda x, *parts: bfloat16_matmul(x, panels.out_features, panels.scheme.words(parts))
 
 
 def _integer_matmul(panels: Panels, inputs: int) -> Callable[..., te.Tensor]:

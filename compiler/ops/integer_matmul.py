@@ -14,6 +14,9 @@ from tvm.ir import Expr
 
 from handglass.schedules.dot import CHUNK_STEPS, GROUP, LANES, Codes
 from handglass.schedules.rule import PATTERN
+from handglass.schedules.tile_instructions import INT8
+
+from .tile_matmul import pack_rows, sum_at, tile_sums
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ def integer_matmul(
     """
     m = x.codes.shape[0]
     one_row = isinstance(m, tirx.IntImm) and int(m) == 1
+    if codes.amx and not one_row:
+        return _in_tiles(x, out_features, weight, scale)
     height = m if one_row else (m + codes.tile.rows - 1) // codes.tile.rows * codes.tile.rows
     rows = x if one_row else x.padded(height)
     build = _grouped if codes.bits == 4 else _by_row
@@ -103,6 +108,18 @@ def _by_row(x: Quantized, codes: Codes, weight: te.Tensor, scale: te.Tensor) -> 
         name="scaled",
         attrs={PATTERN: "scaled"},
     )
+
+
+def _in_tiles(x: Quantized, out_features: int, weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
+    """8 bits and many rows where there are tile registers: the same sums by other means."""
+    rows = pack_rows(x.codes, weight, INT8, lambda code: code)
+    sums = tile_sums(rows, weight, INT8)
+
+    def value(i: Expr, j: Expr) -> Expr:
+        whole = _shifted(sum_at(sums, i, j), x.offset, i, 0)
+        return whole.astype("float32") * (x.scale[i, 0] * scale[j // LANES, 0, j % LANES])
+
+    return te.compute((x.codes.shape[0], out_features), value, name="out")
 
 
 def _shifted(value: Expr, offset: te.Tensor | None, i: Expr, g: Expr | int) -> Expr:

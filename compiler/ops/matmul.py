@@ -8,8 +8,8 @@ from collections.abc import Callable
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.cpu_matmul import ROWS
-from handglass.schedules.dot import LANES
+from handglass.schedules.cpu_matmul import COLUMNS, ROWS
+from handglass.schedules.dot import LANES, YMM, Tile
 from handglass.schedules.rule import PATTERN
 
 Dequantize = Callable[[Expr, Expr, Expr], Expr]
@@ -17,13 +17,18 @@ Dequantize = Callable[[Expr, Expr, Expr], Expr]
 
 
 def matmul(
-    x: te.Tensor, out_features: int, depth: int, dequantize: Dequantize | te.Tensor
+    x: te.Tensor,
+    out_features: int,
+    depth: int,
+    dequantize: Dequantize | te.Tensor,
+    tile: Tile = YMM,
 ) -> te.Tensor:
-    """(m, k) x panels -> (m, out_features); `depth` is k rounded up as the panels are."""
+    """(m, k) x panels -> (m, out_features); `depth` is k rounded up as the panels are, `tile` what
+    the machine keeps in registers."""
     m, k = x.shape
     one_row = isinstance(m, tirx.IntImm) and int(m) == 1
     width = -(-out_features // LANES) * LANES
-    height = m if one_row else (m + ROWS - 1) // ROWS * ROWS
+    height = m if one_row else (m + tile.rows - 1) // tile.rows * tile.rows
     rows = x if one_row and int(k) == depth else _rows(x, height, depth)
     panels = _panels(width // LANES, depth, dequantize)
     step = te.reduce_axis((0, depth), "k")
@@ -31,7 +36,7 @@ def matmul(
         (height, width),
         lambda i, j: te.sum(rows[i, step] * panels[j // LANES, step, j % LANES], axis=step),
         name="matmul",
-        attrs={PATTERN: "matmul"},
+        attrs={PATTERN: "matmul", ROWS: tile.rows, COLUMNS: tile.columns},
     )
     return te.compute((m, out_features), lambda i, j: product[i, j], name="out")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.dot import LANES, Dot
+from handglass.schedules.dot import LANES, PLAIN, Dot
 
 from ..ops.matmul import Dequantize
 from .panels import panel_count, panels, rows_of
@@ -28,12 +28,17 @@ class Grouped4Bit:
     name: str
     cache_dtype: str = "float16"
     floor_db: float = 10.0
+    dot: Dot = PLAIN
 
     codes: ClassVar[None] = None
+    bfloat16_rows: ClassVar[bool] = False
     arithmetic_db: ClassVar[float] = FLOAT_ARITHMETIC_DB
 
     def on(self, dot: Dot) -> Scheme:
-        return self
+        return replace(self, dot=dot)
+
+    def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
+        raise AssertionError(f"{self.name} is not multiplied in tiles")
 
     def depth(self, k: int) -> int:
         return -(-k // GROUP) * GROUP

@@ -15,8 +15,10 @@ from tvm import te, tirx
 from tvm.ir import Expr
 
 from handglass.schedules.dot import CHUNK_STEPS, GROUP, LANES, PLAIN, Codes, Dot
+from handglass.schedules.tile_instructions import INT8
 
 from ..ops.matmul import Dequantize
+from ..ops.tile_matmul import nibbles_to_words
 from .panels import panel_count, panels, rows_of
 from .rounding import quantize_groups, quantize_rows
 from .scheme import INTEGER_ARITHMETIC_DB, Arrays, Scheme
@@ -44,8 +46,17 @@ class Integer:
     def codes(self) -> Codes:
         return self.dot.codes(self.bits)
 
+    @property
+    def bfloat16_rows(self) -> bool:
+        return self.bits == 4 and self.dot.bfloat16_tiles
+
+    def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
+        weight, scale = parts
+        return nibbles_to_words(weight, scale)
+
     def depth(self, k: int) -> int:
-        return -(-k // GROUP) * GROUP
+        unit = INT8.inputs if self.codes.amx else GROUP
+        return -(-k // unit) * unit
 
     def shapes(self, n: int, k: int) -> dict[str, tuple[tuple[int, ...], str]]:
         codes, count, depth = self.codes, panel_count(n), self.depth(k)

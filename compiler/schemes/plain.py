@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 from tvm import te, tirx
 
-from handglass.schedules.dot import LANES, Dot
+from handglass.schedules.dot import LANES, PLAIN, Dot
 
 from ..ops.matmul import Dequantize
 from .panels import panel_count, panels, rows_of
 from .rounding import bfloat16_bits, check_range
 from .scheme import FLOAT_ARITHMETIC_DB, Arrays, Scheme
+from .tiles import BFloat16Tiles
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,19 @@ class Plain:
     dtype: str
     cache_dtype: str
     floor_db: float
+    dot: Dot = PLAIN
 
     codes: ClassVar[None] = None
+    bfloat16_rows: ClassVar[bool] = False
     arithmetic_db: ClassVar[float] = FLOAT_ARITHMETIC_DB
 
     def on(self, dot: Dot) -> Scheme:
-        return self
+        if self.dtype == "uint16" and dot.bfloat16_tiles:
+            return BFloat16Tiles(self.name, self.cache_dtype, self.floor_db, dot)
+        return replace(self, dot=dot)
+
+    def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
+        raise AssertionError(f"{self.name} is not multiplied in tiles")
 
     def depth(self, k: int) -> int:
         return k

@@ -22,6 +22,9 @@ FLOAT_ARITHMETIC_DB = 55.0
 # Activations that are rounded to integers on both sides differ by a whole step wherever one lies
 # near the middle of two: measured 46 to 52 dB.
 INTEGER_ARITHMETIC_DB = 40.0
+# Activations that are rounded to bfloat16 on both sides differ by a step now and then, as above,
+# but the steps are finer.
+BFLOAT16_ARITHMETIC_DB = 45.0
 
 
 class Scheme(Protocol):
@@ -31,8 +34,19 @@ class Scheme(Protocol):
     def name(self) -> str: ...
 
     @property
+    def dot(self) -> Dot:
+        """The instruction set that it is laid out for."""
+
+    @property
     def codes(self) -> Codes | None:
         """What integers the weights are and the activations become; None where both are floats."""
+
+    @property
+    def bfloat16_rows(self) -> bool:
+        """Whether many rows are rounded to bfloat16 and multiplied in tile registers."""
+
+    def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
+        """With `bfloat16_rows`: weights as pairs of bfloat16, (panels, steps, 16, 16) uint32."""
 
     def on(self, dot: Dot) -> Scheme:
         """The same storage, laid out for a machine that multiplies integers by `dot`."""

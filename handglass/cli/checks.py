@@ -38,6 +38,12 @@ tvm_ffi.get_global_func("runtime.NumThreads")
 """
 
 
+ASK_FOR_TILES = """
+from handglass.runtime.tiles import ask_for_tiles
+raise SystemExit(ask_for_tiles())
+"""
+
+
 @dataclass(frozen=True)
 class Check:
     name: str
@@ -144,7 +150,21 @@ def machine_checks() -> list[Check]:
         *facts,
         Check("host target", " ".join([host.cpu, *host.mattr]), True),
         Check("instruction sets", features),
+        tile_check(machine.flags),
     ]
+
+
+def tile_check(flags: frozenset[str]) -> Check:
+    """AMX's registers take a permission from Linux, which a container may not get."""
+    from handglass.runtime.tiles import FLAG
+
+    if FLAG not in flags:
+        return Check("tile registers", "none in this CPU (AMX)")
+    error = child(ASK_FOR_TILES)
+    if error == 0:
+        return Check("tile registers", "AMX, and Linux lets a process use them", True)
+    hint = "Linux 5.16 or newer is needed, or compile with --target x86-64-v4"
+    return Check("tile registers", f"AMX, but Linux refuses them (error {error})", False, hint)
 
 
 def device_checks() -> list[Check]:

@@ -1,0 +1,17 @@
+"""float32 to bfloat16 in integer arithmetic: TVM's own cast and AVX512-BF16 cannot be used here."""
+
+from __future__ import annotations
+
+from tvm import tirx
+from tvm.ir import Expr
+
+
+def bfloat16_bits(value: Expr) -> Expr:
+    """The nearest bfloat16, ties to even, as uint16; a NaN stays one."""
+    bits = tirx.reinterpret("uint32", value)
+    u32 = lambda number: tirx.const(number, "uint32")  # noqa: E731
+    sixteen = u32(16)
+    nearest = bits + (u32(0x7FFF) + ((bits >> sixteen) & u32(1)))
+    quiet = bits | u32(0x00400000)  # rounding could carry a NaN's mantissa into an infinity
+    is_nan = (bits & u32(0x7FFFFFFF)) > u32(0x7F800000)
+    return (tirx.Select(is_nan, quiet, nearest) >> sixteen).astype("uint16")

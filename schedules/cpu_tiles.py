@@ -1,0 +1,97 @@
+"""Matmul in tile registers: rows packed in tiles (tiles of rows, steps, 16, inputs) times panels.
+
+A task owns two panels of 16 outputs and walks down a block of rows that, packed, takes half of the
+L2 cache; the next task takes the next panels and finds the rows there. Sums leave the tiles once
+per 32 rows x 32 outputs and go through the epilogue.
+
+Proven by emulation and by the assembly, not timed: see tile_instructions.py.
+"""
+
+from __future__ import annotations
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+
+from .cpu_elementwise import vectorize
+from .rule import Apply, Rule, find
+from .tile_instructions import PRODUCTS, ROW_BYTES, TILE
+from .tile_intrinsics import block_of, tile_intrinsic
+from .tile_nibbles import nibbles_intrinsic
+from .tiling import choose, clear, divisors, inline_epilogue, vectorize_last
+
+L2 = 2 << 20
+"""Bytes per core where nobody says: what every CPU with AMX has so far."""
+PATTERN_OF = {f"tile-{name}": product for name, product in PRODUCTS.items()}
+
+
+def on_cache(l2: int) -> Apply:
+    """The rule for a core with `l2` bytes of L2 cache: default schedule, or the space of one."""
+
+    def tiles(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
+        return schedule_tiles(sch, tunable, l2=l2)
+
+    return tiles
+
+
+def schedule_tiles(
+    sch: Schedule, tunable: bool = False, emulate: bool = False, l2: int = L2
+) -> bool:
+    """One matmul in tiles with its epilogue; with `emulate` every tile instruction is a call of an
+    emulator."""
+    found = [(name, block) for name in PATTERN_OF for block in find(sch, name)]
+    if len(found) != 1:
+        return False
+    ((name, sums),) = found
+    last = inline_epilogue(sch, sums)
+    p, r, i, j, s, *inner = sch.get_loops(sums)
+    block, steps = block_of(_extent(sch, p)), _extent(sch, s)
+    chunk = choose(sch, divisors(sch, s, tuple({steps, 16, 8, 4})), steps, tunable)
+    task, panel = sch.split(p, [None, block.panels])
+    rows, row_tile = sch.split(r, [None, block.rows])
+    blocks, rows = sch.split(
+        rows, [None, _rows_per_block(sch, rows, block.rows * TILE * steps * ROW_BYTES, l2, tunable)]
+    )
+    chunks, s = sch.split(s, [None, chunk])
+    length = int(sch.get(s).extent)
+    # a single step is no loop of the intrinsic
+    around, within = ([chunks, s], []) if length == 1 else ([chunks], [s])
+    sch.reorder(blocks, task, rows, *around, panel, row_tile, i, j, *within, *inner)
+    task = sch.fuse(blocks, task)
+    sch.parallel(task)
+    sch.reverse_compute_at(last, rows)
+    vectorize_last(sch, last)
+    for words in find(sch, "words"):
+        sch.compute_at(words, task)
+        sch.tensorize(sch.get_loops(words)[-2], nibbles_intrinsic())
+    clear(sch, sums, chunks, 2)
+    # The last block of rows may be short: that condition stays outside, on a block of its own,
+    # because tensorize takes none.
+    sch.blockize(panel if block.panels > 1 else row_tile)
+    sch.tensorize(sch.get_loops(sums)[0], tile_intrinsic(PATTERN_OF[name], block, length, emulate))
+    for packed in find(sch, "rows"):
+        _pack_rows(sch, packed)
+    return True
+
+
+def _rows_per_block(sch: Schedule, rows, size: int, l2: int, tunable: bool):
+    """How many blocks of sums, each with `size` bytes of rows, share the L2 cache."""
+    fitting = max(1, l2 // 2 // size)
+    options = (1, 2, 4, 8, 16, 32, 64)
+    known = isinstance(sch.get(rows).extent, tirx.IntImm)
+    return choose(sch, divisors(sch, rows, options) if known else list(options), fitting, tunable)
+
+
+def _pack_rows(sch: Schedule, rows) -> None:
+    loops = sch.get_loops(rows)
+    sch.parallel(loops[0])
+    vectorize(sch, loops[-1])
+
+
+def _extent(sch: Schedule, loop) -> int:
+    extent = sch.get(loop).extent
+    assert isinstance(extent, tirx.IntImm), extent
+    return int(extent)
+
+
+RULE = Rule("cpu-tiles", on_cache(L2), frozenset(PATTERN_OF), on_cache)
