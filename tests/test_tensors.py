@@ -16,8 +16,8 @@ from handglass.runtime.tensors import (
     TensorWriter,
     aligned,
     aligned_empty,
-    untouched_zeros,
     storage_dtype,
+    untouched_zeros,
 )
 
 RANDOM = np.random.default_rng(7)
