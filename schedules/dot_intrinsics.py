@@ -80,7 +80,8 @@ def _whole(buffer):
 
 def _prefetch(w, step: list) -> Expr:
     """Ask for the cache line some steps ahead: read, to be used once more, data."""
-    line = T.address_of(w[(*step, 0, 0)])
+    place = (*step, 0, 0)
+    line = T.address_of(w[place])
     name = T.llvm_lookup_intrinsic_id("llvm.prefetch.p0")
     return T.call_llvm_intrin(name, line, T.int32(0), T.int32(3), T.int32(1), dtype="void")
 
