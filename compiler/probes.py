@@ -1,4 +1,4 @@
-"""Two functions that measure the machine and not the model, for `handglass bench`.
+"""Functions that measure the machine and not the model, for `handglass bench`.
 
 There is no C compiler on the device, so they are compiled into every bundle, for the same target.
 
@@ -6,6 +6,8 @@ probe_read  (tasks, steps, 64) float32 -> (tasks, 64): sums a large array; what 
 probe_fma   Shape(tasks, rounds) -> (tasks, width) float32: each value starts as the number of its
             chain and becomes value * 1/2 + 1/2, `rounds` times, without leaving its register;
             what the arithmetic units can do.
+probe_dot4, probe_dot8  Shape(tasks, rounds) -> (tasks, width) int32: the same for the products of
+            integers that matmuls of 4-bit and of 8-bit weights are made of (schedules/dot.py).
 
 A task is one piece of parallel work. `width` keeps all units of a core busy: CHAINS vectors. A
 multiply-add counts as two operations, so one call does 2 * rounds for each value of its result.
@@ -17,7 +19,10 @@ import tvm
 from tvm import relax, tirx
 from tvm.script import tirx as T
 
+from handglass.schedules.dot import find_dot
 from handglass.targets.target import Target
+
+from .dot_probe import add_dot_probe
 
 READ_WIDTH = 64
 """Floats per step: 8 accumulators of 8 lanes (AVX2), 4 of 16 (AVX-512), 16 of 4 (NEON)."""
@@ -31,6 +36,9 @@ def add_probes(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
     lanes = target.vector_bits // 32  # floats in a register
     _add_read(builder, lanes)
     _add_fma(builder, lanes)
+    dot = find_dot(tvm.target.Target(target.tvm))
+    add_dot_probe(builder, "probe_dot4", dot, 4)
+    add_dot_probe(builder, "probe_dot8", dot, dot.byte_bits)
     out = mod.clone()
     out.update(builder.get())
     return out
@@ -40,7 +48,7 @@ def _add_read(builder: relax.BlockBuilder, lanes: int) -> None:
     tasks, steps = tirx.Var("tasks", "int64"), tirx.Var("steps", "int64")
     data = relax.Var("data", relax.TensorType((tasks, steps, READ_WIDTH), "float32"))
     sums = relax.TensorType((tasks, READ_WIDTH), "float32")
-    _export(builder, "probe_read", [data], _read_kernel(lanes), [data], sums)
+    export(builder, "probe_read", [data], _read_kernel(lanes), [data], sums)
 
 
 def _add_fma(builder: relax.BlockBuilder, lanes: int) -> None:
@@ -48,10 +56,10 @@ def _add_fma(builder: relax.BlockBuilder, lanes: int) -> None:
     size = relax.Var("size", relax.ShapeType([tasks, rounds]))
     values = relax.TensorType((tasks, CHAINS * lanes), "float32")
     given = [relax.prim_value(rounds)]
-    _export(builder, "probe_fma", [size], _fma_kernel(lanes), given, values)
+    export(builder, "probe_fma", [size], _fma_kernel(lanes), given, values)
 
 
-def _export(builder, name: str, params: list, kernel: tirx.PrimFunc, given: list, out) -> None:
+def export(builder, name: str, params: list, kernel: tirx.PrimFunc, given: list, out) -> None:
     """A function that does nothing but call the kernel."""
     ready = kernel.with_attr("tirx.is_scheduled", True).with_attr("tirx.noalias", True)
     var = builder.add_func(ready, f"{name}_kernel")

@@ -17,7 +17,7 @@ import numpy as np
 from handglass.errors import InputError
 
 from . import loading, roofline
-from .limits import FMA, READ, Limits
+from .limits import READ, Limits, arithmetic
 from .session import Session
 from .steps import Steps, spread
 
@@ -40,7 +40,7 @@ class Row:
     work: float = 0.0
     """Operations or bytes of a sample, by `limit`."""
     limit: str = ""
-    """READ, FMA or nothing to compare with."""
+    """One of the limits, or nothing to compare with."""
     note: str = ""
     most: int | None = None
     """Samples at most."""
@@ -81,6 +81,8 @@ class Benchmark:
     def __init__(self, session: Session, path: Path, threads: int | None, quick: bool) -> None:
         self.session, self.manifest = session, session.manifest
         self.limits = Limits(session)
+        schemes = session.manifest.scheme
+        self._language, self._vision = (arithmetic(schemes[p]) for p in ("language", "vision"))
         self._path, self._threads, self._quick = path, threads, quick
         self.steps = Steps(session)
         self.no_limits = self.limits.missing() or self._count_shape()
@@ -115,7 +117,7 @@ class Benchmark:
         side = self.manifest.vision.image_size
         one_picture = f"one {side}x{side} picture"
         yield self._row(
-            "encode", "ms", self.steps.encode, FMA, self._encode_flops, note=one_picture
+            "encode", "ms", self.steps.encode, self._vision, self._encode_flops, note=one_picture
         )
         for s in (64, 512):
             yield self._prefill_row(s)
@@ -145,7 +147,9 @@ class Benchmark:
             return Skipped(name, "tok/s", f"needs a context of {s}, this bundle has {context}")
         ids = self.steps.ids(s)
         work = lambda: roofline.prefill_flops(self._shape, s)  # noqa: E731
-        return self._row(name, "tok/s", lambda: self.steps.prefill(ids), FMA, work, count=s)
+        return self._row(
+            name, "tok/s", lambda: self.steps.prefill(ids), self._language, work, count=s
+        )
 
     def _decode_row(self, pos: int) -> Line:
         name, context = f"tg{DECODED}@{pos}", self.session.context
@@ -167,7 +171,8 @@ class Benchmark:
         def work() -> float:
             return self._encode_flops() + roofline.prefill_flops(self._shape, s)
 
-        return self._row("ttft", "ms", lambda: self.steps.first_token(ids), FMA, work, note=note)
+        measure = lambda: self.steps.first_token(ids)  # noqa: E731
+        return self._row("ttft", "ms", measure, self._vision, work, note=note)
 
     def _sample(self, row: Row) -> None:
         if row.limit:

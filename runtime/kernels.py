@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .limits import FMA, READ, Limits
+from .limits import FMA, PROBES, READ, Limits
 from .report import Kernel, Sizes
 from .session import Session
 from .steps import Steps, spread
@@ -133,7 +133,7 @@ class KernelBenchmark:
 
     def _sample(self, phase: Phase) -> None:
         """One more step, without the hook and with it."""
-        for kind in () if self.no_limits else (READ, FMA):
+        for kind in () if self.no_limits else PROBES:
             self.limits.sample(kind)
         phase.plain.append(phase.step())
         self._observer.calls, self._observer.step = phase.calls, len(phase.plain)
@@ -180,13 +180,16 @@ def _row(
         "bytes": calls.bytes / steps if is_kernel else None,
         "gb_s": calls.bytes / steps / spent / 1e9 if is_kernel else None,
         "gflop_s": calls.flops / steps / spent / 1e9 if is_kernel and calls.flops else None,
-        "limit_fraction": _fraction(calls, spent * steps, limits) if is_kernel else None,
+        "limit_fraction": _fraction(calls, kernel, spent * steps, limits) if is_kernel else None,
     }
 
 
-def _fraction(calls: Calls, spent: float, limits: Mapping[str, float]) -> float | None:
+def _fraction(
+    calls: Calls, kernel: Kernel | None, spent: float, limits: Mapping[str, float]
+) -> float | None:
     """The least time that memory and arithmetic allow, over the time it took."""
     if not limits:
         return None
     least = calls.bytes / limits[READ]
-    return max(least, (calls.flops or 0.0) / limits[FMA]) / spent
+    rate = limits[kernel.limit if kernel else FMA]
+    return max(least, (calls.flops or 0.0) / rate) / spent

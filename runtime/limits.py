@@ -1,7 +1,8 @@
-"""What this machine can do at most, measured by the two probes that every bundle carries.
+"""What this machine can do at most, measured by the probes that every bundle carries.
 
 Memory: all threads sum an array that is much larger than the last-level cache. Arithmetic: all
-threads run chains of float32 multiply-adds that never leave their registers.
+threads run chains of multiply-adds that never leave their registers, in float32 or of the integers
+that a matmul of 4-bit or 8-bit weights multiplies.
 """
 
 from __future__ import annotations
@@ -17,22 +18,29 @@ from handglass.errors import MismatchError
 from .session import Session
 from .tensors import aligned_empty
 
-READ, FMA = "read", "fma"
-PROBES = {READ: "probe_read", FMA: "probe_fma"}
+READ, FMA, DOT4, DOT8 = "read", "fma", "dot4", "dot8"
+PROBES = {kind: f"probe_{kind}" for kind in (READ, FMA, DOT4, DOT8)}
+UNITS = {READ: "read_gb_s", FMA: "fma_gflop_s", DOT4: "dot4_gop_s", DOT8: "dot8_gop_s"}
+INTEGER_SCHEMES = {"w4a8": DOT4, "w7a8": DOT8, "w8a8": DOT8}
 
 READ_BYTES = 256 << 20  # or eight times the last-level cache, where that is more
 TASK_SHAPE = (1024, 64)  # 256 kB per piece of parallel work; the second size is the probe's
-FMA_ROUNDS = 1 << 20
+ROUNDS = 1 << 20
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
+def arithmetic(scheme: str) -> str:
+    """Which limit binds the matmuls of a model that is stored in `scheme`."""
+    return INTEGER_SCHEMES.get(scheme, FMA)
+
+
 class Limits:
-    """Rates per second: bytes for READ, floating-point operations for FMA."""
+    """Rates per second: bytes for READ, operations for the others."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._data: np.ndarray | None = None
-        self.rates: dict[str, list[float]] = {READ: [], FMA: []}
+        self.rates: dict[str, list[float]] = {kind: [] for kind in PROBES}
 
     def missing(self) -> str:
         """Why there are no limits, or the empty string."""
@@ -45,7 +53,7 @@ class Limits:
 
     def sample(self, kind: str) -> float:
         """One measurement, a few milliseconds."""
-        rate = {READ: self._read, FMA: self._fma}[kind]()
+        rate = self._read() if kind == READ else self._multiply(kind)
         self.rates[kind].append(rate)
         return rate
 
@@ -57,10 +65,10 @@ class Limits:
         self._session.run(PROBES[READ], self._data)
         return self._data.nbytes / (time.perf_counter() - start)
 
-    def _fma(self) -> float:
+    def _multiply(self, kind: str) -> float:
         start = time.perf_counter()
-        values = self._session.run(PROBES[FMA], (self._session.threads, FMA_ROUNDS))
-        return 2 * values.size * FMA_ROUNDS / (time.perf_counter() - start)
+        values = self._session.run(PROBES[kind], (self._session.threads, ROUNDS))
+        return 2 * values.size * ROUNDS / (time.perf_counter() - start)
 
 
 def _large_array() -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any
 from handglass.errors import InputError, MismatchError
 
 from .bundle import REPORT, Bundle
+from .limits import DOT4, DOT8, FMA
 
 Sizes = tuple[tuple[int, ...] | int, ...]
 """Of each argument of a call: the shape of an array, or the number itself."""
@@ -29,6 +30,13 @@ class Kernel:
     calls: int
     patterns: tuple[str, ...]
     work: Mapping[str, Any] | None
+
+    @property
+    def limit(self) -> str:
+        """What its arithmetic is measured against: integers of 4 bits, of 8, or floats."""
+        if "dot4" in self.patterns:
+            return DOT4
+        return DOT8 if {"dot7", "dot8"} & set(self.patterns) else FMA
 
     def flops(self, sizes: Sizes) -> float | None:
         """Operations of one call, two per multiply-add; None where the compiler could not tell."""

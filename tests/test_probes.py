@@ -9,13 +9,16 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 import tvm
 from tvm import relax
 
+from handglass.compiler import dot_probe
 from handglass.compiler.probes import CHAINS, READ_WIDTH, add_probes
+from handglass.schedules.dot import find_dot
 from handglass.targets import find_target
 from handglass.targets.build import build_library
 
 pytestmark = [pytest.mark.compiler]
 
 HOST = find_target("host")
+DOT = find_dot(tvm.target.Target(HOST.tvm))
 LANES = HOST.vector_bits // 32
 
 
@@ -48,4 +51,19 @@ def test_other_functions_stay(probes: relax.VirtualMachine) -> None:
             out = builder.emit_output(relax.op.add(x, x))
         builder.emit_func_output(out)
     names = {var.name_hint for var, _ in add_probes(builder.get(), HOST).functions_items()}
-    assert {"mine", "probe_read", "probe_fma"} <= names
+    assert {"mine", "probe_read", "probe_fma", "probe_dot4", "probe_dot8"} <= names
+
+
+@pytest.mark.parametrize("bits", [4, DOT.byte_bits])
+@pytest.mark.parametrize("rounds", [0, 1, 2, 7, 40])
+def test_dot_does_every_round(probes: relax.VirtualMachine, bits: int, rounds: int) -> None:
+    codes = DOT.codes(bits)
+    count = codes.step * DOT.lanes
+    name = "probe_dot4" if bits == 4 else "probe_dot8"
+    found = probes[name](tvm.runtime.ShapeTuple([2, rounds])).numpy()
+    k = np.arange(dot_probe.CHAINS * count)
+    rows = np.arange(rounds)[:, None] % dot_probe.VARIANTS
+    x = (rows + k) % 5 - 2  # (rounds, products)
+    sums = 3 * x.sum(axis=0).reshape(-1, codes.step).sum(axis=1)
+    assert found.shape == (2, len(k))
+    np.testing.assert_array_equal(found, np.tile(sums, (2, codes.step)))

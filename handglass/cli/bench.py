@@ -87,6 +87,7 @@ def measure(work: Measurement, samples: int) -> bool:
 
 def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """What a row is worth nothing without."""
+    from handglass.runtime.limits import UNITS
     from handglass.runtime.steps import spread
     from handglass.targets.machine import read_machine
 
@@ -99,8 +100,7 @@ def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, A
         "versions": versions(manifest.versions),
         "scheme": dict(manifest.scheme),
         "limits": {
-            "read_gb_s": spread([rate / 1e9 for rate in rates["read"]]),
-            "fma_gflop_s": spread([rate / 1e9 for rate in rates["fma"]]),
+            unit: spread([rate / 1e9 for rate in rates[kind]]) for kind, unit in UNITS.items()
         },
     }
 

@@ -12,6 +12,13 @@ from .output import size_text
 
 WIDTH = 132  # a narrow terminal breaks lines, which is better than cut names
 
+LIMITS = {
+    "read_gb_s": "read {:.1f} GB/s",
+    "fma_gflop_s": "float32 {:.0f} GFLOP/s",
+    "dot4_gop_s": "4-bit integers {:.0f} GOP/s",
+    "dot8_gop_s": "8-bit integers {:.0f} GOP/s",
+}
+
 
 def rows_text(told: Mapping[str, Any]) -> None:
     table = new_table(("row", "unit"), ("min", "median", "p90", "of limit"), ("",))
@@ -60,9 +67,10 @@ def head_lines(told: Mapping[str, Any]) -> list[str]:
     scheme = ", ".join(f"{part} {name}" for part, name in told["scheme"].items())
     when = f"{told['date']}, {told['revision']}"
     lines = [f"{told['device']}, {told['threads']} threads; {scheme}; {when}"]
-    read, fma = (told["limits"][name]["median"] for name in ("read_gb_s", "fma_gflop_s"))
-    if read is not None and fma is not None:
-        lines.append(f"limits (median): read {read:.1f} GB/s, multiply-add {fma:.0f} GFLOP/s")
+    found = {name: limit["median"] for name, limit in told["limits"].items()}
+    limits = [text.format(found[name]) for name, text in LIMITS.items() if found[name] is not None]
+    if limits:
+        lines.append(f"limits (median): {', '.join(limits)}")
     if told["interrupted"]:
         lines.append("interrupted: what was measured until then")
     return lines
