@@ -19,9 +19,10 @@ NO_CALLBACK = ctypes.cast(0, mtmd_cpp.mtmd_helper_post_decode_callback)
 class Llama:
     def __init__(self, task: Task) -> None:
         decoder, vision = task.folder / "decoder.gguf", task.folder / "vision.gguf"
-        if not vision.exists():
+        if not task.built.exists():
             write_decoder(decoder, task.config)
             write_vision(vision, task.config)
+            task.built.touch()
         llama_cpp.llama_backend_init()
         self.vocab_size = task.config["vocab_size"]
         self.model = llama_cpp.llama_model_load_from_file(

@@ -99,8 +99,9 @@ def stateful(flat: Flat, task: Task) -> ov.Model:
 class OpenVINO:
     def __init__(self, task: Task) -> None:
         decoder, vision = task.folder / "decoder.xml", task.folder / "vision.xml"
-        if not vision.exists():
+        if not task.built.exists():
             build(task, decoder, vision)
+            task.built.touch()
         core = ov.Core()
         options: dict[str, Any] = {"INFERENCE_NUM_THREADS": task.threads, "NUM_STREAMS": 1}
         options |= {"PERFORMANCE_HINT": "LATENCY"}

@@ -43,6 +43,11 @@ class Task:
         return cls(loaded, Path(folder), int(threads), tuple(words))
 
     @property
+    def built(self) -> Path:
+        """There when the models in `folder` are whole: building one takes minutes."""
+        return self.folder / "built"
+
+    @property
     def patches(self) -> int:
         return (self.config["image_size"] // self.config["patch_size"]) ** 2
 
