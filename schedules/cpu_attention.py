@@ -9,8 +9,9 @@ import tvm
 from tvm.s_tir import Schedule
 
 from .cpu_elementwise import vectorize
-from .cpu_matmul import LANES
+from .dot import LANES
 from .rule import Rule, blocks, find, pattern_of
+from .tiling import choose, clear, keep_in_registers
 
 VECTOR = 8
 SUMS = 12
@@ -46,15 +47,15 @@ def _scores(sch: Schedule, block, tunable: bool) -> None:
     panel, row, lane, e = sch.get_loops(block)
     rows = _divisors(_extent(sch, row), SUMS)
     fitting = max(n for n in rows if n * (LANES // VECTOR) <= SUMS)
-    outer, inner = sch.split(row, [None, _choose(sch, rows, fitting, tunable)])
+    outer, inner = sch.split(row, [None, choose(sch, rows, fitting, tunable)])
     step, unrolled = sch.split(e, [None, _unroll(sch, e, tunable)])
     sch.reorder(panel, outer, step, unrolled, inner, lane)
     sch.vectorize(lane)
     sch.unroll(unrolled)
     sch.unroll(inner)
     sch.reverse_compute_at(store, outer)
-    _registers(sch, store, 2)
-    _registers(sch, sch.decompose_reduction(block, step), 2)
+    keep_in_registers(sch, store, 2)
+    clear(sch, block, step, 2)
 
 
 def _mix(sch: Schedule, block, tunable: bool) -> None:
@@ -65,9 +66,9 @@ def _mix(sch: Schedule, block, tunable: bool) -> None:
     lanes = next(n for n in (VECTOR, 4, 2, 1) if columns % n == 0)
     heights, widths = _divisors(_extent(sch, row), SUMS), _divisors(columns // lanes, 4)
     height, width = _tile(heights, widths)
-    width = _choose(sch, widths, width, tunable)
+    width = choose(sch, widths, width, tunable)
     outer, vector, lane = sch.split(column, [None, width, lanes])
-    row_outer, row_inner = sch.split(row, [None, _choose(sch, heights, height, tunable)])
+    row_outer, row_inner = sch.split(row, [None, choose(sch, heights, height, tunable)])
     step, unrolled = sch.split(j, [None, _unroll(sch, j, tunable)])
     sch.reorder(outer, row_outer, b, step, unrolled, row_inner, vector, lane)
     sch.vectorize(lane)
@@ -75,8 +76,8 @@ def _mix(sch: Schedule, block, tunable: bool) -> None:
         sch.unroll(loop)
     sch.reverse_compute_at(store, row_outer)
     sch.split(sch.get_loops(store)[-1], [None, lanes])
-    _registers(sch, store, 3)
-    _registers(sch, sch.decompose_reduction(block, b), 3)
+    keep_in_registers(sch, store, 3)
+    clear(sch, block, b, 3)
 
 
 def _tile(heights: list[int], widths: list[int]) -> tuple[int, int]:
@@ -96,14 +97,7 @@ def _tile(heights: list[int], widths: list[int]) -> tuple[int, int]:
 
 def _unroll(sch: Schedule, loop, tunable: bool):
     options = [n for n in (1, 2, 4, 8) if _extent(sch, loop) % n == 0]
-    return _choose(sch, options, max(n for n in options if n <= STEPS_UNROLLED), tunable)
-
-
-def _choose(sch: Schedule, options: list[int], default: int, tunable: bool):
-    """`default`, or a sampling instruction where the choice may be tuned."""
-    if not tunable:
-        return default
-    return sch.sample_categorical(options, [1.0 / len(options)] * len(options))
+    return choose(sch, options, max(n for n in options if n <= STEPS_UNROLLED), tunable)
 
 
 def _divisors(extent: int, most: int) -> list[int]:
@@ -112,14 +106,6 @@ def _divisors(extent: int, most: int) -> list[int]:
 
 def _extent(sch: Schedule, loop) -> int:
     return int(sch.get(loop).extent)
-
-
-def _registers(sch: Schedule, block, depth: int) -> None:
-    """The `depth` innermost loops go over a tile that stays in vector registers."""
-    *rows, lane = sch.get_loops(block)[-depth:]
-    sch.vectorize(lane)
-    for row in rows:
-        sch.unroll(row)
 
 
 RULE = Rule("cpu-attention", attention, frozenset({"attention"}))

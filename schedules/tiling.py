@@ -50,7 +50,12 @@ def vectorize_last(sch: Schedule, last) -> None:
 
 def clear(sch: Schedule, block, reduction, depth: int) -> None:
     """Zero the tile before the loop `reduction`; its `depth` innermost loops are registers."""
-    *rows, lane = sch.get_loops(sch.decompose_reduction(block, reduction))[-depth:]
+    keep_in_registers(sch, sch.decompose_reduction(block, reduction), depth)
+
+
+def keep_in_registers(sch: Schedule, block, depth: int) -> None:
+    """The `depth` innermost loops go over a tile of vectors, each with a place of its own."""
+    *rows, lane = sch.get_loops(block)[-depth:]
     sch.vectorize(lane)
     for row in rows:
         sch.unroll(row)

@@ -20,8 +20,8 @@ Arrays = Mapping[str, np.ndarray]
 # branch left out) left -2 to 37 dB: more than 4-bit storage does, which therefore hides them.
 FLOAT_ARITHMETIC_DB = 55.0
 # Activations that are rounded to integers on both sides differ by a whole step wherever one lies
-# near the middle of two, and layers add that up: measured 46 to 52 dB on the demo model, 37 on random
-# weights of full size. Below 37 dB only the grossest of those faults are told from rounding.
+# near the middle of two, and layers add that up: measured 46 to 52 dB on the demo model, 37 on
+# random weights of full size. Below 37 dB only the grossest faults are told from rounding.
 INTEGER_ARITHMETIC_DB = 30.0
 # Activations that are rounded to bfloat16 on both sides differ by a step now and then, as above,
 # but the steps are finer.
