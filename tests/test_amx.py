@@ -20,7 +20,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
 from odd_models import UNTIED, write_checkpoint
-from test_integer_matmul import multiplied, normal, placeholder, product, quantized, run
+from test_integer_matmul import RNG, multiplied, normal, placeholder, product, quantized, run
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 
@@ -28,7 +28,7 @@ from handglass.cli import checks
 from handglass.compiler import build, verify
 from handglass.compiler.ops.bfloat16 import bfloat16_bits as bits_of
 from handglass.compiler.ops.matmul import matmul
-from handglass.compiler.ops.tile_matmul import bfloat16_matmul
+from handglass.compiler.ops.tile_matmul import bfloat16_matmul, nibbles_to_words
 from handglass.compiler.quantize import find_scheme
 from handglass.compiler.schemes.integer import Integer
 from handglass.compiler.schemes.rounding import bfloat16_bits
@@ -43,6 +43,7 @@ from handglass.schedules.dot import AMX, YMM, ZMM_FLOATS, find_dot
 from handglass.schedules.rule import schedule_function
 from handglass.schedules.tile_configuration import configure_tiles
 from handglass.schedules.tile_instructions import TILE, configuration
+from handglass.schedules.tile_nibbles import nibbles_intrinsic
 from handglass.targets import TARGETS, find_target
 from handglass.targets.build import find_linker
 from handglass.targets.machine import read_machine
@@ -146,6 +147,23 @@ def test_four_bits_are_unpacked_to_bfloat16(emulator: Emulator, n: int, k: int) 
     kernel = compiled(floats(scheme, n, k))
     for m in HEIGHTS:
         check_floats(kernel, scheme, m, n, k, 2**-8)
+
+
+def test_unpacked_nibbles_are_exact() -> None:
+    """Every code at every place, times scales of all sizes: the nearest bfloat16, bit for bit."""
+    codes = RNG.integers(0, 256, (1, 1, 4, 16, 4), np.uint8)
+    scale = np.ldexp(normal(1, 1, 16), RNG.integers(-14, 12, (1, 1, 16))).astype(np.float16)
+    parts = [placeholder(codes.shape, "uint8", "w"), placeholder(scale.shape, "float16", "f")]
+    sch = Schedule(te.create_prim_func([*parts, nibbles_to_words(*parts)]))
+    sch.tensorize(sch.get_loops("words")[-2], nibbles_intrinsic())
+    kernel = tvm.compile(sch.mod, HOST)["main"]
+    (words,) = run(kernel, [codes, scale], np.zeros((1, 1, 16, 16), np.uint32))
+    halves = codes.reshape(4, 16, 4).transpose(1, 0, 2).reshape(16, 16)  # (outputs, bytes)
+    values = np.concatenate([halves & 15, halves >> 4], axis=1).astype(np.float32) - 8
+    values *= scale[0, 0].astype(np.float32)[:, None]
+    truth = (values.view(np.uint32) + 0x8000) & 0xFFFF0000  # ties away from zero
+    got = words[0, 0].T.copy().view("<u2").astype(np.uint32) << 16  # (outputs, 32 inputs)
+    assert np.array_equal(got.view(np.float32), truth.view(np.float32))
 
 
 @pytest.mark.parametrize("bits", [7, 8])
