@@ -78,8 +78,8 @@ def _implementation() -> tirx.PrimFunc:
         offset = scale * fill(-136.0, "float32")
         for q in range(TILE):
             four = T.reinterpret(w.vload([q % HALF // 2, 0, 0], "uint8x64"), dtype="uint32x16")
-            pair = [value(four, scale, offset, q, e) for e in range(2)]
-            T.buffer_store(c, word_of_floats(*pair, TILE), [q, T.ramp(0, 1, TILE)])
+            low, high = (value(four, scale, offset, q, e) for e in range(2))
+            T.buffer_store(c, word_of_floats(low, high, TILE), [q, T.ramp(0, 1, TILE)])
 
     @T.prim_func(s_tir=True)
     def implementation(weights: T.handle, scales: T.handle, words: T.handle) -> None:
