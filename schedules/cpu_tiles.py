@@ -46,16 +46,11 @@ def schedule_tiles(
     last = inline_epilogue(sch, sums)
     p, r, i, j, s, *inner = sch.get_loops(sums)
     block, steps = block_of(_extent(sch, p)), _extent(sch, s)
-    chunk = choose(sch, divisors(sch, s, tuple({steps, 16, 8, 4})), steps, tunable)
     task, panel = sch.split(p, [None, block.panels])
     rows, row_tile = sch.split(r, [None, block.rows])
-    blocks, rows = sch.split(
-        rows, [None, _rows_per_block(sch, rows, block.rows * TILE * steps * ROW_BYTES, l2, tunable)]
-    )
-    chunks, s = sch.split(s, [None, chunk])
-    length = int(sch.get(s).extent)
-    # a single step is no loop of the intrinsic
-    around, within = ([chunks, s], []) if length == 1 else ([chunks], [s])
+    size = block.rows * TILE * steps * ROW_BYTES
+    blocks, rows = sch.split(rows, [None, _rows_per_block(sch, rows, size, l2, tunable)])
+    around, within = ([s], []) if steps == 1 else ([], [s])  # a single step is no loop inside
     sch.reorder(blocks, task, rows, *around, panel, row_tile, i, j, *within, *inner)
     task = sch.fuse(blocks, task)
     sch.parallel(task)
@@ -64,11 +59,11 @@ def schedule_tiles(
     for words in find(sch, "words"):
         sch.compute_at(words, task)
         sch.tensorize(sch.get_loops(words)[-2], nibbles_intrinsic())
-    clear(sch, sums, chunks, 2)
+    clear(sch, sums, [*around, panel][0], 2)
     # The last block of rows may be short: that condition stays outside, on a block of its own,
     # because tensorize takes none.
     sch.blockize(panel if block.panels > 1 else row_tile)
-    sch.tensorize(sch.get_loops(sums)[0], tile_intrinsic(PATTERN_OF[name], block, length, emulate))
+    sch.tensorize(sch.get_loops(sums)[0], tile_intrinsic(PATTERN_OF[name], block, steps, emulate))
     for packed in find(sch, "rows"):
         _pack_rows(sch, packed)
     return True

@@ -13,7 +13,6 @@ a C function of the same meaning (tests/amx_emulator.c), and by reading the asse
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import tvm
@@ -107,20 +106,16 @@ def half_of_word(word: Expr, e: Expr) -> Expr:
     return tirx.reinterpret("float32", (word << shift) & tirx.const(0xFFFF0000, "uint32"))
 
 
-def word_of_nibbles(pair: Callable[[int], Expr], scale: Expr, lanes: int = 1) -> Expr:
-    """Two 4-bit codes (8 stands for 0) times a scale as a uint32 of two bfloat16, ties away from 0.
+def word_of_floats(low: Expr, high: Expr, lanes: int = 1) -> Expr:
+    """Two float32, or vectors of `lanes`, as a uint32 of two bfloat16, ties away from 0."""
 
-    `pair(e)` is code e as int32; with `lanes` everything is a vector of so many.
-    """
-    fill = lambda value: value if lanes == 1 else tirx.Broadcast(value, lanes)  # noqa: E731
-    u32 = lambda value: fill(tirx.const(value, "uint32"))  # noqa: E731
-    wide = lambda dtype: dtype if lanes == 1 else f"{dtype}x{lanes}"  # noqa: E731
+    def u32(value: int) -> Expr:
+        number = tirx.const(value, "uint32")
+        return number if lanes == 1 else tirx.Broadcast(number, lanes)
 
-    def bits(e: int) -> Expr:
-        number = (pair(e) - fill(tirx.const(8, "int32"))).astype(wide("float32"))
-        return tirx.reinterpret(wide("uint32"), number * scale) + u32(0x8000)
-
-    return (bits(0) >> u32(16)) | (bits(1) & u32(0xFFFF0000))
+    dtype = "uint32" if lanes == 1 else f"uint32x{lanes}"
+    rounded = [tirx.reinterpret(dtype, value) + u32(0x8000) for value in (low, high)]
+    return (rounded[0] >> u32(16)) | (rounded[1] & u32(0xFFFF0000))
 
 
 def configuration() -> bytes:

@@ -20,7 +20,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
 from odd_models import UNTIED, write_checkpoint
-from test_integer_matmul import multiplied, normal, placeholder, product, quantized, run
+from test_integer_matmul import RNG, multiplied, normal, placeholder, product, quantized, run
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 
@@ -28,7 +28,7 @@ from handglass.cli import checks
 from handglass.compiler import build, verify
 from handglass.compiler.ops.bfloat16 import bfloat16_bits as bits_of
 from handglass.compiler.ops.matmul import matmul
-from handglass.compiler.ops.tile_matmul import bfloat16_matmul
+from handglass.compiler.ops.tile_matmul import bfloat16_matmul, nibbles_to_words
 from handglass.compiler.quantize import find_scheme
 from handglass.compiler.schemes.integer import Integer
 from handglass.compiler.schemes.rounding import bfloat16_bits
@@ -43,6 +43,7 @@ from handglass.schedules.dot import AMX, YMM, ZMM_FLOATS, find_dot
 from handglass.schedules.rule import schedule_function
 from handglass.schedules.tile_configuration import configure_tiles
 from handglass.schedules.tile_instructions import TILE, configuration
+from handglass.schedules.tile_nibbles import nibbles_intrinsic
 from handglass.targets import TARGETS, find_target
 from handglass.targets.build import find_linker
 from handglass.targets.machine import read_machine
@@ -146,6 +147,23 @@ def test_four_bits_are_unpacked_to_bfloat16(emulator: Emulator, n: int, k: int) 
     kernel = compiled(floats(scheme, n, k))
     for m in HEIGHTS:
         check_floats(kernel, scheme, m, n, k, 2**-8)
+
+
+def test_unpacked_nibbles_are_exact() -> None:
+    """Every code at every place, times scales of all sizes: the nearest bfloat16, bit for bit."""
+    codes = RNG.integers(0, 256, (1, 1, 4, 16, 4), np.uint8)
+    scale = np.ldexp(normal(1, 1, 16), RNG.integers(-14, 12, (1, 1, 16))).astype(np.float16)
+    parts = [placeholder(codes.shape, "uint8", "w"), placeholder(scale.shape, "float16", "f")]
+    sch = Schedule(te.create_prim_func([*parts, nibbles_to_words(*parts)]))
+    sch.tensorize(sch.get_loops("words")[-2], nibbles_intrinsic())
+    kernel = tvm.compile(sch.mod, HOST)["main"]
+    (words,) = run(kernel, [codes, scale], np.zeros((1, 1, 16, 16), np.uint32))
+    halves = codes.reshape(4, 16, 4).transpose(1, 0, 2).reshape(16, 16)  # (outputs, bytes)
+    values = np.concatenate([halves & 15, halves >> 4], axis=1).astype(np.float32) - 8
+    values *= scale[0, 0].astype(np.float32)[:, None]
+    truth = (values.view(np.uint32) + 0x8000) & 0xFFFF0000  # ties away from zero
+    got = words[0, 0].T.copy().view("<u2").astype(np.uint32) << 16  # (outputs, 32 inputs)
+    assert np.array_equal(got.view(np.float32), truth.view(np.float32))
 
 
 @pytest.mark.parametrize("bits", [7, 8])
@@ -333,26 +351,25 @@ KERNELS: dict[str, tuple[Callable[[int, int], tirx.PrimFunc], str]] = {
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_machine_code(machine: str, kernel: str) -> None:
-    """One configuration, before the loops; sums are stored once each, so nothing was spilled."""
+@pytest.mark.parametrize(("n", "loads"), [(64, 4), (48, 5)], ids=["even", "odd"])
+def test_machine_code(machine: str, kernel: str, n: int, loads: int) -> None:
+    """One configuration, before the loops; sums are stored once each, so nothing was spilled.
+
+    Four products take four loads of a tile where two panels go together, five where one is alone.
+    """
     make, instruction = KERNELS[kernel]
     assert find_dot(tvm.target.Target(MACHINES[machine])) is AMX
-    lines = assembly(make(64, 512), MACHINES[machine]).splitlines()
-    code = [line.split()[0] for line in lines if re.match(r"\s+\w", line)]
+    lines = assembly(make(n, 512), MACHINES[machine]).splitlines()
+    code = [line.split()[0] for line in lines if re.match(r"\s+[a-z]", line)]
     assert code.count("ldtilecfg") == code.count("tilerelease") == 1
-    start, end = code.index("ldtilecfg"), code.index("tilerelease")
-    tiles = [i for i, name in enumerate(code) if name.startswith(("tileload", "tilestore", "tdp"))]
-    assert start < tiles[0]
-    assert code.count("tilestored") == 4
-    assert code.count(instruction) % 4 == 0 and instruction in code
-    assert code.count("tileloadd") == 4 + code.count(instruction), "2 x 2 loads one per product"
-    assert not [line for line in lines if "tile" in line and re.search(r"\(%r[sb]p\)", line)]
-    entries = [i for i, line in enumerate(lines) if "ldtilecfg" in line]
-    head = next(i for i in range(entries[0], 0, -1) if "parallel_lambda" in lines[i])
-    assert not [line for line in lines[head + 1 : entries[0]] if re.match(r"\.LBB", line)], (
-        "the configuration is in a loop"
-    )
-    assert end > start
+    products, copies = code.count(instruction), code.count("tilestored") // 4  # rows unrolled
+    assert products > 0 and products % 4 == 0 and code.count("tilestored") == 4 * copies
+    assert code.count("tileloadd") == 4 * copies + loads * (products // 4)
+    assert not [line for line in lines if "\ttile" in line and "%rsp" in line]
+    task = lines[: next(i for i, line in enumerate(lines) if "ldtilecfg" in line)]
+    task = task[max(i for i, line in enumerate(task) if "parallel_lambda" in line) + 1 :]
+    assert not [line for line in task if line.startswith(".LBB")], "configured in a loop"
+    assert code.index("ldtilecfg") < code.index("tileloadd")
 
 
 @pytest.mark.parametrize("tile", [YMM, ZMM_FLOATS], ids=["ymm", "zmm"])

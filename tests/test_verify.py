@@ -104,7 +104,10 @@ def compare(
 ) -> list[Stage]:
     vision = VisionEntry(56, 14, (mean, 0.5, 0.5), (0.5, 0.5, 0.5), 5, 70)
     cache = SimpleNamespace(context=64, tensors=[SimpleNamespace(dtype="float32")])
-    manifest: Any = SimpleNamespace(prompt=PROMPT, scheme=scheme, vision=vision, cache=cache)
+    target = SimpleNamespace(features=("avx2",))
+    manifest: Any = SimpleNamespace(
+        prompt=PROMPT, scheme=scheme, vision=vision, cache=cache, target=target
+    )
     tokenizer = open_tokenizer("sentencepiece", weights.folder / "tokenizer.model")
     session: Any = PlayedSession(weights, spoiled, change)
     comparison = Comparison(session, weights, manifest, tokenizer)

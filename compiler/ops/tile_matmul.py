@@ -12,9 +12,9 @@ from tvm import te, tirx
 from tvm.ir import Expr
 
 from handglass.schedules.rule import PATTERN
-from handglass.schedules.tile_instructions import BFLOAT16, TILE, TileProduct, word_of_nibbles
+from handglass.schedules.tile_instructions import BFLOAT16, TILE, TileProduct
 from handglass.schedules.tile_intrinsics import block_of
-from handglass.schedules.tile_nibbles import nibble_pair
+from handglass.schedules.tile_nibbles import word_of_nibbles
 
 from .bfloat16 import bfloat16_bits
 
@@ -80,8 +80,7 @@ def nibbles_to_words(weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
     bfloat16 (panels, groups, 16, 16): a group of 32 inputs is one step."""
 
     def word(p: Expr, s: Expr, q: Expr, j: Expr) -> Expr:
-        code = nibble_pair(lambda v, e: weight[p, s, v, j, e], q)
-        return word_of_nibbles(code, scale[p, s, j].astype("float32"))
+        return word_of_nibbles(lambda v, e: weight[p, s, v, j, e], q, scale[p, s, j])
 
     panels, groups = (_int64(int(extent)) for extent in weight.shape[:2])
     shape = (panels, groups, _int64(TILE), _int64(TILE))
