@@ -3,6 +3,7 @@
 #   make demo       compile the demo model for this machine and ask it about three pictures
 #   make test       linters, types and all tests
 #   make lint       linters and types only
+#   make test-arm-kernels  the kernels of every ARM target under emulation (installs qemu and gcc by apt)
 #   make full-size  a random checkpoint of the full shape, compiled and run (12 GB of memory, 8 GB of disk)
 #   make wheel      dist/handglass-*.whl
 
@@ -12,7 +13,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ruff does not follow the symlinks in handglass/ and reads each room at the top; mypy reads them there.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test lint full-size wheel clean
+.PHONY: demo test test-arm-kernels lint full-size wheel clean
 .DEFAULT_GOAL := demo
 
 # --- environments: a stamp per set of packages, so that a second run goes straight to work ---
@@ -50,6 +51,12 @@ full-size: .venv/compile.stamp
 
 test: lint
 	$(BIN)/python -m pytest
+
+# What `make test` skips where qemu or the cross compiler is missing.
+test-arm-kernels: .venv/test.stamp
+	@command -v qemu-aarch64 aarch64-linux-gnu-g++ >/dev/null || { apt-get update -qq && \
+	  apt-get install -y --no-install-recommends qemu-user g++-aarch64-linux-gnu; }
+	$(BIN)/python -m pytest tests/test_arm_kernels.py tests/test_arm_assembly.py tests/test_target_build.py
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .

@@ -51,7 +51,7 @@ def register_tile(sch: Schedule, scaled, codes: Codes) -> Tile:
 
 def _grouped(sch: Schedule, sums, scaled, tile: Tile, name: str, tunable: bool) -> None:
     """The integer sums of one group, then their scaled values added to the tile."""
-    _, panel, g = _tile(sch, scaled, tile, tunable)
+    _, panel, g = split_tile(sch, scaled, tile, tunable)
     sch.compute_at(sums, panel, preserve_unit_loops=True)
     clear(sch, scaled, g, 3)
     *_, i, j, _, _, _ = sch.get_loops(sums)
@@ -64,7 +64,7 @@ def _by_row(
     sch: Schedule, sums, scaled, tile: Tile, name: str, single: bool, tunable: bool
 ) -> None:
     """The integer sums over the whole input, scaled once at the end."""
-    place, _ = _tile(sch, scaled, tile, tunable)
+    place, _ = split_tile(sch, scaled, tile, tunable)
     sch.compute_at(sums, place, preserve_unit_loops=True)
     *_, p, i, j, c, v, e = sch.get_loops(sums)
     if single:
@@ -77,7 +77,7 @@ def _by_row(
     sch.tensorize(j if tile.rows == 1 else i, name)
 
 
-def _tile(sch: Schedule, scaled, tile: Tile, tunable: bool) -> tuple:
+def split_tile(sch: Schedule, scaled, tile: Tile, tunable: bool) -> tuple:
     """Split the scaled sums; the loops tile, panel and, with groups, the one over them."""
     last = inline_epilogue(sch, scaled)
     i, p, lane, *reduction = sch.get_loops(scaled)
@@ -90,7 +90,7 @@ def _tile(sch: Schedule, scaled, tile: Tile, tunable: bool) -> tuple:
     sch.vectorize(lane)
     sch.unroll(row)
     sch.unroll(panel)
-    sch.reverse_compute_at(last, part)
+    sch.reverse_compute_at(last, rows)  # of all parts: TVM cannot tell them apart in a last panel
     vectorize_last(sch, last)
     return part, panel, *reduction
 

@@ -59,6 +59,10 @@ class Codes:
     tile: Tile = YMM
     amx: bool = False
     """Whether many rows are multiplied in AMX's tile registers: see tile_instructions.py."""
+    tiled: bool = False
+    """Many rows are copied tile by tile, 32 inputs of each row of a tile one after the other."""
+    paired: bool = False
+    """Several rows are multiplied two at a time, eight inputs of each: see pair_intrinsics.py."""
 
     @property
     def halves(self) -> int:
@@ -143,21 +147,32 @@ AMX = Dot(
     floats=ZMM_FLOATS,
     bfloat16_tiles=True,
 )
-# 32 registers of 128 bits: 8 integer sums and their 8 scaled ones leave half of them to operands
-NEON = Tile(4, 8, 1)
+# 32 registers of 128 bits: 8 integer sums and their 8 scaled ones leave half of them to operands.
+# Bytes are scaled once at the end, so that all 16 may be integers.
+NEON, NEON_BYTES = Tile(8, 4, 1), Tile(8, 8, 1)
 # bytes times bytes, both signed; a nibble is left in the upper half, which saves its sign extension
 SDOT = Dot(
     "sdot",
     ("dotprod",),
     4,
-    Codes(4, 0, magnify=16, tile=NEON),
-    Codes(7, 0, tile=NEON),
-    Codes(8, 0, tile=NEON),
+    Codes(4, 0, magnify=16, tile=NEON, tiled=True),
+    Codes(7, 0, tile=NEON_BYTES, tiled=True),
+    Codes(8, 0, tile=NEON_BYTES, tiled=True),
+)
+# SMMLA: two rows times two outputs, eight inputs at a time. A single row of nibbles is SDOT's, and
+# so the same bytes serve; whole bytes lie in eights, which only costs a row its last addition
+I8MM = Dot(
+    "i8mm",
+    ("dotprod", "i8mm"),
+    4,
+    Codes(4, 0, magnify=16, tile=NEON, paired=True),
+    Codes(7, 0, step=8, tile=NEON_BYTES, paired=True),
+    Codes(8, 0, step=8, tile=NEON_BYTES, paired=True),
 )
 PLAIN = Dot("plain", (), 16, *unsigned(YMM))
 """Any machine: no intrinsic, loops that the code generator vectorises as it can."""
 
-DOTS = (AMX, AVX512_VNNI, AVX512, AVX_VNNI, AVX2, SDOT, PLAIN)
+DOTS = (AMX, AVX512_VNNI, AVX512, AVX_VNNI, AVX2, I8MM, SDOT, PLAIN)
 
 
 def find_dot(target: tvm.target.Target) -> Dot:

@@ -34,7 +34,8 @@ class Instruction:
     prefetch: int = 0
     """Steps ahead that the weights of a single row are asked for; 0 where the machine does it."""
     unroll: bool = False
-    """Whether these steps become straight code, also where there are several rows."""
+    """Whether these steps become straight code, also where there are several rows, a few rows at a
+    time."""
 
 
 def _call(name: str, dtype: str, *arguments: Expr) -> Expr:
@@ -142,6 +143,7 @@ INSTRUCTIONS: dict[tuple[str, int], Instruction] = {
     ("sdot", 4): _NEON,
     ("sdot", 7): _NEON,
     ("sdot", 8): _NEON,
+    ("i8mm", 4): _NEON,  # one row of nibbles; all else of it is in pair_intrinsics.py
 }
 
 

@@ -19,6 +19,8 @@ from tvm.script import tirx as T
 from .dot import LANES, Codes, Dot
 from .dot_instructions import Instruction, instruction
 
+ROWS_TOGETHER = 4
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -137,6 +139,9 @@ def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc
     # Straight code for several rows would be reordered until all unpacked weights of a chunk are
     # alive at once, and spill: 147 against 177 GOP/s on one core (AVX2, nibbles, 6 rows).
     steps = T.unroll if rows == 1 or use.unroll else T.serial
+    # With several rows of straight code LLVM would hold a chunk of all of them: four at a time do
+    # not spill, and are enough to hide SDOT's latency on cores that run in order.
+    together = min(rows, ROWS_TOGETHER) if use.unroll else rows
 
     ahead = use.prefetch if rows == 1 else 0
 
@@ -175,17 +180,19 @@ def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc
             for i in T.unroll(rows):
                 for b in T.unroll(vectors):
                     acc[i, b, T.ramp(0, 1, width)] = start(c, i, b)
-            for v in steps(shape.steps):
-                if ahead > 0:
-                    T.evaluate(_prefetch(w, shape.step(v + ahead)))
-                for h in T.unroll(codes.halves):
-                    for i in T.unroll(rows):
-                        for b in T.unroll(vectors):
-                            acc[i, b, T.ramp(0, 1, width)] = use.multiply(
-                                acc[i, b, T.ramp(0, 1, width)],
-                                weight(w, v, b, h),
-                                use.spread(x, shape.row(i, h * shape.half), v),
-                            )
+            for first in T.unroll(rows // together):
+                for v in steps(shape.steps):
+                    if ahead > 0:
+                        T.evaluate(_prefetch(w, shape.step(v + ahead)))
+                    for h in T.unroll(codes.halves):
+                        for second in T.unroll(together):
+                            for b in T.unroll(vectors):
+                                i = T.meta_var(first * together + second)
+                                acc[i, b, T.ramp(0, 1, width)] = use.multiply(
+                                    acc[i, b, T.ramp(0, 1, width)],
+                                    weight(w, v, b, h),
+                                    use.spread(x, shape.row(i, h * shape.half), v),
+                                )
             for i in T.unroll(rows):
                 for b in T.unroll(vectors):
                     T.buffer_store(

@@ -14,6 +14,7 @@ from handglass.compiler.ops.quantize_rows import quantize_rows
 from handglass.compiler.schemes.integer import Integer
 from handglass.schedules import CPU_RULES
 from handglass.schedules.cpu_dot import schedule_dot
+from handglass.schedules.cpu_pairs import schedule_pairs
 from handglass.schedules.dot import DOTS, GROUP, Codes, Dot, find_dot
 from handglass.schedules.rule import schedule_function
 from handglass.targets import find_target
@@ -34,6 +35,7 @@ TARGETS = {
     "avx512": {**X86, "mcpu": "x86-64-v4"},
     "avx512-vnni": {**X86, "mcpu": "x86-64-v4", "mattr": ["+avx512vnni"]},
     "sdot": {**ARM, "mcpu": "cortex-a76"},
+    "i8mm": {**ARM, "mcpu": "cortex-x2", "mattr": ["-sve", "-sve2"]},
     "plain": {**X86, "mcpu": "x86-64-v2"},
 }
 INSTRUCTION = {
@@ -42,6 +44,7 @@ INSTRUCTION = {
     ("avx2", 7): "vpmaddubsw", ("avx-vnni", 7): "vpdpbusd", ("avx512-vnni", 7): "vpdpbusd",
     ("avx512", 4): "vpmaddubsw", ("avx512", 7): "vpmaddubsw", ("avx512", 8): "vpmaddwd",
     ("sdot", 4): "sdot", ("sdot", 7): "sdot", ("sdot", 8): "sdot",
+    ("i8mm", 4): "smmla", ("i8mm", 7): "smmla", ("i8mm", 8): "smmla",
 }  # fmt: skip
 
 
@@ -95,7 +98,8 @@ def multiplied(x: list[np.ndarray], weight: np.ndarray, codes: Codes) -> np.ndar
 
 def compiled(func: tirx.PrimFunc, dot: Dot, emulate: bool, tunable_seed: int | None = None):
     sch = Schedule(func, seed=tunable_seed)
-    assert schedule_dot(sch, dot, tunable_seed is not None, emulate)
+    tunable = tunable_seed is not None
+    assert schedule_dot(sch, dot, tunable, emulate) or schedule_pairs(sch, dot, tunable, emulate)
     return sch, tvm.compile(sch.mod, HOST)["main"]
 
 
@@ -261,6 +265,7 @@ def test_the_instruction_is_in_the_machine_code(name: str, bits: int, m: int) ->
     target = tvm.target.Target(TARGETS[name])
     scheme = Integer("s", bits, 0.0, dot=find_dot(target))
     taken = schedule_function(product(m, 64, 128, scheme), CPU_RULES, target)
-    assert taken is not None and taken[1].name == "cpu-dot"
+    assert taken is not None and taken[1].name in ("cpu-dot", "cpu-pairs")
     text = tvm.compile(taken[0].mod, target).mod.inspect_source("asm")
-    assert INSTRUCTION[name, bits] in text
+    wanted = INSTRUCTION[name, bits]
+    assert (wanted if m > 1 else wanted.replace("smmla", "sdot")) in text  # pairs take two rows

@@ -7,6 +7,7 @@ schedules/dot.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm import te, tirx
@@ -16,6 +17,7 @@ from handglass.schedules.dot import CHUNK_STEPS, GROUP, LANES, Codes
 from handglass.schedules.rule import PATTERN
 from handglass.schedules.tile_instructions import INT8
 
+from .pair_matmul import by_row, grouped, halved_row, pair_rows, pair_scales
 from .tile_matmul import pack_rows, sum_at, tile_sums
 
 
@@ -32,8 +34,15 @@ class Quantized:
     scale: te.Tensor
     offset: te.Tensor | None
 
-    def padded(self, height: Expr) -> Quantized:
+    def padded(self, height: Expr, codes: Codes) -> Quantized:
         """Whole register tiles of rows, so that the inner loops need no condition."""
+        if codes.tiled:  # signed, so that there is no offset
+            rows = codes.tile.rows
+            return Quantized(
+                _tiled(self.codes, height, rows, codes.chunk, "rows"),
+                _tiled(self.scale, height, rows, 1, "scale_rows"),
+                None,
+            )
         offset = None if self.offset is None else _padded(self.offset, height, "offset_rows")
         return Quantized(
             _padded(self.codes, height, "rows"), _padded(self.scale, height, "scale_rows"), offset
@@ -53,32 +62,80 @@ def integer_matmul(
     if codes.amx and not one_row:
         return _in_tiles(x, out_features, weight, scale)
     height = m if one_row else (m + codes.tile.rows - 1) // codes.tile.rows * codes.tile.rows
-    rows = x if one_row else x.padded(height)
-    build = _grouped if codes.bits == 4 else _by_row
-    product = build(rows, codes, weight, scale)  # (height, panels, 16)
+    if codes.paired and not one_row:
+        return _paired(x, out_features, codes, height, weight, scale)
+    rows = x if one_row else x.padded(height, codes)
+    sums = _sums(rows.codes, codes, weight)
+    scaled = _grouped if codes.bits == 4 else _by_row
+    product = scaled(sums, rows, height, scale)  # (height, panels, 16)
     return te.compute((m, out_features), lambda i, j: product[i, j // LANES, j % LANES], name="out")
 
 
-def _grouped(x: Quantized, codes: Codes, weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
-    """4 bits: an integer sum per group of 32 inputs, the groups added up in float32."""
-    panels, groups, height = *_static(weight, 2), x.codes.shape[0]
+Sums = Callable[..., Expr]
+"""(panel, group where there are groups, row, lane) -> an integer sum."""
+
+
+def _sums(x: te.Tensor, codes: Codes, weight: te.Tensor) -> Sums:
+    """Products of codes, added up over a group (4 bits) or over the whole input (8 bits)."""
+    if codes.paired and codes.bits != 4:
+        halves = halved_row(x, weight)
+        return lambda p, i, j: halves[p, i, j * 2] + halves[p, i, j * 2 + 1]
+    sums = _grouped_sums(x, codes, weight) if codes.bits == 4 else _row_sums(x, codes, weight)
+    return lambda *at: sums[at]
+
+
+def _paired(
+    x: Quantized, out_features: int, codes: Codes, height: Expr, weight: te.Tensor, scale: te.Tensor
+) -> te.Tensor:
+    """Many rows, two at a time; signed weights, so that there is no offset."""
+    rows = codes.tile.rows
+    values, scales = pair_rows(x.codes, height, rows), pair_scales(x.scale, height, rows)
+    if codes.bits == 4:
+        product = grouped(values, scales, codes, weight, scale)
+    else:
+        product = by_row(values, scales, weight, scale)
+    shape = (x.codes.shape[0], out_features)
+    return te.compute(shape, lambda i, j: product[i, j // LANES, j % LANES], name="out")
+
+
+def _grouped_sums(x: te.Tensor, codes: Codes, weight: te.Tensor) -> te.Tensor:
+    """(panels, groups, height, 16)."""
+    panels, groups, height = *_static(weight, 2), _height(x)
     h, v, e = _axis(2, "h"), _axis(CHUNK_STEPS, "v"), _axis(codes.step, "e")
 
     def term(p, g, i, j):
-        value = x.codes[i, g * GROUP + h * (GROUP // 2) + v * codes.step + e].astype("int32")
+        value = _at(x, i, g, GROUP, h * (GROUP // 2) + v * codes.step + e).astype("int32")
         return te.sum(
             value * codes.nibble(weight[p, g, v, j, e], h).astype("int32"), axis=[h, v, e]
         )
 
-    sums = te.compute(
-        (panels, groups, height, _int64(LANES)), term, name="dot", attrs={PATTERN: "dot4"}
-    )
+    shape = (panels, groups, height, _int64(LANES))
+    return te.compute(shape, term, name="dot", attrs={PATTERN: "dot4"})
+
+
+def _row_sums(x: te.Tensor, codes: Codes, weight: te.Tensor) -> te.Tensor:
+    """(panels, height, 16)."""
+    panels, chunks, height = *_static(weight, 2), _height(x)
+    c = te.reduce_axis((_int64(0), chunks), "c")
+    v, e = _axis(CHUNK_STEPS, "v"), _axis(codes.step, "e")
+
+    def term(p, i, j):
+        value = _at(x, i, c, codes.chunk, v * codes.step + e).astype("int32")
+        return te.sum(value * weight[p, c, v, j, e].astype("int32"), axis=[c, v, e])
+
+    shape = (panels, height, _int64(LANES))
+    return te.compute(shape, term, name="dot", attrs={PATTERN: f"dot{codes.bits}"})
+
+
+def _grouped(sums: Sums, x: Quantized, height: Expr, scale: te.Tensor) -> te.Tensor:
+    """4 bits: the integer sums of the groups, scaled and added up in float32."""
+    panels, groups = _static(scale, 2)
     g = te.reduce_axis((_int64(0), groups), "g")
     return te.compute(
         (height, panels, _int64(LANES)),
         lambda i, p, j: te.sum(
-            _shifted(sums[p, g, i, j], x.offset, i, g).astype("float32")
-            * (x.scale[i, g] * scale[p, g, j].astype("float32")),
+            _shifted(sums(p, g, i, j), x.offset, i, g).astype("float32")
+            * (_at(x.scale, i, g, 1, 0) * scale[p, g, j].astype("float32")),
             axis=g,
         ),
         name="scaled",
@@ -86,24 +143,14 @@ def _grouped(x: Quantized, codes: Codes, weight: te.Tensor, scale: te.Tensor) ->
     )
 
 
-def _by_row(x: Quantized, codes: Codes, weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
+def _by_row(sums: Sums, x: Quantized, height: Expr, scale: te.Tensor) -> te.Tensor:
     """8 bits: one integer sum over the whole input, scaled once."""
-    panels, chunks, height = *_static(weight, 2), x.codes.shape[0]
-    c = te.reduce_axis((_int64(0), chunks), "c")
-    v, e = _axis(CHUNK_STEPS, "v"), _axis(codes.step, "e")
-
-    def term(p, i, j):
-        value = x.codes[i, c * codes.chunk + v * codes.step + e].astype("int32")
-        return te.sum(value * weight[p, c, v, j, e].astype("int32"), axis=[c, v, e])
-
-    sums = te.compute(
-        (panels, height, _int64(LANES)), term, name="dot", attrs={PATTERN: f"dot{codes.bits}"}
-    )
+    panels, _ = _static(scale, 2)
     return te.compute(
         (height, panels, _int64(LANES)),
         lambda i, p, j: (
-            _shifted(sums[p, i, j], x.offset, i, 0).astype("float32")
-            * (x.scale[i, 0] * scale[p, 0, j])
+            _shifted(sums(p, i, j), x.offset, i, 0).astype("float32")
+            * (_at(x.scale, i, 0, 1, 0) * scale[p, 0, j])
         ),
         name="scaled",
         attrs={PATTERN: "scaled"},
@@ -124,6 +171,30 @@ def _in_tiles(x: Quantized, out_features: int, weight: te.Tensor, scale: te.Tens
 
 def _shifted(value: Expr, offset: te.Tensor | None, i: Expr, g: Expr | int) -> Expr:
     return value if offset is None else value + offset[i, g]
+
+
+def _height(x: te.Tensor) -> Expr:
+    return x.shape[0] * x.shape[2] if len(x.shape) == 4 else x.shape[0]
+
+
+def _at(x: te.Tensor, i: Expr, c: Expr, size: int, k: Expr) -> Expr:
+    """Input k of chunk c (of `size` inputs) of row i, tiled or not."""
+    if len(x.shape) == 4:
+        return x[i // x.shape[2], c, i % x.shape[2], k]
+    return x[i, c * size + k]
+
+
+def _tiled(x: te.Tensor, height: Expr, rows: int, size: int, name: str) -> te.Tensor:
+    """(m, width) -> (tiles, width / size, rows, size): what a register tile reads lies in a row."""
+    m, width = x.shape
+    zero = tirx.const(0, x.dtype)
+
+    def value(t, c, r, k):
+        row = t * rows + r
+        return tirx.if_then_else(row < m, x[row, c * size + k], zero)
+
+    shape = (height // rows, width // size, _int64(rows), _int64(size))
+    return te.compute(shape, value, name=name, attrs={PATTERN: "rows"})
 
 
 def _padded(x: te.Tensor, height: Expr, name: str) -> te.Tensor:
