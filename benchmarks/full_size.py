@@ -24,6 +24,7 @@ from typing import Any
 from random_checkpoint import SEED_JSON, SHARD_BYTES, write_checkpoint
 
 from handglass import __version__
+from handglass.runtime.bundle import read_manifest
 from handglass.runtime.machine import thread_count
 from handglass.targets.machine import read_machine
 
@@ -85,9 +86,10 @@ def picture() -> Path:
     return path
 
 
-def measure(layers: int | None, vision: str) -> dict[str, Any]:
+def measure(layers: int | None, quantization: str, vision: str | None) -> dict[str, Any]:
     source, bundle = checkpoint(layers), FOLDER / "bundle"
-    schemes = ("--quantization", "w4", "--vision-quantization", vision)
+    schemes = ["--quantization", quantization]
+    schemes += ["--vision-quantization", vision] if vision else []
     compiled = handglass("compile", "-m", source, "-o", bundle, *schemes, "--overwrite")
     question = ("-p", "What is this picture?", "-n", TOKENS)
     ran = handglass("run", "-m", bundle, "--image", picture(), *question)
@@ -99,7 +101,7 @@ def measure(layers: int | None, vision: str) -> dict[str, Any]:
         "device": read_machine().model,
         "threads": thread_count(None),
         "layers": layers or SEED_JSON["num_hidden_layers"],
-        "scheme": f"w4, vision {vision}",
+        "scheme": ", vision ".join(read_manifest(bundle).scheme.values()),
         "compile_s": compiled.seconds,
         "compile_peak_bytes": compiled.peak_bytes,
         "bundle_bytes": compiled.result["bundle_bytes"],
@@ -137,10 +139,11 @@ def rows(figures: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compile and run a random model of full size.")
     parser.add_argument("--layers", type=int, help="fewer layers, to try the script out")
-    parser.add_argument("--vision", default="bf16", help="scheme of the vision tower")
+    parser.add_argument("--quantization", default="w4a8", help="scheme of the language model")
+    parser.add_argument("--vision", help="scheme of the vision tower, if not the usual one")
     arguments = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    figures = measure(arguments.layers, arguments.vision)
+    figures = measure(arguments.layers, arguments.quantization, arguments.vision)
     (FOLDER / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     print(rows(figures))
     peak = max(figures["compile_peak_bytes"], figures["run_peak_bytes"])

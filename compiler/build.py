@@ -52,7 +52,7 @@ def compile_model(
     output: str | Path,
     *,
     target: str = "host",
-    quantization: str = "f16",
+    quantization: str = "w4a8",
     vision_quantization: str | None = None,
     context: int | None = None,
     kv_cache: str | None = None,

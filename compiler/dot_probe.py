@@ -41,7 +41,7 @@ def _kernel(dot: Dot, bits: int) -> tirx.PrimFunc:
     widen = use.widen or (lambda sums: sums)
 
     @T.prim_func(private=True, s_tir=True)
-    def kernel(rounds: T.int64, out: T.handle):
+    def kernel(rounds: T.int64, out: T.handle) -> None:
         tasks = T.int64()
         y = T.match_buffer(out, (tasks, T.int64(CHAINS * count)), "int32")
         for task in T.parallel(tasks):

@@ -43,7 +43,7 @@ def test_defaults(handglass: Any, asked: dict[str, Any]) -> None:
         "model": Path("checkpoint"),
         "output": Path("out"),
         "target": "host",
-        "quantization": "f16",
+        "quantization": "w4a8",
         "vision_quantization": None,
         "kv_cache": None,
         "context": None,

@@ -31,14 +31,16 @@ def compile_(
         str,
         typer.Option(
             metavar="SCHEME",
-            help="How the language model and the resampler are stored: f32, f16, bf16 or w4.",
+            help="How the language model and the resampler are stored: f32, f16, bf16, w4, and "
+            "with integer arithmetic w4a8, w8a8, w7a8.",
         ),
-    ] = "f16",
+    ] = "w4a8",
     vision_quantization: Annotated[
         str | None,
         typer.Option(
             metavar="SCHEME",
-            help="How the vision tower is stored.  [default: as --quantization, f16 for w4]",
+            help="How the vision tower is stored.  [default: as --quantization; f16 for w4, "
+            "w8a8 for w4a8, or w7a8 where AVX2 is all there is]",
         ),
     ] = None,
     context: Annotated[
