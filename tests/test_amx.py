@@ -6,9 +6,8 @@ is read in the assembly. Nothing of this was timed.
 """
 
 import ctypes
-import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from test_integer_matmul import RNG, multiplied, normal, placeholder, product, q
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 
-from handglass.cli import checks
 from handglass.compiler import build, verify
 from handglass.compiler.ops.bfloat16 import bfloat16_bits as bits_of
 from handglass.compiler.ops.matmul import matmul
@@ -34,19 +32,15 @@ from handglass.compiler.schemes.integer import Integer
 from handglass.compiler.schemes.rounding import bfloat16_bits
 from handglass.compiler.schemes.scheme import Scheme
 from handglass.compiler.stored import round_bfloat16
-from handglass.errors import DeviceError
-from handglass.runtime import tiles as permission
-from handglass.runtime.manifest import TargetEntry
 from handglass.schedules import CPU_RULES, Rule, cpu_dot
 from handglass.schedules.cpu_tiles import L2, schedule_tiles
-from handglass.schedules.dot import AMX, YMM, ZMM_FLOATS, find_dot
+from handglass.schedules.dot import AMX
 from handglass.schedules.rule import schedule_function
 from handglass.schedules.tile_configuration import configure_tiles
 from handglass.schedules.tile_instructions import TILE, configuration
 from handglass.schedules.tile_nibbles import nibbles_intrinsic
 from handglass.targets import TARGETS, find_target
 from handglass.targets.build import find_linker
-from handglass.targets.machine import read_machine
 
 pytestmark = pytest.mark.compiler
 
@@ -332,90 +326,6 @@ def test_rounding_to_bfloat16() -> None:
     assert np.array_equal(got[finite], bfloat16_bits(values[finite]))
 
 
-# --- the machine code ---
-
-
-def assembly(func: tirx.PrimFunc, machine: dict[str, Any]) -> str:
-    target = tvm.target.Target(machine)
-    taken = schedule_function(func, CPU_RULES, target)
-    assert taken is not None and taken[1].name == "cpu-tiles"
-    return tvm.compile(configure_tiles()(taken[0].mod), target).mod.inspect_source("asm")
-
-
-KERNELS: dict[str, tuple[Callable[[int, int], tirx.PrimFunc], str]] = {
-    "bf16": (lambda n, k: floats(find_scheme("bf16", AMX), n, k), "tdpbf16ps"),
-    "w4a8": (lambda n, k: floats(find_scheme("w4a8", AMX), n, k), "tdpbf16ps"),
-    "w8a8": (lambda n, k: product(M, n, k, Integer("s", 8, 0.0, dot=AMX)), "tdpbsud"),
-}
-
-
-@pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize(("n", "loads"), [(64, 4), (48, 5)], ids=["even", "odd"])
-def test_machine_code(machine: str, kernel: str, n: int, loads: int) -> None:
-    """One configuration, before the loops; sums are stored once each, so nothing was spilled.
-
-    Four products take four loads of a tile where two panels go together, five where one is alone.
-    """
-    make, instruction = KERNELS[kernel]
-    assert find_dot(tvm.target.Target(MACHINES[machine])) is AMX
-    lines = assembly(make(n, 512), MACHINES[machine]).splitlines()
-    code = [line.split()[0] for line in lines if re.match(r"\s+[a-z]", line)]
-    assert code.count("ldtilecfg") == code.count("tilerelease") == 1
-    products, copies = code.count(instruction), code.count("tilestored") // 4  # rows unrolled
-    assert products > 0 and products % 4 == 0 and code.count("tilestored") == 4 * copies
-    assert code.count("tileloadd") == 4 * copies + loads * (products // 4)
-    assert not [line for line in lines if "\ttile" in line and "%rsp" in line]
-    task = lines[: next(i for i, line in enumerate(lines) if "ldtilecfg" in line)]
-    task = task[max(i for i, line in enumerate(task) if "parallel_lambda" in line) + 1 :]
-    assert not [line for line in task if line.startswith(".LBB")], "configured in a loop"
-    assert code.index("ldtilecfg") < code.index("tileloadd")
-
-
-@pytest.mark.parametrize("tile", [YMM, ZMM_FLOATS], ids=["ymm", "zmm"])
-@pytest.mark.parametrize("n", [48, 64])
-def test_register_tiles_of_floats_hold_everywhere(tile: Any, n: int) -> None:
-    """The tile for 512 bits is also right in registers of 256."""
-    scheme = find_scheme("f32")
-    x = placeholder((M, 50), "float32", "x")
-    parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, 50).items()]
-    y = matmul(x, n, 50, scheme.read(parts), tile)
-    func = te.create_prim_func([x, *parts, y]).with_attr("global_symbol", "main")
-    taken = schedule_function(func, CPU_RULES, HOST)
-    assert taken is not None
-    kernel = tvm.compile(taken[0].mod, HOST)["main"]
-    for m in (2, 12, 25):
-        rows, weight = normal(m, 50), normal(n, 50)
-        (got,) = run(kernel, [rows, *scheme.pack(weight).values()], np.zeros((m, n), np.float32))
-        check(got, rows.astype(np.float64) @ weight.T)
-
-
-WIDE = {**X86, "mcpu": "x86-64-v4", "mattr": ["+avx512vnni"]}
-
-
-def wide_floats() -> tirx.PrimFunc:
-    scheme, x = find_scheme("f32"), placeholder((M, 256), "float32", "x")
-    parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(64, 256).items()]
-    y = matmul(x, 64, 256, scheme.read(parts), ZMM_FLOATS)
-    return te.create_prim_func([x, *parts, y]).with_attr("global_symbol", "main")
-
-
-@pytest.mark.parametrize("bits", [4, 8, 32])
-def test_wide_register_tiles_do_not_spill(bits: int) -> None:
-    """The innermost loop keeps 12 rows of 16 integer sums, or 12 of 32 floats, in registers."""
-    target = tvm.target.Target(WIDE)
-    dot = find_dot(target)
-    func = wide_floats() if bits == 32 else product(M, 64, 256, Integer("s", bits, 0.0, dot=dot))
-    taken = schedule_function(func, CPU_RULES, target)
-    assert taken is not None
-    text = tvm.compile(taken[0].mod, target).mod.inspect_source("asm")
-    multiply = r"\t(?:vfmadd\w+|vpdpbusd)\t.*%zmm"
-    blocks = [block.split("\n\tj")[0] for block in re.split(r"\n(?=\.LBB)", text)]  # up to a jump
-    body = max(blocks, key=lambda block: len(re.findall(multiply, block)))
-    assert len(re.findall(multiply, body)) >= 12
-    assert not re.search(r"%zmm\d+, -?\d*\(%rsp\)|\(%rsp\), %zmm", body)
-
-
 # --- around it ---
 
 
@@ -440,49 +350,6 @@ def test_verify_rounds_as_the_target_does(tmp_path: Path) -> None:
     assert np.array_equal(met[:3], round_bfloat16(x[:3]))
     assert np.array_equal(met[3:], round_rows(x[3:], 32))
     assert np.array_equal(stored.rounded("llm.lm_head.weight", x), round_rows(x, 32))
-
-
-AMX_TARGET = TargetEntry("host", "x86_64-linux-gnu", "x86-64-v4", ("avx2", "amx_tile"))
-
-
-def test_permission_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-
-    def grant() -> int:
-        asked.append(1)
-        return 0
-
-    monkeypatch.setattr(permission, "_allowed", False)
-    monkeypatch.setattr(permission, "ask_for_tiles", grant)
-    permission.allow_tiles(replace(AMX_TARGET, features=("avx2",)))
-    assert not asked, "a bundle without tiles asks for none"
-    for _ in range(3):
-        permission.allow_tiles(AMX_TARGET)
-    assert len(asked) == 1
-
-
-def test_permission_refused_is_a_device_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(permission, "_allowed", False)
-    monkeypatch.setattr(permission, "ask_for_tiles", lambda: 95)
-    for _ in range(2):
-        with pytest.raises(DeviceError, match="AMX.*does not let this process.*not supported"):
-            permission.allow_tiles(AMX_TARGET)
-
-
-def test_linux_answers() -> None:
-    """0 where there is AMX and nothing forbids it, an error number elsewhere; never a crash."""
-    answer = permission.ask_for_tiles()
-    assert answer >= 0
-    assert answer > 0 or permission.FLAG in read_machine().flags
-
-
-def test_doctor_says_whether_tiles_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert checks.tile_check(frozenset()).ok is None
-    monkeypatch.setattr(checks, "child", lambda source: 0)
-    assert checks.tile_check(frozenset(["amx_tile"])).ok is True
-    monkeypatch.setattr(checks, "child", lambda source: 22)
-    refused = checks.tile_check(frozenset(["amx_tile"]))
-    assert refused.ok is False and "x86-64-v4" in refused.hint
 
 
 @pytest.mark.slow
