@@ -1,6 +1,7 @@
 """Tensor files: read back what was written, agree with the safetensors package, refuse the rest."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,7 @@ def test_aligned_memory_is_aligned_and_keeps_values(shape: tuple[int, ...]) -> N
     for _ in range(5 if 0 not in shape else 0):
         assert aligned_empty(shape, "float32").ctypes.data % ALIGNMENT == 0
     assert not untouched_zeros(shape, "int16").any()
+    assert untouched_zeros(shape, "float32").ctypes.data % ALIGNMENT == 0
     crooked = np.frombuffer(bytes(range(200)) * 25, np.uint8)[1 : 1 + 4 * int(np.prod(shape))]
     crooked = crooked.view(np.int32).reshape(shape)
     assert aligned(crooked).ctypes.data % ALIGNMENT == 0 or crooked.size == 0
@@ -276,3 +278,14 @@ def test_aligned_memory_is_aligned_and_keeps_values(shape: tuple[int, ...]) -> N
     assert aligned(straight.T).flags.c_contiguous
     straight.flags.writeable = False
     assert aligned(straight).flags.writeable
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_a_forked_child_writes_stays_there() -> None:
+    cache = untouched_zeros((1000,), "float32")
+    child = os.fork()
+    if child == 0:
+        cache[:] = 1
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not cache.any()
