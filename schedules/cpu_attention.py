@@ -8,10 +8,11 @@ keys. Values: rows by two or three vectors of columns.
 import tvm
 from tvm.s_tir import Schedule
 
+from .choices import DEFAULTS, Choices
 from .cpu_elementwise import vectorize
 from .dot import LANES
 from .rule import Rule, blocks, find, pattern_of
-from .tiling import choose, clear, keep_in_registers
+from .tiling import clear, keep_in_registers
 
 VECTOR = 8
 SUMS = 12
@@ -19,7 +20,7 @@ SUMS = 12
 STEPS_UNROLLED = 4
 
 
-def attention(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
+def attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Everything between the query rows and the normalised result happens inside one tile."""
     if not find(sch, "attention"):
         return False
@@ -30,9 +31,9 @@ def attention(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -
         for packed in find(sch, name):
             _packed(sch, packed)
     sch.parallel(sch.get_loops(sch.get_sblock("task"))[0])
-    _scores(sch, sch.get_sblock("scores"), tunable)
+    _scores(sch, sch.get_sblock("scores"), choices)
     for name in ("mix", "edge"):
-        _mix(sch, sch.get_sblock(name), tunable)
+        _mix(sch, name, choices)
     return True
 
 
@@ -41,14 +42,14 @@ def _packed(sch: Schedule, block) -> None:
     vectorize(sch, sch.get_loops(block)[-1])
 
 
-def _scores(sch: Schedule, block, tunable: bool) -> None:
+def _scores(sch: Schedule, block, choices: Choices) -> None:
     """Rows by one panel of 16 positions, over head_dim."""
     store = sch.cache_write(block, 0, "local")
     panel, row, lane, e = sch.get_loops(block)
     rows = _divisors(_extent(sch, row), SUMS)
     fitting = max(n for n in rows if n * (LANES // VECTOR) <= SUMS)
-    outer, inner = sch.split(row, [None, choose(sch, rows, fitting, tunable)])
-    step, unrolled = sch.split(e, [None, _unroll(sch, e, tunable)])
+    outer, inner = sch.split(row, [None, choices.pick(sch, "scores.rows", rows, fitting)])
+    step, unrolled = sch.split(e, [None, _unroll(sch, "scores.unroll", e, choices)])
     sch.reorder(panel, outer, step, unrolled, inner, lane)
     sch.vectorize(lane)
     sch.unroll(unrolled)
@@ -58,18 +59,21 @@ def _scores(sch: Schedule, block, tunable: bool) -> None:
     clear(sch, block, step, 2)
 
 
-def _mix(sch: Schedule, block, tunable: bool) -> None:
+def _mix(sch: Schedule, name: str, choices: Choices) -> None:
     """Rows by a few vectors of columns, over the positions of all panels in the chunk."""
+    block = sch.get_sblock(name)
     store = sch.cache_write(block, 0, "local")
     row, column, b, j = sch.get_loops(block)
     columns = _extent(sch, column)
     lanes = next(n for n in (VECTOR, 4, 2, 1) if columns % n == 0)
     heights, widths = _divisors(_extent(sch, row), SUMS), _divisors(columns // lanes, 4)
     height, width = _tile(heights, widths)
-    width = choose(sch, widths, width, tunable)
+    width = choices.pick(sch, f"{name}.columns", widths, width)
     outer, vector, lane = sch.split(column, [None, width, lanes])
-    row_outer, row_inner = sch.split(row, [None, choose(sch, heights, height, tunable)])
-    step, unrolled = sch.split(j, [None, _unroll(sch, j, tunable)])
+    row_outer, row_inner = sch.split(
+        row, [None, choices.pick(sch, f"{name}.rows", heights, height)]
+    )
+    step, unrolled = sch.split(j, [None, _unroll(sch, f"{name}.unroll", j, choices)])
     sch.reorder(outer, row_outer, b, step, unrolled, row_inner, vector, lane)
     sch.vectorize(lane)
     for loop in (unrolled, row_inner, vector):
@@ -95,9 +99,9 @@ def _tile(heights: list[int], widths: list[int]) -> tuple[int, int]:
     return height, width
 
 
-def _unroll(sch: Schedule, loop, tunable: bool):
+def _unroll(sch: Schedule, name: str, loop, choices: Choices):
     options = [n for n in (1, 2, 4, 8) if _extent(sch, loop) % n == 0]
-    return choose(sch, options, max(n for n in options if n <= STEPS_UNROLLED), tunable)
+    return choices.pick(sch, name, options, STEPS_UNROLLED)
 
 
 def _divisors(extent: int, most: int) -> list[int]:

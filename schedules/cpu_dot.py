@@ -12,20 +12,23 @@ from dataclasses import replace
 import tvm
 from tvm.s_tir import Schedule
 
+from .choices import DEFAULTS, Choices
 from .cpu_elementwise import vectorize
 from .dot import LANES, Codes, Dot, Tile, find_dot
 from .dot_instructions import instruction
 from .dot_intrinsics import intrinsic
 from .rule import Rule, find
-from .tiling import choose, clear, divisors, inline_epilogue, is_one, vectorize_last
+from .tiling import clear, divisors, inline_epilogue, is_one, vectorize_last
 
 
-def dot(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
-    """Default schedule (and, with `tunable`, the space) of one integer matmul with its epilogue."""
-    return schedule_dot(sch, find_dot(target), tunable)
+def dot(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
+    """Default schedule of one integer matmul with its epilogue."""
+    return schedule_dot(sch, find_dot(target), choices)
 
 
-def schedule_dot(sch: Schedule, dot: Dot, tunable: bool = False, emulate: bool = False) -> bool:
+def schedule_dot(
+    sch: Schedule, dot: Dot, choices: Choices = DEFAULTS, emulate: bool = False
+) -> bool:
     """The same for an instruction set by name; `emulate`: see `intrinsic`."""
     found = [(bits, block) for bits in (4, 7, 8) for block in find(sch, f"dot{bits}")]
     if len(found) != 1:
@@ -34,9 +37,9 @@ def schedule_dot(sch: Schedule, dot: Dot, tunable: bool = False, emulate: bool =
     tile = register_tile(sch, scaled, dot.codes(bits))
     name = intrinsic(dot, bits, tile.rows, tile.columns, emulate)
     if bits == 4:
-        _grouped(sch, sums, scaled, tile, name, tunable)
+        _grouped(sch, sums, scaled, tile, name, choices)
     else:
-        _by_row(sch, sums, scaled, tile, name, instruction(dot, bits).steps == 1, tunable)
+        _by_row(sch, sums, scaled, tile, name, instruction(dot, bits).steps == 1, choices)
     for padded in find(sch, "rows"):
         sch.parallel(sch.get_loops(padded)[0])
         vectorize(sch, sch.get_loops(padded)[-1])
@@ -49,9 +52,9 @@ def register_tile(sch: Schedule, scaled, codes: Codes) -> Tile:
     return replace(codes.tile, rows=1, columns=LANES) if one else replace(codes.tile, panels=1)
 
 
-def _grouped(sch: Schedule, sums, scaled, tile: Tile, name: str, tunable: bool) -> None:
+def _grouped(sch: Schedule, sums, scaled, tile: Tile, name: str, choices: Choices) -> None:
     """The integer sums of one group, then their scaled values added to the tile."""
-    _, panel, g = split_tile(sch, scaled, tile, tunable)
+    _, panel, g = split_tile(sch, scaled, tile, choices)
     sch.compute_at(sums, panel, preserve_unit_loops=True)
     clear(sch, scaled, g, 3)
     *_, i, j, _, _, _ = sch.get_loops(sums)
@@ -61,10 +64,10 @@ def _grouped(sch: Schedule, sums, scaled, tile: Tile, name: str, tunable: bool) 
 
 
 def _by_row(
-    sch: Schedule, sums, scaled, tile: Tile, name: str, single: bool, tunable: bool
+    sch: Schedule, sums, scaled, tile: Tile, name: str, single: bool, choices: Choices
 ) -> None:
     """The integer sums over the whole input, scaled once at the end."""
-    place, _ = split_tile(sch, scaled, tile, tunable)
+    place, _ = split_tile(sch, scaled, tile, choices)
     sch.compute_at(sums, place, preserve_unit_loops=True)
     *_, p, i, j, c, v, e = sch.get_loops(sums)
     if single:
@@ -77,12 +80,12 @@ def _by_row(
     sch.tensorize(j if tile.rows == 1 else i, name)
 
 
-def split_tile(sch: Schedule, scaled, tile: Tile, tunable: bool) -> tuple:
+def split_tile(sch: Schedule, scaled, tile: Tile, choices: Choices) -> tuple:
     """Split the scaled sums; the loops tile, panel and, with groups, the one over them."""
     last = inline_epilogue(sch, scaled)
     i, p, lane, *reduction = sch.get_loops(scaled)
     options = divisors(sch, p, (1, 2, 4, 8) if tile.rows == 1 else (1, 2))
-    task, panel = sch.split(p, [None, choose(sch, options, tile.panels, tunable)])
+    task, panel = sch.split(p, [None, choices.pick(sch, "panels", options, tile.panels)])
     part, lane = sch.split(lane, [None, tile.columns])
     rows, row = sch.split(i, [None, tile.rows])
     sch.reorder(task, rows, part, *reduction, panel, row, lane)

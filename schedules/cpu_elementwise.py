@@ -8,13 +8,14 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
+from .choices import DEFAULTS, Choices
 from .rule import Rule, blocks, pattern_of
 
 SERIAL_BELOW = 16384
 """Elements below which one core is faster than waking the others."""
 
 
-def elementwise(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
+def elementwise(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Takes everything; a block that cannot be vectorised is left as loops."""
     for block in blocks(sch):
         loops = sch.get_loops(block)

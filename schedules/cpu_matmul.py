@@ -14,10 +14,11 @@ PyTorch's own had 117; 1x1536x7680: 42 GB/s on two threads, where one thread rea
 import tvm
 from tvm.s_tir import Schedule
 
+from .choices import DEFAULTS, Choices
 from .cpu_elementwise import vectorize
 from .dot import LANES
 from .rule import Rule, find
-from .tiling import choose, clear, divisors, inline_epilogue, is_one, vectorize_last
+from .tiling import clear, divisors, inline_epilogue, is_one, vectorize_last
 
 ROWS, COLUMNS = "handglass.rows", "handglass.columns"
 """Annotations of the matmul: the register tile that its rows are padded to."""
@@ -25,8 +26,8 @@ PANELS_PER_TASK = 4
 STEPS_UNROLLED = 4
 
 
-def matmul(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
-    """Default schedule (and, with `tunable`, the space) of one packed matmul with its epilogue."""
+def matmul(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
+    """Default schedule of one packed matmul with its epilogue."""
     found = find(sch, "matmul")
     if len(found) != 1:
         return False
@@ -34,21 +35,21 @@ def matmul(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> b
     last = inline_epilogue(sch, block)
     height = sch.get(sch.get_loops(block)[0]).extent
     if is_one(height):
-        _one_row(sch, block, last, tunable)
+        _one_row(sch, block, last, choices)
     else:
-        _many_rows(sch, block, last, tunable)
+        _many_rows(sch, block, last, choices)
     return True
 
 
-def _one_row(sch: Schedule, block, last, tunable: bool) -> None:
+def _one_row(sch: Schedule, block, last, choices: Choices) -> None:
     """A stream over the weights: `panels` side by side give enough independent sums."""
     for dequantize in find(sch, "dequantize"):
         sch.compute_inline(dequantize)
     for rows in find(sch, "rows"):
         sch.compute_inline(rows)
     _, j, k = sch.get_loops(block)
-    panels = choose(sch, divisors(sch, j, (1, 2, 4, 8), LANES), PANELS_PER_TASK, tunable)
-    unroll = choose(sch, divisors(sch, k, (1, 2, 4, 16)), STEPS_UNROLLED, tunable)
+    panels = choices.pick(sch, "panels", divisors(sch, j, (1, 2, 4, 8), LANES), PANELS_PER_TASK)
+    unroll = choices.pick(sch, "unroll", divisors(sch, k, (1, 2, 4, 16)), STEPS_UNROLLED)
     task, lane_block = sch.split(j, [None, panels * LANES])
     panel, lane = sch.split(lane_block, [None, LANES])
     k_outer, k_inner = sch.split(k, [None, unroll])
@@ -62,14 +63,14 @@ def _one_row(sch: Schedule, block, last, tunable: bool) -> None:
     clear(sch, block, k_outer, 2)
 
 
-def _many_rows(sch: Schedule, block, last, tunable: bool) -> None:
+def _many_rows(sch: Schedule, block, last, choices: Choices) -> None:
     """Register tiles; a task owns the panels of one and walks down all rows."""
     i, j, k = sch.get_loops(block)
     asked = sch.get(block).annotations
-    unroll = choose(sch, divisors(sch, k, (1, 2, 4, 8)), STEPS_UNROLLED, tunable)
+    unroll = choices.pick(sch, "unroll", divisors(sch, k, (1, 2, 4, 8)), STEPS_UNROLLED)
     widths = divisors(sch, j, (LANES, int(asked[COLUMNS])))  # an odd panel stays alone
     row_tile, row = sch.split(i, [None, int(asked[ROWS])])
-    task, column = sch.split(j, [None, choose(sch, widths, int(asked[COLUMNS]), tunable)])
+    task, column = sch.split(j, [None, choices.pick(sch, "columns", widths, int(asked[COLUMNS]))])
     panel, lane = sch.split(column, [None, LANES])
     k_outer, k_inner = sch.split(k, [None, unroll])
     sch.reorder(task, row_tile, k_outer, k_inner, row, panel, lane)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import tvm
 from tvm.s_tir import Schedule
 
+from .choices import DEFAULTS, Choices
 from .cpu_dot import register_tile, split_tile
 from .cpu_elementwise import vectorize
 from .dot import LANES, Codes, Dot, Tile, find_dot
@@ -19,12 +20,14 @@ from .rule import Rule, find
 from .tiling import clear
 
 
-def pairs(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
-    """Default schedule (and, with `tunable`, the space) of one integer matmul on row pairs."""
-    return schedule_pairs(sch, find_dot(target), tunable)
+def pairs(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
+    """Default schedule of one integer matmul on row pairs."""
+    return schedule_pairs(sch, find_dot(target), choices)
 
 
-def schedule_pairs(sch: Schedule, dot: Dot, tunable: bool = False, emulate: bool = False) -> bool:
+def schedule_pairs(
+    sch: Schedule, dot: Dot, choices: Choices = DEFAULTS, emulate: bool = False
+) -> bool:
     """The same for an instruction set by name; `emulate` as in dot_intrinsics.py."""
     found = {name: find(sch, name) for name in ("pair4", "pair8", "halves8")}
     patterns = [name for name, block in found.items() if len(block) == 1]
@@ -33,20 +36,20 @@ def schedule_pairs(sch: Schedule, dot: Dot, tunable: bool = False, emulate: bool
     pattern, (sums,) = patterns[0], found[patterns[0]]
     codes = dot.codes(int(pattern[-1]))
     if pattern == "halves8":
-        _one_row(sch, sums, codes, intrinsic(dot, 8, 1, LANES, emulate), tunable)
+        _one_row(sch, sums, codes, intrinsic(dot, 8, 1, LANES, emulate), choices)
     else:
         name = intrinsic(dot, codes.bits, codes.tile.rows, codes.tile.columns, emulate)
-        (_grouped if codes.bits == 4 else _by_row)(sch, sums, codes.tile, name, tunable)
+        (_grouped if codes.bits == 4 else _by_row)(sch, sums, codes.tile, name, choices)
     for padded in find(sch, "rows"):
         sch.parallel(sch.get_loops(padded)[0])
         vectorize(sch, sch.get_loops(padded)[-1])
     return True
 
 
-def _one_row(sch: Schedule, sums, codes: Codes, name: str, tunable: bool) -> None:
+def _one_row(sch: Schedule, sums, codes: Codes, name: str, choices: Choices) -> None:
     (scaled,) = find(sch, "scaled")
     tile = register_tile(sch, scaled, codes)
-    place, _ = split_tile(sch, scaled, tile, tunable)
+    place, _ = split_tile(sch, scaled, tile, choices)
     sch.compute_at(sums, place, preserve_unit_loops=True)
     *_, p, i, q, c, v, e = sch.get_loops(sums)
     sch.reorder(c, p, i, q, v, e)
@@ -55,10 +58,10 @@ def _one_row(sch: Schedule, sums, codes: Codes, name: str, tunable: bool) -> Non
     sch.tensorize(q, name)
 
 
-def _grouped(sch: Schedule, sums, tile: Tile, name: str, tunable: bool) -> None:
+def _grouped(sch: Schedule, sums, tile: Tile, name: str, choices: Choices) -> None:
     """Squares of a group, scaled and added to the tile's; at its end these are set in rows."""
     (scaled,), (in_rows,), (product,) = (find(sch, n) for n in ("scaled", "in_rows", "product"))
-    place, _ = split_tile(sch, product, replace(tile, panels=1), tunable)
+    place, _ = split_tile(sch, product, replace(tile, panels=1), choices)
     sch.compute_at(in_rows, place, preserve_unit_loops=True)
     sch.compute_at(scaled, place, preserve_unit_loops=True)
     *_, p, t, i, b, q, g = sch.get_loops(scaled)
@@ -72,9 +75,9 @@ def _grouped(sch: Schedule, sums, tile: Tile, name: str, tunable: bool) -> None:
     _set_in_rows(sch, in_rows, tile, "float32")
 
 
-def _by_row(sch: Schedule, sums, tile: Tile, name: str, tunable: bool) -> None:
+def _by_row(sch: Schedule, sums, tile: Tile, name: str, choices: Choices) -> None:
     (scaled,), (in_rows,) = find(sch, "scaled"), find(sch, "in_rows")
-    place, _ = split_tile(sch, scaled, replace(tile, panels=1), tunable)
+    place, _ = split_tile(sch, scaled, replace(tile, panels=1), choices)
     sch.compute_at(in_rows, place, preserve_unit_loops=True)
     sch.compute_at(sums, place, preserve_unit_loops=True)
     *_, p, t, i, b, q, c, v, e = sch.get_loops(sums)

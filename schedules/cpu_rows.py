@@ -10,12 +10,13 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
+from .choices import DEFAULTS, Choices
 from .cpu_elementwise import vectorize
 from .rule import Rule, blocks, find, pattern_of
 from .tiling import is_one
 
 
-def rows(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
+def rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """One loop over rows around all stages: several of them may be outputs, of which none could be
     computed inside another's loop."""
     if not find(sch, "norm") and not find(sch, "quantize"):

@@ -13,12 +13,13 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
+from .choices import DEFAULTS, Choices
 from .cpu_elementwise import vectorize
 from .rule import Apply, Rule, find
 from .tile_instructions import PRODUCTS, ROW_BYTES, TILE
 from .tile_intrinsics import block_of, tile_intrinsic
 from .tile_nibbles import nibbles_intrinsic
-from .tiling import choose, clear, divisors, inline_epilogue, vectorize_last
+from .tiling import clear, divisors, inline_epilogue, vectorize_last
 
 L2 = 2 << 20
 """Bytes per core where nobody says: what every CPU with AMX has so far."""
@@ -26,16 +27,16 @@ PATTERN_OF = {f"tile-{name}": product for name, product in PRODUCTS.items()}
 
 
 def on_cache(l2: int) -> Apply:
-    """The rule for a core with `l2` bytes of L2 cache: default schedule, or the space of one."""
+    """The rule for a core with `l2` bytes of L2 cache: the schedule of one matmul."""
 
-    def tiles(sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
-        return schedule_tiles(sch, tunable, l2=l2)
+    def tiles(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
+        return schedule_tiles(sch, choices, l2=l2)
 
     return tiles
 
 
 def schedule_tiles(
-    sch: Schedule, tunable: bool = False, emulate: bool = False, l2: int = L2
+    sch: Schedule, choices: Choices = DEFAULTS, emulate: bool = False, l2: int = L2
 ) -> bool:
     """One matmul in tiles with its epilogue; with `emulate` every tile instruction is a call of an
     emulator."""
@@ -49,7 +50,7 @@ def schedule_tiles(
     task, panel = sch.split(p, [None, block.panels])
     rows, row_tile = sch.split(r, [None, block.rows])
     size = block.rows * TILE * steps * ROW_BYTES
-    blocks, rows = sch.split(rows, [None, _rows_per_block(sch, rows, size, l2, tunable)])
+    blocks, rows = sch.split(rows, [None, _rows_per_block(sch, rows, size, l2, choices)])
     around, within = ([s], []) if steps == 1 else ([], [s])  # a single step is no loop inside
     sch.reorder(blocks, task, rows, *around, panel, row_tile, i, j, *within, *inner)
     task = sch.fuse(blocks, task)
@@ -69,12 +70,13 @@ def schedule_tiles(
     return True
 
 
-def _rows_per_block(sch: Schedule, rows, size: int, l2: int, tunable: bool):
+def _rows_per_block(sch: Schedule, rows, size: int, l2: int, choices: Choices):
     """How many blocks of sums, each with `size` bytes of rows, share the L2 cache."""
     fitting = max(1, l2 // 2 // size)
     options = (1, 2, 4, 8, 16, 32, 64)
     known = isinstance(sch.get(rows).extent, tirx.IntImm)
-    return choose(sch, divisors(sch, rows, options) if known else list(options), fitting, tunable)
+    offered = divisors(sch, rows, options) if known else options
+    return choices.pick(sch, "rows_per_block", offered, fitting)
 
 
 def _pack_rows(sch: Schedule, rows) -> None:

@@ -14,6 +14,8 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule, renew_defs
 
+from .choices import DEFAULTS, Choices
+
 PATTERN = "handglass.pattern"
 """Block annotation by which an operator says what it is: "matmul", "norm", "attention", ..."""
 
@@ -24,12 +26,12 @@ SEEN = "handglass.seen"
 """Beside it: [places, size]: of its inputs with three dimensions or more, the second of which has
 `size` places or panels of them, only so many places are read."""
 
-Apply = Callable[[Schedule, tvm.target.Target, bool], bool]
+Apply = Callable[[Schedule, tvm.target.Target, Choices], bool]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A named schedule; `tunable=True` leaves the free choices as sampling instructions."""
+    """A named schedule; `choices` says who decides what it leaves open."""
 
     name: str
     apply: Apply
@@ -43,8 +45,10 @@ class Rule:
         """For a core with `l2` bytes of L2 cache."""
         return replace(self, apply=self.on_cache(l2)) if self.on_cache else self
 
-    def __call__(self, sch: Schedule, target: tvm.target.Target, tunable: bool = False) -> bool:
-        return self.apply(sch, target, tunable)
+    def __call__(
+        self, sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS
+    ) -> bool:
+        return self.apply(sch, target, choices)
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,15 @@ def find(sch: Schedule, pattern: str) -> list:
 
 
 def schedule_function(
-    func: tirx.PrimFunc, rules: Sequence[Rule], target: tvm.target.Target, tunable: bool = False
+    func: tirx.PrimFunc,
+    rules: Sequence[Rule],
+    target: tvm.target.Target,
+    choices: Choices = DEFAULTS,
 ) -> tuple[Schedule, Rule] | None:
     """The first rule's answer for `func`, None if no rule wants it; `func` is not changed."""
     for rule in rules:
         sch = Schedule(renew_defs(func))  # a copy per rule: one that says no may have begun
-        if rule(sch, target, tunable):
+        if rule(sch, target, choices):
             return sch, rule
     return None
 

@@ -1,4 +1,4 @@
-"""Steps that every schedule of register tiles takes: choices, epilogues, clearing the sums."""
+"""Steps that every schedule of register tiles takes: divisors, epilogues, clearing the sums."""
 
 from __future__ import annotations
 
@@ -20,13 +20,6 @@ def divisors(sch: Schedule, loop, candidates: tuple[int, ...], unit: int = 1) ->
     """Those of `candidates` that, times `unit`, divide the loop: a rest would cost a condition."""
     extent = int(sch.get(loop).extent)
     return [n for n in candidates if extent % (n * unit) == 0]
-
-
-def choose(sch: Schedule, options: list[int], default: int, tunable: bool):
-    """`default` or the next smaller option; a sampling instruction where it may be tuned."""
-    if not tunable:
-        return max(n for n in options if n <= default)
-    return sch.sample_categorical(options, [1.0 / len(options)] * len(options))
 
 
 def inline_epilogue(sch: Schedule, block):

@@ -40,7 +40,7 @@ class Bytes(Plain):
         return lambda b, k, lane: weight[b, k, lane].astype("float32") * (1 / 64)
 
 
-def serial(sch, target, tunable=False):  # type: ignore[no-untyped-def]
+def serial(sch, target, choices=None):  # type: ignore[no-untyped-def]
     """Takes gathers of positions, and leaves their loops as they are."""
     return sch.get_child_blocks(sch.get_sblock("root"))[0] is not None and "positions" in {
         sch.get(block).name_hint for block in sch.get_child_blocks(sch.get_sblock("root"))

@@ -33,6 +33,7 @@ from handglass.compiler.schemes.rounding import bfloat16_bits
 from handglass.compiler.schemes.scheme import Scheme
 from handglass.compiler.stored import round_bfloat16
 from handglass.schedules import CPU_RULES, Rule, cpu_dot
+from handglass.schedules.choices import DEFAULTS, Open
 from handglass.schedules.cpu_tiles import L2, schedule_tiles
 from handglass.schedules.dot import AMX
 from handglass.schedules.rule import schedule_function
@@ -221,7 +222,7 @@ def test_the_tunable_space_holds_choices_and_each_is_right(emulator: Emulator) -
     seen = set()
     for seed in range(1, 6):
         sch = Schedule(floats(scheme, 64, 256), seed=seed)
-        assert schedule_tiles(sch, tunable=True, emulate=True)
+        assert schedule_tiles(sch, Open(), emulate=True)
         seen.add(tuple(int(n) for n in sch.trace.decisions.values()))
         kernel = tvm.compile(configure_tiles()(sch.mod), HOST)["main"]
         check_floats(kernel, scheme, 70, 64, 256, 1e-6)
@@ -358,9 +359,9 @@ def test_a_whole_model(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.M
 
     def emulate(rule: Rule) -> Rule:
         swap = {
-            "cpu-tiles": lambda sch, target, tunable=False: schedule_tiles(sch, tunable, True),
-            "cpu-dot": lambda sch, target, tunable=False: cpu_dot.schedule_dot(
-                sch, AMX, tunable, emulate=True
+            "cpu-tiles": lambda sch, target, choices=DEFAULTS: schedule_tiles(sch, choices, True),
+            "cpu-dot": lambda sch, target, choices=DEFAULTS: cpu_dot.schedule_dot(
+                sch, AMX, choices, emulate=True
             ),
         }
         return replace(rule, apply=swap.get(rule.name, rule.apply), on_cache=None)

@@ -23,6 +23,7 @@ from handglass.compiler.ops import rotary
 from handglass.compiler.ops.attention import attention, head_major, key_panels
 from handglass.compiler.ops.layout import Layout, key_shape, scale_shape
 from handglass.schedules import cpu_attention
+from handglass.schedules.choices import Open
 from handglass.targets import find_target
 from handglass.targets.build import without_alias
 
@@ -151,7 +152,7 @@ def test_the_tunable_space_holds_choices_and_each_is_right() -> None:
     seen = set()
     for seed in range(6):
         sch = Schedule(renew_defs(func), seed=seed + 1)
-        assert cpu_attention.RULE(sch, target, tunable=True)
+        assert cpu_attention.RULE(sch, target, Open())
         seen.add(tuple(int(decision) for decision in sch.trace.decisions.values()))
         out = tvm.runtime.tensor(np.zeros((n, heads * d), np.float32))
         tvm.compile(sch.mod, target)["kernel"](*map(tvm.runtime.tensor, (a, b, c)), out)

@@ -13,6 +13,7 @@ from handglass.compiler.ops.integer_matmul import Quantized, integer_matmul
 from handglass.compiler.ops.quantize_rows import quantize_rows
 from handglass.compiler.schemes.integer import Integer
 from handglass.schedules import CPU_RULES
+from handglass.schedules.choices import DEFAULTS, Open
 from handglass.schedules.cpu_dot import schedule_dot
 from handglass.schedules.cpu_pairs import schedule_pairs
 from handglass.schedules.dot import DOTS, GROUP, Codes, Dot, find_dot
@@ -98,8 +99,8 @@ def multiplied(x: list[np.ndarray], weight: np.ndarray, codes: Codes) -> np.ndar
 
 def compiled(func: tirx.PrimFunc, dot: Dot, emulate: bool, tunable_seed: int | None = None):
     sch = Schedule(func, seed=tunable_seed)
-    tunable = tunable_seed is not None
-    assert schedule_dot(sch, dot, tunable, emulate) or schedule_pairs(sch, dot, tunable, emulate)
+    choices = DEFAULTS if tunable_seed is None else Open()
+    assert schedule_dot(sch, dot, choices, emulate) or schedule_pairs(sch, dot, choices, emulate)
     return sch, tvm.compile(sch.mod, HOST)["main"]
 
 

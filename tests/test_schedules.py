@@ -14,6 +14,7 @@ from handglass.compiler.ops.attention import attention
 from handglass.compiler.ops.matmul import matmul
 from handglass.compiler.quantize import SCHEMES
 from handglass.schedules import CPU_RULES, Rule, apply_rules
+from handglass.schedules.choices import Open
 from handglass.schedules.rule import PATTERN, UnscheduledError, schedule_function
 from handglass.targets import find_target
 
@@ -140,7 +141,7 @@ def test_the_tunable_space_holds_choices_and_each_is_right(m: int) -> None:
     seen = set()
     for seed in range(6):
         sch = Schedule(func, seed=seed + 1)
-        assert CPU_RULES[0](sch, TARGET, tunable=True)
+        assert CPU_RULES[0](sch, TARGET, Open())
         seen.add(tuple(int(n) for n in sch.trace.decisions.values()))
         y = tvm.runtime.tensor(np.zeros((m, 64), "f4"))
         tvm.compile(sch.mod, HOST)["kernel"](*map(tvm.runtime.tensor, (x, packed)), y)
