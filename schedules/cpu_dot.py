@@ -18,7 +18,16 @@ from .dot import LANES, Codes, Dot, Tile, find_dot
 from .dot_instructions import instruction
 from .dot_intrinsics import intrinsic
 from .rule import Rule, find
-from .tiling import clear, divisors, inline_epilogue, is_one, vectorize_last
+from .tiling import (
+    clear,
+    divisors,
+    in_row_blocks,
+    inline_epilogue,
+    is_one,
+    settled,
+    tensorize,
+    vectorize_last,
+)
 
 
 def dot(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
@@ -34,7 +43,7 @@ def schedule_dot(
     if len(found) != 1:
         return False
     (bits, sums), (scaled,) = found[0], find(sch, "scaled")
-    tile = register_tile(sch, scaled, dot.codes(bits))
+    tile = choose_tile(sch, register_tile(sch, scaled, dot.codes(bits)), dot, bits, choices)
     name = intrinsic(dot, bits, tile.rows, tile.columns, emulate)
     if bits == 4:
         _grouped(sch, sums, scaled, tile, name, choices)
@@ -52,6 +61,17 @@ def register_tile(sch: Schedule, scaled, codes: Codes) -> Tile:
     return replace(codes.tile, rows=1, columns=LANES) if one else replace(codes.tile, panels=1)
 
 
+def choose_tile(sch: Schedule, tile: Tile, dot: Dot, bits: int, choices: Choices) -> Tile:
+    """A part of the tile that rows were padded to. Rows that were copied tile by tile stay so."""
+    if tile.rows == 1:
+        return tile
+    heights = [1] if dot.codes(bits).tiled else [n for n in (1, 2, 3) if tile.rows % n == 0]
+    parts = choices.pick(sch, "tiles_per_padding", heights, 1)
+    widths = [n for n in (4, 8, 16) if dot.lanes <= n]
+    columns = choices.pick(sch, "columns", widths, tile.columns)
+    return replace(tile, rows=tile.rows // settled(sch, parts), columns=settled(sch, columns))
+
+
 def _grouped(sch: Schedule, sums, scaled, tile: Tile, name: str, choices: Choices) -> None:
     """The integer sums of one group, then their scaled values added to the tile."""
     _, panel, g = split_tile(sch, scaled, tile, choices)
@@ -60,7 +80,7 @@ def _grouped(sch: Schedule, sums, scaled, tile: Tile, name: str, choices: Choice
     *_, i, j, _, _, _ = sch.get_loops(sums)
     first = j if tile.rows == 1 else i
     clear(sch, sums, first, 2)
-    sch.tensorize(first, name)
+    tensorize(sch, sums, first, name)
 
 
 def _by_row(
@@ -77,7 +97,7 @@ def _by_row(
         sch.reorder(c, p, i, j, v, e)
     sch.unroll(p)
     clear(sch, sums, c, 3)
-    sch.tensorize(j if tile.rows == 1 else i, name)
+    tensorize(sch, sums, j if tile.rows == 1 else i, name)
 
 
 def split_tile(sch: Schedule, scaled, tile: Tile, choices: Choices) -> tuple:
@@ -88,7 +108,8 @@ def split_tile(sch: Schedule, scaled, tile: Tile, choices: Choices) -> tuple:
     task, panel = sch.split(p, [None, choices.pick(sch, "panels", options, tile.panels)])
     part, lane = sch.split(lane, [None, tile.columns])
     rows, row = sch.split(i, [None, tile.rows])
-    sch.reorder(task, rows, part, *reduction, panel, row, lane)
+    task, rows = in_row_blocks(sch, task, rows, choices)
+    sch.reorder(rows, part, *reduction, panel, row, lane)
     sch.parallel(task)
     sch.vectorize(lane)
     sch.unroll(row)

@@ -10,6 +10,7 @@ from tvm.s_tir import Schedule
 
 from .choices import DEFAULTS, Choices
 from .rule import Rule, blocks, pattern_of
+from .tiling import settled
 
 SERIAL_BELOW = 16384
 """Elements below which one core is faster than waking the others."""
@@ -17,13 +18,15 @@ SERIAL_BELOW = 16384
 
 def elementwise(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Takes everything; a block that cannot be vectorised is left as loops."""
-    for block in blocks(sch):
+    for number, block in enumerate(blocks(sch)):
         loops = sch.get_loops(block)
         spatial = [v.iter_type == tirx.IterVar.DataPar for v in sch.get(block).iter_vars]
         if not loops or len(spatial) != len(loops):
             continue
-        if spatial[0] and len(loops) > 1 and _elements(sch, loops) >= SERIAL_BELOW:
-            sch.parallel(loops[0])
+        if spatial[0] and len(loops) > 1:
+            many = int(_elements(sch, loops) >= SERIAL_BELOW)
+            if settled(sch, choices.pick(sch, f"parallel.{number}", (0, 1), many)):
+                sch.parallel(loops[0])
         if all(spatial) and pattern_of(sch, block) != "scatter":
             vectorize(sch, loops[-1])
     return True

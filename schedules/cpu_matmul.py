@@ -18,7 +18,7 @@ from .choices import DEFAULTS, Choices
 from .cpu_elementwise import vectorize
 from .dot import LANES
 from .rule import Rule, find
-from .tiling import clear, divisors, inline_epilogue, is_one, vectorize_last
+from .tiling import clear, divisors, in_row_blocks, inline_epilogue, is_one, vectorize_last
 
 ROWS, COLUMNS = "handglass.rows", "handglass.columns"
 """Annotations of the matmul: the register tile that its rows are padded to."""
@@ -73,7 +73,8 @@ def _many_rows(sch: Schedule, block, last, choices: Choices) -> None:
     task, column = sch.split(j, [None, choices.pick(sch, "columns", widths, int(asked[COLUMNS]))])
     panel, lane = sch.split(column, [None, LANES])
     k_outer, k_inner = sch.split(k, [None, unroll])
-    sch.reorder(task, row_tile, k_outer, k_inner, row, panel, lane)
+    task, row_tile = in_row_blocks(sch, task, row_tile, choices)
+    sch.reorder(row_tile, k_outer, k_inner, row, panel, lane)
     sch.parallel(task)
     sch.vectorize(lane)
     sch.unroll(k_inner)

@@ -17,7 +17,7 @@ from .cpu_elementwise import vectorize
 from .dot import LANES, Codes, Dot, Tile, find_dot
 from .pair_intrinsics import add_scaled, intrinsic, squares_to_rows
 from .rule import Rule, find
-from .tiling import clear
+from .tiling import clear, tensorize
 
 
 def pairs(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
@@ -55,7 +55,7 @@ def _one_row(sch: Schedule, sums, codes: Codes, name: str, choices: Choices) -> 
     sch.reorder(c, p, i, q, v, e)
     sch.unroll(p)
     clear(sch, sums, c, 3)
-    sch.tensorize(q, name)
+    tensorize(sch, sums, q, name)
 
 
 def _grouped(sch: Schedule, sums, tile: Tile, name: str, choices: Choices) -> None:
@@ -70,8 +70,8 @@ def _grouped(sch: Schedule, sums, tile: Tile, name: str, choices: Choices) -> No
     clear(sch, scaled, g, 3)
     *_, first, _, _, _, _, _, _ = sch.get_loops(sums)
     clear(sch, sums, first, 3)
-    sch.tensorize(first, name)
-    sch.tensorize(i, add_scaled(tile.rows, tile.columns))
+    tensorize(sch, sums, first, name)
+    tensorize(sch, scaled, i, add_scaled(tile.rows, tile.columns))
     _set_in_rows(sch, in_rows, tile, "float32")
 
 
@@ -84,13 +84,13 @@ def _by_row(sch: Schedule, sums, tile: Tile, name: str, choices: Choices) -> Non
     sch.reorder(c, p, t, i, b, q, v, e)
     sch.unroll(p)
     clear(sch, sums, c, 3)
-    sch.tensorize(i, name)
+    tensorize(sch, sums, i, name)
     _set_in_rows(sch, in_rows, tile, "int32")
 
 
 def _set_in_rows(sch: Schedule, block, tile: Tile, dtype: str) -> None:
     name = squares_to_rows(tile.rows, tile.columns, dtype)
-    sch.tensorize(sch.get_loops(block)[-3], name)
+    tensorize(sch, block, sch.get_loops(block)[-3], name)
 
 
 RULE = Rule("cpu-pairs", pairs, frozenset({"pair4", "pair8", "halves8"}))

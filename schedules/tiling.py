@@ -5,10 +5,14 @@ from __future__ import annotations
 from tvm import tirx
 from tvm.s_tir import Schedule
 
+from .choices import Choices
 from .rule import blocks
 
 VECTOR = 16
 """Columns that an epilogue handles at once."""
+ROW_BLOCKS = (4, 8, 16, 32, 64)
+"""Tiles of rows that a task walks down before the next task takes them."""
+ALL_ROWS = 1 << 16
 
 
 def is_one(extent) -> bool:
@@ -20,6 +24,25 @@ def divisors(sch: Schedule, loop, candidates: tuple[int, ...], unit: int = 1) ->
     """Those of `candidates` that, times `unit`, divide the loop: a rest would cost a condition."""
     extent = int(sch.get(loop).extent)
     return [n for n in candidates if extent % (n * unit) == 0]
+
+
+def settled(sch: Schedule, value) -> int:
+    """The number behind a choice; for choices that decide what is done, not only how often."""
+    return value if isinstance(value, int) else int(sch.get(value))
+
+
+def in_row_blocks(sch: Schedule, task, rows, choices: Choices) -> tuple:
+    """The loops over panels and over tiles of rows, in this order: all rows for a task, or blocks of
+    so many that they stay in the cache while the tasks of all panels read them."""
+    if is_one(sch.get(rows).extent):
+        return task, rows
+    size = settled(sch, choices.pick(sch, "row_block", (*ROW_BLOCKS, ALL_ROWS), ALL_ROWS))
+    if size == ALL_ROWS:
+        sch.reorder(task, rows)
+        return task, rows
+    blocks, rows = sch.split(rows, [None, size])
+    sch.reorder(blocks, task, rows)
+    return sch.fuse(blocks, task), rows
 
 
 def inline_epilogue(sch: Schedule, block):
@@ -39,6 +62,16 @@ def vectorize_last(sch: Schedule, last) -> None:
         column = sch.split(column, [None, VECTOR])[1]
     if isinstance(extent, tirx.IntImm):
         sch.vectorize(column)
+
+
+def tensorize(sch: Schedule, block, loop, name: str) -> None:
+    """Put the intrinsic in the place of `loop` and all below it, which are the block's.
+
+    The last block of rows may be short: that condition goes to a block around, because an intrinsic
+    takes none.
+    """
+    sch.blockize(loop)
+    sch.tensorize(sch.get_loops(block)[0], name)
 
 
 def clear(sch: Schedule, block, reduction, depth: int) -> None:
