@@ -25,8 +25,8 @@ from random_checkpoint import SEED_JSON, SHARD_BYTES, write_checkpoint
 
 from handglass import __version__
 from handglass.runtime.bundle import read_manifest
+from handglass.runtime.hardware import read_machine
 from handglass.runtime.machine import thread_count
-from handglass.targets.machine import read_machine
 
 FOLDER = Path("build/full-size")
 MEMORY_LIMIT = 12e9

@@ -24,9 +24,9 @@ from versus_peers import PEERS, Peer, PeerError, Worker
 from versus_worker import ROWS
 
 from handglass.runtime.bundle import read_manifest
+from handglass.runtime.hardware import read_machine
 from handglass.runtime.machine import thread_count
 from handglass.runtime.steps import spread
-from handglass.targets.machine import read_machine
 
 ROOT = Path("build/versus")
 OURS = "handglass"

@@ -12,11 +12,11 @@ from collections import defaultdict
 import numpy as np
 from tvm.relax.frontend import nn
 
+from handglass.runtime.bfloat16 import bfloat16_bits, bfloat16_values
 from handglass.schedules.dot import GROUP, LIMIT
 
 from .checkpoint import EMBEDDING, LM_HEAD, Checkpoint
 from .models.layers import Panels, Rows, leaves
-from .schemes.rounding import bfloat16_bits
 from .schemes.scheme import Scheme
 
 
@@ -82,7 +82,7 @@ def _one_by_one(scheme: Scheme, x: np.ndarray) -> np.ndarray:
 
 def round_bfloat16(x: np.ndarray) -> np.ndarray:
     """float32 with what bfloat16 keeps."""
-    return (bfloat16_bits(x).astype(np.uint32) << 16).view(np.float32)
+    return bfloat16_values(bfloat16_bits(x))
 
 
 def round_rows(x: np.ndarray, size: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from handglass.errors import DeviceError, InputError, MismatchError, UsageError
 from .manifest import (
     FORMAT,
     LIBRARY,
+    RUNTIME_LIBRARY,
     CacheEntry,
     FileEntry,
     FunctionEntry,
@@ -59,7 +60,6 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-RUNTIME_LIBRARY = "libtvm_runtime.so"
 REPORT = "report.json"
 VERIFY = ("all", "remembered", "library")
 _MAX_MANIFEST = 64 << 20

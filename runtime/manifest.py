@@ -20,6 +20,7 @@ from handglass.errors import InputError, MismatchError
 FORMAT = "handglass-bundle"
 VERSION = 1
 LIBRARY = "lib.so"
+RUNTIME_LIBRARY = "libtvm_runtime.so"
 TOKENIZER_KINDS = ("sentencepiece", "tokenizers")
 
 

@@ -15,10 +15,11 @@ import numpy as np
 from handglass.errors import InputError, MismatchError
 
 from .bundle import Bundle, TensorEntry
-from .library import import_tvm_ffi, load_library
+from .library import load_library
 from .positions import position_ids
 from .preprocess import Pixels
 from .tensors import TensorFile, aligned, aligned_empty, untouched_zeros
+from .tvm_runtime import import_tvm_ffi
 
 FUNCTIONS = ("encode_image", "embed", "prefill", "decode")
 

@@ -8,7 +8,8 @@ several vendors switch off, and whose vectors have no width that we could plan w
 
 from dataclasses import replace
 
-from .machine import Machine
+from handglass.runtime.hardware import Machine
+
 from .target import Target
 
 TRIPLE = "aarch64-linux-gnu"

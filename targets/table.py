@@ -3,9 +3,9 @@
 from difflib import get_close_matches
 
 from handglass.errors import DeviceError, UsageError
+from handglass.runtime.hardware import Machine, read_machine
 
 from .aarch64 import PRESETS, aarch64_host
-from .machine import Machine, read_machine
 from .target import Target
 from .x86 import X86_64_AMX, X86_64_V3, X86_64_V4, x86_host
 

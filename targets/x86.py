@@ -4,7 +4,8 @@ https://gitlab.com/x86-psABIs/x86-64-ABI, "micro-architecture levels"; flags as 
 (abm is what the manuals call lzcnt, pni is sse3).
 """
 
-from .machine import Machine
+from handglass.runtime.hardware import Machine
+
 from .target import Target
 
 TRIPLE = "x86_64-linux-gnu"

@@ -29,9 +29,9 @@ from handglass.compiler.ops.matmul import matmul
 from handglass.compiler.ops.tile_matmul import bfloat16_matmul, nibbles_to_words
 from handglass.compiler.quantize import find_scheme
 from handglass.compiler.schemes.integer import Integer
-from handglass.compiler.schemes.rounding import bfloat16_bits
 from handglass.compiler.schemes.scheme import Scheme
 from handglass.compiler.stored import round_bfloat16
+from handglass.runtime.bfloat16 import bfloat16_bits
 from handglass.schedules import CPU_RULES, Rule, cpu_dot
 from handglass.schedules.choices import DEFAULTS, Open
 from handglass.schedules.cpu_tiles import L2, schedule_tiles

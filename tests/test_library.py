@@ -12,9 +12,9 @@ import pytest
 from test_bundle import FILES, MANIFEST
 
 from handglass.errors import DeviceError, MismatchError, UsageError
-from handglass.runtime import library, machine
+from handglass.runtime import library, machine, tvm_runtime
 from handglass.runtime.bundle import Bundle, BundleWriter, TargetEntry
-from handglass.runtime.library import find_runtime, import_tvm_ffi
+from handglass.runtime.library import find_runtime
 from handglass.runtime.machine import (
     check_target,
     cpu_flags,
@@ -23,6 +23,7 @@ from handglass.runtime.machine import (
     thread_count,
     usable_cpus,
 )
+from handglass.runtime.tvm_runtime import import_tvm_ffi
 
 V3 = TargetEntry("host", "x86_64-linux-gnu", "x86-64-v3", ("avx2", "fma", "f16c"))
 ARM = TargetEntry("phone", "aarch64-linux-gnu", "cortex-a76", ("asimddp",))
@@ -169,21 +170,23 @@ def test_the_compiler_library_is_never_taken(
 def test_a_runtime_that_is_none_is_a_device_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "_runtime", None)
+    monkeypatch.setattr(tvm_runtime, "_runtime", None)
     monkeypatch.delitem(sys.modules, "tvm", raising=False)
-    made = bundle(tmp_path / "b", FILES | {"libtvm_runtime.so": b"not an ELF file"})
+    path = tmp_path / "libtvm_runtime.so"
+    path.write_bytes(b"not an ELF file")
     with pytest.raises(DeviceError, match=r"libtvm_runtime\.so: cannot be loaded"):
-        library._load_runtime(made)
+        tvm_runtime.start_runtime(lambda: path, threads=1)
 
 
 def test_a_tvm_that_is_there_is_used_if_it_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(library, "find_runtime", lambda bundle: pytest.fail("looked for another"))
+    monkeypatch.setattr(tvm_runtime, "_set_threads", lambda *_: None)
     monkeypatch.setitem(sys.modules, "tvm", SimpleNamespace(__version__="0.27.9"))  # type: ignore
-    library._load_runtime(bundle(tmp_path / "a", FILES, tvm="0.27.0"))
+    library._start_runtime(bundle(tmp_path / "a", FILES, tvm="0.27.0"), None)
     with pytest.raises(MismatchError, match=r"tvm 0\.26\.0, installed is 0\.27\.9"):
-        library._load_runtime(bundle(tmp_path / "b", FILES, tvm="0.26.0"))
+        library._start_runtime(bundle(tmp_path / "b", FILES, tvm="0.26.0"), None)
 
 
 def forbid_tvm_ffi(monkeypatch: pytest.MonkeyPatch) -> list[object]:

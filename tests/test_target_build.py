@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from handglass.errors import DeviceError
+from handglass.runtime.hardware import read_machine
 from handglass.targets import TARGETS, Target
 from handglass.targets.build import build_library
 from handglass.targets.linker import find_linker
-from handglass.targets.machine import read_machine
 
 pytestmark = pytest.mark.compiler
 

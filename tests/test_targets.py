@@ -3,9 +3,9 @@
 import pytest
 
 from handglass.errors import DeviceError, UsageError
+from handglass.runtime.hardware import Machine, cache_size, describe
 from handglass.targets import TARGETS, Target, find_target
 from handglass.targets.aarch64 import PRESETS
-from handglass.targets.machine import Machine, cache_size, describe
 from handglass.targets.table import all_targets, host_target
 
 V2 = "sse sse2 pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm xsave"

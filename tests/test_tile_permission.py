@@ -7,8 +7,8 @@ import pytest
 from handglass.cli import checks
 from handglass.errors import DeviceError
 from handglass.runtime import tiles as permission
+from handglass.runtime.hardware import read_machine
 from handglass.runtime.manifest import TargetEntry
-from handglass.targets.machine import read_machine
 
 AMX_TARGET = TargetEntry("host", "x86_64-linux-gnu", "x86-64-v4", ("avx2", "amx_tile"))
 

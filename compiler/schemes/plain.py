@@ -9,11 +9,12 @@ from typing import ClassVar
 import numpy as np
 from tvm import te, tirx
 
+from handglass.runtime.bfloat16 import bfloat16_bits, bfloat16_values
 from handglass.schedules.dot import LANES, PLAIN, Dot
 
 from ..ops.matmul import Dequantize
 from .panels import panel_count, panels, rows_of
-from .rounding import bfloat16_bits, check_range
+from .rounding import check_range
 from .scheme import FLOAT_ARITHMETIC_DB, Arrays, Scheme
 from .tiles import BFloat16Tiles
 
@@ -57,7 +58,7 @@ class Plain:
     def unpack(self, parts: Arrays, n: int, k: int) -> np.ndarray:
         values = rows_of(parts["weight"], n)
         if self.dtype == "uint16":
-            return (values.astype(np.uint32) << 16).view(np.float32)
+            return bfloat16_values(values)
         return values.astype(np.float32)
 
     def read(self, parts: Sequence[te.Tensor]) -> Dequantize | te.Tensor:

@@ -31,12 +31,6 @@ def _round(groups: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(groups * inverse), -8.0, 7.0)
 
 
-def bfloat16_bits(values: np.ndarray) -> np.ndarray:
-    """Round to nearest even, as bit patterns in uint16."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
 def quantize_rows(rows: np.ndarray, limit: int = 127) -> tuple[np.ndarray, np.ndarray]:
     """float32 (n, k) -> codes int8 in -limit..limit, scales float32 (n,)."""
     scale = (np.abs(rows).max(axis=1, initial=0) / limit).astype(np.float32)

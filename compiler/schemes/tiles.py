@@ -10,12 +10,12 @@ import numpy as np
 from tvm import te
 from tvm.ir import Expr
 
+from handglass.runtime.bfloat16 import bfloat16_bits, bfloat16_values
 from handglass.schedules.dot import LANES, Dot
 from handglass.schedules.tile_instructions import BFLOAT16, half_of_word
 
 from ..ops.matmul import Dequantize
 from .panels import panel_count
-from .rounding import bfloat16_bits
 from .scheme import BFLOAT16_ARITHMETIC_DB, Arrays, Scheme
 
 PAIR = BFLOAT16.pair
@@ -56,7 +56,7 @@ class BFloat16Tiles:
         words = np.ascontiguousarray(parts["weight"])
         pairs = words.view("<u2").reshape(*words.shape, PAIR).transpose(0, 3, 1, 2, 4)
         bits = pairs.reshape(words.shape[0] * LANES, -1)[:n, :k]
-        return (bits.astype(np.uint32) << 16).view(np.float32)
+        return bfloat16_values(bits)
 
     def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
         return parts[0]

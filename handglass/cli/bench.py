@@ -87,9 +87,9 @@ def measure(work: Measurement, samples: int) -> bool:
 
 def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """What a row is worth nothing without."""
+    from handglass.runtime.hardware import read_machine
     from handglass.runtime.limits import UNITS
     from handglass.runtime.steps import spread
-    from handglass.targets.machine import read_machine
 
     machine, manifest = read_machine(), session.manifest
     return {

@@ -31,7 +31,7 @@ tvm.ir.save_json(te.create_prim_func([a, te.compute((4,), lambda i: a[i] + 1.0, 
 
 LOAD_RUNTIME = """
 import ctypes, sys
-from handglass.runtime.library import import_tvm_ffi
+from handglass.runtime.tvm_runtime import import_tvm_ffi
 tvm_ffi = import_tvm_ffi()
 ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL)
 tvm_ffi.get_global_func("runtime.NumThreads")
@@ -133,9 +133,9 @@ def runtime_library_check(path: Path | None) -> Check:
 
 
 def machine_checks() -> list[Check]:
+    from handglass.runtime.hardware import read_machine
     from handglass.runtime.machine import thread_count
     from handglass.targets import TARGETS
-    from handglass.targets.machine import read_machine
 
     machine, host = read_machine(), TARGETS.get("host")
     facts = [

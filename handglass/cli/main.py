@@ -20,6 +20,7 @@ from typer.main import get_command
 from .bench import bench
 from .chat import chat
 from .compile import compile_
+from .device import serve
 from .doctor import doctor
 from .errors import BROKEN_PIPE, INTERRUPTED, report
 from .inspect import inspect
@@ -49,6 +50,11 @@ VERBS: dict[str, Callable[..., None]] = {
     "bench": bench,
 }
 
+# Verbs that belong together are a group with verbs of its own, and a word about it.
+GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
+    "device": ("Serve this machine to another one that tunes.", {"serve": serve}),
+}
+
 
 class UnreadError(Exception):
     """Nobody reads our output any more. Typer would answer a BrokenPipeError with exit code 1."""
@@ -67,6 +73,12 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
 
 for name, verb in VERBS.items():
     app.command(name)(guarded(verb))
+
+for group, (words, verbs) in GROUPS.items():
+    members = typer.Typer(help=words, no_args_is_help=True, rich_markup_mode=None)
+    for name, verb in verbs.items():
+        members.command(name)(guarded(verb))
+    app.add_typer(members, name=group)
 
 
 def print_version(wanted: bool) -> None:

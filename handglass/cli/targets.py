@@ -10,8 +10,8 @@ from .output import columns, print_json
 
 def targets(json: Json = False) -> None:
     """List the devices to compile for."""
+    from handglass.runtime.hardware import read_machine
     from handglass.targets import TARGETS
-    from handglass.targets.machine import read_machine
 
     flags = read_machine().flags
     rows = [describe(target, flags) for target in TARGETS.values()]

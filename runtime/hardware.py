@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from handglass.runtime.machine import cpu_flags, physical_cores, usable_cpus
+from .machine import cpu_flags, physical_cores, usable_cpus
 
 L2_SIZE = "/sys/devices/system/cpu/cpu0/cache/index2/size"
 
