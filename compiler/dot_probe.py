@@ -19,7 +19,7 @@ def add_dot_probe(builder: relax.BlockBuilder, name: str, dot: Dot, bits: int) -
     """Shape(tasks, rounds) -> (tasks, width) int32; two operations per round and value of it."""
     tasks, rounds = tirx.Var("tasks", "int64"), tirx.Var("rounds", "int64")
     size = relax.Var("size", relax.ShapeType([tasks, rounds]))
-    kernel = _kernel(dot, bits).with_attr("tirx.is_scheduled", True)
+    kernel = dot_kernel(dot, bits).with_attr("tirx.is_scheduled", True)
     var = builder.add_func(kernel.with_attr("tirx.noalias", True), f"{name}_kernel")
     out = relax.TensorType((tasks, width(dot, bits)), "int32")
     with builder.function(name, [size]):
@@ -34,7 +34,7 @@ def width(dot: Dot, bits: int) -> int:
     return CHAINS * dot.lanes * dot.codes(bits).step
 
 
-def _kernel(dot: Dot, bits: int) -> tirx.PrimFunc:
+def dot_kernel(dot: Dot, bits: int) -> tirx.PrimFunc:
     use, codes, lanes = instruction(dot, bits), dot.codes(bits), dot.lanes
     count, dtype = lanes * codes.step, "int8" if bits == 4 and not codes.zero else codes.dtype
     narrow, wide = use.sums.split("x")[0], int(use.sums.split("x")[1])

@@ -73,6 +73,12 @@ def lower(
     return Lowered(mod, _kernels(mod, report, work))
 
 
+def fused(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """What is one kernel is decided, how its loops run is not: what a tuner starts from."""
+    with tvm.target.Target(target.tvm):
+        return _fuse()(X.LegalizeOps()(mod))
+
+
 def _fuse() -> tvm.ir.transform.Pass:
     """Epilogues into matmuls, chains of element-wise operators into one; dead code out."""
     return tvm.transform.Sequential(

@@ -48,7 +48,7 @@ def _add_read(builder: relax.BlockBuilder, lanes: int) -> None:
     tasks, steps = tirx.Var("tasks", "int64"), tirx.Var("steps", "int64")
     data = relax.Var("data", relax.TensorType((tasks, steps, READ_WIDTH), "float32"))
     sums = relax.TensorType((tasks, READ_WIDTH), "float32")
-    export(builder, "probe_read", [data], _read_kernel(lanes), [data], sums)
+    export(builder, "probe_read", [data], read_kernel(lanes), [data], sums)
 
 
 def _add_fma(builder: relax.BlockBuilder, lanes: int) -> None:
@@ -56,7 +56,7 @@ def _add_fma(builder: relax.BlockBuilder, lanes: int) -> None:
     size = relax.Var("size", relax.ShapeType([tasks, rounds]))
     values = relax.TensorType((tasks, CHAINS * lanes), "float32")
     given = [relax.prim_value(rounds)]
-    export(builder, "probe_fma", [size], _fma_kernel(lanes), given, values)
+    export(builder, "probe_fma", [size], fma_kernel(lanes), given, values)
 
 
 def export(builder, name: str, params: list, kernel: tirx.PrimFunc, given: list, out) -> None:
@@ -69,7 +69,7 @@ def export(builder, name: str, params: list, kernel: tirx.PrimFunc, given: list,
         builder.emit_func_output(result)
 
 
-def _read_kernel(lanes: int) -> tirx.PrimFunc:
+def read_kernel(lanes: int) -> tirx.PrimFunc:
     width, sums = READ_WIDTH, READ_WIDTH // lanes
 
     @T.prim_func(private=True, s_tir=True)
@@ -96,7 +96,7 @@ def _read_kernel(lanes: int) -> tirx.PrimFunc:
     return probe_read_kernel
 
 
-def _fma_kernel(lanes: int) -> tirx.PrimFunc:
+def fma_kernel(lanes: int) -> tirx.PrimFunc:
     chains, width = CHAINS, CHAINS * lanes
 
     @T.prim_func(private=True, s_tir=True)

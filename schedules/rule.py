@@ -7,14 +7,14 @@ A rule knows loops and blocks, never a model or a device by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule, renew_defs
 
-from .choices import DEFAULTS, Choices
+from .choices import DEFAULTS, Choices, UnknownChoiceError, Written
 
 PATTERN = "handglass.pattern"
 """Block annotation by which an operator says what it is: "matmul", "norm", "attention", ..."""
@@ -93,6 +93,17 @@ def schedule_function(
     return None
 
 
+def replay(
+    func: tirx.PrimFunc, rule: Rule, target: tvm.target.Target, choices: Mapping[str, int]
+) -> Schedule:
+    """`func` as `rule` schedules it with these choices; UnknownChoiceError where it has no such."""
+    sch, written = Schedule(renew_defs(func)), Written(choices)
+    if not rule(sch, target, written):
+        raise UnknownChoiceError(f"rule '{rule.name}' does not take this function")
+    written.check()
+    return sch
+
+
 def apply_rules(
     mod: tvm.IRModule, rules: Sequence[Rule], target: tvm.target.Target
 ) -> tuple[tvm.IRModule, list[Scheduled]]:
@@ -106,7 +117,7 @@ def apply_rules(
         if not isinstance(func, tirx.PrimFunc) or func.attrs.get("tirx.is_scheduled", False):
             continue
         found = schedule_function(func, rules, target)
-        row = Scheduled(var.name_hint, found[1].name if found else "none", _patterns(func))
+        row = Scheduled(var.name_hint, found[1].name if found else "none", patterns_of(func))
         _check(row, found[1] if found else None, rules)
         report.append(row)
         if found:
@@ -114,7 +125,8 @@ def apply_rules(
     return out, report
 
 
-def _patterns(func: tirx.PrimFunc) -> tuple[str, ...]:
+def patterns_of(func: tirx.PrimFunc) -> tuple[str, ...]:
+    """What the function says it is, sorted."""
     sch = Schedule(func)
     return tuple(sorted({pattern_of(sch, block) for block in blocks(sch)} - {""}))
 

@@ -1,0 +1,239 @@
+"""The whole story of tuning: kernels out of a model, candidates onto the device, records back.
+
+read the model -> its kernels as tasks -> time the default schedules -> share the trials by what
+each kernel costs -> tune one after the other -> a record per winner, on the disk at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import handglass
+from handglass.errors import DeviceError, InputError, MismatchError
+from handglass.runtime.device.client import Description, DeviceClient
+from handglass.targets.target import Target
+
+from .records.journal import append
+from .records.record import DATE, Device, Record, Versions
+from .tuning.builder import Builder
+from .tuning.limits import measure_limits
+from .tuning.stand import Stand
+from .tuning.subject import Subject
+from .tuning.task_tuner import Outcome, TaskError, TaskTuner
+from .tuning.tasks import Task, extract_tasks
+from .tuning.trials import TrialLog, reasons
+
+LEAST_TRIALS = 4
+"""For any kernel that is tuned at all."""
+LEAST_SHARE = 0.003
+"""Of an answer's time: what is below is left alone unless it is asked for."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the work stands."""
+
+    number: int
+    tasks: int
+    name: str
+    share: float
+    trial: int
+    trials: int
+    best_us: float
+    limit_fraction: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A kernel that an answer calls: seconds of one call with the default schedule, and its share."""
+
+    task: Task
+    seconds: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a run came to."""
+
+    target: str
+    device: Device
+    rows: tuple[Row, ...]
+    outcomes: tuple[Outcome, ...]
+    records: tuple[Record, ...]
+    failed: tuple[str, ...]
+    """Kernels without a finite measurement, and why."""
+
+
+def tune(
+    subject: Subject,
+    connect: Callable[[], DeviceClient],
+    *,
+    trials: int,
+    work_dir: Path,
+    journal: Path,
+    tasks: int | None = None,
+    build_timeout: float = 60.0,
+    progress: Callable[[Progress], object] = lambda _: None,
+) -> Tuned:
+    """Tune the kernels of `subject` on a device; `trials` in all, shared out by cost.
+
+    Every candidate is written to `work_dir` before the next one runs, every record to `journal`
+    as soon as it is proven; a run that was ended goes on where it was. Raises DeviceError where the
+    device goes away or is none for this target. Kernels of which nothing could be measured are in
+    `failed`; it is for the caller to say so.
+    """
+    target = subject.target
+    stand = Stand(connect)
+    try:
+        check_device(stand.description, target)
+        device = device_of(stand.description)
+        log = TrialLog(work_dir / f"trials-{target.records_key}.jsonl", _fingerprint(device))
+        found = extract_tasks(subject.mod, target, subject.parts)
+        with Builder(found, target, build_timeout) as builder:
+            limits = measure_limits(stand, target, device.threads)
+            tuner = TaskTuner(stand, builder, log, limits)
+            rows, failed = time_defaults(tuner, found)
+            chosen = [r for r in rows if r.share >= LEAST_SHARE or tasks is not None][:tasks]
+            run = _Run(tuner, target, device, journal, progress)
+            run.all(chosen, share_out(trials, chosen))
+            return Tuned(
+                target.records_key,
+                device,
+                tuple(rows),
+                tuple(run.outcomes),
+                tuple(run.records),
+                (*failed, *run.failed),
+            )
+    finally:
+        stand.close()
+
+
+def time_defaults(tuner: TaskTuner, tasks: Sequence[Task]) -> tuple[list[Row], list[str]]:
+    """Every kernel with its default schedule, by what it costs in an answer, dearest first."""
+    seconds: dict[str, float] = {}
+    failed = []
+    for task in tasks:
+        try:
+            seconds[task.name] = tuner.time_default(task)
+        except TaskError as error:
+            failed.append(str(error))
+    costs = {t.name: seconds[t.name] * t.main.calls for t in tasks if t.name in seconds}
+    total = sum(costs.values()) or 1.0
+    rows = [Row(t, seconds[t.name], costs[t.name] / total) for t in tasks if t.name in costs]
+    return sorted(rows, key=lambda row: -row.share), failed
+
+
+def share_out(trials: int, rows: Sequence[Row]) -> list[int]:
+    """Trials by share of the time, no more than a kernel has candidates.
+
+    What a small space leaves goes to the others.
+    """
+    given = [0] * len(rows)
+    left = trials
+    open_rows = list(range(len(rows)))
+    while open_rows and left > 0:
+        total = sum(rows[i].share for i in open_rows) or 1.0
+        for i in open_rows:
+            wanted = max(LEAST_TRIALS, math.ceil(left * rows[i].share / total))
+            room = rows[i].task.size - 1 - given[i]
+            given[i] += min(wanted, room, max(0, trials - sum(given)))
+        open_rows = [i for i in open_rows if given[i] < rows[i].task.size - 1]
+        left = trials - sum(given)
+    return given
+
+
+@dataclass
+class _Run:
+    tuner: TaskTuner
+    target: Target
+    device: Device
+    journal: Path
+    progress: Callable[[Progress], object]
+
+    def __post_init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.records: list[Record] = []
+        self.failed: list[str] = []
+
+    def all(self, rows: Sequence[Row], trials: Sequence[int]) -> None:
+        for number, (row, count) in enumerate(zip(rows, trials, strict=True), 1):
+            if count:
+                self._one(row, count, number, len(rows))
+
+    def _one(self, row: Row, count: int, number: int, total: int) -> None:
+        def tell(done: int, wanted: int, best: float, fraction: float | None) -> None:
+            name, share = row.task.name, row.share
+            self.progress(
+                Progress(number, total, name, share, done, wanted, best * 1e6, fraction)
+            )
+
+        try:
+            outcome = self.tuner.tune(row.task, count, tell)
+        except TaskError as error:
+            self.failed.append(str(error))
+            return
+        measured = self.tuner.log.of(row.task.hash)
+        if measured and not any(trial.ratio for trial in measured):
+            self.failed.append(
+                f"{row.task.name}: none of {len(measured)} candidates gave a time: "
+                f"{reasons(measured)}"
+            )
+        self.outcomes.append(outcome)
+        if outcome.winner is not None:
+            record = record_of(outcome, row, self.target, self.device)
+            append(self.journal, record)
+            self.records.append(record)
+
+
+def record_of(outcome: Outcome, row: Row, target: Target, device: Device) -> Record:
+    """The winner as a line that can be shared."""
+    assert outcome.winner is not None and outcome.verified is not None
+    return Record(
+        target=target.records_key,
+        task=outcome.task.hash,
+        about=outcome.task.about,
+        rule=outcome.task.rule.name,
+        choices=dict(outcome.winner),
+        lengths=outcome.lengths,
+        share=round(row.share, 4),
+        limit_fraction=outcome.limit_fraction,
+        device=device,
+        date=datetime.now(timezone.utc).strftime(DATE),
+        versions=Versions(handglass.__version__, version("apache-tvm"), version("apache-tvm-ffi")),
+        verified=outcome.verified,
+    )
+
+
+def device_of(description: Description) -> Device:
+    """Where it was measured, as a record says it."""
+    machine = description.machine
+    return Device(machine.model, machine.architecture, machine.cores, description.threads)
+
+
+def check_device(description: Description, target: Target) -> None:
+    """MismatchError where the device cannot run code for the target."""
+    machine = description.machine
+    if machine.architecture != target.architecture:
+        raise MismatchError(
+            f"the device is {machine.architecture} ({machine.model}), target '{target.name}' is "
+            f"{target.architecture}"
+        )
+    missing = target.missing_on(machine.flags)
+    if missing:
+        raise MismatchError(
+            f"the device ({machine.model}) lacks {', '.join(missing)}, which code for "
+            f"'{target.name}' uses"
+        )
+
+
+def _fingerprint(device: Device) -> str:
+    return f"{device.model}, {device.architecture}, {device.cores} cores, {device.threads} threads"
+
+
+__all__ = ["DeviceError", "InputError", "Progress", "Tuned", "tune"]

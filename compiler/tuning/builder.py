@@ -1,0 +1,125 @@
+"""Candidates become libraries in a child process: code generation may hang or crash.
+
+The child is given the functions once and is then asked for choices; one that takes too long or
+dies is replaced, and the candidate is told apart by the reason.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from handglass.targets.target import Target
+
+from .tasks import Task
+
+START_SECONDS = 300.0
+"""A child imports TVM first: 3 s, and far more on a board that is busy."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A library, or the reason why there is none."""
+
+    library: bytes | None
+    reason: str = ""
+
+
+class Builder:
+    """A context manager; `timeout` in seconds for one candidate."""
+
+    def __init__(self, tasks: Sequence[Task], target: Target, timeout: float = 60.0) -> None:
+        self._tasks = {task.hash: task for task in tasks}
+        self._target, self._timeout = target, timeout
+        self._child: Any = None
+        self._pipe: Connection | None = None
+
+    def __enter__(self) -> Builder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def build(self, task: Task, choices: Mapping[str, int]) -> Built:
+        """The library of `task` with these choices."""
+        pipe = self._running()
+        try:
+            pipe.send((task.hash, dict(choices)))
+            if not pipe.poll(self._timeout):
+                self._stop()
+                return Built(None, f"builder: no library after {self._timeout:.0f} s")
+            return Built(*pipe.recv())
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return Built(None, f"builder: {self._cause_of_death()}")
+
+    def _running(self) -> Connection:
+        if self._pipe is not None and self._child.is_alive():
+            return self._pipe
+        self._stop()
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._child = context.Process(target=serve, args=(theirs,), daemon=True)
+        self._child.start()
+        theirs.close()
+        from tvm.ir import save_json
+
+        functions = {key: (save_json(t.func), t.rule.name) for key, t in self._tasks.items()}
+        self._pipe.send((self._target, functions))
+        if not self._pipe.poll(START_SECONDS):
+            self._stop()
+            raise TimeoutError(f"the builder did not start within {START_SECONDS:.0f} s")
+        self._pipe.recv()
+        return self._pipe
+
+    def _cause_of_death(self) -> str:
+        self._child.join(10)
+        code = self._child.exitcode
+        self._stop()
+        return signal.Signals(-code).name if code and code < 0 else f"left with code {code}"
+
+    def _stop(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._child = self._pipe = None
+
+
+def serve(pipe: Connection) -> None:
+    """The child: libraries for choices, until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    os.environ["TVM_NUM_THREADS"] = "1"
+    target, functions = pipe.recv()
+    from tvm.ir import load_json
+
+    known = {key: (load_json(text), rule) for key, (text, rule) in functions.items()}
+    pipe.send("ready")
+    while True:
+        try:
+            key, choices = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(_library(*known[key], target, choices))
+
+
+def _library(func: Any, rule_name: str, target: Target, choices: Mapping[str, int]) -> tuple:
+    """(library, "") or (None, reason)."""
+    import tvm
+
+    from handglass.schedules.rule import replay
+
+    from .code import library_of
+
+    rule = next(rule for rule in target.rules if rule.name == rule_name)
+    try:
+        sch = replay(func, rule, tvm.target.Target(target.tvm), choices)
+        return library_of(sch.mod["main"], target), ""
+    except Exception as error:  # noqa: BLE001  whatever a compiler can raise
+        lines = str(error).strip().splitlines() or [""]
+        return None, f"{type(error).__name__}: {lines[-1][:200]}"

@@ -1,0 +1,29 @@
+"""One kernel as a shared library for the device: scheduled, compiled and linked, no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import tvm
+from tvm import tirx
+
+from handglass.schedules.tile_configuration import configure_tiles
+from handglass.targets.linker import find_linker
+from handglass.targets.target import Target
+
+ENTRY = "kernel"
+"""Name of the function in the library."""
+
+
+def library_of(func: tirx.PrimFunc, target: Target) -> bytes:
+    """The library of a scheduled function, with the passes that a whole model goes through."""
+    tvm_target = tvm.target.Target(target.tvm)
+    promised = func.with_attr("tirx.noalias", True).with_attr("global_symbol", ENTRY)
+    with tvm_target:
+        mod = configure_tiles()(tvm.IRModule({ENTRY: promised}))
+        built = tvm.compile(mod, tvm_target)
+    with TemporaryDirectory(prefix="handglass-kernel-") as folder:
+        path = Path(folder, "kernel.so")
+        built.export_library(str(path), fcompile=find_linker(target))
+        return path.read_bytes()
