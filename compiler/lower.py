@@ -73,6 +73,12 @@ def lower(
     return Lowered(mod, _kernels(mod, report, work))
 
 
+def fuse(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """The module as schedules find it, and as `lower` makes it on the way: what is tuned."""
+    with tvm.target.Target(target.tvm):
+        return _fuse()(X.LegalizeOps()(mod))
+
+
 def _fuse() -> tvm.ir.transform.Pass:
     """Epilogues into matmuls, chains of element-wise operators into one; dead code out."""
     return tvm.transform.Sequential(
