@@ -73,8 +73,8 @@ def lower(
     return Lowered(mod, _kernels(mod, report, work))
 
 
-def fused(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
-    """What is one kernel is decided, how its loops run is not: what a tuner starts from."""
+def fuse(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """The module as schedules find it, and as `lower` makes it on the way: what is tuned."""
     with tvm.target.Target(target.tvm):
         return _fuse()(X.LegalizeOps()(mod))
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 from handglass.errors import InputError, MismatchError
+
+from .strict import parse_dataclass
 
 FORMAT = "handglass-bundle"
 VERSION = 1
@@ -127,7 +127,7 @@ class Manifest:
                 f"{VERSION}; compile the model again"
             )
         body = {key: value for key, value in data.items() if key not in ("format", "version")}
-        manifest = _parse_dataclass(cls, body, where, "")
+        manifest = parse_dataclass(cls, body, where, "")
         _check_values(manifest, where)
         return manifest
 
@@ -170,52 +170,3 @@ def _check_values(manifest: Manifest, where: str) -> None:
     for name in (LIBRARY, manifest.tokenizer.file):
         if name not in manifest.files:
             raise MismatchError(f"{where}: {name!r} is needed but not listed under files")
-
-
-T = TypeVar("T")
-
-
-def _parse_dataclass(cls: type[T], data: Any, where: str, key: str) -> T:
-    """A dataclass from a JSON object with exactly its fields as keys."""
-    if not isinstance(data, dict):
-        raise _wrong_type(data, "an object", where, key)
-    hints = _hints(typing.cast(typing.Hashable, cls))
-    at = f"{key}." if key else ""
-    for name in hints.keys() - data.keys():
-        raise InputError(f"{where}: key {at + name!r} is missing")
-    for name in data.keys() - hints.keys():
-        raise InputError(f"{where}: key {at + name!r} is unknown; keys: {', '.join(hints)}")
-    return cls(**{name: _parse(hint, data[name], where, at + name) for name, hint in hints.items()})
-
-
-@lru_cache
-def _hints(cls: Any) -> dict[str, Any]:
-    """Asked for once per tensor; working it out anew each time took half of the parsing."""
-    return typing.get_type_hints(cls)
-
-
-def _parse(hint: Any, value: Any, where: str, key: str) -> Any:
-    if hint is Any:
-        return value
-    if dataclasses.is_dataclass(hint):
-        return _parse_dataclass(typing.cast(type, hint), value, where, key)
-    origin = typing.get_origin(hint)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise _wrong_type(value, "a list", where, key)
-        item = typing.get_args(hint)[0]
-        return tuple(_parse(item, v, where, f"{key}[{i}]") for i, v in enumerate(value))
-    if origin is not None:  # Mapping[str, item]
-        if not isinstance(value, dict):
-            raise _wrong_type(value, "an object", where, key)
-        item = typing.get_args(hint)[1]
-        return {k: _parse(item, v, where, f"{key}.{k}") for k, v in value.items()}
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        raise _wrong_type(value, hint.__name__, where, key)
-    return value
-
-
-def _wrong_type(value: Any, wanted: str, where: str, key: str) -> InputError:
-    return InputError(f"{where}: {key or 'the whole'} must be {wanted}, found {value!r:.100}")

@@ -18,6 +18,8 @@ VECTOR = 8
 SUMS = 12
 """Accumulators of 8 lanes: with operands they fill 16 registers, and hide the latency of FMA."""
 STEPS_UNROLLED = 4
+STEPS, VECTORS = (1, 2, 4, 8), 4
+"""What is offered: steps to unroll, and at most so many vectors of columns."""
 
 
 def attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
@@ -66,7 +68,7 @@ def _mix(sch: Schedule, name: str, choices: Choices) -> None:
     row, column, b, j = sch.get_loops(block)
     columns = _extent(sch, column)
     lanes = next(n for n in (VECTOR, 4, 2, 1) if columns % n == 0)
-    heights, widths = _divisors(_extent(sch, row), SUMS), _divisors(columns // lanes, 4)
+    heights, widths = _divisors(_extent(sch, row), SUMS), _divisors(columns // lanes, VECTORS)
     height, width = _tile(heights, widths)
     width = choices.pick(sch, f"{name}.columns", widths, width)
     outer, vector, lane = sch.split(column, [None, width, lanes])
@@ -100,7 +102,7 @@ def _tile(heights: list[int], widths: list[int]) -> tuple[int, int]:
 
 
 def _unroll(sch: Schedule, name: str, loop, choices: Choices):
-    options = [n for n in (1, 2, 4, 8) if _extent(sch, loop) % n == 0]
+    options = [n for n in STEPS if _extent(sch, loop) % n == 0]
     return choices.pick(sch, name, options, STEPS_UNROLLED)
 
 
@@ -112,4 +114,14 @@ def _extent(sch: Schedule, loop) -> int:
     return int(sch.get(loop).extent)
 
 
-RULE = Rule("cpu-attention", attention, frozenset({"attention"}))
+OFFERS = {
+    f"{part}.{choice}": values
+    for part in ("scores", "mix", "edge")
+    for choice, values in (
+        ("rows", range(1, SUMS + 1)),
+        ("columns", range(1, VECTORS + 1)),
+        ("unroll", STEPS),
+    )
+    if (part, choice) != ("scores", "columns")
+}
+RULE = Rule("cpu-attention", attention, frozenset({"attention"}), offers=OFFERS)

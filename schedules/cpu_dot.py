@@ -30,6 +30,10 @@ from .tiling import (
 )
 
 
+PANELS, PANELS_OF_ONE_ROW = (1, 2), (1, 2, 4, 8)
+"""Panels side by side in a task."""
+
+
 def dot(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Default schedule of one integer matmul with its epilogue."""
     return schedule_dot(sch, find_dot(target), choices)
@@ -104,7 +108,7 @@ def split_tile(sch: Schedule, scaled, tile: Tile, choices: Choices) -> tuple:
     """Split the scaled sums; the loops tile, panel and, with groups, the one over them."""
     last = inline_epilogue(sch, scaled)
     i, p, lane, *reduction = sch.get_loops(scaled)
-    options = divisors(sch, p, (1, 2, 4, 8) if tile.rows == 1 else (1, 2))
+    options = divisors(sch, p, PANELS_OF_ONE_ROW if tile.rows == 1 else PANELS)
     task, panel = sch.split(p, [None, choices.pick(sch, "panels", options, tile.panels)])
     part, lane = sch.split(lane, [None, tile.columns])
     rows, row = sch.split(i, [None, tile.rows])
@@ -119,4 +123,5 @@ def split_tile(sch: Schedule, scaled, tile: Tile, choices: Choices) -> tuple:
     return part, panel, *reduction
 
 
-RULE = Rule("cpu-dot", dot, frozenset({"dot4", "dot7", "dot8"}))
+OFFERS = {"panels": PANELS_OF_ONE_ROW}
+RULE = Rule("cpu-dot", dot, frozenset({"dot4", "dot7", "dot8"}), offers=OFFERS)

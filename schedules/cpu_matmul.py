@@ -24,6 +24,8 @@ ROWS, COLUMNS = "handglass.rows", "handglass.columns"
 """Annotations of the matmul: the register tile that its rows are padded to."""
 PANELS_PER_TASK = 4
 STEPS_UNROLLED = 4
+PANELS, STEPS_OF_ONE_ROW, STEPS = (1, 2, 4, 8), (1, 2, 4, 16), (1, 2, 4, 8)
+"""What is offered: panels per task, steps unrolled for one row and for many."""
 
 
 def matmul(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
@@ -48,8 +50,8 @@ def _one_row(sch: Schedule, block, last, choices: Choices) -> None:
     for rows in find(sch, "rows"):
         sch.compute_inline(rows)
     _, j, k = sch.get_loops(block)
-    panels = choices.pick(sch, "panels", divisors(sch, j, (1, 2, 4, 8), LANES), PANELS_PER_TASK)
-    unroll = choices.pick(sch, "unroll", divisors(sch, k, (1, 2, 4, 16)), STEPS_UNROLLED)
+    panels = choices.pick(sch, "panels", divisors(sch, j, PANELS, LANES), PANELS_PER_TASK)
+    unroll = choices.pick(sch, "unroll", divisors(sch, k, STEPS_OF_ONE_ROW), STEPS_UNROLLED)
     task, lane_block = sch.split(j, [None, panels * LANES])
     panel, lane = sch.split(lane_block, [None, LANES])
     k_outer, k_inner = sch.split(k, [None, unroll])
@@ -67,7 +69,7 @@ def _many_rows(sch: Schedule, block, last, choices: Choices) -> None:
     """Register tiles; a task owns the panels of one and walks down all rows."""
     i, j, k = sch.get_loops(block)
     asked = sch.get(block).annotations
-    unroll = choices.pick(sch, "unroll", divisors(sch, k, (1, 2, 4, 8)), STEPS_UNROLLED)
+    unroll = choices.pick(sch, "unroll", divisors(sch, k, STEPS), STEPS_UNROLLED)
     widths = divisors(sch, j, (LANES, int(asked[COLUMNS])))  # an odd panel stays alone
     row_tile, row = sch.split(i, [None, int(asked[ROWS])])
     task, column = sch.split(j, [None, choices.pick(sch, "columns", widths, int(asked[COLUMNS]))])
@@ -96,4 +98,9 @@ def _pack_rows(sch: Schedule, rows) -> None:
     vectorize(sch, k)
 
 
-RULE = Rule("cpu-matmul", matmul, frozenset({"matmul"}))
+OFFERS = {
+    "panels": PANELS,
+    "unroll": sorted({*STEPS_OF_ONE_ROW, *STEPS}),
+    "columns": (LANES, 2 * LANES),
+}
+RULE = Rule("cpu-matmul", matmul, frozenset({"matmul"}), offers=OFFERS)

@@ -12,7 +12,7 @@ import tvm
 from tvm.s_tir import Schedule
 
 from .choices import DEFAULTS, Choices
-from .cpu_dot import register_tile, split_tile
+from .cpu_dot import OFFERS, register_tile, split_tile
 from .cpu_elementwise import vectorize
 from .dot import LANES, Codes, Dot, Tile, find_dot
 from .pair_intrinsics import add_scaled, intrinsic, squares_to_rows
@@ -93,4 +93,4 @@ def _set_in_rows(sch: Schedule, block, tile: Tile, dtype: str) -> None:
     tensorize(sch, block, sch.get_loops(block)[-3], name)
 
 
-RULE = Rule("cpu-pairs", pairs, frozenset({"pair4", "pair8", "halves8"}))
+RULE = Rule("cpu-pairs", pairs, frozenset({"pair4", "pair8", "halves8"}), offers=OFFERS)

@@ -23,6 +23,8 @@ from .tiling import clear, divisors, inline_epilogue, vectorize_last
 
 L2 = 2 << 20
 """Bytes per core where nobody says: what every CPU with AMX has so far."""
+BLOCKS = (1, 2, 4, 8, 16, 32, 64)
+"""Blocks of rows that a task may walk down before the next panels."""
 PATTERN_OF = {f"tile-{name}": product for name, product in PRODUCTS.items()}
 
 
@@ -73,9 +75,8 @@ def schedule_tiles(
 def _rows_per_block(sch: Schedule, rows, size: int, l2: int, choices: Choices):
     """How many blocks of sums, each with `size` bytes of rows, share the L2 cache."""
     fitting = max(1, l2 // 2 // size)
-    options = (1, 2, 4, 8, 16, 32, 64)
     known = isinstance(sch.get(rows).extent, tirx.IntImm)
-    offered = divisors(sch, rows, options) if known else options
+    offered = divisors(sch, rows, BLOCKS) if known else BLOCKS
     return choices.pick(sch, "rows_per_block", offered, fitting)
 
 
@@ -91,4 +92,4 @@ def _extent(sch: Schedule, loop) -> int:
     return int(extent)
 
 
-RULE = Rule("cpu-tiles", on_cache(L2), frozenset(PATTERN_OF), on_cache)
+RULE = Rule("cpu-tiles", on_cache(L2), frozenset(PATTERN_OF), on_cache, {"rows_per_block": BLOCKS})

@@ -8,7 +8,7 @@ A rule knows loops and blocks, never a model or a device by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import tvm
 from tvm import tirx
@@ -40,6 +40,10 @@ class Rule:
 
     on_cache: Callable[[int], Apply] | None = None
     """The same for a core with so many bytes of L2 cache, where that matters."""
+
+    offers: Mapping[str, Sequence[int]] = field(default_factory=dict, hash=False)
+    """Every choice that it may ask for, and every value that it may offer; a function is offered
+    those that fit it. A tuning record can name nothing else."""
 
     def fitted(self, l2: int) -> Rule:
         """For a core with `l2` bytes of L2 cache."""

@@ -27,6 +27,7 @@ ALLOWED: dict[str, tuple[tuple[str, ...], set[str]]] = {
             "handglass.runtime.tensors",
             "handglass.runtime.preprocess",
             "handglass.runtime.positions",
+            "handglass.runtime.strict",
             "handglass.runtime.tokenizer",
         ),
         TVM | BASE | {"torch"},

@@ -16,7 +16,7 @@ from handglass.targets.target import Target
 
 from ..checkpoint import EMBEDDING, LM_HEAD, Checkpoint
 from ..kv_cache import cache_type_of
-from ..lower import fused
+from ..lower import fuse
 from ..models import find_importer
 from ..models.config import ModelConfig
 from ..models.minicpmv import Storage
@@ -95,4 +95,4 @@ def _of_bundle(manifest: Manifest, asked: Asked) -> Subject:
 def _subject(raw: dict, config: ModelConfig, storage: Storage, target: Target, head) -> Subject:
     network = find_importer(raw).build(head, config, storage)
     mod, _ = network.export()
-    return Subject(fused(mod, target), target, parts_of(config, storage.context))
+    return Subject(fuse(mod, target), target, parts_of(config, storage.context))

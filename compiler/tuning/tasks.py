@@ -82,7 +82,7 @@ def make_task(name: str, func: tirx.PrimFunc, target: Target, uses: tuple[Use, .
     rule(Schedule(renew_defs(func)), tvm_target, space)
     kernel = Kernel(name, rule.name, sum(u.calls for u in uses), patterns_of(func), work_of(func))
     hashed = task_hash(func, rule.name)
-    about = signature(func)
+    about = signature(func, name)
     return Task(name, func, rule, hashed, about, space.options, space.defaults, uses, kernel)
 
 

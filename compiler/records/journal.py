@@ -1,0 +1,79 @@
+"""A file of records, one a line: what `handglass tune` adds to and `handglass compile` reads.
+
+Append-only. Whatever is wrong with a line costs that line and is told (lines.py, record.py,
+allowed.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from handglass.errors import HandglassError
+
+from .allowed import check_allowed
+from .lines import Line, Refused, append_line, read_lines
+from .record import Measured, Record
+
+
+class Journal(NamedTuple):
+    """What a file holds."""
+
+    records: list[Record]
+    """For each task and device the best; in the order in which those came."""
+    refused: list[Refused]
+
+
+def append(path: Path, record: Record) -> None:
+    """Add a record. InputError for one that would be refused when it is read; DeviceError where it
+    cannot be written, then the file is what it was."""
+    check_allowed(record)
+    append_line(path, record.text())
+
+
+def read(path: Path) -> Journal:
+    """All that can be taken; InputError only where there is no such file."""
+    records: list[Record] = []
+    refused: list[Refused] = []
+    for line in read_lines(path):
+        found = _record(line)
+        if isinstance(found, Refused):
+            refused.append(found)
+        else:
+            records.append(found)
+    return Journal(best(records), refused)
+
+
+def _record(line: Line | Refused) -> Record | Refused:
+    if isinstance(line, Refused):
+        return line
+    try:
+        record = Record.parse(line.text)
+        check_allowed(record)
+    except HandglassError as error:
+        return Refused(line.number, str(error))
+    return record
+
+
+def best(records: list[Record]) -> list[Record]:
+    """Of those for one task on one device the fastest, where that can be told, or the last."""
+    found: dict[object, Record] = {}
+    for record in records:
+        key = (record.target, record.task, record.device)
+        if key not in found or not is_slower(record, found[key]):
+            found.pop(key, None)
+            found[key] = record
+    return list(found.values())
+
+
+def is_slower(record: Record, other: Record) -> bool:
+    """Whether it took longer at the same lengths."""
+    return _lengths(record) == _lengths(other) and record.tuned_seconds > other.tuned_seconds
+
+
+def _lengths(record: Record) -> set[tuple[tuple[str, int], ...]]:
+    return {_key(measured) for measured in record.lengths}
+
+
+def _key(measured: Measured) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(measured.lengths.items()))
