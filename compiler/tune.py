@@ -44,13 +44,15 @@ class Progress:
     share: float
     trial: int
     trials: int
+    left: int
+    """Trials that are still to be made, of all kernels."""
     best_us: float
     limit_fraction: float | None
 
 
 @dataclass(frozen=True)
 class Row:
-    """A kernel that an answer calls: seconds of one call with the default schedule, and its share."""
+    """A kernel that an answer calls: seconds of a call with the default schedule, its share."""
 
     task: Task
     seconds: float
@@ -164,14 +166,13 @@ class _Run:
     def all(self, rows: Sequence[Row], trials: Sequence[int]) -> None:
         for number, (row, count) in enumerate(zip(rows, trials, strict=True), 1):
             if count:
-                self._one(row, count, number, len(rows))
+                self._one(row, count, number, len(rows), sum(trials[number:]))
 
-    def _one(self, row: Row, count: int, number: int, total: int) -> None:
+    def _one(self, row: Row, count: int, number: int, total: int, after: int) -> None:
         def tell(done: int, wanted: int, best: float, fraction: float | None) -> None:
             name, share = row.task.name, row.share
-            self.progress(
-                Progress(number, total, name, share, done, wanted, best * 1e6, fraction)
-            )
+            left = wanted - done + after
+            self.progress(Progress(number, total, name, share, done, wanted, left, best * 1e6, fraction))
 
         try:
             outcome = self.tuner.tune(row.task, count, tell)

@@ -29,7 +29,6 @@ from .tiling import (
     vectorize_last,
 )
 
-
 PANELS, PANELS_OF_ONE_ROW = (1, 2), (1, 2, 4, 8)
 """Panels side by side in a task."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tvm_ffi
 from tvm import tirx
-from tvm.s_tir import Schedule
+from tvm.s_tir import SBlockRealize, Schedule
 
 from .choices import Choices
 from .rule import blocks
@@ -32,8 +33,8 @@ def settled(sch: Schedule, value) -> int:
 
 
 def in_row_blocks(sch: Schedule, task, rows, choices: Choices) -> tuple:
-    """The loops over panels and over tiles of rows, in this order: all rows for a task, or blocks of
-    so many that they stay in the cache while the tasks of all panels read them."""
+    """The loops over panels and over tiles of rows, in this order: all rows for a task, or blocks
+    of so many that they stay in the cache while the tasks of all panels read them."""
     if is_one(sch.get(rows).extent):
         return task, rows
     size = settled(sch, choices.pick(sch, "row_block", (*ROW_BLOCKS, ALL_ROWS), ALL_ROWS))
@@ -68,10 +69,21 @@ def tensorize(sch: Schedule, block, loop, name: str) -> None:
     """Put the intrinsic in the place of `loop` and all below it, which are the block's.
 
     The last block of rows may be short: that condition goes to a block around, because an intrinsic
-    takes none.
+    takes none. Without one the code is better with no such block: in a row of bytes for SMMLA the
+    sums would go through the stack.
     """
-    sch.blockize(loop)
-    sch.tensorize(sch.get_loops(block)[0], name)
+    if _is_conditional(sch, block):
+        sch.blockize(loop)
+        loop = sch.get_loops(block)[0]
+    sch.tensorize(loop, name)
+
+
+def _is_conditional(sch: Schedule, block) -> bool:
+    """Whether something decides if the block runs at all."""
+    found = []
+    tvm_ffi.structural_walk(sch.mod["main"].body, (SBlockRealize, found.append))
+    (realize,) = [r for r in found if r.block.same_as(sch.get(block))]
+    return not is_one(realize.predicate)
 
 
 def clear(sch: Schedule, block, reduction, depth: int) -> None:

@@ -14,7 +14,6 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 
@@ -88,20 +87,23 @@ class Search:
 
     def _ranked(self, pool: list[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:
         """The most promising first, after them a part at random (`pool` is shuffled)."""
-        guesses = self._fitted().predict(self._features(pool))
+        guesses = self._guesses(pool)
         order = np.argsort(guesses, kind="stable")
         wanted = max(1, round(count * (1 - EXPLORE)))
         best = [pool[i] for i in order[:wanted]]
         taken = set(best)
         return best + [key for key in pool if key not in taken]
 
-    def _fitted(self) -> Any:
-        from xgboost import XGBRegressor
+    def _guesses(self, pool: Sequence[tuple[int, ...]]) -> np.ndarray:
+        """Logarithms of ratios, as trees have them that were fitted to what was measured."""
+        import xgboost
 
         known = list(self.measured)
-        ratios = [self.measured[key] or FAILED for key in known]
-        trees = XGBRegressor(n_estimators=60, max_depth=4, n_jobs=1, random_state=self._seed)
-        return trees.fit(self._features(known), np.log(np.array(ratios)))
+        ratios = np.array([self.measured[key] or FAILED for key in known])
+        data = xgboost.DMatrix(self._features(known), label=np.log(ratios))
+        told = {"max_depth": 4, "eta": 0.3, "nthread": 1, "seed": self._seed}
+        trees = xgboost.train(told, data, num_boost_round=60)
+        return trees.predict(xgboost.DMatrix(self._features(pool)))
 
     def _features(self, keys: Sequence[tuple[int, ...]]) -> np.ndarray:
         return np.log2(1.0 + np.array(keys, dtype=np.float64))

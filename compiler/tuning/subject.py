@@ -14,6 +14,7 @@ from handglass.schedules.dot import find_dot
 from handglass.targets import find_target
 from handglass.targets.target import Target
 
+from ..build import choose_storage
 from ..checkpoint import EMBEDDING, LM_HEAD, Checkpoint
 from ..kv_cache import cache_type_of
 from ..lower import fuse
@@ -21,7 +22,6 @@ from ..models import find_importer
 from ..models.config import ModelConfig
 from ..models.minicpmv import Storage
 from ..quantize import find_scheme
-from ..build import choose_storage
 from .answer import Part, parts_of
 
 

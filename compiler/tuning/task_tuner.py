@@ -36,7 +36,10 @@ FLOOR_DB = 60.0
 ROUNDED_DB = 30.0
 """Of kernels that round their results to integers or to 16 bits."""
 
-Library = Mapping[str, int]
+HOPELESS = 4.0
+"""Times the default's time, after which one call is enough to know."""
+UNSTEADY = "unsteady: the default moved by over 10 % each time"
+"""A failure of the moment: a later run measures the candidate again."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class TaskTuner:
         search = Search(task.options, self.seed)
         search.tell(task.defaults, 1.0)
         for trial in self.log.of(task.hash):
-            if trial.choices.keys() == task.options.keys():
+            if trial.choices.keys() == task.options.keys() and trial.failure != UNSTEADY:
                 search.tell(trial.choices, trial.ratio)
         wanted = min(trials, search.size - 1)
         while (done := len(search.measured) - 1) < wanted:
@@ -122,12 +125,14 @@ class TaskTuner:
         if library is None:
             return Trial(choices, None, None, built.reason)
         try:
-            self.stand.seconds(library, 1, 1)  # may end the session, at the price of one call
+            (once,) = self.stand.seconds(library, 1, 1)  # may end the session, or be hopeless
+            if once > HOPELESS * anchor.last:
+                return Trial(choices, once / anchor.last, once)
             measured = anchor.around(lambda: self.stand.seconds(library, anchor.calls, SAMPLES))
         except CandidateError as error:
             return Trial(choices, None, None, str(error))
         if not measured.steady:
-            return Trial(choices, None, None, "unsteady: the default moved by over 10 % each time")
+            return Trial(choices, None, None, UNSTEADY)
         return Trial(choices, measured.ratio, float(np.median(measured.seconds)))
 
     def _conclude(self, task: Task, default: bytes, anchor: Anchor, search: Search) -> Outcome:

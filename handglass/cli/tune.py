@@ -1,0 +1,221 @@
+"""`handglass tune`: every kernel of a model measured on the device, the faster schedules recorded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import Json
+from .output import columns, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from handglass.compiler.tune import Tuned
+    from handglass.runtime.device.client import DeviceClient
+
+
+def tune(
+    model: Annotated[
+        Path,
+        typer.Option(
+            "--model", "-m", metavar="MODEL", help="A checkpoint folder, or a bundle as it is."
+        ),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="TARGET", help="What the kernels are for.  [default: host]"),
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Candidates to measure, of all kernels.")
+    ] = 256,
+    tasks: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Only the N kernels that cost most.  [default: all]"),
+    ] = None,
+    rpc: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="The device, where 'handglass device serve' runs.  [default: this machine]",
+        ),
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The device's key.  [default: HANDGLASS_DEVICE_KEY]"
+        ),
+    ] = None,
+    work_dir: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", help="Where every measurement is kept; a second run goes on from there."
+        ),
+    ] = Path("build/tune"),
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where records go.  [default: your own of the target, which 'compile' applies]",
+        ),
+    ] = None,
+    quantization: Annotated[
+        str | None, typer.Option(metavar="SCHEME", help="As for 'compile'; not with a bundle.")
+    ] = None,
+    vision_quantization: Annotated[
+        str | None, typer.Option(metavar="SCHEME", help="As for 'compile'; not with a bundle.")
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option("--context", "-c", min=1, metavar="N", help="As for 'compile'."),
+    ] = None,
+    kv_cache: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="As for 'compile'; not with a bundle.")
+    ] = None,
+    build_timeout: Annotated[
+        float, typer.Option(min=1.0, metavar="SECONDS", help="For the code of one candidate.")
+    ] = 60.0,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="On this machine; a server has its own --threads."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure other schedules on the device and record those that are faster."""
+    from handglass.errors import DeviceError
+
+    from .tune_progress import tune_progress
+
+    tune_model, read_subject, asked_type, user_records = load_tuner()
+    asked = asked_type(target, quantization, vision_quantization, context, kv_cache)
+    connect = connector(rpc, key_file, threads)
+    subject = read_subject(model, asked)
+    journal = records or user_records(subject.target)
+    with connect as device, tune_progress() as tell:
+        result = tune_model(
+            subject,
+            device,
+            trials=trials,
+            tasks=tasks,
+            work_dir=work_dir,
+            journal=journal,
+            build_timeout=build_timeout,
+            progress=tell,
+        )
+    if json:
+        print_json(as_json(result, journal))
+    else:
+        print(as_text(result, journal))
+    if result.failed:
+        raise DeviceError("\n".join(["nothing could be measured of:", *result.failed]))
+
+
+def load_tuner() -> tuple[Any, ...]:
+    """The tuner, or what to install where this is only a device."""
+    from importlib.util import find_spec
+
+    from handglass.errors import DeviceError
+
+    from .checks import INSTALL_COMPILER
+
+    if find_spec("tvm") is None:
+        raise DeviceError(f"tuning needs the TVM compiler: {INSTALL_COMPILER}")
+    from handglass.compiler.records.store import user_records
+    from handglass.compiler.tune import tune as tune_model
+    from handglass.compiler.tuning.subject import Asked, read_subject
+
+    return tune_model, read_subject, Asked, user_records
+
+
+def connector(rpc: str | None, key_file: Path | None, threads: int | None) -> Any:
+    """A context that gives what opens a session: with the device at `rpc`, or with this machine."""
+    from contextlib import contextmanager
+
+    from handglass.errors import UsageError
+    from handglass.runtime.device.client import DeviceClient
+    from handglass.runtime.device.local import local_device
+    from handglass.runtime.device.serving import KEY_VARIABLE, find_key
+
+    @contextmanager
+    def here() -> Iterator[Callable[[], DeviceClient]]:
+        with local_device(threads) as endpoint:
+            yield lambda: DeviceClient(*endpoint)
+
+    @contextmanager
+    def there() -> Iterator[Callable[[], DeviceClient]]:
+        host, port = parse_address(rpc or "")
+        key = find_key(key_file)
+        if key is None:
+            raise UsageError(f"--rpc {rpc}: needs the device's key, --key-file or {KEY_VARIABLE}")
+        yield lambda: DeviceClient(host, port, key)
+
+    if rpc and threads:
+        raise UsageError("--threads is for this machine; give it to 'handglass device serve'")
+    if key_file and not rpc:
+        raise UsageError("--key-file is for a device: say which with --rpc HOST:PORT")
+    return there() if rpc else here()
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """HOST:PORT, the host of IPv6 in brackets."""
+    from handglass.errors import UsageError
+
+    host, colon, port = text.rpartition(":")
+    if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+        raise UsageError(f"--rpc {text!r}: must be HOST:PORT, for example 127.0.0.1:9190")
+    return host.strip("[]"), int(port)
+
+
+def as_text(result: Tuned, journal: Path) -> str:
+    """A table of the kernels and where the records went."""
+    rows = [("KERNEL", "SHARE", "DEFAULT", "NOW", "GAIN", "LIMIT", "TRIALS", "")]
+    shares = {row.task.name: row.share for row in result.rows}
+    gained = 0.0
+    for outcome in result.outcomes:
+        main = outcome.default_seconds
+        now = main if outcome.winner is None else tuned_seconds(outcome)
+        gained += shares[outcome.task.name] * (1 - now / main)
+        limit = f"{outcome.limit_fraction:.0%}" if outcome.limit_fraction else "-"
+        gain = f"{main / now:.2f}x" if outcome.winner else "-"
+        share = f"{shares[outcome.task.name]:.1%}"
+        us = [f"{seconds * 1e6:,.1f} us" for seconds in (main, now)]
+        rows.append(
+            (outcome.task.name, share, *us, gain, limit, str(outcome.trials), outcome.note)
+        )
+    kept = f"{len(result.records)} records for {result.target} added to {journal}"
+    saved = f"they save {gained:.1%} of the kernels' time in an answer"
+    return "\n".join([columns(rows), "", f"{kept}; {saved}" if result.records else kept])
+
+
+def tuned_seconds(outcome: Any) -> float:
+    """Of the winner, where most calls are."""
+    main = outcome.task.uses.index(outcome.task.main)
+    return float(outcome.lengths[main].tuned.median)
+
+
+def as_json(result: Tuned, journal: Path) -> dict[str, Any]:
+    return {
+        "target": result.target,
+        "journal": str(journal),
+        "device": asdict(result.device),
+        "tasks": [
+            {"name": row.task.name, "share": row.share, "default_us": row.seconds * 1e6}
+            for row in result.rows
+        ],
+        "outcomes": [
+            {
+                "name": outcome.task.name,
+                "trials": outcome.trials,
+                "winner": outcome.winner,
+                "default_us": outcome.default_seconds * 1e6,
+                "limit_fraction": outcome.limit_fraction,
+                "note": outcome.note,
+            }
+            for outcome in result.outcomes
+        ],
+        "records": [record.id for record in result.records],
+        "failed": list(result.failed),
+    }

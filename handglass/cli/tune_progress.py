@@ -1,0 +1,80 @@
+"""How tuning goes on, on standard error: a line on a terminal, plain lines everywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from handglass.compiler.tune import Progress
+
+QUIET_SECONDS = 5.0  # between two plain lines about the same kernel
+
+
+class Estimate:
+    """The time left, by how long the trials of this run took so far."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._start: tuple[float, int] | None = None
+
+    def __call__(self, left: int) -> str:
+        """`left`: trials to be made; "" while nothing is known."""
+        now = self._clock()
+        if self._start is None:
+            self._start = now, left
+        started, at_first = self._start
+        made = at_first - left
+        if made <= 0:
+            return ""
+        seconds = (now - started) / made * left
+        return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", {seconds:.0f} s left"
+
+
+def line(progress: Progress, estimate: str) -> str:
+    """Which kernel, how many candidates, the best so far and how near to the limit it is."""
+    limit = progress.limit_fraction
+    near = f", {limit:.0%} of the limit" if limit is not None else ""
+    return (
+        f"[{progress.number}/{progress.tasks}] {progress.name} ({progress.share:.1%} of an answer) "
+        f"{progress.trial}/{progress.trials}: best {progress.best_us:,.1f} us{near}{estimate}"
+    )
+
+
+@contextmanager
+def tune_progress(stream: TextIO | None = None) -> Iterator[Callable[[Progress], object]]:
+    """Yields the function that the tuner calls."""
+    stream = stream or sys.stderr
+    if stream.isatty():
+        with status(stream) as tell:
+            yield tell
+    else:
+        yield PlainLines(stream)
+
+
+class PlainLines:
+    """A line when a kernel begins, and now and then."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream, self._clock, self._estimate = stream, clock, Estimate(clock)
+        self._name, self._last = "", 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        estimate, now = self._estimate(progress.left), self._clock()
+        if progress.name == self._name and now - self._last < QUIET_SECONDS:
+            return
+        self._name, self._last = progress.name, now
+        print(line(progress, estimate), file=self._stream, flush=True)
+
+
+@contextmanager
+def status(stream: TextIO) -> Iterator[Callable[[Progress], object]]:
+    from rich.console import Console
+    from rich.status import Status
+
+    estimate = Estimate()
+    with Status("timing the default schedules", console=Console(file=stream)) as shown:
+        yield lambda progress: shown.update(line(progress, estimate(progress.left)))
