@@ -169,9 +169,7 @@ class _Run:
     def _one(self, row: Row, count: int, number: int, total: int) -> None:
         def tell(done: int, wanted: int, best: float, fraction: float | None) -> None:
             name, share = row.task.name, row.share
-            self.progress(
-                Progress(number, total, name, share, done, wanted, best * 1e6, fraction)
-            )
+            self.progress(Progress(number, total, name, share, done, wanted, best * 1e6, fraction))
 
         try:
             outcome = self.tuner.tune(row.task, count, tell)
