@@ -49,10 +49,15 @@ def kernel(name: str) -> tuple[tirx.PrimFunc, Rule, Mapping[str, tuple[int, ...]
     return func, found[1], choices.options, choices.defaults
 
 
-FUNC, RULE, OFFERED, DEFAULT = kernel("fused_matmul13_multiply_add")
-HASH = task_hash(FUNC, RULE.name)
-OTHER = next(v for v in OFFERED["panels"] if v != DEFAULT["panels"])
-TUNED = example(task=HASH, rule=RULE.name, choices={"panels": OTHER})
+@pytest.fixture(scope="module")
+def func() -> tirx.PrimFunc:
+    """One row times a matrix of four bits; by default four panels are a task."""
+    return demo_functions()["fused_matmul13_multiply_add"]
+
+
+@pytest.fixture(scope="module")
+def tuned(func: tirx.PrimFunc) -> Record:
+    return example(task=task_hash(func, "cpu-dot"), rule="cpu-dot", choices={"panels": 1})
 
 
 def scheduled(func: tirx.PrimFunc, replays: RecordBook) -> tuple[tirx.PrimFunc, Any]:
@@ -80,28 +85,30 @@ def test_a_record_gives_what_the_rule_makes_of_its_choices(name: str) -> None:
         tvm.ir.assert_structural_equal(made, plain, map_free_vars=True)
 
 
-def test_the_row_says_who_chose() -> None:
-    assert scheduled(FUNC, book(TUNED))[1].source == TUNED.id
-    plain = scheduled(FUNC, book())[1]
-    assert (plain.source, plain.choices) == ("", DEFAULT)
+def test_the_row_says_who_chose(func: tirx.PrimFunc, tuned: Record) -> None:
+    assert scheduled(func, book(tuned))[1].source == tuned.id
+    plain = scheduled(func, book())[1]
+    assert (plain.source, plain.choices) == ("", {"panels": 4})
 
 
 @pytest.mark.parametrize(
-    ("record", "reason"),
+    ("changes", "reason"),
     [
-        (replace(TUNED, choices={"panels": 3}), "3 is not one of"),
-        (replace(TUNED, choices={"panels": OTHER, "columns": 8}), "no choice 'columns'"),
-        (replace(TUNED, choices={"columns": 8}), "'panels': None is not one of"),
-        (replace(TUNED, choices={"pragma_import_llvm": 1}), "'panels': None is not one of"),
-        (replace(TUNED, rule="cpu-attention"), "it is for rule 'cpu-attention'"),
-        (replace(TUNED, task="00" * 32), None),
-        (replace(TUNED, task=task_hash(FUNC, "cpu-matmul")), None),
+        ({"choices": {"panels": 3}}, "3 is not one of"),
+        ({"choices": {"panels": 1, "columns": 8}}, "no choice 'columns'"),
+        ({"choices": {"columns": 8}}, "'panels': None is not one of"),
+        ({"choices": {"pragma_import_llvm": 1}}, "'panels': None is not one of"),
+        ({"rule": "cpu-attention"}, "it is for rule 'cpu-attention'"),
+        ({"task": "00" * 32}, None),
     ],
 )
-def test_what_does_not_fit_is_passed_over(record: Record, reason: str | None) -> None:
-    asked = book(record, replace(TUNED, task="ff" * 32))
-    made, row = scheduled(FUNC, asked)
-    plain, _ = scheduled(FUNC, book())
+def test_what_does_not_fit_is_passed_over(
+    func: tirx.PrimFunc, tuned: Record, changes: dict[str, Any], reason: str | None
+) -> None:
+    record = replace(tuned, **changes)
+    asked = book(record, replace(tuned, task="ff" * 32))
+    made, row = scheduled(func, asked)
+    plain, _ = scheduled(func, book())
     tvm.ir.assert_structural_equal(made, plain, map_free_vars=True)
     assert row.source == ""
     assert asked.used == {}
@@ -110,25 +117,31 @@ def test_what_does_not_fit_is_passed_over(record: Record, reason: str | None) ->
         assert reason in asked.skipped[0].reason
 
 
-def test_the_next_record_is_tried() -> None:
-    asked = book(replace(TUNED, choices={"panels": 3}), TUNED)
-    assert scheduled(FUNC, asked)[1].source == TUNED.id
-    assert list(asked.used) == [TUNED.id]
+def test_a_record_of_a_kernel_that_has_changed_is_not_used(tuned: Record) -> None:
+    asked = book(tuned)
+    wider = demo_functions()["fused_matmul15_multiply_add"]
+    assert scheduled(wider, asked)[1].source == ""
+    assert (asked.used, asked.skipped) == ({}, [])
+
+
+def test_the_next_record_is_tried(func: tirx.PrimFunc, tuned: Record) -> None:
+    asked = book(replace(tuned, choices={"panels": 3}), tuned)
+    assert scheduled(func, asked)[1].source == tuned.id
+    assert list(asked.used) == [tuned.id]
     assert len(asked.skipped) == 1
 
 
-def test_a_schedule_that_tvm_refuses_is_passed_over() -> None:
+def test_a_schedule_that_tvm_refuses_is_passed_over(func: tirx.PrimFunc, tuned: Record) -> None:
     def broken(sch: Schedule, target: tvm.target.Target, choices: Any) -> bool:
-        value = choices.pick(sch, "panels", (1, 2, 4, 8), 8)
-        if value == OTHER:
+        if choices.pick(sch, "panels", (1, 2, 4, 8), 8) == 1:
             sch.get_sblock("no such block")
         return True
 
-    rules = [Rule(RULE.name, broken, frozenset({"dot4"}), offers=RULE.offers)]
-    asked = book(TUNED)
-    _, (row,) = apply_rules(tvm.IRModule({"kernel": FUNC}), rules, TVM, asked)
+    rules = [Rule("cpu-dot", broken, frozenset({"dot4"}))]
+    asked = book(tuned)
+    _, (row,) = apply_rules(tvm.IRModule({"kernel": func}), rules, TVM, asked)
     assert row.source == ""
-    assert asked.skipped[0].record is TUNED
+    assert asked.skipped[0].record is tuned
     assert 0 < len(asked.skipped[0].reason) <= 300
 
 
@@ -145,30 +158,30 @@ PARTS = (
 
 
 @pytest.mark.slow
-def test_coverage_of_the_demo_model() -> None:
-    asked = book(TUNED)
+def test_coverage_of_the_demo_model(tuned: Record) -> None:
+    asked = book(tuned)
     lowered = lower(demo_module(), V3, replays=asked)
-    (tuned,) = [row for row in lowered.kernels if row.record]
-    assert (tuned.record, tuned.choices) == (TUNED.id, {"panels": OTHER})
+    (row,) = [row for row in lowered.kernels if row.record]
+    assert (row.record, row.choices) == (tuned.id, {"panels": 1})
     found = coverage(lowered, PARTS, V3, asked.used, HERE)
     assert sum(kernel.share for kernel in found.kernels) == pytest.approx(1)
     assert all(kernel.share > 0 for kernel in found.kernels)
-    assert [k.record for k in found.tuned] == [TUNED]
+    assert [k.record for k in found.tuned] == [tuned]
     assert 0.01 < found.share < 0.3
     assert found.share + sum(k.share for k in found.default) == pytest.approx(1)
     heaviest = found.kernels[0].function  # 64 times all of the MLP's first matrix
     assert heaviest.startswith("matmul")
     text = told(found, asked)
     assert text["covered"] == found.share
-    assert [k["record"] for k in text["kernels"] if k["record"]] == [TUNED.id]
+    assert [k["record"] for k in text["kernels"] if k["record"]] == [tuned.id]
 
 
-def test_the_line_that_is_always_told() -> None:
+def test_the_line_that_is_always_told(tuned: Record) -> None:
     def covered(name: str, share: float, record: Record | None) -> Covered:
         return Covered(name, "cpu-dot", share, {}, record)
 
-    away = replace(TUNED, device=replace(HERE, model="Pi"))
-    kernels = (covered("a", 0.5, TUNED), covered("b", 0.33, away), covered("c", 0.17, None))
+    away = replace(tuned, device=replace(HERE, model="Pi"))
+    kernels = (covered("a", 0.5, tuned), covered("b", 0.33, away), covered("c", 0.17, None))
     assert Coverage("x86-64-v3", kernels, HERE).line() == (
         "records: 2 of 3 kernels, about 83 % of an answer's time on x86-64-v3 "
         "(1 measured on another machine: Pi); default schedules: 1 kernels, 17 %"
@@ -180,10 +193,10 @@ def test_the_line_that_is_always_told() -> None:
 
 @pytest.mark.slow
 def test_what_tvm_cannot_build_with_records_is_built_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuned: Record
 ) -> None:
     """As if the code generator refused what a record made."""
-    asked = book(TUNED)
+    asked = book(tuned)
     built: list[list[str | None]] = []
     lowered = lower(demo_module(), V3, replays=asked)
 
@@ -194,7 +207,7 @@ def test_what_tvm_cannot_build_with_records_is_built_without(
 
     monkeypatch.setattr("handglass.compiler.build.build_library", build)
     again = generate(demo_module(), lowered, V3, tmp_path / "lib.so", asked)
-    assert built == [[TUNED.id], []]
+    assert built == [[tuned.id], []]
     assert not any(row.record for row in again.kernels)
     assert asked.skipped[0].reason == (
         "the library could not be built with it: LLVM: cannot select"
@@ -205,4 +218,4 @@ def test_what_tvm_cannot_build_with_records_is_built_without(
 
     monkeypatch.setattr("handglass.compiler.build.build_library", no_linker)
     with pytest.raises(DeviceError, match="no linker"):
-        generate(demo_module(), lowered, V3, tmp_path / "lib.so", book(TUNED))
+        generate(demo_module(), lowered, V3, tmp_path / "lib.so", book(tuned))
