@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from handglass.errors import DeviceError, UsageError
+import tvm
+
+from handglass.errors import DeviceError, HandglassError, UsageError
 from handglass.runtime.bundle import LIBRARY, REPORT, RUNTIME_LIBRARY, BundleWriter, Manifest
 from handglass.schedules.dot import LANES, find_dot
 from handglass.targets import find_target
@@ -30,6 +33,12 @@ from .models.minicpmv import Storage
 from .pack import entries, pack_parameters
 from .probes import add_probes
 from .quantize import find_scheme
+from .records.apply import RecordBook, reason_of
+from .records.coverage import coverage
+from .records.here import this_device
+from .records.store import open_store
+from .records.told import told
+from .tuning.answer import parts_of
 
 DEFAULT_CONTEXT = 4096
 VISION_DEFAULTS = {"w4": "f16", "w4a8": "w8a8"}
@@ -45,6 +54,8 @@ class Report:
     bundle_bytes: int
     schedules: list[tuple[str, str, int]]
     """(function, rule that scheduled it, number of call sites)."""
+    records: dict[str, Any] = field(default_factory=dict)
+    """How much of the model's time tuning records cover (records/told.py)."""
 
 
 def compile_model(
@@ -60,9 +71,14 @@ def compile_model(
     overwrite: bool = False,
     allow_pickle: bool = False,
     bundle_runtime: bool = True,
+    records: Sequence[Path] = (),
+    use_records: bool = True,
     progress: Progress | None = None,
 ) -> Report:
     """Compile the checkpoint folder `model` for `target` into the bundle folder `output`.
+
+    Kernels with a tuning record are scheduled as it says: those of the files `records` first, then,
+    with `use_records`, the user's own and ours.
 
     Raises InputError for a bad checkpoint, UsageError for a bad choice, DeviceError where this
     machine lacks a compiler; in every case nothing is left at `output`.
@@ -72,12 +88,13 @@ def compile_model(
     importer = find_importer(checkpoint.config)
     config = importer.configure(checkpoint.config)
     storage = choose_storage(config, device, quantization, vision_quantization, context, kv_cache)
+    book = open_book(device, records, use_records)
     clock = Clock()
     with BundleWriter(Path(output), overwrite=overwrite) as writer:
         network = importer.build(checkpoint, config, storage)
         with clock.phase("lower"):
             mod, parameters = network.export()
-            lowered = lower(mod, device, Path(dump_ir) if dump_ir else None, progress)
+            lowered = lower(mod, device, Path(dump_ir) if dump_ir else None, progress, book)
         params = entries(parameters)
         manifest = describe(checkpoint, network, importer, params, device)
         with clock.phase("pack"):
@@ -86,30 +103,59 @@ def compile_model(
         with clock.phase("codegen"):
             if progress:
                 progress("codegen", 0, 1)
-            build_library(add_probes(lowered.mod, device), device, writer.folder / LIBRARY)
+            lowered = generate(mod, lowered, device, writer.folder / LIBRARY, book)
             writer.add_file(LIBRARY)
+        parts = parts_of(config, storage.context)
+        covered = told(coverage(lowered, parts, device, book.used, this_device()), book)
         with clock.phase("write"):
             writer.add_file(manifest.tokenizer.file, checkpoint.folder / manifest.tokenizer.file)
             if bundle_runtime:
                 writer.add_file(RUNTIME_LIBRARY, find_runtime_library(device))
-            writer.add_file(REPORT, report_text(lowered, clock.seconds, manifest))
+            writer.add_file(REPORT, report_text(lowered, clock.seconds, manifest, covered))
             bundle = writer.finish(manifest)
     return Report(
         clock.seconds,
         sum(entry.size for entry in bundle.manifest.files.values()),
         [(row.function, row.rule, row.calls) for row in lowered.kernels],
+        covered,
     )
 
 
-def report_text(lowered: Lowered, phases: dict[str, float], manifest: Manifest) -> bytes:
+def open_book(target: Target, records: Sequence[Path], use_records: bool) -> RecordBook:
+    """The tuning records for a target. InputError for a file that was named and cannot be read."""
+    store = open_store(target.records_key, this_device(), records, use_records)
+    return RecordBook(store, tvm.target.Target(target.tvm))
+
+
+def generate(
+    mod: tvm.IRModule, lowered: Lowered, target: Target, path: Path, book: RecordBook
+) -> Lowered:
+    """The library at `path`; if TVM refuses what records made of `mod`, without any record."""
+    try:
+        build_library(add_probes(lowered.mod, target), target, path)
+    except HandglassError:
+        raise
+    except Exception as error:
+        if not book.used:
+            raise
+        book.set_aside(f"the library could not be built with it: {reason_of(error)}")
+        lowered = lower(mod, target, replays=book)
+        build_library(add_probes(lowered.mod, target), target, path)
+    return lowered
+
+
+def report_text(
+    lowered: Lowered, phases: dict[str, float], manifest: Manifest, records: dict[str, Any]
+) -> bytes:
     """`report.json`: what the kernels are, for `handglass bench --kernels`, and what it took."""
-    told = {
+    text = {
         "format": "handglass-report",
         "versions": dict(manifest.versions),
         "phases": {name: round(seconds, 3) for name, seconds in phases.items()},
         "kernels": [asdict(row) for row in lowered.kernels],
+        "records": records,
     }
-    return (json.dumps(told) + "\n").encode()
+    return (json.dumps(text) + "\n").encode()
 
 
 def choose_storage(
@@ -122,8 +168,6 @@ def choose_storage(
 ) -> Storage:
     """Schemes by name. Unless told, the vision tower of a model in `w4` is kept in 16 bits, that of
     one in `w4a8` in `w8a8`: four bits are too few for it."""
-    import tvm
-
     dot = find_dot(tvm.target.Target(target.tvm))
     language = find_scheme(quantization, dot)
     default = VISION_DEFAULTS.get(quantization, quantization)
@@ -140,8 +184,6 @@ def choose_storage(
 
 def find_runtime_library(target: Target) -> Path:
     """The runtime library of the installed apache-tvm, if it is of the target's architecture."""
-    import tvm
-
     if target.architecture != find_target("host").architecture or target.stub_libraries:
         raise DeviceError(
             f"no runtime library for {target.triple} on this machine: compile with --no-runtime "

@@ -6,8 +6,8 @@ Each phase can be dumped as text: the numbered files of `--dump-ir` are the modu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tvm
@@ -15,6 +15,7 @@ from tvm import relax
 from tvm.relax import transform as X
 
 from handglass.schedules import Scheduled, apply_rules
+from handglass.schedules.rule import Replays
 from handglass.schedules.tile_configuration import configure_tiles
 from handglass.targets.target import Target
 
@@ -33,6 +34,10 @@ class KernelRow:
     patterns: tuple[str, ...] = ()
     work: Work | None = None
     """What one call computes and touches, for `report.json`; None where it cannot be told."""
+    choices: Mapping[str, int] = field(default_factory=dict)
+    """What the rule left open, and what was taken."""
+    record: str | None = None
+    """The id of the tuning record that the choices are from; None: they are the rule's own."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,21 @@ class Lowered:
 
 
 def lower(
-    mod: tvm.IRModule, target: Target, dump_ir: Path | None = None, progress: Progress | None = None
+    mod: tvm.IRModule,
+    target: Target,
+    dump_ir: Path | None = None,
+    progress: Progress | None = None,
+    replays: Replays = lambda func, rule: None,
 ) -> Lowered:
-    """Run all phases for `target`; `mod` is what `export` of a model returned."""
+    """Run all phases for `target`; `mod` is what `export` of a model returned, `replays` knows what
+    was tuned (records/apply.py)."""
     report: list[Scheduled] = []
     work: dict[str, Work] = {}
     tvm_target = tvm.target.Target(target.tvm)
 
     def schedule(mod: tvm.IRModule) -> tvm.IRModule:
         work.update(work_of_all(mod))  # schedules blur what the loops compute
-        scheduled, rows = apply_rules(mod, target.rules, tvm_target)
+        scheduled, rows = apply_rules(mod, target.rules, tvm_target, replays)
         report.extend(rows)
         return scheduled
 
@@ -102,15 +112,23 @@ def _kernels(
     mod: tvm.IRModule, report: list[Scheduled], work: dict[str, Work]
 ) -> tuple[KernelRow, ...]:
     calls = count_calls(mod)
-    rows = (
-        KernelRow(r.function, r.rule, calls[r.function], r.patterns, work.get(r.function))
-        for r in report
-    )
+
+    def row(r: Scheduled) -> KernelRow:
+        count, done = calls[r.function], work.get(r.function)
+        return KernelRow(r.function, r.rule, count, r.patterns, done, r.choices, r.source or None)
+
+    rows = map(row, report)
     return tuple(sorted(rows, key=lambda row: (row.rule, -row.calls, row.function)))
 
 
 def count_calls(mod: tvm.IRModule) -> Counter[str]:
     """How many call sites each kernel has, over all exported functions."""
+    functions = (func for _, func in mod.functions_items() if isinstance(func, relax.Function))
+    return sum(map(calls_of, functions), Counter())
+
+
+def calls_of(func: relax.Function) -> Counter[str]:
+    """How many call sites each kernel has in one of them."""
     counts: Counter[str] = Counter()
 
     def visit(expr: relax.Expr) -> None:
@@ -118,7 +136,5 @@ def count_calls(mod: tvm.IRModule) -> Counter[str]:
         if isinstance(callee, tvm.ir.GlobalVar):
             counts[callee.name_hint] += 1
 
-    for _, func in mod.functions_items():
-        if isinstance(func, relax.Function):
-            relax.analysis.post_order_visit(func, visit)
+    relax.analysis.post_order_visit(func, visit)
     return counts

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from handglass.errors import InputError, MismatchError
@@ -30,6 +30,9 @@ class Kernel:
     calls: int
     patterns: tuple[str, ...]
     work: Mapping[str, Any] | None
+    choices: Mapping[str, int] = field(default_factory=dict)
+    record: str | None = None
+    """The id of the tuning record that the choices are from."""
 
     @property
     def limit(self) -> str:

@@ -27,6 +27,17 @@ class Defaults:
         return max(n for n in options if n <= default)
 
 
+class Noted(Defaults):
+    """The defaults, and what they were."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, int] = {}
+
+    def pick(self, sch: Schedule, name: str, options: Sequence[int], default: int) -> int:
+        self.values[name] = super().pick(sch, name, options, default)
+        return self.values[name]
+
+
 class Open:
     """A sampling instruction for each choice; `names` and `options` are in the order of asking."""
 

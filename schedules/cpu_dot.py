@@ -19,6 +19,7 @@ from .dot_instructions import instruction
 from .dot_intrinsics import intrinsic
 from .rule import Rule, find
 from .tiling import (
+    OFFERED_ROWS,
     clear,
     divisors,
     in_row_blocks,
@@ -31,6 +32,8 @@ from .tiling import (
 
 PANELS, PANELS_OF_ONE_ROW = (1, 2), (1, 2, 4, 8)
 """Panels side by side in a task."""
+PARTS, COLUMNS = (1, 2, 3), (4, 8, 16)
+"""Register tiles in the rows that padding adds up to, columns of one."""
 
 
 def dot(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
@@ -68,9 +71,9 @@ def choose_tile(sch: Schedule, tile: Tile, dot: Dot, bits: int, choices: Choices
     """A part of the tile that rows were padded to. Rows that were copied tile by tile stay so."""
     if tile.rows == 1:
         return tile
-    heights = [1] if dot.codes(bits).tiled else [n for n in (1, 2, 3) if tile.rows % n == 0]
+    heights = [1] if dot.codes(bits).tiled else [n for n in PARTS if tile.rows % n == 0]
     parts = choices.pick(sch, "tiles_per_padding", heights, 1)
-    widths = [n for n in (4, 8, 16) if dot.lanes <= n]
+    widths = [n for n in COLUMNS if dot.lanes <= n]
     columns = choices.pick(sch, "columns", widths, tile.columns)
     return replace(tile, rows=tile.rows // settled(sch, parts), columns=settled(sch, columns))
 
@@ -122,5 +125,6 @@ def split_tile(sch: Schedule, scaled, tile: Tile, choices: Choices) -> tuple:
     return part, panel, *reduction
 
 
-OFFERS = {"panels": PANELS_OF_ONE_ROW}
-RULE = Rule("cpu-dot", dot, frozenset({"dot4", "dot7", "dot8"}), offers=OFFERS)
+OFFERS = {"panels": PANELS_OF_ONE_ROW, "row_block": OFFERED_ROWS}
+TILES = {"tiles_per_padding": PARTS, "columns": COLUMNS}
+RULE = Rule("cpu-dot", dot, frozenset({"dot4", "dot7", "dot8"}), offers={**OFFERS, **TILES})

@@ -50,4 +50,7 @@ def _elements(sch: Schedule, loops) -> int:
     return total
 
 
-RULE = Rule("cpu-elementwise", elementwise)
+MOST_BLOCKS = 16
+"""Of a function: more could be chosen for than a record may name."""
+OFFERS = {f"parallel.{number}": (0, 1) for number in range(MOST_BLOCKS)}
+RULE = Rule("cpu-elementwise", elementwise, offers=OFFERS)

@@ -18,7 +18,15 @@ from .choices import DEFAULTS, Choices
 from .cpu_elementwise import vectorize
 from .dot import LANES
 from .rule import Rule, find
-from .tiling import clear, divisors, in_row_blocks, inline_epilogue, is_one, vectorize_last
+from .tiling import (
+    OFFERED_ROWS,
+    clear,
+    divisors,
+    in_row_blocks,
+    inline_epilogue,
+    is_one,
+    vectorize_last,
+)
 
 ROWS, COLUMNS = "handglass.rows", "handglass.columns"
 """Annotations of the matmul: the register tile that its rows are padded to."""
@@ -102,5 +110,6 @@ OFFERS = {
     "panels": PANELS,
     "unroll": sorted({*STEPS_OF_ONE_ROW, *STEPS}),
     "columns": (LANES, 2 * LANES),
+    "row_block": OFFERED_ROWS,
 }
 RULE = Rule("cpu-matmul", matmul, frozenset({"matmul"}), offers=OFFERS)

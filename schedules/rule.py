@@ -14,7 +14,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule, renew_defs
 
-from .choices import DEFAULTS, Choices, UnknownChoiceError, Written
+from .choices import DEFAULTS, Choices, Noted, UnknownChoiceError, Written
 
 PATTERN = "handglass.pattern"
 """Block annotation by which an operator says what it is: "matmul", "norm", "attention", ..."""
@@ -62,6 +62,23 @@ class Scheduled:
     function: str
     rule: str
     patterns: tuple[str, ...]
+    choices: Mapping[str, int] = field(default_factory=dict, hash=False)
+    source: str = ""
+    """Who made the choices: the id of a record, or "" for the rule itself."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A scheduled function: by which rule, with which choices, made by whom."""
+
+    schedule: Schedule
+    rule: Rule
+    choices: Mapping[str, int]
+    source: str = ""
+
+
+Replays = Callable[[tirx.PrimFunc, Rule], "Found | None"]
+"""Whether somebody knows better choices for the function than the rule itself."""
 
 
 class UnscheduledError(Exception):
@@ -109,9 +126,12 @@ def replay(
 
 
 def apply_rules(
-    mod: tvm.IRModule, rules: Sequence[Rule], target: tvm.target.Target
+    mod: tvm.IRModule,
+    rules: Sequence[Rule],
+    target: tvm.target.Target,
+    replays: Replays = lambda func, rule: None,
 ) -> tuple[tvm.IRModule, list[Scheduled]]:
-    """Schedule every PrimFunc of `mod` and say who took what.
+    """Schedule every PrimFunc of `mod` and say who took what; `replays` is asked before a rule is.
 
     Raises UnscheduledError where a function carries a pattern that some rule is responsible for,
     yet a rule for another purpose (the fallback) took it, or none did.
@@ -120,13 +140,31 @@ def apply_rules(
     for var, func in mod.functions_items():
         if not isinstance(func, tirx.PrimFunc) or func.attrs.get("tirx.is_scheduled", False):
             continue
-        found = schedule_function(func, rules, target)
-        row = Scheduled(var.name_hint, found[1].name if found else "none", patterns_of(func))
-        _check(row, found[1] if found else None, rules)
+        found = _find(func, rules, target, replays)
+        row = _row(var.name_hint, func, found)
+        _check(row, found.rule if found else None, rules)
         report.append(row)
         if found:
-            out[var] = _scheduled(found[0], func)
+            out[var] = _scheduled(found.schedule, func)
     return out, report
+
+
+def _find(
+    func: tirx.PrimFunc, rules: Sequence[Rule], target: tvm.target.Target, replays: Replays
+) -> Found | None:
+    for rule in rules:
+        if replayed := replays(func, rule):
+            return replayed
+        noted = Noted()
+        if found := schedule_function(func, [rule], target, noted):
+            return Found(found[0], rule, noted.values)
+    return None
+
+
+def _row(name: str, func: tirx.PrimFunc, found: Found | None) -> Scheduled:
+    if found is None:
+        return Scheduled(name, "none", patterns_of(func))
+    return Scheduled(name, found.rule.name, patterns_of(func), found.choices, found.source)
 
 
 def patterns_of(func: tirx.PrimFunc) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ VECTOR = 16
 ROW_BLOCKS = (4, 8, 16, 32, 64)
 """Tiles of rows that a task walks down before the next task takes them."""
 ALL_ROWS = 1 << 16
+OFFERED_ROWS = (*ROW_BLOCKS, ALL_ROWS)
 
 
 def is_one(extent) -> bool:
@@ -37,7 +38,7 @@ def in_row_blocks(sch: Schedule, task, rows, choices: Choices) -> tuple:
     of so many that they stay in the cache while the tasks of all panels read them."""
     if is_one(sch.get(rows).extent):
         return task, rows
-    size = settled(sch, choices.pick(sch, "row_block", (*ROW_BLOCKS, ALL_ROWS), ALL_ROWS))
+    size = settled(sch, choices.pick(sch, "row_block", OFFERED_ROWS, ALL_ROWS))
     if size == ALL_ROWS:
         sch.reorder(task, rows)
         return task, rows

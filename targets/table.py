@@ -1,5 +1,7 @@
 """All targets by name. A new device adds one line here."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 
 from handglass.errors import DeviceError, UsageError
@@ -19,8 +21,16 @@ def host_target(machine: Machine) -> Target | None:
 
 
 def all_targets(machine: Machine) -> dict[str, Target]:
-    presets = (host_target(machine), X86_64_V3, X86_64_V4, X86_64_AMX, *PRESETS)
-    return {target.name: target for target in presets if target}
+    presets = (X86_64_V3, X86_64_V4, X86_64_AMX, *PRESETS)
+    host = host_target(machine)
+    hosts = (replace(host, same_code_as=_same_code(host, presets)),) if host else ()
+    return {target.name: target for target in (*hosts, *presets)}
+
+
+def _same_code(host: Target, presets: Sequence[Target]) -> str | None:
+    """The first preset for which LLVM is told the same."""
+    told = (host.triple, host.cpu, host.mattr)
+    return next((p.name for p in presets if (p.triple, p.cpu, p.mattr) == told), None)
 
 
 TARGETS = all_targets(read_machine())

@@ -35,6 +35,7 @@ class Target:
     link_flags: tuple[str, ...] = ()
     stub_libraries: tuple[str, ...] = ()  # to be named in the library, not found while linking
     load_rules: Callable[[], tuple[Rule, ...]] = cpu_rules
+    same_code_as: str | None = None  # of `host`: the preset that means the same machine code
 
     @property
     def architecture(self) -> str:
@@ -44,6 +45,13 @@ class Target:
     def gnu_triple(self) -> str:
         """What a cross compiler of GNU's that makes such code is called after."""
         return f"{self.architecture}-linux-gnu"
+
+    @property
+    def records_key(self) -> str:
+        """The name of the file that tuning records for such code are kept in."""
+        if self.name != "host":
+            return self.name
+        return self.same_code_as or self.cpu + "".join(self.mattr)
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -13,7 +13,16 @@ from handglass.errors import InputError
 pytestmark = pytest.mark.compiler
 
 
-REPORT = Report({"export": 1.5, "link": 0.25}, 8_900_000, [("matmul1", "matmul", 4)])
+RECORDS: dict[str, Any] = {
+    "line": "records: 1 of 2 kernels",
+    "kernels": [
+        {"function": "matmul1", "share": 0.75, "record": "ab" * 32, "choices": {"panels": 4}},
+        {"function": "norm", "share": 0.25, "record": None, "choices": {}},
+    ],
+    "skipped": [{"record": "cd" * 32, "about": "matmul", "reason": "no such choice"}],
+    "refused": [{"file": "a.jsonl", "line": 3, "reason": "not UTF-8"}],
+}
+REPORT = Report({"export": 1.5, "link": 0.25}, 8_900_000, [("matmul1", "matmul", 4)], RECORDS)
 
 
 @pytest.fixture
@@ -38,6 +47,7 @@ def test_defaults(handglass: Any, asked: dict[str, Any]) -> None:
     result = handglass("compile", "-m", "checkpoint", "-o", "out")
     assert result.code == 0
     assert result.out.startswith("out: 9 MB, compiled in 1.8 s\n")
+    assert "records: 1 of 2 kernels; 2 passed over, see --report\n" in result.out
     assert "quantise 3/3" in result.err
     assert asked == {
         "model": Path("checkpoint"),
@@ -51,6 +61,8 @@ def test_defaults(handglass: Any, asked: dict[str, Any]) -> None:
         "overwrite": False,
         "allow_pickle": False,
         "bundle_runtime": True,
+        "records": (),
+        "use_records": True,
     }
 
 
@@ -76,6 +88,20 @@ def test_report(handglass: Any, asked: dict[str, Any]) -> None:
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "export 1.5 s" in lines
     assert "matmul1 matmul 4" in lines
+    assert "matmul1 75.0% abababababab panels 4" in lines
+    assert "norm 25.0% default" in lines
+    assert "passed over cdcdcdcdcdcd: no such choice" in lines
+    assert "a.jsonl:3: not UTF-8" in lines
+
+
+def test_records(handglass: Any, asked: dict[str, Any]) -> None:
+    handglass("compile", "-m", "m", "-o", "out", "--records", "a", "--records", "b")
+    assert (asked["records"], asked["use_records"]) == ([Path("a"), Path("b")], True)
+    handglass("compile", "-m", "m", "-o", "out", "--no-records")
+    assert (asked["records"], asked["use_records"]) == ((), False)
+    result = handglass("compile", "-m", "m", "-o", "out", "--records", "a", "--no-records")
+    assert result.code == 2
+    assert "exclude each other" in result.err
 
 
 def test_json(handglass: Any, asked: dict[str, Any]) -> None:
@@ -84,6 +110,7 @@ def test_json(handglass: Any, asked: dict[str, Any]) -> None:
         "phases": {"export": 1.5, "link": 0.25},
         "bundle_bytes": 8_900_000,
         "schedules": [["matmul1", "matmul", 4]],
+        "records": RECORDS,
     }
 
 

@@ -121,3 +121,23 @@ def test_unknown_architecture_has_presets_but_no_host() -> None:
 
 def test_table_is_keyed_by_name() -> None:
     assert all(name == target.name for name, target in TARGETS.items())
+
+
+@pytest.mark.parametrize(
+    ("flags", "architecture", "key"),
+    [
+        (HASWELL, "x86_64", "x86-64-v3"),
+        (ALDER_LAKE, "x86_64", "x86-64-v3+avxvnni"),
+        (SKYLAKE_SERVER, "x86_64", "x86-64-v4"),
+        (f"{SKYLAKE_SERVER} avx512_vnni", "x86_64", "x86-64-v4+avx512vnni"),
+        ("sse sse2", "x86_64", "x86-64"),
+        (CORTEX_A78, "aarch64", "arm64"),
+        (GRAVITON_3, "aarch64", "cortex-x2-sve-sve2"),
+    ],
+)
+def test_a_host_shares_the_records_of_the_preset_that_is_the_same_code(
+    flags: str, architecture: str, key: str
+) -> None:
+    targets = all_targets(machine(flags, architecture))
+    assert targets["host"].records_key == key
+    assert all(t.records_key == name for name, t in targets.items() if name != "host")

@@ -70,14 +70,31 @@ def compile_(
     runtime: Annotated[
         bool, typer.Option(help="Put the 3 MB runtime library into the bundle.")
     ] = True,
+    records: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--records",
+            metavar="FILE",
+            help="Tuning records to use before all others; repeatable.  [default: those of "
+            "'handglass tune' and those that come with handglass]",
+        ),
+    ] = None,
+    no_records: Annotated[
+        bool, typer.Option("--no-records", help="Use default schedules for all kernels.")
+    ] = False,
     report: Annotated[
-        bool, typer.Option("--report", help="Also print which schedule took which function.")
+        bool,
+        typer.Option("--report", help="Also print which schedule and record took which function."),
     ] = False,
     json: Json = False,
 ) -> None:
     """Compile a checkpoint for a device."""
+    from handglass.errors import UsageError
+
     from .progress import progress
 
+    if records and no_records:
+        raise UsageError("--records and --no-records exclude each other: leave out one")
     compile_model = load_compiler()
     with progress() as tell:
         result = compile_model(
@@ -92,6 +109,8 @@ def compile_(
             overwrite=overwrite,
             allow_pickle=allow_pickle,
             bundle_runtime=runtime,
+            records=records or (),
+            use_records=not no_records,
             progress=tell,
         )
     if json:
@@ -121,6 +140,26 @@ def as_text(output: Path, result: Report, report: bool) -> str:
     if report:
         phases = [(name, f"{seconds:.1f} s") for name, seconds in result.phases.items()]
         rows = [("FUNCTION", "SCHEDULE", "CALLS"), *result.schedules]
-        lines += ["", columns(phases), "", columns(rows)]
+        lines += ["", columns(phases), "", columns(rows), "", *records_text(result.records), ""]
+    else:
+        lines.append(records_line(result.records))
     lines.append(f"ask it: handglass run -m {output} --image PICTURE -p QUESTION")
     return "\n".join(lines)
+
+
+def records_line(records: dict[str, Any]) -> str:
+    """Always told: how much of the model is tuned for this target."""
+    passed = len(records["skipped"]) + len(records["refused"])
+    return records["line"] + (f"; {passed} passed over, see --report" if passed else "")
+
+
+def records_text(records: dict[str, Any]) -> list[str]:
+    """Every kernel that an answer calls, by its share of the time, and what was passed over."""
+    rows = [("KERNEL", "SHARE", "RECORD", "CHOICES")]
+    for kernel in records["kernels"]:
+        record = (kernel["record"] or "default")[:12]
+        choices = ", ".join(f"{name} {value}" for name, value in kernel["choices"].items())
+        rows.append((kernel["function"], f"{kernel['share']:.1%}", record, choices))
+    skipped = [f"passed over {s['record'][:12]}: {s['reason']}" for s in records["skipped"]]
+    refused = [f"{r['file']}:{r['line']}: {r['reason']}" for r in records["refused"]]
+    return [records["line"], "", columns(rows), *skipped, *refused]

@@ -1,0 +1,160 @@
+"""How much of a model's time its tuning records cover: told by every `handglass compile`.
+
+Nothing is measured here. A kernel weighs what its calls in one answer (tuning/answer.py) take at
+least, by the operations and bytes that the compiler counted and nominal rates. All kernels are
+weighed alike: measured times for those with a record and estimates for the others would be sums of
+two scales.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+from tvm import tirx
+
+from handglass.runtime.limits import DOT4, DOT8, FMA
+from handglass.runtime.report import Kernel
+from handglass.targets.target import Target
+
+from ..lower import KernelRow, Lowered, calls_of
+from ..tuning.answer import Part
+from .record import Device, Record
+
+READ = 14e9
+"""Bytes per second and core; operations likewise. Measured on 2 cores of a Zen 3 (README.md), and
+of other cores wrong by a factor that is mostly the same for all: only the ratios count."""
+RATES = {FMA: 100e9, DOT8: 170e9, DOT4: 275e9}
+RATES_BITS = 256
+"""Width of the vectors that they were measured with."""
+
+
+@dataclass(frozen=True)
+class Covered:
+    """A kernel that an answer calls, and its share of the estimated time."""
+
+    function: str
+    rule: str
+    share: float
+    choices: Mapping[str, int]
+    record: Record | None
+    """None: the rule's own choices."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Kernels by share, the largest first; `here` is the device that compiles."""
+
+    key: str
+    kernels: tuple[Covered, ...]
+    here: Device | None = None
+
+    @property
+    def tuned(self) -> list[Covered]:
+        return [kernel for kernel in self.kernels if kernel.record]
+
+    @property
+    def default(self) -> list[Covered]:
+        return [kernel for kernel in self.kernels if not kernel.record]
+
+    @property
+    def share(self) -> float:
+        """Of the time, that records cover."""
+        return sum(kernel.share for kernel in self.tuned)
+
+    @property
+    def elsewhere(self) -> dict[str, int]:
+        """Models of other devices, and how many kernels' records are from one."""
+        models: dict[str, int] = {}
+        for kernel in self.tuned:
+            model = kernel.record.device.model if kernel.record else ""
+            if self.here is None or model != self.here.model:
+                models[model] = models.get(model, 0) + 1
+        return models
+
+    def line(self) -> str:
+        """What a person reads after compiling."""
+        rest = f"default schedules: {len(self.default)} kernels, {percent(1 - self.share)}"
+        if not self.tuned:
+            return f"records: none used on {self.key}; {rest}"
+        of = f"{len(self.tuned)} of {len(self.kernels)} kernels"
+        time = f"about {percent(self.share)} of an answer's time on {self.key}"
+        return f"records: {of}, {time}{self._elsewhere()}; {rest}"
+
+    def _elsewhere(self) -> str:
+        models = self.elsewhere
+        if not models:
+            return ""
+        return f" ({sum(models.values())} measured on another machine: {', '.join(models)})"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def coverage(
+    lowered: Lowered,
+    parts: Sequence[Part],
+    target: Target,
+    records: Mapping[str, Record],
+    here: Device | None = None,
+) -> Coverage:
+    """Of a lowered model; `records` by id."""
+    calls = {part.function: calls_of(lowered.mod[part.function]) for part in parts}
+    seconds = {
+        row.function: sum(
+            part.calls * calls[part.function][row.function] * least(lowered.mod, row, part, target)
+            for part in parts
+            if calls[part.function][row.function]
+        )
+        for row in lowered.kernels
+    }
+    total = sum(seconds.values())
+    kernels = (
+        Covered(
+            row.function,
+            row.rule,
+            seconds[row.function] / total,
+            row.choices,
+            records[row.record] if row.record else None,
+        )
+        for row in lowered.kernels
+        if seconds[row.function]
+    )
+    by_share = sorted(kernels, key=lambda kernel: -kernel.share)
+    return Coverage(target.records_key, tuple(by_share), here)
+
+
+def least(mod: tvm.IRModule, row: KernelRow, part: Part, target: Target) -> float:
+    """Seconds that one call takes at least on one core with nominal rates."""
+    kernel = Kernel(row.function, row.rule, row.calls, row.patterns, row.work)
+    sizes, itemsizes = arguments(mod[row.function], part.lengths)
+    wide = target.vector_bits / RATES_BITS
+    operations = (kernel.flops(sizes) or 0.0) / (RATES[kernel.limit] * wide)
+    return max(kernel.bytes(sizes, itemsizes) / READ, operations)
+
+
+def arguments(
+    func: tirx.PrimFunc, lengths: Mapping[str, int]
+) -> tuple[tuple[tuple[int, ...] | int, ...], tuple[int, ...]]:
+    """Shape and bytes of an element of each argument; an argument that is a length has itself.
+
+    A length that a part of the answer does not know is 1: decoding calls some kernels that take any
+    number of tokens.
+    """
+    sizes: list[tuple[int, ...] | int] = []
+    itemsizes = []
+    for param in func.params:
+        if isinstance(param.ty, tirx.BufferType):
+            sizes.append(tuple(_size(size, lengths) for size in param.shape))
+            itemsizes.append(np.dtype(str(param.dtype)).itemsize)
+        else:
+            sizes.append(lengths.get(param.name, 1))
+            itemsizes.append(8)
+    return tuple(sizes), tuple(itemsizes)
+
+
+def _size(size: tirx.Expr, lengths: Mapping[str, int]) -> int:
+    return int(size) if isinstance(size, tirx.IntImm) else lengths.get(size.name, 1)

@@ -1,0 +1,28 @@
+"""The allow-list is complete: whatever a rule asks for, a record may name."""
+
+import pytest
+
+pytest.importorskip("tvm", reason="schedules functions")
+import tvm
+from lowered_demo import demo_functions
+
+from handglass.schedules.choices import Open
+from handglass.schedules.rule import schedule_function
+from handglass.targets import find_target
+
+pytestmark = pytest.mark.compiler
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["x86-64-v3", "x86-64-amx", "arm64", "android-arm64-i8mm"])
+def test_what_rules_ask_for_they_have_said_they_offer(name: str) -> None:
+    target = find_target(name)
+    asked = 0
+    for func in demo_functions(target).values():
+        choices = Open()
+        found = schedule_function(func, target.rules, tvm.target.Target(target.tvm), choices)
+        assert found is not None
+        for choice, options in choices.options.items():
+            assert set(options) <= set(found[1].offers[choice]), (found[1].name, choice)
+            asked += len(options) > 1
+    assert asked > 10
