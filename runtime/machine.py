@@ -13,6 +13,7 @@ from pathlib import Path
 
 from handglass.errors import DeviceError, UsageError
 
+from .hwcaps import arm_flags
 from .manifest import TargetEntry
 
 _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
@@ -43,7 +44,9 @@ def this_machine() -> tuple[str, frozenset[str]]:
     """Architecture and instruction flags, as Linux spells both."""
     file = Path("/proc/cpuinfo")
     text = file.read_text("utf-8", errors="replace") if file.exists() else ""
-    return platform.machine(), cpu_flags(text)
+    machine = platform.machine()
+    asked = arm_flags() if architecture(machine) == "aarch64" else frozenset()
+    return machine, asked or cpu_flags(text)
 
 
 def cpu_flags(cpuinfo: str) -> frozenset[str]:

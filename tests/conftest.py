@@ -2,13 +2,15 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+
+from handglass.runtime.device.local import Endpoint, local_device
 
 # Timings and tests share small machines: two threads, and no more than there are cores.
 os.environ.setdefault("TVM_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
@@ -43,6 +45,13 @@ def handglass(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
         return Result(code, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[Endpoint]:
+    """A device server on this machine; it serves one client at a time."""
+    with local_device(threads=1) as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="session")

@@ -170,6 +170,8 @@ class DeviceClient:
             self._connection.settimeout(deadline_s + GRACE)
             frames.send(self._connection, {"do": do, "deadline_s": deadline_s, **fields})
             answer = frames.receive(self._connection, payload_limit=0)
+        except InputError:  # nothing was sent
+            raise
         except (OSError, EOFError, frames.FrameError) as error:
             self.close()
             raise self._died(do, error) from error

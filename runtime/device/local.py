@@ -15,7 +15,7 @@ from typing import NamedTuple
 import handglass
 from handglass.errors import DeviceError
 
-from .serving import KEY_VARIABLE
+from .keys import VARIABLE
 
 _PATIENCE = 10.0
 
@@ -56,7 +56,7 @@ def _server(key: str, threads: int | None, runtime: Path | None) -> subprocess.P
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, KEY_VARIABLE: key, "PYTHONPATH": path},
+        env={**os.environ, VARIABLE: key, "PYTHONPATH": path},
     )
 
 

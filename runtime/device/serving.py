@@ -18,12 +18,11 @@ from handglass.errors import DeviceError, InputError, UsageError
 
 from ..machine import thread_count
 from ..tvm_runtime import import_tvm_ffi, installed_runtime
+from .keys import VARIABLE, find_key
 from .server import DeviceServer
 from .session import Settings
 
 DEFAULT_PORT = 9190
-KEY_VARIABLE = "HANDGLASS_DEVICE_KEY"
-_SHORTEST_KEY = 16
 _STDIN = 0
 
 
@@ -58,10 +57,10 @@ class Started:
         lines = [f"handglass device server on {self.host}:{self.port}, process {os.getpid()}"]
         lines += _EXPOSED if self.exposed else [text.format(port=self.port) for text in _LOOPBACK]
         host = self.host if self.exposed else "127.0.0.1"
-        key = self.key or f"(what this server got from --key-file or {KEY_VARIABLE})"
+        key = self.key or f"(what this server got from --key-file or {VARIABLE})"
         lines += [
             "On the computer that tunes:",
-            f"  export {KEY_VARIABLE}={key}",
+            f"  export {VARIABLE}={key}",
             f"  handglass tune ... --rpc {host}:{self.port}",
         ]
         return "\n".join(lines)
@@ -98,14 +97,6 @@ def serve(options: Options, announce: Callable[[Started], None]) -> None:
         DeviceServer(listener, key, settings, _STDIN if options.until_eof else None).run()
 
 
-def find_key(file: Path | None) -> str | None:
-    """From the file, or else from the environment; None where there is neither."""
-    if file is not None:
-        return _checked(_read_key(file), str(file))
-    given = os.environ.get(KEY_VARIABLE)
-    return None if given is None else _checked(given, KEY_VARIABLE)
-
-
 def find_runtime(given: Path | None) -> Path:
     """libtvm_runtime.so: the one given, or an installed apache-tvm's, located and not imported."""
     if given is not None:
@@ -119,24 +110,6 @@ def find_runtime(given: Path | None) -> Path:
             "or name the file (every bundle made with --runtime holds one) with --runtime"
         )
     return installed
-
-
-def _read_key(file: Path) -> str:
-    try:
-        if file.stat().st_mode & 0o077:
-            raise InputError(f"{file}: others may read the key; chmod 600 {file}")
-        return file.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot read the key: {error}") from error
-
-
-def _checked(key: str, origin: str) -> str:
-    if len(key) < _SHORTEST_KEY:
-        raise UsageError(
-            f"{origin}: a key of {len(key)} characters can be guessed; take {_SHORTEST_KEY} or "
-            "more (openssl rand -hex 16)"
-        )
-    return key
 
 
 def _resolve(host: str, port: int) -> tuple[str, int]:

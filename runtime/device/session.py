@@ -95,13 +95,14 @@ class Session:
             return {"items": compare(expected, actual, arguments, seed)}
 
     def drop(self, fields: Fields) -> Answer:
-        if "library" in fields:
-            self._libraries.drop(fields.text("library"))
+        kind = "library" if "library" in fields else "arguments"
+        name = fields.text(kind)
+        fields.done()
+        if kind == "library":
+            self._libraries.drop(name)
         else:
-            name = fields.text("arguments")
             self._find(name)
             del self._arguments[name]
-        fields.done()
         return {}
 
     def _find(self, name: str) -> Arguments:

@@ -1,0 +1,35 @@
+"""Instruction sets of an ARM machine, asked of the kernel itself.
+
+/proc/cpuinfo says the same on a board, but under an emulator it is the host's. Bits and names:
+Linux, arch/arm64/include/uapi/asm/hwcap.h and arch/arm64/kernel/cpuinfo.c.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+_AT_HWCAP, _AT_HWCAP2 = 16, 26  # elf.h
+_FIRST = (
+    "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm jscvt fcma lrcpc "
+    "dcpop sha3 sm3 sm4 asimddp sha512 sve asimdfhm dit uscat ilrcpc flagm ssbs sb paca pacg"
+).split()
+_SECOND = (
+    "dcpodp sve2 sveaes svepmull svebitperm svesha3 svesm4 flagm2 frint svei8mm svef32mm svef64mm "
+    "svebf16 i8mm bf16 dgh rng bti mte ecv afp rpres mte3 sme smei16i64 smef64f64 smei8i32 "
+    "smef16f32 smeb16f32 smef32f32 smefa64 wfxt ebf16"
+).split()
+
+
+def arm_flags() -> frozenset[str]:
+    """As in the line "Features" of /proc/cpuinfo; empty where the C library cannot ask."""
+    getauxval = getattr(ctypes.CDLL(None), "getauxval", None)
+    if getauxval is None:
+        return frozenset()
+    getauxval.argtypes, getauxval.restype = [ctypes.c_ulong], ctypes.c_ulong
+    return named(getauxval(_AT_HWCAP), getauxval(_AT_HWCAP2))
+
+
+def named(first: int, second: int) -> frozenset[str]:
+    """The names of the bits that are set."""
+    words = ((first, _FIRST), (second, _SECOND))
+    return frozenset(n for word, names in words for bit, n in enumerate(names) if word >> bit & 1)
