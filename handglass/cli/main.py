@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +24,7 @@ from .doctor import doctor
 from .errors import BROKEN_PIPE, INTERRUPTED, report
 from .inspect import inspect
 from .run import run
+from .signals import end_by_exception, ended_by
 from .targets import targets
 from .verify import verify
 
@@ -117,10 +117,8 @@ def execute(arguments: Sequence[str]) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     except Exception as error:  # noqa: BLE001  the one place where everything ends
-        if _signals:
-            # It came while the compiler was calling back into Python: what the handler raised has
-            # been through C++ and is a RuntimeError now.
-            return interrupted() if _signals[0] == signal.SIGINT else 128 + _signals[0]
+        if number := ended_by():  # the error is what C++ made of the signal's exception
+            return interrupted() if number == signal.SIGINT else 128 + number
         return report(error, arguments)
     return interrupted() if code == INTERRUPTED else int(code or 0)
 
@@ -137,20 +135,8 @@ def broken_pipe() -> int:
     return BROKEN_PIPE
 
 
-def terminate(signum: int, frame: FrameType | None) -> None:
-    """End by an exception, so that what is half-written is removed on the way out."""
-    _signals.append(signum)
-    if signum == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + signum)
-
-
-_signals: list[int] = []  # those that asked this process to end, in order of arrival
-
-
 def main() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, terminate)
+    end_by_exception()
     sys.exit(execute(sys.argv[1:]))
 
 
