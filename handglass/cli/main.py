@@ -110,11 +110,14 @@ def execute(arguments: Sequence[str]) -> int:
     try:
         code = get_command(app).main(list(arguments), "handglass", standalone_mode=False)
         sys.stdout.flush()
+        ended_by()  # too late to stop anything
     except (BrokenPipeError, UnreadError):
         return broken_pipe()
     except (KeyboardInterrupt, typer.Abort):
+        ended_by()
         return interrupted()
     except SystemExit as leaving:
+        ended_by()
         return leaving.code if isinstance(leaving.code, int) else 1
     except Exception as error:  # noqa: BLE001  the one place where everything ends
         if number := ended_by():  # the error is what C++ made of the signal's exception
