@@ -37,7 +37,11 @@ class Level:
 
     def target(self, name: str, description: str, **fields: Any) -> Target:
         ran = f"QEMU 7.2 -cpu {self.emulator_cpu}"
-        given = {"triple": TRIPLE, "mattr": self.mattr, "evidence": Evidence(ran)} | fields
+        given: dict[str, Any] = {
+            "triple": TRIPLE,
+            "mattr": self.mattr,
+            "evidence": Evidence(ran),
+        } | fields
         return Target(
             name=name,
             description=description,

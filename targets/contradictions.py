@@ -47,7 +47,7 @@ def _forbidden(target: Target, names: dict[str, str]) -> Iterator[str]:
         if attribute[:1] not in ("+", "-"):
             yield f"mattr '{attribute}': must begin with + or -"
     for flag in target.features:
-        if f"-{names.get(flag)}" in target.mattr:
+        if flag in names and f"-{names[flag]}" in target.mattr:
             yield f"mattr forbids '{names[flag]}', which the floor promises as '{flag}'; drop one"
 
 

@@ -56,5 +56,11 @@ X86_64 = {
 LLVM_NAMES = {"x86_64": X86_64, "aarch64": AARCH64}
 """Architecture -> Linux's flag -> LLVM's attribute."""
 
-WIDTHS = {"x86_64": {128: (), 256: ("avx2",), 512: ("avx512f",)}, "aarch64": {128: ("asimd",)}}
+WIDTHS: dict[str, dict[int, tuple[str, ...]]] = {
+    "x86_64": {128: (), 256: ("avx2",), 512: ("avx512f",)},
+    "aarch64": {128: ("asimd",)},
+}
+    "x86_64": {128: (), 256: ("avx2",), 512: ("avx512f",)},
+    "aarch64": {128: ("asimd",)},
+}
 """Architecture -> bits of a vector -> what a floor must promise for them."""

@@ -19,6 +19,7 @@ from typer.main import get_command
 from .bench import bench
 from .chat import chat
 from .compile import compile_
+from .deploy import deploy
 from .device import serve
 from .doctor import doctor
 from .errors import BROKEN_PIPE, INTERRUPTED, report
@@ -44,6 +45,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "targets": targets,
     "compile": compile_,
     "inspect": inspect,
+    "deploy": deploy,
     "run": run,
     "chat": chat,
     "verify": verify,
