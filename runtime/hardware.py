@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .machine import cpu_flags, physical_cores, usable_cpus
+from .machine import cpu_flags, physical_cores, this_machine, usable_cpus
 
 L2_SIZE = "/sys/devices/system/cpu/cpu0/cache/index2/size"
 
@@ -26,7 +26,7 @@ def read_machine() -> Machine:
     """This machine. Files that are missing (not Linux) leave flags empty and memory unknown."""
     cores = physical_cores(usable_cpus())
     machine = describe(platform.machine(), read("/proc/cpuinfo"), read("/proc/meminfo"), cores)
-    return replace(machine, l2=cache_size(read(L2_SIZE)))
+    return replace(machine, flags=this_machine()[1], l2=cache_size(read(L2_SIZE)))
 
 
 def cache_size(text: str) -> int | None:

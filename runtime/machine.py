@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
 from pathlib import Path
 
 from handglass.errors import DeviceError, UsageError
 
+from .hwcap import arm_flags
 from .manifest import TargetEntry
 
 _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
@@ -41,6 +43,8 @@ def architecture(name: str) -> str:
 
 def this_machine() -> tuple[str, frozenset[str]]:
     """Architecture and instruction flags, as Linux spells both."""
+    if architecture(platform.machine()) == "aarch64" and sys.platform == "linux":
+        return platform.machine(), arm_flags()
     file = Path("/proc/cpuinfo")
     text = file.read_text("utf-8", errors="replace") if file.exists() else ""
     return platform.machine(), cpu_flags(text)

@@ -6,10 +6,10 @@ import shutil
 from dataclasses import dataclass
 
 from handglass.errors import DeviceError
+from handglass.runtime.hardware import Machine
 from handglass.runtime.machine import architecture
 
 from .linker import find_linker
-from .machine import Machine
 from .target import Target
 
 

@@ -60,7 +60,4 @@ WIDTHS: dict[str, dict[int, tuple[str, ...]]] = {
     "x86_64": {128: (), 256: ("avx2",), 512: ("avx512f",)},
     "aarch64": {128: ("asimd",)},
 }
-    "x86_64": {128: (), 256: ("avx2",), 512: ("avx512f",)},
-    "aarch64": {128: ("asimd",)},
-}
 """Architecture -> bits of a vector -> what a floor must promise for them."""

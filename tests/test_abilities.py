@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from handglass.runtime.hardware import describe
 from handglass.targets import TARGETS, abilities, linker
-from handglass.targets.machine import describe
 
 PI_4 = describe("aarch64", "Features : fp asimd crc32\n", "", 4)
 BARE_X86 = describe("x86_64", "flags : sse2\n", "", 2)

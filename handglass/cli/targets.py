@@ -9,8 +9,8 @@ from .options import Json
 from .output import columns, print_json
 
 if TYPE_CHECKING:
+    from handglass.runtime.hardware import Machine
     from handglass.targets import Target
-    from handglass.targets.machine import Machine
 
 INSTALL = "'-' under LINKED BY: pip install 'handglass[cross]', or a cross compiler of your system"
 

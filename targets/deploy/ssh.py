@@ -1,7 +1,7 @@
 """A device that is reached by the system's ssh: keys, ports and jump hosts are its configuration's.
 
-Every step is one command of its own, so with a password instead of a key it asks often; ControlMaster
-in ~/.ssh/config makes that one time.
+Every step is a command of its own, so with a password instead of a key it asks often;
+ControlMaster in ~/.ssh/config makes that one time.
 """
 
 from __future__ import annotations
