@@ -13,7 +13,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ruff does not follow the symlinks in handglass/ and reads each room at the top; mypy reads them there.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test test-arm-kernels lint full-size wheel clean
+.PHONY: demo test test-arm-kernels lint full-size wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
 # --- environments: a stamp per set of packages, so that a second run goes straight to work ---
@@ -62,6 +62,10 @@ lint: .venv/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(TYPED)
+
+# The exact packages that 'handglass deploy' brings to a device: newest versions, hashes as published.
+lock-wheels: .venv/compile.stamp
+	$(BIN)/python -m handglass.targets.deploy.lock_wheels
 
 wheel: | $(BIN)/python
 	rm -rf build/lib build/bdist.*

@@ -97,6 +97,7 @@ def compile_model(
             lowered = lower(mod, device, Path(dump_ir) if dump_ir else None, progress, book)
         params = entries(parameters)
         manifest = describe(checkpoint, network, importer, params, device)
+        check_memory(manifest, device)
         with clock.phase("pack"):
             for name in pack_parameters(network, checkpoint, params, writer.folder, progress):
                 writer.add_file(name)
@@ -180,6 +181,17 @@ def choose_storage(
     padded = -(-context // LANES) * LANES  # the cache holds whole panels of positions
     cache = find_cache_type(kv_cache) if kv_cache else cache_type_of(language.cache_dtype)
     return Storage(language, find_scheme(vision_quantization or default, dot), padded, cache)
+
+
+def check_memory(manifest: Manifest, target: Target) -> None:
+    """Refuse what does not fit into the target's memory, before the minutes of packing it."""
+    need, limit = manifest.resident_bytes, target.memory_limit
+    if limit is not None and need > limit:
+        raise DeviceError(
+            f"weights and cache take {need / 1e9:.2g} GB, target '{target.name}' has "
+            f"{limit / 1e9:.2g} GB: fewer bits (--quantization w4a8), a smaller --context, "
+            "--kv-cache int8, or a target file with a larger memory_limit"
+        )
 
 
 def find_runtime_library(target: Target) -> Path:

@@ -172,7 +172,9 @@ class _Run:
         def tell(done: int, wanted: int, best: float, fraction: float | None) -> None:
             name, share = row.task.name, row.share
             left = wanted - done + after
-            self.progress(Progress(number, total, name, share, done, wanted, left, best * 1e6, fraction))
+            self.progress(
+                Progress(number, total, name, share, done, wanted, left, best * 1e6, fraction)
+            )
 
         try:
             outcome = self.tuner.tune(row.task, count, tell)

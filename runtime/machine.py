@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
 from pathlib import Path
 
 from handglass.errors import DeviceError, UsageError
 
-from .hwcaps import arm_flags
+from .hwcap import arm_flags
 from .manifest import TargetEntry
 
 _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from handglass.errors import InputError, MismatchError
 
@@ -49,6 +52,10 @@ class TensorEntry:
     name: str
     shape: tuple[int, ...]
     dtype: str  # numpy's name of the stored type
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,11 @@ class Manifest:
     vocab_size: int
     hidden_size: int
     files: Mapping[str, FileEntry] = field(default_factory=dict)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Weights and cache: what is in memory while it answers, intermediate results aside."""
+        return sum(tensor.nbytes for tensor in (*self.params, *self.cache.tensors))
 
     @classmethod
     def parse(cls, text: str | bytes, where: str) -> Manifest:

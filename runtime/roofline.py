@@ -7,16 +7,13 @@ logits of rows that nobody asked for), so that the figures bind every implementa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from handglass.errors import InputError
 
-from .manifest import Manifest, TensorEntry
+from .manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def prefill_flops(shape: Shape, s: int, pos: int = 0) -> int:
 
 def decode_bytes(manifest: Manifest, pos: int) -> int:
     """What one step at `pos` must read: the parameters of the decoder, and keys and values."""
-    cache = sum(map(nbytes, manifest.cache.tensors))
+    cache = sum(tensor.nbytes for tensor in manifest.cache.tensors)
     return decode_params_bytes(manifest) + cache * (pos + 1) // manifest.cache.context
 
 
@@ -98,11 +95,7 @@ def decode_params_bytes(manifest: Manifest) -> int:
     tables = ["llm.rotations."]
     if any(p.name.startswith("llm.lm_head.") for p in params):
         tables.append("llm.embed_tokens.")  # a tied embedding is the head, and is read whole
-    return sum(nbytes(p) for p in params if not p.name.startswith(tuple(tables)))
-
-
-def nbytes(entry: TensorEntry) -> int:
-    return math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
+    return sum(p.nbytes for p in params if not p.name.startswith(tuple(tables)))
 
 
 def _size(config: Mapping[str, Any], key: str, default: int | None = None) -> int:

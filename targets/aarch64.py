@@ -1,103 +1,112 @@
 """aarch64: boards and phones as presets, and the same levels for the host.
 
-A preset names the core whose pipeline LLVM plans for. Where LLVM has no model of a core but the old
+A level names the core whose pipeline LLVM plans for. Where LLVM has no model of a core but the old
 3-wide Cortex-A57's (it answers with that for A72 to A78), sums of integer tiles spill; Neoverse N1
 is a Cortex-A76 and has its own, so it stands for all of these. Armv9 cores would get SVE, which
 several vendors switch off, and whose vectors have no width that we could plan with.
+
+Memory limits are those of the smallest board that is common.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from handglass.runtime.hardware import Machine
 
+from .evidence import Evidence
 from .target import Target
 
 TRIPLE = "aarch64-linux-gnu"
 ANDROID = "aarch64-linux-android24"
-FLOOR = ("fp", "asimd")  # in every aarch64 that runs Linux
+GB = 10**9
 NO_SVE = ("-sve", "-sve2")
 
-# (LLVM's cpu, floor, attributes), best first; what is in the floor, code may use
-I8MM = ("asimdfhm", "bf16", "i8mm")
+FLOOR = ("fp", "asimd")  # in every aarch64 that runs Linux
 DOTPROD = (*FLOOR, "asimddp", "asimdhp", "asimdrdm", "atomics", "fphp")
-LEVELS = (
-    ("cortex-x2", (*DOTPROD, *I8MM), NO_SVE),
-    ("neoverse-n1", DOTPROD, ()),
-    ("cortex-a72", FLOOR, ()),
-)
+I8MM = (*DOTPROD, "asimdfhm", "bf16", "fcma", "i8mm")
+
+
+@dataclass(frozen=True)
+class Level:
+    """What code may use, and the oldest CPU of QEMU 7.2 that has it all."""
+
+    cpu: str  # LLVM's name
+    features: tuple[str, ...]
+    emulator_cpu: str
+    mattr: tuple[str, ...] = ()
+
+    def target(self, name: str, description: str, **fields: Any) -> Target:
+        ran = f"QEMU 7.2 -cpu {self.emulator_cpu}"
+        given: dict[str, Any] = {
+            "triple": TRIPLE,
+            "mattr": self.mattr,
+            "evidence": Evidence(ran),
+        } | fields
+        return Target(
+            name=name,
+            description=description,
+            cpu=self.cpu,
+            features=self.features,
+            vector_bits=128,
+            emulator_cpu=self.emulator_cpu,
+            **given,
+        )
+
+
+# QEMU 7.2 has no CPU with i8mm but the one that has everything
+EVERYTHING = "max,sve=off"
+CORTEX_X2 = Level("cortex-x2", I8MM, EVERYTHING, NO_SVE)
+NEOVERSE_V3AE = replace(CORTEX_X2, cpu="neoverse-v3ae")
+NEOVERSE_N1 = Level("neoverse-n1", DOTPROD, "cortex-a76")
+CORTEX_A72 = Level("cortex-a72", FLOOR, "cortex-a72", ("-crc", "-aes", "-sha2"))
+GENERIC = Level("generic", (), "cortex-a53")
+LEVELS = (CORTEX_X2, NEOVERSE_N1, CORTEX_A72, GENERIC)  # best first
 
 
 def aarch64_host(machine: Machine) -> Target:
     """The highest level that this machine has in full."""
-    fits = (level for level in LEVELS if machine.flags.issuperset(level[1]))
-    cpu, features, mattr = next(fits, ("generic", (), ()))
-    return Target(
-        name="host",
-        description=f"this machine: {machine.model}",
-        triple=TRIPLE,
-        cpu=cpu,
-        features=features,
-        vector_bits=128,
-        mattr=mattr,
+    level = next(level for level in LEVELS if machine.flags.issuperset(level.features))
+    return level.target(
+        "host",
+        f"this machine: {machine.model}",
         cores=machine.cores,
         memory_limit=machine.memory,
     )
 
 
-ARM64 = Target(
-    name="arm64",
-    description="any aarch64 Linux board since 2018: Armv8.2 with dotprod and fp16",
-    triple=TRIPLE,
-    cpu="neoverse-n1",
-    features=DOTPROD,
-    vector_bits=128,
-)
-RASPBERRY_PI_4 = Target(
-    name="raspberry-pi-4",
-    description="Raspberry Pi 4, and any 64-bit ARM Linux board without dotprod",
-    triple=TRIPLE,
-    cpu="cortex-a72",
-    features=FLOOR,
-    mattr=("-crc", "-aes", "-sha2"),
-    vector_bits=128,
-)
-RASPBERRY_PI_5 = replace(ARM64, name="raspberry-pi-5", description="Raspberry Pi 5: Cortex-A76")
-JETSON_ORIN_CPU = replace(
-    ARM64,
-    name="jetson-orin-cpu",
-    description="the CPU of a Jetson Orin: Cortex-A78AE, no i8mm",
-    cores=6,
-)
-JETSON_THOR_CPU = replace(
-    ARM64,
-    name="jetson-thor-cpu",
-    description="the CPU of a Jetson Thor: Neoverse V3AE, i8mm",
-    cpu="neoverse-v3ae",
-    features=(*DOTPROD, *I8MM),
-    mattr=NO_SVE,
-    cores=14,
+BOARDS = (
+    NEOVERSE_N1.target("arm64", "any aarch64 Linux board since 2018: Armv8.2 with dotprod, fp16"),
+    CORTEX_A72.target(
+        "raspberry-pi-4",
+        "Raspberry Pi 4, and any 64-bit ARM Linux board without dotprod",
+        memory_limit=4 * GB,
+    ),
+    NEOVERSE_N1.target("raspberry-pi-5", "Raspberry Pi 5: Cortex-A76", memory_limit=4 * GB),
+    NEOVERSE_N1.target(
+        "jetson-orin-cpu",
+        "the CPU of a Jetson Orin: Cortex-A78AE, no i8mm",
+        cores=6,
+        memory_limit=8 * GB,
+    ),
+    NEOVERSE_V3AE.target(
+        "jetson-thor-cpu",
+        "the CPU of a Jetson Thor: Neoverse V3AE, i8mm",
+        cores=14,
+        memory_limit=128 * GB,
+    ),
 )
 # Android's loader finds functions only in libraries that are named, on pages of 4 or 16 KiB;
 # no more of its C library is needed to link (targets/linker.py)
-ANDROID_ARM64 = Target(
-    name="android-arm64",
-    description="any 64-bit Android phone since 2018: dotprod and fp16",
-    triple=ANDROID,
-    cpu="neoverse-n1",
-    features=DOTPROD,
-    vector_bits=128,
-    mattr=NO_SVE,
-    stub_libraries=("c", "m"),
-    link_flags=("-Wl,-z,max-page-size=16384",),
+ON_ANDROID: dict[str, Any] = {
+    "triple": ANDROID,
+    "mattr": NO_SVE,
+    "stub_libraries": ("c", "m"),
+    "link_flags": ("-Wl,-z,max-page-size=16384",),
+}
+PHONES = (
+    NEOVERSE_N1.target(
+        "android-arm64", "any 64-bit Android phone since 2018: dotprod and fp16", **ON_ANDROID
+    ),
+    CORTEX_X2.target("android-arm64-i8mm", "Android phones since 2022: i8mm", **ON_ANDROID),
 )
-ANDROID_ARM64_I8MM = replace(
-    ANDROID_ARM64,
-    name="android-arm64-i8mm",
-    description="Android phones since 2022: i8mm",
-    cpu="cortex-x2",
-    features=(*DOTPROD, *I8MM),
-)
-PRESETS = (
-    *(ARM64, RASPBERRY_PI_4, RASPBERRY_PI_5, JETSON_ORIN_CPU, JETSON_THOR_CPU),
-    *(ANDROID_ARM64, ANDROID_ARM64_I8MM),
-)
+PRESETS = (*BOARDS, *PHONES)

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from pathlib import Path
 
 from handglass.errors import DeviceError, UsageError
 from handglass.runtime.hardware import Machine, read_machine
 
 from .aarch64 import PRESETS, aarch64_host
 from .target import Target
+from .target_file import read_target
 from .x86 import X86_64_AMX, X86_64_V3, X86_64_V4, x86_host
 
 HOSTS = {"x86_64": x86_host, "aarch64": aarch64_host}
@@ -37,7 +39,9 @@ TARGETS = all_targets(read_machine())
 
 
 def find_target(name: str, targets: dict[str, Target] = TARGETS) -> Target:
-    """The target of that name, or an error that lists the nearest ones."""
+    """The target of that name, or of that JSON file; an error lists the nearest names."""
+    if name.endswith(".json"):
+        return read_target(Path(name), targets)
     if name in targets:
         return targets[name]
     if name == "host":
@@ -48,4 +52,5 @@ def find_target(name: str, targets: dict[str, Target] = TARGETS) -> Target:
         )
     near = get_close_matches(name, targets, n=2, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise UsageError(f"unknown target '{name}': {hint}known targets: {', '.join(targets)}")
+    known = ", ".join(targets)
+    raise UsageError(f"unknown target '{name}': {hint}known targets: {known}, or a FILE.json")

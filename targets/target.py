@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .evidence import Evidence
+
 if TYPE_CHECKING:
     from handglass.schedules import Rule
 
@@ -30,7 +32,9 @@ class Target:
     cores: int = 4
     l2: int = 1 << 20  # bytes of L2 cache per core, or a safe guess
     native_dtype: str = "float32"  # what arithmetic is done in
-    memory_limit: int | None = None  # bytes; None: not known here
+    memory_limit: int | None = None  # bytes; None: a class of devices
+    evidence: Evidence = Evidence()  # noqa: RUF009 - frozen
+    emulator_cpu: str | None = None  # QEMU's oldest that has the floor
     linkers: tuple[str, ...] = ("g++", "gcc", "clang++", "clang", "c++", "cc")  # its own, by name
     link_flags: tuple[str, ...] = ()
     stub_libraries: tuple[str, ...] = ()  # to be named in the library, not found while linking

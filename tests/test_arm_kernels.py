@@ -16,15 +16,11 @@ from arm_emulator import Call, MissingToolError, Program
 from arm_kernels import Kernel, build, families
 
 from handglass.targets import TARGETS, Target
-from handglass.targets.aarch64 import PRESETS
+from handglass.targets.aarch64 import EVERYTHING, PRESETS
 from handglass.targets.assembly import Loop, hot_loops
 
 pytestmark = pytest.mark.compiler
 
-# The oldest CPU that QEMU 7.2 knows and that has the floor of a preset; it has none with i8mm but
-# the one with everything
-FLOOR = {"cortex-a72": "cortex-a72", "neoverse-n1": "cortex-a76"}
-EVERYTHING = "max,sve=off"
 SVE = re.compile(r"\b[zp]\d+\.[bhsd]\b|\bptrue\b|\bcnt[bhwd]\b")
 MATMULS = [f"{s}_{m}" for s in ("f32", "f16", "bf16", "w4a8", "w8a8") for m in ("row", "rows")]
 
@@ -110,7 +106,7 @@ def test_answers_on_the_oldest_cpu(target: Target, tmp_path: Path) -> None:
     made = kernels(target)
     empty = {name: [np.full_like(a, 77) for a in k.outputs] for name, k in made.items()}
     calls = [Call(name, [*kernel.inputs, *empty[name]]) for name, kernel in made.items()]
-    results = program(target, tmp_path).run(FLOOR.get(target.cpu, EVERYTHING), calls)
+    results = program(target, tmp_path).run(target.emulator_cpu, calls)
     for (name, kernel), arrays in zip(made.items(), results, strict=True):
         for actual, truth in zip(arrays[-len(kernel.outputs) :], kernel.outputs, strict=True):
             error = np.abs(actual.astype(np.float64) - truth).max()

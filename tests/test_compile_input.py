@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 from handglass.compiler.build import compile_model
-from handglass.errors import HandglassError, InputError, UsageError
+from handglass.errors import DeviceError, HandglassError, InputError, UsageError
 
 pytestmark = pytest.mark.compiler
 Damage = Callable[[Path], Any]
@@ -105,6 +105,13 @@ def test_bad_checkpoint(
 )
 def test_bad_choice(checkpoint: Path, how: dict[str, str], message: str) -> None:
     compile_fails(checkpoint, UsageError, message, **how)
+
+
+def test_what_does_not_fit_the_device(checkpoint: Path, tmp_path: Path) -> None:
+    small = {"base": "x86-64-v3", "name": "small", "memory_limit": 100_000}
+    (tmp_path / "small.json").write_text(json.dumps(small))
+    words = "weights and cache take .* GB, target 'small' has 0.0001 GB: fewer bits"
+    compile_fails(checkpoint, DeviceError, words, target=str(tmp_path / "small.json"))
 
 
 def test_interrupted(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

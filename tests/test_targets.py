@@ -18,7 +18,7 @@ SAPPHIRE_RAPIDS = (
 ALDER_LAKE = f"{HASWELL} avx_vnni gfni vaes"
 RASPBERRY_PI_4 = "fp asimd evtstrm crc32 cpuid"
 CORTEX_A78 = "fp asimd evtstrm aes atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
-GRAVITON_3 = f"{CORTEX_A78} sve asimdfhm i8mm bf16"
+GRAVITON_3 = f"{CORTEX_A78} jscvt fcma sve asimdfhm i8mm bf16"
 
 
 def machine(flags: str, architecture: str = "x86_64", cores: int = 8) -> Machine:
@@ -58,9 +58,10 @@ def test_x86_host(flags: str, cpu: str, vector_bits: int, mattr: tuple[str, ...]
 @pytest.mark.parametrize(
     ("flags", "cpu", "mattr"),
     [
-        (RASPBERRY_PI_4, "cortex-a72", ()),
+        (RASPBERRY_PI_4, "cortex-a72", ("-crc", "-aes", "-sha2")),
         (CORTEX_A78, "neoverse-n1", ()),
-        (CORTEX_A78.replace("asimddp", ""), "cortex-a72", ()),
+        (CORTEX_A78.replace("asimddp", ""), "cortex-a72", ("-crc", "-aes", "-sha2")),
+        ("", "generic", ()),
         (GRAVITON_3, "cortex-x2", ("-sve", "-sve2")),
     ],
 )

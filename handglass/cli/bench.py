@@ -11,6 +11,7 @@ import typer
 from .errors import INTERRUPTED
 from .options import BundleArgument, Json, Threads
 from .output import print_json
+from .signals import ended_by
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,6 +82,7 @@ def measure(work: Measurement, samples: int) -> bool:
         with progress() as tell:
             work.run(samples, tell)
     except KeyboardInterrupt:
+        ended_by()
         return True
     return False
 

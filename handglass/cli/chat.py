@@ -21,6 +21,7 @@ from .options import (
     TopP,
 )
 from .output import print_json
+from .signals import ended_by
 
 if TYPE_CHECKING:
     from .conversation import Conversation
@@ -66,6 +67,7 @@ def take(talk: Conversation, line: str, on_terminal: bool) -> bool:
     except KeyboardInterrupt:
         if not on_terminal:
             raise
+        ended_by()
         print("\ninterrupted; that question is forgotten", file=sys.stderr)
     return True
 

@@ -7,14 +7,13 @@ merely told. Without the compiler a machine is a device that runs bundles, and t
 from __future__ import annotations
 
 import platform
-import subprocess
-import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 from handglass import __version__
+from handglass.runtime.apart import run_apart
 
 from .output import size_text
 
@@ -83,7 +82,9 @@ def package_check(name: str) -> Check:
 
 
 def has_compiler() -> bool:
-    return find_spec("tvm") is not None and installed("apache-tvm") is not None
+    """The package, not only the folder that its runtime library came in."""
+    spec = find_spec("tvm")
+    return spec is not None and spec.origin is not None and installed("apache-tvm") is not None
 
 
 def compiler_check() -> Check:
@@ -176,8 +177,4 @@ def device_checks() -> list[Check]:
 
 def child(source: str, *arguments: str) -> int:
     """Exit code of a small program; negative codes are signals."""
-    command = [sys.executable, "-c", source, *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, timeout=120).returncode
-    except subprocess.TimeoutExpired:
-        return 124
+    return run_apart(source, *arguments).code

@@ -121,13 +121,11 @@ def compile_(
 
 def load_compiler() -> Any:
     """`compile_model`, or what to install where this is only a device."""
-    from importlib.util import find_spec
-
     from handglass.errors import DeviceError
 
-    from .checks import INSTALL_COMPILER
+    from .checks import INSTALL_COMPILER, has_compiler
 
-    if find_spec("tvm") is None:
+    if not has_compiler():
         raise DeviceError(f"compiling needs the TVM compiler: {INSTALL_COMPILER}")
     from handglass.compiler.build import compile_model
 

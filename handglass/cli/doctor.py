@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from .bundle_checks import bundle_checks
 from .checks import Check, all_checks
 from .options import Json
 from .output import columns, print_json
@@ -11,11 +15,16 @@ from .output import columns, print_json
 MARKS = {True: "ok", False: "BROKEN", None: "-"}
 
 
-def doctor(json: Json = False) -> None:
-    """Check this machine and what is installed on it."""
+def doctor(
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="BUNDLE", help="A bundle to check on this machine.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check this machine, and whether it can run a bundle."""
     from handglass.errors import DeviceError
 
-    checks = all_checks()
+    checks = all_checks() + (bundle_checks(bundle) if bundle else [])
     healthy = all(check.ok is not False for check in checks)
     if json:
         print_json({"ok": healthy, "checks": [vars(check) for check in checks]})

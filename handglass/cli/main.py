@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -20,11 +19,13 @@ from typer.main import get_command
 from .bench import bench
 from .chat import chat
 from .compile import compile_
+from .deploy import deploy
 from .device import serve
 from .doctor import doctor
 from .errors import BROKEN_PIPE, INTERRUPTED, report
 from .inspect import inspect
 from .run import run
+from .signals import end_by_exception, ended_by
 from .targets import targets
 from .verify import verify
 
@@ -44,6 +45,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "targets": targets,
     "compile": compile_,
     "inspect": inspect,
+    "deploy": deploy,
     "run": run,
     "chat": chat,
     "verify": verify,
@@ -110,17 +112,18 @@ def execute(arguments: Sequence[str]) -> int:
     try:
         code = get_command(app).main(list(arguments), "handglass", standalone_mode=False)
         sys.stdout.flush()
+        ended_by()  # too late to stop anything
     except (BrokenPipeError, UnreadError):
         return broken_pipe()
     except (KeyboardInterrupt, typer.Abort):
+        ended_by()
         return interrupted()
     except SystemExit as leaving:
+        ended_by()
         return leaving.code if isinstance(leaving.code, int) else 1
     except Exception as error:  # noqa: BLE001  the one place where everything ends
-        if _signals:
-            # It came while the compiler was calling back into Python: what the handler raised has
-            # been through C++ and is a RuntimeError now.
-            return interrupted() if _signals[0] == signal.SIGINT else 128 + _signals[0]
+        if number := ended_by():  # the error is what C++ made of the signal's exception
+            return interrupted() if number == signal.SIGINT else 128 + number
         return report(error, arguments)
     return interrupted() if code == INTERRUPTED else int(code or 0)
 
@@ -137,20 +140,8 @@ def broken_pipe() -> int:
     return BROKEN_PIPE
 
 
-def terminate(signum: int, frame: FrameType | None) -> None:
-    """End by an exception, so that what is half-written is removed on the way out."""
-    _signals.append(signum)
-    if signum == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + signum)
-
-
-_signals: list[int] = []  # those that asked this process to end, in order of arrival
-
-
 def main() -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, terminate)
+    end_by_exception()
     sys.exit(execute(sys.argv[1:]))
 
 

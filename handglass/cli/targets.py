@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 from .options import Json
 from .output import columns, print_json
+
+if TYPE_CHECKING:
+    from handglass.runtime.hardware import Machine
+    from handglass.targets import Target
+
+INSTALL = "'-' under LINKED BY: pip install 'handglass[cross]', or a cross compiler of your system"
 
 
 def targets(json: Json = False) -> None:
@@ -13,17 +20,24 @@ def targets(json: Json = False) -> None:
     from handglass.runtime.hardware import read_machine
     from handglass.targets import TARGETS
 
-    flags = read_machine().flags
-    rows = [describe(target, flags) for target in TARGETS.values()]
+    machine = read_machine()
+    rows = [describe(target, machine) for target in TARGETS.values()]
     if json:
         print_json({"targets": rows})
         return
-    head = ("TARGET", "CPU", "VECTORS", "RUNS HERE", "WHAT IT IS")
-    print(columns([head, *(text_row(row) for row in rows)]))
+    head = ("TARGET", "CPU", "MEMORY", "CORES", "RUNS HERE", "EMULATED AS", "LINKED BY")
+    lines = columns([head, *map(text_row, rows)]).splitlines()
+    print(lines[0])
+    for line, row in zip(lines[1:], rows, strict=True):
+        print(f"{line}\n    {row['description']}\n    {row['evidence']}")
+    if not all(row["linked_by"] for row in rows):
+        print(INSTALL)
 
 
-def describe(target: Any, flags: frozenset[str]) -> dict[str, Any]:
-    missing = target.missing_on(flags)
+def describe(target: Target, machine: Machine) -> dict[str, Any]:
+    from handglass.targets.abilities import abilities
+
+    here = abilities(target, machine)
     return {
         "name": target.name,
         "description": target.description,
@@ -35,12 +49,29 @@ def describe(target: Any, flags: frozenset[str]) -> dict[str, Any]:
         "cores": target.cores,
         "native_dtype": target.native_dtype,
         "memory_limit": target.memory_limit,
-        "runs_here": not missing,
-        "missing_here": list(missing),
+        "evidence": str(target.evidence),
+        "emulator_cpu": target.emulator_cpu,
+        "runs_here": here.runs,
+        "missing_here": None if here.missing is None else list(here.missing),
+        "emulated_by": list(here.emulator),
+        "linked_by": list(here.linker),
+        "advice": here.advice,
     }
 
 
 def text_row(row: dict[str, Any]) -> tuple[str, ...]:
-    runs = "yes" if row["runs_here"] else f"no, lacks {' '.join(row['missing_here'])}"
-    cpu = " ".join([row["cpu"], *row["attributes"]])
-    return row["name"], cpu, f"{row['vector_bits']} bit", runs, row["description"]
+    memory = f"{row['memory_limit'] / 1e9:.0f} GB" if row["memory_limit"] else "-"
+    emulator = row["emulator_cpu"] if row["emulated_by"] else "-"
+    return row["name"], row["cpu"], memory, str(row["cores"]), runs(row), emulator, linker(row)
+
+
+def runs(row: dict[str, Any]) -> str:
+    missing = row["missing_here"]
+    if missing is None:
+        return "no"
+    return f"lacks {missing[0]}" if missing else "yes"
+
+
+def linker(row: dict[str, Any]) -> str:
+    command = row["linked_by"]
+    return "zig" if "ziglang" in command else PurePath(command[0]).name if command else "-"

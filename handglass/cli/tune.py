@@ -45,9 +45,7 @@ def tune(
     ] = None,
     key_file: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="The device's key.  [default: HANDGLASS_DEVICE_KEY]"
-        ),
+        typer.Option(metavar="FILE", help="The device's key.  [default: HANDGLASS_DEVICE_KEY]"),
     ] = None,
     work_dir: Annotated[
         Path,
@@ -89,11 +87,11 @@ def tune(
 
     from .tune_progress import tune_progress
 
-    tune_model, read_subject, asked_type, user_records = load_tuner()
+    tune_model, read_subject, asked_type, own_file = load_tuner()
     asked = asked_type(target, quantization, vision_quantization, context, kv_cache)
     connect = connector(rpc, key_file, threads)
     subject = read_subject(model, asked)
-    journal = records or user_records(subject.target)
+    journal = records or own_file(subject.target.records_key)
     with connect as device, tune_progress() as tell:
         result = tune_model(
             subject,
@@ -123,11 +121,11 @@ def load_tuner() -> tuple[Any, ...]:
 
     if find_spec("tvm") is None:
         raise DeviceError(f"tuning needs the TVM compiler: {INSTALL_COMPILER}")
-    from handglass.compiler.records.store import user_records
+    from handglass.compiler.records.store import own_file
     from handglass.compiler.tune import tune as tune_model
     from handglass.compiler.tuning.subject import Asked, read_subject
 
-    return tune_model, read_subject, Asked, user_records
+    return tune_model, read_subject, Asked, own_file
 
 
 def connector(rpc: str | None, key_file: Path | None, threads: int | None) -> Any:
@@ -182,9 +180,7 @@ def as_text(result: Tuned, journal: Path) -> str:
         gain = f"{main / now:.2f}x" if outcome.winner else "-"
         share = f"{shares[outcome.task.name]:.1%}"
         us = [f"{seconds * 1e6:,.1f} us" for seconds in (main, now)]
-        rows.append(
-            (outcome.task.name, share, *us, gain, limit, str(outcome.trials), outcome.note)
-        )
+        rows.append((outcome.task.name, share, *us, gain, limit, str(outcome.trials), outcome.note))
     kept = f"{len(result.records)} records for {result.target} added to {journal}"
     saved = f"they save {gained:.1%} of the kernels' time in an answer"
     return "\n".join([columns(rows), "", f"{kept}; {saved}" if result.records else kept])

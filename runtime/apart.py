@@ -1,0 +1,81 @@
+"""A piece of Python in a process of its own, for what may end with a signal.
+
+Started anew where that is possible. Under an emulator without help from the kernel (qemu-user
+without binfmt) a program cannot be started from a program: there the process is forked.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from dataclasses import dataclass
+
+TIMEOUT_S = 300
+TIMED_OUT = 124
+
+
+@dataclass(frozen=True)
+class Ended:
+    """`code` below zero is minus a signal's number; `err` is standard error, or why none came."""
+
+    code: int
+    err: str
+
+    @property
+    def words(self) -> str:
+        """How it ended, for people."""
+        if self.code >= 0:
+            return f"exit {self.code}"
+        known = {int(number): number.name for number in signal.Signals}
+        return known.get(-self.code, f"signal {-self.code}")
+
+
+def run_apart(source: str, *arguments: str) -> Ended:
+    """Run `source` with these in sys.argv[1:]; what it prints to standard output is dropped."""
+    command = [sys.executable, "-c", source, *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return Ended(TIMED_OUT, f"no end after {TIMEOUT_S} s")
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        return _forked(source, arguments)
+    return Ended(done.returncode, done.stderr.decode("utf-8", errors="replace"))
+
+
+def _forked(source: str, arguments: tuple[str, ...]) -> Ended:
+    with tempfile.TemporaryFile() as told:
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            _be_the_child(source, arguments, told.fileno())
+        _, status = os.waitpid(pid, 0)
+        told.seek(0)
+        return Ended(os.waitstatus_to_exitcode(status), told.read().decode(errors="replace"))
+
+
+def _be_the_child(source: str, arguments: tuple[str, ...], told: int) -> None:
+    """Never returns; the parent's clean-ups are not this process's to run."""
+    code = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(told, 2)
+        sys.stdout, sys.stderr = (os.fdopen(n, "w", closefd=False) for n in (1, 2))
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(TIMEOUT_S)
+        sys.argv = ["-c", *arguments]
+        exec(compile(source, "<apart>", "exec"), {"__name__": "__main__"})
+        code = 0
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BaseException:  # noqa: BLE001  the end of this process, whatever it was
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)

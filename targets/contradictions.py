@@ -1,0 +1,109 @@
+"""What cannot be true of one device at once. Presets and targets from files pass the same checks.
+
+The costly mistake is code that the floor does not promise: it ends on the device with SIGILL. So
+LLVM itself is asked which instruction sets it may use for a cpu with attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from .features import LLVM_NAMES, WIDTHS
+from .target import Target
+
+
+def contradictions(target: Target) -> Iterator[str]:
+    """One sentence each, with the value and what to do. Needs the compiler."""
+    names = LLVM_NAMES.get(target.architecture)
+    if names is None:
+        known = ", ".join(LLVM_NAMES)
+        yield f"triple '{target.triple}': no code for this architecture; known: {known}"
+        return
+    yield from _numbers(target)
+    yield from _unknown(target.features, names, "features", target.architecture)
+    yield from _forbidden(target, names)
+    yield from _vectors(target)
+    yield from _libraries(target)
+    yield from _code_generator(target, names)
+
+
+def _numbers(target: Target) -> Iterator[str]:
+    for key in ("cores", "l2", "memory_limit"):
+        value = getattr(target, key)
+        if value is not None and value < 1:
+            yield f"{key} {value}: must be 1 or more"
+
+
+def _unknown(given: tuple[str, ...], known: Any, key: str, architecture: str) -> Iterator[str]:
+    for name in given:
+        if name not in known:
+            yield f"{key} '{name}': not known for {architecture}; {nearest(name, known)}"
+
+
+def _forbidden(target: Target, names: dict[str, str]) -> Iterator[str]:
+    for attribute in target.mattr:
+        if attribute[:1] not in ("+", "-"):
+            yield f"mattr '{attribute}': must begin with + or -"
+    for flag in target.features:
+        if flag in names and f"-{names[flag]}" in target.mattr:
+            yield f"mattr forbids '{names[flag]}', which the floor promises as '{flag}'; drop one"
+
+
+def _vectors(target: Target) -> Iterator[str]:
+    widths = WIDTHS[target.architecture]
+    if target.vector_bits not in widths:
+        known = ", ".join(map(str, widths))
+        yield f"vector_bits {target.vector_bits}: {target.architecture} has {known} here"
+        return
+    for flag in set(widths[target.vector_bits]) - set(target.features or widths[128]):
+        yield f"vector_bits {target.vector_bits}: needs '{flag}' among the features"
+
+
+def _libraries(target: Target) -> Iterator[str]:
+    gnu, android = "-gnu" in target.triple, "-android" in target.triple
+    if gnu and target.stub_libraries:
+        yield (
+            f"stub_libraries with triple '{target.triple}': GNU's loader wants the real names; "
+            "leave them out"
+        )
+    if android and not target.stub_libraries:
+        yield f"triple '{target.triple}' without stub_libraries: Android's loader finds no function"
+
+
+def _code_generator(target: Target, names: dict[str, str]) -> Iterator[str]:
+    import tvm
+    from tvm.target import codegen
+
+    has = tvm.get_global_func("target.target_has_feature")
+    plain = tvm.target.Target({"kind": "llvm", "mtriple": target.triple})
+    cpus = [*map(str, codegen.llvm_get_cpu_archlist(plain)), "generic"]
+    if target.cpu not in cpus:
+        near = nearest(target.cpu, cpus)
+        yield f"cpu '{target.cpu}': LLVM knows no such {target.architecture} cpu; {near}"
+        return
+    device = tvm.target.Target(target.tvm)
+    for attribute in target.mattr:
+        if attribute[:1] == "+" and not has(attribute[1:], device):
+            yield f"mattr '{attribute}': LLVM knows no such attribute of {target.architecture}"
+    for attribute in sorted(set(names.values())):
+        flags = [flag for flag, name in names.items() if name == attribute]
+        missing = [flag for flag in flags if flag not in target.features]
+        if missing and has(attribute, device) and not _baseline(target, attribute):
+            yield (
+                f"cpu '{target.cpu}' with {list(target.mattr)} lets LLVM use '{attribute}', which "
+                f"the floor does not promise: add {' '.join(missing)} to features, or "
+                f"'-{attribute}' to mattr"
+            )
+
+
+def _baseline(target: Target, attribute: str) -> bool:
+    """In every machine of the architecture that runs Linux."""
+    return target.architecture == "aarch64" and attribute in ("fp-armv8", "neon")
+
+
+def nearest(name: str, known: Any) -> str:
+    """For the end of a sentence: what may have been meant, else everything there is."""
+    near = get_close_matches(name, list(known), n=2, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"

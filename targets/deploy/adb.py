@@ -1,0 +1,51 @@
+"""A phone on Android's debug bridge, and a folder that its shell may execute from."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from handglass.errors import DeviceError, UsageError
+
+from .transport import Done, failed, lost
+
+FOLDER = "/data/local/tmp/handglass"
+SERIAL = re.compile(r"[A-Za-z0-9][\w.:-]*")
+GONE = ("error: ", "adb: ")
+"""How adb begins when it is itself, and not the phone, that complains."""
+
+
+class Adb:
+    appends = False
+
+    def __init__(self, serial: str) -> None:
+        """`serial` as `adb devices` lists it, HOST:PORT included."""
+        if not SERIAL.fullmatch(serial):
+            raise UsageError(f"adb:{serial}: must be adb:SERIAL, see 'adb devices'")
+        if shutil.which("adb") is None:
+            raise DeviceError("adb is not installed: apt-get install adb, or Android's tools")
+        self.where, self.folder = f"adb:{serial}", FOLDER
+        self._adb = ("adb", "-s", serial)
+
+    def shell(self, script: str) -> Done:
+        return self._run("shell", script)
+
+    def send(self, source: Path, target: str, offset: int) -> None:
+        done = self._run("push", str(source), target)
+        if done.code:
+            raise failed(self.where, f"writing {source.name}", done)
+
+    def _run(self, *arguments: str) -> Done:
+        ended = subprocess.run(
+            [*self._adb, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+        done = Done(ended.returncode, ended.stdout, ended.stderr)
+        if done.code and done.err.startswith(GONE) and "No space left" not in done.err:
+            raise lost(self.where, done.err)
+        return done

@@ -1,0 +1,205 @@
+"""A bundle to a device, from the first look at it to the first answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from shlex import join, quote
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from handglass.errors import DeviceError, UsageError
+from handglass.runtime.bundle import MANIFEST, Bundle
+
+from .adb import Adb
+from .device import Device, ask_device, check_fits
+from .folder import Folder
+from .push import Item, Tell, look, push
+from .runtime import (
+    Runtime,
+    is_this_machine,
+    missing_packages,
+    native_runtime,
+    python_runtime,
+    unpack,
+)
+from .ssh import Ssh
+from .start import BUNDLE, PACKAGES
+from .transport import Transport, failed, run
+
+PICTURES = "pictures"
+
+
+@dataclass
+class Deployment:
+    """What was done; `answer` is what `handglass run --json` printed there."""
+
+    where: str
+    folder: str
+    target: str
+    python: str
+    sent: list[str] = field(default_factory=list)
+    kept: int = 0
+    """Files and packages that were there already."""
+    bytes_sent: int = 0
+    answer: dict[str, Any] | None = None
+    command: str = ""
+    """What to type on the device."""
+    why_not_run: str = ""
+
+
+def deploy(
+    bundle: Path,
+    to: str,
+    *,
+    prompt: str,
+    images: Sequence[Path] = (),
+    python: str | None = None,
+    offline: Path | None = None,
+    native: Path | None = None,
+    tell: Tell = lambda phase, done, total: None,
+) -> Deployment:
+    """Send what is missing, ask one question there and return the answer.
+
+    Raises DeviceError where the device cannot be reached or cannot run the bundle, MismatchError
+    where a file is not what a hash says. Everything that has arrived is kept for the next try.
+    """
+    opened = Bundle.open(bundle)
+    transport = open_transport(to)
+    device, why_not = examine(transport, opened)
+    runtime = (
+        native_runtime(native)
+        if native
+        else python_runtime(transport.where, opened.manifest, device, python, offline)
+    )
+    done = Deployment(
+        transport.where, transport.folder, opened.manifest.target.name, runtime.python
+    )
+    with TemporaryDirectory(prefix="handglass-deploy-") as scratch:
+        send(transport, opened, runtime, images, Path(scratch), done, tell)
+    arguments = ["-p", prompt]
+    for number, image in enumerate(images):
+        arguments += ["--image", picture_name(number, image)]
+    done.command = f"cd {quote(transport.folder)} && ./ask {join(arguments)}"
+    done.why_not_run = why_not
+    if not why_not:
+        tell("ask", 0, 1)
+        done.answer = ask(transport, arguments, as_json=native is None)
+        tell("ask", 1, 1)
+    return done
+
+
+def open_transport(to: str) -> Transport:
+    """By what `to` begins with: ssh:, adb:, or else it is a folder."""
+    kind, colon, rest = to.partition(":")
+    if colon and kind == "ssh":
+        return Ssh(rest)
+    if colon and kind == "adb":
+        return Adb(rest)
+    if not to:
+        raise UsageError("--to: must be a folder, ssh:[USER@]HOST[:PATH] or adb:SERIAL")
+    return Folder(Path(to))
+
+
+def examine(transport: Transport, bundle: Bundle) -> tuple[Device | None, str]:
+    """The device, and why nothing can be run there. A folder may belong to another machine: then
+    nobody can be asked."""
+    manifest = bundle.manifest
+    if not isinstance(transport, Folder):
+        device = ask_device(transport)
+        check_fits(transport.where, device, manifest)
+        return device, ""
+    if not is_this_machine(manifest):
+        return None, f"a folder of this machine, and the bundle is for {manifest.target.name}"
+    device = ask_device(transport)
+    try:
+        check_fits(transport.where, device, manifest)
+    except DeviceError as error:
+        return device, str(error)
+    return device, ""
+
+
+def send(
+    transport: Transport,
+    bundle: Bundle,
+    runtime: Runtime,
+    images: Sequence[Path],
+    scratch: Path,
+    done: Deployment,
+    tell: Tell,
+) -> None:
+    """Packages first, then the bundle, its manifest last: with it the bundle is whole."""
+    packages = missing_packages(transport, runtime.packages)
+    archives = {}
+    for package in packages:
+        archive = scratch / f"{package.folder}.tar.gz"
+        package.write(archive)
+        archives[package.folder] = Item.of(f"{PACKAGES}/{archive.name}", archive)
+    items = [*archives.values(), *runtime.files, *pictures(images), *scripts(runtime, scratch)]
+    items += bundle_items(bundle)
+    there = look(transport, items)
+    unpacked = sum(package.size for package in packages)
+    check_space(transport, there.bytes_to_send(items) + unpacked)
+    done.bytes_sent = there.bytes_to_send(items)
+    if items[-1] in there.missing(items):
+        run(transport, f"rm -f {quote(f'{transport.folder}/{items[-1].name}')}", "replacing")
+    done.sent = push(transport, items[: len(archives)], there, tell, "packages")
+    for package in packages:
+        unpack(transport, package, archives[package.folder].name)
+    done.sent += push(transport, items[len(archives) :], there, tell)
+    done.kept = len(items) + len(runtime.packages) - len(packages) - len(done.sent)
+
+
+def bundle_items(bundle: Bundle) -> list[Item]:
+    files = [
+        Item(f"{BUNDLE}/{name}", bundle.path / name, entry.sha256)
+        for name, entry in bundle.manifest.files.items()
+    ]
+    return [*files, Item.of(f"{BUNDLE}/{MANIFEST}", bundle.path / MANIFEST)]
+
+
+def scripts(runtime: Runtime, scratch: Path) -> list[Item]:
+    items = []
+    for name, text in runtime.scripts.items():
+        file = scratch / name
+        file.write_text(text, "utf-8")
+        items.append(Item.of(name, file, executable=True))
+    return items
+
+
+def pictures(images: Sequence[Path]) -> list[Item]:
+    return [Item.of(picture_name(number, image), image) for number, image in enumerate(images)]
+
+
+def picture_name(number: int, image: Path) -> str:
+    """By number: what a person calls a file may be no name for a device."""
+    suffix = image.suffix.lower() if image.suffix[1:].isalnum() else ""
+    return f"{PICTURES}/{number + 1}{suffix}"
+
+
+def check_space(transport: Transport, need: int) -> None:
+    """Before sending, so that a full disk is not found out after an hour."""
+    listed = run(transport, f"df -Pk {quote(transport.folder)}", "looking at the disk")
+    free = int(listed.splitlines()[-1].split()[3]) * 1024
+    if need > free:
+        raise DeviceError(
+            f"{transport.where}: {free / 1e6:.0f} MB are free in {transport.folder}, "
+            f"{need / 1e6:.0f} MB are needed"
+        )
+
+
+def ask(transport: Transport, arguments: Sequence[str], as_json: bool) -> dict[str, Any]:
+    """One question, as a person would ask it on the device."""
+    flags = [*arguments, "--json"] if as_json else arguments
+    script = f"cd {quote(transport.folder)} && ./ask {join(flags)} < /dev/null"
+    done = transport.shell(script)
+    if as_json and done.out.startswith("{"):
+        told: dict[str, Any] = json.loads(done.out.splitlines()[-1])
+        if "error" not in told:
+            return told
+        raise DeviceError(f"{transport.where}: {told['error']['message']}")
+    if done.code:
+        raise failed(transport.where, "asking a question", done)
+    return {"text": done.out.rstrip("\n"), "footer": done.err.strip()}

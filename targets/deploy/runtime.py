@@ -1,0 +1,108 @@
+"""What has to be on the device beside the bundle, so that one can ask it: packages or a runner."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+import handglass
+from handglass.errors import DeviceError, InputError
+from handglass.runtime.bundle import RUNTIME_LIBRARY
+from handglass.runtime.machine import architecture
+from handglass.runtime.manifest import Manifest
+from handglass.runtime.verified import cache_folder
+
+from .device import Device, Python, choose_python
+from .packages import Package, from_wheel, ourselves
+from .push import Item
+from .start import LOADER, NATIVE, PACKAGES, RUNNER, native_scripts, python_scripts
+from .transport import Transport, run
+from .wheels import fetch, locked_wheels
+
+DEFAULT_PYTHON = "3.11"
+"""Of a device that cannot be asked: Debian 12 and Raspberry Pi OS of that age."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """`scripts` by name; `packages` to be unpacked there; `files` to be copied as they are."""
+
+    scripts: dict[str, str]
+    packages: tuple[Package, ...] = ()
+    files: tuple[Item, ...] = ()
+    python: str = ""
+    """The version that it is for; empty: none."""
+
+
+def native_runtime(folder: Path) -> Runtime:
+    """A runner that needs no Python: `folder` as `targets/native.py` makes it."""
+    for name in (LOADER, RUNNER):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: no native runner, {name} is missing")
+    found = sorted(path for path in folder.iterdir() if path.is_file())
+    files = tuple(Item.of(f"{NATIVE}/{path.name}", path, executable=True) for path in found)
+    return Runtime(native_scripts(), files=files)
+
+
+def python_runtime(
+    where: str,
+    manifest: Manifest,
+    device: Device | None,
+    wanted: str | None,
+    offline: Path | None,
+) -> Runtime:
+    """Packages for the device's Python, none where it has all of them in the right versions."""
+    if "android" in manifest.target.triple:
+        raise DeviceError(
+            f"{where}: the bundle is for Android (target {manifest.target.name}), where the "
+            "runtime for Python does not run: give the native runner, --native FOLDER"
+        )
+    python = choose_python(where, device, wanted) if device else None
+    if python and has_runtime(python, manifest):
+        return Runtime(python_scripts(python.command, ()), python=python.version)
+    version = python.version if python else wanted or DEFAULT_PYTHON
+    machine = architecture(manifest.target.triple.split("-")[0])
+    wheels = locked_wheels(machine, version)
+    cache = cache_folder().with_name("wheels")
+    files = fetch(wheels, machine, version, cache, offline)
+    packages = [from_wheel(wheel, file) for wheel, file in files.items()]
+    packages.append(ourselves())
+    command = python.command if python else f"python{version}"
+    scripts = python_scripts(command, [package.folder for package in packages])
+    return Runtime(scripts, tuple(packages), python=version)
+
+
+def has_runtime(python: Python, manifest: Manifest) -> bool:
+    wanted, library = manifest.versions, RUNTIME_LIBRARY in manifest.files
+    return (
+        python.handglass == handglass.__version__
+        and python.tvm_ffi == wanted.get("tvm_ffi")
+        and (library or python.tvm == wanted.get("tvm"))
+    )
+
+
+def missing_packages(transport: Transport, packages: Sequence[Package]) -> list[Package]:
+    """Those that are not unpacked there yet."""
+    at = quote(f"{transport.folder}/{PACKAGES}")
+    listed = run(transport, f"mkdir -p {at} && ls {at}", "looking at packages").split()
+    return [package for package in packages if package.folder not in listed]
+
+
+def unpack(transport: Transport, package: Package, archive: str) -> None:
+    """Under another name first: a folder with the right name is whole. The archive goes away."""
+    at, final = quote(f"{transport.folder}/{PACKAGES}"), quote(package.folder)
+    script = f"""
+        cd {at} || exit 1
+        rm -rf .unpacking && mkdir .unpacking || exit 1
+        tar -xzf {quote(Path(archive).name)} -C .unpacking || exit 1
+        mv .unpacking {final} && rm -f {quote(Path(archive).name)}
+    """
+    run(transport, script, f"unpacking {package.name}")
+
+
+def is_this_machine(manifest: Manifest) -> bool:
+    """Whether code of the bundle is for a machine of this architecture."""
+    return architecture(manifest.target.triple.split("-")[0]) == architecture(platform.machine())

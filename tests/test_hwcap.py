@@ -1,0 +1,27 @@
+"""What an ARM kernel tells a process about instruction sets, bit by bit."""
+
+import platform
+
+import pytest
+
+from handglass.runtime.hwcap import arm_flags, named
+from handglass.targets import TARGETS
+
+
+def test_bits_have_the_names_of_cpuinfo() -> None:
+    assert named(0b11, 0) == {"fp", "asimd"}
+    assert named(1 << 20 | 1 << 14, 1 << 13) == {"asimddp", "fcma", "i8mm"}
+    assert named(1 << 22, 1 << 1) == {"sve", "sve2"}
+    assert named(1 << 60, 1 << 60) == set()
+
+
+def test_every_floor_can_be_told() -> None:
+    everything = named((1 << 32) - 1, (1 << 32) - 1)
+    for target in TARGETS.values():
+        if target.architecture == "aarch64":
+            assert not target.missing_on(everything), target.name
+
+
+@pytest.mark.skipif(platform.machine() != "aarch64", reason="asks an ARM kernel")
+def test_this_machine() -> None:
+    assert {"fp", "asimd"} <= arm_flags()
