@@ -67,7 +67,7 @@ class Written:
     def pick(self, sch: Schedule, name: str, options: Sequence[int], default: int) -> int:
         self.asked.add(name)
         value = self.values.get(name)
-        if value not in options:
+        if value is None or value not in options:
             offered = ", ".join(map(str, options))
             raise UnknownChoiceError(f"choice '{name}': {value} is not one of {offered}")
         return value

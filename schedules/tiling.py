@@ -81,7 +81,7 @@ def tensorize(sch: Schedule, block, loop, name: str) -> None:
 
 def _is_conditional(sch: Schedule, block) -> bool:
     """Whether something decides if the block runs at all."""
-    found = []
+    found: list[SBlockRealize] = []
     tvm_ffi.structural_walk(sch.mod["main"].body, (SBlockRealize, found.append))
     (realize,) = [r for r in found if r.block.same_as(sch.get(block))]
     return not is_one(realize.predicate)

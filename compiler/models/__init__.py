@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from handglass.errors import InputError
 from handglass.runtime.manifest import PromptEntry
 
-from ..checkpoint import Checkpoint
 from .config import ModelConfig
 from .minicpmv import MiniCPMV, Storage
+
+
+class HasHead(Protocol):
+    """What building a model asks of a checkpoint; nothing of its weights is read."""
+
+    def lm_head(self, tied: bool) -> str:
+        """The tensor to use as language model head."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +25,11 @@ class Importer:
     """Everything that compiling one architecture needs to know."""
 
     configure: Callable[[dict[str, Any]], ModelConfig]
-    build: Callable[[Checkpoint, ModelConfig, Storage], MiniCPMV]
+    build: Callable[[HasHead, ModelConfig, Storage], MiniCPMV]
     prompt: PromptEntry
 
 
-def _build_minicpmv(checkpoint: Checkpoint, config: ModelConfig, storage: Storage) -> MiniCPMV:
+def _build_minicpmv(checkpoint: HasHead, config: ModelConfig, storage: Storage) -> MiniCPMV:
     head = checkpoint.lm_head(config.language.tie_word_embeddings)
     return MiniCPMV(config, storage, head)
 

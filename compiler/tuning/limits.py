@@ -60,9 +60,9 @@ def _probes(
     """(kind, kernel, arguments, bytes or operations of one call)."""
     lanes, dot = target.vector_bits // 32, find_dot(tvm.target.Target(target.tvm))
     tasks, steps, width = READ_SHAPE
-    ones = {"kind": "constant", "value": 1}
-    data = {"shape": list(READ_SHAPE), "dtype": "float32", "fill": ones}
-    sums = {"shape": [tasks, width], "dtype": "float32", "fill": ones}
+    ones: dict[str, Any] = {"kind": "constant", "value": 1}
+    data: dict[str, Any] = {"shape": list(READ_SHAPE), "dtype": "float32", "fill": ones}
+    sums: dict[str, Any] = {"shape": [tasks, width], "dtype": "float32", "fill": ones}
     found = [(READ, read_kernel(lanes), [data, sums], 4.0 * tasks * steps * width)]
     for kind, func, values, dtype in (
         (FMA, fma_kernel(lanes), CHAINS * lanes, "float32"),

@@ -92,7 +92,9 @@ def _of_bundle(manifest: Manifest, asked: Asked) -> Subject:
     return _subject(dict(manifest.model.config), config, storage, target, head)
 
 
-def _subject(raw: dict, config: ModelConfig, storage: Storage, target: Target, head) -> Subject:
+def _subject(
+    raw: dict, config: ModelConfig, storage: Storage, target: Target, head: HasHead
+) -> Subject:
     network = find_importer(raw).build(head, config, storage)
     mod, _ = network.export()
     return Subject(fuse(mod, target), target, parts_of(config, storage.context))

@@ -27,6 +27,7 @@ from .inspect import inspect
 from .run import run
 from .signals import end_by_exception, ended_by
 from .targets import targets
+from .tune import tune
 from .verify import verify
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
     "targets": targets,
     "compile": compile_,
+    "tune": tune,
     "inspect": inspect,
     "deploy": deploy,
     "run": run,

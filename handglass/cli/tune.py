@@ -1,4 +1,4 @@
-"""`handglass tune`: every kernel of a model measured on the device, the faster schedules recorded."""
+"""`handglass tune`: the kernels of a model measured on the device, what is faster recorded."""
 
 from __future__ import annotations
 
@@ -134,8 +134,8 @@ def connector(rpc: str | None, key_file: Path | None, threads: int | None) -> An
 
     from handglass.errors import UsageError
     from handglass.runtime.device.client import DeviceClient
+    from handglass.runtime.device.keys import VARIABLE, find_key
     from handglass.runtime.device.local import local_device
-    from handglass.runtime.device.serving import KEY_VARIABLE, find_key
 
     @contextmanager
     def here() -> Iterator[Callable[[], DeviceClient]]:
@@ -147,7 +147,7 @@ def connector(rpc: str | None, key_file: Path | None, threads: int | None) -> An
         host, port = parse_address(rpc or "")
         key = find_key(key_file)
         if key is None:
-            raise UsageError(f"--rpc {rpc}: needs the device's key, --key-file or {KEY_VARIABLE}")
+            raise UsageError(f"--rpc {rpc}: needs the device's key, --key-file or {VARIABLE}")
         yield lambda: DeviceClient(host, port, key)
 
     if rpc and threads:
@@ -169,7 +169,9 @@ def parse_address(text: str) -> tuple[str, int]:
 
 def as_text(result: Tuned, journal: Path) -> str:
     """A table of the kernels and where the records went."""
-    rows = [("KERNEL", "SHARE", "DEFAULT", "NOW", "GAIN", "LIMIT", "TRIALS", "")]
+    rows: list[tuple[str, ...]] = [
+        ("KERNEL", "SHARE", "DEFAULT", "NOW", "GAIN", "LIMIT", "TRIALS", "")
+    ]
     shares = {row.task.name: row.share for row in result.rows}
     gained = 0.0
     for outcome in result.outcomes:
