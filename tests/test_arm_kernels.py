@@ -106,6 +106,7 @@ def test_answers_on_the_oldest_cpu(target: Target, tmp_path: Path) -> None:
     made = kernels(target)
     empty = {name: [np.full_like(a, 77) for a in k.outputs] for name, k in made.items()}
     calls = [Call(name, [*kernel.inputs, *empty[name]]) for name, kernel in made.items()]
+    assert target.emulator_cpu is not None
     results = program(target, tmp_path).run(target.emulator_cpu, calls)
     for (name, kernel), arrays in zip(made.items(), results, strict=True):
         for actual, truth in zip(arrays[-len(kernel.outputs) :], kernel.outputs, strict=True):

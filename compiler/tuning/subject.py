@@ -18,7 +18,7 @@ from ..build import choose_storage
 from ..checkpoint import EMBEDDING, LM_HEAD, Checkpoint
 from ..kv_cache import cache_type_of
 from ..lower import fuse
-from ..models import find_importer
+from ..models import HasHead, find_importer
 from ..models.config import ModelConfig
 from ..models.minicpmv import Storage
 from ..quantize import find_scheme

@@ -167,11 +167,12 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+HEAD = ("KERNEL", "SHARE", "DEFAULT", "NOW", "GAIN", "LIMIT", "TRIALS", "")
+
+
 def as_text(result: Tuned, journal: Path) -> str:
     """A table of the kernels and where the records went."""
-    rows: list[tuple[str, ...]] = [
-        ("KERNEL", "SHARE", "DEFAULT", "NOW", "GAIN", "LIMIT", "TRIALS", "")
-    ]
+    rows: list[tuple[str, ...]] = [HEAD]
     shares = {row.task.name: row.share for row in result.rows}
     gained = 0.0
     for outcome in result.outcomes:
