@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,5 +33,9 @@ def tensor(*shape: int, dtype: str = "float32", **fill: Any) -> dict[str, Any]:
     return {"shape": list(shape), "dtype": dtype, "fill": fill}
 
 
-SCALED = [tensor(N, kind="normal", scale=1.0), tensor(N, kind="constant", value=7.0), K]
+SCALED: list[int | Mapping[str, Any]] = [
+    tensor(N, kind="normal", scale=1.0),
+    tensor(N, kind="constant", value=7.0),
+    K,
+]
 """x, y and k of `scale`."""

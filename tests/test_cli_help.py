@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from handglass import __version__
-from handglass.cli.main import VERBS
+from handglass.cli.main import GROUPS, VERBS
 
 HEAVY = ("numpy", "PIL", "tvm", "tvm_ffi", "torch", "tokenizers", "sentencepiece", "rich")
 
@@ -32,15 +32,18 @@ def loaded_by(*arguments: str) -> tuple[int, set[str]]:
 def test_help_names_every_verb(handglass: Any) -> None:
     result = handglass("--help")
     assert result.code == 0
-    for name in VERBS:
+    for name in (*VERBS, *GROUPS):
         assert f"\n  {name} " in result.out
     assert "..." not in result.out.split("Commands:")[1], "a one-line help is too long"
     assert "Exit codes: 2 usage" in result.out
 
 
-@pytest.mark.parametrize("verb", VERBS)
+MEMBERS = [f"{group} {verb}" for group, (_, verbs) in GROUPS.items() for verb in verbs]
+
+
+@pytest.mark.parametrize("verb", [*VERBS, *MEMBERS])
 def test_every_verb_explains_its_flags(verb: str, handglass: Any) -> None:
-    result = handglass(verb, "--help")
+    result = handglass(*verb.split(), "--help")
     assert result.code == 0
     assert result.out.startswith(f"Usage: handglass {verb} ")
     assert "--json" in result.out
@@ -55,7 +58,10 @@ def test_version(handglass: Any) -> None:
     assert handglass("--version").out == f"handglass {__version__}\n"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["run", "--help"], ["run"], ["device", "serve", "--help"], ["--version"]],
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     _, modules = loaded_by(*arguments)
     assert not modules & set(HEAVY)

@@ -123,7 +123,7 @@ def _resolve(host: str, port: int) -> tuple[str, int]:
 
 def _listen(address: tuple[str, int]) -> socket.socket:
     try:
-        return socket.create_server(address, backlog=8)
+        return socket.create_server(address, backlog=128)
     except OSError as error:
         where = f"{address[0]}:{address[1]}"
         raise DeviceError(
