@@ -14,6 +14,13 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT = 1 << 30
 
 
+def release_freed_memory() -> None:
+    """Give back to the kernel what is kept and not used; for a moment when much was freed."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's, too
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
+
+
 def keep_freed_memory() -> bool:
     """Ask the C library to keep up to 1 GiB of freed memory; False where it does not understand."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's; musl and bionic have others

@@ -67,7 +67,7 @@ def test_uniform_and_constant_floats(dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["uint16", "uint32", "bfloat16"])
 def test_bfloat16_in_halves_and_words(dtype: str) -> None:
     items = read_items([tensor(*N, dtype=dtype, kind="bfloat16", scale=2.0)])
-    (array,) = Arguments(items, 1, 0).kept().values()
+    (array,) = Arguments(items, 1, 0).arrays.values()
     assert array.dtype == ("uint32" if dtype == "uint32" else "uint16") and array.shape == N
     assert isinstance(items[0], arguments.Tensor)
     values = items[0].numbers(array)
@@ -98,7 +98,7 @@ def test_refilling_is_making_anew() -> None:
     items = read_items([tensor(*N, kind="normal", scale=1)])
     first, second = Arguments(items, 2, 5), Arguments(items, 1, 6)
     first.refill(6)
-    assert np.array_equal(first.kept()[0], second.kept()[0])
+    assert np.array_equal(first.arrays[0], second.arrays[0])
 
 
 def test_large_tensors_are_filled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,13 @@
 """Timing and comparing on a device, with libraries that are right, wrong or worse."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 from device_library import SCALED, VARIANTS, K, N, library, tensor
 
+from handglass.runtime.bfloat16 import bfloat16_bits
 from handglass.runtime.device import measuring
 from handglass.runtime.device.arguments import Arguments, read_items
 from handglass.runtime.device.client import DeviceClient, Difference
@@ -107,7 +108,7 @@ def test_difference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(measuring, "_CHUNK", chunk)
-    found = difference(np.array(expected), np.array(actual))
+    found = difference(np.array(expected), np.array(actual), lambda stored: stored)
     assert found["snr_db"] == (snr_db if snr_db is None else pytest.approx(snr_db))
     assert found["finite"] is finite
     both = [
@@ -120,8 +121,25 @@ def test_difference(
 
 
 def test_bytes_do_not_wrap_when_they_are_compared() -> None:
-    found = difference(np.array([0, 255], np.uint8), np.array([255, 0], np.uint8))
+    expected, actual = np.array([0, 255], np.uint8), np.array([255, 0], np.uint8)
+    found = difference(expected, actual, lambda stored: stored)
     assert (found["max_error"], found["snr_db"]) == (255, pytest.approx(-10 * math.log10(2)))
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32"])
+def test_bfloat16_is_compared_as_numbers(dtype: str) -> None:
+    items = read_items([tensor(6, dtype=dtype, kind="bfloat16", scale=1.0)])
+    arguments = Arguments(items, 1, 0)
+
+    def write(value: float) -> Callable[..., None]:
+        def function(_: object) -> None:
+            arguments.arrays[0].view(np.uint16)[...] = bfloat16_bits(np.float32(value))
+
+        return function
+
+    (row,) = measuring.compare(write(2.0), write(2.5), arguments, 0)
+    assert (row["max_error"], row["largest"]) == (0.5, 2)
+    assert row["snr_db"] == pytest.approx(20 * math.log10(4))
 
 
 @pytest.mark.compiler

@@ -100,34 +100,32 @@ class Arguments:
     def __init__(self, items: Sequence[Item], copies: int, seed: int) -> None:
         if copies * len(items) > MAX_TENSORS:
             raise InputError(f"{copies} copies of {len(items)} items; {MAX_TENSORS} are possible")
-        self._tensors = {n: item for n, item in enumerate(items) if isinstance(item, Tensor)}
-        self.nbytes = copies * sum(tensor.nbytes for tensor in self._tensors.values())
+        self.tensors = {n: item for n, item in enumerate(items) if isinstance(item, Tensor)}
+        self.nbytes = copies * sum(tensor.nbytes for tensor in self.tensors.values())
         _check_memory(self.nbytes + copies * len(items) * ALIGNMENT)
         self._arrays = [self._copy() for _ in range(copies)]
         self.refill(seed)
         for arrays in self._arrays[1:]:
             for n, array in arrays.items():
-                array[...] = self._arrays[0][n]
+                array[...] = self.arrays[n]
         from_dlpack = import_tvm_ffi().from_dlpack
         self.calls: list[tuple[Any, ...]] = [
             tuple(from_dlpack(arrays[n]) if n in arrays else item for n, item in enumerate(items))
             for arrays in self._arrays
         ]
 
+    @property
+    def arrays(self) -> dict[int, np.ndarray]:
+        """The memory of copy 0, by its place among the items."""
+        return self._arrays[0]
+
     def refill(self, seed: int) -> None:
         """Copy 0 as if it had been made with this seed."""
-        for n, array in self._arrays[0].items():
-            self._tensors[n].write(array, (seed, n))
-
-    def kept(self) -> dict[int, np.ndarray]:
-        """The tensors of copy 0 as they are now, by their place among the items."""
-        return {n: array.copy() for n, array in self._arrays[0].items()}
-
-    def numbers(self, kept: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
-        return {n: self._tensors[n].numbers(array) for n, array in kept.items()}
+        for n, array in self.arrays.items():
+            self.tensors[n].write(array, (seed, n))
 
     def _copy(self) -> dict[int, np.ndarray]:
-        return {n: tensor.empty() for n, tensor in self._tensors.items()}
+        return {n: tensor.empty() for n, tensor in self.tensors.items()}
 
 
 def _check_memory(nbytes: int) -> None:

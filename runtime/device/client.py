@@ -153,7 +153,7 @@ class DeviceClient:
         fields = {"reference": reference, "candidate": candidate, "function": function}
         answer = self._ask("compare", deadline_s, **fields, arguments=arguments, seed=seed)
         with self._reading("compare"):
-            return [Difference(**row) for row in answer["items"]]
+            return [_difference(row) for row in answer["items"]]
 
     def drop(
         self, *, library: str | None = None, arguments: str | None = None, deadline_s: float = 30.0
@@ -231,3 +231,16 @@ class DeviceClient:
     def _gone(self, error: Exception) -> DeviceGone:
         reason = f"device gone: {self.where} does not answer"
         return DeviceGone(f"{reason} ({str(error) or 'it hung up'})", reason)
+
+
+def _difference(row: Mapping[str, Any]) -> Difference:
+    snr_db, finite = row["snr_db"], row["finite"]
+    if not isinstance(finite, bool):
+        raise TypeError(f"finite is {finite!r}")
+    return Difference(
+        int(row["index"]),
+        None if snr_db is None else float(snr_db),
+        float(row["max_error"]),
+        float(row["largest"]),
+        finite,
+    )

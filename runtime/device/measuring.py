@@ -54,25 +54,32 @@ def compare(
     reference: Function, candidate: Function, arguments: Arguments, seed: int
 ) -> list[dict[str, Any]]:
     """One row per tensor, inputs too: a candidate must not write where the reference does not."""
-    outcomes = []
-    for function in (reference, candidate):
-        arguments.refill(seed)
-        function(*arguments.calls[0])
-        outcomes.append(arguments.numbers(arguments.kept()))
-    expected, actual = outcomes
-    return [{"index": n, **difference(expected[n], actual[n])} for n in expected]
+    arguments.refill(seed)
+    reference(*arguments.calls[0])
+    expected = {n: array.copy() for n, array in arguments.arrays.items()}
+    arguments.refill(seed)
+    candidate(*arguments.calls[0])
+    return [
+        {"index": n, **difference(expected[n], actual, arguments.tensors[n].numbers)}
+        for n, actual in arguments.arrays.items()
+    ]
 
 
-def difference(expected: np.ndarray, actual: np.ndarray) -> dict[str, Any]:
+def difference(
+    expected: np.ndarray, actual: np.ndarray, numbers: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, Any]:
     """Signal to noise in dB (None: equal), largest error and value, over what is finite in both.
 
-    `finite` is False where one of the two is finite and the other is not, or is another infinity.
+    `numbers` says what stored values mean. `finite` is False where one of the two is finite and
+    the other is not, or is another infinity.
     """
     signal = noise = largest = max_error = 0.0
     finite = True
     for start in range(0, expected.size, _CHUNK):
-        e = expected[start : start + _CHUNK].astype(np.float64)
-        a = actual[start : start + _CHUNK].astype(np.float64)
+        e, a = (
+            numbers(array.reshape(-1)[start : start + _CHUNK]).astype(np.float64)
+            for array in (expected, actual)
+        )
         both = np.isfinite(e) & np.isfinite(a)
         finite = finite and np.array_equal(e[~both], a[~both], equal_nan=True)
         e, error = e[both], e[both] - a[both]

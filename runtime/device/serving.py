@@ -56,7 +56,7 @@ class Started:
         """For the person who has started it: who can connect, and how."""
         lines = [f"handglass device server on {self.host}:{self.port}, process {os.getpid()}"]
         lines += _EXPOSED if self.exposed else [text.format(port=self.port) for text in _LOOPBACK]
-        host = self.host if self.exposed else "127.0.0.1"
+        host = "THIS-MACHINE" if self.host == "0.0.0.0" else self.host
         key = self.key or f"(what this server got from --key-file or {VARIABLE})"
         lines += [
             "On the computer that tunes:",

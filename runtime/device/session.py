@@ -15,6 +15,7 @@ from handglass import __version__
 from handglass.errors import HandglassError, InputError, MismatchError
 
 from ..hardware import read_machine
+from ..heap import release_freed_memory
 from ..machine import thread_count
 from ..tiles import FLAG, ask_for_tiles
 from ..tvm_runtime import first_line, import_tvm_ffi
@@ -70,7 +71,7 @@ class Session:
         copies = fields.integer("copies", 1, MAX_TENSORS)
         seed = fields.integer("seed", 0, _MAX_SEED)
         fields.done()
-        self._arguments.pop(name, None)  # its memory may be what the new one needs
+        self._forget(name)  # its memory may be what the new one needs
         made = self._arguments[name] = Arguments(items, copies, seed)
         return {"bytes": made.nbytes}
 
@@ -102,8 +103,12 @@ class Session:
             self._libraries.drop(name)
         else:
             self._find(name)
-            del self._arguments[name]
+            self._forget(name)
         return {}
+
+    def _forget(self, name: str) -> None:
+        if self._arguments.pop(name, None):
+            release_freed_memory()
 
     def _find(self, name: str) -> Arguments:
         if name not in self._arguments:
