@@ -41,8 +41,9 @@ def load_library(bundle: Bundle, threads: int | None = None) -> Any:
 def _start_runtime(bundle: Bundle, threads: int | None) -> Any:
     """tvm_ffi with TVM's runtime, both of the versions that the bundle was made with."""
     _check_version(bundle, "tvm_ffi", import_tvm_ffi().__version__)
-    if "tvm" in sys.modules:  # its own runtime came with it
-        _check_version(bundle, "tvm", sys.modules["tvm"].__version__)
+    tvm = sys.modules.get("tvm")
+    if tvm is not None:  # its own runtime came with it
+        _check_version(bundle, "tvm", tvm.__version__)
     return start_runtime(lambda: find_runtime(bundle), threads)
 
 

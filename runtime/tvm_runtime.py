@@ -74,7 +74,7 @@ def import_tvm_ffi() -> Any:
 
 def _load_runtime(locate: Callable[[], Path]) -> None:
     global _runtime
-    if "tvm" in sys.modules or _runtime is not None:
+    if sys.modules.get("tvm") is not None or _runtime is not None:
         return
     path = locate()
     try:

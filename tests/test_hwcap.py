@@ -4,6 +4,7 @@ import platform
 
 import pytest
 
+from handglass.runtime import machine
 from handglass.runtime.hwcap import arm_flags, named
 from handglass.targets import TARGETS
 
@@ -25,3 +26,13 @@ def test_every_floor_can_be_told() -> None:
 @pytest.mark.skipif(platform.machine() != "aarch64", reason="asks an ARM kernel")
 def test_this_machine() -> None:
     assert {"fp", "asimd"} <= arm_flags()
+
+
+def test_an_arm_machine_is_asked_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under an emulator /proc/cpuinfo is another machine's."""
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(machine, "cpu_flags", lambda text: frozenset({"of the host"}))
+    monkeypatch.setattr(machine, "arm_flags", lambda: frozenset({"asimd"}))
+    assert machine.this_machine() == ("aarch64", {"asimd"})
+    monkeypatch.setattr(machine, "arm_flags", frozenset)  # a C library that cannot ask
+    assert machine.this_machine() == ("aarch64", {"of the host"})
