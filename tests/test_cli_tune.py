@@ -1,0 +1,81 @@
+"""`handglass tune`: what it says while it works, and what it refuses."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("tvm", reason="the tuner is part of the compiler")
+
+from handglass.cli.tune import parse_address
+from handglass.cli.tune_progress import Estimate, PlainLines, line
+from handglass.compiler.tune import Progress
+from handglass.errors import UsageError
+
+
+def at(trial: int, left: int, name: str = "matmul") -> Progress:
+    return Progress(2, 9, name, 0.25, trial, 40, left, 812.5, 0.87)
+
+
+def test_a_line_says_which_kernel_how_far_and_how_good() -> None:
+    assert line(at(16, 24), ", 30 s left") == (
+        "[2/9] matmul (25.0% of an answer) 16/40: best 812.5 us, 87% of the limit, 30 s left"
+    )
+
+
+def test_the_time_left_follows_the_trials_made() -> None:
+    seconds = iter([0.0, 10.0, 1000.0])
+    estimate = Estimate(lambda: next(seconds))
+    assert estimate(100) == ""
+    assert estimate(90) == ", 90 s left"
+    assert estimate(50) == ", about 17 min left"
+
+
+def test_plain_lines_are_few_but_every_kernel_has_one() -> None:
+    stream, clock = io.StringIO(), iter(range(100))
+    lines = PlainLines(stream, lambda: float(next(clock)) / 10)
+    for number in range(4):
+        lines(at(number, 40 - number))
+    lines(at(0, 30, "attention"))
+    assert [text.split()[1] for text in stream.getvalue().splitlines()] == ["matmul", "attention"]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("127.0.0.1:9190", ("127.0.0.1", 9190)), ("[::1]:80", ("::1", 80)), ("pi:9", ("pi", 9))],
+)
+def test_addresses(text: str, address: tuple[str, int]) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "pi", ":9190", "pi:", "pi:0", "pi:65536", "pi:-1", "pi:x"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(UsageError, match="HOST:PORT"):
+        parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--rpc", "127.0.0.1:1"], "HANDGLASS_DEVICE_KEY"),
+        (["--rpc", "127.0.0.1:1", "--threads", "2"], "--threads"),
+        (["--key-file", "key"], "--rpc"),
+        (["--target", "raspberry-pi-6"], "raspberry-pi-"),
+    ],
+)
+def test_contradictions_are_refused(
+    flags: list[str], words: str, handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HANDGLASS_DEVICE_KEY", raising=False)
+    result = handglass("tune", "-m", "examples/demo-checkpoint", "--work-dir", tmp_path, *flags)
+    assert result.code == 2
+    assert words in result.err
+
+
+def test_nobody_there(handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HANDGLASS_DEVICE_KEY", "k" * 32)
+    flags = ("--rpc", "127.0.0.1:9", "--work-dir", tmp_path)
+    result = handglass("tune", "-m", "examples/demo-checkpoint", *flags)
+    assert result.code == 4
+    assert "127.0.0.1:9" in result.err
