@@ -12,7 +12,7 @@ from some_records import RECORD, as_data, example, forged, timed
 
 from handglass.compiler.records import store
 from handglass.compiler.records.journal import append, read
-from handglass.compiler.records.store import user_records
+from handglass.compiler.records.store import own_file
 from handglass.compiler.tuning.subject import Asked, read_subject
 from handglass.compiler.tuning.tasks import extract_tasks
 from handglass.targets import find_target
@@ -37,8 +37,8 @@ def test_nothing_to_list(handglass: Any) -> None:
 
 
 def test_list(handglass: Any) -> None:
-    append(user_records(V3), RECORD)
-    append(store.shipped_records(ARM), example(target="arm64"))
+    append(own_file(V3.name), RECORD)
+    append(store.shipped_file(ARM.name), example(target="arm64"))
     lines = handglass("records", "list").out.splitlines()
     assert lines[0].split()[:3] == ["TARGET", "WHOSE", "RECORD"]
     assert lines[1].split()[:3] == ["arm64", "handglass", example(target="arm64").id[:12]]
@@ -78,8 +78,8 @@ def test_export(handglass: Any, folders: Path) -> None:
     assert result.code == 3
     assert "there are no records of yours for x86-64-v3" in result.err
     for record in (timed(1e-3), timed(2e-3)):
-        append(user_records(V3), record)
-    with user_records(V3).open("a") as file:
+        append(own_file(V3.name), record)
+    with own_file(V3.name).open("a") as file:
         file.write("torn")
     result = handglass("records", "export", "--target", "x86-64-v3", "-o", output)
     assert (result.code, result.out) == (0, f"{output}: 1 records for x86-64-v3\n")

@@ -10,7 +10,7 @@ from some_records import HERE, RECORD, example, timed
 
 from handglass.compiler.records import store
 from handglass.compiler.records.journal import append, read
-from handglass.compiler.records.store import NAMED, OWN, SHIPPED, open_store, user_records
+from handglass.compiler.records.store import NAMED, OWN, SHIPPED, open_store, own_file
 from handglass.errors import InputError
 from handglass.targets import TARGETS
 
@@ -36,17 +36,17 @@ def test_nothing_anywhere_is_no_error() -> None:
 
 
 def test_where_the_user_keeps_his(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert user_records(V3) == folders / "data" / "handglass" / "records" / f"{V3.name}.jsonl"
+    assert own_file(V3.name) == folders / "data" / "handglass" / "records" / f"{V3.name}.jsonl"
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", str(folders))
-    assert user_records(V3) == folders / ".local/share/handglass/records" / f"{V3.name}.jsonl"
+    assert own_file(V3.name) == folders / ".local/share/handglass/records" / f"{V3.name}.jsonl"
 
 
 def test_named_before_own_before_shipped(folders: Path) -> None:
     newest = {"date": "2026-12-24T00:00:00Z"}
-    append(store.shipped_records(V3), timed(1e-5, **newest))
+    append(store.shipped_file(V3.name), timed(1e-5, **newest))
     assert first().source == SHIPPED
-    append(user_records(V3), timed(1e-4))
+    append(own_file(V3.name), timed(1e-4))
     assert first().source == OWN
     append(folders / "a.jsonl", timed(2e-4))
     assert first(named=[folders / "a.jsonl"]).source == NAMED
@@ -65,7 +65,7 @@ def test_this_device_before_others_and_then_the_newest() -> None:
         timed(1e-3, device=replace(other, cores=64), date=days[3]),
     ]
     for record in records:
-        append(user_records(V3), record)
+        append(own_file(V3.name), record)
     found = [s.record for s in open_store(V3, HERE).by_task[RECORD.task]]
     assert found == [records[2], records[1], records[3], records[0]]
     elsewhere = [s.record for s in open_store(V3, None).by_task[RECORD.task]]
@@ -87,13 +87,13 @@ def test_a_file_that_was_named_must_be_there(folders: Path) -> None:
 
 
 def test_ours_and_the_users_may_be_damaged(folders: Path) -> None:
-    user_records(V3).mkdir(parents=True)
+    own_file(V3.name).mkdir(parents=True)
     store.SHIPPED_FOLDER.mkdir()
-    store.shipped_records(V3).write_text("torn\n")
+    store.shipped_file(V3.name).write_text("torn\n")
     found = open_store(V3, HERE)
     assert list(found) == []
     (own, own_line), (ours, our_line) = found.refused
-    assert (own, ours) == (user_records(V3), store.shipped_records(V3))
+    assert (own, ours) == (own_file(V3.name), store.shipped_file(V3.name))
     assert "not a file" in own_line.reason
     assert (our_line.line, "not valid JSON" in our_line.reason) == (1, True)
 

@@ -51,14 +51,14 @@ def user_folder() -> Path:
     return Path(base) / "handglass" / "records"
 
 
-def user_records(target: Target) -> Path:
+def own_file(key: str) -> Path:
     """The user's journal for a target, there or not."""
-    return user_folder() / f"{target.records_key}.jsonl"
+    return user_folder() / f"{key}.jsonl"
 
 
-def shipped_records(target: Target) -> Path:
+def shipped_file(key: str) -> Path:
     """Ours for a target, there or not."""
-    return SHIPPED_FOLDER / f"{target.records_key}.jsonl"
+    return SHIPPED_FOLDER / f"{key}.jsonl"
 
 
 def open_store(
@@ -72,7 +72,7 @@ def open_store(
     store = Store(target.records_key)
     for path in named:
         _add(store, path, NAMED)
-    kept = ((user_records(target), OWN), (shipped_records(target), SHIPPED))
+    kept = ((own_file(store.key), OWN), (shipped_file(store.key), SHIPPED))
     for path, source in kept if stored else ():
         try:
             if path.exists():

@@ -99,12 +99,12 @@ def export(
     """Write your own records of a target to a file."""
     load_compiler()
     from handglass.compiler.records.journal import read
-    from handglass.compiler.records.store import user_records
+    from handglass.compiler.records.store import own_file
     from handglass.errors import InputError, UsageError
     from handglass.targets import find_target
 
     device = find_target(target)
-    journal = user_records(device)
+    journal = own_file(device.records_key)
     records = read(journal).records if journal.exists() else []
     if not records:
         raise InputError(f"there are no records of yours for {device.records_key}")

@@ -44,7 +44,7 @@ def import_(
     """Verify records of others on the device and add them to yours."""
     load_compiler()
     from handglass.compiler.records.importing import import_records
-    from handglass.compiler.records.store import user_records
+    from handglass.compiler.records.store import own_file
     from handglass.compiler.tuning.subject import Asked, read_subject
     from handglass.compiler.tuning.tasks import extract_tasks
     from handglass.compiler.tuning.verify_record import record_verifier
@@ -54,7 +54,7 @@ def import_(
 
     with connector(rpc, key_file, None) as connect:
         subject = read_subject(model, Asked(target))
-        journal = user_records(subject.target)
+        journal = own_file(subject.target.records_key)
         tasks = extract_tasks(subject.mod, subject.target, subject.parts)
         with record_verifier(connect, subject.target, tasks) as verify:
             outcomes = []
