@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from handglass import __version__
-from handglass.cli.main import VERBS
+from handglass.cli.main import GROUPS, VERBS
 
 HEAVY = ("numpy", "PIL", "tvm", "tvm_ffi", "torch", "tokenizers", "sentencepiece", "rich")
 
@@ -44,6 +44,15 @@ def test_every_verb_explains_its_flags(verb: str, handglass: Any) -> None:
     assert result.code == 0
     assert result.out.startswith(f"Usage: handglass {verb} ")
     assert "--json" in result.out
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_group_explains_its_verbs(group: str, handglass: Any) -> None:
+    listed = handglass(group, "--help").out
+    assert "..." not in listed.split("Commands:")[1], "a one-line help is too long"
+    for name in GROUPS[group][1]:
+        assert f"\n  {name} " in listed
+        assert "--json" in handglass(group, name, "--help").out
 
 
 def test_no_arguments_show_the_help(handglass: Any) -> None:

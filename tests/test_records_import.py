@@ -128,7 +128,7 @@ def test_on_this_machine(tmp_path: Path, tasks: list[Task], task: Task, record: 
     ):
         (outcome,) = import_records([file], V3, tasks, verify, journal)
     assert outcome.kept
-    assert outcome.words == "equal results at 1 lengths"
+    assert outcome.words == "equal results, lengths compared: 1"
     assert read(journal).records == [record]
 
 

@@ -53,4 +53,4 @@ def _verify(stand: Stand, builder: Builder, record: Record, task: Task) -> Verdi
             return Verdict(False, str(error))
     ratio = worst_of(found).snr_db
     words = "equal results" if ratio is None else f"results within {ratio:.0f} dB"
-    return Verdict(True, f"{words} at {len(found)} lengths")
+    return Verdict(True, f"{words}, lengths compared: {len(found)}")
