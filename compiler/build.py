@@ -124,7 +124,7 @@ def compile_model(
 
 def open_book(target: Target, records: Sequence[Path], use_records: bool) -> RecordBook:
     """The tuning records for a target. InputError for a file that was named and cannot be read."""
-    store = open_store(target.records_key, this_device(), records, use_records)
+    store = open_store(target, this_device(), records, use_records)
     return RecordBook(store, tvm.target.Target(target.tvm))
 
 

@@ -15,9 +15,11 @@ from handglass.runtime.device.local import Endpoint, local_device
 # Timings and tests share small machines: two threads, and no more than there are cores.
 os.environ.setdefault("TVM_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 
-# What is remembered of verified bundles must not outlive the tests.
-_CACHE = TemporaryDirectory(prefix="handglass-tests-")
-os.environ["XDG_CACHE_HOME"] = _CACHE.name
+# What is remembered of verified bundles must not outlive the tests, and what somebody has tuned
+# must not change them.
+_FOLDER = TemporaryDirectory(prefix="handglass-tests-")
+os.environ["XDG_CACHE_HOME"] = _FOLDER.name
+os.environ["XDG_DATA_HOME"] = f"{_FOLDER.name}/data"
 
 
 @dataclass(frozen=True)

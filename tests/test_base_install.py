@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SHIPPED = ["pyproject.toml", "README.md", "LICENSE", "handglass"]
 SHIPPED += ["compiler", "schedules", "targets", "runtime"]
+RECORDS = "schedules/records"
 ROOMS = ("cli", "compiler", "schedules", "targets", "runtime")
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
@@ -44,6 +45,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(source, tree / name, symlinks=True, ignore=ignore)
         else:
             shutil.copy(source, tree / name)
+    (tree / RECORDS).mkdir(exist_ok=True)
+    (tree / RECORDS / "some-board.jsonl").write_text("{}\n")
     run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tree / "dist", tree)
     return next((tree / "dist").glob("handglass-*.whl"))
 
@@ -63,6 +66,12 @@ def test_wheel_holds_every_room(wheel: Path) -> None:
             assert str(path.relative_to(ROOT)) in names
     strangers = {name for name in names if not name.startswith(("handglass/", "handglass-"))}
     assert not strangers
+
+
+def test_wheel_holds_the_records_that_we_ship(wheel: Path) -> None:
+    names = {n for n in zipfile.ZipFile(wheel).namelist() if n.endswith(".jsonl")}
+    ours = {f"handglass/{RECORDS}/{path.name}" for path in (ROOT / RECORDS).glob("*.jsonl")}
+    assert names == {f"handglass/{RECORDS}/some-board.jsonl", *ours}
 
 
 def test_runtime_imports_with_base_dependencies_only(device_python: Path) -> None:

@@ -124,7 +124,7 @@ def test_failure_keeps_its_class(handglass: Any, asked: dict[str, Any]) -> None:
 def test_without_tvm_it_says_what_to_install(
     handglass: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("handglass.cli.checks.has_compiler", lambda: False)
     result = handglass("compile", "-m", "checkpoint", "-o", "out")
     assert result.code == 4
     assert "handglass[compile]" in result.err

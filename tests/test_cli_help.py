@@ -49,6 +49,15 @@ def test_every_verb_explains_its_flags(verb: str, handglass: Any) -> None:
     assert "--json" in result.out
 
 
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_group_explains_its_verbs(group: str, handglass: Any) -> None:
+    listed = handglass(group, "--help").out
+    assert "..." not in listed.split("Commands:")[1], "a one-line help is too long"
+    for name in GROUPS[group][1]:
+        assert f"\n  {name} " in listed
+        assert "--json" in handglass(group, name, "--help").out
+
+
 def test_no_arguments_show_the_help(handglass: Any) -> None:
     result = handglass()
     assert "Commands:" in result.out + result.err

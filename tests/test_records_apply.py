@@ -131,6 +131,13 @@ def test_the_next_record_is_tried(func: tirx.PrimFunc, tuned: Record) -> None:
     assert len(asked.skipped) == 1
 
 
+def test_no_end_of_records_is_tried(func: tirx.PrimFunc, tuned: Record) -> None:
+    wrong = [replace(tuned, choices={"panels": 100 + i}) for i in range(50)]
+    asked = book(*wrong, tuned)
+    assert scheduled(func, asked)[1].source == ""
+    assert [s.record for s in asked.skipped] == wrong[:8]
+
+
 def test_a_schedule_that_tvm_refuses_is_passed_over(func: tirx.PrimFunc, tuned: Record) -> None:
     def broken(sch: Schedule, target: tvm.target.Target, choices: Any) -> bool:
         if choices.pick(sch, "panels", (1, 2, 4, 8), 8) == 1:

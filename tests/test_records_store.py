@@ -9,14 +9,14 @@ pytest.importorskip("tvm", reason="the rules say what may be chosen")
 from some_records import HERE, RECORD, example, timed
 
 from handglass.compiler.records import store
-from handglass.compiler.records.journal import append
+from handglass.compiler.records.journal import append, read
 from handglass.compiler.records.store import NAMED, OWN, SHIPPED, open_store, own_file
 from handglass.errors import InputError
 from handglass.targets import TARGETS
 
 pytestmark = pytest.mark.compiler
 
-KEY = RECORD.target
+V3 = TARGETS[RECORD.target]
 
 
 @pytest.fixture(autouse=True)
@@ -28,30 +28,30 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def first(**options: object) -> store.Stored:
-    return open_store(KEY, HERE, **options).by_task[RECORD.task][0]  # type: ignore[arg-type]
+    return open_store(V3, HERE, **options).by_task[RECORD.task][0]  # type: ignore[arg-type]
 
 
 def test_nothing_anywhere_is_no_error() -> None:
-    assert list(open_store(KEY, HERE)) == []
+    assert list(open_store(V3, HERE)) == []
 
 
 def test_where_the_user_keeps_his(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert own_file(KEY) == folders / "data" / "handglass" / "records" / f"{KEY}.jsonl"
+    assert own_file(V3.name) == folders / "data" / "handglass" / "records" / f"{V3.name}.jsonl"
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", str(folders))
-    assert own_file(KEY) == folders / ".local/share/handglass/records" / f"{KEY}.jsonl"
+    assert own_file(V3.name) == folders / ".local/share/handglass/records" / f"{V3.name}.jsonl"
 
 
 def test_named_before_own_before_shipped(folders: Path) -> None:
     newest = {"date": "2026-12-24T00:00:00Z"}
-    append(store.shipped_file(KEY), timed(1e-5, **newest))
+    append(store.shipped_file(V3.name), timed(1e-5, **newest))
     assert first().source == SHIPPED
-    append(own_file(KEY), timed(1e-4))
+    append(own_file(V3.name), timed(1e-4))
     assert first().source == OWN
     append(folders / "a.jsonl", timed(2e-4))
     assert first(named=[folders / "a.jsonl"]).source == NAMED
     assert first(named=[folders / "a.jsonl"], stored=False).source == NAMED
-    assert list(open_store(KEY, HERE, stored=False)) == []
+    assert list(open_store(V3, HERE, stored=False)) == []
 
 
 def test_this_device_before_others_and_then_the_newest() -> None:
@@ -65,10 +65,10 @@ def test_this_device_before_others_and_then_the_newest() -> None:
         timed(1e-3, device=replace(other, cores=64), date=days[3]),
     ]
     for record in records:
-        append(own_file(KEY), record)
-    found = [s.record for s in open_store(KEY, HERE).by_task[RECORD.task]]
+        append(own_file(V3.name), record)
+    found = [s.record for s in open_store(V3, HERE).by_task[RECORD.task]]
     assert found == [records[2], records[1], records[3], records[0]]
-    elsewhere = [s.record for s in open_store(KEY, None).by_task[RECORD.task]]
+    elsewhere = [s.record for s in open_store(V3, None).by_task[RECORD.task]]
     assert elsewhere == [records[3], records[1], records[0], records[2]]
 
 
@@ -76,33 +76,32 @@ def test_records_for_other_targets_are_left_alone(folders: Path) -> None:
     path = folders / "mixed.jsonl"
     append(path, example(target="arm64"))
     append(path, RECORD)
-    found = open_store(KEY, HERE, [path])
+    found = open_store(V3, HERE, [path])
     assert [s.record for s in found] == [RECORD]
     assert found.refused == []
 
 
 def test_a_file_that_was_named_must_be_there(folders: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
-        open_store(KEY, HERE, [folders / "nothing.jsonl"])
+        open_store(V3, HERE, [folders / "nothing.jsonl"])
 
 
 def test_ours_and_the_users_may_be_damaged(folders: Path) -> None:
-    own_file(KEY).mkdir(parents=True)
+    own_file(V3.name).mkdir(parents=True)
     store.SHIPPED_FOLDER.mkdir()
-    store.shipped_file(KEY).write_text("torn\n")
-    found = open_store(KEY, HERE)
+    store.shipped_file(V3.name).write_text("torn\n")
+    found = open_store(V3, HERE)
     assert list(found) == []
     (own, own_line), (ours, our_line) = found.refused
-    assert (own, ours) == (own_file(KEY), store.shipped_file(KEY))
+    assert (own, ours) == (own_file(V3.name), store.shipped_file(V3.name))
     assert "not a file" in own_line.reason
     assert (our_line.line, "not valid JSON" in our_line.reason) == (1, True)
 
 
 def test_what_we_ship_can_all_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    keys = {target.records_key for target in TARGETS.values()}
+    targets = {target.records_key: target for target in TARGETS.values()}
     for path in store.SHIPPED_FOLDER.glob("*.jsonl"):
-        found = open_store(path.stem, None)
-        assert path.stem in keys
-        assert [line for file, line in found.refused if file == path] == []
-        assert list(found)
+        records, refused = read(path)
+        assert (path.stem in targets, refused) == (True, [])
+        assert {record.target for record in records} == {path.stem}

@@ -18,6 +18,9 @@ from .record import Record
 from .store import Store
 from .task_hash import task_hash
 
+MOST_TRIED = 8
+"""Records for one kernel: a file may have any number that do not fit."""
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -41,7 +44,8 @@ class RecordBook:
         """The function as the first record that fits has it, None where none does."""
         if rule.name not in self._rules:
             return None
-        for stored in self.store.by_task.get(task_hash(func, rule.name), ()):
+        candidates = self.store.by_task.get(task_hash(func, rule.name), [])
+        for stored in candidates[:MOST_TRIED]:
             found = self._replay(func, rule, stored.record)
             if found:
                 self.used[stored.record.id] = stored.record

@@ -20,7 +20,7 @@ class Journal(NamedTuple):
     """What a file holds."""
 
     records: list[Record]
-    """For each task and device the best; in the order in which those came."""
+    """In the order of the file."""
     refused: list[Refused]
 
 
@@ -32,7 +32,13 @@ def append(path: Path, record: Record) -> None:
 
 
 def read(path: Path) -> Journal:
-    """All that can be taken; InputError only where there is no such file."""
+    """What is of use; InputError only where there is no such file."""
+    records, refused = read_all(path)
+    return Journal(best(records), refused)
+
+
+def read_all(path: Path) -> Journal:
+    """Every record, also those that a better one has replaced."""
     records: list[Record] = []
     refused: list[Refused] = []
     for line in read_lines(path):
@@ -41,7 +47,7 @@ def read(path: Path) -> Journal:
             refused.append(found)
         else:
             records.append(found)
-    return Journal(best(records), refused)
+    return Journal(records, refused)
 
 
 def _record(line: Line | Refused) -> Record | Refused:
@@ -56,7 +62,7 @@ def _record(line: Line | Refused) -> Record | Refused:
 
 
 def best(records: list[Record]) -> list[Record]:
-    """Of those for one task on one device the fastest, where that can be told, or the last."""
+    """One for each task and device: the fastest, where that can be told, or else the last."""
     found: dict[object, Record] = {}
     for record in records:
         key = (record.target, record.task, record.device)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import handglass.schedules
 from handglass.errors import InputError
+from handglass.targets.target import Target
 
 from .journal import read
 from .lines import Refused
@@ -44,10 +45,15 @@ class Store:
             yield from stored
 
 
+def user_folder() -> Path:
+    """Where `handglass tune` keeps what it finds, there or not."""
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "handglass" / "records"
+
+
 def own_file(key: str) -> Path:
     """The user's journal for a target, there or not."""
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "handglass" / "records" / f"{key}.jsonl"
+    return user_folder() / f"{key}.jsonl"
 
 
 def shipped_file(key: str) -> Path:
@@ -56,17 +62,18 @@ def shipped_file(key: str) -> Path:
 
 
 def open_store(
-    key: str, here: Device | None, named: Sequence[Path] = (), stored: bool = True
+    target: Target, here: Device | None, named: Sequence[Path] = (), stored: bool = True
 ) -> Store:
     """Read all files for a target; records for others are left where they are.
 
     `here`: the device that is compiled on, `stored`: also read the user's and ours. Raises
     InputError for a named file that cannot be read, and for no other.
     """
-    store = Store(key)
+    store = Store(target.records_key)
     for path in named:
         _add(store, path, NAMED)
-    for path, source in ((own_file(key), OWN), (shipped_file(key), SHIPPED)) if stored else ():
+    kept = ((own_file(store.key), OWN), (shipped_file(store.key), SHIPPED))
+    for path, source in kept if stored else ():
         try:
             if path.exists():
                 _add(store, path, source)

@@ -165,7 +165,7 @@ class TaskTuner:
         for use in task.uses:
             arguments = self._prepare(task, use)
             try:
-                verdicts.append(self.verify(task, default, library))
+                verdicts.append(verify_results(self.stand, task, default, library))
                 lengths.append(self._compare(use, default, library))
             except CandidateError as error:
                 return str(error)
@@ -185,22 +185,6 @@ class TaskTuner:
             fraction,
         )
 
-    def verify(self, task: Task, default: bytes, library: bytes) -> Verified:
-        """CandidateError where the results are not those of the default schedule."""
-        verdict = []
-        for seed in (1, 2):
-            for difference in self.stand.compare(default, library, seed):
-                item = task.func.params[difference.index]
-                floor = ROUNDED_DB if _is_rounded(item) else FLOOR_DB
-                snr = difference.snr_db
-                if not difference.finite or (snr is not None and snr < floor):
-                    raise CandidateError(
-                        f"wrong result: argument {difference.index} ({item.name}) has "
-                        f"{'values that are not finite' if snr is None else f'{snr:.0f} dB'}"
-                    )
-                verdict.append(Verified(snr, difference.max_error))
-        return worst_of(verdict)
-
     def _compare(self, use: Use, default: bytes, library: bytes) -> Measured:
         """Default and candidate in turns, so that both see the same machine."""
         calls = self.stand.calls_for(default)
@@ -209,6 +193,23 @@ class TaskTuner:
             for one in (default, library) if turn % 2 else (library, default):
                 samples[one] += self.stand.seconds(one, calls, ROUND_SAMPLES)
         return Measured(use.lengths, times_of(samples[default]), times_of(samples[library]))
+
+
+def verify_results(stand: Stand, task: Task, default: bytes, library: bytes) -> Verified:
+    """CandidateError where the results are not those of the default schedule."""
+    verdict = []
+    for seed in (1, 2):
+        for difference in stand.compare(default, library, seed):
+            item = task.func.params[difference.index]
+            floor = ROUNDED_DB if _is_rounded(item) else FLOOR_DB
+            snr = difference.snr_db
+            if not difference.finite or (snr is not None and snr < floor):
+                raise CandidateError(
+                    f"wrong result: argument {difference.index} ({item.name}) has "
+                    f"{'values that are not finite' if snr is None else f'{snr:.0f} dB'}"
+                )
+            verdict.append(Verified(snr, difference.max_error))
+    return worst_of(verdict)
 
 
 def times_of(seconds: list[float]) -> Times:

@@ -24,6 +24,8 @@ from .device import serve
 from .doctor import doctor
 from .errors import BROKEN_PIPE, INTERRUPTED, report
 from .inspect import inspect
+from .records import check, export, list_
+from .records_import import import_
 from .run import run
 from .signals import end_by_exception, ended_by
 from .targets import targets
@@ -57,6 +59,10 @@ VERBS: dict[str, Callable[..., None]] = {
 # Verbs that belong together are a group with verbs of its own, and a word about it.
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "device": ("Serve this machine to another one that tunes.", {"serve": serve}),
+    "records": (
+        "What tuning found out: list, check, import and export it.",
+        {"list": list_, "check": check, "import": import_, "export": export},
+    ),
 }
 
 

@@ -1,0 +1,56 @@
+"""A record on trial: the kernel that its choices make, against the default schedule, on the device.
+
+Both are run at every length that the kernel has in an answer and must give the same results. How
+fast they are is not asked: that is what the record says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from handglass.runtime.device.client import DeviceClient
+from handglass.targets.target import Target
+
+from ..records.importing import Verdict, Verify
+from ..records.record import Record
+from ..tune import check_device
+from .arguments import arguments_of
+from .builder import Builder
+from .stand import CandidateError, Stand
+from .task_tuner import verify_results, worst_of
+from .tasks import Task
+
+BUILD_SECONDS = 60.0
+
+
+@contextmanager
+def record_verifier(
+    connect: Callable[[], DeviceClient], target: Target, tasks: Sequence[Task]
+) -> Iterator[Verify]:
+    """What `import_records` asks. Raises DeviceError or MismatchError where there is no device that
+    runs code for the target."""
+    stand = Stand(connect)
+    try:
+        check_device(stand.description, target)
+        with Builder(tasks, target, BUILD_SECONDS) as builder:
+            yield lambda record, task: _verify(stand, builder, record, task)
+    finally:
+        stand.close()
+
+
+def _verify(stand: Stand, builder: Builder, record: Record, task: Task) -> Verdict:
+    default = builder.build(task, task.defaults)
+    tuned = builder.build(task, record.choices)
+    if default.library is None or tuned.library is None:
+        return Verdict(False, f"cannot be built: {default.reason or tuned.reason}")
+    found = []
+    for use in task.uses:
+        stand.prepare(arguments_of(task, use.lengths))
+        try:
+            found.append(verify_results(stand, task, default.library, tuned.library))
+        except CandidateError as error:
+            return Verdict(False, str(error))
+    ratio = worst_of(found).snr_db
+    words = "equal results" if ratio is None else f"results within {ratio:.0f} dB"
+    return Verdict(True, f"{words}, lengths compared: {len(found)}")

@@ -1,0 +1,127 @@
+"""`handglass records list|check|import|export`: what tuning found out, and how it is shared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .compile import load_compiler
+from .options import Json
+from .output import columns, print_json
+
+if TYPE_CHECKING:
+    from handglass.compiler.records.record import Record
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Files of records.")]
+Target = Annotated[
+    str, typer.Option(metavar="TARGET", help="What the kernels are for; see 'handglass targets'.")
+]
+
+
+def list_(
+    target: Annotated[
+        str | None, typer.Option(metavar="TARGET", help="Only of this target.  [default: all]")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List your own records and those of handglass."""
+    load_compiler()
+    from handglass.compiler.records.journal import read
+    from handglass.compiler.records.store import SHIPPED_FOLDER, user_folder
+    from handglass.targets import find_target
+
+    key = find_target(target).records_key if target else "*"
+    rows = []
+    for whose, folder in (("own", user_folder()), ("handglass", SHIPPED_FOLDER)):
+        for path in sorted(folder.glob(f"{key}.jsonl")):
+            rows += [(record, whose) for record in read(path).records]
+    if json:
+        print_json({"records": [{**as_json(record), "whose": whose} for record, whose in rows]})
+    elif rows:
+        print(as_text(rows))
+    else:
+        of = f" for {target}" if target else ""
+        print(f"no records{of}: make some with 'handglass tune', or import some")
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    from json import loads
+
+    return {**loads(record.text()), "gain": record.gain}
+
+
+def as_text(rows: list[tuple[Record, str]]) -> str:
+    head = ("TARGET", "WHOSE", "RECORD", "KERNEL", "CHOICES", "GAIN", "DATE", "DEVICE")
+    cells = [head]
+    for r, whose in sorted(rows, key=lambda row: (row[0].target, row[1], -row[0].share)):
+        choices = " ".join(f"{name}={value}" for name, value in r.choices.items())
+        device = f"{r.device.model}, {r.device.threads} threads"
+        name, gain = r.about.partition(":")[0], f"{r.gain:.2f}x"
+        cells.append((r.target, whose, r.id[:12], name, choices, gain, r.date[:10], device))
+    return columns(cells)
+
+
+def check(files: Files, json: Json = False) -> None:
+    """Read every line of files of records, and say what is wrong."""
+    load_compiler()
+    from handglass.compiler.records.journal import read_all
+    from handglass.errors import InputError
+
+    found = [(path, read_all(path)) for path in files]
+    if json:
+        print_json({"files": [checked(path, journal) for path, journal in found]})
+    else:
+        for path, (records, refused) in found:
+            for line in refused:
+                print(f"{path}:{line.line}: {line.reason}")
+            print(f"{path}: {len(records)} records, {len(refused)} lines refused")
+    if any(journal.refused for _, journal in found):
+        raise typer.Exit(InputError.exit_code)
+
+
+def checked(path: Path, journal: Any) -> dict[str, Any]:
+    refused = [{"line": line.line, "reason": line.reason} for line in journal.refused]
+    return {"file": str(path), "records": len(journal.records), "refused": refused}
+
+
+def export(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")
+    ],
+    target: Target = "host",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that is there already.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Write your own records of a target to a file."""
+    load_compiler()
+    from handglass.compiler.records.journal import read
+    from handglass.compiler.records.store import own_file
+    from handglass.errors import InputError, UsageError
+    from handglass.targets import find_target
+
+    device = find_target(target)
+    journal = own_file(device.records_key)
+    records = read(journal).records if journal.exists() else []
+    if not records:
+        raise InputError(f"there are no records of yours for {device.records_key}")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output} is there already; --overwrite replaces it")
+    write(output, [record.text() for record in records])
+    if json:
+        print_json({"file": str(output), "target": device.records_key, "records": len(records)})
+    else:
+        print(f"{output}: {len(records)} records for {device.records_key}")
+
+
+def write(path: Path, lines: list[str]) -> None:
+    """In one step: an end in between leaves what was there."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

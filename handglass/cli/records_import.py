@@ -1,0 +1,90 @@
+"""`handglass records import`: records of others, each proven on the device before it is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .compile import load_compiler
+from .options import Json
+from .output import print_json
+from .records import Files
+
+if TYPE_CHECKING:
+    from handglass.compiler.records.importing import Outcome
+
+
+def import_(
+    files: Files,
+    model: Annotated[
+        Path,
+        typer.Option(
+            "--model", "-m", metavar="MODEL", help="A checkpoint or a bundle with these kernels."
+        ),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="TARGET", help="What the kernels are for.  [default: host]"),
+    ] = None,
+    rpc: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="The device, where 'handglass device serve' runs.  [default: this machine]",
+        ),
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The device's key.  [default: HANDGLASS_DEVICE_KEY]"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Verify records of others on the device and add them to yours."""
+    load_compiler()
+    from handglass.compiler.records.importing import import_records
+    from handglass.compiler.records.store import own_file
+    from handglass.compiler.tuning.subject import Asked, read_subject
+    from handglass.compiler.tuning.tasks import extract_tasks
+    from handglass.compiler.tuning.verify_record import record_verifier
+    from handglass.errors import InputError
+
+    from .tune import connector
+
+    with connector(rpc, key_file, None) as connect:
+        subject = read_subject(model, Asked(target))
+        journal = own_file(subject.target.records_key)
+        tasks = extract_tasks(subject.mod, subject.target, subject.parts)
+        with record_verifier(connect, subject.target, tasks) as verify:
+            outcomes = []
+            for outcome in import_records(files, subject.target, tasks, verify, journal):
+                outcomes.append(outcome)
+                if not json:
+                    print(as_text(outcome), flush=True)
+    kept = sum(outcome.kept for outcome in outcomes)
+    if json:
+        rows = [as_json(outcome) for outcome in outcomes]
+        print_json({"journal": str(journal), "kept": kept, "outcomes": rows})
+    else:
+        print(f"{kept} of {len(outcomes)} records added to {journal}")
+    if any(outcome.record is None for outcome in outcomes):
+        raise typer.Exit(InputError.exit_code)
+
+
+def as_text(outcome: Outcome) -> str:
+    if outcome.record is None:
+        return f"{outcome.file}:{outcome.line}: refused: {outcome.words}"
+    name = outcome.record.about.partition(":")[0]
+    verdict = "kept" if outcome.kept else "not kept"
+    return f"{outcome.record.id[:12]} {name}: {verdict}: {outcome.words}"
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "file": str(outcome.file),
+        "line": outcome.line,
+        "record": outcome.record.id if outcome.record else None,
+        "kept": outcome.kept,
+        "words": outcome.words,
+    }
