@@ -46,7 +46,8 @@ def bring(
     wheels = lock_of(tmp_path / "wheels", monkeypatch)
 
     def call(to: str, bundle: Path = small_bundle, **options: Any) -> Deployment:
-        return deploy.deploy(bundle, to, **{"prompt": "Hello", "offline": wheels} | options)
+        given: dict[str, Any] = {"prompt": "Hello", "offline": wheels, **options}
+        return deploy.deploy(bundle, to, **given)
 
     return call
 
