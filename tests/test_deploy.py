@@ -7,14 +7,16 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_device import ADB, SSH, lock_of, program
+from PIL import Image
 
 from handglass.errors import DeviceError, InputError, MismatchError, UsageError
+from handglass.runtime.generate import Timings
 from handglass.targets.deploy import adb, deploy, device, start
 from handglass.targets.deploy.deploy import Deployment
 
@@ -223,17 +225,32 @@ def test_an_android_bundle_wants_the_native_runner(
         bring("adb:phone-1", phone)
 
 
+NATIVE = """#!/bin/sh
+test "$*" = "run bundle --ids request/request.json --pixels request/picture-0.safetensors" &&
+test -f request/request.json && test -f "$6" && test -f native/licenses/LICENSE || exit 1
+echo 17
+echo 23
+"""
+
+
 def test_the_native_runner_is_sent_and_asked(
-    bring: Callable[..., Deployment], tmp_path: Path, device_home: Path
+    bring: Callable[..., Deployment], small_bundle: Path, tmp_path: Path, device_home: Path
 ) -> None:
-    native = tmp_path / "native"
-    program(native, start.LOADER, '#!/bin/sh\nexec "$@"\n')
-    program(native, start.RUNNER, '#!/bin/sh\necho "$1 $(ls "$2" | head -n 1) $3 $4"\n')
-    done = bring("adb:phone-1", native=native, prompt="How many?")
-    assert done.answer and done.answer["text"] == "run lib.so -p How many?"
-    assert not (device_home / "handglass" / "packages").exists() or not list(
-        (device_home / "handglass" / "packages").iterdir()
-    )
+    """Text and pictures become numbers here, and numbers text."""
+    native_request = pytest.importorskip("handglass.runtime.native_request")
+    native, picture = tmp_path / "native", tmp_path / "p.png"
+    Image.effect_noise((90, 40), 60).save(picture)
+    timings = asdict(Timings(1.5, (2.0,), 9, 0, 3.0, 1, 1.0, 4.0, 9.0))
+    end = json.dumps({"finish_reason": "stop", "tokens": 2, "timings": timings})
+    program(native, start.RUNNER, f"{NATIVE}echo '{end}'\n")
+    (native / "licenses").mkdir()
+    (native / "licenses" / "LICENSE").write_text("free")
+    done = bring("adb:phone-1", native=native, prompt="How many?", images=[picture])
+    tokenizer = native_request.RequestWriter(small_bundle).tokenizer
+    surface = b"".join(tokenizer.surface(token) for token in (17, 23)).decode()
+    assert done.answer and done.answer["tokens"] == (17, 23)
+    assert done.answer["text"].strip() == surface.strip()
+    assert not (device_home / "handglass" / "packages").exists()
     (native / start.RUNNER).unlink()
     with pytest.raises(InputError, match="no native runner, handglass-native is missing"):
         bring("adb:phone-1", native=native)
