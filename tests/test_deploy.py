@@ -293,3 +293,11 @@ def test_the_first_python_that_does() -> None:
     told = replace(device.parse(FACTS), pythons=(old, PYTHON, new))
     assert device.choose_python("pi", told, None) == PYTHON
     assert device.choose_python("pi", told, "3.13") == new
+
+
+def test_a_device_that_says_something_else(
+    bring: Callable[..., Deployment], tmp_path: Path
+) -> None:
+    program(tmp_path / "bin", "ssh", "#!/bin/sh\necho 'architecture Windows 11'\n")
+    with pytest.raises(DeviceError, match="board: no Linux that we know, it says: 'architecture"):
+        bring("ssh:board")

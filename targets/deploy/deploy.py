@@ -13,7 +13,7 @@ from handglass.errors import DeviceError, UsageError
 from handglass.runtime.bundle import MANIFEST, Bundle
 
 from .adb import Adb
-from .device import Device, ask_device, check_fits
+from .device import Device, ask_device, check_fits, free_bytes
 from .folder import Folder
 from .push import Item, Tell, look, push
 from .question import native_files, native_question, python_question
@@ -172,7 +172,7 @@ def scripts(runtime: Runtime, scratch: Path) -> list[Item]:
 def check_space(transport: Transport, need: int) -> None:
     """Before sending, so that a full disk is not found out after an hour."""
     listed = run(transport, f"df -Pk {quote(transport.folder)}", "looking at the disk")
-    free = int(listed.splitlines()[-1].split()[3]) * 1024
+    free = free_bytes(listed.splitlines()[-1])
     if need > free:
         raise DeviceError(
             f"{transport.where}: {free / 1e6:.0f} MB are free in {transport.folder}, "
