@@ -3,6 +3,7 @@
 #   make demo       compile the demo model for this machine and ask it about three pictures
 #   make test       linters, types and all tests
 #   make lint       linters and types only
+#   make test-arm   the demo model on an emulated ARM board (installs qemu and gcc by apt)
 #   make test-arm-kernels  the kernels of every ARM target under emulation (installs qemu and gcc by apt)
 #   make full-size  a random checkpoint of the full shape, compiled and run (12 GB of memory, 8 GB of disk)
 #   make wheel      dist/handglass-*.whl
@@ -13,7 +14,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ruff does not follow the symlinks in handglass/ and reads each room at the top; mypy reads them there.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test test-arm-kernels lint full-size wheel lock-wheels clean
+.PHONY: demo test test-arm test-arm-kernels lint full-size wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
 # --- environments: a stamp per set of packages, so that a second run goes straight to work ---
@@ -52,11 +53,18 @@ full-size: .venv/compile.stamp
 test: lint
 	$(BIN)/python -m pytest
 
+ARM_TOOLS = { command -v qemu-aarch64 && command -v aarch64-linux-gnu-g++; } >/dev/null || { \
+	apt-get update -qq && apt-get install -y --no-install-recommends qemu-user g++-aarch64-linux-gnu; }
+
 # What `make test` skips where qemu or the cross compiler is missing.
 test-arm-kernels: .venv/test.stamp
-	@command -v qemu-aarch64 aarch64-linux-gnu-g++ >/dev/null || { apt-get update -qq && \
-	  apt-get install -y --no-install-recommends qemu-user g++-aarch64-linux-gnu; }
+	@$(ARM_TOOLS)
 	$(BIN)/python -m pytest tests/test_arm_kernels.py tests/test_arm_assembly.py tests/test_target_build.py
+
+# The demo model, doctor and tuning on an emulated ARM board: builds an arm64 tree in build/arm.
+test-arm: .venv/test.stamp
+	@$(ARM_TOOLS)
+	HANDGLASS_TEST_ARM=1 $(BIN)/python -m pytest -m arm
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ without binfmt) a program cannot be started from a program: there the process is
 from __future__ import annotations
 
 import errno
+import faulthandler
 import os
 import signal
 import subprocess
@@ -67,6 +68,7 @@ def _be_the_child(source: str, arguments: tuple[str, ...], told: int) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(told, 2)
         sys.stdout, sys.stderr = (os.fdopen(n, "w", closefd=False) for n in (1, 2))
+        faulthandler.disable()  # a crash is told in a word
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(TIMEOUT_S)
         sys.argv = ["-c", *arguments]

@@ -73,10 +73,10 @@ def _libraries(target: Target) -> Iterator[str]:
 
 
 def _code_generator(target: Target, names: dict[str, str]) -> Iterator[str]:
+    """What LLVM knows of the cpu and its attributes, and what it may use that nobody promised."""
     import tvm
     from tvm.target import codegen
 
-    has = tvm.get_global_func("target.target_has_feature")
     plain = tvm.target.Target({"kind": "llvm", "mtriple": target.triple})
     cpus = [*map(str, codegen.llvm_get_cpu_archlist(plain)), "generic"]
     if target.cpu not in cpus:
@@ -84,13 +84,19 @@ def _code_generator(target: Target, names: dict[str, str]) -> Iterator[str]:
         yield f"cpu '{target.cpu}': LLVM knows no such {target.architecture} cpu; {near}"
         return
     device = tvm.target.Target(target.tvm)
+    feature = tvm.get_global_func("target.target_has_feature")
+    has = lambda attribute: bool(feature(attribute, device))  # noqa: E731
     for attribute in target.mattr:
-        if attribute[:1] == "+" and not has(attribute[1:], device):
+        if attribute[:1] == "+" and not has(attribute[1:]):
             yield f"mattr '{attribute}': LLVM knows no such attribute of {target.architecture}"
+    yield from _beyond_the_floor(target, names, has)
+
+
+def _beyond_the_floor(target: Target, names: dict[str, str], has: Any) -> Iterator[str]:
     for attribute in sorted(set(names.values())):
         flags = [flag for flag, name in names.items() if name == attribute]
         missing = [flag for flag in flags if flag not in target.features]
-        if missing and has(attribute, device) and not _baseline(target, attribute):
+        if missing and has(attribute) and not _baseline(target, attribute):
             yield (
                 f"cpu '{target.cpu}' with {list(target.mattr)} lets LLVM use '{attribute}', which "
                 f"the floor does not promise: add {' '.join(missing)} to features, or "

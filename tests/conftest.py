@@ -22,6 +22,13 @@ os.environ["XDG_CACHE_HOME"] = _FOLDER.name
 os.environ["XDG_DATA_HOME"] = f"{_FOLDER.name}/data"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("HANDGLASS_TEST_ARM", "") in ("", "0"):
+        for item in items:
+            if "arm" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="an emulated ARM board: make test-arm"))
+
+
 @dataclass(frozen=True)
 class Result:
     """What a command left behind."""
@@ -73,3 +80,11 @@ def small_bundle(small_checkpoint: Path) -> Path:
     flags = ["--quantization", "f32", "-c", "128", "--dump-ir", str(output.with_name("ir"))]
     assert execute(["compile", "-m", str(small_checkpoint), "-o", str(output), *flags]) == 0
     return output
+
+
+@pytest.fixture(scope="session")
+def arm_tree() -> Any:
+    """Whoever asks for ARM tests wants to know why there is none: nothing is skipped here."""
+    from arm_tree import arm_tree as make
+
+    return make()

@@ -51,12 +51,7 @@ def test_a_floor_that_is_not_met(handglass: Any, bundle: Path) -> None:
     checks = found(result)
     assert result.code == 4
     assert "this CPU lacks avx1024; compile with a target" in checks["instruction floor"]["hint"]
-    assert checks["a question"] == {
-        "name": "a question",
-        "value": "not tried",
-        "ok": None,
-        "hint": "",
-    }
+    assert (checks["a question"]["value"], checks["a question"]["ok"]) == ("not tried", None)
 
 
 def test_versions_and_memory(handglass: Any, bundle: Path) -> None:

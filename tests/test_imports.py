@@ -46,6 +46,7 @@ ALLOWED: dict[str, tuple[tuple[str, ...], set[str]]] = {
             "handglass.runtime.machine",
             "handglass.runtime.bundle",
             "handglass.runtime.manifest",
+            "handglass.runtime.native_request",
             "handglass.runtime.verified",
         ),
         TVM,

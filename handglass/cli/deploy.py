@@ -89,7 +89,5 @@ def print_text(done: Deployment, image_tokens: int) -> None:
         print(f"not asked: {done.why_not_run}", file=sys.stderr)
     else:
         print(done.answer["text"])
-        timings = done.answer.get("timings")
-        line = footer(timings, image_tokens) if timings else done.answer["footer"]
-        print(line, file=sys.stderr)
+        print(footer(done.answer["timings"], image_tokens), file=sys.stderr)
     print(f"on the device: {done.command}", file=sys.stderr)

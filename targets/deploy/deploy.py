@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from shlex import join, quote
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -14,22 +13,20 @@ from handglass.errors import DeviceError, UsageError
 from handglass.runtime.bundle import MANIFEST, Bundle
 
 from .adb import Adb
-from .device import Device, ask_device, check_fits
+from .device import Device, ask_device, check_fits, free_bytes
 from .folder import Folder
 from .push import Item, Tell, look, push
+from .question import native_files, native_question, python_question
 from .runtime import (
     Runtime,
     is_this_machine,
     missing_packages,
-    native_runtime,
     python_runtime,
     unpack,
 )
 from .ssh import Ssh
 from .start import BUNDLE, PACKAGES
-from .transport import Transport, failed, run
-
-PICTURES = "pictures"
+from .transport import Transport, run
 
 
 @dataclass
@@ -70,24 +67,27 @@ def deploy(
     transport = open_transport(to)
     device, why_not = examine(transport, opened)
     runtime = (
-        native_runtime(native)
+        Runtime(files=native_files(native))
         if native
         else python_runtime(transport.where, opened.manifest, device, python, offline)
     )
-    done = Deployment(
-        transport.where, transport.folder, opened.manifest.target.name, runtime.python
-    )
-    with TemporaryDirectory(prefix="handglass-deploy-") as scratch:
-        send(transport, opened, runtime, images, Path(scratch), done, tell)
-    arguments = ["-p", prompt]
-    for number, image in enumerate(images):
-        arguments += ["--image", picture_name(number, image)]
-    done.command = f"cd {quote(transport.folder)} && ./ask {join(arguments)}"
-    done.why_not_run = why_not
-    if not why_not:
-        tell("ask", 0, 1)
-        done.answer = ask(transport, arguments, as_json=native is None)
-        tell("ask", 1, 1)
+    target = opened.manifest.target.name
+    done = Deployment(transport.where, transport.folder, target, runtime.python)
+    with TemporaryDirectory(prefix="handglass-deploy-") as name:
+        scratch = Path(name)
+        question = (
+            native_question(bundle, prompt, images, scratch)
+            if native
+            else python_question(prompt, images)
+        )
+        send(transport, opened, runtime, question.files, scratch, done, tell)
+        done.command = f"cd {quote(transport.folder)} && {question.command}"
+        done.why_not_run = why_not
+        if not why_not:
+            tell("ask", 0, 1)
+            script = f"cd {quote(transport.folder)} && {question.script} < /dev/null"
+            done.answer = question.read(transport.where, transport.shell(script))
+            tell("ask", 1, 1)
     return done
 
 
@@ -125,7 +125,7 @@ def send(
     transport: Transport,
     bundle: Bundle,
     runtime: Runtime,
-    images: Sequence[Path],
+    asked: Sequence[Item],
     scratch: Path,
     done: Deployment,
     tell: Tell,
@@ -137,7 +137,7 @@ def send(
         archive = scratch / f"{package.folder}.tar.gz"
         package.write(archive)
         archives[package.folder] = Item.of(f"{PACKAGES}/{archive.name}", archive)
-    items = [*archives.values(), *runtime.files, *pictures(images), *scripts(runtime, scratch)]
+    items = [*archives.values(), *runtime.files, *asked, *scripts(runtime, scratch)]
     items += bundle_items(bundle)
     there = look(transport, items)
     unpacked = sum(package.size for package in packages)
@@ -169,37 +169,12 @@ def scripts(runtime: Runtime, scratch: Path) -> list[Item]:
     return items
 
 
-def pictures(images: Sequence[Path]) -> list[Item]:
-    return [Item.of(picture_name(number, image), image) for number, image in enumerate(images)]
-
-
-def picture_name(number: int, image: Path) -> str:
-    """By number: what a person calls a file may be no name for a device."""
-    suffix = image.suffix.lower() if image.suffix[1:].isalnum() else ""
-    return f"{PICTURES}/{number + 1}{suffix}"
-
-
 def check_space(transport: Transport, need: int) -> None:
     """Before sending, so that a full disk is not found out after an hour."""
     listed = run(transport, f"df -Pk {quote(transport.folder)}", "looking at the disk")
-    free = int(listed.splitlines()[-1].split()[3]) * 1024
+    free = free_bytes(listed.splitlines()[-1])
     if need > free:
         raise DeviceError(
             f"{transport.where}: {free / 1e6:.0f} MB are free in {transport.folder}, "
             f"{need / 1e6:.0f} MB are needed"
         )
-
-
-def ask(transport: Transport, arguments: Sequence[str], as_json: bool) -> dict[str, Any]:
-    """One question, as a person would ask it on the device."""
-    flags = [*arguments, "--json"] if as_json else arguments
-    script = f"cd {quote(transport.folder)} && ./ask {join(flags)} < /dev/null"
-    done = transport.shell(script)
-    if as_json and done.out.startswith("{"):
-        told: dict[str, Any] = json.loads(done.out.splitlines()[-1])
-        if "error" not in told:
-            return told
-        raise DeviceError(f"{transport.where}: {told['error']['message']}")
-    if done.code:
-        raise failed(transport.where, "asking a question", done)
-    return {"text": done.out.rstrip("\n"), "footer": done.err.strip()}

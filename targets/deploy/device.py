@@ -73,20 +73,32 @@ def ask_device(transport: Transport) -> Device:
         done
         cat /proc/cpuinfo
     """
-    return parse(run(transport, script, "looking at it"))
+    text = run(transport, script, "looking at it")
+    try:
+        return parse(text)
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise DeviceError(
+            f"{transport.where}: no Linux that we know, it says: {text[:300]!r}"
+        ) from error
 
 
 def parse(text: str) -> Device:
+    """From what the script prints; whatever error Python has for an answer of another form."""
     lines = [line.split(None, 1) for line in text.splitlines() if " " in line]
     told = {key: rest for key, rest in reversed(lines) if key != "python"}
     memory = re.match(r"(\d+) kB", told.get("MemTotal:", ""))
     return Device(
         architecture=told["architecture"].strip(),
         flags=cpu_flags(text),
-        free=int(told["free"].split()[3]) * 1024,
+        free=free_bytes(told["free"]),
         memory=int(memory[1]) * 1024 if memory else None,
         pythons=tuple(Python(**json.loads(rest)) for key, rest in lines if key == "python"),
     )
+
+
+def free_bytes(line: str) -> int:
+    """Of a line of `df -Pk`: file system, size, used, available in KiB."""
+    return int(line.split()[3]) * 1024
 
 
 def check_fits(where: str, device: Device, manifest: Manifest) -> None:

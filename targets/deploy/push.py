@@ -45,7 +45,8 @@ class Item:
 
 @dataclass(frozen=True)
 class There:
-    """What the device has: files by name with their hash, parts with their size."""
+    """What the device has: files by name with their hash, parts that can be completed with their
+    size."""
 
     hashes: dict[str, str]
     parts: dict[str, int]
@@ -63,17 +64,18 @@ def look(transport: Transport, items: Sequence[Item]) -> There:
         if not NAME.fullmatch(item.name):
             raise InputError(f"{item.name!r}: a name that cannot be sent to a device")
     names = " ".join(quote(item.name) for item in items)
-    parts = " ".join(item.part for item in items)
+    begun = " ".join(item.part for item in items)
     folders = " ".join(sorted({quote(str(Path(item.name).parent)) for item in items}))
     script = f"""
         mkdir -p {quote(transport.folder)} && cd {quote(transport.folder)} || exit 1
         mkdir -p {folders} || exit 1
         for f in {names}; do if [ -f "$f" ]; then sha256sum "$f" || exit 1; fi; done
-        for f in {parts}; do if [ -f "$f" ]; then echo "part $f $(wc -c < "$f")"; fi; done
+        for f in {begun}; do if [ -f "$f" ]; then echo "part $f $(wc -c < "$f")"; fi; done
     """
     lines = [line.split() for line in run(transport, script, "looking at files").splitlines()]
     hashes = {words[-1]: words[0] for words in lines if words[0] != "part"}
-    return There(hashes, {words[1]: int(words[2]) for words in lines if words[0] == "part"})
+    parts = [words for words in lines if words[0] == "part" and transport.appends]
+    return There(hashes, {words[1]: int(words[2]) for words in parts})
 
 
 def push(
@@ -83,7 +85,7 @@ def push(
     missing = there.missing(items)
     for count, item in enumerate(missing):
         tell(phase, count, len(missing))
-        have = there.parts.get(item.part, 0) if transport.appends else 0
+        have = there.parts.get(item.part, 0)
         if have < item.size or not item.size:
             transport.send(item.source, f"{transport.folder}/{item.part}", have)
         run(transport, _arrive(transport, item), f"checking {item.name}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 
 import handglass
-from handglass.errors import DeviceError, InputError
+from handglass.errors import DeviceError
 from handglass.runtime.bundle import RUNTIME_LIBRARY
 from handglass.runtime.machine import architecture
 from handglass.runtime.manifest import Manifest
@@ -18,7 +18,7 @@ from handglass.runtime.verified import cache_folder
 from .device import Device, Python, choose_python
 from .packages import Package, from_wheel, ourselves
 from .push import Item
-from .start import LOADER, NATIVE, PACKAGES, RUNNER, native_scripts, python_scripts
+from .start import PACKAGES, python_scripts
 from .transport import Transport, run
 from .wheels import fetch, locked_wheels
 
@@ -28,23 +28,14 @@ DEFAULT_PYTHON = "3.11"
 
 @dataclass(frozen=True)
 class Runtime:
-    """`scripts` by name; `packages` to be unpacked there; `files` to be copied as they are."""
+    """`scripts` by name; `packages` to be unpacked there; `files` (of a native runner) to be copied
+    as they are."""
 
-    scripts: dict[str, str]
+    scripts: dict[str, str] = field(default_factory=dict)
     packages: tuple[Package, ...] = ()
     files: tuple[Item, ...] = ()
     python: str = ""
     """The version that it is for; empty: none."""
-
-
-def native_runtime(folder: Path) -> Runtime:
-    """A runner that needs no Python: `folder` as `targets/native.py` makes it."""
-    for name in (LOADER, RUNNER):
-        if not (folder / name).is_file():
-            raise InputError(f"{folder}: no native runner, {name} is missing")
-    found = sorted(path for path in folder.iterdir() if path.is_file())
-    files = tuple(Item.of(f"{NATIVE}/{path.name}", path, executable=True) for path in found)
-    return Runtime(native_scripts(), files=files)
 
 
 def python_runtime(
@@ -86,6 +77,8 @@ def has_runtime(python: Python, manifest: Manifest) -> bool:
 
 def missing_packages(transport: Transport, packages: Sequence[Package]) -> list[Package]:
     """Those that are not unpacked there yet."""
+    if not packages:
+        return []
     at = quote(f"{transport.folder}/{PACKAGES}")
     listed = run(transport, f"mkdir -p {at} && ls {at}", "looking at packages").split()
     return [package for package in packages if package.folder not in listed]

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 BUNDLE = "bundle"
 NATIVE = "native"
 PACKAGES = "packages"
-LOADER = "ld-musl-aarch64.so.1"
 RUNNER = "handglass-native"
 
 HERE = 'here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd) || exit 1'
@@ -17,11 +16,6 @@ PYTHON_SCRIPT = """#!/bin/sh
 # Written by 'handglass deploy'. {about}
 {here}
 PYTHONPATH="{path}" exec ${{HANDGLASS_PYTHON:-{python}}} -m handglass.cli.main {arguments}
-"""
-NATIVE_SCRIPT = """#!/bin/sh
-# Written by 'handglass deploy'. {about}
-{here}
-exec "$here/{native}/{loader}" "$here/{native}/{runner}" run "$here/{bundle}" "$@"
 """
 ASK = "Asks the bundle: ./ask -p QUESTION [--image PICTURE]"
 
@@ -33,8 +27,3 @@ def python_scripts(python: str, packages: Sequence[str]) -> dict[str, str]:
     ask = PYTHON_SCRIPT.format(about=ASK, arguments=f'run -m "$here/{BUNDLE}" "$@"', **common)
     command = PYTHON_SCRIPT.format(about="Any verb: ./handglass doctor", arguments='"$@"', **common)
     return {"ask": ask, "handglass": command}
-
-
-def native_scripts() -> dict[str, str]:
-    names = {"native": NATIVE, "loader": LOADER, "runner": RUNNER, "bundle": BUNDLE}
-    return {"ask": NATIVE_SCRIPT.format(about=ASK, here=HERE, **names)}
