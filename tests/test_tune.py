@@ -1,4 +1,4 @@
-"""Tuning for real on this machine: kernels of a small model through builder, device and journals."""
+"""Tuning for real on this machine: kernels of a small model through builder, device, journals."""
 
 import os
 import signal

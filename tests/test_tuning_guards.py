@@ -81,7 +81,9 @@ def row_task() -> Task:
 
 @pytest.fixture
 def tune(tmp_path: Path, row_task: Task) -> Callable[..., tuple[Outcome, TrialLog]]:
-    def call(board: Board, maker: Maker | None = None, task: Task = row_task, trials: int = 9):
+    def call(
+        board: Board, maker: Maker | None = None, task: Task = row_task, trials: int = 9
+    ) -> tuple[Outcome, TrialLog]:
         log = TrialLog(tmp_path / "trials.jsonl", "board")
         tuner = TaskTuner(board, maker or Maker(), log, Limits({}))  # type: ignore[arg-type]
         return tuner.tune(task, trials, lambda *_: None), log

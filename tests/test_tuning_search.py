@@ -1,4 +1,4 @@
-"""The search over choices: nothing twice, all of a small space, and better than chance in a large one."""
+"""The search over choices: nothing twice, all of a small space, better than chance otherwise."""
 
 import math
 import random

@@ -82,7 +82,7 @@ def tune(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure other schedules on the device and record those that are faster."""
+    """Measure kernels on a device, record what is faster."""
     from handglass.errors import DeviceError
 
     from .tune_progress import tune_progress
