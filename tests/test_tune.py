@@ -41,7 +41,7 @@ def subject(small_checkpoint: Path) -> Subject:
 
 @pytest.fixture(scope="module")
 def device() -> Iterator[Endpoint]:
-    with local_device(threads=2) as endpoint:
+    with local_device(threads=1) as endpoint:
         yield endpoint
 
 
@@ -188,7 +188,18 @@ def test_a_bundle_is_tuned_as_it_is(small_bundle: Path) -> None:
 
 def test_a_killed_run_loses_nothing(small_checkpoint: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "handglass.cli.main", "tune", "-m", str(small_checkpoint)]
-    flags = ["--trials", "20", "--tasks", "2", "-c", "128", "--work-dir", str(tmp_path)]
+    flags = [
+        "--trials",
+        "20",
+        "--tasks",
+        "2",
+        "--threads",
+        "1",
+        "-c",
+        "128",
+        "--work-dir",
+        str(tmp_path),
+    ]
     records = tmp_path / "records.jsonl"
     child = subprocess.Popen([*command, *flags, "--records", str(records)], stderr=subprocess.PIPE)
     try:
