@@ -10,11 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 
 import handglass
-from handglass.errors import DeviceError, InputError, MismatchError
+from handglass.errors import DeviceError, InputError, MismatchError, UsageError
 from handglass.runtime.device.client import Description, DeviceClient
 from handglass.targets.target import Target
 
@@ -36,7 +37,7 @@ LEAST_SHARE = 0.003
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the work stands."""
+    """Where the work stands; without trials the default schedules are being timed."""
 
     number: int
     tasks: int
@@ -80,6 +81,7 @@ def tune(
     work_dir: Path,
     journal: Path,
     tasks: int | None = None,
+    kernels: Sequence[str] = (),
     build_timeout: float = 60.0,
     progress: Callable[[Progress], object] = lambda _: None,
 ) -> Tuned:
@@ -96,11 +98,11 @@ def tune(
         check_device(stand.description, target)
         device = device_of(stand.description)
         log = TrialLog(work_dir / f"trials-{target.records_key}.jsonl", _fingerprint(device))
-        found = extract_tasks(subject.mod, target, subject.parts)
+        found = select(extract_tasks(subject.mod, target, subject.parts), kernels)
         with Builder(found, target, build_timeout) as builder:
             limits = measure_limits(stand, target, device.threads)
             tuner = TaskTuner(stand, builder, log, limits)
-            rows, failed = time_defaults(tuner, found)
+            rows, failed = time_defaults(tuner, found, progress)
             chosen = [r for r in rows if r.share >= LEAST_SHARE or tasks is not None][:tasks]
             run = _Run(tuner, target, device, journal, progress)
             run.all(chosen, share_out(trials, chosen))
@@ -116,11 +118,23 @@ def tune(
         stand.close()
 
 
-def time_defaults(tuner: TaskTuner, tasks: Sequence[Task]) -> tuple[list[Row], list[str]]:
+def select(tasks: Sequence[Task], kernels: Sequence[str]) -> Sequence[Task]:
+    """Those that were asked for by name, all by default. UsageError for a name that is none."""
+    for name in kernels:
+        if not any(name == task.name for task in tasks):
+            near = get_close_matches(name, [task.name for task in tasks], n=3, cutoff=0.3)
+            raise UsageError(f"no kernel '{name}' to tune; near: {', '.join(near) or 'none'}")
+    return [task for task in tasks if not kernels or task.name in kernels]
+
+
+def time_defaults(
+    tuner: TaskTuner, tasks: Sequence[Task], progress: Callable[[Progress], object]
+) -> tuple[list[Row], list[str]]:
     """Every kernel with its default schedule, by what it costs in an answer, dearest first."""
     seconds: dict[str, float] = {}
     failed = []
-    for task in tasks:
+    for number, task in enumerate(tasks, 1):
+        progress(Progress(number, len(tasks), task.name, 0.0, 0, 0, 0, 0.0, None))
         try:
             seconds[task.name] = tuner.time_default(task)
         except TaskError as error:

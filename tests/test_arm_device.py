@@ -24,6 +24,10 @@ from tvm import te, tirx
 
 from handglass.compiler.build import compile_model
 from handglass.compiler.ops import norm as norms
+from handglass.compiler.tune import Tuned, tune
+from handglass.compiler.tuning.subject import Asked, read_subject
+from handglass.compiler.tuning.trials import Trial, TrialLog
+from handglass.errors import DeviceError
 from handglass.runtime.device.client import DeviceClient, SessionDied
 from handglass.targets import TARGETS
 from handglass.targets.linker import find_linker
@@ -156,3 +160,39 @@ def test_code_for_a_newer_core_ends_the_session_and_not_the_server(
     device.close()
     with server.connect() as again:
         assert again.describe().machine.architecture == "aarch64"
+
+
+def test_tuning_goes_on_after_the_board_was_gone(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One kernel of the demo model; the server is killed when one candidate has been measured."""
+    subject, add = read_subject(CHECKPOINT, Asked(target=PI.name)), TrialLog.add
+
+    def run() -> Tuned:
+        return tune(
+            subject,
+            server.connect,
+            trials=3,
+            kernels=["fused_matmul13_multiply_add"],
+            work_dir=tmp_path,
+            journal=tmp_path / "records.jsonl",
+        )
+
+    def killing(log: TrialLog, task: str, trial: Trial) -> None:
+        add(log, task, trial)
+        server.kill()
+
+    monkeypatch.setattr(TrialLog, "add", killing)
+    with pytest.raises(DeviceError, match="127.0.0.1"):
+        run()
+    monkeypatch.undo()
+    (journal,) = tmp_path.glob("trials-*.jsonl")
+    (measured,) = journal.read_text().splitlines()
+    server.start()
+    tuned = run()
+    lines = journal.read_text().splitlines()
+    assert lines[0] == measured and len(lines) >= 3
+    assert tuned.device.architecture == "aarch64"
+    assert [row.task.name for row in tuned.rows] == ["fused_matmul13_multiply_add"]
+    timed = [trial for trial in map(json.loads, lines) if trial["ratio"]]
+    assert timed or tuned.failed, "nothing was measured, and nothing said so"

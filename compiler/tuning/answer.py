@@ -27,7 +27,7 @@ class Part:
 
 def parts_of(config: ModelConfig, context: int) -> tuple[Part, ...]:
     """The parts of an answer of this model, with lengths that its cache can hold."""
-    patches = (config.vision.image_size // config.vision.patch_size) ** 2
+    patches = (config.image_size // config.vision.patch_size) ** 2
     prompt = min(PROMPT, context - 1)
     middle = min(prompt + DECODED // 2, context - 1)
     long = [n for n in OTHER_PROMPTS if n < context]

@@ -22,8 +22,8 @@ from .code import library_of
 from .stand import CandidateError, Stand
 
 READ_SHAPE = (512, 1024, READ_WIDTH)  # 128 MiB of float32
-ROUNDS = 1 << 18
-SAMPLES = 5
+ROUNDS = 1 << 20
+SAMPLES = 10
 
 
 @dataclass(frozen=True)

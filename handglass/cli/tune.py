@@ -36,6 +36,10 @@ def tune(
         int | None,
         typer.Option(min=1, metavar="N", help="Only the N kernels that cost most.  [default: all]"),
     ] = None,
+    kernel: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this kernel; may be given several times."),
+    ] = None,
     rpc: Annotated[
         str | None,
         typer.Option(
@@ -98,6 +102,7 @@ def tune(
             device,
             trials=trials,
             tasks=tasks,
+            kernels=kernel or (),
             work_dir=work_dir,
             journal=journal,
             build_timeout=build_timeout,

@@ -36,6 +36,10 @@ class Estimate:
 
 def line(progress: Progress, estimate: str) -> str:
     """Which kernel, how many candidates, the best so far and how near to the limit it is."""
+    if not progress.trials:
+        return (
+            f"[{progress.number}/{progress.tasks}] timing the default schedule of {progress.name}"
+        )
     limit = progress.limit_fraction
     near = f", {limit:.0%} of the limit" if limit is not None else ""
     return (
@@ -60,11 +64,13 @@ class PlainLines:
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock, self._estimate = stream, clock, Estimate(clock)
-        self._name, self._last = "", 0.0
+        self._name, self._last = "", float("-inf")
 
     def __call__(self, progress: Progress) -> None:
-        estimate, now = self._estimate(progress.left), self._clock()
-        if progress.name == self._name and now - self._last < QUIET_SECONDS:
+        estimate = self._estimate(progress.left) if progress.trials else ""
+        now = self._clock()
+        same = progress.name == self._name or not progress.trials
+        if same and now - self._last < QUIET_SECONDS:
             return
         self._name, self._last = progress.name, now
         print(line(progress, estimate), file=self._stream, flush=True)
@@ -77,4 +83,6 @@ def status(stream: TextIO) -> Iterator[Callable[[Progress], object]]:
 
     estimate = Estimate()
     with Status("timing the default schedules", console=Console(file=stream)) as shown:
-        yield lambda progress: shown.update(line(progress, estimate(progress.left)))
+        yield lambda progress: shown.update(
+            line(progress, estimate(progress.left) if progress.trials else "")
+        )
