@@ -21,8 +21,9 @@ from handglass.targets.target import Target
 
 from .records.journal import append
 from .records.record import DATE, Device, Record, Versions
+from .tuning.arguments import arguments_of
 from .tuning.builder import Builder
-from .tuning.limits import measure_limits
+from .tuning.limits import Limits, measure_limits
 from .tuning.stand import Stand
 from .tuning.subject import Subject
 from .tuning.task_tuner import Outcome, TaskError, TaskTuner
@@ -98,11 +99,13 @@ def tune(
         check_device(stand.description, target)
         device = device_of(stand.description)
         log = TrialLog(work_dir / f"trials-{target.records_key}.jsonl", _fingerprint(device))
-        found = select(extract_tasks(subject.mod, target, subject.parts), kernels)
+        everything = extract_tasks(subject.mod, target, subject.parts)
+        found = select(everything, kernels)
         with Builder(found, target, build_timeout) as builder:
             limits = measure_limits(stand, target, device.threads)
             tuner = TaskTuner(stand, builder, log, limits)
-            rows, failed = time_defaults(tuner, found, progress)
+            part = share_of(found, everything, limits)
+            rows, failed = time_defaults(tuner, found, part, progress)
             chosen = [r for r in rows if r.share >= LEAST_SHARE or tasks is not None][:tasks]
             run = _Run(tuner, target, device, journal, progress)
             run.all(chosen, share_out(trials, chosen))
@@ -127,10 +130,22 @@ def select(tasks: Sequence[Task], kernels: Sequence[str]) -> Sequence[Task]:
     return [task for task in tasks if not kernels or task.name in kernels]
 
 
+def share_of(found: Sequence[Task], everything: Sequence[Task], limits: Limits) -> float:
+    """Of an answer's time: what is not timed counts with the least that it can take."""
+
+    def least(task: Task) -> float:
+        seconds = limits.least(task.kernel, arguments_of(task, task.main.lengths))
+        return task.main.calls * (seconds or 0.0)
+
+    total = sum(map(least, everything))
+    return sum(map(least, found)) / total if total else 1.0
+
+
 def time_defaults(
-    tuner: TaskTuner, tasks: Sequence[Task], progress: Callable[[Progress], object]
+    tuner: TaskTuner, tasks: Sequence[Task], part: float, progress: Callable[[Progress], object]
 ) -> tuple[list[Row], list[str]]:
-    """Every kernel with its default schedule, by what it costs in an answer, dearest first."""
+    """Every kernel with its default schedule, by what it costs in an answer, dearest first; all
+    together they are `part` of it."""
     seconds: dict[str, float] = {}
     failed = []
     for number, task in enumerate(tasks, 1):
@@ -141,7 +156,7 @@ def time_defaults(
             failed.append(str(error))
     costs = {t.name: seconds[t.name] * t.main.calls for t in tasks if t.name in seconds}
     total = sum(costs.values()) or 1.0
-    rows = [Row(t, seconds[t.name], costs[t.name] / total) for t in tasks if t.name in costs]
+    rows = [Row(t, seconds[t.name], part * costs[t.name] / total) for t in tasks if t.name in costs]
     return sorted(rows, key=lambda row: -row.share), failed
 
 

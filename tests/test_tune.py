@@ -220,3 +220,9 @@ def test_a_killed_run_loses_nothing(small_checkpoint: Path, tmp_path: Path) -> N
     assert done.returncode in (0, 4), done.stderr  # 4: a busy machine gave no steady time
     assert "Traceback" not in done.stderr
     assert lines(tmp_path)[: len(before) - 1] == before[:-1]  # the last may have been torn
+
+
+def test_an_answer_is_of_the_pictures_that_the_model_is_shown(subject: Subject) -> None:
+    """SigLIP's table has more positions than a picture has patches."""
+    (encode,) = [part for part in subject.parts if part.function == "encode_image"]
+    assert encode.lengths == {"n": 4 * 4, "strip": 4 * 4 * 14}  # 56 pixels; the table has 980

@@ -1,6 +1,7 @@
 """What it takes to become a record, on a device whose times and results are written down here."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ pytest.importorskip("tvm", reason="the tuner is part of the compiler")
 from lowered_demo import V3, demo_functions
 
 from handglass.compiler.records.record import Device, Record
-from handglass.compiler.tune import Row, record_of, share_out
+from handglass.compiler.tune import Row, record_of, select, share_of, share_out
 from handglass.compiler.tuning.arguments import Arguments
 from handglass.compiler.tuning.builder import Built
 from handglass.compiler.tuning.limits import Limits
@@ -18,6 +19,7 @@ from handglass.compiler.tuning.stand import CandidateError
 from handglass.compiler.tuning.task_tuner import Outcome, TaskError, TaskTuner
 from handglass.compiler.tuning.tasks import Task, Use, make_task
 from handglass.compiler.tuning.trials import TrialLog, reasons
+from handglass.errors import UsageError
 from handglass.runtime.device.client import Difference
 
 pytestmark = pytest.mark.compiler
@@ -187,3 +189,16 @@ def test_trials_go_where_the_time_goes(row_task: Task) -> None:
     assert share_out(100, rows) == [3, 3, 3]  # no more than there are candidates
     assert sum(share_out(5, rows)) == 5
     assert share_out(0, rows) == [0, 0, 0]
+
+
+def test_kernels_are_asked_for_by_name(row_task: Task) -> None:
+    assert select([row_task], []) == [row_task] == select([row_task], [row_task.name])
+    with pytest.raises(UsageError, match="fused_matmul13_multiply_add"):
+        select([row_task], ["fused_matmul"])
+
+
+def test_one_kernel_alone_is_not_the_whole_answer(row_task: Task) -> None:
+    other = replace(row_task, name="other", uses=(Use({}, 192),))
+    rates = Limits({"read": 1e10, "fma": 1e11, "dot4": 1e11, "dot8": 1e11})
+    assert share_of([row_task], [row_task, other], rates) == pytest.approx(0.25)
+    assert share_of([row_task], [row_task, other], Limits({})) == 1.0

@@ -32,13 +32,18 @@ class Limits:
 
     rates: Mapping[str, float]
 
-    def fraction(self, kernel: Kernel, arguments: Arguments, seconds: float) -> float | None:
-        """Least time that memory and arithmetic allow, over `seconds`; None where unknown."""
+    def least(self, kernel: Kernel, arguments: Arguments) -> float | None:
+        """Seconds that memory and arithmetic allow at least; None where unknown."""
         if not self.rates:
             return None
-        least = kernel.bytes(arguments.sizes, arguments.itemsizes) / self.rates[READ]
+        moving = kernel.bytes(arguments.sizes, arguments.itemsizes) / self.rates[READ]
         flops = kernel.flops(arguments.sizes) or 0.0
-        return max(least, flops / self.rates[kernel.limit]) / seconds
+        return max(moving, flops / self.rates[kernel.limit])
+
+    def fraction(self, kernel: Kernel, arguments: Arguments, seconds: float) -> float | None:
+        """Of the limit: least time over `seconds`."""
+        least = self.least(kernel, arguments)
+        return None if least is None else least / seconds
 
 
 def measure_limits(stand: Stand, target: Target, threads: int) -> Limits:
