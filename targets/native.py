@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
-from importlib.util import find_spec
 from pathlib import Path
 
 from handglass.errors import DeviceError, HandglassError, UsageError
@@ -55,24 +54,6 @@ def build_native(
     _link(zig, made, output / PROGRAM)
     copy_licences(output / "licenses")
     return output
-
-
-def built_program(machine: str, cache: Path | None = None) -> Path | None:
-    """A program that the cache can link without compiling anything, linked; None otherwise."""
-    triple = find_triple(machine)
-    folder = (cache or cache_folder()) / triple
-    try:
-        objects = Objects(Zig.find(triple), folder)
-        sources = native_sources()
-    except HandglassError:
-        return None
-    if not all(objects.is_current(source) for source in sources):
-        return None
-    program = folder / PROGRAM
-    newest = max(objects.path(source).stat().st_mtime for source in sources)
-    if not program.is_file() or program.stat().st_mtime < newest:
-        _link(objects.zig, [objects.path(source) for source in sources], program)
-    return program
 
 
 def find_triple(machine: str) -> str:
@@ -120,7 +101,9 @@ class Objects:
 
     def path(self, source: Source) -> Path:
         """Named by everything but the contents of files."""
-        key = json.dumps([self.zig.version, *self.zig.command[1:], *_portable(source.flags), VERSIONS])
+        key = json.dumps(
+            [self.zig.version, *self.zig.command[1:], *_portable(source.flags), VERSIONS]
+        )
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         return self.folder / f"{source.name}-{digest}.o"
 
@@ -170,8 +153,7 @@ def _licences() -> Iterator[tuple[str, Path]]:
         for file in distribution(package).files or ():
             if "licenses" in file.parts:
                 yield f"{package}-{file.name}", Path(str(file.locate()))
-    spec = find_spec("ziglang")
-    library = Path((spec and spec.submodule_search_locations or [""])[0]) / "lib"
+    library = Path(str(distribution("ziglang").locate_file("ziglang"))) / "lib"
     yield "musl-COPYRIGHT", library / "libc" / "musl" / "COPYRIGHT"
     for name in ("libcxx", "libcxxabi", "libunwind"):
         yield f"{name}-LICENSE.TXT", library / name / "LICENSE.TXT"

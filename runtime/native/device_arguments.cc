@@ -1,6 +1,6 @@
 #include "device_arguments.h"
 
-#include <bit>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <random>
@@ -108,8 +108,8 @@ void WriteElements(T* to, size_t count, const Fill& fill, std::mt19937_64& rando
 void CheckMemory(double bytes) {
   auto available = AvailableMemory();
   if (available && bytes > static_cast<double>(*available) * kSpared) {
-    throw DeviceError("the arguments need ", bytes, " bytes, the device has ", *available,
-                      " available; ask for fewer copies");
+    throw DeviceError("the arguments need ", std::llround(bytes / 1e6), " MB, the device has ",
+                      *available / 1000000, " available; ask for fewer copies");
   }
 }
 

@@ -202,7 +202,9 @@ struct Writer {
   void operator()(double value) {
     if (!std::isfinite(value)) throw JsonError("a number that is not finite");
     char digits[32];
+    size_t start = out.size();
     out.append(digits, std::to_chars(digits, digits + sizeof(digits), value).ptr);
+    if (out.find_first_of(".e", start) == out.npos) out += ".0";  // read back as what it was
   }
   void operator()(const std::string& value) {
     out += '"';

@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "errors.h"
+#include "hwcap.h"
 #include "mapping.h"
 
 namespace handglass {
@@ -120,7 +121,8 @@ Machine ReadMachine() {
   machine.architecture = kArchitecture;
   machine.model = Value(cpuinfo, "model name", "Model");
   if (machine.model.empty()) machine.model = kArchitecture;
-  machine.flags = CpuFlags(cpuinfo);
+  machine.flags = ArmFlags();
+  if (machine.flags.empty()) machine.flags = CpuFlags(cpuinfo);
   if (machine.flags.contains("amx_tile") && !MayUseTiles()) {
     std::erase_if(machine.flags, [](const std::string& flag) { return flag.starts_with("amx_"); });
   }
