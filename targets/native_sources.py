@@ -1,8 +1,7 @@
 """What the native program is compiled from: our own C++, and parts of two published wheels.
 
 The wheels are located, not imported. Of TVM's runtime only what a virtual machine on a CPU needs:
-no RPC (device_server.cc speaks our own protocol), no GPU, no key-value cache of theirs; and our own
-CPU device (cpu_device.cc), which keeps memory.
+no RPC (device_server.cc speaks our own protocol), no GPU, no key-value cache of theirs.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ VERSIONS = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
 """The support headers of runtime/native/support are written for these sources."""
 
 TVM_SOURCES = (
+    "cpu_device_api",
     "device_api",
     "file_utils",
     "memory/memory_manager",
@@ -82,7 +82,7 @@ def native_sources() -> list[Source]:
     # "../support/x.h" and "../../support/x.h" are found from the first and the second of these
     support = (f"-I{OURS / 'support'}", f"-I{OURS / 'support' / 'tvm'}")
     theirs = (*FLAGS, *include, *support, "-w")
-    ours = (*FLAGS, *include, f"-isystem{tvm / 'src' / 'runtime'}", *support, *_definitions())
+    ours = (*FLAGS, *include, *support, *_definitions())
     folders = ((tvm / "src" / "runtime", TVM_SOURCES), (ffi / "src" / "ffi", FFI_SOURCES))
     sources = [
         Source(f"{folder.parts[-3]}-{name.replace('/', '-')}", folder / f"{name}.cc", theirs)
