@@ -153,7 +153,9 @@ def _licences() -> Iterator[tuple[str, Path]]:
         for file in distribution(package).files or ():
             if "licenses" in file.parts:
                 yield f"{package}-{file.name}", Path(str(file.locate()))
-    library = Path(str(distribution("ziglang").locate_file("ziglang"))) / "lib"
+    zig = Path(str(distribution("ziglang").locate_file("ziglang")))
+    library = zig / "lib"
+    yield "zig-LICENSE", zig / "LICENSE"
     yield "musl-COPYRIGHT", library / "libc" / "musl" / "COPYRIGHT"
     for name in ("libcxx", "libcxxabi", "libunwind"):
         yield f"{name}-LICENSE.TXT", library / name / "LICENSE.TXT"

@@ -65,7 +65,7 @@ def find_program(machine: str) -> NativeProgram:
     path = BUILT / machine / PROGRAM
     if not path.is_file():
         pytest.skip(f"no native program for {machine}: make native builds it")
-    newest = max(file.stat().st_mtime for file in OURS.rglob("*.*"))
+    newest = max(file.stat().st_mtime for file in OURS.rglob("*.[ch]*"))
     if path.stat().st_mtime < newest:
         pytest.skip(f"the native program for {machine} is older than its sources: make native")
     if platform.machine() == machine:

@@ -121,12 +121,13 @@ def refused(answer: dict[str, Any], kind: str, words: str) -> None:
 
 
 def measure(caller: Caller, function: str, deadline_s: float = 60) -> dict[str, Any]:
-    fields = {"library": "c", "function": function, "arguments": "x"}
+    fields: dict[str, Any] = {"library": "c", "function": function, "arguments": "x"}
     return caller.ask("measure", deadline_s, **fields, number=10, samples=3)
 
 
 def compare(caller: Caller, function: str, seed: int = 0) -> list[dict[str, Any]]:
-    fields = {"reference": "c", "candidate": "d", "function": function, "arguments": "x"}
+    fields: dict[str, Any] = {"reference": "c", "candidate": "d", "function": function}
+    fields["arguments"] = "x"
     answer = caller.ask("compare", **fields, seed=seed)
     assert answer["ok"], answer
     rows: list[dict[str, Any]] = answer["items"]
@@ -311,7 +312,7 @@ def test_requests_are_checked(loaded: Caller) -> None:
     refused(loaded.ask("describe", deadline_s=601), "input", "'deadline_s' must be")
     refused(loaded.ask("describe", deadline_s=True), "input", "'deadline_s' must be")
     refused(measure(loaded, "absent"), "mismatch", "no function")
-    fields = {"library": "c", "function": "copy", "arguments": "x"}
+    fields: dict[str, Any] = {"library": "c", "function": "copy", "arguments": "x"}
     refused(loaded.ask("measure", **fields, number=0, samples=1), "input", "'number' must be")
     refused(loaded.ask("drop", arguments="y"), "input", "no arguments")
     assert loaded.ask("drop", arguments="x") == {"ok": True}

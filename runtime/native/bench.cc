@@ -111,16 +111,18 @@ class Benchmark {
   const Manifest& manifest() const { return session_.manifest(); }
 
   void AddRows() {
-    rows_.push_back({"encode", "ms", [this] {
-                       return 1e3 * Timed([this] { session_.EncodeImage(picture_); });
-                     }, {}});
+    rows_.push_back({"encode",
+                     "ms",
+                     [this] { return 1e3 * Timed([this] { session_.EncodeImage(picture_); }); },
+                     {}});
     if (manifest().context < std::max(kPrompt, kDecoded)) return;
-    rows_.push_back({"pp64", "tok/s", [this] {
-                       return kPrompt / Timed([this] { session_.Prefill(session_.Embed(ids_), 0); });
-                     }, {}});
-    rows_.push_back({"tg64@0", "tok/s", [this] {
-                       return kDecoded / Timed([this] { Decode(); });
-                     }, {}});
+    rows_.push_back(
+        {"pp64",
+         "tok/s",
+         [this] { return kPrompt / Timed([this] { session_.Prefill(session_.Embed(ids_), 0); }); },
+         {}});
+    rows_.push_back(
+        {"tg64@0", "tok/s", [this] { return kDecoded / Timed([this] { Decode(); }); }, {}});
   }
 
   void AddLimits() {
@@ -129,9 +131,10 @@ class Benchmark {
       auto probe = session_.Probe(std::string("probe_") + kind);
       if (!probe) continue;
       const char* unit = std::strcmp(kind, "fma") == 0 ? "GFLOP/s" : "GOP/s";
-      rows_.push_back({std::string("limit ") + kind, unit, [this, probe] {
-                         return Multiply(*probe) / 1e9;
-                       }, {}});
+      rows_.push_back({std::string("limit ") + kind,
+                       unit,
+                       [this, probe] { return Multiply(*probe) / 1e9; },
+                       {}});
     }
   }
 
@@ -142,10 +145,13 @@ class Benchmark {
     int64_t tasks = bytes / (kSteps * kWidth * static_cast<int64_t>(sizeof(float)));
     ffi::Tensor data = EmptyTensor({tasks, kSteps, kWidth}, DataType("float32"));
     std::fill_n(static_cast<float*>(data.data_ptr()), data.numel(), 1.0F);
-    rows_.push_back({"limit read", "GB/s", [probe, data] {
+    rows_.push_back({"limit read",
+                     "GB/s",
+                     [probe, data] {
                        double read = static_cast<double>(data.numel()) * sizeof(float);
                        return read / Timed([&] { (*probe)(data); }) / 1e9;
-                     }, {}});
+                     },
+                     {}});
   }
 
   double Multiply(const ffi::Function& probe) const {
@@ -194,7 +200,8 @@ int BenchVerb(const Arguments& arguments) {
   Options options(arguments, {"--samples", "--threads", "--verify"}, {"--json"});
   int64_t samples = options.Integer("--samples", 1, 1000).value_or(5);
   auto threads = options.Integer("--threads", 1, 1 << 20);
-  std::string path = options.Word("a bundle folder"), text = options.Text("--verify").value_or("all");
+  std::string path = options.Word("a bundle folder"),
+              text = options.Text("--verify").value_or("all");
   if (text != "all" && text != "library") throw UsageError("--verify must be all or library");
   Verify verify = text == "all" ? Verify::kAll : Verify::kLibrary;
 
@@ -213,7 +220,8 @@ int BenchVerb(const Arguments& arguments) {
   }
   Json::List told;
   for (const Row& row : rows) told.emplace_back(Told(row));
-  Json::Object report = {{"rows", told}, {"peak_bytes", PeakBytes()}, {"threads", session.threads()}};
+  Json::Object report = {
+      {"rows", told}, {"peak_bytes", PeakBytes()}, {"threads", session.threads()}};
   std::printf("%s\n", Json(report).Dump().c_str());
   return 0;
 }

@@ -66,7 +66,8 @@ void Bundle::ReadManifest() {
     throw InputError(folder_.string(), ": not a bundle: ", error.what());
   }
   std::string where = file->path().string();
-  if (file->size() > kMaxManifest) throw InputError(where, ": is larger than ", kMaxManifest, " bytes");
+  if (file->size() > kMaxManifest)
+    throw InputError(where, ": is larger than ", kMaxManifest, " bytes");
   Json table;
   try {
     table = Json::Parse({reinterpret_cast<const char*>(file->data()), file->size()});

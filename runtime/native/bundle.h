@@ -52,7 +52,8 @@ class Bundle {
 
   void ReadManifest();
   void CheckVersions() const;
-  std::shared_ptr<const Mapping> Check(const std::string& name, const File& file, bool hashed) const;
+  std::shared_ptr<const Mapping> Check(const std::string& name, const File& file,
+                                       bool hashed) const;
   bool IsInside(const std::string& name) const;
 
   std::filesystem::path folder_;

@@ -93,7 +93,9 @@ void WriteElements(T* to, size_t count, const Fill& fill, std::mt19937_64& rando
   std::uniform_int_distribution<int64_t> integer(fill.integer_low, fill.integer_high);
   for (size_t i = 0; i < count; ++i) {
     switch (fill.kind) {
-      case Fill::Kind::kNormal: to[i] = Store<T>(normal(random) * fill.high); break;
+      case Fill::Kind::kNormal:
+        to[i] = Store<T>(normal(random) * fill.high);
+        break;
       case Fill::Kind::kUniform:
         to[i] = kIsInteger<T> ? StoreInteger<T>(integer(random)) : Store<T>(real(random));
         break;

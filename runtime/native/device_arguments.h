@@ -1,7 +1,7 @@
 // The arguments of a call: what a client describes, made here, in as many copies as it wants.
 //
-// Several copies let timing walk over more memory than the caches hold. Contents follow from a seed,
-// so nothing large has to travel.
+// Several copies let timing walk over more memory than the caches hold. Contents follow from a
+// seed, so nothing large has to travel.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ namespace handglass {
 /* Random numbers, or one number everywhere; the value of integers is exact. */
 struct Fill {
   enum class Kind { kNormal, kUniform, kConstant } kind = Kind::kConstant;
-  double low = 0, high = 0;               // of floats; of a constant both, of a normal the scale
+  double low = 0, high = 0;  // of floats; of a constant both, of a normal the scale
   int64_t integer_low = 0, integer_high = 0;  // of integers
 };
 

@@ -22,9 +22,9 @@ constexpr int kDefect = 70;
 
 std::string SignalName(int number) {
   static const std::map<int, std::string> names = {
-      {SIGABRT, "SIGABRT"}, {SIGBUS, "SIGBUS"},   {SIGFPE, "SIGFPE"},   {SIGHUP, "SIGHUP"},
-      {SIGILL, "SIGILL"},   {SIGINT, "SIGINT"},   {SIGKILL, "SIGKILL"}, {SIGPIPE, "SIGPIPE"},
-      {SIGSEGV, "SIGSEGV"}, {SIGSYS, "SIGSYS"},   {SIGTERM, "SIGTERM"}, {SIGTRAP, "SIGTRAP"},
+      {SIGABRT, "SIGABRT"}, {SIGBUS, "SIGBUS"},  {SIGFPE, "SIGFPE"},   {SIGHUP, "SIGHUP"},
+      {SIGILL, "SIGILL"},   {SIGINT, "SIGINT"},  {SIGKILL, "SIGKILL"}, {SIGPIPE, "SIGPIPE"},
+      {SIGSEGV, "SIGSEGV"}, {SIGSYS, "SIGSYS"},  {SIGTERM, "SIGTERM"}, {SIGTRAP, "SIGTRAP"},
       {SIGXCPU, "SIGXCPU"}, {SIGXFSZ, "SIGXFSZ"}};
   auto found = names.find(number);
   return found == names.end() ? "signal " + std::to_string(number) : found->second;
@@ -35,8 +35,8 @@ std::string SignalName(int number) {
   int code = kDefect;
   for (int number : {SIGCHLD, SIGTERM, SIGINT, SIGALRM}) std::signal(number, SIG_DFL);
   rlimit none = {0, 0};
-  setrlimit(RLIMIT_CORE, &none);  // a crash is nothing to write down
-  prctl(PR_SET_PDEATHSIG, SIGKILL);  // a server that is killed takes its session with it
+  setrlimit(RLIMIT_CORE, &none);           // a crash is nothing to write down
+  prctl(PR_SET_PDEATHSIG, SIGKILL);        // a server that is killed takes its session with it
   if (getppid() != parent) _exit(kEnded);  // it was killed just before
   try {
     code = work(folder);
@@ -53,11 +53,16 @@ std::optional<std::string> DeathInWords(int status) {
     return WTERMSIG(status) == SIGALRM ? "time limit" : SignalName(WTERMSIG(status));
   }
   switch (int code = WEXITSTATUS(status)) {
-    case kEnded: return std::nullopt;
-    case kIdle: return Words("idle for ", kIdleSeconds, " s");
-    case kGarbage: return "the client sent what is not a frame";
-    case kDefect: return "a defect of the server; its output has the words";
-    default: return Words("exit code ", code);
+    case kEnded:
+      return std::nullopt;
+    case kIdle:
+      return Words("idle for ", kIdleSeconds, " s");
+    case kGarbage:
+      return "the client sent what is not a frame";
+    case kDefect:
+      return "a defect of the server; its output has the words";
+    default:
+      return Words("exit code ", code);
   }
 }
 

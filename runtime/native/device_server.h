@@ -1,7 +1,7 @@
 // Listens, lets those in who know the key, one at a time, and gives each a process of its own.
 //
-// Handshakes run in one loop without threads, so that a caller who says nothing keeps nobody waiting.
-// The server itself loads no library and starts no thread: a fork of it is whole.
+// Handshakes run in one loop without threads, so that a caller who says nothing keeps nobody
+// waiting. The server itself loads no library and starts no thread: a fork of it is whole.
 #pragma once
 
 #include <list>

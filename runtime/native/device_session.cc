@@ -62,8 +62,8 @@ void WriteFile(const std::filesystem::path& path, const std::string& data) {
   if (done) return;
   std::error_code ignored;
   std::filesystem::remove(path, ignored);
-  throw DeviceError(path.string(), ": cannot store ", data.size(), " bytes: ",
-                    std::strerror(reason),
+  throw DeviceError(path.string(), ": cannot store ", data.size(),
+                    " bytes: ", std::strerror(reason),
                     "; free some space on the device, or start the server with another --dir");
 }
 
@@ -80,9 +80,9 @@ auto Calling(const std::string& what, Work&& work) {
 }  // namespace
 
 const std::map<std::string, DeviceSession::Request> DeviceSession::kRequests = {
-    {"describe", &DeviceSession::Describe},   {"put", &DeviceSession::Put},
-    {"load", &DeviceSession::Load},           {"arguments", &DeviceSession::Arguments},
-    {"measure", &DeviceSession::Measure},     {"compare", &DeviceSession::Compare},
+    {"describe", &DeviceSession::Describe}, {"put", &DeviceSession::Put},
+    {"load", &DeviceSession::Load},         {"arguments", &DeviceSession::Arguments},
+    {"measure", &DeviceSession::Measure},   {"compare", &DeviceSession::Compare},
     {"drop", &DeviceSession::Drop}};
 
 Json DeviceSession::Answer(const Message& message) {
@@ -100,8 +100,10 @@ Json::Object DeviceSession::Dispatch(const Message& message) {
   std::string name = fields.Text("do");
   auto request = kRequests.find(name);
   if (request == kRequests.end()) {
-    throw InputError("request: 'do' must be one of describe, put, load, arguments, measure, "
-                     "compare, drop, got ", Shown(Json(name)));
+    throw InputError(
+        "request: 'do' must be one of describe, put, load, arguments, measure, "
+        "compare, drop, got ",
+        Shown(Json(name)));
   }
   Deadline deadline(fields.Number("deadline_s", 0.001, kMaxDeadline));
   Json::Object answer = (this->*request->second)(fields, message.payload);
@@ -175,9 +177,8 @@ Json::Object DeviceSession::Compare(Fields& fields, const std::string&) {
   int64_t seed = fields.Integer("seed", 0, kMaxSeed);
   fields.Done();
   ffi::Function first = Function(reference, name), second = Function(candidate, name);
-  return {{"items", Calling(reference + " or " + candidate + ": " + name, [&] {
-             return handglass::Compare(first, second, arguments, seed);
-           })}};
+  return {{"items", Calling(reference + " or " + candidate + ": " + name,
+                            [&] { return handglass::Compare(first, second, arguments, seed); })}};
 }
 
 Json::Object DeviceSession::Drop(Fields& fields, const std::string&) {

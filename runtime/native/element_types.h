@@ -49,16 +49,26 @@ double Number(T value) {
 /* Calls `work.operator()<T>()` with the type of that name; false for one that is unknown. */
 template <typename Work>
 bool WithElementType(const std::string& name, Work&& work) {
-  if (name == "float32") work.template operator()<float>();
-  else if (name == "float16") work.template operator()<_Float16>();
-  else if (name == "bfloat16") work.template operator()<BFloat16>();
-  else if (name == "int8") work.template operator()<int8_t>();
-  else if (name == "uint8") work.template operator()<uint8_t>();
-  else if (name == "int32") work.template operator()<int32_t>();
-  else if (name == "uint16") work.template operator()<uint16_t>();
-  else if (name == "uint32") work.template operator()<uint32_t>();
-  else if (name == "int64") work.template operator()<int64_t>();
-  else return false;
+  if (name == "float32")
+    work.template operator()<float>();
+  else if (name == "float16")
+    work.template operator()<_Float16>();
+  else if (name == "bfloat16")
+    work.template operator()<BFloat16>();
+  else if (name == "int8")
+    work.template operator()<int8_t>();
+  else if (name == "uint8")
+    work.template operator()<uint8_t>();
+  else if (name == "int32")
+    work.template operator()<int32_t>();
+  else if (name == "uint16")
+    work.template operator()<uint16_t>();
+  else if (name == "uint32")
+    work.template operator()<uint32_t>();
+  else if (name == "int64")
+    work.template operator()<int64_t>();
+  else
+    return false;
   return true;
 }
 

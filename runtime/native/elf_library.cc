@@ -151,21 +151,50 @@ ElfLibrary::Dynamic ElfLibrary::ReadDynamic() const {
   const auto* entries = At<const Elf64_Dyn>(dynamic_, count);
   for (const Elf64_Dyn* e = entries; e != entries + count && e->d_tag != DT_NULL; ++e) {
     switch (e->d_tag) {
-      case DT_SYMTAB: found.symbols = e->d_un.d_ptr; break;
-      case DT_STRTAB: found.names = e->d_un.d_ptr; break;
-      case DT_STRSZ: found.names_size = e->d_un.d_val; break;
-      case DT_HASH: found.hash = e->d_un.d_ptr; break;
-      case DT_GNU_HASH: found.gnu_hash = e->d_un.d_ptr; break;
-      case DT_RELA: found.rela = e->d_un.d_ptr; break;
-      case DT_RELASZ: found.rela_size = e->d_un.d_val; break;
-      case DT_JMPREL: found.plt = e->d_un.d_ptr; break;
-      case DT_PLTRELSZ: found.plt_size = e->d_un.d_val; break;
-      case kDtRelr: found.relr = e->d_un.d_ptr; break;
-      case kDtRelrSize: found.relr_size = e->d_un.d_val; break;
-      case DT_INIT: found.init = e->d_un.d_ptr; break;
-      case DT_INIT_ARRAY: found.init_array = e->d_un.d_ptr; break;
-      case DT_INIT_ARRAYSZ: found.init_array_size = e->d_un.d_val; break;
-      default: break;  // DT_NEEDED too: what it needs goes by the names of functions
+      case DT_SYMTAB:
+        found.symbols = e->d_un.d_ptr;
+        break;
+      case DT_STRTAB:
+        found.names = e->d_un.d_ptr;
+        break;
+      case DT_STRSZ:
+        found.names_size = e->d_un.d_val;
+        break;
+      case DT_HASH:
+        found.hash = e->d_un.d_ptr;
+        break;
+      case DT_GNU_HASH:
+        found.gnu_hash = e->d_un.d_ptr;
+        break;
+      case DT_RELA:
+        found.rela = e->d_un.d_ptr;
+        break;
+      case DT_RELASZ:
+        found.rela_size = e->d_un.d_val;
+        break;
+      case DT_JMPREL:
+        found.plt = e->d_un.d_ptr;
+        break;
+      case DT_PLTRELSZ:
+        found.plt_size = e->d_un.d_val;
+        break;
+      case kDtRelr:
+        found.relr = e->d_un.d_ptr;
+        break;
+      case kDtRelrSize:
+        found.relr_size = e->d_un.d_val;
+        break;
+      case DT_INIT:
+        found.init = e->d_un.d_ptr;
+        break;
+      case DT_INIT_ARRAY:
+        found.init_array = e->d_un.d_ptr;
+        break;
+      case DT_INIT_ARRAYSZ:
+        found.init_array_size = e->d_un.d_val;
+        break;
+      default:
+        break;  // DT_NEEDED too: what it needs goes by the names of functions
     }
   }
   if (found.names_size == 0 || *At<const char>(found.names + found.names_size - 1) != 0) {
@@ -205,7 +234,8 @@ void ElfLibrary::ReadSymbols(const Dynamic& dynamic) {
 /* Its own definition, or else ours; a weak name that nobody has is 0. */
 uint64_t ElfLibrary::Resolve(const Dynamic& dynamic, uint32_t number) const {
   const auto* symbol = At<const Elf64_Sym>(dynamic.symbols + number * sizeof(Elf64_Sym));
-  if (symbol->st_shndx != SHN_UNDEF) return reinterpret_cast<uint64_t>(At<uint8_t>(symbol->st_value));
+  if (symbol->st_shndx != SHN_UNDEF)
+    return reinterpret_cast<uint64_t>(At<uint8_t>(symbol->st_value));
   if (symbol->st_name >= dynamic.names_size) Refuse("damaged");
   const char* name = At<const char>(dynamic.names + symbol->st_name);
   void* lent = LentSymbol(name);
@@ -217,7 +247,9 @@ uint64_t ElfLibrary::Resolve(const Dynamic& dynamic, uint32_t number) const {
 
 /* A word that is to be relocated; those of code cannot be. */
 uint64_t* ElfLibrary::Place(uint64_t address) const {
-  auto holds = [&](const auto& range) { return range.first <= address && address + 8 <= range.second; };
+  auto holds = [&](const auto& range) {
+    return range.first <= address && address + 8 <= range.second;
+  };
   if (std::none_of(writable_.begin(), writable_.end(), holds)) {
     Refuse("it relocates what it does not let be written; link it with -fPIC");
   }
@@ -233,12 +265,18 @@ void ElfLibrary::Relocate(const Dynamic& dynamic, uint64_t table, uint64_t bytes
     auto addend = static_cast<uint64_t>(entry.r_addend);
     uint32_t number = ELF64_R_SYM(entry.r_info);
     switch (ELF64_R_TYPE(entry.r_info)) {
-      case 0: break;
-      case kRelative: *place = reinterpret_cast<uint64_t>(base_) + addend; break;
+      case 0:
+        break;
+      case kRelative:
+        *place = reinterpret_cast<uint64_t>(base_) + addend;
+        break;
       case kData:
       case kFunction:
-      case kAbsolute: *place = Resolve(dynamic, number) + addend; break;
-      default: Refuse(Words("relocation ", ELF64_R_TYPE(entry.r_info), " is not known here"));
+      case kAbsolute:
+        *place = Resolve(dynamic, number) + addend;
+        break;
+      default:
+        Refuse(Words("relocation ", ELF64_R_TYPE(entry.r_info), " is not known here"));
     }
   }
 }

@@ -22,9 +22,10 @@ void* Address(Result (*function)(Arguments...)) {
 }
 
 // A function of the C library for double and, with an f behind its name, for float.
-#define UNARY(name) {#name, Address<double, double>(::name)}, {#name "f", Address<float, float>(::name##f)}
-#define BINARY(name)                                  \
-  {#name, Address<double, double, double>(::name)}, { \
+#define UNARY(name) \
+  {#name, Address<double, double>(::name)}, { #name "f", Address<float, float>(::name##f) }
+#define BINARY(name)                                   \
+  {#name, Address<double, double, double>(::name)}, {  \
     #name "f", Address<float, float, float>(::name##f) \
   }
 #define OURS(name) {#name, Address(::name)}
@@ -51,13 +52,44 @@ const std::unordered_map<std::string_view, void*>& Table() {
       {"memcpy", Address(::memcpy)},
       {"memmove", Address(::memmove)},
       {"memset", Address(::memset)},
-      UNARY(acos), UNARY(acosh), UNARY(asin), UNARY(asinh), UNARY(atan), UNARY(atanh),
-      UNARY(cbrt), UNARY(ceil), UNARY(cos), UNARY(cosh), UNARY(erf), UNARY(exp), UNARY(exp10), UNARY(exp2),
-      UNARY(expm1), UNARY(fabs), UNARY(floor), UNARY(log), UNARY(log10), UNARY(log1p), UNARY(log2),
-      UNARY(nearbyint), UNARY(rint), UNARY(round), UNARY(sin), UNARY(sinh), UNARY(sqrt), UNARY(tan),
-      UNARY(tanh), UNARY(trunc),
-      BINARY(atan2), BINARY(copysign), BINARY(fmax), BINARY(fmin), BINARY(fmod), BINARY(hypot),
-      BINARY(nextafter), BINARY(pow),
+      UNARY(acos),
+      UNARY(acosh),
+      UNARY(asin),
+      UNARY(asinh),
+      UNARY(atan),
+      UNARY(atanh),
+      UNARY(cbrt),
+      UNARY(ceil),
+      UNARY(cos),
+      UNARY(cosh),
+      UNARY(erf),
+      UNARY(exp),
+      UNARY(exp10),
+      UNARY(exp2),
+      UNARY(expm1),
+      UNARY(fabs),
+      UNARY(floor),
+      UNARY(log),
+      UNARY(log10),
+      UNARY(log1p),
+      UNARY(log2),
+      UNARY(nearbyint),
+      UNARY(rint),
+      UNARY(round),
+      UNARY(sin),
+      UNARY(sinh),
+      UNARY(sqrt),
+      UNARY(tan),
+      UNARY(tanh),
+      UNARY(trunc),
+      BINARY(atan2),
+      BINARY(copysign),
+      BINARY(fmax),
+      BINARY(fmin),
+      BINARY(fmod),
+      BINARY(hypot),
+      BINARY(nextafter),
+      BINARY(pow),
       {"fma", Address<double, double, double, double>(::fma)},
       {"fmaf", Address<float, float, float, float>(::fmaf)},
   };

@@ -59,10 +59,12 @@ ffi::Module OpenLibrary(const std::shared_ptr<const Mapping>& file, const std::s
 
 DLDataType DataType(const std::string& name) {
   static const std::map<std::string, DLDataType> types = {
-      {"float64", {kDLFloat, 64, 1}},  {"float32", {kDLFloat, 32, 1}}, {"float16", {kDLFloat, 16, 1}},
-      {"bfloat16", {kDLUInt, 16, 1}},  {"int8", {kDLInt, 8, 1}},       {"int16", {kDLInt, 16, 1}},
-      {"int32", {kDLInt, 32, 1}},      {"int64", {kDLInt, 64, 1}},     {"uint8", {kDLUInt, 8, 1}},
-      {"uint16", {kDLUInt, 16, 1}},    {"uint32", {kDLUInt, 32, 1}},   {"uint64", {kDLUInt, 64, 1}},
+      {"float64", {kDLFloat, 64, 1}}, {"float32", {kDLFloat, 32, 1}},
+      {"float16", {kDLFloat, 16, 1}}, {"bfloat16", {kDLUInt, 16, 1}},
+      {"int8", {kDLInt, 8, 1}},       {"int16", {kDLInt, 16, 1}},
+      {"int32", {kDLInt, 32, 1}},     {"int64", {kDLInt, 64, 1}},
+      {"uint8", {kDLUInt, 8, 1}},     {"uint16", {kDLUInt, 16, 1}},
+      {"uint32", {kDLUInt, 32, 1}},   {"uint64", {kDLUInt, 64, 1}},
       {"bool", {kDLBool, 8, 1}}};
   auto found = types.find(name);
   if (found == types.end()) throw InputError("tensor type '", name, "' is unknown");

@@ -40,11 +40,16 @@ std::string ReadBytes(int connection, size_t count, bool at_start = false) {
     size_t known = data.size(), step = std::min(count - known, kMaxJson);
     data.resize(known + step);
     ssize_t got = recv(connection, data.data() + known, step, 0);
-    if (got < 0 && errno == EINTR) got = 0, data.resize(known);
-    else if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) throw Idle();
-    else if (got < 0) throw Ended();
-    else if (got == 0 && at_start && known == 0) throw Ended();
-    else if (got == 0) throw FrameError(Words("the connection ended after ", known, " bytes"));
+    if (got < 0 && errno == EINTR)
+      got = 0, data.resize(known);
+    else if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+      throw Idle();
+    else if (got < 0)
+      throw Ended();
+    else if (got == 0 && at_start && known == 0)
+      throw Ended();
+    else if (got == 0)
+      throw FrameError(Words("the connection ended after ", known, " bytes"));
     data.resize(known + static_cast<size_t>(got));
   }
   return data;

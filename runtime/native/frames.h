@@ -1,4 +1,5 @@
-// Frames of the device protocol: a length, a JSON object, and the bytes that its "payload" announces.
+// Frames of the device protocol: a length, a JSON object, and the bytes that its "payload"
+// announces.
 #pragma once
 
 #include <optional>

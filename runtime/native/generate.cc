@@ -58,7 +58,8 @@ class Generator {
     auto* to = static_cast<char*>(rows.data_ptr());
     for (const Segment& segment : request_.prompt) {
       double before = Now();
-      ffi::Tensor part = segment.picture < 0 ? session_.Embed(segment.ids) : Features(segment.picture);
+      ffi::Tensor part =
+          segment.picture < 0 ? session_.Embed(segment.ids) : Features(segment.picture);
       if (segment.picture >= 0) encoding += Now() - before;
       size_t bytes = static_cast<size_t>(part.numel()) * sizeof(float);
       std::memcpy(to, part.data_ptr(), bytes);
@@ -96,8 +97,9 @@ int32_t Choose(const ffi::Tensor& logits, const std::vector<int32_t>& generated,
   int64_t count = logits.numel();
   for (int64_t i = 0; i < count; ++i) {
     if (!std::isfinite(values[i])) {
-      throw DeviceError("the model returned values that are not numbers; the bundle may be damaged "
-                        "or its arithmetic may overflow on this device");
+      throw DeviceError(
+          "the model returned values that are not numbers; the bundle may be damaged "
+          "or its arithmetic may overflow on this device");
     }
   }
   if (penalty == 1 || generated.empty()) {

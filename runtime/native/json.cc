@@ -173,7 +173,11 @@ class Parser {
   void Character(std::string* text) {
     auto lead = static_cast<uint8_t>(text_[at_]);
     if (lead < 0x20) Fail("a control character in a text");
-    size_t size = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
+    size_t size = lead < 0x80       ? 1
+                  : lead >> 5 == 6  ? 2
+                  : lead >> 4 == 14 ? 3
+                  : lead >> 3 == 30 ? 4
+                                    : 0;
     if (size == 0 || at_ + size > text_.size()) Fail("not UTF-8");
     uint32_t code = size == 1 ? lead : lead & (0x7f >> size);
     for (size_t i = 1; i < size; ++i) {

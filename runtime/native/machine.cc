@@ -42,10 +42,14 @@ std::string Value(const std::string& text, const std::string& key, const std::st
 int64_t CacheSize(const std::string& text) {
   int64_t size = std::atoll(text.c_str());
   switch (text.empty() ? '\0' : text.back()) {
-    case 'K': return size << 10;
-    case 'M': return size << 20;
-    case 'G': return size << 30;
-    default: return size;
+    case 'K':
+      return size << 10;
+    case 'M':
+      return size << 20;
+    case 'G':
+      return size << 30;
+    default:
+      return size;
   }
 }
 

@@ -14,8 +14,8 @@ namespace handglass {
 struct Machine {
   std::string architecture;  // x86_64, aarch64
   std::string model;
-  std::set<std::string> flags;  // of every core: a thread may run on any of them
-  int cores = 0;                // physical ones that we may use
+  std::set<std::string> flags;        // of every core: a thread may run on any of them
+  int cores = 0;                      // physical ones that we may use
   std::optional<int64_t> memory, l2;  // bytes
 };
 

@@ -58,9 +58,8 @@ void AddAll(Difference* difference, const void* expected, const void* actual, si
 
 Difference DifferenceOf(const TensorItem& item, const void* expected, const void* actual) {
   Difference difference;
-  WithElementType(item.bfloat16 ? "bfloat16" : item.dtype, [&]<typename T>() {
-    AddAll<T>(&difference, expected, actual, item.bytes());
-  });
+  WithElementType(item.bfloat16 ? "bfloat16" : item.dtype,
+                  [&]<typename T>() { AddAll<T>(&difference, expected, actual, item.bytes()); });
   return difference;
 }
 

@@ -11,7 +11,8 @@ namespace handglass {
 
 class Options {
  public:
-  /* `valued` take a value (`--name value` or `--name=value`), `plain` none; UsageError for others. */
+  /* `valued` take a value (`--name value` or `--name=value`), `plain` none; UsageError for others.
+   */
   Options(const std::vector<std::string>& arguments, const std::vector<std::string>& valued,
           const std::vector<std::string>& plain);
 

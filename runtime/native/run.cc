@@ -33,8 +33,7 @@ int RunVerb(const Arguments& arguments) {
   auto threads = options.Integer("--threads", 1, kMost);
 
   double start = Now();
-  Bundle bundle(options.Word("a bundle folder"),
-                verify == "all" ? Verify::kAll : Verify::kLibrary);
+  Bundle bundle(options.Word("a bundle folder"), verify == "all" ? Verify::kAll : Verify::kLibrary);
   std::vector<std::string> files = options.All("--pixels");
   auto count = static_cast<int64_t>(files.size());
   Request request = ReadRequest(*ids, bundle.manifest(), count);
@@ -44,8 +43,8 @@ int RunVerb(const Arguments& arguments) {
   Session session(bundle, threads);
   double load_s = Now() - start;
 
-  Answer answer = Generate(session, request, pictures,
-                           [](int32_t token) { PrintLine(std::to_string(token)); });
+  Answer answer =
+      Generate(session, request, pictures, [](int32_t token) { PrintLine(std::to_string(token)); });
   PrintLine(Json(Json::Object{{"finish_reason", answer.finish_reason},
                               {"tokens", static_cast<int64_t>(answer.tokens.size())},
                               {"timings", answer.Timings(load_s)}})

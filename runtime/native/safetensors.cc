@@ -14,8 +14,8 @@ constexpr uint64_t kMaxHeader = 100'000'000;  // the limit of the format's own l
 /* The format's spelling -> ours. */
 std::string TypeName(const std::string& code, const std::string& where) {
   static const std::map<std::string, std::string> names = {
-      {"BOOL", "bool"},  {"U8", "uint8"},   {"I8", "int8"},     {"U16", "uint16"},
-      {"I16", "int16"},  {"U32", "uint32"}, {"I32", "int32"},   {"U64", "uint64"},
+      {"BOOL", "bool"},  {"U8", "uint8"},    {"I8", "int8"},       {"U16", "uint16"},
+      {"I16", "int16"},  {"U32", "uint32"},  {"I32", "int32"},     {"U64", "uint64"},
       {"I64", "int64"},  {"F16", "float16"}, {"BF16", "bfloat16"}, {"F32", "float32"},
       {"F64", "float64"}};
   auto found = names.find(code);

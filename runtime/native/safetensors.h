@@ -14,7 +14,7 @@ namespace handglass {
 
 struct StoredTensor {
   std::vector<int64_t> shape;
-  std::string dtype;  // numpy's name, or bfloat16
+  std::string dtype;            // numpy's name, or bfloat16
   size_t start = 0, bytes = 0;  // in the file
 };
 

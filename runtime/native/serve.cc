@@ -58,7 +58,8 @@ int Listen(const std::string& host, int64_t port, bool expose) {
   sockaddr_in address = {};
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<uint16_t>(port));
-  if (inet_pton(AF_INET, host == "localhost" ? "127.0.0.1" : host.c_str(), &address.sin_addr) != 1) {
+  if (inet_pton(AF_INET, host == "localhost" ? "127.0.0.1" : host.c_str(), &address.sin_addr) !=
+      1) {
     throw UsageError("--host ", host, ": not an IPv4 address");
   }
   if (ntohl(address.sin_addr.s_addr) >> 24 != 127 && !expose) {
@@ -87,7 +88,8 @@ int PortOf(int listener) {
 }  // namespace
 
 int ServeVerb(const Arguments& arguments) {
-  Options options(arguments, {"--port", "--key-file", "--host", "--threads", "--dir"}, {"--expose"});
+  Options options(arguments, {"--port", "--key-file", "--host", "--threads", "--dir"},
+                  {"--expose"});
   if (!options.words().empty()) throw UsageError("serve takes no words");
   auto port = options.Integer("--port", 0, 65535);
   auto key_file = options.Text("--key-file");
@@ -99,10 +101,11 @@ int ServeVerb(const Arguments& arguments) {
   int listener = Listen(host, *port, options.Has("--expose"));
   std::printf("handglass device server on %s:%d, process %d\n", host.c_str(), PortOf(listener),
               static_cast<int>(getpid()));
-  std::puts(options.Has("--expose")
-                ? "EXPOSED: every machine that reaches this address can connect. Whoever knows the\n"
-                  "key can run any code as your user here, and the traffic is not encrypted."
-                : "Only programs on this machine can connect, and only with the key.");
+  std::puts(
+      options.Has("--expose")
+          ? "EXPOSED: every machine that reaches this address can connect. Whoever knows the\n"
+            "key can run any code as your user here, and the traffic is not encrypted."
+          : "Only programs on this machine can connect, and only with the key.");
   std::fflush(stdout);
   DeviceServer(listener, std::move(key), folder, threads).Run();
   return 0;

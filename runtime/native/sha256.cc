@@ -33,8 +33,8 @@ void CompressPlainly(uint32_t* state, const uint8_t* blocks, size_t count) {
     for (int t = 0; t < 64; ++t) {
       uint32_t sum = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
       uint32_t first = h + sum + ((e & f) ^ (~e & g)) + kSha256Rounds[t] + w[t];
-      uint32_t second = (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) +
-                        ((a & b) ^ (a & c) ^ (b & c));
+      uint32_t second =
+          (std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
       h = g, g = f, f = e, e = d + first, d = c, c = b, b = a, a = first + second;
     }
     state[0] += a, state[1] += b, state[2] += c, state[3] += d;

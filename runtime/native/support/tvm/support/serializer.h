@@ -19,7 +19,8 @@ namespace tvm {
 namespace support {
 
 /* No stored length is believed beyond this many elements at once: a container grows as its elements
- * arrive, so that a damaged length ends at the end of the stream and not in 2^64 bytes of memory. */
+ * arrive, so that a damaged length ends at the end of the stream and not in 2^64 bytes of memory.
+ */
 constexpr uint64_t kReadAtOnce = 1 << 16;
 
 template <typename T>
