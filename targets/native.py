@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class Zig:
         try:
             found = version("ziglang")
         except PackageNotFoundError as error:
-            raise DeviceError("ziglang is not installed; pip install 'ziglang~=0.17.0'") from error
+            raise DeviceError("ziglang is not installed; pip install 'ziglang~=0.17'") from error
         return cls((sys.executable, "-m", "ziglang", "c++", "-target", triple), found)
 
     def run(self, *arguments: str) -> None:
@@ -122,13 +123,16 @@ class Objects:
         self.folder.mkdir(parents=True, exist_ok=True)
         part, depends = made.with_suffix(f".{os.getpid()}.o"), made.with_suffix(f".{os.getpid()}.d")
         made.with_suffix(".json").unlink(missing_ok=True)
+        started = time.time()
         try:
             self.zig.run(
                 *source.flags, "-MMD", "-MF", str(depends), "-c", str(source.path), "-o", str(part)
             )
-            record = {name: self._hash(name) for name in _dependencies(depends)}
             part.replace(made)
-            made.with_suffix(".json").write_text(json.dumps(record), "utf-8")
+            names = _dependencies(depends)
+            if all(Path(name).stat().st_mtime < started for name in names):  # not edited meanwhile
+                record = {name: self._hash(name) for name in names}
+                made.with_suffix(".json").write_text(json.dumps(record), "utf-8")
         finally:
             depends.unlink(missing_ok=True)
             part.unlink(missing_ok=True)

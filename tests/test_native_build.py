@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import subprocess
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def source(tmp_path: Path) -> Source:
     folder.mkdir()
     (folder / "one.cc").write_text("1")
     (folder / "one.h").write_text("1")
+    for file in folder.iterdir():
+        os.utime(file, (1, 1))
     return Source("one", folder / "one.cc", ("-O2", f"-I{folder}"))
 
 
@@ -79,13 +82,22 @@ def test_what_has_not_changed_is_not_compiled_again(source: Source, tmp_path: Pa
     assert Objects(zig, folder).is_current(source)
     made.write_text("kept")
     assert make().read_text() == "kept"
-    source.path.with_suffix(".h").write_text("2")
+    header = source.path.with_suffix(".h")
+    header.write_text("2")
+    os.utime(header, (2, 2))
     assert not Objects(zig, folder).is_current(source)
     assert make().read_text() == str(source.path)
     assert make(FakeZig(("zig",), "2")) != made
     changed = Source(source.name, source.path, ("-O1",))
     assert Objects(zig, folder).path(changed) != made
     assert {p.suffix for p in folder.iterdir()} == {".o", ".json"}
+
+
+def test_what_was_edited_meanwhile_is_compiled_again(source: Source, tmp_path: Path) -> None:
+    later = time.time() + 60
+    os.utime(source.path, (later, later))
+    objects = Objects(FakeZig(("zig",), "1"), tmp_path / "cache")
+    assert objects.make(source).is_file() and not objects.is_current(source)
 
 
 def test_a_lost_or_torn_record_compiles_again(source: Source, tmp_path: Path) -> None:

@@ -110,31 +110,27 @@ class Benchmark {
  private:
   const Manifest& manifest() const { return session_.manifest(); }
 
+  void Add(std::string name, std::string unit, std::function<double()> figure) {
+    rows_.push_back({std::move(name), std::move(unit), std::move(figure), {}});
+  }
+
   void AddRows() {
-    rows_.push_back({"encode",
-                     "ms",
-                     [this] { return 1e3 * Timed([this] { session_.EncodeImage(picture_); }); },
-                     {}});
+    auto encode = [this] { session_.EncodeImage(picture_); };
+    auto prefill = [this] { session_.Prefill(session_.Embed(ids_), 0); };
+    auto decode = [this] { Decode(); };
+    Add("encode", "ms", [encode] { return 1e3 * Timed(encode); });
     if (manifest().context < std::max(kPrompt, kDecoded)) return;
-    rows_.push_back(
-        {"pp64",
-         "tok/s",
-         [this] { return kPrompt / Timed([this] { session_.Prefill(session_.Embed(ids_), 0); }); },
-         {}});
-    rows_.push_back(
-        {"tg64@0", "tok/s", [this] { return kDecoded / Timed([this] { Decode(); }); }, {}});
+    Add("pp64", "tok/s", [prefill] { return kPrompt / Timed(prefill); });
+    Add("tg64@0", "tok/s", [decode] { return kDecoded / Timed(decode); });
   }
 
   void AddLimits() {
     AddRead();
-    for (const char* kind : {"fma", "dot4", "dot8"}) {
-      auto probe = session_.Probe(std::string("probe_") + kind);
+    for (const std::string kind : {"fma", "dot4", "dot8"}) {
+      auto probe = session_.Probe("probe_" + kind);
       if (!probe) continue;
-      const char* unit = std::strcmp(kind, "fma") == 0 ? "GFLOP/s" : "GOP/s";
-      rows_.push_back({std::string("limit ") + kind,
-                       unit,
-                       [this, probe] { return Multiply(*probe) / 1e9; },
-                       {}});
+      Add("limit " + kind, kind == "fma" ? "GFLOP/s" : "GOP/s",
+          [this, probe] { return Multiply(*probe) / 1e9; });
     }
   }
 
@@ -145,13 +141,9 @@ class Benchmark {
     int64_t tasks = bytes / (kSteps * kWidth * static_cast<int64_t>(sizeof(float)));
     ffi::Tensor data = EmptyTensor({tasks, kSteps, kWidth}, DataType("float32"));
     std::fill_n(static_cast<float*>(data.data_ptr()), data.numel(), 1.0F);
-    rows_.push_back({"limit read",
-                     "GB/s",
-                     [probe, data] {
-                       double read = static_cast<double>(data.numel()) * sizeof(float);
-                       return read / Timed([&] { (*probe)(data); }) / 1e9;
-                     },
-                     {}});
+    double gigabytes = static_cast<double>(data.numel()) * sizeof(float) / 1e9;
+    auto read = [probe, data] { (*probe)(data); };
+    Add("limit read", "GB/s", [read, gigabytes] { return gigabytes / Timed(read); });
   }
 
   double Multiply(const ffi::Function& probe) const {

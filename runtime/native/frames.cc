@@ -33,24 +33,27 @@ Json ParseFrame(const std::string& text) {
   return message;
 }
 
+/* Some bytes; 0 at the end of the connection. */
+size_t ReceiveSome(int connection, char* to, size_t most) {
+  ssize_t got = 0;
+  do {
+    got = recv(connection, to, most, 0);
+  } while (got < 0 && errno == EINTR);
+  if (got >= 0) return static_cast<size_t>(got);
+  if (errno == EAGAIN || errno == EWOULDBLOCK) throw Idle();
+  throw Ended();
+}
+
 /* Memory is taken as bytes arrive, not as they are announced. */
 std::string ReadBytes(int connection, size_t count, bool at_start = false) {
   std::string data;
   while (data.size() < count) {
-    size_t known = data.size(), step = std::min(count - known, kMaxJson);
-    data.resize(known + step);
-    ssize_t got = recv(connection, data.data() + known, step, 0);
-    if (got < 0 && errno == EINTR)
-      got = 0, data.resize(known);
-    else if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-      throw Idle();
-    else if (got < 0)
-      throw Ended();
-    else if (got == 0 && at_start && known == 0)
-      throw Ended();
-    else if (got == 0)
-      throw FrameError(Words("the connection ended after ", known, " bytes"));
-    data.resize(known + static_cast<size_t>(got));
+    size_t known = data.size();
+    data.resize(known + std::min(count - known, kMaxJson));
+    size_t got = ReceiveSome(connection, data.data() + known, data.size() - known);
+    if (got == 0 && at_start && known == 0) throw Ended();
+    if (got == 0) throw FrameError(Words("the connection ended after ", known, " bytes"));
+    data.resize(known + got);
   }
   return data;
 }
