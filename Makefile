@@ -5,6 +5,8 @@
 #   make lint       linters and types only
 #   make test-arm   the demo model on an emulated ARM board (installs qemu and gcc by apt)
 #   make test-arm-kernels  the kernels of every ARM target under emulation (installs qemu and gcc by apt)
+#   make native     the program for devices without Python, into build/native (minutes the first time)
+#   make test-native  the same, and its tests: natively and under emulation (installs qemu by apt)
 #   make full-size  a random checkpoint of the full shape, compiled and run (12 GB of memory, 8 GB of disk)
 #   make wheel      dist/handglass-*.whl
 
@@ -14,7 +16,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ruff does not follow the symlinks in handglass/ and reads each room at the top; mypy reads them there.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test test-arm test-arm-kernels lint full-size wheel lock-wheels clean
+.PHONY: demo test test-arm test-arm-kernels native test-native lint full-size wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
 # --- environments: a stamp per set of packages, so that a second run goes straight to work ---
@@ -65,6 +67,17 @@ test-arm-kernels: .venv/test.stamp
 test-arm: .venv/test.stamp
 	@$(ARM_TOOLS)
 	HANDGLASS_TEST_ARM=1 $(BIN)/python -m pytest -m arm
+
+# Objects are kept in the user's cache: only what has changed is compiled again.
+native: .venv/compile.stamp
+	@$(BIN)/python -c 'import ziglang' 2>/dev/null || $(PIP) install --editable '.[compile,cross]'
+	$(BIN)/python -m handglass.targets.native aarch64 build/native/aarch64
+	$(BIN)/python -m handglass.targets.native x86_64 build/native/x86_64
+
+test-native: .venv/test.stamp native
+	@$(ARM_TOOLS)
+	$(BIN)/python -m pytest tests/test_native_run.py tests/test_native_device.py \
+	  tests/test_native_build.py tests/test_native_request.py
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from native_program import MACHINES, NativeProgram, find_program
 
 from handglass.runtime.device.local import Endpoint, local_device
 
@@ -88,3 +89,9 @@ def arm_tree() -> Any:
     from arm_tree import arm_tree as make
 
     return make()
+
+
+@pytest.fixture(scope="module", params=MACHINES)
+def program(request: pytest.FixtureRequest) -> NativeProgram:
+    """What `make native` built, once for each kind of machine."""
+    return find_program(request.param)

@@ -1,0 +1,157 @@
+#include "bundle.h"
+
+#include <limits>
+
+#include "engine.h"
+#include "errors.h"
+#include "fields.h"
+#include "sha256.h"
+
+namespace handglass {
+namespace {
+
+constexpr char kManifest[] = "manifest.json", kLibrary[] = "lib.so";
+constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+constexpr size_t kMaxManifest = 64 << 20, kMaxTensors = 1 << 20, kLongest = 4096;
+
+bool IsParams(const std::string& name) {
+  return name.starts_with("params-") && name.ends_with(".safetensors");
+}
+
+std::vector<TensorEntry> ReadTensors(const Json::List& list, const std::string& where) {
+  std::vector<TensorEntry> entries;
+  for (const Json& item : list) {
+    Fields fields(item, where);
+    TensorEntry entry = {fields.Text("name", kLongest), {}, ""};
+    entry.shape = Sizes(fields.List("shape", 16), where + ", " + entry.name);
+    entry.dtype = fields.Text("dtype");
+    entries.push_back(std::move(entry));
+  }
+  return entries;
+}
+
+Target ReadTarget(Fields fields) {
+  Target target = {fields.Text("name"), fields.Text("triple"), fields.Text("cpu"), {}};
+  target.features = Texts(fields.List("features", 1000), fields.where());
+  return target;
+}
+
+/* "0.27.0.post1" -> "0.27": bytecode and calling convention may change with a minor release. */
+std::string Minor(const std::string& version) {
+  size_t first = version.find('.');
+  return version.substr(0, first == version.npos ? first : version.find('.', first + 1));
+}
+
+}  // namespace
+
+size_t TensorEntry::bytes() const {
+  return static_cast<size_t>(CountOf(shape)) * DataType(dtype).bits / 8;
+}
+
+Bundle::Bundle(std::filesystem::path folder, Verify verify) : folder_(std::move(folder)) {
+  ReadManifest();
+  CheckVersions();
+  for (const auto& [name, file] : files_) {
+    auto mapping = Check(name, file, !IsParams(name) || verify == Verify::kAll);
+    if (name == kLibrary) library_ = mapping;
+    if (IsParams(name)) params_files_.push_back(mapping);
+  }
+}
+
+void Bundle::ReadManifest() {
+  std::shared_ptr<const Mapping> file;
+  try {
+    file = Mapping::Open(folder_ / kManifest);
+  } catch (const Error& error) {
+    throw InputError(folder_.string(), ": not a bundle: ", error.what());
+  }
+  std::string where = file->path().string();
+  if (file->size() > kMaxManifest)
+    throw InputError(where, ": is larger than ", kMaxManifest, " bytes");
+  Json table;
+  try {
+    table = Json::Parse({reinterpret_cast<const char*>(file->data()), file->size()});
+  } catch (const JsonError& error) {
+    throw InputError(where, ": not valid JSON: ", error.what());
+  }
+  Fields fields(table, where);
+  if (!fields.Has("format") || fields.Text("format") != "handglass-bundle") {
+    throw InputError(where, ": not a bundle of handglass");
+  }
+  if (fields.Integer("version", 0, kMost) != 1) {
+    throw MismatchError(where, ": bundle version ", Shown(fields.Any("version")),
+                        ", this program reads 1; compile the model again");
+  }
+  Fields versions = fields.Inner("versions"), cache = fields.Inner("cache");
+  Fields vision = fields.Inner("vision");
+  manifest_.target = ReadTarget(fields.Inner("target"));
+  manifest_.tvm = versions.Text("tvm");
+  manifest_.tvm_ffi = versions.Text("tvm_ffi");
+  manifest_.params = ReadTensors(fields.List("params", kMaxTensors), where + ", params");
+  manifest_.cache = ReadTensors(cache.List("tensors", kMaxTensors), where + ", cache");
+  manifest_.context = cache.Integer("context", 1, kMost);
+  manifest_.vocab_size = fields.Integer("vocab_size", 1, kMost);
+  manifest_.hidden_size = fields.Integer("hidden_size", 1, kMost);
+  manifest_.image_size = vision.Integer("image_size", 1, 1 << 16);
+  manifest_.patch_size = vision.Integer("patch_size", 1, manifest_.image_size);
+  manifest_.query_num = vision.Integer("query_num", 1, kMost);
+  const Json& files = fields.Any("files");
+  for (const auto& [name, entry] : Fields(files, where + ", files").All()) {
+    Fields listed(entry, where + ", files, " + name);
+    File one = {listed.Text("sha256"), listed.Integer("size", 0, int64_t{1} << 50)};
+    if (!IsHash(one.sha256)) throw InputError(listed.where(), ": sha256 is not one");
+    files_.emplace(name, one);
+  }
+  if (!files_.contains(kLibrary)) throw MismatchError(where, ": lists no ", kLibrary);
+}
+
+void Bundle::CheckVersions() const {
+  const std::pair<std::string, std::string> pairs[] = {{manifest_.tvm, HANDGLASS_TVM},
+                                                       {manifest_.tvm_ffi, HANDGLASS_TVM_FFI}};
+  for (const auto& [wanted, ours] : pairs) {
+    if (Minor(wanted) != Minor(ours)) {
+      throw MismatchError(folder_.string(), ": compiled with TVM's version ", wanted,
+                          ", this program has ", ours, "; build it or the bundle again");
+    }
+  }
+}
+
+/* A file that is what the manifest says of it. */
+std::shared_ptr<const Mapping> Bundle::Check(const std::string& name, const File& file,
+                                             bool hashed) const {
+  std::string problem;
+  std::shared_ptr<const Mapping> mapping;
+  if (!IsInside(name)) {
+    problem = "leads out of the bundle";
+  } else {
+    try {
+      mapping = Mapping::Open(folder_ / name);
+    } catch (const Error& error) {
+      throw MismatchError(error.what(), "; copy or compile the bundle again");
+    }
+    if (static_cast<int64_t>(mapping->size()) != file.size) {
+      problem = Words("has ", mapping->size(), " bytes, the manifest says ", file.size);
+    } else if (hashed && Sha256Hex(mapping->data(), mapping->size()) != file.sha256) {
+      problem = "its sha256 is not the one in the manifest";
+    }
+  }
+  if (problem.empty()) return mapping;
+  throw MismatchError(folder_.string(), ": ", name, ": ", problem,
+                      "; copy or compile the bundle again");
+}
+
+/* Plain relative names only, and no link that leads elsewhere. */
+bool Bundle::IsInside(const std::string& name) const {
+  std::filesystem::path path(name);
+  if (name.empty() || path.is_absolute() || path.lexically_normal().string() != name) return false;
+  if (name == kManifest || name == "." || *path.begin() == "..") return false;
+  if (name.find('\0') != name.npos || name.find('\\') != name.npos) return false;
+  std::error_code error;
+  auto root = std::filesystem::weakly_canonical(folder_, error);
+  if (error) return false;
+  auto real = std::filesystem::weakly_canonical(folder_ / path, error);
+  auto relative = real.lexically_relative(root);
+  return !error && !relative.empty() && *relative.begin() != "..";
+}
+
+}  // namespace handglass

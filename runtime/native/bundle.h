@@ -1,0 +1,66 @@
+// A bundle folder: what this program needs of its manifest, and files that are what it says.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "machine.h"
+#include "mapping.h"
+
+namespace handglass {
+
+/* How much is hashed when a bundle is opened: everything, or all but the parameters. */
+enum class Verify { kAll, kLibrary };
+
+struct TensorEntry {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::string dtype;  // numpy's name of the stored type
+
+  size_t bytes() const;
+};
+
+struct Manifest {
+  Target target;
+  std::string tvm, tvm_ffi;  // versions
+  std::vector<TensorEntry> params, cache;
+  int64_t context = 0, vocab_size = 0, hidden_size = 0;
+  int64_t image_size = 0, patch_size = 0, query_num = 0;
+};
+
+class Bundle {
+ public:
+  /* Reads the manifest and checks every listed file; executes nothing. */
+  Bundle(std::filesystem::path folder, Verify verify);
+
+  const std::filesystem::path& folder() const { return folder_; }
+  const Manifest& manifest() const { return manifest_; }
+  const std::shared_ptr<const Mapping>& library() const { return library_; }
+  const std::string& library_sha256() const { return files_.at("lib.so").sha256; }
+
+  /* Files of parameters, in the order of their names. */
+  const std::vector<std::shared_ptr<const Mapping>>& params_files() const { return params_files_; }
+
+ private:
+  struct File {
+    std::string sha256;
+    int64_t size;
+  };
+
+  void ReadManifest();
+  void CheckVersions() const;
+  std::shared_ptr<const Mapping> Check(const std::string& name, const File& file,
+                                       bool hashed) const;
+  bool IsInside(const std::string& name) const;
+
+  std::filesystem::path folder_;
+  Manifest manifest_;
+  std::map<std::string, File> files_;
+  std::shared_ptr<const Mapping> library_;
+  std::vector<std::shared_ptr<const Mapping>> params_files_;
+};
+
+}  // namespace handglass

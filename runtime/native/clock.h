@@ -1,0 +1,12 @@
+// Seconds on a clock that only goes forward.
+#pragma once
+
+#include <chrono>
+
+namespace handglass {
+
+inline double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace handglass

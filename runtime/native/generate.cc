@@ -1,0 +1,135 @@
+#include "generate.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <set>
+
+#include "clock.h"
+#include "errors.h"
+
+namespace handglass {
+namespace {
+
+double Rate(int64_t count, double seconds) {
+  return seconds > 0 ? static_cast<double>(count) / seconds : 0;
+}
+
+class Generator {
+ public:
+  Generator(Session& session, const Request& request, const std::vector<Picture>& pictures)
+      : session_(session), request_(request), pictures_(pictures), encoded_(pictures.size()) {
+    answer_.encode_s.resize(pictures.size());
+    for (int32_t id : request.stop) stop_.insert(id);
+  }
+
+  Answer Run(const std::function<void(int32_t)>& emit) {
+    double start = Now();
+    int64_t position = request_.Length(session_.manifest()), context = session_.manifest().context;
+    if (position > context) {
+      throw InputError("the prompt has ", position, " tokens, the context of this bundle holds ",
+                       context, "; shorten it, or compile with a larger context");
+    }
+    ffi::Tensor logits = Prefill(position);
+    while (true) {
+      int32_t token = Choose(logits, answer_.tokens, request_.repeat_penalty);
+      if (stop_.contains(token)) return Finished("stop");
+      answer_.tokens.push_back(token);
+      if (answer_.first_token_s == 0) answer_.first_token_s = Now() - start;
+      emit(token);
+      auto count = static_cast<int64_t>(answer_.tokens.size());
+      if (count == request_.max_tokens || position >= context) return Finished("length");
+      double before = Now();
+      logits = session_.Decode(token, position++);
+      answer_.decode_s += Now() - before;
+      ++answer_.decode_tokens;
+    }
+  }
+
+ private:
+  Answer Finished(const char* reason) {
+    answer_.finish_reason = reason;
+    return std::move(answer_);
+  }
+
+  ffi::Tensor Prefill(int64_t length) {
+    double start = Now(), encoding = 0;
+    ffi::Tensor rows = EmptyTensor({length, session_.manifest().hidden_size}, DataType("float32"));
+    auto* to = static_cast<char*>(rows.data_ptr());
+    for (const Segment& segment : request_.prompt) {
+      double before = Now();
+      ffi::Tensor part =
+          segment.picture < 0 ? session_.Embed(segment.ids) : Features(segment.picture);
+      if (segment.picture >= 0) encoding += Now() - before;
+      size_t bytes = static_cast<size_t>(part.numel()) * sizeof(float);
+      std::memcpy(to, part.data_ptr(), bytes);
+      to += bytes;
+    }
+    ffi::Tensor logits = session_.Prefill(rows, 0);
+    answer_.prefill_s = Now() - start - encoding;
+    answer_.prefill_tokens = length;
+    return logits;
+  }
+
+  /* Once per picture, however often the prompt shows it. */
+  ffi::Tensor Features(int64_t picture) {
+    auto& encoded = encoded_[static_cast<size_t>(picture)];
+    if (!encoded) {
+      double start = Now();
+      encoded = session_.EncodeImage(pictures_[static_cast<size_t>(picture)]);
+      answer_.encode_s[static_cast<size_t>(picture)] = Now() - start;
+    }
+    return *encoded;
+  }
+
+  Session& session_;
+  const Request& request_;
+  const std::vector<Picture>& pictures_;
+  std::vector<std::optional<ffi::Tensor>> encoded_;
+  std::set<int32_t> stop_;
+  Answer answer_;
+};
+
+}  // namespace
+
+int32_t Choose(const ffi::Tensor& logits, const std::vector<int32_t>& generated, double penalty) {
+  const auto* values = static_cast<const float*>(logits.data_ptr());
+  int64_t count = logits.numel();
+  for (int64_t i = 0; i < count; ++i) {
+    if (!std::isfinite(values[i])) {
+      throw DeviceError(
+          "the model returned values that are not numbers; the bundle may be damaged "
+          "or its arithmetic may overflow on this device");
+    }
+  }
+  if (penalty == 1 || generated.empty()) {
+    return static_cast<int32_t>(std::max_element(values, values + count) - values);
+  }
+  std::vector<double> scores(values, values + count);  // as numpy computes them
+  for (int32_t id : std::set<int32_t>(generated.begin(), generated.end())) {
+    double& score = scores[static_cast<size_t>(id)];
+    score = score > 0 ? score / penalty : score * penalty;
+  }
+  return static_cast<int32_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
+}
+
+Json::Object Answer::Timings(double load_s) const {
+  Json::List encode_ms;
+  for (double seconds : encode_s) encode_ms.emplace_back(seconds * 1e3);
+  return {{"load_s", load_s},
+          {"encode_ms", encode_ms},
+          {"prefill_tokens", prefill_tokens},
+          {"reused_tokens", 0},
+          {"prefill_tok_s", Rate(prefill_tokens, prefill_s)},
+          {"decode_tokens", decode_tokens},
+          {"decode_tok_s", Rate(decode_tokens, decode_s)},
+          {"ttft_ms", first_token_s * 1e3},
+          {"peak_mb", static_cast<double>(PeakBytes()) / 1e6}};
+}
+
+Answer Generate(Session& session, const Request& request, const std::vector<Picture>& pictures,
+                const std::function<void(int32_t)>& emit) {
+  return Generator(session, request, pictures).Run(emit);
+}
+
+}  // namespace handglass

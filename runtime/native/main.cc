@@ -1,0 +1,67 @@
+// handglass-native: bundles and candidates on a device without Python.
+
+#include <cstdio>
+#include <exception>
+#include <map>
+#include <new>
+
+#include "errors.h"
+#include "verbs.h"
+
+namespace handglass {
+namespace {
+
+constexpr int kDefect = 70;
+constexpr char kHelp[] =
+    "handglass-native " HANDGLASS_VERSION
+    "\n"
+    "  run BUNDLE --ids FILE|- [--pixels FILE ...] [-n N] [--threads N] [--verify all|library]\n"
+    "      answer a question that handglass.runtime.native_request wrote: an id per line, then\n"
+    "      one JSON object with the times\n"
+    "  bench BUNDLE [--samples N] [--threads N] [--json]\n"
+    "      how fast a bundle loads, reads a picture and 64 tokens, and decodes\n"
+    "  serve --port P --key-file FILE [--host ADDRESS] [--expose] [--threads N] [--dir DIR]\n"
+    "      let a machine that knows the key measure kernels here\n"
+    "  describe [--threads N]\n"
+    "      this machine, as one JSON object\n";
+
+using Verb = int (*)(const Arguments&);
+
+int Main(const Arguments& arguments) {
+  static const std::map<std::string, Verb> verbs = {
+      {"run", RunVerb}, {"bench", BenchVerb}, {"serve", ServeVerb}, {"describe", DescribeVerb}};
+  std::string name = arguments.empty() ? "" : arguments.front();
+  if (name == "--help" || name == "-h" || name == "help") {
+    std::fputs(kHelp, stdout);
+    return 0;
+  }
+  auto verb = verbs.find(name);
+  if (verb == verbs.end()) {
+    std::fputs(kHelp, stderr);
+    throw UsageError(name.empty() ? "no verb was given" : "there is no verb '" + name + "'");
+  }
+  return verb->second(Arguments(arguments.begin() + 1, arguments.end()));
+}
+
+/* The message alone; what is no error of ours is a defect. */
+int Guarded(const Arguments& arguments) {
+  try {
+    return Main(arguments);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "error: %s\n", error.what());
+    return error.exit_code;
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "error: out of memory\n");
+    return 4;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "error: a defect of handglass, please report it: %s\n", error.what());
+    return kDefect;
+  }
+}
+
+}  // namespace
+}  // namespace handglass
+
+int main(int count, char** arguments) {
+  return handglass::Guarded(handglass::Arguments(arguments + 1, arguments + count));
+}

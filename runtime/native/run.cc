@@ -1,0 +1,62 @@
+// handglass-native run: one answer, as token ids; a host turns them into text.
+
+#include <cstdio>
+#include <cstring>
+
+#include "clock.h"
+#include "errors.h"
+#include "generate.h"
+#include "options.h"
+#include "verbs.h"
+
+namespace handglass {
+namespace {
+
+constexpr int64_t kMost = 1 << 20;
+
+void PrintLine(const std::string& line) {
+  if (std::printf("%s\n", line.c_str()) < 0 || std::fflush(stdout) != 0) {
+    throw DeviceError("cannot write to standard output: ", std::strerror(errno));
+  }
+}
+
+}  // namespace
+
+/* Each id on a line as it comes, then one JSON object. */
+int RunVerb(const Arguments& arguments) {
+  Options options(arguments, {"--ids", "--pixels", "-n", "--threads", "--verify"}, {});
+  std::string verify = options.Text("--verify").value_or("all");
+  if (verify != "all" && verify != "library") throw UsageError("--verify must be all or library");
+  auto ids = options.Text("--ids");
+  if (!ids) throw UsageError("--ids FILE is missing: the question, or - for standard input");
+  auto limit = options.Integer("-n", 1, kMost);
+  auto threads = options.Integer("--threads", 1, kMost);
+
+  double start = Now();
+  Bundle bundle(options.Word("a bundle folder"), verify == "all" ? Verify::kAll : Verify::kLibrary);
+  std::vector<std::string> files = options.All("--pixels");
+  auto count = static_cast<int64_t>(files.size());
+  Request request = ReadRequest(*ids, bundle.manifest(), count);
+  if (limit) request.max_tokens = *limit;
+  std::vector<Picture> pictures;
+  for (const std::string& file : files) pictures.push_back(ReadPicture(file, bundle.manifest()));
+  Session session(bundle, threads);
+  double load_s = Now() - start;
+
+  Answer answer =
+      Generate(session, request, pictures, [](int32_t token) { PrintLine(std::to_string(token)); });
+  PrintLine(Json(Json::Object{{"finish_reason", answer.finish_reason},
+                              {"tokens", static_cast<int64_t>(answer.tokens.size())},
+                              {"timings", answer.Timings(load_s)}})
+                .Dump());
+  return 0;
+}
+
+int DescribeVerb(const Arguments& arguments) {
+  Options options(arguments, {"--threads"}, {});
+  if (!options.words().empty()) throw UsageError("describe takes no words");
+  PrintLine(Json(Description(options.Integer("--threads", 1, kMost))).Dump());
+  return 0;
+}
+
+}  // namespace handglass
