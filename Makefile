@@ -33,7 +33,7 @@ $(BIN)/python:
 .venv/test.stamp: pyproject.toml | $(BIN)/python
 	@echo "installing handglass, torch and the test tools into .venv"
 	$(PIP) install torch==2.13.0
-	$(PIP) install --editable '.[compile,test,dev]'
+	$(PIP) install --editable '.[compile,tune,test,dev]'
 	@touch $@ .venv/compile.stamp
 
 # --- what people type ---

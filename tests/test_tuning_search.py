@@ -10,7 +10,7 @@ pytest.importorskip("tvm", reason="the tuner is part of the compiler")
 from handglass.compiler.tuning import search as module
 from handglass.compiler.tuning.search import Search
 
-LARGE = {f"c{i}": (1, 2, 4, 8) for i in range(6)}
+LARGE: dict[str, tuple[int, ...]] = {f"c{i}": (1, 2, 4, 8) for i in range(6)}
 
 
 def cost(choices: dict[str, int]) -> float:

@@ -30,7 +30,7 @@ LEAST_GAIN = 0.02
 """A winner must be so much faster where most calls are; less is noise."""
 NOISE = 0.02
 """And nowhere slower than by this; medians of alternating samples are this close."""
-FINALISTS = 3
+FINALISTS = 5
 FLOOR_DB = 60.0
 """Another order of additions leaves 120 dB in float32; a wrong kernel 20 or less."""
 ROUNDED_DB = 30.0
