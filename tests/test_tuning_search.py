@@ -20,7 +20,8 @@ def cost(choices: dict[str, int]) -> float:
 
 
 def run(options: dict[str, tuple[int, ...]], count: int, seed: int = 0) -> list[float]:
-    search, found = Search(options, seed), []
+    search = Search(options, seed)
+    found: list[float] = []
     while len(found) < count and (batch := search.propose(min(8, count - len(found)))):
         for choices in batch:
             assert not search.knows(choices)
