@@ -17,10 +17,10 @@ pytest.importorskip("tvm", reason="the tuner is part of the compiler")
 from lowered_demo import V3, demo_functions
 
 from handglass.compiler.tune import Progress, Tuned, check_device, tune
-from handglass.compiler.tuning.arguments import arguments_of, copies_of
+from handglass.compiler.tuning.arguments import Arguments, arguments_of, copies_of
 from handglass.compiler.tuning.builder import Builder
 from handglass.compiler.tuning.code import library_of
-from handglass.compiler.tuning.stand import CandidateError, Stand
+from handglass.compiler.tuning.stand import CandidateError, Stand, _hold
 from handglass.compiler.tuning.subject import Asked, Subject, read_subject
 from handglass.compiler.tuning.tasks import Task, Use, extract_tasks, make_task
 from handglass.errors import DeviceError, MismatchError, UsageError
@@ -226,3 +226,23 @@ def test_an_answer_is_of_the_pictures_that_the_model_is_shown(subject: Subject) 
     """SigLIP's table has more positions than a picture has patches."""
     (encode,) = [part for part in subject.parts if part.function == "encode_image"]
     assert encode.lengths == {"n": 4 * 4, "strip": 4 * 4 * 14}  # 56 pixels; the table has 980
+
+
+def test_a_device_short_of_memory_is_given_fewer_copies() -> None:
+    asked: list[int] = []
+
+    class Small:
+        def arguments(self, id: str, items: Any, copies: int, deadline_s: float) -> None:
+            asked.append(copies)
+            if copies > 3:
+                raise DeviceError("the arguments need more bytes than there are")
+
+    _hold(Small(), Arguments([], 20, (), ()))  # type: ignore[arg-type]
+    assert asked == [20, 10, 5, 3]
+    with pytest.raises(DeviceError, match="more bytes"):
+        _hold(Full(), Arguments([], 2, (), ()))  # type: ignore[arg-type]
+
+
+class Full:
+    def arguments(self, *_: Any, **__: Any) -> None:
+        raise DeviceError("the arguments need more bytes than there are")

@@ -103,8 +103,7 @@ class Stand:
         client = self._client
         assert client is not None
         if self._arguments is not None and self._held is not self._arguments:
-            items, copies = self._arguments.items, self._arguments.copies
-            client.arguments("main", items, copies, deadline_s=DEADLINE * 4)
+            _hold(client, self._arguments)
             self._held = self._arguments
         for library in libraries:
             name = self._name(library)
@@ -122,6 +121,21 @@ class Stand:
     @staticmethod
     def _name(library: bytes) -> str:
         return f"k{hashlib.sha256(library).hexdigest()[:24]}.so"
+
+
+def _hold(client: DeviceClient, arguments: Arguments) -> None:
+    """As many copies as the device has memory for; DeviceError where one is too many."""
+    copies = arguments.copies
+    while True:
+        try:
+            client.arguments("main", arguments.items, copies, deadline_s=DEADLINE * 4)
+            return
+        except SessionDied:
+            raise
+        except DeviceError:
+            if copies == 1:
+                raise
+            copies = (copies + 1) // 2
 
 
 def _patiently(connect: Callable[[], DeviceClient], attempts: int = 3) -> DeviceClient:

@@ -93,7 +93,7 @@ class TaskTuner:
             for choices in search.propose(min(BATCH, wanted - done)):
                 trial = self._measure(task, choices, anchor)
                 self.log.add(task.hash, trial)
-                search.tell(choices, trial.ratio)
+                search.tell(choices, 1.0 if trial.failure == UNSTEADY else trial.ratio)
         return self._conclude(task, default, anchor, search)
 
     def time_default(self, task: Task) -> float:
