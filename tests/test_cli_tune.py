@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("tvm", reason="the tuner is part of the compiler")
 
-from handglass.cli.tune import parse_address
+from handglass.cli.remote import parse_address
 from handglass.cli.tune_progress import Estimate, PlainLines, line
 from handglass.compiler.tune import Progress
 from handglass.errors import UsageError

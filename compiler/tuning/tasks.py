@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import tvm
-from tvm import relax, tirx
+from tvm import tirx
 from tvm.s_tir import Schedule, renew_defs
 
 from handglass.runtime.report import Kernel
@@ -16,6 +16,7 @@ from handglass.schedules.choices import Open
 from handglass.schedules.rule import patterns_of, schedule_function
 from handglass.targets.target import Target
 
+from ..lower import calls_of
 from ..records.task_hash import signature, task_hash
 from ..work import work_of
 from .answer import Part
@@ -62,7 +63,7 @@ class Task:
 
 def extract_tasks(mod: tvm.IRModule, target: Target, parts: Sequence[Part]) -> list[Task]:
     """All kernels of a fused module that an answer calls and that leave something to choose."""
-    calls = {part.function: _calls(mod[part.function]) for part in parts}
+    calls = {part.function: calls_of(mod[part.function]) for part in parts}
     tasks = []
     for var, func in mod.functions_items():
         if isinstance(func, tirx.PrimFunc) and not func.attrs.get("tirx.is_scheduled", False):
@@ -107,16 +108,3 @@ def symbols_of(func: tirx.PrimFunc) -> list[str]:
         sizes = param.shape if isinstance(param.ty, tirx.BufferType) else [param]
         names.extend(v.name for v in sizes if isinstance(v, tirx.Var) and v.name not in names)
     return names
-
-
-def _calls(func: relax.Function) -> Counter[str]:
-    """How often the function calls each kernel."""
-    counts: Counter[str] = Counter()
-
-    def visit(expr: relax.Expr) -> None:
-        callee = expr.args[0] if isinstance(expr, relax.Call) and expr.args else None
-        if isinstance(callee, tvm.ir.GlobalVar):
-            counts[callee.name_hint] += 1
-
-    relax.analysis.post_order_visit(func, visit)
-    return counts

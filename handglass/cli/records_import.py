@@ -11,6 +11,7 @@ from .compile import load_compiler
 from .options import Json
 from .output import print_json
 from .records import Files
+from .remote import KeyFile, Rpc, connector
 
 if TYPE_CHECKING:
     from handglass.compiler.records.importing import Outcome
@@ -28,17 +29,8 @@ def import_(
         str | None,
         typer.Option(metavar="TARGET", help="What the kernels are for.  [default: host]"),
     ] = None,
-    rpc: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="The device, where 'handglass device serve' runs.  [default: this machine]",
-        ),
-    ] = None,
-    key_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The device's key.  [default: HANDGLASS_DEVICE_KEY]"),
-    ] = None,
+    rpc: Rpc = None,
+    key_file: KeyFile = None,
     json: Json = False,
 ) -> None:
     """Verify records of others on the device and add them to yours."""
@@ -49,8 +41,6 @@ def import_(
     from handglass.compiler.tuning.tasks import extract_tasks
     from handglass.compiler.tuning.verify_record import record_verifier
     from handglass.errors import InputError
-
-    from .tune import connector
 
     with connector(rpc, key_file, None) as connect:
         subject = read_subject(model, Asked(target))

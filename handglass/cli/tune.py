@@ -10,12 +10,10 @@ import typer
 
 from .options import Json
 from .output import columns, print_json
+from .remote import KeyFile, Rpc, connector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from handglass.compiler.tune import Tuned
-    from handglass.runtime.device.client import DeviceClient
 
 
 def tune(
@@ -40,17 +38,8 @@ def tune(
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this kernel; may be given several times."),
     ] = None,
-    rpc: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="The device, where 'handglass device serve' runs.  [default: this machine]",
-        ),
-    ] = None,
-    key_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The device's key.  [default: HANDGLASS_DEVICE_KEY]"),
-    ] = None,
+    rpc: Rpc = None,
+    key_file: KeyFile = None,
     work_dir: Annotated[
         Path,
         typer.Option(
@@ -131,45 +120,6 @@ def load_tuner() -> tuple[Any, ...]:
     from handglass.compiler.tuning.subject import Asked, read_subject
 
     return tune_model, read_subject, Asked, own_file
-
-
-def connector(rpc: str | None, key_file: Path | None, threads: int | None) -> Any:
-    """A context that gives what opens a session: with the device at `rpc`, or with this machine."""
-    from contextlib import contextmanager
-
-    from handglass.errors import UsageError
-    from handglass.runtime.device.client import DeviceClient
-    from handglass.runtime.device.keys import VARIABLE, find_key
-    from handglass.runtime.device.local import local_device
-
-    @contextmanager
-    def here() -> Iterator[Callable[[], DeviceClient]]:
-        with local_device(threads) as endpoint:
-            yield lambda: DeviceClient(*endpoint)
-
-    @contextmanager
-    def there() -> Iterator[Callable[[], DeviceClient]]:
-        host, port = parse_address(rpc or "")
-        key = find_key(key_file)
-        if key is None:
-            raise UsageError(f"--rpc {rpc}: needs the device's key, --key-file or {VARIABLE}")
-        yield lambda: DeviceClient(host, port, key)
-
-    if rpc and threads:
-        raise UsageError("--threads is for this machine; give it to 'handglass device serve'")
-    if key_file and not rpc:
-        raise UsageError("--key-file is for a device: say which with --rpc HOST:PORT")
-    return there() if rpc else here()
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """HOST:PORT, the host of IPv6 in brackets."""
-    from handglass.errors import UsageError
-
-    host, colon, port = text.rpartition(":")
-    if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
-        raise UsageError(f"--rpc {text!r}: must be HOST:PORT, for example 127.0.0.1:9190")
-    return host.strip("[]"), int(port)
 
 
 HEAD = ("KERNEL", "SHARE", "DEFAULT", "NOW", "GAIN", "LIMIT", "TRIALS", "")
