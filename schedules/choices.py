@@ -1,7 +1,7 @@
 """The free choices of a schedule, by name: taken by default, left open to a tuner, or written down.
 
 A rule asks for each of its choices once. Whoever calls the rule decides who answers, and so one
-function is the default schedule, the space that MetaSchedule searches and the replay of a record.
+function is the default schedule, the space that a tuner searches and the replay of a record.
 A record is a handful of names and numbers: what a choice does to the loops stays in our own code.
 """
 
