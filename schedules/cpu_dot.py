@@ -113,9 +113,11 @@ def split_tile(sch: Schedule, scaled, tile: Tile, choices: Choices) -> tuple:
     options = divisors(sch, p, PANELS_OF_ONE_ROW if tile.rows == 1 else PANELS)
     task, panel = sch.split(p, [None, choices.pick(sch, "panels", options, tile.panels)])
     part, lane = sch.split(lane, [None, tile.columns])
+    many = not is_one(sch.get(i).extent)  # before the tile is split off: a choice decides its size
     rows, row = sch.split(i, [None, tile.rows])
-    task, rows = in_row_blocks(sch, task, rows, choices)
-    sch.reorder(rows, part, *reduction, panel, row, lane)
+    if many:
+        task, rows = in_row_blocks(sch, task, rows, choices)
+    sch.reorder(task, rows, part, *reduction, panel, row, lane)
     sch.parallel(task)
     sch.vectorize(lane)
     sch.unroll(row)

@@ -36,9 +36,7 @@ def settled(sch: Schedule, value) -> int:
 def in_row_blocks(sch: Schedule, task, rows, choices: Choices) -> tuple:
     """The loops over panels and over tiles of rows, in this order: all rows for a task, or blocks
     of so many that they stay in the cache while the tasks of all panels read them."""
-    one = is_one(sch.get(rows).extent)
-    size = ALL_ROWS if one else choices.pick(sch, "row_block", OFFERED_ROWS, ALL_ROWS)
-    size = settled(sch, size)
+    size = settled(sch, choices.pick(sch, "row_block", OFFERED_ROWS, ALL_ROWS))
     if size == ALL_ROWS:
         sch.reorder(task, rows)
         return task, rows

@@ -90,7 +90,8 @@ def unpack(packages: list[Path], root: Path) -> None:
         (root / "usr" / name).mkdir(parents=True)
         (root / name).symlink_to(f"usr/{name}")
     for package in packages:
-        tar = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE)
         into = ["tar", "-x", "-C", str(root), "--keep-directory-symlink"]
-        subprocess.run(into, stdin=tar.stdout, check=True)
-        assert tar.wait() == 0, package
+        command = ["dpkg-deb", "--fsys-tarfile", package]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as tar:
+            subprocess.run(into, stdin=tar.stdout, check=True)
+        assert tar.returncode == 0, package

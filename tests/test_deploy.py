@@ -15,9 +15,11 @@ import pytest
 from fake_device import ADB, SSH, lock_of, program
 from PIL import Image
 
+import handglass
 from handglass.errors import DeviceError, InputError, MismatchError, UsageError
+from handglass.runtime.bundle import Bundle
 from handglass.runtime.generate import Timings
-from handglass.targets.deploy import adb, deploy, device, start
+from handglass.targets.deploy import adb, deploy, device, runtime, start
 from handglass.targets.deploy.deploy import Deployment
 
 pytestmark = [pytest.mark.compiler]
@@ -46,6 +48,8 @@ def bring(
     small_bundle: Path, device_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Deployment]:
     wheels = lock_of(tmp_path / "wheels", monkeypatch)
+    # the Python of the pretended device is this one, which may have handglass installed
+    monkeypatch.setattr(runtime, "has_runtime", lambda python, manifest: False)
 
     def call(to: str, bundle: Path = small_bundle, **options: Any) -> Deployment:
         given: dict[str, Any] = {"prompt": "Hello", "offline": wheels, **options}
@@ -301,3 +305,16 @@ def test_a_device_that_says_something_else(
     program(tmp_path / "bin", "ssh", "#!/bin/sh\necho 'architecture Windows 11'\n")
     with pytest.raises(DeviceError, match="board: no Linux that we know, it says: 'architecture"):
         bring("ssh:board")
+
+
+def test_a_device_that_has_all_of_it_gets_no_packages(small_bundle: Path) -> None:
+    manifest = Bundle.open(small_bundle).manifest
+    versions = manifest.versions
+    full = device.Python("python3", "3.11", "glibc 2.36", handglass.__version__, "", "")
+    full = replace(full, tvm_ffi=versions["tvm_ffi"])
+    assert runtime.has_runtime(full, manifest)  # the runtime library is in this bundle
+    without = replace(manifest, files={})
+    assert not runtime.has_runtime(full, without)
+    assert runtime.has_runtime(replace(full, tvm=versions["tvm"]), without)
+    for lacks in ({"handglass": ""}, {"handglass": "0.0.1"}, {"tvm_ffi": "0.1.15"}):
+        assert not runtime.has_runtime(replace(full, **lacks), manifest)
