@@ -91,7 +91,7 @@ def unpack(packages: list[Path], root: Path) -> None:
         (root / name).symlink_to(f"usr/{name}")
     for package in packages:
         into = ["tar", "-x", "-C", str(root), "--keep-directory-symlink"]
-        command = ["dpkg-deb", "--fsys-tarfile", package]
+        command = ["dpkg-deb", "--fsys-tarfile", str(package)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as tar:
             subprocess.run(into, stdin=tar.stdout, check=True)
         assert tar.returncode == 0, package
