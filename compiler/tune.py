@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import handglass
-from handglass.errors import DeviceError, InputError, MismatchError, UsageError
+from handglass.errors import MismatchError, UsageError
 from handglass.runtime.device.client import Description, DeviceClient
 from handglass.targets.target import Target
 
@@ -266,6 +266,3 @@ def check_device(description: Description, target: Target) -> None:
 
 def _fingerprint(device: Device) -> str:
     return f"{device.model}, {device.architecture}, {device.cores} cores, {device.threads} threads"
-
-
-__all__ = ["DeviceError", "InputError", "Progress", "Tuned", "tune"]
