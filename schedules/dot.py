@@ -108,6 +108,8 @@ class Dot:
     """Register tile of a matmul in float32."""
     bfloat16_tiles: bool = False
     """Whether many rows of floats are multiplied as bfloat16, in tile registers."""
+    largest: int | None = None
+    """Bytes of one tensor that a kernel can see; None: any."""
 
     def codes(self, bits: int) -> Codes:
         return {4: self.nibbles, 7: self.sevens, 8: self.bytes}[bits]
