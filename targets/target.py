@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from handglass.schedules import Rule
 
 
+DETECTED = ("host", "vulkan-host")
+"""Names that mean another device on every machine."""
+
+
 def cpu_rules() -> tuple[Rule, ...]:
     from handglass.schedules import CPU_RULES
 
@@ -40,7 +44,9 @@ class Target:
     link_flags: tuple[str, ...] = ()
     stub_libraries: tuple[str, ...] = ()  # to be named in the library, not found while linking
     load_rules: Callable[[], tuple[Rule, ...]] = cpu_rules
-    same_code_as: str | None = None  # of `host`: the preset that means the same machine code
+    same_code_as: str | None = (
+        None  # of DETECTED: the name for it everywhere
+    )
     gpu: Gpu | None = None  # what runs the model, if not the CPU: that then only starts kernels
 
     @property
@@ -55,7 +61,7 @@ class Target:
     @property
     def records_key(self) -> str:
         """The name of the file that tuning records for such code are kept in."""
-        if self.name != "host":
+        if self.name not in DETECTED:
             return self.name
         return self.same_code_as or self.cpu + "".join(self.mattr)
 
