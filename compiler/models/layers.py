@@ -21,6 +21,7 @@ from ..ops import matmul as matmul_op
 from ..ops import norm as norm_op
 from ..ops.integer_matmul import Quantized, integer_matmul
 from ..ops.quantize_rows import quantize_rows
+from ..ops.shared_matmul import shared_matmul
 from ..ops.tile_matmul import bfloat16_matmul
 from ..schemes.scheme import Scheme
 
@@ -192,9 +193,12 @@ def multiply(x: nn.Tensor | Source, panels: Panels) -> nn.Tensor:
 
 
 def _float_matmul(panels: Panels, depth: int) -> Callable[..., te.Tensor]:
-    return lambda x, *parts: matmul_op.matmul(
-        x, panels.out_features, depth, panels.scheme.read(parts), panels.scheme.dot.floats
-    )
+    scheme, n = panels.scheme, panels.out_features
+    shared = scheme.dot.shared
+    if shared is not None:
+        half = shared.half and scheme.half
+        return lambda x, *parts: shared_matmul(x, n, depth, scheme.read(parts), shared, half)
+    return lambda x, *parts: matmul_op.matmul(x, n, depth, scheme.read(parts), scheme.dot.floats)
 
 
 def _tile_matmul(panels: Panels) -> Callable[..., te.Tensor]:

@@ -1,0 +1,88 @@
+"""Operands of a matmul on a GPU, padded with zeros to whole tiles; the tiles are copied to memory
+that a workgroup shares, and the conditions are part of those copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tvm import te, tirx
+from tvm.ir import Expr
+
+from handglass.schedules.dot import LANES, Shared
+from handglass.schedules.rule import PATTERN
+
+
+def is_one_row(m: Expr) -> bool:
+    """Whether there is one row in every call."""
+    return isinstance(m, tirx.IntImm) and int(m) == 1
+
+
+def whole_tiles(m: Expr, shared: Shared) -> Expr:
+    """m rounded up to whole tiles of rows; one row stays one."""
+    if is_one_row(m):
+        return m
+    return (m + (shared.rows - 1)) // shared.rows * shared.rows
+
+
+def whole_panels(out_features: int, m: Expr, shared: Shared) -> int:
+    """Panels of so many outputs, rounded up to whole tiles where there are several rows."""
+    return up(out_features, LANES if is_one_row(m) else shared.columns) // LANES
+
+
+def padded_rows(
+    x: te.Tensor,
+    shape: tuple[Expr, int],
+    name: str = "rows",
+    convert: Callable[[Expr], Expr] = lambda value: value,
+) -> te.Tensor:
+    """x (m, k), each number converted, with zeros below and beside it."""
+
+    def value(i: Expr, j: Expr) -> Expr:
+        return where(inside([i, j], x.shape, shape), convert(x[i, j]))
+
+    return te.compute((shape[0], int64(shape[1])), value, name=name, attrs={PATTERN: "rows"})
+
+
+def padded_panels(
+    read: Callable[..., Expr],
+    there: Sequence[int],
+    shape: Sequence[int],
+    name: str,
+    lanes: Sequence[int] = (LANES,),
+) -> te.Tensor:
+    """What `read` gives at (panel, input, *lanes), with zeros beyond `there` (panels, inputs)."""
+
+    def value(p: Expr, k: Expr, *lane: Expr) -> Expr:
+        return where(inside([p, k], there, shape), read(p, k, *lane))
+
+    whole = tuple(map(int64, (*shape, *lanes)))
+    return te.compute(whole, value, name=name, attrs={PATTERN: name})
+
+
+def inside(place: Sequence[Expr], there: Sequence, padded: Sequence) -> list[Expr]:
+    """The conditions for `place` to be in a tensor of shape `there` that padding made larger."""
+    sizes = zip(place, there, padded, strict=False)
+    return [at < size for at, size, whole in sizes if not _equal(size, whole)]
+
+
+def _equal(size: Expr | int, whole: Expr | int) -> bool:
+    known = all(isinstance(n, int | tirx.IntImm) for n in (size, whole))
+    return int(size) == int(whole) if known else size is whole
+
+
+def where(conditions: list[Expr], value: Expr) -> Expr:
+    """The value where all hold, else zero."""
+    if not conditions:
+        return value
+    value = value.asobject() if isinstance(value, te.TensorSlice) else value
+    return tirx.if_then_else(tirx.all(*conditions), value, tirx.const(0, value.ty.dtype))
+
+
+def up(value: int, unit: int) -> int:
+    """value rounded up to a multiple of unit."""
+    return -(-value // unit) * unit
+
+
+def int64(value: int) -> tirx.IntImm:
+    """All indices in int64, as Relax's shapes are."""
+    return tirx.IntImm("int64", value)

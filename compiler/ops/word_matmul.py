@@ -1,0 +1,126 @@
+"""Matmul over integers on a GPU: words of four codes, multiplied and added up by one instruction.
+
+`__dp4a` is the signed dot product of four bytes; the code generator writes it out where the GPU has
+none. How many rows run is in schedules/vulkan/dot.py.
+"""
+
+from __future__ import annotations
+
+from tvm import te, tirx
+from tvm.ir import Expr
+
+from handglass.schedules.dot import CHUNK_STEPS, GROUP, LANES, STEP, Codes
+from handglass.schedules.rule import PATTERN
+
+from .padded import int64, is_one_row, padded_panels, padded_rows, up, whole_panels, whole_tiles
+
+WORDS_OF_A_GROUP = GROUP // STEP
+"""Words of activations beside a group of 32 inputs."""
+GROUPS_TOGETHER = 4
+"""One row is divided among threads by fours of groups."""
+UPPER = 0xF0F0F0F0
+"""The upper half of each byte: a nibble left there is 16 times its value, with its sign."""
+
+
+def word_matmul(
+    x: te.Tensor,
+    x_scale: te.Tensor,
+    out_features: int,
+    codes: Codes,
+    weight: te.Tensor,
+    scale: te.Tensor,
+) -> te.Tensor:
+    """(m, k / 4) words x panels -> (m, out_features) float32.
+
+    weight (panels, chunks, 4, 16) uint32; x_scale (m, groups), scale (panels, groups, 16), of one
+    group where the codes have 8 bits.
+    """
+    m, there = x.shape[0], int(weight.shape[1]) * codes.chunk // GROUP
+    groups = up(there, GROUPS_TOGETHER) if is_one_row(m) else there
+    words = _words(weight, codes, there, (whole_panels(out_features, m, SHARED), groups))
+    rows = padded_rows(x, (whole_tiles(m, SHARED), groups * WORDS_OF_A_GROUP))
+    shape = (m, int64(out_features))
+    if codes.bits == 4:
+        return _by_group(rows, words, x_scale, scale, shape)
+    return _by_row(rows, words, x_scale, scale, codes.bits, shape)
+
+
+def _words(weight: te.Tensor, codes: Codes, groups: int, shape: tuple[int, int]) -> te.Tensor:
+    """(panels, groups, 8, 16) int32: four codes each, in the order of the inputs."""
+    step, chunks = CHUNK_STEPS, GROUP // codes.chunk
+
+    def word(p: Expr, g: Expr, w: Expr, j: Expr) -> Expr:
+        stored = weight[p, g * chunks + w // step % chunks, w % step, j]
+        if codes.bits == 4:  # a nibble left in the upper half is 16 times itself, with its sign
+            left = (4 - w // step * 4).astype("uint32")
+            stored = (stored << left) & tirx.const(UPPER, "uint32")
+        return tirx.reinterpret("int32", stored)
+
+    there = (int(weight.shape[0]), groups)
+    return padded_panels(word, there, shape, "words", (WORDS_OF_A_GROUP, LANES))
+
+
+def _by_group(
+    rows: te.Tensor, words: te.Tensor, x_scale: te.Tensor, scale: te.Tensor, shape: tuple[Expr, Expr]
+) -> te.Tensor:
+    """Integer sums of the groups, scaled and added up in float32."""
+    height, (panels, groups) = rows.shape[0], map(int, words.shape[:2])
+    w, g = _axis(WORDS_OF_A_GROUP, "w"), _axis(groups, "g")
+    width = int64(panels * LANES)
+    sums = te.compute(
+        (int64(groups), height, width),
+        lambda g, i, j: te.sum(_term(rows, words, i, j, g, w), axis=w),
+        name="dot",
+        attrs={PATTERN: "dot4"},
+    )
+    x_scales = padded_rows(x_scale, (height, groups), "row_scales")
+    scales = _scales(scale, (panels, groups))
+
+    def value(i: Expr, j: Expr) -> Expr:
+        factor = x_scales[i, g] * scales[j // LANES, g, j % LANES]
+        return te.sum(sums[g, i, j].astype("float32") * factor, axis=g)
+
+    product = te.compute((height, width), value, name="scaled", attrs={PATTERN: "scaled"})
+    return te.compute(shape, lambda i, j: product[i, j], name="out")
+
+
+def _scales(scale: te.Tensor, shape: tuple[int, int]) -> te.Tensor:
+    there = (int(scale.shape[0]), int(scale.shape[1]))
+    return padded_panels(lambda *at: scale[at].astype("float32"), there, shape, "scales")
+
+
+def _by_row(
+    rows: te.Tensor,
+    words: te.Tensor,
+    x_scale: te.Tensor,
+    scale: te.Tensor,
+    bits: int,
+    shape: tuple[Expr, Expr],
+) -> te.Tensor:
+    """One integer sum over the whole input, scaled once."""
+    height, (panels, groups) = rows.shape[0], map(int, words.shape[:2])
+    g, w = _axis(groups, "g"), _axis(WORDS_OF_A_GROUP, "w")
+    sums = te.compute(
+        (height, int64(panels * LANES)),
+        lambda i, j: te.sum(_term(rows, words, i, j, g, w), axis=[g, w]),
+        name="dot",
+        attrs={PATTERN: f"dot{bits}"},
+    )
+
+    def value(i: Expr, j: Expr) -> Expr:
+        return sums[i, j].astype("float32") * (x_scale[i, 0] * scale[j // LANES, 0, j % LANES])
+
+    return te.compute(shape, value, name="out")
+
+
+def _term(rows: te.Tensor, words: te.Tensor, i: Expr, j: Expr, g: Expr, w: Expr) -> Expr:
+    return dot(words[j // LANES, g, w, j % LANES], rows[i, g * WORDS_OF_A_GROUP + w])
+
+
+def dot(a: Expr, b: Expr) -> Expr:
+    """The sum of the products of four signed bytes each, in two int32."""
+    return tirx.call_pure_extern("int32", "__dp4a", a, b, tirx.const(0, "int32"))
+
+
+def _axis(extent: int, name: str) -> tirx.IterVar:
+    return te.reduce_axis((int64(0), int64(extent)), name)
