@@ -226,7 +226,7 @@ def find_dot(target: tvm.target.Target) -> Dot:
 # a nibble is left in the upper half of its byte, as for SDOT. 64 x 64 outputs are 32 for each of
 # 128 threads, which leaves registers for several workgroups on a core; 32 inputs of 64 rows and 64
 # columns in float32 are 16 KB, all that phones promise, so that floats go by 16.
-WORDS = Codes(8, 0, activation="int32", words=True)
+WORDS = Codes(8, 0, activation="int32", tile=Tile(64, 64, 1), words=True)
 VULKAN = Dot(
     "vulkan",
     (),

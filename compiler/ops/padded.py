@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.dot import LANES, Shared
+from handglass.schedules.dot import LANES
 from handglass.schedules.rule import PATTERN
 
 
@@ -17,16 +17,16 @@ def is_one_row(m: Expr) -> bool:
     return isinstance(m, tirx.IntImm) and int(m) == 1
 
 
-def whole_tiles(m: Expr, shared: Shared) -> Expr:
+def whole_tiles(m: Expr, rows: int) -> Expr:
     """m rounded up to whole tiles of rows; one row stays one."""
     if is_one_row(m):
         return m
-    return (m + (shared.rows - 1)) // shared.rows * shared.rows
+    return (m + (rows - 1)) // rows * rows
 
 
-def whole_panels(out_features: int, m: Expr, shared: Shared) -> int:
+def whole_panels(out_features: int, m: Expr, columns: int) -> int:
     """Panels of so many outputs, rounded up to whole tiles where there are several rows."""
-    return up(out_features, LANES if is_one_row(m) else shared.columns) // LANES
+    return up(out_features, LANES if is_one_row(m) else columns) // LANES
 
 
 def padded_rows(

@@ -39,10 +39,10 @@ def shared_matmul(
     panels = padded_panels(
         _reader(dequantize, "float16" if half else "float32"),
         there,
-        (whole_panels(out_features, m, shared), inputs),
+        (whole_panels(out_features, m, shared.columns), inputs),
         "dequantize",
     )
-    shape = (whole_tiles(m, shared), inputs)
+    shape = (whole_tiles(m, shared.rows), inputs)
     rows = padded_rows(x, shape, convert=to_half) if half else padded_rows(x, shape)
     product = _product(rows, panels)
     return te.compute((m, int64(out_features)), lambda i, j: product[i, j], name="out")

@@ -16,6 +16,8 @@ from .padded import int64, is_one_row, padded_panels, padded_rows, up, whole_pan
 
 WORDS_OF_A_GROUP = GROUP // STEP
 """Words of activations beside a group of 32 inputs."""
+HALVES = WORDS_OF_A_GROUP // CHUNK_STEPS
+"""Of a group: those of the lower and the upper nibbles, or two chunks of bytes."""
 GROUPS_TOGETHER = 4
 """One row is divided among threads by fours of groups."""
 UPPER = 0xF0F0F0F0
@@ -37,8 +39,9 @@ def word_matmul(
     """
     m, there = x.shape[0], int(weight.shape[1]) * codes.chunk // GROUP
     groups = up(there, GROUPS_TOGETHER) if is_one_row(m) else there
-    words = _words(weight, codes, there, (whole_panels(out_features, m, SHARED), groups))
-    rows = padded_rows(x, (whole_tiles(m, SHARED), groups * WORDS_OF_A_GROUP))
+    panels = whole_panels(out_features, m, codes.tile.columns)
+    words = _words(weight, codes, there, (panels, groups))
+    rows = padded_rows(x, (whole_tiles(m, codes.tile.rows), groups * WORDS_OF_A_GROUP))
     shape = (m, int64(out_features))
     if codes.bits == 4:
         return _by_group(rows, words, x_scale, scale, shape)
@@ -46,18 +49,18 @@ def word_matmul(
 
 
 def _words(weight: te.Tensor, codes: Codes, groups: int, shape: tuple[int, int]) -> te.Tensor:
-    """(panels, groups, 8, 16) int32: four codes each, in the order of the inputs."""
-    step, chunks = CHUNK_STEPS, GROUP // codes.chunk
+    """(panels, groups, 2, 4, 16) int32: four codes each, in the order of the inputs."""
 
-    def word(p: Expr, g: Expr, w: Expr, j: Expr) -> Expr:
-        stored = weight[p, g * chunks + w // step % chunks, w % step, j]
-        if codes.bits == 4:  # a nibble left in the upper half is 16 times itself, with its sign
-            left = (4 - w // step * 4).astype("uint32")
-            stored = (stored << left) & tirx.const(UPPER, "uint32")
+    def word(p: Expr, g: Expr, h: Expr, v: Expr, j: Expr) -> Expr:
+        if codes.bits != 4:
+            return tirx.reinterpret("int32", weight[p, g * HALVES + h, v, j])
+        # a nibble left in the upper half of a byte is 16 times itself, with its sign
+        left = (4 - h * 4).astype("uint32")
+        stored = (weight[p, g, v, j] << left) & tirx.const(UPPER, "uint32")
         return tirx.reinterpret("int32", stored)
 
     there = (int(weight.shape[0]), groups)
-    return padded_panels(word, there, shape, "words", (WORDS_OF_A_GROUP, LANES))
+    return padded_panels(word, there, shape, "words", (HALVES, CHUNK_STEPS, LANES))
 
 
 def _by_group(
@@ -65,11 +68,11 @@ def _by_group(
 ) -> te.Tensor:
     """Integer sums of the groups, scaled and added up in float32."""
     height, (panels, groups) = rows.shape[0], map(int, words.shape[:2])
-    w, g = _axis(WORDS_OF_A_GROUP, "w"), _axis(groups, "g")
+    g = _axis(groups, "g")
     width = int64(panels * LANES)
     sums = te.compute(
         (int64(groups), height, width),
-        lambda g, i, j: te.sum(_term(rows, words, i, j, g, w), axis=w),
+        lambda g, i, j: _sum(rows, words, i, j, g),
         name="dot",
         attrs={PATTERN: "dot4"},
     )
@@ -99,10 +102,9 @@ def _by_row(
 ) -> te.Tensor:
     """One integer sum over the whole input, scaled once."""
     height, (panels, groups) = rows.shape[0], map(int, words.shape[:2])
-    g, w = _axis(groups, "g"), _axis(WORDS_OF_A_GROUP, "w")
     sums = te.compute(
         (height, int64(panels * LANES)),
-        lambda i, j: te.sum(_term(rows, words, i, j, g, w), axis=[g, w]),
+        lambda i, j: _sum(rows, words, i, j, _axis(groups, "g")),
         name="dot",
         attrs={PATTERN: f"dot{bits}"},
     )
@@ -113,8 +115,12 @@ def _by_row(
     return te.compute(shape, value, name="out")
 
 
-def _term(rows: te.Tensor, words: te.Tensor, i: Expr, j: Expr, g: Expr, w: Expr) -> Expr:
-    return dot(words[j // LANES, g, w, j % LANES], rows[i, g * WORDS_OF_A_GROUP + w])
+def _sum(rows: te.Tensor, words: te.Tensor, i: Expr, j: Expr, g: Expr) -> Expr:
+    """The sum over a group of inputs, or over all where g is an axis to be added up."""
+    h, v = _axis(HALVES, "h"), _axis(CHUNK_STEPS, "v")
+    over = [g, h, v] if isinstance(g, tirx.IterVar) else [h, v]
+    activation = rows[i, g * WORDS_OF_A_GROUP + h * CHUNK_STEPS + v]
+    return te.sum(dot(words[j // LANES, g, h, v, j % LANES], activation), axis=over)
 
 
 def dot(a: Expr, b: Expr) -> Expr:

@@ -69,8 +69,8 @@ def _many_rows(sch: Schedule, block, last, shared: Shared, choices: Choices) -> 
     sch.storage_align(panels, 0, 0, 2 * LANES, LANES)
     for stage in (rows, panels):
         share(sch, stage, outer, tile.threads)
-    copy_to_registers(sch, block, 0, quad)
-    copy_to_registers(sch, block, 1, step)
+    copy_to_registers(sch, block, "rows", quad)
+    copy_to_registers(sch, block, "dequantize", step)
     sch.unroll(step)
     clear(sch, block, outer, 2)
 

@@ -40,7 +40,7 @@ def pick_workgroup(sch: Schedule, shared: Shared, choices: Choices) -> Workgroup
     return Workgroup(rows, columns, pick("height", tuple(heights), ROWS_OF_A_THREAD))
 
 
-def split_tile(sch: Schedule, block, last, tile: Workgroup):
+def split_tile(sch: Schedule, block, last, tile: Workgroup, vector: bool = True):
     """Loops (row, column, *reduction) -> (workgroup, thread, *reduction, row, lane), the sums
     in registers, and the epilogue `last` below the thread. Returns the loop over threads.
 
@@ -57,7 +57,8 @@ def split_tile(sch: Schedule, block, last, tile: Workgroup):
     sch.reverse_compute_at(last, thread)
     sch.set_scope(block, 0, "local")
     sch.unroll(row)
-    sch.vectorize(lane)
+    if vector:
+        sch.vectorize(lane)
     _finish(sch, last, whole)
     return thread
 
@@ -73,11 +74,16 @@ def _finish(sch: Schedule, last, whole: bool) -> None:
         sch.unroll(lane)
 
 
-def copy_to_registers(sch: Schedule, block, read: int, loop) -> None:
-    """What the block reads of its input number `read` below `loop`, in loads of four numbers."""
-    copied = sch.cache_read(block, read, "local")
+def copy_to_registers(sch: Schedule, block, name: str, loop) -> None:
+    """What the block reads of the buffer `name` below `loop`, in loads of four numbers."""
+    reads = [str(region.source.name) for region in sch.get(block).reads]
+    (number,) = [n for n, read in enumerate(reads) if read.split(".")[0] == name]
+    copied = sch.cache_read(block, number, "local")
     sch.compute_at(copied, loop, preserve_unit_loops=True)
     *rest, lane = sch.get_loops(copied)[depth_of(sch, loop) :]
+    if int(sch.get(lane).extent) > QUAD:
+        quad, lane = sch.split(lane, [None, QUAD])
+        rest.append(quad)
     sch.vectorize(lane)
     for other in rest:
         sch.unroll(other)
