@@ -24,9 +24,9 @@ def whole_tiles(m: Expr, rows: int) -> Expr:
     return (m + (rows - 1)) // rows * rows
 
 
-def whole_panels(out_features: int, m: Expr, columns: int) -> int:
-    """Panels of so many outputs, rounded up to whole tiles where there are several rows."""
-    return up(out_features, LANES if is_one_row(m) else columns) // LANES
+def whole_columns(out_features: int, m: Expr, columns: int) -> int:
+    """So many outputs rounded up to whole panels, or to whole tiles where there are more rows."""
+    return up(out_features, LANES if is_one_row(m) else columns)
 
 
 def padded_rows(
@@ -43,19 +43,26 @@ def padded_rows(
     return te.compute((shape[0], int64(shape[1])), value, name=name, attrs={PATTERN: "rows"})
 
 
-def padded_panels(
+def padded_columns(
     read: Callable[..., Expr],
     there: Sequence[int],
     shape: Sequence[int],
     name: str,
-    lanes: Sequence[int] = (LANES,),
+    inner: Sequence[int] = (),
 ) -> te.Tensor:
-    """What `read` gives at (panel, input, *lanes), with zeros beyond `there` (panels, inputs)."""
+    """(inputs, *inner, columns): what `read` gives at (panel, input, *inner, lane), with zeros
+    beyond `there`; both are (inputs, columns).
 
-    def value(p: Expr, k: Expr, *lane: Expr) -> Expr:
-        return where(inside([p, k], there, shape), read(p, k, *lane))
+    Unlike the panels in memory, all columns of a tile lie side by side: threads that share a row of
+    it load from different banks.
+    """
 
-    whole = tuple(map(int64, (*shape, *lanes)))
+    def value(k: Expr, *rest: Expr) -> Expr:
+        *middle, j = rest
+        number = read(j // LANES, k, *middle, j % LANES)
+        return where(inside([k, j], there, shape), number)
+
+    whole = tuple(map(int64, (shape[0], *inner, shape[1])))
     return te.compute(whole, value, name=name, attrs={PATTERN: name})
 
 

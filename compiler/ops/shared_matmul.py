@@ -14,7 +14,7 @@ from handglass.schedules.dot import GROUP, LANES, Shared
 from handglass.schedules.rule import PATTERN
 
 from .matmul import Dequantize
-from .padded import int64, is_one_row, padded_panels, padded_rows, up, whole_panels, whole_tiles
+from .padded import int64, is_one_row, padded_columns, padded_rows, up, whole_columns, whole_tiles
 
 LARGEST = 65504.0
 """The largest float16."""
@@ -35,16 +35,15 @@ def shared_matmul(
     half = half and not is_one_row(m)
     # one row is a stream over the weights, whose inputs threads divide evenly
     inputs = up(depth, GROUP if is_one_row(m) else shared.depth)
-    there = (up(out_features, LANES) // LANES, depth)
-    panels = padded_panels(
+    columns = padded_columns(
         _reader(dequantize, "float16" if half else "float32"),
-        there,
-        (whole_panels(out_features, m, shared.columns), inputs),
+        (depth, up(out_features, LANES)),
+        (inputs, whole_columns(out_features, m, shared.columns)),
         "dequantize",
     )
     shape = (whole_tiles(m, shared.rows), inputs)
     rows = padded_rows(x, shape, convert=to_half) if half else padded_rows(x, shape)
-    product = _product(rows, panels)
+    product = _product(rows, columns)
     return te.compute((m, int64(out_features)), lambda i, j: product[i, j], name="out")
 
 
@@ -56,18 +55,15 @@ def _reader(dequantize: Dequantize | te.Tensor, dtype: str) -> Dequantize:
     return read
 
 
-def _product(rows: te.Tensor, panels: te.Tensor) -> te.Tensor:
+def _product(rows: te.Tensor, columns: te.Tensor) -> te.Tensor:
     """(height, width)"""
-    (height, inputs), width = rows.shape, int(panels.shape[0]) * LANES
+    height, (inputs, width) = rows.shape[0], columns.shape
     k = te.reduce_axis((int64(0), inputs), "k")
 
     def term(i: Expr, j: Expr) -> Expr:
-        weight = panels[j // LANES, k, j % LANES].astype("float32")
-        return te.sum(rows[i, k].astype("float32") * weight, axis=k)
+        return te.sum(rows[i, k].astype("float32") * columns[k, j].astype("float32"), axis=k)
 
-    return te.compute(
-        (height, int64(width)), term, name="matmul", attrs={PATTERN: "matmul"}
-    )
+    return te.compute((height, width), term, name="matmul", attrs={PATTERN: "matmul"})
 
 
 def to_half(value: Expr) -> Expr:

@@ -12,7 +12,7 @@ from tvm.ir import Expr
 from handglass.schedules.dot import CHUNK_STEPS, GROUP, LANES, STEP, Codes
 from handglass.schedules.rule import PATTERN
 
-from .padded import int64, is_one_row, padded_panels, padded_rows, up, whole_panels, whole_tiles
+from .padded import int64, is_one_row, padded_columns, padded_rows, up, whole_columns, whole_tiles
 
 WORDS_OF_A_GROUP = GROUP // STEP
 """Words of activations beside a group of 32 inputs."""
@@ -39,8 +39,8 @@ def word_matmul(
     """
     m, there = x.shape[0], int(weight.shape[1]) * codes.chunk // GROUP
     groups = up(there, GROUPS_TOGETHER) if is_one_row(m) else there
-    panels = whole_panels(out_features, m, codes.tile.columns)
-    words = _words(weight, codes, there, (panels, groups))
+    width = whole_columns(out_features, m, codes.tile.columns)
+    words = _words(weight, codes, there, (groups, width))
     rows = padded_rows(x, (whole_tiles(m, codes.tile.rows), groups * WORDS_OF_A_GROUP))
     shape = (m, int64(out_features))
     if codes.bits == 4:
@@ -49,7 +49,7 @@ def word_matmul(
 
 
 def _words(weight: te.Tensor, codes: Codes, groups: int, shape: tuple[int, int]) -> te.Tensor:
-    """(panels, groups, 2, 4, 16) int32: four codes each, in the order of the inputs."""
+    """(groups, 2, 4, width) int32: four codes each, in the order of the inputs."""
 
     def word(p: Expr, g: Expr, h: Expr, v: Expr, j: Expr) -> Expr:
         if codes.bits != 4:
@@ -59,37 +59,36 @@ def _words(weight: te.Tensor, codes: Codes, groups: int, shape: tuple[int, int])
         stored = (weight[p, g, v, j] << left) & tirx.const(UPPER, "uint32")
         return tirx.reinterpret("int32", stored)
 
-    there = (int(weight.shape[0]), groups)
-    return padded_panels(word, there, shape, "words", (HALVES, CHUNK_STEPS, LANES))
+    there = (groups, int(weight.shape[0]) * LANES)
+    return padded_columns(word, there, shape, "words", (HALVES, CHUNK_STEPS))
 
 
 def _by_group(
     rows: te.Tensor, words: te.Tensor, x_scale: te.Tensor, scale: te.Tensor, shape: tuple[Expr, Expr]
 ) -> te.Tensor:
     """Integer sums of the groups, scaled and added up in float32."""
-    height, (panels, groups) = rows.shape[0], map(int, words.shape[:2])
-    g = _axis(groups, "g")
-    width = int64(panels * LANES)
+    height, groups, width = rows.shape[0], words.shape[0], words.shape[-1]
+    g = _axis(int(groups), "g")
     sums = te.compute(
-        (int64(groups), height, width),
+        (groups, height, width),
         lambda g, i, j: _sum(rows, words, i, j, g),
         name="dot",
         attrs={PATTERN: "dot4"},
     )
-    x_scales = padded_rows(x_scale, (height, groups), "row_scales")
-    scales = _scales(scale, (panels, groups))
+    x_scales = padded_rows(x_scale, (height, int(groups)), "row_scales")
+    scales = padded_columns(
+        lambda *at: scale[at].astype("float32"),
+        (int(scale.shape[1]), int(scale.shape[0]) * LANES),
+        (int(groups), int(width)),
+        "scales",
+    )
 
     def value(i: Expr, j: Expr) -> Expr:
-        factor = x_scales[i, g] * scales[j // LANES, g, j % LANES]
+        factor = x_scales[i, g] * scales[g, j]
         return te.sum(sums[g, i, j].astype("float32") * factor, axis=g)
 
     product = te.compute((height, width), value, name="scaled", attrs={PATTERN: "scaled"})
     return te.compute(shape, lambda i, j: product[i, j], name="out")
-
-
-def _scales(scale: te.Tensor, shape: tuple[int, int]) -> te.Tensor:
-    there = (int(scale.shape[0]), int(scale.shape[1]))
-    return padded_panels(lambda *at: scale[at].astype("float32"), there, shape, "scales")
 
 
 def _by_row(
@@ -101,9 +100,9 @@ def _by_row(
     shape: tuple[Expr, Expr],
 ) -> te.Tensor:
     """One integer sum over the whole input, scaled once."""
-    height, (panels, groups) = rows.shape[0], map(int, words.shape[:2])
+    height, groups, width = rows.shape[0], int(words.shape[0]), words.shape[-1]
     sums = te.compute(
-        (height, int64(panels * LANES)),
+        (height, width),
         lambda i, j: _sum(rows, words, i, j, _axis(groups, "g")),
         name="dot",
         attrs={PATTERN: f"dot{bits}"},
@@ -120,7 +119,7 @@ def _sum(rows: te.Tensor, words: te.Tensor, i: Expr, j: Expr, g: Expr) -> Expr:
     h, v = _axis(HALVES, "h"), _axis(CHUNK_STEPS, "v")
     over = [g, h, v] if isinstance(g, tirx.IterVar) else [h, v]
     activation = rows[i, g * WORDS_OF_A_GROUP + h * CHUNK_STEPS + v]
-    return te.sum(dot(words[j // LANES, g, h, v, j % LANES], activation), axis=over)
+    return te.sum(dot(words[g, h, v, j], activation), axis=over)
 
 
 def dot(a: Expr, b: Expr) -> Expr:

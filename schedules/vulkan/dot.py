@@ -16,7 +16,7 @@ from ..dot import LANES, Shared, find_dot
 from ..rule import Rule, blocks, find
 from ..tiling import clear, divisors, inline_epilogue, is_one
 from .one_row import PANELS, PARTS, UNROLL, add_up_parts, pick_parts
-from .threads import QUAD, depth_of, share
+from .threads import depth_of, keep_apart, share
 from .tile import (
     COLUMNS,
     HEIGHTS,
@@ -25,6 +25,9 @@ from .tile import (
     pick_workgroup,
     split_tile,
 )
+
+WEIGHTS, ACTIVATIONS = 0, 1
+"""Inputs of the sums, in the order in which the operator names them."""
 
 
 def dot(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
@@ -66,8 +69,8 @@ def _one_row(sch: Schedule, sums, product, last, shared: Shared, choices: Choice
 
 def _straight(sch: Schedule, block, group, inner: list, w) -> None:
     """A group's activations in two loads, one for each word of four outputs; no loop is left."""
-    copy_to_registers(sch, block, "x", group)
-    copy_to_registers(sch, block, "weight", w)
+    copy_to_registers(sch, block, ACTIVATIONS, group)
+    copy_to_registers(sch, block, WEIGHTS, w)
     for loop in inner:
         sch.unroll(loop)
 
@@ -85,25 +88,19 @@ def _many_rows(sch: Schedule, sums, product, last, shared: Shared, choices: Choi
         sch.compute_at(sums, g, preserve_unit_loops=True)
         *_, row, lane, quad, w = sch.get_loops(sums)
         sch.reorder(quad, w, row, lane)
-    _pad(sch, "rows", -2, QUAD)
-    _pad(sch, "words", 0, LANES)
+    for stage in _stages(sch, "rows"):
+        keep_apart(sch, stage)
     for stage in _stages(sch, "rows", "words", "scales"):
         share(sch, stage, outer, tile.threads)
     for stage in _stages(sch, "row_scales"):
         share(sch, stage, outer, tile.threads, 1)
-    copy_to_registers(sch, sums, "rows", quad)
-    copy_to_registers(sch, sums, "words", w)
+    copy_to_registers(sch, sums, ACTIVATIONS, quad)
+    copy_to_registers(sch, sums, WEIGHTS, w)
     for loop in (w, row, lane):
         sch.unroll(loop)
     if sums is not product:
         clear(sch, sums, quad, 2)
     clear(sch, product, outer, 2)
-
-
-def _pad(sch: Schedule, name: str, axis: int, count: int) -> None:
-    """Keep neighbours along `axis` on different banks, and aligned for loads of four words."""
-    (stage,) = _stages(sch, name)
-    sch.storage_align(stage, 0, axis, 2 * count, count)
 
 
 def _stages(sch: Schedule, *names: str) -> list:

@@ -20,7 +20,7 @@ from ..dot import LANES, Shared, find_dot
 from ..rule import Rule, find
 from ..tiling import clear, inline_epilogue, is_one, settled
 from .one_row import PANELS, PARTS, UNROLL, add_up_parts, pick_parts
-from .threads import QUAD, share
+from .threads import QUAD, keep_apart, share
 from .tile import (
     COLUMNS,
     HEIGHTS,
@@ -61,16 +61,15 @@ def _one_row(sch: Schedule, block, last, shared: Shared, choices: Choices) -> No
 
 def _many_rows(sch: Schedule, block, last, shared: Shared, choices: Choices) -> None:
     tile = pick_workgroup(sch, shared, choices)
-    (rows,), (panels,) = find(sch, "rows"), find(sch, "dequantize")
+    (rows,), (columns,) = find(sch, "rows"), find(sch, "dequantize")
     depth = _pick_depth(sch, rows, tile, shared, choices)
     outer, quad, step = sch.split(sch.get_loops(block)[-1], [None, depth // QUAD, QUAD])
     split_tile(sch, block, last, tile)
-    sch.storage_align(rows, 0, -2, depth, QUAD)
-    sch.storage_align(panels, 0, 0, 2 * LANES, LANES)
-    for stage in (rows, panels):
+    keep_apart(sch, rows)
+    for stage in (rows, columns):
         share(sch, stage, outer, tile.threads)
-    copy_to_registers(sch, block, "rows", quad)
-    copy_to_registers(sch, block, "dequantize", step)
+    copy_to_registers(sch, block, 0, quad)
+    copy_to_registers(sch, block, 1, step)
     sch.unroll(step)
     clear(sch, block, outer, 2)
 
@@ -80,7 +79,7 @@ def _pick_depth(
 ) -> int:
     """Inputs between two barriers, as many as there is memory for."""
     size = DataType(sch.get(rows).writes[0].source.dtype).bits // 8
-    place = lambda n: tile.rows * (n + QUAD) + tile.columns * (n + 1)  # noqa: E731
+    place = lambda n: tile.rows * (n + QUAD) + tile.columns * n  # noqa: E731
     fitting = [n for n in DEPTHS if size * place(n) <= shared.memory]
     return settled(sch, choices.pick(sch, "depth", fitting, shared.depth))
 

@@ -29,6 +29,12 @@ def share(sch: Schedule, block, loop, threads: int, width: int = QUAD) -> None:
     spread(sch, sch.get_loops(block)[outer:], threads, width)
 
 
+def keep_apart(sch: Schedule, rows) -> None:
+    """Four more numbers after each row of a tile: the same column of neighbouring rows is then on
+    different banks, and still aligned for loads of four."""
+    sch.storage_align(rows, 0, -2, 2 * QUAD, QUAD)
+
+
 def spread(sch: Schedule, loops: Sequence, threads: int, width: int) -> None:
     """Neighbouring threads take neighbouring groups of `width` elements: their loads are one."""
     fused = sch.fuse(*loops)

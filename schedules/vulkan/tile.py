@@ -74,11 +74,9 @@ def _finish(sch: Schedule, last, whole: bool) -> None:
         sch.unroll(lane)
 
 
-def copy_to_registers(sch: Schedule, block, name: str, loop) -> None:
-    """What the block reads of the buffer `name` below `loop`, in loads of four numbers."""
-    reads = [str(region.source.name) for region in sch.get(block).reads]
-    (number,) = [n for n, read in enumerate(reads) if read.split(".")[0] == name]
-    copied = sch.cache_read(block, number, "local")
+def copy_to_registers(sch: Schedule, block, read: int, loop) -> None:
+    """What the block reads of its input number `read` below `loop`, in loads of four numbers."""
+    copied = sch.cache_read(block, read, "local")
     sch.compute_at(copied, loop, preserve_unit_loops=True)
     *rest, lane = sch.get_loops(copied)[depth_of(sch, loop) :]
     if int(sch.get(lane).extent) > QUAD:
