@@ -17,6 +17,7 @@ from ..ops import matmul as matmul_op
 from ..ops import norm as norm_op
 from ..ops.integer_matmul import Quantized, integer_matmul
 from ..ops.quantize_rows import quantize_rows
+from ..ops.shared_matmul import shared_matmul
 from ..ops.tile_matmul import bfloat16_matmul
 from ..schemes.scheme import Scheme
 from .leaves import Rows, vector
@@ -111,9 +112,11 @@ Matmul = Callable[..., te.Tensor]
 
 
 def _float_matmul(scheme: Scheme, depth: int) -> Matmul:
-    return lambda width, x, *parts: matmul_op.matmul(
-        x, width, depth, scheme.read(parts), scheme.dot.floats
-    )
+    shared, tile = scheme.dot.shared, scheme.dot.floats
+    if shared is not None:
+        half = shared.half and scheme.half
+        return lambda n, x, *parts: shared_matmul(x, n, depth, scheme.read(parts), shared, half)
+    return lambda n, x, *parts: matmul_op.matmul(x, n, depth, scheme.read(parts), tile)
 
 
 def _tile_matmul(scheme: Scheme) -> Matmul:
