@@ -1,0 +1,10 @@
+"""How loops run on a GPU: rules in the order in which they are asked, the fallback last."""
+
+from __future__ import annotations
+
+from ..rule import Rule
+from . import elementwise, rows
+
+VULKAN_RULES: tuple[Rule, ...] = (rows.RULE, elementwise.RULE)
+
+__all__ = ["VULKAN_RULES"]
