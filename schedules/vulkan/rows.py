@@ -9,6 +9,8 @@ group writes and all of the group read for an access of one and the same thread.
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 import tvm
 from tvm.s_tir import Schedule
 
@@ -16,38 +18,42 @@ from ..choices import DEFAULTS, Choices
 from ..rule import Rule, blocks, find
 from .grid import THREADS, extent_of, inline_views, pick_threads, spatial_loops
 
-GROUP = 32
-"""Neighbours with a scale of their own: as many threads look for the largest of them."""
-
 
 def rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
-    """One workgroup around all stages of a row."""
+    """A workgroup around all stages of a row, or of a few groups where nothing needs the row."""
     if not find(sch, "norm") and not find(sch, "quantize"):
         return False
     inline_views(sch)
     threads = pick_threads(sch, target, choices, "threads", THREADS[-1])
     stages = blocks(sch)
-    first = next((n for n, b in enumerate(stages) if _groups_of(sch, b) > 1), len(stages))
-    row = sch.merge(*[sch.get_loops(block)[0] for block in stages])
-    for block in stages[:first]:
-        _whole_row(sch, block, threads)
-    workgroups = [row]
-    if first < len(stages):
-        chunk = _in_groups(sch, stages[first:], threads)
-        workgroups += [chunk] if first == 0 else []
+    whole = list(takewhile(lambda block: _groups_of(sch, block) == 1, stages))
+    grouped = stages[len(whole) :]
+    workgroups = [sch.merge(*[sch.get_loops(block)[0] for block in stages])]
+    shape = _shape(sch, grouped, threads) if grouped else [threads]
+    for block in whole:
+        _whole_row(sch, block, shape)
+    if grouped:
+        groups = _groups_of(sch, grouped[0])
+        chunk = sch.merge(*[_in_groups(sch, block, groups, shape) for block in grouped])
+        workgroups += [] if whole else [chunk]
     for loop, axis in zip(reversed(workgroups), "xy", strict=False):
         sch.bind(loop, f"blockIdx.{axis}")
     return True
 
 
-def _whole_row(sch: Schedule, block, threads: int) -> None:
+def _whole_row(sch: Schedule, block, shape: list[int]) -> None:
     """The elements of a row onto threads: written by them, or summed by them together."""
     inner = sch.get_loops(block)[1:]
     if spatial_loops(sch, block)[1]:
         sch.set_scope(block, 0, "local")
         inner = inner[-1:]
     elements = sch.fuse(*inner) if inner else sch.add_unit_loop(block)
-    sch.bind(sch.split(elements, [None, threads])[1], "threadIdx.x")
+    _bind(sch, *sch.split(elements, [None, *shape])[1:])
+
+
+def _bind(sch: Schedule, *loops) -> None:
+    for loop, axis in zip(reversed(loops), "xy", strict=False):
+        sch.bind(loop, f"threadIdx.{axis}")
 
 
 def _groups_of(sch: Schedule, block) -> int:
@@ -56,29 +62,28 @@ def _groups_of(sch: Schedule, block) -> int:
     return extent_of(sch, spatial[-1]) or 1 if reduced and len(spatial) > 1 else 1
 
 
-def _in_groups(sch: Schedule, stages: list, threads: int):
-    """Stages with a result for each group, a few groups at a time; the loop over these chunks."""
-    groups = _groups_of(sch, stages[0])
-    together = min(threads // GROUP, 1 << (groups - 1).bit_length())
-    chunks = []
-    for block in stages:
-        group, member = _loops_of_groups(sch, block, groups)
-        chunk, group = sch.split(group, [None, together])
-        sch.bind(group, "threadIdx.y")
-        sch.bind(sch.split(member, [None, GROUP])[1], "threadIdx.x")
-        chunks.append(chunk)
-    return sch.merge(*chunks)
+def _shape(sch: Schedule, grouped: list, threads: int) -> list[int]:
+    """Groups at a time, and threads for each: one for what is stored of the group at a time."""
+    groups = _groups_of(sch, grouped[0])
+    stored = max(extent_of(sch, sch.get_loops(block)[1]) or 1 for block in grouped)
+    members = stored // groups
+    return [min(threads // members, 1 << (groups - 1).bit_length()), members]
 
 
-def _loops_of_groups(sch: Schedule, block, groups: int) -> list:
-    """The loops over the groups of a row, and over what there is of each: members, or one."""
-    loop, *members = sch.get_loops(block)[1:]
-    if members:
+def _in_groups(sch: Schedule, block, groups: int, shape: list[int]):
+    """A stage with results for each group onto threads; the loop over chunks of groups."""
+    together, members = shape
+    group, *rest = sch.get_loops(block)[1:]
+    if rest:
         sch.set_scope(block, 0, "local")
-        return [loop, *members]
-    if extent_of(sch, loop) == groups:
-        return [loop, sch.add_unit_loop(block)]
-    return list(sch.split(loop, [groups, GROUP]))
+        member = sch.split(rest[0], [members, None])[0]
+    elif extent_of(sch, group) == groups:
+        member = sch.split(sch.add_unit_loop(block), [None, members])[1]
+    else:
+        group, member = sch.split(group, [None, members])
+    chunk, group = sch.split(group, [None, together])
+    _bind(sch, group, member)
+    return chunk
 
 
 OFFERS = {"threads": THREADS}
