@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..rule import Rule
-from . import elementwise, rows
+from . import attention, elementwise, rows
 
-VULKAN_RULES: tuple[Rule, ...] = (rows.RULE, elementwise.RULE)
+VULKAN_RULES: tuple[Rule, ...] = (attention.RULE, rows.RULE, elementwise.RULE)
 
 __all__ = ["VULKAN_RULES"]

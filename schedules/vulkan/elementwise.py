@@ -10,7 +10,7 @@ import tvm
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
-from ..rule import Rule, blocks, pattern_of
+from ..rule import Rule, blocks
 from .grid import (
     THREADS,
     extent_of,
@@ -19,7 +19,6 @@ from .grid import (
     spatial_loops,
 )
 
-PACKED = frozenset({"packed"})
 MOST_STAGES = 8
 """Of a function: more could be chosen for than a record may name."""
 MANY = 1 << 14

@@ -1,6 +1,6 @@
 """Loops onto workgroups and threads.
 
-A kernel uses `threadIdx.x` alone or with `threadIdx.y`, and every stage of it with the same extents.
+A kernel uses `threadIdx.x` alone or with `threadIdx.y`, every stage alike.
 """
 
 from __future__ import annotations
