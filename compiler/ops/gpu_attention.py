@@ -65,7 +65,7 @@ def attend(
 
 def _whole(shape: Sequence[Expr | int], dtype: str) -> tirx.Buffer:
     """A buffer that begins where its tensor does: an offset would be one more scalar to pass."""
-    return tirx.decl_buffer(shape, dtype)
+    return tirx.decl_buffer(shape, dtype, layout=None)
 
 
 class Nest:
@@ -162,35 +162,47 @@ class Nest:
 
     def _softmax(self, start: Expr) -> None:
         """Scores become weights relative to the new maximum of their row."""
-        row, lane = self.thread % self.shape.tile, self.thread // self.shape.tile
-        with self._softmax_threads():
-            T.buffer_store(self.most, _f32(LOWEST), [0])
-            with self._of_a_lane(lane) as p:
-                T.buffer_store(self.most, tirx.max(self.most[0], self.score[p, row]), [0])
-            T.buffer_store(self.across, self.most[0], [lane, row])
-        with self._softmax_threads():
-            T.buffer_store(self.most, self.peak[0], [0])
-            with T.serial(int64(0), int64(self.shape.lanes)) as other:
-                higher = tirx.max(self.most[0], self.across[other, row])
-                T.buffer_store(self.most, higher, [0])
-            T.buffer_store(self.peak, tirx.exp2(self.peak[0] - self.most[0]), [0])
-            T.buffer_store(self.total, self.total[0] * self.peak[0], [0])
-            with T.If(lane == 0), T.Then():
-                T.buffer_store(self.decay, self.peak[0], [row])
-            T.buffer_store(self.peak, self.most[0], [0])
-            with self._of_a_lane(lane) as p:
-                self._weigh(start, p, row)
+        row, lane = self._lane()
+        T.buffer_store(self.most, _f32(LOWEST), [0])
+        with self._of_a_lane(lane) as p:
+            T.buffer_store(self.most, tirx.max(self.most[0], self.score[p, row]), [0])
+        self._share(self.across, self.most[0], [lane, row])
+        T.buffer_store(self.most, self.peak[0], [0])
+        with T.serial(int64(0), int64(self.shape.lanes)) as other:
+            higher = tirx.max(self.most[0], self.across[other, row])
+            T.buffer_store(self.most, higher, [0])
+        T.buffer_store(self.peak, tirx.exp2(self.peak[0] - self.most[0]), [0])
+        T.buffer_store(self.total, self.total[0] * self.peak[0], [0])
+        with T.If(self.thread < self.shape.tile), T.Then():
+            T.buffer_store(self.decay, self.peak[0], [row])
+        T.buffer_store(self.peak, self.most[0], [0])
+        with self._of_a_lane(lane) as p:
+            self._weigh(start, p, row)
 
     def _weigh(self, start: Expr, p: Expr, row: Expr) -> None:
-        weight = tirx.exp2(self.score[p, row] - self.peak[0])
-        T.buffer_store(self.most, weight, [0])
+        T.buffer_store(self.most, tirx.exp2(self.score[p, row] - self.peak[0]), [0])
         T.buffer_store(self.total, self.total[0] + self.most[0], [0])
         weight = self.most[0]
         if self.scales:  # the scales of the values go into the weights
             seen = start + p < self.rows.limit_of(self.first + row)
             scaled = weight * self._scale(1, self._clamped(start + p))
             weight = tirx.Select(seen, scaled, _f32(0))
-        T.buffer_store(self.score, weight, [p, row])
+        self._share(self.score, weight, [p, row])
+
+    def _lane(self) -> tuple[Expr, Expr]:
+        """The row that this thread helps with in the softmax, and as which of its threads. Those
+        that are left over repeat what others do, and share nothing."""
+        return self.thread % self.shape.tile, self.thread // self.shape.tile % self.shape.lanes
+
+    def _share(self, buffer: tirx.Buffer, value: Expr, index: list[Expr]) -> None:
+        """Store for all what a thread of the softmax has. The condition is around nothing but the
+        store: a barrier must never end up inside of one."""
+        busy = self.shape.lanes * self.shape.tile
+        if busy == self.shape.threads:
+            T.buffer_store(buffer, value, index)
+        else:
+            with T.If(self.thread < busy), T.Then():
+                T.buffer_store(buffer, value, index)
 
     def _mix(self, name: str, start: Expr, seen_by_all: bool) -> None:
         """Weights times values: a thread's rows and columns, over its positions of the chunk."""
@@ -222,9 +234,8 @@ class Nest:
         with T.grid(*map(int64, self.sum.shape)) as (r, c):
             place = self._position_part() * shape.d + self._column(c)
             T.buffer_store(self.score, self.sum[r, c], [place, self._row(r)])
-        with self._softmax_threads():
-            row, lane = self.thread % shape.tile, self.thread // shape.tile
-            T.buffer_store(self.across, self.total[0], [lane, row])
+        row, lane = self._lane()
+        self._share(self.across, self.total[0], [lane, row])
         with self._each(shape.tile * shape.d) as i:
             e, r = i % shape.d, i // shape.d
             value = _sum(self.score[part * shape.d + e, r] for part in range(shape.position_parts))
@@ -275,15 +286,6 @@ class Nest:
             else:
                 with T.If(i < count), T.Then():
                     yield i
-
-    @contextmanager
-    def _softmax_threads(self) -> Iterator[None]:
-        """A few threads for each row."""
-        if self.shape.lanes * self.shape.tile == self.shape.threads:
-            yield
-        else:
-            with T.If(self.thread < self.shape.lanes * self.shape.tile), T.Then():
-                yield
 
     @contextmanager
     def _of_a_lane(self, lane: Expr) -> Iterator[Expr]:
