@@ -60,10 +60,13 @@ def asked_for(target: TargetEntry, device: str | None, where: object) -> Asked:
     return asked
 
 
-def choose(asked: Asked, devices: Sequence[VulkanDevice]) -> VulkanDevice:
+def choose(
+    asked: Asked, devices: Sequence[VulkanDevice], problem: str | None = None
+) -> VulkanDevice:
     """The one that is meant; DeviceError, with a list of all, where there is no such."""
     if not devices:
-        raise DeviceError(f"no Vulkan device was found: {NO_DEVICE}")
+        why = problem or "no driver has one"
+        raise DeviceError(f"no Vulkan device was found ({why}): {NO_DEVICE}")
     if not asked.which:
         return devices[0]
     if re.fullmatch("[0-9]+", asked.which):
@@ -75,6 +78,11 @@ def choose(asked: Asked, devices: Sequence[VulkanDevice]) -> VulkanDevice:
     if len(found) > 1:
         raise DeviceError(f"more than one device is meant by {asked}: {listed(found)}")
     return found[0]
+
+
+def driver_of(device: VulkanDevice) -> str:
+    """Name and version, as its maker writes them."""
+    return " ".join(filter(None, [device.driver_name, device.driver_info]))
 
 
 def listed(devices: Sequence[VulkanDevice]) -> str:

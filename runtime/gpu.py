@@ -1,4 +1,4 @@
-"""Opens a GPU for a bundle: the plug-in, the device that was asked for, what it must be able to."""
+"""Opens a GPU for a bundle: the plug-in, the device that was asked for, whether it will do."""
 
 from __future__ import annotations
 
@@ -7,15 +7,29 @@ from pathlib import Path
 from .bundle import VULKAN_LIBRARY, Bundle
 from .choice import Asked, check_abilities, choose
 from .placement import VULKAN, Gpu
-from .vulkan import VulkanDevice, load_vulkan, vulkan_devices
+from .quirks import lost_abilities
+from .trial import Place
+from .trust import check_answers, known_of
+from .vulkan import VulkanDevice, load_vulkan, vulkan_devices, vulkan_problem
 
 
-def open_gpu(bundle: Bundle, asked: Asked) -> tuple[Gpu, VulkanDevice]:
+def open_gpu(bundle: Bundle, asked: Asked, runtime: Path) -> tuple[Gpu, VulkanDevice]:
     """TVM's runtime runs already. DeviceError where no device, or this one, cannot run the code."""
-    load_vulkan(own_library(bundle))
-    device = choose(asked, vulkan_devices())
-    check_abilities(bundle.manifest.target, device, frozenset())
+    device = find_gpu(bundle, asked)
+    check_abilities(bundle.manifest.target, device, lost_abilities(known_of(device)))
+    check_answers(bundle, device, place_of(bundle, device, runtime))
     return Gpu(VULKAN, device.index), device
+
+
+def find_gpu(bundle: Bundle, asked: Asked) -> VulkanDevice:
+    load_vulkan(own_library(bundle))
+    devices = vulkan_devices()
+    return choose(asked, devices, None if devices else vulkan_problem())
+
+
+def place_of(bundle: Bundle, device: VulkanDevice, runtime: Path) -> Place:
+    """Where a process of its own tries the device."""
+    return Place(VULKAN, device.index, runtime, own_library(bundle))
 
 
 def own_library(bundle: Bundle) -> Path | None:

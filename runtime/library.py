@@ -46,7 +46,7 @@ def load_library(bundle: Bundle, threads: int | None = None, device: str | None 
         return Loaded(_start_machine(tvm_ffi, bundle, placement := Host()), placement)
     from .gpu import open_gpu
 
-    placement, gpu = open_gpu(bundle, asked)
+    placement, gpu = open_gpu(bundle, asked, find_runtime(bundle))
     return Loaded(_start_machine(tvm_ffi, bundle, placement), placement, gpu)
 
 

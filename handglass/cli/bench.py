@@ -90,6 +90,7 @@ def measure(work: Measurement, samples: int) -> bool:
 
 def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """What a row is worth nothing without."""
+    from handglass.runtime.choice import driver_of
     from handglass.runtime.hardware import read_machine
     from handglass.runtime.limits import UNITS
     from handglass.runtime.steps import spread
@@ -97,7 +98,7 @@ def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, A
     machine, manifest = read_machine(), session.manifest
     return {
         "device": f"{machine.model}, {machine.cores} cores",
-        "gpu": session.gpu and f"{session.gpu.name}, {session.gpu.driver}",
+        "gpu": session.gpu and f"{session.gpu.name}, {driver_of(session.gpu)}",
         "date": datetime.date.today().isoformat(),
         "revision": revision(),
         "threads": session.threads,
