@@ -49,6 +49,7 @@ ALLOWED: dict[str, tuple[tuple[str, ...], set[str]]] = {
             "handglass.runtime.manifest",
             "handglass.runtime.native_request",
             "handglass.runtime.verified",
+            "handglass.runtime.vulkan",
         ),
         TVM,
     ),

@@ -1,0 +1,58 @@
+"""TVM's hook for the target kind `vulkan`: device functions in, a module that runs them out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm_ffi
+from tvm import ir, tirx
+from tvm.ir import prim
+from tvm.target import Target
+from tvm.tirx import stmt as S
+
+from .emit import emit
+from .kernel import Kernel
+from .module_bytes import Shader, pack_module
+
+MOST_ELEMENTS = 2**31 - 1  # that a 32-bit index can name
+
+
+def build_vulkan(mod: ir.IRModule, target: Target) -> Any:
+    """A runtime module of the lowered device functions in `mod`."""
+    load = tvm_ffi.get_global_func("ffi.Module.load_from_bytes.vulkan")
+    return load(pack_module(emit_module(mod, target)))
+
+
+def emit_module(mod: ir.IRModule, target: Target) -> list[Shader]:
+    """A shader of every function, by name. Indices are narrowed to 32 bits: Relax counts in 64, for
+    which many GPUs have no arithmetic or a slow one."""
+    for name, func in _named(mod):
+        _check_sizes(name, func)
+    mod = tirx.transform.ForceNarrowIndexToInt32()(mod)
+    attributes = dict(target.attrs)
+    return [emit(func, name, attributes) for name, func in _named(mod)]
+
+
+def _named(mod: ir.IRModule) -> list[tuple[str, tirx.PrimFunc]]:
+    named = {}
+    for var, func in mod.functions.items():
+        attributes = func.attrs or {}
+        has_name = "global_symbol" in attributes
+        named[str(attributes["global_symbol"]) if has_name else var.name_hint] = func
+    return sorted(named.items())
+
+
+def _check_sizes(name: str, func: tirx.PrimFunc) -> None:
+    """No buffer of constant size may have more elements than a 32-bit index can name."""
+
+    def check(declaration: Any) -> None:
+        buffer, count = declaration.buffer, 1
+        for extent in buffer.ty.shape:
+            count *= int(extent) if isinstance(extent, prim.IntImm) else 1
+        if count > MOST_ELEMENTS:
+            Kernel(name, {}, {}, {}).fail(
+                f"buffer {buffer.name} has {count} elements, but a 32-bit index can name "
+                f"{MOST_ELEMENTS}: split it"
+            )
+
+    tvm_ffi.structural_walk(func.body, [(S.DeclBuffer, check), (S.AllocBuffer, check)])

@@ -1,0 +1,168 @@
+"""Calls: TVM's intrinsics, and functions that are called by their C name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tvm import ir
+from tvm.ir import prim
+
+from .arithmetic import complement, compute
+from .conversions import reinterpret
+from .kernel import Emit, Kernel
+from .mathematics import FUNCTIONS
+from .opcodes import (
+    SCOPE_WORKGROUP,
+    SEMANTICS_WORKGROUP_ACQUIRE_RELEASE,
+    SEMANTICS_WORKGROUP_VULKAN,
+    Op,
+)
+from .types import FLOAT32, Value
+
+External = Callable[[Kernel, ir.Call], Value]
+
+NOTHING: Value = ()  # what a call without result gives
+FLOATS_ONLY = {name for name in FUNCTIONS if name not in ("abs", "popcount", "clz")}
+
+OPERATORS: dict[str, type] = {
+    "bitwise_and": prim.BitwiseAnd,
+    "bitwise_or": prim.BitwiseOr,
+    "bitwise_xor": prim.BitwiseXor,
+    "shift_left": prim.LShift,
+    "shift_right": prim.RShift,
+}
+
+
+def calls(externals: Mapping[str, External]) -> Emit:
+    """Calls by the name of the intrinsic, or of the function that `call_extern` names: first those
+    in `externals`, which schedules use."""
+    return lambda k, e: _call(k, e, externals)
+
+
+def _call(k: Kernel, e: ir.Call, externals: Mapping[str, External]) -> Value:
+    name = str(e.op.name).removeprefix("tirx.") if isinstance(e.op, ir.Op) else str(e.op)
+    if name in ("call_extern", "call_pure_extern"):
+        return _external(k, e, externals)
+    if name in CALLS:
+        return CALLS[name](k, e)
+    if name in OPERATORS:
+        a, b = (k.expr(argument) for argument in e.args)
+        return compute(k, OPERATORS[name], k.type_of(e), a, b)
+    if name in FUNCTIONS:
+        return _function(k, name, list(e.args))
+    return k.fail(f"intrinsic {name} is unknown: {e}")
+
+
+def _external(k: Kernel, e: ir.Call, externals: Mapping[str, External]) -> Value:
+    """`expf(x)` and the like, and what schedules of ours call."""
+    name = str(e.args[0].value)
+    if name in externals:
+        return externals[name](k, e)
+    known = name if name in FUNCTIONS else name.removesuffix("f")
+    if known not in FUNCTIONS:
+        k.fail(f"external function {name} is unknown")
+    return _function(k, known, list(e.args[1:]))
+
+
+def _function(k: Kernel, name: str, arguments: list[ir.Expr]) -> Value:
+    type = k.type_of(arguments[0])
+    k.claims.compute(type)
+    if name in FLOATS_ONLY and type.kind != "float":
+        k.fail(f"{name} of {type}")
+    if type.bits > FLOAT32.bits and type.kind == "float":
+        k.fail(f"{name} of {type}: GLSL.std.450 has the function for 16 and 32 bits")
+    return FUNCTIONS[name](k, type, *(k.expr(argument) for argument in arguments))
+
+
+def if_then_else(k: Kernel, e: ir.Call) -> Value:
+    """A branch, not a select: it guards loads outside of their buffer."""
+    condition, then, otherwise = e.args
+    if k.type_of(condition).lanes > 1:
+        k.fail(f"if_then_else with a vector of conditions: {e}")
+    type, body = k.type_of(e), k.body
+    k.claims.compute(type)
+    chosen = k.scalar(condition)
+    first, second, merge = k.words.id(), k.words.id(), k.words.id()
+    body.select(chosen, first, second, merge)
+    a, after_a = _way(k, first, then, merge)
+    b, after_b = _way(k, second, otherwise, merge)
+    body.label(merge)
+    return tuple(
+        body.compute(Op.Phi, k.id_of(part), x, after_a, y, after_b)
+        for part, x, y in zip(type.parts, a, b, strict=True)
+    )
+
+
+def _way(k: Kernel, block: int, expr: ir.Expr, merge: int) -> tuple[Value, int]:
+    """One way of a branch: its value and the block in which it ends."""
+    k.body.label(block)
+    with k.body.scope():
+        value = k.expr(expr)
+    last = k.body.current
+    k.body.branch(merge)
+    return value, last
+
+
+def large_uint(k: Kernel, e: ir.Call) -> Value:
+    """An unsigned constant of two 32-bit halves, the low one first."""
+    low, high = (int(argument) for argument in e.args)
+    return k.same(k.type_of(e), low & 0xFFFFFFFF | (high & 0xFFFFFFFF) << 32)
+
+
+def storage_sync(k: Kernel, e: ir.Call) -> Value:
+    """A barrier of the workgroup, whatever the scope: subgroups have their own operations."""
+    vulkan = k.words.has_vulkan_memory_model
+    semantics = SEMANTICS_WORKGROUP_VULKAN if vulkan else SEMANTICS_WORKGROUP_ACQUIRE_RELEASE
+    scope = k.uint(SCOPE_WORKGROUP)
+    k.body.do(Op.ControlBarrier, scope, scope, k.uint(semantics))
+    return NOTHING
+
+
+def bitwise_not(k: Kernel, e: ir.Call) -> Value:
+    return complement(k, k.type_of(e), k.expr(e.args[0]))
+
+
+def same(k: Kernel, e: ir.Call) -> Value:
+    return k.expr(e.args[0])
+
+
+def nothing(k: Kernel, e: ir.Call) -> Value:
+    return NOTHING
+
+
+def undefined(k: Kernel, e: ir.Call) -> Value:
+    return k.same(k.type_of(e), 0)
+
+
+def vector_low(k: Kernel, e: ir.Call) -> Value:
+    return _half(k, e, 0)
+
+
+def vector_high(k: Kernel, e: ir.Call) -> Value:
+    return _half(k, e, 1)
+
+
+def _half(k: Kernel, e: ir.Call, which: int) -> Value:
+    source, type = k.type_of(e.args[0]), k.type_of(e)
+    value = k.expr(e.args[0])
+    if source.is_packed:
+        if not type.is_packed:
+            k.fail(f"half of {source} is not a whole number of words")
+        return value[which * len(type.parts) : (which + 1) * len(type.parts)]
+    lanes = k.lanes(source, value)
+    return k.vector(type, lanes[which * type.lanes : (which + 1) * type.lanes])
+
+
+CALLS: dict[str, External] = {
+    "if_then_else": if_then_else,
+    "large_uint_imm": large_uint,
+    "tvm_storage_sync": storage_sync,
+    "reinterpret": reinterpret,
+    "bitwise_not": bitwise_not,
+    "likely": same,
+    "tvm_thread_invariant": same,
+    "assume": nothing,
+    "undef": undefined,
+    "vectorlow": vector_low,
+    "vectorhigh": vector_high,
+}

@@ -1,0 +1,174 @@
+"""What is known while one kernel is emitted, and the values that every emitter is made of."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tvm import ir, sym, tirx
+
+from .body import Body
+from .capabilities import Claims
+from .opcodes import Op
+from .types import BOOL, UINT32, WIDEST, Type, Value, parse, type_id
+from .words import Words
+
+if TYPE_CHECKING:
+    from .memory import Memory
+
+Emit = Callable[["Kernel", Any], Any]
+"""What emits one class of expression (to a Value) or of statement (to nothing)."""
+
+FLOAT_FORMATS = {16: ("<e", "<H"), 32: ("<f", "<I"), 64: ("<d", "<Q")}
+
+
+class Kernel:
+    """One shader under construction.
+
+    `expressions` and `statements` say who emits which class of TIR node: `build.py` fills them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        attributes: Mapping[str, Any],
+        expressions: Mapping[type, Emit],
+        statements: Mapping[type, Emit],
+    ) -> None:
+        self.name = name
+        self.words = Words()
+        self.claims = Claims(name, attributes, self.words)
+        self.body = Body(self.words)
+        self.expressions = expressions
+        self.statements = statements
+        self.values: dict[tirx.Var, Value] = {}
+        self.memory: dict[tirx.Var, Memory] = {}  # by the variable that holds a buffer's address
+        self.blocks: dict[Type, int] = {}  # structures of buffers by their units
+        self.builtins: dict[tuple[int, Type], int] = {}
+        self.threads: dict[str, int] = {}  # tag -> extent of the workgroup
+        self.loops: list[tuple[int, int]] = []  # (merge, continue) of the loops around
+        self.shared_bytes = 0
+        self.analyzer = sym.Analyzer()
+
+    # dispatch
+
+    def expr(self, expr: ir.Expr) -> Value:
+        emit = self.expressions.get(type(expr))
+        if emit is None:
+            self.fail(f"expression {type(expr).__name__} is unknown: {expr}")
+        return emit(self, expr)
+
+    def scalar(self, expr: ir.Expr) -> int:
+        """The one part of a value that is a scalar or a short vector."""
+        (part,) = self.expr(expr)
+        return part
+
+    def stmt(self, stmt: tirx.stmt.Stmt) -> None:
+        emit = self.statements.get(type(stmt))
+        if emit is None:
+            self.fail(f"statement {type(stmt).__name__} is unknown:\n{stmt}")
+        emit(self, stmt)
+
+    def fail(self, message: str) -> NoReturn:
+        self.claims.fail(message)
+
+    # types and constants
+
+    def type_of(self, expr: ir.Expr) -> Type:
+        """TIR's type of an expression."""
+        return parse(str(expr.ty.dtype))
+
+    def id_of(self, type: Type) -> int:
+        """SPIR-V's type of a part."""
+        return type_id(self.words, type)
+
+    def constant(self, type: Type, value: float | int | bool) -> int:
+        """One part, the same value in all lanes."""
+        if type.lanes > 1:
+            lane = self.constant(type.scalar, value)
+            return self.words.constant(Op.ConstantComposite, self.id_of(type), *[lane] * type.lanes)
+        if type.kind == "bool":
+            op = Op.ConstantTrue if value else Op.ConstantFalse
+            return self.words.constant(op, self.id_of(BOOL))
+        self.claims.compute(type)
+        return self.words.constant(Op.Constant, self.id_of(type), *self._bits(type, value))
+
+    def _bits(self, type: Type, value: float | int) -> tuple[int, ...]:
+        """Words of a literal: floats by their bits, narrow integers with their sign extended."""
+        if type.kind == "float":
+            number, bits = FLOAT_FORMATS[type.bits]
+            (value,) = struct.unpack(bits, struct.pack(number, _in_range(type, float(value))))
+        value = int(value)
+        if type.bits < 64:
+            return (value & 0xFFFFFFFF,)
+        return value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF
+
+    def uint(self, value: int) -> int:
+        return self.constant(UINT32, value)
+
+    def same(self, type: Type, value: float | int | bool) -> Value:
+        """A constant of any number of lanes."""
+        if type.is_packed:
+            word = int(value) & 0xFF
+            return (self.uint(word * 0x01010101),) * len(type.parts)
+        return tuple(self.constant(part, value) for part in type.parts)
+
+    # indices
+
+    def is_multiple(self, index: ir.Expr, of: int) -> bool:
+        return of == 1 or self.analyzer.can_prove_equal(tirx.floormod(index, of), 0)
+
+    def divide(self, index: ir.Expr, by: int) -> ir.Expr:
+        """An index that is a multiple of `by`, in units of `by`."""
+        return index if by == 1 else self.analyzer.simplify(tirx.floordiv(index, by))
+
+    def bind(self, variable: tirx.Var, value: ir.Expr) -> None:
+        """A name for a value, to be known where alignments are asked for."""
+        self.values[variable] = self.expr(value)
+        if self.type_of(value).is_integer and self.type_of(value).lanes == 1:
+            self.analyzer.bind(variable, value)
+
+    # parts and lanes
+
+    def each(self, type: Type, op: int, *operands: Value) -> Value:
+        """A pure instruction on every part; `type` is that of the result."""
+        return tuple(
+            self.body.pure(op, self.id_of(part), *parts)
+            for part, *parts in zip(type.parts, *operands, strict=True)
+        )
+
+    def lane(self, type: Type, value: Value, lane: int) -> int:
+        """One lane of a value that is not packed."""
+        part = type.parts[lane // WIDEST]
+        if part.lanes == 1:
+            return value[lane // WIDEST]
+        return self.body.pure(
+            Op.CompositeExtract, self.id_of(type.scalar), value[lane // WIDEST], lane % WIDEST
+        )
+
+    def lanes(self, type: Type, value: Value) -> list[int]:
+        return [self.lane(type, value, lane) for lane in range(type.lanes)]
+
+    def vector(self, type: Type, lanes: list[int]) -> Value:
+        """A value that is not packed, of its lanes."""
+        parts, rest = [], lanes
+        for part in type.parts:
+            mine, rest = rest[: part.lanes], rest[part.lanes :]
+            whole = part.lanes > 1
+            op = Op.CompositeConstruct
+            parts.append(self.body.pure(op, self.id_of(part), *mine) if whole else mine[0])
+        return tuple(parts)
+
+    def spread(self, type: Type, lane: int) -> Value:
+        """A value that is not packed, the same scalar in every lane."""
+        return self.vector(type, [lane] * type.lanes)
+
+
+def _in_range(type: Type, value: float) -> float:
+    """What does not fit becomes infinite, as a conversion on the device would make it."""
+    try:
+        struct.pack(FLOAT_FORMATS[type.bits][0], value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+    return value

@@ -1,0 +1,82 @@
+"""Where a thread is: workgroup and thread indices, subgroup numbers, scalar arguments."""
+
+from __future__ import annotations
+
+from tvm import ir, tirx
+from tvm.ir import prim
+
+from .conversions import convert
+from .kernel import Kernel
+from .opcodes import BuiltIn, Decoration, Op, StorageClass
+from .types import INT32, UINT32, Type, parse, pointer_id
+
+DIMENSIONS = "xyz"
+POSITIONS = {"blockIdx": BuiltIn.WorkgroupId, "threadIdx": BuiltIn.LocalInvocationId}
+SCALAR_BYTES = 8  # of every scalar argument, whatever its type
+
+
+def launch(k: Kernel, node: tirx.IterVar, extent: ir.Expr) -> None:
+    """A thread axis: its variable is a component of a built-in vector."""
+    tag = str(node.thread_tag)
+    kind, _, dimension = tag.partition(".")
+    if kind not in POSITIONS or dimension not in DIMENSIONS:
+        k.fail(f"thread axis {tag} is unknown")
+    if kind == "threadIdx":
+        if not isinstance(extent, prim.IntImm):
+            k.fail(f"the extent of {tag} is not constant: {extent}")
+        k.threads[tag] = int(extent)
+    vector = builtin(k, POSITIONS[kind], UINT32.of(3))
+    number = DIMENSIONS.index(dimension)
+    part = k.body.pure(Op.CompositeExtract, k.id_of(UINT32), vector, number)
+    k.values[node.var] = convert(k, UINT32, k.type_of(node.var), (part,))
+
+
+def builtin(k: Kernel, number: int, type: Type) -> int:
+    """The value of a built-in variable."""
+    if (number, type) not in k.builtins:
+        pointer = pointer_id(k.words, StorageClass.Input, k.id_of(type))
+        variable = k.words.variable(pointer, StorageClass.Input)
+        k.words.decorate(variable, Decoration.BuiltIn, number)
+        k.builtins[number, type] = variable
+    return k.body.pure(Op.Load, k.id_of(type), k.builtins[number, type])
+
+
+def local_size(k: Kernel) -> tuple[int, int, int]:
+    """Threads of a workgroup in each dimension, checked against the target."""
+    x, y, z = (k.threads.get(f"threadIdx.{dimension}", 1) for dimension in DIMENSIONS)
+    most = k.claims.limit("max_threads_per_block", 256)
+    if x * y * z > most:
+        k.fail(
+            f"a workgroup of {x} x {y} x {z} = {x * y * z} threads, "
+            f"but max_threads_per_block of the target is {most}"
+        )
+    return x, y, z
+
+
+def declare_scalars(k: Kernel, scalars: list[tirx.Var], binding: int) -> bool:
+    """Scalar arguments, 8 bytes apart: push constants, or a uniform buffer at `binding` where they
+    are more than the target takes (True). That is upstream's layout."""
+    if not scalars:
+        return False
+    types = [parse(str(scalar.ty.dtype)) for scalar in scalars]
+    size = SCALAR_BYTES * len(scalars)
+    uniform = size > k.claims.limit("max_push_constants_size", 128)
+    for scalar, type in zip(scalars, types, strict=True):
+        if type.bits not in (32, 64) or type.kind == "bool":
+            k.fail(f"scalar argument {scalar.name} is {type}, not of 32 or 64 bits")
+        k.claims.compute(type)
+    block = k.words.new_type(Op.TypeStruct, *(k.id_of(type) for type in types))
+    storage = StorageClass.Uniform if uniform else StorageClass.PushConstant
+    variable = k.words.variable(pointer_id(k.words, storage, block), storage)
+    k.words.decorate(block, Decoration.Block)
+    for i in range(len(types)):
+        k.words.decorate_member(block, i, Decoration.Offset, SCALAR_BYTES * i)
+    if uniform:
+        k.words.decorate(variable, Decoration.DescriptorSet, 0)
+        k.words.decorate(variable, Decoration.Binding, binding)
+    k.words.name(variable, "scalars")
+    for i, (scalar, type) in enumerate(zip(scalars, types, strict=True)):
+        pointer = pointer_id(k.words, storage, k.id_of(type))
+        place = k.body.pure(Op.AccessChain, pointer, variable, k.constant(INT32, i))
+        k.values[scalar] = (k.body.pure(Op.Load, k.id_of(type), place),)
+    return uniform

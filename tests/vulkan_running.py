@@ -1,0 +1,103 @@
+"""Run one scheduled TIR function on vulkan:0, and look at the SPIR-V that it became.
+
+`run(func, x, y, numpy.zeros(...), n)` compiles, runs and returns the arrays as they are afterwards.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from tvm import tirx
+from tvm.target import Target
+from tvm.tirx.build import split_host_device_mods
+from vulkan_targets import PORTABLE
+
+from handglass.errors import HandglassError
+from handglass.targets import vulkan
+from handglass.targets.vulkan.build import emit_module
+from handglass.targets.vulkan.module_bytes import Shader
+
+HOST = {"kind": "llvm"}
+SPIRV_VAL = next(
+    (
+        str(path)
+        for path in (Path(sys.executable).with_name("spirv-val"), shutil.which("spirv-val"))
+        if path and Path(path).exists()
+    ),
+    None,
+)
+
+
+@functools.cache
+def device_problem() -> str:
+    """Why nothing can be run here; empty: it can."""
+    try:
+        vulkan.enable()
+    except (HandglassError, ImportError) as error:
+        return str(error)
+    return "" if tvm.device("vulkan", 0).exist else "no Vulkan device"
+
+
+def needs_vulkan(test: Any) -> Any:
+    """Skip a test, or all of a class, where there is no Vulkan device."""
+    return pytest.mark.skipif(bool(device_problem()), reason=device_problem() or "-")(test)
+
+
+def tvm_target(target: Mapping[str, Any] | None = None) -> Target:
+    return Target(dict(target or PORTABLE), host=HOST)
+
+
+def as_module(func: tirx.PrimFunc | tvm.IRModule) -> tvm.IRModule:
+    if isinstance(func, tvm.IRModule):
+        return func
+    return tvm.IRModule({"main": func.with_attr("global_symbol", "main")})
+
+
+def shaders(
+    func: tirx.PrimFunc | tvm.IRModule, target: Mapping[str, Any] | None = None
+) -> list[Shader]:
+    """What `func` becomes for `target`, validated; no device and no runtime is asked."""
+    device = tvm_target(target)
+    pipeline, _, finalize = tirx.get_default_tir_pipeline(device)
+    lowered = pipeline(tirx.transform.BindTarget(device)(as_module(func)))
+    _, parts = split_host_device_mods(lowered)
+    found = [s for t, part in parts.items() for s in emit_module(finalize()(part), t)]
+    for shader in found:
+        validate(shader)
+    return found
+
+
+def validate(shader: Shader) -> None:
+    """spirv-val has nothing to say; without it nothing is checked."""
+    if SPIRV_VAL is None:
+        return
+    code = np.asarray(shader.words, "<u4").tobytes()
+    environment = "vulkan1.3" if shader.words[1] > 0x10300 else "vulkan1.1"
+    command = [SPIRV_VAL, "--target-env", environment]
+    done = subprocess.run(command, input=code, capture_output=True, check=False)
+    assert done.returncode == 0, f"{shader.name}: {done.stderr.decode()}{done.stdout.decode()}"
+
+
+def run(
+    func: tirx.PrimFunc | tvm.IRModule,
+    *arguments: np.ndarray | int,
+    target: Mapping[str, Any] | None = None,
+) -> list[np.ndarray]:
+    """All arrays after one call of `func` with `arguments` on vulkan:0."""
+    vulkan.enable()
+    shaders(func, target)
+    device = tvm.device("vulkan", 0)
+    built = tvm.compile(as_module(func), target=tvm_target(target))
+    held = [tvm.runtime.tensor(a, device) if isinstance(a, np.ndarray) else a for a in arguments]
+    built["main"](*held)
+    device.sync()
+    return [tensor.numpy() for tensor in held if not isinstance(tensor, int)]
