@@ -15,7 +15,8 @@ from ..checkpoint import Checkpoint
 from ..ops import attention as attention_op
 from ..schemes.scheme import Scheme
 from .config import ResamplerConfig
-from .layers import LayerNorm, Linear, Rows, Stored, opaque
+from .layers import LayerNorm, Linear, opaque
+from .leaves import Rows, Stored
 
 EPS = 1e-6
 

@@ -14,7 +14,8 @@ from ..ops import attention as attention_op
 from ..ops import exponential
 from ..schemes.scheme import Scheme
 from .config import VisionConfig
-from .layers import LayerNorm, Linear, Rows, Stored, opaque
+from .layers import LayerNorm, Linear, opaque
+from .leaves import Rows, Stored
 
 
 class VisionTower(nn.Module):

@@ -7,10 +7,14 @@ and so in every output that it takes part in.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
+from functools import reduce
+
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.dot import GROUP, LIMIT, Codes
+from handglass.schedules.dot import GROUP, LIMIT, STEP, Codes
 from handglass.schedules.rule import PATTERN
 
 from .across import across
@@ -24,7 +28,8 @@ _MAGNITUDE = 0x7FFFFFFF
 def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
     """x (m, k) float32 -> codes (m, depth), scale (m, groups), offset (m, groups) if there is one.
 
-    What follows the k-th column is zero. See `Quantized` for what the three mean.
+    What follows the k-th column is zero. See `Quantized` for what the three mean. With
+    `codes.words` the codes are (m, depth / 4) int32 of four bytes each, the first one lowest.
     """
     m, k = x.shape
     size = GROUP if codes.bits == 4 else depth
@@ -46,7 +51,10 @@ def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
         factor = _inverse(tirx.reinterpret("float32", peak[i, j // size]), limit)
         return inside(j, _rounded(x[i, j] * factor, limit), _i32(0)).astype(codes.activation)
 
-    quantized = te.compute((m, depth), code, name="codes", attrs=_QUANTIZE)
+    if codes.words:
+        quantized = te.compute((m, depth // STEP), _word_of(code), name="codes", attrs=_QUANTIZE)
+    else:
+        quantized = te.compute((m, depth), code, name="codes", attrs=_QUANTIZE)
     unit = tirx.const(1.0 / codes.magnify, "float32")
     scale = te.compute(
         (m, groups),
@@ -71,6 +79,16 @@ def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
         (m, groups), lambda i, g: total[i, g] * zero, name="offset", attrs=_QUANTIZE
     )
     return [quantized, scale, offset]
+
+
+def _word_of(code: Callable[[Expr, Expr], Expr]) -> Callable[[Expr, Expr], Expr]:
+    """(row, word) -> the four codes in it."""
+
+    def word(i: Expr, w: Expr) -> Expr:
+        byte = lambda e: code(i, w * STEP + e).astype("int32") & _i32(0xFF)  # noqa: E731
+        return reduce(operator.or_, (byte(e) << _i32(8 * e) for e in range(STEP)))
+
+    return word
 
 
 def _magnitude(value: Expr) -> Expr:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from ..rule import Rule
-from . import attention, elementwise, rows
+from . import attention, dot, elementwise, matmul, rows
 
-VULKAN_RULES: tuple[Rule, ...] = (attention.RULE, rows.RULE, elementwise.RULE)
+VULKAN_RULES: tuple[Rule, ...] = (
+    matmul.RULE,
+    dot.RULE,
+    attention.RULE,
+    rows.RULE,
+    elementwise.RULE,
+)
 
 __all__ = ["VULKAN_RULES"]
