@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tvm import ir
 from tvm.ir import prim
@@ -19,7 +19,7 @@ from .opcodes import (
 )
 from .types import FLOAT32, Value
 
-Call = Callable[[Kernel, ir.Call], Value]
+External = Callable[[Kernel, ir.Call], Value]
 
 NOTHING: Value = ()  # what a call without result gives
 FLOATS_ONLY = {name for name in FUNCTIONS if name not in ("abs", "popcount", "clz")}
@@ -33,11 +33,16 @@ OPERATORS: dict[str, type] = {
 }
 
 
-def call(k: Kernel, e: ir.Call) -> Value:
-    """By the name of the intrinsic, or of the function that `call_extern` names."""
+def calls(externals: Mapping[str, External]) -> Emit:
+    """Calls by the name of the intrinsic, or of the function that `call_extern` names: first those
+    in `externals`, which schedules use."""
+    return lambda k, e: _call(k, e, externals)
+
+
+def _call(k: Kernel, e: ir.Call, externals: Mapping[str, External]) -> Value:
     name = str(e.op.name).removeprefix("tirx.") if isinstance(e.op, ir.Op) else str(e.op)
     if name in ("call_extern", "call_pure_extern"):
-        return _external(k, e)
+        return _external(k, e, externals)
     if name in CALLS:
         return CALLS[name](k, e)
     if name in OPERATORS:
@@ -48,11 +53,11 @@ def call(k: Kernel, e: ir.Call) -> Value:
     return k.fail(f"intrinsic {name} is unknown: {e}")
 
 
-def _external(k: Kernel, e: ir.Call) -> Value:
+def _external(k: Kernel, e: ir.Call, externals: Mapping[str, External]) -> Value:
     """`expf(x)` and the like, and what schedules of ours call."""
     name = str(e.args[0].value)
-    if name in EXTERNALS:
-        return EXTERNALS[name](k, e)
+    if name in externals:
+        return externals[name](k, e)
     known = name if name in FUNCTIONS else name.removesuffix("f")
     if known not in FUNCTIONS:
         k.fail(f"external function {name} is unknown")
@@ -148,7 +153,7 @@ def _half(k: Kernel, e: ir.Call, which: int) -> Value:
     return k.vector(type, lanes[which * type.lanes : (which + 1) * type.lanes])
 
 
-CALLS: dict[str, Call] = {
+CALLS: dict[str, External] = {
     "if_then_else": if_then_else,
     "large_uint_imm": large_uint,
     "tvm_storage_sync": storage_sync,
@@ -161,5 +166,3 @@ CALLS: dict[str, Call] = {
     "vectorlow": vector_low,
     "vectorhigh": vector_high,
 }
-EXTERNALS: dict[str, Call] = {}
-EXPRESSIONS: dict[type, Emit] = {ir.Call: call}

@@ -7,7 +7,8 @@ from typing import Any
 
 from tvm import ir, tirx
 
-from . import arithmetic, calls, conversions, vectors
+from . import arithmetic, conversions, dot_product, vectors
+from .calls import calls
 from .capabilities import SHARED_MEMORY
 from .kernel import Emit, Kernel
 from .memory import declare_argument, decorate_arguments, load
@@ -22,8 +23,8 @@ EXPRESSIONS: dict[type, Emit] = {
     **arithmetic.EXPRESSIONS,
     **conversions.EXPRESSIONS,
     **vectors.EXPRESSIONS,
-    **calls.EXPRESSIONS,
     ir.TensorLoad: load,
+    ir.Call: calls({**dot_product.EXTERNALS}),
 }
 
 

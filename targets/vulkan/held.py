@@ -47,8 +47,9 @@ def assemble(k: Kernel, type: Type, unit: Type, units: list[int]) -> Value:
         ]
         return k.vector(type, lanes)
     if unit.scalar == UINT32 and type.bits != 32:
-        words = [word for one in units for word in k.lanes(unit, (one,))]
-        return tuple(words) if type.bits == 8 else _halves(k, type, unit, units)
+        if type.bits != 8:
+            return _halves(k, type, units)
+        return tuple(word for one in units for word in k.lanes(unit, (one,)))
     if unit.lanes == 1:
         return _from_scalars(k, type, units)
     if unit.lanes == WIDEST or unit.lanes == type.lanes:
@@ -74,7 +75,7 @@ def take_apart(k: Kernel, type: Type, unit: Type, value: Value) -> list[int]:
     return [k.vector(unit, piece)[0] for piece in pieces]
 
 
-def _halves(k: Kernel, type: Type, unit: Type, units: list[int]) -> Value:
+def _halves(k: Kernel, type: Type, units: list[int]) -> Value:
     """Four words are eight 16-bit lanes: two parts."""
     k.claims.compute(type)
     pair, part = k.id_of(UINT32.of(2)), k.id_of(type.of(WIDEST))

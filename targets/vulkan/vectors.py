@@ -18,6 +18,8 @@ def lanes_of(k: Kernel, type: Type, value: Value) -> list[int]:
 def broadcast(k: Kernel, e: prim.Broadcast) -> Value:
     """A scalar in every lane."""
     type, source = k.type_of(e), k.type_of(e.value)
+    if isinstance(e.value, (prim.IntImm, prim.FloatImm)):
+        return k.same(type, e.value.value)
     (lane,) = k.expr(e.value)
     if type.is_packed:
         return _broadcast_byte(k, type, lane)
