@@ -35,7 +35,7 @@ def start_runtime(locate: Callable[[], Path], threads: int | None = None) -> Any
     keep_freed_memory()
     os.environ["TVM_NUM_THREADS"] = str(count)  # read once, when the pool starts
     with _affinity_kept():
-        _load_runtime(locate)
+        load_runtime(locate)
         _set_threads(tvm_ffi, count, threads)
     return tvm_ffi
 
@@ -72,7 +72,8 @@ def import_tvm_ffi() -> Any:
     return tvm_ffi
 
 
-def _load_runtime(locate: Callable[[], Path]) -> None:
+def load_runtime(locate: Callable[[], Path]) -> None:
+    """TVM's runtime library, for all that link to it; asked for only if this process has none."""
     global _runtime
     if sys.modules.get("tvm") is not None or _runtime is not None:
         return

@@ -1,0 +1,160 @@
+"""The Vulkan devices of this machine, as their drivers describe them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from handglass.errors import DeviceError
+
+from .loading import vulkan_function
+
+Ability = bool | int
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A shape of cooperative matrices: [m, k] x [k, n] + [m, n]; types as "f16", "s8", "u32"."""
+
+    m: int
+    n: int
+    k: int
+    a: str
+    b: str
+    c: str
+    result: str
+    saturating: bool
+    scope: str  # "subgroup", "workgroup", ...
+
+
+@dataclass(frozen=True)
+class VulkanDevice:
+    """One device; `index` is N of vulkan:N. Sizes in bytes."""
+
+    index: int
+    name: str
+    kind: str  # "discrete", "integrated", "virtual", "cpu", "other"
+    vendor_id: int
+    device_id: int
+    driver_id: int  # VkDriverId
+    driver_name: str
+    driver_info: str
+    driver_version: int  # in the vendor's own packing
+    api_version: str  # of the device
+    usable_api_version: str  # what the loader and the device have in common
+    uuid: str  # 32 hexadecimal digits
+    memory: int  # of the largest heap of the device's own
+    unified_memory: bool  # the host and the device use the same memory
+    abilities: Mapping[str, Ability]  # by the names of TVM's target attributes, and more
+    matrices: tuple[Matrix, ...]
+    report: Mapping[str, Any]  # all that the library knows, as it says it
+
+    def __str__(self) -> str:
+        return f"vulkan:{self.index} ({self.name})"
+
+
+def vulkan_devices() -> list[VulkanDevice]:
+    """Empty where there is no driver (`vulkan_problem()` says why). DeviceError where the library
+    itself is missing or the environment names a device that does not exist."""
+    return [_device(index, report) for index, report in enumerate(_described()["devices"])]
+
+
+def vulkan_problem() -> str | None:
+    """Why there are no devices, in words; None where there are."""
+    return _described()["problem"] or None
+
+
+def vulkan_statistics(device: int = 0) -> dict[str, Any]:
+    """Counts since the device was opened, which this does if need be: live_bytes, peak_bytes,
+    live_buffers, blocks, launches, submits, pipelines, ... DeviceError where there is none."""
+    return _ask("statistics", device)
+
+
+def _described() -> dict[str, Any]:
+    return _ask("devices")
+
+
+def _ask(name: str, *arguments: int) -> dict[str, Any]:
+    function = vulkan_function(name)
+    try:
+        answer: dict[str, Any] = json.loads(function(*arguments))
+    except RuntimeError as error:
+        raise DeviceError(str(error).strip()) from error
+    return answer
+
+
+def _device(index: int, report: dict[str, Any]) -> VulkanDevice:
+    same = ("vendor_id", "device_id", "driver_id", "driver_name", "driver_info", "driver_version")
+    more = ("name", "api_version", "usable_api_version", "uuid", "unified_memory")
+    local = [heap["bytes"] for heap in report["heaps"] if heap["device_local"]]
+    return VulkanDevice(
+        index=index,
+        kind=report["device_type"],
+        memory=max(local, default=0),
+        abilities=_abilities(report),
+        matrices=tuple(_matrix(each) for each in report["cooperative_matrices"]),
+        report=report,
+        **{key: report[key] for key in (*same, *more)},
+    )
+
+
+def _abilities(report: dict[str, Any]) -> dict[str, Ability]:
+    """Features by the names of TVM's attributes, where it has one."""
+    features, limits, subgroup = report["features"], report["limits"], report["subgroup"]
+    size = limits["max_workgroup_size"]
+    return {
+        "supports_float16": features["shaderFloat16"],
+        "supports_float32": True,
+        "supports_float64": features["shaderFloat64"],
+        "supports_int8": features["shaderInt8"],
+        "supports_int16": features["shaderInt16"],
+        "supports_int32": True,
+        "supports_int64": features["shaderInt64"],
+        "supports_8bit_buffer": features["storageBuffer8BitAccess"],
+        "supports_16bit_buffer": features["storageBuffer16BitAccess"],
+        "supports_storage_buffer_storage_class": True,
+        "supports_push_descriptor": features["pushDescriptor"],
+        "supports_integer_dot_product": features["shaderIntegerDotProduct"],
+        "supports_cooperative_matrix": features["cooperativeMatrix"],
+        "supports_vulkan_memory_model": features["vulkanMemoryModel"],
+        "accelerates_integer_dot_product": features[
+            "integerDotProduct4x8BitPackedSignedAccelerated"
+        ],
+        "supported_subgroup_operations": (
+            subgroup["supported_operations"] if subgroup["in_compute"] else 0
+        ),
+        "subgroup_size": subgroup["size"],
+        "min_subgroup_size": subgroup["min_size"],
+        "max_subgroup_size": subgroup["max_size"],
+        "max_num_threads": limits["max_workgroup_invocations"],
+        "max_threads_per_block": limits["max_workgroup_invocations"],
+        "max_block_size_x": size[0],
+        "max_block_size_y": size[1],
+        "max_block_size_z": size[2],
+        "max_shared_memory_per_block": limits["max_shared_memory"],
+        "max_storage_buffer_range": limits["max_storage_buffer_range"],
+        "max_uniform_buffer_range": limits["max_uniform_buffer_range"],
+        "max_push_constants_size": limits["max_push_constants_size"],
+        "max_per_stage_descriptor_storage_buffer": limits["max_storage_buffers"],
+    }
+
+
+# VkComponentTypeKHR and VkScopeKHR
+_TYPES = ("f16", "f32", "f64", "s8", "s16", "s32", "s64", "u8", "u16", "u32", "u64")
+_SCOPES = {1: "device", 2: "workgroup", 3: "subgroup", 5: "queue family"}
+
+
+def _matrix(entry: dict[str, Any]) -> Matrix:
+    def type_name(code: int) -> str:
+        return _TYPES[code] if code < len(_TYPES) else str(code)
+
+    return Matrix(
+        m=entry["m"],
+        n=entry["n"],
+        k=entry["k"],
+        **{key: type_name(entry[key]) for key in ("a", "b", "c", "result")},
+        saturating=entry["saturating"],
+        scope=_SCOPES.get(entry["scope"], str(entry["scope"])),
+    )

@@ -1,0 +1,107 @@
+// Records launches and copies, submits them in bunches, and knows what has finished.
+//
+// Each submission has a serial number, counted from 1. Up to three are under way: one being
+// recorded, the others with the device. What a submission uses is let go when it has finished.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "loader.h"
+#include "memory.h"
+
+namespace handglass {
+namespace vulkan {
+
+class Device;
+class Pipeline;
+
+/* A piece of mapped memory that lives until its submission has finished. */
+struct HostPlace {
+  VkBuffer buffer = VK_NULL_HANDLE;
+  uint64_t offset = 0;
+  char* host = nullptr;
+};
+
+struct RecorderStatistics {
+  uint64_t launches = 0;
+  uint64_t submits = 0;
+  uint64_t barriers = 0;
+  uint64_t waits = 0;
+  uint64_t staged_bytes = 0;
+};
+
+class Recorder {
+ public:
+  explicit Recorder(Device& device);
+
+  /* The command buffer to record into. */
+  VkCommandBuffer Commands();
+  /* The serial that commands recorded now will have. */
+  uint64_t serial() const { return serial_; }
+  uint64_t completed() const { return completed_; }
+
+  /* Before a command that touches `tensors` ((tensor, whether it is written)): waits on the device
+   * for earlier commands, if one of them meets it. */
+  void Order(const std::vector<std::pair<Allocation*, bool>>& tensors);
+  /* After a launch: keeps its pipeline, and submits when there are many. */
+  void Launched(std::shared_ptr<Pipeline> pipeline);
+
+  /* `bytes` at most kPiece, for staging or uniforms. */
+  HostPlace Stage(uint64_t bytes, uint64_t alignment);
+  /* `bytes` at most kReadback, in memory that the host reads fast; one at a time. */
+  HostPlace Readback(uint64_t bytes);
+  VkDescriptorSet MakeSet(VkDescriptorSetLayout layout);
+  void ReleaseLater(uint64_t address, Allocation* allocation);
+
+  void Submit();
+  void Wait(uint64_t serial);
+  /* All that was recorded has run when this returns. */
+  void Sync();
+
+  const RecorderStatistics& statistics() const { return statistics_; }
+  uint64_t host_chunks() const;
+  uint64_t descriptor_pools() const;
+  static constexpr uint64_t kPiece = 4 << 20;
+  static constexpr uint64_t kReadback = 16 << 20;
+
+ private:
+  struct Frame {
+    VkCommandPool pool = VK_NULL_HANDLE;
+    VkCommandBuffer commands = VK_NULL_HANDLE;
+    VkFence fence = VK_NULL_HANDLE;
+    uint64_t serial = 0;  // 0: not in use
+    bool submitted = false;
+    uint64_t staged = 0;
+    uint64_t filled = 0;  // of the last chunk
+    std::vector<std::shared_ptr<Pipeline>> launched;
+    std::vector<uint64_t> freed;
+    std::vector<std::unique_ptr<Block>> chunks;
+    std::vector<VkDescriptorPool> pools;
+    size_t pool_at = 0;
+  };
+
+  Frame& current() { return frames_[serial_ % frames_.size()]; }
+  void Open(Frame* frame);
+  void Close(Frame* frame);
+  void Retire(Frame* frame);
+  void AddChunk(Frame* frame);
+  void AddPool(Frame* frame);
+  [[noreturn]] void Lost(const Frame& frame, const std::string& what);
+  void CheckDevice(VkResult result, const Frame& frame, const char* what);
+
+  Device& device_;
+  std::array<Frame, 3> frames_;
+  uint64_t serial_ = 1;
+  uint64_t completed_ = 0;
+  std::vector<std::pair<Allocation*, bool>> touched_;  // since the last barrier
+  std::vector<std::unique_ptr<Block>> spare_chunks_;
+  std::unique_ptr<Block> readback_;
+  RecorderStatistics statistics_;
+};
+
+}  // namespace vulkan
+}  // namespace handglass

@@ -1,0 +1,25 @@
+// What a shader says of itself: enough of SPIR-V to hold it against a device before it is compiled.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace handglass {
+namespace vulkan {
+
+struct ShaderFacts {
+  uint32_t version = 0;                          // 0x00010300 is 1.3
+  std::vector<uint32_t> capabilities;
+  std::vector<std::string> entry_points;         // of compute shaders
+  std::array<uint32_t, 3> local_size{1, 1, 1};
+  uint64_t shared_bytes = 0;                     // all variables of class Workgroup
+  std::vector<bool> writable;                    // by binding of set 0; false: decorated NonWritable
+};
+
+/* Throws where the words are no SPIR-V; `kernel` is named in the error. */
+ShaderFacts ReadShader(const std::vector<uint32_t>& words, const std::string& kernel);
+
+}  // namespace vulkan
+}  // namespace handglass

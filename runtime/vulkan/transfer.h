@@ -1,0 +1,17 @@
+// Copies between the host and a device, and within a device. The caller holds the device's lock.
+#pragma once
+
+#include <cstdint>
+
+namespace handglass {
+namespace vulkan {
+
+class Device;
+
+void Upload(Device& device, const void* from, uint64_t to, uint64_t bytes);
+/* The data is there when this returns. */
+void Download(Device& device, uint64_t from, void* to, uint64_t bytes);
+void CopyWithin(Device& device, uint64_t from, uint64_t to, uint64_t bytes);
+
+}  // namespace vulkan
+}  // namespace handglass
