@@ -40,7 +40,7 @@ def calls(externals: Mapping[str, External]) -> Emit:
 
 
 def _call(k: Kernel, e: ir.Call, externals: Mapping[str, External]) -> Value:
-    name = str(e.op.name).removeprefix("tirx.") if isinstance(e.op, ir.Op) else str(e.op)
+    name = str(e.op.name).removeprefix("tirx.").removeprefix("prim.")
     if name in ("call_extern", "call_pure_extern"):
         return _external(k, e, externals)
     if name in CALLS:
