@@ -1,7 +1,8 @@
 """Where a step spends its time, kernel by kernel: the machine's own hook around every call.
 
 The hook is Python: it adds a few microseconds to each call, which the report tells. A call that is
-faster than memory allows found its data in a cache.
+faster than memory allows found its data in a cache. On a GPU the hook waits for it after each call,
+so that a kernel's time has that of one submission in it; the step without the hook has not.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Phase:
 class Observer:
     """What the session calls around every call: keeps the time, and the work by the arguments."""
 
-    def __init__(self, kernels: Mapping[str, Kernel]) -> None:
-        self._kernels = kernels
+    def __init__(self, kernels: Mapping[str, Kernel], wait: Callable[[], object]) -> None:
+        self._kernels, self._wait = kernels, wait
         self._known: dict[tuple[str, Sizes], tuple[float, float | None]] = {}
         self._start = 0
         self.calls: dict[str, Calls] = {}
@@ -67,6 +68,8 @@ class Observer:
         self._start = time.perf_counter_ns()
 
     def after(self, name: str) -> None:
+        if not name.startswith(BUILTIN):
+            self._wait()
         seconds = (time.perf_counter_ns() - self._start) / 1e9
         calls = self.calls[MACHINE if name.startswith(BUILTIN) else name]
         calls.seconds.append(seconds)
@@ -96,7 +99,7 @@ class KernelBenchmark:
         self.limits = Limits(session)
         self.no_limits = self.limits.missing()
         self._session, self._kernels, self._steps = session, kernels, Steps(session)
-        self._observer = Observer(kernels)
+        self._observer = Observer(kernels, session.wait)
         self._phases = list(self._all_phases())
 
     def run(self, samples: int, progress: Callable[[str, int, int], object]) -> None:

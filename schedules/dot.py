@@ -145,6 +145,8 @@ class Dot:
     """Register tile of a matmul in float32."""
     bfloat16_tiles: bool = False
     """Whether many rows of floats are multiplied as bfloat16, in tile registers."""
+    largest: int | None = None
+    """Bytes of one tensor that a kernel can see; None: any."""
     shared: Shared | None = None
     """How many rows are multiplied on a GPU; None on a CPU."""
 
@@ -250,11 +252,13 @@ def vulkan_dot(target: tvm.target.Target) -> Dot:
         and bool(able.get("supports_16bit_buffer", False)),
         matrix=_matrix(target),
     )
-    return replace(VULKAN, shared=shared)
+    return replace(
+        VULKAN, shared=shared, largest=int(able.get("max_storage_buffer_range", 1 << 27))
+    )
 
 
 def _matrix(target: tvm.target.Target) -> Matrix | None:
-    """"coopmat-16x16x8" among the target's `mattr`: rows, columns, inputs of float16."""
+    """ "coopmat-16x16x8" among the target's `mattr`: rows, columns, inputs of float16."""
     if not target.attrs.get("supports_cooperative_matrix", False):
         return None
     for word in map(str, target.attrs.get("mattr", ())):

@@ -25,6 +25,7 @@ ALLOWED: dict[str, tuple[tuple[str, ...], set[str]]] = {
             "handglass.runtime.bundle",
             "handglass.runtime.device.client",
             "handglass.runtime.hardware",
+            "handglass.runtime.known_answers",
             "handglass.runtime.limits",
             "handglass.runtime.machine",
             "handglass.runtime.manifest",

@@ -10,13 +10,15 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from functools import reduce
-from math import gcd
 
 from tvm import te, tirx
 from tvm.ir import Expr
 
 from handglass.schedules.dot import GROUP, LIMIT, STEP, Codes
 from handglass.schedules.rule import PATTERN
+
+from .across import across
+from .scope import on_gpu
 
 _QUANTIZE = {PATTERN: "quantize"}
 _MAGNITUDE = 0x7FFFFFFF
@@ -35,12 +37,13 @@ def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
     inside = lambda j, value, other: (  # noqa: E731
         value if int(k) == depth else tirx.if_then_else(j < k, value, other)
     )
-    peak = _across(
+    peak = across(
         (m, groups),
         size,
         lambda i, g, r: inside(g * size + r, _magnitude(x[i, g * size + r]), _i32(0)),
         te.max,
-        "peak",
+        ("peak_lanes", "peak"),
+        _QUANTIZE,
     )
     limit = tirx.const(float(LIMIT), "float32")
 
@@ -61,8 +64,15 @@ def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
     )
     if not codes.zero:
         return [quantized, scale]
-    total = _across(
-        (m, groups), size, lambda i, g, r: quantized[i, g * size + r].astype("int32"), te.sum, "sum"
+    # What other threads of a GPU have just written cannot be read back without ado.
+    read = code if on_gpu() else lambda i, j: quantized[i, j]
+    total = across(
+        (m, groups),
+        size,
+        lambda i, g, r: read(i, g * size + r).astype("int32"),
+        te.sum,
+        ("sum_lanes", "sum"),
+        _QUANTIZE,
     )
     zero = _i32(-codes.zero)
     offset = te.compute(
@@ -94,22 +104,6 @@ def _rounded(value: Expr, limit: Expr) -> Expr:
     """To the nearest integer, within the limit: what a NaN becomes must be some number too."""
     clamped = tirx.max(tirx.min(value, limit), -limit)
     return tirx.nearbyint(clamped).astype("int32")
-
-
-def _across(shape: tuple, size: int, term, reduce, name: str) -> te.Tensor:
-    """reduce over r of term(i, g, r): per lane first, then across the lanes."""
-    lanes = gcd(size, 16)
-    k = te.reduce_axis((0, size // lanes), "k")
-    partial = te.compute(
-        (*shape, lanes),
-        lambda i, g, lane: reduce(term(i, g, k * lanes + lane), axis=k),
-        name=f"{name}_lanes",
-        attrs=_QUANTIZE,
-    )
-    lane = te.reduce_axis((0, lanes), "lane")
-    return te.compute(
-        shape, lambda i, g: reduce(partial[i, g, lane], axis=lane), name=name, attrs=_QUANTIZE
-    )
 
 
 def _i32(value: int) -> tirx.IntImm:

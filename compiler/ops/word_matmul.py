@@ -64,7 +64,11 @@ def _words(weight: te.Tensor, codes: Codes, groups: int, shape: tuple[int, int])
 
 
 def _by_group(
-    rows: te.Tensor, words: te.Tensor, x_scale: te.Tensor, scale: te.Tensor, shape: tuple[Expr, Expr]
+    rows: te.Tensor,
+    words: te.Tensor,
+    x_scale: te.Tensor,
+    scale: te.Tensor,
+    shape: tuple[Expr, Expr],
 ) -> te.Tensor:
     """Integer sums of the groups, scaled and added up in float32."""
     height, groups, width = rows.shape[0], words.shape[0], words.shape[-1]
