@@ -12,15 +12,16 @@ import tvm
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
-from ..dot import LANES, Shared, find_dot
+from ..dot import GROUP, STEP, Shared, find_dot
 from ..rule import Rule, blocks, find
 from ..tiling import clear, divisors, inline_epilogue, is_one
 from .one_row import PANELS, PARTS, UNROLL, add_up_parts, pick_parts
-from .threads import depth_of, keep_apart, share
+from .threads import QUAD, WORD, depth_of, halved, keep_apart, pick, share
 from .tile import (
     COLUMNS,
     HEIGHTS,
     ROWS,
+    Workgroup,
     copy_to_registers,
     pick_workgroup,
     split_tile,
@@ -77,8 +78,9 @@ def _straight(sch: Schedule, block, group, inner: list, w) -> None:
 
 def _many_rows(sch: Schedule, sums, product, last, shared: Shared, choices: Choices) -> None:
     tile = pick_workgroup(sch, shared, choices)
-    together = choices.pick(sch, "groups", divisors(sch, sch.get_loops(product)[2], GROUPS), 1)
-    outer, g = sch.split(sch.get_loops(product)[2], [None, together])
+    g = sch.get_loops(product)[2]
+    together = pick(sch, choices, "groups", divisors(sch, g, GROUPS), 1)
+    outer, g = sch.split(g, [None, halved(together, lambda n: _fits(tile, n, shared))])
     if sums is product:
         split_tile(sch, product, last, tile, vector=False)
         *_, quad, w, row, lane = sch.get_loops(product)
@@ -101,6 +103,14 @@ def _many_rows(sch: Schedule, sums, product, last, shared: Shared, choices: Choi
     if sums is not product:
         clear(sch, sums, quad, 2)
     clear(sch, product, outer, 2)
+
+
+def _fits(tile: Workgroup, groups: int, shared: Shared) -> bool:
+    """Whether there is memory for so many groups of both sides, their scales and what keeps rows
+    apart."""
+    words = GROUP // STEP * groups
+    numbers = tile.rows * (words + QUAD + groups) + tile.columns * (words + groups)
+    return WORD * numbers <= shared.memory
 
 
 def _stages(sch: Schedule, *names: str) -> list:

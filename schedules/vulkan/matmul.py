@@ -2,11 +2,10 @@
 
 One row is a stream over the weights (one_row.py). Many rows: a workgroup owns a tile of 64 x 64
 outputs. It copies 16 inputs of its rows and of its columns to shared memory, padded, rounded and
-dequantised on the way, and each thread multiplies 8 rows by 4 columns of that: 12 numbers loaded
-for 32 products. Rows lie with their inputs side by side, so that a thread loads four inputs of a
-row at a time, which all threads beside it share; what it loads of a panel lies beside what its
-neighbours load. One more quad after each row, and 16 numbers after each panel, keep those loads on
-different banks of the memory.
+dequantised on the way, and each thread multiplies 8 rows by 4 columns of that: 12 loads of
+four numbers for 128 products. Rows lie with their inputs side by side, so that a thread loads four
+inputs of a row at a time, which the threads beside it share; what it loads of the columns lies
+beside what its neighbours load, on other banks of the memory.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from tvm import DataType
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
-from ..dot import LANES, Shared, find_dot
+from ..dot import Shared, find_dot
 from ..rule import Rule, find
-from ..tiling import clear, inline_epilogue, is_one, settled
+from ..tiling import clear, inline_epilogue, is_one
 from .one_row import PANELS, PARTS, UNROLL, add_up_parts, pick_parts
-from .threads import QUAD, keep_apart, share
+from .threads import QUAD, halved, keep_apart, pick, share
 from .tile import (
     COLUMNS,
     HEIGHTS,
@@ -31,7 +30,7 @@ from .tile import (
     split_tile,
 )
 
-DEPTHS = (16, 32)
+DEPTHS = (8, 16, 32)
 
 
 def matmul(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
@@ -78,8 +77,8 @@ def _pick_depth(sch: Schedule, rows, tile: Workgroup, shared: Shared, choices: C
     """Inputs between two barriers, as many as there is memory for."""
     size = DataType(sch.get(rows).writes[0].source.dtype).bits // 8
     place = lambda n: tile.rows * (n + QUAD) + tile.columns * n  # noqa: E731
-    fitting = [n for n in DEPTHS if size * place(n) <= shared.memory]
-    return settled(sch, choices.pick(sch, "depth", fitting, shared.depth))
+    depth = pick(sch, choices, "depth", DEPTHS, shared.depth)
+    return halved(depth, lambda n: size * place(n) <= shared.memory)
 
 
 OFFERS = {

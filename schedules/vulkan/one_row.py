@@ -14,22 +14,22 @@ from tvm.s_tir import Schedule
 
 from ..choices import Choices
 from ..dot import LANES, Shared
-from ..tiling import divisors, settled
-from .threads import QUAD, bind_blocks, depth_of
+from ..tiling import divisors
+from .threads import QUAD, bind_blocks, depth_of, halved, pick
 
 PANELS, PARTS, UNROLL = (1, 2, 4), (4, 8, 16, 32, 64), (1, 2, 4, 8)
 PARTS_OF_ONE_ROW, STEPS_UNROLLED = 32, 4
 
 
 def pick_parts(sch: Schedule, column, reduction, shared: Shared, choices: Choices) -> tuple:
-    """Panels of a workgroup; the loops over its inputs: rounds, straight code, parts. What does not
-    divide is not offered: conditions are lost where TVM moves a block."""
-    panels = settled(sch, choices.pick(sch, "panels", divisors(sch, column, PANELS, LANES), 1))
-    most = shared.threads * QUAD // (panels * LANES)
-    offered = divisors(sch, reduction, tuple(n for n in PARTS if n <= most)) or [1]
-    parts = settled(sch, choices.pick(sch, "parts", offered, max(offered[0], PARTS_OF_ONE_ROW)))
-    steps = divisors(sch, reduction, UNROLL, parts)
-    unroll = choices.pick(sch, "unroll", steps, STEPS_UNROLLED)
+    """Panels of a workgroup, parts of its inputs, and the loops over inputs: rounds, straight code,
+    parts. What does not divide is not offered: conditions are lost where TVM moves a block."""
+    extent = int(sch.get(reduction).extent)
+    panels = pick(sch, choices, "panels", divisors(sch, column, PANELS, LANES), 1)
+    parts = pick(sch, choices, "parts", divisors(sch, reduction, PARTS), PARTS_OF_ONE_ROW)
+    unroll = pick(sch, choices, "unroll", divisors(sch, reduction, UNROLL), STEPS_UNROLLED)
+    parts = halved(parts, lambda n: n * panels * (LANES // QUAD) <= shared.threads)
+    unroll = halved(unroll, lambda n: extent % (parts * n) == 0)
     return panels, parts, sch.split(reduction, [None, unroll, parts])
 
 

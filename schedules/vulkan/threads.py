@@ -6,13 +6,32 @@ divide its elements otherwise than the product that reads them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tvm import tirx
 from tvm.s_tir import Schedule
 
+from ..choices import Choices
+from ..tiling import settled
+
+WORD = 4
+"""Bytes of a number of 32 bits."""
 QUAD = 4
 """Outputs of a thread side by side: numbers of 32 bits of which one load takes four."""
+
+
+def pick(
+    sch: Schedule, choices: Choices, name: str, options: Sequence[int], default: int
+) -> int:
+    """A choice, as the number that it is."""
+    return settled(sch, choices.pick(sch, name, options, default))
+
+
+def halved(value: int, fits: Callable[[int], bool]) -> int:
+    """The largest of value, value / 2, ... that fits: choices are offered whatever others are."""
+    while value > 1 and not fits(value):
+        value //= 2
+    return value
 
 
 def bind_blocks(sch: Schedule, *loops) -> None:

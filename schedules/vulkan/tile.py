@@ -8,11 +8,10 @@ from tvm.s_tir import Schedule
 
 from ..choices import Choices
 from ..dot import LANES, Shared
-from ..tiling import settled
-from .threads import QUAD, bind_blocks, depth_of
+from .threads import QUAD, bind_blocks, depth_of, pick
 
 ROWS, COLUMNS, HEIGHTS = (16, 32, 64), (16, 32, 64), (2, 4, 8)
-ROWS_OF_A_THREAD = 8
+ROWS_OF_A_TILE, COLUMNS_OF_A_TILE, ROWS_OF_A_THREAD = 64, 64, 8
 
 
 @dataclass(frozen=True)
@@ -29,15 +28,13 @@ class Workgroup:
 
 
 def pick_workgroup(sch: Schedule, shared: Shared, choices: Choices) -> Workgroup:
-    """Parts of the tile that the operator padded to, of as many threads as there may be."""
-
-    def pick(name: str, options: tuple[int, ...], default: int) -> int:
-        return settled(sch, choices.pick(sch, name, options, default))
-
-    rows = pick("rows", tuple(n for n in ROWS if shared.rows % n == 0), shared.rows)
-    columns = pick("columns", tuple(n for n in COLUMNS if shared.columns % n == 0), shared.columns)
-    heights = [h for h in HEIGHTS if Workgroup(rows, columns, h).threads <= shared.threads]
-    return Workgroup(rows, columns, pick("height", tuple(heights), ROWS_OF_A_THREAD))
+    """A part of the tile that the operator padded to, of as many threads as there may be."""
+    rows = pick(sch, choices, "rows", ROWS, ROWS_OF_A_TILE)
+    columns = pick(sch, choices, "columns", COLUMNS, COLUMNS_OF_A_TILE)
+    height = pick(sch, choices, "height", HEIGHTS, ROWS_OF_A_THREAD)
+    while Workgroup(rows, columns, height).threads > shared.threads:
+        height *= 2
+    return Workgroup(rows, columns, height)
 
 
 def split_tile(sch: Schedule, block, last, tile: Workgroup, vector: bool = True):
