@@ -93,7 +93,8 @@ def compile_model(
     with BundleWriter(Path(output), overwrite=overwrite) as writer:
         network = importer.build(checkpoint, config, storage)
         with clock.phase("lower"):
-            mod, parameters = network.export()
+            with tvm.target.Target(device.tvm):  # operators are written for a CPU or for a GPU
+                mod, parameters = network.export()
             lowered = lower(mod, device, Path(dump_ir) if dump_ir else None, progress, book)
         params = entries(parameters)
         manifest = describe(checkpoint, network, importer, params, device)

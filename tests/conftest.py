@@ -23,11 +23,19 @@ os.environ["XDG_CACHE_HOME"] = _FOLDER.name
 os.environ["XDG_DATA_HOME"] = f"{_FOLDER.name}/data"
 
 
+ELSEWHERE = {
+    "arm": ("HANDGLASS_TEST_ARM", "an emulated ARM board: make test-arm"),
+    "vulkan": ("HANDGLASS_TEST_VULKAN", "a Vulkan device: make test-vulkan"),
+}
+"""Marks of tests that need what not every machine has, and the variable that asks for them."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.environ.get("HANDGLASS_TEST_ARM", "") in ("", "0"):
-        for item in items:
-            if "arm" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="an emulated ARM board: make test-arm"))
+    for mark, (variable, reason) in ELSEWHERE.items():
+        if os.environ.get(variable, "") in ("", "0"):
+            for item in items:
+                if item.get_closest_marker(mark):
+                    item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @dataclass(frozen=True)
