@@ -1,0 +1,45 @@
+"""Functions of one or more arrays, element by element, scheduled for a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from tvm import te, tirx
+from tvm.s_tir import Schedule
+from vulkan_running import run
+
+Compute = Callable[..., Any]
+
+
+def elementwise(
+    compute: Compute, dtypes: list[str], threads: int = 32, lanes: int = 1
+) -> tirx.PrimFunc:
+    """`compute(a, b, ...)` of the elements of arrays of `dtypes`, of symbolic length; each thread
+    computes a vector of `lanes` neighbours, which must divide the length."""
+    n = te.var("n", "int64")
+    length = n * lanes if lanes > 1 else n
+    arrays = [te.placeholder((length,), dtype, name=f"x{i}") for i, dtype in enumerate(dtypes)]
+    result = te.compute((length,), lambda i: compute(*(array[i] for array in arrays)), name="y")
+    sch = Schedule(te.create_prim_func([*arrays, result]))
+    (i,) = sch.get_loops("y")
+    if lanes > 1:
+        i, vector = sch.split(i, [None, lanes])
+        sch.vectorize(vector)
+    block, thread = sch.split(i, [None, threads])
+    sch.bind(block, "blockIdx.x")
+    sch.bind(thread, "threadIdx.x")
+    return sch.mod["main"]
+
+
+def apply(
+    compute: Compute,
+    *arrays: np.ndarray,
+    result: str,
+    lanes: int = 1,
+    target: Mapping[str, Any] | None = None,
+) -> np.ndarray:
+    """What `compute` gives on vulkan:0, as an array of dtype `result`."""
+    func = elementwise(compute, [str(array.dtype) for array in arrays], lanes=lanes)
+    return run(func, *arrays, np.zeros(len(arrays[0]), result), target=target)[-1]
