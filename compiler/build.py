@@ -25,8 +25,8 @@ from handglass.targets.target import Target
 
 from .checkpoint import Checkpoint
 from .describe import describe
-from .kv_cache import cache_type_of, find_cache_type
 from .known_answers import known_answers
+from .kv_cache import cache_type_of, find_cache_type
 from .lower import Lowered, Progress, fuse, lower
 from .models import find_importer
 from .models.config import ModelConfig

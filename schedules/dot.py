@@ -112,7 +112,8 @@ class Codes:
     def byte(self, weight: te.Tensor, place: tuple[Expr, ...], e: Expr) -> Expr:
         """Byte `e` of `step`, as stored, at (panel, chunk, 0..3, lane) of the weights."""
         if not self.words:
-            return weight[(*place, e)]
+            at = (*place, e)
+            return weight[at]
         return (weight[place] >> (e * 8).astype("uint32")).astype(self.dtype)
 
     def nibble(self, byte: Expr, high: Expr, lanes: int = 1) -> Expr:

@@ -34,7 +34,7 @@ def test_they_look_like_what_they_are_called() -> None:
     assert abs(float(normal.mean())) < 0.02 and abs(float(normal.std()) - 1) < 0.02
     assert 3 < float(np.abs(normal).max()) < 3.5
     uniform = Steady(2).uniform(-2.0, 2.0, 100_000)
-    assert -2 <= uniform.min() and uniform.max() < 2 and abs(uniform.mean()) < 0.02
+    assert uniform.min() >= -2 and uniform.max() < 2 and abs(uniform.mean()) < 0.02
     whole = Steady(3).integers(-3, 3, 10_000, np.dtype(np.int8))
     assert whole.dtype == np.int8 and set(whole.tolist()) == set(range(-3, 4))
     assert set(Steady(3).integers(0, 2, 1000, endpoint=False).tolist()) == {0, 1}

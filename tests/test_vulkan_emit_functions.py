@@ -47,8 +47,8 @@ def test_functions_of_floats(name: str, dtype: str) -> None:
     emitted, reference, low, high = FLOATS[name]
     x = draw(low, high, dtype)
     wanted = reference(x.astype("float64"))
-    close = {"rtol": RELATIVE[dtype], "atol": RELATIVE[dtype]}
-    np.testing.assert_allclose(apply(emitted, x, result=dtype), wanted, **close)
+    found, close = apply(emitted, x, result=dtype), RELATIVE[dtype]
+    np.testing.assert_allclose(found, wanted, rtol=close, atol=close)
 
 
 @needs_vulkan
@@ -108,9 +108,11 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
     "subtract": lambda a, b: a - b,
     "multiply": lambda a, b: a * b,
-    "maximum": lambda a, b: (np if isinstance(a, np.ndarray) else T).max(a, b)
-    if not isinstance(a, np.ndarray)
-    else np.maximum(a, b),
+    "maximum": lambda a, b: (
+        (np if isinstance(a, np.ndarray) else T).max(a, b)
+        if not isinstance(a, np.ndarray)
+        else np.maximum(a, b)
+    ),
     "and": lambda a, b: a & b,
     "or": lambda a, b: a | b,
     "xor": lambda a, b: a ^ b,
@@ -168,7 +170,10 @@ def test_shifts_and_bits() -> None:
 
 
 @needs_vulkan
-@pytest.mark.parametrize("source", ["float32", "float16", "int32", "int8", "uint8", "bool", "int64"])
+@pytest.mark.parametrize(
+    "source",
+    ["float32", "float16", "int32", "int8", "uint8", "bool", "int64"],
+)
 @pytest.mark.parametrize("target", ["float32", "float16", "int32", "int8", "uint16", "bool"])
 def test_casts(source: str, target: str) -> None:
     x = np.random.default_rng(1).integers(0, 100, SIZE).astype(source)

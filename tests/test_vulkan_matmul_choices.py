@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 import pytest
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
@@ -82,7 +83,7 @@ def test_extremes_stay_within_the_limits(scheme: str, m: int) -> None:
     assert chosen.keys() == values.keys()
 
 
-def local_size(words) -> tuple[int, int, int]:
+def local_size(words: Sequence[int]) -> tuple[int, ...]:
     """Of OpExecutionMode ... LocalSize x y z."""
     at = 5
     while at < len(words):

@@ -1,6 +1,7 @@
 """Norms and quantised rows on a GPU, every one in one kernel, against a few lines of numpy."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def check_quantised(x: np.ndarray, codes: Codes, results: list[np.ndarray]) -> N
     assert (results[2].reshape(peak.shape) == stored.sum(-1) * -codes.zero).all()
 
 
-def quantising(codes: Codes, k: int, compute: Callable, *arguments) -> Callable:
+def quantising(codes: Codes, k: int, compute: Callable, *arguments: Any) -> Callable:
     """(inputs) -> codes, scales and offsets of k columns computed from them."""
     size = 32 if codes.bits == 4 else 4
     depth = -(-k // size) * size

@@ -45,7 +45,7 @@ class Product:
         return self.storage.codes is None and shared.half and self.storage.half
 
     def function(self, m: int | None = None, bias: bool = False) -> tirx.PrimFunc:
-        """For `m` rows, or as many as come; `bias` (n) and a residual (m, n) are added if wanted."""
+        """For `m` rows, or as many as come; `bias` (n) and a residual (m, n) are added."""
         rows = tirx.Var("m", "int64") if m is None else m
         weight = [placeholder(s, d) for s, d in self.storage.shapes(self.n, self.k).values()]
         x, y = self._computed(rows, weight)

@@ -84,9 +84,10 @@ class Grouped4Bit:
         def value(b: Expr, k: Expr, lane: Expr) -> Expr:
             place, shift = (b, k // GROUP * half + k % half), k % GROUP // half * 4
             if self.words_of_outputs:
-                stored, shift = weight[(*place, lane // WORD)], shift + lane % WORD * 8
+                at, shift = (*place, lane // WORD), shift + lane % WORD * 8
             else:
-                stored = weight[(*place, lane)]
+                at = (*place, lane)
+            stored = weight[at]
             # int32 also where k counts in int64: wider lanes halve the speed of the whole kernel
             nibble = (stored.astype("int32") >> shift.astype("int32")) & tirx.const(15, "int32")
             return (nibble - 8).astype("float32") * scale[b, k // GROUP, lane].astype("float32")

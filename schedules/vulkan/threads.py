@@ -20,9 +20,7 @@ QUAD = 4
 """Outputs of a thread side by side: numbers of 32 bits of which one load takes four."""
 
 
-def pick(
-    sch: Schedule, choices: Choices, name: str, options: Sequence[int], default: int
-) -> int:
+def pick(sch: Schedule, choices: Choices, name: str, options: Sequence[int], default: int) -> int:
     """A choice, as the number that it is."""
     return settled(sch, choices.pick(sch, name, options, default))
 
