@@ -83,7 +83,7 @@ def _code_generator(target: Target, names: dict[str, str]) -> Iterator[str]:
         near = nearest(target.cpu, cpus)
         yield f"cpu '{target.cpu}': LLVM knows no such {target.architecture} cpu; {near}"
         return
-    device = tvm.target.Target(target.tvm)
+    device = tvm.target.Target(target.host_tvm)
     feature = tvm.get_global_func("target.target_has_feature")
     has = lambda attribute: bool(feature(attribute, device))  # noqa: E731
     for attribute in target.mattr:

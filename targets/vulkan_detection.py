@@ -48,19 +48,15 @@ def target_of(device: VulkanDevice) -> Target:
 
 def gpu_of(device: VulkanDevice, lost: frozenset[str] = frozenset()) -> Gpu:
     """What may be used of it, without the abilities `lost`."""
-    has = {name: value for name, value in device.abilities.items() if name not in lost}
-    names = {field.name for field in fields(Gpu)} & has.keys()
-    known: dict[str, Any] = {name: has[name] for name in names} | {
-        name: False for name in lost if name.startswith("supports_")
+    taken = {name: False for name in lost if name.startswith("supports_")}
+    has = {name: value for name, value in device.abilities.items() if name not in lost} | taken
+    known: dict[str, Any] = {f.name: has[f.name] for f in fields(Gpu) if f.name in has}
+    known |= {
+        "supported_subgroup_operations": _reductions(has),
+        "cooperative_matrix": _matrix(device) if has["supports_cooperative_matrix"] else None,
+        "max_threads_per_block": min(has["max_threads_per_block"], MOST_THREADS),
     }
-    known.pop("supports_cooperative_matrix", None)
-    return replace(
-        Gpu(),
-        **known,
-        supported_subgroup_operations=_reductions(has),
-        cooperative_matrix=_matrix(device) if has.get("supports_cooperative_matrix") else None,
-        max_threads_per_block=min(has["max_threads_per_block"], MOST_THREADS),
-    )
+    return Gpu(**known)
 
 
 def _reductions(has: Mapping[str, int]) -> int:
