@@ -92,5 +92,6 @@ def with_gpu(host: Target, name: str, description: str, gpu: Gpu, ran: str = "")
 def vulkan_presets(machine: Machine) -> tuple[Target, ...]:
     """Desktop and board GPUs beside this machine's host code, and those of phones."""
     host = HOSTS.get(machine.architecture, X86_64)
-    desktop = [with_gpu(host, *row, ran=LAVAPIPE) for row in DESKTOP]
+    ran = {"vulkan": LAVAPIPE}
+    desktop = [with_gpu(host, *row, ran=ran.get(row[0], "")) for row in DESKTOP]
     return (*desktop, *(with_gpu(PHONES[0], *row) for row in ANDROID))

@@ -51,6 +51,7 @@ def describe(target: Target, machine: Machine) -> dict[str, Any]:
         "memory_limit": target.memory_limit,
         "evidence": str(target.evidence),
         "emulator_cpu": target.emulator_cpu,
+        "gpu": target.gpu.abilities if target.gpu else None,
         "runs_here": here.runs,
         "missing_here": None if here.missing is None else list(here.missing),
         "emulated_by": list(here.emulator),
@@ -62,14 +63,17 @@ def describe(target: Target, machine: Machine) -> dict[str, Any]:
 def text_row(row: dict[str, Any]) -> tuple[str, ...]:
     memory = f"{row['memory_limit'] / 1e9:.0f} GB" if row["memory_limit"] else "-"
     emulator = row["emulator_cpu"] if row["emulated_by"] else "-"
-    return row["name"], row["cpu"], memory, str(row["cores"]), runs(row), emulator, linker(row)
+    cpu = f"{row['cpu']} + Vulkan" if row["gpu"] else row["cpu"]
+    return row["name"], cpu, memory, str(row["cores"]), runs(row), emulator, linker(row)
 
 
 def runs(row: dict[str, Any]) -> str:
     missing = row["missing_here"]
     if missing is None:
         return "no"
-    return f"lacks {missing[0]}" if missing else "yes"
+    if missing:
+        return f"lacks {missing[0]}"
+    return "see doctor" if row["gpu"] else "yes"
 
 
 def linker(row: dict[str, Any]) -> str:
