@@ -1,7 +1,7 @@
 """Vulkan for TVM's runtime: a C++ library of ours, built or found, and loaded once per process.
 
-    load_vulkan()       after it TVM, or any program on its runtime, knows the device "vulkan"
-    vulkan_devices()    what this machine has, in the order of vulkan:0, vulkan:1, ...
+    load_vulkan()          after it `tvm.device("vulkan")`, or any program on TVM's runtime
+    vulkan_devices()       what this machine has, in the order of vulkan:0, vulkan:1, ...
 
 The environment variables that change its ways are listed in settings.h.
 """
