@@ -1,4 +1,4 @@
-"""The Vulkan runtime on a device: launches, copies, views, limits, errors, and nothing left over."""
+"""The Vulkan runtime on a device: launches, copies, views, limits, errors, nothing left over."""
 
 import ctypes
 import dataclasses
