@@ -46,6 +46,11 @@ Device::~Device() = default;
 
 std::string Device::Title() const { return Words("vulkan:", index, " (", physical.name, ")"); }
 
+double Device::Timeout() const {
+  if (settings.timeout > 0) return settings.timeout;
+  return physical.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU ? 3600 : 60;
+}
+
 void Device::CheckAlive() const {
   if (lost()) Fail(lost_, "; nothing more can run on it in this process");
 }

@@ -29,6 +29,9 @@ class Device {
   /* "vulkan:0 (llvmpipe ...)", for messages. */
   std::string Title() const;
 
+  /* Seconds that a submission may take. */
+  double Timeout() const;
+
   /* Throws when the device was lost before. */
   void CheckAlive() const;
   bool lost() const { return !lost_.empty(); }

@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from .build import (
 from .sources import FOLDER, installed_version
 
 PREBUILT = FOLDER / "prebuilt"  # put there by those who make wheels or bundles
+_STALE = 3600.0  # seconds; no build takes that long
 
 
 def find_library(given: Path | None = None) -> Path:
@@ -108,11 +111,19 @@ def _build() -> Path:
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:32]
     try:
         cache.mkdir(parents=True, exist_ok=True)
+        _sweep(cache)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".new-") as scratch:
             build_plugin(compiler, Path(scratch, key))
             return _publish(Path(scratch, key), cache / key)
     except OSError as error:
         raise DeviceError(f"the Vulkan library cannot be built in {cache}: {error}") from error
+
+
+def _sweep(cache: Path) -> None:
+    """What a build that was killed left behind."""
+    for folder in cache.glob(".new-*"):
+        if time.time() - folder.stat().st_mtime > _STALE:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _publish(made: Path, home: Path) -> Path:

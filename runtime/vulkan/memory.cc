@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "errors.h"
+#include "rounding.h"
 
 namespace handglass {
 namespace vulkan {
@@ -19,8 +20,6 @@ constexpr VkBufferUsageFlags kTensor = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT |
 constexpr VkBufferUsageFlags kHost = VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
                                      VK_BUFFER_USAGE_TRANSFER_DST_BIT |
                                      VK_BUFFER_USAGE_UNIFORM_BUFFER_BIT;
-
-uint64_t RoundUp(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
 
 /* Ranges no pointer of the host is in: on x86-64 and aarch64 such addresses are not canonical. */
 uint64_t ReserveAddresses(uint64_t bytes) {

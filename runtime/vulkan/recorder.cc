@@ -5,6 +5,7 @@
 #include "device.h"
 #include "errors.h"
 #include "pipeline.h"
+#include "rounding.h"
 
 namespace handglass {
 namespace vulkan {
@@ -18,8 +19,6 @@ constexpr uint32_t kBuffersPerPool = kSetsPerPool * 8;
 
 constexpr VkPipelineStageFlags kDeviceStages =
     VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
-
-uint64_t RoundUp(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
 
 }  // namespace
 
@@ -204,7 +203,7 @@ void Recorder::Wait(uint64_t serial) {
   if (serial <= completed_) return;
   if (serial == serial_) Submit();
   device_.CheckAlive();
-  const auto nanoseconds = static_cast<uint64_t>(device_.settings.timeout * 1e9);
+  const auto nanoseconds = static_cast<uint64_t>(device_.Timeout() * 1e9);
   for (uint64_t next = completed_ + 1; next <= serial && next < serial_; ++next) {
     Frame& frame = frames_[next % frames_.size()];
     statistics_.waits += 1;
@@ -252,7 +251,7 @@ uint64_t Recorder::descriptor_pools() const {
 void Recorder::CheckDevice(VkResult result, const Frame& frame, const char* what) {
   if (result == VK_SUCCESS) return;
   if (result == VK_TIMEOUT) {
-    Lost(frame, Words("no answer within ", device_.settings.timeout, " s"));
+    Lost(frame, Words("no answer within ", device_.Timeout(), " s"));
   }
   Lost(frame, Words(what, ": ", NameOf(result)));
 }
@@ -265,8 +264,9 @@ void Recorder::Lost(const Frame& frame, const std::string& what) {
   for (size_t i = count > kNames ? count - kNames : 0; i < count; ++i) {
     names += (names.empty() ? "" : ", ") + frame.launched[i]->name;
   }
-  device_.Lose(Words("device lost: ", device_.Title(), ": ", what, ", after ", count,
-                     " kernels, the last in kernel ", names.empty() ? "(none: copies)" : names));
+  const std::string where =
+      count ? Words("while it ran ", count, " kernels, at the end ", names) : "during copies";
+  device_.Lose(Words("device lost: ", device_.Title(), ": ", what, " ", where));
 }
 
 }  // namespace vulkan

@@ -39,7 +39,7 @@ Settings ReadSettings() {
   settings.device = Variable("HANDGLASS_VULKAN_DEVICE");
   settings.timeout = Number("HANDGLASS_VULKAN_TIMEOUT", settings.timeout, 0.001, 1e6);
   settings.launches =
-      static_cast<int64_t>(Number("HANDGLASS_VULKAN_LAUNCHES", 256, 1, 1 << 20));
+      static_cast<int64_t>(Number("HANDGLASS_VULKAN_LAUNCHES", 64, 1, 1 << 20));
   settings.block_bytes =
       static_cast<int64_t>(Number("HANDGLASS_VULKAN_BLOCK_MIB", 64, 1, 4096) * (1 << 20));
   settings.staging = Flag("HANDGLASS_VULKAN_STAGING", settings.staging);

@@ -1,8 +1,9 @@
 // What the environment may change. Read once, when the instance is made.
 //
 //   HANDGLASS_VULKAN_DEVICE           index or part of a name: this device becomes vulkan:0
-//   HANDGLASS_VULKAN_TIMEOUT          seconds to wait for the device before it counts as lost (60)
-//   HANDGLASS_VULKAN_LAUNCHES         kernels recorded before they are submitted (256)
+//   HANDGLASS_VULKAN_TIMEOUT          seconds that a submission may take before the device counts as
+//                                     lost (60; of a driver that computes on the CPU 3600)
+//   HANDGLASS_VULKAN_LAUNCHES         kernels recorded before they are submitted (64)
 //   HANDGLASS_VULKAN_BLOCK_MIB        size of the blocks that tensors are cut out of (64)
 //   HANDGLASS_VULKAN_STAGING          1: copy through staging buffers also where memory is mapped
 //   HANDGLASS_VULKAN_PUSH_DESCRIPTOR  0: descriptor pools even where the device can push
@@ -18,8 +19,8 @@ namespace vulkan {
 
 struct Settings {
   std::string device;
-  double timeout = 60;
-  int64_t launches = 256;
+  double timeout = 0;  // 0: by the kind of device
+  int64_t launches = 64;
   int64_t block_bytes = int64_t{64} << 20;
   bool staging = false;
   bool push_descriptor = true;

@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "errors.h"
+#include "rounding.h"
 
 namespace handglass {
 namespace vulkan {
@@ -40,8 +41,6 @@ struct Type {
   uint64_t bytes = 0;
   uint64_t alignment = 1;
 };
-
-uint64_t RoundUp(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
 
 class Reader {
  public:
