@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import tvm_ffi
 from tvm import ir
 from tvm.ir import prim
 
-from .arithmetic import complement, compute
+from .arithmetic import choose, complement, compute
 from .conversions import reinterpret
 from .kernel import Emit, Kernel
 from .mathematics import FUNCTIONS
+from .memory import memory_of
 from .opcodes import (
     SCOPE_WORKGROUP,
     SEMANTICS_WORKGROUP_ACQUIRE_RELEASE,
     SEMANTICS_WORKGROUP_VULKAN,
     Op,
 )
-from .types import FLOAT32, Value
+from .types import BOOL, FLOAT32, Value
 
 External = Callable[[Kernel, ir.Call], Value]
 
@@ -75,13 +77,16 @@ def _function(k: Kernel, name: str, arguments: list[ir.Expr]) -> Value:
 
 
 def if_then_else(k: Kernel, e: ir.Call) -> Value:
-    """A branch, not a select: it guards loads outside of their buffer."""
+    """A branch, not a select, where it may guard a load from outside of a buffer."""
     condition, then, otherwise = e.args
     if k.type_of(condition).lanes > 1:
         k.fail(f"if_then_else with a vector of conditions: {e}")
     type, body = k.type_of(e), k.body
     k.claims.compute(type)
     chosen = k.scalar(condition)
+    if _is_harmless(k, then) and _is_harmless(k, otherwise):
+        every = k.spread(BOOL.of(type.lanes), chosen)
+        return choose(k, type, every, k.expr(then), k.expr(otherwise))
     first, second, merge = k.words.id(), k.words.id(), k.words.id()
     body.select(chosen, first, second, merge)
     a, after_a = _way(k, first, then, merge)
@@ -91,6 +96,14 @@ def if_then_else(k: Kernel, e: ir.Call) -> Value:
         body.compute(Op.Phi, k.id_of(part), x, after_a, y, after_b)
         for part, x, y in zip(type.parts, a, b, strict=True)
     )
+
+
+def _is_harmless(k: Kernel, expr: ir.Expr) -> bool:
+    """Whether it may be computed in vain: it reads only places that are there for certain."""
+    loads: list[ir.TensorLoad] = []
+    tvm_ffi.structural_walk(expr, (ir.TensorLoad, loads.append))
+    constant = all(isinstance(i, prim.IntImm) for load in loads for i in load.indices)
+    return constant and not any(memory_of(k, load.source).is_argument for load in loads)
 
 
 def _way(k: Kernel, block: int, expr: ir.Expr, merge: int) -> tuple[Value, int]:
