@@ -5,6 +5,7 @@
 #   make lint       linters and types only
 #   make test-arm   the demo model on an emulated ARM board (installs qemu and gcc by apt)
 #   make test-arm-kernels  the kernels of every ARM target under emulation (installs qemu and gcc by apt)
+#   make test-vulkan  kernels and the demo model on a software GPU (installs Mesa's driver by apt)
 #   make native     the program for devices without Python, into build/native (minutes the first time)
 #   make test-native  the same, and its tests: natively and under emulation (installs qemu by apt)
 #   make full-size  a random checkpoint of the full shape, compiled and run (12 GB of memory, 8 GB of disk)
@@ -16,7 +17,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ruff does not follow the symlinks in handglass/ and reads each room at the top; mypy reads them there.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test test-arm test-arm-kernels native test-native lint full-size wheel lock-wheels clean
+.PHONY: demo test test-vulkan test-arm test-arm-kernels native test-native lint full-size wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
 # --- environments: a stamp per set of packages, so that a second run goes straight to work ---
@@ -67,6 +68,19 @@ test-arm-kernels: .venv/test.stamp
 test-arm: .venv/test.stamp
 	@$(ARM_TOOLS)
 	HANDGLASS_TEST_ARM=1 $(BIN)/python -m pytest -m arm
+
+# A driver that runs on the CPU, and the layer that watches how the interface is used.
+VULKAN_TOOLS = dpkg -s mesa-vulkan-drivers libvulkan-dev vulkan-validationlayers spirv-tools g++ >/dev/null 2>&1 || { \
+	apt-get update -qq && apt-get install -y --no-install-recommends mesa-vulkan-drivers libvulkan1 \
+	  libvulkan-dev vulkan-validationlayers spirv-tools g++; }
+
+# Every Vulkan test; then those for cooperative matrices again on a newer driver that has them.
+test-vulkan: .venv/test.stamp
+	@$(VULKAN_TOOLS)
+	HANDGLASS_TEST_VULKAN=1 $(BIN)/python -m pytest -m vulkan
+	tests/newer_mesa.sh build/mesa $(BIN)/python
+	HANDGLASS_TEST_VULKAN=1 build/mesa/python -m pytest -m vulkan tests/test_vulkan_matrix.py
+	$(BIN)/python examples/plain_tvm_vulkan.py
 
 # Objects are kept in the user's cache: only what has changed is compiled again.
 native: .venv/compile.stamp

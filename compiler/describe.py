@@ -38,7 +38,7 @@ def describe(
     config, storage = model.config, model.storage
     return Manifest(
         model=ModelEntry(config.architecture, checkpoint.config),
-        target=TargetEntry(target.name, target.triple, target.cpu, target.features),
+        target=_target(target),
         scheme={"language": storage.language.name, "vision": storage.vision.name},
         versions={
             "handglass": handglass.__version__,
@@ -63,6 +63,13 @@ def describe(
         vocab_size=config.language.vocab_size,
         hidden_size=config.language.hidden_size,
     )
+
+
+def _target(target: Target) -> TargetEntry:
+    host = (target.name, target.triple, target.cpu, target.features)
+    if target.gpu is None:
+        return TargetEntry(*host)
+    return TargetEntry(*host, device="vulkan", abilities=target.gpu.abilities)
 
 
 def find_tokenizer(checkpoint: Checkpoint, importer: Importer, vocab_size: int) -> TokenizerEntry:

@@ -1,4 +1,4 @@
-"""What a machine can multiply at most in integers, for `handglass bench`: see probes.py.
+"""What a machine can multiply at most in integers, for `handglass bench`: see cpu_probes.py.
 
 CHAINS sums take one product of a constant weight and of activations that lie in the L1 cache, round
 after round. In every round others, or LLVM would multiply once and only add.
@@ -6,27 +6,13 @@ after round. In every round others, or LLVM would multiply once and only add.
 
 from __future__ import annotations
 
-from tvm import relax, tirx
+from tvm import tirx
 from tvm.script import tirx as T
 
 from handglass.schedules.dot import Dot
 from handglass.schedules.dot_instructions import instruction
 
 CHAINS, VARIANTS = 12, 8
-
-
-def add_dot_probe(builder: relax.BlockBuilder, name: str, dot: Dot, bits: int) -> None:
-    """Shape(tasks, rounds) -> (tasks, width) int32; two operations per round and value of it."""
-    tasks, rounds = tirx.Var("tasks", "int64"), tirx.Var("rounds", "int64")
-    size = relax.Var("size", relax.ShapeType([tasks, rounds]))
-    kernel = dot_kernel(dot, bits).with_attr("tirx.is_scheduled", True)
-    var = builder.add_func(kernel.with_attr("tirx.noalias", True), f"{name}_kernel")
-    out = relax.TensorType((tasks, width(dot, bits)), "int32")
-    with builder.function(name, [size]):
-        with builder.dataflow():
-            call = relax.call_tir(var, [relax.prim_value(rounds)], out_ty=out)
-            result = builder.emit_output(call)
-        builder.emit_func_output(result)
 
 
 def width(dot: Dot, bits: int) -> int:

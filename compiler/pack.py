@@ -17,7 +17,7 @@ from handglass.runtime.tensors import TensorWriter
 
 from .checkpoint import Checkpoint
 from .lower import Progress
-from .models.layers import Leaf, leaves
+from .models.leaves import Leaf, leaves
 
 FILE_BYTES = 1 << 30
 """A new parameter file starts when the last one would grow beyond this."""

@@ -16,7 +16,8 @@ from handglass.runtime.bfloat16 import bfloat16_bits, bfloat16_values
 from handglass.schedules.dot import GROUP, LIMIT
 
 from .checkpoint import EMBEDDING, LM_HEAD, Checkpoint
-from .models.layers import Panels, Rows, leaves
+from .models.leaves import Rows, leaves
+from .models.weights import Panels
 from .schemes.scheme import Scheme
 
 

@@ -66,14 +66,15 @@ def verify(
     images: Sequence[Picture] | None = None,
     progress: Progress | None = None,
     allow_pickle: bool = False,
+    device: str | None = None,
 ) -> list[Stage]:
-    """Compare on these pictures, or on a drawn one."""
+    """Compare on these pictures, or on a drawn one; `device` as --device has it."""
     opened = Bundle.open(bundle)
     weights = Checkpoint.open(checkpoint, allow_pickle)
     manifest = opened.manifest
     if dict(manifest.model.config) != weights.config:
         raise MismatchError(f"{bundle}: was compiled from another config.json than {checkpoint}'s")
-    comparison = Comparison(Session(opened), weights, manifest, _tokenizer(opened))
+    comparison = Comparison(Session(opened, device=device), weights, manifest, _tokenizer(opened))
     return comparison.run(images or [drawn_picture()], progress or (lambda *_: None))
 
 

@@ -36,6 +36,7 @@ class AnswerStream:
         surface: Callable[[int], bytes],
         start: float,
         load_s: float,
+        device_peak: Callable[[], int | None],
     ) -> None:
         self._generation = generation
         self._encoder = encoder
@@ -43,6 +44,7 @@ class AnswerStream:
         self._surface = surface
         self._start = start
         self._load_s = load_s
+        self._device_peak = device_peak
         self._ttft_ms = 0.0
         self._chunks = self._run()
         self.answer: Answer | None = None
@@ -78,7 +80,7 @@ class AnswerStream:
         return Answer(self._text.text, tuple(generation.tokens), reason, self._timings())
 
     def _timings(self) -> Timings:
-        generation = self._generation
+        generation, device_peak = self._generation, self._device_peak()
         return Timings(
             load_s=self._load_s,
             encode_ms=self._encoder.encode_ms,
@@ -89,6 +91,7 @@ class AnswerStream:
             decode_tok_s=_rate(generation.decode_tokens, generation.decode_s),
             ttft_ms=self._ttft_ms,
             peak_mb=peak_bytes() / 1e6,
+            device_mb=None if device_peak is None else device_peak / 1e6,
         )
 
 

@@ -78,12 +78,19 @@ Progress = Callable[[str, int, int], object]
 class Benchmark:
     """All rows of one bundle; `run` fills them, `report` tells what there is so far."""
 
-    def __init__(self, session: Session, path: Path, threads: int | None, quick: bool) -> None:
+    def __init__(
+        self,
+        session: Session,
+        path: Path,
+        threads: int | None,
+        quick: bool,
+        device: str | None = None,
+    ) -> None:
         self.session, self.manifest = session, session.manifest
         self.limits = Limits(session)
         schemes = session.manifest.scheme
         self._language, self._vision = (arithmetic(schemes[p]) for p in ("language", "vision"))
-        self._path, self._threads, self._quick = path, threads, quick
+        self._path, self._threads, self._quick, self._device = path, threads, quick, device
         self.steps = Steps(session)
         self.no_limits = self.limits.missing() or self._count_shape()
         self._loads: list[loading.Loading] = []
@@ -185,12 +192,14 @@ class Benchmark:
         return roofline.encode_flops(self._shape)
 
     def _load(self) -> float:
-        took = loading.measure(self._path, threads=self._threads)
+        took = loading.measure(self._path, threads=self._threads, device=self._device)
         self._loads.append(took)
         return took.ready_s
 
     def _peak(self) -> float:
-        return loading.measure(self._path, ask=True, threads=self._threads).peak_bytes
+        return loading.measure(
+            self._path, ask=True, threads=self._threads, device=self._device
+        ).peak_bytes
 
     def _told(self, line: Line) -> dict[str, Any]:
         if isinstance(line, Skipped):

@@ -31,6 +31,7 @@ class Timings:
     decode_tok_s: float
     ttft_ms: float  # from the call to the first token
     peak_mb: float  # of the whole process
+    device_mb: float | None = None  # of a GPU's memory at most; None on the CPU
 
 
 class Engine(Protocol):

@@ -9,30 +9,53 @@ import importlib.metadata
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from handglass.errors import DeviceError, MismatchError
 
 from .bundle import LIBRARY, RUNTIME_LIBRARY, Bundle
+from .choice import asked_for
 from .machine import check_target, this_machine
+from .placement import CPU, Host, Placement
 from .tiles import allow_tiles
 from .tvm_runtime import first_line, import_tvm_ffi, installed_runtime, start_runtime
 
-_CPU, _CPU_ID = 1, 0  # device type, device
-# Allocator 1 gives memory back after each call. 2 pools it by exact size, so that every new length
-# of a prompt leaves another set of buffers behind: 70 MB became 266 MB over 70 lengths.
-_UNPOOLED = 1
+if TYPE_CHECKING:
+    from .vulkan import VulkanDevice
 
 
-def load_library(bundle: Bundle, threads: int | None = None) -> Any:
-    """The bundle's virtual machine, ready to be asked for functions by name."""
-    check_target(bundle.manifest.target, *this_machine())
-    allow_tiles(bundle.manifest.target)
+class Loaded(NamedTuple):
+    """A bundle's virtual machine, ready to be asked for functions by name, and where it computes.
+
+    `gpu` is None on the CPU.
+    """
+
+    machine: Any
+    placement: Placement
+    gpu: VulkanDevice | None = None
+
+
+def load_library(bundle: Bundle, threads: int | None = None, device: str | None = None) -> Loaded:
+    """`device` is the text of --device; None: the first of the kind that the bundle is for."""
+    target = bundle.manifest.target
+    asked = asked_for(target, device, bundle.path)
+    check_target(target, *this_machine())
+    allow_tiles(target)
     tvm_ffi = _start_runtime(bundle, threads)
+    if asked.kind == CPU:
+        host = Host()
+        return Loaded(_start_machine(tvm_ffi, bundle, host), host)
+    from .gpu import open_gpu
+
+    placement, gpu = open_gpu(bundle, asked, find_runtime(bundle))
+    return Loaded(_start_machine(tvm_ffi, bundle, placement), placement, gpu)
+
+
+def _start_machine(tvm_ffi: Any, bundle: Bundle, placement: Placement) -> Any:
     path = bundle.file(LIBRARY).resolve()
     try:
         machine = _open_library(tvm_ffi, path)["vm_load_executable"]()
-        machine["vm_initialization"](_CPU, _CPU_ID, _UNPOOLED)
+        machine["vm_initialization"](*placement.machine_devices)
     except (AttributeError, RuntimeError, OSError) as error:
         raise MismatchError(f"{path}: cannot be loaded: {first_line(error)}") from error
     return machine

@@ -1,6 +1,6 @@
 """A process of its own that loads a bundle, asks one question if told to, and says what it took.
 
-    python -m handglass.runtime.loading BUNDLE {load|ask} [THREADS]
+    python -m handglass.runtime.loading BUNDLE {load|ask} [--threads N] [--device DEVICE]
 
 `measure` starts one and returns its report. CLOCK_MONOTONIC is one for all processes, so the clock
 can start here and stop there: the start of Python counts. The report says where the time went.
@@ -8,6 +8,7 @@ can start here and stop there: the start of Python counts. The report says where
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from handglass.errors import DeviceError, UsageError
+from handglass.errors import DeviceError
 
 from .memory import peak_bytes
 
@@ -34,12 +35,16 @@ class Loading:
     peak_bytes: int
 
 
-def measure(bundle: Path, ask: bool = False, threads: int | None = None) -> Loading:
+def measure(
+    bundle: Path, ask: bool = False, threads: int | None = None, device: str | None = None
+) -> Loading:
     """One load in a child; `ask` also lets it answer a question about a picture."""
     command = [sys.executable, "-m", __name__, str(bundle), "ask" if ask else "load"]
+    command += ["--threads", str(threads)] if threads else []
+    command += ["--device", device] if device else []
     start = time.monotonic()
     child = subprocess.run(
-        [*command, *map(str, filter(None, [threads]))],
+        command,
         stdout=subprocess.PIPE,
         text=True,
         timeout=TIMEOUT_S,
@@ -52,15 +57,18 @@ def measure(bundle: Path, ask: bool = False, threads: int | None = None) -> Load
 
 
 def main() -> None:
-    bundle, task, *rest = sys.argv[1:]
-    if task not in ("load", "ask"):
-        raise UsageError(f"{task!r} must be load or ask")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bundle")
+    parser.add_argument("task", choices=("load", "ask"))
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--device")
+    asked = parser.parse_args()
     from .model import Model
 
     imported = time.monotonic()
-    model = Model.load(bundle, int(rest[0]) if rest else None)
+    model = Model.load(asked.bundle, asked.threads, device=asked.device)
     ready = time.monotonic()
-    if task == "ask":
+    if asked.task == "ask":
         import numpy as np
 
         side = model.manifest.vision.image_size

@@ -6,7 +6,6 @@ Reading a manifest executes nothing and believes nothing about the files it list
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import re
@@ -18,12 +17,14 @@ import numpy as np
 
 from handglass.errors import InputError, MismatchError
 
-from .strict import parse_dataclass
+from .strict import optional, parse_dataclass, plain
 
 FORMAT = "handglass-bundle"
 VERSION = 1
 LIBRARY = "lib.so"
 RUNTIME_LIBRARY = "libtvm_runtime.so"
+VULKAN_LIBRARY = "libhandglass_vulkan.so"
+DEVICES = ("cpu", "vulkan")
 TOKENIZER_KINDS = ("sentencepiece", "tokenizers")
 
 
@@ -39,6 +40,11 @@ class TargetEntry:
     triple: str
     cpu: str
     features: tuple[str, ...]  # instruction sets that the library uses
+    device: str = optional(lambda: "cpu")
+    """What the kernels run on: one of DEVICES. The other fields are of the code that calls them."""
+    abilities: Mapping[str, Any] = optional(dict)
+    """What they need of it, by TVM's names of its properties: those that begin with `supports_` if
+    they are not 0, of those that end in `_operations` these bits, else at least this number."""
 
 
 @dataclass(frozen=True)
@@ -146,14 +152,20 @@ class Manifest:
     def text(self) -> str:
         """The text of manifest.json."""
         head = {"format": FORMAT, "version": VERSION}
-        return json.dumps(head | dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(head | plain(self), indent=1, ensure_ascii=False) + "\n"
 
 
 def _check_values(manifest: Manifest, where: str) -> None:
     """What the types cannot say."""
     vision, cache = manifest.vision, manifest.cache
     tensors = (*manifest.params, *cache.tensors)
+    target = manifest.target
     checks = {
+        f"target.device must be one of {', '.join(DEVICES)}": target.device in DEVICES,
+        "target.abilities must be names of true, false or numbers that are not negative": all(
+            re.fullmatch("[a-z][a-z0-9_]*", name) and type(value) in (bool, int) and value >= 0
+            for name, value in target.abilities.items()
+        ),
         "vocab_size, hidden_size and cache.context must be positive": min(
             manifest.vocab_size, manifest.hidden_size, cache.context
         )

@@ -35,12 +35,17 @@ MAX_TOKENS = 512  # of an answer, unless the caller says otherwise
 class ModelEngine(Engine, VisionEngine, Protocol):
     """What a model needs of a session."""
 
+    def device_peak(self) -> int | None: ...
+
 
 def load(
-    path: str | os.PathLike[str], threads: int | None = None, verify: str | None = None
+    path: str | os.PathLike[str],
+    threads: int | None = None,
+    verify: str | None = None,
+    device: str | None = None,
 ) -> Model:
     """Open a bundle folder; see Model.load."""
-    return Model.load(path, threads, verify)
+    return Model.load(path, threads, verify, device)
 
 
 class Model:
@@ -57,19 +62,25 @@ class Model:
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], threads: int | None = None, verify: str | None = None
+        cls,
+        path: str | os.PathLike[str],
+        threads: int | None = None,
+        verify: str | None = None,
+        device: str | None = None,
     ) -> Model:
         """Check and open a bundle.
 
         `verify`: "remembered" hashes a parameter file again only after it was touched, "all"
         every time, "library" never. None: the environment's HANDGLASS_VERIFY, or "remembered".
+        `device`: "cpu", "vulkan", "vulkan:1" or "vulkan:part of its name". None: the first of the
+        kind that the bundle is compiled for.
         """
         start = time.perf_counter()
         bundle = Bundle.open(path, verify or os.environ.get(VERIFY_VARIABLE) or "remembered")
         manifest = bundle.manifest
         file = bundle.file(manifest.tokenizer.file)
         tokenizer = open_tokenizer(manifest.tokenizer.kind, file, manifest.prompt.markers)
-        session = Session(bundle, threads)
+        session = Session(bundle, threads, device)
         return cls(session, tokenizer, manifest, time.perf_counter() - start)
 
     def chat(
@@ -135,7 +146,8 @@ class Model:
             keys, encoder, Sampler(sampling), self._stop, max_tokens
         )
         text = TextStream(stop)
-        return AnswerStream(generation, encoder, text, self.tokenizer.surface, start, self.load_s)
+        surface, device_peak = self.tokenizer.surface, self.session.device_peak
+        return AnswerStream(generation, encoder, text, surface, start, self.load_s, device_peak)
 
 
 def _picture_list(images: Any) -> list[Any]:

@@ -1,12 +1,13 @@
 """Compiled functions with their parameters and their cache: arrays in, arrays out.
 
+Where the tensors are is for the placement to know (placement.py).
 Knows no text and no sampling. Checks every shape and the end of the cache, because the compiled
 code does not: a write past the context would silently corrupt memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,11 +15,13 @@ import numpy as np
 
 from handglass.errors import InputError, MismatchError
 
-from .bundle import Bundle, TensorEntry
+from .bundle import Bundle
+from .clocks import Clock
 from .library import load_library
+from .parameters import place_params
 from .positions import position_ids
 from .preprocess import Pixels
-from .tensors import TensorFile, aligned, aligned_empty, untouched_zeros
+from .tensors import aligned_empty
 from .tvm_runtime import import_tvm_ffi
 
 FUNCTIONS = ("encode_image", "embed", "prefill", "decode")
@@ -27,20 +30,22 @@ FUNCTIONS = ("encode_image", "embed", "prefill", "decode")
 class Session:
     """One model in memory, with one conversation's cache."""
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, threads: int | None = None, device: str | None = None
+    ) -> None:
+        """`device` as --device has it; None: the first of the kind that the bundle is for."""
         self.manifest = bundle.manifest
-        self._machine = load_library(bundle, threads)
+        self._machine, self._place, self.gpu = load_library(bundle, threads, device)
         self._ffi = import_tvm_ffi()
         self._path = bundle.path
         self._functions = {name: self.function(name) for name in FUNCTIONS}
-        self._params = self._ffi.convert([self._tensor(a) for a in load_params(bundle)])
-        self._cache_arrays = [
-            untouched_zeros(t.shape, t.dtype) for t in bundle.manifest.cache.tensors
-        ]
-        self._cache = self._ffi.convert([self._tensor(a) for a in self._cache_arrays])
+        self._params = self._ffi.convert(place_params(bundle, self._place))
+        cache = bundle.manifest.cache.tensors
+        self._cache_tensors = [self._place.zeros(t.shape, t.dtype) for t in cache]
+        self._cache = self._ffi.convert(self._cache_tensors)
         # What every step of decoding uses anew.
         self._token = aligned_empty((1,), np.int32)
-        self._token_tensor = self._tensor(self._token)
+        self._token_tensor = self._place.put(self._token)
         self._logits = aligned_empty((self.vocab_size,), np.float32)
 
     @property
@@ -92,6 +97,8 @@ class Session:
         """
         self._check_bounds(pos, 1)
         self._token[0] = self._id(token)
+        if self._place.copies:
+            self._place.write(self._token_tensor, self._token)
         shape = self._ffi.Shape((pos,))
         result = self._call("decode", self._token_tensor, shape, self._cache, self._params)
         np.copyto(self._logits, self._view("decode", result, (self.vocab_size,)))
@@ -104,8 +111,26 @@ class Session:
 
     @property
     def cache(self) -> tuple[np.ndarray, ...]:
-        """The memory that `prefill` and `decode` write to, in the manifest's order."""
-        return tuple(self._cache_arrays)
+        """What `prefill` and `decode` wrote, in the manifest's order: on the CPU the memory itself,
+        from a GPU a copy."""
+        return tuple(self._place.view(tensor) for tensor in self._cache_tensors)
+
+    def fill_cache(self, arrays: Iterable[np.ndarray]) -> None:
+        """Replace the contents of the cache, in the manifest's order."""
+        for tensor, array in zip(self._cache_tensors, arrays, strict=True):
+            self._place.write(tensor, array)
+
+    def put(self, array: np.ndarray) -> Any:
+        """The array where the functions compute, for several calls of `run`."""
+        return self._place.put(array)
+
+    def device_peak(self) -> int | None:
+        """Bytes of a GPU's memory that were held at most; None on the CPU."""
+        return self._place.peak_bytes()
+
+    def clock(self) -> Clock:
+        """For the time of kernels: on a GPU a call returns before they have run."""
+        return self._place.clock()
 
     def function(self, name: str) -> Any:
         """A function of the library, also one that only some bundles have."""
@@ -114,10 +139,11 @@ class Session:
         except AttributeError as error:
             raise MismatchError(f"{self._path}: the library has no function {name!r}") from error
 
-    def run(self, name: str, *arguments: np.ndarray | tuple[int, ...]) -> np.ndarray:
-        """Call a function of arrays and shapes that returns one array."""
+    def run(self, name: str, *arguments: Any) -> np.ndarray:
+        """Call a function of arrays (or what `put` made of them) and shapes that returns one."""
         ready = [self._ffi.Shape(a) if isinstance(a, tuple) else a for a in arguments]
-        return np.array(np.from_dlpack(self._call(name, *ready)))
+        view = self._place.view(self._call(name, *ready))
+        return view if self._place.copies else np.array(view)
 
     @contextmanager
     def observed(
@@ -157,20 +183,21 @@ class Session:
         return pixels.strip, ids, pixels.grid
 
     def _call(self, name: str, *arguments: Any) -> Any:
-        ready = (self._tensor(a) if isinstance(a, np.ndarray) else a for a in arguments)
+        ready = (self._place.put(a) if isinstance(a, np.ndarray) else a for a in arguments)
         # Those for checking are looked up when they are wanted.
         function = self._functions.get(name) or self.function(name)
-        return function(*ready)
-
-    def _tensor(self, array: np.ndarray) -> Any:
-        return self._ffi.from_dlpack(aligned(array))
+        try:
+            return function(*ready)
+        except RuntimeError as error:
+            raise self._place.explained(error) from error
 
     def _result(self, name: str, result: Any, shape: tuple[int, ...]) -> np.ndarray:
         """A copy: the tensor's memory is given back."""
-        return np.array(self._view(name, result, shape))
+        view = self._view(name, result, shape)
+        return view if self._place.copies else np.array(view)
 
     def _view(self, name: str, result: Any, shape: tuple[int, ...]) -> np.ndarray:
-        array = np.from_dlpack(result)
+        array = self._place.view(result)
         if array.shape != shape or array.dtype != np.float32:
             raise MismatchError(
                 f"{name} returned {array.dtype} {array.shape}, the manifest says float32 {shape}"
@@ -196,34 +223,6 @@ class Session:
             raise InputError(
                 f"{s} tokens at position {pos} do not fit the context of {self.context}"
             )
-
-
-def load_params(bundle: Bundle) -> list[np.ndarray]:
-    """Views of the mapped files in the manifest's order; unaligned ones are copied later."""
-    found = {}
-    for path in bundle.params_files():
-        file = TensorFile.open(path)
-        for name in file.names:
-            if name in found:
-                raise MismatchError(f"{path}: tensor {name!r} is in more than one file")
-            found[name] = file.array(name)
-    arrays = [_param(bundle, entry, found) for entry in bundle.manifest.params]
-    if len(found) != len(arrays):
-        extra = min(found.keys() - {entry.name for entry in bundle.manifest.params})
-        raise MismatchError(f"{bundle.path}: tensor {extra!r} is not in the manifest")
-    return arrays
-
-
-def _param(bundle: Bundle, entry: TensorEntry, found: dict[str, np.ndarray]) -> np.ndarray:
-    array = found.get(entry.name)
-    if array is None:
-        raise MismatchError(f"{bundle.path}: parameter {entry.name!r} is in no params file")
-    if array.shape != entry.shape or array.dtype.name != entry.dtype:
-        raise MismatchError(
-            f"{bundle.path}: parameter {entry.name!r} is {array.dtype} {array.shape}, "
-            f"the manifest says {entry.dtype} {entry.shape}"
-        )
-    return array
 
 
 def _check(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: Any) -> None:

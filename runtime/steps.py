@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from .manifest import TensorEntry
 from .preprocess import Pixels, pixels_for
 from .sampler import Sampler, Sampling
 from .session import Session
@@ -25,7 +26,7 @@ class Steps:
 
     def prepare(self) -> None:
         """Pages of the parameters and of the cache are touched, the pool runs."""
-        fill(self.session.cache)
+        self.session.fill_cache(random_cache(self.session.manifest.cache.tensors))
         self.encode()
         self.prefill(self.ids(min(16, self.session.context)))
         self.decode(0, 1)
@@ -61,15 +62,15 @@ class Steps:
         return pixels_for(self.session.manifest.vision, self._picture)
 
 
-def fill(cache: Sequence[np.ndarray]) -> None:
-    """Random values in every page: untouched ones would all be the same page of zeros."""
+def random_cache(tensors: Sequence[TensorEntry]) -> Iterator[np.ndarray]:
+    """Random values for every page: untouched ones would all be the same page of zeros."""
     random = np.random.default_rng(0)
     patterns: dict[Any, np.ndarray] = {}
-    for tensor in cache:
+    for tensor in tensors:
         key = (tensor.shape, tensor.dtype)
         if key not in patterns:
             patterns[key] = random.uniform(-1, 1, tensor.shape).astype(tensor.dtype)
-        tensor[...] = patterns[key]
+        yield patterns[key]
 
 
 def timed(work: Callable[[], object]) -> float:

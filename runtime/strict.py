@@ -1,5 +1,8 @@
 """Dataclasses out of JSON, strictly: the fields are the keys, and nothing else is read.
 
+Only a field that is marked by `optional` may be left out, and one that has its default is left out
+where a dataclass is written: files of before it was thought of stay as they were.
+
 A missing, unknown or wrongly typed key is an InputError that names its place. What comes from
 outside is shown escaped and cut short: a message ends on somebody's terminal.
 """
@@ -9,25 +12,64 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from handglass.errors import InputError
 
 T = TypeVar("T")
+_OPTIONAL = "optional"
 
 
 def parse_dataclass(cls: type[T], data: Any, where: str, key: str = "") -> T:
-    """A dataclass from a JSON object with exactly its fields as keys."""
+    """A dataclass from a JSON object with exactly its fields as keys, optional ones aside."""
     if not isinstance(data, dict):
         raise _wrong_type(data, "an object", where, key)
-    hints = _hints(typing.cast(typing.Hashable, cls))
+    hints = _hints(typing.cast(Any, cls))
     at = f"{key}." if key else ""
-    for name in hints.keys() - data.keys():
+    for name in hints.keys() - data.keys() - _optional(typing.cast(Any, cls)):
         raise InputError(f"{where}: key {at + name!r} is missing")
     for name in data.keys() - hints.keys():
         raise InputError(f"{where}: key {at + name!r:.100} is unknown; keys: {', '.join(hints)}")
-    return cls(**{name: _parse(hint, data[name], where, at + name) for name, hint in hints.items()})
+    return cls(
+        **{
+            name: _parse(hint, data[name], where, at + name)
+            for name, hint in hints.items()
+            if name in data
+        }
+    )
+
+
+def optional(default: Callable[[], Any]) -> Any:
+    """A field of a dataclass whose key may be missing; it then holds what `default` makes."""
+    return dataclasses.field(default_factory=default, metadata={_OPTIONAL: True})
+
+
+def plain(value: Any) -> Any:
+    """A dataclass as what JSON knows, without the optional fields that hold their default."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: plain(item)
+            for field in dataclasses.fields(value)
+            for item in [getattr(value, field.name)]
+            if not (field.metadata.get(_OPTIONAL) and item == _default(field))
+        }
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    assert field.default_factory is not dataclasses.MISSING
+    return field.default_factory()
+
+
+@lru_cache
+def _optional(cls: Any) -> frozenset[str]:
+    return frozenset(f.name for f in dataclasses.fields(cls) if f.metadata.get(_OPTIONAL))
 
 
 @lru_cache

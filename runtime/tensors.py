@@ -151,6 +151,17 @@ class TensorFile:
             return np.empty(spec.shape, dtype)
         return np.ndarray(spec.shape, dtype, buffer=self._mapped, offset=self._entries[name].start)
 
+    def forget(self, name: str) -> None:
+        """Give back the memory that reading a tensor took; reading it again costs that again.
+
+        For tensors that nobody has written to: those pages would be lost.
+        """
+        entry = self._entries[name]
+        start = -(-entry.start // mmap.PAGESIZE) * mmap.PAGESIZE  # only what is its alone
+        stop = entry.stop // mmap.PAGESIZE * mmap.PAGESIZE
+        if stop > start and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapped.madvise(mmap.MADV_DONTNEED, start, stop - start)
+
 
 def _read_header(path: Path, file: Any, size: int) -> tuple[bytes, int]:
     prefix = file.read(8)

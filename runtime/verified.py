@@ -18,14 +18,14 @@ everything small; the headers of the parameter files are parsed strictly at ever
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
-import stat
 import time
 from pathlib import Path
 from typing import Any
+
+from . import remembered
+from .remembered import recall, remember
 
 RECENT_NS = 2_000_000_000
 """A file that changed so shortly before may change again within the same tick of its clock."""
@@ -37,7 +37,7 @@ class Verified:
     def __init__(self, folder: Path, manifest: bytes) -> None:
         key = hashlib.sha256(manifest + b"\0" + os.fsencode(folder.resolve())).hexdigest()
         self._file = cache_folder() / f"{key}.json"
-        self._known = _read(self._file)
+        self._known = recall(self._file)
         self._changed = False
 
     def knows(self, file: Path, sha256: str) -> bool:
@@ -56,19 +56,11 @@ class Verified:
         """In one step; a folder that cannot be written to is no error, the next start hashes."""
         if not self._changed:
             return
-        part = self._file.with_suffix(f".{os.getpid()}")
-        with contextlib.suppress(OSError):
-            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            part.write_text(json.dumps(self._known), "utf-8")
-            part.replace(self._file)
+        remember(self._file, self._known)
 
 
 def cache_folder() -> Path:
-    """An XDG_CACHE_HOME that is not absolute is to be ignored, says its specification."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():
-        base = Path(os.path.expanduser("~")) / ".cache"  # noqa: PTH111  Path.home() may raise
-    return base / "handglass" / "verified"
+    return remembered.cache_folder("verified")
 
 
 def _state(found: os.stat_result, sha256: str) -> dict[str, Any]:
@@ -80,19 +72,3 @@ def _state(found: os.stat_result, sha256: str) -> dict[str, Any]:
         "ctime_ns": found.st_ctime_ns,
         "sha256": sha256,
     }
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """Nothing, unless file and folder are ours alone to write."""
-    try:
-        if not (_is_ours(file.parent) and _is_ours(file)):
-            return {}
-        known = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _is_ours(path: Path) -> bool:
-    found = path.stat()
-    return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import tvm
-from tvm import tirx
+from tvm import te, tirx
 from tvm.ir import Expr
 
 GROUP = 32
@@ -36,6 +36,34 @@ class Tile:
     several panels."""
     panels: int
     """Panels of 16 outputs side by side where there is one row."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What one instruction of a group of threads multiplies: (rows, inputs) times (inputs,
+    columns)."""
+
+    rows: int
+    columns: int
+    inputs: int
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Many rows on a GPU: what a workgroup copies to memory that its threads share, and multiplies
+    there. Everything is padded to whole tiles of `rows` x `columns` x `depth` inputs."""
+
+    rows: int
+    columns: int
+    depth: int
+    memory: int
+    """Bytes that a workgroup has."""
+    threads: int
+    """At most so many in a workgroup."""
+    half: bool = False
+    """Whether weights of 16 bits or fewer, and rows beside them, are multiplied as float16."""
+    matrix: Matrix | None = None
+    """Of float16, summed up in float32, where there is such an instruction."""
 
 
 YMM = Tile(6, LANES, 4)
@@ -63,6 +91,9 @@ class Codes:
     """Many rows are copied tile by tile, 32 inputs of each row of a tile one after the other."""
     paired: bool = False
     """Several rows are multiplied two at a time, eight inputs of each: see pair_intrinsics.py."""
+    words: bool = False
+    """Four bytes are one uint32, the first in its lowest bits, and four activations one int32: for
+    GPUs, which load words and need not know bytes."""
 
     @property
     def halves(self) -> int:
@@ -77,6 +108,13 @@ class Codes:
     def chunk(self) -> int:
         """Inputs that one call of an intrinsic takes."""
         return CHUNK_STEPS * self.step * self.halves
+
+    def byte(self, weight: te.Tensor, place: tuple[Expr, ...], e: Expr) -> Expr:
+        """Byte `e` of `step`, as stored, at (panel, chunk, 0..3, lane) of the weights."""
+        if not self.words:
+            at = (*place, e)
+            return weight[at]
+        return (weight[place] >> (e * 8).astype("uint32")).astype(self.dtype)
 
     def nibble(self, byte: Expr, high: Expr, lanes: int = 1) -> Expr:
         """The code in the lower (`high` 0) or upper half (1) of a byte, or of each of `lanes`
@@ -108,6 +146,10 @@ class Dot:
     """Register tile of a matmul in float32."""
     bfloat16_tiles: bool = False
     """Whether many rows of floats are multiplied as bfloat16, in tile registers."""
+    largest: int | None = None
+    """Bytes of one tensor that a kernel can see; None: any."""
+    shared: Shared | None = None
+    """How many rows are multiplied on a GPU; None on a CPU."""
 
     def codes(self, bits: int) -> Codes:
         return {4: self.nibbles, 7: self.sevens, 8: self.bytes}[bits]
@@ -177,5 +219,51 @@ DOTS = (AMX, AVX512_VNNI, AVX512, AVX_VNNI, AVX2, I8MM, SDOT, PLAIN)
 
 def find_dot(target: tvm.target.Target) -> Dot:
     """What `target` multiplies integers with."""
+    if target.kind.name == "vulkan":
+        return vulkan_dot(target)
     has = tvm.get_global_func("target.target_has_feature")
     return next(dot for dot in DOTS if all(has(feature, target) for feature in dot.features))
+
+
+# One instruction multiplies four signed bytes (or the code generator writes it out in shifts), and
+# a nibble is left in the upper half of its byte, as for SDOT. 64 x 64 outputs are 32 for each of
+# 128 threads, which leaves registers for several workgroups on a core; 32 inputs of 64 rows and 64
+# columns in float32 are 16 KB, all that phones promise, so that floats go by 16.
+WORDS = Codes(8, 0, activation="int32", tile=Tile(64, 64, 1), words=True)
+VULKAN = Dot(
+    "vulkan",
+    (),
+    4,
+    replace(WORDS, bits=4, magnify=16),
+    replace(WORDS, bits=7),
+    WORDS,
+    shared=Shared(64, 64, 32, memory=1 << 14, threads=256),
+)
+
+
+def vulkan_dot(target: tvm.target.Target) -> Dot:
+    """The same bytes for every GPU; the rest is what this one says it can do."""
+    assert VULKAN.shared is not None
+    able = target.attrs
+    shared = replace(
+        VULKAN.shared,
+        memory=int(able.get("max_shared_memory_per_block", VULKAN.shared.memory)),
+        threads=int(able.get("max_threads_per_block", VULKAN.shared.threads)),
+        half=bool(able.get("supports_float16", False))
+        and bool(able.get("supports_16bit_buffer", False)),
+        matrix=_matrix(target),
+    )
+    return replace(
+        VULKAN, shared=shared, largest=int(able.get("max_storage_buffer_range", 1 << 27))
+    )
+
+
+def _matrix(target: tvm.target.Target) -> Matrix | None:
+    """ "coopmat-16x16x8" among the target's `mattr`: rows, columns, inputs of float16."""
+    if not target.attrs.get("supports_cooperative_matrix", False):
+        return None
+    for word in map(str, target.attrs.get("mattr", ())):
+        kind, _, sizes = word.partition("-")
+        if kind == "coopmat" and sizes[:1].isdigit():
+            return Matrix(*map(int, sizes.split("x")))
+    return None

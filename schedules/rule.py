@@ -86,8 +86,9 @@ class UnscheduledError(Exception):
 
 
 def blocks(sch: Schedule) -> list:
-    """The blocks below the root, in program order."""
-    return list(sch.get_child_blocks(sch.get_sblock("root")))
+    """The blocks below the root, in program order; a nest that is all there is has no root."""
+    root = sch.get_sblock(sch.mod["main"].body.block.name_hint)
+    return [root] if pattern_of(sch, root) else list(sch.get_child_blocks(root))
 
 
 def pattern_of(sch: Schedule, block) -> str:

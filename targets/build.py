@@ -38,6 +38,10 @@ def build_library(mod: tvm.IRModule, target: Target, path: str | Path) -> Path:
     import tvm
     from tvm import relax
 
+    if target.gpu is not None:
+        from . import vulkan
+
+        vulkan.enable()
     executable = relax.build(mod, tvm.target.Target(target.tvm), relax_pipeline=without_alias())
     executable.export_library(str(path), fcompile=linker)
     return Path(path)

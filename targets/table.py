@@ -11,6 +11,8 @@ from handglass.runtime.hardware import Machine, read_machine
 from .aarch64 import PRESETS, aarch64_host
 from .target import Target
 from .target_file import read_target
+from .vulkan_detection import DETECTED, detected_target
+from .vulkan_presets import vulkan_presets, with_gpu
 from .x86 import X86_64_AMX, X86_64_V3, X86_64_V4, x86_host
 
 HOSTS = {"x86_64": x86_host, "aarch64": aarch64_host}
@@ -23,7 +25,7 @@ def host_target(machine: Machine) -> Target | None:
 
 
 def all_targets(machine: Machine) -> dict[str, Target]:
-    presets = (X86_64_V3, X86_64_V4, X86_64_AMX, *PRESETS)
+    presets = (X86_64_V3, X86_64_V4, X86_64_AMX, *PRESETS, *vulkan_presets(machine))
     host = host_target(machine)
     hosts = (replace(host, same_code_as=_same_code(host, presets)),) if host else ()
     return {target.name: target for target in (*hosts, *presets)}
@@ -32,16 +34,34 @@ def all_targets(machine: Machine) -> dict[str, Target]:
 def _same_code(host: Target, presets: Sequence[Target]) -> str | None:
     """The first preset for which LLVM is told the same."""
     told = (host.triple, host.cpu, host.mattr)
-    return next((p.name for p in presets if (p.triple, p.cpu, p.mattr) == told), None)
+    same = (p.name for p in presets if p.gpu is None and (p.triple, p.cpu, p.mattr) == told)
+    return next(same, None)
 
 
 TARGETS = all_targets(read_machine())
+
+
+def _beside(gpu: str, host: str, targets: dict[str, Target]) -> Target:
+    """GPU@HOST: the code of a GPU target beside the host code of a CPU target."""
+    device, cpu = find_target(gpu, targets), find_target(host, targets)
+    if device.gpu is None or cpu.gpu is not None:
+        raise UsageError(
+            f"target '{gpu}@{host}': a GPU comes before the @, the CPU beside it after it, "
+            "for instance vulkan-nvidia@arm64"
+        )
+    name = f"{device.name}@{cpu.name}"
+    return replace(with_gpu(cpu, name, device.description, device.gpu), evidence=device.evidence)
 
 
 def find_target(name: str, targets: dict[str, Target] = TARGETS) -> Target:
     """The target of that name, or of that JSON file; an error lists the nearest names."""
     if name.endswith(".json"):
         return read_target(Path(name), targets)
+    if "@" in name:
+        gpu, host = name.split("@", 1)
+        return _beside(gpu, host, targets)
+    if name == DETECTED:
+        return detected_target()
     if name in targets:
         return targets[name]
     if name == "host":
@@ -53,4 +73,7 @@ def find_target(name: str, targets: dict[str, Target] = TARGETS) -> Target:
     near = get_close_matches(name, targets, n=2, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     known = ", ".join(targets)
-    raise UsageError(f"unknown target '{name}': {hint}known targets: {known}, or a FILE.json")
+    raise UsageError(
+        f"unknown target '{name}': {hint}known targets: {known}, {DETECTED}, "
+        "GPU@CPU for a GPU beside another CPU, or a FILE.json"
+    )

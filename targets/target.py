@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .evidence import Evidence
+from .gpu import Gpu
 
 if TYPE_CHECKING:
     from handglass.schedules import Rule
+
+
+DETECTED = ("host", "vulkan-host")
+"""Names that mean another device on every machine."""
 
 
 def cpu_rules() -> tuple[Rule, ...]:
@@ -39,7 +44,8 @@ class Target:
     link_flags: tuple[str, ...] = ()
     stub_libraries: tuple[str, ...] = ()  # to be named in the library, not found while linking
     load_rules: Callable[[], tuple[Rule, ...]] = cpu_rules
-    same_code_as: str | None = None  # of `host`: the preset that means the same machine code
+    same_code_as: str | None = None  # of DETECTED: the name for it everywhere
+    gpu: Gpu | None = None  # what runs the model, if not the CPU: that then only starts kernels
 
     @property
     def architecture(self) -> str:
@@ -53,7 +59,7 @@ class Target:
     @property
     def records_key(self) -> str:
         """The name of the file that tuning records for such code are kept in."""
-        if self.name != "host":
+        if self.name not in DETECTED:
             return self.name
         return self.same_code_as or self.cpu + "".join(self.mattr)
 
@@ -64,7 +70,12 @@ class Target:
 
     @property
     def tvm(self) -> dict[str, Any]:
-        """What `tvm.target.Target` takes. The cpu is always named: without it LLVM means SSE2."""
+        """What `tvm.target.Target` takes."""
+        return self.host_tvm if self.gpu is None else {**self.gpu.tvm, "host": self.host_tvm}
+
+    @property
+    def host_tvm(self) -> dict[str, Any]:
+        """The same for the CPU. It is always named: without it LLVM means SSE2."""
         return {
             "kind": "llvm",
             "mtriple": self.triple,

@@ -19,15 +19,36 @@ os.environ.setdefault("TVM_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 # What is remembered of verified bundles must not outlive the tests, and what somebody has tuned
 # must not change them.
 _FOLDER = TemporaryDirectory(prefix="handglass-tests-")
+
+
+def share_builds() -> None:
+    """The Vulkan library takes a minute to build; one that is in the user's cache will do."""
+    ours = Path(_FOLDER.name, "handglass", "vulkan")
+    ours.mkdir(parents=True)
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    base = base if base.is_absolute() else Path("~/.cache").expanduser()
+    for record in (base / "handglass" / "vulkan").glob("*/built.json"):
+        (ours / record.parent.name).symlink_to(record.parent)
+
+
+share_builds()
 os.environ["XDG_CACHE_HOME"] = _FOLDER.name
 os.environ["XDG_DATA_HOME"] = f"{_FOLDER.name}/data"
 
 
+ELSEWHERE = {
+    "arm": ("HANDGLASS_TEST_ARM", "an emulated ARM board: make test-arm"),
+    "vulkan": ("HANDGLASS_TEST_VULKAN", "a Vulkan device: make test-vulkan"),
+}
+"""Marks of tests that need what not every machine has, and the variable that asks for them."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if os.environ.get("HANDGLASS_TEST_ARM", "") in ("", "0"):
-        for item in items:
-            if "arm" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="an emulated ARM board: make test-arm"))
+    for mark, (variable, reason) in ELSEWHERE.items():
+        if os.environ.get(variable, "") in ("", "0"):
+            for item in items:
+                if item.get_closest_marker(mark):
+                    item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @dataclass(frozen=True)

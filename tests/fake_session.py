@@ -29,6 +29,9 @@ class FakeSession:
         self.images = 0
         self.said = 0  # tokens since the last prefill
 
+    def device_peak(self) -> int | None:
+        return None
+
     def encode_image(self, pixels: Pixels) -> np.ndarray:
         self.images += 1
         rows = np.arange(1, self.query_num * 8 + 1, dtype=np.float32).reshape(-1, 8)

@@ -8,7 +8,8 @@ import pytest
 from handglass.errors import MismatchError
 from handglass.runtime.bench import Row
 from handglass.runtime.limits import Limits, last_level_cache
-from handglass.runtime.steps import fill, spread
+from handglass.runtime.manifest import TensorEntry
+from handglass.runtime.steps import random_cache, spread
 
 
 def test_a_rate_and_its_fraction() -> None:
@@ -26,9 +27,10 @@ def test_spread() -> None:
 
 
 def test_the_cache_is_filled_with_finite_values_of_its_type() -> None:
-    cache: list[np.ndarray] = [np.zeros((3, 5), np.float16), np.zeros((7,), np.float32)]
-    fill(cache)
-    for tensor in cache:
+    cache = [TensorEntry("k", (3, 5), "float16"), TensorEntry("v", (7,), "float32")]
+    filled = list(random_cache(cache))
+    for entry, tensor in zip(cache, filled, strict=True):
+        assert (tensor.shape, tensor.dtype.name) == (entry.shape, entry.dtype)
         assert np.isfinite(tensor).all() and tensor.std() > 0.1
 
 

@@ -17,7 +17,7 @@ from handglass.runtime.prompt import MARK
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> FakeModel:
     fake = FakeModel()
-    monkeypatch.setattr("handglass.load", lambda path, threads=None: fake, raising=False)
+    monkeypatch.setattr("handglass.load", lambda path, **_: fake, raising=False)
     return fake
 
 
@@ -135,7 +135,7 @@ def test_on_a_terminal_the_talk_goes_on(
     handglass: Any, monkeypatch: pytest.MonkeyPatch, pictures: list[Path]
 ) -> None:
     fake = Failing(InputError("the prompt has 9000 tokens"), KeyboardInterrupt(), None)
-    monkeypatch.setattr("handglass.load", lambda path, threads=None: fake, raising=False)
+    monkeypatch.setattr("handglass.load", lambda path, **_: fake, raising=False)
     monkeypatch.setattr(sys, "stdin", Terminal())
     lines = ["long", "/what", f"/image {pictures[0]}", "stopped", "fine"]
     monkeypatch.setattr(chat, "typed", lambda: iter(lines))

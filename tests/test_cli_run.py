@@ -56,7 +56,7 @@ class FakeModel:
 def model(monkeypatch: pytest.MonkeyPatch) -> FakeModel:
     fake = FakeModel()
 
-    def load(path: Path, threads: int | None = None) -> FakeModel:
+    def load(path: Path, threads: int | None = None, device: str | None = None) -> FakeModel:
         fake.asked.append((path, threads))
         return fake
 
@@ -96,7 +96,7 @@ def test_json_is_one_object(handglass: Any, model: FakeModel) -> None:
     )
     assert answer["timings"].keys() >= {
         *("load_s", "encode_ms", "prefill_tokens", "prefill_tok_s", "decode_tokens"),
-        *("decode_tok_s", "ttft_ms", "peak_mb"),
+        *("decode_tok_s", "ttft_ms", "peak_mb", "device_mb"),
     }
 
 
@@ -149,7 +149,7 @@ def test_missing_bundle_is_bad_input(handglass: Any, tmp_path: Path) -> None:
 
 
 def test_mismatch_is_exit_code_5(handglass: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(path: Path, threads: int | None = None) -> None:
+    def load(path: Path, threads: int | None = None, device: str | None = None) -> None:
         raise MismatchError("lib.so: its sha256 is not the one in the manifest")
 
     monkeypatch.setattr("handglass.load", load, raising=False)

@@ -10,7 +10,9 @@ import tvm
 from tvm import relax
 
 from handglass.compiler import dot_probe
-from handglass.compiler.probes import CHAINS, READ_WIDTH, add_probes
+from handglass.compiler.cpu_probes import CHAINS
+from handglass.compiler.probe_function import READ_WIDTH
+from handglass.compiler.probes import add_probes
 from handglass.schedules.dot import find_dot
 from handglass.targets import find_target
 from handglass.targets.build import build_library

@@ -33,8 +33,8 @@ from handglass.errors import DeviceError, MismatchError, UsageError
 from handglass.runtime.bundle import Bundle, BundleWriter, TargetEntry, TensorEntry
 from handglass.runtime.machine import this_machine
 from handglass.runtime.preprocess import preprocess
-from handglass.runtime.session import Session, load_params
-from handglass.runtime.tensors import TensorWriter
+from handglass.runtime.session import Session
+from handglass.runtime.tensors import TensorFile, TensorWriter
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
@@ -85,7 +85,8 @@ def test_parameters_that_are_not_aligned_are_copied(library: Path, tmp_path: Pat
         raw = len(text).to_bytes(8, "little") + text + TABLE.tobytes()
         writer.add_file("params-00001.safetensors", raw)
         bundle = writer.finish(manifest())
-    assert load_params(bundle)[0].ctypes.data % 64 == 28
+    (file,) = bundle.params_files()
+    assert TensorFile.open(file).array("table").ctypes.data % 64 == 28
     assert np.array_equal(Session(bundle).embed([4, 2]), TABLE[[4, 2]])
 
 

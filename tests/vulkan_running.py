@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,6 @@ from tvm.target import Target
 from tvm.tirx.build import split_host_device_mods
 from vulkan_targets import PORTABLE
 
-from handglass.errors import HandglassError
 from handglass.targets import vulkan
 from handglass.targets.vulkan.build import emit_module
 from handglass.targets.vulkan.module_bytes import Shader
@@ -37,19 +35,8 @@ SPIRV_VAL = next(
 )
 
 
-@functools.cache
-def device_problem() -> str:
-    """Why nothing can be run here; empty: it can."""
-    try:
-        vulkan.enable()
-    except (HandglassError, ImportError) as error:
-        return str(error)
-    return "" if tvm.device("vulkan", 0).exist else "no Vulkan device"
-
-
-def needs_vulkan(test: Any) -> Any:
-    """Skip a test, or all of a class, where there is no Vulkan device."""
-    return pytest.mark.skipif(bool(device_problem()), reason=device_problem() or "-")(test)
+needs_vulkan = pytest.mark.vulkan
+"""Skipped unless `make test-vulkan` runs: conftest.py."""
 
 
 def tvm_target(target: Mapping[str, Any] | None = None) -> Target:

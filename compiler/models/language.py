@@ -23,7 +23,9 @@ from ..ops.embedding import lookup
 from ..ops.layout import Layout, key_shape, scale_shape
 from ..schemes.scheme import Scheme
 from .config import LanguageConfig
-from .layers import Linear, Panels, RMSNorm, Rows, Source, Stored, multiply, opaque
+from .layers import Linear, RMSNorm, Source, multiply, opaque
+from .leaves import Rows, Stored
+from .weights import Panels
 
 Cache = list[nn.Tensor]
 """Tensors of all layers: keys, values and, where these are integers, the scales of both."""
@@ -56,11 +58,12 @@ class Decoder(nn.Module):
     def embed(self, ids: nn.Tensor) -> nn.Tensor:
         """ids (s,) -> (s, hidden_size), scaled by `scale_emb`."""
         table, width = self.embed_tokens, self.config.hidden_size
+        tensors = [tensor for piece in table.pieces for tensor in piece.tensors]
         return opaque(
-            lambda ids, *parts: lookup(ids, table.scheme.read(parts), width, self.config.scale_emb),
+            lambda ids, *parts: lookup(ids, table.reader(parts), width, self.config.scale_emb),
             "embed",
             ids,
-            *table.tensors(),
+            *tensors,
         )
 
     def forward(self, x: nn.Tensor, pos: tirx.Var, cache: Cache) -> nn.Tensor:

@@ -15,7 +15,8 @@ from ..checkpoint import Checkpoint
 from ..ops import attention as attention_op
 from ..schemes.scheme import Scheme
 from .config import ResamplerConfig
-from .layers import LayerNorm, Linear, Rows, Stored, opaque
+from .layers import LayerNorm, Linear, opaque
+from .leaves import Rows, Stored
 
 EPS = 1e-6
 
@@ -98,8 +99,7 @@ def _cross_attention(q: te.Tensor, k: te.Tensor, v: te.Tensor, heads: int) -> te
     """q (queries, d), k and v (n, d) -> (queries, d)."""
     n, d = k.shape
     head_dim = int(d) // heads
-    split = lambda x: te.compute(  # noqa: E731 (three times the same view)
-        (x.shape[0], heads, head_dim), lambda i, h, e: x[i, h * head_dim + e], name="split"
-    )
-    keys, values = attention_op.key_panels(split(k)), attention_op.head_major(split(v))
+    split = lambda x: attention_op.heads_of(x, heads, head_dim)  # noqa: E731 (three times)
+    keys = attention_op.key_panels(split(k).tensor())
+    values = attention_op.head_major(split(v).tensor())
     return attention_op.attention(split(q), keys, values, head_dim**-0.5, lambda i: n)

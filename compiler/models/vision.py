@@ -14,7 +14,8 @@ from ..ops import attention as attention_op
 from ..ops import exponential
 from ..schemes.scheme import Scheme
 from .config import VisionConfig
-from .layers import LayerNorm, Linear, Rows, Stored, opaque
+from .layers import LayerNorm, Linear, opaque
+from .leaves import Rows, Stored
 
 
 class VisionTower(nn.Module):
@@ -108,8 +109,7 @@ def _self_attention(qkv: te.Tensor, heads: int) -> te.Tensor:
     n, width = qkv.shape
     d = int(width) // 3
     head_dim = d // heads
-    part = lambda offset: te.compute(  # noqa: E731 (q, k and v differ by the offset only)
-        (n, heads, head_dim), lambda i, h, e: qkv[i, offset + h * head_dim + e], name="split"
-    )
-    keys, values = attention_op.key_panels(part(d)), attention_op.head_major(part(2 * d))
-    return attention_op.attention(part(0), keys, values, head_dim**-0.5, lambda i: n)
+    q, k, v = (attention_op.heads_of(qkv, heads, head_dim, part * d) for part in range(3))
+    keys = attention_op.key_panels(k.tensor())
+    values = attention_op.head_major(v.tensor())
+    return attention_op.attention(q, keys, values, head_dim**-0.5, lambda i: n)

@@ -11,8 +11,11 @@ from tvm.ir import Expr
 from handglass.schedules.dot import LANES
 from handglass.schedules.rule import PATTERN
 
+from . import gpu_attention
 from .attention_tiles import Limit, Tiling, attend, int64
+from .computed import Computed, stored
 from .exponential import LOG2_E
+from .scope import on_gpu
 
 TILE, HALF = 12, 6
 """Rows of a tile: two times six, or three times four, are a tile of vector registers."""
@@ -20,7 +23,7 @@ _PACKED = {PATTERN: "packed"}
 
 
 def attention(
-    q: te.Tensor,
+    q: te.Tensor | Computed,
     keys: te.Tensor,
     values: te.Tensor,
     scale: float,
@@ -33,10 +36,20 @@ def attention(
     Query i sees the positions below `limit(i)`; that must be at least one, and never fall as i
     grows. Keys and values in int8 come with `scales`, (h_kv, panels, 16) each, one per position.
     """
+    q = q if isinstance(q, Computed) else stored(q)
+    if on_gpu():
+        return gpu_attention.attend(q, keys, values, scales, scale, limit)
     s, h = int64(q.shape[0]), int(q.shape[1])
     group = h // int(keys.shape[0])  # query heads per kv head
     tiling = Tiling(s, group, _tile(s, group), limit)
-    return attend(_rows(q, tiling, scale), keys, values, scales, tiling)
+    return attend(_rows(q.tensor(), tiling, scale), keys, values, scales, tiling)
+
+
+def heads_of(x: te.Tensor, heads: int, d: int, first: int = 0) -> Computed:
+    """The columns of x (n, width) from `first` on as (n, heads, d)."""
+    return Computed(
+        "split", (x.shape[0], heads, d), (x,), lambda ins, i, h, e: ins[0][i, first + h * d + e]
+    )
 
 
 def key_panels(keys: te.Tensor) -> te.Tensor:

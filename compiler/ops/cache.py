@@ -11,8 +11,9 @@ from tvm.script import tirx as T
 
 from handglass.schedules.dot import LANES
 
-from . import quantized_cache
+from . import gpu_quantized_cache, quantized_cache
 from .layout import Layout
+from .scope import on_gpu
 
 
 def append(
@@ -28,8 +29,9 @@ def append(
         write_keys = _key_writer(layout, blocks, context, keys.dtype)
         write_values = _value_writer(layout, values.shape[1], values.dtype)
     else:
-        write_keys = quantized_cache.key_writer(layout, blocks, context)
-        write_values = quantized_cache.value_writer(layout, blocks)
+        written = gpu_quantized_cache if on_gpu() else quantized_cache
+        write_keys = written.key_writer(layout, blocks, context)
+        write_values = written.value_writer(layout, blocks)
     kept_keys = _in_place(write_keys, "append_keys", [keys, *scales[:1]], [qkv, rotations, pos])
     kept_values = _in_place(write_values, "append_values", [values, *scales[1:]], [qkv, pos])
     return [kept_keys[0], kept_values[0], *kept_keys[1:], *kept_values[1:]]

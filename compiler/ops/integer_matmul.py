@@ -19,6 +19,7 @@ from handglass.schedules.tile_instructions import INT8
 
 from .pair_matmul import by_row, grouped, halved_row, pair_rows, pair_scales
 from .tile_matmul import pack_rows, sum_at, tile_sums
+from .word_matmul import word_matmul
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ def integer_matmul(
     weight (panels, chunks, 4, 16, step); scale (panels, chunks, 16) beside 4 bits, (panels, 1, 16)
     beside 8.
     """
+    if codes.words:
+        return word_matmul(x.codes, x.scale, out_features, codes, weight, scale)
     m = x.codes.shape[0]
     one_row = isinstance(m, tirx.IntImm) and int(m) == 1
     if codes.amx and not one_row:

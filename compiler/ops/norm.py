@@ -1,13 +1,13 @@
-"""RMSNorm and LayerNorm over the last axis, with sums kept in vector lanes.
+"""RMSNorm and LayerNorm over the last axis.
 
 Both compute in float32. RMSNorm: x / sqrt(mean(x^2) + eps) * weight (Zhang & Sennrich 2019).
 """
 
-from math import gcd
-
 from tvm import te, tirx
 
 from handglass.schedules.rule import PATTERN
+
+from .across import across
 
 _NORM = {PATTERN: "norm"}
 
@@ -39,19 +39,8 @@ def layer_norm(x: te.Tensor, weight: te.Tensor, bias: te.Tensor, eps: float) -> 
 
 
 def _mean(shape, term, name: str) -> te.Tensor:
-    """Mean of term(i, j) over j: partial sums per lane first, then across the lanes."""
+    """Mean of term(i, j) over j."""
     m, d = shape
-    lanes = gcd(int(d), 16)
-    k = te.reduce_axis((0, int(d) // lanes), "k")
-    partial = te.compute(
-        (m, lanes),
-        lambda i, lane: te.sum(term(i, k * lanes + lane), axis=k),
-        name=f"{name}_lanes",
-        attrs=_NORM,
-    )
-    lane = te.reduce_axis((0, lanes), "lane")
-    total = te.compute(
-        (m,), lambda i: te.sum(partial[i, lane], axis=lane), name=f"{name}_sum", attrs=_NORM
-    )
+    total = across((m,), int(d), term, te.sum, (f"{name}_lanes", f"{name}_sum"), _NORM)
     inverse = tirx.const(1.0 / int(d), "float32")
     return te.compute((m,), lambda i: total[i] * inverse, name=name, attrs=_NORM)

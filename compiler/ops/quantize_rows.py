@@ -7,13 +7,18 @@ and so in every output that it takes part in.
 
 from __future__ import annotations
 
-from math import gcd
+import operator
+from collections.abc import Callable
+from functools import reduce
 
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.dot import GROUP, LIMIT, Codes
+from handglass.schedules.dot import GROUP, LIMIT, STEP, Codes
 from handglass.schedules.rule import PATTERN
+
+from .across import across
+from .scope import on_gpu
 
 _QUANTIZE = {PATTERN: "quantize"}
 _MAGNITUDE = 0x7FFFFFFF
@@ -23,7 +28,8 @@ _MAGNITUDE = 0x7FFFFFFF
 def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
     """x (m, k) float32 -> codes (m, depth), scale (m, groups), offset (m, groups) if there is one.
 
-    What follows the k-th column is zero. See `Quantized` for what the three mean.
+    What follows the k-th column is zero. See `Quantized` for what the three mean. With
+    `codes.words` the codes are (m, depth / 4) int32 of four bytes each, the first one lowest.
     """
     m, k = x.shape
     size = GROUP if codes.bits == 4 else depth
@@ -31,12 +37,13 @@ def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
     inside = lambda j, value, other: (  # noqa: E731
         value if int(k) == depth else tirx.if_then_else(j < k, value, other)
     )
-    peak = _across(
+    peak = across(
         (m, groups),
         size,
         lambda i, g, r: inside(g * size + r, _magnitude(x[i, g * size + r]), _i32(0)),
         te.max,
-        "peak",
+        ("peak_lanes", "peak"),
+        _QUANTIZE,
     )
     limit = tirx.const(float(LIMIT), "float32")
 
@@ -44,7 +51,10 @@ def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
         factor = _inverse(tirx.reinterpret("float32", peak[i, j // size]), limit)
         return inside(j, _rounded(x[i, j] * factor, limit), _i32(0)).astype(codes.activation)
 
-    quantized = te.compute((m, depth), code, name="codes", attrs=_QUANTIZE)
+    if codes.words:
+        quantized = te.compute((m, depth // STEP), _word_of(code), name="codes", attrs=_QUANTIZE)
+    else:
+        quantized = te.compute((m, depth), code, name="codes", attrs=_QUANTIZE)
     unit = tirx.const(1.0 / codes.magnify, "float32")
     scale = te.compute(
         (m, groups),
@@ -54,14 +64,31 @@ def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
     )
     if not codes.zero:
         return [quantized, scale]
-    total = _across(
-        (m, groups), size, lambda i, g, r: quantized[i, g * size + r].astype("int32"), te.sum, "sum"
+    # What other threads of a GPU have just written cannot be read back without ado.
+    read = code if on_gpu() else lambda i, j: quantized[i, j]
+    total = across(
+        (m, groups),
+        size,
+        lambda i, g, r: read(i, g * size + r).astype("int32"),
+        te.sum,
+        ("sum_lanes", "sum"),
+        _QUANTIZE,
     )
     zero = _i32(-codes.zero)
     offset = te.compute(
         (m, groups), lambda i, g: total[i, g] * zero, name="offset", attrs=_QUANTIZE
     )
     return [quantized, scale, offset]
+
+
+def _word_of(code: Callable[[Expr, Expr], Expr]) -> Callable[[Expr, Expr], Expr]:
+    """(row, word) -> the four codes in it."""
+
+    def word(i: Expr, w: Expr) -> Expr:
+        byte = lambda e: code(i, w * STEP + e).astype("int32") & _i32(0xFF)  # noqa: E731
+        return reduce(operator.or_, (byte(e) << _i32(8 * e) for e in range(STEP)))
+
+    return word
 
 
 def _magnitude(value: Expr) -> Expr:
@@ -77,22 +104,6 @@ def _rounded(value: Expr, limit: Expr) -> Expr:
     """To the nearest integer, within the limit: what a NaN becomes must be some number too."""
     clamped = tirx.max(tirx.min(value, limit), -limit)
     return tirx.nearbyint(clamped).astype("int32")
-
-
-def _across(shape: tuple, size: int, term, reduce, name: str) -> te.Tensor:
-    """reduce over r of term(i, g, r): per lane first, then across the lanes."""
-    lanes = gcd(size, 16)
-    k = te.reduce_axis((0, size // lanes), "k")
-    partial = te.compute(
-        (*shape, lanes),
-        lambda i, g, lane: reduce(term(i, g, k * lanes + lane), axis=k),
-        name=f"{name}_lanes",
-        attrs=_QUANTIZE,
-    )
-    lane = te.reduce_axis((0, lanes), "lane")
-    return te.compute(
-        shape, lambda i, g: reduce(partial[i, g, lane], axis=lane), name=name, attrs=_QUANTIZE
-    )
 
 
 def _i32(value: int) -> tirx.IntImm:

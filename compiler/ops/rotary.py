@@ -12,6 +12,7 @@ import numpy as np
 from tvm import te, tirx
 
 from .attention import attention
+from .computed import Computed
 from .layout import Layout
 
 
@@ -33,11 +34,12 @@ def causal_attention(
     s, e = qkv.shape[0], layout.head_dim
     half = e // 2
 
-    def rotated(i, h, c):
+    def rotated(inputs, i, h, c):
+        qkv, rotations = inputs
         partner = qkv[i, h * e + (c + half) % e]
         cosine, sine = rotations[pos + i, c % half], rotations[pos + i, half + c % half]
         return qkv[i, h * e + c] * cosine + tirx.Select(c < half, -partner, partner) * sine
 
-    q = te.compute((s, layout.heads, e), rotated, name="rotated")
+    q = Computed("rotated", (s, layout.heads, e), (qkv, rotations), rotated)
     keys, values, *scales = cache
     return attention(q, keys, values, e**-0.5, lambda i: pos + i + 1, tuple(scales))

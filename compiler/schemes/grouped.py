@@ -17,12 +17,16 @@ from .panels import panel_count, panels, rows_of
 from .rounding import GROUP, quantize_groups
 from .scheme import FLOAT_ARITHMETIC_DB, Arrays, Scheme
 
+WORD = 4
+"""Bytes of a uint32."""
+
 
 @dataclass(frozen=True)
 class Grouped4Bit:
     """4 bits and a float16 scale per 32 neighbours along the input: (q - 8) * scale, q in 0..15.
 
-    A byte holds positions r and r + 16 of a group, low nibble first.
+    A byte holds positions r and r + 16 of a group, low nibble first. For a GPU the bytes of four
+    outputs are one uint32.
     """
 
     name: str
@@ -30,9 +34,15 @@ class Grouped4Bit:
     floor_db: float = 10.0
     dot: Dot = PLAIN
 
+    half: ClassVar[bool] = True
     codes: ClassVar[None] = None
     bfloat16_rows: ClassVar[bool] = False
     arithmetic_db: ClassVar[float] = FLOAT_ARITHMETIC_DB
+
+    @property
+    def words_of_outputs(self) -> bool:
+        """Whether the bytes of four outputs are one uint32."""
+        return self.dot.nibbles.words
 
     def on(self, dot: Dot) -> Scheme:
         return replace(self, dot=dot)
@@ -45,8 +55,9 @@ class Grouped4Bit:
 
     def shapes(self, n: int, k: int) -> dict[str, tuple[tuple[int, ...], str]]:
         count, depth = panel_count(n), self.depth(k)
+        lanes = (LANES // WORD, "uint32") if self.words_of_outputs else (LANES, "uint8")
         return {
-            "weight": ((count, depth // 2, LANES), "uint8"),
+            "weight": ((count, depth // 2, lanes[0]), lanes[1]),
             "scale": ((count, depth // GROUP, LANES), "float16"),
         }
 
@@ -55,10 +66,13 @@ class Grouped4Bit:
         padded = np.pad(rows, ((0, 0), (0, self.depth(k) - k)))
         q, scale = quantize_groups(padded.reshape(n, -1, GROUP))
         packed = q[..., : GROUP // 2] | q[..., GROUP // 2 :] << 4  # (n, groups, 16)
-        return {"weight": panels(packed.reshape(n, -1), fill=0x88), "scale": panels(scale)}
+        weight = panels(packed.reshape(n, -1), fill=0x88)
+        weight = weight.view("<u4") if self.words_of_outputs else weight
+        return {"weight": weight, "scale": panels(scale)}
 
     def unpack(self, parts: Arrays, n: int, k: int) -> np.ndarray:
-        packed = rows_of(parts["weight"], n).reshape(n, -1, GROUP // 2)
+        weight = np.ascontiguousarray(parts["weight"]).view(np.uint8)
+        packed = rows_of(weight, n).reshape(n, -1, GROUP // 2)
         scale = rows_of(parts["scale"], n).astype(np.float32)[..., None]
         codes = np.concatenate([packed & 15, packed >> 4], axis=-1).astype(np.float32) - 8
         return (codes * scale).reshape(n, -1)[:, :k]
@@ -68,10 +82,14 @@ class Grouped4Bit:
         half = GROUP // 2
 
         def value(b: Expr, k: Expr, lane: Expr) -> Expr:
-            byte = weight[b, k // GROUP * half + k % half, lane].astype("int32")
+            place, shift = (b, k // GROUP * half + k % half), k % GROUP // half * 4
+            if self.words_of_outputs:
+                at, shift = (*place, lane // WORD), shift + lane % WORD * 8
+            else:
+                at = (*place, lane)
+            stored = weight[at]
             # int32 also where k counts in int64: wider lanes halve the speed of the whole kernel
-            shift = (k % GROUP // half * 4).astype("int32")
-            nibble = (byte >> shift) & tirx.const(15, "int32")
+            nibble = (stored.astype("int32") >> shift.astype("int32")) & tirx.const(15, "int32")
             return (nibble - 8).astype("float32") * scale[b, k // GROUP, lane].astype("float32")
 
         return value

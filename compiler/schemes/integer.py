@@ -37,6 +37,7 @@ class Integer:
     floor_db: float
     cache_dtype: str = "float16"
     dot: Dot = PLAIN
+    half: ClassVar[bool] = True
     arithmetic_db: ClassVar[float] = INTEGER_ARITHMETIC_DB
 
     def on(self, dot: Dot) -> Scheme:
@@ -61,8 +62,10 @@ class Integer:
     def shapes(self, n: int, k: int) -> dict[str, tuple[tuple[int, ...], str]]:
         codes, count, depth = self.codes, panel_count(n), self.depth(k)
         groups, dtype = (depth // GROUP, "float16") if self.bits == 4 else (1, "float32")
+        bytes_ = ((), "uint32") if codes.words else ((codes.step,), codes.dtype)
+        place = (count, depth // codes.chunk, CHUNK_STEPS, LANES)
         return {
-            "weight": ((count, depth // codes.chunk, CHUNK_STEPS, LANES, codes.step), codes.dtype),
+            "weight": ((*place, *bytes_[0]), bytes_[1]),
             "scale": ((count, groups, LANES), dtype),
         }
 
@@ -93,7 +96,7 @@ class Integer:
         def value(b: Expr, k: Expr, lane: Expr) -> Expr:
             place = k % codes.chunk
             v, e = place % half // codes.step, place % codes.step
-            code = weight[b, k // codes.chunk, v, lane, e]
+            code = codes.byte(weight, (b, k // codes.chunk, v, lane), e)
             if self.bits == 4:
                 code = codes.nibble(code, place // half)
             number = code.astype("int32") - tirx.const(codes.zero, "int32")
@@ -113,16 +116,20 @@ class Integer:
         return np.where(codes > 7, codes - 16, codes) if self.bits == 4 else codes
 
     def _lay(self, stored: np.ndarray) -> np.ndarray:
-        """(n, bytes) -> (panels, chunks, 4, 16, step); outputs that are not there weigh 0."""
+        """(n, bytes) -> (panels, chunks, 4, 16[, step]); outputs that are not there weigh 0."""
         n, width = stored.shape
         step = self.codes.step
         empty = self.codes.zero * (0x11 if self.bits == 4 else 1)
         rows = np.full((panel_count(n) * LANES, width), empty, stored.dtype)
         rows[:n] = stored
         split = rows.reshape(-1, LANES, width // (CHUNK_STEPS * step), CHUNK_STEPS, step)
-        return np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4))
+        laid = np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4))
+        return laid.view("<u4")[..., 0] if self.codes.words else laid
 
     def _collect(self, weight: np.ndarray, n: int) -> np.ndarray:
         """The inverse of `_lay`."""
+        if self.codes.words:
+            words = np.ascontiguousarray(weight)[..., None]
+            weight = words.view("<u4").view(self.codes.dtype)
         panel_rows = weight.transpose(0, 3, 1, 2, 4)
         return np.ascontiguousarray(panel_rows).reshape(weight.shape[0] * LANES, -1)[:n]

@@ -33,6 +33,10 @@ class Plain:
     bfloat16_rows: ClassVar[bool] = False
     arithmetic_db: ClassVar[float] = FLOAT_ARITHMETIC_DB
 
+    @property
+    def half(self) -> bool:
+        return self.dtype == "float16"
+
     def on(self, dot: Dot) -> Scheme:
         if self.dtype == "uint16" and dot.bfloat16_tiles:
             return BFloat16Tiles(self.name, self.cache_dtype, self.floor_db, dot)

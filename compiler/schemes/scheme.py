@@ -46,6 +46,10 @@ class Scheme(Protocol):
     def bfloat16_rows(self) -> bool:
         """Whether many rows are rounded to bfloat16 and multiplied in tile registers."""
 
+    @property
+    def half(self) -> bool:
+        """Whether a GPU may multiply many rows as float16: storage costs more than that."""
+
     def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
         """With `bfloat16_rows`: weights as pairs of bfloat16, (panels, steps, 16, 16) uint32."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,13 +49,7 @@ class Arguments:
 
 def arguments_of(task: Task, lengths: Mapping[str, int]) -> Arguments:
     """InputError where a length of the function is not among `lengths`."""
-    items: list[Any] = []
-    for param in task.func.params:
-        if isinstance(param.ty, tirx.BufferType):
-            shape = [_size(size, lengths, task) for size in param.shape]
-            items.append(_tensor(shape, str(param.dtype), task))
-        else:
-            items.append({"int": _size(param, lengths, task)})
+    items = items_of(task.func, task.name, task.kernel.patterns, lengths)
     sizes = tuple(i["int"] if "int" in i else tuple(i["shape"]) for i in items)
     itemsizes = tuple(np.dtype(i.get("dtype", "int64")).itemsize for i in items)
     one = sum(
@@ -66,22 +60,36 @@ def arguments_of(task: Task, lengths: Mapping[str, int]) -> Arguments:
     return Arguments(items, copies_of(one), sizes, itemsizes)
 
 
+def items_of(
+    func: tirx.PrimFunc, name: str, patterns: Sequence[str], lengths: Mapping[str, int]
+) -> list[Any]:
+    """What the device protocol calls items, of a function at these lengths."""
+    items: list[Any] = []
+    for param in func.params:
+        if isinstance(param.ty, tirx.BufferType):
+            shape = [_size(size, lengths, name) for size in param.shape]
+            items.append(_tensor(shape, str(param.dtype), name, patterns))
+        else:
+            items.append({"int": _size(param, lengths, name)})
+    return items
+
+
 def copies_of(nbytes: int) -> int:
     """So many that one after the other is out of the caches again when its turn comes."""
     wanted = min(MOST_COPIES, math.ceil(COLD_BYTES / max(nbytes, 1)))
     return max(1, min(wanted, MOST_BYTES // max(nbytes, 1)))
 
 
-def _tensor(shape: list[int], dtype: str, task: Task) -> dict[str, Any]:
+def _tensor(shape: list[int], dtype: str, name: str, patterns: Sequence[str]) -> dict[str, Any]:
     if dtype not in _FILLS:
-        raise InputError(f"kernel {task.name}: no values for an argument of type {dtype}")
-    packed = dtype == "uint8" and "dot4" in task.kernel.patterns
+        raise InputError(f"kernel {name}: no values for an argument of type {dtype}")
+    packed = dtype == "uint8" and "dot4" in patterns
     return {"shape": shape, "dtype": dtype, "fill": _NIBBLES if packed else _FILLS[dtype]}
 
 
-def _size(size: Any, lengths: Mapping[str, int], task: Task) -> int:
+def _size(size: Any, lengths: Mapping[str, int], name: str) -> int:
     if isinstance(size, tirx.IntImm):
         return int(size)
     if not isinstance(size, tirx.Var) or size.name not in lengths:
-        raise InputError(f"kernel {task.name}: the length {size} is not known")
+        raise InputError(f"kernel {name}: the length {size} is not known")
     return lengths[size.name]

@@ -1,4 +1,4 @@
-"""One kernel as a shared library for the device: scheduled, compiled and linked, no more."""
+"""Kernels as a shared library for the device: scheduled, compiled and linked, no more."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from handglass.targets.linker import find_linker
 from handglass.targets.target import Target
 
 ENTRY = "kernel"
-"""Name of the function in the library."""
+"""Name of the function in the library of one kernel."""
 
 
 def library_of(func: tirx.PrimFunc, target: Target) -> bytes:
-    """The library of a scheduled function, with the passes that a whole model goes through."""
-    tvm_target = tvm.target.Target(target.tvm)
+    """The library of a scheduled function."""
     promised = func.with_attr("tirx.noalias", True).with_attr("global_symbol", ENTRY)
+    return export(tvm.IRModule({ENTRY: promised}), target)
+
+
+def export(mod: tvm.IRModule, target: Target) -> bytes:
+    """The library of scheduled functions, with the passes that a whole model goes through."""
+    tvm_target = tvm.target.Target(target.tvm)
     with tvm_target:
-        mod = configure_tiles()(tvm.IRModule({ENTRY: promised}))
-        built = tvm.compile(mod, tvm_target)
+        built = tvm.compile(configure_tiles()(mod), tvm_target)
     with TemporaryDirectory(prefix="handglass-kernel-") as folder:
         path = Path(folder, "kernel.so")
         built.export_library(str(path), fcompile=find_linker(target))

@@ -14,9 +14,10 @@ from handglass.runtime.report import Kernel
 from handglass.schedules.dot import find_dot
 from handglass.targets.target import Target
 
+from ..cpu_probes import CHAINS, fma_kernel, read_kernel
 from ..dot_probe import dot_kernel
 from ..dot_probe import width as dot_width
-from ..probes import CHAINS, READ_WIDTH, fma_kernel, read_kernel
+from ..probe_function import READ_WIDTH
 from .arguments import Arguments
 from .code import library_of
 from .stand import CandidateError, Stand

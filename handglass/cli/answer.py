@@ -30,8 +30,8 @@ class Speaker:
         self.sampling = Sampling(temp, top_k, top_p, repeat_penalty, seed)
         self.max_tokens = max_tokens or MAX_TOKENS
 
-    def load(self, bundle: Path, threads: int | None) -> Model:
-        model: Model = handglass.load(bundle, threads=threads)
+    def load(self, bundle: Path, threads: int | None, device: str | None) -> Model:
+        model: Model = handglass.load(bundle, threads=threads, device=device)
         return model
 
     def ask(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 from .errors import INTERRUPTED
-from .options import BundleArgument, Json, Threads
+from .options import BundleArgument, Device, Json, Threads
 from .output import print_json
 from .signals import ended_by
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def bench(
     bundle: BundleArgument,
     threads: Threads = None,
+    device: Device = None,
     samples: Annotated[
         int | None,
         typer.Option(
@@ -48,12 +49,12 @@ def bench(
 
     opened = Bundle.open(bundle, "remembered")
     report = read_report(opened) if kernels else {}
-    session = Session(opened, threads)
+    session = Session(opened, threads, device)
     count = samples or (QUICK_SAMPLES if quick else SAMPLES)
     if kernels:
         work: Measurement = KernelBenchmark(session, report)
     else:
-        work = Benchmark(session, bundle, threads, quick)
+        work = Benchmark(session, bundle, threads, quick, device)
     interrupted = measure(work, count)
     told = {**about(session, work.limits.rates), "interrupted": interrupted}
     told["phases" if kernels else "rows"] = work.report()
@@ -89,6 +90,7 @@ def measure(work: Measurement, samples: int) -> bool:
 
 def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """What a row is worth nothing without."""
+    from handglass.runtime.choice import driver_of
     from handglass.runtime.hardware import read_machine
     from handglass.runtime.limits import UNITS
     from handglass.runtime.steps import spread
@@ -96,6 +98,7 @@ def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, A
     machine, manifest = read_machine(), session.manifest
     return {
         "device": f"{machine.model}, {machine.cores} cores",
+        "gpu": session.gpu and f"{session.gpu.name}, {driver_of(session.gpu)}",
         "date": datetime.date.today().isoformat(),
         "revision": revision(),
         "threads": session.threads,

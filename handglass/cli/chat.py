@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .options import (
     BundleOption,
+    Device,
     Json,
     MaxTokens,
     RepeatPenalty,
@@ -31,6 +32,7 @@ def chat(
     model: BundleOption,
     max_tokens: MaxTokens = None,
     threads: Threads = None,
+    device: Device = None,
     temp: Temperature = 0.0,
     top_p: TopP = 1.0,
     top_k: TopK = 0,
@@ -43,7 +45,7 @@ def chat(
     from .conversation import HELP, Conversation
 
     speaker = Speaker(temp, top_p, top_k, repeat_penalty, seed, max_tokens)
-    talk = Conversation(speaker.load(model, threads), speaker, silent=json)
+    talk = Conversation(speaker.load(model, threads, device), speaker, silent=json)
     on_terminal = sys.stdin.isatty() and not json
     if on_terminal:
         print(HELP, file=sys.stderr)

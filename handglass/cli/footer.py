@@ -14,7 +14,10 @@ def footer(timings: Mapping[str, Any], image_tokens: int) -> str:
         if milliseconds
     ]
     parts += [phase(name, timings) for name in ("prefill", "decode")]
-    return " | ".join([*parts, f"peak {memory(timings['peak_mb'])}"])
+    parts.append(f"peak {memory(timings['peak_mb'])}")
+    if timings.get("device_mb") is not None:
+        parts.append(f"device {memory(timings['device_mb'])}")
+    return " | ".join(parts)
 
 
 def phase(name: str, timings: Mapping[str, Any]) -> str:

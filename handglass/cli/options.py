@@ -29,6 +29,15 @@ Threads = Annotated[
         "--threads", "-t", min=1, metavar="N", help="CPU threads.  [default: one per core]"
     ),
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="cpu, vulkan, vulkan:NUMBER or vulkan:PART-OF-ITS-NAME.  [default: the first that the "
+        "bundle is compiled for]",
+    ),
+]
 Temperature = Annotated[
     float,
     typer.Option("--temp", metavar="T", help="Sampling temperature; 0 takes the likeliest token."),

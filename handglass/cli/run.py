@@ -14,6 +14,7 @@ import typer
 
 from .options import (
     BundleOption,
+    Device,
     Json,
     MaxTokens,
     RepeatPenalty,
@@ -43,6 +44,7 @@ def run(
     ] = None,
     max_tokens: MaxTokens = None,
     threads: Threads = None,
+    device: Device = None,
     temp: Temperature = 0.0,
     top_p: TopP = 1.0,
     top_k: TopK = 0,
@@ -62,7 +64,7 @@ def run(
     text = sys.stdin.read().rstrip("\n") if prompt == "-" else prompt
     pictures = [read_picture(path) for path in image or ()]
     speaker = Speaker(temp, top_p, top_k, repeat_penalty, seed, max_tokens)
-    loaded = speaker.load(model, threads)
+    loaded = speaker.load(model, threads, device)
     answer = speaker.ask(loaded, text, pictures, silent=json, stream=not no_stream)
     if json:
         print_json(answer_json(answer))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .compile import load_compiler
-from .options import BundleArgument, Json
+from .options import BundleArgument, Device, Json
 from .output import columns, print_json
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def verify(
         bool,
         typer.Option("--allow-pickle", help="Also read .bin files, by torch with weights_only."),
     ] = False,
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Compare a bundle with its checkpoint."""
@@ -45,7 +46,7 @@ def verify(
     from handglass.compiler.verify import verify as compare
 
     with progress() as tell:
-        stages = compare(bundle, reference, image, tell, allow_pickle)
+        stages = compare(bundle, reference, image, tell, allow_pickle, device)
     result = report(stages)
     if json:
         print_json(result)

@@ -21,7 +21,7 @@ from ..bfloat16 import bfloat16_bits, bfloat16_values
 from ..tensors import ALIGNMENT, aligned_empty, storage_dtype
 from ..tvm_runtime import import_tvm_ffi
 from .fields import Fields
-from .fills import Fill, read_fill
+from .fills import Fill, Random, read_fill
 
 DTYPES = ("float32", "float16", "bfloat16", "int8", "uint8", "int32", "uint16", "uint32", "int64")
 MAX_ITEMS, MAX_RANK = 256, 16
@@ -48,8 +48,8 @@ class Tensor:
     def empty(self) -> np.ndarray:
         return aligned_empty(self.shape, storage_dtype(self.dtype))
 
-    def write(self, array: np.ndarray, seed: Sequence[int]) -> None:
-        random, flat = np.random.default_rng(seed), self._parts(array)
+    def write(self, array: np.ndarray, random: Random) -> None:
+        flat = self._parts(array)
         for start in range(0, flat.size, _CHUNK):
             part = flat[start : start + _CHUNK]
             if self.bfloat16:
@@ -122,7 +122,7 @@ class Arguments:
     def refill(self, seed: int) -> None:
         """Copy 0 as if it had been made with this seed."""
         for n, array in self.arrays.items():
-            self.tensors[n].write(array, (seed, n))
+            self.tensors[n].write(array, np.random.default_rng((seed, n)))
 
     def _copy(self) -> dict[int, np.ndarray]:
         return {n: tensor.empty() for n, tensor in self.tensors.items()}

@@ -10,13 +10,18 @@ import numpy as np
 
 from handglass.errors import InputError
 
+from ..steady import Steady
 from .fields import Fields
 
 _LARGEST = 1e30  # far inside float32 and bfloat16, also for the tail of a normal distribution
 
 
+Random = np.random.Generator | Steady
+"""Where numbers come from: numpy's, or those that stay the same with every release of it."""
+
+
 class Fill(Protocol):
-    def draw(self, random: np.random.Generator, count: int, dtype: np.dtype[Any]) -> np.ndarray:
+    def draw(self, random: Random, count: int, dtype: np.dtype[Any]) -> np.ndarray:
         """`count` values of `dtype`."""
         ...
 
@@ -25,7 +30,7 @@ class Fill(Protocol):
 class Normal:
     scale: float
 
-    def draw(self, random: np.random.Generator, count: int, dtype: np.dtype[Any]) -> np.ndarray:
+    def draw(self, random: Random, count: int, dtype: np.dtype[Any]) -> np.ndarray:
         values = random.standard_normal(count, np.float32) * np.float32(self.scale)
         with np.errstate(over="ignore"):  # float16 ends at 65504, as whoever chose the scale knows
             return values.astype(dtype)
@@ -38,7 +43,7 @@ class Uniform:
     low: float
     high: float
 
-    def draw(self, random: np.random.Generator, count: int, dtype: np.dtype[Any]) -> np.ndarray:
+    def draw(self, random: Random, count: int, dtype: np.dtype[Any]) -> np.ndarray:
         if dtype.kind in "iu":
             return random.integers(int(self.low), int(self.high), count, dtype, endpoint=True)
         with np.errstate(over="ignore"):
@@ -49,7 +54,7 @@ class Uniform:
 class Constant:
     value: float
 
-    def draw(self, random: np.random.Generator, count: int, dtype: np.dtype[Any]) -> np.ndarray:
+    def draw(self, random: Random, count: int, dtype: np.dtype[Any]) -> np.ndarray:
         return np.full(count, self.value).astype(dtype)
 
 

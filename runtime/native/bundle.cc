@@ -33,6 +33,12 @@ std::vector<TensorEntry> ReadTensors(const Json::List& list, const std::string& 
 Target ReadTarget(Fields fields) {
   Target target = {fields.Text("name"), fields.Text("triple"), fields.Text("cpu"), {}};
   target.features = Texts(fields.List("features", 1000), fields.where());
+  std::string device = fields.Has("device") ? fields.Text("device") : "cpu";
+  if (device != "cpu") {
+    throw DeviceError(fields.where(), ": the bundle is compiled for ", Shown(device),
+                      " (target ", target.name, "), this program runs on the CPU alone; use "
+                      "'handglass run', or compile for a CPU");
+  }
   return target;
 }
 

@@ -1,0 +1,80 @@
+"""The leaves of every model: parameters that know which checkpoint tensors they come from.
+
+A leaf has `load(checkpoint)`, which returns the arrays of its parameters by name; nothing is read
+before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tvm.relax.frontend import nn
+
+from ..checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows `start` to `stop` of the checkpoint tensor `name` of this shape, all by default."""
+
+    name: str
+    shape: tuple[int, ...]
+    start: int = 0
+    stop: int | None = None
+
+    def read(self, checkpoint: Checkpoint) -> np.ndarray:
+        if self.stop is None:
+            return checkpoint.read(self.name, self.shape)
+        checkpoint.expect(self.name, self.shape)
+        return checkpoint.read_rows(self.name, self.start, self.stop)
+
+    def chunks(self, checkpoint: Checkpoint, size: int) -> Iterator[np.ndarray]:
+        """The rows as matrices of at most `size` rows, in order."""
+        checkpoint.expect(self.name, self.shape)
+        end = self.start + self.count
+        for start in range(self.start, end, size):
+            stop = min(start + size, end)
+            yield checkpoint.read_rows(self.name, start, stop).reshape(stop - start, -1)
+
+    @property
+    def count(self) -> int:
+        return (self.shape[0] if self.stop is None else self.stop) - self.start
+
+
+class Leaf(nn.Module):
+    """A module with parameters of its own."""
+
+    def load(self, checkpoint: Checkpoint) -> Mapping[str, np.ndarray]:
+        """The arrays of this leaf's parameters, by attribute name."""
+        raise AssertionError("every leaf loads its own parameters")
+
+
+class Stored(Leaf):
+    """One float32 tensor that `read` computes from the checkpoint or the configuration alone."""
+
+    def __init__(self, shape: Sequence[int], read: Callable[[Checkpoint], np.ndarray]) -> None:
+        super().__init__()
+        self.value = nn.Parameter(tuple(shape), "float32")
+        self._read = read
+
+    def load(self, checkpoint: Checkpoint) -> Mapping[str, np.ndarray]:
+        return {"value": np.ascontiguousarray(self._read(checkpoint), np.float32)}
+
+
+def vector(*sources: Rows) -> Stored:
+    """One-dimensional tensors of the checkpoint end to end, e.g. the biases of q, k and v."""
+    length = sum(source.count for source in sources)
+    return Stored((length,), lambda ckpt: np.concatenate([s.read(ckpt) for s in sources]))
+
+
+def leaves(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Leaf]]:
+    """Every leaf below `module` with its dotted path, in the order of its attributes."""
+    if isinstance(module, Leaf):
+        yield prefix.rstrip("."), module
+        return
+    children = enumerate(module) if isinstance(module, nn.ModuleList) else vars(module).items()
+    for name, child in children:
+        if isinstance(child, nn.Module):
+            yield from leaves(child, f"{prefix}{name}.")

@@ -1,0 +1,116 @@
+"""Weight matrices in a scheme's packing, in as many pieces as the device asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from tvm import te, tirx
+from tvm.ir import Expr
+from tvm.relax.frontend import nn
+
+from handglass.schedules.dot import LANES
+
+from ..checkpoint import Checkpoint
+from ..ops.matmul import Dequantize
+from ..schemes.scheme import Scheme
+from .leaves import Leaf, Rows
+
+CHUNK = 1 << 22
+"""Weights that are packed at a time."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Panels `start` to `stop` of a matrix, as the tensors of the scheme's parts."""
+
+    start: int
+    stop: int
+    out_features: int
+    tensors: list[nn.Tensor]
+
+
+class Panels(Leaf):
+    """A weight matrix (out, in) in a scheme's packing; several tensors may be stacked as rows.
+
+    One that is larger than what a kernel can see of a buffer is kept in pieces of whole panels.
+    """
+
+    def __init__(self, scheme: Scheme, sources: Sequence[Rows], transpose: bool = False) -> None:
+        super().__init__()
+        self.scheme, self.sources, self.transpose = scheme, tuple(sources), transpose
+        count, width = sum(s.count for s in sources), int(np.prod(sources[0].shape[1:]))
+        self.out_features, self.in_features = (width, count) if transpose else (count, width)
+        parts = scheme.shapes(self.out_features, self.in_features)
+        self.parts = tuple(parts)
+        self.cuts = _cuts(parts, scheme.dot.largest)
+        for number, (start, stop) in enumerate(pairwise(self.cuts)):
+            for name, (shape, dtype) in parts.items():
+                kept = nn.Parameter((stop - start, *shape[1:]), dtype)
+                setattr(self, self._attribute(name, number), kept)
+
+    def _attribute(self, part: str, piece: int) -> str:
+        return part if len(self.cuts) == 2 else f"{part}_{piece}"
+
+    def load(self, checkpoint: Checkpoint) -> Mapping[str, np.ndarray]:
+        packed = [self.scheme.pack(matrix) for matrix in self._matrices(checkpoint)]
+        whole = {name: np.concatenate([part[name] for part in packed]) for name in self.parts}
+        return {
+            self._attribute(name, number): whole[name][start:stop]
+            for number, (start, stop) in enumerate(pairwise(self.cuts))
+            for name in self.parts
+        }
+
+    def _matrices(self, checkpoint: Checkpoint) -> Iterator[np.ndarray]:
+        """The rows in pieces of whole panels, so that a large table never stands in float32."""
+        if self.transpose:
+            (source,) = self.sources
+            yield source.read(checkpoint).T
+        elif any(source.count % LANES for source in self.sources[:-1]):
+            yield np.concatenate([s.read(checkpoint).reshape(s.count, -1) for s in self.sources])
+        else:
+            size = max(CHUNK // self.in_features // LANES, 1) * LANES
+            for source in self.sources:
+                yield from source.chunks(checkpoint, size)
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """In order; nearly always one."""
+        return [
+            Piece(
+                start,
+                stop,
+                min(self.out_features, stop * LANES) - start * LANES,
+                [getattr(self, self._attribute(name, number)) for name in self.parts],
+            )
+            for number, (start, stop) in enumerate(pairwise(self.cuts))
+        ]
+
+    def reader(self, parts: Sequence[te.Tensor]) -> Dequantize:
+        """The float32 weight at (panel, k, lane); `parts` are those of all pieces, in order."""
+        size, pieces = len(self.parts), self.pieces
+        groups = [parts[i : i + size] for i in range(0, len(parts), size)]
+        read = [_as_function(self.scheme.read(group)) for group in groups]
+
+        def value(panel: Expr, k: Expr, lane: Expr) -> Expr:
+            *before, last = [f(panel - p.start, k, lane) for f, p in zip(read, pieces, strict=True)]
+            for piece, found in zip(pieces[-2::-1], before[::-1], strict=True):
+                last = tirx.if_then_else(panel < piece.stop, found, last)
+            return last
+
+        return value
+
+
+def _as_function(read: Dequantize | te.Tensor) -> Dequantize:
+    return (lambda *at: read[at]) if isinstance(read, te.Tensor) else read
+
+
+def _cuts(parts: Mapping[str, tuple[tuple[int, ...], str]], largest: int | None) -> list[int]:
+    """Where pieces begin and end, in panels: no part of one has more than `largest` bytes."""
+    shapes = [(shape, np.dtype(dtype).itemsize) for shape, dtype in parts.values()]
+    count = shapes[0][0][0]
+    panel = max(int(np.prod(shape[1:])) * size for shape, size in shapes)
+    height = count if largest is None else max(largest // panel, 1)
+    return [*range(0, count, height), count]

@@ -1,0 +1,55 @@
+"""The rows of attention on a GPU: pairs of (query, head of the group) that share a kv head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.ir import Expr
+from tvm.sym import Analyzer
+from tvm.tirx.script.builder import ir as T
+
+from .attention_tiles import Limit, int64
+from .computed import Read
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Row r of a kv head is query r // group, head r % group of those that share it."""
+
+    queries: Expr
+    group: int
+    columns: int
+    limit: Limit
+    read: Read
+    """(query, head, column) -> the query's element."""
+    factor: float
+    """What queries are multiplied by."""
+
+    def tiles(self, tile: int) -> Expr:
+        """How many tiles of so many rows there are."""
+        return (self.queries * self.group + (tile - 1)) // tile
+
+    @property
+    def all_see_the_same(self) -> bool:
+        """Whether the limit is known to be one and the same for all queries."""
+        first, last = self.limit(int64(0)), self.limit(self.queries - 1)
+        return bool(Analyzer().can_prove_equal(first, last))
+
+    def limit_of(self, row: Expr) -> Expr:
+        """Positions that a row sees; rows of the padding see as many as the last query."""
+        return int64(self.limit(self._query(row)))
+
+    def query(self, head: Expr, row: Expr, e: Expr) -> Expr:
+        """An element of a row; rows of the padding repeat the last query."""
+        value = self.read(self._query(row), head * self.group + row % self.group, e)
+        return value * tirx.const(self.factor, "float32")
+
+    def store(self, out: tirx.Buffer, head: Expr, row: Expr, e: Expr, value: Expr) -> None:
+        """Into out (queries, heads * columns), unless the row belongs to the padding."""
+        column = (head * self.group + row % self.group) * self.columns + e
+        with T.If(row < self.queries * self.group), T.Then():
+            T.buffer_store(out, value, [row // self.group, column])
+
+    def _query(self, row: Expr) -> Expr:
+        return tirx.min(row // self.group, self.queries - 1)

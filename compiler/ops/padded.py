@@ -1,0 +1,95 @@
+"""Operands of a matmul on a GPU, padded with zeros to whole tiles; the tiles are copied to memory
+that a workgroup shares, and the conditions are part of those copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tvm import te, tirx
+from tvm.ir import Expr
+
+from handglass.schedules.dot import LANES
+from handglass.schedules.rule import PATTERN
+
+
+def is_one_row(m: Expr) -> bool:
+    """Whether there is one row in every call."""
+    return isinstance(m, tirx.IntImm) and int(m) == 1
+
+
+def whole_tiles(m: Expr, rows: int) -> Expr:
+    """m rounded up to whole tiles of rows; one row stays one."""
+    if is_one_row(m):
+        return m
+    return (m + (rows - 1)) // rows * rows
+
+
+def whole_columns(out_features: int, m: Expr, columns: int) -> int:
+    """So many outputs rounded up to whole panels, or to whole tiles where there are more rows."""
+    return up(out_features, LANES if is_one_row(m) else columns)
+
+
+def padded_rows(
+    x: te.Tensor,
+    shape: tuple[Expr, int],
+    name: str = "rows",
+    convert: Callable[[Expr], Expr] = lambda value: value,
+) -> te.Tensor:
+    """x (m, k), each number converted, with zeros below and beside it."""
+
+    def value(i: Expr, j: Expr) -> Expr:
+        return where(inside([i, j], x.shape, shape), convert(x[i, j]))
+
+    return te.compute((shape[0], int64(shape[1])), value, name=name, attrs={PATTERN: "rows"})
+
+
+def padded_columns(
+    read: Callable[..., Expr],
+    there: Sequence[int],
+    shape: Sequence[int],
+    name: str,
+    inner: Sequence[int] = (),
+) -> te.Tensor:
+    """(inputs, *inner, columns): what `read` gives at (panel, input, *inner, lane), with zeros
+    beyond `there`; both are (inputs, columns).
+
+    Unlike the panels in memory, all columns of a tile lie side by side: threads that share a row of
+    it load from different banks.
+    """
+
+    def value(k: Expr, *rest: Expr) -> Expr:
+        *middle, j = rest
+        number = read(j // LANES, k, *middle, j % LANES)
+        return where(inside([k, j], there, shape), number)
+
+    whole = tuple(map(int64, (shape[0], *inner, shape[1])))
+    return te.compute(whole, value, name=name, attrs={PATTERN: name})
+
+
+def inside(place: Sequence[Expr], there: Sequence, padded: Sequence) -> list[Expr]:
+    """The conditions for `place` to be in a tensor of shape `there` that padding made larger."""
+    sizes = zip(place, there, padded, strict=False)
+    return [at < size for at, size, whole in sizes if not _equal(size, whole)]
+
+
+def _equal(size: Expr | int, whole: Expr | int) -> bool:
+    known = all(isinstance(n, int | tirx.IntImm) for n in (size, whole))
+    return int(size) == int(whole) if known else size is whole
+
+
+def where(conditions: list[Expr], value: Expr) -> Expr:
+    """The value where all hold, else zero."""
+    if not conditions:
+        return value
+    value = value.asobject() if isinstance(value, te.TensorSlice) else value
+    return tirx.if_then_else(tirx.all(*conditions), value, tirx.const(0, value.ty.dtype))
+
+
+def up(value: int, unit: int) -> int:
+    """value rounded up to a multiple of unit."""
+    return -(-value // unit) * unit
+
+
+def int64(value: int) -> tirx.IntImm:
+    """All indices in int64, as Relax's shapes are."""
+    return tirx.IntImm("int64", value)

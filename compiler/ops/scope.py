@@ -1,0 +1,19 @@
+"""Which kind of machine an operator is written for: the target in scope while a model is exported.
+
+Without a target in scope it is a CPU.
+"""
+
+from tvm.target import Target
+
+
+def on_gpu() -> bool:
+    """Whether the kernels run as workgroups of many threads."""
+    target = Target.current(allow_none=True)
+    return target is not None and "gpu" in target.keys
+
+
+def limit(name: str, default: int) -> int:
+    """A number that the target in scope states about itself, such as `max_threads_per_block`."""
+    target = Target.current(allow_none=True)
+    stated = target.attrs.get(name) if target is not None else None
+    return default if stated is None else int(stated)

@@ -1,0 +1,52 @@
+"""What this program remembers from one start to the next: small JSON files of the user's own.
+
+They are in $XDG_CACHE_HOME/handglass, by default ~/.cache/handglass. Nothing is believed that
+somebody else could have written; a folder that cannot be written to is no error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+
+def cache_folder(name: str) -> Path:
+    """An XDG_CACHE_HOME that is not absolute is to be ignored, says its specification."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():
+        base = Path(os.path.expanduser("~")) / ".cache"  # noqa: PTH111  Path.home() may raise
+    return base / "handglass" / name
+
+
+def recall(file: Path) -> dict[str, Any]:
+    """Nothing, unless file and folder are ours alone to write."""
+    try:
+        if not (_is_ours(file.parent) and _is_ours(file)):
+            return {}
+        known = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def remember(file: Path, known: dict[str, Any]) -> None:
+    """In one step, so that nobody reads half of it."""
+    part = file.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        part.write_text(json.dumps(known), "utf-8")
+        part.replace(file)
+
+
+def forget(file: Path) -> None:
+    with contextlib.suppress(OSError):
+        file.unlink(missing_ok=True)
+
+
+def _is_ours(path: Path) -> bool:
+    found = path.stat()
+    return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -1,0 +1,16 @@
+"""How loops run on a GPU: rules in the order in which they are asked, the fallback last."""
+
+from __future__ import annotations
+
+from ..rule import Rule
+from . import attention, dot, elementwise, matmul, rows
+
+VULKAN_RULES: tuple[Rule, ...] = (
+    matmul.RULE,
+    dot.RULE,
+    attention.RULE,
+    rows.RULE,
+    elementwise.RULE,
+)
+
+__all__ = ["VULKAN_RULES"]

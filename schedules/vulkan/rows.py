@@ -1,0 +1,90 @@
+"""Kernels that treat row after row on a GPU: norms, activation functions, quantising their results.
+
+A workgroup owns a row. What is summed over the row, or over a group of 32 neighbours, is summed by
+threads together, and each of them gets the result into a register; everything else is computed
+where it is needed, twice rather than stored: a row that was read once comes from the cache the
+second time. Results stay out of shared memory on purpose: `ThreadSync` takes what one thread of a
+group writes and all of the group read for an access of one and the same thread.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+
+import tvm
+from tvm.s_tir import Schedule
+
+from ..choices import DEFAULTS, Choices
+from ..rule import Rule, blocks, find
+from .grid import THREADS, extent_of, inline_views, pick_threads, spatial_loops
+
+
+def rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
+    """A workgroup around all stages of a row, or of a few groups where nothing needs the row."""
+    if not find(sch, "norm") and not find(sch, "quantize"):
+        return False
+    inline_views(sch)
+    threads = pick_threads(sch, target, choices, "threads", THREADS[-1])
+    stages = blocks(sch)
+    whole = list(takewhile(lambda block: _groups_of(sch, block) == 1, stages))
+    grouped = stages[len(whole) :]
+    workgroups = [sch.merge(*[sch.get_loops(block)[0] for block in stages])]
+    shape = _shape(sch, grouped, threads) if grouped else [threads]
+    for block in whole:
+        _whole_row(sch, block, shape)
+    if grouped:
+        groups = _groups_of(sch, grouped[0])
+        chunk = sch.merge(*[_in_groups(sch, block, groups, shape) for block in grouped])
+        workgroups += [] if whole else [chunk]
+    for loop, axis in zip(reversed(workgroups), "xy", strict=False):
+        sch.bind(loop, f"blockIdx.{axis}")
+    return True
+
+
+def _whole_row(sch: Schedule, block, shape: list[int]) -> None:
+    """The elements of a row onto threads: written by them, or summed by them together."""
+    inner = sch.get_loops(block)[1:]
+    if spatial_loops(sch, block)[1]:
+        sch.set_scope(block, 0, "local")
+        inner = inner[-1:]
+    elements = sch.fuse(*inner) if inner else sch.add_unit_loop(block)
+    _bind(sch, *sch.split(elements, [None, *shape])[1:])
+
+
+def _bind(sch: Schedule, *loops) -> None:
+    for loop, axis in zip(reversed(loops), "xy", strict=False):
+        sch.bind(loop, f"threadIdx.{axis}")
+
+
+def _groups_of(sch: Schedule, block) -> int:
+    """How many groups of a row the block finds a result for each; 1: for the whole row."""
+    spatial, reduced = spatial_loops(sch, block)
+    return extent_of(sch, spatial[-1]) or 1 if reduced and len(spatial) > 1 else 1
+
+
+def _shape(sch: Schedule, grouped: list, threads: int) -> list[int]:
+    """Groups at a time, and threads for each: one for what is stored of the group at a time."""
+    groups = _groups_of(sch, grouped[0])
+    stored = max(extent_of(sch, sch.get_loops(block)[1]) or 1 for block in grouped)
+    members = stored // groups
+    return [min(threads // members, 1 << (groups - 1).bit_length()), members]
+
+
+def _in_groups(sch: Schedule, block, groups: int, shape: list[int]):
+    """A stage with results for each group onto threads; the loop over chunks of groups."""
+    together, members = shape
+    group, *rest = sch.get_loops(block)[1:]
+    if rest:
+        sch.set_scope(block, 0, "local")
+        member = sch.split(rest[0], [members, None])[0]
+    elif extent_of(sch, group) == groups:
+        member = sch.split(sch.add_unit_loop(block), [None, members])[1]
+    else:
+        group, member = sch.split(group, [None, members])
+    chunk, group = sch.split(group, [None, together])
+    _bind(sch, group, member)
+    return chunk
+
+
+OFFERS = {"threads": THREADS}
+RULE = Rule("vulkan-rows", rows, frozenset({"norm", "quantize"}), offers=OFFERS)

@@ -1,0 +1,61 @@
+"""What code for a Vulkan device may use, and how much of it: the part of a target that is a GPU.
+
+Fields are spelled as the attributes of TVM's target kind "vulkan" are; what a device really has is
+compared with them before a bundle is loaded (runtime/vulkan).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+BASIC, VOTE, ARITHMETIC, BALLOT, SHUFFLE, SHUFFLE_RELATIVE, CLUSTERED, QUAD = (
+    1 << bit for bit in range(8)
+)
+"""VkSubgroupFeatureFlagBits."""
+REDUCTIONS = BASIC | ARITHMETIC | SHUFFLE
+"""What sums across the threads of a subgroup take."""
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """The defaults are what Vulkan 1.1 promises everywhere, and 16-bit floats and bytes, which all
+    but the oldest phones have; no attribute says how wide a subgroup is: the code asks for it."""
+
+    supports_float16: bool = True
+    supports_int8: bool = True
+    supports_int16: bool = True
+    supports_int64: bool = False
+    supports_8bit_buffer: bool = True
+    supports_16bit_buffer: bool = True
+    supports_integer_dot_product: bool = False
+    supported_subgroup_operations: int = 0  # a sum of the constants above; 0: through shared memory
+    cooperative_matrix: Shape | None = None  # (M, N, K) of float16 x float16 -> float32
+    max_threads_per_block: int = 256
+    max_shared_memory_per_block: int = 16 << 10
+    max_push_constants_size: int = 128
+    max_storage_buffer_range: int = 128 << 20
+    max_uniform_buffer_range: int = 16 << 10
+
+    @property
+    def abilities(self) -> dict[str, int]:
+        """What the code relies on, for the manifest: a device may have more, and not less."""
+        found = {key: int(value) for key, value in asdict(self).items() if key not in _SHAPES}
+        return found | {"supports_cooperative_matrix": int(self.cooperative_matrix is not None)}
+
+    @property
+    def tvm(self) -> dict[str, Any]:
+        """What `tvm.target.Target` takes, but the host. A warp of one keeps TVM from ending its
+        reductions without barriers, which no Vulkan driver promises to survive."""
+        values = {key: value for key, value in asdict(self).items() if key not in _SHAPES}
+        found = {"kind": "vulkan", "thread_warp_size": 1, **values}
+        found["max_num_threads"] = self.max_threads_per_block
+        found["supports_cooperative_matrix"] = self.cooperative_matrix is not None
+        if self.cooperative_matrix:
+            found["mattr"] = ["coopmat-" + "x".join(map(str, self.cooperative_matrix))]
+        return found
+
+
+_SHAPES = ("cooperative_matrix",)
