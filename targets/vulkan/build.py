@@ -44,7 +44,7 @@ def _named(mod: ir.IRModule) -> list[tuple[str, tirx.PrimFunc]]:
 
 
 def _inline_wide(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """Names for 64-bit data are put in place of: narrowing takes every 64-bit variable for an index.
+    """64-bit data in place of its names: narrowing takes every 64-bit variable for an index.
 
     TVM's lowering of a floor division makes such names.
     """
@@ -68,8 +68,12 @@ def _reads_wide(value: ir.Expr) -> bool:
 def _check_sizes(name: str, func: tirx.PrimFunc) -> None:
     """No buffer of constant size may have more elements than a 32-bit index can name."""
 
-    def check(declaration: Any) -> None:
-        buffer, count = declaration.buffer, 1
+    found: list[Any] = []
+    tvm_ffi.structural_walk(
+        func.body, [(S.DeclBuffer, found.append), (S.AllocBuffer, found.append)]
+    )
+    for buffer in (declaration.buffer for declaration in found):
+        count = 1
         for extent in buffer.ty.shape:
             count *= int(extent) if isinstance(extent, prim.IntImm) else 1
         if count > MOST_ELEMENTS:
@@ -77,5 +81,3 @@ def _check_sizes(name: str, func: tirx.PrimFunc) -> None:
                 f"buffer {buffer.name} has {count} elements, but a 32-bit index can name "
                 f"{MOST_ELEMENTS}: split it"
             )
-
-    tvm_ffi.structural_walk(func.body, [(S.DeclBuffer, check), (S.AllocBuffer, check)])
