@@ -7,7 +7,7 @@ from typing import Any
 
 from tvm import ir, tirx
 
-from . import arithmetic, conversions, cooperative, dot_product, vectors
+from . import arithmetic, conversions, cooperative, dot_product, vectors, workgroup
 from .calls import calls
 from .capabilities import SHARED_MEMORY
 from .cooperative import needs_matrices
@@ -25,7 +25,7 @@ EXPRESSIONS: dict[type, Emit] = {
     **conversions.EXPRESSIONS,
     **vectors.EXPRESSIONS,
     ir.TensorLoad: load,
-    ir.Call: calls({**dot_product.EXTERNALS, **cooperative.EXTERNALS}),
+    ir.Call: calls({**dot_product.EXTERNALS, **cooperative.EXTERNALS, **workgroup.EXTERNALS}),
 }
 
 

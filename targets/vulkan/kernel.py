@@ -56,6 +56,7 @@ class Kernel:
         self.values: dict[tirx.Var, Value] = {}
         self.memory: dict[tirx.Var, Memory] = {}  # by the variable that holds a buffer's address
         self.matrices: dict[tirx.Var, Matrices] = {}
+        self.partials: dict[Type, int] = {}  # shared arrays of reductions
         self.blocks: dict[Type, int] = {}  # structures of buffers by their units
         self.builtins: dict[tuple[int, Type], int] = {}
         self.threads: dict[str, int] = {}  # tag -> extent of the workgroup

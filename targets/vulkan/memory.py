@@ -133,8 +133,11 @@ def store(k: Kernel, store: tirx.BufferStore) -> None:
 def access(k: Kernel, memory: Memory) -> tuple[int, ...]:
     """Memory operands: under the Vulkan memory model an access is the thread's own affair unless
     it says otherwise."""
-    shared = k.words.has_vulkan_memory_model and memory.storage != StorageClass.Function
-    return (MEMORY_NON_PRIVATE_POINTER,) if shared else ()
+    return () if memory.storage == StorageClass.Function else access_words(k)
+
+
+def access_words(k: Kernel) -> tuple[int, ...]:
+    return (MEMORY_NON_PRIVATE_POINTER,) if k.words.has_vulkan_memory_model else ()
 
 
 def places(k: Kernel, memory: Memory, type: Type, indices: list[ir.Expr]) -> tuple[Type, list[int]]:
