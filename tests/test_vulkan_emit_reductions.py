@@ -15,7 +15,11 @@ from handglass.targets.vulkan.enable import enable_compiler
 from handglass.targets.vulkan.opcodes import Capability, Op
 
 pytestmark = pytest.mark.compiler
-OPERATIONS: dict[str, tuple[Any, Any]] = {"sum": (te.sum, np.sum), "max": (te.max, np.max), "min": (te.min, np.min)}
+OPERATIONS: dict[str, tuple[Any, Any]] = {
+    "sum": (te.sum, np.sum),
+    "max": (te.max, np.max),
+    "min": (te.min, np.min),
+}
 
 
 def rows(operation: Any, dtype: str, length: int, threads: int, layout: str) -> tirx.PrimFunc:
