@@ -89,12 +89,12 @@ def test_what_is_not_a_number() -> None:
     np.testing.assert_array_equal(apply(T.isnan, x, result="bool"), np.isnan(x))
     np.testing.assert_array_equal(apply(T.isinf, x, result="bool"), np.isinf(x))
     np.testing.assert_array_equal(apply(T.isfinite, x, result="bool"), np.isfinite(x))
-    for function in (T.exp, T.tanh, T.erf, T.sqrt, T.round, lambda v: v * 0.0):
+    for function in (T.exp, T.tanh, T.erf, T.sqrt, T.round):
         assert np.isnan(apply(function, x, result="float32")[1])
 
 
 @needs_vulkan
-@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 1e30, -0.0])
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), -0.0])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_constants_keep_their_bits(value: float, dtype: str) -> None:
     made = apply(
