@@ -12,9 +12,9 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
 from ..checkpoint import Checkpoint
+from ..ops import attention as attention_op
 from ..schemes.scheme import Scheme
 from .config import ResamplerConfig
-from .full_attention import Heads, attend_to_all
 from .layers import LayerNorm, Linear, opaque
 from .leaves import Rows, Stored
 
@@ -48,10 +48,12 @@ class Resampler(nn.Module):
         kv = self.ln_kv(self.kv_proj(features)).computed()  # (n, d)
         positions = opaque(_positions, "grid_positions", grid, self.frequencies.value)
         k, v = self.k_proj(op.add(kv, positions)), self.v_proj(kv)
-        queries = self.projected_query.value
-        each = (self.heads, self.config.hidden_size // self.heads)
-        mixed = attend_to_all(
-            "resampler_attention", Heads(queries, *each), Heads(k, *each), Heads(v, *each)
+        mixed = opaque(
+            lambda q, k, v: _cross_attention(q, k, v, self.heads),
+            "resampler_attention",
+            self.projected_query.value,
+            k,
+            v,
         )
         return self.proj(self.ln_post(self.out_proj(mixed)))
 
@@ -91,3 +93,13 @@ def _positions(grid: te.Tensor, frequencies: te.Tensor) -> te.Tensor:
         return tirx.if_then_else(c // quarter % 2 == 0, tirx.sin(angle), tirx.cos(angle))
 
     return te.compute((grid.shape[0], 4 * quarter), value, name="grid_positions")
+
+
+def _cross_attention(q: te.Tensor, k: te.Tensor, v: te.Tensor, heads: int) -> te.Tensor:
+    """q (queries, d), k and v (n, d) -> (queries, d)."""
+    n, d = k.shape
+    head_dim = int(d) // heads
+    split = lambda x: attention_op.heads_of(x, heads, head_dim)  # noqa: E731 (three times)
+    keys = attention_op.key_panels(split(k))
+    values = attention_op.head_major(split(v))
+    return attention_op.attention(split(q), keys, values, head_dim**-0.5, lambda i: n)

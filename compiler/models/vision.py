@@ -10,10 +10,10 @@ from tvm import te
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
+from ..ops import attention as attention_op
 from ..ops import exponential
 from ..schemes.scheme import Scheme
 from .config import VisionConfig
-from .full_attention import Heads, attend_to_all
 from .layers import LayerNorm, Linear, opaque
 from .leaves import Rows, Stored
 
@@ -71,13 +71,11 @@ class EncoderLayer(nn.Module):
         self.layer_norm2 = LayerNorm(f"{prefix}.layer_norm2", d, eps)
         self.fc1 = _linear(scheme, prefix, (f, d), "mlp.fc1")
         self.fc2 = _linear(scheme, prefix, (d, f), "mlp.fc2")
-        self.hidden_size, self.heads = d, config.num_attention_heads
+        self.heads = config.num_attention_heads
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         qkv = self.qkv_proj(self.layer_norm1(x))  # (n, 3 d)
-        d = self.hidden_size
-        q, k, v = (Heads(qkv, self.heads, d // self.heads, part * d) for part in range(3))
-        mixed = attend_to_all("vision_attention", q, k, v)
+        mixed = opaque(lambda qkv: _self_attention(qkv, self.heads), "vision_attention", qkv)
         x = op.add(x, self.out_proj(mixed))
         hidden = self.fc1(self.layer_norm2(x))  # (n, f)
         hidden = op.tensor_expr_op(exponential.gelu_tanh, "gelu_tanh", [hidden])
@@ -104,3 +102,14 @@ def _patches(pixels: te.Tensor, n, p: int) -> te.Tensor:
 def _gather(table: te.Tensor, ids: te.Tensor) -> te.Tensor:
     shape = (ids.shape[0], table.shape[1])
     return te.compute(shape, lambda i, j: table[ids[i], j], name="positions")
+
+
+def _self_attention(qkv: te.Tensor, heads: int) -> te.Tensor:
+    """qkv (n, 3 d) -> (n, d); every patch sees every patch."""
+    n, width = qkv.shape
+    d = int(width) // 3
+    head_dim = d // heads
+    q, k, v = (attention_op.heads_of(qkv, heads, head_dim, part * d) for part in range(3))
+    keys = attention_op.key_panels(k)
+    values = attention_op.head_major(v)
+    return attention_op.attention(q, keys, values, head_dim**-0.5, lambda i: n)
