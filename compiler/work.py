@@ -109,9 +109,10 @@ class _Counter:
         seen, size = block.annotations[SEEN]
         for load in _nodes(block.body, TensorLoad):
             number = self._number(load.source)
-            if number is None or len(load.source.shape) < 3:
-                continue
-            places = [int(count) for count in load.source.shape]
+            shape = load.source.shape
+            if number is None or len(shape) < 3 or not isinstance(shape[1], tirx.IntImm):
+                continue  # a picture's keys are all needed
+            places = [int(count) for count in shape]
             access: list[Product] = [[count, []] for count in places]
             access[1] = _product([{"": places[1] / int(size)}, self._form(seen)])
             accesses = self.touched.setdefault(number, [])

@@ -100,6 +100,6 @@ def _cross_attention(q: te.Tensor, k: te.Tensor, v: te.Tensor, heads: int) -> te
     n, d = k.shape
     head_dim = int(d) // heads
     split = lambda x: attention_op.heads_of(x, heads, head_dim)  # noqa: E731 (three times)
-    keys = attention_op.key_panels(split(k).tensor())
-    values = attention_op.head_major(split(v).tensor())
+    keys = attention_op.key_panels(split(k))
+    values = attention_op.head_major(split(v))
     return attention_op.attention(split(q), keys, values, head_dim**-0.5, lambda i: n)

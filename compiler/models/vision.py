@@ -110,6 +110,6 @@ def _self_attention(qkv: te.Tensor, heads: int) -> te.Tensor:
     d = int(width) // 3
     head_dim = d // heads
     q, k, v = (attention_op.heads_of(qkv, heads, head_dim, part * d) for part in range(3))
-    keys = attention_op.key_panels(k.tensor())
-    values = attention_op.head_major(v.tensor())
+    keys = attention_op.key_panels(k)
+    values = attention_op.head_major(v)
     return attention_op.attention(q, keys, values, head_dim**-0.5, lambda i: n)

@@ -25,7 +25,7 @@ _PACKED = {PATTERN: "packed"}
 def attention(
     q: te.Tensor | Computed,
     keys: te.Tensor,
-    values: te.Tensor,
+    values: te.Tensor | Computed,
     scale: float,
     limit: Limit,
     scales: tuple[te.Tensor, ...] = (),
@@ -38,7 +38,9 @@ def attention(
     """
     q = q if isinstance(q, Computed) else stored(q)
     if on_gpu():
+        values = values if isinstance(values, Computed) else stored(values)
         return gpu_attention.attend(q, keys, values, scales, scale, limit)
+    assert isinstance(values, te.Tensor), "only a GPU reads values that are not stored"
     s, h = int64(q.shape[0]), int(q.shape[1])
     group = h // int(keys.shape[0])  # query heads per kv head
     tiling = Tiling(s, group, _tile(s, group), limit)
@@ -52,8 +54,9 @@ def heads_of(x: te.Tensor, heads: int, d: int, first: int = 0) -> Computed:
     )
 
 
-def key_panels(keys: te.Tensor) -> te.Tensor:
+def key_panels(keys: te.Tensor | Computed) -> te.Tensor:
     """(n, h, d) -> (h, ceil(n/16), d, 16); the last position fills up the last panel."""
+    keys = keys.tensor() if isinstance(keys, Computed) else keys
     n, h, d = keys.shape
     return te.compute(
         (h, (n + LANES - 1) // LANES, d, LANES),
@@ -63,12 +66,18 @@ def key_panels(keys: te.Tensor) -> te.Tensor:
     )
 
 
-def head_major(values: te.Tensor) -> te.Tensor:
-    """(n, h, d) -> (h, 16 ceil(n/16), d); the last position fills up the last panel."""
+def head_major(values: te.Tensor | Computed) -> te.Tensor | Computed:
+    """(n, h, d) -> (h, 16 ceil(n/16), d); the last position fills up the last panel. On a GPU,
+    which reads no position behind the last, it is a view (h, n, d)."""
+    values = values if isinstance(values, Computed) else stored(values)
     n, h, d = values.shape
+    if on_gpu():
+        turned = lambda ins, head, j, e: values.value(ins, j, head, e)  # noqa: E731
+        return Computed("head_major", (h, n, d), values.inputs, turned)
+    tensor = values.tensor()
     return te.compute(
         (h, (n + LANES - 1) // LANES * LANES, d),
-        lambda head, j, e: values[tirx.min(j, n - 1), head, e],
+        lambda head, j, e: tensor[tirx.min(j, n - 1), head, e],
         name="head_major",
         attrs=_PACKED,
     )

@@ -21,7 +21,7 @@ class Rows:
     group: int
     columns: int
     limit: Limit
-    read: Read
+    read: Read | None
     """(query, head, column) -> the query's element."""
     factor: float
     """What queries are multiplied by."""
@@ -37,11 +37,14 @@ class Rows:
         return bool(Analyzer().can_prove_equal(first, last))
 
     def limit_of(self, row: Expr) -> Expr:
-        """Positions that a row sees; rows of the padding see as many as the last query."""
-        return int64(self.limit(self._query(row)))
+        """Positions that a row sees, or each of a vector of rows; those of the padding see as many
+        as the last query."""
+        limit = self.limit(self._query(row))
+        return limit if "int64" in str(limit.ty.dtype) else int64(limit)
 
     def query(self, head: Expr, row: Expr, e: Expr) -> Expr:
         """An element of a row; rows of the padding repeat the last query."""
+        assert self.read is not None
         value = self.read(self._query(row), head * self.group + row % self.group, e)
         return value * tirx.const(self.factor, "float32")
 

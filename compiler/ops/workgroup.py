@@ -1,4 +1,4 @@
-"""How attention divides its work among the threads of a workgroup, from what the target allows."""
+"""How attention divides its work among workgroups and threads, from what the target allows."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from .scope import limit
 
 THREADS = 128
 """Threads of a workgroup: about so many, whole columns of the values."""
-TILES = (16, 8, 4, 2, 1)
+TILES = (16, 12, 8, 4, 2, 1)
 """Rows of a tile: a key that was loaded serves them all. As many as fit into shared memory."""
+PACK = 4
+"""Rows side by side in one vector: shared memory then gives four numbers for one load."""
 LANES_OF_A_ROW = 16
 """Threads that look for the largest score of a row, at most: the last step is up to each alone."""
+WORKGROUPS, MOST_SPLITS = 128, 16
+"""With fewer workgroups than that a large GPU has idle parts: positions are divided as well."""
 LOWEST = -3.0e38
 """The score of a position that is not seen: relative to any other its weight is exactly zero."""
 PORTABLE_THREADS, PORTABLE_BYTES = 128, 16384
@@ -51,9 +55,28 @@ class Workgroup:
                 return shape
         raise ValueError(f"attention over heads of {d} columns needs more shared memory")
 
+    def splits(self, rows: Expr, heads: int, positions: Expr) -> int:
+        """Into how many parts, with a workgroup each, the positions are divided: several where
+        there are known to be few rows, but no more than there are chunks."""
+        if not isinstance(rows, tirx.IntImm) or int(rows) > self.tile:
+            return 1
+        chunks = MOST_SPLITS
+        if isinstance(positions, tirx.IntImm):
+            chunks = -(-int(positions) // self.chunk)
+        return max(1, min(-(-WORKGROUPS // heads), MOST_SPLITS, chunks))
+
     @property
     def threads(self) -> int:
         return self.columns * self.parts
+
+    @property
+    def pack(self) -> int:
+        """Rows in a vector."""
+        return gcd(self.tile, PACK)
+
+    @property
+    def packs(self) -> int:
+        return self.tile // self.pack
 
     @property
     def wide(self) -> int:
@@ -62,7 +85,7 @@ class Workgroup:
 
     @property
     def row_parts(self) -> int:
-        return gcd(self.tile, self.parts)
+        return gcd(self.packs, self.parts)
 
     @property
     def position_parts(self) -> int:
@@ -74,9 +97,9 @@ class Workgroup:
         return self.chunk // self.threads
 
     @property
-    def rows(self) -> int:
-        """Rows of a tile that a thread adds up values for."""
-        return self.tile // self.row_parts
+    def own_packs(self) -> int:
+        """Packs of rows that a thread adds up values for."""
+        return self.packs // self.row_parts
 
     @property
     def positions(self) -> int:
@@ -85,9 +108,9 @@ class Workgroup:
 
     @property
     def lanes(self) -> int:
-        """Threads of a row in the softmax; they divide the chunk."""
-        most = min(LANES_OF_A_ROW, self.threads // self.tile)
-        return max(n for n in range(1, max(most, 1) + 1) if self.chunk % n == 0)
+        """Threads of a pack in the softmax; they divide the chunk."""
+        most = max(1, min(LANES_OF_A_ROW, self.threads // self.packs))
+        return max(n for n in range(1, most + 1) if self.chunk % n == 0)
 
     @property
     def shared_bytes(self) -> int:

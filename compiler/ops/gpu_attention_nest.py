@@ -1,0 +1,297 @@
+"""The loop nest of attention for a GPU, written out: a workgroup per tile of rows.
+
+A workgroup owns a kv head and a tile of rows, pairs of (query, head of the group), and walks over
+chunks of positions: scores, a new maximum, weights, their product with the values, added to what
+came before after that has been scaled to the new maximum (online softmax, Milakov and Gimelshein
+2018, https://arxiv.org/abs/1805.02867).
+
+In the scores a thread owns a position of the chunk and has all rows of it, so neighbouring threads
+read neighbouring positions of a panel of keys. In the product with the values it owns a column (or
+some) and shares the rows, or else the positions, with the other threads of that column. Only the
+scores and what the rows agree on pass through shared memory, as vectors of up to four rows: there
+one load then serves four multiplications. Positions behind the last one that the tile sees are
+never read: their place is taken by that last one, with a weight of zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from tvm import tirx
+from tvm.ir import Expr
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script.builder import ir as T
+
+from handglass.schedules.dot import LANES
+
+from .attention_rows import Rows
+from .attention_tiles import int64
+from .computed import Read
+from .loops import bound, ceil_div, spatial
+from .packs import every, f32, lane, numbered, packed, together
+from .workgroup import LOWEST, Workgroup
+from .workgroup_thread import Thread
+
+
+class Nest:
+    """Emits the statement; a method per step, what lasts for the workgroup as attributes."""
+
+    def __init__(
+        self,
+        shape: Workgroup,
+        rows: Rows,
+        splits: int,
+        keys: tirx.Buffer,
+        value: Read,
+        scales: Sequence[tirx.Buffer],
+        outs: Sequence[tirx.Buffer],
+    ) -> None:
+        self.shape, self.rows, self.splits, self.keys = shape, rows, splits, keys
+        self.value, self.scales, self.outs = value, scales, outs
+
+    def statement(self) -> tirx.Stmt:
+        tiles, heads = self.rows.tiles(self.shape.tile), int64(self.keys.shape[0])
+        with (
+            IRBuilder() as ib,
+            bound(tiles, "blockIdx.x") as tile,
+            bound(heads, "blockIdx.y") as head,
+            bound(int64(self.splits), "blockIdx.z") as split,
+            bound(int64(self.shape.threads), "threadIdx.x") as thread,
+            T.sblock("task"),
+        ):
+            self.head = spatial(heads, head)
+            self.thread = Thread(self.shape, spatial(self.shape.threads, thread))
+            self.split = spatial(self.splits, split)
+            self.first = spatial(tiles, tile) * self.shape.tile
+            self.end = self.rows.limit_of(self.first + (self.shape.tile - 1))
+            self._buffers()
+            self._start()
+            first, count = self._chunks()
+            with T.serial(int64(0), count) as chunk, T.sblock("chunk"):
+                self._chunk((first + T.axis.opaque(count, chunk, "int64")) * self.shape.chunk)
+            self._finish()
+        return ib.get()
+
+    def _chunks(self) -> tuple[Expr, Expr]:
+        """Number of the first chunk of this workgroup, and how many there are."""
+        count = ceil_div(self.end, self.shape.chunk)
+        if self.splits == 1:
+            return int64(0), count
+        share = ceil_div(count, self.splits)
+        first = self.split * share
+        return first, tirx.max(int64(0), tirx.min(share, count - first))
+
+    def _buffers(self) -> None:
+        shape = self.shape
+        rows = packed("float32", shape.pack)
+        new = T.sblock_alloc_buffer
+        self.query = new((shape.d, shape.packs), rows, scope="shared")
+        self.score = new((shape.chunk, shape.packs), rows, scope="shared")
+        self.across = new((shape.lanes, shape.packs), rows, scope="shared")
+        self.decay = new((shape.packs,), rows, scope="shared")
+        self.dot = new((shape.rounds, shape.packs), rows, scope="local")
+        self.sum = new((shape.own_packs, shape.wide), rows, scope="local")
+        self.peak, self.total, self.most = (new((1,), rows, scope="local") for _ in range(3))
+
+    def _start(self) -> None:
+        """The queries of the tile into shared memory; nothing seen yet."""
+        with self._each(self.shape.packs * self.shape.d) as i:
+            e, pack = i % self.shape.d, i // self.shape.d
+            first = self.first + pack * self.shape.pack
+            rows = [self.rows.query(self.head, first + r, e) for r in range(self.shape.pack)]
+            T.buffer_store(self.query, together(rows), [e, pack])
+        T.buffer_store(self.peak, self._f32(LOWEST), [0])
+        T.buffer_store(self.total, self._f32(0), [0])
+        with T.grid(*map(int64, self.sum.shape)) as (r, c):
+            T.buffer_store(self.sum, self._f32(0), [r, c])
+
+    def _chunk(self, start: Expr) -> None:
+        self._scores(start)
+        self._show(start)
+        self._softmax(start)
+        if self.rows.all_see_the_same:
+            self._mix("mix", start, seen_by_all=True)
+            return
+        # Of a chunk that some rows see in part, what they do not see may be anything.
+        everybody = start + self.shape.chunk <= self.rows.limit_of(self.first)
+        with T.If(everybody):
+            with T.Then():
+                self._mix("mix", start, seen_by_all=True)
+            with T.Else():
+                self._mix("edge", start, seen_by_all=False)
+
+    def _scores(self, start: Expr) -> None:
+        """A thread's positions by all rows of the tile, over the columns of the heads."""
+        rounds, packs, d = self.shape.rounds, self.shape.packs, self.shape.d
+        with T.sblock("scores_alone"):
+            key = T.sblock_alloc_buffer((rounds, d), "float32", scope="local")
+            with T.grid(int64(rounds), int64(d)) as (k, e), T.sblock("load_key"):
+                vk, ve = spatial(rounds, k), spatial(d, e)
+                T.buffer_store(key, self._key(self._position(start, vk), ve), [vk, ve])
+            loops = T.grid(int64(rounds), int64(d), int64(packs))
+            with loops as (k, e, r), T.sblock("scores"):
+                vk, vr = spatial(rounds, k), spatial(packs, r)
+                ve = T.axis.reduce(int64(d), e, "int64")
+                with T.init():
+                    T.buffer_store(self.dot, self._f32(0), [vk, vr])
+                product = self.query[ve, vr] * self._every(key[vk, ve])
+                T.buffer_store(self.dot, self.dot[vk, vr] + product, [vk, vr])
+
+    def _show(self, start: Expr) -> None:
+        """Scores for all threads to see; what a row may not see is far below everything else."""
+        with T.grid(*map(int64, self.dot.shape)) as (k, pack):
+            value = self.dot[k, pack]
+            if self.scales:
+                value = value * self._every(self._scale(0, self._position(start, k)))
+            seen = self._seen(start + self.thread.place(k), pack)
+            value = tirx.Select(seen, value, self._f32(LOWEST))
+            T.buffer_store(self.score, value, [self.thread.place(k), pack])
+
+    def _seen(self, position: Expr, pack: Expr) -> Expr:
+        """Which rows of a pack see the position."""
+        first = self.first + pack * self.shape.pack
+        return self._every(position < self.rows.limit_of(numbered(first, self.shape.pack)))
+
+    def _softmax(self, start: Expr) -> None:
+        """Scores become weights relative to the new maximum of their row."""
+        pack, which = self.thread.softmax_pack, self.thread.softmax_lane
+        T.buffer_store(self.most, self._f32(LOWEST), [0])
+        with self._of_a_lane(which) as p:
+            T.buffer_store(self.most, tirx.max(self.most[0], self.score[p, pack]), [0])
+        self._share(self.across, self.most[0], [which, pack])
+        T.buffer_store(self.most, self.peak[0], [0])
+        with T.serial(int64(0), int64(self.shape.lanes)) as other:
+            higher = tirx.max(self.most[0], self.across[other, pack])
+            T.buffer_store(self.most, higher, [0])
+        T.buffer_store(self.peak, tirx.exp2(self.peak[0] - self.most[0]), [0])
+        T.buffer_store(self.total, self.total[0] * self.peak[0], [0])
+        self._tell(self.peak[0])
+        T.buffer_store(self.peak, self.most[0], [0])
+        with self._of_a_lane(which) as p:
+            self._weigh(start, p, pack)
+
+    def _tell(self, value: Expr) -> None:
+        """What a row has, from the first of its threads to all."""
+        with T.If(self.thread.number < self.shape.packs), T.Then():
+            T.buffer_store(self.decay, value, [self.thread.softmax_pack])
+
+    def _weigh(self, start: Expr, p: Expr, pack: Expr) -> None:
+        T.buffer_store(self.most, tirx.exp2(self.score[p, pack] - self.peak[0]), [0])
+        T.buffer_store(self.total, self.total[0] + self.most[0], [0])
+        weight = self.most[0]
+        if self.scales:  # the scales of the values go into the weights
+            scaled = weight * self._every(self._scale(1, self._clamped(start + p)))
+            weight = tirx.Select(self._seen(start + p, pack), scaled, self._f32(0))
+        self._share(self.score, weight, [p, pack])
+
+    def _share(self, buffer: tirx.Buffer, value: Expr, index: list[Expr]) -> None:
+        """Store for all what a thread of the softmax has. The condition is around nothing but the
+        store: a barrier must never end up inside of one."""
+        left_over = self.thread.is_left_over
+        if left_over is None:
+            T.buffer_store(buffer, value, index)
+        else:
+            with T.If(tirx.Not(left_over)), T.Then():
+                T.buffer_store(buffer, value, index)
+
+    def _mix(self, name: str, start: Expr, seen_by_all: bool) -> None:
+        """Weights times values: a thread's rows and columns, over its positions of the chunk."""
+        count, packs, wide = self.shape.positions, self.shape.own_packs, self.shape.wide
+        with T.sblock(f"{name}_alone"):
+            kept = T.sblock_alloc_buffer((count, wide), "float32", scope="local")
+            with T.grid(int64(count), int64(wide)) as (j, c), T.sblock(f"load_{name}"):
+                vj, vc = spatial(count, j), spatial(wide, c)
+                position = self._clamped(start + self.thread.shared_place(vj))
+                T.buffer_store(kept, self._value(position, self.thread.column(vc)), [vj, vc])
+            loops = T.grid(int64(count), int64(packs), int64(wide))
+            with loops as (j, r, c), T.sblock(name):
+                vr, vc = spatial(packs, r), spatial(wide, c)
+                vj = T.axis.reduce(int64(count), j, "int64")
+                pack, place = self.thread.pack(vr), self.thread.shared_place(vj)
+                with T.init():
+                    so_far = self.sum[vr, vc] * self.decay[pack]
+                    T.buffer_store(self.sum, so_far, [vr, vc])
+                value = self._every(kept[vj, vc])
+                if not seen_by_all:
+                    value = tirx.Select(self._seen(start + place, pack), value, self._f32(0))
+                product = self.score[place, pack] * value
+                T.buffer_store(self.sum, self.sum[vr, vc] + product, [vr, vc])
+
+    def _finish(self) -> None:
+        """Add up the parts, and what becomes of the sums."""
+        shape = self.shape
+        with T.grid(*map(int64, self.sum.shape)) as (r, c):
+            place = self.thread.position_part * shape.d + self.thread.column(c)
+            T.buffer_store(self.score, self.sum[r, c], [place, self.thread.pack(r)])
+        pack, which = self.thread.softmax_pack, self.thread.softmax_lane
+        self._share(self.across, self.total[0], [which, pack])
+        self._tell(self.peak[0])
+        with self._each(shape.packs * shape.d) as i:
+            e, pack = i % shape.d, i // shape.d
+            parts = range(shape.position_parts)
+            value = _sum(self.score[part * shape.d + e, pack] for part in parts)
+            T.buffer_store(self.most, value, [0])
+            total = _sum(self.across[other, pack] for other in range(shape.lanes))
+            T.buffer_store(self.total, total, [0])
+            for r in range(shape.pack):
+                one = lambda vector, r=r: lane(vector, r, shape.pack)  # noqa: E731
+                row = pack * shape.pack + r
+                self._store(row, e, one(self.most[0]), one(self.total[0]), one(self.decay[pack]))
+
+    def _store(self, row: Expr, e: Expr, value: Expr, total: Expr, peak: Expr) -> None:
+        """The result of a row, or what is to be merged with that of the other workgroups."""
+        if self.splits == 1:
+            self.rows.store(self.outs[0], self.head, self.first + row, e, value / total)
+            return
+        sums, marks = self.outs
+        place = [self.split, self.head, row]
+        T.buffer_store(sums, value, [*place, e])
+        with T.If(e == 0), T.Then():
+            T.buffer_store(marks, peak, [*place, 0])
+            T.buffer_store(marks, total, [*place, 1])
+
+    def _position(self, start: Expr, k: Expr) -> Expr:
+        return self._clamped(start + self.thread.place(k))
+
+    def _clamped(self, position: Expr) -> Expr:
+        return tirx.min(position, self.end - 1)
+
+    def _key(self, position: Expr, e: Expr) -> Expr:
+        index = [self.head, position // LANES, e, position % LANES]
+        return self.keys[tuple(index)].astype("float32")
+
+    def _value(self, position: Expr, e: Expr) -> Expr:
+        return self.value(self.head, position, e).astype("float32")
+
+    def _every(self, value: Expr) -> Expr:
+        return every(value, self.shape.pack)
+
+    def _f32(self, value: float) -> Expr:
+        return f32(value, self.shape.pack)
+
+    def _scale(self, which: int, position: Expr) -> Expr:
+        return self.scales[which][self.head, position // LANES, position % LANES]
+
+    @contextmanager
+    def _each(self, count: int) -> Iterator[Expr]:
+        """Neighbouring threads take neighbouring numbers below `count`."""
+        with T.serial(int64(0), int64(-(-count // self.shape.threads))) as k:
+            i = self.thread.place(k)
+            if count % self.shape.threads == 0:
+                yield i
+            else:
+                with T.If(i < count), T.Then():
+                    yield i
+
+    @contextmanager
+    def _of_a_lane(self, lane: Expr) -> Iterator[Expr]:
+        with T.serial(int64(0), int64(self.shape.chunk // self.shape.lanes)) as k:
+            yield k * self.shape.lanes + lane
+
+
+def _sum(terms: Iterator[Expr]) -> Expr:
+    first, *rest = terms
+    for term in rest:
+        first = first + term
+    return first
