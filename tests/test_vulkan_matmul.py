@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
+from tvm import tirx
 from vulkan_products import ROWS, Product
 from vulkan_running import needs_vulkan, run, shaders
 from vulkan_targets import BARE, DOT, PORTABLE
@@ -31,7 +32,9 @@ def check(actual: np.ndarray, truth: np.ndarray, tolerance: float = 2e-6) -> Non
     assert np.abs(actual - truth).max() <= tolerance * np.abs(truth).max()
 
 
-def multiplied(product: Product, func, x: np.ndarray, weight: np.ndarray, *more) -> np.ndarray:
+def multiplied(
+    product: Product, func: tirx.PrimFunc, x: np.ndarray, weight: np.ndarray, *more: np.ndarray
+) -> np.ndarray:
     parts = map(np.ascontiguousarray, product.storage.pack(weight).values())
     y = np.full((len(x), product.n), np.nan, np.float32)
     return run(func, *product.inputs(x), *parts, *more, y, target=product.target)[-1]
@@ -74,7 +77,7 @@ def test_dot_products_of_the_device(scheme: str, m: int) -> None:
         words = [int(word) & 0xFFFF for shader in shaders(func, target) for word in shader.words]
         assert (SDOT in words) == (target is DOT)
         both.append(multiplied(product, func, x, weight))
-    assert np.array_equal(*both)
+    assert np.array_equal(both[0], both[1])
 
 
 @needs_vulkan
