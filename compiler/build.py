@@ -25,8 +25,9 @@ from handglass.targets.target import Target
 
 from .checkpoint import Checkpoint
 from .describe import describe
+from .known_answers import known_answers
 from .kv_cache import cache_type_of, find_cache_type
-from .lower import Lowered, Progress, lower
+from .lower import Lowered, Progress, fuse, lower
 from .models import find_importer
 from .models.config import ModelConfig
 from .models.minicpmv import Storage
@@ -109,6 +110,13 @@ def compile_model(
             writer.add_file(LIBRARY)
         parts = parts_of(config, storage.context)
         covered = told(coverage(lowered, parts, device, book.used, this_device()), book)
+        if device.gpu is not None:
+            with clock.phase("answers"):
+                answers = known_answers(
+                    device, fuse(mod, device), lowered.kernels, config.vision.patch_size
+                )
+                for name in answers.write(writer.folder):
+                    writer.add_file(name)
         with clock.phase("write"):
             writer.add_file(manifest.tokenizer.file, checkpoint.folder / manifest.tokenizer.file)
             if bundle_runtime:

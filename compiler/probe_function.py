@@ -27,7 +27,14 @@ def add_chains(
     _export(builder, name, [size], kernel, [relax.prim_value(rounds)], out)
 
 
-def _export(builder, name: str, params: list, kernel: tirx.PrimFunc, given: list, out) -> None:
+def _export(
+    builder: relax.BlockBuilder,
+    name: str,
+    params: list,
+    kernel: tirx.PrimFunc,
+    given: list,
+    out: relax.TensorType,
+) -> None:
     """A function that does nothing but call the kernel."""
     ready = kernel.with_attr("tirx.is_scheduled", True).with_attr("tirx.noalias", True)
     var = builder.add_func(ready, f"{name}_kernel")

@@ -113,7 +113,7 @@ def _lacks(name: str, needed: bool | int, found: bool | int | None, lost: bool) 
         return ""
     if lost:
         return f"{name} is not to be used there: its driver is known to get it wrong"
-    if isinstance(needed, bool):
+    if name.startswith("supports_"):
         return "" if found else f"it lacks {name}"
     found = int(found or 0)
     if name.endswith(BITS):

@@ -1,13 +1,12 @@
 """Where a step spends its time, kernel by kernel: the machine's own hook around every call.
 
 The hook is Python: it adds a few microseconds to each call, which the report tells. A call that is
-faster than memory allows found its data in a cache. On a GPU the hook waits for it after each call,
-so that a kernel's time has that of one submission in it; the step without the hook has not.
+faster than memory allows found its data in a cache. A GPU's kernels are timed by its own clock and
+run on while the host goes on: the times of a step may add up to less than the step, or to more.
 """
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .clocks import Clock, HostClock, Moment
 from .limits import FMA, PROBES, READ, Limits
 from .report import Kernel, Sizes
 from .session import Session
@@ -22,6 +22,8 @@ from .steps import Steps, spread
 
 BUILTIN = "vm.builtin."
 MACHINE = "(virtual machine)"  # allocation, shapes and views, all together
+MOST_SPANS = 3000
+"""A GPU keeps a few thousand moments that nobody has read yet."""
 
 
 @dataclass
@@ -51,8 +53,11 @@ class Phase:
 class Observer:
     """What the session calls around every call: keeps the time, and the work by the arguments."""
 
-    def __init__(self, kernels: Mapping[str, Kernel], wait: Callable[[], object]) -> None:
-        self._kernels, self._wait = kernels, wait
+    def __init__(self, kernels: Mapping[str, Kernel], clock: Clock) -> None:
+        self._kernels = kernels
+        self._clock, self._own_clock = clock, HostClock()
+        self._spans: list[tuple[Calls, int, tuple[Moment, Moment]]] = []
+        self._own_spans: list[tuple[Calls, int, tuple[Moment, Moment]]] = []
         self._known: dict[tuple[str, Sizes], tuple[float, float | None]] = {}
         self._start = 0
         self.calls: dict[str, Calls] = {}
@@ -61,19 +66,29 @@ class Observer:
 
     def before(self, name: str, arguments: Sequence[Any]) -> None:
         own = name.startswith(BUILTIN)
-        steps = self.calls[MACHINE if own else name].steps
-        steps.extend([0.0] * (self.step - len(steps)))
         if not own:
             self._count(name, arguments)
-        self._start = time.perf_counter_ns()
+        self._start = (self._own_clock if own else self._clock).now()
 
     def after(self, name: str) -> None:
-        if not name.startswith(BUILTIN):
-            self._wait()
-        seconds = (time.perf_counter_ns() - self._start) / 1e9
-        calls = self.calls[MACHINE if name.startswith(BUILTIN) else name]
-        calls.seconds.append(seconds)
-        calls.steps[-1] += seconds
+        if name.startswith(BUILTIN):
+            span = self._start, self._own_clock.now()
+            self._own_spans.append((self.calls[MACHINE], self.step, span))
+        else:
+            span = self._start, self._clock.now()
+            self._spans.append((self.calls[name], self.step, span))
+            if len(self._spans) == MOST_SPANS:
+                self.settle()
+
+    def settle(self) -> None:
+        """Note the time of every call so far."""
+        for clock, spans in ((self._own_clock, self._own_spans), (self._clock, self._spans)):
+            seconds = clock.seconds([span for _, _, span in spans])
+            for (calls, step, _), spent in zip(spans, seconds, strict=True):
+                calls.steps.extend([0.0] * (step - len(calls.steps)))
+                calls.seconds.append(spent)
+                calls.steps[step - 1] += spent
+            spans.clear()
 
     def _count(self, name: str, arguments: Sequence[Any]) -> None:
         sizes: Sizes = tuple(a if isinstance(a, int) else tuple(a.shape) for a in arguments)
@@ -99,7 +114,7 @@ class KernelBenchmark:
         self.limits = Limits(session)
         self.no_limits = self.limits.missing()
         self._session, self._kernels, self._steps = session, kernels, Steps(session)
-        self._observer = Observer(kernels, session.wait)
+        self._observer = Observer(kernels, session.clock())
         self._phases = list(self._all_phases())
 
     def run(self, samples: int, progress: Callable[[str, int, int], object]) -> None:
@@ -142,6 +157,7 @@ class KernelBenchmark:
         self._observer.calls, self._observer.step = phase.calls, len(phase.plain)
         with self._session.observed(self._observer.before, self._observer.after):
             phase.observed.append(phase.step())
+        self._observer.settle()
 
 
 def rows(

@@ -43,8 +43,8 @@ class TargetEntry:
     device: str = optional(lambda: "cpu")
     """What the kernels run on: one of DEVICES. The other fields are of the code that calls them."""
     abilities: Mapping[str, Any] = optional(dict)
-    """What they need of it, by TVM's names of its properties: true, or at least this number (of
-    those that end in `_operations` these bits)."""
+    """What they need of it, by TVM's names of its properties: those that begin with `supports_` if
+    they are not 0, of those that end in `_operations` these bits, else at least this number."""
 
 
 @dataclass(frozen=True)

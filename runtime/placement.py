@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
+from handglass.errors import DeviceError
+
+from .clocks import Clock, GpuClock, HostClock, WaitingClock
 from .tensors import aligned, aligned_empty, untouched_zeros
 from .tvm_runtime import import_tvm_ffi
 
@@ -21,6 +24,13 @@ _DLPACK = {CPU: 1, VULKAN: 7}
 # Allocator 1 gives memory back after each call. 2 pools it by exact size, so that every new length
 # of a prompt leaves another set of buffers behind: 70 MB became 266 MB over 70 lengths.
 _UNPOOLED = 1
+_HINTS = {
+    "out of memory": "close what else uses the device, or compile with fewer bits, a smaller "
+    "--context or --kv-cache int8",
+    "device lost": "the driver gave up on it; start again, and if it stays so, see what 'handglass "
+    "doctor BUNDLE --device ...' says",
+}
+"""What to do about errors that begin like this."""
 
 
 class Placement(Protocol):
@@ -54,6 +64,14 @@ class Placement(Protocol):
         """Return when everything that was started has ended."""
         ...
 
+    def clock(self) -> Clock:
+        """For the time of kernels."""
+        ...
+
+    def explained(self, error: Exception) -> Exception:
+        """An error of the runtime as one of ours, if it is about this memory or its device."""
+        ...
+
     def peak_bytes(self) -> int | None:
         """The most of the device's own memory that this process ever held; None: it has none."""
         ...
@@ -84,6 +102,12 @@ class Host:
 
     def wait(self) -> None:
         """A call on the CPU returns when it is done."""
+
+    def clock(self) -> Clock:
+        return HostClock()
+
+    def explained(self, error: Exception) -> Exception:
+        return error
 
     def peak_bytes(self) -> int | None:
         return None
@@ -119,21 +143,43 @@ class Gpu:
     def write(self, tensor: Any, array: np.ndarray) -> None:
         if array.nbytes:
             data = np.ascontiguousarray(array)
-            self._up(tensor, ctypes.c_void_p(data.ctypes.data), data.nbytes)
+            self._do(self._up, tensor, ctypes.c_void_p(data.ctypes.data), data.nbytes)
 
     def view(self, tensor: Any) -> np.ndarray:
         array = aligned_empty(tuple(tensor.shape), str(tensor.dtype))
         if array.nbytes:
-            self._down(tensor, ctypes.c_void_p(array.ctypes.data), array.nbytes)
+            self._do(self._down, tensor, ctypes.c_void_p(array.ctypes.data), array.nbytes)
         return array
 
     def wait(self) -> None:
-        self._wait(self._device, 0)
+        self._do(self._wait, self._device, 0)
+
+    def clock(self) -> Clock:
+        stamp, stamps = self._own("stamp"), self._own("stamps")
+        return WaitingClock(self.wait) if stamp is None else GpuClock(self._number, stamp, stamps)
+
+    def explained(self, error: Exception) -> Exception:
+        words = str(error).strip()
+        if not words.startswith(f"{self._kind}: "):
+            return error
+        hints = [hint for start, hint in _HINTS.items() if f"{self._kind}: {start}" in words]
+        return DeviceError("; ".join([words.splitlines()[0], *hints]))
 
     def peak_bytes(self) -> int | None:
-        name = f"handglass.{self._kind}.statistics"
-        told = import_tvm_ffi().get_global_func(name, allow_missing=True)
+        told = self._own("statistics")
         return None if told is None else int(json.loads(told(self._number))["peak_bytes"])
 
+    def _own(self, name: str) -> Any:
+        """A function of our plug-in; None where TVM's own is in its place."""
+        full = f"handglass.{self._kind}.{name}"
+        return import_tvm_ffi().get_global_func(full, allow_missing=True)
+
     def _empty(self, shape: Sequence[int], dtype: str) -> Any:
-        return self._allocate(self._shape(shape), self._dtype(dtype), self._device, None)
+        size, kind = self._shape(shape), self._dtype(dtype)
+        return self._do(self._allocate, size, kind, self._device, None)
+
+    def _do(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except RuntimeError as error:
+            raise self.explained(error) from error

@@ -16,6 +16,7 @@ import numpy as np
 from handglass.errors import InputError, MismatchError
 
 from .bundle import Bundle
+from .clocks import Clock
 from .library import load_library
 from .parameters import place_params
 from .positions import position_ids
@@ -127,9 +128,9 @@ class Session:
         """Bytes of a GPU's memory that were held at most; None on the CPU."""
         return self._place.peak_bytes()
 
-    def wait(self) -> None:
-        """Return when everything that was started has ended: on a GPU a call does not wait."""
-        self._place.wait()
+    def clock(self) -> Clock:
+        """For the time of kernels: on a GPU a call returns before they have run."""
+        return self._place.clock()
 
     def function(self, name: str) -> Any:
         """A function of the library, also one that only some bundles have."""
@@ -185,7 +186,10 @@ class Session:
         ready = (self._place.put(a) if isinstance(a, np.ndarray) else a for a in arguments)
         # Those for checking are looked up when they are wanted.
         function = self._functions.get(name) or self.function(name)
-        return function(*ready)
+        try:
+            return function(*ready)
+        except RuntimeError as error:
+            raise self._place.explained(error) from error
 
     def _result(self, name: str, result: Any, shape: tuple[int, ...]) -> np.ndarray:
         """A copy: the tensor's memory is given back."""

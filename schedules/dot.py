@@ -63,7 +63,7 @@ class Shared:
     threads: int
     """At most so many in a workgroup."""
     half: bool = False
-    """Whether there is float16, to multiply weights of 16 bits or fewer and the rows beside them."""
+    """Whether there is float16, to multiply weights of 16 bits or fewer and rows beside them."""
     matrix: Matrix | None = None
     """Of float16, summed up in float32, where there is such an instruction."""
 

@@ -58,7 +58,8 @@ def find_target(name: str, targets: dict[str, Target] = TARGETS) -> Target:
     if name.endswith(".json"):
         return read_target(Path(name), targets)
     if "@" in name:
-        return _beside(*name.split("@", 1), targets)
+        gpu, host = name.split("@", 1)
+        return _beside(gpu, host, targets)
     if name == DETECTED:
         return detected_target()
     if name in targets:

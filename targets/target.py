@@ -44,9 +44,7 @@ class Target:
     link_flags: tuple[str, ...] = ()
     stub_libraries: tuple[str, ...] = ()  # to be named in the library, not found while linking
     load_rules: Callable[[], tuple[Rule, ...]] = cpu_rules
-    same_code_as: str | None = (
-        None  # of DETECTED: the name for it everywhere
-    )
+    same_code_as: str | None = None  # of DETECTED: the name for it everywhere
     gpu: Gpu | None = None  # what runs the model, if not the CPU: that then only starts kernels
 
     @property

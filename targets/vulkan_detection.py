@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from handglass.errors import DeviceError
 from handglass.runtime.hardware import read_machine
@@ -50,7 +50,7 @@ def gpu_of(device: VulkanDevice, lost: frozenset[str] = frozenset()) -> Gpu:
     """What may be used of it, without the abilities `lost`."""
     has = {name: value for name, value in device.abilities.items() if name not in lost}
     names = {field.name for field in fields(Gpu)} & has.keys()
-    known = {name: has[name] for name in names} | {
+    known: dict[str, Any] = {name: has[name] for name in names} | {
         name: False for name in lost if name.startswith("supports_")
     }
     known.pop("supports_cooperative_matrix", None)

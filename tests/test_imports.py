@@ -48,6 +48,7 @@ ALLOWED: dict[str, tuple[tuple[str, ...], set[str]]] = {
             "handglass.runtime.bundle",
             "handglass.runtime.manifest",
             "handglass.runtime.native_request",
+            "handglass.runtime.quirks",
             "handglass.runtime.verified",
             "handglass.runtime.vulkan",
         ),

@@ -70,7 +70,7 @@ def test_only_a_gpu_has_memory_of_its_own(gpu: Gpu) -> None:
 
 def test_parameters_that_were_copied_are_forgotten_and_whole(tmp_path: Path, gpu: Gpu) -> None:
     random = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "a": random.normal(size=(300, 100)).astype(np.float32),
         "b": random.integers(-100, 100, (7,)).astype(np.int8),
         "c": random.normal(size=(128, 64)).astype(np.float16),

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.vulkan, pytest.mark.compiler, pytest.mark.slow, needs_
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PICTURES = sorted((EXAMPLES / "pictures").glob("*.png"))
-QUESTIONS = (
+QUESTIONS: tuple[tuple[str, list[Path]], ...] = (
     ("What is this picture?", PICTURES[:1]),
     ("How many shapes are there?", PICTURES[1:2]),
     ("Which picture has more shapes?", PICTURES[1:3]),
@@ -74,7 +74,7 @@ def test_logits_at_every_length(bundle: Callable[[str, str], Path], scheme: str)
     here, there = (Session(Bundle.open(bundle(t, scheme))) for t in ("host", "vulkan"))
     rng = np.random.default_rng(5)
     for length in LENGTHS:
-        ids = rng.integers(0, here.vocab_size, length)
+        ids = rng.integers(0, here.vocab_size, length).tolist()
         x = here.embed(ids)
         np.testing.assert_allclose(there.embed(ids), x, atol=TOLERANCE[scheme])
         for call in (lambda s: s.prefill(x, 0), lambda s: s.decode(11, length)):  # noqa: B023
@@ -87,7 +87,7 @@ def test_logits_at_every_length(bundle: Callable[[str, str], Path], scheme: str)
 def test_integers_round_as_on_the_cpu(bundle: Callable[[str, str], Path]) -> None:
     """Rows are rounded on both sides: a step apart now and then, so in dB and not in digits."""
     here, there = (Session(Bundle.open(bundle(t, "w4a8"))) for t in ("host", "vulkan"))
-    x = here.embed(np.random.default_rng(6).integers(0, here.vocab_size, 64))
+    x = here.embed(np.random.default_rng(6).integers(0, here.vocab_size, 64).tolist())
     expected, found = here.prefill(x, 0), there.prefill(x, 0)
     noise = np.square(found - expected).sum() / np.square(expected).sum()
     assert -10 * np.log10(noise) > 30

@@ -31,7 +31,6 @@ FLOATS: dict[str, tuple[Callable[..., Any], Callable[..., Any], float, float]] =
     "ceil": (T.ceil, np.ceil, -5, 5),
     "trunc": (T.trunc, np.trunc, -5, 5),
     "abs": (T.abs, np.abs, -5, 5),
-    "fma": (lambda x: T.fma(x, x, x), lambda x: x * x + x, 1, 2),
     "select": (lambda x: T.Select(x > 0, x, x * 2), lambda x: np.where(x > 0, x, x * 2), -1, 1),
 }
 
@@ -47,8 +46,8 @@ def test_functions_of_floats(name: str, dtype: str) -> None:
     emitted, reference, low, high = FLOATS[name]
     x = draw(low, high, dtype)
     wanted = reference(x.astype("float64"))
-    close = {"rtol": RELATIVE[dtype], "atol": RELATIVE[dtype]}
-    np.testing.assert_allclose(apply(emitted, x, result=dtype), wanted, **close)
+    most = RELATIVE[dtype]
+    np.testing.assert_allclose(apply(emitted, x, result=dtype), wanted, rtol=most, atol=most)
 
 
 @needs_vulkan
@@ -64,11 +63,15 @@ def test_erf() -> None:
 
 
 @needs_vulkan
-def test_halves_are_rounded_as_c_does() -> None:
+def test_halves_are_rounded_to_even_and_as_c_does() -> None:
     x = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.49999997, 8388609.0, -3.2, 3.7], "float32")
-    np.testing.assert_array_equal(apply(T.nearbyint, x, result="float32"), np.rint(x))
+    np.testing.assert_array_equal(apply(T.round, x, result="float32"), np.rint(x))
     away = [-3, -2, -1, 1, 2, 3, 0, 8388609, -3, 4]
-    np.testing.assert_array_equal(apply(T.round, x, result="float32"), away)
+
+    def roundf(value: Any) -> Any:
+        return T.call_pure_extern("float32", "roundf", value)
+
+    np.testing.assert_array_equal(apply(roundf, x, result="float32"), away)
 
 
 @needs_vulkan
@@ -86,16 +89,16 @@ def test_what_is_not_a_number() -> None:
     np.testing.assert_array_equal(apply(T.isnan, x, result="bool"), np.isnan(x))
     np.testing.assert_array_equal(apply(T.isinf, x, result="bool"), np.isinf(x))
     np.testing.assert_array_equal(apply(T.isfinite, x, result="bool"), np.isfinite(x))
-    for function in (T.exp, T.tanh, T.erf, T.sqrt, T.round, lambda v: v * T.float32(0)):
+    for function in (T.exp, T.tanh, T.erf, T.sqrt, T.round):
         assert np.isnan(apply(function, x, result="float32")[1])
 
 
 @needs_vulkan
-@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), 1e30, -0.0])
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), -0.0])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_constants_keep_their_bits(value: float, dtype: str) -> None:
     made = apply(
-        lambda x: T.Select(x > 0, T.Cast(dtype, T.FloatImm(dtype, value)), x),
+        lambda x: T.Select(x > 0, T.Cast(dtype, T.FloatImm("float32", value)), x),
         np.ones(3, dtype),
         result=dtype,
     )
@@ -108,9 +111,11 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "add": lambda a, b: a + b,
     "subtract": lambda a, b: a - b,
     "multiply": lambda a, b: a * b,
-    "maximum": lambda a, b: (np if isinstance(a, np.ndarray) else T).max(a, b)
-    if not isinstance(a, np.ndarray)
-    else np.maximum(a, b),
+    "maximum": lambda a, b: (
+        (np if isinstance(a, np.ndarray) else T).max(a, b)
+        if not isinstance(a, np.ndarray)
+        else np.maximum(a, b)
+    ),
     "and": lambda a, b: a & b,
     "or": lambda a, b: a | b,
     "xor": lambda a, b: a ^ b,
@@ -168,7 +173,9 @@ def test_shifts_and_bits() -> None:
 
 
 @needs_vulkan
-@pytest.mark.parametrize("source", ["float32", "float16", "int32", "int8", "uint8", "bool", "int64"])
+@pytest.mark.parametrize(
+    "source", ["float32", "float16", "int32", "int8", "uint8", "bool", "int64"]
+)
 @pytest.mark.parametrize("target", ["float32", "float16", "int32", "int8", "uint16", "bool"])
 def test_casts(source: str, target: str) -> None:
     x = np.random.default_rng(1).integers(0, 100, SIZE).astype(source)

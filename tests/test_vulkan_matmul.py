@@ -1,4 +1,4 @@
-"""Matmuls on vulkan:0: every scheme, any number of rows, sizes that divide nothing, against numpy."""
+"""Matmuls on vulkan:0: every scheme, any number of rows, odd sizes, against numpy."""
 
 from __future__ import annotations
 

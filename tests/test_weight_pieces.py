@@ -1,4 +1,4 @@
-"""A matrix that is too large for one buffer is kept in pieces, and multiplied as if it were whole."""
+"""A matrix too large for one buffer is kept in pieces, and multiplied as if it were whole."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -13,20 +13,14 @@ from vulkan_running import run
 Compute = Callable[..., Any]
 
 
-def elementwise(
-    compute: Compute, dtypes: list[str], threads: int = 32, lanes: int = 1
-) -> tirx.PrimFunc:
-    """`compute(a, b, ...)` of the elements of arrays of `dtypes`, of symbolic length; each thread
-    computes a vector of `lanes` neighbours, which must divide the length."""
+def elementwise(compute: Compute, dtypes: list[str], threads: int = 32) -> tirx.PrimFunc:
+    """`compute(a, b, ...)` of the elements of arrays of `dtypes`, of symbolic length, an element
+    per thread."""
     n = te.var("n", "int64")
-    length = n * lanes if lanes > 1 else n
-    arrays = [te.placeholder((length,), dtype, name=f"x{i}") for i, dtype in enumerate(dtypes)]
-    result = te.compute((length,), lambda i: compute(*(array[i] for array in arrays)), name="y")
+    arrays = [te.placeholder((n,), dtype, name=f"x{i}") for i, dtype in enumerate(dtypes)]
+    result = te.compute((n,), lambda i: compute(*(array[i] for array in arrays)), name="y")
     sch = Schedule(te.create_prim_func([*arrays, result]))
     (i,) = sch.get_loops("y")
-    if lanes > 1:
-        i, vector = sch.split(i, [None, lanes])
-        sch.vectorize(vector)
     block, thread = sch.split(i, [None, threads])
     sch.bind(block, "blockIdx.x")
     sch.bind(thread, "threadIdx.x")
@@ -37,9 +31,8 @@ def apply(
     compute: Compute,
     *arrays: np.ndarray,
     result: str,
-    lanes: int = 1,
     target: Mapping[str, Any] | None = None,
 ) -> np.ndarray:
     """What `compute` gives on vulkan:0, as an array of dtype `result`."""
-    func = elementwise(compute, [str(array.dtype) for array in arrays], lanes=lanes)
+    func = elementwise(compute, [str(array.dtype) for array in arrays])
     return run(func, *arrays, np.zeros(len(arrays[0]), result), target=target)[-1]

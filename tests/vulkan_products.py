@@ -43,7 +43,7 @@ class Product:
         return self.storage.half_rows
 
     def function(self, m: int | None = None, bias: bool = False) -> tirx.PrimFunc:
-        """For `m` rows, or as many as come; with a bias (n), tanh and a residual (m, n) if wanted."""
+        """For `m` rows, or as many as come; if wanted with bias (n), tanh and residual (m, n)."""
         rows = tirx.Var("m", "int64") if m is None else m
         weight = [placeholder(s, d) for s, d in self.storage.shapes(self.n, self.k).values()]
         x, y = self._computed(rows, weight)

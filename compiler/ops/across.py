@@ -43,6 +43,5 @@ def across(
         attrs=attrs,
     )
     lane = te.reduce_axis((0, lanes), "lane")
-    return te.compute(
-        shape, lambda *i: reduce(partial[(*i, lane)], axis=lane), name=name, attrs=attrs
-    )
+    whole = lambda *i: reduce(partial.__getitem__((*i, lane)), axis=lane)  # noqa: E731
+    return te.compute(shape, whole, name=name, attrs=attrs)

@@ -7,6 +7,8 @@ arithmetic that vectorises. Relative error of exp2 at most 2.5e-7 (checked in te
 from tvm import te, tirx
 from tvm.ir import Expr
 
+from .scope import on_gpu
+
 # 2^f for f in [-0.5, 0.5]: Taylor coefficients ln(2)^i / i!, enough terms for float32
 _COEFFICIENTS = (1.0, 0.6931471805599453, 0.2402265069591007, 0.05550410866482158,
                  0.009618129107628477, 0.0013333558146428443, 0.0001540353039338161)  # fmt: skip
@@ -19,7 +21,10 @@ def exp2(x: Expr) -> Expr:
 
     Adding 1.5 * 2^23 rounds to a whole number and leaves that in the low bits of the sum; a shift
     makes it the exponent. So no conversion, and no rounding instruction that a target may lack.
+    A GPU has an instruction for 2^x, and its compiler may take (x + c) - c for x.
     """
+    if on_gpu():
+        return tirx.exp2(x)
     f32 = lambda value: tirx.const(value, "float32")  # noqa: E731 (a local cast, used often)
     clamped = tirx.max(f32(-126.0), tirx.min(f32(126.0), x))  # in this order NaN stays NaN
     bits = tirx.reinterpret("int32", clamped + f32(_ROUND))  # (x + c) - c would be simplified

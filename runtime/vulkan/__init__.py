@@ -1,6 +1,6 @@
 """Vulkan for TVM's runtime: a C++ library of ours, built or found, and loaded once per process.
 
-    load_vulkan()          after it `tvm.device("vulkan")`, or any program that links to TVM's runtime
+    load_vulkan()          after it `tvm.device("vulkan")`, or any program on TVM's runtime
     vulkan_devices()       what this machine has, in the order of vulkan:0, vulkan:1, ...
 
 The environment variables that change its ways are listed in settings.h.

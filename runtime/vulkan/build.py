@@ -40,7 +40,7 @@ def find_compiler() -> list[str]:
     what = f"$CXX = {named[0]} is not found" if named else "no C++ compiler is on PATH"
     raise DeviceError(
         f"the Vulkan library must be built once, and {what}; install one "
-        "(Debian, Ubuntu: apt install g++ libvulkan-dev; Fedora: dnf install gcc-c++ vulkan-headers)"
+        "(Debian, Ubuntu: apt install g++ libvulkan-dev; Fedora: dnf: gcc-c++ vulkan-headers)"
     )
 
 
@@ -122,7 +122,8 @@ def _run(command: Sequence[str]) -> str:
 
 
 def _in_words(command: Sequence[str], errors: str) -> str:
-    missing = "vulkan/vulkan.h" in errors and "o such file" in errors or "'vulkan/vulkan.h'" in errors
+    gcc = "vulkan/vulkan.h" in errors and "o such file" in errors
+    missing = gcc or "'vulkan/vulkan.h'" in errors
     if missing:
         return (
             "the Vulkan library cannot be built: the header vulkan/vulkan.h is missing; install it "

@@ -1,7 +1,7 @@
 """Matmul of integers on a GPU: words of four codes, multiplied four at a time.
 
 One row is a stream over the weights (one_row.py): a thread takes a group of 32 inputs of 4 outputs
-at a time, loads of 128 bits all, and reads its scales once. Many rows: tiles in shared memory as for
+at a time, loads of 128 bits all, and reads its scales once. Many rows: tiles in shared memory as
 floats (matmul.py), whose words are unpacked on the way there; sums of a group are integers in
 registers.
 """

@@ -108,9 +108,7 @@ def _split(sch: Schedule, block, tile: Tile, matrix: Matrix) -> tuple:
     return below, subgroup, outer, step, i
 
 
-def _tensorize(
-    sch: Schedule, block, held: list, sums, outer, inside, matrix: Matrix
-) -> None:
+def _tensorize(sch: Schedule, block, held: list, sums, outer, inside, matrix: Matrix) -> None:
     sizes = ((matrix.rows, matrix.inputs), (matrix.inputs, matrix.columns))
     for copied, size, use in zip(held, sizes, "ab", strict=True):
         sch.tensorize(_whole_matrices(sch, copied, size), intrinsic(f"load_{use}", matrix))

@@ -28,6 +28,7 @@ def emit_module(mod: ir.IRModule, target: Target) -> list[Shader]:
     which many GPUs have no arithmetic or a slow one."""
     for name, func in _named(mod):
         _check_sizes(name, func)
+    mod = ir.IRModule({var: _inline_wide(func) for var, func in mod.functions.items()})
     mod = tirx.transform.ForceNarrowIndexToInt32()(mod)
     attributes = dict(target.attrs)
     return [emit(func, name, attributes) for name, func in _named(mod)]
@@ -42,11 +43,37 @@ def _named(mod: ir.IRModule) -> list[tuple[str, tirx.PrimFunc]]:
     return sorted(named.items())
 
 
+def _inline_wide(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """64-bit data in place of its names: narrowing takes every 64-bit variable for an index.
+
+    TVM's lowering of a floor division makes such names.
+    """
+
+    def inline(let: prim.Let) -> ir.Expr:
+        if str(let.var.ty.dtype) != "int64" or not _reads_wide(let.value):
+            return let
+        return tvm_ffi.structural_map(
+            let.body, (ir.Var, lambda var: let.value if var.same_as(let.var) else var)
+        )
+
+    return func.with_body(tvm_ffi.structural_map(func.body, (prim.Let, inline)))
+
+
+def _reads_wide(value: ir.Expr) -> bool:
+    found: list[ir.TensorLoad] = []
+    tvm_ffi.structural_walk(value, (ir.TensorLoad, found.append))
+    return any(str(load.ty.dtype) == "int64" for load in found)
+
+
 def _check_sizes(name: str, func: tirx.PrimFunc) -> None:
     """No buffer of constant size may have more elements than a 32-bit index can name."""
 
-    def check(declaration: Any) -> None:
-        buffer, count = declaration.buffer, 1
+    found: list[Any] = []
+    tvm_ffi.structural_walk(
+        func.body, [(S.DeclBuffer, found.append), (S.AllocBuffer, found.append)]
+    )
+    for buffer in (declaration.buffer for declaration in found):
+        count = 1
         for extent in buffer.ty.shape:
             count *= int(extent) if isinstance(extent, prim.IntImm) else 1
         if count > MOST_ELEMENTS:
@@ -54,5 +81,3 @@ def _check_sizes(name: str, func: tirx.PrimFunc) -> None:
                 f"buffer {buffer.name} has {count} elements, but a 32-bit index can name "
                 f"{MOST_ELEMENTS}: split it"
             )
-
-    tvm_ffi.structural_walk(func.body, [(S.DeclBuffer, check), (S.AllocBuffer, check)])

@@ -123,12 +123,17 @@ def large_uint(k: Kernel, e: ir.Call) -> Value:
 
 
 def storage_sync(k: Kernel, e: ir.Call) -> Value:
-    """A barrier of the workgroup, whatever the scope: subgroups have their own operations."""
+    """Whatever the scope: subgroups have their own operations."""
+    barrier(k)
+    return NOTHING
+
+
+def barrier(k: Kernel) -> None:
+    """All threads of the workgroup have come here, and what they wrote to shared memory is seen."""
     vulkan = k.words.has_vulkan_memory_model
     semantics = SEMANTICS_WORKGROUP_VULKAN if vulkan else SEMANTICS_WORKGROUP_ACQUIRE_RELEASE
     scope = k.uint(SCOPE_WORKGROUP)
     k.body.do(Op.ControlBarrier, scope, scope, k.uint(semantics))
-    return NOTHING
 
 
 def bitwise_not(k: Kernel, e: ir.Call) -> Value:

@@ -11,6 +11,13 @@ from .opcodes import Op
 from .packed import pack, unpack, wide
 from .types import UINT32, WIDEST, Type, Value
 
+CONVERSIONS = {
+    ("float", "int"): Op.ConvertFToS,
+    ("float", "uint"): Op.ConvertFToU,
+    ("int", "float"): Op.ConvertSToF,
+    ("uint", "float"): Op.ConvertUToF,
+}
+
 
 def cast(k: Kernel, e: prim.Cast) -> Value:
     return convert(k, k.type_of(e.value), k.type_of(e), k.expr(e.value))
@@ -29,23 +36,32 @@ def convert(k: Kernel, source: Type, target: Type, value: Value) -> Value:
         return k.each(target, op, value, k.same(source, 0))
     if source.kind == "bool":
         return choose(k, target, value, k.same(target, 1), k.same(target, 0))
-    if source.kind == "float":
-        return _from_float(k, source, target, value)
-    if target.kind == "float":
-        op = Op.ConvertSToF if source.kind == "int" else Op.ConvertUToF
-        return k.each(target, op, value)
+    if source.kind == target.kind == "float":
+        return k.each(target, Op.FConvert, value)
+    if "float" in (source.kind, target.kind):
+        return _between_kinds(k, source, target, value)
     return _between_integers(k, source, target, value)
 
 
-def _from_float(k: Kernel, source: Type, target: Type, value: Value) -> Value:
-    if target.kind == "float":
-        return k.each(target, Op.FConvert, value)
-    return k.each(target, Op.ConvertFToS if target.kind == "int" else Op.ConvertFToU, value)
+def _between_kinds(k: Kernel, source: Type, target: Type, value: Value) -> Value:
+    """Floats and integers: of at least 32 bits, and a narrower one by way of these, so that nothing
+    narrow is computed with."""
+    middle_source, middle_target = _at_least_32(source), _at_least_32(target)
+    value = convert(k, source, middle_source, value)
+    k.claims.compute(middle_source)
+    k.claims.compute(middle_target)
+    op = CONVERSIONS[source.kind, target.kind]
+    return convert(k, middle_target, target, k.each(middle_target, op, value))
+
+
+def _at_least_32(type: Type) -> Type:
+    return Type(type.kind, max(type.bits, 32), type.lanes)
 
 
 def _between_integers(k: Kernel, source: Type, target: Type, value: Value) -> Value:
     """The sign of the source decides how it widens; OpUConvert gives unsigned numbers only."""
     if source.bits == target.bits:
+        k.claims.compute(target)
         return k.each(target, Op.Bitcast, value)
     if source.kind == "int":
         return k.each(target, Op.SConvert, value)

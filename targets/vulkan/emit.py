@@ -7,9 +7,10 @@ from typing import Any
 
 from tvm import ir, tirx
 
-from . import arithmetic, conversions, dot_product, vectors
+from . import arithmetic, conversions, cooperative, dot_product, vectors, workgroup
 from .calls import calls
 from .capabilities import SHARED_MEMORY
+from .cooperative import needs_matrices
 from .kernel import Emit, Kernel
 from .memory import declare_argument, decorate_arguments, load
 from .module_bytes import BUFFER, DLPACK_CODES, FLAG_UNIFORM_BUFFER, Shader
@@ -24,7 +25,7 @@ EXPRESSIONS: dict[type, Emit] = {
     **conversions.EXPRESSIONS,
     **vectors.EXPRESSIONS,
     ir.TensorLoad: load,
-    ir.Call: calls({**dot_product.EXTERNALS}),
+    ir.Call: calls({**dot_product.EXTERNALS, **cooperative.EXTERNALS, **workgroup.EXTERNALS}),
 }
 
 
@@ -41,6 +42,7 @@ def emit(func: tirx.PrimFunc, name: str, attributes: Mapping[str, Any]) -> Shade
         label = parameter.name.removesuffix("_ptr")
         k.memory[parameter] = declare_argument(k, label, element, binding)
     memories = [k.memory[parameter] for parameter in buffers]
+    needs_matrices(k, func)
     uniform = declare_scalars(k, scalars, len(buffers))
     k.stmt(func.body)
     decorate_arguments(k, memories, "tirx.noalias" in func.attrs)

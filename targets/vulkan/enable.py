@@ -21,6 +21,8 @@ def enable_compiler() -> None:
     import tvm_ffi
 
     from .build import build_vulkan
+    from .pipeline import use_pipeline
 
     if tvm_ffi.get_global_func(BUILD, allow_missing=True) is None:
         tvm_ffi.register_global_func(BUILD, build_vulkan)
+        use_pipeline()

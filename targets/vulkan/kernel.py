@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tvm import ir, sym, tirx
@@ -21,6 +22,16 @@ Emit = Callable[["Kernel", Any], Any]
 """What emits one class of expression (to a Value) or of statement (to nothing)."""
 
 FLOAT_FORMATS = {16: ("<e", "<H"), 32: ("<f", "<I"), 64: ("<d", "<Q")}
+
+
+@dataclass
+class Matrices:
+    """An array of cooperative matrices: what is known of each by its number."""
+
+    name: str
+    element: Type
+    use: int  # left, right or accumulator
+    held: dict[int, tuple[int, int]] = field(default_factory=dict)  # -> (type, variable)
 
 
 class Kernel:
@@ -44,6 +55,8 @@ class Kernel:
         self.statements = statements
         self.values: dict[tirx.Var, Value] = {}
         self.memory: dict[tirx.Var, Memory] = {}  # by the variable that holds a buffer's address
+        self.matrices: dict[tirx.Var, Matrices] = {}
+        self.partials: dict[Type, int] = {}  # shared arrays of reductions
         self.blocks: dict[Type, int] = {}  # structures of buffers by their units
         self.builtins: dict[tuple[int, Type], int] = {}
         self.threads: dict[str, int] = {}  # tag -> extent of the workgroup

@@ -13,7 +13,7 @@ from tvm import ir, tirx
 
 from .held import assemble, candidates, lanes_of, memory_scalar, take_apart
 from .kernel import Kernel
-from .opcodes import Decoration, Op, StorageClass
+from .opcodes import MEMORY_NON_PRIVATE_POINTER, Decoration, Op, StorageClass
 from .types import INT32, Type, Value, parse, pointer_id
 
 
@@ -117,7 +117,7 @@ def load(k: Kernel, load: ir.TensorLoad) -> Value:
     memory, type = memory_of(k, load.source), k.type_of(load)
     unit, indices = places(k, memory, type, load.indices)
     pointers = [element_pointer(k, memory, unit, index) for index in indices]
-    units = [k.body.compute(Op.Load, k.id_of(unit), pointer) for pointer in pointers]
+    units = [k.body.compute(Op.Load, k.id_of(unit), p, *access(k, memory)) for p in pointers]
     return assemble(k, type, unit, units)
 
 
@@ -127,7 +127,17 @@ def store(k: Kernel, store: tirx.BufferStore) -> None:
     value = k.expr(store.value)
     unit, indices = places(k, memory, type, store.indices)
     for index, one in zip(indices, take_apart(k, type, unit, value), strict=True):
-        k.body.do(Op.Store, element_pointer(k, memory, unit, index), one)
+        k.body.do(Op.Store, element_pointer(k, memory, unit, index), one, *access(k, memory))
+
+
+def access(k: Kernel, memory: Memory) -> tuple[int, ...]:
+    """Memory operands: under the Vulkan memory model an access is the thread's own affair unless
+    it says otherwise."""
+    return () if memory.storage == StorageClass.Function else access_words(k)
+
+
+def access_words(k: Kernel) -> tuple[int, ...]:
+    return (MEMORY_NON_PRIVATE_POINTER,) if k.words.has_vulkan_memory_model else ()
 
 
 def places(k: Kernel, memory: Memory, type: Type, indices: list[ir.Expr]) -> tuple[Type, list[int]]:

@@ -46,6 +46,7 @@ class Op:
     AccessChain = 65
     Decorate = 71
     MemberDecorate = 72
+    CopyObject = 83
     VectorShuffle = 79
     CompositeConstruct = 80
     CompositeExtract = 81

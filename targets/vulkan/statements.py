@@ -7,9 +7,10 @@ from tvm.ir import prim
 from tvm.tirx import stmt as S
 
 from .arithmetic import compare
+from .cooperative import declare_matrices
 from .kernel import Emit, Kernel
 from .memory import declare_array, store
-from .opcodes import LOOP_CONTROL_NONE, LOOP_CONTROL_UNROLL, Op, StorageClass
+from .opcodes import LOOP_CONTROL_NONE, LOOP_CONTROL_UNROLL, MATRIX_USES, Op, StorageClass
 from .threads import launch
 
 ARRAYS = {
@@ -51,6 +52,9 @@ def declare(k: Kernel, s: S.DeclBuffer) -> None:
 
 def allocate(k: Kernel, s: S.AllocBuffer) -> None:
     scope = str(s.buffer.scope())
+    if scope in MATRIX_USES:
+        declare_matrices(k, s.buffer)
+        return
     if scope not in ARRAYS:
         k.fail(f"buffer {s.buffer.name} in scope {scope}; known are {', '.join(ARRAYS)}")
     k.memory[s.buffer] = declare_array(k, s.buffer, ARRAYS[scope])

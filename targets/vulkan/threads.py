@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from tvm import ir, tirx
 from tvm.ir import prim
 
@@ -51,6 +53,10 @@ def local_size(k: Kernel) -> tuple[int, int, int]:
             f"but max_threads_per_block of the target is {most}"
         )
     return x, y, z
+
+
+def thread_count(k: Kernel) -> int:
+    return prod(k.threads.values())
 
 
 def declare_scalars(k: Kernel, scalars: list[tirx.Var], binding: int) -> bool:

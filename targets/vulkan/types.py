@@ -23,7 +23,7 @@ WIDEST = 4  # lanes of a part
 
 @dataclass(frozen=True)
 class Type:
-    """`kind` is bool, int, uint or float, or what TIR has and SPIR-V has not (bfloat and others)."""
+    """`kind` is bool, int, uint or float; or one that TIR has and SPIR-V has not."""
 
     kind: str
     bits: int

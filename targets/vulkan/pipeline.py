@@ -1,0 +1,56 @@
+"""TVM's default passes, with our lowering of reductions put before TVM's own for Vulkan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+from tvm import s_tir, tirx
+from tvm.s_tir.pipeline import (
+    default_s_tir_pipeline,
+    finalize_device_passes,
+    finalize_host_passes,
+)
+from tvm.tirx.compilation_pipeline import PIPELINE_MAP
+
+from .reductions import lower_reductions
+
+NAME = "s_tir"  # TVM's default
+ALLREDUCE = "s_tir.LowerThreadAllreduce"
+
+
+def use_pipeline() -> None:
+    """Make TVM's default pipeline ours. Modules without a function for Vulkan pass as before."""
+    if PIPELINE_MAP[NAME] is default_s_tir_pipeline:
+        tirx.register_tir_pipeline(NAME, vulkan_pipeline)
+
+
+def vulkan_pipeline() -> tuple[Any, Any, Any]:
+    """The default pipeline, but that reductions across threads wait for `finalize_device`."""
+    default, _, _ = default_s_tir_pipeline()
+
+    @tvm.transform.module_pass(opt_level=0)
+    def pipeline(mod: tvm.IRModule, context: tvm.transform.PassContext) -> tvm.IRModule:
+        if not any(_is_vulkan(func) for func in mod.functions.values()):
+            return default(mod)
+        with tvm.transform.PassContext(
+            opt_level=context.opt_level,
+            required_pass=list(context.required_pass),
+            disabled_pass=[*context.disabled_pass, ALLREDUCE],
+            instruments=list(context.instruments),
+            config=dict(context.config),
+        ):
+            return default(mod)
+
+    return pipeline, finalize_host_passes, finalize_device
+
+
+def finalize_device() -> tvm.transform.Pass:
+    reductions = tirx.transform.prim_func_pass(lower_reductions, opt_level=0, name="SubgroupReduce")
+    lower = s_tir.transform.LowerThreadAllreduce()
+    return tvm.transform.Sequential([reductions, lower, finalize_device_passes()])
+
+
+def _is_vulkan(func: Any) -> bool:
+    target = (func.attrs or {}).get("target")
+    return target is not None and target.kind.name == "vulkan"

@@ -1,0 +1,122 @@
+"""The calls that `reductions.py` makes: one number of all threads of a workgroup, given to all."""
+
+from __future__ import annotations
+
+from tvm import ir
+from tvm.ir import prim
+
+from .arithmetic import ByKind, compare, compute
+from .calls import External, barrier
+from .conversions import convert
+from .kernel import Kernel
+from .memory import access_words
+from .opcodes import (
+    GROUP_OPERATION_REDUCE,
+    LOOP_CONTROL_NONE,
+    SCOPE_SUBGROUP,
+    BuiltIn,
+    Op,
+    StorageClass,
+)
+from .threads import builtin, thread_count
+from .types import BOOL, FLOAT32, UINT32, Type, Value, pointer_id
+
+FEATURE = "subgroup arithmetic"
+OPERATIONS = {
+    prim.Add: ByKind(Op.GroupNonUniformFAdd, Op.GroupNonUniformIAdd, Op.GroupNonUniformIAdd),
+    prim.Max: ByKind(Op.GroupNonUniformFMax, Op.GroupNonUniformSMax, Op.GroupNonUniformUMax),
+    prim.Min: ByKind(Op.GroupNonUniformFMin, Op.GroupNonUniformSMin, Op.GroupNonUniformUMin),
+}
+
+
+def reduction(node: type) -> External:
+    """float16 is reduced in float32: narrow types in subgroups are a feature of their own."""
+
+    def emit(k: Kernel, e: ir.Call) -> Value:
+        type, value = k.type_of(e), k.expr(e.args[1])
+        form = FLOAT32 if type.kind == "float" else type
+        k.claims.need(FEATURE, "a reduction over the workgroup")
+        (one,) = convert(k, type, form, value)
+        return convert(k, form, type, (_reduce(k, node, form, one),))
+
+    return emit
+
+
+def _reduce(k: Kernel, node: type, type: Type, value: int) -> int:
+    op = OPERATIONS[node].of(k, type, "a reduction")
+    scope = k.uint(SCOPE_SUBGROUP)
+    mine = k.body.compute(op, k.id_of(type), scope, GROUP_OPERATION_REDUCE, value)
+    partial = _partial(k, type)
+    barrier(k)  # what the last reduction left has been read
+    _write_once(k, _place(k, type, partial, builtin(k, BuiltIn.SubgroupId, UINT32)), mine)
+    barrier(k)
+    return _combine(k, node, type, partial)
+
+
+def _partial(k: Kernel, type: Type) -> int:
+    """A shared array with a place for every subgroup, if each were a single thread."""
+    if type not in k.partials:
+        count = thread_count(k)
+        array = k.words.type(Op.TypeArray, k.id_of(type), k.uint(count))
+        pointer = pointer_id(k.words, StorageClass.Workgroup, array)
+        k.partials[type] = k.words.variable(pointer, StorageClass.Workgroup)
+        k.words.name(k.partials[type], "partial")
+        k.shared_bytes += count * type.bytes
+    return k.partials[type]
+
+
+def _place(k: Kernel, type: Type, array: int, index: int) -> int:
+    pointer = pointer_id(k.words, StorageClass.Workgroup, k.id_of(type))
+    return k.body.pure(Op.AccessChain, pointer, array, index)
+
+
+def _write_once(k: Kernel, place: int, value: int) -> None:
+    """By one thread of the subgroup."""
+    body = k.body
+    chosen = body.compute(Op.GroupNonUniformElect, k.id_of(BOOL), k.uint(SCOPE_SUBGROUP))
+    inside, merge = k.words.id(), k.words.id()
+    body.select(chosen, inside, merge, merge)
+    body.label(inside)
+    body.do(Op.Store, place, value, *access_words(k))
+    body.branch(merge)
+    body.label(merge)
+
+
+def _combine(k: Kernel, node: type, type: Type, partial: int) -> int:
+    """All places in turn, the same for every thread."""
+    body, words = k.body, k.words
+    count = builtin(k, BuiltIn.NumSubgroups, UINT32)
+    place = _place(k, type, partial, k.uint(0))
+    first = body.compute(Op.Load, k.id_of(type), place, *access_words(k))
+    head, test, inside, next, merge = (words.id() for _ in range(5))
+    index, after, total = words.id(), words.id(), words.id()
+    before, sum_after = body.current, words.id()
+    body.branch(head)
+    body.label(head)
+    body.do(Op.Phi, k.id_of(UINT32), index, k.uint(1), before, after, next)
+    body.do(Op.Phi, k.id_of(type), total, first, before, sum_after, next)
+    body.do(Op.LoopMerge, merge, next, LOOP_CONTROL_NONE)
+    body.branch(test)
+    body.label(test)
+    with body.scope():
+        (goes_on,) = compare(k, prim.LT, UINT32, (index,), (count,))
+        body.branch_if(goes_on, inside, merge)
+        body.label(inside)
+        place = _place(k, type, partial, index)
+        other = body.compute(Op.Load, k.id_of(type), place, *access_words(k))
+        (combined,) = compute(k, node, type, (total,), (other,))
+        body.branch(next)
+    body.label(next)
+    body.do(Op.IAdd, k.id_of(UINT32), after, index, k.uint(1))
+    # a copy under the number that the phi was promised
+    body.do(Op.CopyObject, k.id_of(type), sum_after, combined)
+    body.branch(head)
+    body.label(merge)
+    return total
+
+
+EXTERNALS: dict[str, External] = {
+    "vk.workgroup_add": reduction(prim.Add),
+    "vk.workgroup_max": reduction(prim.Max),
+    "vk.workgroup_min": reduction(prim.Min),
+}
