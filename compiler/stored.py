@@ -62,13 +62,14 @@ class StoredWeights:
 
     def rounded(self, name: str, x: np.ndarray) -> np.ndarray:
         """Rows x as they meet the weight `name`: integers where it is multiplied as integers, and
-        bfloat16 where rows that come together are multiplied in tile registers."""
+        bfloat16 or float16 where rows that come together are multiplied as that."""
         for _, leaf in self._packed[name]:
-            if not leaf.scheme.bfloat16_rows:
+            if not (leaf.scheme.bfloat16_rows or leaf.scheme.half_rows):
                 return _one_by_one(leaf.scheme, x)
+            round_together = round_bfloat16 if leaf.scheme.bfloat16_rows else round_float16
             x = x.copy()  # the head reads one row, whatever comes before it
             together = 0 if name in (EMBEDDING, LM_HEAD) else max(len(x) - self._alone, 0)
-            x[:together] = round_bfloat16(x[:together])
+            x[:together] = round_together(x[:together])
             if together < len(x):
                 x[together:] = _one_by_one(leaf.scheme, x[together:])
             return x
@@ -84,6 +85,12 @@ def _one_by_one(scheme: Scheme, x: np.ndarray) -> np.ndarray:
 def round_bfloat16(x: np.ndarray) -> np.ndarray:
     """float32 with what bfloat16 keeps."""
     return bfloat16_values(bfloat16_bits(x))
+
+
+def round_float16(x: np.ndarray) -> np.ndarray:
+    """float32 with what float16 keeps; what is too large becomes the largest one."""
+    largest = np.finfo(np.float16).max
+    return np.clip(x, -largest, largest).astype(np.float16).astype(np.float32)
 
 
 def round_rows(x: np.ndarray, size: int) -> np.ndarray:

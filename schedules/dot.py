@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import tvm
-from tvm import te, tirx
+from tvm import tirx
 from tvm.ir import Expr
 
 GROUP = 32
@@ -46,6 +46,8 @@ class Matrix:
     rows: int
     columns: int
     inputs: int
+    threads: int = 32
+    """That hold a matrix together. Fewer on the device repeat each other's work; more are wrong."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Shared:
     threads: int
     """At most so many in a workgroup."""
     half: bool = False
-    """Whether weights of 16 bits or fewer, and rows beside them, are multiplied as float16."""
+    """Whether there is float16, to multiply weights of 16 bits or fewer and rows beside them."""
     matrix: Matrix | None = None
     """Of float16, summed up in float32, where there is such an instruction."""
 
@@ -109,13 +111,6 @@ class Codes:
         """Inputs that one call of an intrinsic takes."""
         return CHUNK_STEPS * self.step * self.halves
 
-    def byte(self, weight: te.Tensor, place: tuple[Expr, ...], e: Expr) -> Expr:
-        """Byte `e` of `step`, as stored, at (panel, chunk, 0..3, lane) of the weights."""
-        if not self.words:
-            at = (*place, e)
-            return weight[at]
-        return (weight[place] >> (e * 8).astype("uint32")).astype(self.dtype)
-
     def nibble(self, byte: Expr, high: Expr, lanes: int = 1) -> Expr:
         """The code in the lower (`high` 0) or upper half (1) of a byte, or of each of `lanes`
         bytes, as the instruction sees it."""
@@ -150,6 +145,11 @@ class Dot:
     """Bytes of one tensor that a kernel can see; None: any."""
     shared: Shared | None = None
     """How many rows are multiplied on a GPU; None on a CPU."""
+
+    @property
+    def multiplies_half(self) -> bool:
+        """Whether many rows may be multiplied as float16."""
+        return self.shared is not None and self.shared.half
 
     def codes(self, bits: int) -> Codes:
         return {4: self.nibbles, 7: self.sevens, 8: self.bytes}[bits]
@@ -259,11 +259,10 @@ def vulkan_dot(target: tvm.target.Target) -> Dot:
 
 
 def _matrix(target: tvm.target.Target) -> Matrix | None:
-    """ "coopmat-16x16x8" among the target's `mattr`: rows, columns, inputs of float16."""
-    if not target.attrs.get("supports_cooperative_matrix", False):
+    """Of "coopmat-16x16x8" among the target's `mattr`: rows, columns, inputs of float16, and of
+    "subgroup-32", the threads of a subgroup."""
+    words = dict(str(word).rsplit("-", 1) for word in target.attrs.get("mattr", ()))
+    if not target.attrs.get("supports_cooperative_matrix", False) or "coopmat" not in words:
         return None
-    for word in map(str, target.attrs.get("mattr", ())):
-        kind, _, sizes = word.partition("-")
-        if kind == "coopmat" and sizes[:1].isdigit():
-            return Matrix(*map(int, sizes.split("x")))
-    return None
+    rows, columns, inputs = map(int, words["coopmat"].split("x"))
+    return Matrix(rows, columns, inputs, int(words.get("subgroup", Matrix.threads)))

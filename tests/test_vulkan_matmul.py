@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
+from tvm import tirx
 from vulkan_products import ROWS, Product
 from vulkan_running import needs_vulkan, run, shaders
 from vulkan_targets import BARE, DOT, PORTABLE
@@ -34,7 +33,7 @@ def check(actual: np.ndarray, truth: np.ndarray, tolerance: float = 2e-6) -> Non
 
 
 def multiplied(
-    product: Product, func: Any, x: np.ndarray, weight: np.ndarray, *more: np.ndarray
+    product: Product, func: tirx.PrimFunc, x: np.ndarray, weight: np.ndarray, *more: np.ndarray
 ) -> np.ndarray:
     parts = map(np.ascontiguousarray, product.storage.pack(weight).values())
     y = np.full((len(x), product.n), np.nan, np.float32)

@@ -20,7 +20,7 @@ from handglass.schedules.rule import replay
 pytestmark = pytest.mark.compiler
 
 SEEDS = (1, 2_000, 3_000_000)
-SHARED_BYTES, THREADS = 16384, 256
+THREADS = 256
 CASES = [(scheme, m) for scheme in ("f32", "w4", "w4a8", "w8a8") for m in (1, 7)]
 
 
@@ -83,13 +83,13 @@ def test_extremes_stay_within_the_limits(scheme: str, m: int) -> None:
     assert chosen.keys() == values.keys()
 
 
-def local_size(words: Sequence[int]) -> tuple[int, ...]:
+def local_size(words: Sequence[int]) -> Sequence[int]:
     """Of OpExecutionMode ... LocalSize x y z."""
     at = 5
     while at < len(words):
         length, code = words[at] >> 16, words[at] & 0xFFFF
         if code == 16 and words[at + 2] == 17:
-            return tuple(words[at + 3 : at + 6])
+            return words[at + 3 : at + 6]
         at += length
     raise AssertionError("no workgroup size")
 

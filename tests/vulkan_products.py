@@ -17,9 +17,9 @@ from handglass.compiler.quantize import SCHEMES
 from handglass.compiler.schemes.scheme import Scheme
 from handglass.schedules.choices import DEFAULTS, Choices
 from handglass.schedules.dot import GROUP, find_dot
-from handglass.schedules.vulkan import dot, matmul
+from handglass.schedules.vulkan import dot, matmul, matrix
 
-RULES = (matmul.RULE, dot.RULE)
+RULES = (matrix.RULE, matmul.RULE, dot.RULE)
 ROWS = (1, 7, 64, 333)
 Epilogue = Callable[[te.Tensor], te.Tensor]
 
@@ -40,12 +40,10 @@ class Product:
     @property
     def half(self) -> bool:
         """Whether many rows are rounded to float16."""
-        shared = self.storage.dot.shared
-        assert shared is not None
-        return self.storage.codes is None and shared.half and self.storage.half
+        return self.storage.half_rows
 
     def function(self, m: int | None = None, bias: bool = False) -> tirx.PrimFunc:
-        """For `m` rows, or as many as come; `bias` (n) and a residual (m, n) are added."""
+        """For `m` rows, or as many as come; if wanted with bias (n), tanh and residual (m, n)."""
         rows = tirx.Var("m", "int64") if m is None else m
         weight = [placeholder(s, d) for s, d in self.storage.shapes(self.n, self.k).values()]
         x, y = self._computed(rows, weight)
@@ -58,11 +56,12 @@ class Product:
 
     def _computed(self, m: Any, weight: Sequence[te.Tensor]) -> tuple[list[te.Tensor], te.Tensor]:
         storage, codes, depth = self.storage, self.storage.codes, self.storage.depth(self.k)
-        if codes is None:
+        one_row = isinstance(m, int) and m == 1
+        half, shared = self.half and not one_row, storage.dot.shared
+        assert shared is not None
+        if codes is None or half:
             x, read = placeholder((m, self.k), "float32"), storage.read(weight)
-            shared = storage.dot.shared
-            assert shared is not None
-            return [x], shared_matmul(x, self.n, depth, read, shared, shared.half and storage.half)
+            return [x], shared_matmul(x, self.n, depth, read, shared, half)
         words = placeholder((m, depth // 4), "int32")
         scale = placeholder((m, self.groups), "float32")
         return [words, scale], integer_matmul(Quantized(words, scale, None), self.n, codes, *weight)
@@ -75,7 +74,7 @@ class Product:
     def inputs(self, x: np.ndarray) -> list[np.ndarray]:
         """float32 rows as the function takes them."""
         codes, depth = self.storage.codes, self.storage.depth(self.k)
-        if codes is None:
+        if codes is None or (self.half and len(x) > 1):
             return [x]
         q, scale = quantized(x, depth, self.groups)
         return [q.view("<i4").reshape(len(x), -1), scale / np.float32(codes.magnify)]
@@ -83,12 +82,12 @@ class Product:
     def expected(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """float64 product of what both sides are rounded to."""
         kept = self.storage.unpack(self.storage.pack(weight), self.n, self.k).astype(np.float64)
-        if self.storage.codes is not None:
-            q, scale = quantized(x, self.storage.depth(self.k), self.groups)
-            rows = q.reshape(len(x), self.groups, -1) * scale[..., None].astype(np.float64)
-            return rows.reshape(len(x), -1)[:, : self.k] @ kept.T
         if self.half and len(x) > 1:
             x, kept = x.astype(np.float16), kept.astype(np.float16)
+        elif self.storage.codes is not None:
+            q, scale = quantized(x, self.storage.depth(self.k), self.groups)
+            rows = q.reshape(len(x), self.groups, -1) * scale[..., None].astype(np.float64)
+            x = rows.reshape(len(x), -1)[:, : self.k]
         return x.astype(np.float64) @ kept.astype(np.float64).T
 
     def scheduled(self, func: tirx.PrimFunc, choices: Choices = DEFAULTS) -> tirx.PrimFunc:

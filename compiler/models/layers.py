@@ -87,10 +87,10 @@ class Linear(nn.Module):
 def multiply(x: nn.Tensor | Source, panels: Panels) -> nn.Tensor:
     """x (m, in) times packed weights -> (m, out)."""
     scheme, depth = panels.scheme, panels.scheme.depth(panels.in_features)
-    tiles = scheme.bfloat16_rows and not is_one_row(x)
-    if scheme.codes is None or tiles:
+    tiles, half = (wanted and not is_one_row(x) for wanted in _of_many_rows(scheme))
+    if scheme.codes is None or tiles or half:
         rows = [x.computed() if isinstance(x, Source) else x]
-        matmul = _tile_matmul(scheme) if tiles else _float_matmul(scheme, depth)
+        matmul = _tile_matmul(scheme) if tiles else _float_matmul(scheme, depth, half)
     else:
         source = x if isinstance(x, Source) else as_source(x)
         rows = source.quantized(scheme, depth)
@@ -111,10 +111,14 @@ Matmul = Callable[..., te.Tensor]
 """(out_features, *rows, *parts of the weight) -> (m, out_features)"""
 
 
-def _float_matmul(scheme: Scheme, depth: int) -> Matmul:
+def _of_many_rows(scheme: Scheme) -> tuple[bool, bool]:
+    """Whether they are multiplied in tile registers, or as float16."""
+    return scheme.bfloat16_rows, scheme.half_rows
+
+
+def _float_matmul(scheme: Scheme, depth: int, half: bool) -> Matmul:
     shared, tile = scheme.dot.shared, scheme.dot.floats
     if shared is not None:
-        half = shared.half and scheme.half
         return lambda n, x, *parts: shared_matmul(x, n, depth, scheme.read(parts), shared, half)
     return lambda n, x, *parts: matmul_op.matmul(x, n, depth, scheme.read(parts), tile)
 

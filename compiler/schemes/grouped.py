@@ -34,10 +34,13 @@ class Grouped4Bit:
     floor_db: float = 10.0
     dot: Dot = PLAIN
 
-    half: ClassVar[bool] = True
     codes: ClassVar[None] = None
     bfloat16_rows: ClassVar[bool] = False
     arithmetic_db: ClassVar[float] = FLOAT_ARITHMETIC_DB
+
+    @property
+    def half_rows(self) -> bool:
+        return self.dot.multiplies_half
 
     @property
     def words_of_outputs(self) -> bool:
@@ -82,12 +85,11 @@ class Grouped4Bit:
         half = GROUP // 2
 
         def value(b: Expr, k: Expr, lane: Expr) -> Expr:
-            place, shift = (b, k // GROUP * half + k % half), k % GROUP // half * 4
+            row, shift = k // GROUP * half + k % half, k % GROUP // half * 4
             if self.words_of_outputs:
-                at, shift = (*place, lane // WORD), shift + lane % WORD * 8
+                stored, shift = weight[b, row, lane // WORD], shift + lane % WORD * 8
             else:
-                at = (*place, lane)
-            stored = weight[at]
+                stored = weight[b, row, lane]
             # int32 also where k counts in int64: wider lanes halve the speed of the whole kernel
             nibble = (stored.astype("int32") >> shift.astype("int32")) & tirx.const(15, "int32")
             return (nibble - 8).astype("float32") * scale[b, k // GROUP, lane].astype("float32")

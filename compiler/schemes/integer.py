@@ -37,7 +37,6 @@ class Integer:
     floor_db: float
     cache_dtype: str = "float16"
     dot: Dot = PLAIN
-    half: ClassVar[bool] = True
     arithmetic_db: ClassVar[float] = INTEGER_ARITHMETIC_DB
 
     def on(self, dot: Dot) -> Scheme:
@@ -46,6 +45,12 @@ class Integer:
     @property
     def codes(self) -> Codes:
         return self.dot.codes(self.bits)
+
+    @property
+    def half_rows(self) -> bool:
+        """Matrices of float16 are quicker than words of bytes; single products are not."""
+        shared = self.dot.shared
+        return self.dot.multiplies_half and shared is not None and shared.matrix is not None
 
     @property
     def bfloat16_rows(self) -> bool:
@@ -95,16 +100,27 @@ class Integer:
 
         def value(b: Expr, k: Expr, lane: Expr) -> Expr:
             place = k % codes.chunk
-            v, e = place % half // codes.step, place % codes.step
-            code = codes.byte(weight, (b, k // codes.chunk, v, lane), e)
-            if self.bits == 4:
-                code = codes.nibble(code, place // half)
-            number = code.astype("int32") - tirx.const(codes.zero, "int32")
-            unit = tirx.const(1.0 / codes.magnify, "float32")
+            v, e, high = place % half // codes.step, place % codes.step, place // half
+            at = (b, k // codes.chunk, v, lane)
+            number = self._of_word(weight[at], e, high) if codes.words else byte(at, e, high)
+            unit = tirx.const(1.0 if codes.words else 1.0 / codes.magnify, "float32")
             factor = scale[b, k // size if size else 0, lane].astype("float32")
             return number.astype("float32") * (factor * unit)
 
+        def byte(at: tuple[Expr, ...], e: Expr, high: Expr) -> Expr:
+            whole = (*at, e)
+            code = codes.nibble(weight[whole], high) if self.bits == 4 else weight[whole]
+            return code.astype("int32") - tirx.const(codes.zero, "int32")
+
         return value
+
+    def _of_word(self, word: Expr, e: Expr, high: Expr) -> Expr:
+        """A code of a uint32, cut out and given its sign."""
+        width = 4 if self.bits == 4 else 8
+        right = (e * 8 + high * 4).astype("int32")
+        code = (tirx.reinterpret("int32", word) >> right) & tirx.const((1 << width) - 1, "int32")
+        sign = tirx.const(1 << (width - 1), "int32")
+        return (code ^ sign) - sign
 
     def _store(self, q: np.ndarray) -> np.ndarray:
         """Codes around 0 as they stand in memory."""

@@ -34,8 +34,8 @@ class Plain:
     arithmetic_db: ClassVar[float] = FLOAT_ARITHMETIC_DB
 
     @property
-    def half(self) -> bool:
-        return self.dtype == "float16"
+    def half_rows(self) -> bool:
+        return self.dtype == "float16" and self.dot.multiplies_half
 
     def on(self, dot: Dot) -> Scheme:
         if self.dtype == "uint16" and dot.bfloat16_tiles:

@@ -47,8 +47,9 @@ class Scheme(Protocol):
         """Whether many rows are rounded to bfloat16 and multiplied in tile registers."""
 
     @property
-    def half(self) -> bool:
-        """Whether a GPU may multiply many rows as float16: storage costs more than that."""
+    def half_rows(self) -> bool:
+        """Whether many rows are rounded to float16, and multiplied as that with weights rounded
+        likewise: on a GPU, where storage has cost as much already."""
 
     def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
         """With `bfloat16_rows`: weights as pairs of bfloat16, (panels, steps, 16, 16) uint32."""

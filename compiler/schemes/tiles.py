@@ -31,7 +31,7 @@ class BFloat16Tiles:
     dot: Dot
 
     codes: ClassVar[None] = None
-    half: ClassVar[bool] = False
+    half_rows: ClassVar[bool] = False
     bfloat16_rows: ClassVar[bool] = True
     arithmetic_db: ClassVar[float] = BFLOAT16_ARITHMETIC_DB
 

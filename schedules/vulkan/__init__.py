@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ..rule import Rule
-from . import attention, dot, elementwise, matmul, rows
+from . import attention, dot, elementwise, matmul, matrix, rows
 
 VULKAN_RULES: tuple[Rule, ...] = (
+    matrix.RULE,
     matmul.RULE,
     dot.RULE,
     attention.RULE,

@@ -7,6 +7,7 @@ divide its elements otherwise than the product that reads them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 from tvm import tirx
 from tvm.s_tir import Schedule
@@ -18,6 +19,9 @@ WORD = 4
 """Bytes of a number of 32 bits."""
 QUAD = 4
 """Outputs of a thread side by side: numbers of 32 bits of which one load takes four."""
+
+STRAIGHT = 8
+"""Rounds of a copy that become straight code: enough loads at a time to hide each other."""
 
 
 def pick(sch: Schedule, choices: Choices, name: str, options: Sequence[int], default: int) -> int:
@@ -38,7 +42,7 @@ def bind_blocks(sch: Schedule, *loops) -> None:
         sch.bind(loop, f"blockIdx.{axis}")
 
 
-def share(sch: Schedule, block, loop, threads: int, width: int = QUAD) -> None:
+def share(sch: Schedule, block, loop, threads: int | tuple[int, int], width: int = QUAD) -> None:
     """Compute the block below `loop` into shared memory."""
     outer = depth_of(sch, loop)
     sch.set_scope(block, 0, "shared")  # first: what is computed is then what all threads need
@@ -46,22 +50,28 @@ def share(sch: Schedule, block, loop, threads: int, width: int = QUAD) -> None:
     spread(sch, sch.get_loops(block)[outer:], threads, width)
 
 
-def keep_apart(sch: Schedule, rows) -> None:
-    """Four more numbers after each row of a tile: the same column of neighbouring rows is then on
-    different banks, and still aligned for loads of four."""
-    sch.storage_align(rows, 0, -2, 2 * QUAD, QUAD)
+def keep_apart(sch: Schedule, rows, count: int = QUAD) -> None:
+    """A few more numbers after each row of a tile: the same column of neighbouring rows is then on
+    different banks, and still aligned for loads of so many."""
+    sch.storage_align(rows, 0, -2, 2 * count, count)
 
 
-def spread(sch: Schedule, loops: Sequence, threads: int, width: int) -> None:
-    """Neighbouring threads take neighbouring groups of `width` elements: their loads are one."""
-    fused = sch.fuse(*loops)
-    extent = int(sch.get(fused).extent)
-    parts = [None, threads, width] if extent > threads * width else [threads, width]
-    *rounds, thread, lane = sch.split(fused, parts)
-    sch.bind(thread, "threadIdx.x")
+def spread(sch: Schedule, loops: Sequence, threads: int | tuple[int, int], width: int) -> None:
+    """Neighbouring threads take neighbouring groups of `width` elements: their loads are one.
+
+    Threads are counted in `threadIdx.x`, or given as (y, x).
+    """
+    *outer, last = loops
+    quad, lane = sch.split(last, [None, width])  # apart from the rest: what it indexes is then seen
+    fused = sch.fuse(*outer, quad)
+    extent, grid = int(sch.get(fused).extent), (threads,) if isinstance(threads, int) else threads
+    rounds = sch.split(fused, [None, *grid] if extent > prod(grid) else [*grid])
+    for axis in "xy"[: len(grid)]:
+        sch.bind(rounds.pop(), f"threadIdx.{axis}")
     sch.vectorize(lane)
     for loop in rounds:
-        sch.unroll(loop)
+        if int(sch.get(loop).extent) <= STRAIGHT:
+            sch.unroll(loop)
 
 
 def depth_of(sch: Schedule, loop) -> int:
