@@ -55,8 +55,7 @@ def gpu_of(device: VulkanDevice, lost: frozenset[str] = frozenset()) -> Gpu:
     }
     known.pop("supports_cooperative_matrix", None)
     return replace(
-        Gpu(),
-        **known,
+        replace(Gpu(), **known),
         supported_subgroup_operations=_reductions(has),
         cooperative_matrix=_matrix(device) if has.get("supports_cooperative_matrix") else None,
         max_threads_per_block=min(has["max_threads_per_block"], MOST_THREADS),

@@ -74,7 +74,7 @@ def module() -> tvm.IRModule:
 
 @pytest.fixture(scope="module")
 def answers() -> KnownAnswers:
-    return known_answers(find_target("host"), module(), ROWS)
+    return known_answers(find_target("host"), ROWS, module())
 
 
 @pytest.fixture(scope="module")
