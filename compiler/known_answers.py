@@ -189,8 +189,31 @@ def _is_finite(array: np.ndarray) -> bool:
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
+DP4A = """
+define weak i32 @__dp4a(i32 %a, i32 %b, i32 %c) alwaysinline {
+  %bytes.a = bitcast i32 %a to <4 x i8>
+  %bytes.b = bitcast i32 %b to <4 x i8>
+  %wide.a = sext <4 x i8> %bytes.a to <4 x i32>
+  %wide.b = sext <4 x i8> %bytes.b to <4 x i32>
+  %all = mul <4 x i32> %wide.a, %wide.b
+  %p0 = extractelement <4 x i32> %all, i32 0
+  %p1 = extractelement <4 x i32> %all, i32 1
+  %p2 = extractelement <4 x i32> %all, i32 2
+  %p3 = extractelement <4 x i32> %all, i32 3
+  %s0 = add i32 %p0, %p1
+  %s1 = add i32 %p2, %p3
+  %s2 = add i32 %s0, %s1
+  %s3 = add i32 %s2, %c
+  ret i32 %s3
+}
+"""
+"""What functions for a GPU call, for the CPU that says what they come to."""
+
+
 def _on_this_cpu(func: tirx.PrimFunc) -> Any:
-    named = func.with_attr("global_symbol", "answer")
+    zero = tirx.const(0, "int32")
+    body = tirx.AttrStmt(zero, "pragma_import_llvm", tvm.ir.StringImm(DP4A), func.body)
+    named = func.with_body(body).with_attr("global_symbol", "answer")
     mod = tvm.IRModule({"answer": named})
     return tvm.compile(mod, tvm.target.Target({"kind": "llvm"}))["answer"]
 
