@@ -43,7 +43,8 @@ def load_library(bundle: Bundle, threads: int | None = None, device: str | None 
     allow_tiles(target)
     tvm_ffi = _start_runtime(bundle, threads)
     if asked.kind == CPU:
-        return Loaded(_start_machine(tvm_ffi, bundle, placement := Host()), placement)
+        host = Host()
+        return Loaded(_start_machine(tvm_ffi, bundle, host), host)
     from .gpu import open_gpu
 
     placement, gpu = open_gpu(bundle, asked, find_runtime(bundle))

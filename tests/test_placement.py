@@ -1,5 +1,6 @@
 """Tensors in another memory: the copying placement, tried on the memory that every machine has."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,12 @@ def test_only_a_gpu_has_memory_of_its_own(gpu: Gpu) -> None:
 
 def test_parameters_that_were_copied_are_forgotten_and_whole(tmp_path: Path, gpu: Gpu) -> None:
     random = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "a": random.normal(size=(300, 100)).astype(np.float32),
         "b": random.integers(-100, 100, (7,)).astype(np.int8),
         "c": random.normal(size=(128, 64)).astype(np.float16),
     }
     entries = tuple(TensorEntry(n, a.shape, a.dtype.name) for n, a in arrays.items())
-    import dataclasses
-
     with BundleWriter(tmp_path / "b") as writer:
         for name in ("lib.so", "tokenizer.model"):
             writer.add_file(name, FILES[name])
