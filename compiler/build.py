@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,16 @@ from handglass.runtime.bundle import LIBRARY, REPORT, RUNTIME_LIBRARY, BundleWri
 from handglass.schedules.dot import LANES, find_dot
 from handglass.targets import find_target
 from handglass.targets.build import build_library
-from handglass.targets.target import Target
+from handglass.targets.target import Target, cpu_rules
 
 from .checkpoint import Checkpoint
 from .describe import describe
-from .known_answers import known_answers
+from .known_answers import KnownAnswers, known_answers
 from .kv_cache import cache_type_of, find_cache_type
 from .lower import Lowered, Progress, fuse, lower
 from .models import find_importer
 from .models.config import ModelConfig
-from .models.minicpmv import Storage
+from .models.minicpmv import MiniCPMV, Storage
 from .pack import entries, pack_parameters
 from .probes import add_probes
 from .quantize import find_scheme
@@ -112,9 +112,8 @@ def compile_model(
         covered = told(coverage(lowered, parts, device, book.used, this_device()), book)
         if device.gpu is not None:
             with clock.phase("answers"):
-                answers = known_answers(
-                    device, fuse(mod, device), lowered.kernels, config.vision.patch_size
-                )
+                twin = importer.build(checkpoint, config, storage)
+                answers = answers_of(mod, lowered, twin, device)
                 for name in answers.write(writer.folder):
                     writer.add_file(name)
         with clock.phase("write"):
@@ -152,6 +151,16 @@ def generate(
         lowered = lower(mod, target, replays=book)
         build_library(add_probes(lowered.mod, target), target, path)
     return lowered
+
+
+def answers_of(mod: tvm.IRModule, lowered: Lowered, twin: MiniCPMV, target: Target) -> KnownAnswers:
+    """What the kernels of a library for a GPU must come to, by the same model made for a CPU."""
+    host = replace(target, gpu=None, load_rules=cpu_rules)
+    with tvm.target.Target(host.tvm):
+        on_cpu, _ = twin.export()
+    patch_size = twin.config.vision.patch_size
+    fused = fuse(mod, target), fuse(on_cpu, host)
+    return known_answers(target, lowered.kernels, *fused, patch_size)
 
 
 def report_text(

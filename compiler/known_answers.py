@@ -2,7 +2,8 @@
 
 Two kinds of cases: small kernels of which numpy says what they come to (known_kernels.py), and the
 kernels of the bundle itself, the smallest of each rule and pattern, of which the same function says
-so when it runs unscheduled on the CPU of the machine that compiles.
+so when it runs unscheduled on the CPU of the machine that compiles. A function that is written out
+for the threads of a GPU has a twin in the same model for a CPU, which says it in its place.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from .known_kernels import Known, known_kernels
 from .lower import KernelRow
 from .tuning.arguments import items_of
 from .tuning.code import export
+from .work import nodes_of
 
 MOST_BYTES = 16 << 20
 """Of the arguments of a kernel: a trial is to take no time that anybody notices."""
@@ -75,16 +77,18 @@ class KnownAnswers:
 
 def known_answers(
     target: Target,
-    fused: tvm.IRModule | None = None,
     kernels: Sequence[KernelRow] = (),
+    fused: tvm.IRModule | None = None,
+    twin: tvm.IRModule | None = None,
     patch_size: int = 1,
 ) -> KnownAnswers:
     """For code of `target`; `kernels` are those of the library and `fused` what they are made of,
-    before it was scheduled."""
+    before it was scheduled; `twin` is the same model made for a CPU."""
     small = [] if target.tvm["kind"] == "llvm" else list(known_kernels(target.tvm))
     answered = [_answer_small(n, known) for n, known in enumerate(small)]
     if fused is not None:
-        answered += _answer_own(fused, kernels, LENGTHS | {"strip": LENGTHS["n"] * patch_size})
+        lengths = LENGTHS | {"strip": LENGTHS["n"] * patch_size}
+        answered += _answer_own(fused, kernels, lengths, _functions(twin) if twin else {})
     results = {name: array for one in answered for name, array in one.results.items()}
     library = _library(small, target) if small else None
     return KnownAnswers(tuple(one.case for one in answered), results, library)
@@ -107,26 +111,51 @@ def _answer_small(number: int, known: Known) -> _Answered:
 
 
 def _answer_own(
-    fused: tvm.IRModule, kernels: Sequence[KernelRow], lengths: Mapping[str, int]
+    fused: tvm.IRModule,
+    kernels: Sequence[KernelRow],
+    lengths: Mapping[str, int],
+    twins: Mapping[str, tirx.PrimFunc],
 ) -> list[_Answered]:
     """The smallest kernel of each rule and pattern that is small enough."""
     groups: dict[tuple[str, tuple[str, ...]], list[tuple[float, KernelRow, list[Any]]]] = {}
+    speaking = {name: _speaker(func, twins.get(name)) for name, func in _functions(fused).items()}
     for row in kernels:
-        if sized := _sized(fused, row, lengths):
+        func = speaking[row.function]
+        if func is not None and (sized := _sized(func, row, lengths)):
             groups.setdefault((row.rule, row.patterns), []).append(sized)
     chosen = [min(group, key=lambda sized: sized[0]) for group in groups.values()]
-    found = (_answer_kernel(fused[row.function], row, items) for _, row, items in chosen)
+    found = (_answer_kernel(speaking[row.function], row, items) for _, row, items in chosen)
     return [one for one in found if one.results]
 
 
+def _functions(mod: tvm.IRModule) -> dict[str, tirx.PrimFunc]:
+    found = mod.functions_items()
+    return {var.name_hint: func for var, func in found if isinstance(func, tirx.PrimFunc)}
+
+
+def _speaker(func: tirx.PrimFunc, twin: tirx.PrimFunc | None) -> tirx.PrimFunc | None:
+    """What says on a CPU what the function comes to: itself, or its twin if it is for threads."""
+    if not _is_for_threads(func):
+        return func
+    return twin if twin is not None and _arguments(twin) == _arguments(func) else None
+
+
+def _is_for_threads(func: tirx.PrimFunc) -> bool:
+    return any(loop.kind == tirx.ForKind.THREAD_BINDING for loop in nodes_of(func.body, tirx.For))
+
+
+def _arguments(func: tirx.PrimFunc) -> list[str]:
+    return [f"{param.ty} {getattr(param, 'shape', '')}" for param in func.params]
+
+
 def _sized(
-    fused: tvm.IRModule, row: KernelRow, lengths: Mapping[str, int]
+    func: tirx.PrimFunc, row: KernelRow, lengths: Mapping[str, int]
 ) -> tuple[float, KernelRow, list[Any]] | None:
     """(bytes, row, items), or nothing where it is too large or has a length that is not known."""
     if _is_for_threads(fused[row.function]):
         return None
     try:
-        items = items_of(fused[row.function], row.function, row.patterns, lengths)
+        items = items_of(func, row.function, row.patterns, lengths)
     except (InputError, ValueError):
         return None
     sizes = tuple(i["int"] if "int" in i else tuple(i["shape"]) for i in items)
@@ -169,8 +198,31 @@ def _is_finite(array: np.ndarray) -> bool:
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
+DP4A = """
+define weak i32 @__dp4a(i32 %a, i32 %b, i32 %c) alwaysinline {
+  %bytes.a = bitcast i32 %a to <4 x i8>
+  %bytes.b = bitcast i32 %b to <4 x i8>
+  %wide.a = sext <4 x i8> %bytes.a to <4 x i32>
+  %wide.b = sext <4 x i8> %bytes.b to <4 x i32>
+  %all = mul <4 x i32> %wide.a, %wide.b
+  %p0 = extractelement <4 x i32> %all, i32 0
+  %p1 = extractelement <4 x i32> %all, i32 1
+  %p2 = extractelement <4 x i32> %all, i32 2
+  %p3 = extractelement <4 x i32> %all, i32 3
+  %s0 = add i32 %p0, %p1
+  %s1 = add i32 %p2, %p3
+  %s2 = add i32 %s0, %s1
+  %s3 = add i32 %s2, %c
+  ret i32 %s3
+}
+"""
+"""What functions for a GPU call, for the CPU that says what they come to."""
+
+
 def _on_this_cpu(func: tirx.PrimFunc) -> Any:
-    named = func.with_attr("global_symbol", "answer")
+    zero = tirx.const(0, "int32")
+    body = tirx.AttrStmt(zero, "pragma_import_llvm", tvm.ir.StringImm(DP4A), func.body)
+    named = func.with_body(body).with_attr("global_symbol", "answer")
     mod = tvm.IRModule({"answer": named})
     return tvm.compile(mod, tvm.target.Target({"kind": "llvm"}))["answer"]
 

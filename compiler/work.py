@@ -64,9 +64,9 @@ def work_of_all(mod: tvm.IRModule) -> dict[str, Work]:
 
 def _blocks(func: tirx.PrimFunc) -> list[SBlock]:
     """Those that compute; of a nest that is written out the outermost, which tells its work."""
-    blocks = _nodes(func.body, SBlock)
+    blocks = nodes_of(func.body, SBlock)
     told = [block for block in blocks if MULTIPLY_ADDS in block.annotations]
-    inside = [inner for block in told for inner in _nodes(block.body, SBlock)]
+    inside = [inner for block in told for inner in nodes_of(block.body, SBlock)]
     alone = [b for b in blocks if not any(b.same_as(inner) for inner in inside)]
     return [b for b in alone if b.iter_vars or MULTIPLY_ADDS in b.annotations]
 
@@ -107,7 +107,7 @@ class _Counter:
         factors = [self._form(factor) for factor in block.annotations[MULTIPLY_ADDS]]
         self.multiply_adds.append(_product(factors))
         seen, size = block.annotations[SEEN]
-        for load in _nodes(block.body, TensorLoad):
+        for load in nodes_of(block.body, TensorLoad):
             number = self._number(load.source)
             shape = load.source.shape
             if number is None or len(shape) < 3 or not isinstance(shape[1], tirx.IntImm):
@@ -158,7 +158,7 @@ class _Counter:
 
     def _reach(self, index: Expr, extents: Sequence[tuple[tirx.Var, Form]]) -> Product:
         """How many places of a dimension an index takes, at most."""
-        used = _nodes(index, tirx.Var)
+        used = nodes_of(index, tirx.Var)
         product = _product([form for var, form in extents if any(var.same_as(u) for u in used)])
         if isinstance(index, tirx.FloorDiv) and isinstance(index.b, tirx.IntImm):
             product[0] /= int(index.b)
@@ -187,7 +187,7 @@ class _Counter:
     def _value(self, extent: Expr, values: Sequence[int]) -> Fraction:
         analyzer = tvm.sym.Analyzer()
         known = dict(zip(self.places, values, strict=True))
-        for var in _nodes(extent, tirx.Var):  # by name: annotations keep variables of their own
+        for var in nodes_of(extent, tirx.Var):  # by name: annotations keep variables of their own
             if var.name in known:
                 analyzer.bind(var, tirx.IntImm(var.ty.dtype, known[var.name]), True)
         found = analyzer.simplify(extent)
@@ -223,20 +223,20 @@ def _plain(value: Fraction) -> float:
 def _is_multiply_add(block: SBlock) -> bool:
     """A sum of products over an axis that the result does not have."""
     reduces = any(v.iter_type == tirx.IterVar.CommReduce for v in block.iter_vars)
-    stores = _nodes(block.body, tirx.BufferStore)
+    stores = nodes_of(block.body, tirx.BufferStore)
     if not reduces or not stores or not isinstance(stores[-1].value, tirx.Add):
         return False
-    return bool(_nodes(stores[-1].value, tirx.Mul))
+    return bool(nodes_of(stores[-1].value, tirx.Mul))
 
 
 def _accesses(block: SBlock) -> Iterator[tuple[Expr, Sequence[Expr]]]:
-    for store in _nodes(block.body, tirx.BufferStore):
+    for store in nodes_of(block.body, tirx.BufferStore):
         yield store.buffer, store.indices
-    for load in _nodes(block.body, TensorLoad):
+    for load in nodes_of(block.body, TensorLoad):
         yield load.source, load.indices
 
 
-def _nodes(tree: Any, kind: Any) -> list[Any]:
+def nodes_of(tree: Any, kind: Any) -> list[Any]:
     """Everything of this kind in the tree, operands before what uses them."""
     found: list[Any] = []
     tvm_ffi.structural_walk(tree, (kind, found.append))

@@ -16,7 +16,7 @@ import tempfile
 import traceback
 from dataclasses import dataclass
 
-TIMEOUT_S = 300
+TIMEOUT_S = 300.0
 TIMED_OUT = 124
 
 
@@ -36,32 +36,32 @@ class Ended:
         return known.get(-self.code, f"signal {-self.code}")
 
 
-def run_apart(source: str, *arguments: str) -> Ended:
+def run_apart(source: str, *arguments: str, limit_s: float = TIMEOUT_S) -> Ended:
     """Run `source` with these in sys.argv[1:]; what it prints to standard output is dropped."""
     command = [sys.executable, "-c", source, *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S)
+        done = subprocess.run(command, capture_output=True, timeout=limit_s)
     except subprocess.TimeoutExpired:
-        return Ended(TIMED_OUT, f"no end after {TIMEOUT_S} s")
+        return Ended(TIMED_OUT, f"no end after {limit_s:.0f} s")
     except OSError as error:
         if error.errno != errno.ENOEXEC:
             raise
-        return _forked(source, arguments)
+        return _forked(source, arguments, limit_s)
     return Ended(done.returncode, done.stderr.decode("utf-8", errors="replace"))
 
 
-def _forked(source: str, arguments: tuple[str, ...]) -> Ended:
+def _forked(source: str, arguments: tuple[str, ...], limit_s: float) -> Ended:
     with tempfile.TemporaryFile() as told:
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
-            _be_the_child(source, arguments, told.fileno())
+            _be_the_child(source, arguments, told.fileno(), limit_s)
         _, status = os.waitpid(pid, 0)
         told.seek(0)
         return Ended(os.waitstatus_to_exitcode(status), told.read().decode(errors="replace"))
 
 
-def _be_the_child(source: str, arguments: tuple[str, ...], told: int) -> None:
+def _be_the_child(source: str, arguments: tuple[str, ...], told: int, limit_s: float) -> None:
     """Never returns; the parent's clean-ups are not this process's to run."""
     code = 1
     try:
@@ -70,7 +70,7 @@ def _be_the_child(source: str, arguments: tuple[str, ...], told: int) -> None:
         sys.stdout, sys.stderr = (os.fdopen(n, "w", closefd=False) for n in (1, 2))
         faulthandler.disable()  # a crash is told in a word
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(TIMEOUT_S)
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
         sys.argv = ["-c", *arguments]
         exec(compile(source, "<apart>", "exec"), {"__name__": "__main__"})
         code = 0

@@ -1,5 +1,6 @@
 """Tensors in another memory: the copying placement, tried on the memory that every machine has."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,6 @@ def test_parameters_that_were_copied_are_forgotten_and_whole(tmp_path: Path, gpu
         "c": random.normal(size=(128, 64)).astype(np.float16),
     }
     entries = tuple(TensorEntry(n, a.shape, a.dtype.name) for n, a in arrays.items())
-    import dataclasses
-
     with BundleWriter(tmp_path / "b") as writer:
         for name in ("lib.so", "tokenizer.model"):
             writer.add_file(name, FILES[name])

@@ -5,8 +5,8 @@ The question is asked in a child process, so that a crash of compiled code is a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .checks import Check
@@ -20,26 +20,25 @@ import sys
 from handglass.errors import HandglassError
 from handglass.runtime.model import Model
 try:
-    Model.load(sys.argv[1]).chat("Hello", max_tokens=2)
+    Model.load(sys.argv[1], device=(sys.argv + [None])[2]).chat("Hello", max_tokens=2)
 except HandglassError as error:
     print(error, file=sys.stderr)
     raise SystemExit(error.exit_code)
 """
 
 
-def bundle_checks(path: Path) -> list[Check]:
-    """A bundle that is damaged is an error of its own, before any check."""
-    from handglass.runtime.bundle import Bundle
-
-    bundle = Bundle.open(path)
+def bundle_checks(bundle: Bundle, device: str | None, gpu: Sequence[Check]) -> list[Check]:
+    """`gpu` are those of the device that it is to run on, where that is one."""
     size = sum(entry.size for entry in bundle.manifest.files.values())
     found = [
-        Check("bundle", f"{path}: {size_text(size)}, every file as the manifest says", True),
+        Check("bundle", f"{bundle.path}: {size_text(size)}, every file as the manifest says", True),
         floor_check(bundle),
         *(version_check(bundle, name, package) for name, package in PACKAGES.items()),
         memory_check(bundle),
+        *gpu,
     ]
-    return [*found, question_check(bundle, all(check.ok is not False for check in found))]
+    sound = all(check.ok is not False for check in found)
+    return [*found, question_check(bundle, device, sound)]
 
 
 PACKAGES = {"tvm_ffi": "apache-tvm-ffi", "tvm": "apache-tvm"}
@@ -87,13 +86,13 @@ def memory_check(bundle: Bundle) -> Check:
     return Check("memory for it", f"{words} of {size_text(have)}", need <= have, hint)
 
 
-def question_check(bundle: Bundle, sound: bool) -> Check:
+def question_check(bundle: Bundle, device: str | None, sound: bool) -> Check:
     from handglass.runtime.apart import run_apart
 
     name = "a question"
     if not sound:
         return Check(name, "not tried")
-    ended = run_apart(ASK, str(bundle.path))
+    ended = run_apart(ASK, str(bundle.path), *([device] if device else []))
     if ended.code == 0:
         return Check(name, "answered", True)
     last = (ended.err.strip().splitlines() or [""])[-1]

@@ -19,12 +19,20 @@ def doctor(
     bundle: Annotated[
         Path | None, typer.Argument(metavar="BUNDLE", help="A bundle to check on this machine.")
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICE",
+            help="Also try a GPU: vulkan, vulkan:NUMBER or vulkan:PART-OF-ITS-NAME.  [default: "
+            "what the bundle is compiled for]",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Check this machine, and whether it can run a bundle."""
     from handglass.errors import DeviceError
 
-    checks = all_checks() + (bundle_checks(bundle) if bundle else [])
+    checks = [*all_checks(), *device_checks(bundle, device)]
     healthy = all(check.ok is not False for check in checks)
     if json:
         print_json({"ok": healthy, "checks": [vars(check) for check in checks]})
@@ -32,6 +40,19 @@ def doctor(
         print_text(checks)
     if not healthy:
         raise typer.Exit(DeviceError.exit_code)
+
+
+def device_checks(path: Path | None, device: str | None) -> list[Check]:
+    """Of a bundle, and of the GPU that it or --device names."""
+    from .vulkan_checks import vulkan_checks
+
+    if path is None:
+        return vulkan_checks(device, None) if device else []
+    from handglass.runtime.bundle import Bundle
+
+    bundle = Bundle.open(path)
+    gpu = vulkan_checks(device, bundle)
+    return bundle_checks(bundle, device, gpu)
 
 
 def print_text(checks: list[Check]) -> None:

@@ -63,8 +63,7 @@ def describe(target: Target, machine: Machine) -> dict[str, Any]:
 def text_row(row: dict[str, Any]) -> tuple[str, ...]:
     memory = f"{row['memory_limit'] / 1e9:.0f} GB" if row["memory_limit"] else "-"
     emulator = row["emulator_cpu"] if row["emulated_by"] else "-"
-    cpu = f"{row['cpu']} + Vulkan" if row["gpu"] else row["cpu"]
-    return row["name"], cpu, memory, str(row["cores"]), runs(row), emulator, linker(row)
+    return row["name"], row["cpu"], memory, str(row["cores"]), runs(row), emulator, linker(row)
 
 
 def runs(row: dict[str, Any]) -> str:

@@ -1,0 +1,201 @@
+"""What `handglass doctor --device vulkan:0` looks at: driver, device, and one line per family of
+kernels. This process never touches the driver: it may crash, hang or lie.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from .checks import INSTALL_COMPILER, Check
+from .output import size_text
+
+if TYPE_CHECKING:
+    from handglass.runtime.bundle import Bundle
+    from handglass.runtime.choice import Asked
+    from handglass.runtime.trial import Finding
+    from handglass.runtime.vulkan import VulkanDevice
+
+LIST_DEVICES = """
+import json, sys
+from dataclasses import asdict
+from pathlib import Path
+from handglass.errors import HandglassError
+from handglass.runtime.tvm_runtime import start_runtime
+from handglass.runtime.vulkan import load_vulkan, vulkan_devices, vulkan_problem
+output, runtime, plugin = sys.argv[1:]
+try:
+    start_runtime(lambda: Path(runtime))
+    load_vulkan(Path(plugin) if plugin else None)
+    devices = [asdict(device) for device in vulkan_devices()]
+    problem = None if devices else vulkan_problem()
+except HandglassError as error:
+    print(error, file=sys.stderr)
+    raise SystemExit(error.exit_code)
+Path(output).write_text(json.dumps({"devices": devices, "problem": problem}))
+"""
+LIST_SECONDS = 120.0
+"""The library may have to be built first."""
+ENDS = {
+    "SIGSEGV": "a driver crashes when it is asked for its devices; VK_DRIVER_FILES names the ones "
+    "to use, VK_LOADER_DEBUG=all tells which it is",
+    "exit 124": "a driver hangs when it is asked for its devices; VK_DRIVER_FILES names the ones "
+    "to use",
+}
+
+
+@dataclass(frozen=True)
+class Libraries:
+    """What reaches a device: TVM's runtime and our plug-in, None where it is to be found."""
+
+    runtime: Path
+    plugin: Path | None
+
+
+def vulkan_checks(device: str | None, bundle: Bundle | None) -> list[Check]:
+    """Everything about the device that is asked for; nothing where that is a CPU."""
+    from handglass.errors import DeviceError
+    from handglass.runtime.choice import asked_for, choose, parse_device
+
+    asked = asked_for(bundle.manifest.target, device, bundle.path) if bundle else None
+    asked = asked or parse_device(device or "cpu")
+    if asked.kind == "cpu":
+        return []
+    try:
+        libraries = find_libraries(bundle)
+        found, problem = list_devices(libraries)
+        gpu = choose(asked, found, problem)
+    except DeviceError as error:
+        return [Check(str(asked), "cannot be used", False, str(error))]
+    others = [Check(f"vulkan:{one.index}", described(one)) for one in found if one != gpu]
+    return [*others, *gpu_checks(asked, gpu, bundle, libraries)]
+
+
+def find_libraries(bundle: Bundle | None) -> Libraries:
+    from handglass.errors import DeviceError
+    from handglass.runtime.tvm_runtime import installed_runtime
+
+    if bundle is not None:
+        from handglass.runtime.gpu import own_library
+        from handglass.runtime.library import find_runtime
+
+        return Libraries(find_runtime(bundle), own_library(bundle))
+    runtime = installed_runtime()
+    if runtime is None:
+        raise DeviceError("TVM's runtime is not installed: pip install apache-tvm --no-deps")
+    return Libraries(runtime, None)
+
+
+def list_devices(libraries: Libraries) -> tuple[list[VulkanDevice], str | None]:
+    """As a process of its own finds them. DeviceError with its last word where it finds nothing."""
+    from handglass.errors import DeviceError
+    from handglass.runtime.apart import run_apart
+    from handglass.runtime.vulkan import VulkanDevice
+
+    with TemporaryDirectory(prefix="handglass-doctor-") as folder:
+        told = Path(folder, "devices.json")
+        arguments = str(told), str(libraries.runtime), str(libraries.plugin or "")
+        ended = run_apart(LIST_DEVICES, *arguments, limit_s=LIST_SECONDS)
+        if not told.exists():
+            last = (ended.err.strip().splitlines() or [""])[-1]
+            raise DeviceError(ENDS.get(ended.words, last or f"it ended with {ended.words}"))
+        listed: dict[str, Any] = json.loads(told.read_text())
+    devices = [VulkanDevice(**{**fields, "matrices": ()}) for fields in listed["devices"]]
+    return devices, listed["problem"]
+
+
+def gpu_checks(
+    asked: Asked, gpu: VulkanDevice, bundle: Bundle | None, libraries: Libraries
+) -> list[Check]:
+    from handglass.errors import DeviceError
+
+    name = f"vulkan:{gpu.index}"
+    found = [Check(name, described(gpu), True), *quirk_checks(gpu)]
+    if bundle is not None:
+        found.append(ability_check(bundle, gpu))
+    try:
+        findings = try_device(gpu, bundle, libraries)
+    except DeviceError as error:
+        return [*found, Check("known answers", "could not be tried", False, str(error))]
+    if findings is None:
+        words = f"not tried: {'the' if bundle else 'no'} bundle has none, and no compiler is here"
+        return [*found, Check("known answers", words, None, f"to try them: {INSTALL_COMPILER}")]
+    return [*found, *family_checks(findings, gpu)]
+
+
+def described(gpu: VulkanDevice) -> str:
+    from handglass.runtime.choice import driver_of
+
+    memory = f"{size_text(gpu.memory)}{' shared with the CPU' if gpu.unified_memory else ''}"
+    return f"{gpu.name} ({gpu.kind}), {driver_of(gpu)}, Vulkan {gpu.api_version}, {memory}"
+
+
+def quirk_checks(gpu: VulkanDevice) -> list[Check]:
+    """What is known of the driver: a fact, unless nothing may run there."""
+    from handglass.runtime.quirks import quirks_of
+
+    return [
+        Check(
+            "known of its driver",
+            f"{quirk.reason} ({quirk.source})",
+            False if quirk.broken else None,
+            f"not used: {', '.join(quirk.loses)}" if quirk.loses else "",
+        )
+        for quirk in quirks_of(gpu)
+    ]
+
+
+def ability_check(bundle: Bundle, gpu: VulkanDevice) -> Check:
+    from handglass.errors import DeviceError
+    from handglass.runtime.choice import check_abilities
+    from handglass.runtime.quirks import lost_abilities, quirks_of
+
+    target = bundle.manifest.target
+    try:
+        check_abilities(target, gpu, lost_abilities(quirks_of(gpu)))
+    except DeviceError as error:
+        return Check("abilities", f"not those of target {target.name}", False, str(error))
+    return Check("abilities", f"all that target {target.name} asks for", True)
+
+
+def try_device(
+    gpu: VulkanDevice, bundle: Bundle | None, libraries: Libraries
+) -> list[Finding] | None:
+    """The bundle's known answers, or those that a compiler makes here; None without both."""
+    from handglass.runtime.known_answers import CASES
+    from handglass.runtime.trial import Place, try_cases
+    from handglass.runtime.trust import try_bundle
+
+    from .checks import has_compiler
+
+    place = Place("vulkan", gpu.index, libraries.runtime, libraries.plugin)
+    if bundle is not None and CASES in bundle.manifest.files:
+        return try_bundle(bundle, gpu, place)
+    if not has_compiler():
+        return None
+    from handglass.compiler.known_answers import known_answers
+    from handglass.targets import vulkan
+    from handglass.targets.vulkan_detection import target_of
+
+    vulkan.enable()
+    with TemporaryDirectory(prefix="handglass-known-") as folder:
+        known_answers(target_of(gpu)).write(Path(folder))
+        return try_cases(Path(folder), place)
+
+
+def family_checks(findings: list[Finding], gpu: VulkanDevice) -> list[Check]:
+    """One line each: ok with the least precise result, or the first that failed."""
+    from handglass.runtime.trial import by_family
+    from handglass.runtime.trust import WHAT_TO_DO
+
+    checks = []
+    for family, rows in by_family(findings).items():
+        failed = [f"{row.name}: {row.words}" for row in rows if not row.ok]
+        worst = "; ".join(failed) or ", ".join(dict.fromkeys(row.words for row in rows))
+        checks.append(Check(family, worst, not failed))
+    if any(not check.ok for check in checks):
+        checks.append(Check(f"vulkan:{gpu.index}", "not to be trusted", False, WHAT_TO_DO))
+    return checks
