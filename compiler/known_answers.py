@@ -152,8 +152,6 @@ def _sized(
     func: tirx.PrimFunc, row: KernelRow, lengths: Mapping[str, int]
 ) -> tuple[float, KernelRow, list[Any]] | None:
     """(bytes, row, items), or nothing where it is too large or has a length that is not known."""
-    if _is_for_threads(fused[row.function]):
-        return None
     try:
         items = items_of(func, row.function, row.patterns, lengths)
     except (InputError, ValueError):
@@ -185,13 +183,6 @@ def _answer_kernel(func: tirx.PrimFunc, row: KernelRow, items: list[Any]) -> _An
         Case(row.function, row.rule, LIBRARY, row.function, tuple(items), SEED, answers, floor),
         results if all(_is_finite(array) for array in results.values()) else {},
     )
-
-
-def _is_for_threads(func: tirx.PrimFunc) -> bool:
-    """Whether its loops are written for a GPU's threads: then no CPU can run it as it is."""
-    loops: list[tirx.For] = []
-    tvm_ffi.structural_walk(func.body, (tirx.For, loops.append))
-    return any(loop.thread_binding is not None for loop in loops)
 
 
 def _is_finite(array: np.ndarray) -> bool:

@@ -57,13 +57,13 @@ DESKTOP = (
     ("vulkan", "any GPU with Vulkan 1.1, 16-bit floats and bytes", PORTABLE),
     ("vulkan-nvidia", "NVIDIA GPUs since 2018 (Turing), Jetson Orin", NVIDIA),
     (
-        "vulkan-nvidia-matrix",
+        "vulkan-nvidia-mma",
         "the same, many rows by cooperative matrices",
         replace(NVIDIA, cooperative_matrix=(16, 16, 16)),
     ),
     ("vulkan-amd", "AMD GPUs since 2017 (Vega, RDNA)", AMD),
     (
-        "vulkan-amd-matrix",
+        "vulkan-amd-mma",
         "AMD GPUs since 2022 (RDNA 3), many rows by cooperative matrices",
         replace(AMD, cooperative_matrix=(16, 16, 16)),
     ),
@@ -71,8 +71,8 @@ DESKTOP = (
 )
 ANDROID = (
     ("android-vulkan", "any 64-bit Android phone with Vulkan 1.1, 16-bit floats, bytes", PORTABLE),
-    ("android-vulkan-adreno", "Android phones with an Adreno 6xx or later", ADRENO),
-    ("android-vulkan-mali", "Android phones with a Mali of the Valhall family or later", MALI),
+    ("android-adreno", "Android phones with an Adreno 6xx or later", ADRENO),
+    ("android-mali", "Android phones with a Mali of the Valhall family or later", MALI),
 )
 
 

@@ -138,7 +138,12 @@ def fake_verify(monkeypatch: pytest.MonkeyPatch, stages: list[Stage]) -> list[An
     calls: list[Any] = []
 
     def verify(
-        bundle: Path, checkpoint: Path, images: list[Path] | None, progress: Any, pickle: bool
+        bundle: Path,
+        checkpoint: Path,
+        images: list[Path] | None,
+        progress: Any,
+        pickle: bool,
+        device: str | None,
     ) -> list[Stage]:
         calls.append((bundle, checkpoint, images, pickle))
         return stages

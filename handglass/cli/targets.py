@@ -72,7 +72,7 @@ def runs(row: dict[str, Any]) -> str:
         return "no"
     if missing:
         return f"lacks {missing[0]}"
-    return "see doctor" if row["gpu"] else "yes"
+    return "doctor?" if row["gpu"] else "yes"
 
 
 def linker(row: dict[str, Any]) -> str:
