@@ -17,7 +17,15 @@ from typing import Any
 import tvm
 
 from handglass.errors import DeviceError, HandglassError, UsageError
-from handglass.runtime.bundle import LIBRARY, REPORT, RUNTIME_LIBRARY, BundleWriter, Manifest
+from handglass.runtime.bundle import (
+    LIBRARY,
+    REPORT,
+    RUNTIME_LIBRARY,
+    VULKAN_LIBRARY,
+    BundleWriter,
+    Manifest,
+)
+from handglass.runtime.vulkan.library import find_library
 from handglass.schedules.dot import LANES, find_dot
 from handglass.targets import find_target
 from handglass.targets.build import build_library
@@ -120,6 +128,8 @@ def compile_model(
             writer.add_file(manifest.tokenizer.file, checkpoint.folder / manifest.tokenizer.file)
             if bundle_runtime:
                 writer.add_file(RUNTIME_LIBRARY, find_runtime_library(device))
+                if device.gpu is not None:
+                    writer.add_file(VULKAN_LIBRARY, find_library())
             writer.add_file(REPORT, report_text(lowered, clock.seconds, manifest, covered))
             bundle = writer.finish(manifest)
     return Report(

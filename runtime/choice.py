@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 KINDS = (CPU, VULKAN)
 BITS = "_operations"
 """Abilities whose name ends like this are sets of bits."""
+EXACTLY = "subgroup_size"
+"""And those that must be the same number: least, most and usual threads of a subgroup."""
 NO_DEVICE = (
     "install a driver (Mesa's is called mesa-vulkan-drivers in Debian; vendors bring their own), "
     "check VK_DRIVER_FILES if it is set, and look at 'handglass doctor'; a bundle that is compiled "
@@ -116,6 +118,8 @@ def _lacks(name: str, needed: bool | int, found: bool | int | None, lost: bool) 
     if name.startswith("supports_"):
         return "" if found else f"it lacks {name}"
     found = int(found or 0)
+    if name.endswith(EXACTLY):
+        return f"{name} must be {needed}, it has {found}" if found != needed else ""
     if name.endswith(BITS):
         missing = needed & ~found
         return f"{name} needs {needed:#x}, of which it lacks {missing:#x}" if missing else ""

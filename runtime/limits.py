@@ -27,6 +27,8 @@ INTEGER_SCHEMES = {"w4a8": DOT4, "w7a8": DOT8, "w8a8": DOT8}
 READ_BYTES = 256 << 20  # or eight times the last-level cache, where that is more
 TASK_SHAPE = (1024, 64)  # 256 kB per piece of parallel work; the second size is the probe's
 ROUNDS = 1 << 20
+GPU_TASKS, FEW_ROUNDS, LONG_ENOUGH_S = 1024, 64, 0.5
+"""Workgroups, which fill the largest GPUs; and how the rounds of one are found."""
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
@@ -42,6 +44,7 @@ class Limits:
         self._session = session
         self._data: Any = None  # where it is read: not to be moved there every time
         self._bytes = 0
+        self._rounds: dict[str, int] = {}
         self.rates: dict[str, list[float]] = {kind: [] for kind in PROBES}
 
     def missing(self) -> str:
@@ -69,9 +72,29 @@ class Limits:
         return self._bytes / (time.perf_counter() - start)
 
     def _multiply(self, kind: str) -> float:
+        tasks, rounds = self._session.threads, ROUNDS
+        if self._session.on_gpu:
+            tasks, rounds = GPU_TASKS, self._gpu_rounds(kind)
+        seconds, values = self._timed(kind, tasks, rounds)
+        return 2 * values * rounds / seconds
+
+    def _gpu_rounds(self, kind: str) -> int:
+        """So many that starting the kernel and fetching its result are a small part of its time."""
+        if kind not in self._rounds:
+            self._timed(kind, GPU_TASKS, 0)  # its driver compiles it now
+            least, _ = self._timed(kind, GPU_TASKS, 0)
+            rounds, seconds = FEW_ROUNDS, 0.0
+            while rounds < ROUNDS and seconds < min(20 * least, LONG_ENOUGH_S):
+                rounds *= 2
+                seconds, _ = self._timed(kind, GPU_TASKS, rounds)
+            self._rounds[kind] = rounds
+        return self._rounds[kind]
+
+    def _timed(self, kind: str, tasks: int, rounds: int) -> tuple[float, int]:
+        """Seconds, and how many values came back."""
         start = time.perf_counter()
-        values = self._session.run(PROBES[kind], (self._session.threads, ROUNDS))
-        return 2 * values.size * ROUNDS / (time.perf_counter() - start)
+        values = self._session.run(PROBES[kind], (tasks, rounds))
+        return time.perf_counter() - start, values.size
 
 
 def _large_array() -> np.ndarray:

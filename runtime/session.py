@@ -83,6 +83,11 @@ class Session:
         result = self._call("embed", self._ids(ids), self._params)
         return self._result("embed", result, (len(ids), self.manifest.hidden_size))
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the model runs on a GPU, whose memory is another one."""
+        return self._place.copies
+
     def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
         """Append rows x (s, hidden_size) at `pos`; logits of the last one, (vocab_size,)."""
         _check("x", x, (len(x), self.manifest.hidden_size), np.float32)

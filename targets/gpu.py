@@ -33,6 +33,7 @@ class Gpu:
     supports_integer_dot_product: bool = False
     supported_subgroup_operations: int = 0  # a sum of the constants above; 0: through shared memory
     cooperative_matrix: Shape | None = None  # (M, N, K) of float16 x float16 -> float32
+    subgroup_size: int | None = None  # where all kernels have the same; matrices are made for it
     max_threads_per_block: int = 256
     max_shared_memory_per_block: int = 16 << 10
     max_push_constants_size: int = 128
@@ -42,20 +43,25 @@ class Gpu:
     @property
     def abilities(self) -> dict[str, int]:
         """What the code relies on, for the manifest: a device may have more, and not less."""
-        found = {key: int(value) for key, value in asdict(self).items() if key not in _SHAPES}
-        return found | {"supports_cooperative_matrix": int(self.cooperative_matrix is not None)}
+        found = {key: int(value) for key, value in asdict(self).items() if key not in _MATRICES}
+        found["supports_cooperative_matrix"] = int(self.cooperative_matrix is not None)
+        if self.cooperative_matrix and self.subgroup_size:
+            sizes = ("subgroup_size", "min_subgroup_size", "max_subgroup_size")
+            found |= dict.fromkeys(sizes, self.subgroup_size)
+        return found
 
     @property
     def tvm(self) -> dict[str, Any]:
         """What `tvm.target.Target` takes, but the host. A warp of one keeps TVM from ending its
         reductions without barriers, which no Vulkan driver promises to survive."""
-        values = {key: value for key, value in asdict(self).items() if key not in _SHAPES}
+        values = {key: value for key, value in asdict(self).items() if key not in _MATRICES}
         found = {"kind": "vulkan", "thread_warp_size": 1, **values}
         found["max_num_threads"] = self.max_threads_per_block
         found["supports_cooperative_matrix"] = self.cooperative_matrix is not None
         if self.cooperative_matrix:
-            found["mattr"] = ["coopmat-" + "x".join(map(str, self.cooperative_matrix))]
+            shape = "x".join(map(str, self.cooperative_matrix))
+            found["mattr"] = [f"coopmat-{shape}", f"subgroup-{self.subgroup_size}"]
         return found
 
 
-_SHAPES = ("cooperative_matrix",)
+_MATRICES = ("cooperative_matrix", "subgroup_size")

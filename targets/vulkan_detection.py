@@ -50,10 +50,12 @@ def gpu_of(device: VulkanDevice, lost: frozenset[str] = frozenset()) -> Gpu:
     """What may be used of it, without the abilities `lost`."""
     taken = {name: False for name in lost if name.startswith("supports_")}
     has = {name: value for name, value in device.abilities.items() if name not in lost} | taken
+    size = _one_size(has)
     known: dict[str, Any] = {f.name: has[f.name] for f in fields(Gpu) if f.name in has}
     known |= {
         "supported_subgroup_operations": _reductions(has),
-        "cooperative_matrix": _matrix(device) if has["supports_cooperative_matrix"] else None,
+        "cooperative_matrix": _matrix(device) if size and _has_matrices(has) else None,
+        "subgroup_size": size,
         "max_threads_per_block": min(has["max_threads_per_block"], MOST_THREADS),
     }
     return Gpu(**known)
@@ -63,6 +65,16 @@ def _reductions(has: Mapping[str, int]) -> int:
     """All that sums across a subgroup take, or nothing."""
     operations = has.get("supported_subgroup_operations", 0)
     return REDUCTIONS if operations & REDUCTIONS == REDUCTIONS else 0
+
+
+def _one_size(has: Mapping[str, int]) -> int | None:
+    """Threads of a subgroup, if a driver cannot choose another number for a kernel."""
+    sizes = {has.get(f"{which}subgroup_size", 0) for which in ("", "min_", "max_")}
+    return sizes.pop() or None if len(sizes) == 1 else None
+
+
+def _has_matrices(has: Mapping[str, int]) -> bool:
+    return bool(has["supports_cooperative_matrix"])
 
 
 def _matrix(device: VulkanDevice) -> Shape | None:

@@ -59,14 +59,9 @@ DESKTOP = (
     (
         "vulkan-nvidia-mma",
         "the same, many rows by cooperative matrices",
-        replace(NVIDIA, cooperative_matrix=(16, 16, 16)),
+        replace(NVIDIA, cooperative_matrix=(16, 16, 16), subgroup_size=32),
     ),
     ("vulkan-amd", "AMD GPUs since 2017 (Vega, RDNA)", AMD),
-    (
-        "vulkan-amd-mma",
-        "AMD GPUs since 2022 (RDNA 3), many rows by cooperative matrices",
-        replace(AMD, cooperative_matrix=(16, 16, 16)),
-    ),
     ("vulkan-intel", "Intel GPUs since 2020 (Xe)", INTEL),
 )
 ANDROID = (

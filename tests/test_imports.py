@@ -35,6 +35,7 @@ ALLOWED: dict[str, tuple[tuple[str, ...], set[str]]] = {
             "handglass.runtime.strict",
             "handglass.runtime.tensors",
             "handglass.runtime.tokenizer",
+            "handglass.runtime.vulkan",
         ),
         TVM | BASE | {"torch", "xgboost"},
     ),

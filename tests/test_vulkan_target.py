@@ -6,6 +6,8 @@ import pytest
 
 from handglass.errors import DeviceError, UsageError
 from handglass.runtime import vulkan
+from handglass.runtime.choice import check_abilities
+from handglass.runtime.manifest import TargetEntry
 from handglass.runtime.vulkan.devices import Matrix, VulkanDevice
 from handglass.targets import TARGETS, find_target
 from handglass.targets.gpu import REDUCTIONS, Gpu
@@ -21,6 +23,9 @@ ABLE: dict[str, bool | int] = {
     "supports_integer_dot_product": True,
     "supports_cooperative_matrix": True,
     "supported_subgroup_operations": 0xFF,
+    "subgroup_size": 32,
+    "min_subgroup_size": 32,
+    "max_subgroup_size": 32,
     "max_threads_per_block": 2048,
     "max_shared_memory_per_block": 49152,
     "max_push_constants_size": 256,
@@ -53,6 +58,23 @@ def test_what_a_device_reports_becomes_the_target() -> None:
 def test_sums_across_subgroups_take_all_of_their_operations(operations: int) -> None:
     found = gpu_of(device(supported_subgroup_operations=operations))
     assert found.supported_subgroup_operations == 0
+
+
+@pytest.mark.parametrize("sizes", [{"min_subgroup_size": 8}, {"max_subgroup_size": 64}])
+def test_no_matrices_where_the_width_of_subgroups_may_change(sizes: dict[str, int]) -> None:
+    """Their kernels count on it: others would compute something else, and say nothing."""
+    gpu = gpu_of(device(matrix(16, 16, 16), **sizes))
+    assert gpu.cooperative_matrix is None and not gpu.abilities["supports_cooperative_matrix"]
+
+
+def test_a_bundle_with_matrices_asks_for_the_width_that_it_was_made_for() -> None:
+    gpu = gpu_of(device(matrix(16, 16, 16)))
+    assert gpu.tvm["mattr"] == ["coopmat-16x16x16", "subgroup-32"]
+    wide = {"subgroup_size": 64, "min_subgroup_size": 64, "max_subgroup_size": 64}
+    entry = TargetEntry("t", "x86_64-linux-gnu", "x86-64", (), "vulkan", gpu.abilities)
+    check_abilities(entry, device(matrix(16, 16, 16)), frozenset())
+    with pytest.raises(DeviceError, match="subgroup_size must be 32, it has 64"):
+        check_abilities(entry, device(matrix(16, 16, 16), **wide), frozenset())
 
 
 def test_what_is_known_not_to_work_is_not_used() -> None:

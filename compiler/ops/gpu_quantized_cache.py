@@ -12,9 +12,7 @@ from tvm.script import tirx as T
 from handglass.schedules.dot import LANES
 
 from .layout import Layout
-
-CODES = 127.0
-TINY = 1e-30  # keeps the inverse of a scale finite where all values are 0
+from .quantized_cache import CODES, TINY
 
 
 def key_writer(layout: Layout, blocks: int, context: int) -> tirx.PrimFunc:

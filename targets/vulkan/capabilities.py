@@ -7,7 +7,7 @@ module never asks a device for more than was promised.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from handglass.errors import InputError
@@ -65,8 +65,6 @@ NEEDS = {
         mask=SUBGROUP_SHUFFLE,
     ),
 }
-# Beyond what TVM's own Vulkan runtime switches on when it makes a device.
-OWN_RUNTIME = ("integer dot product", "cooperative matrix")
 
 
 @dataclass
@@ -76,7 +74,6 @@ class Claims:
     kernel: str
     attributes: Mapping[str, Any]
     words: Words
-    used: set[str] = field(default_factory=set)
 
     def has(self, feature: str) -> bool:
         need = NEEDS[feature]
@@ -90,7 +87,6 @@ class Claims:
                 f"{why} needs {feature}, which the target does not claim "
                 f"({need.attribute} is {self.attributes.get(need.attribute, 'not set')})"
             )
-        self.used.add(feature)
         for capability in need.capabilities:
             self.words.capabilities[capability] = None
         if need.extension:

@@ -24,9 +24,9 @@ from .capabilities import SUBGROUP_ARITHMETIC
 
 NAMES = {prim.Add: "vk.workgroup_add", prim.Max: "vk.workgroup_max", prim.Min: "vk.workgroup_min"}
 DTYPES = ("float32", "float16", "int32", "uint32")
-# Threads of a workgroup come in this many: with a subgroup that is not full, Mesa 22.3's software
-# driver (8 wide, 12 threads) gives wrong sums.
-WHOLE_SUBGROUPS = 32
+# Threads of a workgroup come in this many, which fills the widest subgroups there are (Adreno's):
+# with one that is not full, Mesa 22.3's software driver (8 wide, 12 threads) gave wrong sums.
+WHOLE_SUBGROUPS = 128
 OPERATIONS = "supported_subgroup_operations"
 
 
