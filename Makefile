@@ -70,9 +70,9 @@ test-arm: .venv/test.stamp
 	HANDGLASS_TEST_ARM=1 $(BIN)/python -m pytest -m arm
 
 # A driver that runs on the CPU, and the layer that watches how the interface is used.
-VULKAN_TOOLS = dpkg -s mesa-vulkan-drivers libvulkan-dev vulkan-validationlayers spirv-tools g++ >/dev/null 2>&1 || { \
+VULKAN_TOOLS = dpkg -s mesa-vulkan-drivers libvulkan-dev vulkan-validationlayers g++ >/dev/null 2>&1 || { \
 	apt-get update -qq && apt-get install -y --no-install-recommends mesa-vulkan-drivers libvulkan1 \
-	  libvulkan-dev vulkan-validationlayers spirv-tools g++; }
+	  libvulkan-dev vulkan-validationlayers g++; }
 
 # Every Vulkan test; then those for cooperative matrices again on a newer driver that has them.
 test-vulkan: .venv/test.stamp
