@@ -22,9 +22,9 @@ from handglass.runtime.bundle import (
     REPORT,
     RUNTIME_LIBRARY,
     VULKAN_LIBRARY,
-    BundleWriter,
     Manifest,
 )
+from handglass.runtime.bundle_writer import BundleWriter
 from handglass.runtime.vulkan.library import find_library
 from handglass.schedules.dot import LANES, find_dot
 from handglass.targets import find_target

@@ -29,7 +29,7 @@ from handglass.runtime.known_answers import (
 )
 from handglass.runtime.manifest import LIBRARY
 from handglass.runtime.report import Kernel
-from handglass.runtime.tensors import TensorWriter
+from handglass.runtime.tensor_writer import TensorWriter
 from handglass.schedules import CPU_RULES
 from handglass.schedules.rule import schedule_function
 from handglass.targets.target import Target

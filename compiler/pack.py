@@ -13,7 +13,7 @@ import numpy as np
 from tvm.relax.frontend import nn
 
 from handglass.runtime.manifest import TensorEntry
-from handglass.runtime.tensors import TensorWriter
+from handglass.runtime.tensor_writer import TensorWriter
 
 from .checkpoint import Checkpoint
 from .lower import Progress

@@ -1,4 +1,4 @@
-"""The bundle folder: opened only after every file is what the manifest says, written atomically.
+"""The bundle folder: opened only after every file is what the manifest says.
 
 Opening hashes every file (about a second per GB). `verify="remembered"` hashes a parameter file
 only once, until it is touched (verified.py); `verify="library"` never, and checks their size alone.
@@ -8,16 +8,13 @@ Nothing here loads or executes what a bundle holds.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 
-from handglass.errors import DeviceError, InputError, MismatchError, UsageError
+from handglass.errors import InputError, MismatchError, UsageError
 
 from .manifest import (
     FORMAT,
@@ -45,7 +42,6 @@ __all__ = [
     "VERIFY",
     "VULKAN_LIBRARY",
     "Bundle",
-    "BundleWriter",
     "CacheEntry",
     "FileEntry",
     "FileState",
@@ -167,7 +163,7 @@ def _problem(
     folder: Path, name: str, entry: FileEntry, hashed: bool, memory: Verified | None = None
 ) -> str:
     """What is wrong with a listed file, or the empty string."""
-    if not _is_inside(folder, name):
+    if not is_inside(folder, name):
         return "leads out of the bundle"
     file = folder / name
     try:
@@ -185,7 +181,7 @@ def _problem(
     return ""
 
 
-def _is_inside(folder: Path, name: str) -> bool:
+def is_inside(folder: Path, name: str) -> bool:
     """Plain relative names only, and no link that leads elsewhere."""
     pure = PurePosixPath(name)
     plain = bool(pure.parts) and str(pure) == name and not set(name) & set("\0\\")
@@ -204,112 +200,3 @@ def sha256_of(file: Path) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-class BundleWriter:
-    """Build a bundle beside its final place and move it there in one step.
-
-    with BundleWriter(path, overwrite=True) as writer:
-        writer.add_file("lib.so", built)        # a Path to copy, bytes, or None: already written
-        ... TensorWriter(writer.folder / "params-00001.safetensors", specs) ...
-        writer.add_file("params-00001.safetensors")
-        writer.finish(manifest)                 # its `files` are filled in here
-
-    Whatever ends the block before `finish`, an interrupt included, leaves no trace.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        self.path = Path(path)
-        self.folder = self.path.parent / f".{self.path.name}.partial-{os.getpid()}"
-        self._files: list[str] = []
-        if not self.path.name:
-            raise UsageError(f"{os.fspath(path)!r} cannot be the name of a bundle")
-        _check_replaceable(self.path, overwrite)
-
-    def __enter__(self) -> BundleWriter:
-        try:
-            shutil.rmtree(self.folder, ignore_errors=True)  # left by a killed process of our number
-            self.folder.mkdir(parents=True)
-        except OSError as error:
-            raise DeviceError(f"{self.folder}: cannot be made: {error.strerror}") from error
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)  # gone already after `finish`
-
-    def add_file(self, name: str, source: Path | bytes | None = None) -> Path:
-        """List a file: copied from a path, written from bytes, or already in `folder`."""
-        file = self.folder / name
-        if not _is_inside(self.folder, name):
-            raise UsageError(f"{name!r} is not a file name inside a bundle")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(source, bytes):
-                file.write_bytes(source)
-            elif source is not None:
-                shutil.copyfile(source, file)
-        except OSError as error:
-            raise DeviceError(f"{file}: cannot be written: {error.strerror}") from error
-        if not file.is_file():
-            raise UsageError(f"{name!r} was added to the bundle but is not in {self.folder}")
-        self._files.append(name)
-        return file
-
-    def finish(self, manifest: Manifest) -> Bundle:
-        """Hash the files, write the manifest last, and move the folder into place."""
-        entries = {n: self._entry(self.folder / n) for n in sorted(set(self._files))}
-        manifest = dataclasses.replace(manifest, files=entries)
-        text = manifest.text().encode()
-        manifest = Manifest.parse(text, str(self.path / MANIFEST))  # what we write, we can read
-        try:
-            (self.folder / MANIFEST).write_bytes(text)
-            for name in (*entries, MANIFEST):
-                _fsync(self.folder / name)
-            _fsync(self.folder)
-            _move(self.folder, self.path)
-            _fsync(self.path.parent)
-        except OSError as error:
-            raise DeviceError(f"{self.path}: cannot be written: {error.strerror}") from error
-        return Bundle(self.path, manifest)
-
-    def _entry(self, file: Path) -> FileEntry:
-        return FileEntry(sha256_of(file), file.stat().st_size)
-
-
-def _check_replaceable(path: Path, overwrite: bool) -> None:
-    if not os.path.lexists(path):
-        return
-    if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
-        return
-    if not is_bundle(path) or path.is_symlink():
-        raise UsageError(f"{path}: exists and is not a bundle; choose another output")
-    if not overwrite:
-        raise UsageError(f"{path}: exists already; choose another output or --overwrite it")
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _move(folder: Path, path: Path) -> None:
-    """Rename onto `path`; an old bundle steps aside first, and back if the second step fails."""
-    old = path.parent / f".{path.name}.old-{os.getpid()}"
-    replaces = is_bundle(path)
-    if replaces:
-        path.rename(old)
-    try:
-        folder.rename(path)
-    except BaseException:
-        if replaces:
-            old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -35,7 +35,7 @@ from .positions import position_ids
 from .preprocess import Pixels, pixels_for
 from .prompt import Prompt, Slot, build_prompt
 from .stream import TextStream
-from .tensors import TensorWriter
+from .tensor_writer import TensorWriter
 from .tokenizer import Tokenizer, open_tokenizer
 
 FORMAT, VERSION = "handglass-request", 1

@@ -1,7 +1,5 @@
-"""Safetensors files with numpy and mmap only: a strict reader and a streaming writer.
+"""Safetensors files with numpy and mmap only: a strict reader that trusts nothing in the header.
 
-The reader trusts nothing in the header. The writer lays tensors out so that a memory map of the
-file is 64-byte aligned wherever that is possible, which is what compiled code asks for.
 bfloat16 has no numpy type: its values are handed over as uint16 bit patterns.
 """
 
@@ -12,14 +10,13 @@ import json
 import math
 import mmap
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from handglass.errors import DeviceError, InputError, MismatchError
+from handglass.errors import InputError
 
 ALIGNMENT = 64
 MAX_HEADER = 100_000_000  # the limit of the format's own library
@@ -55,7 +52,9 @@ class TensorSpec(NamedTuple):
         return math.prod(self.shape) * storage_dtype(self.dtype).itemsize
 
 
-class _Entry(NamedTuple):
+class TensorPlace(NamedTuple):
+    """Where a tensor's bytes are."""
+
     spec: TensorSpec
     start: int  # byte offset in the file
     stop: int
@@ -106,7 +105,7 @@ def aligned(array: np.ndarray) -> np.ndarray:
 class TensorFile:
     """A safetensors file, mapped: `array(name)` is a view, nothing is read before it is used."""
 
-    def __init__(self, path: Path, entries: Mapping[str, _Entry], mapped: mmap.mmap) -> None:
+    def __init__(self, path: Path, entries: Mapping[str, TensorPlace], mapped: mmap.mmap) -> None:
         self.path = path
         self._entries = entries
         self._mapped = mapped
@@ -176,7 +175,7 @@ def _read_header(path: Path, file: Any, size: int) -> tuple[bytes, int]:
     return file.read(length), 8 + length
 
 
-def _parse_header(path: Path, header: bytes, start: int, size: int) -> dict[str, _Entry]:
+def _parse_header(path: Path, header: bytes, start: int, size: int) -> dict[str, TensorPlace]:
     try:
         table = json.loads(header.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
@@ -199,7 +198,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _parse_entry(path: Path, name: str, value: Any, start: int) -> _Entry:
+def _parse_entry(path: Path, name: str, value: Any, start: int) -> TensorPlace:
     where = f"{path}: tensor {name!r}"
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise InputError(f"{where}: expected dtype, shape and data_offsets, found {value!r:.200}")
@@ -216,14 +215,14 @@ def _parse_entry(path: Path, name: str, value: Any, start: int) -> _Entry:
             f"{where}: shape {shape} of {code} needs {spec.nbytes} bytes, "
             f"data_offsets {offsets} hold {offsets[1] - offsets[0]}"
         )
-    return _Entry(spec, start + offsets[0], start + offsets[1])
+    return TensorPlace(spec, start + offsets[0], start + offsets[1])
 
 
 def _is_sizes(value: Any) -> bool:
     return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
 
 
-def _check_coverage(path: Path, entries: list[_Entry], start: int, size: int) -> None:
+def _check_coverage(path: Path, entries: list[TensorPlace], start: int, size: int) -> None:
     """The tensors must tile the data without overlap or hole, up to the last byte."""
     reached = start
     for entry in entries:
@@ -236,103 +235,3 @@ def _check_coverage(path: Path, entries: list[_Entry], start: int, size: int) ->
         reached = entry.stop
     if reached != size:
         raise InputError(f"{path}: the tensors end at byte {reached}, the file at {size}")
-
-
-class TensorWriter:
-    """Write a safetensors file tensor by tensor, in any order, with little memory.
-
-    Used as a context manager it closes at the end, and removes the file if an error passes by.
-    """
-
-    def __init__(
-        self, path: str | os.PathLike[str], specs: Iterable[tuple[str, tuple[int, ...], str]]
-    ) -> None:
-        self.path = Path(path)
-        self._entries = _layout(self.path, [TensorSpec(n, tuple(s), d) for n, s, d in specs])
-        self._missing = set(self._entries)
-        header = _header(self._entries.values())
-        self._data_start = 8 + len(header)
-        end = max((entry.stop for entry in self._entries.values()), default=0)
-        try:
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
-        except OSError as error:
-            raise DeviceError(f"{self.path}: cannot write: {error.strerror}") from error
-        self._pwrite(len(header).to_bytes(8, "little") + header, 0)
-        os.ftruncate(self._fd, self._data_start + end)
-
-    def write(self, name: str, array: np.ndarray) -> None:
-        """Store one tensor; shape and type must be as announced (bfloat16: uint16 patterns)."""
-        if name not in self._missing:
-            state = "was written before" if name in self._entries else "was not announced"
-            raise MismatchError(f"{self.path}: tensor {name!r} {state}")
-        entry = self._entries[name]
-        dtype = storage_dtype(entry.spec.dtype)
-        if array.dtype.name == "bfloat16":  # ml_dtypes, if the caller has it
-            array = array.view(np.uint16)
-        if array.shape != entry.spec.shape or array.dtype != dtype:
-            raise MismatchError(
-                f"{self.path}: tensor {name!r} was announced as {entry.spec.dtype} "
-                f"{entry.spec.shape}, got {array.dtype} {array.shape}"
-            )
-        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        self._pwrite(data.data, self._data_start + entry.start)
-        self._missing.remove(name)
-
-    def close(self) -> None:
-        """Finish the file; an announced tensor that never came is an error."""
-        self._close_fd()
-        if self._missing:
-            raise MismatchError(
-                f"{self.path}: {len(self._missing)} tensors were never written, "
-                f"first {min(self._missing)!r}"
-            )
-
-    def __enter__(self) -> TensorWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self._close_fd()
-            self.path.unlink(missing_ok=True)
-
-    def _close_fd(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
-
-    def _pwrite(self, data: bytes | memoryview, offset: int) -> None:
-        view = memoryview(data)
-        while len(view):
-            try:
-                done = os.pwrite(self._fd, view, offset)  # at most 2 GB in one call on Linux
-            except OSError as error:
-                raise DeviceError(f"{self.path}: cannot write: {error.strerror}") from error
-            view, offset = view[done:], offset + done
-
-
-def _layout(path: Path, specs: list[TensorSpec]) -> dict[str, _Entry]:
-    """Offsets into the data; whole multiples of 64 bytes first, so that all of them align."""
-    entries: dict[str, _Entry] = {}
-    reached = 0
-    for spec in sorted(specs, key=lambda spec: spec.nbytes % ALIGNMENT != 0):
-        if spec.name in entries or spec.name == "__metadata__":
-            raise MismatchError(f"{path}: tensor {spec.name!r} is announced twice, or reserved")
-        entries[spec.name] = _Entry(spec, reached, reached + spec.nbytes)
-        reached += spec.nbytes
-    return entries
-
-
-def _header(entries: Iterable[_Entry]) -> bytes:
-    table = {
-        spec.name: {"dtype": CODES[spec.dtype], "shape": spec.shape, "data_offsets": [start, stop]}
-        for spec, start, stop in entries
-    }
-    text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
-    return text + b" " * (-(8 + len(text)) % ALIGNMENT)

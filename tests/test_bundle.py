@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from handglass.errors import InputError, MismatchError, UsageError
+from handglass.errors import DeviceError, InputError, MismatchError, UsageError
 from handglass.runtime import bundle as bundle_module
 from handglass.runtime.bundle import (
     Bundle,
-    BundleWriter,
     CacheEntry,
     FileEntry,
     FunctionEntry,
@@ -26,6 +25,7 @@ from handglass.runtime.bundle import (
     TokenizerEntry,
     VisionEntry,
 )
+from handglass.runtime.bundle_writer import BundleWriter
 
 MANIFEST = Manifest(
     model=ModelEntry("MiniCPMV", {"hidden_size": 8, "nested": {"list": [1, 2.5, None]}}),
@@ -359,7 +359,7 @@ def test_if_the_last_step_fails_the_old_bundle_is_back(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(bundle_module.DeviceError, match="No space left"):
+    with pytest.raises(DeviceError, match="No space left"):
         write(path, overwrite=True, files=FILES | {"lib.so": b"new"})
     monkeypatch.undo()
     assert Bundle.open(path).file("lib.so").read_bytes() == b"code"
@@ -382,7 +382,7 @@ def test_files_are_copied_from_a_path_or_taken_from_the_folder(tmp_path: Path) -
         writer.add_file("tokenizer.model")
         with pytest.raises(UsageError, match=r"'report\.json' was added"):
             writer.add_file("report.json")
-        with pytest.raises(bundle_module.DeviceError, match="cannot be written"):
+        with pytest.raises(DeviceError, match="cannot be written"):
             writer.add_file("x", tmp_path / "missing")
         writer.finish(MANIFEST)
     assert Bundle.open(tmp_path / "b").file("lib.so").read_bytes() == b"code"

@@ -8,7 +8,6 @@ import pytest
 
 from handglass.runtime.bundle import (
     Bundle,
-    BundleWriter,
     CacheEntry,
     FunctionEntry,
     Manifest,
@@ -19,6 +18,7 @@ from handglass.runtime.bundle import (
     TokenizerEntry,
     VisionEntry,
 )
+from handglass.runtime.bundle_writer import BundleWriter
 
 MANIFEST = Manifest(
     model=ModelEntry("MiniCPMV", {"hidden_size": 8}),

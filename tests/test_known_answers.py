@@ -18,7 +18,8 @@ from handglass.compiler.tuning.code import export
 from handglass.errors import DeviceError, InputError
 from handglass.runtime.bundle import LIBRARY
 from handglass.runtime.known_answers import ANSWERS, CASES, COPIES, read_cases
-from handglass.runtime.tensors import TensorFile, TensorWriter
+from handglass.runtime.tensor_writer import TensorWriter
+from handglass.runtime.tensors import TensorFile
 from handglass.runtime.trial import Finding, Place, by_family, try_cases
 from handglass.runtime.tvm_runtime import installed_runtime
 from handglass.targets import find_target

@@ -13,7 +13,8 @@ from test_bundle import FILES, MANIFEST
 
 from handglass.errors import DeviceError, MismatchError, UsageError
 from handglass.runtime import library, machine, tvm_runtime
-from handglass.runtime.bundle import Bundle, BundleWriter, TargetEntry
+from handglass.runtime.bundle import Bundle, TargetEntry
+from handglass.runtime.bundle_writer import BundleWriter
 from handglass.runtime.library import find_runtime
 from handglass.runtime.machine import (
     check_target,

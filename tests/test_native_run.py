@@ -18,7 +18,7 @@ from native_program import NativeProgram
 
 import handglass
 from handglass.runtime.native_request import RequestWriter, Written
-from handglass.runtime.tensors import TensorWriter
+from handglass.runtime.tensor_writer import TensorWriter
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 

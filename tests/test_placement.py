@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from test_bundle import FILES, MANIFEST
 
-from handglass.runtime.bundle import BundleWriter, TensorEntry
+from handglass.runtime.bundle import TensorEntry
+from handglass.runtime.bundle_writer import BundleWriter
 from handglass.runtime.parameters import place_params
 from handglass.runtime.placement import Gpu, Host
-from handglass.runtime.tensors import TensorFile, TensorWriter
+from handglass.runtime.tensor_writer import TensorWriter
+from handglass.runtime.tensors import TensorFile
 from handglass.runtime.tvm_runtime import installed_runtime, start_runtime
 
 DTYPES = ("float32", "float16", "int8", "uint8", "uint16", "int32", "uint32", "int64")

@@ -30,11 +30,13 @@ from tvm import relax
 
 import handglass
 from handglass.errors import DeviceError, MismatchError, UsageError
-from handglass.runtime.bundle import Bundle, BundleWriter, TargetEntry, TensorEntry
+from handglass.runtime.bundle import Bundle, TargetEntry, TensorEntry
+from handglass.runtime.bundle_writer import BundleWriter
 from handglass.runtime.machine import this_machine
 from handglass.runtime.preprocess import preprocess
 from handglass.runtime.session import Session
-from handglass.runtime.tensors import TensorFile, TensorWriter
+from handglass.runtime.tensor_writer import TensorWriter
+from handglass.runtime.tensors import TensorFile
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 

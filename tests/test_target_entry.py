@@ -9,7 +9,8 @@ import pytest
 from test_bundle import FILES, MANIFEST, write
 
 from handglass.errors import InputError
-from handglass.runtime.bundle import Bundle, BundleWriter, Manifest
+from handglass.runtime.bundle import Bundle, Manifest
+from handglass.runtime.bundle_writer import BundleWriter
 
 
 def test_a_bundle_of_a_cpu_says_nothing_of_devices(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from handglass.errors import DeviceError, InputError, MismatchError
+from handglass.runtime.tensor_writer import TensorWriter
 from handglass.runtime.tensors import (
     ALIGNMENT,
     DTYPES,
     TensorFile,
     TensorSpec,
-    TensorWriter,
     aligned,
     aligned_empty,
     storage_dtype,

@@ -17,8 +17,9 @@ from tvm.s_tir import dlight
 from vulkan_targets import PORTABLE
 
 from handglass.compiler.known_answers import known_answers
-from handglass.runtime.bundle import Bundle, BundleWriter
-from handglass.runtime.tensors import TensorWriter
+from handglass.runtime.bundle import Bundle
+from handglass.runtime.bundle_writer import BundleWriter
+from handglass.runtime.tensor_writer import TensorWriter
 from handglass.targets import find_target, vulkan
 from handglass.targets.target import Target
 

@@ -18,7 +18,6 @@ from vocabularies import MARKERS, sentencepiece_model
 
 from handglass.runtime.bundle import (
     Bundle,
-    BundleWriter,
     CacheEntry,
     Manifest,
     ModelEntry,
@@ -28,8 +27,9 @@ from handglass.runtime.bundle import (
     TokenizerEntry,
     VisionEntry,
 )
+from handglass.runtime.bundle_writer import BundleWriter
 from handglass.runtime.machine import this_machine
-from handglass.runtime.tensors import TensorWriter
+from handglass.runtime.tensor_writer import TensorWriter
 from handglass.runtime.tokenizer import SentencePieceVocabulary, Tokenizer
 
 PIECES = sentencepiece_model()

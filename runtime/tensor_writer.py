@@ -1,0 +1,119 @@
+"""Writing safetensors files tensor by tensor, with numpy alone.
+
+Tensors are laid out so that a memory map of the file is 64-byte aligned wherever that is possible,
+which is what compiled code asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from handglass.errors import DeviceError, MismatchError
+
+from .tensors import ALIGNMENT, CODES, TensorPlace, TensorSpec, storage_dtype
+
+
+class TensorWriter:
+    """Write a safetensors file tensor by tensor, in any order, with little memory.
+
+    Used as a context manager it closes at the end, and removes the file if an error passes by.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], specs: Iterable[tuple[str, tuple[int, ...], str]]
+    ) -> None:
+        self.path = Path(path)
+        self._entries = _layout(self.path, [TensorSpec(n, tuple(s), d) for n, s, d in specs])
+        self._missing = set(self._entries)
+        header = _header(self._entries.values())
+        self._data_start = 8 + len(header)
+        end = max((entry.stop for entry in self._entries.values()), default=0)
+        try:
+            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        except OSError as error:
+            raise DeviceError(f"{self.path}: cannot write: {error.strerror}") from error
+        self._pwrite(len(header).to_bytes(8, "little") + header, 0)
+        os.ftruncate(self._fd, self._data_start + end)
+
+    def write(self, name: str, array: np.ndarray) -> None:
+        """Store one tensor; shape and type must be as announced (bfloat16: uint16 patterns)."""
+        if name not in self._missing:
+            state = "was written before" if name in self._entries else "was not announced"
+            raise MismatchError(f"{self.path}: tensor {name!r} {state}")
+        entry = self._entries[name]
+        dtype = storage_dtype(entry.spec.dtype)
+        if array.dtype.name == "bfloat16":  # ml_dtypes, if the caller has it
+            array = array.view(np.uint16)
+        if array.shape != entry.spec.shape or array.dtype != dtype:
+            raise MismatchError(
+                f"{self.path}: tensor {name!r} was announced as {entry.spec.dtype} "
+                f"{entry.spec.shape}, got {array.dtype} {array.shape}"
+            )
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        self._pwrite(data.data, self._data_start + entry.start)
+        self._missing.remove(name)
+
+    def close(self) -> None:
+        """Finish the file; an announced tensor that never came is an error."""
+        self._close_fd()
+        if self._missing:
+            raise MismatchError(
+                f"{self.path}: {len(self._missing)} tensors were never written, "
+                f"first {min(self._missing)!r}"
+            )
+
+    def __enter__(self) -> TensorWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._close_fd()
+            self.path.unlink(missing_ok=True)
+
+    def _close_fd(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    def _pwrite(self, data: bytes | memoryview, offset: int) -> None:
+        view = memoryview(data)
+        while len(view):
+            try:
+                done = os.pwrite(self._fd, view, offset)  # at most 2 GB in one call on Linux
+            except OSError as error:
+                raise DeviceError(f"{self.path}: cannot write: {error.strerror}") from error
+            view, offset = view[done:], offset + done
+
+
+def _layout(path: Path, specs: list[TensorSpec]) -> dict[str, TensorPlace]:
+    """Offsets into the data; whole multiples of 64 bytes first, so that all of them align."""
+    entries: dict[str, TensorPlace] = {}
+    reached = 0
+    for spec in sorted(specs, key=lambda spec: spec.nbytes % ALIGNMENT != 0):
+        if spec.name in entries or spec.name == "__metadata__":
+            raise MismatchError(f"{path}: tensor {spec.name!r} is announced twice, or reserved")
+        entries[spec.name] = TensorPlace(spec, reached, reached + spec.nbytes)
+        reached += spec.nbytes
+    return entries
+
+
+def _header(entries: Iterable[TensorPlace]) -> bytes:
+    table = {
+        spec.name: {"dtype": CODES[spec.dtype], "shape": spec.shape, "data_offsets": [start, stop]}
+        for spec, start, stop in entries
+    }
+    text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
+    return text + b" " * (-(8 + len(text)) % ALIGNMENT)
