@@ -5,6 +5,9 @@ Part of `make test-vulkan`; skipped where there is no device.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -37,6 +40,16 @@ QUESTIONS: tuple[tuple[str, list[Path]], ...] = (
 LENGTHS = (1, 7, 64, 333)
 TOLERANCE = {"f32": 2e-5, "f16": 5e-3, "w4": 5e-3}
 """Of the largest logit, against the same storage on the CPU."""
+WATCHED = """
+import sys
+from pathlib import Path
+from PIL import Image
+import handglass
+picture = Image.open(sys.argv[2])
+answer = handglass.load(sys.argv[1]).chat("What is this picture?", [picture], max_tokens=8)
+assert answer.tokens and answer.timings.encode_ms
+assert "libVkLayer_khronos_validation" in Path("/proc/self/maps").read_text(), "no layer"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +104,18 @@ def test_integers_round_as_on_the_cpu(bundle: Callable[[str, str], Path]) -> Non
     expected, found = here.prefill(x, 0), there.prefill(x, 0)
     noise = np.square(found - expected).sum() / np.square(expected).sum()
     assert -10 * np.log10(noise) > 30
+
+
+@pytest.mark.parametrize("scheme", ["f32", "w4a8"])
+def test_the_validation_layer_is_silent(bundle: Callable[[str, str], Path], scheme: str) -> None:
+    """It prints to standard output whatever of Vulkan is not used as it should be."""
+    layer = {"VK_INSTANCE_LAYERS": "VK_LAYER_KHRONOS_validation", "HANDGLASS_TRUST_DRIVER": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, str(bundle("vulkan", scheme)), str(PICTURES[0])],
+        env={**os.environ, **layer, "PYTHONPATH": str(EXAMPLES.parent)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout, done.stderr) == ("", "")
