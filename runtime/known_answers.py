@@ -72,8 +72,9 @@ class Verdict:
         exact = "exact" if self.snr_db is None else f"{self.snr_db:.0f} dB"
         if self.ok:
             return exact
-        found = f"largest error {self.max_error:.3g} of {self.largest:.3g} ({exact})"
-        return f"wrong: {found}, {self.not_finite} values not finite"
+        if self.not_finite:
+            return f"wrong: {self.not_finite} values are not finite"
+        return f"wrong: largest error {self.max_error:.3g} of {self.largest:.3g} ({exact})"
 
 
 def read_cases(path: Path) -> tuple[Case, ...]:

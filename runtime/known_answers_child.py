@@ -69,7 +69,9 @@ def main(arguments: Sequence[str]) -> None:
     try:
         _run(arguments)
     except HandglassError as error:
-        print(error, file=sys.stderr)
+        # the driver's own words: what to do about them is said by whoever asked for the trial
+        driver = isinstance(error.__cause__, RuntimeError)
+        print(error.__cause__ if driver else error, file=sys.stderr)
         raise SystemExit(error.exit_code) from error
 
 

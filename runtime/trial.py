@@ -28,6 +28,7 @@ LIMIT_S = 60.0
 """For one case, and for the start: a driver may take seconds for a pipeline that it never saw."""
 MOST_DEATHS = 3
 """Of the process; a driver that does no better is not worth more of anybody's time."""
+NOT_TRIED = "not tried: too many before it ended the process"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def try_cases(folder: Path, place: Place, limit_s: float = LIMIT_S) -> list[Find
         if end and len(found) == before:
             raise DeviceError(f"the device cannot be tried: {end}")
     for number in range(len(cases)):
-        found.setdefault(number, (False, "not tried: too many before it ended the process"))
+        found.setdefault(number, (False, NOT_TRIED))
     return [Finding(c.family, c.name, *found[n]) for n, c in enumerate(cases)]
 
 

@@ -21,13 +21,15 @@ from .choice import driver_of
 from .known_answers import ANSWERS, CASES, CHECKS_LIBRARY
 from .quirks import Quirk, quirks_of
 from .remembered import cache_folder, forget, recall, remember
-from .trial import Finding, Place, by_family, try_cases
+from .trial import NOT_TRIED, Finding, Place, by_family, try_cases
 
 if TYPE_CHECKING:
     from .vulkan import VulkanDevice
 
 VARIABLE = "HANDGLASS_TRUST_DRIVER"
 """1: no trial, and nothing that is known of a driver is held against it."""
+OUT_OF_MEMORY = "out of memory"
+"""In the words of the Vulkan library: says nothing about the driver."""
 WHAT_TO_DO = (
     "update the driver, choose another device with --device, or use a bundle that is compiled for "
     f"a CPU; 'handglass doctor BUNDLE --device ...' shows more, {VARIABLE}=1 runs it all the same"
@@ -72,12 +74,19 @@ def try_bundle(bundle: Bundle, device: VulkanDevice, place: Place) -> list[Findi
 
 def refuse(findings: Sequence[Finding], device: VulkanDevice) -> None:
     """DeviceError that says which families of kernels failed and how."""
-    failed = [finding for finding in findings if not finding.ok]
+    failed = by_family([f for f in findings if not f.ok and f.words != NOT_TRIED])
     if not failed:
         return
-    families = [f"{name} ({rows[0].words})" for name, rows in by_family(failed).items()]
+    words = [f"{name} ({rows[0].words})" for name, rows in failed.items()]
+    if all(OUT_OF_MEMORY in rows[0].words for rows in failed.values()):
+        raise DeviceError(
+            f"{_called(device)} could not be tried: {words[0]}; close what else uses the device"
+        )
+    left = by_family([f for f in findings if f.words == NOT_TRIED]).keys() - failed.keys()
+    if left:
+        words.append(f"{len(left)} more kinds of kernels not tried after that")
     raise DeviceError(
-        f"{_called(device)} does not compute what it should: {'; '.join(families)}; {WHAT_TO_DO}"
+        f"{_called(device)} does not compute what it should: {'; '.join(words)}; {WHAT_TO_DO}"
     )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from ctypes import CDLL
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +57,10 @@ class Machine:
         )
 
 
-@contextmanager
-def machine(drivers: Path, cache: Path) -> Iterator[Machine]:
+def new_machine(drivers: Path, cache: Path) -> Machine:
     """The Vulkan library alone is shared with the other tests: it takes a minute to build."""
     mine = cache / "handglass" / "vulkan"
     mine.mkdir(parents=True)
     for built in Path(os.environ["XDG_CACHE_HOME"], "handglass", "vulkan").glob(f"*/{RECORD}"):
         (mine / built.parent.name).symlink_to(built.parent.resolve())
-    yield Machine(drivers, cache)
+    return Machine(drivers, cache)

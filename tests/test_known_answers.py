@@ -136,7 +136,7 @@ def test_a_wrong_value_is_told_with_its_size(folder: Path) -> None:
     spoil(folder, "small.2", 1000.0)
     words = failed(try_cases(folder, place()))
     assert list(words) == ["small"] and words["small"].startswith("wrong: largest error 1")
-    assert "of 1e+03" in words["small"] and "0 values not finite" in words["small"]
+    assert "of 1e+03" in words["small"] and "finite" not in words["small"]
 
 
 def test_a_value_that_is_not_finite_is_wrong(folder: Path) -> None:

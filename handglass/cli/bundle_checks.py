@@ -62,7 +62,9 @@ def version_check(bundle: Bundle, name: str, package: str) -> Check:
     """A library may come with the bundle; then nothing installed has to fit."""
     from handglass.runtime.bundle import RUNTIME_LIBRARY
 
-    wanted = bundle.manifest.versions.get(name, "any version")
+    wanted = bundle.manifest.versions.get(name)
+    if wanted is None:
+        return Check(f"{package} for it", "any version will do", True)
     if name == "tvm" and RUNTIME_LIBRARY in bundle.manifest.files:
         return Check(f"{package} for it", f"{wanted}, in the bundle", True)
     try:

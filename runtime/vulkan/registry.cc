@@ -42,7 +42,9 @@ Registry::Registry() : settings_(ReadSettings()) {
   try {
     instance_ = MakeInstance();
     physical_ = FindDevices(instance_, settings_);
-    if (physical_.empty()) problem_ = "no Vulkan driver offers a device that can compute";
+    if (physical_.empty()) {
+      problem_ = "no Vulkan driver offers a device that computes with Vulkan 1.1";
+    }
   } catch (const Absent& absent) {
     problem_ = absent.words;
   }
