@@ -57,6 +57,9 @@ def _start_machine(tvm_ffi: Any, bundle: Bundle, placement: Placement) -> Any:
         machine = _open_library(tvm_ffi, path)["vm_load_executable"]()
         machine["vm_initialization"](*placement.machine_devices)
     except (AttributeError, RuntimeError, OSError) as error:
+        told = placement.explained(error)
+        if isinstance(told, DeviceError):  # its constants did not fit, say
+            raise told from error
         raise MismatchError(f"{path}: cannot be loaded: {first_line(error)}") from error
     return machine
 

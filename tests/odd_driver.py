@@ -1,4 +1,4 @@
-"""Commands of handglass on a driver that misbehaves: odd_driver.cc stands before the real loader."""
+"""handglass on a driver that misbehaves: odd_driver.cc stands before the real loader."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ REFUSED = {
     "crashing compiler": r"element-wise float32 \(crashed: SIGSEGV\)",
     "lost": r"float32 \(vulkan: device lost: .*VK_ERROR_DEVICE_LOST while it ran 1 kernels, at the "
     r"end known_0_kernel\)",
-    "idle": r"float32 \(wrong: largest error [\d.]+ of [\d.]+ \(0 dB\)\); .* across threads \(wrong",
+    "idle": r"float32 \(wrong: largest error [\d.]+ of [\d.]+ \(0 dB\)\); .*shared memory \(wrong",
     "nan": r"float32 \(wrong: \d+ values are not finite\); .*shared memory \(wrong: ",
     "no memory": r"could not be tried: copies \(vulkan: out of memory: allocation of .*close what",
     "small buffers": r"kernel known_0_kernel: argument 0 .* above the 64 \(maxStorageBufferRange\)",
