@@ -1,5 +1,6 @@
 """`handglass inspect`: tells what is in a bundle, finds what is broken, executes nothing."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,19 @@ def test_text(handglass: Any, bundle: Path) -> None:
         "lib.so 12 B ok",
     ):
         assert line in lines
-    assert "embed.weight" not in result.out
+    assert "embed.weight" not in result.out and "must have" not in result.out
+
+
+def test_what_a_gpu_must_have(handglass: Any, tmp_path: Path) -> None:
+    abilities = {"supports_float16": 1, "supports_int64": 0, "max_threads_per_block": 256}
+    target = dataclasses.replace(MANIFEST.target, device="vulkan", abilities=abilities)
+    with BundleWriter(tmp_path / "bundle") as writer:
+        writer.add_file("lib.so", b"never loaded")
+        writer.add_file("tokenizer.model", b"pieces")
+        writer.finish(dataclasses.replace(MANIFEST, target=target))
+    out = handglass("inspect", tmp_path / "bundle").out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "device vulkan" in lines and "must have float16, max_threads_per_block 256" in lines
 
 
 def test_tensors_are_listed_when_asked(handglass: Any, bundle: Path) -> None:

@@ -12,7 +12,13 @@ from .options import BundleArgument, Json
 from .output import columns, print_json, size_text
 
 if TYPE_CHECKING:
-    from handglass.runtime.bundle import FileState, Inspection, Manifest, TensorEntry
+    from handglass.runtime.bundle import (
+        FileState,
+        Inspection,
+        Manifest,
+        TargetEntry,
+        TensorEntry,
+    )
 
 # Bytes of an element by numpy's name of the stored type.
 ITEM_SIZE = {"float64": 8, "float32": 4, "float16": 2, "int64": 8, "int32": 4, "int16": 2}
@@ -79,6 +85,7 @@ def facts(found: Inspection) -> list[tuple[str, str]]:
         ("model", manifest.model.architecture),
         ("target", f"{target.name} ({target.triple}, {target.cpu})"),
         ("needs", " ".join(target.features) or "only the baseline"),
+        *gpu_facts(target),
         ("scheme", ", ".join(f"{part} {name}" for part, name in manifest.scheme.items())),
         ("parameters", f"{len(manifest.params)}, {size_text(total_bytes(manifest.params))}"),
         ("context", f"{manifest.cache.context} tokens, cache {cache_bytes}"),
@@ -87,6 +94,16 @@ def facts(found: Inspection) -> list[tuple[str, str]]:
         ("report", report_text(manifest)),
         ("made with", ", ".join(f"{name} {text}" for name, text in manifest.versions.items())),
     ]
+
+
+def gpu_facts(target: TargetEntry) -> list[tuple[str, str]]:
+    """What a GPU must have, and of what at least how much."""
+    if target.device == "cpu":
+        return []
+    needed = {name: count for name, count in target.abilities.items() if count}
+    kinds = [name.removeprefix("supports_") for name in needed if name.startswith("supports_")]
+    least = [f"{name} {n}" for name, n in needed.items() if not name.startswith("supports_")]
+    return [("device", target.device), ("must have", ", ".join([*kinds, *least]) or "nothing more")]
 
 
 def report_text(manifest: Manifest) -> str:
