@@ -62,6 +62,7 @@ class Kernel:
         self.threads: dict[str, int] = {}  # tag -> extent of the workgroup
         self.loops: list[tuple[int, int]] = []  # (merge, continue) of the loops around
         self.shared_bytes = 0
+        self.subgroup = (False, 0)  # exactly or at least so many threads: subgroups.py
         self.analyzer = sym.Analyzer()
 
     # dispatch
