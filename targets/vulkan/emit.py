@@ -17,7 +17,7 @@ from .module_bytes import BUFFER, DLPACK_CODES, FLAG_UNIFORM_BUFFER, Shader
 from .opcodes import FUNCTION_CONTROL_NONE, Op
 from .statements import STATEMENTS
 from .subgroups import say_subgroups
-from .threads import declare_scalars, local_size
+from .threads import declare_scalars, lay_in_a_row, local_size
 from .types import parse
 from .words import instruction
 
@@ -50,6 +50,7 @@ def emit(func: tirx.PrimFunc, name: str, attributes: Mapping[str, Any]) -> Shade
         k.memory[parameter] = declare_argument(k, label, element, binding)
     memories = [k.memory[parameter] for parameter in buffers]
     needs_matrices(k, func)
+    lay_in_a_row(k, func)
     uniform = declare_scalars(k, scalars, len(buffers))
     k.stmt(func.body)
     decorate_arguments(k, memories, "tirx.noalias" in func.attrs)
