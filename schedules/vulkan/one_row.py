@@ -75,7 +75,7 @@ def add_up_parts(sch: Schedule, block, last, part, parts: Parts):
     for stage in (block, *reversed(stages)):
         sch.compute_at(stage, workgroup, preserve_unit_loops=True)
     if parts.low > 1:
-        _of_a_subgroup(sch, *stages, workgroup, parts)
+        _of_a_subgroup(sch, stages[0], stages[1], workgroup, parts)
     else:
         _of_a_workgroup(sch, stages[0], workgroup, parts)
     _last_sums(sch, block, column, workgroup, parts)
