@@ -1,20 +1,25 @@
-"""A bundle asked again and again in one process: memory stays flat, and a kill harms nothing.
+"""A bundle asked again and again: memory stays flat, answers stay the same, a kill harms nothing.
 
-    python benchmarks/soak.py BUNDLE [--device vulkan:0] [--questions 1000]
+    python benchmarks/soak.py BUNDLE [--device vulkan:0] [--questions N] [--sessions N] [--loads N]
 
-Afterwards a second process is killed in the middle of an answer, by three signals in turn, and the
-bundle is asked once more. Prints one JSON object; exit 1 where memory grew or an answer changed.
+Questions to one model, sessions of several turns whose history is cleared, and models that are
+loaded, asked and dropped, all in one process. Then processes are ended by three signals, while they
+start and in the middle of an answer, and the bundle is asked once more after each. Prints one JSON
+object; exit 1 where memory grew, an answer changed or a kill did harm.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,51 +27,138 @@ import numpy as np
 
 import handglass
 from handglass.runtime.model import Model
+from handglass.runtime.pictures import PICTURES_KEPT
 
 WARM = 0.2
-"""Of the questions, before memory counts: caches fill, pipelines are made."""
+"""Of the rounds, before memory counts: caches fill, pipelines are made."""
 SLACK_BYTES = 4 << 20
 """Of the process: Python's own memory breathes."""
 LENGTHS = (1, 3, 11, 40)
+SHOWN = 4
+"""One question in so many is about a picture."""
+PICTURES = PICTURES_KEPT + 8
+"""So many that each is encoded anew: it is forgotten before it comes again."""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+ENDS = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
+"""The exit code that each must lead to."""
+WHILE_IT_STARTS_S = 0.6
+COUNTED = (
+    *("live_bytes", "live_buffers", "blocks", "block_bytes"),
+    *("pipelines", "host_chunks", "descriptor_pools"),
+)
+"""What the Vulkan library holds: none of it may become more."""
 
 
 def main() -> int:
+    asked = arguments()
+    load = lambda: handglass.load(asked.bundle, device=asked.device)  # noqa: E731
+    model = load()
+    told: dict[str, Any] = {
+        "questions": repeat(asked.questions, lambda n: question(model, n), model),
+        "sessions": repeat(asked.sessions, lambda n: session(model, n), model),
+    }
+    told["loads"] = repeat(asked.loads, lambda n: question(load(), 0), model)
+    told["killed"] = [
+        kill(asked.bundle, asked.device, number, when)
+        for number in SIGNALS
+        for when in ("starting", "answering")
+    ]
+    rounds = [told[name] for name in ("questions", "sessions", "loads") if told[name]]
+    told["ok"] = all(one["same"] and one["flat"] for one in rounds)
+    told["ok"] = told["ok"] and all(one["ok"] for one in told["killed"])
+    print(json.dumps(told, indent=1))
+    return 0 if told["ok"] else 1
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--device")
     parser.add_argument("--questions", type=int, default=1000)
-    asked = parser.parse_args()
-    told = soak(handglass.load(asked.bundle, device=asked.device), asked.questions)
-    told["killed"] = [kill(asked.bundle, asked.device, number) for number in SIGNALS]
-    told["ok"] = told["same"] and told["flat"] and all(one["next"] == 0 for one in told["killed"])
-    print(json.dumps(told))
-    return 0 if told["ok"] else 1
+    parser.add_argument("--sessions", type=int, default=50)
+    parser.add_argument("--loads", type=int, default=50)
+    return parser.parse_args()
 
 
-def soak(model: Model, questions: int) -> dict[str, Any]:
-    """Questions of several lengths in turn, each with a picture of its own or without one."""
-    side, random = model.manifest.vision.image_size, np.random.default_rng(0)
-    pictures = [random.integers(0, 256, (side, side, 3), np.uint8) for _ in range(4)]
+def question(model: Model, number: int) -> tuple[int, tuple[int, ...]]:
+    """Which question it was, and the tokens of the answer."""
+    length = LENGTHS[number % len(LENGTHS)]
+    shown = number // SHOWN % PICTURES if number % SHOWN == SHOWN - 1 else None
+    images = [] if shown is None else [picture(model, shown)]
+    answer = model.chat("What is this? " * (length if shown is None else 1), images, max_tokens=8)
+    return length if shown is None else -shown, answer.tokens
+
+
+def session(model: Model, number: int) -> tuple[int, tuple[int, ...]]:
+    """Three turns, the second with a picture; the next session knows nothing of them."""
+    shown, found = number % 3, ()
+    turns: list[dict[str, Any]] = []
+    for text, images in (("Hello", []), ("What is this?", [shown]), ("Which colour?", [])):
+        turns.append({"role": "user", "content": [*(picture(model, n) for n in images), text]})
+        answer = model.chat(turns, max_tokens=8)
+        found += answer.tokens
+        turns.append({"role": "assistant", "content": answer.text})
+    return shown, found
+
+
+def picture(model: Model, number: int) -> np.ndarray:
+    side = model.manifest.vision.image_size
+    return np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
+
+
+@dataclass
+class Watch:
+    """Readings of what this process and its device hold, one per round."""
+
+    device: int | None
+    readings: list[dict[str, int]] = field(default_factory=list)
+
+    def read(self) -> None:
+        gc.collect()
+        found = {"process_bytes": resident()}
+        if self.device is not None:
+            from handglass.runtime.vulkan import vulkan_statistics
+
+            counts = vulkan_statistics(self.device)
+            found |= {name: int(counts[name]) for name in COUNTED}
+        self.readings.append(found)
+
+    def told(self) -> dict[str, dict[str, int]]:
+        """Of each: the most while it was warming up and after that, and the last reading."""
+        warm = max(1, int(len(self.readings) * WARM))
+        return {
+            name: {
+                "warm": max(one[name] for one in self.readings[:warm]),
+                "most": max(one[name] for one in self.readings[warm:]),
+                "end": self.readings[-1][name],
+            }
+            for name in self.readings[0]
+        }
+
+
+def repeat(
+    rounds: int, ask: Callable[[int], tuple[int, tuple[int, ...]]], model: Model
+) -> dict[str, Any]:
+    """What one round said it must say whenever it comes again. Nothing for no rounds."""
+    if rounds < 2:
+        return {}
+    gpu = getattr(model.session, "gpu", None)
+    watch, same = Watch(gpu.index if gpu else None), True
     first: dict[int, tuple[int, ...]] = {}
-    memory: list[tuple[int, int]] = []
-    start, same = time.monotonic(), True
-    for number in range(questions):
-        kind = number % (len(LENGTHS) * 2)
-        text = "What is this? " * LENGTHS[kind % len(LENGTHS)]
-        images = pictures[kind % len(pictures) :][:1] if kind >= len(LENGTHS) else []
-        answer = model.chat(text, images, max_tokens=8)
-        same = same and answer.tokens == first.setdefault(kind, answer.tokens)
-        memory.append((resident(), device_bytes(model)))
-    warm = int(questions * WARM)
-    grown = [max(m[n] for m in memory[warm:]) - memory[warm][n] for n in (0, 1)]
+    start = time.monotonic()
+    for number in range(rounds):
+        which, tokens = ask(number)
+        same = same and tokens == first.setdefault(which, tokens)
+        watch.read()
+    told = watch.told()
+    slack = {"process_bytes": SLACK_BYTES}
     return {
-        "questions": questions,
-        "seconds": time.monotonic() - start,
+        "rounds": rounds,
+        "seconds": round(time.monotonic() - start, 1),
+        "different": len(first),
         "same": same,
-        "flat": grown[0] <= SLACK_BYTES and grown[1] == 0,
-        "process_bytes": {"warm": memory[warm][0], "end": memory[-1][0], "grown": grown[0]},
-        "device_bytes": {"warm": memory[warm][1], "end": memory[-1][1], "grown": grown[1]},
+        "flat": all(held["most"] - held["warm"] <= slack.get(n, 0) for n, held in told.items()),
+        "held": told,
     }
 
 
@@ -75,29 +167,24 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def device_bytes(model: Model) -> int:
-    """What is alive on the device between two questions."""
-    gpu = getattr(model.session, "gpu", None)
-    if gpu is None:
-        return 0
-    from handglass.runtime.vulkan import vulkan_statistics
-
-    return int(vulkan_statistics(gpu.index)["live_bytes"])
-
-
-def kill(bundle: Path, device: str | None, number: signal.Signals) -> dict[str, Any]:
-    """In the middle of an answer; then the next run must be as if nothing had happened."""
+def kill(bundle: Path, device: str | None, number: signal.Signals, when: str) -> dict[str, Any]:
+    """While it starts or answers; then the next run must be as if nothing had happened."""
     command = [sys.executable, "-m", "handglass.cli.main", "run", "-m", str(bundle)]
     command += ["-p", "Tell me everything. " * 20, *(["--device", device] if device else [])]
     child = subprocess.Popen(
-        [*command, "-n", "512"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, "-n", "512", "--temp", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert child.stdout is not None
-    child.stdout.read(1)  # it speaks
+    if when == "answering":
+        child.stdout.read(1)  # it speaks
+    else:
+        time.sleep(WHILE_IT_STARTS_S)
     child.send_signal(number)
     child.communicate(timeout=120)
     after = subprocess.run([*command, "-n", "2"], capture_output=True, timeout=600)
-    return {"signal": number.name, "code": child.returncode, "next": after.returncode}
+    ok = child.returncode == ENDS[number] and after.returncode == 0
+    ends = {"code": child.returncode, "next": after.returncode}
+    return {"signal": number.name, "when": when, **ends, "ok": ok}
 
 
 if __name__ == "__main__":

@@ -25,11 +25,11 @@ from handglass.runtime.bundle import (
     Manifest,
 )
 from handglass.runtime.bundle_writer import BundleWriter
-from handglass.runtime.vulkan.library import find_library
 from handglass.schedules.dot import LANES, find_dot
 from handglass.targets import find_target
 from handglass.targets.build import build_library
 from handglass.targets.target import Target, cpu_rules
+from handglass.targets.vulkan_plugin import plugin_for
 
 from .checkpoint import Checkpoint
 from .describe import describe
@@ -128,8 +128,8 @@ def compile_model(
             writer.add_file(manifest.tokenizer.file, checkpoint.folder / manifest.tokenizer.file)
             if bundle_runtime:
                 writer.add_file(RUNTIME_LIBRARY, find_runtime_library(device))
-                if device.gpu is not None:
-                    writer.add_file(VULKAN_LIBRARY, find_library())
+            if device.gpu is not None and (plugin := plugin_for(device, bundle_runtime)):
+                writer.add_file(VULKAN_LIBRARY, plugin)
             writer.add_file(REPORT, report_text(lowered, clock.seconds, manifest, covered))
             bundle = writer.finish(manifest)
     return Report(

@@ -70,15 +70,24 @@ def _start_runtime(bundle: Bundle, threads: int | None) -> Any:
     return start_runtime(lambda: find_runtime(bundle), threads)
 
 
-def _open_library(tvm_ffi: Any, path: Path) -> Any:
-    """dlopen goes by the name: of a file replaced under a name it knows it would return the old.
+_OPENED: dict[tuple[int, int], Any] = {}
+"""Device and inode of a file -> its module. Those of a file that is mapped are not given again."""
 
-    A link with a name of its own makes it look at the file, and share it only if it is the same.
+
+def _open_library(tvm_ffi: Any, path: Path) -> Any:
+    """The module in a file, the same one each time: what is loaded is never given back.
+
+    dlopen goes by the name: of a file replaced under a name it knows it would return the old. A
+    link with a name of its own makes it look at the file, and share it only if it is the same.
     """
-    with TemporaryDirectory(prefix="handglass-") as folder:
-        link = Path(folder, path.name)
-        link.symlink_to(path)
-        return tvm_ffi.load_module(str(link))
+    found = path.stat()
+    known = found.st_dev, found.st_ino
+    if known not in _OPENED:
+        with TemporaryDirectory(prefix="handglass-") as folder:
+            link = Path(folder, path.name)
+            link.symlink_to(path)
+            _OPENED[known] = tvm_ffi.load_module(str(link))
+    return _OPENED[known]
 
 
 def find_runtime(bundle: Bundle) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from handglass.errors import MismatchError
 
 from .session import Session
 from .tensors import aligned_empty
+
+if TYPE_CHECKING:
+    from .vulkan import VulkanDevice
 
 READ, FMA, DOT4, DOT8 = "read", "fma", "dot4", "dot8"
 PROBES = {kind: f"probe_{kind}" for kind in (READ, FMA, DOT4, DOT8)}
@@ -27,6 +30,9 @@ INTEGER_SCHEMES = {"w4a8": DOT4, "w7a8": DOT8, "w8a8": DOT8}
 READ_BYTES = 256 << 20  # or eight times the last-level cache, where that is more
 TASK_SHAPE = (1024, 64)  # 256 kB per piece of parallel work; the second size is the probe's
 ROUNDS = 1 << 20
+GPU_READ_BYTES, GPU_SHARE, GPU_TASK_SHAPE = 1 << 30, 16, (64, 64)
+"""Above the caches of large GPUs, but no more than so much of the memory of small ones; and a
+workgroup's part, small enough that all of them have work."""
 GPU_TASKS, FEW_ROUNDS, LONG_ENOUGH_S = 1024, 64, 0.5
 """Workgroups, which fill the largest GPUs; and how the rounds of one are found."""
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -42,7 +48,7 @@ class Limits:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._data: Any = None  # where it is read: not to be moved there every time
+        self._pieces: list[Any] = []  # where they are read: not to be moved there every time
         self._bytes = 0
         self._rounds: dict[str, int] = {}
         self.rates: dict[str, list[float]] = {kind: [] for kind in PROBES}
@@ -63,13 +69,16 @@ class Limits:
         return rate
 
     def _read(self) -> float:
-        if self._data is None:
-            array = _large_array()
-            self._data, self._bytes = self._session.put(array), array.nbytes
-            self._session.run(PROBES[READ], self._data)  # touches it for the first time
-        start = time.perf_counter()
-        self._session.run(PROBES[READ], self._data)
-        return self._bytes / (time.perf_counter() - start)
+        if not self._pieces:
+            piece, count = _gpu_piece(self._session.gpu) if self._session.gpu else _large_array()
+            self._pieces = [self._session.put(piece) for _ in range(count)]
+            self._bytes = count * piece.nbytes
+            self._read_pieces()  # touches them for the first time
+        return self._bytes / self._read_pieces()
+
+    def _read_pieces(self) -> float:
+        """Seconds."""
+        return sum(self._session.seconds(PROBES[READ], piece) for piece in self._pieces)
 
     def _multiply(self, kind: str) -> float:
         tasks, rounds = self._session.threads, ROUNDS
@@ -97,10 +106,21 @@ class Limits:
         return time.perf_counter() - start, values.size
 
 
-def _large_array() -> np.ndarray:
-    nbytes = max(READ_BYTES, 8 * last_level_cache())
-    tasks = nbytes // (4 * TASK_SHAPE[0] * TASK_SHAPE[1])
-    data = aligned_empty((tasks, *TASK_SHAPE), np.float32)
+def _large_array() -> tuple[np.ndarray, int]:
+    """One array for all of it: see _gpu_piece."""
+    return _ones(max(READ_BYTES, 8 * last_level_cache()), TASK_SHAPE), 1
+
+
+def _gpu_piece(gpu: VulkanDevice) -> tuple[np.ndarray, int]:
+    """An array, and how many of it are read: a kernel cannot see more than a limit at once."""
+    nbytes = min(GPU_READ_BYTES, gpu.memory // GPU_SHARE)
+    piece = min(nbytes, READ_BYTES, int(gpu.abilities["max_storage_buffer_range"]))
+    return _ones(piece, GPU_TASK_SHAPE), max(1, nbytes // piece)
+
+
+def _ones(nbytes: int, task: tuple[int, int]) -> np.ndarray:
+    """As many tasks as fit."""
+    data = aligned_empty((nbytes // (4 * task[0] * task[1]), *task), np.float32)
     data.fill(1.0)
     return data
 

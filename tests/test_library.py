@@ -222,3 +222,21 @@ def test_a_torch_that_is_there_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceError):
         import_tvm_ffi()
     assert seen == [torch] and sys.modules["torch"] is torch
+
+
+def test_a_library_is_loaded_once(tmp_path: Path) -> None:
+    """What tvm_ffi loads it keeps: each load of a bundle took megabytes for good."""
+    loaded: list[bytes] = []
+
+    def load(path: str) -> int:
+        loaded.append(Path(path).read_bytes())
+        return len(loaded)
+
+    ffi, path = SimpleNamespace(load_module=load), tmp_path / "lib.so"
+    path.write_bytes(b"one")
+    assert [library._open_library(ffi, path) for _ in range(3)] == [1, 1, 1]
+    kept = path.rename(tmp_path / "kept.so")  # mapped, as a loaded one is
+    path.write_bytes(b"two")
+    assert library._open_library(ffi, path) == 2
+    assert library._open_library(ffi, kept) == 1
+    assert loaded == [b"one", b"two"]

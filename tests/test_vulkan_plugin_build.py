@@ -57,12 +57,15 @@ def test_a_compiler_that_fails(tmp_path: Path, message: str, words: str) -> None
 
 
 def test_a_library_is_taken_only_if_all_agrees(tmp_path: Path) -> None:
-    same = {"machine": library.this_machine()}
-    assert library._fitting(fake_build(tmp_path / "same", **same).parent)
+    here = library.this_machine()
+    same = {"machine": here}
+    assert library._fitting(fake_build(tmp_path / "same", **same).parent, here)
     for i, change in enumerate(({"tvm": "0.1"}, {"sources": "0"}, {"sha256": "0"})):
-        assert library._fitting(fake_build(tmp_path / str(i), **{**same, **change}).parent) is None
+        other = fake_build(tmp_path / str(i), **{**same, **change}).parent
+        assert library._fitting(other, here) is None
+    assert library._fitting(tmp_path / "same", "vax-linux") is None
     (tmp_path / "same" / RECORD).write_text("{")
-    assert library._fitting(tmp_path / "same") is None
+    assert library._fitting(tmp_path / "same", here) is None
 
 
 def test_a_given_library_of_other_versions_is_refused(tmp_path: Path) -> None:

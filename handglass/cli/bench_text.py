@@ -66,7 +66,9 @@ def head(told: Mapping[str, Any]) -> Console:
 def head_lines(told: Mapping[str, Any]) -> list[str]:
     scheme = ", ".join(f"{part} {name}" for part, name in told["scheme"].items())
     when = f"{told['date']}, {told['revision']}"
-    lines = [f"{told['device']}, {told['threads']} threads; {scheme}; {when}"]
+    where = f"{told['device']}, {told['threads']} threads"
+    where = f"{told['gpu']}, behind {where}" if told["gpu"] else where
+    lines = [f"{where}; {scheme}; {when}"]
     found = {name: limit["median"] for name, limit in told["limits"].items()}
     limits = [text.format(found[name]) for name, text in LIMITS.items() if found[name] is not None]
     if limits:

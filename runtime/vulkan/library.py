@@ -13,7 +13,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,16 @@ def find_library(given: Path | None = None) -> Path:
     if given is not None:
         check_versions(given)
         return given
-    return _fitting(PREBUILT) or next(_cached(), None) or _build()
+    machine = this_machine()
+    return _fitting(PREBUILT, machine) or _cached(machine) or _build(find_compiler(), machine)
+
+
+def cross_library(machine: str, compiler: Sequence[str]) -> Path:
+    """The library for another machine ("aarch64-linux"), kept like those for this one.
+
+    DeviceError in words where the compiler cannot build it.
+    """
+    return _cached(machine) or _build(compiler, machine)
 
 
 def check_versions(library: Path) -> None:
@@ -75,17 +84,15 @@ def cache_folder() -> Path:
     return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "handglass" / "vulkan"
 
 
-def _cached() -> Iterator[Path]:
+def _cached(machine: str) -> Path | None:
     """Any compiler's build will do: one may have been installed for the build alone."""
-    for record in sorted(cache_folder().glob(f"*/{RECORD}")):
-        library = _fitting(record.parent)
-        if library:
-            yield library
+    folders = (record.parent for record in sorted(cache_folder().glob(f"*/{RECORD}")))
+    return next(filter(None, (_fitting(folder, machine) for folder in folders)), None)
 
 
-def _fitting(folder: Path) -> Path | None:
+def _fitting(folder: Path, machine: str) -> Path | None:
     record = _read_record(folder)
-    wanted = ingredients(this_machine()).described()
+    wanted = ingredients(machine).described()
     if record is None or any(record.get(key) != value for key, value in wanted.items()):
         return None
     library = folder / LIBRARY
@@ -104,17 +111,16 @@ def _read_record(folder: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _build() -> Path:
-    compiler = find_compiler()
+def _build(compiler: Sequence[str], machine: str) -> Path:
     cache = cache_folder()
-    wanted = {**ingredients(this_machine()).described(), "compiler": compiler_version(compiler)}
+    wanted = {**ingredients(machine).described(), "compiler": compiler_version(compiler)}
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:32]
     try:
         cache.mkdir(parents=True, exist_ok=True)
         _sweep(cache)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".new-") as scratch:
             build_plugin(compiler, Path(scratch, key))
-            return _publish(Path(scratch, key), cache / key)
+            return _publish(Path(scratch, key), cache / key, machine)
     except OSError as error:
         raise DeviceError(f"the Vulkan library cannot be built in {cache}: {error}") from error
 
@@ -126,12 +132,12 @@ def _sweep(cache: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _publish(made: Path, home: Path) -> Path:
+def _publish(made: Path, home: Path, machine: str) -> Path:
     """Another process may have been faster: then theirs, which was built from the same."""
     try:
         made.rename(home)
     except OSError:
-        if _fitting(home) is None:  # a torn one of before: file by file, the record last
+        if _fitting(home, machine) is None:  # a torn one of before: file by file, the record last
             home.mkdir(parents=True, exist_ok=True)
             for name in (LIBRARY, RECORD):
                 (made / name).replace(home / name)
