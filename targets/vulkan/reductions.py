@@ -33,8 +33,8 @@ from .capabilities import SUBGROUP_ARITHMETIC, SUBGROUP_SHUFFLE, subgroup_size
 NAMES = {prim.Add: "add", prim.Max: "max", prim.Min: "min"}
 DTYPES = ("float32", "float16", "int32", "uint32")
 # Threads of a workgroup come in this many, which fills the widest subgroups there are (Adreno's):
-# Mesa 22.3's software driver leaves out the last subgroup where it is not full (of 12 threads the sum
-# of 8, as if NumSubgroups were rounded down). Mesa 26's, given the same SPIR-V, does not.
+# Mesa 22.3's software driver leaves out the last subgroup where it is not full (of 12 threads the
+# sum of 8, as if NumSubgroups were rounded down). Mesa 26's, given the same SPIR-V, does not.
 WHOLE_SUBGROUPS = 128
 OPERATIONS = "supported_subgroup_operations"
 
