@@ -205,15 +205,29 @@ def test_a_device_that_does_not_answer_is_lost_and_the_process_ends() -> None:
     assert done.stdout == "end\n"
 
 
-def test_a_damaged_pipeline_cache_is_ignored(tmp_path: Path) -> None:
+def new_cache(folder: Path) -> Path:
+    """With the library alone."""
     library = Path(os.environ["XDG_CACHE_HOME"]) / "handglass" / "vulkan"
-    mine = tmp_path / "handglass" / "vulkan"
-    mine.parent.mkdir()
-    mine.mkdir()
+    mine = folder / "handglass" / "vulkan"
+    mine.mkdir(parents=True)
     for built in library.glob("*/built.json"):
         (mine / built.parent.name).symlink_to(built.parent.resolve())
+    return mine
+
+
+def test_a_damaged_pipeline_cache_is_ignored(tmp_path: Path) -> None:
+    mine = new_cache(tmp_path)
     for spoil in (lambda raw: raw, lambda raw: raw[:-1], lambda raw: b"", lambda raw: raw[::-1]):
         done = child([str(TESTS / "vulkan_calls.py"), "4"], XDG_CACHE_HOME=str(tmp_path))
         assert done.returncode == 0, done.stderr
         (file,) = (mine / "pipelines").iterdir()
         file.write_bytes(spoil(file.read_bytes()))
+
+
+def test_a_pipeline_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    """A file where the folder should be: unlike permissions, it stops root too."""
+    file = new_cache(tmp_path) / "pipelines"
+    file.write_text("in the way")
+    done = child([str(TESTS / "vulkan_calls.py"), "4"], XDG_CACHE_HOME=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert file.read_text() == "in the way"
