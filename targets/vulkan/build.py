@@ -19,8 +19,8 @@ MOST_ELEMENTS = 2**31 - 1  # that a 32-bit index can name
 
 def build_vulkan(mod: ir.IRModule, target: Target) -> Any:
     """A runtime module of the lowered device functions in `mod`."""
-    load = tvm_ffi.get_global_func("ffi.Module.load_from_bytes.vulkan")
-    return load(pack_module(emit_module(mod, target)))
+    data = pack_module(emit_module(mod, target))
+    return tvm_ffi.get_global_func("ffi.Module.load_from_bytes.vulkan")(data)
 
 
 def emit_module(mod: ir.IRModule, target: Target) -> list[Shader]:
