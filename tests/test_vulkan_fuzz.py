@@ -57,7 +57,7 @@ def function(seed: int, one: Program) -> tirx.PrimFunc | None:
         device = tvm_target(PORTABLE)
         default, *_ = default_s_tir_pipeline()
         default(tirx.transform.BindTarget(device)(tvm.IRModule({name: func})))
-    except tvm.error.InternalError:
+    except (tvm.error.InternalError, tvm.error.DiagnosticError):
         return None
     return func
 

@@ -30,7 +30,7 @@ def emit_module(mod: ir.IRModule, target: Target) -> list[Shader]:
     for name, func in _named(mod):
         _check_sizes(name, func)
     attributes = dict(target.attrs)
-    mod = narrowed(mod, keep_wide=bool(attributes.get("supports_int64")))
+    mod = narrowed(mod, has_int64=bool(attributes.get("supports_int64")))
     return [emit(func, name, attributes) for name, func in _named(mod)]
 
 

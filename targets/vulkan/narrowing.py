@@ -1,13 +1,15 @@
 """Indices of 32 bits in place of 64, but never data.
 
 TVM's `ForceNarrowIndexToInt32` takes every 64-bit variable for an index, and refuses 64-bit arrays.
-So a function that computes with 64-bit data stays as it is where the target has such arithmetic.
+So a function with 64-bit data stays as it is where the target has such arithmetic. Where it has
+not, 64-bit numbers can only be indices: ids of 32 bits that Relax has widened.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import tvm
 import tvm_ffi
 from tvm import ir, tirx
 from tvm.ir import prim
@@ -17,13 +19,27 @@ from tvm_ffi import WalkResult
 WIDE = ("int64", "uint64")
 
 
-def narrowed(mod: ir.IRModule, keep_wide: bool) -> ir.IRModule:
-    """`mod` with narrow indices; `keep_wide`: functions with 64-bit data keep theirs."""
+def narrowed(mod: ir.IRModule, has_int64: bool) -> ir.IRModule:
+    """`mod` with narrow indices; with `has_int64`, functions with 64-bit data stay as they are."""
     functions = {var: _inline_wide(func) for var, func in mod.functions.items()}
-    wide = {var: func for var, func in functions.items() if keep_wide and has_wide_data(func)}
-    rest = {var: func for var, func in functions.items() if var not in wide}
-    narrow = tirx.transform.ForceNarrowIndexToInt32()(ir.IRModule(rest)) if rest else {}
-    return ir.IRModule({**wide, **(dict(narrow.functions.items()) if rest else {})})
+    return ir.IRModule({var: _narrowed(func, has_int64) for var, func in functions.items()})
+
+
+def _narrowed(func: tirx.PrimFunc, has_int64: bool) -> tirx.PrimFunc:
+    if not _has_wide_number(func) or (has_int64 and has_wide_data(func)):
+        return func
+    try:
+        mod = tirx.transform.ForceNarrowIndexToInt32()(ir.IRModule({"main": func}))
+    except tvm.error.InternalError:  # it fails on casts of vectors in conditions, for one
+        return func
+    return mod["main"]
+
+
+def _has_wide_number(func: tirx.PrimFunc) -> bool:
+    found: list[Any] = list(func.params)
+    kinds = (ir.Var, prim.IntImm, prim.Cast, ir.TensorLoad)
+    tvm_ffi.structural_walk(func.body, [(kind, found.append) for kind in kinds])
+    return any(_is_wide(number) for number in found)
 
 
 def has_wide_data(func: tirx.PrimFunc) -> bool:
@@ -42,7 +58,7 @@ def _has_wide_data(part: Any) -> bool:
         return WalkResult.SKIP
 
     def store(one: S.BufferStore) -> WalkResult:
-        note(_is_wide(one.value) or _has_wide_data(one.value))
+        note(_is_wide(one.value) or _is_wide(one.buffer) or _has_wide_data(one.value))
         return WalkResult.SKIP
 
     tvm_ffi.structural_walk(
@@ -51,7 +67,7 @@ def _has_wide_data(part: Any) -> bool:
             (ir.TensorLoad, load),
             (S.BufferStore, store),
             (S.AllocBuffer, lambda one: note(_is_wide(one.buffer))),
-            (prim.Cast, lambda one: note(_is_wide(one) and _reads(one.value))),
+            (prim.Cast, lambda one: note(_is_wide(one) and _is_data(one.value))),
         ],
         order="pre",
     )
@@ -59,7 +75,12 @@ def _has_wide_data(part: Any) -> bool:
 
 
 def _is_wide(expr: Any) -> bool:
-    return str(expr.ty.dtype).partition("x")[0] in WIDE
+    return str(getattr(expr.ty, "dtype", "")).partition("x")[0] in WIDE
+
+
+def _is_data(expr: ir.Expr) -> bool:
+    """Vectors are: nobody casts one to index with it, and TVM's pass fails on them."""
+    return _reads(expr) or "x" in str(expr.ty.dtype)
 
 
 def _reads(expr: ir.Expr) -> bool:
