@@ -108,7 +108,7 @@ class Maker:
             a, b = self.condition(depth - 1), self.condition(depth - 1)
             if self.random.random() < 0.3:
                 return truth(f"T.Not({a.text})", lambda: ~a.values)
-            word, of = self.random.choice([("And", np.logical_and), ("Or", np.logical_or)])
+            word, of = self.random.choice(CONNECTIVES)
             return truth(f"T.{word}({a.text}, {b.text})", lambda: of(a.values, b.values))
         if not self.leaves:
             return self.random.choice(self.conditions)
@@ -132,6 +132,10 @@ def truth(text: str, of: Callable[[], Values]) -> Expr:
     return Expr(text, "bool", of, 0, 1)
 
 
+CONNECTIVES: list[tuple[str, Callable[..., Values]]] = [
+    ("And", np.logical_and),
+    ("Or", np.logical_or),
+]
 COMPARISONS: list[tuple[str, Callable[..., Values]]] = [
     ("<", np.less),
     ("<=", np.less_equal),
@@ -200,7 +204,8 @@ def absolute(m: Maker, dtype: str, depth: int) -> Expr | None:
 
 
 def cast(m: Maker, dtype: str, depth: int) -> Expr | None:
-    """Of a bool, of a number that has a place, or of an integer that is cut off."""
+    """Of a bool, or of a number that has a place: TVM's bounds know of no integers that are cut off,
+    and drop a `max(x, -100)` where x was unsigned before."""
     if m.random.random() < 0.15:
         c = m.condition(depth)
         kind = np.float64 if dtype in FLOATS else np.int64
@@ -210,11 +215,9 @@ def cast(m: Maker, dtype: str, depth: int) -> Expr | None:
     text = f"T.Cast('{m.typed(dtype)}', {a.text})"
     if dtype in FLOATS:
         return Expr(text, dtype, lambda: a.values.astype(np.float64), a.low, a.high, a.point)
-    if fits(dtype, a.low, a.high):
-        return Expr(text, dtype, lambda: np.trunc(a.values).astype(np.int64), a.low, a.high)
-    if a.dtype in FLOATS or a.is_constant:
-        return None
-    return Expr(text, dtype, lambda: a.values.astype(dtype).astype(np.int64), *limits(dtype))
+    if dtype == "int64" and a.low < 0:
+        return None  # see test_vulkan_fuzz.py
+    return Expr(text, dtype, lambda: np.trunc(a.values).astype(np.int64), a.low, a.high)
 
 
 # --- integers ---

@@ -94,7 +94,7 @@ class Writer:
             value = self.maker.clamped(value, low, high)
         if value.point > variable.point:
             text = f"T.floor({value.text})"
-            value = Expr(text, value.dtype, lambda v=value: np.floor(v.values), low, high)
+            value = Expr(text, value.dtype, floor_of(value), low, high)
 
         def run(mask: Mask) -> None:
             chosen = self.active(mask)
@@ -200,6 +200,10 @@ class Writer:
                 left.turned = left.turned | chosen
 
         return [f"if {asked.text}:", f"    {word}"], run
+
+
+def floor_of(expr: Expr) -> Callable[[], Values]:
+    return lambda: np.floor(expr.values)
 
 
 def indented(lines: list[str]) -> list[str]:
