@@ -204,8 +204,8 @@ def absolute(m: Maker, dtype: str, depth: int) -> Expr | None:
 
 
 def cast(m: Maker, dtype: str, depth: int) -> Expr | None:
-    """Of a bool, or of a number that has a place: TVM's bounds know of no integers that are cut off,
-    and drop a `max(x, -100)` where x was unsigned before."""
+    """Of a bool, or of a number that has a place: TVM's bounds know of no integers that are cut
+    off, and drop a `max(x, -100)` where x was unsigned before."""
     if m.random.random() < 0.15:
         c = m.condition(depth)
         kind = np.float64 if dtype in FLOATS else np.int64
