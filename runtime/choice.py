@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from .vulkan import VulkanDevice
 
 KINDS = (CPU, VULKAN)
-BITS = "_operations"
+BITS = ("_operations", "subgroup_sizes")
 """Abilities whose name ends like this are sets of bits."""
-EXACTLY = "subgroup_size"
-"""And those that must be the same number: least, most and usual threads of a subgroup."""
+EXACTLY = ("subgroup_size", "min_subgroup_size", "max_subgroup_size")
+"""And those that must be the same number, in bundles whose kernels do not say so themselves."""
 NO_DEVICE = (
     "install a driver (Mesa's is called mesa-vulkan-drivers in Debian; vendors bring their own), "
     "check VK_DRIVER_FILES if it is set, and look at 'handglass doctor'; a bundle that is compiled "
@@ -118,7 +118,7 @@ def _lacks(name: str, needed: bool | int, found: bool | int | None, lost: bool) 
     if name.startswith("supports_"):
         return "" if found else f"it lacks {name}"
     found = int(found or 0)
-    if name.endswith(EXACTLY):
+    if name in EXACTLY:
         return f"{name} must be {needed}, it has {found}" if found != needed else ""
     if name.endswith(BITS):
         missing = needed & ~found

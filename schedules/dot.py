@@ -64,6 +64,8 @@ class Shared:
     """At most so many in a workgroup."""
     half: bool = False
     """Whether there is float16, to multiply weights of 16 bits or fewer and rows beside them."""
+    subgroup: int = 1
+    """At least so many threads may exchange numbers without memory."""
     matrix: Matrix | None = None
     """Of float16, summed up in float32, where there is such an instruction."""
 
@@ -251,6 +253,7 @@ def vulkan_dot(target: tvm.target.Target) -> Dot:
         threads=int(able.get("max_threads_per_block", VULKAN.shared.threads)),
         half=bool(able.get("supports_float16", False))
         and bool(able.get("supports_16bit_buffer", False)),
+        subgroup=_subgroup(target),
         matrix=_matrix(target),
     )
     return replace(
@@ -258,10 +261,25 @@ def vulkan_dot(target: tvm.target.Target) -> Dot:
     )
 
 
+SHUFFLE = 16
+"""VkSubgroupFeatureFlagBits: lanes of a subgroup read from each other."""
+
+
+def _words(target: tvm.target.Target) -> dict[str, str]:
+    """{"subgroup": "32"} of "subgroup-32" among the target's `mattr`."""
+    return dict(str(word).rsplit("-", 1) for word in target.attrs.get("mattr", ()))
+
+
+def _subgroup(target: tvm.target.Target) -> int:
+    """Threads of a subgroup, where the target names them and lets them exchange numbers."""
+    able = int(target.attrs.get("supported_subgroup_operations", 0)) & SHUFFLE
+    return int(_words(target).get("subgroup", 1)) if able else 1
+
+
 def _matrix(target: tvm.target.Target) -> Matrix | None:
     """Of "coopmat-16x16x8" among the target's `mattr`: rows, columns, inputs of float16, and of
     "subgroup-32", the threads of a subgroup."""
-    words = dict(str(word).rsplit("-", 1) for word in target.attrs.get("mattr", ()))
+    words = _words(target)
     if not target.attrs.get("supports_cooperative_matrix", False) or "coopmat" not in words:
         return None
     rows, columns, inputs = map(int, words["coopmat"].split("x"))

@@ -22,7 +22,7 @@ Shape = tuple[int, int, int]
 @dataclass(frozen=True)
 class Gpu:
     """The defaults are what Vulkan 1.1 promises everywhere, and 16-bit floats and bytes, which all
-    but the oldest phones have; no attribute says how wide a subgroup is: the code asks for it."""
+    but the oldest phones have."""
 
     supports_float16: bool = True
     supports_int8: bool = True
@@ -33,7 +33,9 @@ class Gpu:
     supports_integer_dot_product: bool = False
     supported_subgroup_operations: int = 0  # a sum of the constants above; 0: through shared memory
     cooperative_matrix: Shape | None = None  # (M, N, K) of float16 x float16 -> float32
-    subgroup_size: int | None = None  # where all kernels have the same; matrices are made for it
+    subgroup_size: int | None = None
+    """Threads that share sums by subgroup operations, at least so many, and matrices, exactly. The
+    runtime asks for this size where a driver has others; None: it is not known."""
     max_threads_per_block: int = 256
     max_shared_memory_per_block: int = 16 << 10
     max_push_constants_size: int = 128
@@ -45,9 +47,10 @@ class Gpu:
         """What the code relies on, for the manifest: a device may have more, and not less."""
         found = {key: int(value) for key, value in asdict(self).items() if key not in _MATRICES}
         found["supports_cooperative_matrix"] = int(self.cooperative_matrix is not None)
+        if self.supported_subgroup_operations and self.subgroup_size:
+            found["widest_subgroup"] = self.subgroup_size
         if self.cooperative_matrix and self.subgroup_size:
-            sizes = ("subgroup_size", "min_subgroup_size", "max_subgroup_size")
-            found |= dict.fromkeys(sizes, self.subgroup_size)
+            found["subgroup_sizes"] = self.subgroup_size
         return found
 
     @property
@@ -58,10 +61,15 @@ class Gpu:
         found = {"kind": "vulkan", "thread_warp_size": 1, **values}
         found["max_num_threads"] = self.max_threads_per_block
         found["supports_cooperative_matrix"] = self.cooperative_matrix is not None
-        if self.cooperative_matrix:
-            shape = "x".join(map(str, self.cooperative_matrix))
-            found["mattr"] = [f"coopmat-{shape}", f"subgroup-{self.subgroup_size}"]
+        if words := self._words():
+            found["mattr"] = words
         return found
+
+    def _words(self) -> list[str]:
+        """What TVM's kind has no attribute for."""
+        matrix = self.cooperative_matrix
+        shape = ["coopmat-" + "x".join(map(str, matrix))] if matrix else []
+        return [*shape, f"subgroup-{self.subgroup_size}"] if self.subgroup_size else shape
 
 
 _MATRICES = ("cooperative_matrix", "subgroup_size")

@@ -50,7 +50,7 @@ def gpu_of(device: VulkanDevice, lost: frozenset[str] = frozenset()) -> Gpu:
     """What may be used of it, without the abilities `lost`."""
     taken = {name: False for name in lost if name.startswith("supports_")}
     has = {name: value for name, value in device.abilities.items() if name not in lost} | taken
-    size = _one_size(has)
+    size = _size(has)
     known: dict[str, Any] = {f.name: has[f.name] for f in fields(Gpu) if f.name in has}
     known |= {
         "supported_subgroup_operations": _reductions(has),
@@ -67,10 +67,10 @@ def _reductions(has: Mapping[str, int]) -> int:
     return REDUCTIONS if operations & REDUCTIONS == REDUCTIONS else 0
 
 
-def _one_size(has: Mapping[str, int]) -> int | None:
-    """Threads of a subgroup, if a driver cannot choose another number for a kernel."""
-    sizes = {has.get(f"{which}subgroup_size", 0) for which in ("", "min_", "max_")}
-    return sizes.pop() or None if len(sizes) == 1 else None
+def _size(has: Mapping[str, int]) -> int | None:
+    """The usual number of threads of a subgroup, if a kernel can be sure to get it."""
+    usual = has.get("subgroup_size", 0)
+    return usual if usual & has.get("subgroup_sizes", 0) else None
 
 
 def _has_matrices(has: Mapping[str, int]) -> bool:

@@ -40,17 +40,23 @@ NVIDIA = Gpu(
     supports_int64=True,
     supports_integer_dot_product=True,
     supported_subgroup_operations=REDUCTIONS,
+    subgroup_size=32,
     max_threads_per_block=1024,
     max_shared_memory_per_block=48 * KIB,
     max_storage_buffer_range=2 * GIB - 1,
     max_uniform_buffer_range=64 * KIB,
 )
+# 32 or 64, and of older ones 64 only: 32 at least
 AMD = replace(NVIDIA, max_shared_memory_per_block=32 * KIB)
-INTEL = replace(AMD, supports_int64=False, max_storage_buffer_range=GIB)
+# 8 to 32, of the latest 16 or 32: the runtime asks for 16
+INTEL = replace(AMD, supports_int64=False, subgroup_size=16, max_storage_buffer_range=GIB)
 ADRENO = replace(
-    PORTABLE, supported_subgroup_operations=REDUCTIONS, max_shared_memory_per_block=32 * KIB
+    PORTABLE,
+    supported_subgroup_operations=REDUCTIONS,
+    subgroup_size=64,
+    max_shared_memory_per_block=32 * KIB,
 )
-MALI = replace(ADRENO, supports_integer_dot_product=True)
+MALI = replace(ADRENO, supports_integer_dot_product=True, subgroup_size=16)
 
 # (name, description, what the code may use)
 DESKTOP = (
@@ -59,7 +65,7 @@ DESKTOP = (
     (
         "vulkan-nvidia-mma",
         "the same, many rows by cooperative matrices",
-        replace(NVIDIA, cooperative_matrix=(16, 16, 16), subgroup_size=32),
+        replace(NVIDIA, cooperative_matrix=(16, 16, 16)),
     ),
     ("vulkan-amd", "AMD GPUs since 2017 (Vega, RDNA)", AMD),
     ("vulkan-intel", "Intel GPUs since 2020 (Xe)", INTEL),

@@ -89,6 +89,13 @@ def test_modules_are_valid_and_of_the_newer_version(dtype: str, total: str) -> N
     assert shader.words[1] == VERSION_1_6
 
 
+def test_the_width_that_the_target_names_is_asked_for() -> None:
+    (shader,) = shaders(product("float16", "float32"), {**COOPMAT, "mattr": ["subgroup-8"]})
+    assert b"handglass.subgroup = 8\0" in np.asarray(shader.words, "<u4").tobytes()
+    (shader,) = shaders(product("float16", "float32"), COOPMAT)
+    assert b"handglass.subgroup" not in np.asarray(shader.words, "<u4").tobytes()
+
+
 def test_a_target_without_matrices_says_so() -> None:
     with pytest.raises(InputError, match=r"kernel main_kernel: .*supports_cooperative_matrix"):
         shaders(product("float16", "float32"), DOT)

@@ -26,6 +26,8 @@ ABLE: dict[str, bool | int] = {
     "subgroup_size": 32,
     "min_subgroup_size": 32,
     "max_subgroup_size": 32,
+    "widest_subgroup": 32,
+    "subgroup_sizes": 32,
     "max_threads_per_block": 2048,
     "max_shared_memory_per_block": 49152,
     "max_push_constants_size": 256,
@@ -60,20 +62,35 @@ def test_sums_across_subgroups_take_all_of_their_operations(operations: int) -> 
     assert found.supported_subgroup_operations == 0
 
 
-@pytest.mark.parametrize("sizes", [{"min_subgroup_size": 8}, {"max_subgroup_size": 64}])
-def test_no_matrices_where_the_width_of_subgroups_may_change(sizes: dict[str, int]) -> None:
+@pytest.mark.parametrize("sizes", [0, 64])
+def test_no_matrices_where_the_width_of_subgroups_may_change(sizes: int) -> None:
     """Their kernels count on it: others would compute something else, and say nothing."""
-    gpu = gpu_of(device(matrix(16, 16, 16), **sizes))
+    gpu = gpu_of(device(matrix(16, 16, 16), subgroup_sizes=sizes))
     assert gpu.cooperative_matrix is None and not gpu.abilities["supports_cooperative_matrix"]
+    assert gpu.subgroup_size is None and "mattr" not in gpu.tvm
+
+
+def test_a_width_that_kernels_can_ask_for_will_do() -> None:
+    gpu = gpu_of(device(matrix(16, 16, 16), subgroup_sizes=8 | 16 | 32, min_subgroup_size=8))
+    assert gpu.cooperative_matrix and gpu.subgroup_size == 32
+
+
+def test_sums_by_subgroups_take_so_many_threads_or_more() -> None:
+    gpu = gpu_of(device())
+    assert gpu.tvm["mattr"] == ["subgroup-32"] and "subgroup_sizes" not in gpu.abilities
+    entry = TargetEntry("t", "x86_64-linux-gnu", "x86-64", (), "vulkan", gpu.abilities)
+    check_abilities(entry, device(subgroup_sizes=64, widest_subgroup=64), frozenset())
+    with pytest.raises(DeviceError, match="widest_subgroup must be 32 at least, it has 16"):
+        check_abilities(entry, device(subgroup_sizes=16, widest_subgroup=16), frozenset())
 
 
 def test_a_bundle_with_matrices_asks_for_the_width_that_it_was_made_for() -> None:
     gpu = gpu_of(device(matrix(16, 16, 16)))
     assert gpu.tvm["mattr"] == ["coopmat-16x16x16", "subgroup-32"]
-    wide = {"subgroup_size": 64, "min_subgroup_size": 64, "max_subgroup_size": 64}
+    wide = {"subgroup_sizes": 64, "widest_subgroup": 64}
     entry = TargetEntry("t", "x86_64-linux-gnu", "x86-64", (), "vulkan", gpu.abilities)
     check_abilities(entry, device(matrix(16, 16, 16)), frozenset())
-    with pytest.raises(DeviceError, match="subgroup_size must be 32, it has 64"):
+    with pytest.raises(DeviceError, match="subgroup_sizes needs 0x20, of which it lacks 0x20"):
         check_abilities(entry, device(matrix(16, 16, 16), **wide), frozenset())
 
 

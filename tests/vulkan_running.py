@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,15 @@ def validate(shader: Shader) -> None:
     command = [str(SPIRV_VAL), "--target-env", environment]
     done = subprocess.run(command, input=code, capture_output=True, check=False)
     assert done.returncode == 0, f"{shader.name}: {done.stderr.decode()}{done.stdout.decode()}"
+
+
+def operations(words: Sequence[int]) -> list[int]:
+    """The opcode of every instruction."""
+    found, at = [], 5
+    while at < len(words):
+        found.append(words[at] & 0xFFFF)
+        at += words[at] >> 16
+    return found
 
 
 def run(

@@ -1,5 +1,6 @@
 """Small SPIR-V kernels, put together word by word, and the bytes of a module around them."""
 
+import dataclasses
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -206,3 +207,14 @@ def _never_ends(a: Assembler) -> None:
     a.put(a.code, 248, again)
     a.put(a.code, 249, head)
     a.put(a.code, 248, merge)
+
+
+def processed(kernel: Kernel, text: str) -> Kernel:
+    """The same with a line of OpModuleProcessed, in the place that SPIR-V has for it."""
+    words = list(kernel.words)
+    at = 5
+    while words[at] & 0xFFFF not in (71, 72, *range(19, 40)):  # decorations, types
+        at += words[at] >> 16
+    line = text_words(text)
+    words[at:at] = [(len(line) + 1) << 16 | 330, *line]
+    return dataclasses.replace(kernel, words=words)

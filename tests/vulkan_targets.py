@@ -25,6 +25,9 @@ BARE: dict[str, Any] = {"kind": "vulkan"}
 SUBGROUP: dict[str, Any] = {**PORTABLE, "supported_subgroup_operations": 1 | 4 | 8 | 16 | 32}
 """Basic, arithmetic, ballot, shuffle, relative shuffle."""
 
+EIGHT: dict[str, Any] = {**SUBGROUP, "mattr": ["subgroup-8"]}
+"""The same, and 8 threads of a subgroup at least, as Mesa's software driver has."""
+
 DOT: dict[str, Any] = {**SUBGROUP, "supports_integer_dot_product": True}
 """Four products of bytes and their sum in one instruction."""
 

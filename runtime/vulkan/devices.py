@@ -128,6 +128,8 @@ def _abilities(report: dict[str, Any]) -> dict[str, Ability]:
         "subgroup_size": subgroup["size"],
         "min_subgroup_size": subgroup["min_size"],
         "max_subgroup_size": subgroup["max_size"],
+        "subgroup_sizes": _subgroup_sizes(subgroup),
+        "widest_subgroup": subgroup["max_size"],
         "max_num_threads": limits["max_workgroup_invocations"],
         "max_threads_per_block": limits["max_workgroup_invocations"],
         "max_block_size_x": size[0],
@@ -141,6 +143,15 @@ def _abilities(report: dict[str, Any]) -> dict[str, Ability]:
     }
 
 
+def _subgroup_sizes(subgroup: dict[str, Any]) -> int:
+    """Those that a kernel can be sure to get, one bit for each: 8 | 16 | 32."""
+    least, most = subgroup["min_size"], subgroup["max_size"]
+    if least != most and not subgroup["choosable"]:
+        return 0
+    return sum(size for size in _POWERS if least <= size <= most)
+
+
+_POWERS = tuple(1 << bit for bit in range(8))
 # VkComponentTypeKHR and VkScopeKHR
 _TYPES = ("f16", "f32", "f64", "s8", "s16", "s32", "s64", "u8", "u16", "u32", "u64")
 _SCOPES = {1: "device", 2: "workgroup", 3: "subgroup", 5: "queue family"}

@@ -6,6 +6,7 @@
 #include "device.h"
 #include "errors.h"
 #include "pipeline_cache.h"
+#include "subgroup.h"
 
 namespace handglass {
 namespace vulkan {
@@ -78,6 +79,7 @@ void Pipeline::MakeLayout(const Kernel& kernel) {
 }
 
 void Pipeline::Compile(const Kernel& kernel) {
+  const SubgroupRequest subgroup = RequestFor(kernel, device_);
   const DeviceFunctions& f = device_.functions;
   VkShaderModuleCreateInfo shader{VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO};
   shader.codeSize = kernel.words.size() * 4;
@@ -87,6 +89,8 @@ void Pipeline::Compile(const Kernel& kernel) {
         ": the driver of ", device_.Title(), " does not take its SPIR-V");
   VkComputePipelineCreateInfo info{VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO};
   info.stage.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO;
+  info.stage.pNext = subgroup.size.requiredSubgroupSize ? &subgroup.size : nullptr;
+  info.stage.flags = subgroup.flags;
   info.stage.stage = VK_SHADER_STAGE_COMPUTE_BIT;
   info.stage.module = module;
   info.stage.pName = name.c_str();

@@ -12,6 +12,7 @@
 #include "pipeline.h"
 #include "recorder.h"
 #include "registry.h"
+#include "subgroup.h"
 
 namespace handglass {
 namespace vulkan {
@@ -65,15 +66,15 @@ void AddLimits(const PhysicalDevice& device, Json* json) {
 }
 
 void AddSubgroup(const PhysicalDevice& device, Json* json) {
-  const uint32_t size = device.subgroup.subgroupSize;
-  const auto& range = device.subgroup_size;
+  const SubgroupSizes sizes = SizesOf(device);
   json->Key("subgroup")
       .Open('{')
-      .Field("size", size)
-      .Field("min_size", range.minSubgroupSize ? range.minSubgroupSize : size)
-      .Field("max_size", range.maxSubgroupSize ? range.maxSubgroupSize : size)
+      .Field("size", device.subgroup.subgroupSize)
+      .Field("min_size", sizes.least)
+      .Field("max_size", sizes.most)
       .Field("supported_operations", device.subgroup.supportedOperations)
       .Field("supported_stages", device.subgroup.supportedStages)
+      .Field("choosable", sizes.choosable)
       .Field("in_compute",
              (device.subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT) != 0)
       .Close('}');

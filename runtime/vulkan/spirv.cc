@@ -1,6 +1,7 @@
 #include "spirv.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <unordered_map>
 #include <unordered_set>
@@ -30,12 +31,16 @@ enum Op : uint32_t {
   kVariable = 59,
   kDecorate = 71,
   kMemberDecorate = 72,
+  kModuleProcessed = 330,
 };
 constexpr uint32_t kGlCompute = 5;
 constexpr uint32_t kLocalSize = 17;
 constexpr uint32_t kWorkgroup = 4;
 constexpr uint32_t kNonWritable = 24;
 constexpr uint32_t kBinding = 33;
+/* What our code generator says in OpModuleProcessed, which drivers skip: "handglass.subgroup = 32"
+ * or "handglass.subgroup >= 8". */
+constexpr char kSubgroup[] = "handglass.subgroup ";
 
 struct Type {
   uint64_t bytes = 0;
@@ -95,9 +100,24 @@ class Reader {
       case kVariable:
         if (count >= 4) Variable(in);
         break;
+      case kModuleProcessed:
+        Processed(Text(in + 1, count - 1));
+        break;
       default:
         TakeType(op, in, count);
     }
+  }
+
+  void Processed(const std::string& text) {
+    if (text.rfind(kSubgroup, 0) != 0) return;
+    const std::string rest = text.substr(sizeof(kSubgroup) - 1);
+    const bool exactly = rest.rfind("= ", 0) == 0;
+    const size_t at = exactly ? 2 : 3;
+    const uint64_t size = rest.size() > at ? std::strtoul(rest.c_str() + at, nullptr, 10) : 0;
+    if ((!exactly && rest.rfind(">= ", 0) != 0) || size == 0 || size > 128 || (size & (size - 1))) {
+      Bad(Words("OpModuleProcessed \"", text, "\" is no size of subgroups"));
+    }
+    facts_.subgroup = {static_cast<uint32_t>(size), exactly};
   }
 
   void Decorate(const uint32_t* in, uint32_t count) {

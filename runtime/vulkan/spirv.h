@@ -9,12 +9,19 @@
 namespace handglass {
 namespace vulkan {
 
+/* Threads of a subgroup that a kernel counts on. 0: none, any number will do. */
+struct SubgroupNeed {
+  uint32_t size = 0;
+  bool exactly = false;  // or so many at least
+};
+
 struct ShaderFacts {
   uint32_t version = 0;                          // 0x00010300 is 1.3
   std::vector<uint32_t> capabilities;
   std::vector<std::string> entry_points;         // of compute shaders
   std::array<uint32_t, 3> local_size{1, 1, 1};
   uint64_t shared_bytes = 0;                     // all variables of class Workgroup
+  SubgroupNeed subgroup;                         // of OpModuleProcessed
   std::vector<bool> writable;                    // by binding of set 0; false: decorated NonWritable
 };
 

@@ -15,7 +15,7 @@ from ..choices import DEFAULTS, Choices
 from ..dot import GROUP, STEP, Shared, find_dot
 from ..rule import Rule, blocks, find
 from ..tiling import clear, divisors, inline_epilogue, is_one
-from .one_row import PANELS, PARTS, UNROLL, add_up_parts, pick_parts
+from .one_row import MEETING, PANELS, PARTS, UNROLL, add_up_parts, pick_parts
 from .threads import QUAD, WORD, depth_of, halved, keep_apart, pick, share
 from .tile import (
     COLUMNS,
@@ -50,8 +50,8 @@ def _one_row(sch: Schedule, sums, product, last, shared: Shared, choices: Choice
     for stage in _stages(sch, "rows", "words", "row_scales", "scales"):
         sch.compute_inline(stage)
     _, column, g, *_ = sch.get_loops(product)
-    panels, parts, (outer, step, part) = pick_parts(sch, column, g, shared, choices)
-    partial = add_up_parts(sch, product, last, part, panels, parts)
+    parts, (outer, step, part) = pick_parts(sch, column, g, shared, choices)
+    partial = add_up_parts(sch, product, last, part, parts)
     if sums is product:
         *_, outer, step, half, w, lane = sch.get_loops(partial)
         _straight(sch, partial, step, [half, w, lane], w)
@@ -124,6 +124,7 @@ OFFERS = {
     "groups": GROUPS,
     "panels": PANELS,
     "parts": PARTS,
+    "meeting": MEETING,
     "unroll": UNROLL,
     "rows": ROWS,
     "columns": COLUMNS,

@@ -18,7 +18,7 @@ from ..choices import DEFAULTS, Choices
 from ..dot import Shared, find_dot
 from ..rule import Rule, find
 from ..tiling import clear, inline_epilogue, is_one
-from .one_row import PANELS, PARTS, UNROLL, add_up_parts, pick_parts
+from .one_row import MEETING, PANELS, PARTS, UNROLL, add_up_parts, pick_parts
 from .threads import QUAD, halved, keep_apart, pick, share
 from .tile import (
     COLUMNS,
@@ -50,8 +50,8 @@ def _one_row(sch: Schedule, block, last, shared: Shared, choices: Choices) -> No
     for stage in (*find(sch, "rows"), *find(sch, "dequantize")):
         sch.compute_inline(stage)
     _, column, k = sch.get_loops(block)
-    panels, parts, (*_, part) = pick_parts(sch, column, k, shared, choices)
-    partial = add_up_parts(sch, block, last, part, panels, parts)
+    parts, (*_, part) = pick_parts(sch, column, k, shared, choices)
+    partial = add_up_parts(sch, block, last, part, parts)
     *_, k, step, lane = sch.get_loops(partial)
     sch.vectorize(lane)
     sch.unroll(step)
@@ -84,6 +84,7 @@ def _pick_depth(sch: Schedule, rows, tile: Workgroup, shared: Shared, choices: C
 OFFERS = {
     "panels": PANELS,
     "parts": PARTS,
+    "meeting": MEETING,
     "unroll": UNROLL,
     "rows": ROWS,
     "columns": COLUMNS,

@@ -67,6 +67,13 @@ NEEDS = {
 }
 
 
+def subgroup_size(attributes: Mapping[str, Any]) -> int:
+    """Threads of a subgroup by "subgroup-32" in `mattr`: kernels may count on so many at least, and
+    say when they do (subgroups.py). 0 where the target does not say."""
+    words = dict(str(word).rpartition("-")[::2] for word in attributes.get("mattr", ()))
+    return int(words.get("subgroup", 0))
+
+
 @dataclass
 class Claims:
     """The attributes of one target, for one kernel; what was needed is put into its words."""
@@ -95,6 +102,11 @@ class Claims:
 
     def limit(self, attribute: str, default: int) -> int:
         return int(self.attributes.get(attribute, default))
+
+    @property
+    def subgroup_size(self) -> int:
+        """Threads of a subgroup by "subgroup-32" among the target's `mattr`; 0: it does not say."""
+        return subgroup_size(self.attributes)
 
     def compute(self, type: Type) -> None:
         """The device must compute with values of `type`."""

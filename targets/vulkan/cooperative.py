@@ -33,6 +33,7 @@ from .opcodes import (
     Op,
     StorageClass,
 )
+from .subgroups import count_on_subgroups
 from .types import Value, parse, pointer_id
 
 FEATURE = "cooperative matrix"
@@ -45,6 +46,7 @@ def needs_matrices(k: Kernel, func: tirx.PrimFunc) -> None:
     for allocation in found:
         if str(allocation.buffer.scope()) in MATRIX_USES:
             k.claims.need(FEATURE, f"buffer {allocation.buffer.name}")
+            count_on_subgroups(k, k.claims.subgroup_size, exactly=True)
 
 
 def declare_matrices(k: Kernel, buffer: tirx.Var) -> None:

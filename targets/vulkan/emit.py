@@ -7,7 +7,7 @@ from typing import Any
 
 from tvm import ir, tirx
 
-from . import arithmetic, conversions, cooperative, dot_product, vectors, workgroup
+from . import arithmetic, conversions, cooperative, dot_product, subgroups, vectors, workgroup
 from .calls import calls
 from .capabilities import SHARED_MEMORY
 from .cooperative import needs_matrices
@@ -16,16 +16,23 @@ from .memory import declare_argument, decorate_arguments, load
 from .module_bytes import BUFFER, DLPACK_CODES, FLAG_UNIFORM_BUFFER, Shader
 from .opcodes import FUNCTION_CONTROL_NONE, Op
 from .statements import STATEMENTS
-from .threads import declare_scalars, local_size
+from .subgroups import say_subgroups
+from .threads import declare_scalars, lay_in_a_row, local_size
 from .types import parse
 from .words import instruction
 
+EXTERNALS = {
+    **dot_product.EXTERNALS,
+    **cooperative.EXTERNALS,
+    **subgroups.EXTERNALS,
+    **workgroup.EXTERNALS,
+}
 EXPRESSIONS: dict[type, Emit] = {
     **arithmetic.EXPRESSIONS,
     **conversions.EXPRESSIONS,
     **vectors.EXPRESSIONS,
     ir.TensorLoad: load,
-    ir.Call: calls({**dot_product.EXTERNALS, **cooperative.EXTERNALS, **workgroup.EXTERNALS}),
+    ir.Call: calls(EXTERNALS),
 }
 
 
@@ -43,11 +50,13 @@ def emit(func: tirx.PrimFunc, name: str, attributes: Mapping[str, Any]) -> Shade
         k.memory[parameter] = declare_argument(k, label, element, binding)
     memories = [k.memory[parameter] for parameter in buffers]
     needs_matrices(k, func)
+    lay_in_a_row(k, func)
     uniform = declare_scalars(k, scalars, len(buffers))
     k.stmt(func.body)
     decorate_arguments(k, memories, "tirx.noalias" in func.attrs)
     k.claims.finish()
     _check_shared_memory(k)
+    say_subgroups(k)
     tags = tuple(str(tag) for tag in func.attrs["tirx.kernel_launch_params"])
     flag = FLAG_UNIFORM_BUFFER if uniform else 0
     return Shader(name, _arguments(func), tags, flag, tuple(_finish(k)))

@@ -61,7 +61,9 @@ class Kernel:
         self.builtins: dict[tuple[int, Type], int] = {}
         self.threads: dict[str, int] = {}  # tag -> extent of the workgroup
         self.loops: list[tuple[int, int]] = []  # (merge, continue) of the loops around
+        self.row: dict[str, int] = {}  # the same, where they lie in one row: threads.py
         self.shared_bytes = 0
+        self.subgroup = (False, 0)  # exactly or at least so many threads: subgroups.py
         self.analyzer = sym.Analyzer()
 
     # dispatch

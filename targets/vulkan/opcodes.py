@@ -124,6 +124,7 @@ class Op:
     GroupNonUniformSMax = 356
     GroupNonUniformUMax = 357
     GroupNonUniformFMax = 358
+    ModuleProcessed = 330
     SDot = 4450
     UDot = 4451
     SUDot = 4452

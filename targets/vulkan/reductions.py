@@ -1,16 +1,24 @@
-"""Sums and extremes over all threads of a workgroup, by subgroup operations.
+"""Sums and extremes over threads of a workgroup, by subgroup operations.
 
 TVM lowers a reduction across threads to a tree in shared memory, with a barrier for every level.
-Where the target claims subgroup arithmetic, a reduction over the whole workgroup becomes a call of
-`vk.workgroup_add`, `_max` or `_min`: every subgroup reduces itself, writes one number to shared
-memory, and after a barrier all threads combine these. How wide a subgroup is need not be known, nor
-which threads it has. Reductions over some axes of a workgroup, of several values or of types that a
-device need not have in subgroup operations keep TVM's tree.
+Two sorts become calls instead, of `_add`, `_max` or `_min`:
+
+`vk.lanes_`: the threads that meet differ in a few of the lowest bits of their number, all within
+one subgroup of the size that the target names (`subgroup-32` in its `mattr`). Each bit is an
+exchange between two lanes; there is neither memory nor barrier. The rows of a workgroup, neighbours
+or threads that are 4 apart: whatever axes of powers of two make of it.
+
+`vk.workgroup_`: over the whole workgroup, where the target claims subgroup arithmetic. Every
+subgroup reduces itself, writes one number to shared memory, and after a barrier all threads combine
+these. How wide a subgroup is need not be known, nor which threads it has.
+
+Others, those of several values or of types that a device need not have in subgroup operations keep
+TVM's tree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -20,12 +28,13 @@ from tvm import ir, tirx
 from tvm.ir import prim
 from tvm.tirx import stmt as S
 
-from .capabilities import SUBGROUP_ARITHMETIC
+from .capabilities import SUBGROUP_ARITHMETIC, SUBGROUP_SHUFFLE, subgroup_size
 
-NAMES = {prim.Add: "vk.workgroup_add", prim.Max: "vk.workgroup_max", prim.Min: "vk.workgroup_min"}
+NAMES = {prim.Add: "add", prim.Max: "max", prim.Min: "min"}
 DTYPES = ("float32", "float16", "int32", "uint32")
 # Threads of a workgroup come in this many, which fills the widest subgroups there are (Adreno's):
-# with one that is not full, Mesa 22.3's software driver (8 wide, 12 threads) gave wrong sums.
+# Mesa 22.3's software driver leaves out the last subgroup where it is not full (of 12 threads the
+# sum of 8, as if NumSubgroups were rounded down). Mesa 26's, given the same SPIR-V, does not.
 WHOLE_SUBGROUPS = 128
 OPERATIONS = "supported_subgroup_operations"
 
@@ -38,17 +47,29 @@ class Threads:
     tags: dict[tirx.Var, str]
 
 
+@dataclass(frozen=True)
+class Way:
+    """What the target claims: lanes that certainly share a subgroup, and arithmetic in one."""
+
+    lanes: int
+    workgroup: bool
+
+    @staticmethod
+    def of(attributes: Mapping[str, Any]) -> Way:
+        operations = int(attributes.get(OPERATIONS, 0))
+        lanes = subgroup_size(attributes) if operations & SUBGROUP_SHUFFLE else 0
+        return Way(lanes, bool(operations & SUBGROUP_ARITHMETIC))
+
+
 def lower_reductions(func: tirx.PrimFunc, *_: object) -> tirx.PrimFunc:
     """`func` with calls in place of the reductions that can be such."""
     target = (func.attrs or {}).get("target")
     if target is None or target.kind.name != "vulkan":
         return func
-    if not int(target.attrs.get(OPERATIONS, 0)) & SUBGROUP_ARITHMETIC:
+    threads, way = _threads(func), Way.of(target.attrs)
+    if threads is None or not (way.lanes or way.workgroup):
         return func
-    threads = _threads(func)
-    if threads is None:
-        return func
-    replace = _replacement(threads)
+    replace = _replacement(threads, way)
     return func.with_body(tvm_ffi.structural_map(func.body, (S.AttrStmt, replace)))
 
 
@@ -68,17 +89,17 @@ def _threads(func: tirx.PrimFunc) -> Threads | None:
     return threads
 
 
-def _replacement(threads: Threads) -> Callable[[S.AttrStmt], Any]:
+def _replacement(threads: Threads, way: Way) -> Callable[[S.AttrStmt], Any]:
     def replace(stmt: S.AttrStmt) -> Any:
         if stmt.attr_key != "reduce_scope" or not isinstance(stmt.body, S.Evaluate):
             return stmt
-        return _whole_workgroup(stmt.node, stmt.body.value, threads) or stmt
+        return _in_subgroups(stmt.node, stmt.body.value, threads, way) or stmt
 
     return replace
 
 
-def _whole_workgroup(
-    reducer: tirx.CommReducer, call: ir.Call, threads: Threads
+def _in_subgroups(
+    reducer: tirx.CommReducer, call: ir.Call, threads: Threads, way: Way
 ) -> tirx.BufferStore | None:
     """The call's operands are: how many values, the values, a condition, the results, the axes."""
     count, value, condition, result, *axes = call.args
@@ -88,8 +109,30 @@ def _whole_workgroup(
     if not (isinstance(condition, prim.IntImm) and int(condition) == 1):
         return None
     tags = {threads.tags[axis] for axis in axes if isinstance(axis, ir.Var)}
-    whole = prod(threads.extents.values())
-    if whole % WHOLE_SUBGROUPS or prod(threads.extents[tag] for tag in tags) != whole:
+    bits = _bits(tags, threads)
+    if bits and 2 * max(bits) <= way.lanes:
+        function, operands = f"vk.lanes_{name}", [tirx.const(bit, "int32") for bit in bits]
+    elif way.workgroup and _is_whole(tags, threads):
+        function, operands = f"vk.workgroup_{name}", []
+    else:
         return None
-    number = tirx.call_pure_extern(str(value.ty.dtype), name, value)
+    number = tirx.call_pure_extern(str(value.ty.dtype), function, value, *operands)
     return tirx.BufferStore(result.source, number, result.indices)
+
+
+def _bits(tags: set[str], threads: Threads) -> list[int]:
+    """Of a thread's number, those that the axes `tags` count in; none where they are not bits."""
+    bits, stride = [], 1
+    for tag in sorted(threads.extents):  # x runs fastest
+        extent = threads.extents[tag]
+        if tag in tags and extent > 1:
+            if stride & (stride - 1) or extent & (extent - 1):
+                return []
+            bits += [stride << n for n in range(extent.bit_length() - 1)]
+        stride *= extent
+    return bits
+
+
+def _is_whole(tags: set[str], threads: Threads) -> bool:
+    whole = prod(threads.extents.values())
+    return whole % WHOLE_SUBGROUPS == 0 and prod(threads.extents[tag] for tag in tags) == whole

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from math import prod
 
+import tvm_ffi
 from tvm import ir, tirx
 from tvm.ir import prim
+from tvm.tirx import stmt as S
 
 from .conversions import convert
 from .kernel import Kernel
@@ -14,6 +16,8 @@ from .types import INT32, UINT32, Type, parse, pointer_id
 
 DIMENSIONS = "xyz"
 POSITIONS = {"blockIdx": BuiltIn.WorkgroupId, "threadIdx": BuiltIn.LocalInvocationId}
+LANES = "vk.lanes_"
+"""How the calls begin in which lanes meet: subgroups.py."""
 SCALAR_BYTES = 8  # of every scalar argument, whatever its type
 
 
@@ -28,9 +32,39 @@ def launch(k: Kernel, node: tirx.IterVar, extent: ir.Expr) -> None:
             k.fail(f"the extent of {tag} is not constant: {extent}")
         k.threads[tag] = int(extent)
     vector = builtin(k, POSITIONS[kind], UINT32.of(3))
-    number = DIMENSIONS.index(dimension)
+    in_row = tag in k.row
+    number = 0 if in_row else DIMENSIONS.index(dimension)
     part = k.body.pure(Op.CompositeExtract, k.id_of(UINT32), vector, number)
+    if in_row:
+        part = _place_in_row(k, tag, part)
     k.values[node.var] = convert(k, UINT32, k.type_of(node.var), (part,))
+
+
+def lay_in_a_row(k: Kernel, func: tirx.PrimFunc) -> None:
+    """Let all threads of a workgroup differ in x alone, where lanes of a subgroup meet: only along
+    x do all drivers number lanes as they number threads. Mesa 22.3's software driver begins a new
+    subgroup with every y and z."""
+    calls: list[ir.Call] = []
+    tvm_ffi.structural_walk(func.body, (ir.Call, calls.append))
+    names = [str(getattr(call.args[0], "value", "")) for call in calls if call.args]
+    if any(name.startswith(LANES) for name in names):
+        k.row = _extents(func)
+
+
+def _extents(func: tirx.PrimFunc) -> dict[str, int]:
+    found: list[S.AttrStmt] = []
+    tvm_ffi.structural_walk(func.body, (S.AttrStmt, found.append))
+    extents = {str(s.node.thread_tag): s.value for s in found if s.attr_key == "thread_extent"}
+    return {tag: int(n) for tag, n in sorted(extents.items()) if tag.startswith("threadIdx")}
+
+
+def _place_in_row(k: Kernel, tag: str, thread: int) -> int:
+    stride = prod(extent for other, extent in k.row.items() if other < tag)
+    if stride > 1:
+        thread = k.body.pure(Op.UDiv, k.id_of(UINT32), thread, k.uint(stride))
+    if tag == max(k.row):
+        return thread
+    return k.body.pure(Op.UMod, k.id_of(UINT32), thread, k.uint(k.row[tag]))
 
 
 def builtin(k: Kernel, number: int, type: Type) -> int:
@@ -52,7 +86,7 @@ def local_size(k: Kernel) -> tuple[int, int, int]:
             f"a workgroup of {x} x {y} x {z} = {x * y * z} threads, "
             f"but max_threads_per_block of the target is {most}"
         )
-    return x, y, z
+    return (x * y * z, 1, 1) if k.row else (x, y, z)
 
 
 def thread_count(k: Kernel) -> int:

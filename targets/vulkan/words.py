@@ -47,6 +47,7 @@ class Words:
         self.capabilities: dict[int, None] = {Capability.Shader: None}
         self.extensions: dict[str, None] = {}
         self.names: list[int] = []
+        self.processed: list[int] = []
         self.decorations: list[int] = []
         self.declarations: list[int] = []
         self.variables: dict[int, int] = {}  # variables of the module -> their storage class
@@ -96,6 +97,10 @@ class Words:
     def name(self, target: int, text: str) -> None:
         self.names += instruction(Op.Name, target, *string(text))
 
+    def process(self, text: str) -> None:
+        """A line for whoever reads the module beside drivers, which skip it."""
+        self.processed += instruction(Op.ModuleProcessed, *string(text))
+
     def glsl(self) -> int:
         """The number of the imported instruction set."""
         self.glsl_set = self.glsl_set or self.id()
@@ -115,7 +120,7 @@ class Words:
             *self._head(name, main),
             *instruction(Op.ExecutionMode, main, *self._size(size)),
         ]
-        sections += self.names + self.decorations + self.declarations + code
+        sections += self.names + self.processed + self.decorations + self.declarations + code
         return [MAGIC, self.version, 0, self.count + 1, 0, *sections]
 
     def _size(self, size: Iterable[int]) -> list[int]:
