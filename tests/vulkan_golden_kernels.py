@@ -12,7 +12,7 @@ from tvm import te, tirx
 from vulkan_operator import scheduled, written
 from vulkan_products import Product
 from vulkan_rule_kernels import each
-from vulkan_targets import BARE, COOPMAT, DOT, PORTABLE, SUBGROUP
+from vulkan_targets import BARE, COOPMAT, DOT, EIGHT, PORTABLE, SUBGROUP
 
 from handglass.compiler.ops import exponential, norm, rotary
 from handglass.compiler.ops.layout import Layout, key_shape
@@ -130,6 +130,7 @@ def gate() -> tirx.PrimFunc:
 SCHEDULES: dict[str, Made] = {
     "schedule-matmul-f16": (lambda: matmul("f16", None, PORTABLE), PORTABLE),
     "schedule-one-row-w4": (lambda: matmul("w4", 1, PORTABLE), PORTABLE),
+    "schedule-one-row-w4-subgroups": (lambda: matmul("w4", 1, EIGHT), EIGHT),
     "schedule-dot-w8a8": (lambda: matmul("w8a8", None, DOT), DOT),
     "schedule-dot-one-row-w4a8": (lambda: matmul("w4a8", 1, DOT), DOT),
     "schedule-matrix-f16": (lambda: matmul("f16", None, MATRICES), MATRICES),

@@ -85,8 +85,8 @@ class Listing:
         if op == Op.EntryPoint:
             name, rest = string(operands[2:])
             return f"EntryPoint {name}, {len(rest)} variables"
-        if op == Op.Extension:
-            return f"Extension {string(operands)[0]}"
+        if op in (Op.Extension, Op.ModuleProcessed):
+            return f"{OPS[op]} {string(operands)[0]}"
         numbers = operands[2:] if op == Op.ExecutionMode else operands
         word = "LocalSize" if op == Op.ExecutionMode else OPS[op]
         return " ".join([word, *map(str, numbers)])
