@@ -1,8 +1,8 @@
 """Random kernels on vulkan:0 against numpy, bit by bit: no operation of theirs rounds or overflows.
 
 Left out is one thing that a driver does wrong: lavapipe of Mesa 22.3 takes `x` for
-`Select(0 <= x, x, 0 - x)` where x is an int64 made of a negative int32. That of Mesa 26 does not; nor does it fail at kernel
-373, whose choice between int64 the older one gets wrong as well.
+`Select(0 <= x, x, 0 - x)` where x is an int64 made of a negative int32. That of Mesa 26 does not;
+kernel 373, with other choices between numbers of 64 bits, is wrong on the older one only, too.
 
 HANDGLASS_FUZZ=FIRST:LAST python -m pytest tests/test_vulkan_fuzz.py    tries other numbers
 """
