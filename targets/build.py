@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .errors_through_tvm import keep_classes
 from .linker import find_linker
 from .target import Target
 
@@ -38,6 +39,7 @@ def build_library(mod: tvm.IRModule, target: Target, path: str | Path) -> Path:
     import tvm
     from tvm import relax
 
+    keep_classes()
     if target.gpu is not None:
         from . import vulkan
 

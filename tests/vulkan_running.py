@@ -75,7 +75,7 @@ def operations(words: Sequence[int]) -> list[int]:
 
 def run(
     func: tirx.PrimFunc | tvm.IRModule,
-    *arguments: np.ndarray | int,
+    *arguments: np.ndarray | float,
     target: Mapping[str, Any] | None = None,
 ) -> list[np.ndarray]:
     """All arrays after one call of `func` with `arguments` on vulkan:0."""
@@ -86,4 +86,4 @@ def run(
     held = [tvm.runtime.tensor(a, device) if isinstance(a, np.ndarray) else a for a in arguments]
     built["main"](*held)
     device.sync()
-    return [tensor.numpy() for tensor in held if not isinstance(tensor, int)]
+    return [tensor.numpy() for tensor in held if not isinstance(tensor, int | float)]

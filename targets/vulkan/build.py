@@ -13,24 +13,24 @@ from tvm.tirx import stmt as S
 from .emit import emit
 from .kernel import Kernel
 from .module_bytes import Shader, pack_module
+from .narrowing import narrowed
 
 MOST_ELEMENTS = 2**31 - 1  # that a 32-bit index can name
 
 
 def build_vulkan(mod: ir.IRModule, target: Target) -> Any:
     """A runtime module of the lowered device functions in `mod`."""
-    load = tvm_ffi.get_global_func("ffi.Module.load_from_bytes.vulkan")
-    return load(pack_module(emit_module(mod, target)))
+    data = pack_module(emit_module(mod, target))
+    return tvm_ffi.get_global_func("ffi.Module.load_from_bytes.vulkan")(data)
 
 
 def emit_module(mod: ir.IRModule, target: Target) -> list[Shader]:
-    """A shader of every function, by name. Indices are narrowed to 32 bits: Relax counts in 64, for
-    which many GPUs have no arithmetic or a slow one."""
+    """A shader of every function, by name. Where no data is 64 bits wide, indices are narrowed to
+    32: Relax counts in 64, for which many GPUs have no arithmetic or a slow one."""
     for name, func in _named(mod):
         _check_sizes(name, func)
-    mod = ir.IRModule({var: _inline_wide(func) for var, func in mod.functions.items()})
-    mod = tirx.transform.ForceNarrowIndexToInt32()(mod)
     attributes = dict(target.attrs)
+    mod = narrowed(mod, has_int64=bool(attributes.get("supports_int64")))
     return [emit(func, name, attributes) for name, func in _named(mod)]
 
 
@@ -41,28 +41,6 @@ def _named(mod: ir.IRModule) -> list[tuple[str, tirx.PrimFunc]]:
         has_name = "global_symbol" in attributes
         named[str(attributes["global_symbol"]) if has_name else var.name_hint] = func
     return sorted(named.items())
-
-
-def _inline_wide(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """64-bit data in place of its names: narrowing takes every 64-bit variable for an index.
-
-    TVM's lowering of a floor division makes such names.
-    """
-
-    def inline(let: prim.Let) -> ir.Expr:
-        if str(let.var.ty.dtype) != "int64" or not _reads_wide(let.value):
-            return let
-        return tvm_ffi.structural_map(
-            let.body, (ir.Var, lambda var: let.value if var.same_as(let.var) else var)
-        )
-
-    return func.with_body(tvm_ffi.structural_map(func.body, (prim.Let, inline)))
-
-
-def _reads_wide(value: ir.Expr) -> bool:
-    found: list[ir.TensorLoad] = []
-    tvm_ffi.structural_walk(value, (ir.TensorLoad, found.append))
-    return any(str(load.ty.dtype) == "int64" for load in found)
 
 
 def _check_sizes(name: str, func: tirx.PrimFunc) -> None:

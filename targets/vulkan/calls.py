@@ -26,6 +26,8 @@ External = Callable[[Kernel, ir.Call], Value]
 NOTHING: Value = ()  # what a call without result gives
 FLOATS_ONLY = {name for name in FUNCTIONS if name not in ("abs", "popcount", "clz")}
 
+DIVISIONS = (prim.Div, prim.Mod, prim.FloorDiv, prim.FloorMod)
+
 OPERATORS: dict[str, type] = {
     "bitwise_and": prim.BitwiseAnd,
     "bitwise_or": prim.BitwiseOr,
@@ -99,11 +101,23 @@ def if_then_else(k: Kernel, e: ir.Call) -> Value:
 
 
 def _is_harmless(k: Kernel, expr: ir.Expr) -> bool:
-    """Whether it may be computed in vain: it reads only places that are there for certain."""
+    """Whether it may be computed in vain: it reads only places that are there for certain, and
+    divides by nothing that could be zero."""
     loads: list[ir.TensorLoad] = []
-    tvm_ffi.structural_walk(expr, (ir.TensorLoad, loads.append))
+    divisions: list[prim.BinaryOpExpr] = []
+    divides = [(node, divisions.append) for node in DIVISIONS]
+    tvm_ffi.structural_walk(expr, [(ir.TensorLoad, loads.append), *divides])
+    if any(k.type_of(e).is_integer and not _is_safe(e.b) for e in divisions):
+        return False
     constant = all(isinstance(i, prim.IntImm) for load in loads for i in load.indices)
     return constant and not any(memory_of(k, load.source).is_argument for load in loads)
+
+
+def _is_safe(divisor: ir.Expr) -> bool:
+    """Neither 0 nor -1, by which the least number cannot be divided."""
+    if isinstance(divisor, prim.Broadcast):
+        divisor = divisor.value
+    return isinstance(divisor, prim.IntImm) and int(divisor) not in (0, -1)
 
 
 def _way(k: Kernel, block: int, expr: ir.Expr, merge: int) -> tuple[Value, int]:
@@ -114,6 +128,18 @@ def _way(k: Kernel, block: int, expr: ir.Expr, merge: int) -> tuple[Value, int]:
     last = k.body.current
     k.body.branch(merge)
     return value, last
+
+
+def leave_loop(k: Kernel, e: object) -> Value:
+    """`break`, as a call or a statement: on behind the innermost loop."""
+    k.body.branch(k.loops[-1][0])
+    return NOTHING
+
+
+def next_turn(k: Kernel, e: object) -> Value:
+    """`continue`."""
+    k.body.branch(k.loops[-1][1])
+    return NOTHING
 
 
 def large_uint(k: Kernel, e: ir.Call) -> Value:
@@ -173,6 +199,8 @@ def _half(k: Kernel, e: ir.Call, which: int) -> Value:
 
 CALLS: dict[str, External] = {
     "if_then_else": if_then_else,
+    "break_loop": leave_loop,
+    "continue_loop": next_turn,
     "large_uint_imm": large_uint,
     "tvm_storage_sync": storage_sync,
     "reinterpret": reinterpret,

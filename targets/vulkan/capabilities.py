@@ -7,7 +7,7 @@ module never asks a device for more than was promised.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from handglass.errors import InputError
@@ -81,6 +81,7 @@ class Claims:
     kernel: str
     attributes: Mapping[str, Any]
     words: Words
+    passing: dict[Type, None] = field(default_factory=dict)
 
     def has(self, feature: str) -> bool:
         need = NEEDS[feature]
@@ -122,6 +123,20 @@ class Claims:
             self.need(f"{type.bits}-bit buffers", f"{what} of {type}")
         else:
             self.compute(type)
+
+    def pass_through(self, type: Type) -> None:
+        """Values of `type` come by: made by a conversion, to be stored or converted again."""
+        if type.bits in (8, 16) and not type.is_packed:
+            self.passing[type.scalar] = None
+        else:
+            self.compute(type)
+
+    def finish(self) -> None:
+        """What narrow values need: nothing more where a buffer holds such, else arithmetic."""
+        for type in self.passing:
+            storage = NEEDS[f"{type.bits}-bit buffers"].capabilities[0]
+            if storage not in self.words.capabilities:
+                self.compute(type)
 
     def fail(self, message: str) -> NoReturn:
         raise InputError(f"vulkan: kernel {self.kernel}: {message}")

@@ -9,7 +9,7 @@ from .arithmetic import choose
 from .kernel import Emit, Kernel
 from .opcodes import Op
 from .packed import pack, unpack, wide
-from .types import UINT32, WIDEST, Type, Value
+from .types import INT32, UINT32, WIDEST, Type, Value
 
 CONVERSIONS = {
     ("float", "int"): Op.ConvertFToS,
@@ -27,6 +27,7 @@ def convert(k: Kernel, source: Type, target: Type, value: Value) -> Value:
     """The value of another type: floats to integers towards zero, narrower integers cut off."""
     if source == target:
         return value
+    k.claims.pass_through(target)
     if source.is_packed:
         return convert(k, wide(source), target, unpack(k, source, value))
     if target.is_packed:
@@ -59,12 +60,16 @@ def _at_least_32(type: Type) -> Type:
 
 
 def _between_integers(k: Kernel, source: Type, target: Type, value: Value) -> Value:
-    """The sign of the source decides how it widens; OpUConvert gives unsigned numbers only."""
+    """The sign of the source decides how it widens; OpUConvert gives unsigned numbers only. What is
+    narrow may only change its width, so its sign changes at 32 bits."""
     if source.bits == target.bits:
         k.claims.compute(target)
         return k.each(target, Op.Bitcast, value)
     if source.kind == "int":
         return k.each(target, Op.SConvert, value)
+    if target.kind == "int" and target.bits < UINT32.bits:
+        value = convert(k, source, INT32.of(source.lanes), value)
+        return convert(k, INT32.of(source.lanes), target, value)
     unsigned = Type("uint", target.bits, target.lanes)
     value = k.each(unsigned, Op.UConvert, value)
     return value if target.kind == "uint" else k.each(target, Op.Bitcast, value)

@@ -54,6 +54,7 @@ def emit(func: tirx.PrimFunc, name: str, attributes: Mapping[str, Any]) -> Shade
     uniform = declare_scalars(k, scalars, len(buffers))
     k.stmt(func.body)
     decorate_arguments(k, memories, "tirx.noalias" in func.attrs)
+    k.claims.finish()
     _check_shared_memory(k)
     say_subgroups(k)
     tags = tuple(str(tag) for tag in func.attrs["tirx.kernel_launch_params"])

@@ -20,9 +20,12 @@ def enable_compiler() -> None:
     """Compiling alone; the module that comes out still needs the runtime to be loaded."""
     import tvm_ffi
 
+    from handglass.targets.errors_through_tvm import keep_classes
+
     from .build import build_vulkan
     from .pipeline import use_pipeline
 
+    keep_classes()
     if tvm_ffi.get_global_func(BUILD, allow_missing=True) is None:
         tvm_ffi.register_global_func(BUILD, build_vulkan)
         use_pipeline()

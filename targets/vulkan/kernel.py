@@ -158,6 +158,7 @@ class Kernel:
         part = type.parts[lane // WIDEST]
         if part.lanes == 1:
             return value[lane // WIDEST]
+        self.claims.compute(part)
         return self.body.pure(
             Op.CompositeExtract, self.id_of(type.scalar), value[lane // WIDEST], lane % WIDEST
         )
@@ -172,6 +173,8 @@ class Kernel:
             mine, rest = rest[: part.lanes], rest[part.lanes :]
             whole = part.lanes > 1
             op = Op.CompositeConstruct
+            if whole:
+                self.claims.compute(part)
             parts.append(self.body.pure(op, self.id_of(part), *mine) if whole else mine[0])
         return tuple(parts)
 

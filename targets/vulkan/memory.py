@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from tvm import ir, tirx
 
+from .conversions import convert
 from .held import assemble, candidates, lanes_of, memory_scalar, take_apart
 from .kernel import Kernel
 from .opcodes import MEMORY_NON_PRIVATE_POINTER, Decoration, Op, StorageClass
@@ -125,6 +126,9 @@ def store(k: Kernel, store: tirx.BufferStore) -> None:
     memory, type = memory_of(k, store.buffer), k.type_of(store.value)
     memory.is_written = True
     value = k.expr(store.value)
+    if type.is_integer and memory.element.is_integer:  # TVM narrows what is stored and not where
+        wanted = memory.element.scalar.of(type.lanes)
+        type, value = wanted, convert(k, type, wanted, value)
     unit, indices = places(k, memory, type, store.indices)
     for index, one in zip(indices, take_apart(k, type, unit, value), strict=True):
         k.body.do(Op.Store, element_pointer(k, memory, unit, index), one, *access(k, memory))

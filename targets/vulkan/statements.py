@@ -7,6 +7,7 @@ from tvm.ir import prim
 from tvm.tirx import stmt as S
 
 from .arithmetic import compare
+from .calls import leave_loop, next_turn
 from .cooperative import declare_matrices
 from .kernel import Emit, Kernel
 from .memory import declare_array, store
@@ -21,7 +22,10 @@ ARRAYS = {
 
 
 def sequence(k: Kernel, s: S.SeqStmt) -> None:
+    """Up to a `break` or `continue`, behind which nothing is reached."""
     for one in s.seq:
+        if k.body.ended:
+            return
         k.stmt(one)
 
 
@@ -108,14 +112,6 @@ def _inside(k: Kernel, block: int, stmt: S.Stmt, merge: int, next: int) -> None:
     k.stmt(stmt)
     k.loops.pop()
     k.body.branch(next)
-
-
-def leave_loop(k: Kernel, s: S.Break) -> None:
-    k.body.branch(k.loops[-1][0])
-
-
-def next_turn(k: Kernel, s: S.Continue) -> None:
-    k.body.branch(k.loops[-1][1])
 
 
 def condition(k: Kernel, s: S.IfThenElse) -> None:
