@@ -68,9 +68,12 @@ def task(subject: Subject) -> Task:
 def scaled(variant: str = "right", threads: int = THREADS) -> bytes:
     """y = 3 x, right or not."""
     x = te.placeholder((N,), name="x")
-    nothing = tirx.const(0, "float32")
-    value = {"right": 3.0, "wrong": 2.0, "not-a-number": tirx.div(nothing, nothing)}[variant]
-    y = te.compute((N,), lambda i: x[i] * value, name="y")
+    value = {
+        "right": lambda x: x * 3.0,
+        "wrong": lambda x: x * 2.0,
+        "not-a-number": lambda x: te.sqrt(-1.0 - x * x),
+    }[variant]
+    y = te.compute((N,), lambda i: value(x[i]), name="y")
     sch = Schedule(te.create_prim_func([x, y]))
     block, lane = sch.split(sch.get_loops(sch.get_sblock("y"))[0], [None, threads])
     sch.bind(block, "blockIdx.x")
@@ -140,9 +143,10 @@ def test_the_gpu_outlives_what_a_candidate_does(
     monkeypatch.setattr(stands, "DEADLINE", 10.0)
     right = scaled()
     endless = library_of(gpu_probes.fma_kernel(), VULKAN)
-    out = tensor(1024, gpu_probes.WIDTH, kind="constant", value=0.0)
+    # Many workgroups as well: llvmpipe ends every loop after 65,535 rounds.
+    out = tensor(1 << 15, gpu_probes.WIDTH, kind="constant", value=0.0)
     stand.prepare(Arguments([{"int": (1 << 31) - 1}, out], 1, (), ()))
-    with pytest.raises(CandidateError, match="runner: time limit"):
+    with pytest.raises(CandidateError, match="runner: (time limit|.*device lost)"):
         stand.seconds(endless, 1, 1)
     stand.prepare(pair())
     assert stand.seconds(right, 1, 1)
@@ -188,6 +192,7 @@ def test_kernels_are_tuned(
         trials=8,
         work_dir=tmp_path,
         journal=tmp_path / "records.jsonl",
+        tasks=1,
         kernels=[task.name],
     )
     assert [row.task.name for row in found.rows] == [task.name]
@@ -226,7 +231,7 @@ def test_the_command_by_a_server(small_checkpoint: Path, device: Endpoint, tmp_p
     flags = ["-m", small_checkpoint, "--target", "vulkan", "-c", "128", "--trials", "1"]
     flags += ["--work-dir", tmp_path, "--records", tmp_path / "records.jsonl"]
     names = [t.name for t in tasks_of(small_checkpoint) if t.rule.name == "vulkan-rows"]
-    flags += ["--kernel", names[0], "--rpc", f"{device.host}:{device.port}"]
+    flags += ["--tasks", "1", "--kernel", names[0], "--rpc", f"{device.host}:{device.port}"]
     done = command(flags, HANDGLASS_DEVICE_KEY=device.key)
     assert done.returncode in (0, 4), done.stderr  # 4: a busy machine gave no steady time
     assert "Traceback" not in done.stderr and list(tmp_path.glob("trials-vulkan.jsonl"))
