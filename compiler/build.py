@@ -117,7 +117,7 @@ def compile_model(
             lowered = generate(mod, lowered, device, writer.folder / LIBRARY, book)
             writer.add_file(LIBRARY)
         parts = parts_of(config, storage.context)
-        covered = told(coverage(lowered, parts, device, book.used, this_device()), book)
+        covered = told(coverage(lowered, parts, device, book.used, this_device(device)), book)
         if device.gpu is not None:
             with clock.phase("answers"):
                 twin = importer.build(checkpoint, config, storage)
@@ -142,7 +142,7 @@ def compile_model(
 
 def open_book(target: Target, records: Sequence[Path], use_records: bool) -> RecordBook:
     """The tuning records for a target. InputError for a file that was named and cannot be read."""
-    store = open_store(target, this_device(), records, use_records)
+    store = open_store(target, this_device(target), records, use_records)
     return RecordBook(store, tvm.target.Target(target.tvm))
 
 

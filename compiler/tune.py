@@ -16,9 +16,11 @@ from pathlib import Path
 
 import handglass
 from handglass.errors import MismatchError, UsageError
-from handglass.runtime.device.client import Description, DeviceClient
+from handglass.runtime.choice import lacks
+from handglass.runtime.device.client import Description, DeviceClient, GpuEntry
 from handglass.targets.target import Target
 
+from .records.here import gpu_device
 from .records.journal import append
 from .records.record import DATE, Device, Record, Versions
 from .tuning.arguments import arguments_of
@@ -30,6 +32,7 @@ from .tuning.task_tuner import Outcome, TaskError, TaskTuner
 from .tuning.tasks import Task, extract_tasks
 from .tuning.trials import TrialLog, reasons
 
+FIRST_GPU = "vulkan:0"
 LEAST_TRIALS = 4
 """For any kernel that is tuned at all."""
 LEAST_SHARE = 0.003
@@ -94,11 +97,12 @@ def tune(
     `failed`; it is for the caller to say so.
     """
     target = subject.target
-    stand = Stand(connect)
+    stand = Stand(connect, device_for(target))
     try:
         check_device(stand.description, target)
         device = device_of(stand.description)
-        log = TrialLog(work_dir / f"trials-{target.records_key}.jsonl", _fingerprint(device))
+        names = _fingerprint(stand.description)
+        log = TrialLog(work_dir / f"trials-{target.records_key}.jsonl", names)
         everything = extract_tasks(subject.mod, target, subject.parts)
         found = select(everything, kernels)
         with Builder(found, target, build_timeout) as builder:
@@ -242,9 +246,16 @@ def record_of(outcome: Outcome, row: Row, target: Target, device: Device) -> Rec
     )
 
 
+def device_for(target: Target) -> str:
+    """What its kernels run on, as the device protocol names it: the first GPU there is."""
+    return "cpu" if target.gpu is None else FIRST_GPU
+
+
 def device_of(description: Description) -> Device:
     """Where it was measured, as a record says it."""
     machine = description.machine
+    if description.gpus:
+        return gpu_device(description.gpus[0].name)
     return Device(machine.model, machine.architecture, machine.cores, description.threads)
 
 
@@ -262,7 +273,24 @@ def check_device(description: Description, target: Target) -> None:
             f"the device ({machine.model}) lacks {', '.join(missing)}, which code for "
             f"'{target.name}' uses"
         )
+    if target.gpu is not None:
+        check_gpu(description.gpus[0], target)
 
 
-def _fingerprint(device: Device) -> str:
+def check_gpu(gpu: GpuEntry, target: Target) -> None:
+    """MismatchError where the GPU lacks what code for the target relies on."""
+    assert target.gpu is not None
+    lacking = lacks(target.gpu.abilities, gpu.abilities)
+    if lacking:
+        raise MismatchError(
+            f"the device's GPU ({gpu.name}) cannot run code for '{target.name}': "
+            f"{'; '.join(lacking)}"
+        )
+
+
+def _fingerprint(description: Description) -> str:
+    """Times on one are not those on another."""
+    if description.gpus:
+        return f"{description.gpus[0].name}, {description.gpus[0].driver}"
+    device = device_of(description)
     return f"{device.model}, {device.architecture}, {device.cores} cores, {device.threads} threads"

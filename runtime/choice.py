@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,17 +96,22 @@ def check_abilities(target: TargetEntry, device: VulkanDevice, lost: frozenset[s
 
     `lost` are abilities that the device claims and that its driver is known to get wrong.
     """
-    lacking = [
-        sentence
-        for name, needed in target.abilities.items()
-        if (sentence := _lacks(name, needed, device.abilities.get(name), name in lost))
-    ]
-    if lacking:
+    if lacking := lacks(target.abilities, device.abilities, lost):
         raise DeviceError(
             f"the bundle is compiled for {target.name} and cannot run on vulkan:{device.index} "
             f"({device.name}): {'; '.join(lacking)}; compile with a target that fits it "
             "(--target vulkan is the one that asks for least)"
         )
+
+
+def lacks(
+    needed: Mapping[str, bool | int],
+    found: Mapping[str, bool | int],
+    lost: frozenset[str] = frozenset(),
+) -> list[str]:
+    """A sentence about everything that is needed and not found, or is `lost`."""
+    sentences = (_lacks(name, n, found.get(name), name in lost) for name, n in needed.items())
+    return [sentence for sentence in sentences if sentence]
 
 
 def _lacks(name: str, needed: bool | int, found: bool | int | None, lost: bool) -> str:

@@ -23,7 +23,8 @@ def demo_module(target: Target = V3) -> tvm.IRModule:
     importer = find_importer(checkpoint.config)
     config = importer.configure(checkpoint.config)
     storage = choose_storage(config, target, "w4a8", None, 256, None)
-    mod, _ = importer.build(checkpoint, config, storage).export()
+    with tvm.target.Target(target.tvm):
+        mod, _ = importer.build(checkpoint, config, storage).export()
     return mod
 
 

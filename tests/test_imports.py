@@ -24,6 +24,7 @@ ALLOWED: dict[str, tuple[tuple[str, ...], set[str]]] = {
             "handglass.runtime.bfloat16",
             "handglass.runtime.bundle",
             "handglass.runtime.bundle_writer",
+            "handglass.runtime.choice",
             "handglass.runtime.device.client",
             "handglass.runtime.hardware",
             "handglass.runtime.known_answers",

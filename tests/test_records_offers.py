@@ -14,7 +14,19 @@ pytestmark = pytest.mark.compiler
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["x86-64-v3", "x86-64-amx", "arm64", "android-arm64-i8mm"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x86-64-v3",
+        "x86-64-amx",
+        "arm64",
+        "android-arm64-i8mm",
+        "vulkan",
+        "vulkan-nvidia",
+        "vulkan-nvidia-mma",
+        "android-mali",
+    ],
+)
 def test_what_rules_ask_for_they_have_said_they_offer(name: str) -> None:
     target = find_target(name)
     asked = 0

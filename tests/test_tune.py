@@ -251,8 +251,3 @@ def test_a_device_short_of_memory_is_given_fewer_copies() -> None:
 class Full:
     def arguments(self, *_: Any, **__: Any) -> None:
         raise DeviceError("the arguments need more bytes than there are")
-
-
-def test_kernels_of_a_gpu_are_refused_in_words(small_checkpoint: Path) -> None:
-    with pytest.raises(UsageError, match="--target vulkan: kernels of a GPU cannot be tuned yet"):
-        read_subject(small_checkpoint, Asked(target="vulkan", context=128))

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 
 from handglass.errors import InputError
 from handglass.schedules import CPU_RULES, Rule
+from handglass.schedules.vulkan import VULKAN_RULES
 
 from .record import Record
 
+RULES = (*CPU_RULES, *VULKAN_RULES)
 
-def check_allowed(record: Record, rules: Sequence[Rule] = CPU_RULES) -> None:
+
+def check_allowed(record: Record, rules: Sequence[Rule] = RULES) -> None:
     """InputError where no rule has that name, or it never offers such a choice.
 
     A function may be offered less: which divisors it has is seen when the choices are replayed.

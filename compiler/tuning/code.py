@@ -9,6 +9,7 @@ import tvm
 from tvm import tirx
 
 from handglass.schedules.tile_configuration import configure_tiles
+from handglass.targets import vulkan
 from handglass.targets.linker import find_linker
 from handglass.targets.target import Target
 
@@ -24,6 +25,8 @@ def library_of(func: tirx.PrimFunc, target: Target) -> bytes:
 
 def export(mod: tvm.IRModule, target: Target) -> bytes:
     """The library of scheduled functions, with the passes that a whole model goes through."""
+    if target.gpu is not None:
+        vulkan.enable()
     tvm_target = tvm.target.Target(target.tvm)
     with tvm_target:
         built = tvm.compile(configure_tiles()(mod), tvm_target)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import tvm
 from tvm import tirx
 
-from handglass.runtime.limits import DOT4, DOT8, FMA, READ
+from handglass.runtime.limits import (
+    DOT4,
+    DOT8,
+    FEW_ROUNDS,
+    FMA,
+    GPU_TASKS,
+    LONG_ENOUGH_S,
+    READ,
+)
 from handglass.runtime.report import Kernel
 from handglass.schedules.dot import find_dot
 from handglass.targets.target import Target
 
+from .. import gpu_probes
 from ..cpu_probes import CHAINS, fma_kernel, read_kernel
 from ..dot_probe import dot_kernel
 from ..dot_probe import width as dot_width
@@ -23,8 +32,9 @@ from .code import library_of
 from .stand import CandidateError, Stand
 
 READ_SHAPE = (512, 1024, READ_WIDTH)  # 128 MiB of float32
+GPU_READ_SHAPE = (8192, 64, READ_WIDTH)  # as many in more parts: a GPU runs more at a time
 ROUNDS = 1 << 20
-SAMPLES = 10
+SAMPLES, FEW_SAMPLES = 10, 3
 
 
 @dataclass(frozen=True)
@@ -49,32 +59,72 @@ class Limits:
 
 def measure_limits(stand: Stand, target: Target, threads: int) -> Limits:
     """A second or two on the device."""
-    rates = {}
-    for kind, func, items, work in _probes(target, threads):
-        stand.prepare(Arguments(items, 1, (), ()))
-        try:
-            seconds = stand.seconds(library_of(func, target), 1, SAMPLES)
-        except CandidateError:
-            return Limits({})
-        rates[kind] = work / min(seconds)
-    return Limits(rates)
+    probes = _cpu_probes(target, threads) if target.gpu is None else _gpu_probes()
+    try:
+        return Limits({p.kind: _rate(stand, p, library_of(p.func, target)) for p in probes})
+    except CandidateError:
+        return Limits({})
 
 
-def _probes(
-    target: Target, threads: int
-) -> list[tuple[str, tirx.PrimFunc, list[dict[str, Any]], float]]:
-    """(kind, kernel, arguments, bytes or operations of one call)."""
+@dataclass(frozen=True)
+class _Probe:
+    kind: str
+    func: tirx.PrimFunc
+    items: list[dict[str, Any]]
+    work: float
+    """Bytes or operations of one call, or of a round where there are rounds."""
+    rounds: int | None = None
+    """At first: as many are called as keep a GPU busy."""
+
+
+def _rate(stand: Stand, probe: _Probe, library: bytes) -> float:
+    """Work per second."""
+    if probe.rounds is None:
+        stand.prepare(Arguments(probe.items, 1, (), ()))
+        return probe.work / min(stand.seconds(library, 1, SAMPLES))
+    rounds, seconds = probe.rounds, 0.0
+    least = _seconds_of(stand, probe, library, 0)
+    while rounds < ROUNDS and seconds < min(20 * least, LONG_ENOUGH_S):
+        rounds *= 2
+        seconds = _seconds_of(stand, probe, library, rounds)
+    return probe.work * rounds / seconds
+
+
+def _seconds_of(stand: Stand, probe: _Probe, library: bytes, rounds: int) -> float:
+    stand.prepare(Arguments([{"int": rounds}, *probe.items], 1, (), ()))
+    return min(stand.seconds(library, 1, FEW_SAMPLES))
+
+
+def _cpu_probes(target: Target, threads: int) -> Iterator[_Probe]:
     lanes, dot = target.vector_bits // 32, find_dot(tvm.target.Target(target.tvm))
-    tasks, steps, width = READ_SHAPE
-    ones: dict[str, Any] = {"kind": "constant", "value": 1}
-    data: dict[str, Any] = {"shape": list(READ_SHAPE), "dtype": "float32", "fill": ones}
-    sums: dict[str, Any] = {"shape": [tasks, width], "dtype": "float32", "fill": ones}
-    found = [(READ, read_kernel(lanes), [data, sums], 4.0 * tasks * steps * width)]
+    yield _reading(read_kernel(lanes), READ_SHAPE)
     for kind, func, values, dtype in (
         (FMA, fma_kernel(lanes), CHAINS * lanes, "float32"),
         (DOT4, dot_kernel(dot, 4), dot_width(dot, 4), "int32"),
         (DOT8, dot_kernel(dot, dot.byte_bits), dot_width(dot, dot.byte_bits), "int32"),
     ):
-        out = {"shape": [threads, values], "dtype": dtype, "fill": {"kind": "constant", "value": 0}}
-        found.append((kind, func, [{"int": ROUNDS}, out], 2.0 * threads * values * ROUNDS))
-    return found
+        items = [{"int": ROUNDS}, _constant([threads, values], dtype, 0)]
+        yield _Probe(kind, func, items, 2.0 * threads * values * ROUNDS)
+
+
+def _gpu_probes() -> Iterator[_Probe]:
+    """One instruction serves integers of four and of eight bits."""
+    yield _reading(gpu_probes.read_kernel(), GPU_READ_SHAPE)
+    bytes_wide = gpu_probes.PRODUCTS * gpu_probes.WIDTH
+    for kind, func, values, dtype in (
+        (FMA, gpu_probes.fma_kernel(), gpu_probes.WIDTH, "float32"),
+        (DOT4, gpu_probes.dot_kernel(), bytes_wide, "int32"),
+        (DOT8, gpu_probes.dot_kernel(), bytes_wide, "int32"),
+    ):
+        items = [_constant([GPU_TASKS, values], dtype, 0)]
+        yield _Probe(kind, func, items, 2.0 * GPU_TASKS * values, FEW_ROUNDS)
+
+
+def _reading(func: tirx.PrimFunc, shape: tuple[int, int, int]) -> _Probe:
+    tasks, steps, width = shape
+    items = [_constant(sizes, "float32", 1) for sizes in ([*shape], [tasks, width])]
+    return _Probe(READ, func, items, 4.0 * tasks * steps * width)
+
+
+def _constant(shape: list[int], dtype: str, value: int) -> dict[str, Any]:
+    return {"shape": shape, "dtype": dtype, "fill": {"kind": "constant", "value": value}}

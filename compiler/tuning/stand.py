@@ -26,6 +26,8 @@ from .code import ENTRY
 
 SAMPLE_SECONDS = 0.01
 """A sample is as many calls as take so long."""
+BUILD_SECONDS = 300.0
+"""For a device whose Vulkan library is built first."""
 DEADLINE = 30.0
 """Seconds for one request; a candidate that needs more is of no use to anybody."""
 MOST_LIBRARIES = 64
@@ -40,15 +42,24 @@ class CandidateError(Exception):
 
 
 class Stand:
-    """A session with a device that is opened again when a candidate ends it."""
+    """A session with a device that is opened again when a candidate ends it.
 
-    def __init__(self, connect: Callable[[], DeviceClient]) -> None:
-        self._connect = connect
+    `device`: what the libraries run on there, "cpu" or "vulkan:N".
+    """
+
+    def __init__(self, connect: Callable[[], DeviceClient], device: str = "cpu") -> None:
+        self._connect, self._device = connect, device
         self._client: DeviceClient | None = None
         self._loaded: set[str] = set()
         self._arguments: Arguments | None = None
         self._held: Arguments | None = None
-        self.description: Description = self._open().describe()
+        self.description: Description = self._describe()
+
+    def _describe(self) -> Description:
+        if self._device == "cpu":
+            return self._open().describe()
+        kind = self._device.partition(":")[0]
+        return self._open().describe(kind, deadline_s=BUILD_SECONDS)
 
     def close(self) -> None:
         if self._client is not None:
@@ -93,6 +104,8 @@ class Stand:
             self.close()
             raise CandidateError(f"runner: {died.reason}") from died
         except MismatchError as refused:
+            if self._device != "cpu":  # a GPU may be lost to its session
+                self.close()
             raise CandidateError(f"runner: {str(refused).splitlines()[0][:160]}") from refused
 
     def _ready(self, libraries: Sequence[bytes]) -> DeviceClient:
@@ -103,13 +116,13 @@ class Stand:
         client = self._client
         assert client is not None
         if self._arguments is not None and self._held is not self._arguments:
-            _hold(client, self._arguments)
+            _hold(client, self._arguments, self._device)
             self._held = self._arguments
         for library in libraries:
             name = self._name(library)
             if name not in self._loaded:
                 client.put(name, library)
-                client.load(name)
+                client.load(name, self._device)
                 self._loaded.add(name)
         return client
 
@@ -123,12 +136,13 @@ class Stand:
         return f"k{hashlib.sha256(library).hexdigest()[:24]}.so"
 
 
-def _hold(client: DeviceClient, arguments: Arguments) -> None:
+def _hold(client: DeviceClient, arguments: Arguments, device: str = "cpu") -> None:
     """As many copies as the device has memory for; DeviceError where one is too many."""
     copies = arguments.copies
     while True:
         try:
-            client.arguments("main", arguments.items, copies, deadline_s=DEADLINE * 4)
+            items, deadline = arguments.items, DEADLINE * 4
+            client.arguments("main", items, copies, device=device, deadline_s=deadline)
             return
         except SessionDied:
             raise

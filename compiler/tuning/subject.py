@@ -95,11 +95,7 @@ def _of_bundle(manifest: Manifest, asked: Asked) -> Subject:
 def _subject(
     raw: dict, config: ModelConfig, storage: Storage, target: Target, head: HasHead
 ) -> Subject:
-    if target.gpu is not None:
-        raise UsageError(
-            f"--target {target.name}: kernels of a GPU cannot be tuned yet; its bundles run with "
-            "the schedules' own choices"
-        )
     network = find_importer(raw).build(head, config, storage)
-    mod, _ = network.export()
+    with tvm.target.Target(target.tvm):  # operators are written for a CPU or for a GPU
+        mod, _ = network.export()
     return Subject(fuse(mod, target), target, parts_of(config, storage.context))

@@ -14,7 +14,7 @@ from handglass.targets.target import Target
 
 from ..records.importing import Verdict, Verify
 from ..records.record import Record
-from ..tune import check_device
+from ..tune import check_device, device_for
 from .arguments import arguments_of
 from .builder import Builder
 from .stand import CandidateError, Stand
@@ -30,7 +30,7 @@ def record_verifier(
 ) -> Iterator[Verify]:
     """What `import_records` asks. Raises DeviceError or MismatchError where there is no device that
     runs code for the target."""
-    stand = Stand(connect)
+    stand = Stand(connect, device_for(target))
     try:
         check_device(stand.description, target)
         with Builder(tasks, target, BUILD_SECONDS) as builder:

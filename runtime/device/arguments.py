@@ -18,8 +18,8 @@ import numpy as np
 from handglass.errors import DeviceError, InputError
 
 from ..bfloat16 import bfloat16_bits, bfloat16_values
+from ..placement import Host, Placement
 from ..tensors import ALIGNMENT, aligned_empty, storage_dtype
-from ..tvm_runtime import import_tvm_ffi
 from .fields import Fields
 from .fills import Fill, Random, read_fill
 
@@ -95,37 +95,57 @@ def _read_size(value: object) -> int:
 
 
 class Arguments:
-    """`calls[copy]` is what a compiled function takes: tensors of tvm_ffi and integers."""
+    """`calls[copy]` is what a compiled function takes: tensors of tvm_ffi and integers.
 
-    def __init__(self, items: Sequence[Item], copies: int, seed: int) -> None:
+    They are at `place`, by default in the memory that numpy knows.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], copies: int, seed: int, place: Placement | None = None
+    ) -> None:
         if copies * len(items) > MAX_TENSORS:
             raise InputError(f"{copies} copies of {len(items)} items; {MAX_TENSORS} are possible")
         self.tensors = {n: item for n, item in enumerate(items) if isinstance(item, Tensor)}
         self.nbytes = copies * sum(tensor.nbytes for tensor in self.tensors.values())
         _check_memory(self.nbytes + copies * len(items) * ALIGNMENT)
-        self._arrays = [self._copy() for _ in range(copies)]
-        self.refill(seed)
-        for arrays in self._arrays[1:]:
-            for n, array in arrays.items():
-                array[...] = self.arrays[n]
-        from_dlpack = import_tvm_ffi().from_dlpack
-        self.calls: list[tuple[Any, ...]] = [
-            tuple(from_dlpack(arrays[n]) if n in arrays else item for n, item in enumerate(items))
-            for arrays in self._arrays
-        ]
-
-    @property
-    def arrays(self) -> dict[int, np.ndarray]:
-        """The memory of copy 0, by its place among the items."""
-        return self._arrays[0]
+        self.place = place or Host()
+        self.arrays = self._copy()
+        """By place among the items: copy 0, or the host's copy of it where that is elsewhere."""
+        self._fill(seed)
+        self.calls: list[tuple[Any, ...]] = [self._call(items, n) for n in range(copies)]
 
     def refill(self, seed: int) -> None:
         """Copy 0 as if it had been made with this seed."""
+        self._fill(seed)
+        if self.place.copies:
+            for n, array in self.arrays.items():
+                self.place.write(self.calls[0][n], array)
+
+    def results(self) -> dict[int, np.ndarray]:
+        """What is in copy 0 now; where it is in this memory, itself."""
+        if not self.place.copies:
+            return self.arrays
+        return {n: self.place.view(self.calls[0][n]) for n in self.arrays}
+
+    def _call(self, items: Sequence[Item], copy: int) -> tuple[Any, ...]:
+        own = self.place.copies or not copy  # memory of its own, whatever happens to `arrays`
+        arrays = self.arrays if own else {n: _same(array) for n, array in self.arrays.items()}
+        return tuple(
+            self.place.put(arrays[n]) if n in arrays else item for n, item in enumerate(items)
+        )
+
+    def _fill(self, seed: int) -> None:
         for n, array in self.arrays.items():
             self.tensors[n].write(array, np.random.default_rng((seed, n)))
 
     def _copy(self) -> dict[int, np.ndarray]:
         return {n: tensor.empty() for n, tensor in self.tensors.items()}
+
+
+def _same(array: np.ndarray) -> np.ndarray:
+    made = aligned_empty(array.shape, array.dtype)
+    made[...] = array
+    return made
 
 
 def _check_memory(nbytes: int) -> None:

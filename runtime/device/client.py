@@ -16,10 +16,13 @@ from typing import Any
 from handglass.errors import DeviceError, HandglassError, InputError, MismatchError
 
 from ..hardware import Machine
+from ..placement import CPU
 from . import frames, handshake
+from .gpus import GpuEntry
 
 GRACE = 10.0
 """Seconds beyond a deadline before a device that says nothing is given up."""
+_UPDATE = "install the same handglass on both sides"
 _MEANINGS = {
     "SIGILL": "SIGILL: instruction that this CPU lacks",
     "SIGKILL": "SIGKILL: killed from outside, for example for want of memory",
@@ -46,6 +49,8 @@ class Description:
     threads: int
     runtime: str  # "python" or "native"
     versions: Mapping[str, str]
+    gpus: tuple[GpuEntry, ...] = ()
+    """Of the kind that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -88,23 +93,26 @@ class DeviceClient:
             self._connection.close()
         self._connection = None
 
-    def describe(self, deadline_s: float = 30.0) -> Description:
-        answer = self._ask("describe", deadline_s)
+    def describe(self, kind: str = CPU, deadline_s: float = 30.0) -> Description:
+        """`kind` "vulkan": with its GPUs, DeviceError where it has none. Where there is no Vulkan
+        library yet, the device builds one first: that takes a minute."""
+        answer = self._ask("describe", deadline_s, **_unless_cpu("kind", kind))
         with self._reading("describe"):
             machine = dict(answer["machine"])
             machine["flags"] = frozenset(machine["flags"])
             versions = dict(answer["versions"])
-            return Description(
-                Machine(**machine), int(answer["threads"]), str(answer["runtime"]), versions
-            )
+            gpus = tuple(GpuEntry(**gpu) for gpu in answer.get("gpus", ()))
+            threads, runtime = int(answer["threads"]), str(answer["runtime"])
+            return Description(Machine(**machine), threads, runtime, versions, gpus)
 
     def put(self, name: str, data: bytes, deadline_s: float = 60.0) -> None:
         """Send a library; its code does not run yet."""
         sha256 = hashlib.sha256(data).hexdigest()
         self._ask("put", deadline_s, name=name, sha256=sha256, payload=data)
 
-    def load(self, name: str, deadline_s: float = 60.0) -> None:
-        self._ask("load", deadline_s, name=name)
+    def load(self, name: str, device: str = CPU, deadline_s: float = 60.0) -> None:
+        """`device`: where its functions are to run, "cpu" or "vulkan:N"."""
+        self._ask("load", deadline_s, name=name, **_unless_cpu("device", device))
 
     def arguments(
         self,
@@ -112,15 +120,17 @@ class DeviceClient:
         items: Sequence[int | Mapping[str, Any]],
         copies: int = 1,
         seed: int = 0,
+        device: str = CPU,
         deadline_s: float = 120.0,
     ) -> int:
-        """Make a set of arguments; the bytes that it takes on the device.
+        """Make a set of arguments; the bytes that it takes on the device, "cpu" or "vulkan:N".
 
         An item is an integer or {"shape": [...], "dtype": ..., "fill": {...}}; docs/architecture.md
         has the fills.
         """
         items = [{"int": item} if isinstance(item, int) else item for item in items]
         fields = {"id": id, "items": items, "copies": copies, "seed": seed}
+        fields |= _unless_cpu("device", device)
         answer = self._ask("arguments", deadline_s, **fields)
         with self._reading("arguments"):
             return int(answer["bytes"])
@@ -184,8 +194,10 @@ class DeviceClient:
 
     def _error(self, do: str, answer: Mapping[str, Any]) -> HandglassError:
         kinds = {"input": InputError, "device": DeviceError, "mismatch": MismatchError}
-        kind = kinds.get(str(answer.get("kind")), MismatchError)
-        return kind(f"{self.where}: {do}: {answer.get('error')}")
+        kind, words = kinds.get(str(answer.get("kind")), MismatchError), str(answer.get("error"))
+        if any(f"unknown field '{name}'" in words for name in ("kind", "device")):
+            kind, words = MismatchError, f"this device server knows no GPUs ({words}); {_UPDATE}"
+        return kind(f"{self.where}: {do}: {words}")
 
     @contextlib.contextmanager
     def _reading(self, do: str) -> Iterator[None]:
@@ -194,7 +206,7 @@ class DeviceClient:
         except (KeyError, TypeError, ValueError) as error:
             raise MismatchError(
                 f"{self.where}: the answer to '{do}' is not what the protocol says ({error!r}); "
-                "install the same handglass on both sides"
+                f"{_UPDATE}"
             ) from error
 
     def _died(self, do: str, error: BaseException) -> SessionDied:
@@ -231,6 +243,11 @@ class DeviceClient:
     def _gone(self, error: Exception) -> DeviceGone:
         reason = f"device gone: {self.where} does not answer"
         return DeviceGone(f"{reason} ({str(error) or 'it hung up'})", reason)
+
+
+def _unless_cpu(name: str, device: str) -> dict[str, str]:
+    """A field that servers without GPUs do not know."""
+    return {} if device == CPU else {name: device}
 
 
 def _difference(row: Mapping[str, Any]) -> Difference:

@@ -30,6 +30,10 @@ class Libraries:
         self._loaded: dict[str, Any] = {}
         self._count = 0
 
+    def start(self) -> Any:
+        """tvm_ffi, with TVM's runtime behind it."""
+        return start_runtime(lambda: self._runtime, self._threads)
+
     def put(self, name: str, sha256: str, data: bytes) -> None:
         """Keep a library; MismatchError for another hash, DeviceError where the disk is full."""
         if not NAME.fullmatch(name):
@@ -51,7 +55,7 @@ class Libraries:
             return
         if hashlib.sha256(stored.path.read_bytes()).hexdigest() != stored.sha256:
             raise MismatchError(f"{name}: the file has changed since it was stored")
-        tvm_ffi = start_runtime(lambda: self._runtime, self._threads)
+        tvm_ffi = self.start()
         try:
             self._loaded[name] = tvm_ffi.load_module(str(stored.path))
         except (RuntimeError, OSError, ValueError) as error:

@@ -21,21 +21,35 @@ _CHUNK = 1 << 20  # values compared at a time: in float64 they need several time
 
 
 def measure(
-    function: Function, calls: Sequence[tuple[Any, ...]], number: int, samples: int
+    function: Function,
+    calls: Sequence[tuple[Any, ...]],
+    number: int,
+    samples: int,
+    wait: Callable[[], object] = lambda: None,
 ) -> list[float]:
-    """Seconds per call of each sample of `number` calls, which take their arguments in turn."""
+    """Seconds per call of each sample of `number` calls, which take their arguments in turn.
+
+    `wait` returns when everything that was started has ended; a sample ends with it.
+    """
     for arguments in calls:
         function(*arguments)
+    wait()
     turns = cycle(calls)
     with _no_collection():
-        return [_sample(function, turns, number) for _ in range(samples)]
+        return [_sample(function, turns, number, wait) for _ in range(samples)]
 
 
-def _sample(function: Function, turns: Iterator[tuple[Any, ...]], number: int) -> float:
+def _sample(
+    function: Function,
+    turns: Iterator[tuple[Any, ...]],
+    number: int,
+    wait: Callable[[], object],
+) -> float:
     calls = islice(turns, number)
     start = time.perf_counter_ns()
     for arguments in calls:
         function(*arguments)
+    wait()
     return (time.perf_counter_ns() - start) / number / 1e9
 
 
@@ -56,12 +70,12 @@ def compare(
     """One row per tensor, inputs too: a candidate must not write where the reference does not."""
     arguments.refill(seed)
     reference(*arguments.calls[0])
-    expected = {n: array.copy() for n, array in arguments.arrays.items()}
+    expected = {n: array.copy() for n, array in arguments.results().items()}
     arguments.refill(seed)
     candidate(*arguments.calls[0])
     return [
         {"index": n, **difference(expected[n], actual, arguments.tensors[n].numbers)}
-        for n, actual in arguments.arrays.items()
+        for n, actual in arguments.results().items()
     ]
 
 

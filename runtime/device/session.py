@@ -17,10 +17,12 @@ from handglass.errors import HandglassError, InputError, MismatchError
 from ..hardware import read_machine
 from ..heap import release_freed_memory
 from ..machine import thread_count
+from ..placement import CPU, Host, Placement
 from ..tiles import FLAG, ask_for_tiles
 from ..tvm_runtime import first_line, import_tvm_ffi
 from .arguments import MAX_ITEMS, MAX_TENSORS, Arguments, read_items
 from .fields import Fields
+from .gpus import KINDS, placement_of, told_gpus
 from .libraries import Libraries
 from .measuring import compare, measure
 
@@ -48,11 +50,17 @@ class Session:
         self._flags = _usable_flags()
 
     def describe(self, fields: Fields) -> Answer:
+        """GPUs too where their kind is asked for: that loads a driver."""
+        kind = fields.choice("kind", KINDS) if "kind" in fields else CPU
         fields.done()
         machine = {**vars(read_machine()), "flags": sorted(self._flags)}
         versions = {"handglass": __version__, "tvm_ffi": import_tvm_ffi().__version__}
         threads = thread_count(self._settings.threads)
-        return {"machine": machine, "threads": threads, "runtime": "python", "versions": versions}
+        told = {"machine": machine, "threads": threads, "runtime": "python", "versions": versions}
+        if kind == CPU:
+            return told
+        self._libraries.start()
+        return {**told, "gpus": told_gpus()}
 
     def put(self, fields: Fields) -> Answer:
         name, sha256, data = fields.text("name"), fields.text("sha256"), fields.data("payload")
@@ -62,6 +70,7 @@ class Session:
 
     def load(self, fields: Fields) -> Answer:
         name = fields.text("name")
+        self._place(fields)  # what is code for a GPU is read by its plug-in
         fields.done()
         self._libraries.load(name)
         return {}
@@ -69,10 +78,10 @@ class Session:
     def arguments(self, fields: Fields) -> Answer:
         name, items = fields.text("id"), read_items(fields.array("items", MAX_ITEMS))
         copies = fields.integer("copies", 1, MAX_TENSORS)
-        seed = fields.integer("seed", 0, _MAX_SEED)
+        seed, place = fields.integer("seed", 0, _MAX_SEED), self._place(fields)
         fields.done()
         self._forget(name)  # its memory may be what the new one needs
-        made = self._arguments[name] = Arguments(items, copies, seed)
+        made = self._arguments[name] = Arguments(items, copies, seed, place)
         return {"bytes": made.nbytes}
 
     def measure(self, fields: Fields) -> Answer:
@@ -83,7 +92,8 @@ class Session:
         fields.done()
         function = self._libraries.function(library, name)
         with _errors_of(f"{library}: {name}"):
-            return {"seconds": measure(function, arguments.calls, number, samples)}
+            wait = arguments.place.wait
+            return {"seconds": measure(function, arguments.calls, number, samples, wait)}
 
     def compare(self, fields: Fields) -> Answer:
         reference, candidate = fields.text("reference"), fields.text("candidate")
@@ -105,6 +115,13 @@ class Session:
             self._find(name)
             self._forget(name)
         return {}
+
+    def _place(self, fields: Fields) -> Placement:
+        """The device that is named, by default the CPU."""
+        if "device" not in fields:
+            return Host()
+        self._libraries.start()
+        return placement_of(fields.text("device"))
 
     def _forget(self, name: str) -> None:
         if self._arguments.pop(name, None):
@@ -137,10 +154,13 @@ def _usable_flags() -> frozenset[str]:
 
 @contextmanager
 def _errors_of(what: str) -> Iterator[None]:
-    """A compiled function that refuses its arguments raises whatever kind of error it names."""
+    """A compiled function that refuses its arguments raises whatever kind of error it names; what
+    it does to a GPU, which is then lost or out of memory, is its own fault as well."""
     try:
         yield
-    except (HandglassError, MemoryError):
+    except MemoryError:
         raise
+    except HandglassError as error:
+        raise MismatchError(f"{what}: {error}") from error
     except Exception as error:
         raise MismatchError(f"{what}: {first_line(error)}") from error

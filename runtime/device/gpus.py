@@ -1,0 +1,61 @@
+"""GPUs as a session has them: told to the client, and as the place of a call's arguments.
+
+TVM's runtime runs already. The plug-in is loaded when a request first names a GPU, so that a
+session on the CPU never touches a driver.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from handglass.errors import InputError
+
+from ..choice import Asked, choose, driver_of
+from ..placement import CPU, VULKAN, Gpu, Host, Placement
+from ..quirks import lost_abilities, quirks_of
+from ..vulkan import load_vulkan, vulkan_devices, vulkan_problem
+
+if TYPE_CHECKING:
+    from ..vulkan import VulkanDevice
+
+KINDS = (CPU, VULKAN)
+_DEVICE = re.compile(rf"{CPU}|{VULKAN}:([0-9]{{1,4}})")
+
+
+@dataclass(frozen=True)
+class GpuEntry:
+    """One GPU, as `describe` tells it; `index` is N of vulkan:N."""
+
+    index: int
+    name: str
+    driver: str
+    abilities: dict[str, int]
+    """Without those that its driver is known to get wrong."""
+
+
+def told_gpus() -> list[dict[str, Any]]:
+    """What there is; DeviceError where there is none, or no way to reach it."""
+    load_vulkan()
+    choose(Asked(VULKAN), found := vulkan_devices(), None if found else vulkan_problem())
+    return [asdict(_entry(device)) for device in found]
+
+
+def placement_of(device: str) -> Placement:
+    """Of "cpu" or "vulkan:N". InputError for another name, DeviceError where it is not there."""
+    match = _DEVICE.fullmatch(device)
+    if match is None:
+        raise InputError(f"device {device!r:.80} must be {CPU} or {VULKAN}:NUMBER")
+    if match[1] is None:
+        return Host()
+    load_vulkan()
+    found = vulkan_devices()
+    chosen = choose(Asked(VULKAN, match[1]), found, None if found else vulkan_problem())
+    return Gpu(VULKAN, chosen.index)
+
+
+def _entry(device: VulkanDevice) -> GpuEntry:
+    lost = lost_abilities(quirks_of(device))
+    abilities = {name: 0 if name in lost else int(has) for name, has in device.abilities.items()}
+    return GpuEntry(device.index, device.name, driver_of(device), abilities)
