@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 import shutil
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -12,6 +14,9 @@ from handglass.errors import DeviceError, UsageError
 
 from .bundle import MANIFEST, Bundle, is_bundle, is_inside, sha256_of
 from .manifest import FileEntry, Manifest
+
+STALE = 3600.0
+"""Seconds without a change; no step of a compile takes that long."""
 
 
 class BundleWriter:
@@ -37,6 +42,7 @@ class BundleWriter:
     def __enter__(self) -> BundleWriter:
         try:
             shutil.rmtree(self.folder, ignore_errors=True)  # left by a killed process of our number
+            _sweep(self.path)
             self.folder.mkdir(parents=True)
         except OSError as error:
             raise DeviceError(f"{self.folder}: cannot be made: {error.strerror}") from error
@@ -87,6 +93,33 @@ class BundleWriter:
 
     def _entry(self, file: Path) -> FileEntry:
         return FileEntry(sha256_of(file), file.stat().st_size)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what writers of this bundle left that were killed: no trace of them for an hour."""
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
+        number = folder.name.rpartition("-")[2]
+        if number.isdecimal() and not _is_alive(int(number)) and _age(folder) > STALE:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _age(folder: Path) -> float:
+    """Seconds since anything in it changed; 0 for one that is going away just now."""
+    try:
+        return time.time() - max(f.stat().st_mtime for f in (folder, *folder.rglob("*")))
+    except OSError:
+        return 0.0
+
+
+def _is_alive(number: int) -> bool:
+    """A process of this machine; one of another may write to the same disk."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's, or no number of a process
+        return True
+    return True
 
 
 def _check_replaceable(path: Path, overwrite: bool) -> None:

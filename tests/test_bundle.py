@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -364,6 +365,25 @@ def test_if_the_last_step_fails_the_old_bundle_is_back(
     monkeypatch.undo()
     assert Bundle.open(path).file("lib.so").read_bytes() == b"code"
     assert leftovers(path.parent) == []
+
+
+def test_what_a_killed_writer_left_is_removed_once_it_is_old(path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    kept = {"b": os.getppid(), "c": dead.pid}
+    folders = {name: path.parent / f".{name}.partial-{number}" for name, number in kept.items()}
+    for folder in folders.values():
+        folder.mkdir()
+        (folder / "lib.so").write_bytes(b"half")
+    for name, folder in folders.items():
+        for file in (folder / "lib.so", folder):
+            os.utime(file, (0, 0))
+        write(path.parent / name, overwrite=True)
+    assert folders["b"].exists()  # its process is alive
+    assert not folders["c"].exists()
+    folders["c"].mkdir()
+    write(path.parent / "c", overwrite=True)
+    assert folders["c"].exists()  # it may be another machine's
 
 
 def test_a_bundle_the_reader_would_refuse_is_not_written(tmp_path: Path) -> None:
