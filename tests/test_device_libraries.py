@@ -172,3 +172,18 @@ def test_the_folder_of_a_session_is_its_own_and_ends_with_it(
         with DeviceClient(*device):
             assert not folder.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("field", [{"kind": "vulkan"}, {"device": "vulkan:0"}])
+def test_a_server_of_before_there_were_gpus(client: DeviceClient, field: dict[str, str]) -> None:
+    """It refuses what it does not know, here as `drop` does."""
+    client.put("right", library())
+    with pytest.raises(MismatchError, match="knows no GPUs .* same handglass on both sides"):
+        client._ask("drop", 30.0, library="right", **field)
+
+
+def test_what_a_gpu_is_called(client: DeviceClient) -> None:
+    with pytest.raises(InputError, match="'kind' must be one of cpu, vulkan"):
+        client.describe("cuda")
+    with pytest.raises(InputError, match="must be cpu or vulkan:NUMBER"):
+        client.arguments("x", [1], device="vulkan:-1")

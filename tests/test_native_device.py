@@ -309,6 +309,8 @@ def test_requests_are_checked(loaded: Caller) -> None:
     refused(loaded.ask("exec"), "input", "'do' must be one of")
     refused(loaded.ask("load"), "input", "'name' is missing")
     refused(loaded.ask("load", name="c", more=1), "input", "unknown field 'more'")
+    refused(loaded.ask("describe", kind="vulkan"), "input", "unknown field 'kind'")
+    refused(loaded.ask("load", name="c", device="vulkan:0"), "input", "unknown field 'device'")
     refused(loaded.ask("describe", deadline_s=601), "input", "'deadline_s' must be")
     refused(loaded.ask("describe", deadline_s=True), "input", "'deadline_s' must be")
     refused(measure(loaded, "absent"), "mismatch", "no function")

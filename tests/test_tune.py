@@ -237,7 +237,7 @@ def test_a_device_short_of_memory_is_given_fewer_copies() -> None:
     asked: list[int] = []
 
     class Small:
-        def arguments(self, id: str, items: Any, copies: int, deadline_s: float) -> None:
+        def arguments(self, id: str, items: Any, copies: int, **_: Any) -> None:
             asked.append(copies)
             if copies > 3:
                 raise DeviceError("the arguments need more bytes than there are")

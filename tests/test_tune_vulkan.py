@@ -38,6 +38,7 @@ from handglass.errors import DeviceError, InputError, MismatchError
 from handglass.runtime.device.client import DeviceClient
 from handglass.runtime.device.local import Endpoint
 from handglass.targets import find_target
+from handglass.targets.target import Target
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow, pytest.mark.vulkan]
 
@@ -65,7 +66,7 @@ def task(subject: Subject) -> Task:
     return next(t for t in tasks if t.rule.name == "vulkan-rows")
 
 
-def scaled(variant: str = "right", threads: int = THREADS) -> bytes:
+def scaled(variant: str = "right", threads: int = THREADS, target: Target = VULKAN) -> bytes:
     """y = 3 x, right or not."""
     x = te.placeholder((N,), name="x")
     value = {
@@ -78,12 +79,11 @@ def scaled(variant: str = "right", threads: int = THREADS) -> bytes:
     block, lane = sch.split(sch.get_loops(sch.get_sblock("y"))[0], [None, threads])
     sch.bind(block, "blockIdx.x")
     sch.bind(lane, "threadIdx.x")
-    return library_of(sch.mod["main"], VULKAN)
+    return library_of(sch.mod["main"], target)
 
 
 def pair() -> Arguments:
-    fill = {"kind": "normal", "scale": 1.0}
-    return Arguments([tensor(N, **fill), tensor(N, **fill)], 3, (), ())
+    return Arguments([tensor(N, kind="normal", scale=1.0) for _ in range(2)], 3, (), ())
 
 
 def test_what_there_is_is_told_where_it_is_asked_for(device: Endpoint) -> None:
@@ -150,8 +150,11 @@ def test_the_gpu_outlives_what_a_candidate_does(
         stand.seconds(endless, 1, 1)
     stand.prepare(pair())
     assert stand.seconds(right, 1, 1)
-    with pytest.raises(CandidateError, match=r"runner: .*\S"):
-        stand.seconds(scaled(threads=1 << 14), 1, 1)  # more than any workgroup may have
+    assert VULKAN.gpu is not None
+    threads = 1 << 14  # more than any workgroup may have
+    boundless = replace(VULKAN, gpu=replace(VULKAN.gpu, max_threads_per_block=threads))
+    with pytest.raises(CandidateError, match="runner: .*vulkan: .*(threads|workgroup)"):
+        stand.seconds(scaled(threads=threads, target=boundless), 1, 1)
     assert stand.seconds(right, 1, 1)
     with pytest.raises(CandidateError, match="runner: .*no function 'kernel'"):
         stand.seconds(library(), 1, 1)
