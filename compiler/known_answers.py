@@ -1,9 +1,9 @@
 """Makes the known answers of a bundle (runtime/known_answers.py): cases, results and a library.
 
 Two kinds of cases: small kernels of which numpy says what they come to (known_kernels.py), and the
-kernels of the bundle itself, the smallest of each rule and pattern, of which the same function says
-so when it runs unscheduled on the CPU of the machine that compiles. A function that is written out
-for the threads of a GPU has a twin in the same model for a CPU, which says it in its place.
+kernels of the bundle itself, the smallest of each way that a rule goes, of which the same function
+says so when it runs unscheduled on the CPU of the machine that compiles. A function that is written
+out for the threads of a GPU has a twin in the same model for a CPU, which says it in its place.
 """
 
 from __future__ import annotations
@@ -119,13 +119,17 @@ def _answer_own(
     lengths: Mapping[str, int],
     twins: Mapping[str, tirx.PrimFunc],
 ) -> list[_Answered]:
-    """The smallest kernel of each rule and pattern that is small enough."""
-    groups: dict[tuple[str, tuple[str, ...]], list[tuple[float, KernelRow, list[Any]]]] = {}
+    """The smallest kernel of each rule, pattern and set of choices that is small enough.
+
+    A rule asks for other choices where it goes another way, as for one row instead of many.
+    """
+    groups: dict[tuple[Any, ...], list[tuple[float, KernelRow, list[Any]]]] = {}
     speaking = {name: _speaker(func, twins.get(name)) for name, func in _functions(fused).items()}
     for row in kernels:
         func = speaking[row.function]
         if func is not None and (sized := _sized(func, row, lengths)):
-            groups.setdefault((row.rule, row.patterns), []).append(sized)
+            way = row.rule, row.patterns, frozenset(row.choices)
+            groups.setdefault(way, []).append(sized)
     chosen = [min(group, key=lambda sized: sized[0]) for group in groups.values()]
     found = (_answer_kernel(speaking[row.function], row, items) for _, row, items in chosen)
     return [one for one in found if one.results]

@@ -105,6 +105,14 @@ def test_the_smallest_kernel_of_each_rule_has_an_answer(answers: KnownAnswers) -
     assert set(answers.results) == {"small.2", "append.0"}, "what is only read is not stored"
 
 
+def test_a_rule_that_goes_two_ways_has_two_answers() -> None:
+    """One row and many rows: the rule asks for other choices."""
+    one = KernelRow("large", "rows", 1, choices={"parts": 4})
+    many = KernelRow("small", "rows", 1, choices={"columns": 8})
+    both = known_answers(find_target("host"), [one, many], module())
+    assert {case.name for case in both.cases} == {"large", "small"}
+
+
 def test_an_answer_is_what_numpy_says(answers: KnownAnswers) -> None:
     from handglass.runtime.known_answers import arrays_of
 
