@@ -5,6 +5,8 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +106,8 @@ def test_usage(handglass: Any, tmp_path: Path) -> None:
         serve(Options("no.such.host.invalid"), told)
     with pytest.raises(UsageError, match="threads=100000 must be between"):
         serve(Options(threads=100_000), told)
-    assert handglass("device", "serve", "--runtime", tmp_path / "none").code == 3
+    for flag in ("--runtime", "--vulkan"):
+        assert handglass("device", "serve", flag, tmp_path / "none").code == 3
 
 
 def test_the_runtime_is_given_or_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,9 +141,9 @@ runpy.run_module("handglass.runtime.device", run_name="__main__", alter_sys=True
 """
 
 
-def test_a_slim_device_serves_without_typer_or_tvm_or_exec() -> None:
-    from device_library import SCALED, library
-
+@contextmanager
+def slim_server(*flags: str) -> Iterator[tuple[DeviceClient, int]]:
+    """A client of it, and its process."""
     from handglass.runtime.tvm_runtime import installed_runtime
 
     runtime = installed_runtime()
@@ -149,7 +152,7 @@ def test_a_slim_device_serves_without_typer_or_tvm_or_exec() -> None:
     paths = [str(ROOT), *(path for path in sys.path if path.endswith("site-packages"))]
     environment = {"PYTHONPATH": os.pathsep.join(paths), "HANDGLASS_DEVICE_KEY": "k" * 16}
     with subprocess.Popen(
-        [*command, "--threads", "1", "--runtime", str(runtime)],
+        [*command, "--threads", "1", "--runtime", str(runtime), *flags],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
@@ -157,15 +160,37 @@ def test_a_slim_device_serves_without_typer_or_tvm_or_exec() -> None:
     ) as server:
         assert server.stdin is not None and server.stdout is not None
         port = json.loads(server.stdout.readline())["port"]
-        assert not maps_runtime(server.pid)
         with DeviceClient("127.0.0.1", port, "k" * 16) as client:
-            client.put("lib", library())
-            client.load("lib")
-            client.arguments("xyk", SCALED)
-            assert client.measure("lib", "scale", "xyk", 1, 1)[0] > 0
-            assert not maps_runtime(server.pid), "only a session loads TVM's runtime"
+            yield client, server.pid
         server.stdin.close()
         assert server.wait(20) == 0
+
+
+def test_a_slim_device_serves_without_typer_or_tvm_or_exec() -> None:
+    from device_library import SCALED, library
+
+    with slim_server() as (client, pid):
+        assert not maps_runtime(pid)
+        client.put("lib", library())
+        client.load("lib")
+        client.arguments("xyk", SCALED)
+        assert client.measure("lib", "scale", "xyk", 1, 1)[0] > 0
+        assert not maps_runtime(pid), "only a session loads TVM's runtime"
+
+
+@pytest.mark.vulkan
+def test_a_slim_device_brings_its_vulkan_library(tmp_path: Path) -> None:
+    from handglass.runtime.vulkan.library import find_library
+
+    with slim_server("--vulkan", str(find_library())) as (client, _):
+        assert client.describe("vulkan").gpus[0].name
+    broken = tmp_path / "library.so"
+    broken.write_bytes(b"no library")
+    with (
+        slim_server("--vulkan", str(broken)) as (client, _),
+        pytest.raises(DeviceError, match="library.so: cannot be loaded"),
+    ):
+        client.describe("vulkan")
 
 
 def maps_runtime(pid: int) -> bool:

@@ -185,8 +185,9 @@ def test_a_bundle_is_tuned_as_it_is(small_bundle: Path) -> None:
     assert {part.function for part in found.parts} == {"encode_image", "prefill", "decode"}
     with pytest.raises(UsageError, match="as it was compiled"):
         read_subject(small_bundle, Asked(quantization="w4"))
-    with pytest.raises(MismatchError, match="not for arm64"):
-        read_subject(small_bundle, Asked(target="arm64"))
+    for other in ("arm64", "vulkan"):
+        with pytest.raises(MismatchError, match=f"not for {other}"):
+            read_subject(small_bundle, Asked(target=other))
 
 
 def test_a_killed_run_loses_nothing(small_checkpoint: Path, tmp_path: Path) -> None:

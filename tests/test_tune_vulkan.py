@@ -263,8 +263,8 @@ def command(flags: list[Any], **environment: str) -> subprocess.CompletedProcess
     )
 
 
-def test_a_bundle_for_it_is_tuned_as_it_is(subject: Subject) -> None:
-    """What is tuned is what `compile` schedules: written for workgroups."""
+def test_what_is_tuned_is_written_for_workgroups(subject: Subject) -> None:
+    """The model is exported within the target, as `compile` does, and no further."""
     functions = [f for _, f in subject.mod.functions_items() if isinstance(f, tirx.PrimFunc)]
     assert any("threadIdx" in str(f) for f in functions)
     assert tvm.target.Target.current(allow_none=True) is None

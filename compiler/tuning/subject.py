@@ -77,8 +77,10 @@ def _of_bundle(manifest: Manifest, asked: Asked) -> Subject:
     if any((asked.quantization, asked.vision_quantization, asked.context, asked.kv_cache)):
         raise UsageError("a bundle is tuned as it was compiled: leave out how it would be stored")
     target = find_target(asked.target or manifest.target.name)
-    if target.triple != manifest.target.triple:
-        raise MismatchError(f"the bundle is for {manifest.target.triple}, not for {target.name}")
+    kind = "cpu" if target.gpu is None else target.gpu.tvm["kind"]
+    if (target.triple, kind) != (manifest.target.triple, manifest.target.device):
+        made_for = f"{manifest.target.triple} ({manifest.target.device})"
+        raise MismatchError(f"the bundle is for {made_for}, not for {target.name}")
     dot = find_dot(tvm.target.Target(target.tvm))
     importer = find_importer(dict(manifest.model.config))
     config = importer.configure(dict(manifest.model.config))

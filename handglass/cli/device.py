@@ -34,6 +34,14 @@ def serve(
             help="libtvm_runtime.so.  [default: that of an installed apache-tvm]",
         ),
     ] = None,
+    vulkan: Annotated[
+        Path | None,
+        typer.Option(
+            "--vulkan",
+            metavar="FILE",
+            help="libhandglass_vulkan.so, for GPUs.  [default: found, or built when needed]",
+        ),
+    ] = None,
     expose: Annotated[
         bool,
         typer.Option(
@@ -54,5 +62,5 @@ def serve(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a process with threads should not fork
     from handglass.runtime.device.serving import Options, serve
 
-    options = Options(host, port, key_file, threads, runtime, expose, until_eof)
+    options = Options(host, port, key_file, threads, runtime, expose, until_eof, vulkan)
     serve(options, lambda started: print(started.told(json), flush=True))

@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--runtime", type=Path, help="libtvm_runtime.so (an installed apache-tvm's)"
     )
+    parser.add_argument("--vulkan", type=Path, help="libhandglass_vulkan.so, for GPUs")
     parser.add_argument("--expose", action="store_true", help="allow an address of the network")
     parser.add_argument("--until-eof", action="store_true", help="end with standard input")
     parser.add_argument("--json", action="store_true", help="say where it listens as JSON")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handglass.errors import InputError
@@ -35,24 +36,28 @@ class GpuEntry:
     """Without those that its driver is known to get wrong."""
 
 
-def told_gpus() -> list[dict[str, Any]]:
+def told_gpus(plugin: Path | None) -> list[dict[str, Any]]:
     """What there is; DeviceError where there is none, or no way to reach it."""
-    load_vulkan()
-    choose(Asked(VULKAN), found := vulkan_devices(), None if found else vulkan_problem())
+    found, problem = _found(plugin)
+    choose(Asked(VULKAN), found, problem)
     return [asdict(_entry(device)) for device in found]
 
 
-def placement_of(device: str) -> Placement:
+def placement_of(device: str, plugin: Path | None) -> Placement:
     """Of "cpu" or "vulkan:N". InputError for another name, DeviceError where it is not there."""
     match = _DEVICE.fullmatch(device)
     if match is None:
         raise InputError(f"device {device!r:.80} must be {CPU} or {VULKAN}:NUMBER")
     if match[1] is None:
         return Host()
-    load_vulkan()
+    return Gpu(VULKAN, choose(Asked(VULKAN, match[1]), *_found(plugin)).index)
+
+
+def _found(plugin: Path | None) -> tuple[list[VulkanDevice], str | None]:
+    """All of them, or why there are none. `plugin`: a library that was built elsewhere."""
+    load_vulkan(plugin)
     found = vulkan_devices()
-    chosen = choose(Asked(VULKAN, match[1]), found, None if found else vulkan_problem())
-    return Gpu(VULKAN, chosen.index)
+    return found, None if found else vulkan_problem()
 
 
 def _entry(device: VulkanDevice) -> GpuEntry:

@@ -37,6 +37,7 @@ class Options:
     runtime: Path | None = None
     expose: bool = False
     until_eof: bool = False
+    vulkan: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def serve(options: Options, announce: Callable[[Started], None]) -> None:
     given = find_key(options.key_file)
     key = given or secrets.token_hex(16)
     thread_count(options.threads)
-    settings = Settings(find_runtime(options.runtime), options.threads)
+    runtime, vulkan = find_runtime(options.runtime), _given(options.vulkan, "--vulkan")
+    settings = Settings(runtime, options.threads, vulkan)
     import_tvm_ffi()  # once, and not by every session
     address = _resolve(options.host, options.port)
     exposed = not ipaddress.ip_address(address[0]).is_loopback
@@ -99,10 +101,9 @@ def serve(options: Options, announce: Callable[[Started], None]) -> None:
 
 def find_runtime(given: Path | None) -> Path:
     """libtvm_runtime.so: the one given, or an installed apache-tvm's, located and not imported."""
-    if given is not None:
-        if not given.is_file():
-            raise InputError(f"--runtime {given}: there is no such file")
-        return given.resolve()
+    named = _given(given, "--runtime")
+    if named is not None:
+        return named
     installed = installed_runtime()
     if installed is None:
         raise DeviceError(
@@ -110,6 +111,12 @@ def find_runtime(given: Path | None) -> Path:
             "or name the file (every bundle made with --runtime holds one) with --runtime"
         )
     return installed
+
+
+def _given(file: Path | None, flag: str) -> Path | None:
+    if file is not None and not file.is_file():
+        raise InputError(f"{flag} {file}: there is no such file")
+    return file.resolve() if file else None
 
 
 def _resolve(host: str, port: int) -> tuple[str, int]:

@@ -38,6 +38,7 @@ class Settings:
 
     runtime: Path  # libtvm_runtime.so
     threads: int | None = None
+    vulkan: Path | None = None  # libhandglass_vulkan.so, where it is not to be found or built
 
 
 class Session:
@@ -60,7 +61,7 @@ class Session:
         if kind == CPU:
             return told
         self._libraries.start()
-        return {**told, "gpus": told_gpus()}
+        return {**told, "gpus": told_gpus(self._settings.vulkan)}
 
     def put(self, fields: Fields) -> Answer:
         name, sha256, data = fields.text("name"), fields.text("sha256"), fields.data("payload")
@@ -121,7 +122,7 @@ class Session:
         if "device" not in fields:
             return Host()
         self._libraries.start()
-        return placement_of(fields.text("device"))
+        return placement_of(fields.text("device"), self._settings.vulkan)
 
     def _forget(self, name: str) -> None:
         if self._arguments.pop(name, None):
