@@ -6,15 +6,18 @@ from pathlib import Path
 
 from .bundle import VULKAN_LIBRARY, Bundle
 from .choice import Asked, check_abilities, choose
+from .listing import check_listing
 from .placement import VULKAN, Gpu
 from .quirks import lost_abilities
 from .trial import Place
-from .trust import check_answers, known_of
+from .trust import check_answers, is_trusted_blindly, known_of
 from .vulkan import VulkanDevice, load_vulkan, vulkan_devices, vulkan_problem
 
 
 def open_gpu(bundle: Bundle, asked: Asked, runtime: Path) -> tuple[Gpu, VulkanDevice]:
     """TVM's runtime runs already. DeviceError where no device, or this one, cannot run the code."""
+    if not is_trusted_blindly():
+        check_listing(runtime, own_library(bundle))
     device = find_gpu(bundle, asked)
     check_abilities(bundle.manifest.target, device, lost_abilities(known_of(device)))
     check_answers(bundle, device, place_of(bundle, device, runtime))

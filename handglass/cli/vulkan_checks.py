@@ -4,11 +4,10 @@ kernels. This process never touches the driver: it may crash, hang or lie.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .checks import INSTALL_COMPILER, Check
 from .output import size_text
@@ -18,33 +17,6 @@ if TYPE_CHECKING:
     from handglass.runtime.choice import Asked
     from handglass.runtime.trial import Finding
     from handglass.runtime.vulkan import VulkanDevice
-
-LIST_DEVICES = """
-import json, sys
-from dataclasses import asdict
-from pathlib import Path
-from handglass.errors import HandglassError
-from handglass.runtime.tvm_runtime import start_runtime
-from handglass.runtime.vulkan import load_vulkan, vulkan_devices, vulkan_problem
-output, runtime, plugin = sys.argv[1:]
-try:
-    start_runtime(lambda: Path(runtime))
-    load_vulkan(Path(plugin) if plugin else None)
-    devices = [asdict(device) for device in vulkan_devices()]
-    problem = None if devices else vulkan_problem()
-except HandglassError as error:
-    print(error, file=sys.stderr)
-    raise SystemExit(error.exit_code)
-Path(output).write_text(json.dumps({"devices": devices, "problem": problem}))
-"""
-LIST_SECONDS = 120.0
-"""The library may have to be built first."""
-ENDS = {
-    "SIGSEGV": "a driver crashes when it is asked for its devices; VK_DRIVER_FILES names the ones "
-    "to use, VK_LOADER_DEBUG=all tells which it is",
-    "exit 124": "a driver hangs when it is asked for its devices; VK_DRIVER_FILES names the ones "
-    "to use",
-}
 
 
 @dataclass(frozen=True)
@@ -59,6 +31,7 @@ def vulkan_checks(device: str | None, bundle: Bundle | None) -> list[Check]:
     """Everything about the device that is asked for; nothing where that is a CPU."""
     from handglass.errors import DeviceError
     from handglass.runtime.choice import asked_for, choose, parse_device
+    from handglass.runtime.listing import list_devices
 
     asked = asked_for(bundle.manifest.target, device, bundle.path) if bundle else None
     asked = asked or parse_device(device or "cpu")
@@ -66,7 +39,7 @@ def vulkan_checks(device: str | None, bundle: Bundle | None) -> list[Check]:
         return []
     try:
         libraries = find_libraries(bundle)
-        found, problem = list_devices(libraries)
+        found, problem = list_devices(libraries.runtime, libraries.plugin)
         gpu = choose(asked, found, problem)
     except DeviceError as error:
         return [Check(str(asked), "cannot be used", False, str(error))]
@@ -87,24 +60,6 @@ def find_libraries(bundle: Bundle | None) -> Libraries:
     if runtime is None:
         raise DeviceError("TVM's runtime is not installed: pip install apache-tvm --no-deps")
     return Libraries(runtime, None)
-
-
-def list_devices(libraries: Libraries) -> tuple[list[VulkanDevice], str | None]:
-    """As a process of its own finds them. DeviceError with its last word where it finds nothing."""
-    from handglass.errors import DeviceError
-    from handglass.runtime.apart import run_apart
-    from handglass.runtime.vulkan import VulkanDevice
-
-    with TemporaryDirectory(prefix="handglass-doctor-") as folder:
-        told = Path(folder, "devices.json")
-        arguments = str(told), str(libraries.runtime), str(libraries.plugin or "")
-        ended = run_apart(LIST_DEVICES, *arguments, limit_s=LIST_SECONDS)
-        if not told.exists():
-            last = (ended.err.strip().splitlines() or [""])[-1]
-            raise DeviceError(ENDS.get(ended.words, last or f"it ended with {ended.words}"))
-        listed: dict[str, Any] = json.loads(told.read_text())
-    devices = [VulkanDevice(**{**fields, "matrices": ()}) for fields in listed["devices"]]
-    return devices, listed["problem"]
 
 
 def gpu_checks(
