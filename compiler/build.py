@@ -29,10 +29,11 @@ from handglass.schedules.dot import LANES, find_dot
 from handglass.targets import find_target
 from handglass.targets.build import build_library
 from handglass.targets.target import Target, cpu_rules
+from handglass.targets.vulkan.used import Used, what_is_used
 from handglass.targets.vulkan_plugin import plugin_for
 
 from .checkpoint import Checkpoint
-from .describe import describe
+from .describe import describe, target_entry
 from .known_answers import KnownAnswers, known_answers
 from .kv_cache import cache_type_of, find_cache_type
 from .lower import Lowered, Progress, fuse, lower
@@ -111,17 +112,19 @@ def compile_model(
         with clock.phase("pack"):
             for name in pack_parameters(network, checkpoint, params, writer.folder, progress):
                 writer.add_file(name)
-        with clock.phase("codegen"):
+        with clock.phase("codegen"), what_is_used() as used:
             if progress:
                 progress("codegen", 0, 1)
             lowered = generate(mod, lowered, device, writer.folder / LIBRARY, book)
             writer.add_file(LIBRARY)
+        needed = only_used(device, used)
+        manifest = replace(manifest, target=target_entry(needed))
         parts = parts_of(config, storage.context)
         covered = told(coverage(lowered, parts, device, book.used, this_device(device)), book)
         if device.gpu is not None:
             with clock.phase("answers"):
                 twin = importer.build(checkpoint, config, storage)
-                answers = answers_of(mod, lowered, twin, device)
+                answers = answers_of(mod, lowered, twin, needed)
                 for name in answers.write(writer.folder):
                     writer.add_file(name)
         with clock.phase("write"):
@@ -161,6 +164,11 @@ def generate(
         lowered = lower(mod, target, replays=book)
         build_library(add_probes(lowered.mod, target), target, path)
     return lowered
+
+
+def only_used(target: Target, used: Used) -> Target:
+    """The target as its code turned out: a GPU that lacks what is not used runs it, too."""
+    return target if target.gpu is None else replace(target, gpu=target.gpu.only(used))
 
 
 def answers_of(mod: tvm.IRModule, lowered: Lowered, twin: MiniCPMV, target: Target) -> KnownAnswers:

@@ -38,7 +38,7 @@ def describe(
     config, storage = model.config, model.storage
     return Manifest(
         model=ModelEntry(config.architecture, checkpoint.config),
-        target=_target(target),
+        target=target_entry(target),
         scheme={"language": storage.language.name, "vision": storage.vision.name},
         versions={
             "handglass": handglass.__version__,
@@ -65,7 +65,8 @@ def describe(
     )
 
 
-def _target(target: Target) -> TargetEntry:
+def target_entry(target: Target) -> TargetEntry:
+    """What a device must be for code of the target."""
     host = (target.name, target.triple, target.cpu, target.features)
     if target.gpu is None:
         return TargetEntry(*host)

@@ -99,8 +99,8 @@ def check_abilities(target: TargetEntry, device: VulkanDevice, lost: frozenset[s
     if lacking := lacks(target.abilities, device.abilities, lost):
         raise DeviceError(
             f"the bundle is compiled for {target.name} and cannot run on vulkan:{device.index} "
-            f"({device.name}): {'; '.join(lacking)}; compile with a target that fits it "
-            "(--target vulkan is the one that asks for least)"
+            f"({device.name}): {'; '.join(lacking)}; compile with a target and a "
+            "scheme that fit it (--target vulkan with --quantization w4a8 asks for least)"
         )
 
 

@@ -6,7 +6,8 @@ compared with them before a bundle is loaded (runtime/vulkan).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 BASIC, VOTE, ARITHMETIC, BALLOT, SHUFFLE, SHUFFLE_RELATIVE, CLUSTERED, QUAD = (
@@ -52,6 +53,22 @@ class Gpu:
         if self.cooperative_matrix and self.subgroup_size:
             found["subgroup_sizes"] = self.subgroup_size
         return found
+
+    def only(self, used: Mapping[str, int]) -> Gpu:
+        """The same without the features that are not `used` (vulkan/used.py); limits stay."""
+        return replace(
+            self,
+            **{
+                key: bool(value and used.get(key))
+                for key, value in asdict(self).items()
+                if key.startswith("supports_")
+            },
+            supported_subgroup_operations=self.supported_subgroup_operations
+            & used.get("supported_subgroup_operations", 0),
+            cooperative_matrix=self.cooperative_matrix
+            if used.get("supports_cooperative_matrix")
+            else None,
+        )
 
     @property
     def tvm(self) -> dict[str, Any]:

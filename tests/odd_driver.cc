@@ -61,6 +61,17 @@ void VKAPI_CALL FeaturesWithoutBytes(VkPhysicalDevice physical, VkPhysicalDevice
   }
 }
 
+/* Of 8 and 16 bits there is storage only, as on the GPUs of Raspberry Pis. */
+void VKAPI_CALL FeaturesWithoutArithmetic(VkPhysicalDevice physical, VkPhysicalDeviceFeatures2* out) {
+  REAL(vkGetPhysicalDeviceFeatures2)(physical, out);
+  out->features.shaderInt16 = out->features.shaderInt64 = VK_FALSE;
+  for (auto* each = static_cast<VkBaseOutStructure*>(out->pNext); each; each = each->pNext) {
+    if (each->sType != VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_FLOAT16_INT8_FEATURES) continue;
+    auto* narrow = reinterpret_cast<VkPhysicalDeviceShaderFloat16Int8Features*>(each);
+    narrow->shaderFloat16 = narrow->shaderInt8 = VK_FALSE;
+  }
+}
+
 VkResult VKAPI_CALL OldLoader(uint32_t* version) {
   *version = VK_API_VERSION_1_0;
   return VK_SUCCESS;
@@ -150,6 +161,7 @@ const Replaced kOdd[] = {
     REPLACED("small buffers", "vkGetPhysicalDeviceProperties2", Properties2),
     REPLACED("few threads", "vkGetPhysicalDeviceProperties2", Properties2),
     REPLACED("no bytes", "vkGetPhysicalDeviceFeatures2", FeaturesWithoutBytes),
+    REPLACED("narrow storage", "vkGetPhysicalDeviceFeatures2", FeaturesWithoutArithmetic),
     REPLACED("crashing list", "vkEnumeratePhysicalDevices", CrashingList),
     REPLACED("no memory", "vkAllocateMemory", NoMemory),
     REPLACED("crashing compiler", "vkCreateComputePipelines", CrashingCompiler),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ pytest.importorskip("tvm", reason="builds a library with the TVM compiler")
 from odd_driver import Machine, build_driver, new_machine
 from tiny_gpu import build_library, write_bundle
 from vulkan_running import needs_vulkan
+
+from handglass.compiler.build import compile_model
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow, needs_vulkan]
 
@@ -30,6 +33,7 @@ trust.try_cases = partial(trial.try_cases, limit_s=30)
 sys.exit(execute(sys.argv[1:]))
 """
 """The command line, with less patience for a driver."""
+DEMO = Path(__file__).parents[1] / "examples" / "demo-checkpoint"
 UNTRIED = {"HANDGLASS_TRUST_DRIVER": "1"}
 REFUSED = {
     "crash": r"element-wise float32 \(crashed: SIGSEGV\); .*not tried after that",
@@ -71,6 +75,18 @@ def ask(bundle: Path) -> tuple[Any, ...]:
     return "run", "-m", bundle, "-p", "Hello", "-n", "2"
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The demo model for any GPU, in a scheme."""
+    folder = tmp_path_factory.mktemp("demo")
+
+    def compiled(scheme: str) -> Path:
+        compile_model(DEMO, folder / scheme, target="vulkan", quantization=scheme)
+        return folder / scheme
+
+    return compiled
+
+
 def refused(done: subprocess.CompletedProcess[str], words: str) -> None:
     """One sentence for a person, on standard error."""
     assert (done.returncode, done.stdout.strip()) == (4, ""), done.stderr
@@ -98,6 +114,23 @@ def test_run_refuses_it_and_the_next_run_is_as_ever(
 def test_a_driver_that_hangs_is_given_up(machine: Machine, bundle: Path) -> None:
     done = machine.run("hang", *ask(bundle), start=("-c", IMPATIENT))
     refused(done, r"element-wise float32 \(hung: no end after 30 s\); 4 more kinds of kernels not")
+
+
+def test_what_the_code_does_not_use_a_device_may_lack(
+    machine: Machine, demo: Callable[[str], Path]
+) -> None:
+    path = demo("w4a8")
+    asked = ("run", "-m", path, "-p", "What can you do?", "-n", "8", "--json")
+    without, usual = (machine.run(odd, *asked) for odd in ("narrow storage", ""))
+    assert without.returncode == 0, without.stderr
+    assert json.loads(without.stdout)["text"] == json.loads(usual.stdout)["text"] != ""
+    checked = machine.run("narrow storage", "doctor", path, "--json")
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_what_the_code_uses_it_must_have(machine: Machine, demo: Callable[[str], Path]) -> None:
+    words = r"cannot run on vulkan:0 .*: it lacks supports_float16; "
+    refused(machine.run("narrow storage", *ask(demo("f16"))), words)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from handglass.errors import InputError
 
 from .opcodes import Capability as C
 from .types import Type
+from .used import note_use
 from .words import Words
 
 SHARED_MEMORY = 16384  # bytes that every Vulkan device has (maxComputeSharedMemorySize)
@@ -95,6 +96,7 @@ class Claims:
                 f"{why} needs {feature}, which the target does not claim "
                 f"({need.attribute} is {self.attributes.get(need.attribute, 'not set')})"
             )
+        note_use(need.attribute, need.mask)
         for capability in need.capabilities:
             self.words.capabilities[capability] = None
         if need.extension:
