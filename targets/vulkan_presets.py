@@ -60,7 +60,7 @@ MALI = replace(ADRENO, supports_integer_dot_product=True, subgroup_size=16)
 
 # (name, description, what the code may use)
 DESKTOP = (
-    ("vulkan", "any GPU with Vulkan 1.1, 16-bit floats and bytes", PORTABLE),
+    ("vulkan", "any GPU with Vulkan 1.1; f16 and w4 need its 16-bit floats", PORTABLE),
     ("vulkan-nvidia", "NVIDIA GPUs since 2018 (Turing), Jetson Orin", NVIDIA),
     (
         "vulkan-nvidia-mma",
@@ -71,7 +71,7 @@ DESKTOP = (
     ("vulkan-intel", "Intel GPUs since 2020 (Xe)", INTEL),
 )
 ANDROID = (
-    ("android-vulkan", "any 64-bit Android phone with Vulkan 1.1, 16-bit floats, bytes", PORTABLE),
+    ("android-vulkan", "any 64-bit Android phone with Vulkan 1.1; f16, w4: 16-bit floats", PORTABLE),
     ("android-adreno", "Android phones with an Adreno 6xx or later", ADRENO),
     ("android-mali", "Android phones with a Mali of the Valhall family or later", MALI),
 )
