@@ -71,7 +71,7 @@ DESKTOP = (
     ("vulkan-intel", "Intel GPUs since 2020 (Xe)", INTEL),
 )
 ANDROID = (
-    ("android-vulkan", "any 64-bit Android phone with Vulkan 1.1; f16, w4: 16-bit floats", PORTABLE),
+    ("android-vulkan", "64-bit Android phones with Vulkan 1.1; f16, w4: 16-bit floats", PORTABLE),
     ("android-adreno", "Android phones with an Adreno 6xx or later", ADRENO),
     ("android-mali", "Android phones with a Mali of the Valhall family or later", MALI),
 )
