@@ -61,7 +61,7 @@ void VKAPI_CALL FeaturesWithoutBytes(VkPhysicalDevice physical, VkPhysicalDevice
   }
 }
 
-/* Of 8 and 16 bits there is storage only, as on the GPUs of Raspberry Pis. */
+/* Of 8 and 16 bits there is storage only, and nothing of 64. */
 void VKAPI_CALL FeaturesWithoutArithmetic(VkPhysicalDevice physical, VkPhysicalDeviceFeatures2* out) {
   REAL(vkGetPhysicalDeviceFeatures2)(physical, out);
   out->features.shaderInt16 = out->features.shaderInt64 = VK_FALSE;
