@@ -79,7 +79,8 @@ test-vulkan: .venv/test.stamp
 	@$(VULKAN_TOOLS)
 	HANDGLASS_TEST_VULKAN=1 $(BIN)/python -m pytest -m vulkan
 	tests/newer_mesa.sh build/mesa $(BIN)/python
-	HANDGLASS_TEST_VULKAN=1 build/mesa/python -m pytest -m vulkan tests/test_vulkan_matrix.py
+	HANDGLASS_TEST_VULKAN=1 build/mesa/python -m pytest -m vulkan \
+	  tests/test_vulkan_matrix.py tests/test_vulkan_emit_matrices.py
 	$(BIN)/python examples/plain_tvm_vulkan.py
 
 # Objects are kept in the user's cache: only what has changed is compiled again.

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
+from PIL import Image
 from test_vulkan_matmul import check, multiplied, normal
 from vulkan_products import Product
 from vulkan_running import needs_vulkan, shaders
 from vulkan_targets import COOPMAT
 
+import handglass
+from handglass.compiler.build import compile_model
+from handglass.runtime.bundle import Bundle
+from handglass.runtime.session import Session
 from handglass.runtime.vulkan import vulkan_devices
 
 pytestmark = pytest.mark.compiler
 
 TARGET = {**COOPMAT, "mattr": ["coopmat-8x8x8", "subgroup-8"]}
+EXAMPLES = Path(__file__).parents[1] / "examples"
 SCHEMES = ("f16", "w4", "w4a8", "w8a8")
 MULTIPLY = 4459
 """OpCooperativeMatrixMulAddKHR"""
@@ -55,3 +64,25 @@ def test_product(scheme: str) -> None:
         x, bias, residual = normal(m, 50), normal(37), normal(m, 37)
         y = multiplied(product, func, x, weight, bias, residual)
         check(y, np.tanh(product.expected(x, weight) + bias) + residual)
+
+
+@needs_vulkan
+@pytest.mark.slow
+@pytest.mark.parametrize(("scheme", "vision"), [("f16", "f16"), ("w4a8", "w8a8")])
+def test_model(tmp_path: Path, monkeypatch: Any, scheme: str, vision: str) -> None:
+    """The demo model for this device as its driver describes it, against a CPU."""
+    if not device_has_matrices():
+        pytest.skip("the device has no cooperative matrices")
+    monkeypatch.setenv("HANDGLASS_TRUST_DRIVER", "1")  # the newer driver is this process' alone
+    for target in ("host", "vulkan-host"):
+        options: dict[str, Any] = {"quantization": scheme, "vision_quantization": vision}
+        compile_model(EXAMPLES / "demo-checkpoint", tmp_path / target, target=target, **options)
+    bundles = [Bundle.open(tmp_path / target) for target in ("host", "vulkan-host")]
+    assert bundles[1].manifest.target.abilities["supports_cooperative_matrix"]
+    here, there = map(Session, bundles)
+    x = here.embed(np.random.default_rng(6).integers(0, here.vocab_size, 64).tolist())
+    expected, found = here.prefill(x, 0), there.prefill(x, 0)
+    assert -10 * np.log10(np.square(found - expected).sum() / np.square(expected).sum()) > 30
+    with Image.open(next((EXAMPLES / "pictures").glob("*.png"))) as picture:
+        asked = [handglass.load(b.path).chat("What is this picture?", [picture]) for b in bundles]
+    assert asked[0].tokens == asked[1].tokens != ()
