@@ -100,7 +100,7 @@ def check_abilities(target: TargetEntry, device: VulkanDevice, lost: frozenset[s
         raise DeviceError(
             f"the bundle is compiled for {target.name} and cannot run on vulkan:{device.index} "
             f"({device.name}): {'; '.join(lacking)}; compile with a target and a "
-            "scheme that fit it (--target vulkan with --quantization w4a8 asks for least)"
+            "scheme that fit it (--target vulkan asks for least, with --quantization f32 or w4a8)"
         )
 
 
