@@ -112,8 +112,8 @@ def ability_check(bundle: Bundle, gpu: VulkanDevice) -> Check:
     try:
         check_abilities(target, gpu, lost_abilities(quirks_of(gpu)))
     except DeviceError as error:
-        return Check("abilities", f"not all that the code for {target.name} uses", False, str(error))
-    return Check("abilities", f"all that the code for {target.name} uses", True)
+        return Check("abilities", f"not what code for {target.name} uses", False, str(error))
+    return Check("abilities", f"all that code for {target.name} uses", True)
 
 
 def try_device(
