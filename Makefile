@@ -62,7 +62,7 @@ ARM_TOOLS = { command -v qemu-aarch64 && command -v aarch64-linux-gnu-g++; } >/d
 # What `make test` skips where qemu or the cross compiler is missing.
 test-arm-kernels: .venv/test.stamp
 	@$(ARM_TOOLS)
-	$(BIN)/python -m pytest tests/test_arm_kernels.py tests/test_arm_assembly.py tests/test_target_build.py
+	$(BIN)/python -m pytest tests/kernels/test_arm_kernels.py tests/kernels/test_arm_assembly.py tests/devices/test_target_build.py
 
 # The demo model, doctor and tuning on an emulated ARM board: builds an arm64 tree in build/arm.
 test-arm: .venv/test.stamp
@@ -78,21 +78,21 @@ VULKAN_TOOLS = dpkg -s mesa-vulkan-drivers libvulkan-dev vulkan-validationlayers
 test-vulkan: .venv/test.stamp
 	@$(VULKAN_TOOLS)
 	HANDGLASS_TEST_VULKAN=1 $(BIN)/python -m pytest -m vulkan
-	tests/newer_mesa.sh build/mesa $(BIN)/python
+	tests/support/newer_mesa.sh build/mesa $(BIN)/python
 	HANDGLASS_TEST_VULKAN=1 build/mesa/python -m pytest -m vulkan \
-	  tests/test_vulkan_matrix.py tests/test_vulkan_emit_matrices.py
+	  tests/kernels/test_vulkan_matrix.py tests/kernels/test_vulkan_emit_matrices.py
 	$(BIN)/python examples/plain_tvm_vulkan.py
 
 # Objects are kept in the user's cache: only what has changed is compiled again.
 native: .venv/compile.stamp
 	@$(BIN)/python -c 'import ziglang' 2>/dev/null || $(PIP) install --editable '.[compile,cross]'
-	$(BIN)/python -m handglass.targets.native aarch64 build/native/aarch64
-	$(BIN)/python -m handglass.targets.native x86_64 build/native/x86_64
+	$(BIN)/python -m handglass.targets.linking.native aarch64 build/native/aarch64
+	$(BIN)/python -m handglass.targets.linking.native x86_64 build/native/x86_64
 
 test-native: .venv/test.stamp native
 	@$(ARM_TOOLS)
-	$(BIN)/python -m pytest tests/test_native_run.py tests/test_native_device.py \
-	  tests/test_native_build.py tests/test_native_request.py
+	$(BIN)/python -m pytest tests/native/test_native_run.py tests/native/test_native_device.py \
+	  tests/native/test_native_build.py tests/native/test_native_request.py
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .

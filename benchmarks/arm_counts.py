@@ -25,11 +25,11 @@ from arm_mca import disassembled, find_mca, hottest, mca_version, on_cores
 from tvm import te, tirx
 
 from handglass.compiler.ops.integer_matmul import Quantized, integer_matmul
-from handglass.compiler.quantize import SCHEMES
+from handglass.compiler.schemes.quantize import SCHEMES
 from handglass.schedules import apply_rules
-from handglass.schedules.dot import find_dot
+from handglass.schedules.isa.integer_isa import find_dot
 from handglass.targets import Target, find_target
-from handglass.targets.build import without_alias
+from handglass.targets.codegen.build import without_alias
 
 FOLDER = Path("build/arm-counts")
 LLAMA = "0.3.16"

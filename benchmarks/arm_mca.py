@@ -13,7 +13,7 @@ from pathlib import Path
 
 from arm_emulator import MissingToolError, tool
 
-from handglass.targets.assembly import Loop, hot_loops
+from handglass.targets.codegen.llvm.assembly import Loop, hot_loops
 
 CORES = ("neoverse-n1", "neoverse-n2", "cortex-a510", "cortex-a55")
 WITHOUT_I8MM = ("neoverse-n1", "cortex-a55")

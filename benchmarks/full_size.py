@@ -24,9 +24,9 @@ from typing import Any
 from random_checkpoint import SEED_JSON, SHARD_BYTES, write_checkpoint
 
 from handglass import __version__
-from handglass.runtime.bundle import read_manifest
-from handglass.runtime.hardware import read_machine
-from handglass.runtime.machine import thread_count
+from handglass.runtime.bundle.reader import read_manifest
+from handglass.runtime.system.hardware import read_machine
+from handglass.runtime.system.machine import thread_count
 
 FOLDER = Path("build/full-size")
 MEMORY_LIMIT = 12e9

@@ -27,8 +27,8 @@ from handglass.compiler.models.config import (
     ResamplerConfig,
     VisionConfig,
 )
-from handglass.runtime.tensor_writer import TensorWriter
-from handglass.runtime.tensors import storage_dtype
+from handglass.runtime.bundle.tensor_writer import TensorWriter
+from handglass.runtime.bundle.tensors import storage_dtype
 
 SHARD_BYTES = 500_000_000
 CHUNK = 1 << 22  # elements drawn in one go

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 import handglass
-from handglass.runtime.model import Model
-from handglass.runtime.pictures import PICTURES_KEPT
+from handglass.runtime.answer.model import Model
+from handglass.runtime.answer.pictures import PICTURES_KEPT
 
 WARM = 0.2
 """Of the rounds, before memory counts: caches fill, pipelines are made."""
@@ -117,7 +117,7 @@ class Watch:
         gc.collect()
         found = {"process_bytes": resident()}
         if self.device is not None:
-            from handglass.runtime.vulkan import vulkan_statistics
+            from handglass.runtime.devices.vulkan import vulkan_statistics
 
             counts = vulkan_statistics(self.device)
             found |= {name: int(counts[name]) for name in COUNTED}

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 import handglass
-from handglass.runtime.bundle import Bundle
-from handglass.runtime.session import Session
-from handglass.runtime.steps import Steps, spread
+from handglass.runtime.bundle.reader import Bundle
+from handglass.runtime.engine.session import Session
+from handglass.runtime.measure.steps import Steps, spread
 
 TOKENS, POSITION = 64, 80
 

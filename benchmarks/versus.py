@@ -23,10 +23,10 @@ from random_checkpoint import SEED_JSON, write_checkpoint
 from versus_peers import PEERS, Peer, PeerError, Worker
 from versus_worker import ROWS
 
-from handglass.runtime.bundle import read_manifest
-from handglass.runtime.hardware import read_machine
-from handglass.runtime.machine import thread_count
-from handglass.runtime.steps import spread
+from handglass.runtime.bundle.reader import read_manifest
+from handglass.runtime.measure.steps import spread
+from handglass.runtime.system.hardware import read_machine
+from handglass.runtime.system.machine import thread_count
 
 ROOT = Path("build/versus")
 OURS = "handglass"

@@ -9,10 +9,10 @@ import numpy as np
 from versus_worker import ANSWER_TOKENS, QUESTION_TOKENS, STEPS, Task, serve
 
 import handglass
-from handglass.runtime.bundle import Bundle
-from handglass.runtime.preprocess import pixels_for
-from handglass.runtime.session import Session
-from handglass.runtime.steps import Steps
+from handglass.runtime.bundle.reader import Bundle
+from handglass.runtime.engine.session import Session
+from handglass.runtime.measure.steps import Steps
+from handglass.runtime.prompt.preprocess import pixels_for
 
 
 class Ours:

@@ -17,38 +17,38 @@ from typing import Any
 import tvm
 
 from handglass.errors import DeviceError, HandglassError, UsageError
-from handglass.runtime.bundle import (
+from handglass.runtime.bundle.reader import (
     LIBRARY,
     REPORT,
     RUNTIME_LIBRARY,
     VULKAN_LIBRARY,
     Manifest,
 )
-from handglass.runtime.bundle_writer import BundleWriter
-from handglass.schedules.dot import LANES, find_dot
+from handglass.runtime.bundle.writer import BundleWriter
+from handglass.schedules.isa.integer_isa import LANES, find_dot
 from handglass.targets import find_target
-from handglass.targets.build import build_library
+from handglass.targets.codegen.build import build_library
+from handglass.targets.codegen.vulkan.plugin import plugin_for
+from handglass.targets.codegen.vulkan.used import Used, what_is_used
 from handglass.targets.target import Target, cpu_rules
-from handglass.targets.vulkan.used import Used, what_is_used
-from handglass.targets.vulkan_plugin import plugin_for
 
-from .checkpoint import Checkpoint
-from .describe import describe, target_entry
-from .known_answers import KnownAnswers, known_answers
-from .kv_cache import cache_type_of, find_cache_type
-from .lower import Lowered, Progress, fuse, lower
+from .checkpoints.checkpoint import Checkpoint
+from .lowering.phases import Lowered, Progress, fuse, lower
+from .lowering.probes import add_probes
+from .lowering.workload import parts_of
 from .models import find_importer
 from .models.config import ModelConfig
 from .models.minicpmv import MiniCPMV, Storage
-from .pack import entries, pack_parameters
-from .probes import add_probes
-from .quantize import find_scheme
+from .packing.describe import describe, target_entry
+from .packing.pack import entries, pack_parameters
+from .parity.known_answers import KnownAnswers, known_answers
 from .records.apply import RecordBook, reason_of
 from .records.coverage import coverage
-from .records.here import this_device
 from .records.store import open_store
-from .records.told import told
-from .tuning.answer import parts_of
+from .records.summary import told
+from .records.this_device import this_device
+from .schemes.kv_cache import cache_type_of, find_cache_type
+from .schemes.quantize import find_scheme
 
 DEFAULT_CONTEXT = 4096
 VISION_DEFAULTS = {"w4": "f16", "w4a8": "w8a8"}
@@ -65,7 +65,7 @@ class Report:
     schedules: list[tuple[str, str, int]]
     """(function, rule that scheduled it, number of call sites)."""
     records: dict[str, Any] = field(default_factory=dict)
-    """How much of the model's time tuning records cover (records/told.py)."""
+    """How much of the model's time tuning records cover (records/summary.py)."""
 
 
 def compile_model(

@@ -16,21 +16,21 @@ from pathlib import Path
 
 import handglass
 from handglass.errors import MismatchError, UsageError
-from handglass.runtime.choice import lacks
-from handglass.runtime.device.client import Description, DeviceClient, GpuEntry
+from handglass.runtime.devices.device_select import lacks
+from handglass.runtime.remote.client import Description, DeviceClient, GpuEntry
 from handglass.targets.target import Target
 
-from .records.here import gpu_device
+from .lowering.task_arguments import arguments_of
+from .lowering.tasks import Task, extract_tasks
 from .records.journal import append
 from .records.record import DATE, Device, Record, Versions
-from .tuning.arguments import arguments_of
+from .records.this_device import gpu_device
 from .tuning.builder import Builder
+from .tuning.device_runner import Stand
 from .tuning.limits import Limits, measure_limits
-from .tuning.stand import Stand
-from .tuning.subject import Subject
 from .tuning.task_tuner import Outcome, TaskError, TaskTuner
-from .tuning.tasks import Task, extract_tasks
 from .tuning.trials import TrialLog, reasons
+from .tuning.tuning_input import Subject
 
 FIRST_GPU = "vulkan:0"
 LEAST_TRIALS = 4

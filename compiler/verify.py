@@ -16,23 +16,23 @@ from typing import Any
 import numpy as np
 
 from handglass.errors import MismatchError
-from handglass.runtime.bundle import Bundle, Manifest
-from handglass.runtime.preprocess import Picture, Pixels, pixels_for
-from handglass.runtime.prompt import Slot, build_prompt
-from handglass.runtime.session import Session
-from handglass.runtime.tokenizer import Tokenizer, open_tokenizer
-from handglass.schedules.dot import AMX, PLAIN
-from handglass.targets.x86 import AMX_FLAGS
+from handglass.runtime.bundle.reader import Bundle, Manifest
+from handglass.runtime.engine.session import Session
+from handglass.runtime.prompt.chat_template import Slot, build_prompt
+from handglass.runtime.prompt.preprocess import Picture, Pixels, pixels_for
+from handglass.runtime.prompt.tokenizer import Tokenizer, open_tokenizer
+from handglass.schedules.isa.integer_isa import AMX, PLAIN
+from handglass.targets.presets.x86 import AMX_FLAGS
 
-from . import reference
-from .checkpoint import Checkpoint
-from .kv_cache import cache_type_of
+from .checkpoints.checkpoint import Checkpoint
 from .models import find_importer
 from .models.minicpmv import Storage
-from .quantize import find_scheme
-from .reference import Weights
+from .parity import reference
+from .parity.reference import Weights
+from .parity.stored_weights import StoredWeights
+from .schemes.kv_cache import cache_type_of
+from .schemes.quantize import find_scheme
 from .schemes.scheme import Scheme
-from .stored import StoredWeights
 
 Progress = Callable[[str, int, int], object]
 

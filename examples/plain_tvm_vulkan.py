@@ -15,7 +15,7 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op, spec
 from tvm.s_tir import dlight
 
-from handglass.targets import vulkan
+from handglass.targets.codegen import vulkan
 
 vulkan.enable()  # these two: now Target("vulkan") has a code generator, and tvm.vulkan() a device
 

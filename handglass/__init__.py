@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from handglass.runtime.model import Model, load
+    from handglass.runtime.answer.model import Model, load
 
 __version__ = "0.1.0"
 __all__ = ["Model", "__version__", "load"]
@@ -20,7 +20,7 @@ __all__ = ["Model", "__version__", "load"]
 
 def __getattr__(name: str) -> Any:
     if name in ("Model", "load"):
-        from handglass.runtime import model
+        from handglass.runtime.answer import model
 
         return getattr(model, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,14 +1,12 @@
 """How loops run: rules in the order in which they are asked, the fallback last."""
 
-from . import (
-    cpu_attention,
-    cpu_dot,
-    cpu_elementwise,
-    cpu_matmul,
-    cpu_pairs,
-    cpu_rows,
-    cpu_tiles,
-)
+from .cpu import amx as cpu_tiles
+from .cpu import attention as cpu_attention
+from .cpu import dot as cpu_dot
+from .cpu import elementwise as cpu_elementwise
+from .cpu import matmul as cpu_matmul
+from .cpu import rows as cpu_rows
+from .cpu import smmla as cpu_pairs
 from .rule import Rule, Scheduled, apply_rules
 
 CPU_RULES: tuple[Rule, ...] = (

@@ -6,10 +6,10 @@ import shutil
 from dataclasses import dataclass
 
 from handglass.errors import DeviceError
-from handglass.runtime.hardware import Machine
-from handglass.runtime.machine import architecture
+from handglass.runtime.system.hardware import Machine
+from handglass.runtime.system.machine import architecture
 
-from .linker import find_linker
+from .linking.linker import find_linker
 from .target import Target
 
 

@@ -55,7 +55,7 @@ class Gpu:
         return found
 
     def only(self, used: Mapping[str, int]) -> Gpu:
-        """The same without the features that are not `used` (vulkan/used.py); limits stay."""
+        """The same without features that are not `used` (codegen/vulkan/used.py); limits stay."""
         return replace(
             self,
             **{

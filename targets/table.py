@@ -6,14 +6,14 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from handglass.errors import DeviceError, UsageError
-from handglass.runtime.hardware import Machine, read_machine
+from handglass.runtime.system.hardware import Machine, read_machine
 
-from .aarch64 import PRESETS, aarch64_host
+from .codegen.vulkan.detection import DETECTED, detected_target
+from .presets.aarch64 import PRESETS, aarch64_host
+from .presets.vulkan import vulkan_presets, with_gpu
+from .presets.x86 import X86_64_AMX, X86_64_V3, X86_64_V4, x86_host
 from .target import Target
 from .target_file import read_target
-from .vulkan_detection import DETECTED, detected_target
-from .vulkan_presets import vulkan_presets, with_gpu
-from .x86 import X86_64_AMX, X86_64_V3, X86_64_V4, x86_host
 
 HOSTS = {"x86_64": x86_host, "aarch64": aarch64_host}
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from native_program import MACHINES, NativeProgram, find_program
 
-from handglass.runtime.device.local import Endpoint, local_device
+from handglass.runtime.remote.local import Endpoint, local_device
 
 # Timings and tests share small machines: two threads, and no more than there are cores.
 os.environ.setdefault("TVM_NUM_THREADS", str(min(2, os.cpu_count() or 1)))

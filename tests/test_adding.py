@@ -10,15 +10,15 @@ from tvm import te
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
-from handglass.compiler import quantize
 from handglass.compiler.build import compile_model
 from handglass.compiler.models import MODELS
 from handglass.compiler.models.config import ModelConfig
+from handglass.compiler.schemes import quantize
 from handglass.compiler.schemes.panels import panels
 from handglass.compiler.schemes.plain import Plain
 from handglass.compiler.schemes.scheme import Arrays
 from handglass.compiler.verify import verify
-from handglass.runtime.model import Model
+from handglass.runtime.answer.model import Model
 from handglass.schedules import CPU_RULES, Rule
 from handglass.targets.table import TARGETS
 

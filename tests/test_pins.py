@@ -69,7 +69,7 @@ def test_installed_versions_are_the_pinned_ones(package: str, pin: str) -> None:
 @pytest.mark.compiler
 @pytest.mark.parametrize("source", [SAVE_JSON, TENSORIZE], ids=["save_json", "tensorize"])
 def test_pinned_pair_does_not_crash(source: str, tmp_path: Path) -> None:
-    script = tmp_path / "trial.py"  # TVMScript reads its source from a file
+    script = tmp_path / "self_test_process.py"  # TVMScript reads its source from a file
     script.write_text(source, "utf-8")
     child = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
     assert child.returncode == 0, f"exit {child.returncode}: {child.stderr[-2000:]}"

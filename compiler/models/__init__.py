@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from handglass.errors import InputError
-from handglass.runtime.manifest import PromptEntry
+from handglass.runtime.bundle.manifest import PromptEntry
 
 from .config import ModelConfig
 from .minicpmv import MiniCPMV, Storage

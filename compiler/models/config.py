@@ -12,7 +12,7 @@ from typing import Any
 
 from handglass.errors import InputError
 
-from .fields import Fields
+from ..checkpoints.fields import Fields
 
 # The heads of the resampler are 128 wide in every release that has one.
 RESAMPLER_HEAD_DIM = 128

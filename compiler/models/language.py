@@ -16,11 +16,11 @@ from tvm.relax.frontend.nn import op
 
 from handglass.schedules.rule import PATTERN
 
-from ..kv_cache import CacheType
 from ..ops import cache as cache_op
 from ..ops import exponential, norm, rotary
 from ..ops.embedding import lookup
 from ..ops.layout import Layout, key_shape, scale_shape
+from ..schemes.kv_cache import CacheType
 from ..schemes.scheme import Scheme
 from .config import LanguageConfig
 from .layers import Linear, RMSNorm, Source, multiply, opaque

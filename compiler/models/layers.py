@@ -15,10 +15,10 @@ from tvm.relax.frontend.nn import op
 
 from ..ops import matmul as matmul_op
 from ..ops import norm as norm_op
+from ..ops.amx_matmul import bfloat16_matmul
+from ..ops.gpu_matmul import shared_matmul
 from ..ops.integer_matmul import Quantized, integer_matmul
 from ..ops.quantize_rows import quantize_rows
-from ..ops.shared_matmul import shared_matmul
-from ..ops.tile_matmul import bfloat16_matmul
 from ..schemes.scheme import Scheme
 from .leaves import Rows, vector
 from .weights import Panels

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from tvm.relax.frontend import nn
 
-from ..checkpoint import Checkpoint
+from ..checkpoints.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

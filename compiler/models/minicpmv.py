@@ -12,7 +12,7 @@ from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import spec
 
-from ..kv_cache import CacheType
+from ..schemes.kv_cache import CacheType
 from ..schemes.scheme import Scheme
 from .config import ModelConfig
 from .language import Cache, Decoder, cache_tensors

@@ -11,7 +11,7 @@ from tvm import te, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
-from ..checkpoint import Checkpoint
+from ..checkpoints.checkpoint import Checkpoint
 from ..ops import attention as attention_op
 from ..schemes.scheme import Scheme
 from .config import ResamplerConfig

@@ -11,9 +11,9 @@ from tvm import te, tirx
 from tvm.ir import Expr
 from tvm.relax.frontend import nn
 
-from handglass.schedules.dot import LANES
+from handglass.schedules.isa.integer_isa import LANES
 
-from ..checkpoint import Checkpoint
+from ..checkpoints.checkpoint import Checkpoint
 from ..ops.matmul import Dequantize
 from ..schemes.scheme import Scheme
 from .leaves import Leaf, Rows

@@ -8,13 +8,13 @@ heads that share a kv head are rows of one small matmul, so a key is loaded once
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.dot import LANES
+from handglass.schedules.isa.integer_isa import LANES
 from handglass.schedules.rule import PATTERN
 
 from . import gpu_attention
 from .attention_tiles import Limit, Tiling, attend, int64
-from .computed import Computed, stored
 from .exponential import LOG2_E
+from .lazy import Computed, stored
 from .scope import on_gpu
 
 TILE, HALF = 12, 6

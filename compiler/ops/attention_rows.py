@@ -10,7 +10,7 @@ from tvm.sym import Analyzer
 from tvm.tirx.script.builder import ir as T
 
 from .attention_tiles import Limit, int64
-from .computed import Read
+from .lazy import Read
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """exp2 as a polynomial, and the activations built on it.
 
 `T.exp` and `T.tanh` become one library call per vector lane on LLVM targets; these are plain
-arithmetic that vectorises. Relative error of exp2 at most 2.5e-7 (checked in tests/test_ops.py).
+arithmetic that vectorises. Relative error of exp2 at most 2.5e-7 (tests/kernels/test_ops.py).
 """
 
 from tvm import te, tirx

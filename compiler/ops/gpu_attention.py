@@ -12,11 +12,11 @@ from handglass.schedules.rule import MULTIPLY_ADDS, PATTERN, SEEN
 
 from .attention_rows import Rows
 from .attention_tiles import Limit, int64
-from .computed import Computed
 from .exponential import LOG2_E
 from .gpu_attention_nest import Nest
+from .lazy import Computed
 from .loops import bound, spatial
-from .packs import f32
+from .short_vectors import f32
 from .workgroup import LOWEST, Workgroup
 
 

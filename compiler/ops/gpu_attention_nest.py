@@ -23,13 +23,13 @@ from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
-from handglass.schedules.dot import LANES
+from handglass.schedules.isa.integer_isa import LANES
 
 from .attention_rows import Rows
 from .attention_tiles import int64
-from .computed import Read
+from .lazy import Read
 from .loops import bound, ceil_div, spatial
-from .packs import every, f32, lane, numbered, packed, together
+from .short_vectors import every, f32, lane, numbered, packed, together
 from .workgroup import LOWEST, Workgroup
 from .workgroup_thread import Thread
 

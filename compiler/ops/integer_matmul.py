@@ -2,7 +2,7 @@
 
 Both sides are scaled integers, so the sums are exact and a float appears once per group (4 bits) or
 once per output (8 bits). How the integers lie, and why some are stored with a zero point, is in
-schedules/dot.py.
+schedules/isa/integer_isa.py.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.dot import CHUNK_STEPS, GROUP, LANES, Codes
+from handglass.schedules.isa.amx_instructions import INT8
+from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, LANES, Codes
 from handglass.schedules.rule import PATTERN
-from handglass.schedules.tile_instructions import INT8
 
-from .pair_matmul import by_row, grouped, halved_row, pair_rows, pair_scales
-from .tile_matmul import pack_rows, sum_at, tile_sums
-from .word_matmul import word_matmul
+from .amx_matmul import pack_rows, sum_at, tile_sums
+from .dp4a_matmul import word_matmul
+from .smmla_matmul import by_row, grouped, halved_row, pair_rows, pair_scales
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.cpu_matmul import COLUMNS, ROWS
-from handglass.schedules.dot import LANES, YMM, Tile
+from handglass.schedules.cpu.matmul import COLUMNS, ROWS
+from handglass.schedules.isa.integer_isa import LANES, YMM, Tile
 from handglass.schedules.rule import PATTERN
 
 Dequantize = Callable[[Expr, Expr, Expr], Expr]

@@ -7,7 +7,7 @@ from tvm import te, tirx
 
 from handglass.schedules.rule import PATTERN
 
-from .across import across
+from .reduce_rows import across
 
 _NORM = {PATTERN: "norm"}
 

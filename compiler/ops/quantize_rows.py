@@ -14,10 +14,10 @@ from functools import reduce
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.dot import GROUP, LIMIT, STEP, Codes
+from handglass.schedules.isa.integer_isa import GROUP, LIMIT, STEP, Codes
 from handglass.schedules.rule import PATTERN
 
-from .across import across
+from .reduce_rows import across
 from .scope import on_gpu
 
 _QUANTIZE = {PATTERN: "quantize"}

@@ -12,8 +12,8 @@ import numpy as np
 from tvm import te, tirx
 
 from .attention import attention
-from .computed import Computed
 from .layout import Layout
+from .lazy import Computed
 
 
 def table(context: int, head_dim: int, theta: float) -> np.ndarray:

@@ -14,9 +14,9 @@ from tvm import tirx
 from handglass.schedules import Rule
 from handglass.schedules.rule import Found, replay
 
+from ..lowering.task_hash import task_hash
 from .record import Record
 from .store import Store
-from .task_hash import task_hash
 
 MOST_TRIED = 8
 """Records for one kernel: a file may have any number that do not fit."""

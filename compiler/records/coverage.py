@@ -1,7 +1,7 @@
 """How much of a model's time its tuning records cover: told by every `handglass compile`.
 
-Nothing is measured here. A kernel weighs what its calls in one answer (tuning/answer.py) take at
-least, by the operations and bytes that the compiler counted and nominal rates. All kernels are
+Nothing is measured here. A kernel weighs what its calls in one answer (lowering/workload.py) take
+at least, by the operations and bytes that the compiler counted and nominal rates. All kernels are
 weighed alike: measured times for those with a record and estimates for the others would be sums of
 two scales.
 """
@@ -15,12 +15,12 @@ import numpy as np
 import tvm
 from tvm import tirx
 
-from handglass.runtime.limits import DOT4, DOT8, FMA
-from handglass.runtime.report import Kernel
+from handglass.runtime.bundle.report import Kernel
+from handglass.runtime.measure.limits import DOT4, DOT8, FMA
 from handglass.targets.target import Target
 
-from ..lower import KernelRow, Lowered, calls_of
-from ..tuning.answer import Part
+from ..lowering.phases import KernelRow, Lowered, calls_of
+from ..lowering.workload import Part
 from .record import Device, Record
 
 READ = 14e9

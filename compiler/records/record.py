@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any
 
 from handglass.errors import InputError, MismatchError
-from handglass.runtime.strict import parse_dataclass
+from handglass.runtime.bundle.json_dataclass import parse_dataclass
 
 FORMAT = "handglass-record"
 VERSION = 1

@@ -1,1 +1,1 @@
-"""How weight matrices are stored, one storage per file; `compiler/quantize.py` names them."""
+"""How weight matrices are stored, one storage per file; `quantize.py` names them."""

@@ -10,7 +10,7 @@ import numpy as np
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.dot import LANES, PLAIN, Dot
+from handglass.schedules.isa.integer_isa import LANES, PLAIN, Dot
 
 from ..ops.matmul import Dequantize
 from .panels import panel_count, panels, rows_of

@@ -1,7 +1,7 @@
 """Weights multiplied as integers: 4 bits in groups of 32, or 7 or 8 bits with a scale per row.
 
-Which instruction multiplies them decides how they lie (schedules/dot.py): a bundle is packed for
-its target. One packing serves one row (decode) and many (prefill, vision).
+Which instruction multiplies them decides their layout (schedules/isa/integer_isa.py): a bundle is
+packed for its target. One packing serves one row (decode) and many (prefill, vision).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.dot import CHUNK_STEPS, GROUP, LANES, PLAIN, Codes, Dot
-from handglass.schedules.tile_instructions import INT8
+from handglass.schedules.isa.amx_instructions import INT8
+from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, LANES, PLAIN, Codes, Dot
 
+from ..ops.amx_matmul import nibbles_to_words
 from ..ops.matmul import Dequantize
-from ..ops.tile_matmul import nibbles_to_words
 from .panels import panel_count, panels, rows_of
 from .rounding import quantize_groups, quantize_rows
 from .scheme import INTEGER_ARITHMETIC_DB, Arrays, Scheme

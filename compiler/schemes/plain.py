@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from tvm import te, tirx
 
-from handglass.runtime.bfloat16 import bfloat16_bits, bfloat16_values
-from handglass.schedules.dot import LANES, PLAIN, Dot
+from handglass.runtime.bundle.bfloat16 import bfloat16_bits, bfloat16_values
+from handglass.schedules.isa.integer_isa import LANES, PLAIN, Dot
 
 from ..ops.matmul import Dequantize
 from .panels import panel_count, panels, rows_of

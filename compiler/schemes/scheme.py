@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from tvm import te
 
-from handglass.schedules.dot import Codes, Dot
+from handglass.schedules.isa.integer_isa import Codes, Dot
 
 from ..ops.matmul import Dequantize
 

@@ -10,9 +10,9 @@ import numpy as np
 from tvm import te
 from tvm.ir import Expr
 
-from handglass.runtime.bfloat16 import bfloat16_bits, bfloat16_values
-from handglass.schedules.dot import LANES, Dot
-from handglass.schedules.tile_instructions import BFLOAT16, half_of_word
+from handglass.runtime.bundle.bfloat16 import bfloat16_bits, bfloat16_values
+from handglass.schedules.isa.amx_instructions import BFLOAT16, half_of_word
+from handglass.schedules.isa.integer_isa import LANES, Dot
 
 from ..ops.matmul import Dequantize
 from .panels import panel_count

@@ -16,7 +16,7 @@ from typing import Any
 
 from handglass.targets.target import Target
 
-from .tasks import Task
+from ..lowering.tasks import Task
 
 START_SECONDS = 300.0
 """A child imports TVM first: 3 s, and far more on a board that is busy."""
@@ -114,7 +114,7 @@ def _library(func: Any, rule_name: str, target: Target, choices: Mapping[str, in
 
     from handglass.schedules.rule import replay
 
-    from .code import library_of
+    from ..lowering.kernel_code import library_of
 
     rule = next(rule for rule in target.rules if rule.name == rule_name)
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .stand import Stand
+from .device_runner import Stand
 
 TOLERANCE = 0.10
 """How far the default may move around a measurement."""

@@ -9,7 +9,8 @@ from typing import Any
 import tvm
 from tvm import tirx
 
-from handglass.runtime.limits import (
+from handglass.runtime.bundle.report import Kernel
+from handglass.runtime.measure.limits import (
     DOT4,
     DOT8,
     FEW_ROUNDS,
@@ -18,18 +19,17 @@ from handglass.runtime.limits import (
     LONG_ENOUGH_S,
     READ,
 )
-from handglass.runtime.report import Kernel
-from handglass.schedules.dot import find_dot
+from handglass.schedules.isa.integer_isa import find_dot
 from handglass.targets.target import Target
 
-from .. import gpu_probes
-from ..cpu_probes import CHAINS, fma_kernel, read_kernel
-from ..dot_probe import dot_kernel
-from ..dot_probe import width as dot_width
-from ..probe_function import READ_WIDTH
-from .arguments import Arguments
-from .code import library_of
-from .stand import CandidateError, Stand
+from ..lowering import gpu_probes
+from ..lowering.cpu_probes import CHAINS, fma_kernel, read_kernel
+from ..lowering.dot_probe import dot_kernel
+from ..lowering.dot_probe import width as dot_width
+from ..lowering.kernel_code import library_of
+from ..lowering.probe_function import READ_WIDTH
+from ..lowering.task_arguments import Arguments
+from .device_runner import CandidateError, Stand
 
 READ_SHAPE = (512, 1024, READ_WIDTH)  # 128 MiB of float32
 GPU_READ_SHAPE = (8192, 64, READ_WIDTH)  # as many in more parts: a GPU runs more at a time

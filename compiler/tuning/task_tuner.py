@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..lowering.task_arguments import Arguments, arguments_of
+from ..lowering.tasks import Task, Use
 from ..records.record import Measured, Times, Verified
-from .arguments import Arguments, arguments_of
 from .builder import Builder
+from .device_runner import CandidateError, Stand
 from .drift import Anchor
 from .limits import Limits
 from .search import Search
-from .stand import CandidateError, Stand
-from .tasks import Task, Use
 from .trials import Trial, TrialLog
 
 BATCH = 8

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from handglass.runtime.device.client import DeviceClient
+from handglass.runtime.remote.client import DeviceClient
 from handglass.targets.target import Target
 
-from ..records.importing import Verdict, Verify
+from ..lowering.task_arguments import arguments_of
+from ..lowering.tasks import Task
 from ..records.record import Record
 from ..tune import check_device, device_for
-from .arguments import arguments_of
 from .builder import Builder
-from .stand import CandidateError, Stand
+from .device_runner import CandidateError, Stand
+from .importing import Verdict, Verify
 from .task_tuner import verify_results, worst_of
-from .tasks import Task
 
 BUILD_SECONDS = 60.0
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import handglass
-from handglass.runtime.model import MAX_TOKENS, Answer, Model
-from handglass.runtime.sampler import Sampling
+from handglass.runtime.answer.model import MAX_TOKENS, Answer, Model
+from handglass.runtime.answer.sampler import Sampling
 
 from .footer import footer
 

@@ -16,8 +16,8 @@ from .signals import ended_by
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from handglass.runtime.limits import Limits
-    from handglass.runtime.session import Session
+    from handglass.runtime.engine.session import Session
+    from handglass.runtime.measure.limits import Limits
 
 
 def bench(
@@ -39,11 +39,11 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure a bundle on this machine."""
-    from handglass.runtime.bench import QUICK_SAMPLES, SAMPLES, Benchmark
-    from handglass.runtime.bundle import Bundle
-    from handglass.runtime.kernels import KernelBenchmark
-    from handglass.runtime.report import read_report
-    from handglass.runtime.session import Session
+    from handglass.runtime.bundle.reader import Bundle
+    from handglass.runtime.bundle.report import read_report
+    from handglass.runtime.engine.session import Session
+    from handglass.runtime.measure.bench import QUICK_SAMPLES, SAMPLES, Benchmark
+    from handglass.runtime.measure.kernels import KernelBenchmark
 
     from .bench_text import kernels_text, rows_text
 
@@ -90,10 +90,10 @@ def measure(work: Measurement, samples: int) -> bool:
 
 def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """What a row is worth nothing without."""
-    from handglass.runtime.choice import driver_of
-    from handglass.runtime.hardware import read_machine
-    from handglass.runtime.limits import UNITS
-    from handglass.runtime.steps import spread
+    from handglass.runtime.devices.device_select import driver_of
+    from handglass.runtime.measure.limits import UNITS
+    from handglass.runtime.measure.steps import spread
+    from handglass.runtime.system.hardware import read_machine
 
     machine, manifest = read_machine(), session.manifest
     return {

@@ -13,12 +13,12 @@ from .checks import Check
 from .output import size_text
 
 if TYPE_CHECKING:
-    from handglass.runtime.bundle import Bundle
+    from handglass.runtime.bundle.reader import Bundle
 
 ASK = """
 import sys
 from handglass.errors import HandglassError
-from handglass.runtime.model import Model
+from handglass.runtime.answer.model import Model
 try:
     Model.load(sys.argv[1], device=(sys.argv + [None])[2]).chat("Hello", max_tokens=2)
 except HandglassError as error:
@@ -47,7 +47,7 @@ PACKAGES = {"tvm_ffi": "apache-tvm-ffi", "tvm": "apache-tvm"}
 def floor_check(bundle: Bundle) -> Check:
     """Without an instruction of the floor the code ends with SIGILL, so nobody tries."""
     from handglass.errors import DeviceError
-    from handglass.runtime.machine import check_target, this_machine
+    from handglass.runtime.system.machine import check_target, this_machine
 
     target = bundle.manifest.target
     try:
@@ -60,7 +60,7 @@ def floor_check(bundle: Bundle) -> Check:
 
 def version_check(bundle: Bundle, name: str, package: str) -> Check:
     """A library may come with the bundle; then nothing installed has to fit."""
-    from handglass.runtime.bundle import RUNTIME_LIBRARY
+    from handglass.runtime.bundle.reader import RUNTIME_LIBRARY
 
     wanted = bundle.manifest.versions.get(name)
     if wanted is None:
@@ -78,7 +78,7 @@ def version_check(bundle: Bundle, name: str, package: str) -> Check:
 
 
 def memory_check(bundle: Bundle) -> Check:
-    from handglass.runtime.hardware import read_machine
+    from handglass.runtime.system.hardware import read_machine
 
     need, have = bundle.manifest.resident_bytes, read_machine().memory
     words = f"weights and cache take {size_text(need)}"
@@ -89,7 +89,7 @@ def memory_check(bundle: Bundle) -> Check:
 
 
 def question_check(bundle: Bundle, device: str | None, sound: bool) -> Check:
-    from handglass.runtime.apart import run_apart
+    from handglass.runtime.system.isolated import run_apart
 
     name = "a question"
     if not sound:

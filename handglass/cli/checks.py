@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from handglass import __version__
-from handglass.runtime.apart import run_apart
+from handglass.runtime.system.isolated import run_apart
 
 from .output import size_text
 
@@ -30,7 +30,7 @@ tvm.ir.save_json(te.create_prim_func([a, te.compute((4,), lambda i: a[i] + 1.0, 
 
 LOAD_RUNTIME = """
 import ctypes, sys
-from handglass.runtime.tvm_runtime import import_tvm_ffi
+from handglass.runtime.execution.tvm_runtime import import_tvm_ffi
 tvm_ffi = import_tvm_ffi()
 ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL)
 tvm_ffi.get_global_func("runtime.NumThreads")
@@ -38,7 +38,7 @@ tvm_ffi.get_global_func("runtime.NumThreads")
 
 
 ASK_FOR_TILES = """
-from handglass.runtime.tiles import ask_for_tiles
+from handglass.runtime.system.tiles import ask_for_tiles
 raise SystemExit(ask_for_tiles())
 """
 
@@ -108,7 +108,7 @@ def ffi_pin_check() -> Check:
 def c_compiler_check() -> Check:
     from handglass.errors import DeviceError
     from handglass.targets import TARGETS
-    from handglass.targets.linker import find_linker
+    from handglass.targets.linking.linker import find_linker
 
     target = next(iter(TARGETS.values()))
     try:
@@ -134,8 +134,8 @@ def runtime_library_check(path: Path | None) -> Check:
 
 
 def machine_checks() -> list[Check]:
-    from handglass.runtime.hardware import read_machine
-    from handglass.runtime.machine import thread_count
+    from handglass.runtime.system.hardware import read_machine
+    from handglass.runtime.system.machine import thread_count
     from handglass.targets import TARGETS
 
     machine, host = read_machine(), TARGETS.get("host")
@@ -157,7 +157,7 @@ def machine_checks() -> list[Check]:
 
 def tile_check(flags: frozenset[str]) -> Check:
     """AMX's registers take a permission from Linux, which a container may not get."""
-    from handglass.runtime.tiles import FLAG
+    from handglass.runtime.system.tiles import FLAG
 
     if FLAG not in flags:
         return Check("tile registers", "none in this CPU (AMX)")

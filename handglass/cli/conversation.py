@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from handglass.errors import UsageError
-from handglass.runtime.preprocess import read_picture
-from handglass.runtime.prompt import MARK
+from handglass.runtime.prompt.chat_template import MARK
+from handglass.runtime.prompt.preprocess import read_picture
 
 from .answer import Speaker, answer_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from handglass.runtime.model import Model
+    from handglass.runtime.answer.model import Model
 
 HELP = """\
 /image PATH  show a picture with the next question

@@ -57,7 +57,7 @@ def deploy(
     json: Json = False,
 ) -> None:
     """Bring a bundle to a device and ask it there."""
-    from handglass.runtime.bundle import read_manifest
+    from handglass.runtime.bundle.reader import read_manifest
     from handglass.targets.deploy.deploy import deploy as bring
 
     from .progress import progress

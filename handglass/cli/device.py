@@ -60,7 +60,7 @@ def serve(
     import os
 
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a process with threads should not fork
-    from handglass.runtime.device.serving import Options, serve
+    from handglass.runtime.remote.serving import Options, serve
 
     options = Options(host, port, key_file, threads, runtime, expose, until_eof, vulkan)
     serve(options, lambda started: print(started.told(json), flush=True))

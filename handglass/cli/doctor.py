@@ -48,7 +48,7 @@ def device_checks(path: Path | None, device: str | None) -> list[Check]:
 
     if path is None:
         return vulkan_checks(device, None) if device else []
-    from handglass.runtime.bundle import Bundle
+    from handglass.runtime.bundle.reader import Bundle
 
     bundle = Bundle.open(path)
     gpu = vulkan_checks(device, bundle)

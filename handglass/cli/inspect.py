@@ -12,7 +12,7 @@ from .options import BundleArgument, Json
 from .output import columns, print_json, size_text
 
 if TYPE_CHECKING:
-    from handglass.runtime.bundle import (
+    from handglass.runtime.bundle.reader import (
         FileState,
         Inspection,
         Manifest,
@@ -34,7 +34,7 @@ def inspect(
 ) -> None:
     """Show what a bundle holds, and check its files."""
     from handglass.errors import MismatchError
-    from handglass.runtime.bundle import Bundle
+    from handglass.runtime.bundle.reader import Bundle
 
     found = Bundle.inspect(bundle)
     if json:
@@ -108,7 +108,7 @@ def gpu_facts(target: TargetEntry) -> list[tuple[str, str]]:
 
 def report_text(manifest: Manifest) -> str:
     """Bundles of earlier versions have none."""
-    from handglass.runtime.bundle import REPORT
+    from handglass.runtime.bundle.reader import REPORT
 
     there = REPORT in manifest.files
     return f"{REPORT}, for bench --kernels" if there else "none, so no bench --kernels"

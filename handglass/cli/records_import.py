@@ -14,7 +14,7 @@ from .records import Files
 from .remote import KeyFile, Rpc, connector
 
 if TYPE_CHECKING:
-    from handglass.compiler.records.importing import Outcome
+    from handglass.compiler.tuning.importing import Outcome
 
 
 def import_(
@@ -35,10 +35,10 @@ def import_(
 ) -> None:
     """Verify records of others on the device and add them to yours."""
     load_compiler()
-    from handglass.compiler.records.importing import import_records
+    from handglass.compiler.lowering.tasks import extract_tasks
     from handglass.compiler.records.store import own_file
-    from handglass.compiler.tuning.subject import Asked, read_subject
-    from handglass.compiler.tuning.tasks import extract_tasks
+    from handglass.compiler.tuning.importing import import_records
+    from handglass.compiler.tuning.tuning_input import Asked, read_subject
     from handglass.compiler.tuning.verify_record import record_verifier
     from handglass.errors import InputError
 

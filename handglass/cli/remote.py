@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from handglass.runtime.device.client import DeviceClient
+    from handglass.runtime.remote.client import DeviceClient
 
 Rpc = Annotated[
     str | None,
@@ -33,9 +33,9 @@ def connector(rpc: str | None, key_file: Path | None, threads: int | None) -> An
     from contextlib import contextmanager
 
     from handglass.errors import UsageError
-    from handglass.runtime.device.client import DeviceClient
-    from handglass.runtime.device.keys import VARIABLE, find_key
-    from handglass.runtime.device.local import local_device
+    from handglass.runtime.remote.client import DeviceClient
+    from handglass.runtime.remote.keys import VARIABLE, find_key
+    from handglass.runtime.remote.local import local_device
 
     @contextmanager
     def here() -> Iterator[Callable[[], DeviceClient]]:

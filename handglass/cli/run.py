@@ -56,7 +56,7 @@ def run(
     ] = False,
 ) -> None:
     """Ask one question, with pictures or without."""
-    from handglass.runtime.preprocess import read_picture
+    from handglass.runtime.prompt.preprocess import read_picture
 
     from .answer import Speaker, answer_json
 

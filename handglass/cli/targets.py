@@ -9,7 +9,7 @@ from .options import Json
 from .output import columns, print_json
 
 if TYPE_CHECKING:
-    from handglass.runtime.hardware import Machine
+    from handglass.runtime.system.hardware import Machine
     from handglass.targets import Target
 
 INSTALL = "'-' under LINKED BY: pip install 'handglass[cross]', or a cross compiler of your system"
@@ -17,7 +17,7 @@ INSTALL = "'-' under LINKED BY: pip install 'handglass[cross]', or a cross compi
 
 def targets(json: Json = False) -> None:
     """List the devices to compile for."""
-    from handglass.runtime.hardware import read_machine
+    from handglass.runtime.system.hardware import read_machine
     from handglass.targets import TARGETS
 
     machine = read_machine()

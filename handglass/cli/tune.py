@@ -117,7 +117,7 @@ def load_tuner() -> tuple[Any, ...]:
         raise DeviceError(f"tuning needs the TVM compiler: {INSTALL_COMPILER}")
     from handglass.compiler.records.store import own_file
     from handglass.compiler.tune import tune as tune_model
-    from handglass.compiler.tuning.subject import Asked, read_subject
+    from handglass.compiler.tuning.tuning_input import Asked, read_subject
 
     return tune_model, read_subject, Asked, own_file
 

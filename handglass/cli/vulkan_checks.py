@@ -13,10 +13,10 @@ from .checks import INSTALL_COMPILER, Check
 from .output import size_text
 
 if TYPE_CHECKING:
-    from handglass.runtime.bundle import Bundle
-    from handglass.runtime.choice import Asked
-    from handglass.runtime.trial import Finding
-    from handglass.runtime.vulkan import VulkanDevice
+    from handglass.runtime.bundle.reader import Bundle
+    from handglass.runtime.devices.device_select import Asked
+    from handglass.runtime.devices.self_test_process import Finding
+    from handglass.runtime.devices.vulkan import VulkanDevice
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Libraries:
 def vulkan_checks(device: str | None, bundle: Bundle | None) -> list[Check]:
     """Everything about the device that is asked for; nothing where that is a CPU."""
     from handglass.errors import DeviceError
-    from handglass.runtime.choice import asked_for, choose, parse_device
-    from handglass.runtime.listing import list_devices
+    from handglass.runtime.devices.device_probe import list_devices
+    from handglass.runtime.devices.device_select import asked_for, choose, parse_device
 
     asked = asked_for(bundle.manifest.target, device, bundle.path) if bundle else None
     asked = asked or parse_device(device or "cpu")
@@ -49,11 +49,11 @@ def vulkan_checks(device: str | None, bundle: Bundle | None) -> list[Check]:
 
 def find_libraries(bundle: Bundle | None) -> Libraries:
     from handglass.errors import DeviceError
-    from handglass.runtime.tvm_runtime import installed_runtime
+    from handglass.runtime.execution.tvm_runtime import installed_runtime
 
     if bundle is not None:
-        from handglass.runtime.gpu import own_library
-        from handglass.runtime.library import find_runtime
+        from handglass.runtime.devices.open_gpu import own_library
+        from handglass.runtime.engine.library import find_runtime
 
         return Libraries(find_runtime(bundle), own_library(bundle))
     runtime = installed_runtime()
@@ -82,7 +82,7 @@ def gpu_checks(
 
 
 def described(gpu: VulkanDevice) -> str:
-    from handglass.runtime.choice import driver_of
+    from handglass.runtime.devices.device_select import driver_of
 
     memory = f"{size_text(gpu.memory)}{' shared with the CPU' if gpu.unified_memory else ''}"
     return f"{gpu.name} ({gpu.kind}), {driver_of(gpu)}, Vulkan {gpu.api_version}, {memory}"
@@ -90,7 +90,7 @@ def described(gpu: VulkanDevice) -> str:
 
 def quirk_checks(gpu: VulkanDevice) -> list[Check]:
     """What is known of the driver: a fact, unless nothing may run there."""
-    from handglass.runtime.quirks import quirks_of
+    from handglass.runtime.devices.quirks import quirks_of
 
     return [
         Check(
@@ -105,8 +105,8 @@ def quirk_checks(gpu: VulkanDevice) -> list[Check]:
 
 def ability_check(bundle: Bundle, gpu: VulkanDevice) -> Check:
     from handglass.errors import DeviceError
-    from handglass.runtime.choice import check_abilities
-    from handglass.runtime.quirks import lost_abilities, quirks_of
+    from handglass.runtime.devices.device_select import check_abilities
+    from handglass.runtime.devices.quirks import lost_abilities, quirks_of
 
     target = bundle.manifest.target
     try:
@@ -120,9 +120,9 @@ def try_device(
     gpu: VulkanDevice, bundle: Bundle | None, libraries: Libraries
 ) -> list[Finding] | None:
     """The bundle's known answers, or those that a compiler makes here; None without both."""
-    from handglass.runtime.known_answers import CASES
-    from handglass.runtime.trial import Place, try_cases
-    from handglass.runtime.trust import try_bundle
+    from handglass.runtime.devices.self_test import try_bundle
+    from handglass.runtime.devices.self_test_process import Place, try_cases
+    from handglass.runtime.execution.known_answers import CASES
 
     from .checks import has_compiler
 
@@ -131,9 +131,9 @@ def try_device(
         return try_bundle(bundle, gpu, place)
     if not has_compiler():
         return None
-    from handglass.compiler.known_answers import known_answers
-    from handglass.targets import vulkan
-    from handglass.targets.vulkan_detection import target_of
+    from handglass.compiler.parity.known_answers import known_answers
+    from handglass.targets.codegen import vulkan
+    from handglass.targets.codegen.vulkan.detection import target_of
 
     vulkan.enable()
     with TemporaryDirectory(prefix="handglass-known-") as folder:
@@ -143,8 +143,8 @@ def try_device(
 
 def family_checks(findings: list[Finding], gpu: VulkanDevice) -> list[Check]:
     """One line each: ok with the least precise result, or the first that failed."""
-    from handglass.runtime.trial import by_family
-    from handglass.runtime.trust import WHAT_TO_DO
+    from handglass.runtime.devices.self_test import WHAT_TO_DO
+    from handglass.runtime.devices.self_test_process import by_family
 
     checks = []
     for family, rows in by_family(findings).items():

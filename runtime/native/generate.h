@@ -1,4 +1,4 @@
-// The token loop: a request in, token ids out, greedily. runtime/generate.py in C++, for one
+// The token loop: a request in, token ids out, greedily. runtime/answer/generate.py in C++, for one
 // answer.
 #pragma once
 
@@ -24,7 +24,7 @@ struct Answer {
   int64_t prefill_tokens = 0, decode_tokens = 0;
   double prefill_s = 0, decode_s = 0, first_token_s = 0;
 
-  /* The keys of runtime/generate.py's Timings. */
+  /* The keys of runtime/answer/generate.py's Timings. */
   Json::Object Timings(double load_s) const;
 };
 

@@ -16,7 +16,7 @@ constexpr char kHelp[] =
     "handglass-native " HANDGLASS_VERSION
     "\n"
     "  run BUNDLE --ids FILE|- [--pixels FILE ...] [-n N] [--threads N] [--verify all|library]\n"
-    "      answer a question that handglass.runtime.native_request wrote: an id per line, then\n"
+    "      answer a question that handglass.runtime.answer.native_request wrote: an id per line, then\n"
     "      one JSON object with the times\n"
     "  bench BUNDLE [--samples N] [--threads N] [--json]\n"
     "      how fast a bundle loads, reads a picture and 64 tokens, and decodes\n"

@@ -66,7 +66,7 @@ Request ReadRequest(const std::string& path, const Manifest& manifest, int64_t p
   if (fields.Text("format") != "handglass-request" || fields.Integer("version", 0, 1 << 20) != 1) {
     throw MismatchError(where,
                         ": not a handglass-request of version 1; write it with "
-                        "handglass.runtime.native_request of the same release");
+                        "handglass.runtime.answer.native_request of the same release");
   }
   Request request;
   for (const Json& item : fields.List("prompt", kMaxIds)) {

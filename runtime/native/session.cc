@@ -176,7 +176,7 @@ Picture ReadPicture(const std::filesystem::path& path, const Manifest& manifest)
         found->second.shape != shape) {
       throw InputError(path.string(), ": is no picture for this bundle: it must have ", name, " ",
                        ShapeText(shape), " ", dtype,
-                       "; write it with handglass.runtime.native_request");
+                       "; write it with handglass.runtime.answer.native_request");
     }
     return file.Tensor(found->second);
   };

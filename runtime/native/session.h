@@ -62,7 +62,7 @@ class Session {
   ffi::Tensor token_;
 };
 
-/* A picture of a file that runtime/native_request.py wrote, checked against the manifest. */
+/* A picture of a file that runtime/answer/native_request.py wrote, checked against the manifest. */
 Picture ReadPicture(const std::filesystem::path& path, const Manifest& manifest);
 
 }  // namespace handglass

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..gpu import attention, dot, elementwise, matmul, rows
 from ..rule import Rule
-from . import attention, dot, elementwise, matmul, matrix, rows
+from . import cooperative_matrix as matrix
 
 VULKAN_RULES: tuple[Rule, ...] = (
     matrix.RULE,

@@ -10,20 +10,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from handglass.errors import DeviceError, UsageError
-from handglass.runtime.bundle import MANIFEST, Bundle
+from handglass.runtime.bundle.reader import MANIFEST, Bundle
 
 from .adb import Adb
 from .device import Device, ask_device, check_fits, free_bytes
 from .folder import Folder
 from .push import Item, Tell, look, push
 from .question import native_files, native_question, python_question
-from .runtime import (
-    Runtime,
-    is_this_machine,
-    missing_packages,
-    python_runtime,
-    unpack,
-)
+from .runtime import Runtime, is_this_machine, missing_packages, python_runtime, unpack
 from .ssh import Ssh
 from .start import BUNDLE, PACKAGES
 from .transport import Transport, run

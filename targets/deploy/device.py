@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from shlex import quote
 
 from handglass.errors import DeviceError
-from handglass.runtime.machine import check_target, cpu_flags
-from handglass.runtime.manifest import Manifest
+from handglass.runtime.bundle.manifest import Manifest
+from handglass.runtime.system.machine import check_target, cpu_flags
 
 from .transport import Transport, run
 from .wheels import GLIBC, PYTHONS

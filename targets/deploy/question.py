@@ -56,7 +56,7 @@ def _read_json(where: str, done: Done) -> dict[str, Any]:
 
 
 def native_question(bundle: Path, prompt: str, images: Sequence[Path], scratch: Path) -> Question:
-    from handglass.runtime.native_request import RequestWriter
+    from handglass.runtime.answer.native_request import RequestWriter
 
     writer = RequestWriter(bundle)
     written = writer.write(scratch / REQUEST, prompt, [str(image) for image in images])
@@ -75,7 +75,7 @@ def native_question(bundle: Path, prompt: str, images: Sequence[Path], scratch: 
 
 
 def native_files(folder: Path) -> tuple[Item, ...]:
-    """What `targets/native.py` built: the program and the licences of what is in it."""
+    """What `targets/linking/native.py` built: the program and the licences of what is in it."""
     if not (folder / RUNNER).is_file():
         raise InputError(f"{folder}: no native runner, {RUNNER} is missing")
     found = sorted(path for path in folder.rglob("*") if path.is_file())

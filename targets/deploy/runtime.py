@@ -10,10 +10,10 @@ from shlex import quote
 
 import handglass
 from handglass.errors import DeviceError
-from handglass.runtime.bundle import RUNTIME_LIBRARY
-from handglass.runtime.machine import architecture
-from handglass.runtime.manifest import Manifest
-from handglass.runtime.verified import cache_folder
+from handglass.runtime.bundle.hashes import cache_folder
+from handglass.runtime.bundle.manifest import Manifest
+from handglass.runtime.bundle.reader import RUNTIME_LIBRARY
+from handglass.runtime.system.machine import architecture
 
 from .device import Device, Python, choose_python
 from .packages import Package, from_wheel, ourselves

@@ -1,0 +1,1 @@
+"""Checkpoint in, bundle out; runs on the host only."""

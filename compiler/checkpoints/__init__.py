@@ -1,0 +1,1 @@
+"""The files that people bring: safetensors, shards, pickles, and the fields of config.json."""

@@ -1,0 +1,136 @@
+"""Which files of a checkpoint folder hold which tensor.
+
+Understands one safetensors file, several with an index, and (only when asked for) PyTorch's
+`.bin` files with the same layouts. Every tensor ends up with exactly one file, or an `InputError`
+says why it cannot. Knows nothing about what the tensors mean.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from handglass.errors import InputError
+from handglass.runtime.bundle.tensors import TensorFile
+
+HOW_TO_CONVERT = (
+    "loading it can be unsafe. Convert it once with safetensors.torch.save_file("
+    "torch.load(path, weights_only=True), 'model.safetensors'), or allow it with --allow-pickle"
+)
+
+
+class Shard(Protocol):
+    """One open file with named tensors."""
+
+    @property
+    def names(self) -> Any: ...
+
+    def shape(self, name: str) -> tuple[int, ...]: ...
+
+    def dtype(self, name: str) -> str: ...
+
+    def array(self, name: str) -> np.ndarray: ...
+
+
+def open_shards(folder: Path, allow_pickle: bool) -> dict[str, Shard]:
+    """Tensor name -> the open file that holds it."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return _indexed(index, TensorFile.open)
+    files = sorted(folder.glob("*.safetensors"))
+    if len(files) > 1:
+        names = ", ".join(path.name for path in files)
+        raise InputError(f"{folder}: several shards ({names}) but no {index.name} to order them")
+    if files:
+        return _single(TensorFile.open(files[0]))
+    return _pickled(folder, allow_pickle)
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file; a key that appears twice is an error and not the last one's win."""
+    try:
+        return json.loads(path.read_text("utf-8"), object_pairs_hook=_unique_keys)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = dict(pairs)
+    if len(keys) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice!r} appears twice")
+    return keys
+
+
+def _single(shard: Shard) -> dict[str, Shard]:
+    return dict.fromkeys(shard.names, shard)
+
+
+def _pickled(folder: Path, allow_pickle: bool) -> dict[str, Shard]:
+    index = folder / "pytorch_model.bin.index.json"
+    single = folder / "pytorch_model.bin"
+    found = next((path for path in (index, single) if path.is_file()), None)
+    if found is None:
+        raise InputError(f"{folder}: no *.safetensors file, and no pytorch_model.bin either")
+    if not allow_pickle:
+        raise InputError(f"{found}: this checkpoint is a Python pickle, and {HOW_TO_CONVERT}")
+    from .pickled import PickledFile  # needs torch, which nothing else here does
+
+    if found == index:
+        return _indexed(index, PickledFile.open)
+    return _single(PickledFile.open(single))
+
+
+def _indexed(index: Path, open_file: Callable[[Path], Shard]) -> dict[str, Shard]:
+    """Open the shards that an index names, and hold each of them to what it says."""
+    owner = _weight_map(index)
+    shards: dict[str, Shard] = {}
+    for file_name in sorted(set(owner.values())):
+        shard = _open_listed(index, file_name, open_file)
+        _check_listed(index, file_name, set(shard.names), owner)
+        shards[file_name] = shard
+    return {name: shards[file_name] for name, file_name in owner.items()}
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    content = read_json(index)
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{index}: weight_map must be an object of tensor name -> file name")
+    for name, file_name in weight_map.items():
+        # Only a plain name stays in the folder; "/", ".." and drive letters lead out of it.
+        if not _is_plain_name(file_name):
+            raise InputError(f"{index}: {name} is in {file_name!r}, which leaves the folder")
+    return weight_map
+
+
+def _is_plain_name(name: object) -> bool:
+    if not isinstance(name, str) or name in ("", "..") or "\\" in name or "\0" in name:
+        return False
+    return Path(name).name == name
+
+
+def _open_listed(index: Path, file_name: str, open_file: Callable[[Path], Shard]) -> Shard:
+    path = index.parent / file_name
+    if not path.is_file():
+        raise InputError(f"{path}: this shard is missing, but {index.name} lists it")
+    return open_file(path)
+
+
+def _check_listed(index: Path, file_name: str, held: set[str], owner: dict[str, str]) -> None:
+    listed = {name for name, file in owner.items() if file == file_name}
+    if missing := sorted(listed - held):
+        raise InputError(f"{index}: {missing[0]} should be in {file_name}, but it is not there")
+    for name in sorted(held - listed):
+        if name in owner:
+            raise InputError(f"{index}: {name} is in {owner[name]} and again in {file_name}")
+        raise InputError(f"{index}: {file_name} holds {name}, which the index does not list")

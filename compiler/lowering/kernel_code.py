@@ -1,0 +1,36 @@
+"""Kernels as a shared library for the device: scheduled, compiled and linked, no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import tvm
+from tvm import tirx
+
+from handglass.schedules.isa.amx_configuration import configure_tiles
+from handglass.targets.codegen import vulkan
+from handglass.targets.linking.linker import find_linker
+from handglass.targets.target import Target
+
+ENTRY = "kernel"
+"""Name of the function in the library of one kernel."""
+
+
+def library_of(func: tirx.PrimFunc, target: Target) -> bytes:
+    """The library of a scheduled function."""
+    promised = func.with_attr("tirx.noalias", True).with_attr("global_symbol", ENTRY)
+    return export(tvm.IRModule({ENTRY: promised}), target)
+
+
+def export(mod: tvm.IRModule, target: Target) -> bytes:
+    """The library of scheduled functions, with the passes that a whole model goes through."""
+    if target.gpu is not None:
+        vulkan.enable()
+    tvm_target = tvm.target.Target(target.tvm)
+    with tvm_target:
+        built = tvm.compile(configure_tiles()(mod), tvm_target)
+    with TemporaryDirectory(prefix="handglass-kernel-") as folder:
+        path = Path(folder, "kernel.so")
+        built.export_library(str(path), fcompile=find_linker(target))
+        return path.read_bytes()

@@ -1,0 +1,140 @@
+"""From Relax operators to scheduled loops, in named phases.
+
+Each phase can be dumped as text: the numbered files of `--dump-ir` are the module after the phase.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tvm
+from tvm import relax
+from tvm.relax import transform as X
+
+from handglass.schedules import Scheduled, apply_rules
+from handglass.schedules.isa.amx_configuration import configure_tiles
+from handglass.schedules.rule import Replays
+from handglass.targets.target import Target
+
+from .work import Work, work_of_all
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class KernelRow:
+    """One kernel of the library: the rule that scheduled it and how often the graph calls it."""
+
+    function: str
+    rule: str
+    calls: int
+    patterns: tuple[str, ...] = ()
+    work: Work | None = None
+    """What one call computes and touches, for `report.json`; None where it cannot be told."""
+    choices: Mapping[str, int] = field(default_factory=dict)
+    """What the rule left open, and what was taken."""
+    record: str | None = None
+    """The id of the tuning record that the choices are from; None: they are the rule's own."""
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A module ready for code generation, and who scheduled what."""
+
+    mod: tvm.IRModule
+    kernels: tuple[KernelRow, ...]
+
+
+def lower(
+    mod: tvm.IRModule,
+    target: Target,
+    dump_ir: Path | None = None,
+    progress: Progress | None = None,
+    replays: Replays = lambda func, rule: None,
+) -> Lowered:
+    """Run all phases for `target`; `mod` is what `export` of a model returned, `replays` knows what
+    was tuned (records/apply.py)."""
+    report: list[Scheduled] = []
+    work: dict[str, Work] = {}
+    tvm_target = tvm.target.Target(target.tvm)
+
+    def schedule(mod: tvm.IRModule) -> tvm.IRModule:
+        work.update(work_of_all(mod))  # schedules blur what the loops compute
+        scheduled, rows = apply_rules(mod, target.rules, tvm_target, replays)
+        report.extend(rows)
+        return scheduled
+
+    phases: list[tuple[str, Callable[[tvm.IRModule], tvm.IRModule]]] = [
+        ("import", lambda mod: mod),
+        ("legalize", X.LegalizeOps()),
+        ("fuse", _fuse()),
+        ("schedule", schedule),
+        ("tiles", configure_tiles()),
+    ]
+    with tvm_target:
+        for number, (name, phase) in enumerate(phases):
+            if progress:
+                progress(name, number, len(phases))
+            mod = phase(mod)
+            _dump(mod, dump_ir, number, name)
+    return Lowered(mod, _kernels(mod, report, work))
+
+
+def fuse(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """The module as schedules find it, and as `lower` makes it on the way: what is tuned."""
+    with tvm.target.Target(target.tvm):
+        return _fuse()(X.LegalizeOps()(mod))
+
+
+def _fuse() -> tvm.ir.transform.Pass:
+    """Epilogues into matmuls, chains of element-wise operators into one; dead code out."""
+    return tvm.transform.Sequential(
+        [
+            X.AnnotateTIROpPattern(),
+            X.FoldConstant(),
+            X.FuseOps(),
+            X.FuseTIR(),
+            X.DeadCodeElimination(),
+        ]
+    )
+
+
+def _dump(mod: tvm.IRModule, folder: Path | None, number: int, name: str) -> None:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}-{name}.py").write_text(mod.script(), encoding="utf-8")
+
+
+def _kernels(
+    mod: tvm.IRModule, report: list[Scheduled], work: dict[str, Work]
+) -> tuple[KernelRow, ...]:
+    calls = count_calls(mod)
+
+    def row(r: Scheduled) -> KernelRow:
+        count, done = calls[r.function], work.get(r.function)
+        return KernelRow(r.function, r.rule, count, r.patterns, done, r.choices, r.source or None)
+
+    rows = map(row, report)
+    return tuple(sorted(rows, key=lambda row: (row.rule, -row.calls, row.function)))
+
+
+def count_calls(mod: tvm.IRModule) -> Counter[str]:
+    """How many call sites each kernel has, over all exported functions."""
+    functions = (func for _, func in mod.functions_items() if isinstance(func, relax.Function))
+    return sum(map(calls_of, functions), Counter())
+
+
+def calls_of(func: relax.Function) -> Counter[str]:
+    """How many call sites each kernel has in one of them."""
+    counts: Counter[str] = Counter()
+
+    def visit(expr: relax.Expr) -> None:
+        callee = expr.args[0] if isinstance(expr, relax.Call) and expr.args else None
+        if isinstance(callee, tvm.ir.GlobalVar):
+            counts[callee.name_hint] += 1
+
+    relax.analysis.post_order_visit(func, visit)
+    return counts

@@ -1,0 +1,110 @@
+"""The kernels of a model as tasks: what can be chosen, where it runs and what its time is worth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule, renew_defs
+
+from handglass.runtime.bundle.report import Kernel
+from handglass.schedules import Rule
+from handglass.schedules.choices import Open
+from handglass.schedules.rule import patterns_of, schedule_function
+from handglass.targets.target import Target
+
+from .phases import calls_of
+from .task_hash import signature, task_hash
+from .work import work_of
+from .workload import Part
+
+Lengths = dict[str, int]
+
+
+@dataclass(frozen=True)
+class Use:
+    """Lengths at which a kernel runs, and how often in one answer; 0: only to be held to."""
+
+    lengths: Lengths
+    calls: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kernel that a rule leaves choices for."""
+
+    name: str
+    func: tirx.PrimFunc
+    rule: Rule
+    hash: str
+    about: str
+    options: Mapping[str, tuple[int, ...]]
+    defaults: Mapping[str, int]
+    uses: tuple[Use, ...]
+    kernel: Kernel
+    """What one call of it is worth."""
+
+    @property
+    def size(self) -> int:
+        """How many candidates there are, the default among them."""
+        count = 1
+        for options in self.options.values():
+            count *= len(options)
+        return count
+
+    @property
+    def main(self) -> Use:
+        """Where most of its calls are."""
+        return max(self.uses, key=lambda use: use.calls)
+
+
+def extract_tasks(mod: tvm.IRModule, target: Target, parts: Sequence[Part]) -> list[Task]:
+    """All kernels of a fused module that an answer calls and that leave something to choose."""
+    calls = {part.function: calls_of(mod[part.function]) for part in parts}
+    tasks = []
+    for var, func in mod.functions_items():
+        if isinstance(func, tirx.PrimFunc) and not func.attrs.get("tirx.is_scheduled", False):
+            uses = _uses(var.name_hint, func, parts, calls)
+            task = make_task(var.name_hint, func, target, uses) if uses else None
+            tasks.extend([task] if task and task.size > 1 else [])
+    return tasks
+
+
+def make_task(name: str, func: tirx.PrimFunc, target: Target, uses: tuple[Use, ...]) -> Task | None:
+    """None where no rule takes the function."""
+    tvm_target = tvm.target.Target(target.tvm)
+    found = schedule_function(func, target.rules, tvm_target)
+    if found is None:
+        return None
+    rule, space = found[1], Open()
+    rule(Schedule(renew_defs(func)), tvm_target, space)
+    kernel = Kernel(name, rule.name, sum(u.calls for u in uses), patterns_of(func), work_of(func))
+    hashed = task_hash(func, rule.name)
+    about = signature(func, name)
+    return Task(name, func, rule, hashed, about, space.options, space.defaults, uses, kernel)
+
+
+def _uses(
+    name: str, func: tirx.PrimFunc, parts: Sequence[Part], calls: Mapping[str, Counter[str]]
+) -> tuple[Use, ...]:
+    """By the lengths that the function knows: a kernel without any runs alike everywhere."""
+    known = symbols_of(func)
+    found: Counter[tuple[tuple[str, int], ...]] = Counter()
+    for part in parts:
+        count = calls[part.function][name]
+        for lengths in (part.lengths, *part.others) if count else ():
+            key = tuple((s, lengths[s]) for s in known if s in lengths)
+            found[key] += part.calls * count if lengths is part.lengths else 0
+    return tuple(Use(dict(key), count) for key, count in found.items() if len(key) == len(known))
+
+
+def symbols_of(func: tirx.PrimFunc) -> list[str]:
+    """Names of the lengths that are known when it is called."""
+    names: list[str] = []
+    for param in func.params:
+        sizes = param.shape if isinstance(param.ty, tirx.BufferType) else [param]
+        names.extend(v.name for v in sizes if isinstance(v, tirx.Var) and v.name not in names)
+    return names

@@ -1,0 +1,95 @@
+"""Matmul of many rows in tile registers (AMX): rows and weights packed in tiles of 1 KB.
+
+Rows: (tiles of 16 rows, steps, 16, inputs of a step), where a step is 32 numbers in bfloat16 or 64
+bytes. How weights lie is in schedules/isa/amx_instructions.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import te, tirx
+from tvm.ir import Expr
+
+from handglass.schedules.isa.amx_instructions import BFLOAT16, TILE, TileProduct
+from handglass.schedules.isa.amx_int4 import word_of_nibbles
+from handglass.schedules.isa.amx_intrinsics import block_of
+from handglass.schedules.rule import PATTERN
+
+from .bfloat16 import bfloat16_bits
+
+
+def bfloat16_matmul(x: te.Tensor, out_features: int, weight: te.Tensor) -> te.Tensor:
+    """x (m, k) float32, rounded to bfloat16, times weight (panels, steps, 16, 16) -> (m, out).
+
+    A uint32 of the weight holds inputs 2q (lower half) and 2q + 1. Sums are float32.
+    """
+    rows = pack_rows(x, weight, BFLOAT16, bfloat16_bits)
+    sums = tile_sums(rows, weight, BFLOAT16)
+    return te.compute((x.shape[0], out_features), lambda i, j: sum_at(sums, i, j), name="out")
+
+
+def sum_at(sums: te.Tensor, i: Expr, j: Expr) -> Expr:
+    """Row i, output j."""
+    return sums[j // TILE, i // TILE, i % TILE, j % TILE]
+
+
+def pack_rows(
+    x: te.Tensor, weight: te.Tensor, product: TileProduct, convert: Callable[[Expr], Expr]
+) -> te.Tensor:
+    """x (m, k) in tiles; rows and inputs that are not there are zero."""
+    (m, k), panels = x.shape, int(weight.shape[0])
+    height = block_of(panels).rows * TILE
+    tiles = (m + (height - 1)) // height * (height // TILE)
+    steps, inputs = int(weight.shape[1]) // product.steps_axis, product.inputs
+    unit = TILE if int(k) % TILE == 0 else 1  # whole vectors share a condition
+    whole = int(k) == steps * inputs
+
+    def value(r: Expr, s: Expr, i: Expr, e: Expr) -> Expr:
+        inside = r * TILE + i < m
+        if not whole:
+            inside = tirx.all(inside, s * inputs + e // unit * unit < k)
+        zero = tirx.const(0, product.x)
+        return tirx.if_then_else(inside, convert(x[r * TILE + i, s * inputs + e]), zero)
+
+    return te.compute(
+        (tiles, _int64(steps), _int64(TILE), _int64(inputs)),
+        value,
+        name="rows",
+        attrs={PATTERN: "rows"},
+    )
+
+
+def tile_sums(rows: te.Tensor, weight: te.Tensor, product: TileProduct) -> te.Tensor:
+    """(panels, tiles of rows, 16, 16)"""
+    s = _axis(int(rows.shape[1]), "s")
+    places = [_axis(extent, f"q{n}") for n, extent in enumerate(product.places)]
+    e = _axis(product.pair, "e")
+    return te.compute(
+        (_int64(int(weight.shape[0])), rows.shape[0], _int64(TILE), _int64(TILE)),
+        lambda p, r, i, j: te.sum(
+            product.term(rows, weight, [r, i], [p], s, places, j, e), axis=[s, *places, e]
+        ),
+        name="tiles",
+        attrs={PATTERN: f"tile-{product.name}"},
+    )
+
+
+def nibbles_to_words(weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
+    """4-bit panels (panels, groups, 4, 16, 4) and their scales (panels, groups, 16) as pairs of
+    bfloat16 (panels, groups, 16, 16): a group of 32 inputs is one step."""
+
+    def word(p: Expr, s: Expr, q: Expr, j: Expr) -> Expr:
+        return word_of_nibbles(lambda v, e: weight[p, s, v, j, e], q, scale[p, s, j])
+
+    panels, groups = (_int64(int(extent)) for extent in weight.shape[:2])
+    shape = (panels, groups, _int64(TILE), _int64(TILE))
+    return te.compute(shape, word, name="words", attrs={PATTERN: "words"})
+
+
+def _int64(value: int) -> tirx.IntImm:
+    return tirx.IntImm("int64", value)
+
+
+def _axis(extent: int, name: str) -> tirx.IterVar:
+    return te.reduce_axis((_int64(0), _int64(extent)), name)

@@ -1,0 +1,135 @@
+"""Matmul over integers on a GPU: words of four codes, multiplied and added up by one instruction.
+
+`__dp4a` is the signed dot product of four bytes; the code generator writes it out where the GPU has
+none. How many rows run is in schedules/gpu/dot.py.
+"""
+
+from __future__ import annotations
+
+from tvm import te, tirx
+from tvm.ir import Expr
+
+from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, LANES, STEP, Codes
+from handglass.schedules.rule import PATTERN
+
+from .padded import int64, is_one_row, padded_columns, padded_rows, up, whole_columns, whole_tiles
+
+WORDS_OF_A_GROUP = GROUP // STEP
+"""Words of activations beside a group of 32 inputs."""
+HALVES = WORDS_OF_A_GROUP // CHUNK_STEPS
+"""Of a group: those of the lower and the upper nibbles, or two chunks of bytes."""
+GROUPS_TOGETHER = 4
+"""One row is divided among threads by fours of groups."""
+UPPER = 0xF0F0F0F0
+"""The upper half of each byte: a nibble left there is 16 times its value, with its sign."""
+
+
+def word_matmul(
+    x: te.Tensor,
+    x_scale: te.Tensor,
+    out_features: int,
+    codes: Codes,
+    weight: te.Tensor,
+    scale: te.Tensor,
+) -> te.Tensor:
+    """(m, k / 4) words x panels -> (m, out_features) float32.
+
+    weight (panels, chunks, 4, 16) uint32; x_scale (m, groups), scale (panels, groups, 16), of one
+    group where the codes have 8 bits.
+    """
+    m, there = x.shape[0], int(weight.shape[1]) * codes.chunk // GROUP
+    groups = up(there, GROUPS_TOGETHER) if is_one_row(m) else there
+    width = whole_columns(out_features, m, codes.tile.columns)
+    words = _words(weight, codes, there, (groups, width))
+    rows = padded_rows(x, (whole_tiles(m, codes.tile.rows), groups * WORDS_OF_A_GROUP))
+    shape = (m, int64(out_features))
+    if codes.bits == 4:
+        return _by_group(rows, words, x_scale, scale, shape)
+    return _by_row(rows, words, x_scale, scale, codes.bits, shape)
+
+
+def _words(weight: te.Tensor, codes: Codes, groups: int, shape: tuple[int, int]) -> te.Tensor:
+    """(groups, 2, 4, width) int32: four codes each, in the order of the inputs."""
+
+    def word(p: Expr, g: Expr, h: Expr, v: Expr, j: Expr) -> Expr:
+        if codes.bits != 4:
+            return tirx.reinterpret("int32", weight[p, g * HALVES + h, v, j])
+        # a nibble left in the upper half of a byte is 16 times itself, with its sign
+        left = (4 - h * 4).astype("uint32")
+        stored = (weight[p, g, v, j] << left) & tirx.const(UPPER, "uint32")
+        return tirx.reinterpret("int32", stored)
+
+    there = (groups, int(weight.shape[0]) * LANES)
+    return padded_columns(word, there, shape, "words", (HALVES, CHUNK_STEPS))
+
+
+def _by_group(
+    rows: te.Tensor,
+    words: te.Tensor,
+    x_scale: te.Tensor,
+    scale: te.Tensor,
+    shape: tuple[Expr, Expr],
+) -> te.Tensor:
+    """Integer sums of the groups, scaled and added up in float32."""
+    height, groups, width = rows.shape[0], words.shape[0], words.shape[-1]
+    g = _axis(int(groups), "g")
+    sums = te.compute(
+        (groups, height, width),
+        lambda g, i, j: _sum(rows, words, i, j, g),
+        name="dot",
+        attrs={PATTERN: "dot4"},
+    )
+    x_scales = padded_rows(x_scale, (height, int(groups)), "row_scales")
+    scales = padded_columns(
+        lambda *at: scale[at].astype("float32"),
+        (int(scale.shape[1]), int(scale.shape[0]) * LANES),
+        (int(groups), int(width)),
+        "scales",
+    )
+
+    def value(i: Expr, j: Expr) -> Expr:
+        factor = x_scales[i, g] * scales[g, j]
+        return te.sum(sums[g, i, j].astype("float32") * factor, axis=g)
+
+    product = te.compute((height, width), value, name="scaled", attrs={PATTERN: "scaled"})
+    return te.compute(shape, lambda i, j: product[i, j], name="out")
+
+
+def _by_row(
+    rows: te.Tensor,
+    words: te.Tensor,
+    x_scale: te.Tensor,
+    scale: te.Tensor,
+    bits: int,
+    shape: tuple[Expr, Expr],
+) -> te.Tensor:
+    """One integer sum over the whole input, scaled once."""
+    height, groups, width = rows.shape[0], int(words.shape[0]), words.shape[-1]
+    sums = te.compute(
+        (height, width),
+        lambda i, j: _sum(rows, words, i, j, _axis(groups, "g")),
+        name="dot",
+        attrs={PATTERN: f"dot{bits}"},
+    )
+
+    def value(i: Expr, j: Expr) -> Expr:
+        return sums[i, j].astype("float32") * (x_scale[i, 0] * scale[j // LANES, 0, j % LANES])
+
+    return te.compute(shape, value, name="out")
+
+
+def _sum(rows: te.Tensor, words: te.Tensor, i: Expr, j: Expr, g: Expr) -> Expr:
+    """The sum over a group of inputs, or over all where g is an axis to be added up."""
+    h, v = _axis(HALVES, "h"), _axis(CHUNK_STEPS, "v")
+    over = [g, h, v] if isinstance(g, tirx.IterVar) else [h, v]
+    activation = rows[i, g * WORDS_OF_A_GROUP + h * CHUNK_STEPS + v]
+    return te.sum(dot(words[g, h, v, j], activation), axis=over)
+
+
+def dot(a: Expr, b: Expr) -> Expr:
+    """The sum of the products of four signed bytes each, in two int32."""
+    return tirx.call_pure_extern("int32", "__dp4a", a, b, tirx.const(0, "int32"))
+
+
+def _axis(extent: int, name: str) -> tirx.IterVar:
+    return te.reduce_axis((int64(0), int64(extent)), name)

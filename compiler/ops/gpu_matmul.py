@@ -1,0 +1,75 @@
+"""x (m, k) times panels of weights on a GPU, in floats.
+
+Many rows are multiplied in tiles that a workgroup shares (schedules/gpu/matmul.py): padding,
+rounding and the unpacking of weights happen while both sides are copied to shared memory, and so
+once per tile instead of once per product.
+"""
+
+from __future__ import annotations
+
+from tvm import te, tirx
+from tvm.ir import Expr
+
+from handglass.schedules.isa.integer_isa import GROUP, LANES, Shared
+from handglass.schedules.rule import PATTERN
+
+from .matmul import Dequantize
+from .padded import int64, is_one_row, padded_columns, padded_rows, up, whole_columns, whole_tiles
+
+LARGEST = 65504.0
+"""The largest float16."""
+LARGEST_BITS, INFINITY_BITS, MAGNITUDE = 0x477FE000, 0x7F800000, 0x7FFFFFFF
+
+
+def shared_matmul(
+    x: te.Tensor,
+    out_features: int,
+    depth: int,
+    dequantize: Dequantize | te.Tensor,
+    shared: Shared,
+    half: bool,
+) -> te.Tensor:
+    """(m, k) x panels -> (m, out_features) float32; `depth` is k rounded up as the panels are,
+    `half` says that both sides of many rows are rounded to float16. Sums are float32."""
+    m = x.shape[0]
+    half = half and not is_one_row(m)
+    # one row is a stream over the weights, whose inputs threads divide evenly
+    inputs = up(depth, GROUP if is_one_row(m) else shared.depth)
+    columns = padded_columns(
+        _reader(dequantize, "float16" if half else "float32"),
+        (depth, up(out_features, LANES)),
+        (inputs, whole_columns(out_features, m, shared.columns)),
+        "dequantize",
+    )
+    shape = (whole_tiles(m, shared.rows), inputs)
+    rows = padded_rows(x, shape, convert=to_half) if half else padded_rows(x, shape)
+    product = _product(rows, columns)
+    return te.compute((m, int64(out_features)), lambda i, j: product[i, j], name="out")
+
+
+def _reader(dequantize: Dequantize | te.Tensor, dtype: str) -> Dequantize:
+    def read(*place: Expr) -> Expr:
+        value = dequantize[place] if isinstance(dequantize, te.Tensor) else dequantize(*place)
+        return value.astype(dtype)
+
+    return read
+
+
+def _product(rows: te.Tensor, columns: te.Tensor) -> te.Tensor:
+    """(height, width)"""
+    height, (inputs, width) = rows.shape[0], columns.shape
+    k = te.reduce_axis((int64(0), inputs), "k")
+
+    def term(i: Expr, j: Expr) -> Expr:
+        return te.sum(rows[i, k].astype("float32") * columns[k, j].astype("float32"), axis=k)
+
+    return te.compute((height, width), term, name="matmul", attrs={PATTERN: "matmul"})
+
+
+def to_half(value: Expr) -> Expr:
+    """Rounded to float16; what is too large becomes the largest one, yet infinity and NaN stay."""
+    magnitude = tirx.reinterpret("int32", value) & tirx.const(MAGNITUDE, "int32")
+    large = tirx.all(magnitude > LARGEST_BITS, magnitude < INFINITY_BITS)
+    limit = tirx.const(LARGEST, "float32")
+    clamped = tirx.Select(value > tirx.const(0.0, "float32"), limit, -limit)
+    return tirx.Select(large, clamped, value).astype("float16")

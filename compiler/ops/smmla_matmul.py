@@ -1,0 +1,153 @@
+"""Matmul over integers for instructions that take two rows at a time (SMMLA).
+
+Rows lie in pairs, eight inputs of one and then eight of the other: 16 bytes are one operand. Sums
+come out as squares of two rows by two outputs; a stage of its own sets them in rows again. A
+single row has no partner: its sums are kept in two halves instead (`halved_row`).
+"""
+
+from __future__ import annotations
+
+from tvm import te, tirx
+from tvm.ir import Expr
+
+from handglass.schedules.isa.integer_isa import CHUNK_STEPS, LANES, Codes
+from handglass.schedules.rule import PATTERN
+
+EIGHT, HALF = 8, 4
+"""Inputs of one row in an operand, and of one SDOT."""
+SQUARE = 4
+"""Sums of two rows by two outputs."""
+
+
+def pair_rows(x: te.Tensor, height: Expr, rows: int) -> te.Tensor:
+    """(m, depth) -> (tiles of `rows` rows, depth / 8, rows / 2, 16): what a tile reads is in a row.
+
+    What follows the m-th row is zero.
+    """
+    m, depth = x.shape
+    zero = tirx.const(0, x.dtype)
+
+    def value(t, k, i, b):
+        row = t * rows + i * 2 + b // EIGHT
+        return tirx.if_then_else(row < m, x[row, k * EIGHT + b % EIGHT], zero)
+
+    shape = (height // rows, depth // EIGHT, _i64(rows // 2), _i64(2 * EIGHT))
+    return te.compute(shape, value, name="rows", attrs={PATTERN: "rows"})
+
+
+def pair_scales(scale: te.Tensor, height: Expr, rows: int) -> te.Tensor:
+    """(m, groups) -> (tiles, groups, rows / 2, 4): as in a square, each of two scales twice."""
+    m, groups = scale.shape
+    zero = tirx.const(0, scale.dtype)
+
+    def value(t, g, i, q):
+        row = t * rows + i * 2 + q // 2
+        return tirx.if_then_else(row < m, scale[row, g], zero)
+
+    shape = (height // rows, groups, _i64(rows // 2), _i64(SQUARE))
+    return te.compute(shape, value, name="scale_rows", attrs={PATTERN: "rows"})
+
+
+def grouped(
+    x: te.Tensor, x_scale: te.Tensor, codes: Codes, weight: te.Tensor, scale: te.Tensor
+) -> te.Tensor:
+    """Nibbles: weight (panels, groups, 4, 16, 4), scale (panels, groups, 16).
+
+    Returns (height, panels, 16).
+    """
+    panels, groups = (_i64(int(n)) for n in weight.shape[:2])
+    h, v, u, e = (_axis(n, name) for n, name in ((2, "h"), (2, "v"), (2, "u"), (HALF, "e")))
+
+    def term(p, g, t, i, b, q):
+        value = x[t, g * 4 + h * 2 + v, i, q // 2 * EIGHT + u * HALF + e].astype("int32")
+        code = codes.nibble(weight[p, g, v * 2 + u, b * 2 + q % 2, e], h)
+        return te.sum(value * code.astype("int32"), axis=[h, v, u, e])
+
+    tiles, _, pairs, _ = x.shape
+    square = (pairs, _i64(LANES // 2), _i64(SQUARE))
+    dot = te.compute((panels, groups, tiles, *square), term, name="dot", attrs={PATTERN: "pair4"})
+    g = te.reduce_axis((_i64(0), groups), "g")
+    scaled = te.compute(
+        (panels, tiles, *square),
+        lambda p, t, i, b, q: te.sum(
+            dot[p, g, t, i, b, q].astype("float32")
+            * (x_scale[t, g, i, q] * scale[p, g, b * 2 + q % 2].astype("float32")),
+            axis=g,
+        ),
+        name="scaled",
+        attrs={PATTERN: "scaled"},
+    )
+    value = _in_rows(scaled)
+    return _whole_rows(value, lambda i, p, j, value: value, "product")
+
+
+def by_row(x: te.Tensor, x_scale: te.Tensor, weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
+    """Bytes: weight (panels, chunks, 4, 16, 8), scale (panels, 1, 16) -> (height, panels, 16)."""
+    panels, chunks = (_i64(int(n)) for n in weight.shape[:2])
+    c = te.reduce_axis((_i64(0), chunks), "c")
+    v, e = _axis(CHUNK_STEPS, "v"), _axis(EIGHT, "e")
+
+    def term(p, t, i, b, q):
+        value = x[t, c * CHUNK_STEPS + v, i, q // 2 * EIGHT + e].astype("int32")
+        return te.sum(value * weight[p, c, v, b * 2 + q % 2, e].astype("int32"), axis=[c, v, e])
+
+    tiles, _, pairs, _ = x.shape
+    shape = (panels, tiles, pairs, _i64(LANES // 2), _i64(SQUARE))
+    value = _in_rows(te.compute(shape, term, name="dot", attrs={PATTERN: "pair8"}))
+
+    def scaled(i, p, j, value):
+        t, r = i // (pairs * 2), i % (pairs * 2)
+        factor = x_scale[t, 0, r // 2, r % 2 * 2] * scale[p, 0, j]
+        return value.astype("float32") * factor
+
+    return _whole_rows(value, scaled, "scaled")
+
+
+def halved_row(x: te.Tensor, weight: te.Tensor) -> te.Tensor:
+    """Bytes, one row: x (1, depth) -> (panels, 1, 32), two halves of each sum."""
+    panels, chunks = (_i64(int(n)) for n in weight.shape[:2])
+    c = te.reduce_axis((_i64(0), chunks), "c")
+    v, e = _axis(CHUNK_STEPS, "v"), _axis(HALF, "e")
+
+    def term(p, i, q):
+        k = q % 2 * HALF + e
+        value = x[i, c * (CHUNK_STEPS * EIGHT) + v * EIGHT + k].astype("int32")
+        return te.sum(value * weight[p, c, v, q // 2, k].astype("int32"), axis=[c, v, e])
+
+    shape = (panels, _i64(1), _i64(2 * LANES))
+    return te.compute(shape, term, name="dot", attrs={PATTERN: "halves8"})
+
+
+def _in_rows(squares: te.Tensor) -> te.Tensor:
+    """(panels, tiles, pairs, 8, 4) -> (..., pairs, 2, 16): outputs of a row side by side."""
+    *outer, _, _ = squares.shape
+    return te.compute(
+        (*outer, _i64(2), _i64(LANES)),
+        lambda p, t, i, r, j: squares[p, t, i, j // 2, r * 2 + j % 2],
+        name="in_rows",
+        attrs={PATTERN: "in_rows"},
+    )
+
+
+def _whole_rows(squares: te.Tensor, function, name: str) -> te.Tensor:
+    """(panels, tiles, pairs, 2, 16) -> (height, panels, 16), `function` of each value.
+
+    A stage of its own: were the rows that are asked for read out of tiles, TVM could not prove that
+    the tiles hold them.
+    """
+    panels, tiles, pairs, _, _ = squares.shape
+
+    def value(i, p, j):
+        r = i % (pairs * 2)
+        return function(i, p, j, squares[p, i // (pairs * 2), r // 2, r % 2, j])
+
+    shape = (tiles * pairs * 2, panels, _i64(LANES))
+    return te.compute(shape, value, name=name, attrs={PATTERN: name})
+
+
+def _i64(value: int) -> tirx.IntImm:
+    return tirx.IntImm("int64", value)
+
+
+def _axis(extent: int, name: str) -> tirx.IterVar:
+    return te.reduce_axis((_i64(0), _i64(extent)), name)

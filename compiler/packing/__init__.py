@@ -1,0 +1,1 @@
+"""Weights and the manifest of a bundle."""

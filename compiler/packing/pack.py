@@ -1,0 +1,77 @@
+"""Checkpoint tensors to packed parameter files, one weight at a time.
+
+Memory: the largest weight in float32 and its packing; everything else stays in mapped files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from tvm.relax.frontend import nn
+
+from handglass.runtime.bundle.manifest import TensorEntry
+from handglass.runtime.bundle.tensor_writer import TensorWriter
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..lowering.phases import Progress
+from ..models.leaves import Leaf, leaves
+
+FILE_BYTES = 1 << 30
+"""A new parameter file starts when the last one would grow beyond this."""
+
+
+def entries(parameters: list[tuple[str, nn.Parameter]]) -> tuple[TensorEntry, ...]:
+    """What the manifest says of the parameters, in the order of the `params` tuple."""
+    return tuple(
+        TensorEntry(name, tuple(int(n) for n in p.shape), str(p.dtype)) for name, p in parameters
+    )
+
+
+def pack_parameters(
+    model: nn.Module,
+    checkpoint: Checkpoint,
+    params: tuple[TensorEntry, ...],
+    folder: Path,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Write every parameter of `model` below `folder`; the names of the files written.
+
+    Raises InputError where the checkpoint lacks a tensor, has one too many or of another shape.
+    """
+    groups = list(_files(params))
+    names = [f"params-{i + 1:05d}.safetensors" for i in range(len(groups))]
+    with ExitStack() as stack:
+        place: dict[str, TensorWriter] = {}
+        for name, group in zip(names, groups, strict=True):
+            specs = [(entry.name, entry.shape, entry.dtype) for entry in group]
+            writer = stack.enter_context(TensorWriter(folder / name, specs))
+            place |= {entry.name: writer for entry in group}
+        found = list(leaves(model))
+        for done, (path, leaf) in enumerate(found):
+            if progress:
+                progress("pack", done, len(found))
+            for name, array in _arrays(path, leaf, checkpoint):
+                place[name].write(name, array)
+        checkpoint.finish()
+    return names
+
+
+def _arrays(path: str, leaf: Leaf, checkpoint: Checkpoint) -> Iterator[tuple[str, np.ndarray]]:
+    for name, array in leaf.load(checkpoint).items():
+        yield f"{path}.{name}", array
+
+
+def _files(params: tuple[TensorEntry, ...]) -> Iterator[list[TensorEntry]]:
+    group: list[TensorEntry] = []
+    size = 0
+    for entry in params:
+        bytes_ = int(np.prod(entry.shape)) * np.dtype(entry.dtype).itemsize
+        if group and size + bytes_ > FILE_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(entry)
+        size += bytes_
+    yield group

@@ -1,0 +1,48 @@
+"""The resampler: learned queries attend over the patches of one picture.
+
+Keys know where their patch lies, values do not, and nothing bypasses the attention.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...models.config import ResamplerConfig
+from .arithmetic import Weights, attention, layer_norm, linear, split_heads
+
+
+def resample(
+    weights: Weights, config: ResamplerConfig, features: np.ndarray, rows: int, cols: int
+) -> np.ndarray:
+    """Features (n, vision hidden) to one embedding per query. (query_num, hidden)"""
+    size, heads = config.hidden_size, config.num_attention_heads
+    kv = linear(weights, "resampler.kv_proj", features, size, bias=False)
+    kv = layer_norm(weights, "resampler.ln_kv", kv)
+    query = weights.read("resampler.query", (config.query_num, size))
+    query = layer_norm(weights, "resampler.ln_q", query)
+    name = "resampler.attn.in_proj_weight"
+    weight = weights.read(name, (3 * size, size))
+    bias = weights.read("resampler.attn.in_proj_bias", (3 * size,))
+    # The queries are projected when a bundle is packed, in full precision.
+    keyed = kv + grid_positions(rows, cols, size)
+    inputs = (query, weights.rounded(name, keyed), weights.rounded(name, kv))
+    q, k, v = (
+        split_heads(
+            x @ weight[i * size : (i + 1) * size].T + bias[i * size : (i + 1) * size], heads
+        )
+        for i, x in enumerate(inputs)
+    )
+    y = linear(weights, "resampler.attn.out_proj", attention(q, k, v), size)
+    y = layer_norm(weights, "resampler.ln_post", y)
+    # A bare parameter used as the right factor: not transposed, unlike every linear layer.
+    name = "resampler.proj"
+    return weights.rounded(name, y) @ weights.read(name, (size, size))
+
+
+def grid_positions(rows: int, cols: int, size: int) -> np.ndarray:
+    """Sine and cosine of the column, then of the row, of each patch. (rows * cols, size)"""
+    quarter = size // 4
+    frequency = np.float32(10000) ** -(np.arange(quarter, dtype=np.float32) / quarter)
+    row, column = np.divmod(np.arange(rows * cols), cols)
+    angles = [at.astype(np.float32)[:, None] * frequency for at in (column, row)]
+    return np.concatenate([f(a) for a in angles for f in (np.sin, np.cos)], axis=1)

@@ -1,0 +1,103 @@
+"""What is tuned: the kernels of a checkpoint's model, or of the one that is in a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tvm
+
+from handglass.errors import MismatchError, UsageError
+from handglass.runtime.bundle.manifest import Manifest
+from handglass.runtime.bundle.reader import MANIFEST, Bundle
+from handglass.schedules.isa.integer_isa import find_dot
+from handglass.targets import find_target
+from handglass.targets.target import Target
+
+from ..build import choose_storage
+from ..checkpoints.checkpoint import EMBEDDING, LM_HEAD, Checkpoint
+from ..lowering.phases import fuse
+from ..lowering.workload import Part, parts_of
+from ..models import HasHead, find_importer
+from ..models.config import ModelConfig
+from ..models.minicpmv import Storage
+from ..schemes.kv_cache import cache_type_of
+from ..schemes.quantize import find_scheme
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model before its loops are scheduled."""
+
+    mod: tvm.IRModule
+    target: Target
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How the model would be compiled; None: as `handglass compile` does, or the bundle's own."""
+
+    target: str | None = None
+    quantization: str | None = None
+    vision_quantization: str | None = None
+    context: int | None = None
+    kv_cache: str | None = None
+
+
+def read_subject(model: Path, asked: Asked) -> Subject:
+    """From a checkpoint folder or a bundle. Raises InputError for neither."""
+    if (model / MANIFEST).is_file():
+        return _of_bundle(Bundle.open(model).manifest, asked)
+    target = find_target(asked.target or "host")
+    checkpoint = Checkpoint.open(model)
+    config = find_importer(checkpoint.config).configure(checkpoint.config)
+    storage = choose_storage(
+        config,
+        target,
+        asked.quantization or "w4a8",
+        asked.vision_quantization,
+        asked.context,
+        asked.kv_cache,
+    )
+    return _subject(checkpoint.config, config, storage, target, checkpoint)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """Stands in for a checkpoint where only the manifest is there."""
+
+    names: frozenset[str]
+
+    def lm_head(self, tied: bool) -> str:
+        return LM_HEAD if any(name.startswith("llm.lm_head.") for name in self.names) else EMBEDDING
+
+
+def _of_bundle(manifest: Manifest, asked: Asked) -> Subject:
+    if any((asked.quantization, asked.vision_quantization, asked.context, asked.kv_cache)):
+        raise UsageError("a bundle is tuned as it was compiled: leave out how it would be stored")
+    target = find_target(asked.target or manifest.target.name)
+    kind = "cpu" if target.gpu is None else target.gpu.tvm["kind"]
+    if (target.triple, kind) != (manifest.target.triple, manifest.target.device):
+        made_for = f"{manifest.target.triple} ({manifest.target.device})"
+        raise MismatchError(f"the bundle is for {made_for}, not for {target.name}")
+    dot = find_dot(tvm.target.Target(target.tvm))
+    importer = find_importer(dict(manifest.model.config))
+    config = importer.configure(dict(manifest.model.config))
+    storage = Storage(
+        find_scheme(manifest.scheme["language"], dot),
+        find_scheme(manifest.scheme["vision"], dot),
+        manifest.cache.context,
+        cache_type_of(manifest.cache.tensors[0].dtype),
+    )
+    head = _Head(frozenset(entry.name for entry in manifest.params))
+    return _subject(dict(manifest.model.config), config, storage, target, head)
+
+
+def _subject(
+    raw: dict, config: ModelConfig, storage: Storage, target: Target, head: HasHead
+) -> Subject:
+    network = find_importer(raw).build(head, config, storage)
+    with tvm.target.Target(target.tvm):  # operators are written for a CPU or for a GPU
+        mod, _ = network.export()
+    return Subject(fuse(mod, target), target, parts_of(config, storage.context))

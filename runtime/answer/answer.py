@@ -1,0 +1,99 @@
+"""An answer, whole or as it comes: tokens of the loop become text, times become a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from handglass.errors import UsageError
+
+from ..system.memory import peak_bytes
+from .generate import Generation, Timings
+from .pictures import PictureEncoder
+from .stream import TextStream
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: str  # "stop" or "length"
+    timings: Timings
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class AnswerStream:
+    """An iterator of text; when it has ended, `answer` holds the whole."""
+
+    def __init__(
+        self,
+        generation: Generation,
+        encoder: PictureEncoder,
+        text: TextStream,
+        surface: Callable[[int], bytes],
+        start: float,
+        load_s: float,
+        device_peak: Callable[[], int | None],
+    ) -> None:
+        self._generation = generation
+        self._encoder = encoder
+        self._text = text
+        self._surface = surface
+        self._start = start
+        self._load_s = load_s
+        self._device_peak = device_peak
+        self._ttft_ms = 0.0
+        self._chunks = self._run()
+        self.answer: Answer | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._chunks)
+
+    def finish(self) -> Answer:
+        """Run to the end and return the whole."""
+        for _ in self._chunks:
+            pass
+        if self.answer is None:
+            raise UsageError("the answer was broken off by an error; ask again")
+        return self.answer
+
+    def _run(self) -> Iterator[str]:
+        for token in self._generation:
+            self._ttft_ms = self._ttft_ms or (time.perf_counter() - self._start) * 1e3
+            if chunk := self._text.feed(self._surface(token)):
+                yield chunk
+            if self._text.stopped:
+                break
+        if chunk := self._text.finish():
+            yield chunk
+        self.answer = self._answer()
+
+    def _answer(self) -> Answer:
+        generation = self._generation
+        reason = "stop" if self._text.stopped else generation.finish_reason
+        return Answer(self._text.text, tuple(generation.tokens), reason, self._timings())
+
+    def _timings(self) -> Timings:
+        generation, device_peak = self._generation, self._device_peak()
+        return Timings(
+            load_s=self._load_s,
+            encode_ms=self._encoder.encode_ms,
+            prefill_tokens=generation.prefill_tokens,
+            reused_tokens=generation.reused_tokens,
+            prefill_tok_s=_rate(generation.prefill_tokens, generation.prefill_s),
+            decode_tokens=generation.decode_tokens,
+            decode_tok_s=_rate(generation.decode_tokens, generation.decode_s),
+            ttft_ms=self._ttft_ms,
+            peak_mb=peak_bytes() / 1e6,
+            device_mb=None if device_peak is None else device_peak / 1e6,
+        )
+
+
+def _rate(count: int, seconds: float) -> float:
+    return count / seconds if seconds > 0 else 0.0

@@ -1,0 +1,170 @@
+"""What a user holds: a loaded bundle that answers questions about pictures.
+
+Ties the rest of the room together: pictures are encoded once, prompts are built, tokens become
+text. One model is one conversation's cache: one answer at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from handglass.errors import InputError
+
+from ..bundle.reader import Bundle, Manifest
+from ..engine.session import Session
+from ..prompt.chat_template import Prompt, Slot, build_prompt
+from ..prompt.openbmb import translate
+from ..prompt.preprocess import Pixels, pixels_for
+from ..prompt.tokenizer import Tokenizer, open_tokenizer
+from .answer import Answer, AnswerStream
+from .generate import Conversation, Engine, Key
+from .pictures import Memory, PictureEncoder, VisionEngine
+from .sampler import Sampler, Sampling
+from .stream import TextStream
+
+__all__ = ["MAX_TOKENS", "Answer", "AnswerStream", "Model", "load"]
+
+Messages = str | Sequence[Mapping[str, Any]]
+VERIFY_VARIABLE = "HANDGLASS_VERIFY"
+MAX_TOKENS = 512  # of an answer, unless the caller says otherwise
+
+
+class ModelEngine(Engine, VisionEngine, Protocol):
+    """What a model needs of a session."""
+
+    def device_peak(self) -> int | None: ...
+
+
+def load(
+    path: str | os.PathLike[str],
+    threads: int | None = None,
+    verify: str | None = None,
+    device: str | None = None,
+) -> Model:
+    """Open a bundle folder; see Model.load."""
+    return Model.load(path, threads, verify, device)
+
+
+class Model:
+    def __init__(
+        self, session: ModelEngine, tokenizer: Tokenizer, manifest: Manifest, load_s: float = 0.0
+    ) -> None:
+        self.session = session
+        self.tokenizer = tokenizer
+        self.manifest = manifest
+        self.load_s = load_s
+        self._conversation = Conversation(session)
+        self._encoded = Memory()
+        self._stop = {tokenizer.token_id(token) for token in manifest.prompt.stop}
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        threads: int | None = None,
+        verify: str | None = None,
+        device: str | None = None,
+    ) -> Model:
+        """Check and open a bundle.
+
+        `verify`: "remembered" hashes a parameter file again only after it was touched, "all"
+        every time, "library" never. None: the environment's HANDGLASS_VERIFY, or "remembered".
+        `device`: "cpu", "vulkan", "vulkan:1" or "vulkan:part of its name". None: the first of the
+        kind that the bundle is compiled for.
+        """
+        start = time.perf_counter()
+        bundle = Bundle.open(path, verify or os.environ.get(VERIFY_VARIABLE) or "remembered")
+        manifest = bundle.manifest
+        file = bundle.file(manifest.tokenizer.file)
+        tokenizer = open_tokenizer(manifest.tokenizer.kind, file, manifest.prompt.markers)
+        session = Session(bundle, threads, device)
+        return cls(session, tokenizer, manifest, time.perf_counter() - start)
+
+    def chat(
+        self,
+        messages: Messages | None = None,
+        images: Sequence[Any] | None = None,
+        *,
+        stream: bool = False,
+        max_tokens: int | None = None,
+        temp: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        repeat_penalty: float | None = None,
+        seed: int | None = None,
+        stop: Sequence[str] = (),
+        **openbmb: Any,
+    ) -> Any:
+        """An `Answer`, or with `stream=True` an `AnswerStream` of pieces of text.
+
+        `messages` is the user's text or a list of {"role", "content"}; `images` are paths, bytes,
+        PIL images or arrays. None means the default: greedy, at most MAX_TOKENS. Called OpenBMB's
+        way, `chat(image=, msgs=, tokenizer=None)`, it returns the text alone, as theirs does.
+        """
+        options: dict[str, Any] = {
+            "max_tokens": max_tokens,
+            "temp": temp,
+            "top_p": top_p,
+            "top_k": top_k,
+            "repeat_penalty": repeat_penalty,
+            "seed": seed,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        if openbmb:
+            messages, theirs = translate(messages, images, openbmb)
+            given = theirs | given
+        limit = given.pop("max_tokens", MAX_TOKENS)
+        answers = self.stream(messages, images, Sampling(**given), limit, stop)
+        if stream:
+            return answers
+        answer = answers.finish()
+        return answer.text if openbmb else answer
+
+    def stream(
+        self,
+        messages: Messages | None,
+        images: Sequence[Any] | None = None,
+        sampling: Sampling = Sampling(),  # noqa: B008 - frozen
+        max_tokens: int = MAX_TOKENS,
+        stop: Sequence[str] = (),
+    ) -> AnswerStream:
+        """The answer as it comes; bad input is an error here, not at the first piece."""
+        start = time.perf_counter()
+        prompt = build_prompt(
+            "" if messages is None else messages,
+            _picture_list(images),
+            self.tokenizer,
+            self.manifest.prompt,
+        )
+        pixels = [pixels_for(self.manifest.vision, picture) for picture in prompt.pictures]
+        encoder = PictureEncoder(self.session, self._encoded, pixels)
+        keys = _keys(prompt, pixels, self.manifest.vision.query_num)
+        generation = self._conversation.answer(
+            keys, encoder, Sampler(sampling), self._stop, max_tokens
+        )
+        text = TextStream(stop)
+        surface, device_peak = self.tokenizer.surface, self.session.device_peak
+        return AnswerStream(generation, encoder, text, surface, start, self.load_s, device_peak)
+
+
+def _picture_list(images: Any) -> list[Any]:
+    if images is None:
+        return []
+    if not isinstance(images, Sequence) or isinstance(images, str | bytes | bytearray):
+        raise InputError(f"images must be a list of pictures, found {type(images).__name__}")
+    return list(images)
+
+
+def _keys(prompt: Prompt, pixels: list[Pixels], query_num: int) -> list[Key]:
+    """One key per position: token ids, and `query_num` rows of each picture."""
+    keys: list[Key] = []
+    for segment in prompt.segments:
+        if isinstance(segment, Slot):
+            digest = pixels[segment.picture].digest
+            keys.extend((digest, row) for row in range(query_num))
+        else:
+            keys.extend(segment.ids)
+    return keys

@@ -1,0 +1,48 @@
+"""Encodes the pictures of a prompt: when they are wanted, once each, and remembers the latest."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import Protocol
+
+import numpy as np
+
+from ..prompt.preprocess import Pixels
+
+PICTURES_KEPT = 32  # encoded ones; 64 rows of 1536 floats are 0.4 MB
+
+Memory = OrderedDict[str, np.ndarray]  # digest -> features, the latest used at the end
+
+
+class VisionEngine(Protocol):
+    """What encoding needs of a session."""
+
+    def encode_image(self, pixels: Pixels) -> np.ndarray: ...
+
+
+class PictureEncoder:
+    """Digest -> features: from what was encoded before, else from the session, with the time."""
+
+    def __init__(self, session: VisionEngine, encoded: Memory, pixels: list[Pixels]) -> None:
+        self._session = session
+        self._encoded = encoded
+        self._pixels = {p.digest: p for p in pixels}
+        self._order = [p.digest for p in pixels]
+        self._ms: dict[str, float] = {}
+
+    def __call__(self, digest: str) -> np.ndarray:
+        if digest not in self._encoded:
+            start = time.perf_counter()
+            self._encoded[digest] = self._session.encode_image(self._pixels[digest])
+            self._ms[digest] = (time.perf_counter() - start) * 1e3
+            while len(self._encoded) > PICTURES_KEPT:
+                self._encoded.popitem(last=False)
+        self._encoded.move_to_end(digest)
+        return self._encoded[digest]
+
+    @property
+    def encode_ms(self) -> tuple[float, ...]:
+        """Of each picture of the prompt, in order; a repeated one costs nothing."""
+        rest = dict(self._ms)
+        return tuple(rest.pop(digest, 0.0) for digest in self._order)

@@ -1,0 +1,202 @@
+"""The bundle folder: opened only after every file is what the manifest says.
+
+Opening hashes every file (about a second per GB). `verify="remembered"` hashes a parameter file
+only once, until it is touched (hashes.py); `verify="library"` never, and checks their size alone.
+Code and small files are never trusted unhashed.
+Nothing here loads or executes what a bundle holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from handglass.errors import InputError, MismatchError, UsageError
+
+from .hashes import Verified
+from .manifest import (
+    FORMAT,
+    LIBRARY,
+    RUNTIME_LIBRARY,
+    VULKAN_LIBRARY,
+    CacheEntry,
+    FileEntry,
+    FunctionEntry,
+    Manifest,
+    ModelEntry,
+    PromptEntry,
+    TargetEntry,
+    TensorEntry,
+    TokenizerEntry,
+    VisionEntry,
+)
+
+__all__ = [
+    "LIBRARY",
+    "MANIFEST",
+    "REPORT",
+    "RUNTIME_LIBRARY",
+    "VERIFY",
+    "VULKAN_LIBRARY",
+    "Bundle",
+    "CacheEntry",
+    "FileEntry",
+    "FileState",
+    "FunctionEntry",
+    "Inspection",
+    "Manifest",
+    "ModelEntry",
+    "PromptEntry",
+    "TargetEntry",
+    "TensorEntry",
+    "TokenizerEntry",
+    "VisionEntry",
+    "is_bundle",
+]
+
+MANIFEST = "manifest.json"
+REPORT = "report.json"
+VERIFY = ("all", "remembered", "library")
+_MAX_MANIFEST = 64 << 20
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A listed file as it is on disk; `problem` is empty when it is what the manifest says."""
+
+    name: str
+    size: int
+    problem: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    path: Path
+    manifest: Manifest
+    files: tuple[FileState, ...]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder whose listed files were checked against the manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], verify: str = "all") -> Bundle:
+        if verify not in VERIFY:
+            raise UsageError(f"verify={verify!r} is unknown; known: {', '.join(VERIFY)}")
+        path = Path(path)
+        text = read_manifest_text(path)
+        manifest = Manifest.parse(text, str(path / MANIFEST))
+        memory = Verified(path, text) if verify == "remembered" else None
+        for name, entry in manifest.files.items():
+            known = is_params(name) and (verify == "library" or _knows(memory, path / name, entry))
+            problem = _problem(path, name, entry, hashed=not known, memory=memory)
+            if problem:
+                raise MismatchError(f"{path}: {name}: {problem}; copy or compile the bundle again")
+        if memory:
+            memory.save()
+        return cls(path, manifest)
+
+    @staticmethod
+    def inspect(path: str | os.PathLike[str]) -> Inspection:
+        """The manifest and the state of every listed file; executes nothing, trusts nothing."""
+        path = Path(path)
+        manifest = read_manifest(path)
+        states = (
+            FileState(name, entry.size, _problem(path, name, entry, hashed=True))
+            for name, entry in manifest.files.items()
+        )
+        return Inspection(path, manifest, tuple(states))
+
+    def file(self, name: str) -> Path:
+        """A listed (and therefore checked) file."""
+        if name not in self.manifest.files:
+            raise MismatchError(f"{self.path}: {name!r} is not listed in {MANIFEST}")
+        return self.path / name
+
+    def params_files(self) -> list[Path]:
+        return [self.path / name for name in sorted(self.manifest.files) if is_params(name)]
+
+
+def is_params(name: str) -> bool:
+    return name.startswith("params-") and name.endswith(".safetensors")
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether the folder has a manifest of ours, of whatever version, whole or not."""
+    try:
+        data = json.loads((path / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and data.get("format") == FORMAT
+
+
+def read_manifest(path: Path) -> Manifest:
+    return Manifest.parse(read_manifest_text(path), str(path / MANIFEST))
+
+
+def read_manifest_text(path: Path) -> bytes:
+    file = path / MANIFEST
+    try:
+        if file.stat().st_size > _MAX_MANIFEST:
+            raise InputError(f"{file}: is larger than {_MAX_MANIFEST} bytes")
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
+
+
+def _knows(memory: Verified | None, file: Path, entry: FileEntry) -> bool:
+    try:
+        return memory is not None and memory.knows(file, entry.sha256)
+    except OSError:  # is told where the file is looked at
+        return False
+
+
+def _problem(
+    folder: Path, name: str, entry: FileEntry, hashed: bool, memory: Verified | None = None
+) -> str:
+    """What is wrong with a listed file, or the empty string."""
+    if not is_inside(folder, name):
+        return "leads out of the bundle"
+    file = folder / name
+    try:
+        if not file.is_file():
+            return "is missing"
+        found = file.stat()
+        if found.st_size != entry.size:
+            return f"has {found.st_size} bytes, the manifest says {entry.size}"
+        if hashed and sha256_of(file) != entry.sha256:
+            return "its sha256 is not the one in the manifest"
+        if hashed and memory and is_params(name):
+            memory.add(file, found, entry.sha256)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return ""
+
+
+def is_inside(folder: Path, name: str) -> bool:
+    """Plain relative names only, and no link that leads elsewhere."""
+    pure = PurePosixPath(name)
+    plain = bool(pure.parts) and str(pure) == name and not set(name) & set("\0\\")
+    if not plain or ".." in pure.parts or pure.is_absolute() or name == MANIFEST:
+        return False
+    root = folder.resolve()
+    try:
+        return (folder / name).resolve().is_relative_to(root)
+    except (OSError, RuntimeError):  # a loop of links
+        return False
+
+
+def sha256_of(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,119 @@
+"""The process that runs known answers: whatever a driver does to it, its parent lives on.
+
+    python -m handglass.runtime.devices.self_test_child '{"folder": ..., "device": 0, ...}'
+
+Each line that it writes to the pipe is a JSON object: {"case": n} before a case, {"case": n,
+"verdict": {...}} after it. Its standard output belongs to the driver, which may chat there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from handglass.errors import HandglassError
+
+from ..bundle.json_dataclass import parse_dataclass
+from ..bundle.tensors import TensorFile
+from ..execution.known_answers import (
+    ANSWERS,
+    CASES,
+    COPIES,
+    COPY_FAMILY,
+    Case,
+    Verdict,
+    copy_verdict,
+    read_cases,
+    run_case,
+)
+from ..execution.placement import CPU, Gpu, Host, Placement
+from ..execution.tvm_runtime import first_line, start_runtime
+
+
+@dataclass(frozen=True)
+class Task:
+    """Where the cases are and where they are to run; `tried` of them were run before."""
+
+    folder: str
+    kind: str
+    number: int
+    runtime: str  # libtvm_runtime.so
+    plugin: str | None  # libhandglass_vulkan.so, where it is not to be built
+    tried: tuple[int, ...]
+    pipe: int
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A case that needs no kernel."""
+
+    nbytes: int
+    family: str = COPY_FAMILY
+
+    @property
+    def name(self) -> str:
+        return f"{self.nbytes} bytes up and down"
+
+
+def all_cases(folder: Path) -> list[Case | Copy]:
+    """In the order in which they are numbered."""
+    return [*map(Copy, COPIES), *read_cases(folder / CASES)]
+
+
+def main(arguments: Sequence[str]) -> None:
+    try:
+        _run(arguments)
+    except HandglassError as error:
+        # the driver's own words: what to do about them is said by whoever asked for the trial
+        driver = isinstance(error.__cause__, RuntimeError)
+        print(error.__cause__ if driver else error, file=sys.stderr)
+        raise SystemExit(error.exit_code) from error
+
+
+def _run(arguments: Sequence[str]) -> None:
+    task = parse_dataclass(Task, json.loads(arguments[0]), "task")
+    ffi = start_runtime(lambda: Path(task.runtime), None)
+    place = _placement(task)
+    for number, verdict in _verdicts(task, ffi, place):
+        told: dict[str, Any] = {"case": number}
+        if verdict is not None:
+            told["verdict"] = asdict(verdict)
+        os.write(task.pipe, (json.dumps(told) + "\n").encode())
+
+
+def _placement(task: Task) -> Placement:
+    if task.kind == CPU:
+        return Host()
+    from .vulkan import load_vulkan
+
+    load_vulkan(Path(task.plugin) if task.plugin else None)
+    return Gpu(task.kind, task.number)
+
+
+def _verdicts(task: Task, ffi: Any, place: Placement) -> Iterator[tuple[int, Verdict | None]]:
+    folder = Path(task.folder)
+    libraries: dict[str, Any] = {}
+    answers = TensorFile.open(folder / ANSWERS)
+    for number, case in enumerate(all_cases(folder)):
+        if number in task.tried:
+            continue
+        yield number, None
+        try:
+            if isinstance(case, Copy):
+                yield number, copy_verdict(place, case.nbytes)
+                continue
+            if case.library not in libraries:
+                libraries[case.library] = ffi.load_module(str(folder / case.library))
+            function = libraries[case.library].get_function(case.function, True)
+            yield number, run_case(case, function, answers, place)
+        except (RuntimeError, ValueError, TypeError, AttributeError, OSError) as error:
+            yield number, Verdict(False, error=first_line(error)[:300])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

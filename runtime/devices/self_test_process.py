@@ -1,0 +1,177 @@
+"""Runs known answers in a process apart: what comes out wrong, crashes or hangs is a finding.
+
+The process is started again behind a case that ended it, so that one broken kernel does not hide
+the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from handglass.errors import DeviceError
+
+from ..execution.known_answers import Verdict
+from .self_test_child import Task, all_cases
+
+LIMIT_S = 60.0
+"""For one case, and for the start: a driver may take seconds for a pipeline that it never saw."""
+MOST_DEATHS = 3
+"""Of the process; a driver that does no better is not worth more of anybody's time."""
+NOT_TRIED = "not tried: too many before it ended the process"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What came of one case."""
+
+    family: str
+    name: str
+    ok: bool
+    words: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to try: a device, and the libraries that reach it."""
+
+    kind: str
+    number: int
+    runtime: Path
+    plugin: Path | None = None
+
+
+def try_cases(folder: Path, place: Place, limit_s: float = LIMIT_S) -> list[Finding]:
+    """One finding per case of the folder. DeviceError where the process does not even start."""
+    cases = all_cases(folder)
+    found: dict[int, tuple[bool, str]] = {}
+    deaths = 0
+    while len(found) < len(cases) and deaths < MOST_DEATHS:
+        before = len(found)
+        end = _Attempt(folder, place, limit_s).run(found)
+        deaths += bool(end)
+        if end and len(found) == before:
+            raise DeviceError(f"the device cannot be tried: {end}")
+    for number in range(len(cases)):
+        found.setdefault(number, (False, NOT_TRIED))
+    return [Finding(c.family, c.name, *found[n]) for n, c in enumerate(cases)]
+
+
+def by_family(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    families: dict[str, list[Finding]] = {}
+    for finding in findings:
+        families.setdefault(finding.family, []).append(finding)
+    return families
+
+
+class _Attempt:
+    """One process; it tells of each case through a pipe, before and after."""
+
+    def __init__(self, folder: Path, place: Place, limit_s: float) -> None:
+        self._limit = limit_s
+        self._task = Task(
+            str(folder.resolve()),
+            place.kind,
+            place.number,
+            str(place.runtime),
+            str(place.plugin) if place.plugin else None,
+            (),
+            -1,
+        )
+
+    def run(self, found: dict[int, tuple[bool, str]]) -> str:
+        """Add what it finds; returns how the process ended before its time, or nothing."""
+        reading, writing = os.pipe()
+        task = replace(self._task, tried=tuple(sorted(found)), pipe=writing)
+        command = [sys.executable, "-m", "handglass.runtime.devices.self_test_child"]
+        with os.fdopen(reading, "rb") as pipe, tempfile.TemporaryFile() as told:
+            try:
+                child = subprocess.Popen(
+                    [*command, json.dumps(asdict(task))],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=told,
+                    pass_fds=(writing,),
+                )
+            except OSError as error:
+                raise DeviceError(f"no process can be started for it: {error}") from error
+            finally:
+                os.close(writing)
+            try:
+                return self._follow(child, pipe, told, found)
+            finally:
+                child.kill()
+                child.wait()
+
+    def _follow(
+        self,
+        child: subprocess.Popen[bytes],
+        pipe: IO[bytes],
+        told: IO[bytes],
+        found: dict[int, tuple[bool, str]],
+    ) -> str:
+        current: int | None = None
+        lines = _Lines(pipe)
+        while (line := lines.next(self._limit)) is not None:
+            if not line:
+                child.wait()
+                break
+            message = json.loads(line)
+            current = message["case"]
+            if "verdict" in message:
+                verdict = Verdict(**message["verdict"])
+                found[message["case"]] = verdict.ok, verdict.words
+                current = None
+        else:
+            child.kill()
+            return self._end(current, f"hung: no end after {self._limit:.0f} s", found)
+        if current is None and child.returncode == 0:
+            return ""
+        told.seek(0)
+        return self._end(current, _cause(child.returncode, told.read()), found)
+
+    @staticmethod
+    def _end(current: int | None, cause: str, found: dict[int, tuple[bool, str]]) -> str:
+        if current is not None:
+            found[current] = False, cause
+        return cause
+
+
+class _Lines:
+    """Lines of a pipe with a time limit each: b"" at its end, None when time is up."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe, self._rest = pipe.fileno(), b""
+
+    def next(self, limit_s: float) -> bytes | None:
+        end = time.monotonic() + limit_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._pipe, selectors.EVENT_READ)
+            while b"\n" not in self._rest:
+                if not selector.select(max(0.0, end - time.monotonic())):
+                    return None
+                data = os.read(self._pipe, 1 << 16)
+                if not data:
+                    return b""
+                self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+
+def _cause(code: int, told: bytes) -> str:
+    """How a process ended, and its own last word about it."""
+    if code < 0:
+        known = {int(number): number.name for number in signal.Signals}
+        return f"crashed: {known.get(-code, f'signal {-code}')}"
+    lines = told.decode("utf-8", errors="replace").strip().splitlines() or [f"exit {code}"]
+    return lines[-1][:400]

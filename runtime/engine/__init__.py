@@ -1,0 +1,1 @@
+"""Compiled functions with their parameters and state."""

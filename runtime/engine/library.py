@@ -1,0 +1,124 @@
+"""Loads a bundle's compiled library into TVM's runtime.
+
+The runtime is looked for in the bundle, then in an installed apache-tvm.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from handglass.errors import DeviceError, MismatchError
+
+from ..bundle.reader import LIBRARY, RUNTIME_LIBRARY, Bundle
+from ..devices.device_select import asked_for
+from ..execution.placement import CPU, Host, Placement
+from ..execution.tvm_runtime import first_line, import_tvm_ffi, installed_runtime, start_runtime
+from ..system.machine import check_target, this_machine
+from ..system.tiles import allow_tiles
+
+if TYPE_CHECKING:
+    from ..devices.vulkan import VulkanDevice
+
+
+class Loaded(NamedTuple):
+    """A bundle's virtual machine, ready to be asked for functions by name, and where it computes.
+
+    `gpu` is None on the CPU.
+    """
+
+    machine: Any
+    placement: Placement
+    gpu: VulkanDevice | None = None
+
+
+def load_library(bundle: Bundle, threads: int | None = None, device: str | None = None) -> Loaded:
+    """`device` is the text of --device; None: the first of the kind that the bundle is for."""
+    target = bundle.manifest.target
+    asked = asked_for(target, device, bundle.path)
+    check_target(target, *this_machine())
+    allow_tiles(target)
+    tvm_ffi = _start_runtime(bundle, threads)
+    if asked.kind == CPU:
+        host = Host()
+        return Loaded(_start_machine(tvm_ffi, bundle, host), host)
+    from ..devices.open_gpu import open_gpu
+
+    placement, gpu = open_gpu(bundle, asked, find_runtime(bundle))
+    return Loaded(_start_machine(tvm_ffi, bundle, placement), placement, gpu)
+
+
+def _start_machine(tvm_ffi: Any, bundle: Bundle, placement: Placement) -> Any:
+    path = bundle.file(LIBRARY).resolve()
+    try:
+        machine = _open_library(tvm_ffi, path)["vm_load_executable"]()
+        machine["vm_initialization"](*placement.machine_devices)
+    except (AttributeError, RuntimeError, OSError) as error:
+        told = placement.explained(error)
+        if isinstance(told, DeviceError):  # its constants did not fit, say
+            raise told from error
+        raise MismatchError(f"{path}: cannot be loaded: {first_line(error)}") from error
+    return machine
+
+
+def _start_runtime(bundle: Bundle, threads: int | None) -> Any:
+    """tvm_ffi with TVM's runtime, both of the versions that the bundle was made with."""
+    _check_version(bundle, "tvm_ffi", import_tvm_ffi().__version__)
+    tvm = sys.modules.get("tvm")
+    if tvm is not None:  # its own runtime came with it
+        _check_version(bundle, "tvm", tvm.__version__)
+    return start_runtime(lambda: find_runtime(bundle), threads)
+
+
+_OPENED: dict[tuple[int, int], Any] = {}
+"""Device and inode of a file -> its module. Those of a file that is mapped are not given again."""
+
+
+def _open_library(tvm_ffi: Any, path: Path) -> Any:
+    """The module in a file, the same one each time: what is loaded is never given back.
+
+    dlopen goes by the name: of a file replaced under a name it knows it would return the old. A
+    link with a name of its own makes it look at the file, and share it only if it is the same.
+    """
+    found = path.stat()
+    known = found.st_dev, found.st_ino
+    if known not in _OPENED:
+        with TemporaryDirectory(prefix="handglass-") as folder:
+            link = Path(folder, path.name)
+            link.symlink_to(path)
+            _OPENED[known] = tvm_ffi.load_module(str(link))
+    return _OPENED[known]
+
+
+def find_runtime(bundle: Bundle) -> Path:
+    """Where libtvm_runtime.so is; in the bundle it was hashed when the bundle was opened."""
+    if RUNTIME_LIBRARY in bundle.manifest.files:
+        return bundle.file(RUNTIME_LIBRARY).resolve()
+    installed = installed_runtime()
+    if installed is not None:
+        _check_version(bundle, "tvm", _installed_version("apache-tvm"))
+        return installed
+    raise DeviceError(
+        f"{RUNTIME_LIBRARY} is neither in the bundle nor in an installed apache-tvm; "
+        "pip install apache-tvm==0.27.0.post1 --no-deps, or compile with the runtime included"
+    )
+
+
+def _check_version(bundle: Bundle, package: str, installed: str) -> None:
+    """Bytecode and calling convention may change with a minor release, not with a patch."""
+    wanted = bundle.manifest.versions.get(package, installed)
+    if wanted.split(".")[:2] != installed.split(".")[:2]:
+        raise MismatchError(
+            f"{bundle.path}: compiled with {package} {wanted}, installed is {installed}; "
+            "install that version or compile again"
+        )
+
+
+def _installed_version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise DeviceError(f"{package} is present but its version is unknown") from error

@@ -1,0 +1,244 @@
+"""Compiled functions with their parameters and their cache: arrays in, arrays out.
+
+Where the tensors are is for the placement to know (placement.py).
+Knows no text and no sampling. Checks every shape and the end of the cache, because the compiled
+code does not: a write past the context would silently corrupt memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from handglass.errors import InputError, MismatchError
+
+from ..bundle.reader import Bundle
+from ..bundle.tensors import aligned_empty
+from ..execution.clocks import Clock
+from ..execution.tvm_runtime import import_tvm_ffi
+from ..prompt.positions import position_ids
+from ..prompt.preprocess import Pixels
+from .library import load_library
+from .parameters import place_params
+
+FUNCTIONS = ("encode_image", "embed", "prefill", "decode")
+
+
+class Session:
+    """One model in memory, with one conversation's cache."""
+
+    def __init__(
+        self, bundle: Bundle, threads: int | None = None, device: str | None = None
+    ) -> None:
+        """`device` as --device has it; None: the first of the kind that the bundle is for."""
+        self.manifest = bundle.manifest
+        self._machine, self._place, self.gpu = load_library(bundle, threads, device)
+        self._ffi = import_tvm_ffi()
+        self._path = bundle.path
+        self._functions = {name: self.function(name) for name in FUNCTIONS}
+        self._params = self._ffi.convert(place_params(bundle, self._place))
+        cache = bundle.manifest.cache.tensors
+        self._cache_tensors = [self._place.zeros(t.shape, t.dtype) for t in cache]
+        self._cache = self._ffi.convert(self._cache_tensors)
+        # What every step of decoding uses anew.
+        self._token = aligned_empty((1,), np.int32)
+        self._token_tensor = self._place.put(self._token)
+        self._logits = aligned_empty((self.vocab_size,), np.float32)
+
+    @property
+    def context(self) -> int:
+        return self.manifest.cache.context
+
+    @property
+    def vocab_size(self) -> int:
+        return self.manifest.vocab_size
+
+    @property
+    def query_num(self) -> int:
+        return self.manifest.vision.query_num
+
+    def encode_image(self, pixels: Pixels) -> np.ndarray:
+        """(query_num, hidden_size) float32"""
+        result = self._call("encode_image", *self._image(pixels), self._params)
+        return self._result("encode_image", result, (self.query_num, self.manifest.hidden_size))
+
+    def encode_vision(self, pixels: Pixels) -> np.ndarray:
+        """The first half of `encode_image`, for checking: (n, vision hidden) float32"""
+        strip, ids, _ = self._image(pixels)
+        result = self._call("encode_vision", strip, ids, self._params)
+        return self._result("encode_vision", result, (len(pixels.grid), result.shape[1]))
+
+    def resample(self, features: np.ndarray, grid: np.ndarray) -> np.ndarray:
+        """The second half of `encode_image`: (query_num, hidden_size) float32"""
+        _check("features", features, (len(grid), features.shape[-1]), np.float32)
+        _check("grid", grid, (len(grid), 2), np.int32)
+        result = self._call("resample", features, grid, self._params)
+        return self._result("resample", result, (self.query_num, self.manifest.hidden_size))
+
+    def embed(self, ids: Sequence[int]) -> np.ndarray:
+        """(len(ids), hidden_size) float32"""
+        result = self._call("embed", self._ids(ids), self._params)
+        return self._result("embed", result, (len(ids), self.manifest.hidden_size))
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the model runs on a GPU, whose memory is another one."""
+        return self._place.copies
+
+    def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
+        """Append rows x (s, hidden_size) at `pos`; logits of the last one, (vocab_size,)."""
+        _check("x", x, (len(x), self.manifest.hidden_size), np.float32)
+        self._check_bounds(pos, len(x))
+        result = self._call("prefill", x, self._ffi.Shape((pos,)), self._cache, self._params)
+        return self._result("prefill", result, (self.vocab_size,))
+
+    def decode(self, token: int, pos: int) -> np.ndarray:
+        """Append one token at `pos`; logits of the next one, (vocab_size,).
+
+        The array is the same every time: the next call overwrites it.
+        """
+        self._check_bounds(pos, 1)
+        self._token[0] = self._id(token)
+        if self._place.copies:
+            self._place.write(self._token_tensor, self._token)
+        shape = self._ffi.Shape((pos,))
+        result = self._call("decode", self._token_tensor, shape, self._cache, self._params)
+        np.copyto(self._logits, self._view("decode", result, (self.vocab_size,)))
+        return self._logits
+
+    @property
+    def threads(self) -> int:
+        """Threads of the pool that the compiled code runs on."""
+        return int(self._ffi.get_global_func("runtime.NumThreads")())
+
+    @property
+    def cache(self) -> tuple[np.ndarray, ...]:
+        """What `prefill` and `decode` wrote, in the manifest's order: on the CPU the memory itself,
+        from a GPU a copy."""
+        return tuple(self._place.view(tensor) for tensor in self._cache_tensors)
+
+    def fill_cache(self, arrays: Iterable[np.ndarray]) -> None:
+        """Replace the contents of the cache, in the manifest's order."""
+        for tensor, array in zip(self._cache_tensors, arrays, strict=True):
+            self._place.write(tensor, array)
+
+    def put(self, array: np.ndarray) -> Any:
+        """The array where the functions compute, for several calls of `run`."""
+        return self._place.put(array)
+
+    def device_peak(self) -> int | None:
+        """Bytes of a GPU's memory that were held at most; None on the CPU."""
+        return self._place.peak_bytes()
+
+    def clock(self) -> Clock:
+        """For the time of kernels: on a GPU a call returns before they have run."""
+        return self._place.clock()
+
+    def function(self, name: str) -> Any:
+        """A function of the library, also one that only some bundles have."""
+        try:
+            return self._machine[name]
+        except AttributeError as error:
+            raise MismatchError(f"{self._path}: the library has no function {name!r}") from error
+
+    def run(self, name: str, *arguments: Any) -> np.ndarray:
+        """Call a function of arrays (or what `put` made of them) and shapes that returns one."""
+        ready = [self._ffi.Shape(a) if isinstance(a, tuple) else a for a in arguments]
+        view = self._place.view(self._call(name, *ready))
+        return view if self._place.copies else np.array(view)
+
+    def seconds(self, name: str, *arguments: Any) -> float:
+        """What such a call takes where it runs: on a GPU without its start and its result."""
+        clock = self.clock()
+        start = clock.now()
+        self._call(name, *arguments)
+        return clock.seconds([(start, clock.now())])[0]
+
+    @contextmanager
+    def observed(
+        self, before: Callable[[str, Sequence[Any]], None], after: Callable[[str], None]
+    ) -> Iterator[None]:
+        """Around every call of the virtual machine: before(name, arguments), then after(name).
+
+        Names are those of kernels, or of the machine's own functions (vm.builtin. ...).
+        """
+        trouble: list[BaseException] = []
+
+        def hook(_: Any, name: str, is_before: bool, __: Any, *arguments: Any) -> int:
+            try:
+                if is_before:
+                    before(name, arguments)
+                else:
+                    after(name)
+            except BaseException as error:  # noqa: BLE001  would be a RuntimeError behind C++
+                trouble.append(error)
+            return 0  # go on with the call
+
+        self._machine["set_instrument"](self._ffi.convert(hook))
+        try:
+            yield
+        finally:
+            self._machine["set_instrument"](None)
+        if trouble:
+            raise trouble[0]
+
+    def _image(self, pixels: Pixels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Checked pixels, position ids and grid of a picture."""
+        vision = self.manifest.vision
+        p, n = vision.patch_size, pixels.height * pixels.width
+        _check("pixels", pixels.strip, (3, p, p * n), np.float32)
+        _check("grid", pixels.grid, (n, 2), np.int32)
+        ids = position_ids(pixels.height, pixels.width, vision.positions_per_side)
+        return pixels.strip, ids, pixels.grid
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        ready = (self._place.put(a) if isinstance(a, np.ndarray) else a for a in arguments)
+        # Those for checking are looked up when they are wanted.
+        function = self._functions.get(name) or self.function(name)
+        try:
+            return function(*ready)
+        except RuntimeError as error:
+            raise self._place.explained(error) from error
+
+    def _result(self, name: str, result: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """A copy: the tensor's memory is given back."""
+        view = self._view(name, result, shape)
+        return view if self._place.copies else np.array(view)
+
+    def _view(self, name: str, result: Any, shape: tuple[int, ...]) -> np.ndarray:
+        array = self._place.view(result)
+        if array.shape != shape or array.dtype != np.float32:
+            raise MismatchError(
+                f"{name} returned {array.dtype} {array.shape}, the manifest says float32 {shape}"
+            )
+        return array
+
+    def _id(self, token: int) -> int:
+        if not 0 <= token < self.vocab_size:
+            raise InputError(f"token id {token} is outside the vocabulary of {self.vocab_size}")
+        return token
+
+    def _ids(self, ids: Sequence[int]) -> np.ndarray:
+        array = np.asarray(ids, np.int64)
+        if array.ndim != 1 or not len(array):
+            raise InputError(f"token ids must be a non-empty list, got shape {array.shape}")
+        if array.min() < 0 or array.max() >= self.vocab_size:
+            bad = array[(array < 0) | (array >= self.vocab_size)][0]
+            raise InputError(f"token id {bad} is outside the vocabulary of {self.vocab_size}")
+        return array.astype(np.int32)
+
+    def _check_bounds(self, pos: int, s: int) -> None:
+        if pos < 0 or s < 1 or pos + s > self.context:
+            raise InputError(
+                f"{s} tokens at position {pos} do not fit the context of {self.context}"
+            )
+
+
+def _check(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: Any) -> None:
+    if array.shape != shape or array.dtype != dtype:
+        raise InputError(
+            f"{name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}"
+        )

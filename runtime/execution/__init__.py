@@ -1,0 +1,1 @@
+"""TVM's runtime below any device: memory, clocks, arguments."""

@@ -1,0 +1,180 @@
+"""Known answers: kernels with arguments that follow from a seed, and what they must come to.
+
+Users' GPUs return NaN or garbage where a driver miscompiles a kernel. So a bundle for a GPU carries
+cases: functions of its own library and of a small one beside it (checks.so), how their arguments
+are made, and the results that another machine found (checks.safetensors). The compiler writes them
+(compiler/parity/known_answers.py), `run_case` runs one, and self_test_child.py does so in a process
+that may crash or hang.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handglass.errors import InputError, MismatchError
+
+from ..bundle.json_dataclass import parse_dataclass, plain
+from ..bundle.manifest import LIBRARY
+from ..bundle.tensors import TensorFile
+from .kernel_arguments import Item, Tensor, read_items
+from .kernel_timing import difference
+from .placement import Placement
+from .portable_random import Steady
+
+CASES, ANSWERS, CHECKS_LIBRARY = "checks.json", "checks.safetensors", "checks.so"
+FORMAT, VERSION = "handglass-known-answers", 1
+COPIES = (1, 3, 4097, (1 << 20) + 7, 80 << 20)
+"""Bytes that go up and down: the last one is more than a staging buffer holds at once."""
+COPY_FAMILY = "copies"
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    family: str  # of kernels: what a line of doctor is about
+    library: str  # LIBRARY or CHECKS_LIBRARY
+    function: str
+    items: tuple[Any, ...]  # as the device protocol has arguments
+    seed: int
+    answers: Mapping[str, str]
+    """Place among the items -> name in the file of answers. Other tensors must stay as they are."""
+    floor_db: float | None  # signal to noise at least; None: bit for bit
+
+
+@dataclass(frozen=True)
+class _Cases:
+    format: str
+    version: int
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of one case: the worst of its tensors."""
+
+    ok: bool
+    snr_db: float | None = None  # None: equal
+    max_error: float = 0.0
+    largest: float = 0.0
+    not_finite: int = 0
+    error: str = ""  # the words of the runtime, where there is no result at all
+
+    @property
+    def words(self) -> str:
+        if self.error:
+            return f"refused: {self.error}"
+        exact = "exact" if self.snr_db is None else f"{self.snr_db:.0f} dB"
+        if self.ok:
+            return exact
+        if self.not_finite:
+            return f"wrong: {self.not_finite} values are not finite"
+        return f"wrong: largest error {self.max_error:.3g} of {self.largest:.3g} ({exact})"
+
+
+def read_cases(path: Path) -> tuple[Case, ...]:
+    """InputError for a file that is none of ours."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    found = parse_dataclass(_Cases, data, str(path))
+    if (found.format, found.version) != (FORMAT, VERSION):
+        raise MismatchError(
+            f"{path}: {found.format!r:.40} of version {found.version}, this handglass reads "
+            f"{FORMAT} {VERSION}; compile the bundle again"
+        )
+    for case in found.cases:
+        _check(case, str(path))
+    return found.cases
+
+
+def cases_text(cases: Sequence[Case]) -> bytes:
+    return (json.dumps(plain(_Cases(FORMAT, VERSION, tuple(cases)))) + "\n").encode()
+
+
+def arrays_of(case: Case) -> list[np.ndarray | int]:
+    """The arguments: the same on every machine."""
+    return [
+        _made(item, case.seed, n) if isinstance(item, Tensor) else item
+        for n, item in enumerate(read_items(case.items))
+    ]
+
+
+def run_case(case: Case, function: Any, answers: TensorFile, place: Placement) -> Verdict:
+    """Call the function where `place` is, and compare every tensor with what it must be."""
+    arrays, items = arrays_of(case), read_items(case.items)
+    own = lambda a: a if place.copies else a.copy()  # noqa: E731  what it writes to is not `arrays`
+    placed = [a if isinstance(a, int) else place.put(own(a)) for a in arrays]
+    function(*placed)
+    place.wait()
+    found = []
+    for n, (array, tensor, item) in enumerate(zip(arrays, placed, items, strict=True)):
+        if isinstance(array, int) or not isinstance(item, Tensor):
+            continue
+        name = case.answers.get(str(n))
+        expected = array if name is None else answers.array(name)
+        floor = None if name is None else case.floor_db
+        found.append(_judge(expected, place.view(tensor), item, floor))
+    return _worst(found)
+
+
+def copy_verdict(place: Placement, nbytes: int) -> Verdict:
+    """Bytes up, others after them, and down again."""
+    first = np.arange(nbytes, dtype=np.uint32).astype(np.uint8)
+    second = first ^ np.uint8(0xA5)
+    tensors = [place.put(first.copy()), place.put(second.copy())]
+    place.write(tensors[0], second)
+    place.write(tensors[1], first)
+    wrong = [
+        int(np.count_nonzero(place.view(tensor) != expected))
+        for tensor, expected in zip(tensors, (second, first), strict=True)
+    ]
+    if not any(wrong):
+        return Verdict(True)
+    return Verdict(False, error=f"{sum(wrong)} of {2 * nbytes} bytes came back changed")
+
+
+def _check(case: Case, where: str) -> None:
+    items = read_items(case.items)
+    if case.library not in (LIBRARY, CHECKS_LIBRARY):
+        raise InputError(f"{where}: {case.name!r:.80}: library {case.library!r:.80} is none of it")
+    for place in case.answers:
+        if not (place.isdigit() and int(place) < len(items)) or not isinstance(
+            items[int(place)], Tensor
+        ):
+            raise InputError(f"{where}: {case.name!r:.80}: item {place!r:.80} is no tensor")
+
+
+def _made(item: Tensor, seed: int, place: int) -> np.ndarray:
+    array = item.empty()
+    item.write(array, Steady(seed, place))
+    return array
+
+
+def _judge(expected: np.ndarray, found: np.ndarray, item: Item, floor: float | None) -> Verdict:
+    assert isinstance(item, Tensor)
+    if expected.shape != found.shape or expected.dtype != found.dtype:
+        return Verdict(
+            False, error=f"{found.dtype} {found.shape} instead of {expected.dtype} {expected.shape}"
+        )
+    told = difference(expected, found, item.numbers)
+    values = item.numbers(found)
+    lost = int(np.count_nonzero(~np.isfinite(values))) if values.dtype.kind == "f" else 0
+    snr = told["snr_db"]
+    ok = told["finite"] and (snr is None or (floor is not None and snr >= floor))
+    return Verdict(ok, snr, told["max_error"], told["largest"], lost)
+
+
+def _worst(found: Sequence[Verdict]) -> Verdict:
+    """A wrong one before a right one, then the least ratio."""
+
+    def order(verdict: Verdict) -> tuple[bool, float]:
+        return verdict.ok, float("inf") if verdict.snr_db is None else verdict.snr_db
+
+    return min(found, key=order)

@@ -1,0 +1,135 @@
+"""What this machine can do at most, measured by the probes that every bundle carries.
+
+Memory: all threads sum an array that is much larger than the last-level cache. Arithmetic: all
+threads run chains of multiply-adds that never leave their registers, in float32 or of the integers
+that a matmul of 4-bit or 8-bit weights multiplies.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from handglass.errors import MismatchError
+
+from ..bundle.tensors import aligned_empty
+from ..engine.session import Session
+
+if TYPE_CHECKING:
+    from ..devices.vulkan import VulkanDevice
+
+READ, FMA, DOT4, DOT8 = "read", "fma", "dot4", "dot8"
+PROBES = {kind: f"probe_{kind}" for kind in (READ, FMA, DOT4, DOT8)}
+UNITS = {READ: "read_gb_s", FMA: "fma_gflop_s", DOT4: "dot4_gop_s", DOT8: "dot8_gop_s"}
+INTEGER_SCHEMES = {"w4a8": DOT4, "w7a8": DOT8, "w8a8": DOT8}
+
+READ_BYTES = 256 << 20  # or eight times the last-level cache, where that is more
+TASK_SHAPE = (1024, 64)  # 256 kB per piece of parallel work; the second size is the probe's
+ROUNDS = 1 << 20
+GPU_READ_BYTES, GPU_SHARE, GPU_TASK_SHAPE = 1 << 30, 16, (64, 64)
+"""Above the caches of large GPUs, but no more than so much of the memory of small ones; and a
+workgroup's part, small enough that all of them have work."""
+GPU_TASKS, FEW_ROUNDS, LONG_ENOUGH_S = 1024, 64, 0.5
+"""Workgroups, which fill the largest GPUs; and how the rounds of one are found."""
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+def arithmetic(scheme: str) -> str:
+    """Which limit binds the matmuls of a model that is stored in `scheme`."""
+    return INTEGER_SCHEMES.get(scheme, FMA)
+
+
+class Limits:
+    """Rates per second: bytes for READ, operations for the others."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._pieces: list[Any] = []  # where they are read: not to be moved there every time
+        self._bytes = 0
+        self._rounds: dict[str, int] = {}
+        self.rates: dict[str, list[float]] = {kind: [] for kind in PROBES}
+
+    def missing(self) -> str:
+        """Why there are no limits, or the empty string."""
+        try:
+            for name in PROBES.values():
+                self._session.function(name)
+        except MismatchError:
+            return f"the bundle has no {name}: it was compiled before there were probes"
+        return ""
+
+    def sample(self, kind: str) -> float:
+        """One measurement, a few milliseconds."""
+        rate = self._read() if kind == READ else self._multiply(kind)
+        self.rates[kind].append(rate)
+        return rate
+
+    def _read(self) -> float:
+        if not self._pieces:
+            piece, count = _gpu_piece(self._session.gpu) if self._session.gpu else _large_array()
+            self._pieces = [self._session.put(piece) for _ in range(count)]
+            self._bytes = count * piece.nbytes
+            self._read_pieces()  # touches them for the first time
+        return self._bytes / self._read_pieces()
+
+    def _read_pieces(self) -> float:
+        """Seconds."""
+        return sum(self._session.seconds(PROBES[READ], piece) for piece in self._pieces)
+
+    def _multiply(self, kind: str) -> float:
+        tasks, rounds = self._session.threads, ROUNDS
+        if self._session.on_gpu:
+            tasks, rounds = GPU_TASKS, self._gpu_rounds(kind)
+        seconds, values = self._timed(kind, tasks, rounds)
+        return 2 * values * rounds / seconds
+
+    def _gpu_rounds(self, kind: str) -> int:
+        """So many that starting the kernel and fetching its result are a small part of its time."""
+        if kind not in self._rounds:
+            self._timed(kind, GPU_TASKS, 0)  # its driver compiles it now
+            least, _ = self._timed(kind, GPU_TASKS, 0)
+            rounds, seconds = FEW_ROUNDS, 0.0
+            while rounds < ROUNDS and seconds < min(20 * least, LONG_ENOUGH_S):
+                rounds *= 2
+                seconds, _ = self._timed(kind, GPU_TASKS, rounds)
+            self._rounds[kind] = rounds
+        return self._rounds[kind]
+
+    def _timed(self, kind: str, tasks: int, rounds: int) -> tuple[float, int]:
+        """Seconds, and how many values came back."""
+        start = time.perf_counter()
+        values = self._session.run(PROBES[kind], (tasks, rounds))
+        return time.perf_counter() - start, values.size
+
+
+def _large_array() -> tuple[np.ndarray, int]:
+    """One array for all of it: see _gpu_piece."""
+    return _ones(max(READ_BYTES, 8 * last_level_cache()), TASK_SHAPE), 1
+
+
+def _gpu_piece(gpu: VulkanDevice) -> tuple[np.ndarray, int]:
+    """An array, and how many of it are read: a kernel cannot see more than a limit at once."""
+    nbytes = min(GPU_READ_BYTES, gpu.memory // GPU_SHARE)
+    piece = min(nbytes, READ_BYTES, int(gpu.abilities["max_storage_buffer_range"]))
+    return _ones(piece, GPU_TASK_SHAPE), max(1, nbytes // piece)
+
+
+def _ones(nbytes: int, task: tuple[int, int]) -> np.ndarray:
+    """As many tasks as fit."""
+    data = aligned_empty((nbytes // (4 * task[0] * task[1]), *task), np.float32)
+    data.fill(1.0)
+    return data
+
+
+def last_level_cache(folder: Path = _CACHES) -> int:
+    """Bytes; 0 where Linux does not say."""
+    sizes = [0]
+    for file in folder.glob("index*/size"):
+        found = re.fullmatch(r"(\d+)([KMG]?)", file.read_text().strip())
+        if found:
+            sizes.append(int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]])
+    return max(sizes)

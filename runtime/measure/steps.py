@@ -1,0 +1,87 @@
+"""The steps that are measured: one picture, a prefill, tokens one by one; all input is random."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..answer.sampler import Sampler, Sampling
+from ..bundle.manifest import TensorEntry
+from ..engine.session import Session
+from ..prompt.preprocess import Pixels, pixels_for
+
+
+class Steps:
+    """Each method does its step and returns the seconds it took."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._random = np.random.default_rng(0)
+        side = session.manifest.vision.image_size
+        self._picture = self._random.integers(0, 256, (side, side, 3), np.uint8)
+        self._sampler = Sampler(Sampling())
+
+    def prepare(self) -> None:
+        """Pages of the parameters and of the cache are touched, the pool runs."""
+        self.session.fill_cache(random_cache(self.session.manifest.cache.tensors))
+        self.encode()
+        self.prefill(self.ids(min(16, self.session.context)))
+        self.decode(0, 1)
+
+    def ids(self, s: int) -> list[int]:
+        return [int(i) for i in self._random.integers(0, self.session.vocab_size, s)]
+
+    def encode(self) -> float:
+        pixels = self._pixels()
+        return timed(lambda: self.session.encode_image(pixels))
+
+    def prefill(self, ids: Sequence[int]) -> float:
+        return timed(lambda: self.session.prefill(self.session.embed(ids), 0))
+
+    def decode(self, pos: int, count: int) -> float:
+        """Greedy from token 0 on; the cache holds random values up to `pos`."""
+        start, token = time.perf_counter(), 0
+        for step in range(pos, pos + count):
+            token = int(self.session.decode(token, step).argmax())
+        return time.perf_counter() - start
+
+    def first_token(self, ids: Sequence[int]) -> float:
+        """From a picture in memory and a question to the first token."""
+
+        def answer() -> None:
+            rows = self.session.encode_image(self._pixels())
+            x = np.concatenate([rows, self.session.embed(ids)])
+            self._sampler(self.session.prefill(x, 0), [])
+
+        return timed(answer)
+
+    def _pixels(self) -> Pixels:
+        return pixels_for(self.session.manifest.vision, self._picture)
+
+
+def random_cache(tensors: Sequence[TensorEntry]) -> Iterator[np.ndarray]:
+    """Random values for every page: untouched ones would all be the same page of zeros."""
+    random = np.random.default_rng(0)
+    patterns: dict[Any, np.ndarray] = {}
+    for tensor in tensors:
+        key = (tensor.shape, tensor.dtype)
+        if key not in patterns:
+            patterns[key] = random.uniform(-1, 1, tensor.shape).astype(tensor.dtype)
+        yield patterns[key]
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def spread(figures: Sequence[float]) -> dict[str, float | None]:
+    """Minimum, median and 90th percentile; of nothing, nothing."""
+    if not figures:
+        return {"min": None, "median": None, "p90": None}
+    median, p90 = np.percentile(figures, [50, 90])
+    return {"min": min(figures), "median": float(median), "p90": float(p90)}

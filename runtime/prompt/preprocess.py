@@ -1,0 +1,212 @@
+"""A picture from anywhere -> the patches that the vision tower reads.
+
+Reproduces the reference to the bit: convert to RGB (alpha is dropped, not blended), Pillow's
+bicubic on the 8-bit original, x/255, (x - mean)/std, patches side by side in one strip.
+Whatever is wrong with the picture is one InputError that names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from handglass.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..bundle.manifest import VisionEntry
+
+_MAX_BYTES = 256 << 20  # of a file; the limit on pixels is Pillow's
+Picture = Any  # path, bytes, PIL.Image.Image or numpy array; read_picture sorts them out
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """What `encode_image` wants of one picture; n = height * width patches of p x p."""
+
+    strip: np.ndarray  # (3, p, p * n) float32
+    grid: np.ndarray  # (n, 2) int32: row, column
+    height: int  # in patches
+    width: int
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal for equal pixels: what the caches of encoded pictures go by."""
+        shape = f"{self.height}x{self.width}:".encode()
+        return hashlib.sha256(shape + self.strip.tobytes()).hexdigest()
+
+
+def pixels_for(vision: VisionEntry, picture: Picture) -> Pixels:
+    """The picture as the bundle with this `vision` in its manifest wants it."""
+    return preprocess(
+        picture,
+        image_size=vision.image_size,
+        patch_size=vision.patch_size,
+        mean=vision.mean,
+        std=vision.std,
+    )
+
+
+def preprocess(
+    picture: Picture,
+    *,
+    image_size: int,
+    patch_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Pixels:
+    """The picture resized to a square of `image_size` and cut into patches."""
+    if image_size < 1 or patch_size < 1 or image_size % patch_size:
+        raise UsageError(f"image_size {image_size} is not a multiple of patch_size {patch_size}")
+    from PIL import Image
+
+    image = read_picture(picture).resize((image_size, image_size), Image.Resampling.BICUBIC)
+    return patches(normalise(np.asarray(image), mean, std), patch_size)
+
+
+def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
+    """(h, w, 3) uint8 -> (3, h, w) float32, each channel shifted and scaled."""
+    x = image.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
+    channels = (3, 1, 1)
+    mean_, std_ = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    return (x - mean_.reshape(channels)) / std_.reshape(channels)
+
+
+def patches(x: np.ndarray, patch_size: int) -> Pixels:
+    """(3, h, w) -> strip layout: patch i of the row-major grid is columns p*i .. p*i + p."""
+    p = patch_size
+    height, width = x.shape[1] // p, x.shape[2] // p
+    split = x.reshape(3, height, p, width, p)  # (channel, row, y, column, x)
+    strip = np.ascontiguousarray(split.transpose(0, 2, 1, 3, 4).reshape(3, p, height * width * p))
+    rows, cols = np.divmod(np.arange(height * width), width)
+    return Pixels(strip, np.stack([rows, cols], axis=1).astype(np.int32), height, width)
+
+
+def read_picture(picture: Picture) -> Image.Image:
+    """Any picture as upright 8-bit RGB; of an animation the first frame."""
+    from PIL import Image, ImageOps
+
+    name = picture_name(picture)
+    try:
+        with warnings.catch_warnings():
+            # The limit on pixels is checked below; palettes with alpha lose it on purpose.
+            warnings.simplefilter("ignore")
+            image = _open(picture, name)
+            _check_size(image, name, Image.MAX_IMAGE_PIXELS)
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return _to_rgb(upright, name)
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"picture {name}: too large: {_one_line(error)}") from error
+    except FileNotFoundError as error:
+        raise InputError(f"picture {name}: no such file") from error
+    except Image.UnidentifiedImageError as error:
+        raise InputError(f"picture {name}: not a picture that Pillow can read") from error
+    except MemoryError as error:
+        raise InputError(f"picture {name}: does not fit into memory") from error
+    except Exception as error:  # Pillow's readers raise anything on damaged files
+        raise InputError(f"picture {name}: cannot be read: {_one_line(error)}") from error
+
+
+def picture_name(picture: Picture) -> str:
+    """How errors call the picture."""
+    if isinstance(picture, str | os.PathLike):
+        return repr(os.fspath(picture))
+    if isinstance(picture, bytes | bytearray | memoryview):
+        return f"({len(picture)} bytes)"
+    filename = getattr(picture, "filename", "")
+    return repr(filename) if filename else f"({type(picture).__name__})"
+
+
+def _open(picture: Picture, name: str) -> Image.Image:
+    from PIL import Image
+
+    if isinstance(picture, Image.Image):
+        return picture
+    if isinstance(picture, np.ndarray):
+        return _from_array(picture, name)
+    if isinstance(picture, str | os.PathLike):
+        data = _read_file(Path(picture), name)
+    elif isinstance(picture, bytes | bytearray | memoryview):
+        data = bytes(picture)
+    else:
+        raise InputError(
+            f"picture {name}: expected a path, bytes, PIL.Image or numpy array, "
+            f"got {type(picture).__name__}"
+        )
+    if not data:
+        raise InputError(f"picture {name}: is empty")
+    return Image.open(io.BytesIO(data))
+
+
+def _read_file(path: Path, name: str) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(_MAX_BYTES + 1)  # a device or a pipe may never end
+    if len(data) > _MAX_BYTES:
+        raise InputError(f"picture {name}: is larger than {_MAX_BYTES} bytes")
+    return data
+
+
+def _from_array(array: np.ndarray, name: str) -> Image.Image:
+    from PIL import Image
+
+    grey = array.ndim == 2
+    colour = array.ndim == 3 and array.shape[2] in (3, 4)
+    if array.dtype == np.uint8 and (grey or colour):
+        return Image.fromarray(np.ascontiguousarray(array))
+    if array.dtype == np.uint16 and grey:
+        return Image.fromarray(np.ascontiguousarray(array))
+    raise InputError(
+        f"picture {name}: an array must be (h, w) or (h, w, 3 or 4) of uint8, or (h, w) of "
+        f"uint16; got {array.shape} of {array.dtype}"
+    )
+
+
+def _check_size(image: Image.Image, name: str, limit: int | None) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise InputError(f"picture {name}: has no pixels ({width} x {height})")
+    if limit is not None and width * height > limit:
+        raise InputError(
+            f"picture {name}: {width} x {height} pixels are more than the limit of {limit}; "
+            "make it smaller"
+        )
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    from PIL import Image
+
+    if image.mode == "F":
+        raise InputError(
+            f"picture {name}: floating-point pixels have no known range; save as 8 bit"
+        )
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return Image.fromarray(_from_16_bit(np.asarray(image), name)).convert("RGB")
+    if image.mode in ("RGBa", "La"):  # premultiplied: Pillow converts these only step by step
+        image = image.convert(image.mode.replace("a", "A"))
+    return image.convert("RGB")
+
+
+def _from_16_bit(values: np.ndarray, name: str) -> np.ndarray:
+    """0..65535 to 0..255, rounded; Pillow's own conversion clips everything above 255 to white."""
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise InputError(f"picture {name}: grey values {low}..{high} are not 16 bit; save as 8 bit")
+    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text or type(error).__name__

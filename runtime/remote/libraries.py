@@ -1,0 +1,93 @@
+"""The libraries that a client has sent: kept in the session's folder, opened when it says so."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from handglass.errors import DeviceError, InputError, MismatchError
+
+from ..execution.tvm_runtime import first_line, start_runtime
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,80}")
+
+
+@dataclass(frozen=True)
+class _Stored:
+    path: Path
+    sha256: str
+
+
+class Libraries:
+    """`runtime`, libtvm_runtime.so, is loaded with the first library."""
+
+    def __init__(self, folder: Path, runtime: Path, threads: int | None) -> None:
+        self._folder, self._runtime, self._threads = folder, runtime, threads
+        self._stored: dict[str, _Stored] = {}
+        self._loaded: dict[str, Any] = {}
+        self._count = 0
+
+    def start(self) -> Any:
+        """tvm_ffi, with TVM's runtime behind it."""
+        return start_runtime(lambda: self._runtime, self._threads)
+
+    def put(self, name: str, sha256: str, data: bytes) -> None:
+        """Keep a library; MismatchError for another hash, DeviceError where the disk is full."""
+        if not NAME.fullmatch(name):
+            raise InputError(f"name {name!r:.80} must match {NAME.pattern}")
+        found = hashlib.sha256(data).hexdigest()
+        if found != sha256:
+            raise MismatchError(f"{name}: sha256 is {found}, announced was {sha256!r:.80}")
+        self._count += 1  # dlopen goes by the name: of a name it knows it would return the old
+        path = self._folder / f"{self._count}-{name}.so"
+        _write(path, data)
+        if name in self._stored:
+            self.drop(name)
+        self._stored[name] = _Stored(path, sha256)
+
+    def load(self, name: str) -> None:
+        """Open a library that was put; its code runs from here on."""
+        stored = self._find(name)
+        if name in self._loaded:
+            return
+        if hashlib.sha256(stored.path.read_bytes()).hexdigest() != stored.sha256:
+            raise MismatchError(f"{name}: the file has changed since it was stored")
+        tvm_ffi = self.start()
+        try:
+            self._loaded[name] = tvm_ffi.load_module(str(stored.path))
+        except (RuntimeError, OSError, ValueError) as error:
+            raise MismatchError(f"{name}: cannot be loaded: {first_line(error)}") from error
+
+    def function(self, name: str, function: str) -> Any:
+        self._find(name)
+        if name not in self._loaded:
+            raise InputError(f"{name}: not loaded yet")
+        try:
+            return self._loaded[name][function]
+        except AttributeError as error:
+            raise MismatchError(f"{name}: the library has no function {function!r}") from error
+
+    def drop(self, name: str) -> None:
+        stored = self._find(name)
+        self._loaded.pop(name, None)
+        del self._stored[name]
+        stored.path.unlink(missing_ok=True)
+
+    def _find(self, name: str) -> _Stored:
+        if name not in self._stored:
+            raise InputError(f"there is no library {name!r:.80} in this session; put it first")
+        return self._stored[name]
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise DeviceError(
+            f"{path}: cannot store {len(data)} bytes: {error.strerror}; free some space on the "
+            "device, or start the server with TMPDIR on another disk"
+        ) from error

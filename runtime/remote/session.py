@@ -1,0 +1,167 @@
+"""What one client has sent so far, and the requests that it may make: a fixed table of seven.
+
+Nothing in a message is ever executed but the libraries that this session was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from handglass import __version__
+from handglass.errors import HandglassError, InputError, MismatchError
+
+from ..execution.fields import Fields
+from ..execution.kernel_arguments import MAX_ITEMS, MAX_TENSORS, Arguments, read_items
+from ..execution.kernel_timing import compare, measure
+from ..execution.placement import CPU, Host, Placement
+from ..execution.tvm_runtime import first_line, import_tvm_ffi
+from ..system.hardware import read_machine
+from ..system.heap import release_freed_memory
+from ..system.machine import thread_count
+from ..system.tiles import FLAG, ask_for_tiles
+from .gpus import KINDS, placement_of, told_gpus
+from .libraries import Libraries
+
+_MAX_SEED = (1 << 63) - 1
+_MAX_CALLS, _MAX_SAMPLES = 10_000_000, 10_000
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the server was started with."""
+
+    runtime: Path  # libtvm_runtime.so
+    threads: int | None = None
+    vulkan: Path | None = None  # libhandglass_vulkan.so, where it is not to be found or built
+
+
+class Session:
+    """Each request reads its fields, refuses others, and returns what the answer holds."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self._settings = settings
+        self._libraries = Libraries(folder, settings.runtime, settings.threads)
+        self._arguments: dict[str, Arguments] = {}
+        self._flags = _usable_flags()
+
+    def describe(self, fields: Fields) -> Answer:
+        """GPUs too where their kind is asked for: that loads a driver."""
+        kind = fields.choice("kind", KINDS) if "kind" in fields else CPU
+        fields.done()
+        machine = {**vars(read_machine()), "flags": sorted(self._flags)}
+        versions = {"handglass": __version__, "tvm_ffi": import_tvm_ffi().__version__}
+        threads = thread_count(self._settings.threads)
+        told = {"machine": machine, "threads": threads, "runtime": "python", "versions": versions}
+        if kind == CPU:
+            return told
+        self._libraries.start()
+        return {**told, "gpus": told_gpus(self._settings.vulkan)}
+
+    def put(self, fields: Fields) -> Answer:
+        name, sha256, data = fields.text("name"), fields.text("sha256"), fields.data("payload")
+        fields.done()
+        self._libraries.put(name, sha256, data)
+        return {}
+
+    def load(self, fields: Fields) -> Answer:
+        name = fields.text("name")
+        self._place(fields)  # what is code for a GPU is read by its plug-in
+        fields.done()
+        self._libraries.load(name)
+        return {}
+
+    def arguments(self, fields: Fields) -> Answer:
+        name, items = fields.text("id"), read_items(fields.array("items", MAX_ITEMS))
+        copies = fields.integer("copies", 1, MAX_TENSORS)
+        seed, place = fields.integer("seed", 0, _MAX_SEED), self._place(fields)
+        fields.done()
+        self._forget(name)  # its memory may be what the new one needs
+        made = self._arguments[name] = Arguments(items, copies, seed, place)
+        return {"bytes": made.nbytes}
+
+    def measure(self, fields: Fields) -> Answer:
+        library, name = fields.text("library"), fields.text("function")
+        arguments = self._find(fields.text("arguments"))
+        number = fields.integer("number", 1, _MAX_CALLS)
+        samples = fields.integer("samples", 1, _MAX_SAMPLES)
+        fields.done()
+        function = self._libraries.function(library, name)
+        with _errors_of(f"{library}: {name}"):
+            wait = arguments.place.wait
+            return {"seconds": measure(function, arguments.calls, number, samples, wait)}
+
+    def compare(self, fields: Fields) -> Answer:
+        reference, candidate = fields.text("reference"), fields.text("candidate")
+        name, arguments = fields.text("function"), self._find(fields.text("arguments"))
+        seed = fields.integer("seed", 0, _MAX_SEED)
+        fields.done()
+        expected = self._libraries.function(reference, name)
+        actual = self._libraries.function(candidate, name)
+        with _errors_of(f"{reference} or {candidate}: {name}"):
+            return {"items": compare(expected, actual, arguments, seed)}
+
+    def drop(self, fields: Fields) -> Answer:
+        kind = "library" if "library" in fields else "arguments"
+        name = fields.text(kind)
+        fields.done()
+        if kind == "library":
+            self._libraries.drop(name)
+        else:
+            self._find(name)
+            self._forget(name)
+        return {}
+
+    def _place(self, fields: Fields) -> Placement:
+        """The device that is named, by default the CPU."""
+        if "device" not in fields:
+            return Host()
+        self._libraries.start()
+        return placement_of(fields.text("device"), self._settings.vulkan)
+
+    def _forget(self, name: str) -> None:
+        if self._arguments.pop(name, None):
+            release_freed_memory()
+
+    def _find(self, name: str) -> Arguments:
+        if name not in self._arguments:
+            raise InputError(f"there are no arguments {name!r:.80} in this session")
+        return self._arguments[name]
+
+
+REQUESTS: Mapping[str, Callable[[Session, Fields], Answer]] = {
+    "describe": Session.describe,
+    "put": Session.put,
+    "load": Session.load,
+    "arguments": Session.arguments,
+    "measure": Session.measure,
+    "compare": Session.compare,
+    "drop": Session.drop,
+}
+
+
+def _usable_flags() -> frozenset[str]:
+    """The CPU's flags, without those of tile registers where Linux refuses them (tiles.py)."""
+    flags = read_machine().flags
+    if FLAG not in flags or ask_for_tiles() == 0:
+        return flags
+    return frozenset(flag for flag in flags if not flag.startswith("amx_"))
+
+
+@contextmanager
+def _errors_of(what: str) -> Iterator[None]:
+    """A compiled function that refuses its arguments raises whatever kind of error it names; what
+    it does to a GPU, which is then lost or out of memory, is its own fault as well."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except HandglassError as error:
+        raise MismatchError(f"{what}: {error}") from error
+    except Exception as error:
+        raise MismatchError(f"{what}: {first_line(error)}") from error

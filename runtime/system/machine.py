@@ -1,0 +1,82 @@
+"""The machine under us: whether it can run a library at all, and with how many threads.
+
+An instruction that the CPU lacks ends the process without a word, so the manifest's target is
+compared with the machine before anything of the bundle is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+
+from handglass.errors import DeviceError, UsageError
+
+from ..bundle.manifest import TargetEntry
+from .hwcap import arm_flags
+
+_ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+_CPUS = Path("/sys/devices/system/cpu")
+
+
+def check_target(target: TargetEntry, machine: str, flags: frozenset[str]) -> None:
+    """Refuse code for another architecture or with instructions that this CPU lacks."""
+    wanted = architecture(target.triple.split("-")[0])
+    if wanted != architecture(machine):
+        raise DeviceError(
+            f"the bundle is compiled for {wanted} (target {target.name}), this machine is {machine}"
+        )
+    missing = [feature for feature in target.features if feature not in flags]
+    if missing:
+        raise DeviceError(
+            f"the bundle is compiled for {target.cpu} (target {target.name}); this CPU lacks "
+            f"{', '.join(missing)}; compile with a target that fits this machine"
+        )
+
+
+def architecture(name: str) -> str:
+    """One name for each of those that systems have for the same instruction set."""
+    return _ARCHITECTURES.get(name.lower(), name.lower())
+
+
+def this_machine() -> tuple[str, frozenset[str]]:
+    """Architecture and instruction flags, as Linux spells both."""
+    file = Path("/proc/cpuinfo")
+    text = file.read_text("utf-8", errors="replace") if file.exists() else ""
+    machine = platform.machine()
+    asked = arm_flags() if architecture(machine) == "aarch64" else frozenset()
+    return machine, asked or cpu_flags(text)
+
+
+def cpu_flags(cpuinfo: str) -> frozenset[str]:
+    """The flags that every core has: on a big.LITTLE chip a thread may run on any of them."""
+    lines = re.findall(r"^(?:flags|Features)[ \t]*:(.*)$", cpuinfo, re.MULTILINE)
+    return frozenset.intersection(*(frozenset(line.split()) for line in lines or [""]))
+
+
+def usable_cpus() -> set[int]:
+    """Logical CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def physical_cores(cpus: set[int], root: Path = _CPUS) -> int:
+    """Cores behind these logical CPUs: hyperthreads share the units that a matmul needs."""
+    cores = set()
+    for cpu in cpus:
+        siblings = root / f"cpu{cpu}" / "topology" / "thread_siblings_list"
+        cores.add(siblings.read_text().strip() if siblings.exists() else str(cpu))
+    return len(cores)
+
+
+def thread_count(threads: int | None) -> int:
+    """`threads` checked, or else TVM_NUM_THREADS, or else the physical cores we may use."""
+    cpus = usable_cpus()
+    if threads is None:
+        given = os.environ.get("TVM_NUM_THREADS", "")
+        return int(given) if given.isdigit() and int(given) > 0 else physical_cores(cpus)
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= len(cpus):
+        raise UsageError(f"threads={threads!r} must be between 1 and the {len(cpus)} usable CPUs")
+    return threads

@@ -1,0 +1,127 @@
+"""Attention in one kernel: tasks in parallel, its two small matmuls in vector registers.
+
+The nest itself is written out in the operator (compiler/ops/attention_tiles.py); what is chosen
+here is how the loops inside a tile run. Scores: rows by 16 positions, as a matmul over panels of
+keys. Values: rows by two or three vectors of columns.
+"""
+
+import tvm
+from tvm.s_tir import Schedule
+
+from ..choices import DEFAULTS, Choices
+from ..isa.integer_isa import LANES
+from ..rule import Rule, blocks, find, pattern_of
+from ..tiling import clear, keep_in_registers
+from .elementwise import vectorize
+
+VECTOR = 8
+SUMS = 12
+"""Accumulators of 8 lanes: with operands they fill 16 registers, and hide the latency of FMA."""
+STEPS_UNROLLED = 4
+STEPS, VECTORS = (1, 2, 4, 8), 4
+"""What is offered: steps to unroll, and at most so many vectors of columns."""
+
+
+def attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
+    """Everything between the query rows and the normalised result happens inside one tile."""
+    if not find(sch, "attention"):
+        return False
+    for view in blocks(sch):  # splitting qkv into heads, rotating queries
+        if not pattern_of(sch, view):
+            sch.compute_inline(view)
+    for name in ("query_rows", "packed"):
+        for packed in find(sch, name):
+            _packed(sch, packed)
+    sch.parallel(sch.get_loops(sch.get_sblock("task"))[0])
+    _scores(sch, sch.get_sblock("scores"), choices)
+    for name in ("mix", "edge"):
+        _mix(sch, name, choices)
+    return True
+
+
+def _packed(sch: Schedule, block) -> None:
+    sch.parallel(sch.get_loops(block)[0])
+    vectorize(sch, sch.get_loops(block)[-1])
+
+
+def _scores(sch: Schedule, block, choices: Choices) -> None:
+    """Rows by one panel of 16 positions, over head_dim."""
+    store = sch.cache_write(block, 0, "local")
+    panel, row, lane, e = sch.get_loops(block)
+    rows = _divisors(_extent(sch, row), SUMS)
+    fitting = max(n for n in rows if n * (LANES // VECTOR) <= SUMS)
+    outer, inner = sch.split(row, [None, choices.pick(sch, "scores.rows", rows, fitting)])
+    step, unrolled = sch.split(e, [None, _unroll(sch, "scores.unroll", e, choices)])
+    sch.reorder(panel, outer, step, unrolled, inner, lane)
+    sch.vectorize(lane)
+    sch.unroll(unrolled)
+    sch.unroll(inner)
+    sch.reverse_compute_at(store, outer)
+    keep_in_registers(sch, store, 2)
+    clear(sch, block, step, 2)
+
+
+def _mix(sch: Schedule, name: str, choices: Choices) -> None:
+    """Rows by a few vectors of columns, over the positions of all panels in the chunk."""
+    block = sch.get_sblock(name)
+    store = sch.cache_write(block, 0, "local")
+    row, column, b, j = sch.get_loops(block)
+    columns = _extent(sch, column)
+    lanes = next(n for n in (VECTOR, 4, 2, 1) if columns % n == 0)
+    heights, widths = _divisors(_extent(sch, row), SUMS), _divisors(columns // lanes, VECTORS)
+    height, width = _tile(heights, widths)
+    width = choices.pick(sch, f"{name}.columns", widths, width)
+    outer, vector, lane = sch.split(column, [None, width, lanes])
+    row_outer, row_inner = sch.split(
+        row, [None, choices.pick(sch, f"{name}.rows", heights, height)]
+    )
+    step, unrolled = sch.split(j, [None, _unroll(sch, f"{name}.unroll", j, choices)])
+    sch.reorder(outer, row_outer, b, step, unrolled, row_inner, vector, lane)
+    sch.vectorize(lane)
+    for loop in (unrolled, row_inner, vector):
+        sch.unroll(loop)
+    sch.reverse_compute_at(store, row_outer)
+    sch.split(sch.get_loops(store)[-1], [None, lanes])
+    keep_in_registers(sch, store, 3)
+    clear(sch, block, b, 3)
+
+
+def _tile(heights: list[int], widths: list[int]) -> tuple[int, int]:
+    """Rows and vectors of a register tile: most sums first, then fewest loads.
+
+    Twelve sums leave four of 16 registers, for one factor and up to three vectors of the other.
+    """
+    tiles = [
+        (height * width, width <= 3, -(height + width), height, width)
+        for height in heights
+        for width in widths
+        if height * width <= SUMS
+    ]
+    *_, height, width = max(tiles)
+    return height, width
+
+
+def _unroll(sch: Schedule, name: str, loop, choices: Choices):
+    options = [n for n in STEPS if _extent(sch, loop) % n == 0]
+    return choices.pick(sch, name, options, STEPS_UNROLLED)
+
+
+def _divisors(extent: int, most: int) -> list[int]:
+    return [n for n in range(1, most + 1) if extent % n == 0]
+
+
+def _extent(sch: Schedule, loop) -> int:
+    return int(sch.get(loop).extent)
+
+
+OFFERS = {
+    f"{part}.{choice}": values
+    for part in ("scores", "mix", "edge")
+    for choice, values in (
+        ("rows", range(1, SUMS + 1)),
+        ("columns", range(1, VECTORS + 1)),
+        ("unroll", STEPS),
+    )
+    if (part, choice) != ("scores", "columns")
+}
+RULE = Rule("cpu-attention", attention, frozenset({"attention"}), offers=OFFERS)

@@ -1,0 +1,56 @@
+"""The fallback: functions without a pattern (rotations, gathers, copies, activations).
+
+Spatial loops outside in parallel, the last one in vectors where it divides, reductions innermost.
+Small bodies stay serial: a parallel region costs about a microsecond.
+"""
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+
+from ..choices import DEFAULTS, Choices
+from ..rule import Rule, blocks, pattern_of
+from ..tiling import settled
+
+SERIAL_BELOW = 16384
+"""Elements below which one core is faster than waking the others."""
+
+
+def elementwise(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
+    """Takes everything; a block that cannot be vectorised is left as loops."""
+    for number, block in enumerate(blocks(sch)):
+        loops = sch.get_loops(block)
+        spatial = [v.iter_type == tirx.IterVar.DataPar for v in sch.get(block).iter_vars]
+        if not loops or len(spatial) != len(loops):
+            continue
+        if spatial[0] and len(loops) > 1:
+            many = int(_elements(sch, loops) >= SERIAL_BELOW)
+            if settled(sch, choices.pick(sch, f"parallel.{number}", (0, 1), many)):
+                sch.parallel(loops[0])
+        if all(spatial) and pattern_of(sch, block) != "scatter":
+            vectorize(sch, loops[-1])
+    return True
+
+
+def vectorize(sch: Schedule, loop) -> None:
+    """Turn `loop` into vectors of the widest size that divides it; leave it if none does."""
+    extent = sch.get(loop).extent
+    for lanes in (16, 8, 4):
+        if isinstance(extent, tirx.IntImm) and int(extent) % lanes == 0:
+            sch.vectorize(sch.split(loop, [None, lanes])[1])
+            return
+
+
+def _elements(sch: Schedule, loops) -> int:
+    """How many elements, taking an unknown length for a long one."""
+    total = 1
+    for loop in loops:
+        extent = sch.get(loop).extent
+        total *= int(extent) if isinstance(extent, tirx.IntImm) else 64
+    return total
+
+
+MOST_BLOCKS = 16
+"""Of a function: more could be chosen for than a record may name."""
+OFFERS = {f"parallel.{number}": (0, 1) for number in range(MOST_BLOCKS)}
+RULE = Rule("cpu-elementwise", elementwise, offers=OFFERS)

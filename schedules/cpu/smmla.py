@@ -1,0 +1,96 @@
+"""Integer matmul where an instruction takes two rows at a time: tiles of 2 x 2 squares.
+
+A task owns a panel and walks down the rows, as in dot.py. Squares are scaled as squares, where
+every group has a scale of its own, and set in rows once per tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import tvm
+from tvm.s_tir import Schedule
+
+from ..choices import DEFAULTS, Choices
+from ..isa.integer_isa import LANES, Codes, Dot, Tile, find_dot
+from ..isa.smmla_intrinsics import add_scaled, intrinsic, squares_to_rows
+from ..rule import Rule, find
+from ..tiling import clear, tensorize
+from .dot import OFFERS, register_tile, split_tile
+from .elementwise import vectorize
+
+
+def pairs(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
+    """Default schedule of one integer matmul on row pairs."""
+    return schedule_pairs(sch, find_dot(target), choices)
+
+
+def schedule_pairs(
+    sch: Schedule, dot: Dot, choices: Choices = DEFAULTS, emulate: bool = False
+) -> bool:
+    """The same for an instruction set by name; `emulate` as in dot_intrinsics.py."""
+    found = {name: find(sch, name) for name in ("pair4", "pair8", "halves8")}
+    patterns = [name for name, block in found.items() if len(block) == 1]
+    if len(patterns) != 1:
+        return False
+    pattern, (sums,) = patterns[0], found[patterns[0]]
+    codes = dot.codes(int(pattern[-1]))
+    if pattern == "halves8":
+        _one_row(sch, sums, codes, intrinsic(dot, 8, 1, LANES, emulate), choices)
+    else:
+        name = intrinsic(dot, codes.bits, codes.tile.rows, codes.tile.columns, emulate)
+        (_grouped if codes.bits == 4 else _by_row)(sch, sums, codes.tile, name, choices)
+    for padded in find(sch, "rows"):
+        sch.parallel(sch.get_loops(padded)[0])
+        vectorize(sch, sch.get_loops(padded)[-1])
+    return True
+
+
+def _one_row(sch: Schedule, sums, codes: Codes, name: str, choices: Choices) -> None:
+    (scaled,) = find(sch, "scaled")
+    tile = register_tile(sch, scaled, codes)
+    place, _ = split_tile(sch, scaled, tile, choices)
+    sch.compute_at(sums, place, preserve_unit_loops=True)
+    *_, p, i, q, c, v, e = sch.get_loops(sums)
+    sch.reorder(c, p, i, q, v, e)
+    sch.unroll(p)
+    clear(sch, sums, c, 3)
+    tensorize(sch, sums, q, name)
+
+
+def _grouped(sch: Schedule, sums, tile: Tile, name: str, choices: Choices) -> None:
+    """Squares of a group, scaled and added to the tile's; at its end these are set in rows."""
+    (scaled,), (in_rows,), (product,) = (find(sch, n) for n in ("scaled", "in_rows", "product"))
+    place, _ = split_tile(sch, product, replace(tile, panels=1), choices)
+    sch.compute_at(in_rows, place, preserve_unit_loops=True)
+    sch.compute_at(scaled, place, preserve_unit_loops=True)
+    *_, p, t, i, b, q, g = sch.get_loops(scaled)
+    sch.reorder(g, p, t, i, b, q)
+    sch.compute_at(sums, t, preserve_unit_loops=True)
+    clear(sch, scaled, g, 3)
+    *_, first, _, _, _, _, _, _ = sch.get_loops(sums)
+    clear(sch, sums, first, 3)
+    tensorize(sch, sums, first, name)
+    tensorize(sch, scaled, i, add_scaled(tile.rows, tile.columns))
+    _set_in_rows(sch, in_rows, tile, "float32")
+
+
+def _by_row(sch: Schedule, sums, tile: Tile, name: str, choices: Choices) -> None:
+    (scaled,), (in_rows,) = find(sch, "scaled"), find(sch, "in_rows")
+    place, _ = split_tile(sch, scaled, replace(tile, panels=1), choices)
+    sch.compute_at(in_rows, place, preserve_unit_loops=True)
+    sch.compute_at(sums, place, preserve_unit_loops=True)
+    *_, p, t, i, b, q, c, v, e = sch.get_loops(sums)
+    sch.reorder(c, p, t, i, b, q, v, e)
+    sch.unroll(p)
+    clear(sch, sums, c, 3)
+    tensorize(sch, sums, i, name)
+    _set_in_rows(sch, in_rows, tile, "int32")
+
+
+def _set_in_rows(sch: Schedule, block, tile: Tile, dtype: str) -> None:
+    name = squares_to_rows(tile.rows, tile.columns, dtype)
+    tensorize(sch, block, sch.get_loops(block)[-3], name)
+
+
+RULE = Rule("cpu-pairs", pairs, frozenset({"pair4", "pair8", "halves8"}), offers=OFFERS)

@@ -1,0 +1,1 @@
+"""Schedules for GPUs, whatever language their kernels are compiled to."""

@@ -1,0 +1,125 @@
+"""Matmul of integers on a GPU: words of four codes, multiplied four at a time.
+
+One row is a stream over the weights (one_row.py): a thread takes a group of 32 inputs of 4 outputs
+at a time, loads of 128 bits all, and reads its scales once. Many rows: tiles in shared memory as
+floats (matmul.py), whose words are unpacked on the way there; sums of a group are integers in
+registers.
+"""
+
+from __future__ import annotations
+
+import tvm
+from tvm.s_tir import Schedule
+
+from ..choices import DEFAULTS, Choices
+from ..isa.integer_isa import GROUP, STEP, Shared, find_dot
+from ..rule import Rule, blocks, find
+from ..tiling import clear, divisors, inline_epilogue, is_one
+from .one_row import MEETING, PANELS, PARTS, UNROLL, add_up_parts, pick_parts
+from .threads import QUAD, WORD, depth_of, halved, keep_apart, pick, share
+from .tile import COLUMNS, HEIGHTS, ROWS, Workgroup, copy_to_registers, pick_workgroup, split_tile
+
+WEIGHTS, ACTIVATIONS = 0, 1
+"""Inputs of the sums, in the order in which the operator names them."""
+
+
+def dot(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
+    """Default schedule of one integer matmul with its epilogue."""
+    found = [(bits, block) for bits in (4, 7, 8) for block in find(sch, f"dot{bits}")]
+    shared = find_dot(target).shared
+    if len(found) != 1 or shared is None:
+        return False
+    bits, sums = found[0]
+    product = find(sch, "scaled")[0] if bits == 4 else sums
+    last = inline_epilogue(sch, product)
+    one_row = is_one(sch.get(sch.get_loops(product)[0]).extent)
+    way = _one_row if one_row else _many_rows
+    way(sch, sums, product, last, shared, choices)
+    return True
+
+
+def _one_row(sch: Schedule, sums, product, last, shared: Shared, choices: Choices) -> None:
+    for stage in _stages(sch, "rows", "words", "row_scales", "scales"):
+        sch.compute_inline(stage)
+    _, column, g, *_ = sch.get_loops(product)
+    parts, (outer, step, part) = pick_parts(sch, column, g, shared, choices)
+    partial = add_up_parts(sch, product, last, part, parts)
+    if sums is product:
+        *_, outer, step, half, w, lane = sch.get_loops(partial)
+        _straight(sch, partial, step, [half, w, lane], w)
+    else:
+        *_, outer, step, lane = sch.get_loops(partial)
+        sch.vectorize(lane)
+        sch.set_scope(sums, 0, "local")
+        sch.compute_at(sums, step, preserve_unit_loops=True)
+        group, _, lane, half, w = sch.get_loops(sums)[depth_of(sch, step) :]
+        sch.reorder(w, half, lane)
+        _straight(sch, sums, group, [w, half, lane], w)
+        clear(sch, sums, w, 1)
+    sch.unroll(step)
+    clear(sch, partial, outer, 1)
+
+
+def _straight(sch: Schedule, block, group, inner: list, w) -> None:
+    """A group's activations in two loads, one for each word of four outputs; no loop is left."""
+    copy_to_registers(sch, block, ACTIVATIONS, group)
+    copy_to_registers(sch, block, WEIGHTS, w)
+    for loop in inner:
+        sch.unroll(loop)
+
+
+def _many_rows(sch: Schedule, sums, product, last, shared: Shared, choices: Choices) -> None:
+    tile = pick_workgroup(sch, shared, choices)
+    g = sch.get_loops(product)[2]
+    together = pick(sch, choices, "groups", divisors(sch, g, GROUPS), 1)
+    outer, g = sch.split(g, [None, halved(together, lambda n: _fits(tile, n, shared))])
+    if sums is product:
+        split_tile(sch, product, last, tile, vector=False)
+        *_, quad, w, row, lane = sch.get_loops(product)
+    else:
+        split_tile(sch, product, last, tile)
+        sch.set_scope(sums, 0, "local")
+        sch.compute_at(sums, g, preserve_unit_loops=True)
+        *_, row, lane, quad, w = sch.get_loops(sums)
+        sch.reorder(quad, w, row, lane)
+    for stage in _stages(sch, "rows"):
+        keep_apart(sch, stage)
+    for stage in _stages(sch, "rows", "words", "scales"):
+        share(sch, stage, outer, tile.threads)
+    for stage in _stages(sch, "row_scales"):
+        share(sch, stage, outer, tile.threads, 1)
+    copy_to_registers(sch, sums, ACTIVATIONS, quad)
+    copy_to_registers(sch, sums, WEIGHTS, w)
+    for loop in (w, row, lane):
+        sch.unroll(loop)
+    if sums is not product:
+        clear(sch, sums, quad, 2)
+    clear(sch, product, outer, 2)
+
+
+def _fits(tile: Workgroup, groups: int, shared: Shared) -> bool:
+    """Whether there is memory for so many groups of both sides, their scales and what keeps rows
+    apart."""
+    words = GROUP // STEP * groups
+    numbers = tile.rows * (words + QUAD + groups) + tile.columns * (words + groups)
+    return WORD * numbers <= shared.memory
+
+
+def _stages(sch: Schedule, *names: str) -> list:
+    """The blocks of these names that there are."""
+    return [b for b in blocks(sch) if sch.get(b).name_hint in names]
+
+
+GROUPS = (1, 2, 4)
+"""Groups of 32 inputs between two barriers."""
+OFFERS = {
+    "groups": GROUPS,
+    "panels": PANELS,
+    "parts": PARTS,
+    "meeting": MEETING,
+    "unroll": UNROLL,
+    "rows": ROWS,
+    "columns": COLUMNS,
+    "height": HEIGHTS,
+}
+RULE = Rule("vulkan-dot", dot, frozenset({"dot4", "dot7", "dot8"}), offers=OFFERS)

@@ -1,0 +1,86 @@
+"""Matmul of floats on a GPU: x (m, k) times weights packed in panels of 16 output columns.
+
+One row is a stream over the weights (one_row.py). Many rows: a workgroup owns a tile of 64 x 64
+outputs. It copies 16 inputs of its rows and of its columns to shared memory, padded, rounded and
+dequantised on the way, and each thread multiplies 8 rows by 4 columns of that: 12 loads of
+four numbers for 128 products. Rows lie with their inputs side by side, so that a thread loads four
+inputs of a row at a time, which the threads beside it share; what it loads of the columns lies
+beside what its neighbours load, on other banks of the memory.
+"""
+
+from __future__ import annotations
+
+import tvm
+from tvm import DataType
+from tvm.s_tir import Schedule
+
+from ..choices import DEFAULTS, Choices
+from ..isa.integer_isa import Shared, find_dot
+from ..rule import Rule, find
+from ..tiling import clear, inline_epilogue, is_one
+from .one_row import MEETING, PANELS, PARTS, UNROLL, add_up_parts, pick_parts
+from .threads import QUAD, halved, keep_apart, pick, share
+from .tile import COLUMNS, HEIGHTS, ROWS, Workgroup, copy_to_registers, pick_workgroup, split_tile
+
+DEPTHS = (8, 16, 32)
+
+
+def matmul(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
+    """Default schedule of one packed matmul with its epilogue."""
+    found, shared = find(sch, "matmul"), find_dot(target).shared
+    if len(found) != 1 or shared is None:
+        return False
+    last = inline_epilogue(sch, found[0])
+    if is_one(sch.get(sch.get_loops(found[0])[0]).extent):
+        _one_row(sch, found[0], last, shared, choices)
+    else:
+        _many_rows(sch, found[0], last, shared, choices)
+    return True
+
+
+def _one_row(sch: Schedule, block, last, shared: Shared, choices: Choices) -> None:
+    for stage in (*find(sch, "rows"), *find(sch, "dequantize")):
+        sch.compute_inline(stage)
+    _, column, k = sch.get_loops(block)
+    parts, (*_, part) = pick_parts(sch, column, k, shared, choices)
+    partial = add_up_parts(sch, block, last, part, parts)
+    *_, k, step, lane = sch.get_loops(partial)
+    sch.vectorize(lane)
+    sch.unroll(step)
+    clear(sch, partial, k, 1)
+
+
+def _many_rows(sch: Schedule, block, last, shared: Shared, choices: Choices) -> None:
+    tile = pick_workgroup(sch, shared, choices)
+    (rows,), (columns,) = find(sch, "rows"), find(sch, "dequantize")
+    depth = _pick_depth(sch, rows, tile, shared, choices)
+    outer, quad, step = sch.split(sch.get_loops(block)[-1], [None, depth // QUAD, QUAD])
+    split_tile(sch, block, last, tile)
+    keep_apart(sch, rows)
+    for stage in (rows, columns):
+        share(sch, stage, outer, tile.threads)
+    copy_to_registers(sch, block, 0, quad)
+    copy_to_registers(sch, block, 1, step)
+    sch.unroll(step)
+    clear(sch, block, outer, 2)
+
+
+def _pick_depth(sch: Schedule, rows, tile: Workgroup, shared: Shared, choices: Choices) -> int:
+    """Inputs between two barriers, as many as there is memory for."""
+    size = DataType(sch.get(rows).writes[0].source.dtype).bits // 8
+    place = lambda n: tile.rows * (n + QUAD) + tile.columns * n  # noqa: E731
+    depth = pick(sch, choices, "depth", DEPTHS, shared.depth)
+    return halved(depth, lambda n: size * place(n) <= shared.memory)
+
+
+OFFERS = {
+    "panels": PANELS,
+    "parts": PARTS,
+    "meeting": MEETING,
+    "unroll": UNROLL,
+    "rows": ROWS,
+    "columns": COLUMNS,
+    "height": HEIGHTS,
+    "depth": DEPTHS,
+}
+RULE = Rule("vulkan-matmul", matmul, frozenset({"matmul"}), offers=OFFERS)

@@ -1,0 +1,84 @@
+"""Many rows on a GPU: the tile of outputs that a workgroup owns, and what each thread has of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm.s_tir import Schedule
+
+from ..choices import Choices
+from ..isa.integer_isa import LANES, Shared
+from .threads import QUAD, bind_blocks, depth_of, pick
+
+ROWS, COLUMNS, HEIGHTS = (16, 32, 64), (16, 32, 64), (2, 4, 8)
+ROWS_OF_A_TILE, COLUMNS_OF_A_TILE, ROWS_OF_A_THREAD = 64, 64, 8
+
+
+@dataclass(frozen=True)
+class Workgroup:
+    """`rows` x `columns` outputs, of which a thread has `height` x 4."""
+
+    rows: int
+    columns: int
+    height: int
+
+    @property
+    def threads(self) -> int:
+        return self.rows // self.height * (self.columns // QUAD)
+
+
+def pick_workgroup(sch: Schedule, shared: Shared, choices: Choices) -> Workgroup:
+    """A part of the tile that the operator padded to, of as many threads as there may be."""
+    rows = pick(sch, choices, "rows", ROWS, ROWS_OF_A_TILE)
+    columns = pick(sch, choices, "columns", COLUMNS, COLUMNS_OF_A_TILE)
+    height = pick(sch, choices, "height", HEIGHTS, ROWS_OF_A_THREAD)
+    while Workgroup(rows, columns, height).threads > shared.threads:
+        height *= 2
+    return Workgroup(rows, columns, height)
+
+
+def split_tile(sch: Schedule, block, last, tile: Workgroup, vector: bool = True):
+    """Loops (row, column, *reduction) -> (workgroup, thread, *reduction, row, lane), the sums
+    in registers, and the epilogue `last` below the thread. Returns the loop over threads.
+
+    Neighbouring workgroups share their columns: weights are read from memory once, rows from cache.
+    """
+    i, j, *reduction = sch.get_loops(block)
+    whole = int(sch.get(sch.get_loops(last)[-1]).extent) % tile.columns == 0
+    below, y, row = sch.split(i, [None, tile.rows // tile.height, tile.height])
+    beside, panel, quad, lane = sch.split(j, [None, tile.columns // LANES, LANES // QUAD, QUAD])
+    sch.reorder(beside, below, y, panel, quad, *reduction, row, lane)
+    bind_blocks(sch, beside, below)
+    thread = sch.fuse(y, panel, quad)
+    sch.bind(thread, "threadIdx.x")
+    sch.reverse_compute_at(last, thread)
+    sch.set_scope(block, 0, "local")
+    sch.unroll(row)
+    if vector:
+        sch.vectorize(lane)
+    _finish(sch, last, whole)
+    return thread
+
+
+def _finish(sch: Schedule, last, whole: bool) -> None:
+    """Straight code: an index that is not constant would put the sums into memory. `whole`: no
+    column is beyond the last one."""
+    row, lane = sch.get_loops(last)[-2:]
+    sch.unroll(row)
+    if whole:
+        sch.vectorize(lane)
+    else:
+        sch.unroll(lane)
+
+
+def copy_to_registers(sch: Schedule, block, read: int, loop) -> None:
+    """What the block reads of its input number `read` below `loop`, in loads of four numbers."""
+    copied = sch.cache_read(block, read, "local")
+    sch.compute_at(copied, loop, preserve_unit_loops=True)
+    *rest, lane = sch.get_loops(copied)[depth_of(sch, loop) :]
+    if int(sch.get(lane).extent) > QUAD:
+        quad, lane = sch.split(lane, [None, QUAD])
+        rest.append(quad)
+    sch.vectorize(lane)
+    for other in rest:
+        sch.unroll(other)

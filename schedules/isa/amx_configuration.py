@@ -1,0 +1,50 @@
+"""Tiles are configured once per parallel task: a pass over scheduled functions.
+
+The configuration belongs to a thread, and whatever else runs in the process may change it between
+two kernels, so each task of each parallel loop loads it. Not each iteration: the statement is put
+before the loop and runs in every task, since the task begins there ("parallel launch point").
+"""
+
+from __future__ import annotations
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.ir import Expr
+
+from .amx_instructions import configure, release, uses_tiles
+
+LAUNCH = "pragma_parallel_launch_point"
+
+
+def configure_tiles() -> tvm.transform.Pass:
+    """Every function that uses tiles configures them in each task, and releases them at its end."""
+
+    @tvm.transform.module_pass(opt_level=0, name="ConfigureTiles")
+    def run(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
+        for var, func in mod.functions_items():
+            if isinstance(func, tirx.PrimFunc):
+                mod[var] = configured(func)
+        return mod
+
+    return run
+
+
+def configured(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """`func`, where all its tile instructions are in parallel loops."""
+    how = uses_tiles(func.body)
+    if how is None:
+        return func
+    emulate = how == "emulated"
+    return tvm_ffi.structural_map(func, (tirx.For, lambda loop: _task(loop, emulate)))
+
+
+def _task(loop: tirx.For, emulate: bool) -> tirx.Stmt:
+    if loop.kind != tirx.ForKind.PARALLEL or uses_tiles(loop.body) is None:
+        return loop
+    inside = [tirx.Evaluate(configure(emulate)), loop, tirx.Evaluate(release(emulate))]
+    return tirx.AttrStmt(tirx.const(0, "int32"), LAUNCH, _one(), tirx.SeqStmt(inside))
+
+
+def _one() -> Expr:
+    return tirx.const(1, "int32")

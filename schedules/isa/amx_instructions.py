@@ -1,0 +1,180 @@
+"""Tile registers (Intel AMX): eight of 16 rows of 64 bytes, and what multiplies them.
+
+    tmm0 (16 rows, 16 outputs) += tmm4 (16 rows, inputs) * tmm6 (inputs, 16 outputs)
+
+A step along the input is 64 bytes of a row: 32 numbers in bfloat16, or 64 bytes. Weights stand with
+2 or 4 neighbours along the input side by side, one 1 KB tile after the other. Registers are named
+by number in the instruction, so that nothing can spill; whoever uses them must have configured them
+in the same thread (`amx_configuration.py`). Source: Intel SDM vol. 2, chapter 3 of the AMX part.
+
+No machine with AMX was at hand: this was proven by `emulate`, where every instruction is a call of
+a C function of the same meaning (tests/support/amx_emulator.c), and by reading the assembly. Not
+timed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.ir import Expr, StringImm
+from tvm.script import tirx as T
+
+TILE = 16
+"""Rows of a tile, and outputs beside them."""
+ROW_BYTES = 64
+TILES = 8
+
+CONFIGURE, RELEASE = "llvm.x86.ldtilecfg", "llvm.x86.tilerelease"
+LOAD, STORE = "llvm.x86.tileloadd64", "llvm.x86.tilestored64"
+EMULATED = "handglass_emulated_"
+"""Replaces `llvm.x86.` in the name of the C function that emulates an instruction."""
+
+
+@dataclass(frozen=True)
+class TileProduct:
+    """One kind of numbers that tiles multiply."""
+
+    name: str
+    instruction: str
+    sums: str
+    x: str
+    """dtype of the activations, (steps, 16, inputs) behind a tile of rows"""
+    inputs: int
+    """Inputs of one step: 64 bytes of a row."""
+    weight: str
+    """dtype of the weights"""
+    places: tuple[int, ...]
+    """Shape of one step of weights: the axes of the input that stand before the 16 outputs."""
+    pair: int
+    """Neighbours along the input behind each output."""
+    packed: bool
+    """Whether these neighbours are one number, and no axis of their own."""
+
+    @property
+    def steps_axis(self) -> int:
+        """Entries of the weights' second axis per step."""
+        return 1 if len(self.places) == 1 else self.places[0]
+
+    def weight_shape(self, steps: int) -> tuple[int, ...]:
+        """Of one panel of 16 outputs."""
+        outputs = (TILE,) if self.packed else (TILE, self.pair)
+        inner = self.places if len(self.places) == 1 else self.places[1:]
+        return (steps * self.steps_axis, *inner, *outputs)
+
+    def term(self, x, weight, row: list, panel: list, s, places: list, j, e) -> Expr:
+        """One product: x[*row, s, i, input] * weight[*panel, s, places, j, e]."""
+        *rows, i = row
+        k = _flat([*places, e], [*self.places, self.pair])
+        if len(places) == 1:
+            index = [*panel, s, *places, j]
+        else:
+            index = [*panel, s * self.steps_axis + places[0], *places[1:], j, e]
+        row_index = [*rows, s, i, k]
+        value, code = x[tuple(row_index)], weight[tuple(index)]
+        if self.packed:
+            return widen_bfloat16(value) * half_of_word(code, e)
+        return value.astype(self.sums) * code.astype(self.sums)
+
+
+BFLOAT16 = TileProduct(
+    "bf16", "llvm.x86.tdpbf16ps", "float32", "uint16", 32, "uint32", (16,), 2, True
+)
+# activations signed, weights unsigned with 128 added, as the dot products of bytes want them
+INT8 = TileProduct("int8", "llvm.x86.tdpbsud", "int32", "int8", 64, "uint8", (4, 4), 4, False)
+PRODUCTS = {product.name: product for product in (BFLOAT16, INT8)}
+
+
+def _flat(index: list, extents: list[int]) -> Expr:
+    """Row-major position of `index`."""
+    place = index[0]
+    for i, extent in zip(index[1:], extents[1:], strict=True):
+        place = place * extent + i
+    return place
+
+
+def widen_bfloat16(bits: Expr) -> Expr:
+    """bfloat16, as uint16, to float32."""
+    return tirx.reinterpret("float32", bits.astype("uint32") << tirx.const(16, "uint32"))
+
+
+def half_of_word(word: Expr, e: Expr) -> Expr:
+    """The lower (e = 0) or upper (1) bfloat16 of a uint32, in float32."""
+    one, sixteen = tirx.const(1, "uint32"), tirx.const(16, "uint32")
+    shift = (one - e.astype("uint32")) * sixteen
+    return tirx.reinterpret("float32", (word << shift) & tirx.const(0xFFFF0000, "uint32"))
+
+
+def word_of_floats(low: Expr, high: Expr, lanes: int = 1) -> Expr:
+    """Two float32, or vectors of `lanes`, as a uint32 of two bfloat16, ties away from 0."""
+
+    def u32(value: int) -> Expr:
+        number = tirx.const(value, "uint32")
+        return number if lanes == 1 else tirx.Broadcast(number, lanes)
+
+    dtype = "uint32" if lanes == 1 else f"uint32x{lanes}"
+    rounded = [tirx.reinterpret(dtype, value) + u32(0x8000) for value in (low, high)]
+    return (rounded[0] >> u32(16)) | (rounded[1] & u32(0xFFFF0000))
+
+
+def configuration() -> bytes:
+    """What `ldtilecfg` loads: palette 1, all tiles of 16 rows of 64 bytes."""
+    memory = bytearray(64)
+    memory[0] = 1
+    for tile in range(TILES):
+        memory[16 + 2 * tile] = ROW_BYTES
+        memory[48 + tile] = TILE
+    return bytes(memory)
+
+
+def configure(emulate: bool) -> Expr:
+    """Make the tiles of this thread usable; its operand is a constant of the library."""
+    return _call(CONFIGURE, emulate, StringImm(configuration().decode("ascii")))
+
+
+def release(emulate: bool) -> Expr:
+    """Give the tiles back, so that the kernel saves less when the thread is switched."""
+    return _call(RELEASE, emulate)
+
+
+def load(tile: int, address: Expr, emulate: bool) -> Expr:
+    """1 KB in one piece into tile number `tile`."""
+    return _call(LOAD, emulate, tirx.const(tile, "int8"), address, tirx.const(ROW_BYTES, "int64"))
+
+
+def store(tile: int, address: Expr, emulate: bool) -> Expr:
+    """The inverse of `load`."""
+    return _call(STORE, emulate, tirx.const(tile, "int8"), address, tirx.const(ROW_BYTES, "int64"))
+
+
+def multiply(product: TileProduct, c: int, a: int, b: int, emulate: bool) -> Expr:
+    """Tile c += tile a times tile b."""
+    numbers = [tirx.const(tile, "int8") for tile in (c, a, b)]
+    return _call(product.instruction, emulate, *numbers)
+
+
+def _call(name: str, emulate: bool, *arguments: Expr) -> Expr:
+    if emulate:
+        return T.call_extern("void", name.replace("llvm.x86.", EMULATED), *arguments)
+    return T.call_llvm_intrin(T.llvm_lookup_intrinsic_id(name), *arguments, dtype="void")
+
+
+def uses_tiles(statement: tirx.Stmt) -> str | None:
+    """How tiles are loaded in the statement, "native" or "emulated"; None where they are not."""
+    found: list[str] = []
+    number = int(T.llvm_lookup_intrinsic_id(LOAD))
+
+    def look(call: tvm.ir.Call) -> None:
+        first = call.args[0] if len(call.args) else None
+        if isinstance(first, StringImm) and first.value.startswith(EMULATED):
+            found.append("emulated")
+        elif call.op.same_as(_LLVM) and isinstance(first, tirx.IntImm) and int(first) == number:
+            found.append("native")
+
+    tvm_ffi.structural_walk(statement, (tvm.ir.Call, look))
+    return found[0] if found else None
+
+
+_LLVM = tirx.call_llvm_intrin("void", "llvm.x86.tilerelease").op

@@ -1,0 +1,171 @@
+"""The tensor intrinsics behind tiles: blocks of row tiles times panels of 16 outputs.
+
+Four tiles hold sums while the input passes by: 2 x 2, which loads as many tiles as it multiplies,
+or where the panels are odd in number 4 x 1. The loop over the steps of the input is part of the
+intrinsic, because the sums must stay in their tiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.s_tir import TensorIntrin
+from tvm.script import tirx as T
+
+from .amx_instructions import TILE, TILES, TileProduct, load, multiply, store
+
+
+@dataclass(frozen=True)
+class Block:
+    """Row tiles and panels of 16 outputs whose sums are in registers."""
+
+    rows: int
+    panels: int
+
+
+def block_of(panels: int) -> Block:
+    """The block to cut a matrix into that has so many panels."""
+    return Block(4, 1) if panels % 2 else Block(2, 2)
+
+
+def tile_intrinsic(product: TileProduct, block: Block, steps: int, emulate: bool = False) -> str:
+    """Name of the registered intrinsic that adds `steps` steps of the input to a block of sums."""
+    mark = ".emulated" if emulate else ""
+    name = f"handglass.tile.{product.name}.{block.rows}x{block.panels}.{steps}{mark}"
+    if TensorIntrin.get(name, allow_missing=True) is None:
+        TensorIntrin.register(
+            name,
+            _description(product, block, steps),
+            _implementation(product, block, steps, emulate),
+        )
+    return name
+
+
+def _shapes(product: TileProduct, block: Block, steps: int) -> tuple[list, list, list]:
+    """Of the rows, the weights and the sums."""
+    panels = [block.panels] if block.panels > 1 else []
+    rows = [block.rows, steps, TILE, product.inputs]
+    return rows, [*panels, *product.weight_shape(steps)], [*panels, block.rows, TILE, TILE]
+
+
+def _strides(shape: list[int], outer: list) -> list:
+    """Row-major, but for the outermost axes, of which only part is here."""
+    inner = [1]
+    for extent in reversed(shape[len(outer) + 1 :]):
+        inner.insert(0, inner[0] * extent)
+    return [*outer, *inner]
+
+
+def _whole(buffer):
+    return buffer[tuple(slice(0, extent) for extent in buffer.shape)]
+
+
+def _description(product: TileProduct, block: Block, steps: int) -> tirx.PrimFunc:
+    x_shape, w_shape, c_shape = _shapes(product, block, steps)
+    several = block.panels > 1
+    axes = {"p": block.panels} if several else {}
+    axes |= {"r": block.rows, "i": TILE, "j": TILE} | ({"s": steps} if steps > 1 else {})
+    axes |= {f"q{n}": extent for n, extent in enumerate(product.places)} | {"e": product.pair}
+    kinds = "".join("S" if name in "prij" else "R" for name in axes)
+    extents = [tirx.IntImm("int64", extent) for extent in axes.values()]
+
+    def place(variables: list) -> list:
+        at = dict(zip(axes, variables, strict=True))
+        return [*([at["p"]] if several else []), at["r"], at["i"], at["j"]]
+
+    def term(x, w, variables: list):
+        at = dict(zip(axes, variables, strict=True))
+        places = [at[f"q{n}"] for n in range(len(product.places))]
+        panel = [at["p"]] if several else []
+        s = at.get("s", tirx.IntImm("int64", 0))
+        return product.term(x, w, [at["r"], at["i"]], panel, s, places, at["j"], at["e"])
+
+    @T.prim_func(s_tir=True)
+    def description(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
+        sx, sw, sc = T.int64(), T.int64(), T.int64()
+        x = T.match_buffer(
+            x_rows, x_shape, product.x, offset_factor=1, strides=_strides(x_shape, [sx])
+        )
+        w = T.match_buffer(
+            weights,
+            w_shape,
+            product.weight,
+            offset_factor=1,
+            strides=_strides(w_shape, [sw] if several else []),
+        )
+        c = T.match_buffer(
+            sums,
+            c_shape,
+            product.sums,
+            offset_factor=1,
+            strides=_strides(c_shape, [sc] if several else []),
+        )
+        with T.sblock("root"):
+            T.reads(_whole(c), _whole(x), _whole(w))
+            T.writes(_whole(c))
+            for loops in T.grid(*extents):
+                with T.sblock("tile"):
+                    at = T.meta_var(T.axis.remap(kinds, loops))
+                    T.buffer_store(c, c[tuple(place(at))] + term(x, w, at), place(at))
+
+    return description
+
+
+def _implementation(product: TileProduct, block: Block, steps: int, emulate: bool) -> tirx.PrimFunc:
+    x_shape, w_shape, c_shape = _shapes(product, block, steps)
+    several = block.panels > 1
+    sums_tiles = block.rows * block.panels
+    w_tile = sums_tiles  # then one register for the weights of each panel ...
+    x_tiles = range(sums_tiles + block.panels, TILES)  # ... and the rest for rows, in turn
+
+    def sums_at(c, p: int, r: int):
+        place = [*([p] if several else []), r, 0, 0]
+        return T.address_of(c[tuple(place)])
+
+    def each(move, c) -> None:
+        """Load or store all sums."""
+        for p in range(block.panels):
+            for r in range(block.rows):
+                T.evaluate(move(p * block.rows + r, sums_at(c, p, r), emulate))
+
+    def step(x, w, s) -> None:
+        for p in range(block.panels):
+            place = [*([p] if several else []), s * product.steps_axis]
+            place += [0] * (len(w_shape) - len(place))
+            T.evaluate(load(w_tile + p, T.address_of(w[tuple(place)]), emulate))
+            for r in range(block.rows):
+                tile = x_tiles[r % len(x_tiles)]
+                if p == 0:
+                    T.evaluate(load(tile, T.address_of(x[r, s, 0, 0]), emulate))
+                T.evaluate(multiply(product, p * block.rows + r, tile, w_tile + p, emulate))
+
+    @T.prim_func(s_tir=True)
+    def implementation(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
+        sx, sw, sc = T.int64(), T.int64(), T.int64()
+        x = T.match_buffer(
+            x_rows, x_shape, product.x, offset_factor=1, strides=_strides(x_shape, [sx])
+        )
+        w = T.match_buffer(
+            weights,
+            w_shape,
+            product.weight,
+            offset_factor=1,
+            strides=_strides(w_shape, [sw] if several else []),
+        )
+        c = T.match_buffer(
+            sums,
+            c_shape,
+            product.sums,
+            offset_factor=1,
+            strides=_strides(c_shape, [sc] if several else []),
+        )
+        with T.sblock("root"):
+            T.reads(_whole(c), _whole(x), _whole(w))
+            T.writes(_whole(c))
+            each(load, c)
+            for s in T.serial(steps):
+                step(x, w, s)
+            each(store, c)
+
+    return implementation

@@ -1,0 +1,184 @@
+"""The machine instructions that multiply integers, one entry per instruction set and width of code.
+
+Each takes a vector of weights, `step` of them for each of `lanes` outputs, and the same activations
+for all outputs. Sums are int32, except for AVX2's products of nibbles: 16 of them (at most 15 * 127
+each) fit 16 bits, which halves the work; they are widened once per group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from tvm import tirx
+from tvm.ir import Expr
+from tvm.script import tirx as T
+
+from .integer_isa import CHUNK_STEPS, Dot
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """How one vector of weights meets the activations."""
+
+    sums: str
+    """dtype of the vector in which products are added up."""
+    multiply: Callable[[Expr, Expr, Expr], Expr]
+    """(sums, weights, spread activations) -> sums"""
+    spread: Callable[..., Expr]
+    """(buffer, index of the chunk's row, step) -> the step's activations, once per output"""
+    widen: Callable[[Expr], Expr] | None = None
+    """sums that are no int32 yet -> one int32 per output"""
+    steps: int = CHUNK_STEPS
+    """Steps that one intrinsic takes: all of a chunk, or 1 and the loop over them is around it."""
+    prefetch: int = 0
+    """Steps ahead that the weights of a single row are asked for; 0 where the machine does it."""
+    unroll: bool = False
+    """Whether these steps become straight code, also where there are several rows, a few rows at a
+    time."""
+
+
+def _call(name: str, dtype: str, *arguments: Expr) -> Expr:
+    number = T.llvm_lookup_intrinsic_id(name)
+    return T.call_llvm_pure_intrin(number, *arguments, dtype=dtype)
+
+
+def _bytes(vector: Expr, count: int) -> Expr:
+    """LLVM tells signed from unsigned by the instruction, TVM by the type."""
+    return T.reinterpret(vector, dtype=f"int8x{count}")
+
+
+def _broadcast(lanes: int, step: int, dtype: str) -> Callable[..., Expr]:
+    """`step` neighbouring values, together 4 bytes, loaded as one and repeated `lanes` times."""
+
+    def spread(x, index: list, v: Expr) -> Expr:
+        *row, k = index
+        values = x.vload([*row, k + v * step], f"{dtype}x{step}")
+        word = T.reinterpret(values, dtype="int32")
+        return T.reinterpret(T.broadcast(word, lanes), dtype=f"{dtype}x{lanes * step}")
+
+    return spread
+
+
+def _one_lane(x, index: list, v: Expr) -> Expr:
+    """The v-th word of a chunk that is loaded whole: LLVM folds it into SDOT's indexed form."""
+    *row, k = index
+    words = T.reinterpret(x.vload([*row, k], "int8x16"), dtype="int32x4")
+    return T.reinterpret(T.broadcast(T.Shuffle([words], [v]), 4), dtype="int8x16")
+
+
+def _avx2_nibbles(sums: Expr, weights: Expr, x: Expr) -> Expr:
+    return sums + _call("llvm.x86.avx2.pmadd.ub.sw", "int16x16", _bytes(weights, 32), x)
+
+
+def _avx2_pairs(sums: Expr) -> Expr:
+    ones = T.broadcast(T.int16(1), 16)
+    return _call("llvm.x86.avx2.pmadd.wd", "int32x8", sums, ones)
+
+
+def _avx2_sevens(sums: Expr, weights: Expr, x: Expr) -> Expr:
+    pairs = _call("llvm.x86.avx2.pmadd.ub.sw", "int16x16", _bytes(weights, 32), x)
+    return sums + _avx2_pairs(pairs)
+
+
+def _avx2_bytes(sums: Expr, weights: Expr, x: Expr) -> Expr:
+    wide = T.Cast("int16x16", weights)
+    return sums + _call("llvm.x86.avx2.pmadd.wd", "int32x8", wide, x)
+
+
+def _avx512_nibbles(sums: Expr, weights: Expr, x: Expr) -> Expr:
+    return sums + _call("llvm.x86.avx512.pmaddubs.w.512", "int16x32", _bytes(weights, 64), x)
+
+
+def _avx512_pairs(sums: Expr) -> Expr:
+    ones = T.broadcast(T.int16(1), 32)
+    return _call("llvm.x86.avx512.pmaddw.d.512", "int32x16", sums, ones)
+
+
+def _avx512_sevens(sums: Expr, weights: Expr, x: Expr) -> Expr:
+    pairs = _call("llvm.x86.avx512.pmaddubs.w.512", "int16x32", _bytes(weights, 64), x)
+    return sums + _avx512_pairs(pairs)
+
+
+def _avx512_bytes(sums: Expr, weights: Expr, x: Expr) -> Expr:
+    wide = T.Cast("int16x32", weights)
+    return sums + _call("llvm.x86.avx512.pmaddw.d.512", "int32x16", wide, x)
+
+
+def _vpdpbusd(lanes: int) -> Callable[[Expr, Expr, Expr], Expr]:
+    name = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}"
+    count, dtype = 4 * lanes, f"int32x{lanes}"
+    return lambda sums, weights, x: _call(name, dtype, sums, _bytes(weights, count), x)
+
+
+def _sdot(sums: Expr, weights: Expr, x: Expr) -> Expr:
+    name = "llvm.aarch64.neon.sdot.v4i32.v16i8"
+    return _call(name, "int32x4", sums, _bytes(weights, 16), x)
+
+
+def _smmla(sums: Expr, weights: Expr, x: Expr) -> Expr:
+    """32 products of half of the 32 bytes on either side: each byte of them takes part twice."""
+    half = [tirx.const(n, "int32") for n in range(16)]
+    name = "llvm.aarch64.neon.smmla.v4i32.v16i8"
+    return _call(name, "int32x4", sums, T.Shuffle([weights], half), T.Shuffle([x], half))
+
+
+_YMM = Instruction("int32x8", _vpdpbusd(8), _broadcast(8, 4, "int8"), prefetch=32)
+_YMM_BYTES = replace(_YMM, steps=1, prefetch=0)
+_ZMM = Instruction("int32x16", _vpdpbusd(16), _broadcast(16, 4, "int8"), prefetch=32)
+_ZMM_BYTES = replace(_ZMM, steps=1, prefetch=0)
+_NEON = Instruction("int32x4", _sdot, _one_lane, unroll=True)
+_NEON_PAIRS = replace(_NEON, multiply=_smmla)
+
+INSTRUCTIONS: dict[tuple[str, int], Instruction] = {
+    ("avx2", 4): Instruction("int16x16", _avx2_nibbles, _broadcast(8, 4, "int8"), _avx2_pairs),
+    ("avx2", 7): Instruction("int32x8", _avx2_sevens, _broadcast(8, 4, "int8"), steps=1),
+    ("avx2", 8): Instruction("int32x8", _avx2_bytes, _broadcast(8, 2, "int16"), steps=1),
+    ("avx512", 4): Instruction(
+        "int16x32", _avx512_nibbles, _broadcast(16, 4, "int8"), _avx512_pairs
+    ),
+    ("avx512", 7): Instruction("int32x16", _avx512_sevens, _broadcast(16, 4, "int8"), steps=1),
+    ("avx512", 8): Instruction("int32x16", _avx512_bytes, _broadcast(16, 2, "int16"), steps=1),
+    ("avx-vnni", 4): _YMM,
+    ("avx-vnni", 7): _YMM_BYTES,
+    ("avx-vnni", 8): _YMM_BYTES,
+    ("avx512-vnni", 4): _ZMM,
+    ("avx512-vnni", 7): _ZMM_BYTES,
+    ("avx512-vnni", 8): _ZMM_BYTES,
+    ("amx", 4): _ZMM,
+    ("amx", 7): _ZMM_BYTES,
+    ("amx", 8): _ZMM_BYTES,
+    ("sdot", 4): _NEON,
+    ("sdot", 7): _NEON,
+    ("sdot", 8): _NEON,
+    # one row of int4; the rest is in smmla_intrinsics.py, and bytes are here to be measured
+    ("i8mm", 4): _NEON,
+    ("i8mm", 7): _NEON_PAIRS,
+    ("i8mm", 8): _NEON_PAIRS,
+}
+
+
+def portable(dot: Dot, bits: int) -> Instruction:
+    """The same result by arithmetic that every CPU has."""
+    codes, lanes = dot.codes(bits), dot.lanes
+    wide = f"int32x{lanes}"
+
+    def pick(vector: Expr, e: int) -> Expr:
+        places = [tirx.const(lane * codes.step + e, "int32") for lane in range(lanes)]
+        return T.Cast(wide, T.Shuffle([vector], places))
+
+    def multiply(sums: Expr, weights: Expr, x: Expr) -> Expr:
+        for e in range(codes.step):
+            sums = sums + pick(weights, e) * pick(x, e)
+        return sums
+
+    steps = CHUNK_STEPS if bits == 4 else 1
+    return Instruction(wide, multiply, _broadcast(lanes, codes.step, codes.activation), steps=steps)
+
+
+def instruction(dot: Dot, bits: int, emulate: bool = False) -> Instruction:
+    """What a target with `dot` uses; with `emulate` the same arithmetic from portable parts."""
+    native = INSTRUCTIONS.get((dot.name, bits))
+    if native is None:
+        return portable(dot, bits)
+    return replace(portable(dot, bits), steps=native.steps) if emulate else native

@@ -1,0 +1,204 @@
+"""The tensor intrinsics behind `dot.py`: x (rows, inputs) times a panel or a part of one -> sums.
+
+A description is the loop nest that an operator consists of, the implementation the same in vectors.
+The sums of all rows stay in registers while the weights pass by, so that a weight is loaded and
+unpacked once for all rows.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from functools import reduce
+
+from tvm import tirx
+from tvm.ir import Expr
+from tvm.s_tir import TensorIntrin
+from tvm.script import tirx as T
+
+from .dot_instructions import Instruction, instruction
+from .integer_isa import LANES, Codes, Dot
+
+ROWS_TOGETHER = 4
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one intrinsic covers; a row alone and a single step have no axis of their own."""
+
+    codes: Codes
+    rows: int
+    steps: int
+    columns: int = LANES
+
+    @property
+    def half(self) -> int:
+        """Inputs between the lower and the upper half of a byte."""
+        return self.steps * self.codes.step
+
+    def row(self, i, *rest) -> list:
+        return [i, *rest] if self.rows > 1 else [*rest]
+
+    @property
+    def x(self) -> list[int]:
+        return self.row(self.rows, self.codes.halves * self.half)
+
+    @property
+    def weights(self) -> list[int]:
+        return [*self.step(self.steps), self.columns, self.codes.step]
+
+    def weight_strides(self, stride) -> list:
+        """Of a panel of which the tile may be a part."""
+        return [*self.step(stride), self.codes.step, 1]
+
+    def step(self, v) -> list:
+        return [v] if self.steps > 1 else []
+
+    @property
+    def axes(self) -> dict[str, int]:
+        """Loops of the description, outermost first, by name."""
+        extents = {"i": self.rows, "j": self.columns, "h": self.codes.halves, "v": self.steps}
+        return {n: e for n, e in extents.items() if e > 1} | {"e": self.codes.step}
+
+
+def intrinsic(dot: Dot, bits: int, rows: int, columns: int = LANES, emulate: bool = False) -> str:
+    """Name of the registered intrinsic for tiles of `rows` x `columns`.
+
+    `emulate` replaces the machine instruction by arithmetic that any CPU can do; around it nothing
+    changes. That is how code for one instruction set is tested on machines that lack it.
+    """
+    name = f"handglass.dot.{dot.name}.{bits}bit.{rows}x{columns}{'.emulated' if emulate else ''}"
+    if TensorIntrin.get(name, allow_missing=True) is None:
+        use = instruction(dot, bits, emulate)
+        shape = Shape(dot.codes(bits), rows, use.steps, columns)
+        TensorIntrin.register(name, _description(shape), _implementation(shape, dot.lanes, use))
+    return name
+
+
+def _whole(buffer):
+    """The region that is all of a buffer."""
+    return buffer[tuple(slice(0, extent) for extent in buffer.shape)]
+
+
+def _prefetch(w, step: list) -> Expr:
+    """Ask for the cache line some steps ahead: read, to be used once more, data."""
+    place = (*step, 0, 0)
+    line = T.address_of(w[place])
+    name = T.llvm_lookup_intrinsic_id("llvm.prefetch.p0")
+    return T.call_llvm_intrin(name, line, T.int32(0), T.int32(3), T.int32(1), dtype="void")
+
+
+def _description(shape: Shape) -> tirx.PrimFunc:
+    codes = shape.codes
+    # Relax counts in int64, and a description must count as the operator does
+    extents = [tirx.IntImm("int64", extent) for extent in shape.axes.values()]
+    kinds = "".join("S" if name in "ij" else "R" for name in shape.axes)
+
+    def sums_at(axes: list) -> list:
+        at = dict(zip(shape.axes, axes, strict=True))
+        return shape.row(at.get("i"), at["j"])
+
+    def product(x, w, axes: list) -> Expr:
+        at = dict(zip(shape.axes, axes, strict=True))
+        sizes = {"h": shape.half, "v": codes.step, "e": 1}
+        inputs = [at[name] * size for name, size in sizes.items() if name in at]
+        x_place = tuple(shape.row(at.get("i"), reduce(operator.add, inputs)))
+        w_place = (*shape.step(at.get("v")), at["j"], at["e"])
+        code = codes.nibble(w[w_place], at["h"]) if codes.bits == 4 else w[w_place]
+        return T.Cast("int32", x[x_place]) * T.Cast("int32", code)
+
+    @T.prim_func(s_tir=True)
+    def description(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
+        stride, step_stride = T.int64(), T.int64()
+        x = T.match_buffer(
+            x_rows, shape.x, codes.activation, offset_factor=1, strides=shape.row(stride, 1)
+        )
+        w = T.match_buffer(
+            weights,
+            shape.weights,
+            codes.dtype,
+            offset_factor=1,
+            strides=shape.weight_strides(step_stride),
+        )
+        c = T.match_buffer(sums, shape.row(shape.rows, shape.columns), "int32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(_whole(c), _whole(x), _whole(w))
+            T.writes(_whole(c))
+            for loops in T.grid(*extents):
+                with T.sblock("dot"):
+                    axes = T.meta_var(T.axis.remap(kinds, loops))
+                    T.buffer_store(c, c[tuple(sums_at(axes))] + product(x, w, axes), sums_at(axes))
+
+    return description
+
+
+def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc:
+    """Every index into `acc` is constant, so that LLVM keeps the sums in registers."""
+    codes, rows, vectors = shape.codes, shape.rows, shape.columns // lanes
+    narrow, width = use.sums.split("x")[0], int(use.sums.split("x")[1])
+    # Straight code for several rows would be reordered until all unpacked weights of a chunk are
+    # alive at once, and spill: 147 against 177 GOP/s on one core (AVX2, nibbles, 6 rows).
+    steps = T.unroll if rows == 1 or use.unroll else T.serial
+    # With several rows of straight code LLVM would hold a chunk of all of them: four at a time do
+    # not spill, and are enough to hide SDOT's latency on cores that run in order.
+    together = min(rows, ROWS_TOGETHER) if use.unroll else rows
+
+    ahead = use.prefetch if rows == 1 else 0
+
+    def sums(c, i, b) -> Expr:
+        return c.vload(shape.row(i, b * lanes), f"int32x{lanes}")
+
+    def start(c, i, b) -> Expr:
+        return T.broadcast(tirx.const(0, narrow), width) if use.widen else sums(c, i, b)
+
+    def finish(c, i, b, acc) -> Expr:
+        return sums(c, i, b) + use.widen(acc) if use.widen else acc
+
+    def weight(w, v, b, h) -> Expr:
+        count = lanes * codes.step
+        vector = w.vload([*shape.step(v), b * lanes, 0], f"{codes.dtype}x{count}")
+        return codes.nibble(vector, h, count) if codes.bits == 4 else vector
+
+    @T.prim_func(s_tir=True)
+    def implementation(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
+        stride, step_stride = T.int64(), T.int64()
+        x = T.match_buffer(
+            x_rows, shape.x, codes.activation, offset_factor=1, strides=shape.row(stride, 1)
+        )
+        w = T.match_buffer(
+            weights,
+            shape.weights,
+            codes.dtype,
+            offset_factor=1,
+            strides=shape.weight_strides(step_stride),
+        )
+        c = T.match_buffer(sums, shape.row(rows, shape.columns), "int32", offset_factor=1)
+        with T.sblock("root"):
+            T.reads(_whole(c), _whole(x), _whole(w))
+            T.writes(_whole(c))
+            acc = T.alloc_buffer((rows, vectors, width), narrow, scope="local")
+            for i in T.unroll(rows):
+                for b in T.unroll(vectors):
+                    acc[i, b, T.ramp(0, 1, width)] = start(c, i, b)
+            for first in T.unroll(rows // together):
+                for v in steps(shape.steps):
+                    if ahead > 0:
+                        T.evaluate(_prefetch(w, shape.step(v + ahead)))
+                    for h in T.unroll(codes.halves):
+                        for second in T.unroll(together):
+                            for b in T.unroll(vectors):
+                                i = T.meta_var(first * together + second)
+                                acc[i, b, T.ramp(0, 1, width)] = use.multiply(
+                                    acc[i, b, T.ramp(0, 1, width)],
+                                    weight(w, v, b, h),
+                                    use.spread(x, shape.row(i, h * shape.half), v),
+                                )
+            for i in T.unroll(rows):
+                for b in T.unroll(vectors):
+                    T.buffer_store(
+                        c,
+                        finish(c, i, b, acc[i, b, T.ramp(0, 1, width)]),
+                        shape.row(i, T.ramp(b * lanes, 1, lanes)),
+                    )
+
+    return implementation

@@ -1,0 +1,136 @@
+"""Matmul of many rows by matrices that a subgroup holds together: float16, summed up in float32.
+
+A workgroup of several subgroups owns a tile of outputs, each subgroup a part of it, whose sums stay
+in matrices from the first input to the last. Both sides come through shared memory as in matmul.py,
+padded, rounded and dequantised on the way; from there whole matrices are loaded. In the end they go
+back through shared memory, where each number gets what follows (bias, activation, residual): how a
+matrix lies in the registers of its threads is nobody's business but the device's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tvm
+from tvm.s_tir import Schedule
+
+from ..choices import DEFAULTS, Choices
+from ..gpu.threads import QUAD, WORD, bind_blocks, depth_of, halved, keep_apart, pick, share, spread
+from ..isa.integer_isa import Matrix, Shared, find_dot
+from ..rule import Rule, find
+from ..tiling import inline_epilogue, is_one
+from .cooperative_intrinsics import HALF, intrinsic
+
+TILES, DEPTHS, SUBGROUPS = (16, 32, 64), (16, 32), (1, 2, 4, 8)
+ALIGNED = 8
+"""Numbers of 16 bits in the 16 bytes that a row of a matrix in memory must be aligned to."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Of a workgroup: outputs, inputs between two barriers, and the subgroups that share it."""
+
+    rows: int
+    columns: int
+    depth: int
+    down: int
+    across: int
+
+    @property
+    def bytes(self) -> int:
+        operands = self.rows * (self.depth + ALIGNED) + self.depth * (self.columns + ALIGNED)
+        return 2 * operands + WORD * self.rows * self.columns
+
+
+def matrix(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
+    """Default schedule of one packed matmul of float16 with its epilogue."""
+    found, shared = find(sch, "matmul"), find_dot(target).shared
+    if len(found) != 1 or shared is None or shared.matrix is None:
+        return False
+    if is_one(sch.get(sch.get_loops(found[0])[0]).extent) or not _is_half(sch):
+        return False
+    tile = _pick_tile(sch, shared, shared.matrix, choices)
+    last = inline_epilogue(sch, found[0])
+    _schedule(sch, found[0], last, tile, shared.matrix)
+    return True
+
+
+def _is_half(sch: Schedule) -> bool:
+    stages = find(sch, "rows") + find(sch, "dequantize")
+    return all(str(sch.get(stage).writes[0].source.dtype) == HALF for stage in stages)
+
+
+def _pick_tile(sch: Schedule, shared: Shared, matrix: Matrix, choices: Choices) -> Tile:
+    """As large as memory and threads allow; a subgroup has at least one matrix of it."""
+    rows = pick(sch, choices, "rows", TILES, shared.rows)
+    columns = pick(sch, choices, "columns", TILES, shared.columns)
+    depth = pick(sch, choices, "depth", DEPTHS, shared.depth)
+    subgroups = pick(sch, choices, "subgroups", SUBGROUPS, 4)
+    rows = halved(rows, lambda n: Tile(n, columns, depth, 1, 1).bytes <= shared.memory)
+    subgroups = halved(subgroups, lambda n: n * matrix.threads <= shared.threads)
+    across = halved(min(subgroups, 2), lambda n: columns % (n * matrix.columns) == 0)
+    down = halved(subgroups // across, lambda n: rows % (n * matrix.rows) == 0)
+    return Tile(rows, columns, depth, down, across)
+
+
+def _schedule(sch: Schedule, block, last, tile: Tile, matrix: Matrix) -> None:
+    whole = int(sch.get(sch.get_loops(last)[-1]).extent) % tile.columns == 0
+    below, subgroup, outer, step, inside = _split(sch, block, tile, matrix)
+    threads = (tile.down * tile.across, matrix.threads)
+    sums = sch.cache_write(block, 0, "wmma.accumulator")
+    sch.set_scope(sums, 0, "shared")
+    sch.reverse_compute_at(sums, subgroup)
+    sch.reverse_compute_at(last, below)
+    spread(sch, sch.get_loops(last)[depth_of(sch, below) :], threads, QUAD if whole else 1)
+    for stage in (*find(sch, "rows"), *find(sch, "dequantize")):
+        keep_apart(sch, stage, ALIGNED)
+        share(sch, stage, outer, threads)
+    held = [sch.cache_read(block, n, f"wmma.matrix_{use}") for n, use in enumerate("ab")]
+    for copied in held:
+        sch.compute_at(copied, step, preserve_unit_loops=True)
+    _tensorize(sch, block, held, sums, outer, inside, matrix)
+
+
+def _split(sch: Schedule, block, tile: Tile, matrix: Matrix) -> tuple:
+    """The loops over workgroups, subgroups, inputs between barriers and inputs of a matrix, and the
+    outermost one inside a matrix."""
+    i, j, k = sch.get_loops(block)
+    down, across = tile.rows // tile.down, tile.columns // tile.across
+    below, y, r, i = sch.split(i, [None, tile.down, down // matrix.rows, matrix.rows])
+    beside, x, c, j = sch.split(j, [None, tile.across, across // matrix.columns, matrix.columns])
+    outer, step, k = sch.split(k, [None, tile.depth // matrix.inputs, matrix.inputs])
+    sch.reorder(beside, below, y, x, outer, step, r, c, i, j, k)
+    bind_blocks(sch, beside, below)
+    subgroup = sch.fuse(y, x)
+    sch.bind(subgroup, "threadIdx.y")
+    for loop in (r, c):
+        sch.unroll(loop)
+    return below, subgroup, outer, step, i
+
+
+def _tensorize(sch: Schedule, block, held: list, sums, outer, inside, matrix: Matrix) -> None:
+    sizes = ((matrix.rows, matrix.inputs), (matrix.inputs, matrix.columns))
+    for copied, size, use in zip(held, sizes, "ab", strict=True):
+        sch.tensorize(_whole_matrices(sch, copied, size), intrinsic(f"load_{use}", matrix))
+    size = (matrix.rows, matrix.columns)
+    sch.tensorize(_whole_matrices(sch, sums, size), intrinsic("store", matrix))
+    zero = sch.decompose_reduction(block, outer)
+    sch.tensorize(_whole_matrices(sch, zero, None), intrinsic("fill", matrix))
+    sch.tensorize(inside, intrinsic("multiply", matrix))
+
+
+def _whole_matrices(sch: Schedule, block, size: tuple[int, int] | None):
+    """The two innermost loops go over one matrix; loops over matrices become straight code."""
+    *outer, i, j = sch.get_loops(block)
+    if size is not None:
+        r, i = sch.split(i, [None, size[0]])
+        c, j = sch.split(j, [None, size[1]])
+        sch.reorder(r, c, i, j)
+        outer = [r, c]
+    for loop in outer[-2:]:
+        sch.unroll(loop)
+    return i
+
+
+OFFERS = {"rows": TILES, "columns": TILES, "depth": DEPTHS, "subgroups": SUBGROUPS}
+RULE = Rule("vulkan-matrix", matrix, frozenset({"matmul"}), offers=OFFERS)

@@ -1,0 +1,88 @@
+"""The GPU of this machine as a target: what its driver reports, less what is known not to work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from handglass.errors import DeviceError
+from handglass.runtime.system.hardware import read_machine
+
+from ...gpu import REDUCTIONS, Gpu, Shape
+from ...presets.vulkan import HOSTS, X86_64, with_gpu
+from ...target import Target
+
+if TYPE_CHECKING:
+    from handglass.runtime.devices.vulkan import VulkanDevice
+
+DETECTED = "vulkan-host"
+MOST_THREADS = 1024
+"""More of them in one workgroup would only wait for each other."""
+
+
+def detected_target() -> Target:
+    """The first GPU of this machine; DeviceError where there is none."""
+    from handglass.runtime.devices.vulkan import vulkan_devices, vulkan_problem
+
+    devices = vulkan_devices()
+    if not devices:
+        raise DeviceError(
+            f"target '{DETECTED}': {vulkan_problem()}; name the GPU to compile for instead, for "
+            "instance --target vulkan, which fits nearly all of them"
+        )
+    return target_of(devices[0])
+
+
+def target_of(device: VulkanDevice) -> Target:
+    """The target that a device is; its tuning records are for devices of the same name."""
+    from handglass.runtime.devices.quirks import lost_abilities, quirks_of
+
+    gpu = gpu_of(device, lost_abilities(quirks_of(device)))
+    host = HOSTS.get(read_machine().architecture, X86_64)
+    target = with_gpu(host, DETECTED, f"this machine's {device.name}", gpu)
+    slug = re.sub(r"[^a-z0-9]+", "-", device.name.lower()).strip("-")[:40].strip("-")
+    return replace(target, memory_limit=device.memory or None, same_code_as=f"vulkan-{slug}")
+
+
+def gpu_of(device: VulkanDevice, lost: frozenset[str] = frozenset()) -> Gpu:
+    """What may be used of it, without the abilities `lost`."""
+    taken = {name: False for name in lost if name.startswith("supports_")}
+    has = {name: value for name, value in device.abilities.items() if name not in lost} | taken
+    size = _size(has)
+    known: dict[str, Any] = {f.name: has[f.name] for f in fields(Gpu) if f.name in has}
+    known |= {
+        "supported_subgroup_operations": _reductions(has),
+        "cooperative_matrix": _matrix(device) if size and _has_matrices(has) else None,
+        "subgroup_size": size,
+        "max_threads_per_block": min(has["max_threads_per_block"], MOST_THREADS),
+    }
+    return Gpu(**known)
+
+
+def _reductions(has: Mapping[str, int]) -> int:
+    """All that sums across a subgroup take, or nothing."""
+    operations = has.get("supported_subgroup_operations", 0)
+    return REDUCTIONS if operations & REDUCTIONS == REDUCTIONS else 0
+
+
+def _size(has: Mapping[str, int]) -> int | None:
+    """The usual number of threads of a subgroup, if a kernel can be sure to get it."""
+    usual = has.get("subgroup_size", 0)
+    return usual if usual & has.get("subgroup_sizes", 0) else None
+
+
+def _has_matrices(has: Mapping[str, int]) -> bool:
+    return bool(has["supports_cooperative_matrix"])
+
+
+def _matrix(device: VulkanDevice) -> Shape | None:
+    """The largest shape of float16 x float16 -> float32, which the schedules multiply by."""
+    shapes = [
+        (each.m, each.n, each.k)
+        for each in device.matrices
+        if (each.a, each.b, each.c, each.result) == ("f16", "f16", "f32", "f32")
+        and each.scope == "subgroup"
+    ]
+    return max(shapes, default=None, key=lambda shape: shape[0] * shape[1] * shape[2])

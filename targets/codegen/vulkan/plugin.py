@@ -1,0 +1,37 @@
+"""The C++ library that a bundle for a GPU brings along, so that its device needs no compiler."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from pathlib import Path
+
+from handglass.errors import DeviceError
+from handglass.runtime.devices.vulkan.library import cross_library, find_library
+from handglass.runtime.system.machine import architecture
+
+from ...target import Target
+
+
+def plugin_for(target: Target, needed: bool) -> Path | None:
+    """The library for the CPU beside the target's GPU.
+
+    None where it cannot be made on this machine and is not `needed`: the device then builds it at
+    first use. Only GNU's cross compilers will do: TVM's runtime is built with their C++ library,
+    and C++ exceptions pass between the two. DeviceError in words where it is needed.
+    """
+    try:
+        return _plugin_for(target)
+    except DeviceError:
+        if needed:
+            raise
+        return None
+
+
+def _plugin_for(target: Target) -> Path:
+    if target.architecture == architecture(platform.machine()) and not target.stub_libraries:
+        return find_library()
+    compiler = shutil.which(f"{target.gnu_triple}-g++")
+    if compiler is None or target.stub_libraries:  # Android's C++ library is another one
+        raise DeviceError(f"the Vulkan library for {target.triple} cannot be built on this machine")
+    return cross_library(f"{target.architecture}-linux", [compiler])

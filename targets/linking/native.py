@@ -1,0 +1,219 @@
+"""Builds `handglass-native`, one static program for devices without Python, with zig.
+
+    python -m handglass.targets.linking.native aarch64 OUTPUT
+
+Every file is compiled once: its object is kept, together with the hashes of what it was made from,
+in a folder of the user's cache, so that an interrupted build goes on where it was and a changed
+file is the only one that is compiled again. The first build for an architecture takes zig itself a
+minute more, for its C library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+
+from handglass.errors import DeviceError, HandglassError, UsageError
+from handglass.runtime.system.machine import architecture, usable_cpus
+
+from .native_sources import VERSIONS, Source, native_sources, package_folder
+
+PROGRAM = "handglass-native"
+TRIPLES = {"aarch64": "aarch64-linux-musl", "x86_64": "x86_64-linux-musl"}
+LINK_FLAGS = ("-static", "-s", "-Wl,--gc-sections", "-Wl,-z,relro,-z,now")
+
+Progress = Callable[[str, int, int], object]
+
+
+def build_native(
+    machine: str,
+    output: Path,
+    cache: Path | None = None,
+    progress: Progress = lambda *_: None,
+) -> Path:
+    """The program for `machine` (aarch64, x86_64 or one of their triples) and the licences of what
+    is in it, in the folder `output`, which is returned.
+
+    DeviceError where ziglang or the wheels are missing or the compiler fails.
+    """
+    triple = find_triple(machine)
+    zig = Zig.find(triple)
+    sources = native_sources()
+    objects = Objects(zig, (cache or cache_folder()) / triple)
+    output.mkdir(parents=True, exist_ok=True)
+    made = _compile_all(objects, sources, progress)
+    _link(zig, made, output / PROGRAM)
+    copy_licences(output / "licenses")
+    return output
+
+
+def find_triple(machine: str) -> str:
+    """zig's name of a machine that the program can be built for."""
+    name = architecture(machine.split("-")[0])
+    if name not in TRIPLES:
+        raise UsageError(f"{machine!r} is not a machine to build for; known: {', '.join(TRIPLES)}")
+    return TRIPLES[name]
+
+
+def cache_folder() -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "handglass" / "native"
+
+
+@dataclass(frozen=True)
+class Zig:
+    """The C++ compiler of `pip install ziglang`, for one kind of machine."""
+
+    command: tuple[str, ...]
+    version: str
+
+    @classmethod
+    def find(cls, triple: str) -> Zig:
+        try:
+            found = version("ziglang")
+        except PackageNotFoundError as error:
+            raise DeviceError("ziglang is not installed; pip install 'ziglang~=0.17'") from error
+        return cls((sys.executable, "-m", "ziglang", "c++", "-target", triple), found)
+
+    def run(self, *arguments: str) -> None:
+        """DeviceError with the compiler's words if it fails."""
+        command = [*self.command, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            raise DeviceError(f"{' '.join(command)}:\n{done.stderr.strip()[-4000:]}")
+
+
+class Objects:
+    """Compiled files, each beside a record of the hashes of all files that went into it."""
+
+    def __init__(self, zig: Zig, folder: Path) -> None:
+        self.zig, self.folder = zig, folder
+        self._hashes: dict[str, str] = {}
+
+    def path(self, source: Source) -> Path:
+        """Named by everything but the contents of files."""
+        key = json.dumps(
+            [self.zig.version, *self.zig.command[1:], *_portable(source.flags), VERSIONS]
+        )
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        return self.folder / f"{source.name}-{digest}.o"
+
+    def is_current(self, source: Source) -> bool:
+        made = self.path(source)
+        try:
+            record = json.loads(made.with_suffix(".json").read_text("utf-8"))
+            return made.is_file() and record == {name: self._hash(name) for name in record}
+        except (OSError, ValueError):
+            return False
+
+    def make(self, source: Source) -> Path:
+        made = self.path(source)
+        if self.is_current(source):
+            return made
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part, depends = made.with_suffix(f".{os.getpid()}.o"), made.with_suffix(f".{os.getpid()}.d")
+        made.with_suffix(".json").unlink(missing_ok=True)
+        started = time.time()
+        try:
+            self.zig.run(
+                *source.flags, "-MMD", "-MF", str(depends), "-c", str(source.path), "-o", str(part)
+            )
+            part.replace(made)
+            names = _dependencies(depends)
+            if all(Path(name).stat().st_mtime < started for name in names):  # not edited meanwhile
+                record = {name: self._hash(name) for name in names}
+                made.with_suffix(".json").write_text(json.dumps(record), "utf-8")
+        finally:
+            depends.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
+        return made
+
+    def _hash(self, name: str) -> str:
+        if name not in self._hashes:
+            self._hashes[name] = hashlib.sha256(Path(name).read_bytes()).hexdigest()
+        return self._hashes[name]
+
+
+def copy_licences(folder: Path) -> None:
+    """The licences of what is linked in: TVM, its FFI, and the C and C++ libraries of zig."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, path in _licences():
+        shutil.copyfile(path, folder / name)
+
+
+def _licences() -> Iterator[tuple[str, Path]]:
+    for package in VERSIONS:
+        package_folder(package)
+        for file in distribution(package).files or ():
+            if "licenses" in file.parts:
+                yield f"{package}-{file.name}", Path(str(file.locate()))
+    zig = Path(str(distribution("ziglang").locate_file("ziglang")))
+    library = zig / "lib"
+    yield "zig-LICENSE", zig / "LICENSE"
+    yield "musl-COPYRIGHT", library / "libc" / "musl" / "COPYRIGHT"
+    for name in ("libcxx", "libcxxabi", "libunwind"):
+        yield f"{name}-LICENSE.TXT", library / name / "LICENSE.TXT"
+
+
+def _compile_all(objects: Objects, sources: list[Source], progress: Progress) -> list[Path]:
+    """In the order of the sources; the first failure ends it, what is done stays done."""
+    with ThreadPoolExecutor(len(usable_cpus())) as pool:
+        futures = {pool.submit(objects.make, source): source for source in sources}
+        try:
+            for done, future in enumerate(as_completed(futures), 1):
+                future.result()
+                progress("compile", done, len(sources))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [objects.path(source) for source in sources]
+
+
+def _link(zig: Zig, objects: list[Path], program: Path) -> None:
+    part = program.with_suffix(f".{os.getpid()}")
+    try:
+        zig.run(*LINK_FLAGS, *map(str, objects), "-o", str(part))
+        part.replace(program)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _portable(flags: tuple[str, ...]) -> list[str]:
+    """Flags without the folders of this installation: the record names the files by hash."""
+    return [flag for flag in flags if not flag.startswith(("-I", "-isystem"))]
+
+
+def _dependencies(file: Path) -> list[str]:
+    """Paths of a make rule, spaces in them escaped; system headers are not listed."""
+    text = file.read_text("utf-8").replace("\\\n", " ").split(":", 1)[1]
+    return [word.replace("\0", " ") for word in text.replace("\\ ", "\0").split()]
+
+
+def main(arguments: list[str]) -> None:
+    if len(arguments) != 2:
+        raise UsageError(
+            "usage: python -m handglass.targets.linking.native {aarch64|x86_64} OUTPUT"
+        )
+
+    def progress(what: str, done: int, total: int) -> None:
+        print(f"{what} {done}/{total}", file=sys.stderr)
+
+    print(build_native(arguments[0], Path(arguments[1]), progress=progress) / PROGRAM)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except HandglassError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

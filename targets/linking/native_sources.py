@@ -1,0 +1,127 @@
+"""What the native program is compiled from: our own C++, and parts of two published wheels.
+
+The wheels are located, not imported. Of TVM's runtime only what a virtual machine on a CPU needs:
+no RPC (device_server.cc speaks our own protocol), no GPU, no key-value cache of theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import handglass
+from handglass.errors import DeviceError, MismatchError
+
+OURS = Path(__file__).parents[2] / "runtime" / "native"
+VERSIONS = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
+"""The support headers of runtime/native/support are written for these sources."""
+
+TVM_SOURCES = (
+    "cpu_device_api",
+    "device_api",
+    "file_utils",
+    "memory/memory_manager",
+    "module",
+    "tensor",
+    "thread_pool",
+    "threading_backend",
+    "vm/builtin",
+    "vm/bytecode",
+    "vm/executable",
+    "vm/vm",
+    "workspace_pool",
+)
+FFI_SOURCES = (
+    "backtrace",
+    "container",
+    "custom_allocator",
+    "dtype",
+    "error",
+    "extra/env_c_api",
+    "extra/env_context",
+    "extra/json_parser",
+    "extra/json_writer",
+    "extra/library_module",
+    "extra/module",
+    "function",
+    "init_once",
+    "object",
+    "tensor",
+)
+FLAGS = (
+    *("-std=c++20", "-O2", "-fPIC", "-ffunction-sections", "-fdata-sections"),
+    "-fno-sanitize=undefined",  # zig's default traps where upstream's code is loose
+    *("-DTVM_FFI_STATIC=1", "-DTVM_FFI_EXPORTS=1", "-DTVM_RUNTIME_EXPORTS=1"),
+    *("-DTVM_FFI_CMAKE_LITTLE_ENDIAN=1", "-DTVM_FFI_USE_LIBBACKTRACE=0", '-DTVM_VERSION="0.27.0"'),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file to compile; `name` tells it from all others."""
+
+    name: str
+    path: Path
+    flags: tuple[str, ...]
+
+
+def native_sources() -> list[Source]:
+    """Ours and theirs. DeviceError where a wheel is missing, MismatchError for another release."""
+    tvm, ffi = package_folder("apache-tvm"), package_folder("apache-tvm-ffi")
+    include = tuple(
+        f"-isystem{folder}"
+        for folder in (
+            tvm / "include",
+            ffi / "include",
+            ffi / "3rdparty" / "dlpack" / "include",
+            ffi / "src" / "ffi" / "extra",
+        )
+    )
+    # "../support/x.h" and "../../support/x.h" are found from the first and the second of these
+    support = (f"-I{OURS / 'support'}", f"-I{OURS / 'support' / 'tvm'}")
+    theirs = (*FLAGS, *include, *support, "-w")
+    ours = (*FLAGS, *include, *support, *_definitions())
+    folders = ((tvm / "src" / "runtime", TVM_SOURCES), (ffi / "src" / "ffi", FFI_SOURCES))
+    sources = [
+        Source(f"{folder.parts[-3]}-{name.replace('/', '-')}", folder / f"{name}.cc", theirs)
+        for folder, names in folders
+        for name in names
+    ]
+    sources += [Source(f"ours-{p.stem}", p, (*ours, "-Wall", "-Wextra")) for p in own_sources()]
+    for source in sources:
+        if not source.path.is_file():
+            raise MismatchError(f"{source.path}: is missing; reinstall the package that it is of")
+    return sources
+
+
+def own_sources() -> list[Path]:
+    return sorted(OURS.glob("*.cc"))
+
+
+def package_folder(package: str) -> Path:
+    """Where an installed package of the right release lies."""
+    wanted = VERSIONS[package]
+    module = package.removeprefix("apache-").replace("-", "_")
+    spec = find_spec(module)  # of a top-level package: finds, does not import
+    try:
+        found = version(package)
+    except PackageNotFoundError:
+        found = ""
+    if spec is None or not spec.submodule_search_locations or not found:
+        raise DeviceError(f"{package} is not installed; pip install {package}=={wanted}")
+    if found != wanted:
+        raise MismatchError(
+            f"{package} is {found}, the native program is made from the sources of {wanted}; "
+            f"pip install {package}=={wanted}"
+        )
+    return Path(spec.submodule_search_locations[0])
+
+
+def _definitions() -> tuple[str, ...]:
+    return (
+        f'-DHANDGLASS_VERSION="{handglass.__version__}"',
+        f'-DHANDGLASS_TVM="{VERSIONS["apache-tvm"]}"',
+        f'-DHANDGLASS_TVM_FFI="{VERSIONS["apache-tvm-ffi"]}"',
+    )

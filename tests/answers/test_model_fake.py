@@ -1,0 +1,295 @@
+"""The whole runtime but the compiled library: a fake session answers, the rest is real."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_session import FakeSession
+from PIL import Image
+from vocabularies import sentencepiece_model
+
+import handglass
+from handglass.errors import DeviceError, InputError, UsageError
+from handglass.runtime.answer.answer import AnswerStream
+from handglass.runtime.answer.model import Answer, Model
+from handglass.runtime.answer.pictures import PICTURES_KEPT
+from handglass.runtime.bundle.reader import (
+    CacheEntry,
+    Manifest,
+    ModelEntry,
+    PromptEntry,
+    TargetEntry,
+    TokenizerEntry,
+    VisionEntry,
+)
+from handglass.runtime.prompt.chat_template import MARK
+from handglass.runtime.prompt.tokenizer import SentencePieceVocabulary, Tokenizer
+
+PROMPT = PromptEntry("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", ("</s>",))
+MANIFEST = Manifest(
+    model=ModelEntry("MiniCPMV", {}),
+    target=TargetEntry("host", "x86_64-linux-gnu", "x86-64-v3", ()),
+    scheme={},
+    versions={},
+    functions={},
+    params=(),
+    cache=CacheEntry(200, ()),
+    vision=VisionEntry(28, 14, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 4, 2),
+    prompt=PROMPT,
+    tokenizer=TokenizerEntry("sentencepiece", "tokenizer.model"),
+    vocab_size=420,
+    hidden_size=8,
+)
+TOKENIZER = Tokenizer(SentencePieceVocabulary(sentencepiece_model(), "test"), PROMPT.markers)
+EOS = TOKENIZER.token_id("</s>")
+
+
+def says(text: str) -> list[int]:
+    return [*TOKENIZER.encode(text), EOS]
+
+
+def model(script: list[int] | None = None, context: int = 200) -> Model:
+    session = FakeSession(TOKENIZER.vocab_size, context, 4, script or ())
+    return Model(session, TOKENIZER, MANIFEST, load_s=1.5)
+
+
+def picture(shade: int) -> Image.Image:
+    return Image.new("RGB", (20, 30), (shade, 10, 20))
+
+
+def prompt_ids(text: str, pictures: int = 0) -> int:
+    tags = len(TOKENIZER.marker_ids("<用户>")) + len(TOKENIZER.marker_ids("<AI>"))
+    return 1 + tags + len(TOKENIZER.encode(text)) + pictures * (4 + 2)
+
+
+def test_an_answer_is_text_tokens_reason_and_times() -> None:
+    answer = model(says("It is a red 圆 🙂.")).chat("What is this picture?", [picture(1)])
+    assert isinstance(answer, Answer)
+    assert answer.text == str(answer) == "It is a red 圆 🙂."
+    assert answer.tokens == tuple(says("It is a red 圆 🙂.")[:-1])
+    assert answer.finish_reason == "stop"
+    times = answer.timings
+    assert times.load_s == 1.5 and 0 < times.ttft_ms < 60_000 and times.peak_mb > 10
+    assert len(times.encode_ms) == 1 and times.encode_ms[0] > 0
+    assert times.prefill_tokens == prompt_ids("What is this picture?", 1)
+    assert times.prefill_tok_s > 0 and times.decode_tok_s > 0
+    assert times.decode_tokens == len(answer.tokens)
+
+
+def test_a_stream_gives_the_same_in_pieces() -> None:
+    script = says("红色的圆 🙂🏽 and more")
+    whole = model(script).chat("What?", [picture(1)])
+    stream = model(script).chat("What?", [picture(1)], stream=True)
+    assert isinstance(stream, AnswerStream) and stream.answer is None
+    pieces = list(stream)
+    assert "".join(pieces) == whole.text and len(pieces) > 5
+    assert all("\ufffd" not in piece and piece for piece in pieces)
+    assert stream.answer is not None
+    assert (stream.answer.text, stream.answer.tokens) == (whole.text, whole.tokens)
+    assert stream.finish() is stream.answer
+
+
+def test_an_unfinished_character_is_replaced_at_the_end() -> None:
+    answer = model(TOKENIZER.encode("a🙂")).chat("x", max_tokens=3)
+    assert answer.text == "a\ufffd" and answer.finish_reason == "length"
+
+
+def test_stop_strings_cut_the_text() -> None:
+    answer = model(says("one. two. three")).chat("x", stop=[". t"])
+    assert answer.text == "one" and answer.finish_reason == "stop"
+    assert len(answer.tokens) < len(says("one. two. three")) - 1
+
+
+def test_max_tokens_and_the_context_end_with_length() -> None:
+    assert model().chat("x", max_tokens=4).finish_reason == "length"
+    n = prompt_ids("hello world")
+    answer = model(context=n + 2).chat("hello world")
+    assert answer.finish_reason == "length" and len(answer.tokens) == 3
+
+
+def test_a_picture_given_twice_is_encoded_once(tmp_path: Path) -> None:
+    asked = model()
+    picture(9).save(tmp_path / "x.png")
+    ways = [picture(9), np.asarray(picture(9)), tmp_path / "x.png", str(tmp_path / "x.png")]
+    answer = asked.chat("Which?", ways, max_tokens=2)
+    assert asked.session.images == 1
+    assert len(answer.timings.encode_ms) == 4
+    assert [ms > 0 for ms in answer.timings.encode_ms] == [True, False, False, False]
+    answer = asked.chat("And now?", [picture(8), picture(9)], max_tokens=2)
+    assert asked.session.images == 2
+    assert [ms > 0 for ms in answer.timings.encode_ms] == [True, False]
+
+
+def test_only_the_latest_pictures_are_remembered() -> None:
+    asked = model()
+    for shade in range(PICTURES_KEPT + 1):
+        asked.chat("x", [picture(shade)], max_tokens=1)
+    asked.chat("x", [picture(PICTURES_KEPT)], max_tokens=1)
+    assert asked.session.images == PICTURES_KEPT + 1
+    asked.chat("x", [picture(0)], max_tokens=1)
+    assert asked.session.images == PICTURES_KEPT + 2
+
+
+def turns(*texts: Any) -> list[dict[str, Any]]:
+    roles = ("user", "assistant")
+    return [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
+
+
+def test_the_next_turn_computes_only_what_is_new() -> None:
+    asked = model(says("It is red"))
+    first = turns([picture(1), "What?"])
+    answer = asked.chat(first)
+    before = asked.session.prefilled[0][0] + len(answer.tokens)
+    second = [*first, *turns("", answer.text)[1:], *turns("And how big?")]
+    later = asked.chat(second)
+    assert later.timings.reused_tokens == before
+    assert asked.session.prefilled[1] == (later.timings.prefill_tokens, before)
+    assert later.timings.prefill_tokens == prompt_ids("And how big?") - 1
+    assert asked.session.images == 1
+    fresh = model(says("It is red")).chat(second)
+    assert fresh.timings.reused_tokens == 0 and fresh.text == later.text
+
+
+def test_another_picture_is_not_taken_for_the_one_in_the_cache() -> None:
+    asked = model()
+    asked.chat("x", [picture(1)], max_tokens=3)
+    again = asked.chat("x", [picture(200)], max_tokens=8)
+    assert again.timings.reused_tokens == 3  # <s>, the tag, <image>
+    assert again.tokens == model().chat("x", [picture(200)], max_tokens=8).tokens
+
+
+def test_options_reach_the_sampler() -> None:
+    drawn = [model().chat("x", temp=1.5, seed=s, max_tokens=12).tokens for s in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    greedy = model().chat("x", max_tokens=12)
+    assert greedy.tokens == model().chat("x", temp=2.0, top_k=1, max_tokens=12).tokens
+    assert greedy.tokens == model().chat("x", temp=2.0, top_p=1e-6, max_tokens=12).tokens
+    penalised = model().chat("x", repeat_penalty=50.0, max_tokens=12)
+    assert len(set(penalised.tokens)) >= len(set(greedy.tokens))
+
+
+def test_openbmbs_way_returns_the_text() -> None:
+    asked = model(says("It is red"))
+    msgs = [{"role": "user", "content": "What?"}]
+    text = asked.chat(image=picture(1), msgs=msgs, tokenizer=None, sampling=False)
+    assert text == "It is red"
+    assert msgs == [{"role": "user", "content": "What?"}]
+    # The picture, a newline, the text.
+    assert asked.session.prefilled[0][0] == prompt_ids("\nWhat?", 1)
+    same = model(says("It is red")).chat(image=None, msgs=turns([picture(1), "What?"]))
+    assert same == text
+
+
+def test_openbmbs_stream_and_options() -> None:
+    msgs = turns("What?")
+    pieces = model(says("It is red")).chat(msgs=msgs, stream=True, temperature=0.1, seed=0)
+    assert "".join(pieces) == "It is red"
+    assert len(model().chat(msgs=msgs, max_new_tokens=1, sampling=False)) <= 10
+    draws = {model().chat(msgs=msgs, max_new_tokens=8, seed=s) for s in range(6)}
+    assert len(draws) > 1  # sampling is their default
+    assert {model().chat(msgs=msgs, max_new_tokens=8, top_k=1, seed=s) for s in range(3)} == {
+        model().chat(msgs=msgs, max_new_tokens=8, sampling=False)
+    }
+
+
+REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "nothing": ({}, InputError, "text is empty"),
+    "empty": ({"messages": ""}, InputError, "text is empty"),
+    "no turns": ({"messages": []}, InputError, "the prompt is empty"),
+    "one path": ({"messages": "x", "images": "a.png"}, InputError, "must be a list of pictures"),
+    "one image": ({"messages": "x", "images": picture(1)}, InputError, "list of pictures, found"),
+    "one array": ({"messages": "x", "images": np.zeros((3, 3))}, InputError, "list of pictures"),
+    "missing file": ({"messages": "x", "images": ["no.png"]}, InputError, "'no.png': no such file"),
+    "marks": ({"messages": MARK * 2, "images": [picture(1)]}, InputError, "2 picture marks"),
+    "too long": ({"messages": "hello " * 300}, InputError, "the context of this bundle holds 200"),
+    "temp": ({"messages": "x", "temp": -1}, UsageError, "temp=-1"),
+    "top_p": ({"messages": "x", "top_p": 2}, UsageError, "top_p=2"),
+    "max_tokens": ({"messages": "x", "max_tokens": 0}, UsageError, "max_tokens=0"),
+    "stop": ({"messages": "x", "stop": "."}, UsageError, "stop='.'"),
+    "unknown": ({"messages": "x", "beams": 3}, UsageError, "knows no 'beams'"),
+    "mixture": ({"messages": "x", "msgs": turns("y")}, UsageError, "not a mixture"),
+    "image alone": ({"image": picture(1)}, UsageError, "msgs= and image="),
+    "msgs a text": ({"msgs": "What?"}, UsageError, "msgs must be a list"),
+    "image, odd content": (
+        {"msgs": [{"role": "user", "content": 3}], "image": picture(1)},
+        InputError,
+        r"picture \(int\): expected a path",
+    ),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_calls_fail_before_anything_runs(case: str, stream: bool) -> None:
+    arguments, error, message = REFUSED[case]
+    asked = model()
+    with pytest.raises(error, match=message) as caught:
+        asked.chat(**arguments, stream=stream)
+    assert "\n" not in str(caught.value)
+    assert asked.session.prefilled == [] and asked.session.images == 0
+
+
+def test_after_an_error_the_model_answers_again() -> None:
+    asked = model()
+    good = asked.chat("x", max_tokens=5).tokens
+    table = asked.session.table.copy()
+    asked.session.table[:] = np.nan
+    stream = asked.chat("y", stream=True)
+    with pytest.raises(DeviceError, match="not numbers"):
+        list(stream)
+    with pytest.raises(UsageError, match="broken off"):
+        stream.finish()
+    asked.session.table[:] = table
+    asked._conversation.history.clear()
+    assert asked.chat("x", max_tokens=5).tokens == good
+
+
+def test_a_stream_that_was_left_is_no_obstacle() -> None:
+    asked = model()
+    left = asked.chat("hello", stream=True)
+    next(left)
+    answer = asked.chat("x", max_tokens=5)
+    assert answer.tokens == model().chat("x", max_tokens=5).tokens
+    with pytest.raises(UsageError, match="another answer was started"):
+        list(left)
+
+
+def test_a_stop_token_that_the_tokenizer_lacks_is_refused() -> None:
+    prompt = dataclasses.replace(PROMPT, stop=("<|im_end|>",))
+    with pytest.raises(InputError, match="has no token '<|im_end|>'"):
+        Model(FakeSession(), TOKENIZER, dataclasses.replace(MANIFEST, prompt=prompt))
+
+
+def test_the_package_offers_load_and_model_lazily() -> None:
+    assert handglass.Model is Model
+    assert handglass.load is not None
+    assert {"Model", "load", "__version__"} <= set(dir(handglass))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        handglass.nothing  # noqa: B018
+    with pytest.raises(InputError, match="not a bundle"):
+        handglass.load("nowhere")
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    code = "import sys, handglass; print(handglass.__version__, *sorted(sys.modules))"
+    root = Path(__file__).parents[2]
+    child = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True
+    )
+    version, *modules = child.stdout.split()
+    assert version == "0.1.0"
+    assert not {"numpy", "PIL", "tvm_ffi", "handglass.runtime"} & set(modules)
+
+
+def test_importing_the_model_imports_no_library_before_it_is_needed() -> None:
+    code = "import sys, handglass.runtime.answer.model; print(*sorted(sys.modules))"
+    root = Path(__file__).parents[2]
+    child = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True
+    )
+    heavy = {"tvm", "tvm_ffi", "torch", "tokenizers", "sentencepiece", "PIL", "onnx"}
+    assert not heavy & set(child.stdout.split())

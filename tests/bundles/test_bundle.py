@@ -1,0 +1,292 @@
+"""The bundle folder: strict to read, and never trusted before it is hashed."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from handglass.errors import InputError, MismatchError, UsageError
+from handglass.runtime.bundle import reader as bundle_module
+from handglass.runtime.bundle.reader import (
+    Bundle,
+    CacheEntry,
+    FileEntry,
+    FunctionEntry,
+    Manifest,
+    ModelEntry,
+    PromptEntry,
+    TargetEntry,
+    TensorEntry,
+    TokenizerEntry,
+    VisionEntry,
+)
+from handglass.runtime.bundle.writer import BundleWriter
+
+MANIFEST = Manifest(
+    model=ModelEntry("MiniCPMV", {"hidden_size": 8, "nested": {"list": [1, 2.5, None]}}),
+    target=TargetEntry("host", "x86_64-linux-gnu", "x86-64-v3", ("avx2", "fma")),
+    scheme={"language": "w4", "vision": "f32"},
+    versions={"handglass": "0.1.0", "tvm": "0.27.0.post1"},
+    functions={"prefill": FunctionEntry(("x (s, 8) float32", "pos"), "(10,) float32")},
+    params=(TensorEntry("a.weight", (3, 5), "float16"),),
+    cache=CacheEntry(16, (TensorEntry("layers.0.k_cache", (2, 16, 4), "float32"),)),
+    vision=VisionEntry(28, 14, (0.5, 0.5, 0.5), (0.5, 0.25, 0.5), 4, 2),
+    prompt=PromptEntry("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", ("</s>",)),
+    tokenizer=TokenizerEntry("sentencepiece", "tokenizer.model"),
+    vocab_size=10,
+    hidden_size=8,
+)
+FILES = {"lib.so": b"code", "tokenizer.model": b"pieces", "params-00001.safetensors": b"weights"}
+
+
+def write(path: Path, overwrite: bool = False, files: dict[str, bytes] = FILES) -> Bundle:
+    with BundleWriter(path, overwrite) as writer:
+        for name, data in files.items():
+            writer.add_file(name, data)
+        return writer.finish(MANIFEST)
+
+
+@pytest.fixture()
+def path(tmp_path: Path) -> Path:
+    write(tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def test_what_was_written_is_read(path: Path) -> None:
+    bundle = Bundle.open(path)
+    assert dataclasses.replace(bundle.manifest, files={}) == MANIFEST
+    assert set(bundle.manifest.files) == set(FILES)
+    assert bundle.file("lib.so").read_bytes() == b"code"
+    assert bundle.params_files() == [path / "params-00001.safetensors"]
+    assert bundle.manifest.files["lib.so"] == FileEntry(
+        "5694d08a2e53ffcae0c3103e5ad6f6076abd960eb1f8a56577040bc1028f702b", 4
+    )
+
+
+def test_the_manifest_is_the_documented_json(path: Path) -> None:
+    data = json.loads((path / "manifest.json").read_text("utf-8"))
+    assert (data["format"], data["version"]) == ("handglass-bundle", 1)
+    assert data["vision"]["std"] == [0.5, 0.25, 0.5]
+    assert data["prompt"]["user"] == "<用户>"
+    assert data["params"] == [{"name": "a.weight", "shape": [3, 5], "dtype": "float16"}]
+    assert data["files"]["lib.so"]["size"] == 4
+
+
+def test_the_contract_page_parses() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text("utf-8")
+    text = page.split("```json")[1].split("```")[0]
+    data = json.loads(text)
+    entry = {"sha256": "0" * 64, "size": 1}
+    data["files"] = {"lib.so": entry, "tokenizer.model": entry}
+    assert Manifest.parse(json.dumps(data), "page").tokenizer.kind == "sentencepiece"
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    file = path / "manifest.json"
+    data = json.loads(file.read_text("utf-8"))
+    change(data)
+    file.write_text(json.dumps(data), "utf-8")
+
+
+def put(*keys: Any) -> Callable[[dict[str, Any]], object]:
+    """A change that sets data[keys[0]]...[keys[-2]] = keys[-1]."""
+
+    def change(data: Any) -> None:
+        for key in keys[:-2]:
+            data = data[key]
+        data[keys[-2]] = keys[-1]
+
+    return change
+
+
+def drop(*keys: Any) -> Callable[[dict[str, Any]], object]:
+    def change(data: Any) -> None:
+        for key in keys[:-1]:
+            data = data[key]
+        del data[keys[-1]]
+
+    return change
+
+
+WRONG_INPUT = {
+    "another format": (put("format", "gguf"), "not a bundle of handglass"),
+    "no format": (drop("format"), "not a bundle of handglass"),
+    "missing key": (drop("cache"), "key 'cache' is missing"),
+    "missing inner key": (drop("vision", "std"), "key 'vision.std' is missing"),
+    "missing in a list": (drop("params", 0, "dtype"), r"key 'params\[0\].dtype' is missing"),
+    "unknown key": (put("extra", 1), "key 'extra' is unknown; keys: model"),
+    "unknown inner key": (put("cache", "extra", 1), "key 'cache.extra' is unknown"),
+    "text for number": (put("vocab_size", "10"), "vocab_size must be int, found '10'"),
+    "truth for number": (put("vocab_size", True), "vocab_size must be int, found True"),
+    "fraction": (put("cache", "context", 16.0), "cache.context must be int"),
+    "number for text": (put("target", "cpu", 3), "target.cpu must be str"),
+    "object for list": (put("params", {}), "params must be a list"),
+    "list for object": (put("files", []), "files must be an object"),
+    "text for object": (put("model", "x"), "model must be an object"),
+    "text in shape": (put("params", 0, "shape", ["3"]), r"params\[0\].shape\[0\] must be int"),
+    "null": (put("prompt", None), "prompt must be an object"),
+    "no positions": (put("cache", "context", 0), "must be positive"),
+    "no patches": (put("vision", "patch_size", 0), "must be positive"),
+    "patch size": (put("vision", "patch_size", 13), "multiple of vision.patch_size"),
+    "two means": (put("vision", "mean", [0.5, 0.5]), "three numbers"),
+    "zero std": (put("vision", "std", [0.5, 0, 0.5]), "std not 0"),
+    "no stop": (put("prompt", "stop", []), "prompt.stop"),
+    "tokenizer kind": (put("tokenizer", "kind", "words"), "one of sentencepiece, tokenizers"),
+    "negative shape": (put("params", 0, "shape", [-1, 5]), "negative size"),
+    "tensor twice": (
+        lambda data: data["params"].append(data["params"][0]),
+        "a tensor is listed twice",
+    ),
+    "short hash": (put("files", "lib.so", "sha256", "12ab"), "64 hexadecimal digits"),
+    "upper-case hash": (put("files", "lib.so", "sha256", "A" * 64), "64 hexadecimal digits"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_INPUT)
+def test_a_wrong_manifest_is_an_input_error(path: Path, case: str) -> None:
+    change, message = WRONG_INPUT[case]
+    edit(path, change)
+    for read in (Bundle.open, Bundle.inspect):
+        with pytest.raises(InputError, match=message) as caught:
+            read(path)
+        assert str(path / "manifest.json") in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("version", [2, 0, "1", None, True])
+def test_another_version_is_a_mismatch(path: Path, version: Any) -> None:
+    edit(path, put("version", version))
+    with pytest.raises(MismatchError, match=f"bundle version {version!r}, this handglass reads 1"):
+        Bundle.open(path)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 99999, b'"text"'])
+def test_a_manifest_that_is_no_json_object_is_an_input_error(path: Path, text: bytes) -> None:
+    (path / "manifest.json").write_bytes(text)
+    with pytest.raises(InputError, match=r"manifest\.json: not"):
+        Bundle.open(path)
+
+
+def test_a_manifest_beyond_all_size_is_not_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = (path / "manifest.json").stat().st_size
+    monkeypatch.setattr(bundle_module, "_MAX_MANIFEST", size)
+    Bundle.open(path)
+    monkeypatch.setattr(bundle_module, "_MAX_MANIFEST", size - 1)
+    with pytest.raises(InputError, match=f"is larger than {size - 1} bytes"):
+        Bundle.open(path)
+
+
+def test_a_folder_without_manifest_and_no_folder_are_input_errors(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for name in (".", "missing", "file"):
+        with pytest.raises(InputError, match="not a bundle: manifest.json"):
+            Bundle.open(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["flip", "longer", "gone", "folder"])
+def test_a_changed_file_is_a_mismatch(path: Path, name: str, damage: str) -> None:
+    file = path / name
+    data = file.read_bytes()
+    file.unlink()
+    if damage == "flip":
+        file.write_bytes(b"X" + data[1:])
+    elif damage == "longer":
+        file.write_bytes(data + b"X")
+    elif damage == "folder":
+        file.mkdir()
+    with pytest.raises(MismatchError, match=f"{name}: .*(sha256|bytes|missing)"):
+        Bundle.open(path)
+    states = {state.name: state.problem for state in Bundle.inspect(path).files}
+    assert [n for n, problem in states.items() if problem] == [name]
+
+
+def test_the_quick_check_hashes_all_but_parameters(path: Path) -> None:
+    params = path / "params-00001.safetensors"
+    params.write_bytes(b"WEIGHTS")
+    with pytest.raises(MismatchError):
+        Bundle.open(path)
+    Bundle.open(path, verify="library")
+    params.write_bytes(b"WEIGHT")
+    with pytest.raises(MismatchError, match="has 6 bytes, the manifest says 7"):
+        Bundle.open(path, verify="library")
+    params.write_bytes(b"WEIGHTS")
+    for name in ("lib.so", "tokenizer.model"):
+        data = (path / name).read_bytes()
+        (path / name).write_bytes(b"X" + data[1:])
+        with pytest.raises(MismatchError, match=f"{name}: its sha256"):
+            Bundle.open(path, verify="library")
+        (path / name).write_bytes(data)
+
+
+@pytest.mark.parametrize("verify", ["none", "", None, True])
+def test_there_is_no_fourth_way_to_verify(path: Path, verify: Any) -> None:
+    with pytest.raises(UsageError, match="known: all, remembered, library"):
+        Bundle.open(path, verify=verify)
+
+
+OUTSIDE = ["/etc/hostname", "../secret", "a/../../secret", "./lib.so", "a//b", "", "a\\b", "a\0b"]
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, "manifest.json", ".."])
+def test_no_name_leads_out_of_the_folder(path: Path, name: str) -> None:
+    (path.parent / "secret").write_bytes(b"code")
+    entry = json.loads((path / "manifest.json").read_text("utf-8"))["files"]["lib.so"]
+    edit(path, put("files", name, entry))
+    with pytest.raises(MismatchError, match="leads out of the bundle"):
+        Bundle.open(path)
+    states = {state.name: state.problem for state in Bundle.inspect(path).files}
+    assert states[name] == "leads out of the bundle"
+    with BundleWriter(path.parent / "other") as writer, pytest.raises(UsageError):
+        writer.add_file(name, b"x")
+
+
+def test_no_link_leads_out_of_the_folder(path: Path) -> None:
+    outside = path.parent / "outside.so"
+    outside.write_bytes(b"code")  # even with the right hash
+    (path / "lib.so").unlink()
+    (path / "lib.so").symlink_to(outside)
+    with pytest.raises(MismatchError, match=r"lib\.so: leads out of the bundle"):
+        Bundle.open(path)
+    (path / "lib.so").unlink()
+    (path / "lib.so").symlink_to(path / "lib.so")
+    with pytest.raises(MismatchError, match=r"lib\.so: "):
+        Bundle.open(path)
+
+
+def test_a_bundle_may_be_reached_by_a_link_and_hold_links_inside(path: Path) -> None:
+    (path / "lib.so").rename(path / "real.so")
+    (path / "lib.so").symlink_to("real.so")
+    alias = path.parent / "alias"
+    alias.symlink_to(path)
+    assert Bundle.open(alias).file("lib.so").read_bytes() == b"code"
+
+
+@pytest.mark.parametrize("name", ["lib.so", "tokenizer.model"])
+def test_needed_files_must_be_listed(path: Path, name: str) -> None:
+    edit(path, drop("files", name))
+    with pytest.raises(MismatchError, match=f"'{name}' is needed but not listed"):
+        Bundle.open(path)
+
+
+def test_only_listed_files_are_handed_out(path: Path) -> None:
+    (path / "stranger.so").write_bytes(b"x")
+    with pytest.raises(MismatchError, match=r"'stranger\.so' is not listed"):
+        Bundle.open(path).file("stranger.so")
+
+
+def test_files_may_lie_in_folders(tmp_path: Path) -> None:
+    bundle = write(tmp_path / "b", files=FILES | {"tokenizer/merges.txt": b"m"})
+    assert Bundle.open(tmp_path / "b").manifest == bundle.manifest
+
+
+def test_a_bundle_can_be_moved_and_copied(path: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "renamed"
+    shutil.copytree(path, moved)
+    assert Bundle.open(moved).manifest == Bundle.open(path).manifest

@@ -1,0 +1,118 @@
+"""`handglass inspect`: tells what is in a bundle, finds what is broken, executes nothing."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handglass.runtime.bundle.reader import (
+    Bundle,
+    CacheEntry,
+    FunctionEntry,
+    Manifest,
+    ModelEntry,
+    PromptEntry,
+    TargetEntry,
+    TensorEntry,
+    TokenizerEntry,
+    VisionEntry,
+)
+from handglass.runtime.bundle.writer import BundleWriter
+
+MANIFEST = Manifest(
+    model=ModelEntry("MiniCPMV", {"hidden_size": 8}),
+    target=TargetEntry("host", "x86_64-linux-gnu", "x86-64-v3", ("avx2", "fma")),
+    scheme={"language": "w4", "vision": "f16"},
+    versions={"handglass": "0.1.0", "tvm": "0.27.0.post1", "tvm_ffi": "0.1.14.post1"},
+    functions={"decode": FunctionEntry(("ids (1,) int32", "pos"), "(20,) float32")},
+    params=(TensorEntry("embed.weight", (20, 8), "float16"),),
+    cache=CacheEntry(16, (TensorEntry("layers.0.k_cache", (16, 8), "float32"),)),
+    vision=VisionEntry(28, 14, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 64, 2),
+    prompt=PromptEntry("<s>", "<u>", "<a>", "<image>", "</image>", "<unk>", ("</s>",)),
+    tokenizer=TokenizerEntry("sentencepiece", "tokenizer.model"),
+    vocab_size=20,
+    hidden_size=8,
+)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """Its library is not even a library: nothing may load it."""
+    with BundleWriter(tmp_path / "bundle") as writer:
+        writer.add_file("lib.so", b"never loaded")
+        writer.add_file("tokenizer.model", b"pieces")
+        writer.finish(MANIFEST)
+    return tmp_path / "bundle"
+
+
+def test_text(handglass: Any, bundle: Path) -> None:
+    result = handglass("inspect", bundle)
+    assert (result.code, result.err) == (0, "")
+    lines = [" ".join(line.split()) for line in result.out.splitlines()]
+    for line in (
+        "model MiniCPMV",
+        "target host (x86_64-linux-gnu, x86-64-v3)",
+        "needs avx2 fma",
+        "scheme language w4, vision f16",
+        "parameters 1, 320 B",
+        "context 16 tokens, cache 512 B",
+        "decode (ids (1,) int32, pos) -> (20,) float32",
+        "lib.so 12 B ok",
+    ):
+        assert line in lines
+    assert "embed.weight" not in result.out and "must have" not in result.out
+
+
+def test_what_a_gpu_must_have(handglass: Any, tmp_path: Path) -> None:
+    abilities = {"supports_float16": 1, "supports_int64": 0, "max_threads_per_block": 256}
+    target = dataclasses.replace(MANIFEST.target, device="vulkan", abilities=abilities)
+    with BundleWriter(tmp_path / "bundle") as writer:
+        writer.add_file("lib.so", b"never loaded")
+        writer.add_file("tokenizer.model", b"pieces")
+        writer.finish(dataclasses.replace(MANIFEST, target=target))
+    out = handglass("inspect", tmp_path / "bundle").out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "device vulkan" in lines and "must have float16, max_threads_per_block 256" in lines
+
+
+def test_tensors_are_listed_when_asked(handglass: Any, bundle: Path) -> None:
+    result = handglass("inspect", bundle, "--tensors")
+    assert "embed.weight" in result.out
+    assert "layers.0.k_cache" in result.out
+    found = handglass("inspect", bundle, "--tensors", "--json").json
+    assert found["params"] == [{"name": "embed.weight", "shape": [20, 8], "dtype": "float16"}]
+
+
+def test_json(handglass: Any, bundle: Path) -> None:
+    found = handglass("inspect", bundle, "--json").json
+    assert "params" not in found
+    assert (found["params_count"], found["params_bytes"], found["cache_bytes"]) == (1, 320, 512)
+    assert found["ok"] is True
+    assert found["files"][0] == {"name": "lib.so", "size": 12, "problem": "", "ok": True}
+
+
+def test_broken_file_is_told_and_is_a_mismatch(handglass: Any, bundle: Path) -> None:
+    (bundle / "lib.so").write_bytes(b"never loadeD")
+    result = handglass("inspect", bundle)
+    assert result.code == 5
+    assert "BROKEN: its sha256" in result.out
+    as_json = handglass("inspect", bundle, "--json")
+    assert (as_json.code, as_json.json["ok"]) == (5, False)
+
+
+def test_not_a_bundle(handglass: Any, tmp_path: Path) -> None:
+    result = handglass("inspect", tmp_path)
+    assert (result.code, result.out) == (3, "")
+    assert "not a bundle" in result.err
+
+
+def test_sizes_know_every_type_that_numpy_names() -> None:
+    from handglass.cli.inspect import ITEM_SIZE
+
+    assert {name: np.dtype(name).itemsize for name in ITEM_SIZE} == ITEM_SIZE
+
+
+def test_fixture_is_a_bundle(bundle: Path) -> None:
+    assert Bundle.open(bundle).manifest.hidden_size == 8

@@ -1,0 +1,186 @@
+"""`handglass run` with a model that is not there: flags, streams, footer, JSON, imports."""
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from handglass.cli.footer import footer
+from handglass.errors import MismatchError
+from handglass.runtime.answer.generate import Timings
+from handglass.runtime.answer.model import MAX_TOKENS, Answer
+
+TIMINGS = Timings(
+    load_s=0.5,
+    encode_ms=(812.4,),
+    prefill_tokens=83,
+    reused_tokens=0,
+    prefill_tok_s=190.2,
+    decode_tokens=128,
+    decode_tok_s=31.23,
+    ttft_ms=1250.0,
+    peak_mb=1210.0,
+)
+
+
+class FakeStream:
+    def __init__(self, pieces: list[str]) -> None:
+        self.pieces = pieces
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.pieces)
+
+    def finish(self) -> Answer:
+        return Answer("".join(self.pieces), (7, 8, 9), "stop", TIMINGS)
+
+
+class FakeModel:
+    manifest = SimpleNamespace(vision=SimpleNamespace(query_num=64))
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.pieces = ["A red ", "圆", "."]
+
+    def stream(self, messages: Any, images: Any, sampling: Any, max_tokens: int) -> FakeStream:
+        self.asked.append((messages, list(images), sampling, max_tokens))
+        return FakeStream(self.pieces)
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> FakeModel:
+    fake = FakeModel()
+
+    def load(path: Path, threads: int | None = None, device: str | None = None) -> FakeModel:
+        fake.asked.append((path, threads))
+        return fake
+
+    monkeypatch.setattr("handglass.load", load, raising=False)
+    return fake
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "red.png"
+    Image.new("RGB", (30, 20), "red").save(path)
+    return path
+
+
+def test_answer_and_footer_go_apart(handglass: Any, model: FakeModel) -> None:
+    result = handglass("run", "-m", "bundle", "-p", "What is it?")
+    assert (result.code, result.out) == (0, "A red 圆.\n")
+    assert result.err == (
+        "image 1: 812 ms (64 tokens) | prefill 83 tok, 190 tok/s | "
+        "decode 128 tok, 31.2 tok/s | peak 1.21 GB\n"
+    )
+
+
+def test_no_stream_prints_the_same(handglass: Any, model: FakeModel) -> None:
+    streamed = handglass("run", "-m", "bundle", "-p", "What is it?")
+    assert handglass("run", "-m", "bundle", "-p", "What is it?", "--no-stream") == streamed
+
+
+def test_json_is_one_object(handglass: Any, model: FakeModel) -> None:
+    result = handglass("run", "-m", "bundle", "-p", "What is it?", "--json")
+    answer = result.json
+    assert result.err == ""
+    assert list(answer) == ["text", "tokens", "finish_reason", "timings"]
+    assert (answer["text"], answer["tokens"], answer["finish_reason"]) == (
+        *("A red 圆.", [7, 8, 9]),
+        "stop",
+    )
+    assert answer["timings"].keys() >= {
+        *("load_s", "encode_ms", "prefill_tokens", "prefill_tok_s", "decode_tokens"),
+        *("decode_tok_s", "ttft_ms", "peak_mb", "device_mb"),
+    }
+
+
+def test_every_flag_reaches_the_model(handglass: Any, model: FakeModel, picture: Path) -> None:
+    flags = ["-n", "9", "-t", "2", "--temp", "0.5", "--top-p", "0.9", "--top-k", "40"]
+    flags += ["--repeat-penalty", "1.1", "--seed", "3"]
+    handglass("run", "-m", "bundle", "-p", "Q", "--image", picture, "--image", picture, *flags)
+    assert model.asked[0] == (Path("bundle"), 2)
+    messages, images, sampling, max_tokens = model.asked[1]
+    assert (messages, max_tokens, [image.size for image in images]) == ("Q", 9, [(30, 20)] * 2)
+    assert (sampling.temp, sampling.top_p, sampling.top_k) == (0.5, 0.9, 40)
+    assert (sampling.repeat_penalty, sampling.seed) == (1.1, 3)
+
+
+def test_defaults_are_those_of_the_runtime(handglass: Any, model: FakeModel) -> None:
+    handglass("run", "-m", "bundle", "-p", "Q")
+    assert model.asked[1][2:] == (type(model.asked[1][2])(), MAX_TOKENS)
+    assert f"[default: {MAX_TOKENS}]" in " ".join(handglass("run", "--help").out.split())
+
+
+def test_prompt_from_standard_input(
+    handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("What\nis it?\n"))
+    handglass("run", "-m", "bundle", "-p", "-")
+    assert model.asked[1][0] == "What\nis it?"
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--image", "no-such.png"], 3, "no-such.png"),
+        (["--image", __file__], 3, "not a picture"),
+        (["--temp", "-1"], 2, "temp=-1.0"),
+        (["--top-p", "0"], 2, "top_p=0.0"),
+        (["--seed", "-4"], 2, "seed=-4"),
+    ],
+)
+def test_bad_questions_load_nothing(
+    flags: list[str], code: int, words: str, handglass: Any, model: FakeModel
+) -> None:
+    result = handglass("run", "-m", "bundle", "-p", "Q", *flags)
+    assert result.code == code
+    assert words in result.err
+    assert model.asked == []
+
+
+def test_missing_bundle_is_bad_input(handglass: Any, tmp_path: Path) -> None:
+    assert handglass("run", "-m", tmp_path / "none", "-p", "Q").code == 3
+
+
+def test_mismatch_is_exit_code_5(handglass: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(path: Path, threads: int | None = None, device: str | None = None) -> None:
+        raise MismatchError("lib.so: its sha256 is not the one in the manifest")
+
+    monkeypatch.setattr("handglass.load", load, raising=False)
+    assert handglass("run", "-m", "bundle", "-p", "Q", "--json").json["error"]["exit_code"] == 5
+
+
+def test_footer_of_a_short_answer() -> None:
+    timings = {
+        "encode_ms": (0.0, 90.0),
+        "prefill_tokens": 5,
+        "prefill_tok_s": 99.96,
+        "decode_tokens": 0,
+        "decode_tok_s": 0.0,
+        "peak_mb": 312.4,
+    }
+    assert footer(timings, 64) == (
+        "image 2: 90 ms (64 tokens) | prefill 5 tok, 100.0 tok/s | decode 0 tok | peak 312 MB"
+    )
+
+
+IMPORTS = """
+import sys
+from handglass.cli.main import execute
+code = execute(["run", "-m", "no-bundle", "-p", "Q"])
+import handglass.runtime.answer.model
+bad = [n for n in sys.modules if n.split(".")[0] in ("tvm", "torch", "onnx")]
+bad += [n for n in sys.modules if n.startswith(("handglass.compiler", "handglass.schedules"))]
+print(code, bad)
+"""
+
+
+def test_run_never_imports_the_compiler() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True)
+    assert done.stdout.strip() == "3 []", done.stderr

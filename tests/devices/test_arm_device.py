@@ -1,0 +1,198 @@
+"""Measuring and tuning on an emulated ARM board, over the device protocol.
+
+Part of `make test-arm`. The server runs under qemu with what `handglass deploy` brings to a board,
+and as a person starts it there; kernels are compiled and linked here.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("tvm", reason="compiles with the TVM compiler")
+
+from arm_device import CHECKPOINT, Board, bring
+from arm_kernels import Kernel, build, height, integer, placeholder, row_norm
+from arm_tree import Tree
+from tvm import te, tirx
+
+from handglass.compiler.build import compile_model
+from handglass.compiler.ops import norm as norms
+from handglass.compiler.tune import Tuned, tune
+from handglass.compiler.tuning.trials import Trial, TrialLog
+from handglass.compiler.tuning.tuning_input import Asked, read_subject
+from handglass.errors import DeviceError
+from handglass.runtime.remote.client import DeviceClient, SessionDied
+from handglass.targets import TARGETS
+from handglass.targets.linking.linker import find_linker
+
+pytestmark = [pytest.mark.arm, pytest.mark.compiler, pytest.mark.slow]
+
+KEY = "a key of the tests"
+PI = TARGETS["raspberry-pi-5"]
+
+
+@dataclass
+class Server:
+    """`handglass device serve` on the board; its `process` may be killed and started again."""
+
+    board: Board
+    process: subprocess.Popen[str] | None = None
+    port: int = 0
+
+    def start(self) -> None:
+        command = [str(self.board.folder / "handglass"), "device", "serve", "--json"]
+        command += ["--until-eof", "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            command,
+            env=self.board.environment() | {"HANDGLASS_DEVICE_KEY": KEY},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.port = json.loads(self.process.stdout.readline())["port"]
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+        self.process = None
+
+    def connect(self) -> DeviceClient:
+        return DeviceClient("127.0.0.1", self.port, KEY)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, arm_tree: Tree) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("board")
+    compile_model(CHECKPOINT, folder / "bundle", target=PI.name, bundle_runtime=False)
+    bring(folder / "bundle", folder / "there", [])
+    assert PI.emulator_cpu
+    running = Server(Board(folder / "there", arm_tree, PI.emulator_cpu))
+    running.start()
+    yield running
+    running.kill()
+
+
+def library(folder: Path, kernels: dict[str, Kernel], target: str = PI.name) -> bytes:
+    """Cross-compiled and linked here: the device needs no compiler."""
+    made, file = build(kernels, TARGETS[target]), folder / "kernels.so"
+    made.export_library(str(file), fcompile=find_linker(TARGETS[target]))
+    return file.read_bytes()
+
+
+def items(kernel: Kernel) -> list[dict[str, Any]]:
+    """What the device makes the arguments from; the numbers do not matter."""
+    return [item(array) for array in (*kernel.inputs, *kernel.outputs)]
+
+
+def item(array: Any) -> dict[str, Any]:
+    if isinstance(array, int):
+        return {"int": array}
+    fill: dict[str, Any] = {"kind": "uniform", "low": 0, "high": 7}
+    if array.dtype.kind == "f":
+        fill = {"kind": "normal", "scale": 1.0}
+    return {"shape": list(array.shape), "dtype": array.dtype.name, "fill": fill}
+
+
+def test_the_board_tells_what_it_is(server: Server) -> None:
+    with server.connect() as device:
+        told = device.describe()
+    assert (told.machine.architecture, told.runtime) == ("aarch64", "python")
+    assert not PI.missing_on(told.machine.flags)
+    assert "i8mm" not in told.machine.flags, "the flags are those of the machine below"
+
+
+def test_a_kernel_is_measured_and_compared(server: Server, tmp_path: Path) -> None:
+    kernel = integer("w4a8", PI, 13)
+    code = library(tmp_path, {"kernel": kernel})
+    with server.connect() as device:
+        for name in ("default", "candidate"):
+            device.put(name, code)
+            device.load(name)
+        assert device.arguments("a", items(kernel), copies=2) > 0
+        seconds = device.measure("candidate", "kernel", "a", number=3, samples=4)
+        assert len(seconds) == 4 and min(seconds) > 0
+        found = device.compare("default", "candidate", "kernel", "a")
+    assert len(found) == len(kernel.inputs) + 1
+    assert all(difference.finite and difference.snr_db is None for difference in found)
+
+
+def other_norm(m: int, d: int) -> tirx.PrimFunc:
+    """The norm of `row_norm`, its epsilon so large that every number is another one."""
+    x, w = placeholder((height(m), d), "float32"), placeholder((d,), "float32", "w")
+    return te.create_prim_func([x, w, norms.rms_norm(x, w, 3.0)])
+
+
+def test_a_wrong_candidate_is_seen(server: Server, tmp_path: Path) -> None:
+    norm = row_norm(13, 96)
+    right = library(tmp_path, {"kernel": norm})
+    wrong = library(tmp_path, {"kernel": replace(norm, func=other_norm(13, 96))})
+    with server.connect() as device:
+        for name, code in (("right", right), ("wrong", wrong)):
+            device.put(name, code)
+            device.load(name)
+        device.arguments("a", items(norm))
+        found = device.compare("right", "wrong", "kernel", "a")
+    assert [difference.snr_db is None for difference in found] == [True, True, False]
+    assert (found[-1].snr_db or 0) < 20
+
+
+def test_code_for_a_newer_core_ends_the_session_and_not_the_server(
+    server: Server, tmp_path: Path
+) -> None:
+    newer = TARGETS["jetson-thor-cpu"]
+    kernel = integer("w4a8", newer, 13)
+    code = library(tmp_path, {"kernel": kernel}, newer.name)
+    device = server.connect()
+    device.put("newer", code)
+    device.load("newer")
+    device.arguments("a", items(kernel))
+    with pytest.raises(SessionDied, match="SIGILL"):
+        device.measure("newer", "kernel", "a", number=1, samples=1)
+    device.close()
+    with server.connect() as again:
+        assert again.describe().machine.architecture == "aarch64"
+
+
+def test_tuning_goes_on_after_the_board_was_gone(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One kernel of the demo model; the server is killed when one candidate has been measured."""
+    subject, add = read_subject(CHECKPOINT, Asked(target=PI.name)), TrialLog.add
+
+    def run() -> Tuned:
+        return tune(
+            subject,
+            server.connect,
+            trials=3,
+            kernels=["fused_matmul13_multiply_add"],
+            work_dir=tmp_path,
+            journal=tmp_path / "records.jsonl",
+        )
+
+    def killing(log: TrialLog, task: str, trial: Trial) -> None:
+        add(log, task, trial)
+        server.kill()
+
+    monkeypatch.setattr(TrialLog, "add", killing)
+    with pytest.raises(DeviceError, match="127.0.0.1"):
+        run()
+    monkeypatch.undo()
+    (journal,) = tmp_path.glob("trials-*.jsonl")
+    (measured,) = journal.read_text().splitlines()
+    server.start()
+    tuned = run()
+    lines = journal.read_text().splitlines()
+    assert lines[0] == measured and len(lines) >= 3
+    assert tuned.device.architecture == "aarch64"
+    assert [row.task.name for row in tuned.rows] == ["fused_matmul13_multiply_add"]
+    timed = [trial for trial in map(json.loads, lines) if trial["ratio"]]
+    assert timed or tuned.failed, "nothing was measured, and nothing said so"

@@ -1,0 +1,114 @@
+"""Which device is meant, and what the words are where it is none or too little."""
+
+from typing import Any
+
+import pytest
+from fake_gpus import ABILITIES, fake_gpu
+
+from handglass.errors import DeviceError, MismatchError, UsageError
+from handglass.runtime.bundle.manifest import TargetEntry
+from handglass.runtime.devices.device_select import (
+    Asked,
+    asked_for,
+    check_abilities,
+    choose,
+    parse_device,
+)
+
+GPUS = [
+    fake_gpu("NVIDIA GeForce RTX 4090", 0),
+    fake_gpu("AMD Radeon 780M", 1),
+    fake_gpu("AMD Radeon RX 7900 XTX", 2),
+]
+CPU_TARGET = TargetEntry("host", "x86_64-linux-gnu", "x86-64", ())
+GPU_TARGET = TargetEntry("vulkan", "x86_64-linux-gnu", "x86-64", (), "vulkan")
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("cpu", Asked("cpu")),
+        ("vulkan", Asked("vulkan")),
+        ("vulkan:1", Asked("vulkan", "1")),
+        ("vulkan:Radeon RX", Asked("vulkan", "Radeon RX")),
+        ("vulkan: 780m ", Asked("vulkan", "780m")),
+    ],
+)
+def test_how_a_device_is_asked_for(text: str, asked: Asked) -> None:
+    assert parse_device(text) == asked
+
+
+@pytest.mark.parametrize("text", ["", "cuda", "cuda:0", "vulkan:", "vulkan: ", "cpu:0", "Vulkan"])
+def test_what_is_no_device(text: str) -> None:
+    with pytest.raises(UsageError, match="must be cpu, vulkan, vulkan:NUMBER or vulkan:PART"):
+        parse_device(text)
+
+
+@pytest.mark.parametrize(
+    ("which", "index"), [("", 0), ("0", 0), ("2", 2), ("rtx", 0), ("RX 79", 2), ("780m", 1)]
+)
+def test_the_one_that_is_meant(which: str, index: int) -> None:
+    assert choose(Asked("vulkan", which), GPUS).index == index
+
+
+@pytest.mark.parametrize("which", ["3", "99", "intel"])
+def test_one_that_is_not_there(which: str) -> None:
+    with pytest.raises(DeviceError, match=f"no device vulkan:{which}; there are: vulkan:0 ") as e:
+        choose(Asked("vulkan", which), GPUS)
+    assert all(f"vulkan:{gpu.index} ({gpu.name})" in str(e.value) for gpu in GPUS)
+
+
+def test_a_name_of_two() -> None:
+    with pytest.raises(DeviceError, match=r"more than one .* vulkan:1 .*, vulkan:2 "):
+        choose(Asked("vulkan", "radeon"), GPUS)
+
+
+def test_no_device_at_all() -> None:
+    with pytest.raises(DeviceError, match=r"no Vulkan device was found \(no loader\): install a"):
+        choose(Asked("vulkan"), [], "no loader")
+
+
+def test_a_bundle_is_for_one_kind_of_device() -> None:
+    assert asked_for(CPU_TARGET, None, "b") == Asked("cpu")
+    assert asked_for(GPU_TARGET, None, "b") == Asked("vulkan")
+    assert asked_for(GPU_TARGET, "vulkan:1", "b") == Asked("vulkan", "1")
+    with pytest.raises(MismatchError, match="b: the bundle is compiled for Vulkan .*cpu is a CPU"):
+        asked_for(GPU_TARGET, "cpu", "b")
+    with pytest.raises(MismatchError, match="compiled for a CPU .*--device vulkan:0 is Vulkan"):
+        asked_for(CPU_TARGET, "vulkan:0", "b")
+
+
+def needing(**abilities: Any) -> TargetEntry:
+    return TargetEntry("vulkan", "x86_64-linux-gnu", "x86-64", (), "vulkan", abilities)
+
+
+def test_a_device_that_has_everything() -> None:
+    check_abilities(needing(**ABILITIES), GPUS[0], frozenset())
+    check_abilities(needing(supports_nothing=0, max_new_thing=0), GPUS[0], frozenset())
+
+
+@pytest.mark.parametrize(
+    ("needed", "words"),
+    [
+        ({"supports_cooperative_matrix": 1}, "it lacks supports_cooperative_matrix"),
+        ({"supports_new_thing": True}, "it lacks supports_new_thing"),
+        (
+            {"max_shared_memory_per_block": 32768},
+            "max_shared_memory_per_block must be 32768 at least, it has 16384",
+        ),
+        (
+            {"supported_subgroup_operations": 0b1101},
+            "supported_subgroup_operations needs 0xd, of which it lacks 0x8",
+        ),
+    ],
+)
+def test_a_device_that_lacks_something(needed: dict[str, Any], words: str) -> None:
+    with pytest.raises(DeviceError, match="compiled for vulkan and cannot run on vulkan:0") as e:
+        check_abilities(needing(supports_float16=1, **needed), GPUS[0], frozenset())
+    assert words in str(e.value) and "supports_float16" not in str(e.value)
+
+
+def test_what_a_driver_gets_wrong_is_as_good_as_lacking() -> None:
+    lost = frozenset({"supports_float16", "supports_int8"})
+    with pytest.raises(DeviceError, match="supports_float16 is not to be used there"):
+        check_abilities(needing(supports_float16=1, supports_int8=0), GPUS[0], lost)

@@ -1,0 +1,54 @@
+"""What a manifest says of the device: nothing for a CPU, what the code needs for a GPU."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_bundle import FILES, MANIFEST, write
+
+from handglass.errors import InputError
+from handglass.runtime.bundle.reader import Bundle, Manifest
+from handglass.runtime.bundle.writer import BundleWriter
+
+
+def test_a_bundle_of_a_cpu_says_nothing_of_devices(tmp_path: Path) -> None:
+    """So that whatever read bundles before there were others still reads these."""
+    path = tmp_path / "cpu"
+    write(path)
+    told = json.loads((path / "manifest.json").read_text())["target"]
+    assert set(told) == {"name", "triple", "cpu", "features"}
+    assert Bundle.open(path).manifest.target.device == "cpu"
+
+
+ABILITIES = {"supports_float16": True, "max_shared_memory_per_block": 16384, "supports_int64": 0}
+
+
+def test_a_bundle_of_a_gpu_says_what_it_needs(tmp_path: Path) -> None:
+    target = dataclasses.replace(MANIFEST.target, device="vulkan", abilities=ABILITIES)
+    manifest = dataclasses.replace(MANIFEST, target=target)
+    with BundleWriter(tmp_path / "gpu") as writer:
+        for name, data in FILES.items():
+            writer.add_file(name, data)
+        writer.finish(manifest)
+    assert Bundle.open(tmp_path / "gpu").manifest.target == target
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"device": "cuda"}, "target.device must be one of cpu, vulkan"),
+        ({"device": 1}, "'?target.device'? must be str, found 1"),
+        ({"abilities": {"supports float16": True}}, "target.abilities must be names of"),
+        ({"abilities": {"supports_float16": -1}}, "target.abilities must be names of"),
+        ({"abilities": {"supports_float16": "yes"}}, "target.abilities must be names of"),
+        ({"abilities": []}, "target.abilities must be an object"),
+        ({"ability": {}}, "key 'target.ability' is unknown"),
+    ],
+)
+def test_what_a_target_may_not_say(change: dict[str, Any], message: str) -> None:
+    data = json.loads(MANIFEST.text())
+    data["target"] |= change
+    with pytest.raises(InputError, match=message):
+        Manifest.parse(json.dumps(data), "here")

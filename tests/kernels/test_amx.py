@@ -1,0 +1,384 @@
+"""Tile registers (AMX): the schedules of this machine's bundles, on tiles emulated in C.
+
+Every tile instruction is a call of tests/support/amx_emulator.c, which counts faults; everything
+around it is what a CPU with AMX runs. That the instructions themselves come out right is read in
+the assembly. Nothing of this was timed.
+"""
+
+import ctypes
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="compiles with the TVM compiler")
+
+import tvm
+from odd_models import UNTIED, write_checkpoint
+from test_integer_matmul import RNG, multiplied, normal, placeholder, product, quantized, run
+from tvm import te, tirx
+from tvm.s_tir import Schedule
+
+from handglass.compiler import build, verify
+from handglass.compiler.ops.amx_matmul import bfloat16_matmul, nibbles_to_words
+from handglass.compiler.ops.bfloat16 import bfloat16_bits as bits_of
+from handglass.compiler.ops.matmul import matmul
+from handglass.compiler.parity.stored_weights import round_bfloat16
+from handglass.compiler.schemes.integer import Integer
+from handglass.compiler.schemes.quantize import find_scheme
+from handglass.compiler.schemes.scheme import Scheme
+from handglass.runtime.bundle.bfloat16 import bfloat16_bits
+from handglass.schedules import CPU_RULES, Rule
+from handglass.schedules.choices import DEFAULTS, Open
+from handglass.schedules.cpu import dot as cpu_dot
+from handglass.schedules.cpu.amx import L2, schedule_tiles
+from handglass.schedules.isa.amx_configuration import configure_tiles
+from handglass.schedules.isa.amx_instructions import TILE, configuration
+from handglass.schedules.isa.amx_int4 import nibbles_intrinsic
+from handglass.schedules.isa.integer_isa import AMX
+from handglass.schedules.rule import schedule_function
+from handglass.targets import TARGETS, find_target
+from handglass.targets.codegen.build import find_linker
+
+pytestmark = pytest.mark.compiler
+
+HOST = tvm.target.Target(find_target("host").tvm)
+X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu"}
+MACHINES = {
+    "x86-64-amx": TARGETS["x86-64-amx"].tvm,
+    "sapphirerapids": {**X86, "mcpu": "sapphirerapids"},
+}
+M = tirx.Var("m", "int64")
+THREADS = 2
+# outputs: one panel, an odd number of them, an even one; inputs: less than a step, and no multiple
+SHAPES = [(16, 30), (37, 96), (64, 50), (100, 200)]
+HEIGHTS = (1, 2, 32, 75)
+
+
+class Emulator:
+    """What the library has counted since it was reset."""
+
+    def __init__(self, path: Path) -> None:
+        self.library = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+        self.library.handglass_tile_first_error.restype = ctypes.c_char_p
+
+    def reset(self) -> None:
+        self.library.handglass_tile_reset()
+
+    @property
+    def errors(self) -> tuple[int, str]:
+        first = self.library.handglass_tile_first_error()
+        return self.library.handglass_tile_errors(), first.decode()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        kinds = ("configured", "released", "loaded", "stored", "multiplied")
+        return {name: self.library.handglass_tile_count(i) for i, name in enumerate(kinds)}
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
+    """Compiled with this machine's C compiler, its functions visible to all code."""
+    path = tmp_path_factory.mktemp("amx") / "emulator.so"
+    source = Path(__file__).parents[1] / "support" / "amx_emulator.c"
+    flags = ["-x", "c", "-O2", "-shared", "-fPIC"]
+    compiler = find_linker(find_target("host")).command
+    subprocess.run([*compiler, *flags, str(source), "-o", str(path)], check=True)
+    return Emulator(path)
+
+
+@pytest.fixture
+def emulator(emulated: Emulator) -> Iterator[Emulator]:
+    emulated.reset()
+    yield emulated
+    assert emulated.errors == (0, ""), "the CPU would have answered with a fault"
+
+
+def floats(scheme: Scheme, n: int, k: int) -> tirx.PrimFunc:
+    """Many rows of float32 times a weight that is multiplied as bfloat16, plus a bias."""
+    x, bias = placeholder((M, k), "float32", "x"), placeholder((n,), "float32", "bias")
+    parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, k).items()]
+    y = bfloat16_matmul(x, n, scheme.words(parts))
+    out = te.compute(y.shape, lambda i, j: y[i, j] + bias[j], name="biased")
+    return te.create_prim_func([x, *parts, bias, out]).with_attr("global_symbol", "main")
+
+
+def compiled(func: tirx.PrimFunc, configure: bool = True, l2: int = L2) -> Any:
+    sch = Schedule(func)
+    assert schedule_tiles(sch, emulate=True, l2=l2)
+    return tvm.compile(configure_tiles()(sch.mod) if configure else sch.mod, HOST)["main"]
+
+
+def check(actual: np.ndarray, truth: np.ndarray, tolerance: float = 1e-6) -> None:
+    np.testing.assert_allclose(actual, truth, rtol=0, atol=tolerance * np.abs(truth).max())
+
+
+def check_floats(kernel: Any, scheme: Scheme, m: int, n: int, k: int, tolerance: float) -> None:
+    x, weight, bias = normal(m, k), normal(n, k), normal(n)
+    parts = scheme.pack(weight)
+    truth = round_bfloat16(x).astype(np.float64) @ scheme.unpack(parts, n, k).T + bias
+    (y,) = run(kernel, [x, *parts.values(), bias], np.full((m, n), np.nan, np.float32))
+    check(y, truth, tolerance)
+
+
+# --- results ---
+
+
+@pytest.mark.parametrize(("n", "k"), SHAPES)
+def test_bfloat16(emulator: Emulator, n: int, k: int) -> None:
+    scheme = find_scheme("bf16", AMX)
+    kernel = compiled(floats(scheme, n, k))
+    for m in HEIGHTS:
+        check_floats(kernel, scheme, m, n, k, 1e-6)
+
+
+@pytest.mark.parametrize(("n", "k"), SHAPES[1:3])
+def test_four_bits_are_unpacked_to_bfloat16(emulator: Emulator, n: int, k: int) -> None:
+    """Weights times scale are rounded once more: to 8 bits of mantissa."""
+    scheme = find_scheme("w4a8", AMX)
+    kernel = compiled(floats(scheme, n, k))
+    for m in HEIGHTS:
+        check_floats(kernel, scheme, m, n, k, 2**-8)
+
+
+def test_unpacked_nibbles_are_exact() -> None:
+    """Every code at every place, times scales of all sizes: the nearest bfloat16, bit for bit."""
+    codes = RNG.integers(0, 256, (1, 1, 4, 16, 4), np.uint8)
+    scale = np.ldexp(normal(1, 1, 16), RNG.integers(-14, 12, (1, 1, 16))).astype(np.float16)
+    parts = [placeholder(codes.shape, "uint8", "w"), placeholder(scale.shape, "float16", "f")]
+    sch = Schedule(te.create_prim_func([*parts, nibbles_to_words(*parts)]))
+    sch.tensorize(sch.get_loops("words")[-2], nibbles_intrinsic())
+    kernel = tvm.compile(sch.mod, HOST)["main"]
+    (words,) = run(kernel, [codes, scale], np.zeros((1, 1, 16, 16), np.uint32))
+    halves = codes.reshape(4, 16, 4).transpose(1, 0, 2).reshape(16, 16)  # (outputs, bytes)
+    values = np.concatenate([halves & 15, halves >> 4], axis=1).astype(np.float32) - 8
+    values *= scale[0, 0].astype(np.float32)[:, None]
+    truth = (values.view(np.uint32) + 0x8000) & 0xFFFF0000  # ties away from zero
+    got = words[0, 0].T.copy().view("<u2").astype(np.uint32) << 16  # (outputs, 32 inputs)
+    assert np.array_equal(got.view(np.float32), truth.view(np.float32))
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+@pytest.mark.parametrize(("n", "k"), SHAPES[1:])
+def test_bytes(emulator: Emulator, bits: int, n: int, k: int) -> None:
+    scheme = Integer("s", bits, 0.0, dot=AMX)
+    kernel = compiled(product(M, n, k, scheme))
+    parts = scheme.pack(normal(n, k))
+    for m in HEIGHTS:
+        x = quantized(normal(m, k), scheme.codes, scheme.depth(k))
+        (y,) = run(kernel, [*x, *parts.values()], np.full((m, n), np.nan, np.float32))
+        check(y, multiplied(x, scheme.unpack(parts, n, k), scheme.codes))
+
+
+def test_extreme_bytes(emulator: Emulator) -> None:
+    """All activations at their largest, all weights at either end."""
+    scheme = Integer("s", 8, 0.0, dot=AMX)
+    weight = np.where(np.arange(32)[:, None] % 2, 1.0, -1.0).astype(np.float32) * np.ones(
+        (1, 128), "f4"
+    )
+    parts = scheme.pack(weight)
+    x = quantized(np.ones((3, 128), np.float32), scheme.codes, 128)
+    kernel = compiled(product(M, 32, 128, scheme))
+    (y,) = run(kernel, [*x, *parts.values()], np.zeros((3, 32), np.float32))
+    check(y, multiplied(x, scheme.unpack(parts, 32, 128), scheme.codes))
+
+
+def test_blocks_of_rows(emulator: Emulator) -> None:
+    """More rows than fit the cache, and a last block that is not full."""
+    scheme = find_scheme("bf16", AMX)
+    kernel = compiled(floats(scheme, 96, 96), l2=2 * 2 * 32 * 96 * 2)
+    for m in (64, 65, 150):
+        check_floats(kernel, scheme, m, 96, 96, 1e-6)
+
+
+def test_blocks_follow_the_cache_of_the_target() -> None:
+    device = TARGETS["x86-64-amx"]
+    func = floats(find_scheme("bf16", AMX), 64, 96)
+
+    def scheduled(l2: int) -> str:
+        rules = replace(device, l2=l2).rules
+        taken = schedule_function(func, rules, tvm.target.Target(device.tvm))
+        assert taken is not None and taken[1].name == "cpu-tiles"
+        return str(taken[0].mod.script())
+
+    assert scheduled(1 << 20) == scheduled(1 << 20) != scheduled(64 << 10)
+
+
+def test_a_height_that_is_known(emulator: Emulator) -> None:
+    """As the resampler's queries are; one odd panel, one row block."""
+    scheme = Integer("s", 8, 0.0, dot=AMX)
+    kernel = compiled(product(9, 48, 64, scheme))
+    parts = scheme.pack(normal(48, 64))
+    x = quantized(normal(9, 64), scheme.codes, 64)
+    (y,) = run(kernel, [*x, *parts.values()], np.zeros((9, 48), np.float32))
+    check(y, multiplied(x, scheme.unpack(parts, 48, 64), scheme.codes))
+
+
+def test_the_tunable_space_holds_choices_and_each_is_right(emulator: Emulator) -> None:
+    scheme = find_scheme("bf16", AMX)
+    seen = set()
+    for seed in range(1, 6):
+        sch = Schedule(floats(scheme, 64, 256), seed=seed)
+        assert schedule_tiles(sch, Open(), emulate=True)
+        seen.add(tuple(int(n) for n in sch.trace.decisions.values()))
+        kernel = tvm.compile(configure_tiles()(sch.mod), HOST)["main"]
+        check_floats(kernel, scheme, 70, 64, 256, 1e-6)
+    assert len(seen) > 1, "every sample made the same choices"
+
+
+def test_a_bad_activation_stays_in_its_row(emulator: Emulator) -> None:
+    scheme = find_scheme("bf16", AMX)
+    kernel = compiled(floats(scheme, 32, 64))
+    x = normal(5, 64)
+    x[2, 40] = np.nan
+    parts = scheme.pack(normal(32, 64)).values()
+    (y,) = run(kernel, [x, *parts, normal(32)], np.zeros((5, 32), np.float32))
+    assert np.isnan(y[2]).all() and np.isfinite(np.delete(y, 2, 0)).all()
+
+
+# --- configuration ---
+
+
+def test_configured_once_per_task(emulator: Emulator) -> None:
+    scheme = find_scheme("bf16", AMX)
+    kernel = compiled(floats(scheme, 128, 96))
+    emulator.reset()
+    check_floats(kernel, scheme, 64, 128, 96, 1e-6)
+    counts = emulator.counts
+    assert 1 <= counts["configured"] == counts["released"] <= THREADS
+    blocks, steps = 64 // 32 * (128 // 32), 96 // 32
+    assert counts["multiplied"] == 4 * steps * blocks
+    assert counts["loaded"] == (4 * steps + 4) * blocks and counts["stored"] == 4 * blocks
+
+
+def test_code_that_forgets_to_configure_is_caught(emulated: Emulator) -> None:
+    emulated.reset()
+    scheme = find_scheme("bf16", AMX)
+    kernel = compiled(floats(scheme, 32, 64), configure=False)
+    parts = scheme.pack(normal(32, 64)).values()
+    run(kernel, [normal(5, 64), *parts, normal(32)], np.zeros((5, 32), np.float32))
+    count, first = emulated.errors
+    assert count > 0 and first == "a tile instruction before ldtilecfg"
+
+
+def test_shapes_outside_the_configuration_are_caught(emulated: Emulator) -> None:
+    memory = bytearray(configuration())
+    memory[48 + 6] = TILE // 2  # weights of half a step
+    for broken, reason in ((bytes(memory), "do not fit"), (bytes(64), "not palette 1")):
+        emulated.reset()
+        emulated.library.handglass_emulated_ldtilecfg(broken)
+        emulated.library.handglass_emulated_tdpbf16ps(0, 4, 6)
+        assert emulated.errors[0] > 0 and reason in emulated.errors[1]
+    emulated.library.handglass_emulated_tilerelease()
+
+
+def test_functions_without_tiles_are_left_alone() -> None:
+    sch = Schedule(floats(find_scheme("bf16", AMX), 32, 64))
+    tvm.ir.assert_structural_equal(configure_tiles()(sch.mod), sch.mod)
+
+
+# --- one row ---
+
+
+@pytest.mark.parametrize(("n", "k"), SHAPES)
+def test_one_row_reads_the_same_weights(n: int, k: int) -> None:
+    scheme = find_scheme("bf16", AMX)
+    x = placeholder((1, k), "float32", "x")
+    parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, k).items()]
+    y = matmul(x, n, scheme.depth(k), scheme.read(parts), AMX.floats)
+    func = te.create_prim_func([x, *parts, y]).with_attr("global_symbol", "main")
+    taken = schedule_function(func, CPU_RULES, HOST)
+    assert taken is not None and taken[1].name == "cpu-matmul"
+    weight, row = normal(n, k), normal(1, k)
+    packed = scheme.pack(weight)
+    kernel = tvm.compile(taken[0].mod, HOST)["main"]
+    (y,) = run(kernel, [row, *packed.values()], np.zeros((1, n), np.float32))
+    check(y, row.astype(np.float64) @ scheme.unpack(packed, n, k).T)
+
+
+def test_pack_and_unpack() -> None:
+    scheme, plain = find_scheme("bf16", AMX), find_scheme("bf16")
+    weight = normal(37, 50)
+    parts = scheme.pack(weight)
+    assert {n: (p.shape, p.dtype.name) for n, p in parts.items()} == scheme.shapes(37, 50)
+    kept = scheme.unpack(parts, 37, 50)
+    assert np.array_equal(kept, plain.unpack(plain.pack(weight), 37, 50))
+    assert parts["weight"].view("<u2").reshape(3, 2, 16, 16, 2)[1, 1, 3, 4, 1] == bfloat16_bits(
+        weight[20:21, 39]
+    )
+
+
+def test_rounding_to_bfloat16() -> None:
+    """Ties to even, NaN stays NaN whatever its mantissa, infinities and denormals as they are."""
+    words = "3f808000 3f818000 3f808001 7f7fffff 7f800000 ff800000 00000001 80008000 00018000"
+    nans = "7f800001 7fffffff ffc00000"
+    bits = np.array([int(word, 16) for word in f"{words} {nans}".split()], np.uint32)
+    values = np.concatenate([bits.view(np.float32), normal(500)])
+    x = te.placeholder((len(values),), "float32", name="x")
+    y = te.compute(x.shape, lambda i: bits_of(x[i]), name="y")
+    kernel = tvm.compile(tvm.IRModule({"main": te.create_prim_func([x, y])}), HOST)["main"]
+    (got,) = run(kernel, [values], np.zeros(len(values), np.uint16))
+    back = (got.astype(np.uint32) << 16).view(np.float32)
+    assert np.array_equal(np.isnan(back), np.isnan(values))
+    finite = ~np.isnan(values)
+    assert np.array_equal(got[finite], bfloat16_bits(values[finite]))
+
+
+# --- around it ---
+
+
+def test_verify_rounds_as_the_target_does(tmp_path: Path) -> None:
+    """Rows that come together become bfloat16, rows alone (decoding, the head) what they were."""
+    from handglass.compiler.checkpoints.checkpoint import Checkpoint
+    from handglass.compiler.models import find_importer
+    from handglass.compiler.parity.stored_weights import StoredWeights, round_rows
+
+    weights = Checkpoint.open(write_checkpoint(tmp_path / "c", UNTIED, "float32"))
+    importer = find_importer(weights.config)
+    config = importer.configure(weights.config)
+    device = replace(find_target("host"))
+    storage = replace(
+        build.choose_storage(config, device, "w4a8", "bf16", 64, None),
+        language=find_scheme("w4a8", AMX),
+        vision=find_scheme("bf16", AMX),
+    )
+    stored = StoredWeights(weights, importer.build(weights, config, storage)).with_rows_alone(2)
+    x = normal(5, UNTIED["hidden_size"])
+    met = stored.rounded("llm.model.layers.0.self_attn.q_proj.weight", x)
+    assert np.array_equal(met[:3], round_bfloat16(x[:3]))
+    assert np.array_equal(met[3:], round_rows(x[3:], 32))
+    assert np.array_equal(stored.rounded("llm.lm_head.weight", x), round_rows(x, 32))
+
+
+@pytest.mark.slow
+def test_a_whole_model(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle for AMX, its tiles emulated, held to the floors of `handglass verify`."""
+
+    def emulate(rule: Rule) -> Rule:
+        swap = {
+            "cpu-tiles": lambda sch, target, choices=DEFAULTS: schedule_tiles(sch, choices, True),
+            "cpu-dot": lambda sch, target, choices=DEFAULTS: cpu_dot.schedule_dot(
+                sch, AMX, choices, emulate=True
+            ),
+        }
+        return replace(rule, apply=swap.get(rule.name, rule.apply), on_cache=None)
+
+    rules = tuple(map(emulate, CPU_RULES))
+    device = replace(find_target("host"), load_rules=lambda: rules)
+    monkeypatch.setattr(build, "find_target", lambda name: device)
+    monkeypatch.setattr(build, "find_dot", lambda target: AMX)
+    monkeypatch.setattr(verify, "AMX_FLAGS", ())  # the manifest is one of this machine
+    checkpoint = write_checkpoint(tmp_path / "c", UNTIED, "float32")
+    report = build.compile_model(
+        checkpoint, tmp_path / "b", quantization="w4a8", vision_quantization="bf16", context=128
+    )
+    assert "cpu-tiles" in {rule for _, rule, _ in report.schedules}
+    stages = verify.verify(tmp_path / "b", checkpoint)
+    assert all(stage.snr_db > stage.floor_db for stage in stages), stages
+    assert emulator.counts["multiplied"] > 0
+    arithmetic = {stage.stage: stage.arithmetic_db for stage in stages}
+    assert min(db for db in arithmetic.values() if db is not None) > 35.0, arithmetic

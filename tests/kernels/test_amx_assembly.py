@@ -1,0 +1,67 @@
+"""Machine code for tile registers: what is in it and what must not be. Nothing is run here."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytest.importorskip("tvm", reason="compiles with the TVM compiler")
+
+import tvm
+from test_amx import M, floats
+from test_integer_matmul import product
+from tvm import tirx
+
+from handglass.compiler.schemes.integer import Integer
+from handglass.compiler.schemes.quantize import find_scheme
+from handglass.schedules import CPU_RULES
+from handglass.schedules.isa.amx_configuration import configure_tiles
+from handglass.schedules.isa.integer_isa import AMX, find_dot
+from handglass.schedules.rule import schedule_function
+from handglass.targets import TARGETS
+
+pytestmark = pytest.mark.compiler
+
+X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu"}
+MACHINES = {
+    "x86-64-amx": TARGETS["x86-64-amx"].tvm,
+    "sapphirerapids": {**X86, "mcpu": "sapphirerapids"},
+}
+
+
+def assembly(func: tirx.PrimFunc, machine: dict[str, Any]) -> str:
+    target = tvm.target.Target(machine)
+    taken = schedule_function(func, CPU_RULES, target)
+    assert taken is not None and taken[1].name == "cpu-tiles"
+    return tvm.compile(configure_tiles()(taken[0].mod), target).mod.inspect_source("asm")
+
+
+KERNELS: dict[str, tuple[Callable[[int, int], tirx.PrimFunc], str]] = {
+    "bf16": (lambda n, k: floats(find_scheme("bf16", AMX), n, k), "tdpbf16ps"),
+    "w4a8": (lambda n, k: floats(find_scheme("w4a8", AMX), n, k), "tdpbf16ps"),
+    "w8a8": (lambda n, k: product(M, n, k, Integer("s", 8, 0.0, dot=AMX)), "tdpbsud"),
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(("n", "loads"), [(64, 4), (48, 5)], ids=["even", "odd"])
+def test_machine_code(machine: str, kernel: str, n: int, loads: int) -> None:
+    """One configuration, before the loops; sums are stored once each, so nothing was spilled.
+
+    Four products take four loads of a tile where two panels go together, five where one is alone.
+    """
+    make, instruction = KERNELS[kernel]
+    assert find_dot(tvm.target.Target(MACHINES[machine])) is AMX
+    lines = assembly(make(n, 512), MACHINES[machine]).splitlines()
+    code = [line.split()[0] for line in lines if re.match(r"\s+[a-z]", line)]
+    assert code.count("ldtilecfg") == code.count("tilerelease") == 1
+    products, copies = code.count(instruction), code.count("tilestored") // 4  # rows unrolled
+    assert products > 0 and products % 4 == 0 and code.count("tilestored") == 4 * copies
+    assert code.count("tileloadd") == 4 * copies + loads * (products // 4)
+    assert not [line for line in lines if "\ttile" in line and "%rsp" in line]
+    task = lines[: next(i for i, line in enumerate(lines) if "ldtilecfg" in line)]
+    task = task[max(i for i, line in enumerate(task) if "parallel_lambda" in line) + 1 :]
+    assert not [line for line in task if line.startswith(".LBB")], "configured in a loop"
+    assert code.index("ldtilecfg") < code.index("tileloadd")

@@ -1,0 +1,143 @@
+"""Every kernel family for every ARM preset: its machine code, and its answers under emulation."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="compiles with the TVM compiler")
+
+import tvm
+from arm_emulator import Call, MissingToolError, Program
+from arm_kernels import Kernel, build, families
+
+from handglass.targets import TARGETS, Target
+from handglass.targets.codegen.llvm.assembly import Loop, hot_loops
+from handglass.targets.presets.aarch64 import EVERYTHING, PRESETS
+
+pytestmark = pytest.mark.compiler
+
+SVE = re.compile(r"\b[zp]\d+\.[bhsd]\b|\bptrue\b|\bcnt[bhwd]\b")
+MATMULS = [f"{s}_{m}" for s in ("f32", "f16", "bf16", "w4a8", "w8a8") for m in ("row", "rows")]
+
+
+@cache
+def kernels(target: Target) -> dict[str, Kernel]:
+    return {name: make() for name, make in families(target).items()}
+
+
+@cache
+def module(target: Target) -> tvm.runtime.Module:
+    return build(kernels(target), target)
+
+
+@cache
+def listing(target: Target) -> str:
+    return module(target).inspect_source("asm")
+
+
+@cache
+def listings(target: Target) -> dict[str, str]:
+    """Assembly by kernel: bodies of parallel loops are functions of their own, behind it."""
+    text = listing(target)
+    parts = re.split(r"^(\w+)_compute_:.*$", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def instruction(target: Target, name: str) -> str:
+    """What the hot loop of a matmul should consist of."""
+    if not name.startswith("w"):
+        return "fmla"
+    if "i8mm" in target.features and name.endswith("rows"):
+        return "smmla"
+    return "sdot"
+
+
+def hot_loop(target: Target, name: str) -> Loop:
+    found = hot_loops(listings(target)[name], instruction(target, name))
+    assert found, f"{name}: no loop has {instruction(target, name)}"
+    return found[0]
+
+
+def program(target: Target, folder: Path) -> Program:
+    try:
+        return Program(module(target), list(kernels(target)), folder)
+    except MissingToolError as error:
+        pytest.skip(str(error))
+
+
+each_preset = pytest.mark.parametrize("target", PRESETS, ids=lambda target: target.name)
+
+
+@each_preset
+def test_no_vector_register_goes_through_the_stack(target: Target) -> None:
+    for name in MATMULS:
+        if "asimddp" in target.features or not name.startswith("w"):
+            loop = hot_loop(target, name)
+            assert not loop.vector_stack_traffic, f"{name}: {loop.vector_stack_traffic}"
+
+
+@each_preset
+def test_no_preset_uses_sve(target: Target) -> None:
+    found = SVE.search(listing(target))
+    assert found is None, found
+
+
+def test_sve_would_be_found() -> None:
+    """LLVM does use it where it may, so that the test above can fail."""
+    thor = TARGETS["jetson-thor-cpu"]
+    cpu = tvm.target.Target({**thor.tvm, "mattr": []})
+    made = kernels(thor)["w8a8_rows"]
+    from handglass.schedules import CPU_RULES
+    from handglass.schedules.rule import schedule_function
+
+    taken = schedule_function(made.func.with_attr("global_symbol", "main"), CPU_RULES, cpu)
+    assert taken is not None
+    assert SVE.search(tvm.compile(taken[0].mod, cpu).mod.inspect_source("asm"))
+
+
+@pytest.mark.parametrize("target", {t.cpu: t for t in PRESETS}.values(), ids=lambda t: t.name)
+def test_answers_on_the_oldest_cpu(target: Target, tmp_path: Path) -> None:
+    """One program per core that code is generated for, run on the oldest CPU of its floor."""
+    made = kernels(target)
+    empty = {name: [np.full_like(a, 77) for a in k.outputs] for name, k in made.items()}
+    calls = [Call(name, [*kernel.inputs, *empty[name]]) for name, kernel in made.items()]
+    assert target.emulator_cpu is not None
+    results = program(target, tmp_path).run(target.emulator_cpu, calls)
+    for (name, kernel), arrays in zip(made.items(), results, strict=True):
+        for actual, truth in zip(arrays[-len(kernel.outputs) :], kernel.outputs, strict=True):
+            error = np.abs(actual.astype(np.float64) - truth).max()
+            assert error <= kernel.tolerance * np.abs(truth).max(), f"{name}: {error}"
+
+
+def test_code_for_a_newer_cpu_is_refused_by_an_older_one(tmp_path: Path) -> None:
+    """So that passing on the oldest CPU says something."""
+    target = TARGETS["raspberry-pi-5"]
+    kernel = kernels(target)["w4a8_row"]
+    newer = program(target, tmp_path)
+    with pytest.raises(AssertionError, match="exit -4|exit 132"):
+        newer.run("cortex-a72", [Call("w4a8_row", [*kernel.inputs, *kernel.outputs])])
+
+
+# Instructions of the whole kernel; llama.cpp's own take 630,549 (one row, SDOT) and, for 64 rows,
+# 15,421,506 (SMMLA). Exact, so that more of them is a change of the code (benchmarks/arm_counts.py)
+COUNTS = {("arm64", 1): 469_295, ("android-arm64-i8mm", 64): 14_988_750}
+
+
+@pytest.mark.parametrize(("name", "m"), COUNTS)
+def test_instructions_of_a_matmul_do_not_grow(name: str, m: int, tmp_path: Path) -> None:
+    """1536 x 1536, 4 bits."""
+    from arm_counts import arguments, problem
+    from arm_counts import module as compiled
+
+    target = TARGETS[name]
+    try:
+        made = Program(compiled(target, m, "kernel"), ["kernel"], tmp_path)
+    except MissingToolError as error:
+        pytest.skip(str(error))
+    _, counts = made.count(EVERYTHING, [Call("kernel", arguments(problem(m)))])
+    assert counts.of_object(made.object) <= COUNTS[name, m] * 1.01

@@ -1,0 +1,272 @@
+"""Matmuls on integers: every instruction set, on this machine or emulated, against numpy."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="compiles with the TVM compiler")
+
+import tvm
+from tvm import te, tirx
+from tvm.s_tir import Schedule
+
+from handglass.compiler.ops.integer_matmul import Quantized, integer_matmul
+from handglass.compiler.ops.quantize_rows import quantize_rows
+from handglass.compiler.schemes.integer import Integer
+from handglass.schedules import CPU_RULES
+from handglass.schedules.choices import DEFAULTS, Open
+from handglass.schedules.cpu.dot import schedule_dot
+from handglass.schedules.cpu.smmla import schedule_pairs
+from handglass.schedules.isa.integer_isa import DOTS, GROUP, Codes, Dot, find_dot
+from handglass.schedules.rule import schedule_function
+from handglass.targets import find_target
+
+pytestmark = pytest.mark.compiler
+
+HOST = tvm.target.Target(find_target("host").tvm)
+RNG = np.random.default_rng(11)
+VECTORS = tuple(dot for dot in DOTS if dot.name != "amx")  # that one is in test_amx.py
+BITS = (4, 7, 8)
+SHAPES = [(1, 37, 50), (1, 64, 96), (5, 16, 32), (7, 200, 333), (13, 48, 64)]
+
+X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu"}
+ARM = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
+TARGETS = {
+    "avx2": {**X86, "mcpu": "x86-64-v3"},
+    "avx-vnni": {**X86, "mcpu": "x86-64-v3", "mattr": ["+avxvnni"]},
+    "avx512": {**X86, "mcpu": "x86-64-v4"},
+    "avx512-vnni": {**X86, "mcpu": "x86-64-v4", "mattr": ["+avx512vnni"]},
+    "sdot": {**ARM, "mcpu": "cortex-a76"},
+    "i8mm": {**ARM, "mcpu": "cortex-x2", "mattr": ["-sve", "-sve2"]},
+    "plain": {**X86, "mcpu": "x86-64-v2"},
+}
+INSTRUCTION = {
+    ("avx2", 4): "vpmaddubsw", ("avx2", 8): "vpmaddwd", ("avx-vnni", 4): "vpdpbusd",
+    ("avx-vnni", 8): "vpdpbusd", ("avx512-vnni", 4): "vpdpbusd", ("avx512-vnni", 8): "vpdpbusd",
+    ("avx2", 7): "vpmaddubsw", ("avx-vnni", 7): "vpdpbusd", ("avx512-vnni", 7): "vpdpbusd",
+    ("avx512", 4): "vpmaddubsw", ("avx512", 7): "vpmaddubsw", ("avx512", 8): "vpmaddwd",
+    ("sdot", 4): "sdot", ("sdot", 7): "sdot", ("sdot", 8): "sdot",
+    ("i8mm", 4): "smmla", ("i8mm", 7): "smmla", ("i8mm", 8): "smmla",
+}  # fmt: skip
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape, np.float32)
+
+
+def groups_of(codes: Codes, depth: int) -> int:
+    return depth // GROUP if codes.bits == 4 else 1
+
+
+def placeholder(shape, dtype: str, name: str) -> te.Tensor:
+    """Counting in int64, as Relax does."""
+    dims = [tirx.IntImm("int64", n) if isinstance(n, int) else n for n in shape]
+    return te.placeholder(dims, dtype, name=name)
+
+
+def product(m, n: int, k: int, scheme: Integer) -> tirx.PrimFunc:
+    """Everything between float32 rows and float32 results, in two kernels' worth of stages."""
+    codes, depth = scheme.codes, scheme.depth(k)
+    groups = groups_of(codes, depth)
+    x = placeholder((m, depth), codes.activation, "x")
+    scale = placeholder((m, groups), "float32", "x_scale")
+    offset = placeholder((m, groups), "int32", "offset") if codes.zero else None
+    parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, k).items()]
+    y = integer_matmul(Quantized(x, scale, offset), n, codes, *parts)
+    inputs = [x, scale, *([offset] if offset is not None else []), *parts]
+    return te.create_prim_func([*inputs, y]).with_attr("global_symbol", "main")
+
+
+def quantized(x: np.ndarray, codes: Codes, depth: int) -> list[np.ndarray]:
+    """The obvious quantiser, and the integers' sum where weights have a zero point."""
+    m, k = x.shape
+    groups = groups_of(codes, depth)
+    rows = np.pad(x, ((0, 0), (0, depth - k))).reshape(m, groups, -1)
+    peak = np.abs(rows).max(-1, keepdims=True)
+    factor = np.divide(np.float32(127), peak, out=np.zeros_like(peak), where=peak > 0)
+    q = np.rint(rows * factor).astype(np.int32)
+    scale = peak[..., 0] / np.float32(127) / np.float32(codes.magnify)
+    out = [q.reshape(m, depth).astype(codes.activation), scale]
+    return [*out, (-codes.zero * q.sum(-1)).astype(np.int32)] if codes.zero else out
+
+
+def multiplied(x: list[np.ndarray], weight: np.ndarray, codes: Codes) -> np.ndarray:
+    """float64 product of what the integers stand for."""
+    m, depth = x[0].shape
+    values = x[0].reshape(m, x[1].shape[1], -1) * x[1][..., None].astype(np.float64)
+    padded = np.pad(weight.astype(np.float64), ((0, 0), (0, depth - weight.shape[1])))
+    return values.reshape(m, depth) * codes.magnify @ padded.T
+
+
+def compiled(func: tirx.PrimFunc, dot: Dot, emulate: bool, tunable_seed: int | None = None):
+    sch = Schedule(func, seed=tunable_seed)
+    choices = DEFAULTS if tunable_seed is None else Open()
+    assert schedule_dot(sch, dot, choices, emulate) or schedule_pairs(sch, dot, choices, emulate)
+    return sch, tvm.compile(sch.mod, HOST)["main"]
+
+
+def run(kernel, inputs: list[np.ndarray], *outputs: np.ndarray) -> list[np.ndarray]:
+    results = [tvm.runtime.tensor(out) for out in outputs]
+    kernel(*map(tvm.runtime.tensor, inputs), *results)
+    return [result.numpy() for result in results]
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("dot", VECTORS, ids=lambda dot: dot.name)
+@pytest.mark.parametrize(("m", "n", "k"), SHAPES)
+def test_product(dot: Dot, bits: int, m: int, n: int, k: int) -> None:
+    """All layouts and loops; the machine's own instruction where this machine has it."""
+    scheme = Integer("s", bits, 0.0, dot=dot)
+    native = dot == find_dot(HOST)
+    rows = m if m == 1 else tirx.Var("m", "int64")
+    _, kernel = compiled(product(rows, n, k, scheme), dot, emulate=not native)
+    weight = normal(n, k)
+    parts = scheme.pack(weight)
+    x = quantized(normal(m, k), scheme.codes, scheme.depth(k))
+    (y,) = run(kernel, [*x, *parts.values()], np.zeros((m, n), np.float32))
+    truth = multiplied(x, scheme.unpack(parts, n, k), scheme.codes)
+    np.testing.assert_allclose(y, truth, rtol=0, atol=1e-6 * np.abs(truth).max())
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_the_largest_integers_do_not_overflow(bits: int) -> None:
+    dot = find_dot(HOST)
+    scheme = Integer("s", bits, 0.0, dot=dot)
+    weight = np.where(np.arange(64) % 3, 1.0, -1.0).astype(np.float32) * np.ones(
+        (16, 1), np.float32
+    )
+    parts = scheme.pack(weight)
+    for rows in (weight[:1], -weight[:1], np.ones((1, 64), np.float32)):
+        x = quantized(rows, scheme.codes, 64)
+        _, kernel = compiled(product(1, 16, 64, scheme), dot, emulate=False)
+        (y,) = run(kernel, [*x, *parts.values()], np.zeros((1, 16), np.float32))
+        np.testing.assert_allclose(
+            y, multiplied(x, scheme.unpack(parts, 16, 64), scheme.codes), rtol=1e-6
+        )
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("dot", DOTS, ids=lambda dot: dot.name)
+def test_pack_and_unpack(dot: Dot, bits: int) -> None:
+    """Every layout keeps the same numbers, and what it keeps is near the weights."""
+    weight = normal(37, 50)
+    scheme = Integer("s", bits, 0.0, dot=dot)
+    parts = scheme.pack(weight)
+    assert {n: (p.shape, p.dtype.name) for n, p in parts.items()} == scheme.shapes(37, 50)
+    kept = scheme.unpack(parts, 37, 50)
+    plain = Integer("s", bits, 0.0)
+    assert np.array_equal(kept, plain.unpack(plain.pack(weight), 37, 50))
+    noise = np.square(kept - weight).sum() / np.square(weight).sum()
+    assert noise < {4: 1e-2, 7: 4e-4, 8: 1e-4}[bits]
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("value", [0.0, 3.5, -3.5])
+def test_weights_that_are_all_equal_are_kept(bits: int, value: float) -> None:
+    weight = np.full((16, 64), value, np.float32)
+    scheme = Integer("s", bits, 0.0)
+    np.testing.assert_allclose(scheme.unpack(scheme.pack(weight), 16, 64), weight, rtol=1e-3)
+
+
+def test_one_huge_weight_costs_its_own_group_only() -> None:
+    weight = normal(16, 96)
+    weight[3, 40] = 1e4
+    scheme = Integer("s", 4, 0.0)
+    kept = scheme.unpack(scheme.pack(weight), 16, 96)
+    assert abs(kept[3, 40] / 1e4 - 1) < 1e-3
+    elsewhere = np.ones_like(weight, bool)
+    elsewhere[3, 32:64] = False
+    assert np.square((kept - weight)[elsewhere]).sum() < 1e-2 * np.square(weight[elsewhere]).sum()
+
+
+# --- the activations ---
+
+
+def quantizer(m, k: int, codes: Codes, depth: int):
+    x = placeholder((m, k), "float32", "x")
+    func = te.create_prim_func([x, *quantize_rows(x, codes, depth)])
+    taken = schedule_function(func.with_attr("global_symbol", "main"), CPU_RULES, HOST)
+    assert taken is not None and taken[1].name == "cpu-rows"
+    return tvm.compile(taken[0].mod, HOST)["main"]
+
+
+def empty(m: int, codes: Codes, depth: int) -> list[np.ndarray]:
+    groups = groups_of(codes, depth)
+    out = [np.zeros((m, depth), codes.activation), np.zeros((m, groups), np.float32)]
+    return [*out, np.zeros((m, groups), np.int32)] if codes.zero else out
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("dot", DOTS, ids=lambda dot: dot.name)
+@pytest.mark.parametrize("k", [32, 50, 333])
+def test_quantize_rows(dot: Dot, bits: int, k: int) -> None:
+    codes, depth = dot.codes(bits), -(-k // GROUP) * GROUP
+    for rows, sizes in ((1, [1]), (tirx.Var("m", "int64"), [2, 9])):
+        kernel = quantizer(rows, k, codes, depth)
+        for m in sizes:
+            x = normal(m, k) * 5
+            x[0, : min(k, 32)] = 0  # a group without a peak
+            truth = quantized(x, codes, depth)
+            for actual, expected in zip(
+                run(kernel, [x], *empty(m, codes, depth)), truth, strict=True
+            ):
+                assert actual.dtype == expected.dtype
+                if actual.dtype == np.float32:
+                    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+                else:
+                    assert np.abs(actual.astype(int) - expected).max() <= 1 * (codes.zero or 1)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_bad_activation_shows_in_the_result(bits: int, bad: float) -> None:
+    """It must neither crash nor pass for a number; other rows do not know of it."""
+    scheme = Integer("s", bits, 0.0, dot=find_dot(HOST))
+    codes = scheme.codes
+    x = normal(7, 64)
+    x[2, 40] = bad
+    rows = tirx.Var("m", "int64")
+    with np.errstate(all="ignore"):
+        parts = run(quantizer(rows, 64, codes, 64), [x], *empty(7, codes, 64))
+    assert not np.isfinite(parts[1][2]).all() and np.isfinite(np.delete(parts[1], 2, 0)).all()
+    _, kernel = compiled(product(rows, 16, 64, scheme), scheme.dot, emulate=False)
+    packed = scheme.pack(normal(16, 64))
+    (y,) = run(kernel, [*parts, *packed.values()], np.zeros((7, 16), np.float32))
+    assert not np.isfinite(y[2]).any() and np.isfinite(np.delete(y, 2, 0)).all()
+
+
+# --- the schedules ---
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("m", [1, 13])
+def test_the_tunable_space_holds_choices_and_each_is_right(bits: int, m: int) -> None:
+    scheme = Integer("s", bits, 0.0, dot=find_dot(HOST))
+    rows = m if m == 1 else tirx.Var("m", "int64")
+    weight = normal(64, 96)
+    parts = scheme.pack(weight)
+    x = quantized(normal(m, 96), scheme.codes, 96)
+    truth = multiplied(x, scheme.unpack(parts, 64, 96), scheme.codes)
+    seen = set()
+    for seed in range(1, 7):
+        sch, kernel = compiled(product(rows, 64, 96, scheme), scheme.dot, False, seed)
+        seen.add(tuple(int(n) for n in sch.trace.decisions.values()))
+        (y,) = run(kernel, [*x, *parts.values()], np.zeros((m, 64), np.float32))
+        np.testing.assert_allclose(y, truth, rtol=0, atol=1e-6 * np.abs(truth).max())
+    assert len(seen) > 1, "every sample made the same choices"
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_each_target_finds_its_instructions(name: str) -> None:
+    assert find_dot(tvm.target.Target(TARGETS[name])).name == name
+
+
+@pytest.mark.parametrize(("name", "bits"), INSTRUCTION)
+@pytest.mark.parametrize("m", [1, 12])
+def test_the_instruction_is_in_the_machine_code(name: str, bits: int, m: int) -> None:
+    target = tvm.target.Target(TARGETS[name])
+    scheme = Integer("s", bits, 0.0, dot=find_dot(target))
+    taken = schedule_function(product(m, 64, 128, scheme), CPU_RULES, target)
+    assert taken is not None and taken[1].name in ("cpu-dot", "cpu-pairs")
+    text = tvm.compile(taken[0].mod, target).mod.inspect_source("asm")
+    wanted = INSTRUCTION[name, bits]
+    assert (wanted if m > 1 else wanted.replace("smmla", "sdot")) in text  # pairs take two rows

@@ -1,0 +1,193 @@
+"""Compiled bundles against the torch reference: every stage, and whole answers token by token.
+
+Random checkpoints of odd sizes go through `compile_model` and are run the way a user runs them.
+For lossy storage the reference computes with what is left of the weights, so the tolerance stays.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch_minicpmv as expected
+from as_stored import as_stored
+from odd_models import ODD_MODELS, write_checkpoint
+from PIL import Image
+
+pytest.importorskip("tvm", reason="compiles with the TVM compiler")
+
+from handglass.compiler.build import compile_model
+from handglass.compiler.verify import verify
+from handglass.errors import MismatchError
+from handglass.runtime.answer.model import Model
+from handglass.runtime.prompt.preprocess import Pixels, pixels_for
+
+pytestmark = [pytest.mark.compiler, pytest.mark.slow]
+
+CONTEXT = 250  # no multiple of anything
+CASES = [  # odd model, scheme of language and resampler, scheme of the vision tower
+    ("grouped", "f32", "f32"),
+    ("untied", "f32", "f32"),
+    ("wide_heads", "f32", "f32"),
+    ("grouped", "w4", "bf16"),
+    ("untied", "f16", "f16"),
+    ("wide_heads", "bf16", "w4"),
+]
+TOLERANCE = 1e-4  # of the largest value
+
+
+@dataclass
+class Both:
+    """A compiled model and the reference of what it stores."""
+
+    model: Model
+    bundle: Path
+    checkpoint: Path
+    config: dict[str, Any]
+    weights: expected.Weights
+    kept: torch.dtype
+
+    @property
+    def vision(self) -> dict[str, Any]:
+        return self.config["vision_config"]
+
+    @property
+    def llm(self) -> expected.Weights:
+        return expected.part(self.weights, "llm.")
+
+
+@pytest.fixture(scope="module", params=CASES, ids="-".join)
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
+    name, language, vision = request.param
+    checkpoint = write_checkpoint(tmp_path_factory.mktemp("c"), ODD_MODELS[name], "float32")
+    bundle = tmp_path_factory.mktemp("b") / "bundle"
+    compile_model(
+        checkpoint, bundle, quantization=language, vision_quantization=vision, context=CONTEXT
+    )
+    config, weights = expected.load(checkpoint)
+    kept = torch.float32 if language == "f32" else torch.float16
+    weights = as_stored(weights, language, vision)
+    return Both(Model.load(bundle), bundle, checkpoint, config, weights, kept)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(5).standard_normal(shape, np.float32)
+
+
+def noise_picture(seed: int) -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), np.uint8)
+    return Image.fromarray(values).resize((120, 90), Image.Resampling.NEAREST)
+
+
+def check(actual: np.ndarray, truth: torch.Tensor, tolerance: float = TOLERANCE) -> None:
+    """The largest difference, relative to the largest value."""
+    assert actual.shape == tuple(truth.shape)
+    error = float(np.abs(actual - truth.numpy()).max() / truth.abs().max())
+    assert error < tolerance
+
+
+def grid_of(rows: int, cols: int) -> np.ndarray:
+    return np.stack(np.divmod(np.arange(rows * cols), cols), axis=1).astype(np.int32)
+
+
+# --- stage by stage ---
+
+
+@pytest.mark.parametrize("grid", [(5, 5), (1, 1), (3, 7), (25, 2)])
+def test_vision(both: Both, grid: tuple[int, int]) -> None:
+    rows, cols = grid
+    p = both.vision["patch_size"]
+    strip = normal(3, p, p * rows * cols)
+    ids = expected.position_ids(rows, cols, both.vision["image_size"] // p)
+    weights = expected.part(both.weights, "vpm.")
+    truth = expected.encode_vision(weights, both.vision, torch.from_numpy(strip), ids)
+    pixels = Pixels(strip, grid_of(rows, cols), rows, cols)
+    check(both.model.session.encode_vision(pixels), truth)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("grid", [(5, 5), (1, 1), (3, 7), (80, 3)])
+def test_resampler(both: Both, grid: tuple[int, int]) -> None:
+    features = normal(grid[0] * grid[1], both.vision["hidden_size"])
+    weights = expected.part(both.weights, "resampler.")
+    heads = both.config["hidden_size"] // 128
+    truth = expected.resample(weights, torch.from_numpy(features), *grid, heads)
+    check(both.model.session.resample(features, grid_of(*grid)), truth)  # type: ignore[attr-defined]
+
+
+def test_picture(both: Both) -> None:
+    picture = noise_picture(0)
+    pixels = pixels_for(both.model.manifest.vision, picture)
+    truth = expected.encode_image(both.weights, both.config, picture)
+    check(both.model.session.encode_image(pixels), truth)
+
+
+def test_embed(both: Both) -> None:
+    ids = [7, 0, both.config["vocab_size"] - 1, 7]
+    check(both.model.session.embed(ids), expected.embed(both.llm, both.config, ids), 1e-6)
+
+
+@pytest.mark.parametrize("s", [1, 2, 16, 37, CONTEXT])
+def test_prefill(both: Both, s: int) -> None:
+    x = normal(s, both.config["hidden_size"])
+    truth = expected.logits(both.llm, both.config, torch.from_numpy(x), both.kept)[-1]
+    check(both.model.session.prefill(x, 0), truth)
+
+
+def test_prefill_in_pieces_and_after_a_shorter_prefix(both: Both) -> None:
+    """A cache that holds more than the prefix must not matter: later positions are masked."""
+    session, x = both.model.session, normal(41, both.config["hidden_size"])
+    truth = expected.logits(both.llm, both.config, torch.from_numpy(x), both.kept)
+    session.prefill(normal(60, both.config["hidden_size"]) + 3, 0)
+    for start, stop in ((0, 13), (13, 14), (14, 41), (5, 20), (20, 41)):
+        logits = session.prefill(x[start:stop], start)
+        check(logits, truth[stop - 1])
+
+
+def test_decode_follows_prefill(both: Both) -> None:
+    session, ids = both.model.session, [1, 44, 17, 301, 8, 99]
+    x = expected.embed(both.llm, both.config, ids)
+    truth = expected.logits(both.llm, both.config, x, both.kept)
+    session.prefill(x[:3].numpy(), 0)
+    for pos in range(3, len(ids)):
+        check(session.decode(ids[pos], pos), truth[pos])
+
+
+# --- whole answers ---
+
+
+@pytest.mark.parametrize("pictures", [0, 1, 2])
+def test_answers_are_equal_token_by_token(both: Both, pictures: int) -> None:
+    question, count = "What is this picture?", 64
+    images = [noise_picture(i) for i in range(pictures)]
+    answer = both.model.chat(question, images, max_tokens=count)
+    ids = expected.prompt_ids(both.checkpoint, both.config, question, pictures)
+    encoded = [expected.encode_image(both.weights, both.config, image) for image in images]
+    tokens = expected.greedy(both.weights, both.config, ids, encoded, count, both.kept)
+    assert both.config.get("eos_token_id", 2) not in tokens
+    assert answer.tokens == tuple(tokens)
+    assert answer.finish_reason == "length"
+
+
+# --- verify, on the real thing ---
+
+
+def test_verify_holds(both: Both) -> None:
+    stages = verify(both.bundle, both.checkpoint)
+    assert [stage.stage for stage in stages if not stage.ok] == []
+
+
+def test_verify_names_other_weights(both: Both, tmp_path: Path) -> None:
+    other = write_checkpoint(tmp_path, both.config, "float32", seed=1)
+    stages = {stage.stage: stage for stage in verify(both.bundle, other)}
+    assert stages["pixels"].ok
+    wrong = [stages[name] for name in ("vision", "resampler", "embed", "logits", "end_to_end")]
+    assert not any(stage.ok for stage in wrong)
+    assert all(stage.snr_db < 3 for stage in wrong)
+
+
+def test_verify_refuses_another_model(both: Both, tmp_path: Path) -> None:
+    config = {**both.config, "rms_norm_eps": 2e-5}
+    with pytest.raises(MismatchError, match="another config.json"):
+        verify(both.bundle, write_checkpoint(tmp_path, config, "float32"))

@@ -1,0 +1,238 @@
+"""Stage-by-stage comparison: a fault is found where it is, and measured in dB.
+
+The compiled model is played by the numpy reference itself with one stage made worse, so that these
+tests compile nothing; `test_end_to_end.py` has the real thing.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch_minicpmv
+from as_stored import as_stored
+from odd_models import UNTIED, write_checkpoint
+
+from handglass.compiler.checkpoints.checkpoint import Checkpoint
+from handglass.compiler.models import MODELS
+from handglass.compiler.models.config import ModelConfig
+from handglass.compiler.models.minicpmv import Storage
+from handglass.compiler.parity import reference
+from handglass.compiler.parity.stored_weights import StoredWeights
+from handglass.compiler.schemes.kv_cache import CACHE_TYPES
+from handglass.compiler.schemes.quantize import SCHEMES
+from handglass.compiler.verify import (
+    STAGES,
+    Comparison,
+    Stage,
+    drawn_picture,
+    report,
+    snr_db,
+    splice,
+)
+from handglass.errors import MismatchError
+from handglass.runtime.bundle.reader import PromptEntry, VisionEntry
+from handglass.runtime.prompt.preprocess import Pixels
+from handglass.runtime.prompt.tokenizer import open_tokenizer
+
+PROMPT = PromptEntry("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", ("</s>",))
+SCHEME = {"language": "f32", "vision": "f32"}
+Change = Callable[[np.ndarray], np.ndarray]
+
+
+class PlayedSession:
+    """What `Session` does, by the reference; `change` spoils the result of one function."""
+
+    def __init__(
+        self, weights: Checkpoint, spoiled: str = "", change: Change | None = None
+    ) -> None:
+        self.weights = weights
+        self.model = ModelConfig.from_dict(weights.config)
+        self.spoiled = spoiled
+        self.change = change
+        self.x = np.empty((0, self.model.language.hidden_size), np.float32)
+
+    def encode_vision(self, pixels: Pixels) -> np.ndarray:
+        vision = self.model.vision
+        args = (pixels.strip, pixels.height, pixels.width)
+        return self._spoil("encode_vision", reference.encode_vision(self.weights, vision, *args))
+
+    def resample(self, features: np.ndarray, grid: np.ndarray) -> np.ndarray:
+        rows, cols = grid.max(axis=0) + 1
+        resampler = self.model.resampler
+        embeddings = reference.resample(self.weights, resampler, features, rows, cols)
+        return self._spoil("resample", embeddings)
+
+    def encode_image(self, pixels: Pixels) -> np.ndarray:
+        return self.resample(self.encode_vision(pixels), pixels.grid)
+
+    def embed(self, ids: list[int]) -> np.ndarray:
+        return self._spoil("embed", reference.embed(self.weights, self.model.language, ids))
+
+    def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
+        self.x = np.concatenate([self.x[:pos], x])
+        logits = reference.logits(self.weights, self.model.language, self.x, 1)[0]
+        return self._spoil("prefill", logits)
+
+    def decode(self, token: int, pos: int) -> np.ndarray:
+        x = reference.embed(self.weights, self.model.language, [token])
+        return self._spoil("decode", self.prefill(x, pos))
+
+    def _spoil(self, name: str, result: np.ndarray) -> np.ndarray:
+        return self.change(result) if self.change and name == self.spoiled else result
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handglass.compiler.verify.STEPS", 2)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return Checkpoint.open(write_checkpoint(tmp_path_factory.mktemp("c"), UNTIED, "float32"))
+
+
+def compare(
+    weights: Checkpoint,
+    spoiled: str = "",
+    change: Change | None = None,
+    mean: float = 0.5,
+    scheme: dict[str, str] = SCHEME,
+) -> list[Stage]:
+    vision = VisionEntry(56, 14, (mean, 0.5, 0.5), (0.5, 0.5, 0.5), 5, 70)
+    cache = SimpleNamespace(context=64, tensors=[SimpleNamespace(dtype="float32")])
+    target = SimpleNamespace(features=("avx2",))
+    manifest: Any = SimpleNamespace(
+        prompt=PROMPT, scheme=scheme, vision=vision, cache=cache, target=target
+    )
+    tokenizer = open_tokenizer("sentencepiece", weights.folder / "tokenizer.model")
+    session: Any = PlayedSession(weights, spoiled, change)
+    comparison = Comparison(session, weights, manifest, tokenizer)
+    session.weights = comparison.stored  # a compiled model computes with what it stores
+    return comparison.run([drawn_picture()], lambda *_: None)
+
+
+def noise(db: float) -> Change:
+    """Add noise of exactly this much less power."""
+
+    def add(x: np.ndarray) -> np.ndarray:
+        e = np.random.default_rng(0).standard_normal(x.shape)
+        return (x + e * np.sqrt((x**2).sum() / (e**2).sum() / 10 ** (db / 10))).astype(np.float32)
+
+    return add
+
+
+def test_the_reference_holds_against_itself(weights: Checkpoint) -> None:
+    stages = compare(weights)
+    assert tuple(stage.stage for stage in stages) == STAGES
+    assert all(stage.ok for stage in stages)
+    assert all(stage.snr_db > 100 for stage in stages)
+
+
+@pytest.mark.parametrize(
+    ("function", "stage"),
+    [
+        ("encode_vision", "vision"),
+        ("resample", "resampler"),
+        ("embed", "embed"),
+        ("prefill", "logits"),
+        ("decode", "logits"),
+    ],
+)
+def test_first_short_stage_is_where_the_fault_is(
+    weights: Checkpoint, function: str, stage: str
+) -> None:
+    stages = compare(weights, function, noise(40.0))
+    found = next(s for s in stages if not s.ok)
+    assert found.stage == stage
+    assert found.snr_db == pytest.approx(40.0, abs=2.0)  # of three rows, two are decoded
+    assert not stages[-1].ok  # and it is felt at the end
+
+
+def test_wrong_constants_of_the_bundle_show_in_the_pixels(weights: Checkpoint) -> None:
+    assert next(s for s in compare(weights, mean=0.4) if not s.ok).stage == "pixels"
+
+
+def test_not_a_number_fails(weights: Checkpoint) -> None:
+    def one_nan(x: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(x.size).reshape(x.shape) == 3, np.float32("nan"), x)
+
+    short = [s.stage for s in compare(weights, "decode", one_nan) if not s.ok]
+    assert short == ["logits", "end_to_end"]
+
+
+LOSSY = {"language": "w4", "vision": "bf16"}
+
+
+def test_floors_follow_the_scheme_of_each_part(weights: Checkpoint) -> None:
+    stages = {stage.stage: stage for stage in compare(weights, scheme=LOSSY)}
+    assert all(stage.ok for stage in stages.values())
+    assert stages["vision"].floor_db > stages["resampler"].floor_db == stages["logits"].floor_db
+    assert stages["logits"].floor_db > stages["end_to_end"].floor_db
+    assert stages["logits"].snr_db < 25, "four bits cost something"
+    assert (stages["logits"].arithmetic_db or 0) > 100, "and the arithmetic on them is exact"
+
+
+@pytest.mark.parametrize(
+    ("function", "stage"), [("encode_vision", "vision"), ("resample", "resampler")]
+)
+def test_a_fault_that_four_bits_would_hide(weights: Checkpoint, function: str, stage: str) -> None:
+    """As loud as a missing position of the resampler's keys, and far below the noise of w4."""
+    stages = {s.stage: s for s in compare(weights, function, noise(36.0), scheme=LOSSY)}
+    assert stages[stage].snr_db > stages[stage].floor_db
+    assert stages[stage].arithmetic_db == pytest.approx(36.0, abs=1.0)
+    assert [name for name in STAGES if not stages[name].ok] == [stage, "encode_image"]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_stored_weights_are_what_the_packing_leaves(weights: Checkpoint, scheme: str) -> None:
+    """Against the obvious quantiser: stacked rows, thirds, right factors and rows by number."""
+    storage = Storage(SCHEMES[scheme], SCHEMES[scheme], 64, CACHE_TYPES["f32"])
+    network = MODELS["MiniCPMV"].build(weights, ModelConfig.from_dict(UNTIED), storage)
+    stored = StoredWeights(weights, network)
+    exact = torch_minicpmv.load(weights.folder)[1]
+    for name, expected in as_stored(exact, scheme, scheme).items():
+        assert np.array_equal(stored.read(name, tuple(expected.shape)), expected.numpy()), name
+    rows = stored.read_rows("llm.model.embed_tokens.weight", 7, 9)
+    whole = stored.read("llm.model.embed_tokens.weight", (401, 128))
+    assert np.array_equal(rows, whole[7:9])
+
+
+def test_report_is_json(weights: Checkpoint) -> None:
+    stages = [
+        Stage("pixels", math.inf, 120.0, True),
+        Stage("vision", 12.5, 80.0, False, 20.5),
+        Stage("logits", -math.inf, 80.0, False, -math.inf),
+    ]
+    text = json.dumps(report(stages), allow_nan=False)
+    read = json.loads(text)
+    assert (read["ok"], read["first_short"]) == (False, "vision")
+    keys = ("stage", "snr_db", "floor_db", "ok", "arithmetic_db")
+    assert [tuple(stage[key] for key in keys) for stage in read["stages"]] == [
+        ("pixels", 300.0, 120.0, True, None),
+        ("vision", 12.5, 80.0, False, 20.5),
+        ("logits", -300.0, 80.0, False, -300.0),
+    ]
+
+
+# --- the measure itself ---
+
+
+def test_snr_of_known_noise() -> None:
+    truth = np.array([3.0, 4.0], np.float32)
+    assert snr_db(truth, truth) == math.inf
+    assert snr_db(truth, truth * np.float32(1.01)) == pytest.approx(40.0, abs=0.01)
+    assert snr_db(truth, np.zeros_like(truth)) == pytest.approx(0.0)
+    assert snr_db(truth, np.array([3.0, np.nan], np.float32)) == -math.inf
+    assert snr_db(truth, np.array([3.0, np.inf], np.float32)) == -math.inf
+    assert snr_db(np.zeros_like(truth), truth) == -math.inf
+    with pytest.raises(MismatchError, match=r"\(2,\).*\(1,\)"):
+        snr_db(truth, truth[:1])
+
+
+def test_splice_keeps_the_order() -> None:
+    text, picture = np.ones((2, 3), np.float32), np.full((2, 3), 7, np.float32)
+    assert splice([5, None, None, 6], text, picture)[:, 0].tolist() == [1, 7, 7, 1]

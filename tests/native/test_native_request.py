@@ -1,0 +1,103 @@
+"""What a host writes for the native runner, and what it makes of its output."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="compiles with the TVM compiler")
+
+from handglass.errors import InputError, UsageError
+from handglass.runtime.answer.native_request import RequestWriter, main
+from handglass.runtime.bundle.tensors import TensorFile
+from handglass.runtime.prompt.positions import position_ids
+from handglass.runtime.prompt.preprocess import pixels_for
+
+pytestmark = pytest.mark.compiler
+
+FOOTER = {
+    "finish_reason": "stop",
+    "tokens": 2,
+    "timings": {
+        "load_s": 0.5,
+        "encode_ms": [1.0],
+        "prefill_tokens": 7,
+        "reused_tokens": 0,
+        "prefill_tok_s": 100.0,
+        "decode_tokens": 2,
+        "decode_tok_s": 10.0,
+        "ttft_ms": 70.0,
+        "peak_mb": 20.0,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def writer(small_bundle: Path) -> RequestWriter:
+    return RequestWriter(small_bundle)
+
+
+def noise(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (20, 30, 3), np.uint8)
+
+
+def test_a_request_holds_ids_and_places_of_pictures(writer: RequestWriter, tmp_path: Path) -> None:
+    written = writer.write(tmp_path / "q", "What?", [noise(0), noise(1)], 9, 1.5)
+    request = json.loads(written.request.read_text("utf-8"))
+    stop = [writer.tokenizer.token_id(token) for token in writer.manifest.prompt.stop]
+    assert request.pop("prompt")[1::2][:2] == [{"picture": 0}, {"picture": 1}]
+    assert request == {
+        "format": "handglass-request",
+        "version": 1,
+        "stop": stop,
+        "max_tokens": 9,
+        "repeat_penalty": 1.5,
+    }
+    words = ["program", "run", "b", "--ids", str(written.request)]
+    pixels = [word for path in written.pictures for word in ("--pixels", str(path))]
+    assert written.command("program", "b") == words + pixels
+
+
+def test_equal_pictures_are_encoded_once(writer: RequestWriter, tmp_path: Path) -> None:
+    written = writer.write(tmp_path, "What?", [noise(0), noise(1), noise(0)])
+    segments = json.loads(written.request.read_text("utf-8"))["prompt"]
+    assert [s["picture"] for s in segments if isinstance(s, dict)] == [0, 1, 0]
+    assert len(written.pictures) == 3
+
+
+def test_a_picture_is_what_encode_image_takes(writer: RequestWriter, tmp_path: Path) -> None:
+    vision = writer.manifest.vision
+    file = TensorFile.open(writer.write(tmp_path, "What?", [noise(0)]).pictures[0])
+    pixels, side = pixels_for(vision, noise(0)), vision.image_size // vision.patch_size
+    np.testing.assert_array_equal(file.array("pixels"), pixels.strip)
+    np.testing.assert_array_equal(file.array("grid"), pixels.grid)
+    ids = position_ids(side, side, vision.positions_per_side)
+    np.testing.assert_array_equal(file.array("position_ids"), ids)
+
+
+def test_ids_become_text_again(writer: RequestWriter) -> None:
+    ids = writer.tokenizer.encode("ab")
+    answer = writer.read([*(f"{id}\n" for id in ids), json.dumps(FOOTER), "\n"])
+    assert answer.tokens == tuple(ids)
+    assert answer.text.strip() == "ab" and answer.finish_reason == "stop"
+    assert answer.timings.encode_ms == (1.0,) and answer.timings.decode_tok_s == 10.0
+
+
+@pytest.mark.parametrize("lines", [[], ["1"], ["x", json.dumps(FOOTER)], ["{}"], ["1", "[]"]])
+def test_what_the_runner_did_not_print(writer: RequestWriter, lines: list[str]) -> None:
+    with pytest.raises(InputError, match="not what handglass-native run prints"):
+        writer.read(lines)
+
+
+def test_the_command_line(small_bundle: Path, tmp_path: Path) -> None:
+    (command,) = main([str(small_bundle), str(tmp_path / "q"), "-p", "What?"])
+    assert command.startswith(
+        f"handglass-native run {small_bundle} --ids {tmp_path}/q/request.json"
+    )
+    (tmp_path / "out").write_text(f"5\n{json.dumps(FOOTER)}\n")
+    assert len(list(main([str(small_bundle), "--read", str(tmp_path / "out")]))) == 1
+    with pytest.raises(UsageError, match="give a FOLDER"):
+        list(main([str(small_bundle)]))

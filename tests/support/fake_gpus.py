@@ -1,0 +1,47 @@
+"""Devices that nobody here has, for what goes by their description alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from handglass.runtime.devices.vulkan import VulkanDevice
+
+ABILITIES: Mapping[str, bool | int] = {
+    "supports_float16": True,
+    "supports_int8": True,
+    "supports_8bit_buffer": True,
+    "supports_cooperative_matrix": False,
+    "supported_subgroup_operations": 0b0111,
+    "max_threads_per_block": 256,
+    "max_shared_memory_per_block": 16384,
+    "max_storage_buffer_range": 1 << 27,
+}
+
+
+def mesa(major: int, minor: int, patch: int) -> int:
+    """A version as most drivers pack it."""
+    return major << 22 | minor << 12 | patch
+
+
+def fake_gpu(name: str = "Somebody's GPU", index: int = 0, **changes: Any) -> VulkanDevice:
+    fields: dict[str, Any] = {
+        "index": index,
+        "name": name,
+        "kind": "discrete",
+        "vendor_id": 0x1234,
+        "device_id": 1,
+        "driver_id": 3,
+        "driver_name": "radv",
+        "driver_info": "Mesa 25.2.1",
+        "driver_version": mesa(25, 2, 1),
+        "api_version": "1.3.0",
+        "usable_api_version": "1.3.0",
+        "uuid": f"{index:032x}",
+        "memory": 8 << 30,
+        "unified_memory": False,
+        "abilities": ABILITIES,
+        "matrices": (),
+        "report": {},
+    }
+    return VulkanDevice(**{**fields, **changes})

@@ -1,0 +1,63 @@
+"""A session in numpy whose answers can be foretold, and which writes down what it was asked.
+
+Its cache holds one row per position. The logits after a prefix depend on every row of it, so a
+cache that holds something stale gives another answer.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from handglass.runtime.prompt.preprocess import Pixels
+
+
+class FakeSession:
+    def __init__(
+        self,
+        vocab_size: int = 50,
+        context: int = 64,
+        query_num: int = 4,
+        script: Sequence[int] = (),
+    ) -> None:
+        random = np.random.default_rng(vocab_size)
+        self.vocab_size, self.context, self.query_num = vocab_size, context, query_num
+        self.table = random.normal(size=(vocab_size, 8)).astype(np.float32)
+        self.cache = np.zeros((context, 8), np.float32)
+        self.script = list(script)  # if given, the tokens to say, whatever was asked
+        self.prefilled: list[tuple[int, int]] = []  # (rows, pos)
+        self.decoded: list[tuple[int, int]] = []  # (token, pos)
+        self.images = 0
+        self.said = 0  # tokens since the last prefill
+
+    def device_peak(self) -> int | None:
+        return None
+
+    def encode_image(self, pixels: Pixels) -> np.ndarray:
+        self.images += 1
+        rows = np.arange(1, self.query_num * 8 + 1, dtype=np.float32).reshape(-1, 8)
+        return rows * pixels.strip.mean()
+
+    def embed(self, ids: Sequence[int]) -> np.ndarray:
+        return self.table[list(ids)]
+
+    def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
+        assert x.dtype == np.float32 and x.ndim == 2 and len(x) and pos + len(x) <= self.context
+        self.prefilled.append((len(x), pos))
+        self.said = 0
+        self.cache[pos : pos + len(x)] = x
+        self.cache[pos + len(x) :] = np.nan  # later positions must never be read
+        return self._logits(pos + len(x))
+
+    def decode(self, token: int, pos: int) -> np.ndarray:
+        assert pos < self.context
+        self.decoded.append((token, pos))
+        self.said += 1
+        self.cache[pos] = self.table[token]
+        return self._logits(pos + 1)
+
+    def _logits(self, end: int) -> np.ndarray:
+        if self.script:
+            token = self.script[self.said % len(self.script)]
+            return 1000 * np.eye(self.vocab_size, dtype=np.float32)[token]
+        weights = np.cos(np.arange(end, dtype=np.float32))[:, None]
+        return self.table @ (self.cache[:end] * weights).sum(axis=0)

@@ -1,0 +1,40 @@
+"""The demo model just before it is scheduled: functions to hash, to schedule, to count."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import tvm
+from tvm import tirx
+
+from handglass.compiler.build import choose_storage
+from handglass.compiler.checkpoints.checkpoint import Checkpoint
+from handglass.compiler.lowering.phases import fuse
+from handglass.compiler.models import find_importer
+from handglass.targets import find_target
+from handglass.targets.target import Target
+
+CHECKPOINT = Path(__file__).parents[2] / "examples" / "demo-checkpoint"
+V3 = find_target("x86-64-v3")
+
+
+def demo_module(target: Target = V3) -> tvm.IRModule:
+    """What the model exports, with the default storage of a target."""
+    checkpoint = Checkpoint.open(CHECKPOINT)
+    importer = find_importer(checkpoint.config)
+    config = importer.configure(checkpoint.config)
+    storage = choose_storage(config, target, "w4a8", None, 256, None)
+    with tvm.target.Target(target.tvm):
+        mod, _ = importer.build(checkpoint, config, storage).export()
+    return mod
+
+
+def demo_functions(target: Target = V3, fresh: bool = False) -> dict[str, tirx.PrimFunc]:
+    """Name -> function, fused and not scheduled; with `fresh` from another import."""
+    return dict(_functions(target, 1 if fresh else 0))
+
+
+@lru_cache
+def _functions(target: Target, number: int) -> dict[str, tirx.PrimFunc]:
+    mod = fuse(demo_module(target), target)
+    pairs = ((var.name_hint, func) for var, func in mod.functions_items())
+    return {name: func for name, func in pairs if isinstance(func, tirx.PrimFunc)}

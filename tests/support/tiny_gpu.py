@@ -1,0 +1,78 @@
+"""The tiny module of tiny_library.py as a bundle for Vulkan, known answers included."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import tvm
+from tiny_library import PIECES, TABLE, TINY, manifest
+from tvm import relax
+from tvm.s_tir import dlight
+from vulkan_targets import PORTABLE
+
+from handglass.compiler.parity.known_answers import known_answers
+from handglass.runtime.bundle.reader import Bundle
+from handglass.runtime.bundle.tensor_writer import TensorWriter
+from handglass.runtime.bundle.writer import BundleWriter
+from handglass.targets import find_target
+from handglass.targets.codegen import vulkan
+from handglass.targets.target import Target
+
+ABILITIES = {"supports_float16": True, "supports_int64": True, "max_threads_per_block": 256}
+
+
+class GpuTarget(Target):
+    """The host's, with kernels for Vulkan's portable profile."""
+
+    @property
+    def tvm(self) -> dict[str, Any]:
+        return {**PORTABLE, "host": super().tvm}
+
+
+@functools.cache
+def gpu_target() -> Target:
+    host = find_target("host")
+    fields = {f.name: getattr(host, f.name) for f in dataclasses.fields(host)}
+    return GpuTarget(**{**fields, "name": "vulkan-test"})
+
+
+def build_library(path: Path) -> Path:
+    vulkan.enable()
+    target = tvm.target.Target(gpu_target().tvm)
+    with target:
+        mod = relax.get_pipeline("zero")(relax.transform.LegalizeOps()(TINY))
+        mod = dlight.ApplyDefaultSchedule(dlight.gpu.Fallback())(mod)
+        relax.build(mod, target).export_library(str(path))
+    return path
+
+
+def write_bundle(path: Path, library: Path, **target: Any) -> Bundle:
+    plain = manifest()
+    entry = dataclasses.replace(
+        plain.target, name="vulkan-test", **{"device": "vulkan", "abilities": ABILITIES, **target}
+    )
+    with BundleWriter(path) as writer:
+        writer.add_file("lib.so", library)
+        writer.add_file("tokenizer.model", PIECES)
+        params = writer.folder / "params-00001.safetensors"
+        with TensorWriter(params, [("table", TABLE.shape, TABLE.dtype.name)]) as tensors:
+            tensors.write("table", TABLE)
+        writer.add_file(params.name)
+        for name in known_answers(gpu_target()).write(writer.folder):
+            writer.add_file(name)
+        return writer.finish(dataclasses.replace(plain, target=entry))
+
+
+@contextmanager
+def spied(name: str) -> Iterator[mock.Mock]:
+    """Counts the calls of a function of handglass while it does its work."""
+    module, _, function = name.rpartition(".")
+    real = getattr(__import__(module, fromlist=[function]), function)
+    with mock.patch(name, side_effect=real) as spy:
+        yield spy

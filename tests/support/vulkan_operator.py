@@ -1,0 +1,99 @@
+"""An operator as it is compiled for a GPU: written for the target, scheduled by our rules, run.
+
+`build(compute, x, y)(array, array, out=(shape, dtype))` runs on vulkan:0 and returns what it wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import te, tirx
+from vulkan_running import as_module, shaders, tvm_target
+from vulkan_targets import PORTABLE
+
+from handglass.schedules.choices import DEFAULTS, Choices
+from handglass.schedules.rule import schedule_function
+from handglass.schedules.vulkan import VULKAN_RULES
+from handglass.targets.codegen import vulkan
+
+Shaped = tuple[Sequence[Any], str]
+"""Shape and dtype; names in shapes are symbolic, the shape () is an integer argument."""
+Kernel = Callable[..., list[np.ndarray]]
+
+
+def written(
+    compute: Callable, *arguments: Shaped, target: Mapping[str, Any] = PORTABLE
+) -> tirx.PrimFunc:
+    """The operator's function, not scheduled yet."""
+    sizes: dict[str, tirx.Var] = {}
+
+    def argument(number: int, shape: Sequence[Any], dtype: str) -> te.Tensor | tirx.Var:
+        if not shape:
+            return tirx.Var(f"n{number}", dtype)
+        known = [
+            sizes.setdefault(n, tirx.Var(n, "int64")) if isinstance(n, str) else n for n in shape
+        ]
+        return te.placeholder(known, dtype, name=f"x{number}")
+
+    with tvm_target(target):
+        inputs = [argument(number, *shaped) for number, shaped in enumerate(arguments)]
+        result = compute(*inputs)
+        results = list(result) if isinstance(result, list | tuple) else [result]
+        return te.create_prim_func([*inputs, *results])
+
+
+def scheduled(
+    func: tirx.PrimFunc, choices: Choices = DEFAULTS, target: Mapping[str, Any] = PORTABLE
+) -> tuple[tirx.PrimFunc, str]:
+    """The function as the first rule that takes it schedules it, and the rule's name."""
+    found = schedule_function(func, VULKAN_RULES, tvm_target(target), choices)
+    assert found is not None
+    return found[0].mod["main"], found[1].name
+
+
+def runnable(func: tirx.PrimFunc, target: Mapping[str, Any] = PORTABLE) -> Kernel:
+    """A scheduled function, validated and built; takes numpy arrays and gives them all back."""
+    vulkan.enable()
+    shaders(func, target)
+    built = tvm.compile(as_module(func), target=tvm_target(target))
+    device = tvm.device("vulkan", 0)
+
+    def call(*arguments: np.ndarray | int) -> list[np.ndarray]:
+        held = [
+            tvm.runtime.tensor(a, device) if isinstance(a, np.ndarray) else a for a in arguments
+        ]
+        built["main"](*held)
+        device.sync()
+        return [tensor.numpy() for tensor in held if not isinstance(tensor, int)]
+
+    return call
+
+
+def build(
+    compute: Callable,
+    *arguments: Shaped,
+    choices: Choices = DEFAULTS,
+    target: Mapping[str, Any] = PORTABLE,
+) -> Callable[..., list[np.ndarray]]:
+    """inputs, and `out` as (shape, dtype) of each result -> the results."""
+    func, _ = scheduled(written(compute, *arguments, target=target), choices, target)
+    kernel = runnable(func, target)
+
+    def call(*inputs: np.ndarray | int, out: Sequence[Shaped]) -> list[np.ndarray]:
+        unset = [np.full(shape, 77, dtype) for shape, dtype in out]
+        return kernel(*inputs, *unset)[-len(unset) :]
+
+    return call
+
+
+def check(actual: np.ndarray, truth: np.ndarray, tolerance: float = 2e-6) -> None:
+    assert actual.shape == truth.shape
+    scale = max(1e-6, float(np.abs(truth).max()))
+    assert np.abs(actual.astype(np.float64) - truth).max() <= tolerance * scale
+
+
+def normal(*shape: int, seed: int = 7) -> np.ndarray:
+    return np.random.default_rng((seed, *shape)).standard_normal(shape, np.float32)

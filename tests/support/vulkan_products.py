@@ -1,0 +1,115 @@
+"""Matmuls on a GPU for tests: the scheduled function, its arguments, and what numpy says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tvm import te, tirx
+from tvm.s_tir import Schedule
+from vulkan_running import tvm_target
+
+from handglass.compiler.ops.gpu_matmul import shared_matmul
+from handglass.compiler.ops.integer_matmul import Quantized, integer_matmul
+from handglass.compiler.schemes.quantize import SCHEMES
+from handglass.compiler.schemes.scheme import Scheme
+from handglass.schedules.choices import DEFAULTS, Choices
+from handglass.schedules.gpu import dot, matmul
+from handglass.schedules.isa.integer_isa import GROUP, find_dot
+from handglass.schedules.vulkan import cooperative_matrix as matrix
+
+RULES = (matrix.RULE, matmul.RULE, dot.RULE)
+ROWS = (1, 7, 64, 333)
+Epilogue = Callable[[te.Tensor], te.Tensor]
+
+
+@dataclass(frozen=True)
+class Product:
+    """y (m, n) = x (m, k) times weights of a scheme, for one TVM target of kind vulkan."""
+
+    scheme: str
+    n: int
+    k: int
+    target: Mapping[str, Any]
+
+    @property
+    def storage(self) -> Scheme:
+        return SCHEMES[self.scheme].on(find_dot(tvm_target(self.target)))
+
+    @property
+    def half(self) -> bool:
+        """Whether many rows are rounded to float16."""
+        return self.storage.half_rows
+
+    def function(self, m: int | None = None, bias: bool = False) -> tirx.PrimFunc:
+        """For `m` rows, or as many as come; if wanted with bias (n), tanh and residual (m, n)."""
+        rows = tirx.Var("m", "int64") if m is None else m
+        weight = [placeholder(s, d) for s, d in self.storage.shapes(self.n, self.k).values()]
+        x, y = self._computed(rows, weight)
+        if not bias:
+            return te.create_prim_func([*x, *weight, y])
+        b, r = placeholder((self.n,), "float32"), placeholder((rows, self.n), "float32")
+        added = te.compute(y.shape, lambda i, j: y[i, j] + b[j], name="add_bias")
+        z = te.compute(y.shape, lambda i, j: r[i, j] + te.tanh(added[i, j]), name="add_residual")
+        return te.create_prim_func([*x, *weight, b, r, z])
+
+    def _computed(self, m: Any, weight: Sequence[te.Tensor]) -> tuple[list[te.Tensor], te.Tensor]:
+        storage, codes, depth = self.storage, self.storage.codes, self.storage.depth(self.k)
+        one_row = isinstance(m, int) and m == 1
+        half, shared = self.half and not one_row, storage.dot.shared
+        assert shared is not None
+        if codes is None or half:
+            x, read = placeholder((m, self.k), "float32"), storage.read(weight)
+            return [x], shared_matmul(x, self.n, depth, read, shared, half)
+        words = placeholder((m, depth // 4), "int32")
+        scale = placeholder((m, self.groups), "float32")
+        return [words, scale], integer_matmul(Quantized(words, scale, None), self.n, codes, *weight)
+
+    @property
+    def groups(self) -> int:
+        codes, depth = self.storage.codes, self.storage.depth(self.k)
+        return depth // GROUP if codes is not None and codes.bits == 4 else 1
+
+    def inputs(self, x: np.ndarray) -> list[np.ndarray]:
+        """float32 rows as the function takes them."""
+        codes, depth = self.storage.codes, self.storage.depth(self.k)
+        if codes is None or (self.half and len(x) > 1):
+            return [x]
+        q, scale = quantized(x, depth, self.groups)
+        return [q.view("<i4").reshape(len(x), -1), scale / np.float32(codes.magnify)]
+
+    def expected(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """float64 product of what both sides are rounded to."""
+        kept = self.storage.unpack(self.storage.pack(weight), self.n, self.k).astype(np.float64)
+        if self.half and len(x) > 1:
+            x, kept = x.astype(np.float16), kept.astype(np.float16)
+        elif self.storage.codes is not None:
+            q, scale = quantized(x, self.storage.depth(self.k), self.groups)
+            rows = q.reshape(len(x), self.groups, -1) * scale[..., None].astype(np.float64)
+            x = rows.reshape(len(x), -1)[:, : self.k]
+        return x.astype(np.float64) @ kept.astype(np.float64).T
+
+    def scheduled(self, func: tirx.PrimFunc, choices: Choices = DEFAULTS) -> tirx.PrimFunc:
+        """As the first rule that takes it runs it."""
+        for rule in RULES:
+            sch = Schedule(func)
+            if rule(sch, tvm_target(self.target), choices):
+                return sch.mod["main"]
+        raise AssertionError("no rule takes this function")
+
+
+def quantized(x: np.ndarray, depth: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """int8 (m, depth) and scales (m, groups), the obvious way."""
+    rows = np.pad(x, ((0, 0), (0, depth - x.shape[1]))).reshape(len(x), groups, -1)
+    peak = np.abs(rows).max(-1, keepdims=True)
+    factor = np.divide(np.float32(127), peak, out=np.zeros_like(peak), where=peak > 0)
+    codes = np.rint(np.nan_to_num(rows * factor)).astype(np.int8)
+    return np.ascontiguousarray(codes.reshape(len(x), depth)), peak[..., 0] / np.float32(127)
+
+
+def placeholder(shape: Sequence[Any], dtype: str) -> te.Tensor:
+    """Counting in int64, as Relax does."""
+    dims = [tirx.IntImm("int64", n) if isinstance(n, int) else n for n in shape]
+    return te.placeholder(dims, dtype)

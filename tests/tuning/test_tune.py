@@ -1,0 +1,254 @@
+"""Tuning for real on this machine: kernels of a small model through builder, device, journals."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("tvm", reason="the tuner is part of the compiler")
+from lowered_demo import V3, demo_functions
+
+from handglass.compiler.lowering.kernel_code import library_of
+from handglass.compiler.lowering.task_arguments import Arguments, arguments_of, copies_of
+from handglass.compiler.lowering.tasks import Task, Use, extract_tasks, make_task
+from handglass.compiler.tune import Progress, Tuned, check_device, tune
+from handglass.compiler.tuning.builder import Builder
+from handglass.compiler.tuning.device_runner import CandidateError, Stand, _hold
+from handglass.compiler.tuning.tuning_input import Asked, Subject, read_subject
+from handglass.errors import DeviceError, MismatchError, UsageError
+from handglass.runtime.remote.client import DeviceClient
+from handglass.runtime.remote.local import Endpoint, local_device
+from handglass.schedules.rule import replay
+from handglass.targets import find_target
+
+pytestmark = [pytest.mark.compiler, pytest.mark.slow]
+
+HOST = find_target("host")
+
+
+@pytest.fixture(scope="module")
+def subject(small_checkpoint: Path) -> Subject:
+    return read_subject(small_checkpoint, Asked(quantization="w4a8", context=128))
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[Endpoint]:
+    with local_device(threads=1) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def run(subject: Subject, device: Endpoint, tmp_path: Path) -> Callable[..., Tuned]:
+    def call(trials: int, **settings: Any) -> Tuned:
+        return tune(
+            subject,
+            lambda: DeviceClient(*device),
+            trials=trials,
+            work_dir=tmp_path,
+            journal=tmp_path / "records.jsonl",
+            tasks=2,
+            **settings,
+        )
+
+    return call
+
+
+def lines(folder: Path) -> list[str]:
+    (file,) = folder.glob("trials-*.jsonl")
+    return file.read_text().splitlines()
+
+
+def row_task(lengths: tuple[Use, ...] = (Use({}, 1),)) -> Task:
+    name = "fused_matmul13_multiply_add"
+    task = make_task(name, demo_functions()[name], V3, lengths)
+    assert task is not None
+    return task
+
+
+def test_kernels_are_timed_and_a_second_run_goes_on(
+    run: Callable[..., Tuned], tmp_path: Path
+) -> None:
+    told: list[Progress] = []
+    first = run(6, progress=told.append)
+    assert not first.failed
+    assert first.rows and sum(row.share for row in first.rows) == pytest.approx(1)
+    assert [row.share for row in first.rows] == sorted((r.share for r in first.rows), reverse=True)
+    assert all(row.seconds > 0 for row in first.rows)
+    assert [p.trials for p in told[: len(first.rows)]] == [0] * len(first.rows)
+    tuning = told[len(first.rows) :]
+    assert tuning and all(p.best_us > 0 and (p.limit_fraction or 1) > 0 for p in tuning)
+    before = lines(tmp_path)
+    assert 6 <= len(before) <= 8
+    run(6)
+    assert lines(tmp_path)[: len(before)] == before
+
+
+def test_every_kernel_of_an_answer_is_a_task_and_nothing_else(subject: Subject) -> None:
+    tasks = extract_tasks(subject.mod, subject.target, subject.parts)
+    names = {task.name for task in tasks}
+    assert {"encode_vision", "resample"}.isdisjoint(names)
+    assert any("attention" in name for name in names) and len(tasks) > 10
+    for task in tasks:
+        assert task.size > 1 and task.main.calls > 0
+        for use in task.uses:
+            arguments = arguments_of(task, use.lengths)
+            assert len(arguments.items) == len(task.func.params)
+            assert task.kernel.bytes(arguments.sizes, arguments.itemsizes) > 0
+
+
+def test_copies_outgrow_the_caches_but_not_the_device() -> None:
+    assert copies_of(1 << 30) == 1
+    assert copies_of(64 << 20) * (64 << 20) >= 192 << 20
+    assert copies_of(1) == 32
+
+
+def test_choices_from_a_record_are_the_library_that_was_measured() -> None:
+    task, choices = row_task(), {"panels": 2}
+    import tvm
+
+    func = replay(task.func, task.rule, tvm.target.Target(V3.tvm), choices).mod["main"]
+    with Builder([task], V3) as builder:
+        built = builder.build(task, choices)
+        assert built.library is not None, built.reason
+        assert len(built.library) == len(library_of(func, V3))
+        unknown = builder.build(task, {"panels": 3})
+        assert unknown.library is None and "panels" in unknown.reason
+        assert builder.build(task, choices).library is not None
+
+
+def script(folder: Path, text: str) -> str:
+    path = folder / "linker"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("sleep 60", "no library after 3 s"), ("kill -9 $PPID; sleep 5", "SIGKILL")],
+    ids=["hangs", "dies"],
+)
+def test_a_builder_that_hangs_or_dies_is_replaced(text: str, words: str, tmp_path: Path) -> None:
+    task, target = row_task(), replace(V3, linkers=(script(tmp_path, text),))
+    with Builder([task], target, timeout=3) as builder:
+        for _ in range(2):
+            built = builder.build(task, {"panels": 2})
+            assert built.library is None and words in built.reason
+
+
+def test_a_stand_outlives_its_sessions(device: Endpoint) -> None:
+    stand = Stand(lambda: DeviceClient(*device))
+    task = row_task()
+    right = library_of(replayed(task, {"panels": 4}), HOST)
+    other = library_of(replayed(task, {"panels": 2}), HOST)
+    stand.prepare(arguments_of(task, {}))
+    assert stand.seconds(right, 3, 2)
+    with pytest.raises(CandidateError, match="cannot be loaded|not a library|ELF|invalid"):
+        stand.seconds(b"\x7fELF but no library", 1, 1)
+    assert stand.seconds(right, 3, 2)
+    assert all(d.finite and (d.snr_db or 200) > 100 for d in stand.compare(right, other, 1))
+    stand._client.close()  # type: ignore[union-attr]  # as if the session had died between two
+    with pytest.raises((CandidateError, DeviceError)):
+        stand.seconds(right, 1, 1)
+    assert stand.seconds(right, 1, 1)
+    stand.close()
+
+
+def replayed(task: Task, choices: dict[str, int]) -> Any:
+    import tvm
+
+    return replay(task.func, task.rule, tvm.target.Target(HOST.tvm), choices).mod["main"]
+
+
+def test_a_device_that_cannot_run_the_target_is_refused(device: Endpoint) -> None:
+    with DeviceClient(*device) as client:
+        description = client.describe()
+    check_device(description, HOST)
+    with pytest.raises(MismatchError, match="aarch64"):
+        check_device(description, find_target("arm64"))
+    machine = replace(description.machine, flags=description.machine.flags - {"avx2"})
+    with pytest.raises(MismatchError, match="avx2"):
+        check_device(replace(description, machine=machine), V3)
+
+
+def test_a_bundle_is_tuned_as_it_is(small_bundle: Path) -> None:
+    found = read_subject(small_bundle, Asked())
+    assert found.target.name == "host"
+    assert {part.function for part in found.parts} == {"encode_image", "prefill", "decode"}
+    with pytest.raises(UsageError, match="as it was compiled"):
+        read_subject(small_bundle, Asked(quantization="w4"))
+    for other in ("arm64", "vulkan"):
+        with pytest.raises(MismatchError, match=f"not for {other}"):
+            read_subject(small_bundle, Asked(target=other))
+
+
+def test_a_killed_run_loses_nothing(small_checkpoint: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "handglass.cli.main", "tune", "-m", str(small_checkpoint)]
+    flags = [
+        "--trials",
+        "20",
+        "--tasks",
+        "2",
+        "--threads",
+        "1",
+        "-c",
+        "128",
+        "--work-dir",
+        str(tmp_path),
+    ]
+    records = tmp_path / "records.jsonl"
+    child = subprocess.Popen(
+        [*command, *flags, "--records", str(records)], stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 200
+        while not any(tmp_path.glob("trials-*")) or len(lines(tmp_path)) < 2:
+            assert child.poll() is None and time.monotonic() < deadline, "no trial was written"
+            time.sleep(0.1)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    before = lines(tmp_path)
+    done = subprocess.run(
+        [*command, "--trials", "4", *flags[2:], "--records", str(records)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode in (0, 4), done.stderr  # 4: a busy machine gave no steady time
+    assert "Traceback" not in done.stderr
+    assert lines(tmp_path)[: len(before) - 1] == before[:-1]  # the last may have been torn
+
+
+def test_an_answer_is_of_the_pictures_that_the_model_is_shown(subject: Subject) -> None:
+    """SigLIP's table has more positions than a picture has patches."""
+    (encode,) = [part for part in subject.parts if part.function == "encode_image"]
+    assert encode.lengths == {"n": 4 * 4, "strip": 4 * 4 * 14}  # 56 pixels; the table has 980
+
+
+def test_a_device_short_of_memory_is_given_fewer_copies() -> None:
+    asked: list[int] = []
+
+    class Small:
+        def arguments(self, id: str, items: Any, copies: int, **_: Any) -> None:
+            asked.append(copies)
+            if copies > 3:
+                raise DeviceError("the arguments need more bytes than there are")
+
+    _hold(Small(), Arguments([], 20, (), ()))  # type: ignore[arg-type]
+    assert asked == [20, 10, 5, 3]
+    with pytest.raises(DeviceError, match="more bytes"):
+        _hold(Full(), Arguments([], 2, (), ()))  # type: ignore[arg-type]
+
+
+class Full:
+    def arguments(self, *_: Any, **__: Any) -> None:
+        raise DeviceError("the arguments need more bytes than there are")

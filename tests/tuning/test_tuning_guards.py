@@ -1,0 +1,204 @@
+"""What it takes to become a record, on a device whose times and results are written down here."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("tvm", reason="the tuner is part of the compiler")
+from lowered_demo import V3, demo_functions
+
+from handglass.compiler.lowering.task_arguments import Arguments
+from handglass.compiler.lowering.tasks import Task, Use, make_task
+from handglass.compiler.records.record import Device, Record
+from handglass.compiler.tune import Row, record_of, select, share_of, share_out
+from handglass.compiler.tuning.builder import Built
+from handglass.compiler.tuning.device_runner import CandidateError
+from handglass.compiler.tuning.limits import Limits
+from handglass.compiler.tuning.task_tuner import Outcome, TaskError, TaskTuner
+from handglass.compiler.tuning.trials import TrialLog, reasons
+from handglass.errors import UsageError
+from handglass.runtime.remote.client import Difference
+
+pytestmark = pytest.mark.compiler
+
+HERE = Device("Board", "aarch64", 4, 4)
+
+
+def key(choices: Mapping[str, int]) -> bytes:
+    return repr(sorted(choices.items())).encode()
+
+
+class Maker:
+    """Libraries are the choices themselves; `broken` says which cannot be built."""
+
+    def __init__(self, broken: Callable[[Mapping[str, int]], str] = lambda choices: "") -> None:
+        self.broken = broken
+        self.built = 0
+
+    def build(self, task: Task, choices: Mapping[str, int]) -> Built:
+        self.built += 1
+        reason = self.broken(choices)
+        return Built(None if reason else key(choices), reason)
+
+
+class Board:
+    """`time(panels, lengths)` in microseconds, or the reason why it dies; `snr(panels)` in dB."""
+
+    def __init__(
+        self,
+        time: Callable[[int, tuple[Any, ...]], float | str],
+        snr: Callable[[int], float | None] = lambda panels: None,
+    ) -> None:
+        self.time, self.snr = time, snr
+        self.sizes: tuple[Any, ...] = ()
+
+    def prepare(self, arguments: Arguments) -> None:
+        self.sizes = arguments.sizes
+
+    def calls_for(self, library: bytes) -> int:
+        return len(self.seconds(library, 1, 1))
+
+    def seconds(self, library: bytes, number: int, samples: int) -> list[float]:
+        found = self.time(dict(eval(library))["panels"], self.sizes)
+        if isinstance(found, str):
+            raise CandidateError(found)
+        return [found * 1e-6] * samples
+
+    def compare(self, reference: bytes, candidate: bytes, seed: int) -> Sequence[Difference]:
+        snr = self.snr(dict(eval(candidate))["panels"])
+        return [Difference(len(self.sizes) - 1, snr, 0.5, 1.0, snr != float("-inf"))]
+
+
+@pytest.fixture(scope="module")
+def row_task() -> Task:
+    """One row times four bits: panels of 1, 2, 4 (the default) or 8."""
+    func = demo_functions()["fused_matmul13_multiply_add"]
+    task = make_task("fused_matmul13_multiply_add", func, V3, (Use({}, 64),))
+    assert task is not None and dict(task.options) == {"panels": (1, 2, 4, 8)}
+    return task
+
+
+@pytest.fixture
+def tune(tmp_path: Path, row_task: Task) -> Callable[..., tuple[Outcome, TrialLog]]:
+    def call(
+        board: Board, maker: Maker | None = None, task: Task = row_task, trials: int = 9
+    ) -> tuple[Outcome, TrialLog]:
+        log = TrialLog(tmp_path / "trials.jsonl", "board")
+        tuner = TaskTuner(board, maker or Maker(), log, Limits({}))  # type: ignore[arg-type]
+        return tuner.tune(task, trials, lambda *_: None), log
+
+    return call
+
+
+def by_panels(**times: float | str) -> Callable[[int, tuple[Any, ...]], float | str]:
+    return lambda panels, sizes: times[f"p{panels}"]
+
+
+def test_the_fastest_becomes_a_record_that_reads_back(tune: Any, row_task: Task) -> None:
+    outcome, log = tune(Board(by_panels(p1=9, p2=8, p4=10, p8=7), lambda panels: 120.0))
+    assert outcome.winner == {"panels": 8}
+    assert len(log.of(row_task.hash)) == 3  # all but the default
+    record = record_of(outcome, Row(row_task, 1e-5, 0.4), V3, HERE)
+    assert Record.parse(record.text()) == record
+    assert record.gain == pytest.approx(10 / 7) and record.verified.snr_db == 120.0
+
+
+def test_noise_is_no_gain(tune: Any) -> None:
+    outcome, _ = tune(Board(by_panels(p1=9.85, p2=10, p4=10, p8=10)))
+    assert outcome.winner is None and outcome.default_seconds == pytest.approx(1e-5)
+
+
+@pytest.mark.parametrize("snr", [float("-inf"), -3.0, 20.0, 59.0])
+def test_a_wrong_result_is_passed_over_for_the_next_best(tune: Any, snr: float) -> None:
+    board = Board(by_panels(p1=5, p2=8, p4=10, p8=11), lambda p: snr if p == 1 else 110.0)
+    assert tune(board)[0].winner == {"panels": 2}
+
+
+def test_only_wrong_results_leave_the_default(tune: Any) -> None:
+    outcome, _ = tune(Board(by_panels(p1=5, p2=8, p4=10, p8=6), lambda panels: 12.0))
+    assert outcome.winner is None
+    assert "wrong result" in outcome.note and "12 dB" in outcome.note
+
+
+def test_what_is_slower_at_another_length_is_no_record(tune: Any) -> None:
+    func = demo_functions()["append_keys"]
+    uses = (Use({"s": 80, "pos": 0}, 4), Use({"s": 7, "pos": 0}, 0))
+    task = make_task("append_keys", func, V3, uses)
+    assert task is not None and dict(task.options) == {"parallel.0": (0, 1)}
+
+    def run(slow: float) -> Outcome:
+        other = 1 - task.defaults["parallel.0"]
+
+        class Two(Board):
+            def seconds(self, library: bytes, number: int, samples: int) -> list[float]:
+                tuned = dict(eval(library))["parallel.0"] == other
+                short = self.sizes[1][0] == 7
+                return [(1.0 if not tuned else slow if short else 0.5) * 1e-6] * samples
+
+            def compare(self, *_: Any) -> Sequence[Difference]:
+                return [Difference(0, None, 0.0, 1.0, True)]
+
+        found: Outcome = tune(Two(by_panels()), task=task)[0]
+        return found
+
+    assert run(1.01).winner is not None
+    slower = run(1.2)
+    assert slower.winner is None and "s = 7" in slower.note
+
+
+def test_crashes_and_hangs_are_reasons_and_the_rest_is_measured(tune: Any, row_task: Task) -> None:
+    board = Board(by_panels(p1="runner: SIGSEGV", p2=8, p4=10, p8="runner: time limit"))
+    outcome, log = tune(board)
+    assert outcome.winner == {"panels": 2}
+    assert reasons(log.of(row_task.hash)) in (
+        "1 x runner: SIGSEGV, 1 x runner: time limit",
+        "1 x runner: time limit, 1 x runner: SIGSEGV",
+    )
+
+
+def test_what_cannot_be_built_is_a_reason(tune: Any, row_task: Task) -> None:
+    broken = Maker(lambda choices: "builder: SIGABRT" if choices["panels"] == 8 else "")
+    outcome, log = tune(Board(by_panels(p1=12, p2=8, p4=10, p8=1)), broken)
+    assert outcome.winner == {"panels": 2}
+    assert reasons(log.of(row_task.hash)) == "1 x builder: SIGABRT"
+
+
+def test_without_a_default_there_is_nothing_to_compare_with(tune: Any) -> None:
+    with pytest.raises(TaskError, match="SIGILL"):
+        tune(Board(by_panels(p1=1, p2=1, p4="runner: SIGILL", p8=1)))
+    with pytest.raises(TaskError, match="cannot be built"):
+        tune(Board(by_panels(p4=1)), Maker(lambda choices: "builder: no library after 60 s"))
+
+
+def test_a_second_run_measures_nothing_twice(tune: Any) -> None:
+    board = Board(by_panels(p1=9, p2=8, p4=10, p8=7))
+    tune(board, trials=2)
+    maker = Maker()
+    outcome, log = tune(board, maker, trials=9)
+    assert outcome.winner == {"panels": 8}
+    assert maker.built == 1 + 1 + 1  # the default, the one left, the winner
+    assert len(log.trials) == 1
+
+
+def test_trials_go_where_the_time_goes(row_task: Task) -> None:
+    shares = (0.6, 0.3, 0.1)
+    rows = [Row(row_task, 1.0, share) for share in shares]
+    assert share_out(100, rows) == [3, 3, 3]  # no more than there are candidates
+    assert sum(share_out(5, rows)) == 5
+    assert share_out(0, rows) == [0, 0, 0]
+
+
+def test_kernels_are_asked_for_by_name(row_task: Task) -> None:
+    assert select([row_task], []) == [row_task] == select([row_task], [row_task.name])
+    with pytest.raises(UsageError, match="fused_matmul13_multiply_add"):
+        select([row_task], ["fused_matmul"])
+
+
+def test_one_kernel_alone_is_not_the_whole_answer(row_task: Task) -> None:
+    other = replace(row_task, name="other", uses=(Use({}, 192),))
+    rates = Limits({"read": 1e10, "fma": 1e11, "dot4": 1e11, "dot8": 1e11})
+    assert share_of([row_task], [row_task, other], rates) == pytest.approx(0.25)
+    assert share_of([row_task], [row_task, other], Limits({})) == 1.0
