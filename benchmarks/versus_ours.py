@@ -26,7 +26,7 @@ class Ours:
 
     def answer(self) -> float:
         start, session = time.perf_counter(), self.session
-        rows = session.encode_image(self.pixels)
+        rows = session.encode_image(*self.pixels.arrays)
         x = np.concatenate([rows, session.embed(self.question)])
         token = int(session.prefill(x, 0).argmax())
         for pos in range(len(x), len(x) + ANSWER_TOKENS):

@@ -16,7 +16,7 @@ from typing import Any
 
 import tvm
 
-from handglass.errors import DeviceError, HandglassError, UsageError
+from handglass.errors import DeviceError, HandglassError
 from handglass.runtime.bundle.reader import (
     LIBRARY,
     REPORT,
@@ -25,7 +25,7 @@ from handglass.runtime.bundle.reader import (
     Manifest,
 )
 from handglass.runtime.bundle.writer import BundleWriter
-from handglass.schedules.isa.integer_isa import LANES, find_dot
+from handglass.schedules.isa.integer_isa import find_dot
 from handglass.targets import find_target
 from handglass.targets.codegen.build import build_library
 from handglass.targets.codegen.vulkan.plugin import plugin_for
@@ -37,8 +37,8 @@ from .lowering.phases import Lowered, Progress, fuse, lower
 from .lowering.probes import add_probes
 from .lowering.workload import parts_of
 from .models import find_importer
-from .models.config import ModelConfig
-from .models.minicpmv import MiniCPMV, Storage
+from .models.minicpmv import MiniCPMV
+from .models.storage import choose_storage
 from .packing.describe import describe, target_entry
 from .packing.pack import entries, pack_parameters
 from .parity.known_answers import KnownAnswers, known_answers
@@ -47,12 +47,6 @@ from .records.coverage import coverage
 from .records.store import open_store
 from .records.summary import told
 from .records.this_device import this_device
-from .schemes.kv_cache import cache_type_of, find_cache_type
-from .schemes.quantize import find_scheme
-
-DEFAULT_CONTEXT = 4096
-VISION_DEFAULTS = {"w4": "f16", "w4a8": "w8a8"}
-"""Vision towers of models in these: four bits are too few for them."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +91,8 @@ def compile_model(
     checkpoint = Checkpoint.open(Path(model), allow_pickle=allow_pickle)
     importer = find_importer(checkpoint.config)
     config = importer.configure(checkpoint.config)
-    storage = choose_storage(config, device, quantization, vision_quantization, context, kv_cache)
+    isa = find_dot(tvm.target.Target(device.tvm))
+    storage = choose_storage(config, isa, quantization, vision_quantization, context, kv_cache)
     book = open_book(device, records, use_records)
     clock = Clock()
     with BundleWriter(Path(output), overwrite=overwrite) as writer:
@@ -193,30 +188,6 @@ def report_text(
         "records": records,
     }
     return (json.dumps(text) + "\n").encode()
-
-
-def choose_storage(
-    config: ModelConfig,
-    target: Target,
-    quantization: str,
-    vision_quantization: str | None,
-    context: int | None,
-    kv_cache: str | None,
-) -> Storage:
-    """Schemes by name. Unless told, the vision tower of a model in `w4` is kept in 16 bits, that of
-    one in `w4a8` in `w8a8`: four bits are too few for it."""
-    dot = find_dot(tvm.target.Target(target.tvm))
-    language = find_scheme(quantization, dot)
-    default = VISION_DEFAULTS.get(quantization, quantization)
-    if quantization == "w4a8" and dot.byte_bits == 7:
-        default = "w7a8"  # on such a machine a third faster
-    longest = config.language.max_position_embeddings
-    context = min(longest, DEFAULT_CONTEXT) if context is None else context
-    if not 1 <= context <= longest:
-        raise UsageError(f"--context {context}: the model was made for 1 to {longest} positions")
-    padded = -(-context // LANES) * LANES  # the cache holds whole panels of positions
-    cache = find_cache_type(kv_cache) if kv_cache else cache_type_of(language.cache_dtype)
-    return Storage(language, find_scheme(vision_quantization or default, dot), padded, cache)
 
 
 def check_memory(manifest: Manifest, target: Target) -> None:

@@ -15,24 +15,22 @@ from importlib.metadata import version
 from pathlib import Path
 
 import handglass
-from handglass.errors import MismatchError, UsageError
-from handglass.runtime.devices.device_select import lacks
-from handglass.runtime.remote.client import Description, DeviceClient, GpuEntry
+from handglass.errors import UsageError
+from handglass.runtime.remote.client import Description, DeviceClient
 from handglass.targets.target import Target
 
 from .lowering.task_arguments import arguments_of
 from .lowering.tasks import Task, extract_tasks
 from .records.journal import append
 from .records.record import DATE, Device, Record, Versions
-from .records.this_device import gpu_device
 from .tuning.builder import Builder
+from .tuning.device import check_device, device_for, device_of
 from .tuning.device_runner import Stand
 from .tuning.limits import Limits, measure_limits
 from .tuning.task_tuner import Outcome, TaskError, TaskTuner
 from .tuning.trials import TrialLog, reasons
 from .tuning.tuning_input import Subject
 
-FIRST_GPU = "vulkan:0"
 LEAST_TRIALS = 4
 """For any kernel that is tuned at all."""
 LEAST_SHARE = 0.003
@@ -244,48 +242,6 @@ def record_of(outcome: Outcome, row: Row, target: Target, device: Device) -> Rec
         versions=Versions(handglass.__version__, version("apache-tvm"), version("apache-tvm-ffi")),
         verified=outcome.verified,
     )
-
-
-def device_for(target: Target) -> str:
-    """What its kernels run on, as the device protocol names it: the first GPU there is."""
-    return "cpu" if target.gpu is None else FIRST_GPU
-
-
-def device_of(description: Description) -> Device:
-    """Where it was measured, as a record says it."""
-    machine = description.machine
-    if description.gpus:
-        return gpu_device(description.gpus[0].name)
-    return Device(machine.model, machine.architecture, machine.cores, description.threads)
-
-
-def check_device(description: Description, target: Target) -> None:
-    """MismatchError where the device cannot run code for the target."""
-    machine = description.machine
-    if machine.architecture != target.architecture:
-        raise MismatchError(
-            f"the device is {machine.architecture} ({machine.model}), target '{target.name}' is "
-            f"{target.architecture}"
-        )
-    missing = target.missing_on(machine.flags)
-    if missing:
-        raise MismatchError(
-            f"the device ({machine.model}) lacks {', '.join(missing)}, which code for "
-            f"'{target.name}' uses"
-        )
-    if target.gpu is not None:
-        check_gpu(description.gpus[0], target)
-
-
-def check_gpu(gpu: GpuEntry, target: Target) -> None:
-    """MismatchError where the GPU lacks what code for the target relies on."""
-    assert target.gpu is not None
-    lacking = lacks(target.gpu.abilities, gpu.abilities)
-    if lacking:
-        raise MismatchError(
-            f"the device's GPU ({gpu.name}) cannot run code for '{target.name}': "
-            f"{'; '.join(lacking)}"
-        )
 
 
 def _fingerprint(description: Description) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from handglass.targets.presets.x86 import AMX_FLAGS
 
 from .checkpoints.checkpoint import Checkpoint
 from .models import find_importer
-from .models.minicpmv import Storage
+from .models.storage import Storage
 from .parity import reference
 from .parity.reference import Weights
 from .parity.stored_weights import StoredWeights
@@ -130,17 +130,17 @@ class Comparison:
     def _picture(self, picture: Picture, name: str, progress: Progress) -> Ratios:
         pixels = pixels_for(self.manifest.vision, picture)
         strip = reference.pixels(picture, self.model.image_size, self.model.vision.patch_size)
-        truth = Pixels(strip, pixels.grid, pixels.height, pixels.width)
+        truth = replace(pixels, strip=strip)
 
         progress(f"{name}, vision", 0, 2)
         features = self._vision(self.weights, truth)
         progress(f"{name}, vision", 1, 2)
         stored_features = self._vision(self.stored, truth)
-        compiled_features = self.session.encode_vision(truth)
+        compiled_features = self.session.encode_vision(truth.strip, truth.position_ids)
 
         embeddings = self._resample(self.weights, features, truth)
         resampled = self.session.resample(features, pixels.grid)
-        encoded = self.session.encode_image(truth)
+        encoded = self.session.encode_image(*truth.arrays)
         stored_encoded = self._resample(self.stored, stored_features, truth)
         ratios: Ratios = {
             "pixels": (snr_db(strip, pixels.strip), None),
@@ -167,7 +167,7 @@ class Comparison:
         stored = self._logits(weights, forced, f"{name}, language as stored", progress)
 
         own_text = self.session.embed(text)
-        own = splice(ids, own_text, self.session.encode_image(pixels))
+        own = splice(ids, own_text, self.session.encode_image(*pixels.arrays))
         return {
             "embed": both(embedded, reference.embed(self.stored, language, text), own_text),
             "logits": both(truth, stored, compiled),

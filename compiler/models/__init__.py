@@ -10,7 +10,8 @@ from handglass.errors import InputError
 from handglass.runtime.bundle.manifest import PromptEntry
 
 from .config import ModelConfig
-from .minicpmv import MiniCPMV, Storage
+from .minicpmv import MiniCPMV
+from .storage import Storage
 
 
 class HasHead(Protocol):

@@ -5,29 +5,16 @@ Which functions there are, with their arguments, is the contract of docs/archite
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import tvm
 from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import spec
 
-from ..schemes.kv_cache import CacheType
-from ..schemes.scheme import Scheme
 from .config import ModelConfig
 from .language import Cache, Decoder, cache_tensors
 from .resampler import Resampler
+from .storage import Storage
 from .vision import VisionTower
-
-
-@dataclass(frozen=True)
-class Storage:
-    """What a compiled model is stored in: schemes of its parts, positions in the cache and type."""
-
-    language: Scheme
-    vision: Scheme
-    context: int
-    cache: CacheType
 
 
 class MiniCPMV(nn.Module):

@@ -15,8 +15,8 @@ import numpy as np
 import tvm
 from tvm import tirx
 
+from handglass.runtime.bundle.probes import DOT4, DOT8, FMA
 from handglass.runtime.bundle.report import Kernel
-from handglass.runtime.measure.limits import DOT4, DOT8, FMA
 from handglass.targets.target import Target
 
 from ..lowering.phases import KernelRow, Lowered, calls_of

@@ -9,8 +9,7 @@ from typing import Any
 import tvm
 from tvm import tirx
 
-from handglass.runtime.bundle.report import Kernel
-from handglass.runtime.measure.limits import (
+from handglass.runtime.bundle.probes import (
     DOT4,
     DOT8,
     FEW_ROUNDS,
@@ -19,6 +18,7 @@ from handglass.runtime.measure.limits import (
     LONG_ENOUGH_S,
     READ,
 )
+from handglass.runtime.bundle.report import Kernel
 from handglass.schedules.isa.integer_isa import find_dot
 from handglass.targets.target import Target
 

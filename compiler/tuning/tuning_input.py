@@ -14,13 +14,12 @@ from handglass.schedules.isa.integer_isa import find_dot
 from handglass.targets import find_target
 from handglass.targets.target import Target
 
-from ..build import choose_storage
 from ..checkpoints.checkpoint import EMBEDDING, LM_HEAD, Checkpoint
 from ..lowering.phases import fuse
 from ..lowering.workload import Part, parts_of
 from ..models import HasHead, find_importer
 from ..models.config import ModelConfig
-from ..models.minicpmv import Storage
+from ..models.storage import Storage, choose_storage
 from ..schemes.kv_cache import cache_type_of
 from ..schemes.quantize import find_scheme
 
@@ -54,7 +53,7 @@ def read_subject(model: Path, asked: Asked) -> Subject:
     config = find_importer(checkpoint.config).configure(checkpoint.config)
     storage = choose_storage(
         config,
-        target,
+        find_dot(tvm.target.Target(target.tvm)),
         asked.quantization or "w4a8",
         asked.vision_quantization,
         asked.context,

@@ -15,8 +15,8 @@ from handglass.targets.target import Target
 from ..lowering.task_arguments import arguments_of
 from ..lowering.tasks import Task
 from ..records.record import Record
-from ..tune import check_device, device_for
 from .builder import Builder
+from .device import check_device, device_for
 from .device_runner import CandidateError, Stand
 from .importing import Verdict, Verify
 from .task_tuner import verify_results, worst_of

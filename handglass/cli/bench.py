@@ -90,8 +90,8 @@ def measure(work: Measurement, samples: int) -> bool:
 
 def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """What a row is worth nothing without."""
+    from handglass.runtime.bundle.probes import UNITS
     from handglass.runtime.devices.device_select import driver_of
-    from handglass.runtime.measure.limits import UNITS
     from handglass.runtime.measure.steps import spread
     from handglass.runtime.system.hardware import read_machine
 

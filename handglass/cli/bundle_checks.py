@@ -47,7 +47,8 @@ PACKAGES = {"tvm_ffi": "apache-tvm-ffi", "tvm": "apache-tvm"}
 def floor_check(bundle: Bundle) -> Check:
     """Without an instruction of the floor the code ends with SIGILL, so nobody tries."""
     from handglass.errors import DeviceError
-    from handglass.runtime.system.machine import check_target, this_machine
+    from handglass.runtime.bundle.requirements import check_target
+    from handglass.runtime.system.machine import this_machine
 
     target = bundle.manifest.target
     try:

@@ -26,11 +26,10 @@ import numpy as np
 
 from handglass.errors import DeviceError, HandglassError, InputError, UsageError
 
-from ..bundle.manifest import Manifest, VisionEntry
+from ..bundle.manifest import Manifest
 from ..bundle.reader import read_manifest
 from ..bundle.tensor_writer import TensorWriter
 from ..prompt.chat_template import Prompt, Slot, build_prompt
-from ..prompt.positions import position_ids
 from ..prompt.preprocess import Pixels, pixels_for
 from ..prompt.tokenizer import Tokenizer, open_tokenizer
 from .answer import Answer
@@ -84,7 +83,7 @@ class RequestWriter:
             raise DeviceError(f"{folder}: cannot be written: {error.strerror}") from error
         paths = [folder / f"picture-{n}.safetensors" for n in range(len(pixels))]
         for path, one in zip(paths, pixels, strict=True):
-            write_picture(path, one, self.manifest.vision)
+            write_picture(path, one)
         return Written(folder / REQUEST, tuple(paths))
 
     def read(self, lines: Iterable[str]) -> Answer:
@@ -122,11 +121,11 @@ class RequestWriter:
         }
 
 
-def write_picture(path: Path, pixels: Pixels, vision: VisionEntry) -> None:
+def write_picture(path: Path, pixels: Pixels) -> None:
     """A picture as `encode_image` takes it: its three arguments in a safetensors file."""
     arrays = {
         "pixels": pixels.strip,
-        "position_ids": position_ids(pixels.height, pixels.width, vision.positions_per_side),
+        "position_ids": pixels.position_ids,
         "grid": pixels.grid,
     }
     specs = [(name, array.shape, array.dtype.name) for name, array in arrays.items()]

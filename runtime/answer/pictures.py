@@ -18,7 +18,9 @@ Memory = OrderedDict[str, np.ndarray]  # digest -> features, the latest used at 
 class VisionEngine(Protocol):
     """What encoding needs of a session."""
 
-    def encode_image(self, pixels: Pixels) -> np.ndarray: ...
+    def encode_image(
+        self, strip: np.ndarray, position_ids: np.ndarray, grid: np.ndarray
+    ) -> np.ndarray: ...
 
 
 class PictureEncoder:
@@ -34,7 +36,7 @@ class PictureEncoder:
     def __call__(self, digest: str) -> np.ndarray:
         if digest not in self._encoded:
             start = time.perf_counter()
-            self._encoded[digest] = self._session.encode_image(self._pixels[digest])
+            self._encoded[digest] = self._session.encode_image(*self._pixels[digest].arrays)
             self._ms[digest] = (time.perf_counter() - start) * 1e3
             while len(self._encoded) > PICTURES_KEPT:
                 self._encoded.popitem(last=False)

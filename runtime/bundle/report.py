@@ -15,7 +15,7 @@ from typing import Any
 
 from handglass.errors import InputError, MismatchError
 
-from ..measure.limits import DOT4, DOT8, FMA
+from .probes import DOT4, DOT8, FMA
 from .reader import REPORT, Bundle
 
 Sizes = tuple[tuple[int, ...] | int, ...]

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from handglass.errors import DeviceError, MismatchError, UsageError
 
 from ..bundle.manifest import TargetEntry
+from ..bundle.requirements import missing_capabilities
 from ..execution.placement import CPU, VULKAN
 
 if TYPE_CHECKING:
     from .vulkan import VulkanDevice
 
 KINDS = (CPU, VULKAN)
-BITS = ("_operations", "subgroup_sizes")
-"""Abilities whose name ends like this are sets of bits."""
-EXACTLY = ("subgroup_size", "min_subgroup_size", "max_subgroup_size")
-"""And those that must be the same number, in bundles whose kernels do not say so themselves."""
 NO_DEVICE = (
     "install a driver (Mesa's is called mesa-vulkan-drivers in Debian; vendors bring their own), "
     "check VK_DRIVER_FILES if it is set, and look at 'handglass doctor'; a bundle that is compiled "
@@ -96,39 +93,12 @@ def check_abilities(target: TargetEntry, device: VulkanDevice, lost: frozenset[s
 
     `lost` are abilities that the device claims and that its driver is known to get wrong.
     """
-    if lacking := lacks(target.abilities, device.abilities, lost):
+    if lacking := missing_capabilities(target.abilities, device.abilities, lost):
         raise DeviceError(
             f"the bundle is compiled for {target.name} and cannot run on vulkan:{device.index} "
             f"({device.name}): {'; '.join(lacking)}; compile with a target and a "
             "scheme that fit it (--target vulkan asks for least, with --quantization f32 or w4a8)"
         )
-
-
-def lacks(
-    needed: Mapping[str, bool | int],
-    found: Mapping[str, bool | int],
-    lost: frozenset[str] = frozenset(),
-) -> list[str]:
-    """A sentence about everything that is needed and not found, or is `lost`."""
-    sentences = (_lacks(name, n, found.get(name), name in lost) for name, n in needed.items())
-    return [sentence for sentence in sentences if sentence]
-
-
-def _lacks(name: str, needed: bool | int, found: bool | int | None, lost: bool) -> str:
-    """A sentence, or nothing where the device has it."""
-    if not needed:
-        return ""
-    if lost:
-        return f"{name} is not to be used there: its driver is known to get it wrong"
-    if name.startswith("supports_"):
-        return "" if found else f"it lacks {name}"
-    found = int(found or 0)
-    if name in EXACTLY:
-        return f"{name} must be {needed}, it has {found}" if found != needed else ""
-    if name.endswith(BITS):
-        missing = needed & ~found
-        return f"{name} needs {needed:#x}, of which it lacks {missing:#x}" if missing else ""
-    return f"{name} must be {needed} at least, it has {found}" if found < needed else ""
 
 
 def _called(kind: str) -> str:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from handglass.errors import DeviceError, MismatchError
 
 from ..bundle.reader import LIBRARY, RUNTIME_LIBRARY, Bundle
+from ..bundle.requirements import check_target
 from ..devices.device_select import asked_for
 from ..execution.placement import CPU, Host, Placement
 from ..execution.tvm_runtime import first_line, import_tvm_ffi, installed_runtime, start_runtime
-from ..system.machine import check_target, this_machine
-from ..system.tiles import allow_tiles
+from ..system.machine import this_machine
+from .tile_permission import allow_tiles
 
 if TYPE_CHECKING:
     from ..devices.vulkan import VulkanDevice

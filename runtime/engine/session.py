@@ -19,8 +19,6 @@ from ..bundle.reader import Bundle
 from ..bundle.tensors import aligned_empty
 from ..execution.clocks import Clock
 from ..execution.tvm_runtime import import_tvm_ffi
-from ..prompt.positions import position_ids
-from ..prompt.preprocess import Pixels
 from .library import load_library
 from .parameters import place_params
 
@@ -60,16 +58,24 @@ class Session:
     def query_num(self) -> int:
         return self.manifest.vision.query_num
 
-    def encode_image(self, pixels: Pixels) -> np.ndarray:
-        """(query_num, hidden_size) float32"""
-        result = self._call("encode_image", *self._image(pixels), self._params)
+    def encode_image(
+        self, strip: np.ndarray, position_ids: np.ndarray, grid: np.ndarray
+    ) -> np.ndarray:
+        """One picture as rows of the language model.
+
+        strip (3, p, p * n) float32, position_ids (n,) int32, grid (n, 2) int32, of n patches of
+        p x p pixels -> (query_num, hidden_size) float32. InputError for other shapes or types.
+        """
+        self._check_picture(strip, position_ids)
+        _check("grid", grid, (len(position_ids), 2), np.int32)
+        result = self._call("encode_image", strip, position_ids, grid, self._params)
         return self._result("encode_image", result, (self.query_num, self.manifest.hidden_size))
 
-    def encode_vision(self, pixels: Pixels) -> np.ndarray:
+    def encode_vision(self, strip: np.ndarray, position_ids: np.ndarray) -> np.ndarray:
         """The first half of `encode_image`, for checking: (n, vision hidden) float32"""
-        strip, ids, _ = self._image(pixels)
-        result = self._call("encode_vision", strip, ids, self._params)
-        return self._result("encode_vision", result, (len(pixels.grid), result.shape[1]))
+        self._check_picture(strip, position_ids)
+        result = self._call("encode_vision", strip, position_ids, self._params)
+        return self._result("encode_vision", result, (len(position_ids), result.shape[1]))
 
     def resample(self, features: np.ndarray, grid: np.ndarray) -> np.ndarray:
         """The second half of `encode_image`: (query_num, hidden_size) float32"""
@@ -185,14 +191,10 @@ class Session:
         if trouble:
             raise trouble[0]
 
-    def _image(self, pixels: Pixels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Checked pixels, position ids and grid of a picture."""
-        vision = self.manifest.vision
-        p, n = vision.patch_size, pixels.height * pixels.width
-        _check("pixels", pixels.strip, (3, p, p * n), np.float32)
-        _check("grid", pixels.grid, (n, 2), np.int32)
-        ids = position_ids(pixels.height, pixels.width, vision.positions_per_side)
-        return pixels.strip, ids, pixels.grid
+    def _check_picture(self, strip: np.ndarray, position_ids: np.ndarray) -> None:
+        p, n = self.manifest.vision.patch_size, len(position_ids)
+        _check("strip", strip, (3, p, p * n), np.float32)
+        _check("position_ids", position_ids, (n,), np.int32)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         ready = (self._place.put(a) if isinstance(a, np.ndarray) else a for a in arguments)

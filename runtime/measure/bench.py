@@ -16,9 +16,10 @@ import numpy as np
 
 from handglass.errors import InputError
 
+from ..bundle.probes import READ, arithmetic
 from ..engine.session import Session
 from . import loading, roofline
-from .limits import READ, Limits, arithmetic
+from .limits import Limits
 from .steps import Steps, spread
 
 SAMPLES, QUICK_SAMPLES = 5, 2

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from ..bundle.probes import FMA, PROBES, READ
 from ..bundle.report import Kernel, Sizes
 from ..engine.session import Session
 from ..execution.clocks import Clock, HostClock, Moment
-from .limits import FMA, PROBES, READ, Limits
+from .limits import Limits
 from .steps import Steps, spread
 
 BUILTIN = "vm.builtin."

@@ -16,16 +16,12 @@ import numpy as np
 
 from handglass.errors import MismatchError
 
+from ..bundle.probes import FEW_ROUNDS, GPU_TASKS, LONG_ENOUGH_S, PROBES, READ
 from ..bundle.tensors import aligned_empty
 from ..engine.session import Session
 
 if TYPE_CHECKING:
     from ..devices.vulkan import VulkanDevice
-
-READ, FMA, DOT4, DOT8 = "read", "fma", "dot4", "dot8"
-PROBES = {kind: f"probe_{kind}" for kind in (READ, FMA, DOT4, DOT8)}
-UNITS = {READ: "read_gb_s", FMA: "fma_gflop_s", DOT4: "dot4_gop_s", DOT8: "dot8_gop_s"}
-INTEGER_SCHEMES = {"w4a8": DOT4, "w7a8": DOT8, "w8a8": DOT8}
 
 READ_BYTES = 256 << 20  # or eight times the last-level cache, where that is more
 TASK_SHAPE = (1024, 64)  # 256 kB per piece of parallel work; the second size is the probe's
@@ -33,14 +29,7 @@ ROUNDS = 1 << 20
 GPU_READ_BYTES, GPU_SHARE, GPU_TASK_SHAPE = 1 << 30, 16, (64, 64)
 """Above the caches of large GPUs, but no more than so much of the memory of small ones; and a
 workgroup's part, small enough that all of them have work."""
-GPU_TASKS, FEW_ROUNDS, LONG_ENOUGH_S = 1024, 64, 0.5
-"""Workgroups, which fill the largest GPUs; and how the rounds of one are found."""
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-
-
-def arithmetic(scheme: str) -> str:
-    """Which limit binds the matmuls of a model that is stored in `scheme`."""
-    return INTEGER_SCHEMES.get(scheme, FMA)
 
 
 class Limits:

@@ -36,7 +36,7 @@ class Steps:
 
     def encode(self) -> float:
         pixels = self._pixels()
-        return timed(lambda: self.session.encode_image(pixels))
+        return timed(lambda: self.session.encode_image(*pixels.arrays))
 
     def prefill(self, ids: Sequence[int]) -> float:
         return timed(lambda: self.session.prefill(self.session.embed(ids), 0))
@@ -52,7 +52,7 @@ class Steps:
         """From a picture in memory and a question to the first token."""
 
         def answer() -> None:
-            rows = self.session.encode_image(self._pixels())
+            rows = self.session.encode_image(*self._pixels().arrays)
             x = np.concatenate([rows, self.session.embed(ids)])
             self._sampler(self.session.prefill(x, 0), [])
 

@@ -21,6 +21,8 @@ import numpy as np
 
 from handglass.errors import InputError, UsageError
 
+from .positions import position_ids
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -35,9 +37,15 @@ class Pixels:
     """What `encode_image` wants of one picture; n = height * width patches of p x p."""
 
     strip: np.ndarray  # (3, p, p * n) float32
+    position_ids: np.ndarray  # (n,) int32: rows of the vision tower's position table
     grid: np.ndarray  # (n, 2) int32: row, column
     height: int  # in patches
     width: int
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The arguments of `Session.encode_image`."""
+        return self.strip, self.position_ids, self.grid
 
     @cached_property
     def digest(self) -> str:
@@ -54,6 +62,7 @@ def pixels_for(vision: VisionEntry, picture: Picture) -> Pixels:
         patch_size=vision.patch_size,
         mean=vision.mean,
         std=vision.std,
+        positions_per_side=vision.positions_per_side,
     )
 
 
@@ -64,6 +73,7 @@ def preprocess(
     patch_size: int,
     mean: Sequence[float],
     std: Sequence[float],
+    positions_per_side: int,
 ) -> Pixels:
     """The picture resized to a square of `image_size` and cut into patches."""
     if image_size < 1 or patch_size < 1 or image_size % patch_size:
@@ -71,7 +81,7 @@ def preprocess(
     from PIL import Image
 
     image = read_picture(picture).resize((image_size, image_size), Image.Resampling.BICUBIC)
-    return patches(normalise(np.asarray(image), mean, std), patch_size)
+    return patches(normalise(np.asarray(image), mean, std), patch_size, positions_per_side)
 
 
 def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
@@ -82,14 +92,16 @@ def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
     return (x - mean_.reshape(channels)) / std_.reshape(channels)
 
 
-def patches(x: np.ndarray, patch_size: int) -> Pixels:
+def patches(x: np.ndarray, patch_size: int, positions_per_side: int) -> Pixels:
     """(3, h, w) -> strip layout: patch i of the row-major grid is columns p*i .. p*i + p."""
     p = patch_size
     height, width = x.shape[1] // p, x.shape[2] // p
     split = x.reshape(3, height, p, width, p)  # (channel, row, y, column, x)
     strip = np.ascontiguousarray(split.transpose(0, 2, 1, 3, 4).reshape(3, p, height * width * p))
     rows, cols = np.divmod(np.arange(height * width), width)
-    return Pixels(strip, np.stack([rows, cols], axis=1).astype(np.int32), height, width)
+    grid = np.stack([rows, cols], axis=1).astype(np.int32)
+    ids = position_ids(height, width, positions_per_side)
+    return Pixels(strip, ids, grid, height, width)
 
 
 def read_picture(picture: Picture) -> Image.Image:

@@ -1,8 +1,4 @@
-"""The machine under us: whether it can run a library at all, and with how many threads.
-
-An instruction that the CPU lacks ends the process without a word, so the manifest's target is
-compared with the machine before anything of the bundle is loaded.
-"""
+"""The machine under us: its architecture, its instruction flags, and how many threads to use."""
 
 from __future__ import annotations
 
@@ -11,28 +7,12 @@ import platform
 import re
 from pathlib import Path
 
-from handglass.errors import DeviceError, UsageError
+from handglass.errors import UsageError
 
-from ..bundle.manifest import TargetEntry
 from .hwcap import arm_flags
 
 _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 _CPUS = Path("/sys/devices/system/cpu")
-
-
-def check_target(target: TargetEntry, machine: str, flags: frozenset[str]) -> None:
-    """Refuse code for another architecture or with instructions that this CPU lacks."""
-    wanted = architecture(target.triple.split("-")[0])
-    if wanted != architecture(machine):
-        raise DeviceError(
-            f"the bundle is compiled for {wanted} (target {target.name}), this machine is {machine}"
-        )
-    missing = [feature for feature in target.features if feature not in flags]
-    if missing:
-        raise DeviceError(
-            f"the bundle is compiled for {target.cpu} (target {target.name}); this CPU lacks "
-            f"{', '.join(missing)}; compile with a target that fits this machine"
-        )
 
 
 def architecture(name: str) -> str:

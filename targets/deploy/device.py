@@ -9,7 +9,8 @@ from shlex import quote
 
 from handglass.errors import DeviceError
 from handglass.runtime.bundle.manifest import Manifest
-from handglass.runtime.system.machine import check_target, cpu_flags
+from handglass.runtime.bundle.requirements import check_target
+from handglass.runtime.system.machine import cpu_flags
 
 from .transport import Transport, run
 from .wheels import GLIBC, PYTHONS

@@ -13,6 +13,7 @@ from test_bundle import FILES, MANIFEST
 
 from handglass.errors import DeviceError, MismatchError, UsageError
 from handglass.runtime.bundle.reader import Bundle, TargetEntry
+from handglass.runtime.bundle.requirements import check_target
 from handglass.runtime.bundle.writer import BundleWriter
 from handglass.runtime.engine import library
 from handglass.runtime.engine.library import find_runtime
@@ -20,7 +21,6 @@ from handglass.runtime.execution import tvm_runtime
 from handglass.runtime.execution.tvm_runtime import import_tvm_ffi
 from handglass.runtime.system import machine
 from handglass.runtime.system.machine import (
-    check_target,
     cpu_flags,
     physical_cores,
     this_machine,

@@ -142,9 +142,12 @@ def test_rows_of_another_shape_are_refused(session: Session, x: np.ndarray) -> N
         session.prefill(x, 0)
 
 
+SIDE = 3  # positions per side of the tiny library
+
+
 def pixels(rows: int, cols: int) -> Pixels:
     random = np.random.default_rng(rows * 10 + cols)
-    return patches(random.normal(size=(3, rows * P, cols * P)).astype(np.float32), P)
+    return patches(random.normal(size=(3, rows * P, cols * P)).astype(np.float32), P, SIDE)
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(3, 3), (1, 5), (2, 1)])
@@ -154,13 +157,13 @@ def test_encode_image_gets_pixels_positions_and_grid(
     picture = pixels(rows, cols)
     ids = [min(3 * i // rows, 2) * 3 + min(3 * j // cols, 2) for i, j in picture.grid]
     expected = TABLE[:Q] * picture.strip.mean() + sum(ids) + picture.grid.sum()
-    assert np.allclose(session.encode_image(picture), expected, atol=1e-4)
+    assert np.allclose(session.encode_image(*picture.arrays), expected, atol=1e-4)
 
 
 def test_the_two_halves_of_encode_image_can_be_run_apart(session: Session) -> None:
     picture = pixels(2, 3)
     ids = position_ids(2, 3, 3)
-    features = session.encode_vision(picture)
+    features = session.encode_vision(picture.strip, picture.position_ids)
     assert np.allclose(features, np.stack([ids, ids + picture.strip.mean()], axis=1), atol=1e-5)
     expected = TABLE[:Q] + (features * picture.grid).sum()
     assert np.allclose(session.resample(features, picture.grid), expected, atol=1e-4)
@@ -171,6 +174,6 @@ def test_the_two_halves_of_encode_image_can_be_run_apart(session: Session) -> No
 
 
 def test_a_picture_of_another_patch_size_is_refused(session: Session) -> None:
-    picture = patches(np.zeros((3, 6, 6), np.float32), 3)
-    with pytest.raises(InputError, match=r"pixels is float32 \(3, 3, 12\)"):
-        session.encode_image(picture)
+    picture = patches(np.zeros((3, 6, 6), np.float32), 3, SIDE)
+    with pytest.raises(InputError, match=r"strip is float32 \(3, 3, 12\)"):
+        session.encode_image(*picture.arrays)

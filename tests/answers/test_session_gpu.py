@@ -49,9 +49,9 @@ class TestSession:
 
     def test_a_picture(self, session: Session) -> None:
         image = np.random.default_rng(0).random((3, 2 * P, 3 * P)).astype(np.float32)
-        pixels = patches(image, P)
+        pixels = patches(image, P, 3)
         ids = position_ids(pixels.height, pixels.width, 3)
-        rows = session.encode_image(pixels)
+        rows = session.encode_image(*pixels.arrays)
         places = float(ids.sum() + pixels.grid.sum())
         assert rows.shape == (Q, D)
         assert np.allclose(rows, TABLE[:Q] * pixels.strip.mean() + places, atol=1e-4)

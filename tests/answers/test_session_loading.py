@@ -192,6 +192,7 @@ def test_a_bundle_answers_questions_about_pictures(bundle: Bundle) -> None:
     answer = model.chat("What is it?", images=[array], max_tokens=9)
 
     settings = {"image_size": 6, "patch_size": P, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    settings["positions_per_side"] = 3
     picture = preprocess(array, **settings)  # type: ignore[arg-type]
     features = TABLE[:Q] * picture.strip.mean() + np.arange(9).sum() + picture.grid.sum()
     ids = TOKENIZER.encode("What is it?")

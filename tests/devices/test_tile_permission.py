@@ -7,41 +7,38 @@ import pytest
 from handglass.cli import checks
 from handglass.errors import DeviceError
 from handglass.runtime.bundle.manifest import TargetEntry
-from handglass.runtime.system import tiles as permission
+from handglass.runtime.engine import tile_permission as permission
 from handglass.runtime.system.hardware import read_machine
+from handglass.runtime.system.tiles import FLAG, ask_for_tiles
 
 AMX_TARGET = TargetEntry("host", "x86_64-linux-gnu", "x86-64-v4", ("avx2", "amx_tile"))
 
 
-def test_permission_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permission_is_asked_where_there_are_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
     def grant() -> int:
         asked.append(1)
         return 0
 
-    monkeypatch.setattr(permission, "_allowed", False)
     monkeypatch.setattr(permission, "ask_for_tiles", grant)
     permission.allow_tiles(replace(AMX_TARGET, features=("avx2",)))
     assert not asked, "a bundle without tiles asks for none"
-    for _ in range(3):
-        permission.allow_tiles(AMX_TARGET)
+    permission.allow_tiles(AMX_TARGET)
     assert len(asked) == 1
 
 
 def test_permission_refused_is_a_device_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(permission, "_allowed", False)
     monkeypatch.setattr(permission, "ask_for_tiles", lambda: 95)
-    for _ in range(2):
-        with pytest.raises(DeviceError, match="AMX.*does not let this process.*not supported"):
-            permission.allow_tiles(AMX_TARGET)
+    with pytest.raises(DeviceError, match="AMX.*does not let this process.*not supported"):
+        permission.allow_tiles(AMX_TARGET)
 
 
 def test_linux_answers() -> None:
     """0 where there is AMX and nothing forbids it, an error number elsewhere; never a crash."""
-    answer = permission.ask_for_tiles()
+    answer = ask_for_tiles()
     assert answer >= 0
-    assert answer > 0 or permission.FLAG in read_machine().flags
+    assert answer > 0 or FLAG in read_machine().flags
 
 
 def test_doctor_says_whether_tiles_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -335,17 +335,13 @@ def test_verify_rounds_as_the_target_does(tmp_path: Path) -> None:
     """Rows that come together become bfloat16, rows alone (decoding, the head) what they were."""
     from handglass.compiler.checkpoints.checkpoint import Checkpoint
     from handglass.compiler.models import find_importer
+    from handglass.compiler.models.storage import choose_storage
     from handglass.compiler.parity.stored_weights import StoredWeights, round_rows
 
     weights = Checkpoint.open(write_checkpoint(tmp_path / "c", UNTIED, "float32"))
     importer = find_importer(weights.config)
     config = importer.configure(weights.config)
-    device = replace(find_target("host"))
-    storage = replace(
-        build.choose_storage(config, device, "w4a8", "bf16", 64, None),
-        language=find_scheme("w4a8", AMX),
-        vision=find_scheme("bf16", AMX),
-    )
+    storage = choose_storage(config, AMX, "w4a8", "bf16", 64, None)
     stored = StoredWeights(weights, importer.build(weights, config, storage)).with_rows_alone(2)
     x = normal(5, UNTIED["hidden_size"])
     met = stored.rounded("llm.model.layers.0.self_attn.q_proj.weight", x)

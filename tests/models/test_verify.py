@@ -19,7 +19,7 @@ from odd_models import UNTIED, write_checkpoint
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
 from handglass.compiler.models import MODELS
 from handglass.compiler.models.config import ModelConfig
-from handglass.compiler.models.minicpmv import Storage
+from handglass.compiler.models.storage import Storage
 from handglass.compiler.parity import reference
 from handglass.compiler.parity.stored_weights import StoredWeights
 from handglass.compiler.schemes.kv_cache import CACHE_TYPES
@@ -35,7 +35,6 @@ from handglass.compiler.verify import (
 )
 from handglass.errors import MismatchError
 from handglass.runtime.bundle.reader import PromptEntry, VisionEntry
-from handglass.runtime.prompt.preprocess import Pixels
 from handglass.runtime.prompt.tokenizer import open_tokenizer
 
 PROMPT = PromptEntry("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", ("</s>",))
@@ -55,9 +54,10 @@ class PlayedSession:
         self.change = change
         self.x = np.empty((0, self.model.language.hidden_size), np.float32)
 
-    def encode_vision(self, pixels: Pixels) -> np.ndarray:
+    def encode_vision(self, strip: np.ndarray, position_ids: np.ndarray) -> np.ndarray:
         vision = self.model.vision
-        args = (pixels.strip, pixels.height, pixels.width)
+        side = math.isqrt(len(position_ids))
+        args = (strip, side, side)
         return self._spoil("encode_vision", reference.encode_vision(self.weights, vision, *args))
 
     def resample(self, features: np.ndarray, grid: np.ndarray) -> np.ndarray:
@@ -66,8 +66,10 @@ class PlayedSession:
         embeddings = reference.resample(self.weights, resampler, features, rows, cols)
         return self._spoil("resample", embeddings)
 
-    def encode_image(self, pixels: Pixels) -> np.ndarray:
-        return self.resample(self.encode_vision(pixels), pixels.grid)
+    def encode_image(
+        self, strip: np.ndarray, position_ids: np.ndarray, grid: np.ndarray
+    ) -> np.ndarray:
+        return self.resample(self.encode_vision(strip, position_ids), grid)
 
     def embed(self, ids: list[int]) -> np.ndarray:
         return self._spoil("embed", reference.embed(self.weights, self.model.language, ids))

@@ -29,7 +29,9 @@ def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
 
 
 def run(picture: Any, size: int = 28, patch: int = 14) -> Pixels:
-    return preprocess(picture, image_size=size, patch_size=patch, mean=HALF, std=HALF)
+    return preprocess(
+        picture, image_size=size, patch_size=patch, mean=HALF, std=HALF, positions_per_side=70
+    )
 
 
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (31, 77), (1, 1), (1, 5000), (500, 3)])
@@ -39,7 +41,9 @@ def test_pixels_are_those_of_the_obvious_loops(
 ) -> None:
     picture = rgb(height, width)
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
-    pixels = preprocess(picture, image_size=size, patch_size=patch, mean=mean, std=std)
+    pixels = preprocess(
+        picture, image_size=size, patch_size=patch, mean=mean, std=std, positions_per_side=70
+    )
     resized = np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC))
     side = size // patch
     assert (pixels.height, pixels.width) == (side, side)

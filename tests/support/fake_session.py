@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from handglass.runtime.prompt.preprocess import Pixels
-
 
 class FakeSession:
     def __init__(
@@ -32,10 +30,12 @@ class FakeSession:
     def device_peak(self) -> int | None:
         return None
 
-    def encode_image(self, pixels: Pixels) -> np.ndarray:
+    def encode_image(
+        self, strip: np.ndarray, position_ids: np.ndarray, grid: np.ndarray
+    ) -> np.ndarray:
         self.images += 1
         rows = np.arange(1, self.query_num * 8 + 1, dtype=np.float32).reshape(-1, 8)
-        return rows * pixels.strip.mean()
+        return rows * strip.mean()
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         return self.table[list(ids)]

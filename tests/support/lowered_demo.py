@@ -6,10 +6,11 @@ from pathlib import Path
 import tvm
 from tvm import tirx
 
-from handglass.compiler.build import choose_storage
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
 from handglass.compiler.lowering.phases import fuse
 from handglass.compiler.models import find_importer
+from handglass.compiler.models.storage import choose_storage
+from handglass.schedules.isa.integer_isa import find_dot
 from handglass.targets import find_target
 from handglass.targets.target import Target
 
@@ -22,7 +23,8 @@ def demo_module(target: Target = V3) -> tvm.IRModule:
     checkpoint = Checkpoint.open(CHECKPOINT)
     importer = find_importer(checkpoint.config)
     config = importer.configure(checkpoint.config)
-    storage = choose_storage(config, target, "w4a8", None, 256, None)
+    isa = find_dot(tvm.target.Target(target.tvm))
+    storage = choose_storage(config, isa, "w4a8", None, 256, None)
     with tvm.target.Target(target.tvm):
         mod, _ = importer.build(checkpoint, config, storage).export()
     return mod

@@ -19,8 +19,9 @@ from lowered_demo import V3, demo_functions
 from handglass.compiler.lowering.kernel_code import library_of
 from handglass.compiler.lowering.task_arguments import Arguments, arguments_of, copies_of
 from handglass.compiler.lowering.tasks import Task, Use, extract_tasks, make_task
-from handglass.compiler.tune import Progress, Tuned, check_device, tune
+from handglass.compiler.tune import Progress, Tuned, tune
 from handglass.compiler.tuning.builder import Builder
+from handglass.compiler.tuning.device import check_device
 from handglass.compiler.tuning.device_runner import CandidateError, Stand, _hold
 from handglass.compiler.tuning.tuning_input import Asked, Subject, read_subject
 from handglass.errors import DeviceError, MismatchError, UsageError

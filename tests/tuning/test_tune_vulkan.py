@@ -27,9 +27,10 @@ from handglass.compiler.lowering.task_arguments import Arguments, arguments_of
 from handglass.compiler.lowering.tasks import Task, extract_tasks
 from handglass.compiler.records.journal import append
 from handglass.compiler.records.record import Measured, Times
-from handglass.compiler.tune import Row, check_device, device_of, record_of, tune
+from handglass.compiler.tune import Row, record_of, tune
 from handglass.compiler.tuning import device_runner as stands
 from handglass.compiler.tuning.builder import Builder
+from handglass.compiler.tuning.device import check_device, device_of
 from handglass.compiler.tuning.device_runner import CandidateError, Stand
 from handglass.compiler.tuning.limits import measure_limits
 from handglass.compiler.tuning.task_tuner import Outcome, verify_results, worst_of

@@ -1,0 +1,55 @@
+"""The device that kernels are measured on: which one, and whether it runs code for the target."""
+
+from __future__ import annotations
+
+from handglass.errors import MismatchError
+from handglass.runtime.bundle.requirements import missing_capabilities
+from handglass.runtime.remote.client import Description, GpuEntry
+from handglass.targets.target import Target
+
+from ..records.record import Device
+from ..records.this_device import gpu_device
+
+FIRST_GPU = "vulkan:0"
+
+
+def device_for(target: Target) -> str:
+    """What its kernels run on, as the device protocol names it: the first GPU there is."""
+    return "cpu" if target.gpu is None else FIRST_GPU
+
+
+def device_of(description: Description) -> Device:
+    """Where it was measured, as a record says it."""
+    machine = description.machine
+    if description.gpus:
+        return gpu_device(description.gpus[0].name)
+    return Device(machine.model, machine.architecture, machine.cores, description.threads)
+
+
+def check_device(description: Description, target: Target) -> None:
+    """MismatchError where the device cannot run code for the target."""
+    machine = description.machine
+    if machine.architecture != target.architecture:
+        raise MismatchError(
+            f"the device is {machine.architecture} ({machine.model}), target '{target.name}' is "
+            f"{target.architecture}"
+        )
+    missing = target.missing_on(machine.flags)
+    if missing:
+        raise MismatchError(
+            f"the device ({machine.model}) lacks {', '.join(missing)}, which code for "
+            f"'{target.name}' uses"
+        )
+    if target.gpu is not None:
+        check_gpu(description.gpus[0], target)
+
+
+def check_gpu(gpu: GpuEntry, target: Target) -> None:
+    """MismatchError where the GPU lacks what code for the target relies on."""
+    assert target.gpu is not None
+    lacking = missing_capabilities(target.gpu.abilities, gpu.abilities)
+    if lacking:
+        raise MismatchError(
+            f"the device's GPU ({gpu.name}) cannot run code for '{target.name}': "
+            f"{'; '.join(lacking)}"
+        )
