@@ -5,18 +5,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from tvm import ir, sym, tirx
 
 from .body import Body
+from .buffer import Memory
 from .capabilities import Claims
 from .opcodes import Op
 from .types import BOOL, UINT32, WIDEST, Type, Value, parse, type_id
 from .words import Words
-
-if TYPE_CHECKING:
-    from .memory import Memory
 
 Emit = Callable[["Kernel", Any], Any]
 """What emits one class of expression (to a Value) or of statement (to nothing)."""

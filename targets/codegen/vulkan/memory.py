@@ -7,31 +7,14 @@ others Restrict.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from tvm import ir, tirx
 
+from .buffer import Memory
 from .conversions import convert
 from .held import assemble, candidates, lanes_of, memory_scalar, take_apart
 from .kernel import Kernel
 from .opcodes import MEMORY_NON_PRIVATE_POINTER, Decoration, Op, StorageClass
 from .types import INT32, Type, Value, parse, pointer_id
-
-
-@dataclass
-class Memory:
-    """One buffer. `views` are its variables by the unit of their array."""
-
-    name: str
-    element: Type  # what one index of TIR names
-    storage: int
-    binding: int = -1
-    is_written: bool = False
-    views: dict[Type, int] = field(default_factory=dict)
-
-    @property
-    def is_argument(self) -> bool:
-        return self.binding >= 0
 
 
 def declare_argument(k: Kernel, name: str, element: Type, binding: int) -> Memory:
