@@ -27,7 +27,7 @@ from tvm import te, tirx
 from handglass.compiler.ops.integer_matmul import Quantized, integer_matmul
 from handglass.compiler.schemes.quantize import SCHEMES
 from handglass.schedules import apply_rules
-from handglass.schedules.isa.integer_isa import find_dot
+from handglass.schedules.isa.integer_isa import find_integer_isa
 from handglass.targets import Target, find_target
 from handglass.targets.codegen.build import without_alias
 
@@ -72,7 +72,7 @@ class Row:
 
 def problem(m: int) -> Problem:
     rng = np.random.default_rng(m)
-    scheme = SCHEMES["w4a8"].on(find_dot(tvm.target.Target(find_target("arm64").tvm)))
+    scheme = SCHEMES["w4a8"].on(find_integer_isa(tvm.target.Target(find_target("arm64").tvm)))
     parts = scheme.pack(rng.standard_normal((N, K), np.float32))
     x = rng.integers(-127, 128, (m, K)).astype(np.int8)
     scale = rng.uniform(0.5, 2, (m, K // 32)).astype(np.float16)
@@ -84,7 +84,7 @@ def problem(m: int) -> Problem:
 
 def function(target: Target, m: int) -> tirx.PrimFunc:
     """`w4a8` for `target`: one row, or any number of them."""
-    scheme = SCHEMES["w4a8"].on(find_dot(tvm.target.Target(target.tvm)))
+    scheme = SCHEMES["w4a8"].on(find_integer_isa(tvm.target.Target(target.tvm)))
     codes = scheme.codes
     assert codes is not None and not codes.zero
     int64 = lambda n: tirx.IntImm("int64", n)  # noqa: E731

@@ -25,7 +25,7 @@ from handglass.runtime.bundle.reader import (
     Manifest,
 )
 from handglass.runtime.bundle.writer import BundleWriter
-from handglass.schedules.isa.integer_isa import find_dot
+from handglass.schedules.isa.integer_isa import find_integer_isa
 from handglass.targets import find_target
 from handglass.targets.codegen.build import build_library
 from handglass.targets.codegen.vulkan.plugin import plugin_for
@@ -45,7 +45,7 @@ from .parity.known_answers import KnownAnswers, known_answers
 from .records.apply import RecordBook, reason_of
 from .records.coverage import coverage
 from .records.store import open_store
-from .records.summary import told
+from .records.summary import summarize
 from .records.this_device import this_device
 
 
@@ -91,9 +91,9 @@ def compile_model(
     checkpoint = Checkpoint.open(Path(model), allow_pickle=allow_pickle)
     importer = find_importer(checkpoint.config)
     config = importer.configure(checkpoint.config)
-    isa = find_dot(tvm.target.Target(device.tvm))
+    isa = find_integer_isa(tvm.target.Target(device.tvm))
     storage = choose_storage(config, isa, quantization, vision_quantization, context, kv_cache)
-    book = open_book(device, records, use_records)
+    book = load_tuning_records(device, records, use_records)
     clock = Clock()
     with BundleWriter(Path(output), overwrite=overwrite) as writer:
         network = importer.build(checkpoint, config, storage)
@@ -115,11 +115,11 @@ def compile_model(
         needed = only_used(device, used)
         manifest = replace(manifest, target=target_entry(needed))
         parts = parts_of(config, storage.context)
-        covered = told(coverage(lowered, parts, device, book.used, this_device(device)), book)
+        covered = summarize(coverage(lowered, parts, device, book.used, this_device(device)), book)
         if device.gpu is not None:
             with clock.phase("answers"):
-                twin = importer.build(checkpoint, config, storage)
-                answers = answers_of(mod, lowered, twin, needed)
+                cpu_model = importer.build(checkpoint, config, storage)
+                answers = answers_of(mod, lowered, cpu_model, needed)
                 for name in answers.write(writer.folder):
                     writer.add_file(name)
         with clock.phase("write"):
@@ -138,7 +138,7 @@ def compile_model(
     )
 
 
-def open_book(target: Target, records: Sequence[Path], use_records: bool) -> RecordBook:
+def load_tuning_records(target: Target, records: Sequence[Path], use_records: bool) -> RecordBook:
     """The tuning records for a target. InputError for a file that was named and cannot be read."""
     store = open_store(target, this_device(target), records, use_records)
     return RecordBook(store, tvm.target.Target(target.tvm))
@@ -166,12 +166,14 @@ def only_used(target: Target, used: Used) -> Target:
     return target if target.gpu is None else replace(target, gpu=target.gpu.only(used))
 
 
-def answers_of(mod: tvm.IRModule, lowered: Lowered, twin: MiniCPMV, target: Target) -> KnownAnswers:
+def answers_of(
+    mod: tvm.IRModule, lowered: Lowered, cpu_model: MiniCPMV, target: Target
+) -> KnownAnswers:
     """What the kernels of a library for a GPU must come to, by the same model made for a CPU."""
     host = replace(target, gpu=None, load_rules=cpu_rules)
     with tvm.target.Target(host.tvm):
-        on_cpu, _ = twin.export()
-    patch_size = twin.config.vision.patch_size
+        on_cpu, _ = cpu_model.export()
+    patch_size = cpu_model.config.vision.patch_size
     fused = fuse(mod, target), fuse(on_cpu, host)
     return known_answers(target, lowered.kernels, *fused, patch_size)
 

@@ -25,11 +25,11 @@ from .records.journal import append
 from .records.record import DATE, Device, Record, Versions
 from .tuning.builder import Builder
 from .tuning.device import check_device, device_for, device_of
-from .tuning.device_runner import Stand
+from .tuning.device_runner import DeviceRunner
 from .tuning.limits import Limits, measure_limits
 from .tuning.task_tuner import Outcome, TaskError, TaskTuner
 from .tuning.trials import TrialLog, reasons
-from .tuning.tuning_input import Subject
+from .tuning.tuning_input import TuningInput
 
 LEAST_TRIALS = 4
 """For any kernel that is tuned at all."""
@@ -76,7 +76,7 @@ class Tuned:
 
 
 def tune(
-    subject: Subject,
+    tuning_input: TuningInput,
     connect: Callable[[], DeviceClient],
     *,
     trials: int,
@@ -94,18 +94,18 @@ def tune(
     device goes away or is none for this target. Kernels of which nothing could be measured are in
     `failed`; it is for the caller to say so.
     """
-    target = subject.target
-    stand = Stand(connect, device_for(target))
+    target = tuning_input.target
+    runner = DeviceRunner(connect, device_for(target))
     try:
-        check_device(stand.description, target)
-        device = device_of(stand.description)
-        names = _fingerprint(stand.description)
+        check_device(runner.description, target)
+        device = device_of(runner.description)
+        names = _fingerprint(runner.description)
         log = TrialLog(work_dir / f"trials-{target.records_key}.jsonl", names)
-        everything = extract_tasks(subject.mod, target, subject.parts)
+        everything = extract_tasks(tuning_input.mod, target, tuning_input.parts)
         found = select(everything, kernels)
         with Builder(found, target, build_timeout) as builder:
-            limits = measure_limits(stand, target, device.threads)
-            tuner = TaskTuner(stand, builder, log, limits)
+            limits = measure_limits(runner, target, device.threads)
+            tuner = TaskTuner(runner, builder, log, limits)
             part = share_of(found, everything, limits)
             rows, failed = time_defaults(tuner, found, part, progress)
             chosen = [r for r in rows if r.share >= LEAST_SHARE or tasks is not None][:tasks]
@@ -120,7 +120,7 @@ def tune(
                 (*failed, *run.failed),
             )
     finally:
-        stand.close()
+        runner.close()
 
 
 def select(tasks: Sequence[Task], kernels: Sequence[str]) -> Sequence[Task]:

@@ -231,9 +231,9 @@ class Comparison:
 
     def _schemes(self) -> tuple[Scheme, Scheme]:
         """Of language and vision, as the bundle's target multiplies them."""
-        dot = AMX if set(AMX_FLAGS) <= set(self.manifest.target.features) else PLAIN
+        isa = AMX if set(AMX_FLAGS) <= set(self.manifest.target.features) else PLAIN
         names = self.manifest.scheme["language"], self.manifest.scheme["vision"]
-        language, vision = (find_scheme(name, dot) for name in names)
+        language, vision = (find_scheme(name, isa) for name in names)
         return language, vision
 
 

@@ -6,7 +6,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.script import tirx as T
 
-from handglass.schedules.isa.integer_isa import find_dot
+from handglass.schedules.isa.integer_isa import find_integer_isa
 from handglass.targets.target import Target
 
 from .dot_probe import dot_kernel, width
@@ -21,9 +21,9 @@ def add_cpu_probes(builder: relax.BlockBuilder, target: Target) -> None:
     lanes = target.vector_bits // 32  # floats in a register
     add_read(builder, read_kernel(lanes))
     add_chains(builder, "probe_fma", fma_kernel(lanes), CHAINS * lanes, "float32")
-    dot = find_dot(tvm.target.Target(target.tvm))
-    for name, bits in (("probe_dot4", 4), ("probe_dot8", dot.byte_bits)):
-        add_chains(builder, name, dot_kernel(dot, bits), width(dot, bits), "int32")
+    isa = find_integer_isa(tvm.target.Target(target.tvm))
+    for name, bits in (("probe_dot4", 4), ("probe_dot8", isa.byte_bits)):
+        add_chains(builder, name, dot_kernel(isa, bits), width(isa, bits), "int32")
 
 
 def read_kernel(lanes: int) -> tirx.PrimFunc:

@@ -10,18 +10,18 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from handglass.schedules.isa.dot_instructions import instruction
-from handglass.schedules.isa.integer_isa import Dot
+from handglass.schedules.isa.integer_isa import IntegerIsa
 
 CHAINS, VARIANTS = 12, 8
 
 
-def width(dot: Dot, bits: int) -> int:
+def width(isa: IntegerIsa, bits: int) -> int:
     """Products of one round."""
-    return CHAINS * dot.lanes * dot.codes(bits).step
+    return CHAINS * isa.lanes * isa.codes(bits).step
 
 
-def dot_kernel(dot: Dot, bits: int) -> tirx.PrimFunc:
-    use, codes, lanes = instruction(dot, bits), dot.codes(bits), dot.lanes
+def dot_kernel(isa: IntegerIsa, bits: int) -> tirx.PrimFunc:
+    use, codes, lanes = instruction(isa, bits), isa.codes(bits), isa.lanes
     count, dtype = lanes * codes.step, "int8" if bits == 4 and not codes.zero else codes.dtype
     narrow, wide = use.sums.split("x")[0], int(use.sums.split("x")[1])
     widen = use.widen or (lambda sums: sums)

@@ -16,7 +16,7 @@ from tvm.relax.frontend.nn import op
 from ..ops import matmul as matmul_op
 from ..ops import norm as norm_op
 from ..ops.amx_matmul import bfloat16_matmul
-from ..ops.gpu_matmul import shared_matmul
+from ..ops.gpu_matmul import gpu_matmul
 from ..ops.integer_matmul import Quantized, integer_matmul
 from ..ops.quantize_rows import quantize_rows
 from ..schemes.scheme import Scheme
@@ -117,9 +117,9 @@ def _of_many_rows(scheme: Scheme) -> tuple[bool, bool]:
 
 
 def _float_matmul(scheme: Scheme, depth: int, half: bool) -> Matmul:
-    shared, tile = scheme.dot.shared, scheme.dot.floats
+    shared, tile = scheme.isa.shared, scheme.isa.floats
     if shared is not None:
-        return lambda n, x, *parts: shared_matmul(x, n, depth, scheme.read(parts), shared, half)
+        return lambda n, x, *parts: gpu_matmul(x, n, depth, scheme.read(parts), shared, half)
     return lambda n, x, *parts: matmul_op.matmul(x, n, depth, scheme.read(parts), tile)
 
 

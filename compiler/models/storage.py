@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from handglass.errors import UsageError
-from handglass.schedules.isa.integer_isa import LANES, Dot
+from handglass.schedules.isa.integer_isa import LANES, IntegerIsa
 
 from ..schemes.kv_cache import CacheType, cache_type_of, find_cache_type
 from ..schemes.quantize import find_scheme
@@ -29,7 +29,7 @@ class Storage:
 
 def choose_storage(
     config: ModelConfig,
-    isa: Dot,
+    isa: IntegerIsa,
     quantization: str,
     vision_quantization: str | None,
     context: int | None,

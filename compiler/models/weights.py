@@ -45,7 +45,7 @@ class Panels(Leaf):
         self.out_features, self.in_features = (width, count) if transpose else (count, width)
         parts = scheme.shapes(self.out_features, self.in_features)
         self.parts = tuple(parts)
-        self.cuts = _cuts(parts, scheme.dot.largest)
+        self.cuts = _cuts(parts, scheme.isa.largest)
         for number, (start, stop) in enumerate(pairwise(self.cuts)):
             for name, (shape, dtype) in parts.items():
                 kept = nn.Parameter((stop - start, *shape[1:]), dtype)

@@ -14,7 +14,7 @@ from handglass.schedules.rule import PATTERN
 from . import gpu_attention
 from .attention_tiles import Limit, Tiling, attend, int64
 from .exponential import LOG2_E
-from .lazy import Computed, stored
+from .lazy import Lazy, stored
 from .scope import on_gpu
 
 TILE, HALF = 12, 6
@@ -23,9 +23,9 @@ _PACKED = {PATTERN: "packed"}
 
 
 def attention(
-    q: te.Tensor | Computed,
+    q: te.Tensor | Lazy,
     keys: te.Tensor,
-    values: te.Tensor | Computed,
+    values: te.Tensor | Lazy,
     scale: float,
     limit: Limit,
     scales: tuple[te.Tensor, ...] = (),
@@ -36,9 +36,9 @@ def attention(
     Query i sees the positions below `limit(i)`; that must be at least one, and never fall as i
     grows. Keys and values in int8 come with `scales`, (h_kv, panels, 16) each, one per position.
     """
-    q = q if isinstance(q, Computed) else stored(q)
+    q = q if isinstance(q, Lazy) else stored(q)
     if on_gpu():
-        values = values if isinstance(values, Computed) else stored(values)
+        values = values if isinstance(values, Lazy) else stored(values)
         return gpu_attention.attend(q, keys, values, scales, scale, limit)
     assert isinstance(values, te.Tensor), "only a GPU reads values that are not stored"
     s, h = int64(q.shape[0]), int(q.shape[1])
@@ -47,16 +47,16 @@ def attention(
     return attend(_rows(q.tensor(), tiling, scale), keys, values, scales, tiling)
 
 
-def heads_of(x: te.Tensor, heads: int, d: int, first: int = 0) -> Computed:
+def heads_of(x: te.Tensor, heads: int, d: int, first: int = 0) -> Lazy:
     """The columns of x (n, width) from `first` on as (n, heads, d)."""
-    return Computed(
+    return Lazy(
         "split", (x.shape[0], heads, d), (x,), lambda ins, i, h, e: ins[0][i, first + h * d + e]
     )
 
 
-def key_panels(keys: te.Tensor | Computed) -> te.Tensor:
+def key_panels(keys: te.Tensor | Lazy) -> te.Tensor:
     """(n, h, d) -> (h, ceil(n/16), d, 16); the last position fills up the last panel."""
-    keys = keys.tensor() if isinstance(keys, Computed) else keys
+    keys = keys.tensor() if isinstance(keys, Lazy) else keys
     n, h, d = keys.shape
     return te.compute(
         (h, (n + LANES - 1) // LANES, d, LANES),
@@ -66,14 +66,14 @@ def key_panels(keys: te.Tensor | Computed) -> te.Tensor:
     )
 
 
-def head_major(values: te.Tensor | Computed) -> te.Tensor | Computed:
+def head_major(values: te.Tensor | Lazy) -> te.Tensor | Lazy:
     """(n, h, d) -> (h, 16 ceil(n/16), d); the last position fills up the last panel. On a GPU,
     which reads no position behind the last, it is a view (h, n, d)."""
-    values = values if isinstance(values, Computed) else stored(values)
+    values = values if isinstance(values, Lazy) else stored(values)
     n, h, d = values.shape
     if on_gpu():
         turned = lambda ins, head, j, e: values.value(ins, j, head, e)  # noqa: E731
-        return Computed("head_major", (h, n, d), values.inputs, turned)
+        return Lazy("head_major", (h, n, d), values.inputs, turned)
     tensor = values.tensor()
     return te.compute(
         (h, (n + LANES - 1) // LANES * LANES, d),

@@ -24,7 +24,7 @@ UPPER = 0xF0F0F0F0
 """The upper half of each byte: a nibble left there is 16 times its value, with its sign."""
 
 
-def word_matmul(
+def dp4a_matmul(
     x: te.Tensor,
     x_scale: te.Tensor,
     out_features: int,

@@ -14,16 +14,16 @@ from .attention_rows import Rows
 from .attention_tiles import Limit, int64
 from .exponential import LOG2_E
 from .gpu_attention_nest import Nest
-from .lazy import Computed
+from .lazy import Lazy
 from .loops import bound, spatial
 from .short_vectors import f32
 from .workgroup import LOWEST, Workgroup
 
 
 def attend(
-    q: Computed,
+    q: Lazy,
     keys: te.Tensor,
-    values: Computed,
+    values: Lazy,
     scales: tuple[te.Tensor, ...],
     scale: float,
     limit: Limit,

@@ -21,7 +21,7 @@ LARGEST = 65504.0
 LARGEST_BITS, INFINITY_BITS, MAGNITUDE = 0x477FE000, 0x7F800000, 0x7FFFFFFF
 
 
-def shared_matmul(
+def gpu_matmul(
     x: te.Tensor,
     out_features: int,
     depth: int,

@@ -18,7 +18,7 @@ from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, LANES, Codes
 from handglass.schedules.rule import PATTERN
 
 from .amx_matmul import pack_rows, sum_at, tile_sums
-from .dp4a_matmul import word_matmul
+from .dp4a_matmul import dp4a_matmul
 from .smmla_matmul import by_row, grouped, halved_row, pair_rows, pair_scales
 
 
@@ -59,7 +59,7 @@ def integer_matmul(
     beside 8.
     """
     if codes.words:
-        return word_matmul(x.codes, x.scale, out_features, codes, weight, scale)
+        return dp4a_matmul(x.codes, x.scale, out_features, codes, weight, scale)
     m = x.codes.shape[0]
     one_row = isinstance(m, tirx.IntImm) and int(m) == 1
     if codes.amx and not one_row:

@@ -13,7 +13,7 @@ Read = Callable[..., Expr]
 
 
 @dataclass(frozen=True)
-class Computed:
+class Lazy:
     """A tensor of `shape`; `value` takes its inputs, as tensors or as buffers, and an index."""
 
     name: str
@@ -38,6 +38,6 @@ def _itself(inputs: Sequence[te.Tensor], *index: Expr) -> Expr:
     return inputs[0][index]
 
 
-def stored(tensor: te.Tensor) -> Computed:
+def stored(tensor: te.Tensor) -> Lazy:
     """One that is there already."""
-    return Computed(tensor.op.name, tensor.shape, (tensor,), _itself)
+    return Lazy(tensor.op.name, tensor.shape, (tensor,), _itself)

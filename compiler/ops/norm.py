@@ -7,7 +7,7 @@ from tvm import te, tirx
 
 from handglass.schedules.rule import PATTERN
 
-from .reduce_rows import across
+from .reduce_rows import reduce_rows
 
 _NORM = {PATTERN: "norm"}
 
@@ -41,6 +41,6 @@ def layer_norm(x: te.Tensor, weight: te.Tensor, bias: te.Tensor, eps: float) -> 
 def _mean(shape, term, name: str) -> te.Tensor:
     """Mean of term(i, j) over j."""
     m, d = shape
-    total = across((m,), int(d), term, te.sum, (f"{name}_lanes", f"{name}_sum"), _NORM)
+    total = reduce_rows((m,), int(d), term, te.sum, (f"{name}_lanes", f"{name}_sum"), _NORM)
     inverse = tirx.const(1.0 / int(d), "float32")
     return te.compute((m,), lambda i: total[i] * inverse, name=name, attrs=_NORM)

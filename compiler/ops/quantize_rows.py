@@ -17,7 +17,7 @@ from tvm.ir import Expr
 from handglass.schedules.isa.integer_isa import GROUP, LIMIT, STEP, Codes
 from handglass.schedules.rule import PATTERN
 
-from .reduce_rows import across
+from .reduce_rows import reduce_rows
 from .scope import on_gpu
 
 _QUANTIZE = {PATTERN: "quantize"}
@@ -37,7 +37,7 @@ def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
     inside = lambda j, value, other: (  # noqa: E731
         value if int(k) == depth else tirx.if_then_else(j < k, value, other)
     )
-    peak = across(
+    peak = reduce_rows(
         (m, groups),
         size,
         lambda i, g, r: inside(g * size + r, _magnitude(x[i, g * size + r]), _i32(0)),
@@ -66,7 +66,7 @@ def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
         return [quantized, scale]
     # What other threads of a GPU have just written cannot be read back without ado.
     read = code if on_gpu() else lambda i, j: quantized[i, j]
-    total = across(
+    total = reduce_rows(
         (m, groups),
         size,
         lambda i, g, r: read(i, g * size + r).astype("int32"),

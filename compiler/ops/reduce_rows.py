@@ -18,7 +18,7 @@ from .scope import on_gpu
 VECTOR_LANES = 16
 
 
-def across(
+def reduce_rows(
     shape: Sequence[Expr | int],
     size: int,
     term: Callable[..., Expr],

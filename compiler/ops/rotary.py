@@ -13,7 +13,7 @@ from tvm import te, tirx
 
 from .attention import attention
 from .layout import Layout
-from .lazy import Computed
+from .lazy import Lazy
 
 
 def table(context: int, head_dim: int, theta: float) -> np.ndarray:
@@ -40,6 +40,6 @@ def causal_attention(
         cosine, sine = rotations[pos + i, c % half], rotations[pos + i, half + c % half]
         return qkv[i, h * e + c] * cosine + tirx.Select(c < half, -partner, partner) * sine
 
-    q = Computed("rotated", (s, layout.heads, e), (qkv, rotations), rotated)
+    q = Lazy("rotated", (s, layout.heads, e), (qkv, rotations), rotated)
     keys, values, *scales = cache
     return attention(q, keys, values, e**-0.5, lambda i: pos + i + 1, tuple(scales))

@@ -82,7 +82,7 @@ def known_answers(
     target: Target,
     kernels: Sequence[KernelRow] = (),
     fused: tvm.IRModule | None = None,
-    twin: tvm.IRModule | None = None,
+    cpu_model: tvm.IRModule | None = None,
     patch_size: int = 1,
 ) -> KnownAnswers:
     """For code of `target`; `kernels` are those of the library and `fused` what they are made of,
@@ -91,7 +91,7 @@ def known_answers(
     answered = [_answer_small(n, known) for n, known in enumerate(small)]
     if fused is not None:
         lengths = LENGTHS | {"strip": LENGTHS["n"] * patch_size}
-        answered += _answer_own(fused, kernels, lengths, _functions(twin) if twin else {})
+        answered += _answer_own(fused, kernels, lengths, _functions(cpu_model) if cpu_model else {})
     results = {name: array for one in answered for name, array in one.results.items()}
     library = _library(small, target) if small else None
     return KnownAnswers(tuple(one.case for one in answered), results, library)
@@ -140,14 +140,14 @@ def _functions(mod: tvm.IRModule) -> dict[str, tirx.PrimFunc]:
     return {var.name_hint: func for var, func in found if isinstance(func, tirx.PrimFunc)}
 
 
-def _speaker(func: tirx.PrimFunc, twin: tirx.PrimFunc | None) -> tirx.PrimFunc | None:
+def _speaker(func: tirx.PrimFunc, cpu_model: tirx.PrimFunc | None) -> tirx.PrimFunc | None:
     """What says on a CPU what the function comes to: itself, or its twin if it is for threads."""
     if not _is_for_threads(func):
         return func
-    if twin is None or _arguments(twin) != _arguments(func):
+    if cpu_model is None or _arguments(cpu_model) != _arguments(func):
         return None
     # Not as it is: what sums over no panels at all is cleared by the schedule alone.
-    found = schedule_function(twin, CPU_RULES, tvm.target.Target(ANY_CPU))
+    found = schedule_function(cpu_model, CPU_RULES, tvm.target.Target(ANY_CPU))
     return found[0].mod["main"] if found else None
 
 

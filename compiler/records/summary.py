@@ -8,7 +8,7 @@ from .apply import RecordBook
 from .coverage import Coverage, Covered
 
 
-def told(coverage: Coverage, book: RecordBook) -> dict[str, Any]:
+def summarize(coverage: Coverage, book: RecordBook) -> dict[str, Any]:
     """Kernels by share of an answer's time; records passed over; lines refused, with the reason."""
     return {
         "line": coverage.line(),

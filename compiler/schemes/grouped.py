@@ -10,7 +10,7 @@ import numpy as np
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.isa.integer_isa import LANES, PLAIN, Dot
+from handglass.schedules.isa.integer_isa import LANES, PLAIN, IntegerIsa
 
 from ..ops.matmul import Dequantize
 from .panels import panel_count, panels, rows_of
@@ -32,7 +32,7 @@ class Grouped4Bit:
     name: str
     cache_dtype: str = "float16"
     floor_db: float = 10.0
-    dot: Dot = PLAIN
+    isa: IntegerIsa = PLAIN
 
     codes: ClassVar[None] = None
     bfloat16_rows: ClassVar[bool] = False
@@ -40,15 +40,15 @@ class Grouped4Bit:
 
     @property
     def half_rows(self) -> bool:
-        return self.dot.multiplies_half
+        return self.isa.multiplies_half
 
     @property
     def words_of_outputs(self) -> bool:
         """Whether the bytes of four outputs are one uint32."""
-        return self.dot.nibbles.words
+        return self.isa.int4.words
 
-    def on(self, dot: Dot) -> Scheme:
-        return replace(self, dot=dot)
+    def on(self, isa: IntegerIsa) -> Scheme:
+        return replace(self, isa=isa)
 
     def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
         raise AssertionError(f"{self.name} is not multiplied in tiles")

@@ -15,7 +15,7 @@ from tvm import te, tirx
 from tvm.ir import Expr
 
 from handglass.schedules.isa.amx_instructions import INT8
-from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, LANES, PLAIN, Codes, Dot
+from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, LANES, PLAIN, Codes, IntegerIsa
 
 from ..ops.amx_matmul import nibbles_to_words
 from ..ops.matmul import Dequantize
@@ -36,25 +36,25 @@ class Integer:
     bits: int
     floor_db: float
     cache_dtype: str = "float16"
-    dot: Dot = PLAIN
+    isa: IntegerIsa = PLAIN
     arithmetic_db: ClassVar[float] = INTEGER_ARITHMETIC_DB
 
-    def on(self, dot: Dot) -> Scheme:
-        return replace(self, dot=dot)
+    def on(self, isa: IntegerIsa) -> Scheme:
+        return replace(self, isa=isa)
 
     @property
     def codes(self) -> Codes:
-        return self.dot.codes(self.bits)
+        return self.isa.codes(self.bits)
 
     @property
     def half_rows(self) -> bool:
         """Matrices of float16 are quicker than words of bytes; single products are not."""
-        shared = self.dot.shared
-        return self.dot.multiplies_half and shared is not None and shared.matrix is not None
+        shared = self.isa.shared
+        return self.isa.multiplies_half and shared is not None and shared.matrix is not None
 
     @property
     def bfloat16_rows(self) -> bool:
-        return self.bits == 4 and self.dot.bfloat16_tiles
+        return self.bits == 4 and self.isa.bfloat16_tiles
 
     def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
         weight, scale = parts

@@ -10,7 +10,7 @@ import numpy as np
 from tvm import te, tirx
 
 from handglass.runtime.bundle.bfloat16 import bfloat16_bits, bfloat16_values
-from handglass.schedules.isa.integer_isa import LANES, PLAIN, Dot
+from handglass.schedules.isa.integer_isa import LANES, PLAIN, IntegerIsa
 
 from ..ops.matmul import Dequantize
 from .panels import panel_count, panels, rows_of
@@ -27,7 +27,7 @@ class Plain:
     dtype: str
     cache_dtype: str
     floor_db: float
-    dot: Dot = PLAIN
+    isa: IntegerIsa = PLAIN
 
     codes: ClassVar[None] = None
     bfloat16_rows: ClassVar[bool] = False
@@ -35,12 +35,12 @@ class Plain:
 
     @property
     def half_rows(self) -> bool:
-        return self.dtype == "float16" and self.dot.multiplies_half
+        return self.dtype == "float16" and self.isa.multiplies_half
 
-    def on(self, dot: Dot) -> Scheme:
-        if self.dtype == "uint16" and dot.bfloat16_tiles:
-            return BFloat16Tiles(self.name, self.cache_dtype, self.floor_db, dot)
-        return replace(self, dot=dot)
+    def on(self, isa: IntegerIsa) -> Scheme:
+        if self.dtype == "uint16" and isa.bfloat16_tiles:
+            return BFloat16Tiles(self.name, self.cache_dtype, self.floor_db, isa)
+        return replace(self, isa=isa)
 
     def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
         raise AssertionError(f"{self.name} is not multiplied in tiles")

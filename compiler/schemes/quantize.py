@@ -8,7 +8,7 @@ float32 whatever the storage. Adding one: a class that has the methods of `Schem
 from __future__ import annotations
 
 from handglass.errors import UsageError
-from handglass.schedules.isa.integer_isa import PLAIN, Dot
+from handglass.schedules.isa.integer_isa import PLAIN, IntegerIsa
 
 from .grouped import Grouped4Bit
 from .integer import Integer
@@ -28,8 +28,8 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
-def find_scheme(name: str, dot: Dot = PLAIN) -> Scheme:
+def find_scheme(name: str, isa: IntegerIsa = PLAIN) -> Scheme:
     """The scheme of this name on a machine with `dot`, or a UsageError that lists them."""
     if name not in SCHEMES:
         raise UsageError(f"unknown quantization '{name}'; known are {', '.join(SCHEMES)}")
-    return SCHEMES[name].on(dot)
+    return SCHEMES[name].on(isa)

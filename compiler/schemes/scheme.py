@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from tvm import te
 
-from handglass.schedules.isa.integer_isa import Codes, Dot
+from handglass.schedules.isa.integer_isa import Codes, IntegerIsa
 
 from ..ops.matmul import Dequantize
 
@@ -35,7 +35,7 @@ class Scheme(Protocol):
     def name(self) -> str: ...
 
     @property
-    def dot(self) -> Dot:
+    def isa(self) -> IntegerIsa:
         """The instruction set that it is laid out for."""
 
     @property
@@ -54,7 +54,7 @@ class Scheme(Protocol):
     def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
         """With `bfloat16_rows`: weights as pairs of bfloat16, (panels, steps, 16, 16) uint32."""
 
-    def on(self, dot: Dot) -> Scheme:
+    def on(self, isa: IntegerIsa) -> Scheme:
         """The same storage, laid out for a machine that multiplies integers by `dot`."""
 
     @property

@@ -12,7 +12,7 @@ from tvm.ir import Expr
 
 from handglass.runtime.bundle.bfloat16 import bfloat16_bits, bfloat16_values
 from handglass.schedules.isa.amx_instructions import BFLOAT16, half_of_word
-from handglass.schedules.isa.integer_isa import LANES, Dot
+from handglass.schedules.isa.integer_isa import LANES, IntegerIsa
 
 from ..ops.matmul import Dequantize
 from .panels import panel_count
@@ -28,15 +28,15 @@ class BFloat16Tiles:
     name: str
     cache_dtype: str
     floor_db: float
-    dot: Dot
+    isa: IntegerIsa
 
     codes: ClassVar[None] = None
     half_rows: ClassVar[bool] = False
     bfloat16_rows: ClassVar[bool] = True
     arithmetic_db: ClassVar[float] = BFLOAT16_ARITHMETIC_DB
 
-    def on(self, dot: Dot) -> Scheme:
-        return replace(self, dot=dot)
+    def on(self, isa: IntegerIsa) -> Scheme:
+        return replace(self, isa=isa)
 
     def depth(self, k: int) -> int:
         return -(-k // BFLOAT16.inputs) * BFLOAT16.inputs

@@ -1,6 +1,6 @@
-"""The test stand: libraries run on the device, whatever they do to the session that they run in.
+"""Runs libraries on the device, whatever they do to the session that they run in.
 
-A candidate that crashes ends its session. The stand then opens a new one and puts back what the
+A candidate that crashes ends its session. The runner then opens a new one and puts back what the
 next request needs, so that above it a crash is a reason and nothing more.
 """
 
@@ -41,7 +41,7 @@ class CandidateError(Exception):
     """The candidate did not run to its end; the text is the reason."""
 
 
-class Stand:
+class DeviceRunner:
     """A session with a device that is opened again when a candidate ends it.
 
     `device`: what the libraries run on there, "cpu" or "vulkan:N".

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .device_runner import Stand
+from .device_runner import DeviceRunner
 
 TOLERANCE = 0.10
 """How far the default may move around a measurement."""
@@ -38,19 +38,21 @@ class Reading:
 
 
 class Anchor:
-    """The default schedule of one kernel, with the arguments that the stand holds."""
+    """The default schedule of one kernel, with the arguments that the runner holds."""
 
-    def __init__(self, stand: Stand, library: bytes, sleep: Callable[[float], object] = time.sleep):
+    def __init__(
+        self, runner: DeviceRunner, library: bytes, sleep: Callable[[float], object] = time.sleep
+    ):
         self.library = library
-        self.calls = stand.calls_for(library)
-        self._stand, self._sleep = stand, sleep
+        self.calls = runner.calls_for(library)
+        self._runner, self._sleep = runner, sleep
         self.repeated = 0
         """Measurements that were thrown away."""
         self.last = self.sample()
 
     def sample(self) -> float:
         """Seconds of one call now."""
-        found = self._stand.seconds(self.library, self.calls, ANCHOR_SAMPLES)
+        found = self._runner.seconds(self.library, self.calls, ANCHOR_SAMPLES)
         self.last = float(np.median(found))
         return self.last
 

@@ -19,7 +19,7 @@ from handglass.runtime.bundle.probes import (
     READ,
 )
 from handglass.runtime.bundle.report import Kernel
-from handglass.schedules.isa.integer_isa import find_dot
+from handglass.schedules.isa.integer_isa import find_integer_isa
 from handglass.targets.target import Target
 
 from ..lowering import gpu_probes
@@ -29,7 +29,7 @@ from ..lowering.dot_probe import width as dot_width
 from ..lowering.kernel_code import library_of
 from ..lowering.probe_function import READ_WIDTH
 from ..lowering.task_arguments import Arguments
-from .device_runner import CandidateError, Stand
+from .device_runner import CandidateError, DeviceRunner
 
 READ_SHAPE = (512, 1024, READ_WIDTH)  # 128 MiB of float32
 GPU_READ_SHAPE = (8192, 64, READ_WIDTH)  # as many in more parts: a GPU runs more at a time
@@ -57,11 +57,11 @@ class Limits:
         return None if least is None else least / seconds
 
 
-def measure_limits(stand: Stand, target: Target, threads: int) -> Limits:
+def measure_limits(runner: DeviceRunner, target: Target, threads: int) -> Limits:
     """A second or two on the device."""
     probes = _cpu_probes(target, threads) if target.gpu is None else _gpu_probes()
     try:
-        return Limits({p.kind: _rate(stand, p, library_of(p.func, target)) for p in probes})
+        return Limits({p.kind: _rate(runner, p, library_of(p.func, target)) for p in probes})
     except CandidateError:
         return Limits({})
 
@@ -77,31 +77,31 @@ class _Probe:
     """At first: as many are called as keep a GPU busy."""
 
 
-def _rate(stand: Stand, probe: _Probe, library: bytes) -> float:
+def _rate(runner: DeviceRunner, probe: _Probe, library: bytes) -> float:
     """Work per second."""
     if probe.rounds is None:
-        stand.prepare(Arguments(probe.items, 1, (), ()))
-        return probe.work / min(stand.seconds(library, 1, SAMPLES))
+        runner.prepare(Arguments(probe.items, 1, (), ()))
+        return probe.work / min(runner.seconds(library, 1, SAMPLES))
     rounds, seconds = probe.rounds, 0.0
-    least = _seconds_of(stand, probe, library, 0)
+    least = _seconds_of(runner, probe, library, 0)
     while rounds < ROUNDS and seconds < min(20 * least, LONG_ENOUGH_S):
         rounds *= 2
-        seconds = _seconds_of(stand, probe, library, rounds)
+        seconds = _seconds_of(runner, probe, library, rounds)
     return probe.work * rounds / seconds
 
 
-def _seconds_of(stand: Stand, probe: _Probe, library: bytes, rounds: int) -> float:
-    stand.prepare(Arguments([{"int": rounds}, *probe.items], 1, (), ()))
-    return min(stand.seconds(library, 1, FEW_SAMPLES))
+def _seconds_of(runner: DeviceRunner, probe: _Probe, library: bytes, rounds: int) -> float:
+    runner.prepare(Arguments([{"int": rounds}, *probe.items], 1, (), ()))
+    return min(runner.seconds(library, 1, FEW_SAMPLES))
 
 
 def _cpu_probes(target: Target, threads: int) -> Iterator[_Probe]:
-    lanes, dot = target.vector_bits // 32, find_dot(tvm.target.Target(target.tvm))
+    lanes, isa = target.vector_bits // 32, find_integer_isa(tvm.target.Target(target.tvm))
     yield _reading(read_kernel(lanes), READ_SHAPE)
     for kind, func, values, dtype in (
         (FMA, fma_kernel(lanes), CHAINS * lanes, "float32"),
-        (DOT4, dot_kernel(dot, 4), dot_width(dot, 4), "int32"),
-        (DOT8, dot_kernel(dot, dot.byte_bits), dot_width(dot, dot.byte_bits), "int32"),
+        (DOT4, dot_kernel(isa, 4), dot_width(isa, 4), "int32"),
+        (DOT8, dot_kernel(isa, isa.byte_bits), dot_width(isa, isa.byte_bits), "int32"),
     ):
         items = [{"int": ROUNDS}, _constant([threads, values], dtype, 0)]
         yield _Probe(kind, func, items, 2.0 * threads * values * ROUNDS)

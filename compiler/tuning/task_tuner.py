@@ -16,7 +16,7 @@ from ..lowering.task_arguments import Arguments, arguments_of
 from ..lowering.tasks import Task, Use
 from ..records.record import Measured, Times, Verified
 from .builder import Builder
-from .device_runner import CandidateError, Stand
+from .device_runner import CandidateError, DeviceRunner
 from .drift import Anchor
 from .limits import Limits
 from .search import Search
@@ -70,7 +70,7 @@ Tell = Callable[[int, int, float, float | None], None]
 class TaskTuner:
     """The parts that all kernels of a run share."""
 
-    stand: Stand
+    runner: DeviceRunner
     builder: Builder
     log: TrialLog
     limits: Limits
@@ -110,12 +110,12 @@ class TaskTuner:
 
     def _prepare(self, task: Task, use: Use) -> Arguments:
         arguments = arguments_of(task, use.lengths)
-        self.stand.prepare(arguments)
+        self.runner.prepare(arguments)
         return arguments
 
     def _anchor(self, task: Task, default: bytes) -> Anchor:
         try:
-            return Anchor(self.stand, default)
+            return Anchor(self.runner, default)
         except CandidateError as error:
             raise TaskError(f"{task.name}: the default schedule does not run: {error}") from error
 
@@ -125,10 +125,10 @@ class TaskTuner:
         if library is None:
             return Trial(choices, None, None, built.reason)
         try:
-            (once,) = self.stand.seconds(library, 1, 1)  # may end the session, or be hopeless
+            (once,) = self.runner.seconds(library, 1, 1)  # may end the session, or be hopeless
             if once > HOPELESS * anchor.last:
                 return Trial(choices, once / anchor.last, once)
-            measured = anchor.around(lambda: self.stand.seconds(library, anchor.calls, SAMPLES))
+            measured = anchor.around(lambda: self.runner.seconds(library, anchor.calls, SAMPLES))
         except CandidateError as error:
             return Trial(choices, None, None, str(error))
         if not measured.steady:
@@ -165,7 +165,7 @@ class TaskTuner:
         for use in task.uses:
             arguments = self._prepare(task, use)
             try:
-                verdicts.append(verify_results(self.stand, task, default, library))
+                verdicts.append(verify_results(self.runner, task, default, library))
                 lengths.append(self._compare(use, default, library))
             except CandidateError as error:
                 return str(error)
@@ -187,19 +187,19 @@ class TaskTuner:
 
     def _compare(self, use: Use, default: bytes, library: bytes) -> Measured:
         """Default and candidate in turns, so that both see the same machine."""
-        calls = self.stand.calls_for(default)
+        calls = self.runner.calls_for(default)
         samples: dict[bytes, list[float]] = {default: [], library: []}
         for turn in range(ROUNDS):
             for one in (default, library) if turn % 2 else (library, default):
-                samples[one] += self.stand.seconds(one, calls, ROUND_SAMPLES)
+                samples[one] += self.runner.seconds(one, calls, ROUND_SAMPLES)
         return Measured(use.lengths, times_of(samples[default]), times_of(samples[library]))
 
 
-def verify_results(stand: Stand, task: Task, default: bytes, library: bytes) -> Verified:
+def verify_results(runner: DeviceRunner, task: Task, default: bytes, library: bytes) -> Verified:
     """CandidateError where the results are not those of the default schedule."""
     verdict = []
     for seed in (1, 2):
-        for difference in stand.compare(default, library, seed):
+        for difference in runner.compare(default, library, seed):
             item = task.func.params[difference.index]
             floor = ROUNDED_DB if _is_rounded(item) else FLOOR_DB
             snr = difference.snr_db

@@ -10,7 +10,7 @@ import tvm
 from handglass.errors import MismatchError, UsageError
 from handglass.runtime.bundle.manifest import Manifest
 from handglass.runtime.bundle.reader import MANIFEST, Bundle
-from handglass.schedules.isa.integer_isa import find_dot
+from handglass.schedules.isa.integer_isa import find_integer_isa
 from handglass.targets import find_target
 from handglass.targets.target import Target
 
@@ -25,7 +25,7 @@ from ..schemes.quantize import find_scheme
 
 
 @dataclass(frozen=True)
-class Subject:
+class TuningInput:
     """A model before its loops are scheduled."""
 
     mod: tvm.IRModule
@@ -34,7 +34,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Asked:
+class CompileOptions:
     """How the model would be compiled; None: as `handglass compile` does, or the bundle's own."""
 
     target: str | None = None
@@ -44,7 +44,7 @@ class Asked:
     kv_cache: str | None = None
 
 
-def read_subject(model: Path, asked: Asked) -> Subject:
+def read_tuning_input(model: Path, asked: CompileOptions) -> TuningInput:
     """From a checkpoint folder or a bundle. Raises InputError for neither."""
     if (model / MANIFEST).is_file():
         return _of_bundle(Bundle.open(model).manifest, asked)
@@ -53,7 +53,7 @@ def read_subject(model: Path, asked: Asked) -> Subject:
     config = find_importer(checkpoint.config).configure(checkpoint.config)
     storage = choose_storage(
         config,
-        find_dot(tvm.target.Target(target.tvm)),
+        find_integer_isa(tvm.target.Target(target.tvm)),
         asked.quantization or "w4a8",
         asked.vision_quantization,
         asked.context,
@@ -72,7 +72,7 @@ class _Head:
         return LM_HEAD if any(name.startswith("llm.lm_head.") for name in self.names) else EMBEDDING
 
 
-def _of_bundle(manifest: Manifest, asked: Asked) -> Subject:
+def _of_bundle(manifest: Manifest, asked: CompileOptions) -> TuningInput:
     if any((asked.quantization, asked.vision_quantization, asked.context, asked.kv_cache)):
         raise UsageError("a bundle is tuned as it was compiled: leave out how it would be stored")
     target = find_target(asked.target or manifest.target.name)
@@ -80,12 +80,12 @@ def _of_bundle(manifest: Manifest, asked: Asked) -> Subject:
     if (target.triple, kind) != (manifest.target.triple, manifest.target.device):
         made_for = f"{manifest.target.triple} ({manifest.target.device})"
         raise MismatchError(f"the bundle is for {made_for}, not for {target.name}")
-    dot = find_dot(tvm.target.Target(target.tvm))
+    isa = find_integer_isa(tvm.target.Target(target.tvm))
     importer = find_importer(dict(manifest.model.config))
     config = importer.configure(dict(manifest.model.config))
     storage = Storage(
-        find_scheme(manifest.scheme["language"], dot),
-        find_scheme(manifest.scheme["vision"], dot),
+        find_scheme(manifest.scheme["language"], isa),
+        find_scheme(manifest.scheme["vision"], isa),
         manifest.cache.context,
         cache_type_of(manifest.cache.tensors[0].dtype),
     )
@@ -95,8 +95,8 @@ def _of_bundle(manifest: Manifest, asked: Asked) -> Subject:
 
 def _subject(
     raw: dict, config: ModelConfig, storage: Storage, target: Target, head: HasHead
-) -> Subject:
+) -> TuningInput:
     network = find_importer(raw).build(head, config, storage)
     with tvm.target.Target(target.tvm):  # operators are written for a CPU or for a GPU
         mod, _ = network.export()
-    return Subject(fuse(mod, target), target, parts_of(config, storage.context))
+    return TuningInput(fuse(mod, target), target, parts_of(config, storage.context))

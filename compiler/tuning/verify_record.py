@@ -17,7 +17,7 @@ from ..lowering.tasks import Task
 from ..records.record import Record
 from .builder import Builder
 from .device import check_device, device_for
-from .device_runner import CandidateError, Stand
+from .device_runner import CandidateError, DeviceRunner
 from .importing import Verdict, Verify
 from .task_tuner import verify_results, worst_of
 
@@ -30,25 +30,25 @@ def record_verifier(
 ) -> Iterator[Verify]:
     """What `import_records` asks. Raises DeviceError or MismatchError where there is no device that
     runs code for the target."""
-    stand = Stand(connect, device_for(target))
+    runner = DeviceRunner(connect, device_for(target))
     try:
-        check_device(stand.description, target)
+        check_device(runner.description, target)
         with Builder(tasks, target, BUILD_SECONDS) as builder:
-            yield lambda record, task: _verify(stand, builder, record, task)
+            yield lambda record, task: _verify(runner, builder, record, task)
     finally:
-        stand.close()
+        runner.close()
 
 
-def _verify(stand: Stand, builder: Builder, record: Record, task: Task) -> Verdict:
+def _verify(runner: DeviceRunner, builder: Builder, record: Record, task: Task) -> Verdict:
     default = builder.build(task, task.defaults)
     tuned = builder.build(task, record.choices)
     if default.library is None or tuned.library is None:
         return Verdict(False, f"cannot be built: {default.reason or tuned.reason}")
     found = []
     for use in task.uses:
-        stand.prepare(arguments_of(task, use.lengths))
+        runner.prepare(arguments_of(task, use.lengths))
         try:
-            found.append(verify_results(stand, task, default.library, tuned.library))
+            found.append(verify_results(runner, task, default.library, tuned.library))
         except CandidateError as error:
             return Verdict(False, str(error))
     ratio = worst_of(found).snr_db

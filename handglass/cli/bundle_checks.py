@@ -90,12 +90,12 @@ def memory_check(bundle: Bundle) -> Check:
 
 
 def question_check(bundle: Bundle, device: str | None, sound: bool) -> Check:
-    from handglass.runtime.system.isolated import run_apart
+    from handglass.runtime.system.isolated import run_isolated
 
     name = "a question"
     if not sound:
         return Check(name, "not tried")
-    ended = run_apart(ASK, str(bundle.path), *([device] if device else []))
+    ended = run_isolated(ASK, str(bundle.path), *([device] if device else []))
     if ended.code == 0:
         return Check(name, "answered", True)
     last = (ended.err.strip().splitlines() or [""])[-1]

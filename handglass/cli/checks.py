@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from handglass import __version__
-from handglass.runtime.system.isolated import run_apart
+from handglass.runtime.system.isolated import run_isolated
 
 from .output import size_text
 
@@ -177,4 +177,4 @@ def device_checks() -> list[Check]:
 
 def child(source: str, *arguments: str) -> int:
     """Exit code of a small program; negative codes are signals."""
-    return run_apart(source, *arguments).code
+    return run_isolated(source, *arguments).code

@@ -38,12 +38,12 @@ def import_(
     from handglass.compiler.lowering.tasks import extract_tasks
     from handglass.compiler.records.store import own_file
     from handglass.compiler.tuning.importing import import_records
-    from handglass.compiler.tuning.tuning_input import Asked, read_subject
+    from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
     from handglass.compiler.tuning.verify_record import record_verifier
     from handglass.errors import InputError
 
     with connector(rpc, key_file, None) as connect:
-        subject = read_subject(model, Asked(target))
+        subject = read_tuning_input(model, CompileOptions(target))
         journal = own_file(subject.target.records_key)
         tasks = extract_tasks(subject.mod, subject.target, subject.parts)
         with record_verifier(connect, subject.target, tasks) as verify:

@@ -80,14 +80,14 @@ def tune(
 
     from .tune_progress import tune_progress
 
-    tune_model, read_subject, asked_type, own_file = load_tuner()
+    tune_model, read_tuning_input, asked_type, own_file = load_tuner()
     asked = asked_type(target, quantization, vision_quantization, context, kv_cache)
     connect = connector(rpc, key_file, threads)
-    subject = read_subject(model, asked)
-    journal = records or own_file(subject.target.records_key)
+    tuning_input = read_tuning_input(model, asked)
+    journal = records or own_file(tuning_input.target.records_key)
     with connect as device, tune_progress() as tell:
         result = tune_model(
-            subject,
+            tuning_input,
             device,
             trials=trials,
             tasks=tasks,
@@ -117,9 +117,9 @@ def load_tuner() -> tuple[Any, ...]:
         raise DeviceError(f"tuning needs the TVM compiler: {INSTALL_COMPILER}")
     from handglass.compiler.records.store import own_file
     from handglass.compiler.tune import tune as tune_model
-    from handglass.compiler.tuning.tuning_input import Asked, read_subject
+    from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
 
-    return tune_model, read_subject, Asked, own_file
+    return tune_model, read_tuning_input, CompileOptions, own_file
 
 
 HEAD = ("KERNEL", "SHARE", "DEFAULT", "NOW", "GAIN", "LIMIT", "TRIALS", "")

@@ -14,7 +14,7 @@ from .output import size_text
 
 if TYPE_CHECKING:
     from handglass.runtime.bundle.reader import Bundle
-    from handglass.runtime.devices.device_select import Asked
+    from handglass.runtime.devices.device_select import DeviceRequest
     from handglass.runtime.devices.self_test_process import Finding
     from handglass.runtime.devices.vulkan import VulkanDevice
 
@@ -31,9 +31,9 @@ def vulkan_checks(device: str | None, bundle: Bundle | None) -> list[Check]:
     """Everything about the device that is asked for; nothing where that is a CPU."""
     from handglass.errors import DeviceError
     from handglass.runtime.devices.device_probe import list_devices
-    from handglass.runtime.devices.device_select import asked_for, choose, parse_device
+    from handglass.runtime.devices.device_select import choose, parse_device, requested_device
 
-    asked = asked_for(bundle.manifest.target, device, bundle.path) if bundle else None
+    asked = requested_device(bundle.manifest.target, device, bundle.path) if bundle else None
     asked = asked or parse_device(device or "cpu")
     if asked.kind == "cpu":
         return []
@@ -63,7 +63,7 @@ def find_libraries(bundle: Bundle | None) -> Libraries:
 
 
 def gpu_checks(
-    asked: Asked, gpu: VulkanDevice, bundle: Bundle | None, libraries: Libraries
+    asked: DeviceRequest, gpu: VulkanDevice, bundle: Bundle | None, libraries: Libraries
 ) -> list[Check]:
     from handglass.errors import DeviceError
 
@@ -121,12 +121,12 @@ def try_device(
 ) -> list[Finding] | None:
     """The bundle's known answers, or those that a compiler makes here; None without both."""
     from handglass.runtime.devices.self_test import try_bundle
-    from handglass.runtime.devices.self_test_process import Place, try_cases
+    from handglass.runtime.devices.self_test_process import DeviceHandle, try_cases
     from handglass.runtime.execution.known_answers import CASES
 
     from .checks import has_compiler
 
-    place = Place("vulkan", gpu.index, libraries.runtime, libraries.plugin)
+    place = DeviceHandle("vulkan", gpu.index, libraries.runtime, libraries.plugin)
     if bundle is not None and CASES in bundle.manifest.files:
         return try_bundle(bundle, gpu, place)
     if not has_compiler():

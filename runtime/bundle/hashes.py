@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ..system import user_cache as remembered
-from ..system.user_cache import recall, remember
+from ..system.user_cache import read_cached, write_cached
 
 RECENT_NS = 2_000_000_000
 """A file that changed so shortly before may change again within the same tick of its clock."""
@@ -37,7 +37,7 @@ class Verified:
     def __init__(self, folder: Path, manifest: bytes) -> None:
         key = hashlib.sha256(manifest + b"\0" + os.fsencode(folder.resolve())).hexdigest()
         self._file = cache_folder() / f"{key}.json"
-        self._known = recall(self._file)
+        self._known = read_cached(self._file)
         self._changed = False
 
     def knows(self, file: Path, sha256: str) -> bool:
@@ -56,7 +56,7 @@ class Verified:
         """In one step; a folder that cannot be written to is no error, the next start hashes."""
         if not self._changed:
             return
-        remember(self._file, self._known)
+        write_cached(self._file, self._known)
 
 
 def cache_folder() -> Path:

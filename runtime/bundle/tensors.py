@@ -150,7 +150,7 @@ class TensorFile:
             return np.empty(spec.shape, dtype)
         return np.ndarray(spec.shape, dtype, buffer=self._mapped, offset=self._entries[name].start)
 
-    def forget(self, name: str) -> None:
+    def drop_cached(self, name: str) -> None:
         """Give back the memory that reading a tensor took; reading it again costs that again.
 
         For tensors that nobody has written to: those pages would be lost.

@@ -17,8 +17,8 @@ from typing import Any
 from handglass import __version__
 from handglass.errors import DeviceError
 
-from ..system.isolated import run_apart
-from ..system.user_cache import cache_folder, recall, remember
+from ..system.isolated import run_isolated
+from ..system.user_cache import cache_folder, read_cached, write_cached
 from .vulkan import VulkanDevice
 
 LIST_DEVICES = """
@@ -61,7 +61,7 @@ def list_devices(runtime: Path, plugin: Path | None) -> tuple[list[VulkanDevice]
     with TemporaryDirectory(prefix="handglass-devices-") as folder:
         told = Path(folder, "devices.json")
         arguments = str(told), str(runtime), str(plugin or "")
-        ended = run_apart(LIST_DEVICES, *arguments, limit_s=LIST_SECONDS)
+        ended = run_isolated(LIST_DEVICES, *arguments, limit_s=LIST_SECONDS)
         if not told.exists():
             last = (ended.err.strip().splitlines() or [""])[-1]
             raise DeviceError(ENDS.get(ended.words, last or f"it ended with {ended.words}"))
@@ -73,9 +73,9 @@ def list_devices(runtime: Path, plugin: Path | None) -> tuple[list[VulkanDevice]
 def check_listing(runtime: Path, plugin: Path | None) -> None:
     """Before this process asks, another one does, unless that went well before."""
     file = cache_folder("vulkan") / "listed" / f"{_drivers()}.json"
-    if recall(file).get("ok") is not True:
+    if read_cached(file).get("ok") is not True:
         list_devices(runtime, plugin)
-        remember(file, {"ok": True})
+        write_cached(file, {"ok": True})
 
 
 def _drivers() -> str:

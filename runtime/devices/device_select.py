@@ -25,7 +25,7 @@ NO_DEVICE = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class DeviceRequest:
     """`which`: a number, part of a name, or nothing for the first one."""
 
     kind: str
@@ -35,20 +35,20 @@ class Asked:
         return f"{self.kind}:{self.which}" if self.which else self.kind
 
 
-def parse_device(text: str) -> Asked:
+def parse_device(text: str) -> DeviceRequest:
     """cpu, vulkan, vulkan:NUMBER or vulkan:NAME; UsageError for anything else."""
     kind, colon, which = text.partition(":")
     if kind not in KINDS or (kind == CPU and colon) or (colon and not which.strip()):
         raise UsageError(
             f"--device {text!r:.80}: must be cpu, vulkan, vulkan:NUMBER or vulkan:PART-OF-ITS-NAME"
         )
-    return Asked(kind, which.strip())
+    return DeviceRequest(kind, which.strip())
 
 
-def asked_for(target: TargetEntry, device: str | None, where: object) -> Asked:
+def requested_device(target: TargetEntry, device: str | None, where: object) -> DeviceRequest:
     """What to run a bundle on; MismatchError where its code is for another kind of device."""
     if device is None:
-        return Asked(target.device)
+        return DeviceRequest(target.device)
     asked = parse_device(device)
     if asked.kind != target.device:
         raise MismatchError(
@@ -60,7 +60,7 @@ def asked_for(target: TargetEntry, device: str | None, where: object) -> Asked:
 
 
 def choose(
-    asked: Asked, devices: Sequence[VulkanDevice], problem: str | None = None
+    asked: DeviceRequest, devices: Sequence[VulkanDevice], problem: str | None = None
 ) -> VulkanDevice:
     """The one that is meant; DeviceError, with a list of all, where there is no such."""
     if not devices:

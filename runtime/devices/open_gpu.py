@@ -7,32 +7,32 @@ from pathlib import Path
 from ..bundle.reader import VULKAN_LIBRARY, Bundle
 from ..execution.placement import VULKAN, Gpu
 from .device_probe import check_listing
-from .device_select import Asked, check_abilities, choose
+from .device_select import DeviceRequest, check_abilities, choose
 from .quirks import lost_abilities
 from .self_test import check_answers, is_trusted_blindly, known_of
-from .self_test_process import Place
+from .self_test_process import DeviceHandle
 from .vulkan import VulkanDevice, load_vulkan, vulkan_devices, vulkan_problem
 
 
-def open_gpu(bundle: Bundle, asked: Asked, runtime: Path) -> tuple[Gpu, VulkanDevice]:
+def open_gpu(bundle: Bundle, asked: DeviceRequest, runtime: Path) -> tuple[Gpu, VulkanDevice]:
     """TVM's runtime runs already. DeviceError where no device, or this one, cannot run the code."""
     if not is_trusted_blindly():
         check_listing(runtime, own_library(bundle))
     device = find_gpu(bundle, asked)
     check_abilities(bundle.manifest.target, device, lost_abilities(known_of(device)))
-    check_answers(bundle, device, place_of(bundle, device, runtime))
+    check_answers(bundle, device, handle_of(bundle, device, runtime))
     return Gpu(VULKAN, device.index), device
 
 
-def find_gpu(bundle: Bundle, asked: Asked) -> VulkanDevice:
+def find_gpu(bundle: Bundle, asked: DeviceRequest) -> VulkanDevice:
     load_vulkan(own_library(bundle))
     devices = vulkan_devices()
     return choose(asked, devices, None if devices else vulkan_problem())
 
 
-def place_of(bundle: Bundle, device: VulkanDevice, runtime: Path) -> Place:
+def handle_of(bundle: Bundle, device: VulkanDevice, runtime: Path) -> DeviceHandle:
     """Where a process of its own tries the device."""
-    return Place(VULKAN, device.index, runtime, own_library(bundle))
+    return DeviceHandle(VULKAN, device.index, runtime, own_library(bundle))
 
 
 def own_library(bundle: Bundle) -> Path | None:

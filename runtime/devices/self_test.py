@@ -18,10 +18,10 @@ from handglass.errors import DeviceError
 
 from ..bundle.reader import LIBRARY, Bundle
 from ..execution.known_answers import ANSWERS, CASES, CHECKS_LIBRARY
-from ..system.user_cache import cache_folder, forget, recall, remember
+from ..system.user_cache import cache_folder, drop_cached, read_cached, write_cached
 from .device_select import driver_of
 from .quirks import Quirk, quirks_of
-from .self_test_process import NOT_TRIED, Finding, Place, by_family, try_cases
+from .self_test_process import NOT_TRIED, DeviceHandle, Finding, by_family, try_cases
 
 if TYPE_CHECKING:
     from .vulkan import VulkanDevice
@@ -54,21 +54,21 @@ def known_of(device: VulkanDevice) -> tuple[Quirk, ...]:
     return quirks
 
 
-def check_answers(bundle: Bundle, device: VulkanDevice, place: Place) -> None:
+def check_answers(bundle: Bundle, device: VulkanDevice, place: DeviceHandle) -> None:
     """DeviceError where the device does not come to the answers that the bundle knows."""
     if CASES not in bundle.manifest.files or is_trusted_blindly():
         return
-    if recall(verdict_file(bundle, device)).get("ok") is not True:
+    if read_cached(verdict_file(bundle, device)).get("ok") is not True:
         refuse(try_bundle(bundle, device, place), device)
 
 
-def try_bundle(bundle: Bundle, device: VulkanDevice, place: Place) -> list[Finding]:
+def try_bundle(bundle: Bundle, device: VulkanDevice, place: DeviceHandle) -> list[Finding]:
     """The trial itself; what comes of it is remembered."""
     file = verdict_file(bundle, device)
-    forget(file)
+    drop_cached(file)
     findings = try_cases(bundle.path, place)
     if all(finding.ok for finding in findings):
-        remember(file, {"ok": True, "device": device.name, "driver": driver_of(device)})
+        write_cached(file, {"ok": True, "device": device.name, "driver": driver_of(device)})
     return findings
 
 

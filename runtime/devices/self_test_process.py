@@ -42,7 +42,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Place:
+class DeviceHandle:
     """Where to try: a device, and the libraries that reach it."""
 
     kind: str
@@ -51,7 +51,7 @@ class Place:
     plugin: Path | None = None
 
 
-def try_cases(folder: Path, place: Place, limit_s: float = LIMIT_S) -> list[Finding]:
+def try_cases(folder: Path, place: DeviceHandle, limit_s: float = LIMIT_S) -> list[Finding]:
     """One finding per case of the folder. DeviceError where the process does not even start."""
     cases = all_cases(folder)
     found: dict[int, tuple[bool, str]] = {}
@@ -77,7 +77,7 @@ def by_family(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
 class _Attempt:
     """One process; it tells of each case through a pipe, before and after."""
 
-    def __init__(self, folder: Path, place: Place, limit_s: float) -> None:
+    def __init__(self, folder: Path, place: DeviceHandle, limit_s: float) -> None:
         self._limit = limit_s
         self._task = Task(
             str(folder.resolve()),

@@ -15,7 +15,7 @@ from handglass.errors import DeviceError, MismatchError
 
 from ..bundle.reader import LIBRARY, RUNTIME_LIBRARY, Bundle
 from ..bundle.requirements import check_target
-from ..devices.device_select import asked_for
+from ..devices.device_select import requested_device
 from ..execution.placement import CPU, Host, Placement
 from ..execution.tvm_runtime import first_line, import_tvm_ffi, installed_runtime, start_runtime
 from ..system.machine import this_machine
@@ -39,7 +39,7 @@ class Loaded(NamedTuple):
 def load_library(bundle: Bundle, threads: int | None = None, device: str | None = None) -> Loaded:
     """`device` is the text of --device; None: the first of the kind that the bundle is for."""
     target = bundle.manifest.target
-    asked = asked_for(target, device, bundle.path)
+    asked = requested_device(target, device, bundle.path)
     check_target(target, *this_machine())
     allow_tiles(target)
     tvm_ffi = _start_runtime(bundle, threads)
@@ -58,7 +58,7 @@ def _start_machine(tvm_ffi: Any, bundle: Bundle, placement: Placement) -> Any:
         machine = _open_library(tvm_ffi, path)["vm_load_executable"]()
         machine["vm_initialization"](*placement.machine_devices)
     except (AttributeError, RuntimeError, OSError) as error:
-        told = placement.explained(error)
+        told = placement.translate_error(error)
         if isinstance(told, DeviceError):  # its constants did not fit, say
             raise told from error
         raise MismatchError(f"{path}: cannot be loaded: {first_line(error)}") from error

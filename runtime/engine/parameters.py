@@ -24,7 +24,7 @@ def place_params(bundle: Bundle, placement: Placement) -> list[Any]:
     for entry in bundle.manifest.params:
         tensors.append(placement.put(_param(bundle, entry, files)))
         if placement.copies:
-            files[entry.name].forget(entry.name)
+            files[entry.name].drop_cached(entry.name)
     return tensors
 
 

@@ -203,7 +203,7 @@ class Session:
         try:
             return function(*ready)
         except RuntimeError as error:
-            raise self._place.explained(error) from error
+            raise self._place.translate_error(error) from error
 
     def _result(self, name: str, result: Any, shape: tuple[int, ...]) -> np.ndarray:
         """A copy: the tensor's memory is given back."""

@@ -11,12 +11,12 @@ import numpy as np
 from handglass.errors import InputError
 
 from .fields import Fields
-from .portable_random import Steady
+from .portable_random import PortableRandom
 
 _LARGEST = 1e30  # far inside float32 and bfloat16, also for the tail of a normal distribution
 
 
-Random = np.random.Generator | Steady
+Random = np.random.Generator | PortableRandom
 """Where numbers come from: numpy's, or those that stay the same with every release of it."""
 
 

@@ -25,7 +25,7 @@ from ..bundle.tensors import TensorFile
 from .kernel_arguments import Item, Tensor, read_items
 from .kernel_timing import difference
 from .placement import Placement
-from .portable_random import Steady
+from .portable_random import PortableRandom
 
 CASES, ANSWERS, CHECKS_LIBRARY = "checks.json", "checks.safetensors", "checks.so"
 FORMAT, VERSION = "handglass-known-answers", 1
@@ -153,7 +153,7 @@ def _check(case: Case, where: str) -> None:
 
 def _made(item: Tensor, seed: int, place: int) -> np.ndarray:
     array = item.empty()
-    item.write(array, Steady(seed, place))
+    item.write(array, PortableRandom(seed, place))
     return array
 
 

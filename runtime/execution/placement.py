@@ -68,7 +68,7 @@ class Placement(Protocol):
         """For the time of kernels."""
         ...
 
-    def explained(self, error: Exception) -> Exception:
+    def translate_error(self, error: Exception) -> Exception:
         """An error of the runtime as one of ours, if it is about this memory or its device."""
         ...
 
@@ -106,7 +106,7 @@ class Host:
     def clock(self) -> Clock:
         return HostClock()
 
-    def explained(self, error: Exception) -> Exception:
+    def translate_error(self, error: Exception) -> Exception:
         return error
 
     def peak_bytes(self) -> int | None:
@@ -158,7 +158,7 @@ class Gpu:
         stamp, stamps = self._own("stamp"), self._own("stamps")
         return WaitingClock(self.wait) if stamp is None else GpuClock(self._number, stamp, stamps)
 
-    def explained(self, error: Exception) -> Exception:
+    def translate_error(self, error: Exception) -> Exception:
         words = str(error).strip()
         if not words.startswith(f"{self._kind}: "):
             return error
@@ -182,4 +182,4 @@ class Gpu:
         try:
             return function(*arguments)
         except RuntimeError as error:
-            raise self.explained(error) from error
+            raise self.translate_error(error) from error

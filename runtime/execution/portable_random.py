@@ -16,7 +16,7 @@ _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _NORMAL = np.float32(2.0**-15 * 0.8660254)  # the sum of four uniform numbers gets a variance of 1
 
 
-class Steady:
+class PortableRandom:
     """The part of numpy's Generator that fills (execution/fills.py) ask for; `seed` below 2^32."""
 
     def __init__(self, *seed: int) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from handglass.errors import InputError
 
-from ..devices.device_select import Asked, choose, driver_of
+from ..devices.device_select import DeviceRequest, choose, driver_of
 from ..devices.quirks import lost_abilities, quirks_of
 from ..devices.vulkan import load_vulkan, vulkan_devices, vulkan_problem
 from ..execution.placement import CPU, VULKAN, Gpu, Host, Placement
@@ -39,7 +39,7 @@ class GpuEntry:
 def told_gpus(plugin: Path | None) -> list[dict[str, Any]]:
     """What there is; DeviceError where there is none, or no way to reach it."""
     found, problem = _found(plugin)
-    choose(Asked(VULKAN), found, problem)
+    choose(DeviceRequest(VULKAN), found, problem)
     return [asdict(_entry(device)) for device in found]
 
 
@@ -50,7 +50,7 @@ def placement_of(device: str, plugin: Path | None) -> Placement:
         raise InputError(f"device {device!r:.80} must be {CPU} or {VULKAN}:NUMBER")
     if match[1] is None:
         return Host()
-    return Gpu(VULKAN, choose(Asked(VULKAN, match[1]), *_found(plugin)).index)
+    return Gpu(VULKAN, choose(DeviceRequest(VULKAN, match[1]), *_found(plugin)).index)
 
 
 def _found(plugin: Path | None) -> tuple[list[VulkanDevice], str | None]:

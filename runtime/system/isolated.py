@@ -21,7 +21,7 @@ TIMED_OUT = 124
 
 
 @dataclass(frozen=True)
-class Ended:
+class IsolatedRun:
     """`code` below zero is minus a signal's number; `err` is standard error, or why none came."""
 
     code: int
@@ -36,21 +36,21 @@ class Ended:
         return known.get(-self.code, f"signal {-self.code}")
 
 
-def run_apart(source: str, *arguments: str, limit_s: float = TIMEOUT_S) -> Ended:
+def run_isolated(source: str, *arguments: str, limit_s: float = TIMEOUT_S) -> IsolatedRun:
     """Run `source` with these in sys.argv[1:]; what it prints to standard output is dropped."""
     command = [sys.executable, "-c", source, *arguments]
     try:
         done = subprocess.run(command, capture_output=True, timeout=limit_s)
     except subprocess.TimeoutExpired:
-        return Ended(TIMED_OUT, f"no end after {limit_s:.0f} s")
+        return IsolatedRun(TIMED_OUT, f"no end after {limit_s:.0f} s")
     except OSError as error:
         if error.errno != errno.ENOEXEC:
             raise
         return _forked(source, arguments, limit_s)
-    return Ended(done.returncode, done.stderr.decode("utf-8", errors="replace"))
+    return IsolatedRun(done.returncode, done.stderr.decode("utf-8", errors="replace"))
 
 
-def _forked(source: str, arguments: tuple[str, ...], limit_s: float) -> Ended:
+def _forked(source: str, arguments: tuple[str, ...], limit_s: float) -> IsolatedRun:
     with tempfile.TemporaryFile() as told:
         sys.stdout.flush()
         pid = os.fork()
@@ -58,7 +58,7 @@ def _forked(source: str, arguments: tuple[str, ...], limit_s: float) -> Ended:
             _be_the_child(source, arguments, told.fileno(), limit_s)
         _, status = os.waitpid(pid, 0)
         told.seek(0)
-        return Ended(os.waitstatus_to_exitcode(status), told.read().decode(errors="replace"))
+        return IsolatedRun(os.waitstatus_to_exitcode(status), told.read().decode(errors="replace"))
 
 
 def _be_the_child(source: str, arguments: tuple[str, ...], told: int, limit_s: float) -> None:

@@ -22,7 +22,7 @@ def cache_folder(name: str) -> Path:
     return base / "handglass" / name
 
 
-def recall(file: Path) -> dict[str, Any]:
+def read_cached(file: Path) -> dict[str, Any]:
     """Nothing, unless file and folder are ours alone to write."""
     try:
         if not (_is_ours(file.parent) and _is_ours(file)):
@@ -33,7 +33,7 @@ def recall(file: Path) -> dict[str, Any]:
     return known if isinstance(known, dict) else {}
 
 
-def remember(file: Path, known: dict[str, Any]) -> None:
+def write_cached(file: Path, known: dict[str, Any]) -> None:
     """In one step, so that nobody reads half of it."""
     part = file.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
@@ -42,7 +42,7 @@ def remember(file: Path, known: dict[str, Any]) -> None:
         part.replace(file)
 
 
-def forget(file: Path) -> None:
+def drop_cached(file: Path) -> None:
     with contextlib.suppress(OSError):
         file.unlink(missing_ok=True)
 

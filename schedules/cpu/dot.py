@@ -15,7 +15,7 @@ from tvm.s_tir import Schedule
 from ..choices import DEFAULTS, Choices
 from ..isa.dot_instructions import instruction
 from ..isa.dot_intrinsics import intrinsic
-from ..isa.integer_isa import LANES, Codes, Dot, Tile, find_dot
+from ..isa.integer_isa import LANES, Codes, IntegerIsa, Tile, find_integer_isa
 from ..rule import Rule, find
 from ..tiling import (
     OFFERED_ROWS,
@@ -38,23 +38,23 @@ PARTS, COLUMNS = (1, 2, 3), (4, 8, 16)
 
 def dot(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Default schedule of one integer matmul with its epilogue."""
-    return schedule_dot(sch, find_dot(target), choices)
+    return schedule_dot(sch, find_integer_isa(target), choices)
 
 
 def schedule_dot(
-    sch: Schedule, dot: Dot, choices: Choices = DEFAULTS, emulate: bool = False
+    sch: Schedule, isa: IntegerIsa, choices: Choices = DEFAULTS, emulate: bool = False
 ) -> bool:
     """The same for an instruction set by name; `emulate`: see `intrinsic`."""
     found = [(bits, block) for bits in (4, 7, 8) for block in find(sch, f"dot{bits}")]
     if len(found) != 1:
         return False
     (bits, sums), (scaled,) = found[0], find(sch, "scaled")
-    tile = choose_tile(sch, register_tile(sch, scaled, dot.codes(bits)), dot, bits, choices)
-    name = intrinsic(dot, bits, tile.rows, tile.columns, emulate)
+    tile = choose_tile(sch, register_tile(sch, scaled, isa.codes(bits)), isa, bits, choices)
+    name = intrinsic(isa, bits, tile.rows, tile.columns, emulate)
     if bits == 4:
         _grouped(sch, sums, scaled, tile, name, choices)
     else:
-        _by_row(sch, sums, scaled, tile, name, instruction(dot, bits).steps == 1, choices)
+        _by_row(sch, sums, scaled, tile, name, instruction(isa, bits).steps == 1, choices)
     for padded in find(sch, "rows"):
         sch.parallel(sch.get_loops(padded)[0])
         vectorize(sch, sch.get_loops(padded)[-1])
@@ -67,13 +67,13 @@ def register_tile(sch: Schedule, scaled, codes: Codes) -> Tile:
     return replace(codes.tile, rows=1, columns=LANES) if one else replace(codes.tile, panels=1)
 
 
-def choose_tile(sch: Schedule, tile: Tile, dot: Dot, bits: int, choices: Choices) -> Tile:
+def choose_tile(sch: Schedule, tile: Tile, isa: IntegerIsa, bits: int, choices: Choices) -> Tile:
     """A part of the tile that rows were padded to. Rows that were copied tile by tile stay so."""
     if tile.rows == 1:
         return tile
-    heights = [1] if dot.codes(bits).tiled else [n for n in PARTS if tile.rows % n == 0]
+    heights = [1] if isa.codes(bits).tiled else [n for n in PARTS if tile.rows % n == 0]
     parts = choices.pick(sch, "tiles_per_padding", heights, 1)
-    widths = [n for n in COLUMNS if dot.lanes <= n]
+    widths = [n for n in COLUMNS if isa.lanes <= n]
     columns = choices.pick(sch, "columns", widths, tile.columns)
     return replace(tile, rows=tile.rows // settled(sch, parts), columns=settled(sch, columns))
 

@@ -12,7 +12,7 @@ import tvm
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
-from ..isa.integer_isa import LANES, Codes, Dot, Tile, find_dot
+from ..isa.integer_isa import LANES, Codes, IntegerIsa, Tile, find_integer_isa
 from ..isa.smmla_intrinsics import add_scaled, intrinsic, squares_to_rows
 from ..rule import Rule, find
 from ..tiling import clear, tensorize
@@ -22,11 +22,11 @@ from .elementwise import vectorize
 
 def pairs(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Default schedule of one integer matmul on row pairs."""
-    return schedule_pairs(sch, find_dot(target), choices)
+    return schedule_pairs(sch, find_integer_isa(target), choices)
 
 
 def schedule_pairs(
-    sch: Schedule, dot: Dot, choices: Choices = DEFAULTS, emulate: bool = False
+    sch: Schedule, isa: IntegerIsa, choices: Choices = DEFAULTS, emulate: bool = False
 ) -> bool:
     """The same for an instruction set by name; `emulate` as in dot_intrinsics.py."""
     found = {name: find(sch, name) for name in ("pair4", "pair8", "halves8")}
@@ -34,11 +34,11 @@ def schedule_pairs(
     if len(patterns) != 1:
         return False
     pattern, (sums,) = patterns[0], found[patterns[0]]
-    codes = dot.codes(int(pattern[-1]))
+    codes = isa.codes(int(pattern[-1]))
     if pattern == "halves8":
-        _one_row(sch, sums, codes, intrinsic(dot, 8, 1, LANES, emulate), choices)
+        _one_row(sch, sums, codes, intrinsic(isa, 8, 1, LANES, emulate), choices)
     else:
-        name = intrinsic(dot, codes.bits, codes.tile.rows, codes.tile.columns, emulate)
+        name = intrinsic(isa, codes.bits, codes.tile.rows, codes.tile.columns, emulate)
         (_grouped if codes.bits == 4 else _by_row)(sch, sums, codes.tile, name, choices)
     for padded in find(sch, "rows"):
         sch.parallel(sch.get_loops(padded)[0])

@@ -12,7 +12,7 @@ import tvm
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
-from ..isa.integer_isa import GROUP, STEP, Shared, find_dot
+from ..isa.integer_isa import GROUP, STEP, Shared, find_integer_isa
 from ..rule import Rule, blocks, find
 from ..tiling import clear, divisors, inline_epilogue, is_one
 from .one_row import MEETING, PANELS, PARTS, UNROLL, add_up_parts, pick_parts
@@ -26,7 +26,7 @@ WEIGHTS, ACTIVATIONS = 0, 1
 def dot(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Default schedule of one integer matmul with its epilogue."""
     found = [(bits, block) for bits in (4, 7, 8) for block in find(sch, f"dot{bits}")]
-    shared = find_dot(target).shared
+    shared = find_integer_isa(target).shared
     if len(found) != 1 or shared is None:
         return False
     bits, sums = found[0]

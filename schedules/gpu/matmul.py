@@ -15,7 +15,7 @@ from tvm import DataType
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
-from ..isa.integer_isa import Shared, find_dot
+from ..isa.integer_isa import Shared, find_integer_isa
 from ..rule import Rule, find
 from ..tiling import clear, inline_epilogue, is_one
 from .one_row import MEETING, PANELS, PARTS, UNROLL, add_up_parts, pick_parts
@@ -27,7 +27,7 @@ DEPTHS = (8, 16, 32)
 
 def matmul(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Default schedule of one packed matmul with its epilogue."""
-    found, shared = find(sch, "matmul"), find_dot(target).shared
+    found, shared = find(sch, "matmul"), find_integer_isa(target).shared
     if len(found) != 1 or shared is None:
         return False
     last = inline_epilogue(sch, found[0])

@@ -14,7 +14,7 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.script import tirx as T
 
-from .integer_isa import CHUNK_STEPS, Dot
+from .integer_isa import CHUNK_STEPS, IntegerIsa
 
 
 @dataclass(frozen=True)
@@ -158,9 +158,9 @@ INSTRUCTIONS: dict[tuple[str, int], Instruction] = {
 }
 
 
-def portable(dot: Dot, bits: int) -> Instruction:
+def portable(isa: IntegerIsa, bits: int) -> Instruction:
     """The same result by arithmetic that every CPU has."""
-    codes, lanes = dot.codes(bits), dot.lanes
+    codes, lanes = isa.codes(bits), isa.lanes
     wide = f"int32x{lanes}"
 
     def pick(vector: Expr, e: int) -> Expr:
@@ -176,9 +176,9 @@ def portable(dot: Dot, bits: int) -> Instruction:
     return Instruction(wide, multiply, _broadcast(lanes, codes.step, codes.activation), steps=steps)
 
 
-def instruction(dot: Dot, bits: int, emulate: bool = False) -> Instruction:
+def instruction(isa: IntegerIsa, bits: int, emulate: bool = False) -> Instruction:
     """What a target with `dot` uses; with `emulate` the same arithmetic from portable parts."""
-    native = INSTRUCTIONS.get((dot.name, bits))
+    native = INSTRUCTIONS.get((isa.name, bits))
     if native is None:
-        return portable(dot, bits)
-    return replace(portable(dot, bits), steps=native.steps) if emulate else native
+        return portable(isa, bits)
+    return replace(portable(isa, bits), steps=native.steps) if emulate else native

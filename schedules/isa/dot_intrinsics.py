@@ -17,7 +17,7 @@ from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
 from .dot_instructions import Instruction, instruction
-from .integer_isa import LANES, Codes, Dot
+from .integer_isa import LANES, Codes, IntegerIsa
 
 ROWS_TOGETHER = 4
 
@@ -61,17 +61,19 @@ class Shape:
         return {n: e for n, e in extents.items() if e > 1} | {"e": self.codes.step}
 
 
-def intrinsic(dot: Dot, bits: int, rows: int, columns: int = LANES, emulate: bool = False) -> str:
+def intrinsic(
+    isa: IntegerIsa, bits: int, rows: int, columns: int = LANES, emulate: bool = False
+) -> str:
     """Name of the registered intrinsic for tiles of `rows` x `columns`.
 
     `emulate` replaces the machine instruction by arithmetic that any CPU can do; around it nothing
     changes. That is how code for one instruction set is tested on machines that lack it.
     """
-    name = f"handglass.dot.{dot.name}.{bits}bit.{rows}x{columns}{'.emulated' if emulate else ''}"
+    name = f"handglass.dot.{isa.name}.{bits}bit.{rows}x{columns}{'.emulated' if emulate else ''}"
     if TensorIntrin.get(name, allow_missing=True) is None:
-        use = instruction(dot, bits, emulate)
-        shape = Shape(dot.codes(bits), rows, use.steps, columns)
-        TensorIntrin.register(name, _description(shape), _implementation(shape, dot.lanes, use))
+        use = instruction(isa, bits, emulate)
+        shape = Shape(isa.codes(bits), rows, use.steps, columns)
+        TensorIntrin.register(name, _description(shape), _implementation(shape, isa.lanes, use))
     return name
 
 

@@ -127,16 +127,16 @@ class Codes:
 
 
 @dataclass(frozen=True)
-class Dot:
-    """One way to multiply: the first entry of DOTS whose `features` a target has is used."""
+class IntegerIsa:
+    """How one instruction set multiplies integers; the first of INTEGER_ISAS that a target has."""
 
     name: str
     features: tuple[str, ...]
     lanes: int
     """Outputs per vector of sums."""
-    nibbles: Codes
-    sevens: Codes
-    bytes: Codes
+    int4: Codes
+    int7: Codes
+    int8: Codes
     byte_bits: int = 8
     """7 where the eighth bit of a weight costs speed."""
     floats: Tile = YMM
@@ -154,7 +154,7 @@ class Dot:
         return self.shared is not None and self.shared.half
 
     def codes(self, bits: int) -> Codes:
-        return {4: self.nibbles, 7: self.sevens, 8: self.bytes}[bits]
+        return {4: self.int4, 7: self.int7, 8: self.int8}[bits]
 
 
 def unsigned(tile: Tile) -> tuple[Codes, Codes, Codes]:
@@ -165,10 +165,10 @@ def unsigned(tile: Tile) -> tuple[Codes, Codes, Codes]:
 # AVX2 adds pairs of products in 16 bits: enough for 7 bits times 8, while two bytes could overflow.
 # Those are widened first, and cost a third more.
 WIDE = Codes(8, 0, step=2, activation="int16")
-AVX2 = Dot(
+AVX2 = IntegerIsa(
     "avx2", ("avx2",), 8, Codes(4, 8), Codes(7, 64, tile=Tile(5, LANES, 4)), WIDE, byte_bits=7
 )
-AVX512 = Dot(
+AVX512 = IntegerIsa(
     "avx512",
     ("avx512bw",),
     16,
@@ -178,10 +178,10 @@ AVX512 = Dot(
     byte_bits=7,
     floats=ZMM_FLOATS,
 )
-AVX_VNNI = Dot("avx-vnni", ("avxvnni",), 8, *unsigned(YMM))
-AVX512_VNNI = Dot("avx512-vnni", ("avx512vnni",), 16, *unsigned(ZMM), floats=ZMM_FLOATS)
+AVX_VNNI = IntegerIsa("avx-vnni", ("avxvnni",), 8, *unsigned(YMM))
+AVX512_VNNI = IntegerIsa("avx512-vnni", ("avx512vnni",), 16, *unsigned(ZMM), floats=ZMM_FLOATS)
 # one row as with VNNI, many in tiles: of bytes as they are, of nibbles unpacked to bfloat16
-AMX = Dot(
+AMX = IntegerIsa(
     "amx",
     ("amx-tile", "amx-int8", "amx-bf16", "avx512vnni"),
     16,
@@ -195,7 +195,7 @@ AMX = Dot(
 # Bytes are scaled once at the end, so that all 16 may be integers.
 NEON, NEON_BYTES = Tile(8, 4, 1), Tile(8, 8, 1)
 # bytes times bytes, both signed; a nibble is left in the upper half, which saves its sign extension
-SDOT = Dot(
+SDOT = IntegerIsa(
     "sdot",
     ("dotprod",),
     4,
@@ -205,7 +205,7 @@ SDOT = Dot(
 )
 # SMMLA: two rows times two outputs, eight inputs at a time. A single row of nibbles is SDOT's, and
 # so the same bytes serve; whole bytes lie in eights, which only costs a row its last addition
-I8MM = Dot(
+I8MM = IntegerIsa(
     "i8mm",
     ("dotprod", "i8mm"),
     4,
@@ -213,18 +213,20 @@ I8MM = Dot(
     Codes(7, 0, step=8, tile=NEON_BYTES, paired=True),
     Codes(8, 0, step=8, tile=NEON_BYTES, paired=True),
 )
-PLAIN = Dot("plain", (), 16, *unsigned(YMM))
+PLAIN = IntegerIsa("plain", (), 16, *unsigned(YMM))
 """Any machine: no intrinsic, loops that the code generator vectorises as it can."""
 
-DOTS = (AMX, AVX512_VNNI, AVX512, AVX_VNNI, AVX2, I8MM, SDOT, PLAIN)
+INTEGER_ISAS = (AMX, AVX512_VNNI, AVX512, AVX_VNNI, AVX2, I8MM, SDOT, PLAIN)
 
 
-def find_dot(target: tvm.target.Target) -> Dot:
+def find_integer_isa(target: tvm.target.Target) -> IntegerIsa:
     """What `target` multiplies integers with."""
     if target.kind.name == "vulkan":
-        return vulkan_dot(target)
+        return gpu_isa(target)
     has = tvm.get_global_func("target.target_has_feature")
-    return next(dot for dot in DOTS if all(has(feature, target) for feature in dot.features))
+    return next(
+        isa for isa in INTEGER_ISAS if all(has(feature, target) for feature in isa.features)
+    )
 
 
 # One instruction multiplies four signed bytes (or the code generator writes it out in shifts), and
@@ -232,7 +234,7 @@ def find_dot(target: tvm.target.Target) -> Dot:
 # 128 threads, which leaves registers for several workgroups on a core; 32 inputs of 64 rows and 64
 # columns in float32 are 16 KB, all that phones promise, so that floats go by 16.
 WORDS = Codes(8, 0, activation="int32", tile=Tile(64, 64, 1), words=True)
-VULKAN = Dot(
+VULKAN = IntegerIsa(
     "vulkan",
     (),
     4,
@@ -243,7 +245,7 @@ VULKAN = Dot(
 )
 
 
-def vulkan_dot(target: tvm.target.Target) -> Dot:
+def gpu_isa(target: tvm.target.Target) -> IntegerIsa:
     """The same bytes for every GPU; the rest is what this one says it can do."""
     assert VULKAN.shared is not None
     able = target.attrs

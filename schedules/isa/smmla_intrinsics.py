@@ -15,7 +15,7 @@ from tvm.ir import Expr
 from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
-from .integer_isa import CHUNK_STEPS, LANES, Codes, Dot
+from .integer_isa import CHUNK_STEPS, LANES, Codes, IntegerIsa
 
 Multiply = Callable[[Expr, Expr, Expr], Expr]
 """(four sums, 16 bytes, 16 bytes) -> four sums."""
@@ -52,11 +52,11 @@ PORTABLE_SMMLA = _portable(8, [0, 0, 8, 8], [0, 8, 0, 8])
 PORTABLE_SDOT = _portable(4, [0, 4, 8, 12], [0, 4, 8, 12])
 
 
-def intrinsic(dot: Dot, bits: int, rows: int, columns: int, emulate: bool = False) -> str:
+def intrinsic(isa: IntegerIsa, bits: int, rows: int, columns: int, emulate: bool = False) -> str:
     """Name of the intrinsic for tiles of `rows` x `columns`; `emulate` as in dot_intrinsics.py."""
     name = f"handglass.pair.{bits}bit.{rows}x{columns}{'.emulated' if emulate else ''}"
     if TensorIntrin.get(name, allow_missing=True) is None:
-        codes = dot.codes(bits)
+        codes = isa.codes(bits)
         if rows == 1:
             made = _halves(PORTABLE_SDOT if emulate else sdot)
         elif bits == 4:

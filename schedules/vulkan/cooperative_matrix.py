@@ -16,7 +16,7 @@ from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
 from ..gpu.threads import QUAD, WORD, bind_blocks, depth_of, halved, keep_apart, pick, share, spread
-from ..isa.integer_isa import Matrix, Shared, find_dot
+from ..isa.integer_isa import Matrix, Shared, find_integer_isa
 from ..rule import Rule, find
 from ..tiling import inline_epilogue, is_one
 from .cooperative_intrinsics import HALF, intrinsic
@@ -44,7 +44,7 @@ class Tile:
 
 def matrix(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Default schedule of one packed matmul of float16 with its epilogue."""
-    found, shared = find(sch, "matmul"), find_dot(target).shared
+    found, shared = find(sch, "matmul"), find_integer_isa(target).shared
     if len(found) != 1 or shared is None or shared.matrix is None:
         return False
     if is_one(sch.get(sch.get_loops(found[0])[0]).extent) or not _is_half(sch):

@@ -95,5 +95,5 @@ def test_parameters_that_were_copied_are_forgotten_and_whole(tmp_path: Path, gpu
     opened = TensorFile.open(tmp_path / "b" / "params-00001.safetensors")
     for name, expected in arrays.items():
         assert np.array_equal(opened.array(name), expected)
-        opened.forget(name)
+        opened.drop_cached(name)
         assert np.array_equal(opened.array(name), expected), "read again from the file"

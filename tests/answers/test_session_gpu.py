@@ -17,7 +17,7 @@ from handglass.runtime.devices.vulkan import vulkan_statistics
 from handglass.runtime.engine.session import Session
 from handglass.runtime.prompt.positions import position_ids
 from handglass.runtime.prompt.preprocess import Pixels, patches
-from handglass.runtime.system.user_cache import forget
+from handglass.runtime.system.user_cache import drop_cached
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
@@ -107,7 +107,7 @@ class TestSession:
 
     def test_the_device_is_tried_once(self, bundle: Bundle, session: Session) -> None:
         assert session.gpu is not None
-        forget(verdict_file(bundle, session.gpu))
+        drop_cached(verdict_file(bundle, session.gpu))
         with spied("handglass.runtime.devices.self_test.try_cases") as tried:
             Session(bundle)
             Session(bundle, device="vulkan:0")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from handglass.cli import bundle_checks
-from handglass.runtime.system.isolated import Ended, run_apart
+from handglass.runtime.system.isolated import IsolatedRun, run_isolated
 
 pytestmark = pytest.mark.compiler
 
@@ -121,9 +121,9 @@ class TestWhereNothingCanBeStarted:
         ],
     )
     def test_a_fork_ends_alike(self, source: str, code: int) -> None:
-        assert run_apart(source, "7").code == code
+        assert run_isolated(source, "7").code == code
 
     def test_it_prints_to_nobody_but_tells_why(self, capfd: pytest.CaptureFixture[str]) -> None:
-        ended = run_apart("import sys; print('out'); print('why', file=sys.stderr)")
-        assert ended == Ended(0, "why\n")
+        ended = run_isolated("import sys; print('out'); print('why', file=sys.stderr)")
+        assert ended == IsolatedRun(0, "why\n")
         assert capfd.readouterr() == ("", "")

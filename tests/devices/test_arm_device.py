@@ -26,7 +26,7 @@ from handglass.compiler.build import compile_model
 from handglass.compiler.ops import norm as norms
 from handglass.compiler.tune import Tuned, tune
 from handglass.compiler.tuning.trials import Trial, TrialLog
-from handglass.compiler.tuning.tuning_input import Asked, read_subject
+from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
 from handglass.errors import DeviceError
 from handglass.runtime.remote.client import DeviceClient, SessionDied
 from handglass.targets import TARGETS
@@ -166,7 +166,7 @@ def test_tuning_goes_on_after_the_board_was_gone(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One kernel of the demo model; the server is killed when one candidate has been measured."""
-    subject, add = read_subject(CHECKPOINT, Asked(target=PI.name)), TrialLog.add
+    subject, add = read_tuning_input(CHECKPOINT, CompileOptions(target=PI.name)), TrialLog.add
 
     def run() -> Tuned:
         return tune(

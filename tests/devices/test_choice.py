@@ -8,11 +8,11 @@ from fake_gpus import ABILITIES, fake_gpu
 from handglass.errors import DeviceError, MismatchError, UsageError
 from handglass.runtime.bundle.manifest import TargetEntry
 from handglass.runtime.devices.device_select import (
-    Asked,
-    asked_for,
+    DeviceRequest,
     check_abilities,
     choose,
     parse_device,
+    requested_device,
 )
 
 GPUS = [
@@ -27,14 +27,14 @@ GPU_TARGET = TargetEntry("vulkan", "x86_64-linux-gnu", "x86-64", (), "vulkan")
 @pytest.mark.parametrize(
     ("text", "asked"),
     [
-        ("cpu", Asked("cpu")),
-        ("vulkan", Asked("vulkan")),
-        ("vulkan:1", Asked("vulkan", "1")),
-        ("vulkan:Radeon RX", Asked("vulkan", "Radeon RX")),
-        ("vulkan: 780m ", Asked("vulkan", "780m")),
+        ("cpu", DeviceRequest("cpu")),
+        ("vulkan", DeviceRequest("vulkan")),
+        ("vulkan:1", DeviceRequest("vulkan", "1")),
+        ("vulkan:Radeon RX", DeviceRequest("vulkan", "Radeon RX")),
+        ("vulkan: 780m ", DeviceRequest("vulkan", "780m")),
     ],
 )
-def test_how_a_device_is_asked_for(text: str, asked: Asked) -> None:
+def test_how_a_device_is_asked_for(text: str, asked: DeviceRequest) -> None:
     assert parse_device(text) == asked
 
 
@@ -48,34 +48,34 @@ def test_what_is_no_device(text: str) -> None:
     ("which", "index"), [("", 0), ("0", 0), ("2", 2), ("rtx", 0), ("RX 79", 2), ("780m", 1)]
 )
 def test_the_one_that_is_meant(which: str, index: int) -> None:
-    assert choose(Asked("vulkan", which), GPUS).index == index
+    assert choose(DeviceRequest("vulkan", which), GPUS).index == index
 
 
 @pytest.mark.parametrize("which", ["3", "99", "intel"])
 def test_one_that_is_not_there(which: str) -> None:
     with pytest.raises(DeviceError, match=f"no device vulkan:{which}; there are: vulkan:0 ") as e:
-        choose(Asked("vulkan", which), GPUS)
+        choose(DeviceRequest("vulkan", which), GPUS)
     assert all(f"vulkan:{gpu.index} ({gpu.name})" in str(e.value) for gpu in GPUS)
 
 
 def test_a_name_of_two() -> None:
     with pytest.raises(DeviceError, match=r"more than one .* vulkan:1 .*, vulkan:2 "):
-        choose(Asked("vulkan", "radeon"), GPUS)
+        choose(DeviceRequest("vulkan", "radeon"), GPUS)
 
 
 def test_no_device_at_all() -> None:
     with pytest.raises(DeviceError, match=r"no Vulkan device was found \(no loader\): install a"):
-        choose(Asked("vulkan"), [], "no loader")
+        choose(DeviceRequest("vulkan"), [], "no loader")
 
 
 def test_a_bundle_is_for_one_kind_of_device() -> None:
-    assert asked_for(CPU_TARGET, None, "b") == Asked("cpu")
-    assert asked_for(GPU_TARGET, None, "b") == Asked("vulkan")
-    assert asked_for(GPU_TARGET, "vulkan:1", "b") == Asked("vulkan", "1")
+    assert requested_device(CPU_TARGET, None, "b") == DeviceRequest("cpu")
+    assert requested_device(GPU_TARGET, None, "b") == DeviceRequest("vulkan")
+    assert requested_device(GPU_TARGET, "vulkan:1", "b") == DeviceRequest("vulkan", "1")
     with pytest.raises(MismatchError, match="b: the bundle is compiled for Vulkan .*cpu is a CPU"):
-        asked_for(GPU_TARGET, "cpu", "b")
+        requested_device(GPU_TARGET, "cpu", "b")
     with pytest.raises(MismatchError, match="compiled for a CPU .*--device vulkan:0 is Vulkan"):
-        asked_for(CPU_TARGET, "vulkan:0", "b")
+        requested_device(CPU_TARGET, "vulkan:0", "b")
 
 
 def needing(**abilities: Any) -> TargetEntry:

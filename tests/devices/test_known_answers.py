@@ -19,7 +19,7 @@ from handglass.errors import DeviceError, InputError
 from handglass.runtime.bundle.reader import LIBRARY
 from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.tensors import TensorFile
-from handglass.runtime.devices.self_test_process import Finding, Place, by_family, try_cases
+from handglass.runtime.devices.self_test_process import DeviceHandle, Finding, by_family, try_cases
 from handglass.runtime.execution.known_answers import ANSWERS, CASES, COPIES, read_cases
 from handglass.runtime.execution.tvm_runtime import installed_runtime
 from handglass.targets import find_target
@@ -88,10 +88,10 @@ def folder(answers: KnownAnswers, library: bytes, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def place() -> Place:
+def place() -> DeviceHandle:
     runtime = installed_runtime()
     assert runtime is not None
-    return Place("cpu", 0, runtime)
+    return DeviceHandle("cpu", 0, runtime)
 
 
 def failed(findings: list[Finding]) -> dict[str, str]:

@@ -165,7 +165,7 @@ def test_unpacked_nibbles_are_exact() -> None:
 @pytest.mark.parametrize("bits", [7, 8])
 @pytest.mark.parametrize(("n", "k"), SHAPES[1:])
 def test_bytes(emulator: Emulator, bits: int, n: int, k: int) -> None:
-    scheme = Integer("s", bits, 0.0, dot=AMX)
+    scheme = Integer("s", bits, 0.0, isa=AMX)
     kernel = compiled(product(M, n, k, scheme))
     parts = scheme.pack(normal(n, k))
     for m in HEIGHTS:
@@ -176,7 +176,7 @@ def test_bytes(emulator: Emulator, bits: int, n: int, k: int) -> None:
 
 def test_extreme_bytes(emulator: Emulator) -> None:
     """All activations at their largest, all weights at either end."""
-    scheme = Integer("s", 8, 0.0, dot=AMX)
+    scheme = Integer("s", 8, 0.0, isa=AMX)
     weight = np.where(np.arange(32)[:, None] % 2, 1.0, -1.0).astype(np.float32) * np.ones(
         (1, 128), "f4"
     )
@@ -210,7 +210,7 @@ def test_blocks_follow_the_cache_of_the_target() -> None:
 
 def test_a_height_that_is_known(emulator: Emulator) -> None:
     """As the resampler's queries are; one odd panel, one row block."""
-    scheme = Integer("s", 8, 0.0, dot=AMX)
+    scheme = Integer("s", 8, 0.0, isa=AMX)
     kernel = compiled(product(9, 48, 64, scheme))
     parts = scheme.pack(normal(48, 64))
     x = quantized(normal(9, 64), scheme.codes, 64)
@@ -366,7 +366,7 @@ def test_a_whole_model(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.M
     rules = tuple(map(emulate, CPU_RULES))
     device = replace(find_target("host"), load_rules=lambda: rules)
     monkeypatch.setattr(build, "find_target", lambda name: device)
-    monkeypatch.setattr(build, "find_dot", lambda target: AMX)
+    monkeypatch.setattr(build, "find_integer_isa", lambda target: AMX)
     monkeypatch.setattr(verify, "AMX_FLAGS", ())  # the manifest is one of this machine
     checkpoint = write_checkpoint(tmp_path / "c", UNTIED, "float32")
     report = build.compile_model(

@@ -17,7 +17,7 @@ from handglass.compiler.schemes.integer import Integer
 from handglass.compiler.schemes.quantize import find_scheme
 from handglass.schedules import CPU_RULES
 from handglass.schedules.isa.amx_configuration import configure_tiles
-from handglass.schedules.isa.integer_isa import AMX, find_dot
+from handglass.schedules.isa.integer_isa import AMX, find_integer_isa
 from handglass.schedules.rule import schedule_function
 from handglass.targets import TARGETS
 
@@ -40,7 +40,7 @@ def assembly(func: tirx.PrimFunc, machine: dict[str, Any]) -> str:
 KERNELS: dict[str, tuple[Callable[[int, int], tirx.PrimFunc], str]] = {
     "bf16": (lambda n, k: floats(find_scheme("bf16", AMX), n, k), "tdpbf16ps"),
     "w4a8": (lambda n, k: floats(find_scheme("w4a8", AMX), n, k), "tdpbf16ps"),
-    "w8a8": (lambda n, k: product(M, n, k, Integer("s", 8, 0.0, dot=AMX)), "tdpbsud"),
+    "w8a8": (lambda n, k: product(M, n, k, Integer("s", 8, 0.0, isa=AMX)), "tdpbsud"),
 }
 
 
@@ -53,7 +53,7 @@ def test_machine_code(machine: str, kernel: str, n: int, loads: int) -> None:
     Four products take four loads of a tile where two panels go together, five where one is alone.
     """
     make, instruction = KERNELS[kernel]
-    assert find_dot(tvm.target.Target(MACHINES[machine])) is AMX
+    assert find_integer_isa(tvm.target.Target(MACHINES[machine])) is AMX
     lines = assembly(make(n, 512), MACHINES[machine]).splitlines()
     code = [line.split()[0] for line in lines if re.match(r"\s+[a-z]", line)]
     assert code.count("ldtilecfg") == code.count("tilerelease") == 1

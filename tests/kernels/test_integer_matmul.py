@@ -16,7 +16,13 @@ from handglass.schedules import CPU_RULES
 from handglass.schedules.choices import DEFAULTS, Open
 from handglass.schedules.cpu.dot import schedule_dot
 from handglass.schedules.cpu.smmla import schedule_pairs
-from handglass.schedules.isa.integer_isa import DOTS, GROUP, Codes, Dot, find_dot
+from handglass.schedules.isa.integer_isa import (
+    GROUP,
+    INTEGER_ISAS,
+    Codes,
+    IntegerIsa,
+    find_integer_isa,
+)
 from handglass.schedules.rule import schedule_function
 from handglass.targets import find_target
 
@@ -24,7 +30,7 @@ pytestmark = pytest.mark.compiler
 
 HOST = tvm.target.Target(find_target("host").tvm)
 RNG = np.random.default_rng(11)
-VECTORS = tuple(dot for dot in DOTS if dot.name != "amx")  # that one is in test_amx.py
+VECTORS = tuple(isa for isa in INTEGER_ISAS if isa.name != "amx")  # that one is in test_amx.py
 BITS = (4, 7, 8)
 SHAPES = [(1, 37, 50), (1, 64, 96), (5, 16, 32), (7, 200, 333), (13, 48, 64)]
 
@@ -97,10 +103,10 @@ def multiplied(x: list[np.ndarray], weight: np.ndarray, codes: Codes) -> np.ndar
     return values.reshape(m, depth) * codes.magnify @ padded.T
 
 
-def compiled(func: tirx.PrimFunc, dot: Dot, emulate: bool, tunable_seed: int | None = None):
+def compiled(func: tirx.PrimFunc, isa: IntegerIsa, emulate: bool, tunable_seed: int | None = None):
     sch = Schedule(func, seed=tunable_seed)
     choices = DEFAULTS if tunable_seed is None else Open()
-    assert schedule_dot(sch, dot, choices, emulate) or schedule_pairs(sch, dot, choices, emulate)
+    assert schedule_dot(sch, isa, choices, emulate) or schedule_pairs(sch, isa, choices, emulate)
     return sch, tvm.compile(sch.mod, HOST)["main"]
 
 
@@ -111,14 +117,14 @@ def run(kernel, inputs: list[np.ndarray], *outputs: np.ndarray) -> list[np.ndarr
 
 
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("dot", VECTORS, ids=lambda dot: dot.name)
+@pytest.mark.parametrize("isa", VECTORS, ids=lambda isa: isa.name)
 @pytest.mark.parametrize(("m", "n", "k"), SHAPES)
-def test_product(dot: Dot, bits: int, m: int, n: int, k: int) -> None:
+def test_product(isa: IntegerIsa, bits: int, m: int, n: int, k: int) -> None:
     """All layouts and loops; the machine's own instruction where this machine has it."""
-    scheme = Integer("s", bits, 0.0, dot=dot)
-    native = dot == find_dot(HOST)
+    scheme = Integer("s", bits, 0.0, isa=isa)
+    native = isa == find_integer_isa(HOST)
     rows = m if m == 1 else tirx.Var("m", "int64")
-    _, kernel = compiled(product(rows, n, k, scheme), dot, emulate=not native)
+    _, kernel = compiled(product(rows, n, k, scheme), isa, emulate=not native)
     weight = normal(n, k)
     parts = scheme.pack(weight)
     x = quantized(normal(m, k), scheme.codes, scheme.depth(k))
@@ -129,15 +135,15 @@ def test_product(dot: Dot, bits: int, m: int, n: int, k: int) -> None:
 
 @pytest.mark.parametrize("bits", BITS)
 def test_the_largest_integers_do_not_overflow(bits: int) -> None:
-    dot = find_dot(HOST)
-    scheme = Integer("s", bits, 0.0, dot=dot)
+    isa = find_integer_isa(HOST)
+    scheme = Integer("s", bits, 0.0, isa=isa)
     weight = np.where(np.arange(64) % 3, 1.0, -1.0).astype(np.float32) * np.ones(
         (16, 1), np.float32
     )
     parts = scheme.pack(weight)
     for rows in (weight[:1], -weight[:1], np.ones((1, 64), np.float32)):
         x = quantized(rows, scheme.codes, 64)
-        _, kernel = compiled(product(1, 16, 64, scheme), dot, emulate=False)
+        _, kernel = compiled(product(1, 16, 64, scheme), isa, emulate=False)
         (y,) = run(kernel, [*x, *parts.values()], np.zeros((1, 16), np.float32))
         np.testing.assert_allclose(
             y, multiplied(x, scheme.unpack(parts, 16, 64), scheme.codes), rtol=1e-6
@@ -145,11 +151,11 @@ def test_the_largest_integers_do_not_overflow(bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("dot", DOTS, ids=lambda dot: dot.name)
-def test_pack_and_unpack(dot: Dot, bits: int) -> None:
+@pytest.mark.parametrize("isa", INTEGER_ISAS, ids=lambda isa: isa.name)
+def test_pack_and_unpack(isa: IntegerIsa, bits: int) -> None:
     """Every layout keeps the same numbers, and what it keeps is near the weights."""
     weight = normal(37, 50)
-    scheme = Integer("s", bits, 0.0, dot=dot)
+    scheme = Integer("s", bits, 0.0, isa=isa)
     parts = scheme.pack(weight)
     assert {n: (p.shape, p.dtype.name) for n, p in parts.items()} == scheme.shapes(37, 50)
     kept = scheme.unpack(parts, 37, 50)
@@ -196,10 +202,10 @@ def empty(m: int, codes: Codes, depth: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("dot", DOTS, ids=lambda dot: dot.name)
+@pytest.mark.parametrize("isa", INTEGER_ISAS, ids=lambda isa: isa.name)
 @pytest.mark.parametrize("k", [32, 50, 333])
-def test_quantize_rows(dot: Dot, bits: int, k: int) -> None:
-    codes, depth = dot.codes(bits), -(-k // GROUP) * GROUP
+def test_quantize_rows(isa: IntegerIsa, bits: int, k: int) -> None:
+    codes, depth = isa.codes(bits), -(-k // GROUP) * GROUP
     for rows, sizes in ((1, [1]), (tirx.Var("m", "int64"), [2, 9])):
         kernel = quantizer(rows, k, codes, depth)
         for m in sizes:
@@ -220,7 +226,7 @@ def test_quantize_rows(dot: Dot, bits: int, k: int) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_bad_activation_shows_in_the_result(bits: int, bad: float) -> None:
     """It must neither crash nor pass for a number; other rows do not know of it."""
-    scheme = Integer("s", bits, 0.0, dot=find_dot(HOST))
+    scheme = Integer("s", bits, 0.0, isa=find_integer_isa(HOST))
     codes = scheme.codes
     x = normal(7, 64)
     x[2, 40] = bad
@@ -228,7 +234,7 @@ def test_a_bad_activation_shows_in_the_result(bits: int, bad: float) -> None:
     with np.errstate(all="ignore"):
         parts = run(quantizer(rows, 64, codes, 64), [x], *empty(7, codes, 64))
     assert not np.isfinite(parts[1][2]).all() and np.isfinite(np.delete(parts[1], 2, 0)).all()
-    _, kernel = compiled(product(rows, 16, 64, scheme), scheme.dot, emulate=False)
+    _, kernel = compiled(product(rows, 16, 64, scheme), scheme.isa, emulate=False)
     packed = scheme.pack(normal(16, 64))
     (y,) = run(kernel, [*parts, *packed.values()], np.zeros((7, 16), np.float32))
     assert not np.isfinite(y[2]).any() and np.isfinite(np.delete(y, 2, 0)).all()
@@ -240,7 +246,7 @@ def test_a_bad_activation_shows_in_the_result(bits: int, bad: float) -> None:
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("m", [1, 13])
 def test_the_tunable_space_holds_choices_and_each_is_right(bits: int, m: int) -> None:
-    scheme = Integer("s", bits, 0.0, dot=find_dot(HOST))
+    scheme = Integer("s", bits, 0.0, isa=find_integer_isa(HOST))
     rows = m if m == 1 else tirx.Var("m", "int64")
     weight = normal(64, 96)
     parts = scheme.pack(weight)
@@ -248,7 +254,7 @@ def test_the_tunable_space_holds_choices_and_each_is_right(bits: int, m: int) ->
     truth = multiplied(x, scheme.unpack(parts, 64, 96), scheme.codes)
     seen = set()
     for seed in range(1, 7):
-        sch, kernel = compiled(product(rows, 64, 96, scheme), scheme.dot, False, seed)
+        sch, kernel = compiled(product(rows, 64, 96, scheme), scheme.isa, False, seed)
         seen.add(tuple(int(n) for n in sch.trace.decisions.values()))
         (y,) = run(kernel, [*x, *parts.values()], np.zeros((m, 64), np.float32))
         np.testing.assert_allclose(y, truth, rtol=0, atol=1e-6 * np.abs(truth).max())
@@ -257,14 +263,14 @@ def test_the_tunable_space_holds_choices_and_each_is_right(bits: int, m: int) ->
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_each_target_finds_its_instructions(name: str) -> None:
-    assert find_dot(tvm.target.Target(TARGETS[name])).name == name
+    assert find_integer_isa(tvm.target.Target(TARGETS[name])).name == name
 
 
 @pytest.mark.parametrize(("name", "bits"), INSTRUCTION)
 @pytest.mark.parametrize("m", [1, 12])
 def test_the_instruction_is_in_the_machine_code(name: str, bits: int, m: int) -> None:
     target = tvm.target.Target(TARGETS[name])
-    scheme = Integer("s", bits, 0.0, dot=find_dot(target))
+    scheme = Integer("s", bits, 0.0, isa=find_integer_isa(target))
     taken = schedule_function(product(m, 64, 128, scheme), CPU_RULES, target)
     assert taken is not None and taken[1].name in ("cpu-dot", "cpu-pairs")
     text = tvm.compile(taken[0].mod, target).mod.inspect_source("asm")

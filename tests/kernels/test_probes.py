@@ -13,14 +13,14 @@ from handglass.compiler.lowering import dot_probe
 from handglass.compiler.lowering.cpu_probes import CHAINS
 from handglass.compiler.lowering.probe_function import READ_WIDTH
 from handglass.compiler.lowering.probes import add_probes
-from handglass.schedules.isa.integer_isa import find_dot
+from handglass.schedules.isa.integer_isa import find_integer_isa
 from handglass.targets import find_target
 from handglass.targets.codegen.build import build_library
 
 pytestmark = [pytest.mark.compiler]
 
 HOST = find_target("host")
-DOT = find_dot(tvm.target.Target(HOST.tvm))
+DOT = find_integer_isa(tvm.target.Target(HOST.tvm))
 LANES = HOST.vector_bits // 32
 
 

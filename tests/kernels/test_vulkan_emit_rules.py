@@ -135,7 +135,7 @@ def test_packed_arithmetic_wraps(name: str, lanes: int, dtype: str) -> None:
         equal(y, reference(a, b))
 
 
-DOTS = pytest.mark.parametrize("target", [BARE, DOT], ids=["emulated", "native"])
+INTEGER_ISAS = pytest.mark.parametrize("target", [BARE, DOT], ids=["emulated", "native"])
 
 
 def bytes_of_words(seed: int, dtype: str = "int8") -> np.ndarray:
@@ -146,7 +146,7 @@ def bytes_of_words(seed: int, dtype: str = "int8") -> np.ndarray:
     return x
 
 
-@DOTS
+@INTEGER_ISAS
 def test_dot_product_of_signed_bytes(target: Mapping[str, Any]) -> None:
     a, b = bytes_of_words(1), bytes_of_words(2)
     b[1] = -128
@@ -156,7 +156,7 @@ def test_dot_product_of_signed_bytes(target: Mapping[str, Any]) -> None:
     assert y[0] == 4 * 128 * 128 + 7
 
 
-@DOTS
+@INTEGER_ISAS
 def test_dot_product_of_vectors_of_unsigned_bytes(target: Mapping[str, Any]) -> None:
     a, b = bytes_of_words(1, "uint8"), bytes_of_words(2, "uint8")
     flat = a.reshape(-1), b.reshape(-1)
@@ -165,7 +165,7 @@ def test_dot_product_of_vectors_of_unsigned_bytes(target: Mapping[str, Any]) -> 
     assert y[1] == 4 * 255 * 255
 
 
-@DOTS
+@INTEGER_ISAS
 def test_dot_product_of_signed_and_unsigned_bytes(target: Mapping[str, Any]) -> None:
     a, b = bytes_of_words(1), bytes_of_words(2, "uint8")
     b[0] = 255

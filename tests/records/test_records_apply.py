@@ -22,7 +22,7 @@ from handglass.compiler.records.apply import RecordBook, reason_of
 from handglass.compiler.records.coverage import Coverage, Covered, coverage
 from handglass.compiler.records.record import Record
 from handglass.compiler.records.store import OWN, Store, Stored
-from handglass.compiler.records.summary import told
+from handglass.compiler.records.summary import summarize
 from handglass.errors import DeviceError
 from handglass.schedules import Rule, apply_rules
 from handglass.schedules.choices import Open, Written
@@ -178,7 +178,7 @@ def test_coverage_of_the_demo_model(tuned: Record) -> None:
     assert found.share + sum(k.share for k in found.default) == pytest.approx(1)
     heaviest = found.kernels[0].function  # 64 times all of the MLP's first matrix
     assert heaviest.startswith("matmul")
-    text = told(found, asked)
+    text = summarize(found, asked)
     assert text["covered"] == found.share
     assert [k["record"] for k in text["kernels"] if k["record"]] == [tuned.id]
 

@@ -14,7 +14,7 @@ from handglass.compiler.lowering.tasks import extract_tasks
 from handglass.compiler.records import store
 from handglass.compiler.records.journal import append, read
 from handglass.compiler.records.store import own_file
-from handglass.compiler.tuning.tuning_input import Asked, read_subject
+from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
 from handglass.targets import find_target
 
 pytestmark = pytest.mark.compiler
@@ -110,8 +110,10 @@ def test_compile_with_a_file_of_records(
     handglass: Any, folders: Path, small_checkpoint: Path
 ) -> None:
     """One that fits, a newer one that does not, and a torn line."""
-    subject = read_subject(small_checkpoint, Asked("x86-64-v3", quantization="f32", context=64))
-    tasks = extract_tasks(subject.mod, subject.target, subject.parts)
+    tuning_input = read_tuning_input(
+        small_checkpoint, CompileOptions("x86-64-v3", quantization="f32", context=64)
+    )
+    tasks = extract_tasks(tuning_input.mod, tuning_input.target, tuning_input.parts)
     task = next(task for task in tasks if task.defaults.get("panels", 1) > 1)
     choices = {**task.defaults, "panels": 1}
     record = example(task=task.hash, rule=task.rule.name, choices=choices)

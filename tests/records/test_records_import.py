@@ -13,7 +13,7 @@ from handglass.compiler.lowering.tasks import Task, extract_tasks
 from handglass.compiler.records.journal import append, read
 from handglass.compiler.records.record import Record
 from handglass.compiler.tuning.importing import Outcome, Verdict, import_records
-from handglass.compiler.tuning.tuning_input import Asked, read_subject
+from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
 from handglass.errors import DeviceError
 
 pytestmark = pytest.mark.compiler
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.compiler
 
 @pytest.fixture(scope="module")
 def tasks() -> list[Task]:
-    subject = read_subject(CHECKPOINT, Asked("x86-64-v3", context=256))
-    return extract_tasks(subject.mod, subject.target, subject.parts)
+    tuning_input = read_tuning_input(CHECKPOINT, CompileOptions("x86-64-v3", context=256))
+    return extract_tasks(tuning_input.mod, tuning_input.target, tuning_input.parts)
 
 
 @pytest.fixture(scope="module")

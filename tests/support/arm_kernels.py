@@ -18,7 +18,7 @@ from handglass.compiler.ops.matmul import matmul
 from handglass.compiler.ops.quantize_rows import quantize_rows
 from handglass.compiler.schemes.quantize import SCHEMES
 from handglass.schedules import apply_rules
-from handglass.schedules.isa.integer_isa import find_dot
+from handglass.schedules.isa.integer_isa import find_integer_isa
 from handglass.targets import Target
 from handglass.targets.codegen.build import without_alias
 
@@ -70,7 +70,7 @@ def float_matmul(scheme: str, m: int, n: int = 100, k: int = 96) -> Kernel:
 
 def integer(scheme: str, target: Target, m: int, n: int = 100, k: int = 160) -> Kernel:
     """Integer rows times weights of `scheme` laid out for `target`."""
-    chosen = SCHEMES[scheme].on(find_dot(tvm.target.Target(target.tvm)))
+    chosen = SCHEMES[scheme].on(find_integer_isa(tvm.target.Target(target.tvm)))
     codes, weight = chosen.codes, normal(n, k)
     assert codes is not None
     parts = chosen.pack(weight)
@@ -92,7 +92,7 @@ def integer(scheme: str, target: Target, m: int, n: int = 100, k: int = 160) -> 
 
 def quantizer(scheme: str, target: Target, m: int, k: int = 100) -> Kernel:
     """float32 rows to integers. Codes may differ by one where a value lies between two."""
-    chosen = SCHEMES[scheme].on(find_dot(tvm.target.Target(target.tvm)))
+    chosen = SCHEMES[scheme].on(find_integer_isa(tvm.target.Target(target.tvm)))
     codes, depth = chosen.codes, chosen.depth(k)
     assert codes is not None
     x, rows = placeholder((height(m), k), "float32"), normal(m, k)

@@ -11,13 +11,13 @@ from tvm import te, tirx
 from tvm.s_tir import Schedule
 from vulkan_running import tvm_target
 
-from handglass.compiler.ops.gpu_matmul import shared_matmul
+from handglass.compiler.ops.gpu_matmul import gpu_matmul
 from handglass.compiler.ops.integer_matmul import Quantized, integer_matmul
 from handglass.compiler.schemes.quantize import SCHEMES
 from handglass.compiler.schemes.scheme import Scheme
 from handglass.schedules.choices import DEFAULTS, Choices
 from handglass.schedules.gpu import dot, matmul
-from handglass.schedules.isa.integer_isa import GROUP, find_dot
+from handglass.schedules.isa.integer_isa import GROUP, find_integer_isa
 from handglass.schedules.vulkan import cooperative_matrix as matrix
 
 RULES = (matrix.RULE, matmul.RULE, dot.RULE)
@@ -36,7 +36,7 @@ class Product:
 
     @property
     def storage(self) -> Scheme:
-        return SCHEMES[self.scheme].on(find_dot(tvm_target(self.target)))
+        return SCHEMES[self.scheme].on(find_integer_isa(tvm_target(self.target)))
 
     @property
     def half(self) -> bool:
@@ -58,11 +58,11 @@ class Product:
     def _computed(self, m: Any, weight: Sequence[te.Tensor]) -> tuple[list[te.Tensor], te.Tensor]:
         storage, codes, depth = self.storage, self.storage.codes, self.storage.depth(self.k)
         one_row = isinstance(m, int) and m == 1
-        half, shared = self.half and not one_row, storage.dot.shared
+        half, shared = self.half and not one_row, storage.isa.shared
         assert shared is not None
         if codes is None or half:
             x, read = placeholder((m, self.k), "float32"), storage.read(weight)
-            return [x], shared_matmul(x, self.n, depth, read, shared, half)
+            return [x], gpu_matmul(x, self.n, depth, read, shared, half)
         words = placeholder((m, depth // 4), "int32")
         scale = placeholder((m, self.groups), "float32")
         return [words, scale], integer_matmul(Quantized(words, scale, None), self.n, codes, *weight)

@@ -22,8 +22,8 @@ from handglass.compiler.lowering.tasks import Task, Use, extract_tasks, make_tas
 from handglass.compiler.tune import Progress, Tuned, tune
 from handglass.compiler.tuning.builder import Builder
 from handglass.compiler.tuning.device import check_device
-from handglass.compiler.tuning.device_runner import CandidateError, Stand, _hold
-from handglass.compiler.tuning.tuning_input import Asked, Subject, read_subject
+from handglass.compiler.tuning.device_runner import CandidateError, DeviceRunner, _hold
+from handglass.compiler.tuning.tuning_input import CompileOptions, TuningInput, read_tuning_input
 from handglass.errors import DeviceError, MismatchError, UsageError
 from handglass.runtime.remote.client import DeviceClient
 from handglass.runtime.remote.local import Endpoint, local_device
@@ -36,8 +36,8 @@ HOST = find_target("host")
 
 
 @pytest.fixture(scope="module")
-def subject(small_checkpoint: Path) -> Subject:
-    return read_subject(small_checkpoint, Asked(quantization="w4a8", context=128))
+def tuning_input(small_checkpoint: Path) -> TuningInput:
+    return read_tuning_input(small_checkpoint, CompileOptions(quantization="w4a8", context=128))
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +47,10 @@ def device() -> Iterator[Endpoint]:
 
 
 @pytest.fixture
-def run(subject: Subject, device: Endpoint, tmp_path: Path) -> Callable[..., Tuned]:
+def run(tuning_input: TuningInput, device: Endpoint, tmp_path: Path) -> Callable[..., Tuned]:
     def call(trials: int, **settings: Any) -> Tuned:
         return tune(
-            subject,
+            tuning_input,
             lambda: DeviceClient(*device),
             trials=trials,
             work_dir=tmp_path,
@@ -92,8 +92,8 @@ def test_kernels_are_timed_and_a_second_run_goes_on(
     assert lines(tmp_path)[: len(before)] == before
 
 
-def test_every_kernel_of_an_answer_is_a_task_and_nothing_else(subject: Subject) -> None:
-    tasks = extract_tasks(subject.mod, subject.target, subject.parts)
+def test_every_kernel_of_an_answer_is_a_task_and_nothing_else(tuning_input: TuningInput) -> None:
+    tasks = extract_tasks(tuning_input.mod, tuning_input.target, tuning_input.parts)
     names = {task.name for task in tasks}
     assert {"encode_vision", "resample"}.isdisjoint(names)
     assert any("attention" in name for name in names) and len(tasks) > 10
@@ -146,21 +146,21 @@ def test_a_builder_that_hangs_or_dies_is_replaced(text: str, words: str, tmp_pat
 
 
 def test_a_stand_outlives_its_sessions(device: Endpoint) -> None:
-    stand = Stand(lambda: DeviceClient(*device))
+    runner = DeviceRunner(lambda: DeviceClient(*device))
     task = row_task()
     right = library_of(replayed(task, {"panels": 4}), HOST)
     other = library_of(replayed(task, {"panels": 2}), HOST)
-    stand.prepare(arguments_of(task, {}))
-    assert stand.seconds(right, 3, 2)
+    runner.prepare(arguments_of(task, {}))
+    assert runner.seconds(right, 3, 2)
     with pytest.raises(CandidateError, match="cannot be loaded|not a library|ELF|invalid"):
-        stand.seconds(b"\x7fELF but no library", 1, 1)
-    assert stand.seconds(right, 3, 2)
-    assert all(d.finite and (d.snr_db or 200) > 100 for d in stand.compare(right, other, 1))
-    stand._client.close()  # type: ignore[union-attr]  # as if the session had died between two
+        runner.seconds(b"\x7fELF but no library", 1, 1)
+    assert runner.seconds(right, 3, 2)
+    assert all(d.finite and (d.snr_db or 200) > 100 for d in runner.compare(right, other, 1))
+    runner._client.close()  # type: ignore[union-attr]  # as if the session had died between two
     with pytest.raises((CandidateError, DeviceError)):
-        stand.seconds(right, 1, 1)
-    assert stand.seconds(right, 1, 1)
-    stand.close()
+        runner.seconds(right, 1, 1)
+    assert runner.seconds(right, 1, 1)
+    runner.close()
 
 
 def replayed(task: Task, choices: dict[str, int]) -> Any:
@@ -181,14 +181,14 @@ def test_a_device_that_cannot_run_the_target_is_refused(device: Endpoint) -> Non
 
 
 def test_a_bundle_is_tuned_as_it_is(small_bundle: Path) -> None:
-    found = read_subject(small_bundle, Asked())
+    found = read_tuning_input(small_bundle, CompileOptions())
     assert found.target.name == "host"
     assert {part.function for part in found.parts} == {"encode_image", "prefill", "decode"}
     with pytest.raises(UsageError, match="as it was compiled"):
-        read_subject(small_bundle, Asked(quantization="w4"))
+        read_tuning_input(small_bundle, CompileOptions(quantization="w4"))
     for other in ("arm64", "vulkan"):
         with pytest.raises(MismatchError, match=f"not for {other}"):
-            read_subject(small_bundle, Asked(target=other))
+            read_tuning_input(small_bundle, CompileOptions(target=other))
 
 
 def test_a_killed_run_loses_nothing(small_checkpoint: Path, tmp_path: Path) -> None:
@@ -229,9 +229,9 @@ def test_a_killed_run_loses_nothing(small_checkpoint: Path, tmp_path: Path) -> N
     assert lines(tmp_path)[: len(before) - 1] == before[:-1]  # the last may have been torn
 
 
-def test_an_answer_is_of_the_pictures_that_the_model_is_shown(subject: Subject) -> None:
+def test_an_answer_is_of_the_pictures_that_the_model_is_shown(tuning_input: TuningInput) -> None:
     """SigLIP's table has more positions than a picture has patches."""
-    (encode,) = [part for part in subject.parts if part.function == "encode_image"]
+    (encode,) = [part for part in tuning_input.parts if part.function == "encode_image"]
     assert encode.lengths == {"n": 4 * 4, "strip": 4 * 4 * 14}  # 56 pixels; the table has 980
 
 

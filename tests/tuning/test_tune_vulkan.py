@@ -20,7 +20,7 @@ from device_library import library, tensor
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 
-from handglass.compiler.build import open_book
+from handglass.compiler.build import load_tuning_records
 from handglass.compiler.lowering import gpu_probes
 from handglass.compiler.lowering.kernel_code import library_of
 from handglass.compiler.lowering.task_arguments import Arguments, arguments_of
@@ -31,10 +31,10 @@ from handglass.compiler.tune import Row, record_of, tune
 from handglass.compiler.tuning import device_runner as stands
 from handglass.compiler.tuning.builder import Builder
 from handglass.compiler.tuning.device import check_device, device_of
-from handglass.compiler.tuning.device_runner import CandidateError, Stand
+from handglass.compiler.tuning.device_runner import CandidateError, DeviceRunner
 from handglass.compiler.tuning.limits import measure_limits
 from handglass.compiler.tuning.task_tuner import Outcome, verify_results, worst_of
-from handglass.compiler.tuning.tuning_input import Asked, Subject, read_subject
+from handglass.compiler.tuning.tuning_input import CompileOptions, TuningInput, read_tuning_input
 from handglass.errors import DeviceError, InputError, MismatchError
 from handglass.runtime.remote.client import DeviceClient
 from handglass.runtime.remote.local import Endpoint
@@ -49,21 +49,21 @@ TIMES = Times(1e-5, 1e-5, 1e-5, 3)
 
 
 @pytest.fixture
-def stand(device: Endpoint) -> Iterator[Stand]:
-    stand = Stand(lambda: DeviceClient(*device), "vulkan:0")
-    yield stand
-    stand.close()
+def runner(device: Endpoint) -> Iterator[DeviceRunner]:
+    runner = DeviceRunner(lambda: DeviceClient(*device), "vulkan:0")
+    yield runner
+    runner.close()
 
 
 @pytest.fixture(scope="module")
-def subject(small_checkpoint: Path) -> Subject:
-    return read_subject(small_checkpoint, Asked("vulkan", "w4a8", context=128))
+def tuning_input(small_checkpoint: Path) -> TuningInput:
+    return read_tuning_input(small_checkpoint, CompileOptions("vulkan", "w4a8", context=128))
 
 
 @pytest.fixture(scope="module")
-def task(subject: Subject) -> Task:
+def task(tuning_input: TuningInput) -> Task:
     """A small one that has a choice."""
-    tasks = extract_tasks(subject.mod, subject.target, subject.parts)
+    tasks = extract_tasks(tuning_input.mod, tuning_input.target, tuning_input.parts)
     return next(t for t in tasks if t.rule.name == "vulkan-rows")
 
 
@@ -115,60 +115,60 @@ def test_arguments_are_where_they_are_asked_for(device: Endpoint) -> None:
         assert client.arguments("x", items, 2, device="vulkan:0") == 24
 
 
-def test_candidates_are_timed_and_compared(stand: Stand) -> None:
-    stand.prepare(pair())
+def test_candidates_are_timed_and_compared(runner: DeviceRunner) -> None:
+    runner.prepare(pair())
     right, wrong, broken = (scaled(v) for v in ("right", "wrong", "not-a-number"))
-    assert all(0 < s < 1 for s in stand.seconds(right, 4, 3))
-    x, y = stand.compare(right, right, 1)
+    assert all(0 < s < 1 for s in runner.seconds(right, 4, 3))
+    x, y = runner.compare(right, right, 1)
     assert (x.snr_db, y.snr_db, y.finite) == (None, None, True) and y.largest > 6
-    x, y = stand.compare(right, wrong, 1)
+    x, y = runner.compare(right, wrong, 1)
     assert x.snr_db is None and y.snr_db == pytest.approx(20 * np.log10(3), abs=0.01)
-    x, y = stand.compare(right, broken, 1)
+    x, y = runner.compare(right, broken, 1)
     assert x.finite and not y.finite
 
 
-def test_a_sample_ends_when_the_gpu_is_done(stand: Stand) -> None:
+def test_a_sample_ends_when_the_gpu_is_done(runner: DeviceRunner) -> None:
     """Starting such a kernel takes no time that grows with its rounds."""
     endless = library_of(gpu_probes.fma_kernel(), VULKAN)
     out = tensor(64, gpu_probes.WIDTH, kind="constant", value=0.0)
     seconds = []
     for rounds in (64, 1 << 16):
-        stand.prepare(Arguments([{"int": rounds}, out], 1, (), ()))
-        seconds.append(min(stand.seconds(endless, 1, 3)))
+        runner.prepare(Arguments([{"int": rounds}, out], 1, (), ()))
+        seconds.append(min(runner.seconds(endless, 1, 3)))
     assert seconds[1] > 20 * seconds[0]
 
 
 def test_the_gpu_outlives_what_a_candidate_does(
-    stand: Stand, monkeypatch: pytest.MonkeyPatch
+    runner: DeviceRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stands, "DEADLINE", 10.0)
     right = scaled()
     endless = library_of(gpu_probes.fma_kernel(), VULKAN)
     # Many workgroups as well: llvmpipe ends every loop after 65,535 rounds.
     out = tensor(1 << 15, gpu_probes.WIDTH, kind="constant", value=0.0)
-    stand.prepare(Arguments([{"int": (1 << 31) - 1}, out], 1, (), ()))
+    runner.prepare(Arguments([{"int": (1 << 31) - 1}, out], 1, (), ()))
     with pytest.raises(CandidateError, match="runner: (time limit|.*device lost)"):
-        stand.seconds(endless, 1, 1)
-    stand.prepare(pair())
-    assert stand.seconds(right, 1, 1)
+        runner.seconds(endless, 1, 1)
+    runner.prepare(pair())
+    assert runner.seconds(right, 1, 1)
     assert VULKAN.gpu is not None
     threads = 1 << 14  # more than any workgroup may have
     boundless = replace(VULKAN, gpu=replace(VULKAN.gpu, max_threads_per_block=threads))
     with pytest.raises(CandidateError, match="runner: .*vulkan: .*(threads|workgroup)"):
-        stand.seconds(scaled(threads=threads, target=boundless), 1, 1)
-    assert stand.seconds(right, 1, 1)
+        runner.seconds(scaled(threads=threads, target=boundless), 1, 1)
+    assert runner.seconds(right, 1, 1)
     with pytest.raises(CandidateError, match="runner: .*no function 'kernel'"):
-        stand.seconds(library(), 1, 1)
-    assert stand.compare(right, right, 2)[1].snr_db is None
+        runner.seconds(library(), 1, 1)
+    assert runner.compare(right, right, 2)[1].snr_db is None
 
 
-def test_a_gpu_has_limits(stand: Stand) -> None:
-    rates = measure_limits(stand, VULKAN, 1).rates
+def test_a_gpu_has_limits(runner: DeviceRunner) -> None:
+    rates = measure_limits(runner, VULKAN, 1).rates
     assert set(rates) == {"read", "fma", "dot4", "dot8"} and min(rates.values()) > 0
 
 
-def test_every_kernel_is_given_arguments_and_builds(subject: Subject) -> None:
-    tasks = extract_tasks(subject.mod, subject.target, subject.parts)
+def test_every_kernel_is_given_arguments_and_builds(tuning_input: TuningInput) -> None:
+    tasks = extract_tasks(tuning_input.mod, tuning_input.target, tuning_input.parts)
     rules = {task.rule.name: task for task in tasks}
     assert {"vulkan-attention", "vulkan-dot", "vulkan-elementwise", "vulkan-rows"} <= set(rules)
     with Builder(list(rules.values()), VULKAN) as builder:
@@ -179,7 +179,11 @@ def test_every_kernel_is_given_arguments_and_builds(subject: Subject) -> None:
 
 
 def test_kernels_are_tuned(
-    subject: Subject, task: Task, device: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tuning_input: TuningInput,
+    task: Task,
+    device: Endpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All its candidates, one of which the driver is made to refuse."""
     bad = next(v for v in task.options["threads"] if v != task.defaults["threads"])
@@ -191,7 +195,7 @@ def test_kernels_are_tuned(
 
     monkeypatch.setattr(Builder, "build", build)
     found = tune(
-        subject,
+        tuning_input,
         lambda: DeviceClient(*device),
         trials=8,
         work_dir=tmp_path,
@@ -210,7 +214,7 @@ def test_kernels_are_tuned(
 
 
 def test_a_record_is_what_compile_applies(
-    task: Task, stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: Task, runner: DeviceRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     default = task.defaults["threads"]
@@ -218,17 +222,17 @@ def test_a_record_is_what_compile_applies(
     with Builder([task], VULKAN) as builder:
         first, second = (builder.build(task, c).library for c in (task.defaults, choices))
     assert first and second
-    stand.prepare(arguments_of(task, task.main.lengths))
-    verified = worst_of([verify_results(stand, task, first, second)])
+    runner.prepare(arguments_of(task, task.main.lengths))
+    verified = worst_of([verify_results(runner, task, first, second)])
     lengths = (Measured(task.main.lengths, TIMES, TIMES),)
     outcome = Outcome(task, 1, choices, lengths, verified, 1e-5)
-    record = record_of(outcome, Row(task, 1e-5, 0.5), VULKAN, device_of(stand.description))
+    record = record_of(outcome, Row(task, 1e-5, 0.5), VULKAN, device_of(runner.description))
     append(tmp_path / "records.jsonl", record)
     named = [tmp_path / "records.jsonl"]
-    found = open_book(VULKAN, named, False)(task.func, task.rule)
+    found = load_tuning_records(VULKAN, named, False)(task.func, task.rule)
     assert found is not None and (found.source, found.choices) == (record.id, choices)
     for other in ("host", "vulkan-nvidia"):  # neither a CPU nor another kind of GPU
-        assert not list(open_book(find_target(other), named, False).store)
+        assert not list(load_tuning_records(find_target(other), named, False).store)
 
 
 def test_the_command_by_a_server(small_checkpoint: Path, device: Endpoint, tmp_path: Path) -> None:
@@ -242,8 +246,8 @@ def test_the_command_by_a_server(small_checkpoint: Path, device: Endpoint, tmp_p
 
 
 def tasks_of(checkpoint: Path) -> list[Task]:
-    subject = read_subject(checkpoint, Asked("vulkan", "w4a8", context=128))
-    return extract_tasks(subject.mod, subject.target, subject.parts)
+    tuning_input = read_tuning_input(checkpoint, CompileOptions("vulkan", "w4a8", context=128))
+    return extract_tasks(tuning_input.mod, tuning_input.target, tuning_input.parts)
 
 
 def test_without_a_driver_there_is_one_line(small_checkpoint: Path, tmp_path: Path) -> None:
@@ -264,8 +268,8 @@ def command(flags: list[Any], **environment: str) -> subprocess.CompletedProcess
     )
 
 
-def test_what_is_tuned_is_written_for_workgroups(subject: Subject) -> None:
+def test_what_is_tuned_is_written_for_workgroups(tuning_input: TuningInput) -> None:
     """The model is exported within the target, as `compile` does, and no further."""
-    functions = [f for _, f in subject.mod.functions_items() if isinstance(f, tirx.PrimFunc)]
+    functions = [f for _, f in tuning_input.mod.functions_items() if isinstance(f, tirx.PrimFunc)]
     assert any("threadIdx" in str(f) for f in functions)
     assert tvm.target.Target.current(allow_none=True) is None
