@@ -15,7 +15,7 @@ from pathlib import Path
 from handglass.errors import DeviceError
 
 FOLDER = Path(__file__).parent
-SUPPORT = FOLDER.parent / "native" / "support"  # headers of TVM's that are not in its wheel
+SUPPORT = FOLDER.parents[1] / "native" / "support"  # headers of TVM's that are not in its wheel
 
 
 @dataclass(frozen=True)
