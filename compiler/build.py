@@ -17,6 +17,7 @@ from typing import Any
 import tvm
 
 from handglass.errors import DeviceError, HandglassError
+from handglass.runtime.bundle.entries import VisionEntry
 from handglass.runtime.bundle.reader import (
     LIBRARY,
     REPORT,
@@ -36,8 +37,7 @@ from .checkpoints.checkpoint import Checkpoint
 from .lowering.phases import Lowered, Progress, fuse, lower
 from .lowering.probes import add_probes
 from .lowering.workload import parts_of
-from .models import find_importer
-from .models.minicpmv import MiniCPMV
+from .models import Network, find_family
 from .models.storage import choose_storage
 from .packing.describe import describe, target_entry
 from .packing.pack import entries, pack_parameters
@@ -89,20 +89,21 @@ def compile_model(
     """
     device = find_target(target)
     checkpoint = Checkpoint.open(Path(model), allow_pickle=allow_pickle)
-    importer = find_importer(checkpoint.config)
-    config = importer.configure(checkpoint.config)
+    family = find_family(checkpoint.config)
+    config = family.configure(checkpoint.config)
     isa = find_integer_isa(tvm.target.Target(device.tvm))
-    storage = choose_storage(config, isa, quantization, vision_quantization, context, kv_cache)
+    schemes = quantization, vision_quantization
+    storage = choose_storage(config.language, isa, *schemes, context, kv_cache)
     book = load_tuning_records(device, records, use_records)
     clock = Clock()
     with BundleWriter(Path(output), overwrite=overwrite) as writer:
-        network = importer.build(checkpoint, config, storage)
+        network = family.build(checkpoint, config, storage)
         with clock.phase("lower"):
             with tvm.target.Target(device.tvm):  # operators are written for a CPU or for a GPU
                 mod, parameters = network.export()
             lowered = lower(mod, device, Path(dump_ir) if dump_ir else None, progress, book)
         params = entries(parameters)
-        manifest = describe(checkpoint, network, importer, params, device)
+        manifest = describe(checkpoint, family, config, network, params, device)
         check_memory(manifest, device)
         with clock.phase("pack"):
             for name in pack_parameters(network, checkpoint, params, writer.folder, progress):
@@ -114,12 +115,12 @@ def compile_model(
             writer.add_file(LIBRARY)
         needed = only_used(device, used)
         manifest = replace(manifest, target=target_entry(needed))
-        parts = parts_of(config, storage.context)
+        parts = parts_of(manifest.vision, family.typical_tiles, storage.context)
         covered = summarize(coverage(lowered, parts, device, book.used, this_device(device)), book)
         if device.gpu is not None:
             with clock.phase("answers"):
-                cpu_model = importer.build(checkpoint, config, storage)
-                answers = answers_of(mod, lowered, cpu_model, needed)
+                cpu_model = family.build(checkpoint, config, storage)
+                answers = answers_of(mod, lowered, cpu_model, needed, manifest.vision)
                 for name in answers.write(writer.folder):
                     writer.add_file(name)
         with clock.phase("write"):
@@ -167,14 +168,18 @@ def only_used(target: Target, used: Used) -> Target:
 
 
 def answers_of(
-    mod: tvm.IRModule, lowered: Lowered, cpu_model: MiniCPMV, target: Target
+    mod: tvm.IRModule,
+    lowered: Lowered,
+    cpu_model: Network,
+    target: Target,
+    vision: VisionEntry | None,
 ) -> KnownAnswers:
     """What the kernels of a library for a GPU must come to, by the same model made for a CPU."""
     host = replace(target, gpu=None, load_rules=cpu_rules)
     with tvm.target.Target(host.tvm):
         on_cpu, _ = cpu_model.export()
-    patch_size = cpu_model.config.vision.patch_size
     fused = fuse(mod, target), fuse(on_cpu, host)
+    patch_size = 1 if vision is None else vision.patch_size
     return known_answers(target, lowered.kernels, *fused, patch_size)
 
 

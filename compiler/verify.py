@@ -15,17 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from handglass.errors import MismatchError
+from handglass.errors import MismatchError, UsageError
 from handglass.runtime.bundle.reader import Bundle, Manifest
 from handglass.runtime.engine.session import Session
 from handglass.runtime.prompt.chat_template import Slot, build_prompt
-from handglass.runtime.prompt.preprocess import Picture, Pixels, pixels_for
+from handglass.runtime.prompt.preprocess import Picture, Tile, open_preprocessor
 from handglass.runtime.prompt.tokenizer import Tokenizer, open_tokenizer
 from handglass.schedules.isa.integer_isa import AMX, PLAIN
 from handglass.targets.presets.x86 import AMX_FLAGS
 
 from .checkpoints.checkpoint import Checkpoint
-from .models import find_importer
+from .models import find_family
+from .models.config import ModelConfig
 from .models.storage import Storage
 from .parity import reference
 from .parity.reference import Weights
@@ -46,6 +47,16 @@ PIXELS_FLOOR = 120.0  # the same few float32 operations: exact, or nearly
 
 Ratios = dict[str, tuple[float, float | None]]
 """Stage -> signal to noise against the checkpoint, and against the weights as stored."""
+
+
+@dataclass(frozen=True)
+class _Role:
+    """All that the template asks of a tile."""
+
+    role: str
+
+
+PICTURE = _Role("picture")
 
 
 @dataclass(frozen=True)
@@ -108,12 +119,15 @@ class Comparison:
         self.weights = weights
         self.manifest = manifest
         self.tokenizer = tokenizer
-        importer = find_importer(weights.config)
-        self.model = importer.configure(weights.config)
+        self.tiles_of = open_preprocessor(manifest)
+        family = find_family(weights.config)
+        self.model = family.configure(weights.config)
+        if not isinstance(self.model, ModelConfig):
+            raise UsageError(f"there is no reference in numpy for {family.name}")
         language, vision = self._schemes()
-        self.cache = cache_type_of(manifest.cache.tensors[0].dtype)
-        storage = Storage(language, vision, manifest.cache.context, self.cache)
-        self.stored = StoredWeights(weights, importer.build(weights, self.model, storage))
+        self.cache = cache_type_of(manifest.state.tensors[0].dtype)
+        storage = Storage(language, vision, manifest.state.context, self.cache)
+        self.stored = StoredWeights(weights, family.build(weights, self.model, storage))
 
     def run(self, pictures: Sequence[Picture], progress: Progress) -> list[Stage]:
         """All stages on all pictures; of each stage the worst."""
@@ -128,7 +142,7 @@ class Comparison:
         ]
 
     def _picture(self, picture: Picture, name: str, progress: Progress) -> Ratios:
-        pixels = pixels_for(self.manifest.vision, picture)
+        (pixels,) = self.tiles_of(picture)
         strip = reference.pixels(picture, self.model.image_size, self.model.vision.patch_size)
         truth = replace(pixels, strip=strip)
 
@@ -151,7 +165,7 @@ class Comparison:
         return ratios | self._language(pixels, embeddings, name, progress)
 
     def _language(
-        self, pixels: Pixels, embeddings: np.ndarray, name: str, progress: Progress
+        self, pixels: Tile, embeddings: np.ndarray, name: str, progress: Progress
     ) -> Ratios:
         """The compiled model chooses the tokens; the reference is asked about the same ones."""
         language = self.model.language
@@ -174,11 +188,11 @@ class Comparison:
             "end_to_end": (snr_db(truth, self._decode(own, tokens)[0]), None),
         }
 
-    def _vision(self, weights: Weights, pixels: Pixels) -> np.ndarray:
+    def _vision(self, weights: Weights, pixels: Tile) -> np.ndarray:
         args = (pixels.strip, pixels.height, pixels.width)
         return reference.encode_vision(weights, self.model.vision, *args)
 
-    def _resample(self, weights: Weights, features: np.ndarray, pixels: Pixels) -> np.ndarray:
+    def _resample(self, weights: Weights, features: np.ndarray, pixels: Tile) -> np.ndarray:
         args = (features, pixels.height, pixels.width)
         return reference.resample(weights, self.model.resampler, *args)
 
@@ -207,7 +221,8 @@ class Comparison:
 
     def _prompt_ids(self) -> list[int | None]:
         """One user turn with one picture; None for each position that the picture takes."""
-        prompt = build_prompt(QUESTION, [None], self.tokenizer, self.manifest.prompt)
+        template = self.manifest.prompt
+        prompt = build_prompt(QUESTION, [None], self.tokenizer, template, lambda _: [PICTURE])
         ids: list[int | None] = []
         for segment in prompt.segments:
             if isinstance(segment, Slot):

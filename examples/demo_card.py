@@ -41,7 +41,7 @@ def row(model: handglass.Model, number: int) -> str:
     pictures = [PICTURES[i] for i in chosen]
     answer = model.chat(question, pictures)
     y = number * ROW + 8
-    timings = footer(asdict(answer.timings), model.manifest.vision.query_num)
+    timings = footer(asdict(answer.timings))
     return "".join(
         [
             *(thumbnail(path, 12 + i * (THUMBNAIL + 8), y) for i, path in enumerate(pictures)),

@@ -18,8 +18,9 @@ from handglass.errors import InputError
 
 from .shards import Shard, open_shards, read_json
 
-EMBEDDING = "llm.model.embed_tokens.weight"
-LM_HEAD = "llm.lm_head.weight"
+EMBEDDING_NAME, HEAD_NAME = "model.embed_tokens.weight", "lm_head.weight"
+"""Of a language model; in a larger one they have a prefix."""
+EMBEDDING, LM_HEAD = f"llm.{EMBEDDING_NAME}", f"llm.{HEAD_NAME}"
 
 # Tensors of released files that hold nothing we compute with: buffers that are derived from the
 # configuration, and the towers of relatives that share the layout.
@@ -80,21 +81,22 @@ class Checkpoint:
         """Rows x as they meet the weight `name`: here as they are."""
         return x
 
-    def lm_head(self, tied: bool) -> str:
+    def lm_head(self, tied: bool, prefix: str = "llm.") -> str:
         """The tensor to use as language model head; a head that is stored beats a tied one."""
+        head, embedding = f"{prefix}{HEAD_NAME}", f"{prefix}{EMBEDDING_NAME}"
         if not tied:
-            return LM_HEAD
-        if LM_HEAD not in self:
-            return EMBEDDING
-        if self._equal(LM_HEAD, EMBEDDING):
-            self._used.add(LM_HEAD)
-            return EMBEDDING
+            return head
+        if head not in self:
+            return embedding
+        if self._equal(head, embedding):
+            self._used.add(head)
+            return embedding
         log.warning(
             "%s: config.json ties the head to the embedding, but %s differs from it: using it",
             self.folder,
-            LM_HEAD,
+            head,
         )
-        return LM_HEAD
+        return head
 
     def finish(self) -> None:
         """Every tensor must have been used, or be one of those that carry no weights of ours."""

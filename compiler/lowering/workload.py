@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..models.config import ModelConfig
+from handglass.runtime.bundle.entries import VisionEntry
 
 PROMPT, DECODED = 80, 64
 OTHER_PROMPTS = (7, 333)
@@ -25,19 +25,24 @@ class Part:
     """Lengths at which it must not become slower."""
 
 
-def parts_of(config: ModelConfig, context: int) -> tuple[Part, ...]:
-    """The parts of an answer of this model, with lengths that its cache can hold."""
-    patches = (config.image_size // config.vision.patch_size) ** 2
+def parts_of(vision: VisionEntry | None, tiles: int, context: int) -> tuple[Part, ...]:
+    """The parts of an answer about a picture of so many tiles, at lengths that the state holds."""
     prompt = min(PROMPT, context - 1)
     middle = min(prompt + DECODED // 2, context - 1)
     long = [n for n in OTHER_PROMPTS if n < context]
     return (
-        Part("encode_image", 1, _patches(config, patches), (_patches(config, patches // 3 + 1),)),
+        *([] if vision is None else [_encode(vision, tiles)]),
         Part("prefill", 1, {"s": prompt, "pos": 0}, tuple({"s": n, "pos": 0} for n in long)),
         Part("decode", DECODED, {"pos": middle}, ({"pos": 0}, {"pos": context - 1})),
     )
 
 
-def _patches(config: ModelConfig, n: int) -> dict[str, int]:
+def _encode(vision: VisionEntry, tiles: int) -> Part:
+    patches = (vision.image_size // vision.patch_size) ** 2
+    others = (_patches(vision, patches // 3 + 1),)
+    return Part("encode_image", tiles, _patches(vision, patches), others)
+
+
+def _patches(vision: VisionEntry, n: int) -> dict[str, int]:
     """`strip`: columns of the strip of patches that the vision tower reads."""
-    return {"n": n, "strip": n * config.vision.patch_size}
+    return {"n": n, "strip": n * vision.patch_size}

@@ -8,6 +8,7 @@ that nobody behind this file has to ask. Reads no files and knows nothing about 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any
 
 from handglass.errors import InputError
@@ -85,7 +86,7 @@ class ResamplerConfig:
 
 @dataclass(frozen=True)
 class LanguageConfig:
-    """The MiniCPM decoder."""
+    """A decoder of the Llama kind; the scales are muP's, which MiniCPM was trained with."""
 
     hidden_size: int
     intermediate_size: int
@@ -97,12 +98,22 @@ class LanguageConfig:
     rms_norm_eps: float
     rope_theta: float
     max_position_embeddings: int
-    scale_emb: float
-    scale_depth: float
-    dim_model_base: float
     tie_word_embeddings: bool
-    bos_token_id: int
-    eos_token_id: int
+    bos_token_id: int = 1
+    eos_token_id: int = 2
+    scale_emb: float = 1.0
+    scale_depth: float | None = None
+    dim_model_base: float | None = None
+
+    @property
+    def residual_scale(self) -> float:
+        """What the output of a block is multiplied by: muP's, else 1."""
+        return 1.0 if self.scale_depth is None else self.scale_depth / sqrt(self.num_hidden_layers)
+
+    @property
+    def logit_scale(self) -> float:
+        """What the last hidden state is multiplied by before the head: muP's, else 1."""
+        return 1.0 if self.dim_model_base is None else self.dim_model_base / self.hidden_size
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ of muP: `scale_emb` on token embeddings, `scale_depth / sqrt(layers)` on every r
 
 from __future__ import annotations
 
-from math import sqrt
-
 import numpy as np
 from tvm import te, tirx
 from tvm.relax.frontend import nn
@@ -76,10 +74,12 @@ class Decoder(nn.Module):
 
     def _last(self, x: nn.Tensor) -> Source:
         """The last row, normalised and scaled: what the head reads. (1, hidden_size)"""
-        scale = float(np.float32(self.config.dim_model_base / self.config.hidden_size))
+        scale = float(np.float32(self.config.logit_scale))
 
         def compute(x: te.Tensor, weight: te.Tensor) -> te.Tensor:
             normed = norm.rms_norm(_last_row(x), weight, self.norm.eps)
+            if scale == 1.0:
+                return normed
             factor = tirx.const(scale, "float32")
             return te.compute(normed.shape, lambda i, j: normed[i, j] * factor, name="last")
 
@@ -92,7 +92,7 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: LanguageConfig, scheme: Scheme, prefix: str) -> None:
         super().__init__()
         d, f = config.hidden_size, config.intermediate_size
-        self.residual_scale = config.scale_depth / sqrt(config.num_hidden_layers)
+        self.residual_scale = config.residual_scale
         self.input_layernorm = RMSNorm(f"{prefix}.input_layernorm", d, config.rms_norm_eps)
         self.self_attn = Attention(config, scheme, f"{prefix}.self_attn")
         self.post_attention_layernorm = RMSNorm(
@@ -115,6 +115,8 @@ class DecoderLayer(nn.Module):
         return self._add(x, self.down_proj(hidden))
 
     def _add(self, x: nn.Tensor, branch: nn.Tensor) -> nn.Tensor:
+        if self.residual_scale == 1.0:
+            return op.add(x, branch)
         return op.add(x, op.multiply(branch, _scalar(self.residual_scale)))
 
 

@@ -10,7 +10,7 @@ from handglass.schedules.isa.integer_isa import LANES, IntegerIsa
 from ..schemes.kv_cache import CacheType, cache_type_of, find_cache_type
 from ..schemes.quantize import find_scheme
 from ..schemes.scheme import Scheme
-from .config import ModelConfig
+from .config import LanguageConfig
 
 DEFAULT_CONTEXT = 4096
 VISION_DEFAULTS = {"w4": "f16", "w4a8": "w8a8"}
@@ -28,7 +28,7 @@ class Storage:
 
 
 def choose_storage(
-    config: ModelConfig,
+    config: LanguageConfig,
     isa: IntegerIsa,
     quantization: str,
     vision_quantization: str | None,
@@ -41,7 +41,7 @@ def choose_storage(
     default = VISION_DEFAULTS.get(quantization, quantization)
     if quantization == "w4a8" and isa.byte_bits == 7:
         default = "w7a8"  # on such a machine a third faster
-    longest = config.language.max_position_embeddings
+    longest = config.max_position_embeddings
     context = min(longest, DEFAULT_CONTEXT) if context is None else context
     if not 1 <= context <= longest:
         raise UsageError(f"--context {context}: the model was made for 1 to {longest} positions")

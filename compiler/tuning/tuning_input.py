@@ -14,11 +14,10 @@ from handglass.schedules.isa.integer_isa import find_integer_isa
 from handglass.targets import find_target
 from handglass.targets.target import Target
 
-from ..checkpoints.checkpoint import EMBEDDING, LM_HEAD, Checkpoint
+from ..checkpoints.checkpoint import EMBEDDING_NAME, HEAD_NAME, Checkpoint
 from ..lowering.phases import fuse
 from ..lowering.workload import Part, parts_of
-from ..models import HasHead, find_importer
-from ..models.config import ModelConfig
+from ..models import Family, FamilyConfig, HasHead, find_family
 from ..models.storage import Storage, choose_storage
 from ..schemes.kv_cache import cache_type_of
 from ..schemes.quantize import find_scheme
@@ -50,16 +49,17 @@ def read_tuning_input(model: Path, asked: CompileOptions) -> TuningInput:
         return _of_bundle(Bundle.open(model).manifest, asked)
     target = find_target(asked.target or "host")
     checkpoint = Checkpoint.open(model)
-    config = find_importer(checkpoint.config).configure(checkpoint.config)
+    family = find_family(checkpoint.config)
+    config = family.configure(checkpoint.config)
     storage = choose_storage(
-        config,
+        config.language,
         find_integer_isa(tvm.target.Target(target.tvm)),
         asked.quantization or "w4a8",
         asked.vision_quantization,
         asked.context,
         asked.kv_cache,
     )
-    return _subject(checkpoint.config, config, storage, target, checkpoint)
+    return _tuning_input(family, config, storage, target, checkpoint)
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,11 @@ class _Head:
 
     names: frozenset[str]
 
-    def lm_head(self, tied: bool) -> str:
-        return LM_HEAD if any(name.startswith("llm.lm_head.") for name in self.names) else EMBEDDING
+    def lm_head(self, tied: bool, prefix: str = "llm.") -> str:
+        """A head that is stored has a parameter of its own; the embedding is named as a checkpoint
+        names it, so that a tied one is found."""
+        own = any("lm_head." in name for name in self.names)
+        return prefix + (HEAD_NAME if own else EMBEDDING_NAME)
 
 
 def _of_bundle(manifest: Manifest, asked: CompileOptions) -> TuningInput:
@@ -81,22 +84,23 @@ def _of_bundle(manifest: Manifest, asked: CompileOptions) -> TuningInput:
         made_for = f"{manifest.target.triple} ({manifest.target.device})"
         raise MismatchError(f"the bundle is for {made_for}, not for {target.name}")
     isa = find_integer_isa(tvm.target.Target(target.tvm))
-    importer = find_importer(dict(manifest.model.config))
-    config = importer.configure(dict(manifest.model.config))
+    family = find_family(manifest.model.config)
+    config = family.configure(dict(manifest.model.config))
     storage = Storage(
         find_scheme(manifest.scheme["language"], isa),
         find_scheme(manifest.scheme["vision"], isa),
-        manifest.cache.context,
-        cache_type_of(manifest.cache.tensors[0].dtype),
+        manifest.state.context,
+        cache_type_of(manifest.state.tensors[0].dtype),
     )
     head = _Head(frozenset(entry.name for entry in manifest.params))
-    return _subject(dict(manifest.model.config), config, storage, target, head)
+    return _tuning_input(family, config, storage, target, head)
 
 
-def _subject(
-    raw: dict, config: ModelConfig, storage: Storage, target: Target, head: HasHead
+def _tuning_input(
+    family: Family, config: FamilyConfig, storage: Storage, target: Target, head: HasHead
 ) -> TuningInput:
-    network = find_importer(raw).build(head, config, storage)
+    network = family.build(head, config, storage)
     with tvm.target.Target(target.tvm):  # operators are written for a CPU or for a GPU
         mod, _ = network.export()
-    return TuningInput(fuse(mod, target), target, parts_of(config, storage.context))
+    parts = parts_of(family.vision(config), family.typical_tiles, storage.context)
+    return TuningInput(fuse(mod, target), target, parts)

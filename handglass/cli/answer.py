@@ -49,7 +49,7 @@ class Speaker:
         answer = pieces.finish()
         if not silent:
             print("" if stream else answer.text, flush=True)
-            line = footer(asdict(answer.timings), model.manifest.vision.query_num)
+            line = footer(asdict(answer.timings))
             print(line, file=sys.stderr)
         return answer
 

@@ -57,7 +57,6 @@ def deploy(
     json: Json = False,
 ) -> None:
     """Bring a bundle to a device and ask it there."""
-    from handglass.runtime.bundle.reader import read_manifest
     from handglass.targets.deploy.deploy import deploy as bring
 
     from .progress import progress
@@ -78,10 +77,10 @@ def deploy(
     if json:
         print_json(vars(done))
     else:
-        print_text(done, read_manifest(bundle).vision.query_num)
+        print_text(done)
 
 
-def print_text(done: Deployment, image_tokens: int) -> None:
+def print_text(done: Deployment) -> None:
     """The answer to standard output, all about it to standard error, as `handglass run` does."""
     sent = f"{len(done.sent)} files sent ({size_text(done.bytes_sent)}), {done.kept} were there"
     print(f"{done.where}: {sent}", file=sys.stderr)
@@ -89,5 +88,5 @@ def print_text(done: Deployment, image_tokens: int) -> None:
         print(f"not asked: {done.why_not_run}", file=sys.stderr)
     else:
         print(done.answer["text"])
-        print(footer(done.answer["timings"], image_tokens), file=sys.stderr)
+        print(footer(done.answer["timings"]), file=sys.stderr)
     print(f"on the device: {done.command}", file=sys.stderr)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def footer(timings: Mapping[str, Any], image_tokens: int) -> str:
+def footer(timings: Mapping[str, Any]) -> str:
     """`timings` as `handglass run --json` prints them. Pictures known from before cost no time."""
+    images = zip(timings["encode_ms"], timings["image_tokens"], strict=True)
     parts = [
-        f"image {number}: {milliseconds:.0f} ms ({image_tokens} tokens)"
-        for number, milliseconds in enumerate(timings["encode_ms"], 1)
+        f"image {number}: {milliseconds:.0f} ms ({tokens} tokens)"
+        for number, (milliseconds, tokens) in enumerate(images, 1)
         if milliseconds
     ]
     parts += [phase(name, timings) for name in ("prefill", "decode")]

@@ -59,7 +59,7 @@ def as_json(found: Inspection, tensors: bool) -> dict[str, Any]:
         "params_count": len(found.manifest.params),
         "params_bytes": total_bytes(found.manifest.params),
         "has_report": "report.json" in found.manifest.files,
-        "cache_bytes": total_bytes(found.manifest.cache.tensors),
+        "cache_bytes": total_bytes(found.manifest.state.tensors),
         "ok": all(file["ok"] for file in files),
     }
 
@@ -73,13 +73,13 @@ def as_text(found: Inspection, tensors: bool) -> str:
     ]
     if tensors:
         parts.append("parameters:\n" + columns(tensor_rows(manifest.params), "  "))
-        parts.append("cache:\n" + columns(tensor_rows(manifest.cache.tensors), "  "))
+        parts.append("cache:\n" + columns(tensor_rows(manifest.state.tensors), "  "))
     return "\n\n".join(parts)
 
 
 def facts(found: Inspection) -> list[tuple[str, str]]:
     manifest, target = found.manifest, found.manifest.target
-    cache_bytes = size_text(total_bytes(manifest.cache.tensors))
+    cache_bytes = size_text(total_bytes(manifest.state.tensors))
     return [
         ("bundle", str(found.path)),
         ("model", manifest.model.architecture),
@@ -88,7 +88,7 @@ def facts(found: Inspection) -> list[tuple[str, str]]:
         *gpu_facts(target),
         ("scheme", ", ".join(f"{part} {name}" for part, name in manifest.scheme.items())),
         ("parameters", f"{len(manifest.params)}, {size_text(total_bytes(manifest.params))}"),
-        ("context", f"{manifest.cache.context} tokens, cache {cache_bytes}"),
+        ("context", f"{manifest.state.context} tokens, cache {cache_bytes}"),
         ("vision", vision_text(manifest)),
         ("vocabulary", f"{manifest.vocab_size} tokens, {manifest.tokenizer.kind}"),
         ("report", report_text(manifest)),
@@ -116,10 +116,11 @@ def report_text(manifest: Manifest) -> str:
 
 def vision_text(manifest: Manifest) -> str:
     vision = manifest.vision
-    return (
-        f"pictures of {vision.image_size}x{vision.image_size} in patches of {vision.patch_size}, "
-        f"{vision.query_num} tokens each"
-    )
+    if vision is None:
+        return "none: text alone"
+    side, patch = vision.image_size, vision.patch_size
+    rows = vision.rows((side // patch) ** 2)
+    return f"tiles of {side}x{side} in patches of {patch}, {rows} tokens each"
 
 
 def function_rows(manifest: Manifest) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """The token loop: keys of a prompt in, token ids out. Knows no text and no template.
 
-A key says what one position of the cache holds: a token id, or (digest, row) of a picture. Keys
+A key says what one position of the cache holds: a token id, or (digest, row) of a tile. Keys
 that the cache holds already are not computed again, so a conversation only pays for what is new.
 """
 
@@ -16,14 +16,17 @@ import numpy as np
 
 from handglass.errors import InputError, UsageError
 
+from .reuse import Reuse, StateEngine
+
 Key = int | tuple[str, int]
-Features = Callable[[str], np.ndarray]  # digest of a picture -> (query_num, hidden_size)
+Features = Callable[[str], np.ndarray]  # digest of a tile -> (its rows, hidden_size)
 
 
 @dataclass(frozen=True)
 class Timings:
     load_s: float
     encode_ms: tuple[float, ...]  # of each picture of the prompt; 0 for one that was encoded before
+    image_tokens: tuple[int, ...]  # positions that each picture takes
     prefill_tokens: int  # computed
     reused_tokens: int  # found in the cache
     prefill_tok_s: float
@@ -34,7 +37,7 @@ class Timings:
     device_mb: float | None = None  # of a GPU's memory at most; None on the CPU
 
 
-class Engine(Protocol):
+class Engine(StateEngine, Protocol):
     """What the loop needs of a session."""
 
     @property
@@ -50,6 +53,7 @@ class Conversation:
     def __init__(self, session: Engine) -> None:
         self.session = session
         self.history: list[Key] = []
+        self._reuse = Reuse(session)
         self.current: Generation | None = None
 
     def answer(
@@ -74,16 +78,20 @@ class Conversation:
 
     def prefill(self, keys: list[Key], features: Features) -> tuple[np.ndarray, int]:
         """Logits after `keys`, and how many of them the cache held already."""
-        # The last key is always computed: its logits are what we are after.
-        reused = min(common_prefix(self.history, keys), len(keys) - 1)
-        x = self._rows(keys[reused:], features)
-        del self.history[reused:]  # first, in case the call below is interrupted
-        logits = self.session.prefill(x, reused)
-        self.history[reused:] = keys[reused:]
-        return logits, reused
+        found = self._reuse.begin(self.history, keys)
+        del self.history[found.length :]  # first, in case a call below is interrupted
+        if found.logits is not None:
+            return found.logits, found.length
+        x = self._rows(keys[found.length :], features)
+        with self._reuse.step():
+            logits = self.session.prefill(x, found.length)
+        self.history.extend(keys[found.length :])
+        self._reuse.end(len(keys), logits)
+        return logits, found.length
 
     def decode(self, token: int) -> np.ndarray:
-        logits = self.session.decode(token, len(self.history))
+        with self._reuse.step():
+            logits = self.session.decode(token, len(self.history))
         self.history.append(token)
         return logits
 
@@ -169,8 +177,3 @@ class Generation:
         """Two answers would write over each other in the one cache."""
         if self._conversation.current is not self:
             raise UsageError("another answer was started on this model; finish one at a time")
-
-
-def common_prefix(a: Sequence[Key], b: Sequence[Key]) -> int:
-    n = min(len(a), len(b))
-    return next((i for i in range(n) if a[i] != b[i]), n)

@@ -17,7 +17,7 @@ from ..bundle.reader import Bundle, Manifest
 from ..engine.session import Session
 from ..prompt.chat_template import Prompt, Slot, build_prompt
 from ..prompt.openbmb import translate
-from ..prompt.preprocess import Pixels, pixels_for
+from ..prompt.preprocess import Tile, open_preprocessor
 from ..prompt.tokenizer import Tokenizer, open_tokenizer
 from .answer import Answer, AnswerStream
 from .generate import Conversation, Engine, Key
@@ -59,6 +59,7 @@ class Model:
         self._conversation = Conversation(session)
         self._encoded = Memory()
         self._stop = {tokenizer.token_id(token) for token in manifest.prompt.stop}
+        self._tiles_of = open_preprocessor(manifest)
 
     @classmethod
     def load(
@@ -79,7 +80,7 @@ class Model:
         bundle = Bundle.open(path, verify or os.environ.get(VERIFY_VARIABLE) or "remembered")
         manifest = bundle.manifest
         file = bundle.file(manifest.tokenizer.file)
-        tokenizer = open_tokenizer(manifest.tokenizer.kind, file, manifest.prompt.markers)
+        tokenizer = open_tokenizer(manifest.tokenizer.kind, file, manifest.prompt.reserved)
         session = Session(bundle, threads, device)
         return cls(session, tokenizer, manifest, time.perf_counter() - start)
 
@@ -112,7 +113,8 @@ class Model:
             "repeat_penalty": repeat_penalty,
             "seed": seed,
         }
-        given = {name: value for name, value in options.items() if value is not None}
+        given: dict[str, Any] = dict(self.manifest.prompt.defaults)
+        given |= {name: value for name, value in options.items() if value is not None}
         if openbmb:
             messages, theirs = translate(messages, images, openbmb)
             given = theirs | given
@@ -138,10 +140,10 @@ class Model:
             _picture_list(images),
             self.tokenizer,
             self.manifest.prompt,
+            self._tiles_of,
         )
-        pixels = [pixels_for(self.manifest.vision, picture) for picture in prompt.pictures]
-        encoder = PictureEncoder(self.session, self._encoded, pixels)
-        keys = _keys(prompt, pixels, self.manifest.vision.query_num)
+        encoder = PictureEncoder(self.session, self._encoded, prompt.pictures)
+        keys = _keys(prompt)
         generation = self._conversation.answer(
             keys, encoder, Sampler(sampling), self._stop, max_tokens
         )
@@ -158,13 +160,13 @@ def _picture_list(images: Any) -> list[Any]:
     return list(images)
 
 
-def _keys(prompt: Prompt, pixels: list[Pixels], query_num: int) -> list[Key]:
-    """One key per position: token ids, and `query_num` rows of each picture."""
+def _keys(prompt: Prompt) -> list[Key]:
+    """One key per position: token ids, and the rows of each tile."""
     keys: list[Key] = []
     for segment in prompt.segments:
         if isinstance(segment, Slot):
-            digest = pixels[segment.picture].digest
-            keys.extend((digest, row) for row in range(query_num))
+            tile: Tile = prompt.pictures[segment.picture][segment.tile]
+            keys.extend((tile.digest, row) for row in range(tile.rows))
         else:
             keys.extend(segment.ids)
     return keys

@@ -5,7 +5,7 @@ and its pictures are cut into patches, and both are written down:
 
     python -m handglass.runtime.answer.native_request BUNDLE FOLDER -p QUESTION [--image FILE ...]
 
-FOLDER then holds request.json and a picture-N.safetensors per picture (docs/native.md), and the
+FOLDER then holds request.json and a tile-N.safetensors per tile (docs/native.md), and the
 command that answers it is printed. What the runner printed becomes text again with
 
     python -m handglass.runtime.answer.native_request BUNDLE --read FILE
@@ -30,14 +30,14 @@ from ..bundle.manifest import Manifest
 from ..bundle.reader import read_manifest
 from ..bundle.tensor_writer import TensorWriter
 from ..prompt.chat_template import Prompt, Slot, build_prompt
-from ..prompt.preprocess import Pixels, pixels_for
+from ..prompt.preprocess import Tile, open_preprocessor
 from ..prompt.tokenizer import Tokenizer, open_tokenizer
 from .answer import Answer
 from .generate import Timings
 from .model import MAX_TOKENS, Messages
 from .stream import TextStream
 
-FORMAT, VERSION = "handglass-request", 1
+FORMAT, VERSION = "handglass-request", 2
 REQUEST = "request.json"
 
 
@@ -60,8 +60,9 @@ class RequestWriter:
     def __init__(self, bundle: Path) -> None:
         self.manifest: Manifest = read_manifest(bundle)
         entry = self.manifest.tokenizer
+        self._tiles_of = open_preprocessor(self.manifest)
         self.tokenizer: Tokenizer = open_tokenizer(
-            entry.kind, bundle / entry.file, self.manifest.prompt.markers
+            entry.kind, bundle / entry.file, self.manifest.prompt.reserved
         )
 
     def write(
@@ -73,17 +74,19 @@ class RequestWriter:
         repeat_penalty: float = 1.0,
     ) -> Written:
         """Messages and pictures as `Model.chat` takes them; answers are greedy."""
-        prompt = build_prompt(messages, images, self.tokenizer, self.manifest.prompt)
-        pixels = [pixels_for(self.manifest.vision, picture) for picture in prompt.pictures]
-        request = self._request(prompt, _first_alike(pixels), max_tokens, repeat_penalty)
+        prompt = build_prompt(
+            messages, images, self.tokenizer, self.manifest.prompt, self._tiles_of
+        )
+        request = self._request(prompt, max_tokens, repeat_penalty)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / REQUEST).write_text(json.dumps(request) + "\n", "utf-8")
         except OSError as error:
             raise DeviceError(f"{folder}: cannot be written: {error.strerror}") from error
-        paths = [folder / f"picture-{n}.safetensors" for n in range(len(pixels))]
-        for path, one in zip(paths, pixels, strict=True):
-            write_picture(path, one)
+        tiles = [tile for picture in prompt.pictures for tile in picture]
+        paths = [folder / f"tile-{n}.safetensors" for n in range(len(tiles))]
+        for path, tile in zip(paths, tiles, strict=True):
+            write_tile(path, tile)
         return Written(folder / REQUEST, tuple(paths))
 
     def read(self, lines: Iterable[str]) -> Answer:
@@ -92,7 +95,10 @@ class RequestWriter:
         try:
             tokens = tuple(int(line) for line in ids)
             told = json.loads(last)
-            timings = told["timings"] | {"encode_ms": tuple(told["timings"]["encode_ms"])}
+            timings: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in told["timings"].items()
+            }
             reason, times = str(told["finish_reason"]), Timings(**timings)
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(
@@ -104,16 +110,21 @@ class RequestWriter:
         stream.finish()
         return Answer(stream.text, tokens, reason, times)
 
-    def _request(
-        self, prompt: Prompt, alike: list[int], max_tokens: int, repeat_penalty: float
-    ) -> dict[str, Any]:
+    def _request(self, prompt: Prompt, max_tokens: int, repeat_penalty: float) -> dict[str, Any]:
+        first: dict[str, int] = {}  # of equal tiles the runner encodes the first
+        tiles = (tile for picture in prompt.pictures for tile in picture)
+        for number, tile in enumerate(tiles):
+            first.setdefault(tile.digest, number)
         segments: list[list[int] | dict[str, int]] = [
-            {"picture": alike[s.picture]} if isinstance(s, Slot) else list(s.ids)
+            {"tile": first[prompt.pictures[s.picture][s.tile].digest]}
+            if isinstance(s, Slot)
+            else list(s.ids)
             for s in prompt.segments
         ]
         return {
             "format": FORMAT,
             "version": VERSION,
+            "pictures": [len(tiles) for tiles in prompt.pictures],
             "prompt": [segment for segment in segments if segment],
             "stop": [self.tokenizer.token_id(token) for token in self.manifest.prompt.stop],
             "max_tokens": max_tokens,
@@ -121,23 +132,13 @@ class RequestWriter:
         }
 
 
-def write_picture(path: Path, pixels: Pixels) -> None:
-    """A picture as `encode_image` takes it: its three arguments in a safetensors file."""
-    arrays = {
-        "pixels": pixels.strip,
-        "position_ids": pixels.position_ids,
-        "grid": pixels.grid,
-    }
+def write_tile(path: Path, tile: Tile) -> None:
+    """A tile as `encode_image` takes it: its three arguments in a safetensors file."""
+    arrays = {"pixels": tile.strip, "position_ids": tile.position_ids, "grid": tile.grid}
     specs = [(name, array.shape, array.dtype.name) for name, array in arrays.items()]
     with TensorWriter(path, specs) as writer:
         for name, array in arrays.items():
             writer.write(name, np.ascontiguousarray(array))
-
-
-def _first_alike(pixels: Sequence[Pixels]) -> list[int]:
-    """For each picture the number of the first that is equal: the runner encodes it once."""
-    first: dict[str, int] = {}
-    return [first.setdefault(one.digest, n) for n, one in enumerate(pixels)]
 
 
 def main(arguments: Sequence[str] | None = None) -> Iterator[str]:

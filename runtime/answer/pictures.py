@@ -1,16 +1,17 @@
-"""Encodes the pictures of a prompt: when they are wanted, once each, and remembers the latest."""
+"""Encodes the tiles of a prompt: when they are wanted, once each, and remembers the latest."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from ..prompt.preprocess import Pixels
+from ..prompt.preprocess import Tile
 
-PICTURES_KEPT = 32  # encoded ones; 64 rows of 1536 floats are 0.4 MB
+TILES_KEPT = 32  # encoded ones; 64 rows of 1536 floats are 0.4 MB
 
 Memory = OrderedDict[str, np.ndarray]  # digest -> features, the latest used at the end
 
@@ -26,25 +27,32 @@ class VisionEngine(Protocol):
 class PictureEncoder:
     """Digest -> features: from what was encoded before, else from the session, with the time."""
 
-    def __init__(self, session: VisionEngine, encoded: Memory, pixels: list[Pixels]) -> None:
+    def __init__(
+        self, session: VisionEngine, encoded: Memory, pictures: Sequence[Sequence[Tile]]
+    ) -> None:
         self._session = session
         self._encoded = encoded
-        self._pixels = {p.digest: p for p in pixels}
-        self._order = [p.digest for p in pixels]
+        self._pictures = pictures
+        self._tiles = {tile.digest: tile for tiles in pictures for tile in tiles}
         self._ms: dict[str, float] = {}
 
     def __call__(self, digest: str) -> np.ndarray:
         if digest not in self._encoded:
             start = time.perf_counter()
-            self._encoded[digest] = self._session.encode_image(*self._pixels[digest].arrays)
+            self._encoded[digest] = self._session.encode_image(*self._tiles[digest].arrays)
             self._ms[digest] = (time.perf_counter() - start) * 1e3
-            while len(self._encoded) > PICTURES_KEPT:
+            while len(self._encoded) > TILES_KEPT:
                 self._encoded.popitem(last=False)
         self._encoded.move_to_end(digest)
         return self._encoded[digest]
 
     @property
     def encode_ms(self) -> tuple[float, ...]:
-        """Of each picture of the prompt, in order; a repeated one costs nothing."""
+        """Of each picture of the prompt, in order; a repeated tile costs nothing."""
         rest = dict(self._ms)
-        return tuple(rest.pop(digest, 0.0) for digest in self._order)
+        return tuple(sum(rest.pop(tile.digest, 0.0) for tile in tiles) for tiles in self._pictures)
+
+    @property
+    def image_tokens(self) -> tuple[int, ...]:
+        """Positions that each picture of the prompt takes, without what stands around its tiles."""
+        return tuple(sum(tile.rows for tile in tiles) for tiles in self._pictures)

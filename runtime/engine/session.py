@@ -15,6 +15,7 @@ import numpy as np
 
 from handglass.errors import InputError, MismatchError
 
+from ..bundle.entries import RECURRENT, VisionEntry
 from ..bundle.reader import Bundle
 from ..bundle.tensors import aligned_empty
 from ..execution.clocks import Clock
@@ -22,11 +23,13 @@ from ..execution.tvm_runtime import import_tvm_ffi
 from .library import load_library
 from .parameters import place_params
 
-FUNCTIONS = ("encode_image", "embed", "prefill", "decode")
-
 
 class Session:
-    """One model in memory, with one conversation's cache."""
+    """One model in memory, with the state of one conversation.
+
+    What it can do is what the bundle says: `has("encode_image")`. A call of a function that the
+    bundle does not have is a MismatchError.
+    """
 
     def __init__(
         self, bundle: Bundle, threads: int | None = None, device: str | None = None
@@ -36,10 +39,10 @@ class Session:
         self._machine, self._place, self.gpu = load_library(bundle, threads, device)
         self._ffi = import_tvm_ffi()
         self._path = bundle.path
-        self._functions = {name: self.function(name) for name in FUNCTIONS}
+        self._functions = {name: self.function(name) for name in self.manifest.functions}
         self._params = self._ffi.convert(place_params(bundle, self._place))
-        cache = bundle.manifest.cache.tensors
-        self._cache_tensors = [self._place.zeros(t.shape, t.dtype) for t in cache]
+        state = bundle.manifest.state.tensors
+        self._cache_tensors = [self._place.zeros(t.shape, t.dtype) for t in state]
         self._cache = self._ffi.convert(self._cache_tensors)
         # What every step of decoding uses anew.
         self._token = aligned_empty((1,), np.int32)
@@ -48,15 +51,15 @@ class Session:
 
     @property
     def context(self) -> int:
-        return self.manifest.cache.context
+        return self.manifest.state.context
 
     @property
     def vocab_size(self) -> int:
         return self.manifest.vocab_size
 
-    @property
-    def query_num(self) -> int:
-        return self.manifest.vision.query_num
+    def has(self, capability: str) -> bool:
+        """Whether the bundle has a function of this name."""
+        return capability in self.manifest.functions
 
     def encode_image(
         self, strip: np.ndarray, position_ids: np.ndarray, grid: np.ndarray
@@ -64,12 +67,12 @@ class Session:
         """One picture as rows of the language model.
 
         strip (3, p, p * n) float32, position_ids (n,) int32, grid (n, 2) int32, of n patches of
-        p x p pixels -> (query_num, hidden_size) float32. InputError for other shapes or types.
+        p x p pixels -> (rows, hidden_size) float32. InputError for other shapes or types.
         """
-        self._check_picture(strip, position_ids)
+        rows = self._check_picture(strip, position_ids)
         _check("grid", grid, (len(position_ids), 2), np.int32)
         result = self._call("encode_image", strip, position_ids, grid, self._params)
-        return self._result("encode_image", result, (self.query_num, self.manifest.hidden_size))
+        return self._result("encode_image", result, (rows, self.manifest.hidden_size))
 
     def encode_vision(self, strip: np.ndarray, position_ids: np.ndarray) -> np.ndarray:
         """The first half of `encode_image`, for checking: (n, vision hidden) float32"""
@@ -78,11 +81,12 @@ class Session:
         return self._result("encode_vision", result, (len(position_ids), result.shape[1]))
 
     def resample(self, features: np.ndarray, grid: np.ndarray) -> np.ndarray:
-        """The second half of `encode_image`: (query_num, hidden_size) float32"""
+        """The second half of `encode_image`: (rows, hidden_size) float32"""
+        rows = self._vision.rows(len(grid))
         _check("features", features, (len(grid), features.shape[-1]), np.float32)
         _check("grid", grid, (len(grid), 2), np.int32)
         result = self._call("resample", features, grid, self._params)
-        return self._result("resample", result, (self.query_num, self.manifest.hidden_size))
+        return self._result("resample", result, (rows, self.manifest.hidden_size))
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """(len(ids), hidden_size) float32"""
@@ -130,6 +134,28 @@ class Session:
         """Replace the contents of the cache, in the manifest's order."""
         for tensor, array in zip(self._cache_tensors, arrays, strict=True):
             self._place.write(tensor, array)
+
+    @property
+    def is_rewindable(self) -> bool:
+        """Whether a step may begin at any earlier position; else at the last one, or after
+        `restore_state`."""
+        return self.manifest.state.is_rewindable
+
+    def save_state(self) -> tuple[np.ndarray, ...]:
+        """A copy of what is not kept for each position."""
+        return tuple(np.array(self._place.view(tensor)) for tensor in self._recurrent())
+
+    def restore_state(self, state: Sequence[np.ndarray] | None) -> None:
+        """Go back to where `save_state` was called; None: to the beginning."""
+        tensors = self._recurrent()
+        arrays = state or [np.zeros_like(self._place.view(tensor)) for tensor in tensors]
+        for tensor, array in zip(tensors, arrays, strict=True):
+            self._place.write(tensor, array)
+
+    def _recurrent(self) -> list[Any]:
+        entries = self.manifest.state.tensors
+        pairs = zip(self._cache_tensors, entries, strict=True)
+        return [tensor for tensor, entry in pairs if entry.kind == RECURRENT]
 
     def put(self, array: np.ndarray) -> Any:
         """The array where the functions compute, for several calls of `run`."""
@@ -191,10 +217,18 @@ class Session:
         if trouble:
             raise trouble[0]
 
-    def _check_picture(self, strip: np.ndarray, position_ids: np.ndarray) -> None:
-        p, n = self.manifest.vision.patch_size, len(position_ids)
+    @property
+    def _vision(self) -> VisionEntry:
+        if self.manifest.vision is None:
+            raise MismatchError(f"{self._path}: the bundle reads no pictures")
+        return self.manifest.vision
+
+    def _check_picture(self, strip: np.ndarray, position_ids: np.ndarray) -> int:
+        """Rows that the tile becomes."""
+        p, n = self._vision.patch_size, len(position_ids)
         _check("strip", strip, (3, p, p * n), np.float32)
         _check("position_ids", position_ids, (n,), np.int32)
+        return self._vision.rows(n)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         ready = (self._place.put(a) if isinstance(a, np.ndarray) else a for a in arguments)

@@ -90,7 +90,8 @@ class Benchmark:
         self.session, self.manifest = session, session.manifest
         self.limits = Limits(session)
         schemes = session.manifest.scheme
-        self._language, self._vision = (arithmetic(schemes[p]) for p in ("language", "vision"))
+        parts = (arithmetic(schemes.get(part, "")) for part in ("language", "vision"))
+        self._language, self._vision = parts
         self._path, self._threads, self._quick, self._device = path, threads, quick, device
         self.steps = Steps(session)
         self.no_limits = self.limits.missing() or self._count_shape()
@@ -112,8 +113,10 @@ class Benchmark:
 
     def _count_shape(self) -> str:
         try:
-            self._shape = roofline.Shape.of(self.manifest)
             roofline.decode_params_bytes(self.manifest)
+            roofline.prefill_flops(self.manifest, 1)
+            if self.steps.reads_pictures:
+                roofline.encode_flops(self.manifest)
         except InputError as error:
             return str(error)
         return ""
@@ -122,16 +125,18 @@ class Benchmark:
         return not (self._quick and line.name in SLOW)
 
     def _lines(self) -> Iterator[Line]:
-        side = self.manifest.vision.image_size
-        one_picture = f"one {side}x{side} picture"
-        yield self._row(
-            "encode", "ms", self.steps.encode, self._vision, self._encode_flops, note=one_picture
-        )
+        vision = self.manifest.vision
+        if vision is not None:
+            tile = f"one tile of {vision.image_size}x{vision.image_size}"
+            yield self._row(
+                "encode", "ms", self.steps.encode, self._vision, self._encode_flops, note=tile
+            )
         for s in (64, 512):
             yield self._prefill_row(s)
         for pos in (0, 512, 2048):
             yield self._decode_row(pos)
-        yield self._first_token_row(f"{one_picture} and {QUESTION_TOKENS} tokens")
+        if vision is not None:
+            yield self._first_token_row(f"one picture and {QUESTION_TOKENS} tokens")
         yield Row("load", "s", self._load, note="a process of its own, files in the page cache")
         yield Row("peak_memory", "B", self._peak, most=ONCE_OR_TWICE)
 
@@ -154,7 +159,7 @@ class Benchmark:
         if context < s:
             return Skipped(name, "tok/s", f"needs a context of {s}, this bundle has {context}")
         ids = self.steps.ids(s)
-        work = lambda: roofline.prefill_flops(self._shape, s)  # noqa: E731
+        work = lambda: roofline.prefill_flops(self.manifest, s)  # noqa: E731
         return self._row(
             name, "tok/s", lambda: self.steps.prefill(ids), self._language, work, count=s
         )
@@ -171,13 +176,14 @@ class Benchmark:
         )
 
     def _first_token_row(self, note: str) -> Line:
-        s, context = self.session.query_num + QUESTION_TOKENS, self.session.context
+        s, context = self.steps.picture_rows() + QUESTION_TOKENS, self.session.context
         if context < s:
             return Skipped("ttft", "ms", f"needs a context of {s}, this bundle has {context}")
         ids = self.steps.ids(QUESTION_TOKENS)
 
         def work() -> float:
-            return self._encode_flops() + roofline.prefill_flops(self._shape, s)
+            encode = self._encode_flops() * self.steps.picture_tiles()
+            return encode + roofline.prefill_flops(self.manifest, s)
 
         measure = lambda: self.steps.first_token(ids)  # noqa: E731
         return self._row("ttft", "ms", measure, self._vision, work, note=note)
@@ -190,7 +196,7 @@ class Benchmark:
             row.limits.append(self.limits.sample(row.limit))
 
     def _encode_flops(self) -> float:
-        return roofline.encode_flops(self._shape)
+        return roofline.encode_flops(self.manifest)
 
     def _load(self) -> float:
         took = loading.measure(self._path, threads=self._threads, device=self._device)

@@ -71,9 +71,11 @@ def main() -> None:
     if asked.task == "ask":
         import numpy as np
 
-        side = model.manifest.vision.image_size
-        picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-        model.chat(QUESTION, [picture], max_tokens=ANSWER_TOKENS)
+        vision, pictures = model.manifest.vision, []
+        if vision is not None:
+            shape = (vision.image_size, vision.image_size, 3)
+            pictures = [np.random.default_rng(0).integers(0, 256, shape, np.uint8)]
+        model.chat(QUESTION, pictures, max_tokens=ANSWER_TOKENS)
     told = {"imported": imported, "ready": ready, "peak_bytes": peak_bytes()}
     os.write(1, json.dumps(told).encode())
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..answer.sampler import Sampler, Sampling
 from ..bundle.manifest import TensorEntry
 from ..engine.session import Session
-from ..prompt.preprocess import Pixels, pixels_for
+from ..prompt.preprocess import Preprocessor, Tile
 
 
 class Steps:
@@ -20,23 +20,31 @@ class Steps:
     def __init__(self, session: Session) -> None:
         self.session = session
         self._random = np.random.default_rng(0)
-        side = session.manifest.vision.image_size
+        vision = session.manifest.vision
+        self._preprocessor = None if vision is None else Preprocessor(vision)
+        side = 1 if vision is None else vision.image_size
         self._picture = self._random.integers(0, 256, (side, side, 3), np.uint8)
         self._sampler = Sampler(Sampling())
 
     def prepare(self) -> None:
         """Pages of the parameters and of the cache are touched, the pool runs."""
-        self.session.fill_cache(random_cache(self.session.manifest.cache.tensors))
-        self.encode()
+        self.session.fill_cache(random_cache(self.session.manifest.state.tensors))
+        if self.reads_pictures:
+            self.encode()
         self.prefill(self.ids(min(16, self.session.context)))
         self.decode(0, 1)
+
+    @property
+    def reads_pictures(self) -> bool:
+        return self._preprocessor is not None
 
     def ids(self, s: int) -> list[int]:
         return [int(i) for i in self._random.integers(0, self.session.vocab_size, s)]
 
     def encode(self) -> float:
-        pixels = self._pixels()
-        return timed(lambda: self.session.encode_image(*pixels.arrays))
+        """One tile; what the processor does before is not part of it."""
+        tile = self._tiles()[0]
+        return timed(lambda: self.session.encode_image(*tile.arrays))
 
     def prefill(self, ids: Sequence[int]) -> float:
         return timed(lambda: self.session.prefill(self.session.embed(ids), 0))
@@ -52,14 +60,23 @@ class Steps:
         """From a picture in memory and a question to the first token."""
 
         def answer() -> None:
-            rows = self.session.encode_image(*self._pixels().arrays)
-            x = np.concatenate([rows, self.session.embed(ids)])
+            rows = [self.session.encode_image(*tile.arrays) for tile in self._tiles()]
+            x = np.concatenate([*rows, self.session.embed(ids)])
             self._sampler(self.session.prefill(x, 0), [])
 
         return timed(answer)
 
-    def _pixels(self) -> Pixels:
-        return pixels_for(self.session.manifest.vision, self._picture)
+    def picture_tiles(self) -> int:
+        """Tiles that one picture is cut into."""
+        return len(self._tiles())
+
+    def picture_rows(self) -> int:
+        """Positions that one picture takes."""
+        return sum(tile.rows for tile in self._tiles())
+
+    def _tiles(self) -> list[Tile]:
+        assert self._preprocessor is not None
+        return self._preprocessor.tiles(self._picture)
 
 
 def random_cache(tensors: Sequence[TensorEntry]) -> Iterator[np.ndarray]:

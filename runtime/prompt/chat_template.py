@@ -1,23 +1,34 @@
-"""Messages -> token ids with slots for pictures, in the template of the 2.0 family.
+"""Messages -> token ids with slots for tiles of pictures, by the template of the manifest.
 
-The begin token once, then per turn: user tag, text, assistant tag, answer; no separators, the text
-exactly as typed. `(<image>./</image>)` marks where a picture goes; without any mark the pictures
-come first. Knows no pixels: a picture is whatever the caller passed.
+The begin token once, then per turn what the template has before its role, the text exactly as
+typed, and what it has after it; at the end what comes before an answer. `(<image>./</image>)` marks
+where a picture goes; without any mark the pictures come first. Knows no pixels: how many tiles a
+picture has, and of which role each is, the caller says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from handglass.errors import InputError
+from handglass.errors import InputError, MismatchError
 
-from ..bundle.manifest import PromptEntry
+from ..bundle.entries import Around, PromptEntry
 from .tokenizer import Tokenizer
 
 MARK = "(<image>./</image>)"
-ROLES = ("user", "assistant")
+SYSTEM, TALK = "system", ("user", "assistant")
+
+
+class HasRole(Protocol):
+    """What the template needs to know of a tile."""
+
+    @property
+    def role(self) -> str: ...
+
+
+T = TypeVar("T", bound=HasRole)
 
 
 @dataclass(frozen=True)
@@ -27,15 +38,17 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Slot:
-    """Where the features of a picture stand in for `query_num` tokens."""
+    """Where the rows of a tile stand in for tokens: tile `tile` of `Prompt.pictures[picture]`."""
 
-    picture: int  # index into Prompt.pictures
+    picture: int
+    tile: int
 
 
 @dataclass(frozen=True)
 class Prompt:
     segments: tuple[Tokens | Slot, ...]
-    pictures: tuple[Any, ...]
+    pictures: tuple[Sequence[Any], ...]
+    """The tiles of each picture, as the caller made them."""
 
 
 @dataclass(frozen=True)
@@ -54,34 +67,47 @@ def build_prompt(
     images: Sequence[Any],
     tokenizer: Tokenizer,
     template: PromptEntry,
+    tiles_of: Callable[[Any], Sequence[T]],
 ) -> Prompt:
-    turns = _place_images(_turns(messages), images)
+    """`tiles_of` makes the tiles of one of the pictures. InputError for messages that make none."""
+    turns = _place_images(_turns(messages, template), images)
     pictures = [p.picture for _, parts in turns for p in parts if isinstance(p, _Picture)]
-    return Prompt(tuple(_segments(turns, tokenizer, template)), tuple(pictures))
+    tiles = tuple(tiles_of(picture) for picture in pictures)
+    return Prompt(tuple(_segments(turns, tokenizer, template, tiles)), tiles)
 
 
-def _turns(messages: str | Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Part]]]:
-    """(role, parts) of each turn, checked: user and assistant alternate, user first and last."""
+def _turns(
+    messages: str | Sequence[Mapping[str, Any]], template: PromptEntry
+) -> list[tuple[str, list[Part]]]:
+    """(role, parts) of each turn, checked: perhaps a system turn, then user and assistant in turn,
+    the user first and last."""
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     if not isinstance(messages, Sequence) or not messages:
         raise InputError("the prompt is empty; give a text or a list of messages")
-    turns = []
-    for i, message in enumerate(messages):
+    turns: list[tuple[str, list[Part]]] = []
+    for number, message in enumerate(messages, 1):
         if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
-            raise InputError(f"message {i + 1} must be a dict with role and content")
-        role = message["role"]
-        if role not in ROLES:
-            raise InputError(f"message {i + 1}: role {role!r} is unknown; known: user, assistant")
-        if role != ROLES[i % 2]:
-            raise InputError(
-                f"message {i + 1}: role {role!r} where {ROLES[i % 2]!r} is due; "
-                "user and assistant must alternate, user first"
-            )
-        turns.append((role, list(_parts(message["content"], role, i + 1))))
-    if len(turns) % 2 == 0:
+            raise InputError(f"message {number} must be a dict with role and content")
+        role = _checked_role(message["role"], number, [role for role, _ in turns], template)
+        turns.append((role, list(_parts(message["content"], role, number))))
+    if turns[-1][0] != "user":
         raise InputError("the last message must be the user's: there is nothing to answer")
     return turns
+
+
+def _checked_role(role: Any, number: int, before: Sequence[str], template: PromptEntry) -> str:
+    if role not in template.roles:
+        known = ", ".join(template.roles)
+        raise InputError(f"message {number}: role {role!r:.100} is unknown; known: {known}")
+    talk = [r for r in before if r != SYSTEM]
+    due = (SYSTEM, "user") if not before else (TALK[len(talk) % 2],)
+    if role not in due:
+        raise InputError(
+            f"message {number}: role {role!r} where {due[-1]!r} is due; "
+            "user and assistant must alternate, user first, a system message before all others"
+        )
+    return str(role)
 
 
 def _parts(content: Any, role: str, number: int) -> Iterator[Part]:
@@ -134,8 +160,9 @@ def _place_images(
             "give one picture per mark, or no mark at all"
         )
     placed = [_Picture(image) for image in images]
-    if marks == 0:
-        turns[0][1][:0] = placed
+    if marks == 0 and placed:
+        first = next(parts for role, parts in turns if role == "user")
+        first[:0] = placed
     rest = iter(placed)
     filled = [(role, [next(rest) if p is _MARK else p for p in parts]) for role, parts in turns]
     for i, (role, parts) in enumerate(filled):
@@ -146,22 +173,37 @@ def _place_images(
 
 
 def _segments(
-    turns: list[tuple[str, list[Part]]], tokenizer: Tokenizer, template: PromptEntry
+    turns: list[tuple[str, list[Part]]],
+    tokenizer: Tokenizer,
+    template: PromptEntry,
+    tiles: Sequence[Sequence[HasRole]],
 ) -> Iterator[Tokens | Slot]:
     ids = [tokenizer.token_id(template.bos)] if template.bos else []
-    tags = {"user": template.user, "assistant": template.assistant}
-    slot = 0
+    picture = 0
     for role, parts in turns:
-        ids.extend(tokenizer.marker_ids(tags[role]))
+        around = template.roles[role]
+        ids.extend(tokenizer.marker_ids(around.before))
         for part in _joined(parts):
             if isinstance(part, str):
                 ids.extend(tokenizer.encode(part))
                 continue
-            yield Tokens((*ids, tokenizer.token_id(template.image_start)))
-            yield Slot(slot)
-            slot += 1
-            ids = [tokenizer.token_id(template.image_end)]
-    yield Tokens((*ids, *tokenizer.marker_ids(template.assistant)))
+            for number, tile in enumerate(tiles[picture]):
+                beside = _around(template, tile.role)
+                yield Tokens((*ids, *tokenizer.marker_ids(beside.before)))
+                yield Slot(picture, number)
+                ids = [*tokenizer.marker_ids(beside.after)]
+            picture += 1
+        ids.extend(tokenizer.marker_ids(around.after))
+    yield Tokens((*ids, *tokenizer.marker_ids(template.roles["assistant"].before)))
+
+
+def _around(template: PromptEntry, role: str) -> Around:
+    if role not in template.tiles:
+        raise MismatchError(
+            f"manifest.json: prompt.tiles has no {role!r:.100}, which vision.slicing makes; "
+            "compile the model again"
+        )
+    return template.tiles[role]
 
 
 def _joined(parts: list[Part]) -> Iterator[Part]:

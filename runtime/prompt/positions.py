@@ -1,16 +1,30 @@
-"""Which row of the vision tower's position table each patch uses.
+"""Which row of the vision tower's position table each patch uses: methods by name.
 
-The table was trained for a square of `positions_per_side` rows and columns; a picture of another
-grid finds its rows by bucketing i/n. The reference does that in float32 with torch, where ties
-land one bucket low for some n (25, 49, 50, 55, 58, ... of a 70-wide table). Weights were trained
-with those ids, so they are reproduced here to the bit, in numpy.
+`bucket`: the table was trained for a square of `side` rows and columns; a picture of another grid
+finds its rows by bucketing i/n. The reference does that in float32 with torch, where ties land one
+bucket low for some n (25, 49, 50, 55, 58, ... of a 70-wide table). Weights were trained with those
+ids, so they are reproduced here to the bit, in numpy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from handglass.errors import UsageError
+from handglass.errors import InputError, MismatchError, UsageError
+
+from ..bundle.json_dataclass import parse_dataclass
+
+if TYPE_CHECKING:
+    from ..bundle.entries import VisionEntry
+
+WHERE = "manifest.json: vision.positions"
+MAX_SIDE = 1 << 12
+PositionIds = Callable[[int, int], np.ndarray]
+"""(rows, columns) of a grid of patches -> (rows * columns,) int32."""
 
 _LANES = 8  # float32 values in one vector of torch's arange kernel
 
@@ -42,3 +56,31 @@ def _arange(start: float, step: float, count: int) -> np.ndarray:
     base = (start + step * (i // _LANES * _LANES)).astype(np.float32).astype(np.float64)
     in_vector = i < count // (2 * _LANES) * (2 * _LANES)
     return np.where(in_vector, base + step * (i % _LANES), start + step * i).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The parameters of `bucket`."""
+
+    side: int  # rows, and columns, of the table
+
+
+def bucket(parameters: Mapping[str, Any]) -> PositionIds:
+    side = parse_dataclass(Bucket, parameters, WHERE, "parameters").side
+    if not 0 < side <= MAX_SIDE:
+        raise InputError(f"{WHERE}: side {side:.100g} must be 1 to {MAX_SIDE}")
+    return lambda rows, cols: position_ids(rows, cols, side)
+
+
+METHODS: dict[str, Callable[[Mapping[str, Any]], PositionIds]] = {"bucket": bucket}
+
+
+def open_positions(vision: VisionEntry) -> PositionIds:
+    """MismatchError for a method that this version does not know, InputError for bad parameters."""
+    method = METHODS.get(vision.positions.kind)
+    if method is None:
+        raise MismatchError(
+            f"{WHERE}: {vision.positions.kind!r:.100} is unknown; known: {', '.join(METHODS)}; "
+            "install the handglass that made the bundle, or compile again"
+        )
+    return method(dict(vision.positions.parameters))

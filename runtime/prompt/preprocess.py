@@ -1,4 +1,4 @@
-"""A picture from anywhere -> the patches that the vision tower reads.
+"""A picture from anywhere -> its tiles, in the patches that the vision tower reads.
 
 Reproduces the reference to the bit: convert to RGB (alpha is dropped, not blended), Pillow's
 bicubic on the 8-bit original, x/255, (x - mean)/std, patches side by side in one strip.
@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,28 +19,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from handglass.errors import InputError, UsageError
+from handglass.errors import InputError
 
-from .positions import position_ids
+from .positions import open_positions
+from .slicing import Crop, open_slicer
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..bundle.manifest import VisionEntry
+    from ..bundle.entries import VisionEntry
+    from ..bundle.manifest import Manifest
 
 _MAX_BYTES = 256 << 20  # of a file; the limit on pixels is Pillow's
 Picture = Any  # path, bytes, PIL.Image.Image or numpy array; read_picture sorts them out
 
 
 @dataclass(frozen=True, eq=False)
-class Pixels:
-    """What `encode_image` wants of one picture; n = height * width patches of p x p."""
+class Tile:
+    """One tile of a picture as `encode_image` takes it; n = height * width patches of p x p."""
 
     strip: np.ndarray  # (3, p, p * n) float32
-    position_ids: np.ndarray  # (n,) int32: rows of the vision tower's position table
+    position_ids: np.ndarray  # (n,) int32
     grid: np.ndarray  # (n, 2) int32: row, column
     height: int  # in patches
     width: int
+    rows: int  # of the language model that it becomes
+    role: str  # a key of the template's tiles
 
     @property
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -49,39 +53,45 @@ class Pixels:
 
     @cached_property
     def digest(self) -> str:
-        """Equal for equal pixels: what the caches of encoded pictures go by."""
+        """Equal for equal pixels: what the caches of encoded tiles go by."""
         shape = f"{self.height}x{self.width}:".encode()
         return hashlib.sha256(shape + self.strip.tobytes()).hexdigest()
 
 
-def pixels_for(vision: VisionEntry, picture: Picture) -> Pixels:
-    """The picture as the bundle with this `vision` in its manifest wants it."""
-    return preprocess(
-        picture,
-        image_size=vision.image_size,
-        patch_size=vision.patch_size,
-        mean=vision.mean,
-        std=vision.std,
-        positions_per_side=vision.positions_per_side,
-    )
+class Preprocessor:
+    """Pictures as the bundle with this `vision` in its manifest wants them.
+
+    Raises MismatchError where the manifest names a method that this version does not know.
+    """
+
+    def __init__(self, vision: VisionEntry) -> None:
+        self._vision = vision
+        self._slice = open_slicer(vision)
+        self._position_ids = open_positions(vision)
+
+    def tiles(self, picture: Picture) -> list[Tile]:
+        """The tiles of a picture, in the order of the prompt. InputError for a bad picture."""
+        return [self._tile(crop) for crop in self._slice(read_picture(picture))]
+
+    def _tile(self, crop: Crop) -> Tile:
+        vision = self._vision
+        x = normalise(np.asarray(crop.image), vision.mean, vision.std)  # (3, h, w)
+        strip, grid = cut_patches(x, vision.patch_size)
+        height, width = (side // vision.patch_size for side in x.shape[1:])
+        ids = self._position_ids(height, width)
+        return Tile(strip, ids, grid, height, width, vision.rows(len(grid)), crop.role)
 
 
-def preprocess(
-    picture: Picture,
-    *,
-    image_size: int,
-    patch_size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    positions_per_side: int,
-) -> Pixels:
-    """The picture resized to a square of `image_size` and cut into patches."""
-    if image_size < 1 or patch_size < 1 or image_size % patch_size:
-        raise UsageError(f"image_size {image_size} is not a multiple of patch_size {patch_size}")
-    from PIL import Image
+def open_preprocessor(manifest: Manifest) -> Callable[[Picture], list[Tile]]:
+    """What makes the tiles of a picture for a bundle; of one without eyes, an InputError."""
+    if manifest.vision is not None:
+        return Preprocessor(manifest.vision).tiles
+    architecture = manifest.model.architecture
 
-    image = read_picture(picture).resize((image_size, image_size), Image.Resampling.BICUBIC)
-    return patches(normalise(np.asarray(image), mean, std), patch_size, positions_per_side)
+    def refuse(picture: Picture) -> list[Tile]:
+        raise InputError(f"this model ({architecture}) reads text alone: ask without pictures")
+
+    return refuse
 
 
 def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
@@ -92,16 +102,17 @@ def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
     return (x - mean_.reshape(channels)) / std_.reshape(channels)
 
 
-def patches(x: np.ndarray, patch_size: int, positions_per_side: int) -> Pixels:
-    """(3, h, w) -> strip layout: patch i of the row-major grid is columns p*i .. p*i + p."""
+def cut_patches(x: np.ndarray, patch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(3, h, w) -> strip (3, p, p * n) float32, grid (n, 2) int32 of row and column.
+
+    Patch i of the row-major grid is columns p * i .. p * i + p of the strip.
+    """
     p = patch_size
     height, width = x.shape[1] // p, x.shape[2] // p
     split = x.reshape(3, height, p, width, p)  # (channel, row, y, column, x)
     strip = np.ascontiguousarray(split.transpose(0, 2, 1, 3, 4).reshape(3, p, height * width * p))
-    rows, cols = np.divmod(np.arange(height * width), width)
-    grid = np.stack([rows, cols], axis=1).astype(np.int32)
-    ids = position_ids(height, width, positions_per_side)
-    return Pixels(strip, ids, grid, height, width)
+    grid = np.stack(np.divmod(np.arange(height * width), width), axis=1)
+    return strip, grid.astype(np.int32)
 
 
 def read_picture(picture: Picture) -> Image.Image:

@@ -78,6 +78,8 @@ class Tokenizer:
 
     def marker_ids(self, marker: str) -> tuple[int, ...]:
         """A tag of the template: one piece where the vocabulary has it, else its spelling."""
+        if not marker:
+            return ()
         found = self._vocabulary.find(marker)
         return tuple(self._vocabulary.encode(marker)) if found is None else (found,)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_session import FakeSession
+from manifests import seed_prompt, square
 from PIL import Image
 from vocabularies import sentencepiece_model
 
@@ -18,18 +19,16 @@ from handglass.runtime.answer.answer import AnswerStream
 from handglass.runtime.answer.model import Answer, Model
 from handglass.runtime.answer.pictures import PICTURES_KEPT
 from handglass.runtime.bundle.reader import (
-    CacheEntry,
     Manifest,
     ModelEntry,
-    PromptEntry,
+    StateEntry,
     TargetEntry,
     TokenizerEntry,
-    VisionEntry,
 )
 from handglass.runtime.prompt.chat_template import MARK
 from handglass.runtime.prompt.tokenizer import SentencePieceVocabulary, Tokenizer
 
-PROMPT = PromptEntry("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", ("</s>",))
+PROMPT = seed_prompt()
 MANIFEST = Manifest(
     model=ModelEntry("MiniCPMV", {}),
     target=TargetEntry("host", "x86_64-linux-gnu", "x86-64-v3", ()),
@@ -37,8 +36,8 @@ MANIFEST = Manifest(
     versions={},
     functions={},
     params=(),
-    cache=CacheEntry(200, ()),
-    vision=VisionEntry(28, 14, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 4, 2),
+    state=StateEntry(200, ()),
+    vision=square(28, 14, 4, 2),
     prompt=PROMPT,
     tokenizer=TokenizerEntry("sentencepiece", "tokenizer.model"),
     vocab_size=420,

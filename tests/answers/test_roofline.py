@@ -9,10 +9,11 @@ from odd_models import GROUPED
 from test_cli_inspect import MANIFEST
 
 from handglass.errors import InputError
+from handglass.runtime.bundle.entries import StateTensor
 from handglass.runtime.bundle.manifest import (
-    CacheEntry,
     Manifest,
     ModelEntry,
+    StateEntry,
     TensorEntry,
     VisionEntry,
 )
@@ -26,7 +27,7 @@ from handglass.runtime.measure.roofline import (
 
 
 def manifest_of(config: dict[str, Any], params: Sequence[TensorEntry] = ()) -> Manifest:
-    cache = CacheEntry(16, (TensorEntry("layers.0.k_cache", (2, 16, 4), "float16"),))
+    cache = StateEntry(16, (StateTensor("layers.0.k_cache", (2, 16, 4), "float16"),))
     vision = VisionEntry(config["image_size"], 14, (0.5,) * 3, (0.5,) * 3, config["query_num"], 2)
     return replace(
         MANIFEST,

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from manifests import seed_prompt, square
 
 from handglass.errors import InputError, MismatchError, UsageError
 from handglass.runtime.bundle import reader as bundle_module
+from handglass.runtime.bundle.entries import StateTensor
 from handglass.runtime.bundle.reader import (
     Bundle,
-    CacheEntry,
     FileEntry,
     FunctionEntry,
     Manifest,
     ModelEntry,
-    PromptEntry,
+    StateEntry,
     TargetEntry,
     TensorEntry,
     TokenizerEntry,
-    VisionEntry,
 )
 from handglass.runtime.bundle.writer import BundleWriter
 
@@ -33,9 +33,9 @@ MANIFEST = Manifest(
     versions={"handglass": "0.1.0", "tvm": "0.27.0.post1"},
     functions={"prefill": FunctionEntry(("x (s, 8) float32", "pos"), "(10,) float32")},
     params=(TensorEntry("a.weight", (3, 5), "float16"),),
-    cache=CacheEntry(16, (TensorEntry("layers.0.k_cache", (2, 16, 4), "float32"),)),
-    vision=VisionEntry(28, 14, (0.5, 0.5, 0.5), (0.5, 0.25, 0.5), 4, 2),
-    prompt=PromptEntry("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", ("</s>",)),
+    state=StateEntry(16, (StateTensor("layers.0.k_cache", (2, 16, 4), "float32"),)),
+    vision=square(28, 14, 4, 2, std=(0.5, 0.25, 0.5)),
+    prompt=seed_prompt(),
     tokenizer=TokenizerEntry("sentencepiece", "tokenizer.model"),
     vocab_size=10,
     hidden_size=8,

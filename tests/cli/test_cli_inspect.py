@@ -6,18 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from manifests import square
 
+from handglass.runtime.bundle.entries import StateTensor
 from handglass.runtime.bundle.reader import (
     Bundle,
-    CacheEntry,
     FunctionEntry,
     Manifest,
     ModelEntry,
     PromptEntry,
+    StateEntry,
     TargetEntry,
     TensorEntry,
     TokenizerEntry,
-    VisionEntry,
 )
 from handglass.runtime.bundle.writer import BundleWriter
 
@@ -28,8 +29,8 @@ MANIFEST = Manifest(
     versions={"handglass": "0.1.0", "tvm": "0.27.0.post1", "tvm_ffi": "0.1.14.post1"},
     functions={"decode": FunctionEntry(("ids (1,) int32", "pos"), "(20,) float32")},
     params=(TensorEntry("embed.weight", (20, 8), "float16"),),
-    cache=CacheEntry(16, (TensorEntry("layers.0.k_cache", (16, 8), "float32"),)),
-    vision=VisionEntry(28, 14, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 64, 2),
+    state=StateEntry(16, (StateTensor("layers.0.k_cache", (16, 8), "float32"),)),
+    vision=square(28, 14, 64, 2),
     prompt=PromptEntry("<s>", "<u>", "<a>", "<image>", "</image>", "<unk>", ("</s>",)),
     tokenizer=TokenizerEntry("sentencepiece", "tokenizer.model"),
     vocab_size=20,

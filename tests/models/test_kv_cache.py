@@ -31,7 +31,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_the_manifest_lists_what_is_kept(compiled: dict[str, Path]) -> None:
-    cache = {name: Bundle.open(path).manifest.cache for name, path in compiled.items()}
+    cache = {name: Bundle.open(path).manifest.state for name, path in compiled.items()}
     assert {tensor.dtype for tensor in cache["f32"].tensors} == {"float32"}
     assert {tensor.dtype for tensor in cache["f16"].tensors} == {"float16"}
     first = [(t.name, t.shape[1], t.dtype) for t in cache["int8"].tensors[:4]]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch_minicpmv
 from as_stored import as_stored
+from manifests import seed_prompt, square
 from odd_models import UNTIED, write_checkpoint
 
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
@@ -34,10 +35,9 @@ from handglass.compiler.verify import (
     splice,
 )
 from handglass.errors import MismatchError
-from handglass.runtime.bundle.reader import PromptEntry, VisionEntry
 from handglass.runtime.prompt.tokenizer import open_tokenizer
 
-PROMPT = PromptEntry("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", ("</s>",))
+PROMPT = seed_prompt()
 SCHEME = {"language": "f32", "vision": "f32"}
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -104,7 +104,7 @@ def compare(
     mean: float = 0.5,
     scheme: dict[str, str] = SCHEME,
 ) -> list[Stage]:
-    vision = VisionEntry(56, 14, (mean, 0.5, 0.5), (0.5, 0.5, 0.5), 5, 70)
+    vision = square(56, 14, 5, 70, mean=(mean, 0.5, 0.5))
     cache = SimpleNamespace(context=64, tensors=[SimpleNamespace(dtype="float32")])
     target = SimpleNamespace(features=("avx2",))
     manifest: Any = SimpleNamespace(

@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from manifests import seed_prompt
 from PIL import Image
 
 from handglass.errors import InputError
-from handglass.runtime.bundle.reader import PromptEntry
 from handglass.runtime.prompt.chat_template import MARK, Prompt, Slot, Tokens, build_prompt
 from handglass.runtime.prompt.tokenizer import Tokenizer
 
-TEMPLATE = PromptEntry("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", ("</s>",))
+TEMPLATE = seed_prompt()
 PIECES = ["<s>", "</s>", "<unk>", "<image>", "</image>", "<AI>"]  # <用户> is spelled
 
 
@@ -187,5 +187,5 @@ def test_the_callers_messages_are_left_as_they_were() -> None:
 
 
 def test_a_template_without_begin_token() -> None:
-    template = PromptEntry("", "<用户>", "<AI>", "<image>", "</image>", "<unk>", ("</s>",))
+    template = seed_prompt("")
     assert shown(build_prompt("a", [], TOKENIZER, template)) == "<用户>a<AI>"

@@ -10,22 +10,22 @@ from pathlib import Path
 
 import numpy as np
 import tvm
+from manifests import seed_prompt, square
 from tvm import relax
 from tvm.script import ir as I
 from tvm.script import relax as R
 from tvm.script import tirx as T
 from vocabularies import MARKERS, sentencepiece_model
 
+from handglass.runtime.bundle.entries import StateTensor
 from handglass.runtime.bundle.reader import (
     Bundle,
-    CacheEntry,
     Manifest,
     ModelEntry,
-    PromptEntry,
+    StateEntry,
     TargetEntry,
     TensorEntry,
     TokenizerEntry,
-    VisionEntry,
 )
 from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.writer import BundleWriter
@@ -149,9 +149,9 @@ def manifest() -> Manifest:
         versions={"tvm": tvm.__version__},
         functions={},
         params=(TensorEntry("table", (V, D), "float32"),),
-        cache=CacheEntry(CONTEXT, (TensorEntry("rows", (CONTEXT, D), "float32"),)),
-        vision=VisionEntry(6, P, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), Q, 3),
-        prompt=PromptEntry("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", ("</s>",)),
+        state=StateEntry(CONTEXT, (StateTensor("rows", (CONTEXT, D), "float32"),)),
+        vision=square(6, P, Q, 3),
+        prompt=seed_prompt(),
         tokenizer=TokenizerEntry("sentencepiece", "tokenizer.model"),
         vocab_size=V,
         hidden_size=D,

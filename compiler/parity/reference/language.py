@@ -32,11 +32,14 @@ def logits(
         progress(number, config.num_hidden_layers)
         x = _layer(weights, config, f"llm.model.layers.{number}", x)
     x = rms_norm(weights, "llm.model.norm", x[-last:], config.rms_norm_eps)
-    return _head(weights, config, x / np.float32(config.hidden_size / config.dim_model_base))
+    if config.dim_model_base is not None:
+        x = x / np.float32(config.hidden_size / config.dim_model_base)
+    return _head(weights, config, x)
 
 
 def _layer(weights: Weights, config: LanguageConfig, name: str, x: np.ndarray) -> np.ndarray:
-    residual = np.float32(config.scale_depth / config.num_hidden_layers**0.5)
+    depth = config.scale_depth
+    residual = np.float32(1.0 if depth is None else depth / config.num_hidden_layers**0.5)
     y = rms_norm(weights, f"{name}.input_layernorm", x, config.rms_norm_eps)
     x = x + residual * _attention(weights, config, f"{name}.self_attn", y)
     y = rms_norm(weights, f"{name}.post_attention_layernorm", x, config.rms_norm_eps)

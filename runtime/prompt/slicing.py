@@ -1,0 +1,86 @@
+"""How a picture becomes tiles: methods by the names that manifests use, with their constants.
+
+A method takes the parameters of a manifest once and gives a function from an upright RGB picture to
+its tiles in the order of the prompt. Knows no patches and no numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from handglass.errors import InputError, MismatchError
+
+from ..bundle.json_dataclass import parse_dataclass
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ..bundle.entries import VisionEntry
+
+WHERE = "manifest.json: vision.slicing"
+MAX_TILES = 1024
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One tile of a picture, in the pixels that the vision tower sees."""
+
+    role: str  # a key of prompt.tiles
+    image: Image.Image
+
+
+Slicer = Callable[["Image.Image"], list[Crop]]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of the picture, in fractions of its width and height."""
+
+    role: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The parameters of `crops`."""
+
+    boxes: tuple[Box, ...]
+
+
+def crops(vision: VisionEntry, parameters: Mapping[str, Any]) -> Slicer:
+    """The same parts of every picture, each resized to a square of `image_size` by bicubic."""
+    boxes = parse_dataclass(Crops, parameters, WHERE, "parameters").boxes
+    if not 0 < len(boxes) <= MAX_TILES:
+        raise InputError(f"{WHERE}: {len(boxes)} boxes; must be 1 to {MAX_TILES}")
+    for box in boxes:
+        if not (0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1):
+            raise InputError(f"{WHERE}: {box}: must be left of right and top above bottom in 0..1")
+    side = vision.image_size
+    return lambda image: [Crop(box.role, _resized(image, box, side)) for box in boxes]
+
+
+def _resized(image: Image.Image, box: Box, side: int) -> Image.Image:
+    from PIL import Image as Pillow
+
+    width, height = image.size
+    part = (box.left * width, box.top * height, box.right * width, box.bottom * height)
+    return image.resize((side, side), Pillow.Resampling.BICUBIC, part)
+
+
+SLICINGS: dict[str, Callable[[VisionEntry, Mapping[str, Any]], Slicer]] = {"crops": crops}
+
+
+def open_slicer(vision: VisionEntry) -> Slicer:
+    """MismatchError for a method that this version does not know, InputError for bad parameters."""
+    method = SLICINGS.get(vision.slicing.kind)
+    if method is None:
+        raise MismatchError(
+            f"{WHERE}: {vision.slicing.kind!r:.100} is unknown; known: {', '.join(SLICINGS)}; "
+            "install the handglass that made the bundle, or compile again"
+        )
+    return method(vision, dict(vision.slicing.parameters))

@@ -1,0 +1,34 @@
+"""Parts of manifests that many tests need: the seed's template, and pictures shown as one square."""
+
+from handglass.compiler.models.minicpmv import WHOLE
+from handglass.runtime.bundle.entries import Around, MethodEntry, PromptEntry, VisionEntry
+
+
+def seed_prompt(bos: str = "<s>") -> PromptEntry:
+    return PromptEntry(
+        bos=bos,
+        roles={"user": Around("<用户>"), "assistant": Around("<AI>")},
+        tiles={"picture": Around("<image>", "</image>")},
+        reserved=("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", "</s>"),
+        stop=("</s>",),
+    )
+
+
+def square(
+    image_size: int,
+    patch_size: int,
+    query_num: int,
+    side: int,
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5),
+    std: tuple[float, ...] = (0.5, 0.5, 0.5),
+) -> VisionEntry:
+    """`side`: rows of the position table."""
+    return VisionEntry(
+        image_size,
+        patch_size,
+        mean,
+        std,
+        MethodEntry("crops", {"boxes": [WHOLE]}),
+        MethodEntry("bucket", {"side": side}),
+        query_num,
+    )
