@@ -27,7 +27,7 @@ import numpy as np
 
 import handglass
 from handglass.runtime.answer.model import Model
-from handglass.runtime.answer.pictures import PICTURES_KEPT
+from handglass.runtime.answer.pictures import TILES_KEPT
 
 WARM = 0.2
 """Of the rounds, before memory counts: caches fill, pipelines are made."""
@@ -36,7 +36,7 @@ SLACK_BYTES = 4 << 20
 LENGTHS = (1, 3, 11, 40)
 SHOWN = 4
 """One question in so many is about a picture."""
-PICTURES = PICTURES_KEPT + 8
+PICTURES = TILES_KEPT + 8
 """So many that each is encoded anew: it is forgotten before it comes again."""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 ENDS = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -102,6 +102,7 @@ def session(model: Model, number: int) -> tuple[int, tuple[int, ...]]:
 
 
 def picture(model: Model, number: int) -> np.ndarray:
+    assert model.manifest.vision is not None
     side = model.manifest.vision.image_size
     return np.random.default_rng(number).integers(0, 256, (side, side, 3), np.uint8)
 

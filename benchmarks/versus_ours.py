@@ -12,21 +12,22 @@ import handglass
 from handglass.runtime.bundle.reader import Bundle
 from handglass.runtime.engine.session import Session
 from handglass.runtime.measure.steps import Steps
-from handglass.runtime.prompt.preprocess import pixels_for
+from handglass.runtime.prompt.preprocess import open_preprocessor
 
 
 class Ours:
     def __init__(self, session: Session) -> None:
         self.session, self.steps = session, Steps(session)
         self.steps.prepare()
+        assert session.manifest.vision is not None
         side = session.manifest.vision.image_size
         picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-        self.pixels = pixels_for(session.manifest.vision, picture)
+        (self.tile,) = open_preprocessor(session.manifest)(picture)
         self.question = self.steps.ids(QUESTION_TOKENS)
 
     def answer(self) -> float:
         start, session = time.perf_counter(), self.session
-        rows = session.encode_image(*self.pixels.arrays)
+        rows = session.encode_image(*self.tile.arrays)
         x = np.concatenate([rows, session.embed(self.question)])
         token = int(session.prefill(x, 0).argmax())
         for pos in range(len(x), len(x) + ANSWER_TOKENS):
@@ -44,7 +45,7 @@ def main() -> None:
         "name": "handglass",
         "version": handglass.__version__,
         "weights": ", ".join(f"{part} {name}" for part, name in manifest.scheme.items()),
-        "cache": manifest.cache.tensors[0].dtype,
+        "cache": manifest.state.tensors[0].dtype,
         "threads": session.threads,
         "wait": "pool of TVM's runtime: yields 300,000 times, then sleeps; asleep between two rows",
     }

@@ -1,7 +1,9 @@
 """A fake device, schedule, quantisation and model, added in the way docs/adding.md describes."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from tvm import te
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 from handglass.compiler.build import compile_model
-from handglass.compiler.models import MODELS
+from handglass.compiler.models import FAMILIES
 from handglass.compiler.models.config import ModelConfig
 from handglass.compiler.schemes import quantize
 from handglass.compiler.schemes.panels import panels
@@ -59,8 +61,8 @@ def test_a_device_a_schedule_a_quantisation_and_a_model(
     device = replace(TARGETS["host"], name="toy-board", load_rules=lambda: rules)
     monkeypatch.setitem(TARGETS, "toy-board", device)
     monkeypatch.setitem(quantize.SCHEMES, "w8", Bytes("w8", "int8", "float32", floor_db=10.0))
-    toy = replace(MODELS["MiniCPMV"], configure=read_toy)
-    monkeypatch.setitem(MODELS, "ToyV", toy)
+    toy = replace(FAMILIES["minicpmv"], matches=is_toy, configure=read_toy)
+    monkeypatch.setitem(FAMILIES, "toy", toy)
     config = (checkpoint / "config.json").read_text("utf-8")
     (checkpoint / "config.json").write_text(config.replace("MiniCPMV", "ToyV"), "utf-8")
 
@@ -77,6 +79,10 @@ def test_a_device_a_schedule_a_quantisation_and_a_model(
     stages = {stage.stage: stage.snr_db for stage in verify(bundle, checkpoint)}
     assert stages["vision"] > 80, "kept in float32"
     assert 10 < stages["logits"] < 60, "eight bits and one step for all: lossy, not lost"
+
+
+def is_toy(config: Mapping[str, Any]) -> bool:
+    return config["architectures"] == ["ToyV"]
 
 
 def read_toy(config: dict) -> ModelConfig:

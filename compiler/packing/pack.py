@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tvm.relax.frontend import nn
 
-from handglass.runtime.bundle.manifest import TensorEntry
+from handglass.runtime.bundle.entries import TensorEntry
 from handglass.runtime.bundle.tensor_writer import TensorWriter
 
 from ..checkpoints.checkpoint import Checkpoint

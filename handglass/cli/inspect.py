@@ -12,13 +12,8 @@ from .options import BundleArgument, Json
 from .output import columns, print_json, size_text
 
 if TYPE_CHECKING:
-    from handglass.runtime.bundle.reader import (
-        FileState,
-        Inspection,
-        Manifest,
-        TargetEntry,
-        TensorEntry,
-    )
+    from handglass.runtime.bundle.entries import TargetEntry, TensorEntry
+    from handglass.runtime.bundle.reader import FileState, Inspection, Manifest
 
 # Bytes of an element by numpy's name of the stored type.
 ITEM_SIZE = {"float64": 8, "float32": 4, "float16": 2, "int64": 8, "int32": 4, "int16": 2}

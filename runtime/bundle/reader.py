@@ -16,22 +16,11 @@ from pathlib import Path, PurePosixPath
 
 from handglass.errors import InputError, MismatchError, UsageError
 
-from .hashes import Verified
-from .manifest import (
-    FORMAT,
-    LIBRARY,
-    RUNTIME_LIBRARY,
-    VULKAN_LIBRARY,
+from .entries import (
     FileEntry,
-    FunctionEntry,
-    Manifest,
-    ModelEntry,
-    PromptEntry,
-    TargetEntry,
-    TensorEntry,
-    TokenizerEntry,
-    VisionEntry,
 )
+from .hashes import Verified
+from .manifest import FORMAT, LIBRARY, RUNTIME_LIBRARY, VULKAN_LIBRARY, Manifest
 
 __all__ = [
     "LIBRARY",
@@ -41,17 +30,9 @@ __all__ = [
     "VERIFY",
     "VULKAN_LIBRARY",
     "Bundle",
-    "FileEntry",
     "FileState",
-    "FunctionEntry",
     "Inspection",
     "Manifest",
-    "ModelEntry",
-    "PromptEntry",
-    "TargetEntry",
-    "TensorEntry",
-    "TokenizerEntry",
-    "VisionEntry",
     "is_bundle",
 ]
 

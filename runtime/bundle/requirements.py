@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from handglass.errors import DeviceError
 
 from ..system.machine import architecture
-from .manifest import TargetEntry
+from .entries import TargetEntry
 
 BITS = ("_operations", "subgroup_sizes")
 """Abilities whose name ends like this are sets of bits."""

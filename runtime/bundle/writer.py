@@ -12,7 +12,8 @@ from types import TracebackType
 
 from handglass.errors import DeviceError, UsageError
 
-from .manifest import FileEntry, Manifest
+from .entries import FileEntry
+from .manifest import Manifest
 from .reader import MANIFEST, Bundle, is_bundle, is_inside, sha256_of
 
 STALE = 3600.0

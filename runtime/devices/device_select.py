@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from handglass.errors import DeviceError, MismatchError, UsageError
 
-from ..bundle.manifest import TargetEntry
+from ..bundle.entries import TargetEntry
 from ..bundle.requirements import missing_capabilities
 from ..execution.placement import CPU, VULKAN
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from handglass.errors import MismatchError
 
-from ..bundle.reader import Bundle, TensorEntry
+from ..bundle.entries import TensorEntry
+from ..bundle.reader import Bundle
 from ..bundle.tensors import TensorFile
 from ..execution.placement import Placement
 

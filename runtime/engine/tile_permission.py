@@ -6,7 +6,7 @@ import os
 
 from handglass.errors import DeviceError
 
-from ..bundle.manifest import TargetEntry
+from ..bundle.entries import TargetEntry
 from ..system.tiles import FLAG, ask_for_tiles
 
 

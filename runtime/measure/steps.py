@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..answer.sampler import Sampler, Sampling
-from ..bundle.manifest import TensorEntry
+from ..bundle.entries import TensorEntry
 from ..engine.session import Session
 from ..prompt.preprocess import Preprocessor, Tile
 

@@ -97,7 +97,7 @@ def _turns(
 
 
 def _checked_role(role: Any, number: int, before: Sequence[str], template: PromptEntry) -> str:
-    if role not in template.roles:
+    if not isinstance(role, str) or role not in template.roles:
         known = ", ".join(template.roles)
         raise InputError(f"message {number}: role {role!r:.100} is unknown; known: {known}")
     talk = [r for r in before if r != SYSTEM]
@@ -107,7 +107,7 @@ def _checked_role(role: Any, number: int, before: Sequence[str], template: Promp
             f"message {number}: role {role!r} where {due[-1]!r} is due; "
             "user and assistant must alternate, user first, a system message before all others"
         )
-    return str(role)
+    return role
 
 
 def _parts(content: Any, role: str, number: int) -> Iterator[Part]:

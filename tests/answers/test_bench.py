@@ -43,7 +43,7 @@ def test_rows_that_do_not_fit_say_why(told: Any) -> None:
     notes = {row["row"]: row.get("note", "") for row in told["rows"]}
     assert notes["pp512"] == "needs a context of 512, this bundle has 128"
     assert notes["tg64@2048"] == "needs a context of 2112, this bundle has 128"
-    assert notes["encode"] == "one 56x56 picture"
+    assert notes["encode"] == "one tile of 56x56"
 
 
 def test_fractions_are_below_the_limit(told: Any) -> None:

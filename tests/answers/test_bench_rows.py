@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from handglass.errors import MismatchError
-from handglass.runtime.bundle.manifest import TensorEntry
+from handglass.runtime.bundle.entries import TensorEntry
 from handglass.runtime.measure.bench import Row
 from handglass.runtime.measure.limits import Limits, last_level_cache
 from handglass.runtime.measure.steps import random_cache, spread

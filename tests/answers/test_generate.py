@@ -8,7 +8,8 @@ import pytest
 from fake_session import FakeSession
 
 from handglass.errors import DeviceError, InputError, UsageError
-from handglass.runtime.answer.generate import Conversation, Generation, Key, common_prefix
+from handglass.runtime.answer.generate import Conversation, Generation, Key
+from handglass.runtime.answer.reuse import common_prefix
 from handglass.runtime.answer.sampler import Sampler, Sampling
 from handglass.runtime.system.memory import peak_bytes
 

@@ -12,7 +12,8 @@ import pytest
 from test_bundle import FILES, MANIFEST
 
 from handglass.errors import DeviceError, MismatchError, UsageError
-from handglass.runtime.bundle.reader import Bundle, TargetEntry
+from handglass.runtime.bundle.entries import TargetEntry
+from handglass.runtime.bundle.reader import Bundle
 from handglass.runtime.bundle.requirements import check_target
 from handglass.runtime.bundle.writer import BundleWriter
 from handglass.runtime.engine import library

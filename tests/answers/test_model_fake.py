@@ -17,14 +17,9 @@ import handglass
 from handglass.errors import DeviceError, InputError, UsageError
 from handglass.runtime.answer.answer import AnswerStream
 from handglass.runtime.answer.model import Answer, Model
-from handglass.runtime.answer.pictures import PICTURES_KEPT
-from handglass.runtime.bundle.reader import (
-    Manifest,
-    ModelEntry,
-    StateEntry,
-    TargetEntry,
-    TokenizerEntry,
-)
+from handglass.runtime.answer.pictures import TILES_KEPT
+from handglass.runtime.bundle.entries import ModelEntry, StateEntry, TargetEntry, TokenizerEntry
+from handglass.runtime.bundle.reader import Manifest
 from handglass.runtime.prompt.chat_template import MARK
 from handglass.runtime.prompt.tokenizer import SentencePieceVocabulary, Tokenizer
 
@@ -43,7 +38,7 @@ MANIFEST = Manifest(
     vocab_size=420,
     hidden_size=8,
 )
-TOKENIZER = Tokenizer(SentencePieceVocabulary(sentencepiece_model(), "test"), PROMPT.markers)
+TOKENIZER = Tokenizer(SentencePieceVocabulary(sentencepiece_model(), "test"), PROMPT.reserved)
 EOS = TOKENIZER.token_id("</s>")
 
 
@@ -125,12 +120,12 @@ def test_a_picture_given_twice_is_encoded_once(tmp_path: Path) -> None:
 
 def test_only_the_latest_pictures_are_remembered() -> None:
     asked = model()
-    for shade in range(PICTURES_KEPT + 1):
+    for shade in range(TILES_KEPT + 1):
         asked.chat("x", [picture(shade)], max_tokens=1)
-    asked.chat("x", [picture(PICTURES_KEPT)], max_tokens=1)
-    assert asked.session.images == PICTURES_KEPT + 1
+    asked.chat("x", [picture(TILES_KEPT)], max_tokens=1)
+    assert asked.session.images == TILES_KEPT + 1
     asked.chat("x", [picture(0)], max_tokens=1)
-    assert asked.session.images == PICTURES_KEPT + 2
+    assert asked.session.images == TILES_KEPT + 2
 
 
 def turns(*texts: Any) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_bundle import FILES, MANIFEST
 
-from handglass.runtime.bundle.reader import TensorEntry
+from handglass.runtime.bundle.entries import TensorEntry
 from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.tensors import TensorFile
 from handglass.runtime.bundle.writer import BundleWriter

@@ -1,6 +1,5 @@
 """Operations and bytes of the benchmark's rows, against numbers counted by hand."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,17 +7,17 @@ import pytest
 from odd_models import GROUPED
 from test_cli_inspect import MANIFEST
 
-from handglass.errors import InputError
-from handglass.runtime.bundle.entries import StateTensor
-from handglass.runtime.bundle.manifest import (
-    Manifest,
-    ModelEntry,
-    StateEntry,
-    TensorEntry,
-    VisionEntry,
+from handglass.compiler.models.config import ModelConfig
+from handglass.compiler.models.work import (
+    decode_work,
+    prefill_work,
+    resampler_flops,
+    vision_flops,
 )
+from handglass.errors import InputError
+from handglass.runtime.bundle.entries import StateEntry, StateTensor, TensorEntry, WorkEntry
+from handglass.runtime.bundle.manifest import Manifest
 from handglass.runtime.measure.roofline import (
-    Shape,
     decode_bytes,
     decode_params_bytes,
     encode_flops,
@@ -26,39 +25,37 @@ from handglass.runtime.measure.roofline import (
 )
 
 
-def manifest_of(config: dict[str, Any], params: Sequence[TensorEntry] = ()) -> Manifest:
-    cache = StateEntry(16, (StateTensor("layers.0.k_cache", (2, 16, 4), "float16"),))
-    vision = VisionEntry(config["image_size"], 14, (0.5,) * 3, (0.5,) * 3, config["query_num"], 2)
-    return replace(
-        MANIFEST,
-        model=ModelEntry("MiniCPMV", config),
-        params=tuple(params),
-        cache=cache,
-        vision=vision,
-        vocab_size=config["vocab_size"],
-    )
+def manifest_of(**work: WorkEntry) -> Manifest:
+    keys = StateTensor("layers.0.k_cache", (2, 16, 4), "float16")
+    sums = StateTensor("layers.1.recurrent", (3,), "float32", "recurrent")
+    return replace(MANIFEST, state=StateEntry(16, (keys, sums)), work=work)
+
+
+def grouped(**changes: Any) -> ModelConfig:
+    return ModelConfig.from_dict({**GROUPED, **changes})
 
 
 def test_one_picture() -> None:
     # tower: 25 patches, 2 * 25 * (588 * 144) + 2 layers * (2 * 25 * (4 * 144^2 + 2 * 144 * 100)
     # + 4 * 25^2 * 144); resampler: 2 * 25 * 144 * 384 + 4 * 25 * 384^2 + 4 * 9 * 25 * 384
     # + 4 * 9 * 384^2
-    assert encode_flops(Shape.of(manifest_of(GROUPED))) == 16_128_000 + 23_164_416
+    config = grouped()
+    assert vision_flops(config.vision, 25) == 16_128_000
+    assert resampler_flops(config.resampler, 25) == 23_164_416
+    assert encode_flops(manifest_of(encode_image=WorkEntry(flops=5.0))) == 5.0
 
 
 def test_prefill() -> None:
     # a row: 2 * (384 * (384 + 2 * 128) + 384^2 + 3 * 384 * 500) = 1,938,432; 5 rows see 15
     # positions, 4 * 384 each; 3 layers; logits of one row: 2 * 384 * 613
-    shape = Shape.of(manifest_of(GROUPED))
-    assert prefill_flops(shape, 5) == 3 * (5 * 1_938_432 + 23_040) + 470_784
-    assert prefill_flops(shape, 5, pos=10) == 3 * (5 * 1_938_432 + 99_840) + 470_784
+    manifest = manifest_of(prefill=prefill_work(grouped().language))
+    assert prefill_flops(manifest, 5) == 3 * (5 * 1_938_432 + 23_040) + 470_784
+    assert prefill_flops(manifest, 5, pos=10) == 3 * (5 * 1_938_432 + 99_840) + 470_784
 
 
-def test_defaults_are_those_of_the_import() -> None:
-    config = {k: v for k, v in GROUPED.items() if k != "num_key_value_heads"}
-    assert Shape.of(manifest_of(config)).kv_width == 384
-    wide = Shape.of(manifest_of({**GROUPED, "head_dim": 80}))
-    assert (wide.q_width, wide.kv_width) == (480, 160)
+def test_wide_heads_cost_what_they_are_wide() -> None:
+    plain, wide = (prefill_work(grouped(**c).language) for c in ({}, {"head_dim": 80}))
+    assert wide.flops_per_pair == plain.flops_per_pair / 64 * 80
 
 
 PARAMS = (
@@ -70,20 +67,18 @@ PARAMS = (
 
 
 def test_a_step_reads_the_decoder_and_its_past() -> None:
-    manifest = manifest_of(GROUPED, PARAMS)
+    manifest = manifest_of(decode=decode_work(PARAMS, "llm.", ("llm.rotations.",)))
     assert decode_params_bytes(manifest) == 40 + 12
-    assert decode_bytes(manifest, 2) == 40 + 12 + 3 * 16  # 2 * 4 values of 2 bytes a position
+    # 2 * 4 values of 2 bytes a position, and the whole of a recurrent state
+    assert decode_bytes(manifest, 2) == 40 + 12 + 3 * 16 + 12
 
 
 def test_of_an_untied_embedding_it_reads_one_row() -> None:
     head = TensorEntry("llm.lm_head.weight", (11, 4), "uint8")
-    assert decode_params_bytes(manifest_of(GROUPED, (*PARAMS, head))) == 44 + 12
+    tables = ("llm.rotations.", "llm.embed_tokens.")
+    assert decode_work((*PARAMS, head), "llm.", tables).bytes == 44 + 12
 
 
 def test_what_cannot_be_counted_is_named() -> None:
-    with pytest.raises(InputError, match="intermediate_size None"):
-        Shape.of(manifest_of({k: v for k, v in GROUPED.items() if k != "intermediate_size"}))
-    with pytest.raises(InputError, match="vision_config"):
-        Shape.of(manifest_of({**GROUPED, "vision_config": 3}))
-    with pytest.raises(InputError, match="llm"):
-        decode_params_bytes(manifest_of(GROUPED, PARAMS[:1]))
+    with pytest.raises(InputError, match="'encode_image'"):
+        encode_flops(manifest_of())

@@ -24,7 +24,7 @@ from handglass.runtime.bundle.reader import Bundle
 from handglass.runtime.bundle.tensors import aligned
 from handglass.runtime.engine.session import Session
 from handglass.runtime.prompt.positions import position_ids
-from handglass.runtime.prompt.preprocess import Pixels, patches
+from handglass.runtime.prompt.preprocess import cut_patches
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
@@ -142,38 +142,37 @@ def test_rows_of_another_shape_are_refused(session: Session, x: np.ndarray) -> N
         session.prefill(x, 0)
 
 
-SIDE = 3  # positions per side of the tiny library
-
-
-def pixels(rows: int, cols: int) -> Pixels:
+def tile(rows: int, cols: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The arguments of encode_image."""
     random = np.random.default_rng(rows * 10 + cols)
-    return patches(random.normal(size=(3, rows * P, cols * P)).astype(np.float32), P, SIDE)
+    x = random.normal(size=(3, rows * P, cols * P)).astype(np.float32)
+    strip, grid = cut_patches(x, P)
+    return strip, position_ids(rows, cols, 3), grid
 
 
 @pytest.mark.parametrize(("rows", "cols"), [(3, 3), (1, 5), (2, 1)])
 def test_encode_image_gets_pixels_positions_and_grid(
     session: Session, rows: int, cols: int
 ) -> None:
-    picture = pixels(rows, cols)
-    ids = [min(3 * i // rows, 2) * 3 + min(3 * j // cols, 2) for i, j in picture.grid]
-    expected = TABLE[:Q] * picture.strip.mean() + sum(ids) + picture.grid.sum()
-    assert np.allclose(session.encode_image(*picture.arrays), expected, atol=1e-4)
+    strip, _, grid = arguments = tile(rows, cols)
+    ids = [min(3 * i // rows, 2) * 3 + min(3 * j // cols, 2) for i, j in grid]
+    expected = TABLE[:Q] * strip.mean() + sum(ids) + grid.sum()
+    assert np.allclose(session.encode_image(*arguments), expected, atol=1e-4)
 
 
 def test_the_two_halves_of_encode_image_can_be_run_apart(session: Session) -> None:
-    picture = pixels(2, 3)
-    ids = position_ids(2, 3, 3)
-    features = session.encode_vision(picture.strip, picture.position_ids)
-    assert np.allclose(features, np.stack([ids, ids + picture.strip.mean()], axis=1), atol=1e-5)
-    expected = TABLE[:Q] + (features * picture.grid).sum()
-    assert np.allclose(session.resample(features, picture.grid), expected, atol=1e-4)
+    strip, ids, grid = tile(2, 3)
+    features = session.encode_vision(strip, ids)
+    assert np.allclose(features, np.stack([ids, ids + strip.mean()], axis=1), atol=1e-5)
+    expected = TABLE[:Q] + (features * grid).sum()
+    assert np.allclose(session.resample(features, grid), expected, atol=1e-4)
     with pytest.raises(InputError, match=r"expected float32 \(5, 2\)"):
-        session.resample(features, picture.grid[1:])
+        session.resample(features, grid[1:])
     with pytest.raises(InputError, match="features is float64"):
-        session.resample(features.astype(np.float64), picture.grid)
+        session.resample(features.astype(np.float64), grid)
 
 
 def test_a_picture_of_another_patch_size_is_refused(session: Session) -> None:
-    picture = patches(np.zeros((3, 6, 6), np.float32), 3, SIDE)
+    strip, grid = cut_patches(np.zeros((3, 6, 6), np.float32), 3)
     with pytest.raises(InputError, match=r"strip is float32 \(3, 3, 12\)"):
-        session.encode_image(*picture.arrays)
+        session.encode_image(strip, position_ids(2, 2, 3), grid)

@@ -16,7 +16,7 @@ from handglass.runtime.devices.self_test import verdict_file
 from handglass.runtime.devices.vulkan import vulkan_statistics
 from handglass.runtime.engine.session import Session
 from handglass.runtime.prompt.positions import position_ids
-from handglass.runtime.prompt.preprocess import Pixels, patches
+from handglass.runtime.prompt.preprocess import cut_patches
 from handglass.runtime.system.user_cache import drop_cached
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
@@ -49,13 +49,12 @@ class TestSession:
 
     def test_a_picture(self, session: Session) -> None:
         image = np.random.default_rng(0).random((3, 2 * P, 3 * P)).astype(np.float32)
-        pixels = patches(image, P, 3)
-        ids = position_ids(pixels.height, pixels.width, 3)
-        rows = session.encode_image(*pixels.arrays)
-        places = float(ids.sum() + pixels.grid.sum())
+        strip, grid = cut_patches(image, P)
+        ids = position_ids(2, 3, 3)
+        rows = session.encode_image(strip, ids, grid)
+        places = float(ids.sum() + grid.sum())
         assert rows.shape == (Q, D)
-        assert np.allclose(rows, TABLE[:Q] * pixels.strip.mean() + places, atol=1e-4)
-        assert isinstance(pixels, Pixels)
+        assert np.allclose(rows, TABLE[:Q] * strip.mean() + places, atol=1e-4)
 
     def test_the_cache_is_the_devices_and_can_be_read_and_filled(self, session: Session) -> None:
         session.prefill(session.embed([3, 4]), 5)

@@ -17,7 +17,6 @@ from tiny_library import (
     TINY,
     TOKENIZER,
     D,
-    P,
     Q,
     V,
     build_library,
@@ -30,12 +29,13 @@ from tvm import relax
 
 import handglass
 from handglass.errors import DeviceError, MismatchError, UsageError
-from handglass.runtime.bundle.reader import Bundle, TargetEntry, TensorEntry
+from handglass.runtime.bundle.entries import TargetEntry, TensorEntry
+from handglass.runtime.bundle.reader import Bundle
 from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.tensors import TensorFile
 from handglass.runtime.bundle.writer import BundleWriter
 from handglass.runtime.engine.session import Session
-from handglass.runtime.prompt.preprocess import preprocess
+from handglass.runtime.prompt.preprocess import open_preprocessor
 from handglass.runtime.system.machine import this_machine
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
@@ -191,9 +191,7 @@ def test_a_bundle_answers_questions_about_pictures(bundle: Bundle) -> None:
     array = np.random.default_rng(8).integers(0, 256, (17, 23, 3), dtype=np.uint8)
     answer = model.chat("What is it?", images=[array], max_tokens=9)
 
-    settings = {"image_size": 6, "patch_size": P, "mean": (0.5,) * 3, "std": (0.5,) * 3}
-    settings["positions_per_side"] = 3
-    picture = preprocess(array, **settings)  # type: ignore[arg-type]
+    (picture,) = open_preprocessor(bundle.manifest)(array)
     features = TABLE[:Q] * picture.strip.mean() + np.arange(9).sum() + picture.grid.sum()
     ids = TOKENIZER.encode("What is it?")
     head = [TOKENIZER.token_id(t) for t in ("<s>", "<用户>", "<image>")]

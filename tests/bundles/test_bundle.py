@@ -12,18 +12,17 @@ from manifests import seed_prompt, square
 
 from handglass.errors import InputError, MismatchError, UsageError
 from handglass.runtime.bundle import reader as bundle_module
-from handglass.runtime.bundle.entries import StateTensor
-from handglass.runtime.bundle.reader import (
-    Bundle,
+from handglass.runtime.bundle.entries import (
     FileEntry,
     FunctionEntry,
-    Manifest,
     ModelEntry,
     StateEntry,
+    StateTensor,
     TargetEntry,
     TensorEntry,
     TokenizerEntry,
 )
+from handglass.runtime.bundle.reader import Bundle, Manifest
 from handglass.runtime.bundle.writer import BundleWriter
 
 MANIFEST = Manifest(
@@ -69,15 +68,15 @@ def test_what_was_written_is_read(path: Path) -> None:
 
 def test_the_manifest_is_the_documented_json(path: Path) -> None:
     data = json.loads((path / "manifest.json").read_text("utf-8"))
-    assert (data["format"], data["version"]) == ("handglass-bundle", 1)
+    assert (data["format"], data["version"]) == ("handglass-bundle", 2)
     assert data["vision"]["std"] == [0.5, 0.25, 0.5]
-    assert data["prompt"]["user"] == "<用户>"
+    assert data["prompt"]["roles"]["user"] == {"before": "<用户>"}
     assert data["params"] == [{"name": "a.weight", "shape": [3, 5], "dtype": "float16"}]
     assert data["files"]["lib.so"]["size"] == 4
 
 
 def test_the_contract_page_parses() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text("utf-8")
     text = page.split("```json")[1].split("```")[0]
     data = json.loads(text)
     entry = {"sha256": "0" * 64, "size": 1}
@@ -115,21 +114,26 @@ def drop(*keys: Any) -> Callable[[dict[str, Any]], object]:
 WRONG_INPUT = {
     "another format": (put("format", "gguf"), "not a bundle of handglass"),
     "no format": (drop("format"), "not a bundle of handglass"),
-    "missing key": (drop("cache"), "key 'cache' is missing"),
+    "missing key": (drop("state"), "key 'state' is missing"),
     "missing inner key": (drop("vision", "std"), "key 'vision.std' is missing"),
     "missing in a list": (drop("params", 0, "dtype"), r"key 'params\[0\].dtype' is missing"),
     "unknown key": (put("extra", 1), "key 'extra' is unknown; keys: model"),
-    "unknown inner key": (put("cache", "extra", 1), "key 'cache.extra' is unknown"),
+    "unknown inner key": (put("state", "extra", 1), "key 'state.extra' is unknown"),
     "text for number": (put("vocab_size", "10"), "vocab_size must be int, found '10'"),
     "truth for number": (put("vocab_size", True), "vocab_size must be int, found True"),
-    "fraction": (put("cache", "context", 16.0), "cache.context must be int"),
+    "fraction": (put("state", "context", 16.0), "state.context must be int"),
     "number for text": (put("target", "cpu", 3), "target.cpu must be str"),
     "object for list": (put("params", {}), "params must be a list"),
     "list for object": (put("files", []), "files must be an object"),
     "text for object": (put("model", "x"), "model must be an object"),
     "text in shape": (put("params", 0, "shape", ["3"]), r"params\[0\].shape\[0\] must be int"),
     "null": (put("prompt", None), "prompt must be an object"),
-    "no positions": (put("cache", "context", 0), "must be positive"),
+    "no positions": (put("state", "context", 0), "must be positive"),
+    "state kind": (put("state", "tensors", 0, "kind", "liquid"), "positions, recurrent"),
+    "no user": (drop("prompt", "roles", "user"), "roles must have user and assistant"),
+    "no rows": (put("vision", "query_num", 0), "one of vision.query_num and"),
+    "rows twice": (put("vision", "patches_per_row", 4), "one of vision.query_num and"),
+    "negative work": (put("work", {"decode": {"bytes": -1}}), "work must not be negative"),
     "no patches": (put("vision", "patch_size", 0), "must be positive"),
     "patch size": (put("vision", "patch_size", 13), "multiple of vision.patch_size"),
     "two means": (put("vision", "mean", [0.5, 0.5]), "three numbers"),
@@ -157,10 +161,10 @@ def test_a_wrong_manifest_is_an_input_error(path: Path, case: str) -> None:
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("version", [2, 0, "1", None, True])
+@pytest.mark.parametrize("version", [1, 3, 0, "2", None, True])
 def test_another_version_is_a_mismatch(path: Path, version: Any) -> None:
     edit(path, put("version", version))
-    with pytest.raises(MismatchError, match=f"bundle version {version!r}, this handglass reads 1"):
+    with pytest.raises(MismatchError, match=f"bundle version {version!r}, this handglass reads 2"):
         Bundle.open(path)
 
 

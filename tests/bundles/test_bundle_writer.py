@@ -53,7 +53,7 @@ def test_a_bundle_is_replaced_only_on_request(path: Path) -> None:
 
 def test_a_bundle_of_another_version_or_damaged_is_replaced(path: Path) -> None:
     edit(path, put("version", 99))
-    edit(path, drop("cache"))
+    edit(path, drop("state"))
     write(path, overwrite=True)
     Bundle.open(path)
 

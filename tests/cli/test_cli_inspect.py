@@ -6,20 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from manifests import square
+from manifests import seed_prompt, square
 
-from handglass.runtime.bundle.entries import StateTensor
-from handglass.runtime.bundle.reader import (
-    Bundle,
+from handglass.runtime.bundle.entries import (
     FunctionEntry,
-    Manifest,
     ModelEntry,
-    PromptEntry,
     StateEntry,
+    StateTensor,
     TargetEntry,
     TensorEntry,
     TokenizerEntry,
 )
+from handglass.runtime.bundle.reader import Bundle, Manifest
 from handglass.runtime.bundle.writer import BundleWriter
 
 MANIFEST = Manifest(
@@ -31,7 +29,7 @@ MANIFEST = Manifest(
     params=(TensorEntry("embed.weight", (20, 8), "float16"),),
     state=StateEntry(16, (StateTensor("layers.0.k_cache", (16, 8), "float32"),)),
     vision=square(28, 14, 64, 2),
-    prompt=PromptEntry("<s>", "<u>", "<a>", "<image>", "</image>", "<unk>", ("</s>",)),
+    prompt=seed_prompt(),
     tokenizer=TokenizerEntry("sentencepiece", "tokenizer.model"),
     vocab_size=20,
     hidden_size=8,

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from handglass.runtime.answer.model import MAX_TOKENS, Answer
 TIMINGS = Timings(
     load_s=0.5,
     encode_ms=(812.4,),
+    image_tokens=(64,),
     prefill_tokens=83,
     reused_tokens=0,
     prefill_tok_s=190.2,
@@ -41,8 +41,6 @@ class FakeStream:
 
 
 class FakeModel:
-    manifest = SimpleNamespace(vision=SimpleNamespace(query_num=64))
-
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.pieces = ["A red ", "圆", "."]
@@ -159,13 +157,14 @@ def test_mismatch_is_exit_code_5(handglass: Any, monkeypatch: pytest.MonkeyPatch
 def test_footer_of_a_short_answer() -> None:
     timings = {
         "encode_ms": (0.0, 90.0),
+        "image_tokens": (64, 64),
         "prefill_tokens": 5,
         "prefill_tok_s": 99.96,
         "decode_tokens": 0,
         "decode_tok_s": 0.0,
         "peak_mb": 312.4,
     }
-    assert footer(timings, 64) == (
+    assert footer(timings) == (
         "image 2: 90 ms (64 tokens) | prefill 5 tok, 100.0 tok/s | decode 0 tok | peak 312 MB"
     )
 

@@ -6,7 +6,7 @@ import pytest
 from fake_gpus import ABILITIES, fake_gpu
 
 from handglass.errors import DeviceError, MismatchError, UsageError
-from handglass.runtime.bundle.manifest import TargetEntry
+from handglass.runtime.bundle.entries import TargetEntry
 from handglass.runtime.devices.device_select import (
     DeviceRequest,
     check_abilities,

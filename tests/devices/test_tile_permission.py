@@ -6,7 +6,7 @@ import pytest
 
 from handglass.cli import checks
 from handglass.errors import DeviceError
-from handglass.runtime.bundle.manifest import TargetEntry
+from handglass.runtime.bundle.entries import TargetEntry
 from handglass.runtime.engine import tile_permission as permission
 from handglass.runtime.system.hardware import read_machine
 from handglass.runtime.system.tiles import FLAG, ask_for_tiles

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from handglass.errors import DeviceError, UsageError
-from handglass.runtime.bundle.manifest import TargetEntry
+from handglass.runtime.bundle.entries import TargetEntry
 from handglass.runtime.devices import vulkan
 from handglass.runtime.devices.device_select import check_abilities
 from handglass.runtime.devices.vulkan.devices import Matrix, VulkanDevice

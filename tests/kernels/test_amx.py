@@ -334,15 +334,15 @@ def test_rounding_to_bfloat16() -> None:
 def test_verify_rounds_as_the_target_does(tmp_path: Path) -> None:
     """Rows that come together become bfloat16, rows alone (decoding, the head) what they were."""
     from handglass.compiler.checkpoints.checkpoint import Checkpoint
-    from handglass.compiler.models import find_importer
+    from handglass.compiler.models import find_family
     from handglass.compiler.models.storage import choose_storage
     from handglass.compiler.parity.stored_weights import StoredWeights, round_rows
 
     weights = Checkpoint.open(write_checkpoint(tmp_path / "c", UNTIED, "float32"))
-    importer = find_importer(weights.config)
-    config = importer.configure(weights.config)
-    storage = choose_storage(config, AMX, "w4a8", "bf16", 64, None)
-    stored = StoredWeights(weights, importer.build(weights, config, storage)).with_rows_alone(2)
+    family = find_family(weights.config)
+    config = family.configure(weights.config)
+    storage = choose_storage(config.language, AMX, "w4a8", "bf16", 64, None)
+    stored = StoredWeights(weights, family.build(weights, config, storage)).with_rows_alone(2)
     x = normal(5, UNTIED["hidden_size"])
     met = stored.rounded("llm.model.layers.0.self_attn.q_proj.weight", x)
     assert np.array_equal(met[:3], round_bfloat16(x[:3]))

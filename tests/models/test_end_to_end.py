@@ -22,7 +22,7 @@ from handglass.compiler.build import compile_model
 from handglass.compiler.verify import verify
 from handglass.errors import MismatchError
 from handglass.runtime.answer.model import Model
-from handglass.runtime.prompt.preprocess import pixels_for
+from handglass.runtime.prompt.preprocess import open_preprocessor
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
@@ -118,7 +118,7 @@ def test_resampler(both: Both, grid: tuple[int, int]) -> None:
 
 def test_picture(both: Both) -> None:
     picture = noise_picture(0)
-    pixels = pixels_for(both.model.manifest.vision, picture)
+    (pixels,) = open_preprocessor(both.model.manifest)(picture)
     truth = expected.encode_image(both.weights, both.config, picture)
     check(both.model.session.encode_image(*pixels.arrays), truth)
 

@@ -18,7 +18,7 @@ from manifests import seed_prompt, square
 from odd_models import UNTIED, write_checkpoint
 
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
-from handglass.compiler.models import MODELS
+from handglass.compiler.models import FAMILIES
 from handglass.compiler.models.config import ModelConfig
 from handglass.compiler.models.storage import Storage
 from handglass.compiler.parity import reference
@@ -105,10 +105,10 @@ def compare(
     scheme: dict[str, str] = SCHEME,
 ) -> list[Stage]:
     vision = square(56, 14, 5, 70, mean=(mean, 0.5, 0.5))
-    cache = SimpleNamespace(context=64, tensors=[SimpleNamespace(dtype="float32")])
+    state = SimpleNamespace(context=64, tensors=[SimpleNamespace(dtype="float32")])
     target = SimpleNamespace(features=("avx2",))
     manifest: Any = SimpleNamespace(
-        prompt=PROMPT, scheme=scheme, vision=vision, cache=cache, target=target
+        prompt=PROMPT, scheme=scheme, vision=vision, state=state, target=target
     )
     tokenizer = open_tokenizer("sentencepiece", weights.folder / "tokenizer.model")
     session: Any = PlayedSession(weights, spoiled, change)
@@ -193,7 +193,7 @@ def test_a_fault_that_four_bits_would_hide(weights: Checkpoint, function: str, s
 def test_stored_weights_are_what_the_packing_leaves(weights: Checkpoint, scheme: str) -> None:
     """Against the obvious quantiser: stacked rows, thirds, right factors and rows by number."""
     storage = Storage(SCHEMES[scheme], SCHEMES[scheme], 64, CACHE_TYPES["f32"])
-    network = MODELS["MiniCPMV"].build(weights, ModelConfig.from_dict(UNTIED), storage)
+    network = FAMILIES["minicpmv"].build(weights, ModelConfig.from_dict(UNTIED), storage)
     stored = StoredWeights(weights, network)
     exact = torch_minicpmv.load(weights.folder)[1]
     for name, expected in as_stored(exact, scheme, scheme).items():

@@ -13,8 +13,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 from handglass.errors import InputError, UsageError
 from handglass.runtime.answer.native_request import RequestWriter, main
 from handglass.runtime.bundle.tensors import TensorFile
-from handglass.runtime.prompt.positions import position_ids
-from handglass.runtime.prompt.preprocess import pixels_for
+from handglass.runtime.prompt.preprocess import open_preprocessor
 
 pytestmark = pytest.mark.compiler
 
@@ -64,18 +63,16 @@ def test_a_request_holds_ids_and_places_of_pictures(writer: RequestWriter, tmp_p
 def test_equal_pictures_are_encoded_once(writer: RequestWriter, tmp_path: Path) -> None:
     written = writer.write(tmp_path, "What?", [noise(0), noise(1), noise(0)])
     segments = json.loads(written.request.read_text("utf-8"))["prompt"]
-    assert [s["picture"] for s in segments if isinstance(s, dict)] == [0, 1, 0]
+    assert [s["tile"] for s in segments if isinstance(s, dict)] == [0, 1, 0]
     assert len(written.pictures) == 3
 
 
 def test_a_picture_is_what_encode_image_takes(writer: RequestWriter, tmp_path: Path) -> None:
-    vision = writer.manifest.vision
     file = TensorFile.open(writer.write(tmp_path, "What?", [noise(0)]).pictures[0])
-    pixels, side = pixels_for(vision, noise(0)), vision.image_size // vision.patch_size
-    np.testing.assert_array_equal(file.array("pixels"), pixels.strip)
-    np.testing.assert_array_equal(file.array("grid"), pixels.grid)
-    ids = position_ids(side, side, vision.positions_per_side)
-    np.testing.assert_array_equal(file.array("position_ids"), ids)
+    (tile,) = open_preprocessor(writer.manifest)(noise(0))
+    np.testing.assert_array_equal(file.array("pixels"), tile.strip)
+    np.testing.assert_array_equal(file.array("grid"), tile.grid)
+    np.testing.assert_array_equal(file.array("position_ids"), tile.position_ids)
 
 
 def test_ids_become_text_again(writer: RequestWriter) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from manifests import square
 from PIL import Image
 
-from handglass.errors import InputError, UsageError
-from handglass.runtime.prompt.preprocess import Pixels, preprocess, read_picture
+from handglass.errors import InputError
+from handglass.runtime.prompt.preprocess import Preprocessor, Tile, read_picture
 
 HALF = (0.5, 0.5, 0.5)
 RANDOM = np.random.default_rng(5)
@@ -28,10 +29,15 @@ def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
     return out.getvalue()
 
 
-def run(picture: Any, size: int = 28, patch: int = 14) -> Pixels:
-    return preprocess(
-        picture, image_size=size, patch_size=patch, mean=HALF, std=HALF, positions_per_side=70
-    )
+def run(
+    picture: Any,
+    size: int = 28,
+    patch: int = 14,
+    mean: tuple[float, ...] = HALF,
+    std: tuple[float, ...] = HALF,
+) -> Tile:
+    (tile,) = Preprocessor(square(size, patch, 4, 70, mean, std)).tiles(picture)
+    return tile
 
 
 @pytest.mark.parametrize(("height", "width"), [(28, 28), (31, 77), (1, 1), (1, 5000), (500, 3)])
@@ -41,9 +47,7 @@ def test_pixels_are_those_of_the_obvious_loops(
 ) -> None:
     picture = rgb(height, width)
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
-    pixels = preprocess(
-        picture, image_size=size, patch_size=patch, mean=mean, std=std, positions_per_side=70
-    )
+    pixels = run(picture, size, patch, mean, std)
     resized = np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC))
     side = size // patch
     assert (pixels.height, pixels.width) == (side, side)
@@ -308,9 +312,3 @@ def test_random_damage_is_never_another_error(format: str) -> None:
             run(bytes(cut))
         except InputError as error:
             assert "\n" not in str(error)
-
-
-@pytest.mark.parametrize(("size", "patch"), [(30, 14), (0, 14), (28, 0), (28, 56)])
-def test_a_size_that_patches_do_not_fill_is_refused(size: int, patch: int) -> None:
-    with pytest.raises(UsageError, match=f"image_size {size} .*patch_size {patch}"):
-        run(rgb(4, 4), size, patch)

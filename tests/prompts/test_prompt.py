@@ -1,5 +1,6 @@
 """Prompts against a template spelled out by hand, with one id per character."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ class Characters:
         return 0x110000 + PIECES.index(piece) if piece in PIECES else None
 
 
-TOKENIZER = Tokenizer(Characters(), TEMPLATE.markers)
+TOKENIZER = Tokenizer(Characters(), TEMPLATE.reserved)
 
 
 def shown(prompt: Prompt) -> str:
@@ -46,8 +47,22 @@ def shown(prompt: Prompt) -> str:
     return out
 
 
+@dataclass(frozen=True)
+class FakeTile:
+    picture: Any
+    role: str = "picture"
+
+
+def one_tile(picture: Any) -> list[FakeTile]:
+    return [FakeTile(picture)]
+
+
+def pictures(prompt: Prompt) -> list[Any]:
+    return [tile.picture for (tile,) in prompt.pictures]
+
+
 def build(messages: Any, *images: Any) -> Prompt:
-    return build_prompt(messages, images, TOKENIZER, TEMPLATE)
+    return build_prompt(messages, images, TOKENIZER, TEMPLATE, one_tile)
 
 
 def user(content: Any) -> dict[str, Any]:
@@ -119,11 +134,11 @@ def test_prompts_are_the_template_filled_in(case: str) -> None:
 
 
 def test_pictures_come_in_the_order_of_their_slots() -> None:
-    assert build(f"{MARK}x{MARK}", A, B).pictures == (A, B)
-    assert build([user([B, f"a{MARK}b"])], A).pictures == (B, A)
+    assert pictures(build(f"{MARK}x{MARK}", A, B)) == [A, B]
+    assert pictures(build([user([B, f"a{MARK}b"])], A)) == [B, A]
     array = np.zeros((2, 2, 3), np.uint8)
-    assert build([user([array, "x"])]).pictures[0] is array
-    assert build([user([{"type": "image", "image": "c.png"}, "x"])]).pictures == ("c.png",)
+    assert pictures(build([user([array, "x"])]))[0] is array
+    assert pictures(build([user([{"type": "image", "image": "c.png"}, "x"])])) == ["c.png"]
 
 
 def test_special_strings_in_text_are_no_special_tokens() -> None:
@@ -188,4 +203,4 @@ def test_the_callers_messages_are_left_as_they_were() -> None:
 
 def test_a_template_without_begin_token() -> None:
     template = seed_prompt("")
-    assert shown(build_prompt("a", [], TOKENIZER, template)) == "<用户>a<AI>"
+    assert shown(build_prompt("a", [], TOKENIZER, template, one_tile)) == "<用户>a<AI>"

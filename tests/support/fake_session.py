@@ -27,6 +27,16 @@ class FakeSession:
         self.images = 0
         self.said = 0  # tokens since the last prefill
 
+    @property
+    def is_rewindable(self) -> bool:
+        return True
+
+    def save_state(self) -> np.ndarray:
+        raise AssertionError("there is nothing to save")
+
+    def restore_state(self, state: np.ndarray | None) -> None:
+        raise AssertionError("there is nothing to restore")
+
     def device_peak(self) -> int | None:
         return None
 

@@ -8,7 +8,7 @@ from tvm import tirx
 
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
 from handglass.compiler.lowering.phases import fuse
-from handglass.compiler.models import find_importer
+from handglass.compiler.models import find_family
 from handglass.compiler.models.storage import choose_storage
 from handglass.schedules.isa.integer_isa import find_integer_isa
 from handglass.targets import find_target
@@ -21,12 +21,12 @@ V3 = find_target("x86-64-v3")
 def demo_module(target: Target = V3) -> tvm.IRModule:
     """What the model exports, with the default storage of a target."""
     checkpoint = Checkpoint.open(CHECKPOINT)
-    importer = find_importer(checkpoint.config)
-    config = importer.configure(checkpoint.config)
+    family = find_family(checkpoint.config)
+    config = family.configure(checkpoint.config)
     isa = find_integer_isa(tvm.target.Target(target.tvm))
-    storage = choose_storage(config, isa, "w4a8", None, 256, None)
+    storage = choose_storage(config.language, isa, "w4a8", None, 256, None)
     with tvm.target.Target(target.tvm):
-        mod, _ = importer.build(checkpoint, config, storage).export()
+        mod, _ = family.build(checkpoint, config, storage).export()
     return mod
 
 

@@ -17,16 +17,16 @@ from tvm.script import relax as R
 from tvm.script import tirx as T
 from vocabularies import MARKERS, sentencepiece_model
 
-from handglass.runtime.bundle.entries import StateTensor
-from handglass.runtime.bundle.reader import (
-    Bundle,
-    Manifest,
+from handglass.runtime.bundle.entries import (
+    FunctionEntry,
     ModelEntry,
     StateEntry,
+    StateTensor,
     TargetEntry,
     TensorEntry,
     TokenizerEntry,
 )
+from handglass.runtime.bundle.reader import Bundle, Manifest
 from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.writer import BundleWriter
 from handglass.runtime.prompt.tokenizer import SentencePieceVocabulary, Tokenizer
@@ -138,6 +138,7 @@ class Tiny:
 
 
 TINY: tvm.IRModule = Tiny
+FUNCTIONS = ("encode_image", "encode_vision", "resample", "embed", "prefill", "decode")
 TABLE = np.random.default_rng(3).normal(size=(V, D)).astype(np.float32)
 
 
@@ -147,7 +148,7 @@ def manifest() -> Manifest:
         target=TargetEntry("host", f"{this_machine()[0]}-linux-gnu", "generic", ()),
         scheme={"language": "f32"},
         versions={"tvm": tvm.__version__},
-        functions={},
+        functions={name: FunctionEntry((), "") for name in FUNCTIONS},
         params=(TensorEntry("table", (V, D), "float32"),),
         state=StateEntry(CONTEXT, (StateTensor("rows", (CONTEXT, D), "float32"),)),
         vision=square(6, P, Q, 3),
