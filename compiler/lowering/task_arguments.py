@@ -12,6 +12,7 @@ from tvm import tirx
 
 from handglass.errors import InputError
 
+from .lengths import evaluate
 from .tasks import Task
 
 MOST_BYTES = 512 << 20
@@ -88,8 +89,7 @@ def _tensor(shape: list[int], dtype: str, name: str, patterns: Sequence[str]) ->
 
 
 def _size(size: Any, lengths: Mapping[str, int], name: str) -> int:
-    if isinstance(size, tirx.IntImm):
-        return int(size)
-    if not isinstance(size, tirx.Var) or size.name not in lengths:
+    found = evaluate(size, lengths)
+    if found is None:
         raise InputError(f"kernel {name}: the length {size} is not known")
-    return lengths[size.name]
+    return found

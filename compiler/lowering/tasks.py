@@ -16,6 +16,7 @@ from handglass.schedules.choices import Open
 from handglass.schedules.rule import patterns_of, schedule_function
 from handglass.targets.target import Target
 
+from .lengths import names_of
 from .phases import calls_of
 from .task_hash import signature, task_hash
 from .work import work_of
@@ -106,5 +107,5 @@ def symbols_of(func: tirx.PrimFunc) -> list[str]:
     names: list[str] = []
     for param in func.params:
         sizes = param.shape if isinstance(param.ty, tirx.BufferType) else [param]
-        names.extend(v.name for v in sizes if isinstance(v, tirx.Var) and v.name not in names)
+        names.extend(n for size in sizes for n in names_of(size) if n not in names)
     return names

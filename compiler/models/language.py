@@ -33,12 +33,12 @@ class Decoder(nn.Module):
     """The language model; `head` names the tensor that the logits are computed with."""
 
     def __init__(
-        self, config: LanguageConfig, scheme: Scheme, context: int, head: str, prefix: str = "llm"
+        self, config: LanguageConfig, scheme: Scheme, context: int, head: str, prefix: str = "llm."
     ) -> None:
         super().__init__()
         self.config = config
         shape = (config.vocab_size, config.hidden_size)
-        embedding = f"{prefix}.model.embed_tokens.weight"
+        embedding = f"{prefix}model.embed_tokens.weight"
         self.embed_tokens = Panels(scheme, [Rows(embedding, shape)])
         self.lm_head = None if head == embedding else Panels(scheme, [Rows(head, shape)])
         self.rotations = Stored(
@@ -47,11 +47,11 @@ class Decoder(nn.Module):
         )
         self.layers = nn.ModuleList(
             [
-                DecoderLayer(config, scheme, f"{prefix}.model.layers.{i}")
+                DecoderLayer(config, scheme, f"{prefix}model.layers.{i}")
                 for i in range(config.num_hidden_layers)
             ]
         )
-        self.norm = RMSNorm(f"{prefix}.model.norm", config.hidden_size, config.rms_norm_eps)
+        self.norm = RMSNorm(f"{prefix}model.norm", config.hidden_size, config.rms_norm_eps)
 
     def embed(self, ids: nn.Tensor) -> nn.Tensor:
         """ids (s,) -> (s, hidden_size), scaled by `scale_emb`."""

@@ -19,6 +19,7 @@ from handglass.runtime.bundle.probes import DOT4, DOT8, FMA
 from handglass.runtime.bundle.report import Kernel
 from handglass.targets.target import Target
 
+from ..lowering.lengths import evaluate
 from ..lowering.phases import KernelRow, Lowered, calls_of
 from ..lowering.workload import Part
 from .record import Device, Record
@@ -148,13 +149,9 @@ def arguments(
     itemsizes = []
     for param in func.params:
         if isinstance(param.ty, tirx.BufferType):
-            sizes.append(tuple(_size(size, lengths) for size in param.shape))
+            sizes.append(tuple(evaluate(size, lengths) or 1 for size in param.shape))
             itemsizes.append(np.dtype(str(param.dtype)).itemsize)
         else:
             sizes.append(lengths.get(param.name, 1))
             itemsizes.append(8)
     return tuple(sizes), tuple(itemsizes)
-
-
-def _size(size: tirx.Expr, lengths: Mapping[str, int]) -> int:
-    return int(size) if isinstance(size, tirx.IntImm) else lengths.get(size.name, 1)

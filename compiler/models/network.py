@@ -1,0 +1,82 @@
+"""What every model with a decoder exports; a family adds its eyes."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import tirx
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn import spec
+
+from handglass.runtime.bundle.entries import FunctionEntry, StateTensor, TensorEntry, WorkEntry
+
+from .language import Cache, Decoder, cache_tensors
+from .storage import Storage
+from .work import decode_work, prefill_work
+
+MODES = {"$": {"param_mode": "packed", "effect_mode": "none"}}
+
+
+class DecoderNetwork(nn.Module):
+    """`embed`, `prefill` and `decode` of one decoder, which lies at the attribute `decoder_name`.
+
+    All parameters belong to one module, so that every function takes the same tuple.
+    """
+
+    decoder_name = "llm"
+
+    def __init__(self, storage: Storage) -> None:
+        super().__init__()
+        self.storage = storage
+
+    @property
+    def decoder(self) -> Decoder:
+        decoder: Decoder = getattr(self, self.decoder_name)
+        return decoder
+
+    def embed(self, ids: nn.Tensor) -> nn.Tensor:
+        return self.decoder.embed(ids)
+
+    def prefill(self, x: nn.Tensor, pos: tirx.Var, cache: Cache) -> nn.Tensor:
+        return self.decoder(x, pos, cache)
+
+    def decode(self, ids: nn.Tensor, pos: tirx.Var, cache: Cache) -> nn.Tensor:
+        return self.decoder(self.decoder.embed(ids), pos, cache)
+
+    def export(self) -> tuple[tvm.IRModule, list[tuple[str, nn.Parameter]]]:
+        """One module with all functions; parameters in the order of the `params` tuple."""
+        specs = self.specs()
+        return self.export_tvm(spec={name: specs[name] | MODES for name in specs})
+
+    def specs(self) -> dict[str, dict]:
+        """The arguments of each exported function."""
+        d = self.decoder.config.hidden_size
+        cache = [spec.Tensor(tensor.shape, tensor.dtype) for tensor in self.state()]
+        return {
+            "embed": {"ids": spec.Tensor(["s"], "int32")},
+            "prefill": {"x": spec.Tensor(["s", d], "float32"), "pos": int, "cache": cache},
+            "decode": {"ids": spec.Tensor([1], "int32"), "pos": int, "cache": cache},
+        }
+
+    def functions(self) -> dict[str, FunctionEntry]:
+        """The same for people: the capabilities of a bundle."""
+        config = self.decoder.config
+        d, logits = config.hidden_size, f"({config.vocab_size},) float32"
+        return {
+            "embed": FunctionEntry(("ids (s,) int32", "params"), f"(s, {d}) float32"),
+            "prefill": FunctionEntry((f"x (s, {d}) float32", "pos", "cache", "params"), logits),
+            "decode": FunctionEntry(("ids (1,) int32", "pos", "cache", "params"), logits),
+        }
+
+    def state(self) -> tuple[StateTensor, ...]:
+        """Keys and values of each layer."""
+        tensors = cache_tensors(self.decoder.config, self.storage.context, self.storage.cache)
+        return tuple(StateTensor(*tensor) for tensor in tensors)
+
+    def work(self, params: tuple[TensorEntry, ...]) -> dict[str, WorkEntry]:
+        """What one call of each function is worth."""
+        name, untied = self.decoder_name, self.decoder.lm_head is not None
+        tables = (f"{name}.rotations.", *((f"{name}.embed_tokens.",) if untied else ()))
+        return {
+            "prefill": prefill_work(self.decoder.config),
+            "decode": decode_work(params, f"{name}.", tables),
+        }
