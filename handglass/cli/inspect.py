@@ -43,7 +43,7 @@ def inspect(
 def as_json(found: Inspection, tensors: bool) -> dict[str, Any]:
     """The manifest, its long lists only when asked for, and the state of the files."""
     manifest = asdict(found.manifest)
-    for entry in (manifest, manifest["cache"]) if not tensors else ():
+    for entry in (manifest, manifest["state"]) if not tensors else ():
         entry.pop("params", None)
         entry.pop("tensors", None)
     files = [{**asdict(file), "ok": not file.problem} for file in found.files]

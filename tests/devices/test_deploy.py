@@ -230,7 +230,7 @@ def test_an_android_bundle_wants_the_native_runner(
 
 
 NATIVE = """#!/bin/sh
-test "$*" = "run bundle --ids request/request.json --pixels request/picture-0.safetensors" &&
+test "$*" = "run bundle --ids request/request.json --pixels request/tile-0.safetensors" &&
 test -f request/request.json && test -f "$6" && test -f native/licenses/LICENSE || exit 1
 echo 17
 echo 23
