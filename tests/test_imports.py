@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -128,6 +129,21 @@ def ours(module: str) -> Iterator[str]:
         # The bare package looks its names up when they are first used.
         if found in MODULES and found not in (module, "handglass"):
             yield found
+
+
+def room_imports() -> dict[str, set[str]]:
+    """Each room -> the other rooms that its files import, without the command line."""
+    found: dict[str, set[str]] = {room: set() for room in ROOMS if room != "handglass.cli"}
+    for module in MODULES:
+        if (room := room_of(module)) in found:
+            found[room] |= {other for other in map(room_of, ours(module)) if other != room}
+    found["handglass"].discard("handglass")
+    return {room: others & found.keys() - {"handglass"} for room, others in found.items()}
+
+
+def test_the_picture_of_the_rooms_is_up_to_date() -> None:
+    drawn = runpy.run_path(str(ROOT / "docs" / "draw_rooms.py"))["draw"](room_imports())
+    assert (ROOT / "docs" / "rooms.svg").read_text("utf-8") == drawn, "run docs/draw_rooms.py"
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,11 @@ def test_what_of_a_wheel_is_kept(package: str, name: str, kept: bool) -> None:
 
 def test_our_own_package_is_without_the_compiler() -> None:
     names = set(ourselves().files)
-    assert {"handglass/__init__.py", "handglass/cli/run.py", "handglass/runtime/answer/model.py"} <= names
+    assert {
+        "handglass/__init__.py",
+        "handglass/cli/run.py",
+        "handglass/runtime/answer/model.py",
+    } <= names
     assert not [name for name in names if name.startswith(("handglass/compiler", "handglass/sch"))]
 
 
