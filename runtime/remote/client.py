@@ -125,7 +125,7 @@ class DeviceClient:
     ) -> int:
         """Make a set of arguments; the bytes that it takes on the device, "cpu" or "vulkan:N".
 
-        An item is an integer or {"shape": [...], "dtype": ..., "fill": {...}}; docs/architecture.md
+        An item is an integer or {"shape": [...], "dtype": ..., "fill": {...}}; docs/device-server.md
         has the fills.
         """
         items = [{"int": item} if isinstance(item, int) else item for item in items]
