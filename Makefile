@@ -53,8 +53,9 @@ demo: .venv/compile.stamp
 full-size: .venv/compile.stamp
 	$(BIN)/python benchmarks/full_size.py
 
+# Two workers, each with whole files: modules share what they compile.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 ARM_TOOLS = { command -v qemu-aarch64 && command -v aarch64-linux-gnu-g++; } >/dev/null || { \
 	apt-get update -qq && apt-get install -y --no-install-recommends qemu-user g++-aarch64-linux-gnu; }

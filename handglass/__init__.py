@@ -1,10 +1,12 @@
 """Small vision-language models, compiled with Apache TVM for the device in your hand.
 
     import handglass
+    handglass.compile("checkpoint", "bundle", target="host")
     model = handglass.load("bundle")
     print(model.chat("What is this picture?", images=["cat.jpg"]).text)
 
-Names are looked up when first used, so that `import handglass` costs nothing.
+Names are looked up when first used, so that `import handglass` costs nothing; `compile` needs the
+TVM compiler, which a device does not have.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from handglass.compiler.build import compile_model as compile
     from handglass.runtime.answer.model import Model, load
 
 __version__ = "0.1.0"
-__all__ = ["Model", "__version__", "load"]
+__all__ = ["Model", "__version__", "compile", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,6 +26,10 @@ def __getattr__(name: str) -> Any:
         from handglass.runtime.answer import model
 
         return getattr(model, name)
+    if name == "compile":
+        from handglass.compiler.build import compile_model
+
+        return compile_model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

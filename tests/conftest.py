@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 
 import pytest
 from native_program import MACHINES, NativeProgram, find_program
+from shared import made_once
 
 from handglass.runtime.remote.local import Endpoint, local_device
 
-# Timings and tests share small machines: two threads, and no more than there are cores.
+# Workers share small machines: two threads each, which wait asleep and are bound to no core.
 os.environ.setdefault("TVM_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+os.environ.setdefault("TVM_BIND_THREADS", "0")
+os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "0")
 
 # What is remembered of verified bundles must not outlive the tests, and what somebody has tuned
 # must not change them.
@@ -49,6 +53,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for item in items:
                 if item.get_closest_marker(mark):
                     item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Skipped tests, counted by reason: nobody reads a thousand lines."""
+    reasons = Counter(map(reason_of, terminalreporter.stats.get("skipped", [])))
+    if reasons:
+        terminalreporter.section("skipped, by reason")
+        for reason, count in reasons.most_common():
+            terminalreporter.write_line(f"{count:6}  {reason}")
+
+
+def reason_of(report: pytest.TestReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
 
 
 @dataclass(frozen=True)
@@ -90,18 +108,23 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of a shape that divides nothing evenly."""
     from odd_models import UNTIED, write_checkpoint
 
-    return write_checkpoint(tmp_path_factory.mktemp("small") / "checkpoint", UNTIED, "float16")
+    def make(folder: Path) -> None:
+        write_checkpoint(folder / "checkpoint", UNTIED, "float16")
+
+    return made_once(tmp_path_factory, "small", make) / "checkpoint"
 
 
 @pytest.fixture(scope="session")
-def small_bundle(small_checkpoint: Path) -> Path:
-    """What the command line makes of it, the runtime library included."""
+def small_bundle(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the command line makes of it, the runtime library included; `ir` lies beside it."""
     from handglass.cli.main import execute
 
-    output = small_checkpoint.parent / "bundle"
-    flags = ["--quantization", "f32", "-c", "128", "--dump-ir", str(output.with_name("ir"))]
-    assert execute(["compile", "-m", str(small_checkpoint), "-o", str(output), *flags]) == 0
-    return output
+    def make(folder: Path) -> None:
+        flags = ["--quantization", "f32", "-c", "128", "--dump-ir", str(folder / "ir")]
+        output = str(folder / "bundle")
+        assert execute(["compile", "-m", str(small_checkpoint), "-o", output, *flags]) == 0
+
+    return made_once(tmp_path_factory, "compiled", make) / "bundle"
 
 
 @pytest.fixture(scope="session")

@@ -125,8 +125,8 @@ class DeviceClient:
     ) -> int:
         """Make a set of arguments; the bytes that it takes on the device, "cpu" or "vulkan:N".
 
-        An item is an integer or {"shape": [...], "dtype": ..., "fill": {...}}; docs/device-server.md
-        has the fills.
+        An item is an integer or {"shape": [...], "dtype": ..., "fill": {...}}; the fills are listed
+        in docs/device-server.md.
         """
         items = [{"int": item} if isinstance(item, int) else item for item in items]
         fields = {"id": id, "items": items, "copies": copies, "seed": seed}

@@ -27,7 +27,7 @@ def test_inspect(handglass: Any, small_bundle: Path) -> None:
     found = handglass("inspect", small_bundle, "--json").json
     assert found["ok"] is True
     assert found["scheme"] == {"language": "f32", "vision": "f32"}
-    assert found["cache"]["context"] == 128
+    assert found["state"]["context"] == 128
     assert any((small_bundle.parent / "ir").iterdir()), "--dump-ir wrote nothing"
 
 
