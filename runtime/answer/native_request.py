@@ -1,7 +1,7 @@
 """The host's half of a native runner: questions become files for it, its ids become text.
 
 `handglass-native run` (runtime/native/) knows no text and no pictures. Here a question is tokenised
-and its pictures are cut into patches, and both are written down:
+and its pictures are cut into tiles and those into patches, and both are written down:
 
     python -m handglass.runtime.answer.native_request BUNDLE FOLDER -p QUESTION [--image FILE ...]
 
@@ -46,11 +46,11 @@ class Written:
     """A question as files."""
 
     request: Path
-    pictures: tuple[Path, ...]
+    tiles: tuple[Path, ...]
 
     def command(self, program: str, bundle: str) -> list[str]:
         """What answers it, where the files lie."""
-        pixels = [word for path in self.pictures for word in ("--pixels", str(path))]
+        pixels = [word for path in self.tiles for word in ("--pixels", str(path))]
         return [program, "run", bundle, "--ids", str(self.request), *pixels]
 
 

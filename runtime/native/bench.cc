@@ -1,6 +1,6 @@
-// handglass-native bench: how fast a bundle loads, reads a picture, prefills and decodes, beside
-// what the machine can do at most by the bundle's own probes. Rows are interleaved, so that a
-// machine that grows slower hurts all alike.
+// handglass-native bench: how fast a bundle loads, encodes a tile of a picture, prefills and
+// decodes, beside what the machine can do at most by the bundle's own probes. Rows are interleaved,
+// so that a machine that grows slower hurts all alike.
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -68,28 +68,28 @@ double LoadSeconds(const std::string& path, Verify verify, std::optional<int64_t
   return whole ? seconds : NAN;
 }
 
-/* A picture of noise, of the bundle's own size. */
-Picture NoisePicture(const Manifest& manifest) {
-  int64_t p = manifest.patch_size, side = manifest.image_size / p, n = side * side;
-  Picture picture = {EmptyTensor({3, p, p * n}, DataType("float32")),
-                     EmptyTensor({n}, DataType("int32")), EmptyTensor({n, 2}, DataType("int32"))};
+/* A tile of noise, the largest that the bundle takes. */
+Tile NoiseTile(const Vision& vision) {
+  int64_t p = vision.patch_size, side = vision.side(), n = side * side;
+  Tile tile = {EmptyTensor({3, p, p * n}, DataType("float32")), EmptyTensor({n}, DataType("int32")),
+               EmptyTensor({n, 2}, DataType("int32")), vision.Rows(n)};
   std::mt19937 random(0);
   std::uniform_real_distribution<float> value(-1, 1);
-  auto* pixels = static_cast<float*>(picture.pixels.data_ptr());
-  for (int64_t i = 0; i < picture.pixels.numel(); ++i) pixels[i] = value(random);
-  auto* ids = static_cast<int32_t*>(picture.position_ids.data_ptr());
-  auto* grid = static_cast<int32_t*>(picture.grid.data_ptr());
+  auto* pixels = static_cast<float*>(tile.pixels.data_ptr());
+  for (int64_t i = 0; i < tile.pixels.numel(); ++i) pixels[i] = value(random);
+  auto* ids = static_cast<int32_t*>(tile.position_ids.data_ptr());
+  auto* grid = static_cast<int32_t*>(tile.grid.data_ptr());
   for (int64_t i = 0; i < n; ++i) {
-    ids[i] = static_cast<int32_t>(i);
+    ids[i] = static_cast<int32_t>(i % std::max<int64_t>(vision.positions, 1));
     grid[2 * i] = static_cast<int32_t>(i / side);
     grid[2 * i + 1] = static_cast<int32_t>(i % side);
   }
-  return picture;
+  return tile;
 }
 
 class Benchmark {
  public:
-  Benchmark(Session& session) : session_(session), picture_(NoisePicture(session.manifest())) {
+  Benchmark(Session& session) : session_(session) {
     std::mt19937 random(0);
     std::uniform_int_distribution<int32_t> id(0, static_cast<int32_t>(manifest().vocab_size - 1));
     for (int64_t i = 0; i < kPrompt; ++i) ids_.push_back(id(random));
@@ -98,7 +98,7 @@ class Benchmark {
   }
 
   void Run(int64_t samples) {
-    session_.FillCache();
+    session_.FillState();
     for (Row& row : rows_) row.figure();  // pages are touched, the pool runs
     for (int64_t sample = 0; sample < samples; ++sample) {
       for (Row& row : rows_) row.figures.push_back(row.figure());
@@ -115,13 +115,19 @@ class Benchmark {
   }
 
   void AddRows() {
-    auto encode = [this] { session_.EncodeImage(picture_); };
+    if (session_.Has("encode_image") && manifest().vision) {
+      auto encode = [this, tile = NoiseTile(*manifest().vision)] { session_.EncodeImage(tile); };
+      Add("encode", "ms", [encode] { return 1e3 * Timed(encode); });
+    }
     auto prefill = [this] { session_.Prefill(session_.Embed(ids_), 0); };
     auto decode = [this] { Decode(); };
-    Add("encode", "ms", [encode] { return 1e3 * Timed(encode); });
     if (manifest().context < std::max(kPrompt, kDecoded)) return;
-    Add("pp64", "tok/s", [prefill] { return kPrompt / Timed(prefill); });
-    Add("tg64@0", "tok/s", [decode] { return kDecoded / Timed(decode); });
+    if (session_.Has("embed") && session_.Has("prefill")) {
+      Add("pp64", "tok/s", [prefill] { return kPrompt / Timed(prefill); });
+    }
+    if (session_.Has("decode")) {
+      Add("tg64@0", "tok/s", [decode] { return kDecoded / Timed(decode); });
+    }
   }
 
   void AddLimits() {
@@ -161,7 +167,6 @@ class Benchmark {
   }
 
   Session& session_;
-  Picture picture_;
   std::vector<int32_t> ids_;
   std::vector<Row> rows_;
 };

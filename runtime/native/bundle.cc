@@ -11,6 +11,8 @@ namespace handglass {
 namespace {
 
 constexpr char kManifest[] = "manifest.json", kLibrary[] = "lib.so";
+constexpr char kPositions[] = "positions", kRecurrent[] = "recurrent";
+constexpr int64_t kVersion = 2, kMaxSide = 1 << 12;
 constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
 constexpr size_t kMaxManifest = 64 << 20, kMaxTensors = 1 << 20, kLongest = 4096;
 
@@ -18,16 +20,63 @@ bool IsParams(const std::string& name) {
   return name.starts_with("params-") && name.ends_with(".safetensors");
 }
 
-std::vector<TensorEntry> ReadTensors(const Json::List& list, const std::string& where) {
+TensorEntry ReadTensor(Fields& fields) {
+  TensorEntry entry = {fields.Text("name", kLongest), {}, ""};
+  entry.shape = Sizes(fields.List("shape", 16), fields.where() + ", " + entry.name);
+  entry.dtype = fields.Text("dtype");
+  return entry;
+}
+
+std::vector<TensorEntry> ReadParams(const Json::List& list, const std::string& where) {
   std::vector<TensorEntry> entries;
   for (const Json& item : list) {
     Fields fields(item, where);
-    TensorEntry entry = {fields.Text("name", kLongest), {}, ""};
-    entry.shape = Sizes(fields.List("shape", 16), where + ", " + entry.name);
-    entry.dtype = fields.Text("dtype");
+    entries.push_back(ReadTensor(fields));
+  }
+  return entries;
+}
+
+std::vector<StateTensor> ReadState(const Json::List& list, const std::string& where) {
+  std::vector<StateTensor> entries;
+  for (const Json& item : list) {
+    Fields fields(item, where);
+    StateTensor entry = {ReadTensor(fields)};
+    std::string kind = fields.Has("kind") ? fields.Text("kind") : kPositions;
+    if (kind != kPositions && kind != kRecurrent) {
+      throw InputError(where, ", ", entry.name, ": 'kind' must be ", kPositions, " or ", kRecurrent,
+                       ", got ", Shown(kind));
+    }
+    entry.recurrent = kind == kRecurrent;
     entries.push_back(std::move(entry));
   }
   return entries;
+}
+
+/* Rows of the table that position ids are of, by the method's name; 0 for a method unknown here. */
+int64_t ReadPositions(Fields method) {
+  if (method.Text("kind") != "bucket") return 0;
+  int64_t side = method.Inner("parameters").Integer("side", 1, kMaxSide);
+  return side * side;
+}
+
+Vision ReadVision(Fields fields) {
+  auto optional = [&](const char* name) {
+    return fields.Has(name) ? fields.Integer(name, 0, kMost) : 0;
+  };
+  Vision vision;
+  vision.image_size = fields.Integer("image_size", 1, 1 << 16);
+  vision.patch_size = fields.Integer("patch_size", 1, vision.image_size);
+  vision.query_num = optional("query_num");
+  vision.patches_per_row = optional("patches_per_row");
+  vision.positions = ReadPositions(fields.Inner("positions"));
+  if (vision.image_size % vision.patch_size != 0) {
+    throw InputError(fields.where(), ": 'image_size' must be a multiple of 'patch_size'");
+  }
+  if ((vision.query_num > 0) == (vision.patches_per_row > 0)) {
+    throw InputError(fields.where(),
+                     ": one of 'query_num' and 'patches_per_row' must be positive, the other 0");
+  }
+  return vision;
 }
 
 Target ReadTarget(Fields fields) {
@@ -35,8 +84,9 @@ Target ReadTarget(Fields fields) {
   target.features = Texts(fields.List("features", 1000), fields.where());
   std::string device = fields.Has("device") ? fields.Text("device") : "cpu";
   if (device != "cpu") {
-    throw DeviceError(fields.where(), ": the bundle is compiled for ", Shown(device),
-                      " (target ", target.name, "), this program runs on the CPU alone; use "
+    throw DeviceError(fields.where(), ": the bundle is compiled for ", Shown(device), " (target ",
+                      target.name,
+                      "), this program runs on the CPU alone; use "
                       "'handglass run', or compile for a CPU");
   }
   return target;
@@ -84,31 +134,37 @@ void Bundle::ReadManifest() {
   if (!fields.Has("format") || fields.Text("format") != "handglass-bundle") {
     throw InputError(where, ": not a bundle of handglass");
   }
-  if (fields.Integer("version", 0, kMost) != 1) {
-    throw MismatchError(where, ": bundle version ", Shown(fields.Any("version")),
-                        ", this program reads 1; compile the model again");
+  const Json* version = table.Find("version");
+  const auto* number = version == nullptr ? nullptr : version->As<int64_t>();
+  if (number == nullptr || *number != kVersion) {
+    throw MismatchError(where, ": bundle version ", version == nullptr ? "none" : Shown(*version),
+                        ", this program reads ", kVersion, "; compile the model again");
   }
-  Fields versions = fields.Inner("versions"), cache = fields.Inner("cache");
-  Fields vision = fields.Inner("vision");
+  Fields versions = fields.Inner("versions"), state = fields.Inner("state");
   manifest_.target = ReadTarget(fields.Inner("target"));
   manifest_.tvm = versions.Text("tvm");
   manifest_.tvm_ffi = versions.Text("tvm_ffi");
-  manifest_.params = ReadTensors(fields.List("params", kMaxTensors), where + ", params");
-  manifest_.cache = ReadTensors(cache.List("tensors", kMaxTensors), where + ", cache");
-  manifest_.context = cache.Integer("context", 1, kMost);
+  Fields functions = fields.Inner("functions");
+  for (const auto& [name, entry] : functions.All()) manifest_.functions.insert(name);
+  manifest_.params = ReadParams(fields.List("params", kMaxTensors), where + ", params");
+  manifest_.state = ReadState(state.List("tensors", kMaxTensors), where + ", state");
+  manifest_.context = state.Integer("context", 1, kMost);
   manifest_.vocab_size = fields.Integer("vocab_size", 1, kMost);
   manifest_.hidden_size = fields.Integer("hidden_size", 1, kMost);
-  manifest_.image_size = vision.Integer("image_size", 1, 1 << 16);
-  manifest_.patch_size = vision.Integer("patch_size", 1, manifest_.image_size);
-  manifest_.query_num = vision.Integer("query_num", 1, kMost);
-  const Json& files = fields.Any("files");
-  for (const auto& [name, entry] : Fields(files, where + ", files").All()) {
-    Fields listed(entry, where + ", files, " + name);
+  if (!fields.Any("vision").As<std::nullptr_t>()) {
+    manifest_.vision = ReadVision(fields.Inner("vision"));
+  }
+  ReadFiles(fields.Any("files"), where + ", files");
+  if (!files_.contains(kLibrary)) throw MismatchError(where, ": lists no ", kLibrary);
+}
+
+void Bundle::ReadFiles(const Json& table, const std::string& where) {
+  for (const auto& [name, entry] : Fields(table, where).All()) {
+    Fields listed(entry, where + ", " + name);
     File one = {listed.Text("sha256"), listed.Integer("size", 0, int64_t{1} << 50)};
     if (!IsHash(one.sha256)) throw InputError(listed.where(), ": sha256 is not one");
     files_.emplace(name, one);
   }
-  if (!files_.contains(kLibrary)) throw MismatchError(where, ": lists no ", kLibrary);
 }
 
 void Bundle::CheckVersions() const {

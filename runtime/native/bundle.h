@@ -4,9 +4,12 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "json.h"
 #include "machine.h"
 #include "mapping.h"
 
@@ -23,12 +26,34 @@ struct TensorEntry {
   size_t bytes() const;
 };
 
+/* A tensor that a step reads and writes in place. */
+struct StateTensor : TensorEntry {
+  bool recurrent = false;  // a summary of all positions so far, else something for each of them
+};
+
+/* What a tile must be; how pictures become tiles is the host's part. */
+struct Vision {
+  int64_t image_size = 0;  // side of a tile in pixels, the largest one
+  int64_t patch_size = 0;
+  int64_t query_num = 0, patches_per_row = 0;  // one of them is 0
+  int64_t positions = 0;  // rows of the position table; 0: a method unknown here
+
+  /* Patches along the side of the largest tile. */
+  int64_t side() const { return image_size / patch_size; }
+  /* Rows of the language model that a tile of so many patches becomes. */
+  int64_t Rows(int64_t patches) const {
+    return query_num > 0 ? query_num : patches / patches_per_row;
+  }
+};
+
 struct Manifest {
   Target target;
-  std::string tvm, tvm_ffi;  // versions
-  std::vector<TensorEntry> params, cache;
+  std::string tvm, tvm_ffi;         // versions
+  std::set<std::string> functions;  // what the model can do
+  std::vector<TensorEntry> params;
+  std::vector<StateTensor> state;
   int64_t context = 0, vocab_size = 0, hidden_size = 0;
-  int64_t image_size = 0, patch_size = 0, query_num = 0;
+  std::optional<Vision> vision;  // none: it reads text alone
 };
 
 class Bundle {
@@ -51,6 +76,7 @@ class Bundle {
   };
 
   void ReadManifest();
+  void ReadFiles(const Json& table, const std::string& where);
   void CheckVersions() const;
   std::shared_ptr<const Mapping> Check(const std::string& name, const File& file,
                                        bool hashed) const;

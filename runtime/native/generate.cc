@@ -17,15 +17,18 @@ double Rate(int64_t count, double seconds) {
 
 class Generator {
  public:
-  Generator(Session& session, const Request& request, const std::vector<Picture>& pictures)
-      : session_(session), request_(request), pictures_(pictures), encoded_(pictures.size()) {
-    answer_.encode_s.resize(pictures.size());
+  Generator(Session& session, const Request& request, const std::vector<Tile>& tiles)
+      : session_(session),
+        request_(request),
+        tiles_(tiles),
+        encoded_(tiles.size()),
+        encode_s_(tiles.size()) {
     for (int32_t id : request.stop) stop_.insert(id);
   }
 
   Answer Run(const std::function<void(int32_t)>& emit) {
     double start = Now();
-    int64_t position = request_.Length(session_.manifest()), context = session_.manifest().context;
+    int64_t position = request_.Length(tiles_), context = session_.manifest().context;
     if (position > context) {
       throw InputError("the prompt has ", position, " tokens, the context of this bundle holds ",
                        context, "; shorten it, or compile with a larger context");
@@ -49,7 +52,23 @@ class Generator {
  private:
   Answer Finished(const char* reason) {
     answer_.finish_reason = reason;
+    CountPictures();
     return std::move(answer_);
+  }
+
+  /* What each picture cost and takes, of its tiles, which follow each other. */
+  void CountPictures() {
+    size_t tile = 0;
+    for (int64_t count : request_.pictures) {
+      double seconds = 0;
+      int64_t rows = 0;
+      for (size_t end = tile + static_cast<size_t>(count); tile < end; ++tile) {
+        seconds += encode_s_[tile];
+        rows += tiles_[tile].rows;
+      }
+      answer_.encode_s.push_back(seconds);
+      answer_.image_tokens.push_back(rows);
+    }
   }
 
   ffi::Tensor Prefill(int64_t length) {
@@ -58,9 +77,9 @@ class Generator {
     auto* to = static_cast<char*>(rows.data_ptr());
     for (const Segment& segment : request_.prompt) {
       double before = Now();
-      ffi::Tensor part =
-          segment.picture < 0 ? session_.Embed(segment.ids) : Features(segment.picture);
-      if (segment.picture >= 0) encoding += Now() - before;
+      ffi::Tensor part = segment.tile < 0 ? session_.Embed(segment.ids)
+                                          : Features(static_cast<size_t>(segment.tile));
+      if (segment.tile >= 0) encoding += Now() - before;
       size_t bytes = static_cast<size_t>(part.numel()) * sizeof(float);
       std::memcpy(to, part.data_ptr(), bytes);
       to += bytes;
@@ -71,21 +90,22 @@ class Generator {
     return logits;
   }
 
-  /* Once per picture, however often the prompt shows it. */
-  ffi::Tensor Features(int64_t picture) {
-    auto& encoded = encoded_[static_cast<size_t>(picture)];
+  /* Once per tile, however often the prompt shows it. */
+  ffi::Tensor Features(size_t tile) {
+    auto& encoded = encoded_[tile];
     if (!encoded) {
       double start = Now();
-      encoded = session_.EncodeImage(pictures_[static_cast<size_t>(picture)]);
-      answer_.encode_s[static_cast<size_t>(picture)] = Now() - start;
+      encoded = session_.EncodeImage(tiles_[tile]);
+      encode_s_[tile] = Now() - start;
     }
     return *encoded;
   }
 
   Session& session_;
   const Request& request_;
-  const std::vector<Picture>& pictures_;
+  const std::vector<Tile>& tiles_;
   std::vector<std::optional<ffi::Tensor>> encoded_;
+  std::vector<double> encode_s_;  // of each tile
   std::set<int32_t> stop_;
   Answer answer_;
 };
@@ -116,8 +136,10 @@ int32_t Choose(const ffi::Tensor& logits, const std::vector<int32_t>& generated,
 Json::Object Answer::Timings(double load_s) const {
   Json::List encode_ms;
   for (double seconds : encode_s) encode_ms.emplace_back(seconds * 1e3);
+  Json::List positions(image_tokens.begin(), image_tokens.end());
   return {{"load_s", load_s},
           {"encode_ms", encode_ms},
+          {"image_tokens", positions},
           {"prefill_tokens", prefill_tokens},
           {"reused_tokens", 0},
           {"prefill_tok_s", Rate(prefill_tokens, prefill_s)},
@@ -127,9 +149,9 @@ Json::Object Answer::Timings(double load_s) const {
           {"peak_mb", static_cast<double>(PeakBytes()) / 1e6}};
 }
 
-Answer Generate(Session& session, const Request& request, const std::vector<Picture>& pictures,
+Answer Generate(Session& session, const Request& request, const std::vector<Tile>& tiles,
                 const std::function<void(int32_t)>& emit) {
-  return Generator(session, request, pictures).Run(emit);
+  return Generator(session, request, tiles).Run(emit);
 }
 
 }  // namespace handglass

@@ -19,8 +19,9 @@ int32_t Choose(const ffi::Tensor& logits, const std::vector<int32_t>& generated,
 
 struct Answer {
   std::vector<int32_t> tokens;
-  std::string finish_reason;     // "stop" or "length"
-  std::vector<double> encode_s;  // of each picture of the prompt
+  std::string finish_reason;          // "stop" or "length"
+  std::vector<double> encode_s;       // of each picture; a tile that is shown again costs nothing
+  std::vector<int64_t> image_tokens;  // positions that each picture takes
   int64_t prefill_tokens = 0, decode_tokens = 0;
   double prefill_s = 0, decode_s = 0, first_token_s = 0;
 
@@ -29,7 +30,7 @@ struct Answer {
 };
 
 /* `emit` gets each token as it comes. */
-Answer Generate(Session& session, const Request& request, const std::vector<Picture>& pictures,
+Answer Generate(Session& session, const Request& request, const std::vector<Tile>& tiles,
                 const std::function<void(int32_t)>& emit);
 
 }  // namespace handglass

@@ -16,10 +16,10 @@ constexpr char kHelp[] =
     "handglass-native " HANDGLASS_VERSION
     "\n"
     "  run BUNDLE --ids FILE|- [--pixels FILE ...] [-n N] [--threads N] [--verify all|library]\n"
-    "      answer a question that handglass.runtime.answer.native_request wrote: an id per line, then\n"
-    "      one JSON object with the times\n"
+    "      answer a question that handglass.runtime.answer.native_request wrote: an id per line,\n"
+    "      then one JSON object with the times\n"
     "  bench BUNDLE [--samples N] [--threads N] [--json]\n"
-    "      how fast a bundle loads, reads a picture and 64 tokens, and decodes\n"
+    "      how fast a bundle loads, encodes a tile and 64 tokens, and decodes\n"
     "  serve --port P --key-file FILE [--host ADDRESS] [--expose] [--threads N] [--dir DIR]\n"
     "      let a machine that knows the key measure kernels here\n"
     "  describe [--threads N]\n"

@@ -11,6 +11,7 @@ namespace handglass {
 namespace {
 
 constexpr size_t kMaxIds = 1 << 20;
+constexpr int64_t kVersion = 2;
 
 std::vector<int32_t> ReadIds(const Json::List& list, const Manifest& manifest,
                              const std::string& where) {
@@ -25,15 +26,36 @@ std::vector<int32_t> ReadIds(const Json::List& list, const Manifest& manifest,
   return ids;
 }
 
-Segment ReadSegment(const Json& item, const Manifest& manifest, int64_t pictures,
+void CheckReadsPictures(const Manifest& manifest, const std::string& where) {
+  if (manifest.vision) return;
+  throw InputError(where, ": shows a picture, but this model reads text alone; ask without any");
+}
+
+/* Tiles of each picture; together they are those that there are. */
+std::vector<int64_t> ReadPictures(const Json::List& list, int64_t tiles, const std::string& where) {
+  std::vector<int64_t> pictures = Sizes(list, where);
+  int64_t left = tiles;
+  for (int64_t count : pictures) {
+    if (count < 1 || count > left) {
+      throw InputError(where, ": a picture of ", count, " tiles where ", left, " of ", tiles,
+                       " --pixels are left");
+    }
+    left -= count;
+  }
+  if (left != 0) throw InputError(where, ": ", left, " of ", tiles, " --pixels are of no picture");
+  return pictures;
+}
+
+Segment ReadSegment(const Json& item, const Manifest& manifest, int64_t tiles,
                     const std::string& where) {
   if (const auto* list = item.As<Json::List>()) {
     if (list->empty()) throw InputError(where, ": a run of no ids");
     return {ReadIds(*list, manifest, where), -1};
   }
   Fields fields(item, where);
-  if (pictures == 0) throw InputError(where, ": a picture, but no --pixels was given");
-  Segment segment = {{}, fields.Integer("picture", 0, pictures - 1)};
+  CheckReadsPictures(manifest, where);
+  if (tiles == 0) throw InputError(where, ": a tile, but no --pixels was given");
+  Segment segment = {{}, fields.Integer("tile", 0, tiles - 1)};
   fields.Done();
   return segment;
 }
@@ -46,15 +68,16 @@ std::string ReadAll(const std::string& path) {
 
 }  // namespace
 
-int64_t Request::Length(const Manifest& manifest) const {
+int64_t Request::Length(const std::vector<Tile>& tiles) const {
   int64_t length = 0;
   for (const Segment& segment : prompt) {
-    length += segment.picture < 0 ? static_cast<int64_t>(segment.ids.size()) : manifest.query_num;
+    length += segment.tile < 0 ? static_cast<int64_t>(segment.ids.size())
+                               : tiles[static_cast<size_t>(segment.tile)].rows;
   }
   return length;
 }
 
-Request ReadRequest(const std::string& path, const Manifest& manifest, int64_t pictures) {
+Request ReadRequest(const std::string& path, const Manifest& manifest, int64_t tiles) {
   std::string where = path == "-" ? "standard input" : path;
   Json table;
   try {
@@ -63,15 +86,19 @@ Request ReadRequest(const std::string& path, const Manifest& manifest, int64_t p
     throw InputError(where, ": not valid JSON: ", error.what());
   }
   Fields fields(table, where);
-  if (fields.Text("format") != "handglass-request" || fields.Integer("version", 0, 1 << 20) != 1) {
-    throw MismatchError(where,
-                        ": not a handglass-request of version 1; write it with "
-                        "handglass.runtime.answer.native_request of the same release");
+  if (fields.Text("format") != "handglass-request" ||
+      fields.Integer("version", 0, 1 << 20) != kVersion) {
+    throw MismatchError(where, ": not a handglass-request of version ", kVersion,
+                        "; write it with handglass.runtime.answer.native_request of the same "
+                        "release");
   }
   Request request;
+  const Json::List& pictures = fields.List("pictures", kMaxIds);
+  if (tiles > 0 || !pictures.empty()) CheckReadsPictures(manifest, where);
+  request.pictures = ReadPictures(pictures, tiles, where + ", pictures");
   for (const Json& item : fields.List("prompt", kMaxIds)) {
     std::string at = Words(where, ", segment ", request.prompt.size());
-    request.prompt.push_back(ReadSegment(item, manifest, pictures, at));
+    request.prompt.push_back(ReadSegment(item, manifest, tiles, at));
   }
   request.stop = ReadIds(fields.List("stop", kMaxIds), manifest, where + ", stop");
   request.max_tokens = fields.Integer("max_tokens", 1, std::numeric_limits<int32_t>::max());

@@ -1,7 +1,8 @@
-// A question as a host prepared it: token ids, places for pictures, and when to stop.
+// A question as a host prepared it: token ids, places for tiles of pictures, and when to stop.
 //
-// {"format": "handglass-request", "version": 1,
-//  "prompt": [[1, 75, 8], {"picture": 0}, [9, 12]],   runs of ids, and rows of a picture
+// {"format": "handglass-request", "version": 2,
+//  "pictures": [1],                                how many of the tiles each picture has, in order
+//  "prompt": [[1, 75, 8], {"tile": 0}, [9, 12]],   runs of ids, and rows of a tile
 //  "stop": [2], "max_tokens": 512, "repeat_penalty": 1.0}
 #pragma once
 
@@ -10,25 +11,28 @@
 #include <vector>
 
 #include "bundle.h"
+#include "session.h"
 
 namespace handglass {
 
 struct Segment {
   std::vector<int32_t> ids;
-  int64_t picture = -1;  // its number, where there are no ids
+  int64_t tile = -1;  // its number, where there are no ids
 };
 
 struct Request {
+  std::vector<int64_t> pictures;  // tiles of each
   std::vector<Segment> prompt;
   std::vector<int32_t> stop;
   int64_t max_tokens = 0;
   double repeat_penalty = 1;
 
-  /* Positions of the cache that the prompt takes. */
-  int64_t Length(const Manifest& manifest) const;
+  /* Positions of the context that the prompt takes. */
+  int64_t Length(const std::vector<Tile>& tiles) const;
 };
 
-/* A request of a file, or of standard input for "-"; `pictures` is how many there are. */
-Request ReadRequest(const std::string& path, const Manifest& manifest, int64_t pictures);
+/* A request of a file, or of standard input for "-"; `tiles` is how many there are: none for
+ * a bundle that reads text alone. */
+Request ReadRequest(const std::string& path, const Manifest& manifest, int64_t tiles);
 
 }  // namespace handglass

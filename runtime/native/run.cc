@@ -20,6 +20,17 @@ void PrintLine(const std::string& line) {
   }
 }
 
+/* Whether the bundle has the functions that an answer takes. */
+void CheckCanAnswer(const Manifest& manifest, bool with_tiles) {
+  std::vector<std::string> wanted = {"embed", "prefill", "decode"};
+  if (with_tiles) wanted.push_back("encode_image");
+  for (const std::string& name : wanted) {
+    if (!manifest.functions.contains(name)) {
+      throw MismatchError("this bundle cannot answer: it has no function '", name, "'");
+    }
+  }
+}
+
 }  // namespace
 
 /* Each id on a line as it comes, then one JSON object. */
@@ -34,17 +45,18 @@ int RunVerb(const Arguments& arguments) {
 
   double start = Now();
   Bundle bundle(options.Word("a bundle folder"), verify == "all" ? Verify::kAll : Verify::kLibrary);
+  const Manifest& manifest = bundle.manifest();
   std::vector<std::string> files = options.All("--pixels");
-  auto count = static_cast<int64_t>(files.size());
-  Request request = ReadRequest(*ids, bundle.manifest(), count);
+  Request request = ReadRequest(*ids, manifest, static_cast<int64_t>(files.size()));
+  CheckCanAnswer(manifest, !files.empty());
   if (limit) request.max_tokens = *limit;
-  std::vector<Picture> pictures;
-  for (const std::string& file : files) pictures.push_back(ReadPicture(file, bundle.manifest()));
+  std::vector<Tile> tiles;
+  for (const std::string& file : files) tiles.push_back(ReadTile(file, *manifest.vision));
   Session session(bundle, threads);
   double load_s = Now() - start;
 
   Answer answer =
-      Generate(session, request, pictures, [](int32_t token) { PrintLine(std::to_string(token)); });
+      Generate(session, request, tiles, [](int32_t token) { PrintLine(std::to_string(token)); });
   PrintLine(Json(Json::Object{{"finish_reason", answer.finish_reason},
                               {"tokens", static_cast<int64_t>(answer.tokens.size())},
                               {"timings", answer.Timings(load_s)}})

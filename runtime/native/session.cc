@@ -37,6 +37,82 @@ ffi::Any Call(const ffi::Function& function, const std::string& where, Arguments
   }
 }
 
+/* The file of one tile. Compiled code looks up tables by its numbers and trusts them. */
+class TileFile {
+ public:
+  TileFile(const std::filesystem::path& path, const Vision& vision)
+      : path_(path.string()), vision_(vision), file_(Mapping::Open(path)) {}
+
+  Tile Read() const {
+    int64_t p = vision_.patch_size, n = Patches();
+    Tile tile = {Tensor("pixels", "float32", {3, p, p * n}), Tensor("position_ids", "int32", {n}),
+                 Tensor("grid", "int32", {n, 2}), vision_.Rows(n)};
+    CheckGrid(static_cast<const int32_t*>(tile.grid.data_ptr()), n);
+    CheckPositions(static_cast<const int32_t*>(tile.position_ids.data_ptr()), n);
+    return tile;
+  }
+
+ private:
+  template <typename... Parts>
+  Error NoTile(const Parts&... parts) const {
+    return InputError(path_, ": is no tile for this bundle: ", parts...,
+                      "; write it with handglass.runtime.answer.native_request");
+  }
+
+  /* As many as there are position ids. */
+  int64_t Patches() const {
+    auto found = file_.tensors().find("position_ids");
+    int64_t most = vision_.side() * vision_.side();
+    if (found == file_.tensors().end() || found->second.shape.size() != 1 ||
+        found->second.shape[0] < 1 || found->second.shape[0] > most) {
+      throw NoTile("it must have position_ids (n,) int32 of 1 to ", most, " patches");
+    }
+    return found->second.shape[0];
+  }
+
+  ffi::Tensor Tensor(const char* name, const char* dtype, const std::vector<int64_t>& shape) const {
+    auto found = file_.tensors().find(name);
+    if (found == file_.tensors().end() || found->second.dtype != dtype ||
+        found->second.shape != shape) {
+      throw NoTile("it must have ", name, " ", ShapeText(shape), " ", dtype);
+    }
+    return file_.Tensor(found->second);
+  }
+
+  /* Rows of patches, each from left to right, and enough of them for whole rows of the model. */
+  void CheckGrid(const int32_t* grid, int64_t n) const {
+    int64_t height = int64_t{grid[2 * n - 2]} + 1, width = int64_t{grid[2 * n - 1]} + 1;
+    int64_t side = vision_.side();
+    bool whole = 0 < height && height <= side && 0 < width && width <= side && height * width == n;
+    for (int64_t i = 0; whole && i < n; ++i) {
+      whole = grid[2 * i] == i / width && grid[2 * i + 1] == i % width;
+    }
+    if (!whole) {
+      throw NoTile("grid must count its ", n, " patches row by row, at most ", side,
+                   " along a side");
+    }
+    if (vision_.query_num == 0 && n % vision_.patches_per_row != 0) {
+      throw NoTile("its ", n, " patches are no multiple of ", vision_.patches_per_row);
+    }
+  }
+
+  void CheckPositions(const int32_t* ids, int64_t n) const {
+    if (vision_.positions == 0) {
+      throw MismatchError(path_,
+                          ": how the bundle numbers positions (vision.positions) is unknown here; "
+                          "use the program of the release that made the bundle");
+    }
+    auto [least, most] = std::minmax_element(ids, ids + n);
+    if (*least < 0 || *most >= vision_.positions) {
+      throw NoTile("position_ids must be from 0 to ", vision_.positions - 1);
+    }
+  }
+
+  std::string path_;
+  Vision vision_;
+  Safetensors file_;
+};
+
 }  // namespace
 
 Session::Session(const Bundle& bundle, std::optional<int64_t> threads)
@@ -49,14 +125,11 @@ Session::Session(const Bundle& bundle, std::optional<int64_t> threads)
   if (!load.has_value()) throw MismatchError(where_, ": lib.so is no model");
   machine_ = Call(*load, where_).cast<ffi::Module>();
   Call(Required("vm_initialization"), where_, kCpu, kCpuId, kUnpooled);
-  encode_image_ = Required("encode_image");
-  embed_ = Required("embed");
-  prefill_ = Required("prefill");
-  decode_ = Required("decode");
+  for (const std::string& name : manifest_.functions) functions_.emplace(name, Required(name));
   LoadParams(bundle);
-  for (const TensorEntry& entry : manifest_.cache) {
+  for (const StateTensor& entry : manifest_.state) {
     Memory zeros = UntouchedZeros(entry.bytes());
-    cache_.push_back(TensorOver(std::move(zeros), entry.shape, DataType(entry.dtype)));
+    state_.push_back(TensorOver(std::move(zeros), entry.shape, DataType(entry.dtype)));
   }
   token_ = EmptyTensor({1}, DataType("int32"));
 }
@@ -101,16 +174,24 @@ ffi::Function Session::Required(const std::string& name) const {
   return *function;
 }
 
+const ffi::Function& Session::Capability(const std::string& name) const {
+  auto found = functions_.find(name);
+  if (found == functions_.end()) {
+    throw MismatchError(where_, ": the bundle lists no function '", name, "'");
+  }
+  return found->second;
+}
+
 std::optional<ffi::Function> Session::Probe(const std::string& name) const {
   auto function = (*machine_)->GetFunction(name);
   if (!function.has_value()) return std::nullopt;
   return *function;
 }
 
-ffi::Tensor Session::EncodeImage(const Picture& picture) {
-  ffi::Any result = Call(*encode_image_, "encode_image", picture.pixels, picture.position_ids,
-                         picture.grid, params_);
-  return Result("encode_image", result, {manifest_.query_num, manifest_.hidden_size});
+ffi::Tensor Session::EncodeImage(const Tile& tile) {
+  ffi::Any result = Call(Capability("encode_image"), "encode_image", tile.pixels, tile.position_ids,
+                         tile.grid, params_);
+  return Result("encode_image", result, {tile.rows, manifest_.hidden_size});
 }
 
 ffi::Tensor Session::Embed(const std::vector<int32_t>& ids) {
@@ -118,12 +199,14 @@ ffi::Tensor Session::Embed(const std::vector<int32_t>& ids) {
   auto count = static_cast<int64_t>(ids.size());
   ffi::Tensor tensor = EmptyTensor({count}, DataType("int32"));
   std::memcpy(tensor.data_ptr(), ids.data(), ids.size() * sizeof(int32_t));
-  return Result("embed", Call(*embed_, "embed", tensor, params_), {count, manifest_.hidden_size});
+  ffi::Any result = Call(Capability("embed"), "embed", tensor, params_);
+  return Result("embed", result, {count, manifest_.hidden_size});
 }
 
 ffi::Tensor Session::Prefill(const ffi::Tensor& rows, int64_t pos) {
   CheckBounds(pos, rows.size(0));
-  ffi::Any result = Call(*prefill_, "prefill", rows, ffi::Shape({pos}), cache_, params_);
+  ffi::Any result =
+      Call(Capability("prefill"), "prefill", rows, ffi::Shape({pos}), state_, params_);
   return Result("prefill", result, {manifest_.vocab_size});
 }
 
@@ -131,15 +214,17 @@ ffi::Tensor Session::Decode(int32_t token, int64_t pos) {
   CheckBounds(pos, 1);
   CheckIds({token});
   *static_cast<int32_t*>(token_.data_ptr()) = token;
-  ffi::Any result = Call(*decode_, "decode", token_, ffi::Shape({pos}), cache_, params_);
+  ffi::Any result =
+      Call(Capability("decode"), "decode", token_, ffi::Shape({pos}), state_, params_);
   return Result("decode", result, {manifest_.vocab_size});
 }
 
-void Session::FillCache() {
-  for (const ffi::Any& any : cache_) {
-    auto tensor = any.cast<ffi::Tensor>();
-    size_t bytes = static_cast<size_t>(tensor.numel()) * tensor.dtype().bits / 8;
-    std::memset(tensor.data_ptr(), 0x21, bytes);  // a small number in every type that there is
+void Session::FillState() {
+  for (size_t i = 0; i < manifest_.state.size(); ++i) {
+    const StateTensor& entry = manifest_.state[i];
+    if (entry.recurrent) continue;  // every step writes all of it
+    auto tensor = state_[static_cast<int64_t>(i)].cast<ffi::Tensor>();
+    std::memset(tensor.data_ptr(), 0x21, entry.bytes());  // a small number in every type there is
   }
 }
 
@@ -168,21 +253,8 @@ void Session::CheckIds(const std::vector<int32_t>& ids) const {
   }
 }
 
-Picture ReadPicture(const std::filesystem::path& path, const Manifest& manifest) {
-  Safetensors file(Mapping::Open(path));
-  auto read = [&](const char* name, const char* dtype, const std::vector<int64_t>& shape) {
-    auto found = file.tensors().find(name);
-    if (found == file.tensors().end() || found->second.dtype != dtype ||
-        found->second.shape != shape) {
-      throw InputError(path.string(), ": is no picture for this bundle: it must have ", name, " ",
-                       ShapeText(shape), " ", dtype,
-                       "; write it with handglass.runtime.answer.native_request");
-    }
-    return file.Tensor(found->second);
-  };
-  int64_t p = manifest.patch_size, side = manifest.image_size / p, n = side * side;
-  return {read("pixels", "float32", {3, p, p * n}), read("position_ids", "int32", {n}),
-          read("grid", "int32", {n, 2})};
+Tile ReadTile(const std::filesystem::path& path, const Vision& vision) {
+  return TileFile(path, vision).Read();
 }
 
 }  // namespace handglass

@@ -1,6 +1,6 @@
-// Compiled functions with their parameters and their cache: rows of floats in, rows of floats out.
+// Compiled functions with their parameters and their state: rows of floats in, rows of floats out.
 //
-// Knows no text. Checks every shape and the end of the cache, because the compiled code does not.
+// Knows no text. Checks every shape and the end of the context, because the compiled code does not.
 #pragma once
 
 #include <map>
@@ -13,13 +13,16 @@
 
 namespace handglass {
 
-/* What `encode_image` wants of one picture; n patches of p x p. */
-struct Picture {
+/* What `encode_image` wants of one tile of a picture; n patches of p x p. */
+struct Tile {
   ffi::Tensor pixels;        // (3, p, p n) float32
   ffi::Tensor position_ids;  // (n,) int32
   ffi::Tensor grid;          // (n, 2) int32: row, column
+  int64_t rows = 0;          // of the language model that it becomes
 };
 
+/* What the model can do is what its bundle says: `Has("encode_image")`. A call of a function that
+ * the bundle does not have is a MismatchError. */
 class Session {
  public:
   /* Refuses a bundle that this machine cannot run before anything of it is loaded. */
@@ -27,9 +30,10 @@ class Session {
 
   const Manifest& manifest() const { return manifest_; }
   int threads() const { return threads_; }
+  bool Has(const std::string& capability) const { return functions_.contains(capability); }
 
-  /* (query_num, hidden_size) */
-  ffi::Tensor EncodeImage(const Picture& picture);
+  /* (rows of the tile, hidden_size) */
+  ffi::Tensor EncodeImage(const Tile& tile);
 
   /* (ids, hidden_size) */
   ffi::Tensor Embed(const std::vector<int32_t>& ids);
@@ -43,11 +47,12 @@ class Session {
   /* A probe of the machine, by name; nothing where the bundle has none such. */
   std::optional<ffi::Function> Probe(const std::string& name) const;
 
-  /* Writes every page of the cache, which are all one page of zeros before. */
-  void FillCache();
+  /* Writes every page of what is kept for each position, which are all one page of zeros before. */
+  void FillState();
 
  private:
   ffi::Function Required(const std::string& name) const;
+  const ffi::Function& Capability(const std::string& name) const;
   ffi::Tensor Result(const char* name, const ffi::Any& result, std::vector<int64_t> shape) const;
   void CheckBounds(int64_t pos, int64_t count) const;
   void CheckIds(const std::vector<int32_t>& ids) const;
@@ -57,12 +62,12 @@ class Session {
   int threads_;
   std::string where_;
   std::optional<ffi::Module> machine_;
-  std::optional<ffi::Function> encode_image_, embed_, prefill_, decode_;
-  ffi::Array<ffi::Any> params_, cache_;
+  std::map<std::string, ffi::Function> functions_;
+  ffi::Array<ffi::Any> params_, state_;
   ffi::Tensor token_;
 };
 
-/* A picture of a file that runtime/answer/native_request.py wrote, checked against the manifest. */
-Picture ReadPicture(const std::filesystem::path& path, const Manifest& manifest);
+/* A tile of a file that runtime/answer/native_request.py wrote, checked against the manifest. */
+Tile ReadTile(const std::filesystem::path& path, const Vision& vision);
 
 }  // namespace handglass

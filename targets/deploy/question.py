@@ -60,9 +60,7 @@ def native_question(bundle: Path, prompt: str, images: Sequence[Path], scratch: 
 
     writer = RequestWriter(bundle)
     written = writer.write(scratch / REQUEST, prompt, [str(image) for image in images])
-    files = [
-        Item.of(f"{REQUEST}/{path.name}", path) for path in (written.request, *written.pictures)
-    ]
+    files = [Item.of(f"{REQUEST}/{path.name}", path) for path in (written.request, *written.tiles)]
     pixels = [word for item in files[1:] for word in ("--pixels", item.name)]
     command = join([f"./{NATIVE}/{RUNNER}", "run", BUNDLE, "--ids", files[0].name, *pixels])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 from handglass.errors import InputError, UsageError
 from handglass.runtime.answer.native_request import RequestWriter, main
 from handglass.runtime.bundle.tensors import TensorFile
-from handglass.runtime.prompt.preprocess import open_preprocessor
+from handglass.runtime.prompt.preprocess import Preprocessor
 
 pytestmark = pytest.mark.compiler
 
@@ -23,6 +24,7 @@ FOOTER = {
     "timings": {
         "load_s": 0.5,
         "encode_ms": [1.0],
+        "image_tokens": [4],
         "prefill_tokens": 7,
         "reused_tokens": 0,
         "prefill_tok_s": 100.0,
@@ -34,42 +36,71 @@ FOOTER = {
 }
 
 
+WHOLE = {"role": "picture", "left": 0, "top": 0, "right": 1, "bottom": 1}
+
+
 @pytest.fixture(scope="module")
 def writer(small_bundle: Path) -> RequestWriter:
     return RequestWriter(small_bundle)
+
+
+@pytest.fixture
+def halving(small_bundle: Path, tmp_path: Path) -> RequestWriter:
+    """Shows each picture whole, then its left half: it needs the manifest and the tokenizer."""
+    bundle = tmp_path / "halving"
+    bundle.mkdir()
+    manifest = json.loads((small_bundle / "manifest.json").read_text("utf-8"))
+    manifest["vision"]["slicing"]["parameters"]["boxes"] = [WHOLE, WHOLE | {"right": 0.5}]
+    (bundle / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    tokenizer = manifest["tokenizer"]["file"]
+    shutil.copy(small_bundle / tokenizer, bundle / tokenizer)
+    return RequestWriter(bundle)
 
 
 def noise(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (20, 30, 3), np.uint8)
 
 
-def test_a_request_holds_ids_and_places_of_pictures(writer: RequestWriter, tmp_path: Path) -> None:
+def places(request: Path) -> list[int]:
+    """Tiles in the order in which the prompt shows them."""
+    segments = json.loads(request.read_text("utf-8"))["prompt"]
+    return [segment["tile"] for segment in segments if isinstance(segment, dict)]
+
+
+def test_a_request_holds_ids_and_places_of_tiles(writer: RequestWriter, tmp_path: Path) -> None:
     written = writer.write(tmp_path / "q", "What?", [noise(0), noise(1)], 9, 1.5)
     request = json.loads(written.request.read_text("utf-8"))
     stop = [writer.tokenizer.token_id(token) for token in writer.manifest.prompt.stop]
-    assert request.pop("prompt")[1::2][:2] == [{"picture": 0}, {"picture": 1}]
+    assert request.pop("prompt")[1::2][:2] == [{"tile": 0}, {"tile": 1}]
     assert request == {
         "format": "handglass-request",
-        "version": 1,
+        "version": 2,
+        "pictures": [1, 1],
         "stop": stop,
         "max_tokens": 9,
         "repeat_penalty": 1.5,
     }
     words = ["program", "run", "b", "--ids", str(written.request)]
-    pixels = [word for path in written.pictures for word in ("--pixels", str(path))]
+    pixels = [word for path in written.tiles for word in ("--pixels", str(path))]
     assert written.command("program", "b") == words + pixels
 
 
 def test_equal_pictures_are_encoded_once(writer: RequestWriter, tmp_path: Path) -> None:
     written = writer.write(tmp_path, "What?", [noise(0), noise(1), noise(0)])
-    segments = json.loads(written.request.read_text("utf-8"))["prompt"]
-    assert [s["tile"] for s in segments if isinstance(s, dict)] == [0, 1, 0]
-    assert len(written.pictures) == 3
+    assert places(written.request) == [0, 1, 0] and len(written.tiles) == 3
 
 
-def test_a_picture_is_what_encode_image_takes(writer: RequestWriter, tmp_path: Path) -> None:
-    file = TensorFile.open(writer.write(tmp_path, "What?", [noise(0)]).pictures[0])
-    (tile,) = open_preprocessor(writer.manifest)(noise(0))
+def test_the_tiles_of_a_picture_follow_each_other(halving: RequestWriter, tmp_path: Path) -> None:
+    written = halving.write(tmp_path, "What?", [noise(0), noise(1), noise(0)])
+    assert json.loads(written.request.read_text("utf-8"))["pictures"] == [2, 2, 2]
+    assert places(written.request) == [0, 1, 2, 3, 0, 1]
+    assert [path.name for path in written.tiles] == [f"tile-{n}.safetensors" for n in range(6)]
+
+
+def test_a_tile_is_what_encode_image_takes(writer: RequestWriter, tmp_path: Path) -> None:
+    assert writer.manifest.vision is not None
+    file = TensorFile.open(writer.write(tmp_path, "What?", [noise(0)]).tiles[0])
+    (tile,) = Preprocessor(writer.manifest.vision).tiles(noise(0))
     np.testing.assert_array_equal(file.array("pixels"), tile.strip)
     np.testing.assert_array_equal(file.array("grid"), tile.grid)
     np.testing.assert_array_equal(file.array("position_ids"), tile.position_ids)
@@ -80,7 +111,8 @@ def test_ids_become_text_again(writer: RequestWriter) -> None:
     answer = writer.read([*(f"{id}\n" for id in ids), json.dumps(FOOTER), "\n"])
     assert answer.tokens == tuple(ids)
     assert answer.text.strip() == "ab" and answer.finish_reason == "stop"
-    assert answer.timings.encode_ms == (1.0,) and answer.timings.decode_tok_s == 10.0
+    assert answer.timings.encode_ms == (1.0,) and answer.timings.image_tokens == (4,)
+    assert answer.timings.decode_tok_s == 10.0
 
 
 @pytest.mark.parametrize("lines", [[], ["1"], ["x", json.dumps(FOOTER)], ["{}"], ["1", "[]"]])

@@ -64,6 +64,10 @@ def python_model(bundles: Callable[[str], Path]) -> handglass.Model:
     return handglass.load(bundles("host"))
 
 
+HALF = {"role": "picture", "left": 0, "top": 0, "right": 0.5, "bottom": 1}
+VISION_FUNCTIONS = ("encode_image", "encode_vision", "resample")
+
+
 @pytest.fixture
 def copied(bundle: Path, tmp_path: Path) -> Path:
     """A bundle to damage."""
@@ -109,6 +113,68 @@ def test_answers_are_those_of_python(
     assert times.prefill_tokens == expected.timings.prefill_tokens + expected.timings.reused_tokens
     assert len(times.encode_ms) == len(images) and times.peak_mb > 10
     assert [t > 0 for t in times.encode_ms] == [p not in images[:n] for n, p in enumerate(images)]
+    assert times.image_tokens == expected.timings.image_tokens == (64,) * len(images)
+
+
+def halve(manifest: dict[str, Any]) -> None:
+    """Each picture is shown whole, then its left half twice."""
+    manifest["vision"]["slicing"]["parameters"]["boxes"] += [HALF, HALF]
+
+
+def blind(manifest: dict[str, Any]) -> None:
+    """A bundle that reads text alone."""
+    manifest["vision"] = None
+    for name in VISION_FUNCTIONS:
+        del manifest["functions"][name]
+
+
+def test_pictures_of_several_tiles(
+    program: NativeProgram,
+    copied: Path,
+    bundles: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    host = Path(shutil.copytree(bundles("host"), tmp_path / "host"))
+    for folder in (copied, host):
+        change_manifest(folder, halve)
+    text, images = "Which picture has more shapes?", [PICTURES[1], PICTURES[2], PICTURES[1]]
+    expected = handglass.load(host).chat(text, images, max_tokens=12)
+    writer = RequestWriter(copied)
+    written = writer.write(tmp_path / "question", text, images, max_tokens=12)
+    assert len(written.tiles) == 9
+    done = program.run(*asked(written, copied))
+    assert done.returncode == 0, done.stderr
+    answer = writer.read(done.stdout.splitlines())
+    assert answer.tokens == expected.tokens
+    times = answer.timings
+    assert times.image_tokens == expected.timings.image_tokens == (192, 192, 192)
+    assert [t > 0 for t in times.encode_ms] == [True, True, False]
+
+
+def test_rows_by_patches(program: NativeProgram, copied: Path, question: Written) -> None:
+    """Tiles may become as many rows as their patches say; here these are as many as the queries."""
+    expected = program.run(*asked(question, copied)).stdout.splitlines()[:-1]
+    change_manifest(copied, lambda m: m["vision"].update(query_num=0, patches_per_row=1))
+    assert program.run(*asked(question, copied)).stdout.splitlines()[:-1] == expected
+    change_manifest(copied, lambda m: m["vision"].update(patches_per_row=2))
+    program.fails(5, "encode_image returned (64, 256), the manifest", *asked(question, copied))
+    change_manifest(copied, lambda m: m["vision"].update(patches_per_row=3))
+    program.fails(3, "its 64 patches are no multiple of 3", *asked(question, copied))
+
+
+def test_a_bundle_that_reads_text_alone(
+    program: NativeProgram, copied: Path, writer: RequestWriter, question: Written, tmp_path: Path
+) -> None:
+    written = writer.write(tmp_path / "text", *QUESTIONS["text"], max_tokens=4)
+    expected = program.run(*asked(written, copied)).stdout.splitlines()[:-1]
+    change_manifest(copied, blind)
+    done = program.run(*asked(written, copied))
+    assert done.stdout.splitlines()[:-1] == expected and '"image_tokens": []' in done.stdout
+    program.fails(3, "this model reads text alone", *asked(question, copied))
+    program.fails(3, "this model reads text alone", "run", copied, "--ids", question.request)
+    report = json.loads(program.run("bench", copied, "--samples", 1, "--json").stdout)
+    rows = {row["row"] for row in report["rows"]}
+    assert {"load", "pp64", "tg64@0"} <= rows and "encode" not in rows
 
 
 def test_tokens_are_counted_and_threads_chosen(
@@ -120,7 +186,7 @@ def test_tokens_are_counted_and_threads_chosen(
     *ids, last = done.stdout.splitlines()
     assert len(ids) == 2 and json.loads(last)["finish_reason"] == "length"
     piped = question.request.read_text("utf-8")
-    pixels = ["--pixels", question.pictures[0]]
+    pixels = ["--pixels", question.tiles[0]]
     again = program.run("run", bundle, "--ids", "-", *pixels, "-n", 2, stdin=piped)
     assert again.stdout.splitlines()[:2] == ids
 
@@ -160,10 +226,25 @@ def test_parameters_are_hashed_unless_told(
         (lambda m: m["target"]["features"].append("not-there"), 4, "this CPU lacks not-there"),
         (lambda m: m["target"].update(triple="riscv64-linux-gnu"), 4, "compiled for riscv64"),
         (lambda m: m["target"].update(device="vulkan"), 4, 'compiled for "vulkan" (target'),
-        (lambda m: m.update(version=2), 5, "bundle version 2"),
+        (lambda m: m.update(version=1), 5, "bundle version 1, this program reads 2; compile the"),
+        (lambda m: m.update(version=3), 5, "bundle version 3, this program reads 2; compile the"),
+        (lambda m: m.update(version=True), 5, "bundle version true"),
+        (lambda m: m.pop("version"), 5, "bundle version none"),
         (lambda m: m["versions"].update(tvm="0.28.0"), 5, "compiled with TVM's version 0.28.0"),
         (lambda m: m.update(format="x"), 3, "not a bundle of handglass"),
-        (lambda m: m.pop("cache"), 3, "'cache' is missing"),
+        (lambda m: m.pop("state"), 3, "'state' is missing"),
+        (lambda m: m["state"].update(context=0), 3, "'context' must be an integer from 1"),
+        (lambda m: m["state"]["tensors"][0].update(kind="x"), 3, "'kind' must be positions or"),
+        (lambda m: m["functions"].pop("decode"), 5, "it has no function 'decode'"),
+        (lambda m: m["functions"].pop("encode_image"), 5, "it has no function 'encode_image'"),
+        (lambda m: m["functions"].update(sing={}), 5, "the library has no function 'sing'"),
+        (lambda m: m.pop("vision"), 3, "'vision' is missing"),
+        (lambda m: m["vision"].update(query_num=0), 3, "one of 'query_num' and 'patches_per_row'"),
+        (lambda m: m["vision"].update(patches_per_row=1), 3, "one of 'query_num' and"),
+        (lambda m: m["vision"].update(patches_per_row=-1), 3, "'patches_per_row' must be an"),
+        (lambda m: m["vision"].update(patch_size=15), 3, "'image_size' must be a multiple of"),
+        (lambda m: m["vision"]["positions"].update(kind="x"), 5, "(vision.positions) is unknown"),
+        (lambda m: m["vision"].update(image_size=98), 3, "position_ids (n,) int32 of 1 to 49"),
         (lambda m: m["params"].pop(), 5, "the params files hold"),
         (lambda m: m["params"][0]["shape"].reverse(), 5, "the manifest says"),
         (lambda m: m["files"].update({"../x": m["files"]["lib.so"]}), 5, "leads out of the bundle"),
@@ -197,7 +278,15 @@ def test_a_link_out_of_the_bundle_is_refused(
     ("change", "words"),
     [
         ({"prompt": [[1, 9999999]]}, "token id 9999999 is outside the vocabulary"),
-        ({"prompt": [[1], {"picture": 1}]}, "'picture' must be an integer from 0 to 0"),
+        ({"prompt": [[1], {"tile": 1}]}, "'tile' must be an integer from 0 to 0"),
+        ({"prompt": [[1], {"picture": 0}]}, "'tile' is missing"),
+        ({"prompt": [{"tile": 0}] * 17}, "the context of this bundle holds"),
+        ({"pictures": []}, "1 of 1 --pixels are of no picture"),
+        ({"pictures": [0, 1]}, "a picture of 0 tiles where 1 of 1 --pixels are left"),
+        ({"pictures": [1, 1]}, "a picture of 1 tiles where 0 of 1 --pixels are left"),
+        ({"pictures": [2**62, 2**62]}, "a picture of 4611686018427387904 tiles"),
+        ({"pictures": [-1, 2]}, "not a size: -1"),
+        ({"pictures": 1}, "'pictures' must be a list"),
         ({"prompt": [[1], []]}, "a run of no ids"),
         ({"prompt": []}, "the prompt is empty"),
         ({"prompt": [[1] * 5000]}, "the context of this bundle holds"),
@@ -221,20 +310,71 @@ def test_a_request_is_checked(
 def test_text_that_is_no_request(program: NativeProgram, bundle: Path) -> None:
     for text in ("", "{", '{"a": 1, "a": 1}', "[" * 100 + "]" * 100, "1 2", '"\\ud800"', "01"):
         program.fails(3, "not valid JSON", "run", bundle, "--ids", "-", stdin=text)
-    old = '{"format": "handglass-request", "version": 2}'
-    program.fails(5, "not a handglass-request of version 1", "run", bundle, "--ids", "-", stdin=old)
+    old = '{"format": "handglass-request", "version": 1}'
+    program.fails(5, "not a handglass-request of version 2", "run", bundle, "--ids", "-", stdin=old)
 
 
-def test_a_picture_of_another_size_is_refused(
+def test_tiles_that_are_not_given(program: NativeProgram, bundle: Path, question: Written) -> None:
+    program.fails(3, "0 of 0 --pixels are left", "run", bundle, "--ids", question.request)
+    request = json.loads(question.request.read_text("utf-8")) | {"pictures": []}
+    question.request.write_text(json.dumps(request), "utf-8")
+    program.fails(3, "but no --pixels was given", "run", bundle, "--ids", question.request)
+
+
+def tile(height: int, width: int) -> dict[str, np.ndarray]:
+    """Of the demo model: patches of 14 x 14, a table of 8 x 8 positions."""
+    n = height * width
+    grid = np.stack(np.divmod(np.arange(n), width), axis=1)
+    ids = grid @ [8, 1]
+    pixels = np.zeros((3, 14, 14 * n), np.float32)
+    return {"pixels": pixels, "position_ids": ids.astype("i4"), "grid": grid.astype("i4")}
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    specs = [(name, array.shape, array.dtype.name) for name, array in arrays.items()]
+    with TensorWriter(path, specs) as file:
+        for name, array in arrays.items():
+            file.write(name, np.ascontiguousarray(array))
+
+
+def test_a_tile_may_be_smaller(program: NativeProgram, bundle: Path, question: Written) -> None:
+    write_arrays(question.tiles[0], tile(3, 7))
+    done = program.run(*asked(question, bundle), "-n", 2)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["timings"]["image_tokens"] == [64]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.pop("grid"), "it must have grid (6, 2) int32"),
+        (lambda t: t.pop("position_ids"), "it must have position_ids (n,) int32"),
+        (lambda t: t.update(position_ids=t["position_ids"][:0]), "of 1 to 64 patches"),
+        (lambda t: t.update(position_ids=t["position_ids"][:5]), "(3, 14, 70) float32"),
+        (lambda t: t.update(pixels=t["pixels"].astype(np.float16)), "(3, 14, 84) float32"),
+        (lambda t: t.update(position_ids=t["position_ids"] - 1), "must be from 0 to 63"),
+        (lambda t: t.update(position_ids=t["position_ids"] + 54), "must be from 0 to 63"),
+        (lambda t: t.update(grid=t["grid"][::-1]), "count its 6 patches row by row"),
+        (lambda t: t.update(grid=t["grid"] + 1), "count its 6 patches row by row"),
+        (lambda t: t.update(tile(1, 9)), "at most 8 along a side"),
+        (lambda t: t.update(grid=t["grid"] + (2**31 - 3)), "count its 6 patches row by row"),
+    ],
+)
+def test_a_tile_is_checked(
     program: NativeProgram,
     bundle: Path,
     question: Written,
+    change: Callable[[dict[str, np.ndarray]], object],
+    words: str,
 ) -> None:
-    small = np.zeros((3, 14, 14), np.float32)
-    with TensorWriter(question.pictures[0], [("pixels", small.shape, "float32")]) as file:
-        file.write("pixels", small)
-    program.fails(3, "is no picture for this bundle", *asked(question, bundle))
-    question.pictures[0].write_bytes(b"\xff" * 100)
+    arrays = tile(2, 3)
+    change(arrays)
+    write_arrays(question.tiles[0], arrays)
+    program.fails(3, words, *asked(question, bundle))
+
+
+def test_a_file_that_is_no_tile(program: NativeProgram, bundle: Path, question: Written) -> None:
+    question.tiles[0].write_bytes(b"\xff" * 100)
     program.fails(3, "not a safetensors file", *asked(question, bundle))
 
 
