@@ -24,10 +24,11 @@ from arm_emulator import Argument, Call, Counts, MissingToolError, Program, tool
 from arm_mca import disassembled, find_mca, hottest, mca_version, on_cores
 from tvm import te, tirx
 
-from handglass.compiler.ops.integer_matmul import Quantized, integer_matmul
+from handglass.compiler.models import layers
 from handglass.compiler.schemes.quantize import SCHEMES
+from handglass.compiler.schemes.scheme import selection_of
 from handglass.schedules import apply_rules
-from handglass.schedules.isa.integer_isa import find_integer_isa
+from handglass.schedules.select import find_units
 from handglass.targets import Target, find_target
 from handglass.targets.codegen.build import without_alias
 
@@ -72,7 +73,7 @@ class Row:
 
 def problem(m: int) -> Problem:
     rng = np.random.default_rng(m)
-    scheme = SCHEMES["w4a8"].on(find_integer_isa(tvm.target.Target(find_target("arm64").tvm)))
+    scheme = SCHEMES["w4a8"].on(find_units(tvm.target.Target(find_target("arm64").tvm)))
     parts = scheme.pack(rng.standard_normal((N, K), np.float32))
     x = rng.integers(-127, 128, (m, K)).astype(np.int8)
     scale = rng.uniform(0.5, 2, (m, K // 32)).astype(np.float16)
@@ -84,7 +85,7 @@ def problem(m: int) -> Problem:
 
 def function(target: Target, m: int) -> tirx.PrimFunc:
     """`w4a8` for `target`: one row, or any number of them."""
-    scheme = SCHEMES["w4a8"].on(find_integer_isa(tvm.target.Target(target.tvm)))
+    scheme = SCHEMES["w4a8"].on(find_units(tvm.target.Target(target.tvm)))
     codes = scheme.codes
     assert codes is not None and not codes.zero
     int64 = lambda n: tirx.IntImm("int64", n)  # noqa: E731
@@ -95,7 +96,8 @@ def function(target: Target, m: int) -> tirx.PrimFunc:
         te.placeholder(list(map(int64, shape)), dtype, name)
         for name, (shape, dtype) in scheme.shapes(N, K).items()
     ]
-    y = integer_matmul(Quantized(x, scale, None), N, codes, *parts)
+    kernel = selection_of(scheme).kernel(m == 1)
+    y = layers.product(scheme, kernel, (N, K), 2, x, scale, *parts)
     return te.create_prim_func([x, scale, *parts, y])
 
 

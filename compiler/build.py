@@ -26,7 +26,7 @@ from handglass.runtime.bundle.reader import (
     Manifest,
 )
 from handglass.runtime.bundle.writer import BundleWriter
-from handglass.schedules.isa.integer_isa import find_integer_isa
+from handglass.schedules.select import find_units
 from handglass.targets import find_target
 from handglass.targets.codegen.build import build_library
 from handglass.targets.codegen.vulkan.plugin import plugin_for
@@ -91,9 +91,9 @@ def compile_model(
     checkpoint = Checkpoint.open(Path(model), allow_pickle=allow_pickle)
     family = find_family(checkpoint.config)
     config = family.configure(checkpoint.config)
-    isa = find_integer_isa(tvm.target.Target(device.tvm))
+    units = find_units(tvm.target.Target(device.tvm))
     schemes = quantization, vision_quantization
-    storage = choose_storage(config.language, isa, *schemes, context, kv_cache)
+    storage = choose_storage(config.language, units, *schemes, context, kv_cache)
     book = load_tuning_records(device, records, use_records)
     clock = Clock()
     with BundleWriter(Path(output), overwrite=overwrite) as writer:

@@ -21,7 +21,8 @@ from handglass.runtime.engine.session import Session
 from handglass.runtime.prompt.chat_template import Slot, build_prompt
 from handglass.runtime.prompt.preprocess import Picture, Tile, open_preprocessor
 from handglass.runtime.prompt.tokenizer import Tokenizer, open_tokenizer
-from handglass.schedules.isa.integer_isa import AMX, PLAIN
+from handglass.schedules.isa.integer_isa import AMX
+from handglass.schedules.select import ANY_CPU, cpu_units
 from handglass.targets.presets.x86 import AMX_FLAGS
 
 from .checkpoints.checkpoint import Checkpoint
@@ -246,9 +247,10 @@ class Comparison:
 
     def _schemes(self) -> tuple[Scheme, Scheme]:
         """Of language and vision, as the bundle's target multiplies them."""
-        isa = AMX if set(AMX_FLAGS) <= set(self.manifest.target.features) else PLAIN
+        tiles = set(AMX_FLAGS) <= set(self.manifest.target.features)
+        units = cpu_units(AMX) if tiles else ANY_CPU
         names = self.manifest.scheme["language"], self.manifest.scheme["vision"]
-        language, vision = (find_scheme(name, isa) for name in names)
+        language, vision = (find_scheme(name, units) for name in names)
         return language, vision
 
 

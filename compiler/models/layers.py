@@ -13,13 +13,12 @@ from tvm import te, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
-from ..ops import matmul as matmul_op
+from handglass.schedules.select import INTEGERS, Kernel
+
+from ..ops import kernels
 from ..ops import norm as norm_op
-from ..ops.amx_matmul import bfloat16_matmul
-from ..ops.gpu_matmul import gpu_matmul
-from ..ops.integer_matmul import Quantized, integer_matmul
 from ..ops.quantize_rows import quantize_rows
-from ..schemes.scheme import Scheme
+from ..schemes.scheme import Scheme, selection_of
 from .leaves import Rows, vector
 from .weights import Panels
 
@@ -86,18 +85,12 @@ class Linear(nn.Module):
 
 def multiply(x: nn.Tensor | Source, panels: Panels) -> nn.Tensor:
     """x (m, in) times packed weights -> (m, out)."""
-    scheme, depth = panels.scheme, panels.scheme.depth(panels.in_features)
-    tiles, half = (wanted and not is_one_row(x) for wanted in _of_many_rows(scheme))
-    if scheme.codes is None or tiles or half:
-        rows = [x.computed() if isinstance(x, Source) else x]
-        matmul = _tile_matmul(scheme) if tiles else _float_matmul(scheme, depth, half)
-    else:
-        source = x if isinstance(x, Source) else as_source(x)
-        rows = source.quantized(scheme, depth)
-        matmul = _integer_matmul(scheme, len(rows))
+    scheme = panels.scheme
+    kernel = selection_of(scheme).kernel(is_one_row(x))
+    rows = _rows_for(kernel, x, panels)
     products = [
         op.tensor_expr_op(
-            partial(matmul, piece.out_features),
+            partial(product, scheme, kernel, (piece.out_features, panels.in_features), len(rows)),
             "matmul",
             [*rows, *piece.tensors],
             attrs={"op_pattern": OUT_ELEMENTWISE},
@@ -107,36 +100,23 @@ def multiply(x: nn.Tensor | Source, panels: Panels) -> nn.Tensor:
     return products[0] if len(products) == 1 else op.concat(products, 1)
 
 
-Matmul = Callable[..., te.Tensor]
-"""(out_features, *rows, *parts of the weight) -> (m, out_features)"""
+def _rows_for(kernel: Kernel, x: nn.Tensor | Source, panels: Panels) -> list[nn.Tensor]:
+    """The rows as the kernel reads them: one tensor of floats, or those of `Quantized`."""
+    if kernel.activations == INTEGERS:
+        source = x if isinstance(x, Source) else as_source(x)
+        return source.quantized(panels.scheme, panels.scheme.depth(panels.in_features))
+    return [x.computed() if isinstance(x, Source) else x]
 
 
-def _of_many_rows(scheme: Scheme) -> tuple[bool, bool]:
-    """Whether they are multiplied in tile registers, or as float16."""
-    return scheme.bfloat16_rows, scheme.half_rows
-
-
-def _float_matmul(scheme: Scheme, depth: int, half: bool) -> Matmul:
-    shared, tile = scheme.isa.shared, scheme.isa.floats
-    if shared is not None:
-        return lambda n, x, *parts: gpu_matmul(x, n, depth, scheme.read(parts), shared, half)
-    return lambda n, x, *parts: matmul_op.matmul(x, n, depth, scheme.read(parts), tile)
-
-
-def _tile_matmul(scheme: Scheme) -> Matmul:
-    return lambda width, x, *parts: bfloat16_matmul(x, width, scheme.words(parts))
-
-
-def _integer_matmul(scheme: Scheme, inputs: int) -> Matmul:
-    codes = scheme.codes
-    assert codes is not None, scheme.name
-
-    def compute(width: int, *tensors: te.Tensor) -> te.Tensor:
-        values, scale, *offset = tensors[:inputs]
-        x = Quantized(values, scale, offset[0] if offset else None)
-        return integer_matmul(x, width, codes, *tensors[inputs:])
-
-    return compute
+def product(
+    scheme: Scheme, kernel: Kernel, shape: tuple[int, int], rows: int, *tensors: te.Tensor
+) -> te.Tensor:
+    """The kernel's operator on tensors, of which `rows` are rows and the others parts of a weight
+    of this scheme and `shape` (out, in)."""
+    (out_features, in_features), parts = shape, tensors[rows:]
+    depth, read = scheme.depth(in_features), scheme.read(parts)
+    weight = kernels.Weight(out_features, depth, parts, read, scheme.codes, scheme.units)
+    return kernels.multiply(kernel, weight, tensors[:rows])
 
 
 def opaque(function: Callable, name: str, *args: nn.Tensor | tirx.Var | int):

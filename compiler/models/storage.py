@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from handglass.errors import UsageError
-from handglass.schedules.isa.integer_isa import LANES, IntegerIsa
+from handglass.schedules.isa.register_tiles import LANES
+from handglass.schedules.select import Units
 
 from ..schemes.kv_cache import CacheType, cache_type_of, find_cache_type
 from ..schemes.quantize import find_scheme
@@ -29,7 +30,7 @@ class Storage:
 
 def choose_storage(
     config: LanguageConfig,
-    isa: IntegerIsa,
+    units: Units,
     quantization: str,
     vision_quantization: str | None,
     context: int | None,
@@ -37,9 +38,9 @@ def choose_storage(
 ) -> Storage:
     """Schemes by name. Unless told, the vision tower of a model in `w4` is kept in 16 bits, that of
     one in `w4a8` in `w8a8`: four bits are too few for it."""
-    language = find_scheme(quantization, isa)
+    language = find_scheme(quantization, units)
     default = VISION_DEFAULTS.get(quantization, quantization)
-    if quantization == "w4a8" and isa.byte_bits == 7:
+    if quantization == "w4a8" and units.integers.byte_bits == 7:
         default = "w7a8"  # on such a machine a third faster
     longest = config.max_position_embeddings
     context = min(longest, DEFAULT_CONTEXT) if context is None else context
@@ -47,4 +48,4 @@ def choose_storage(
         raise UsageError(f"--context {context}: the model was made for 1 to {longest} positions")
     padded = -(-context // LANES) * LANES  # the cache holds whole panels of positions
     cache = find_cache_type(kv_cache) if kv_cache else cache_type_of(language.cache_dtype)
-    return Storage(language, find_scheme(vision_quantization or default, isa), padded, cache)
+    return Storage(language, find_scheme(vision_quantization or default, units), padded, cache)

@@ -11,7 +11,7 @@ from tvm import te, tirx
 from tvm.ir import Expr
 from tvm.relax.frontend import nn
 
-from handglass.schedules.isa.integer_isa import LANES
+from handglass.schedules.isa.register_tiles import LANES
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..ops.matmul import Dequantize
@@ -45,7 +45,7 @@ class Panels(Leaf):
         self.out_features, self.in_features = (width, count) if transpose else (count, width)
         parts = scheme.shapes(self.out_features, self.in_features)
         self.parts = tuple(parts)
-        self.cuts = _cuts(parts, scheme.isa.largest)
+        self.cuts = _cuts(parts, scheme.units.largest)
         for number, (start, stop) in enumerate(pairwise(self.cuts)):
             for name, (shape, dtype) in parts.items():
                 kept = nn.Parameter((stop - start, *shape[1:]), dtype)

@@ -11,12 +11,15 @@ from collections.abc import Callable
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.isa.amx_instructions import BFLOAT16, TILE, TileProduct
+from handglass.schedules.isa.amx_instructions import BFLOAT16, INT8, TILE, TileProduct
 from handglass.schedules.isa.amx_int4 import word_of_nibbles
 from handglass.schedules.isa.amx_intrinsics import block_of
+from handglass.schedules.isa.integer_isa import Codes
+from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
 from .bfloat16 import bfloat16_bits
+from .quantized import Quantized
 
 
 def bfloat16_matmul(x: te.Tensor, out_features: int, weight: te.Tensor) -> te.Tensor:
@@ -27,6 +30,21 @@ def bfloat16_matmul(x: te.Tensor, out_features: int, weight: te.Tensor) -> te.Te
     rows = pack_rows(x, weight, BFLOAT16, bfloat16_bits)
     sums = tile_sums(rows, weight, BFLOAT16)
     return te.compute((x.shape[0], out_features), lambda i, j: sum_at(sums, i, j), name="out")
+
+
+def int8_matmul(
+    x: Quantized, out_features: int, codes: Codes, weight: te.Tensor, scale: te.Tensor
+) -> te.Tensor:
+    """Rows (m, k) of int8 times weight (panels, chunks, 4, 16, 4) -> (m, out) float32; `scale` is
+    (panels, 1, 16). Sums are int32."""
+    rows = pack_rows(x.codes, weight, INT8, lambda code: code)
+    sums = tile_sums(rows, weight, INT8)
+
+    def value(i: Expr, j: Expr) -> Expr:
+        whole = x.shifted(sum_at(sums, i, j), i, 0)
+        return whole.astype("float32") * (x.scale[i, 0] * scale[j // LANES, 0, j % LANES])
+
+    return te.compute((x.codes.shape[0], out_features), value, name="out")
 
 
 def sum_at(sums: te.Tensor, i: Expr, j: Expr) -> Expr:

@@ -8,7 +8,7 @@ heads that share a kv head are rows of one small matmul, so a key is loaded once
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.isa.integer_isa import LANES
+from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
 from . import gpu_attention

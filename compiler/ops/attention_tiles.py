@@ -19,7 +19,7 @@ from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
-from handglass.schedules.isa.integer_isa import LANES
+from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import MULTIPLY_ADDS, PATTERN, SEEN
 
 from .exponential import exp2

@@ -9,10 +9,12 @@ from __future__ import annotations
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, LANES, STEP, Codes
+from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, STEP, Codes
+from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
 from .padded import int64, is_one_row, padded_columns, padded_rows, up, whole_columns, whole_tiles
+from .quantized import Quantized
 
 WORDS_OF_A_GROUP = GROUP // STEP
 """Words of activations beside a group of 32 inputs."""
@@ -25,27 +27,22 @@ UPPER = 0xF0F0F0F0
 
 
 def dp4a_matmul(
-    x: te.Tensor,
-    x_scale: te.Tensor,
-    out_features: int,
-    codes: Codes,
-    weight: te.Tensor,
-    scale: te.Tensor,
+    x: Quantized, out_features: int, codes: Codes, weight: te.Tensor, scale: te.Tensor
 ) -> te.Tensor:
-    """(m, k / 4) words x panels -> (m, out_features) float32.
+    """Rows (m, k / 4) of words x panels -> (m, out_features) float32.
 
-    weight (panels, chunks, 4, 16) uint32; x_scale (m, groups), scale (panels, groups, 16), of one
-    group where the codes have 8 bits.
+    weight (panels, chunks, 4, 16) uint32, scale (panels, groups, 16), of one group where the codes
+    have 8 bits.
     """
-    m, there = x.shape[0], int(weight.shape[1]) * codes.chunk // GROUP
+    m, there = x.codes.shape[0], int(weight.shape[1]) * codes.chunk // GROUP
     groups = up(there, GROUPS_TOGETHER) if is_one_row(m) else there
     width = whole_columns(out_features, m, codes.tile.columns)
     words = _words(weight, codes, there, (groups, width))
-    rows = padded_rows(x, (whole_tiles(m, codes.tile.rows), groups * WORDS_OF_A_GROUP))
+    rows = padded_rows(x.codes, (whole_tiles(m, codes.tile.rows), groups * WORDS_OF_A_GROUP))
     shape = (m, int64(out_features))
     if codes.bits == 4:
-        return _by_group(rows, words, x_scale, scale, shape)
-    return _by_row(rows, words, x_scale, scale, codes.bits, shape)
+        return _by_group(rows, words, x.scale, scale, shape)
+    return _by_row(rows, words, x.scale, scale, codes.bits, shape)
 
 
 def _words(weight: te.Tensor, codes: Codes, groups: int, shape: tuple[int, int]) -> te.Tensor:

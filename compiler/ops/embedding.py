@@ -2,7 +2,7 @@
 
 from tvm import te, tirx
 
-from handglass.schedules.isa.integer_isa import LANES
+from handglass.schedules.isa.register_tiles import LANES
 
 from .matmul import Dequantize
 

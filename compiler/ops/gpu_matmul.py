@@ -10,7 +10,9 @@ from __future__ import annotations
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.isa.integer_isa import GROUP, LANES, Shared
+from handglass.schedules.gpu.limits import GpuLimits
+from handglass.schedules.isa.integer_isa import GROUP
+from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
 from .matmul import Dequantize
@@ -26,22 +28,21 @@ def gpu_matmul(
     out_features: int,
     depth: int,
     dequantize: Dequantize | te.Tensor,
-    shared: Shared,
+    limits: GpuLimits,
     half: bool,
 ) -> te.Tensor:
     """(m, k) x panels -> (m, out_features) float32; `depth` is k rounded up as the panels are,
-    `half` says that both sides of many rows are rounded to float16. Sums are float32."""
+    `half` says that both sides are rounded to float16, many rows only. Sums are float32."""
     m = x.shape[0]
-    half = half and not is_one_row(m)
     # one row is a stream over the weights, whose inputs threads divide evenly
-    inputs = up(depth, GROUP if is_one_row(m) else shared.depth)
+    inputs = up(depth, GROUP if is_one_row(m) else limits.depth)
     columns = padded_columns(
         _reader(dequantize, "float16" if half else "float32"),
         (depth, up(out_features, LANES)),
-        (inputs, whole_columns(out_features, m, shared.columns)),
+        (inputs, whole_columns(out_features, m, limits.columns)),
         "dequantize",
     )
-    shape = (whole_tiles(m, shared.rows), inputs)
+    shape = (whole_tiles(m, limits.rows), inputs)
     rows = padded_rows(x, shape, convert=to_half) if half else padded_rows(x, shape)
     product = _product(rows, columns)
     return te.compute((m, int64(out_features)), lambda i, j: product[i, j], name="out")

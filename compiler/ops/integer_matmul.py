@@ -8,70 +8,51 @@ schedules/isa/integer_isa.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.isa.amx_instructions import INT8
-from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, LANES, Codes
+from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, Codes
+from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
-from .amx_matmul import pack_rows, sum_at, tile_sums
-from .dp4a_matmul import dp4a_matmul
-from .smmla_matmul import by_row, grouped, halved_row, pair_rows, pair_scales
+from .padded import is_one_row
+from .quantized import Quantized
+from .smmla_matmul import halved_row
 
 
-@dataclass(frozen=True)
-class Quantized:
-    """Rows x (m, depth) as integers; a value is `codes * scale`.
-
-    scale and offset are (m, depth/32) beside 4-bit weights, (m, 1) beside 8-bit ones. offset is
-    what the weights' zero point contributes, to be added to the integer sum; None where there is
-    none.
-    """
-
-    codes: te.Tensor
-    scale: te.Tensor
-    offset: te.Tensor | None
-
-    def padded(self, height: Expr, codes: Codes) -> Quantized:
-        """Whole register tiles of rows, so that the inner loops need no condition."""
-        if codes.tiled:  # signed, so that there is no offset
-            rows = codes.tile.rows
-            return Quantized(
-                _tiled(self.codes, height, rows, codes.chunk, "rows"),
-                _tiled(self.scale, height, rows, 1, "scale_rows"),
-                None,
-            )
-        offset = None if self.offset is None else _padded(self.offset, height, "offset_rows")
-        return Quantized(
-            _padded(self.codes, height, "rows"), _padded(self.scale, height, "scale_rows"), offset
-        )
-
-
-def integer_matmul(
+def dot_matmul(
     x: Quantized, out_features: int, codes: Codes, weight: te.Tensor, scale: te.Tensor
 ) -> te.Tensor:
-    """(m, k) x panels -> (m, out_features) float32.
+    """(m, k) x panels -> (m, out_features) float32, one row or many.
 
     weight (panels, chunks, 4, 16, step); scale (panels, chunks, 16) beside 4 bits, (panels, 1, 16)
     beside 8.
     """
-    if codes.words:
-        return dp4a_matmul(x.codes, x.scale, out_features, codes, weight, scale)
-    m = x.codes.shape[0]
-    one_row = isinstance(m, tirx.IntImm) and int(m) == 1
-    if codes.amx and not one_row:
-        return _in_tiles(x, out_features, weight, scale)
-    height = m if one_row else (m + codes.tile.rows - 1) // codes.tile.rows * codes.tile.rows
-    if codes.paired and not one_row:
-        return _paired(x, out_features, codes, height, weight, scale)
-    rows = x if one_row else x.padded(height, codes)
-    sums = _sums(rows.codes, codes, weight)
-    scaled = _grouped if codes.bits == 4 else _by_row
-    product = scaled(sums, rows, height, scale)  # (height, panels, 16)
-    return te.compute((m, out_features), lambda i, j: product[i, j // LANES, j % LANES], name="out")
+    rows = x if is_one_row(x.codes.shape[0]) else _whole_tiles(x, x.height(codes.tile.rows))
+    return _scaled(x, _sums(rows.codes, codes, weight), rows, out_features, codes, scale)
+
+
+def tiled_dot_matmul(
+    x: Quantized, out_features: int, codes: Codes, weight: te.Tensor, scale: te.Tensor
+) -> te.Tensor:
+    """The same for many rows, copied tile by tile: 32 inputs of each row of a tile one after the
+    other. For signed weights, which need no offset."""
+    rows, height = codes.tile.rows, x.height(codes.tile.rows)
+    tiled = Quantized(
+        _tiled(x.codes, height, rows, codes.chunk, "rows"),
+        _tiled(x.scale, height, rows, 1, "scale_rows"),
+    )
+    return _scaled(x, _sums(tiled.codes, codes, weight), tiled, out_features, codes, scale)
+
+
+def halves_matmul(
+    x: Quantized, out_features: int, codes: Codes, weight: te.Tensor, scale: te.Tensor
+) -> te.Tensor:
+    """The same for one row and bytes that lie in eights, as SMMLA wants them for many rows."""
+    halves = halved_row(x.codes, weight)
+    sums = lambda p, i, j: halves[p, i, j * 2] + halves[p, i, j * 2 + 1]  # noqa: E731
+    return _scaled(x, sums, x, out_features, codes, scale)
 
 
 Sums = Callable[..., Expr]
@@ -80,23 +61,16 @@ Sums = Callable[..., Expr]
 
 def _sums(x: te.Tensor, codes: Codes, weight: te.Tensor) -> Sums:
     """Products of codes, added up over a group (4 bits) or over the whole input (8 bits)."""
-    if codes.paired and codes.bits != 4:
-        halves = halved_row(x, weight)
-        return lambda p, i, j: halves[p, i, j * 2] + halves[p, i, j * 2 + 1]
     sums = _grouped_sums(x, codes, weight) if codes.bits == 4 else _row_sums(x, codes, weight)
     return lambda *at: sums[at]
 
 
-def _paired(
-    x: Quantized, out_features: int, codes: Codes, height: Expr, weight: te.Tensor, scale: te.Tensor
+def _scaled(
+    x: Quantized, sums: Sums, rows: Quantized, out_features: int, codes: Codes, scale: te.Tensor
 ) -> te.Tensor:
-    """Many rows, two at a time; signed weights, so that there is no offset."""
-    rows = codes.tile.rows
-    values, scales = pair_rows(x.codes, height, rows), pair_scales(x.scale, height, rows)
-    if codes.bits == 4:
-        product = grouped(values, scales, codes, weight, scale)
-    else:
-        product = by_row(values, scales, weight, scale)
+    """(m, out_features): the sums of x as float32; `rows` is x in whole register tiles."""
+    scaled = _grouped if codes.bits == 4 else _by_row
+    product = scaled(sums, rows, x.height(codes.tile.rows), scale)  # (height, panels, 16)
     shape = (x.codes.shape[0], out_features)
     return te.compute(shape, lambda i, j: product[i, j // LANES, j % LANES], name="out")
 
@@ -137,7 +111,7 @@ def _grouped(sums: Sums, x: Quantized, height: Expr, scale: te.Tensor) -> te.Ten
     return te.compute(
         (height, panels, _int64(LANES)),
         lambda i, p, j: te.sum(
-            _shifted(sums(p, g, i, j), x.offset, i, g).astype("float32")
+            x.shifted(sums(p, g, i, j), i, g).astype("float32")
             * (_at(x.scale, i, g, 1, 0) * scale[p, g, j].astype("float32")),
             axis=g,
         ),
@@ -152,28 +126,12 @@ def _by_row(sums: Sums, x: Quantized, height: Expr, scale: te.Tensor) -> te.Tens
     return te.compute(
         (height, panels, _int64(LANES)),
         lambda i, p, j: (
-            _shifted(sums(p, i, j), x.offset, i, 0).astype("float32")
+            x.shifted(sums(p, i, j), i, 0).astype("float32")
             * (_at(x.scale, i, 0, 1, 0) * scale[p, 0, j])
         ),
         name="scaled",
         attrs={PATTERN: "scaled"},
     )
-
-
-def _in_tiles(x: Quantized, out_features: int, weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
-    """8 bits and many rows where there are tile registers: the same sums by other means."""
-    rows = pack_rows(x.codes, weight, INT8, lambda code: code)
-    sums = tile_sums(rows, weight, INT8)
-
-    def value(i: Expr, j: Expr) -> Expr:
-        whole = _shifted(sum_at(sums, i, j), x.offset, i, 0)
-        return whole.astype("float32") * (x.scale[i, 0] * scale[j // LANES, 0, j % LANES])
-
-    return te.compute((x.codes.shape[0], out_features), value, name="out")
-
-
-def _shifted(value: Expr, offset: te.Tensor | None, i: Expr, g: Expr | int) -> Expr:
-    return value if offset is None else value + offset[i, g]
 
 
 def _height(x: te.Tensor) -> Expr:
@@ -198,6 +156,14 @@ def _tiled(x: te.Tensor, height: Expr, rows: int, size: int, name: str) -> te.Te
 
     shape = (height // rows, width // size, _int64(rows), _int64(size))
     return te.compute(shape, value, name=name, attrs={PATTERN: "rows"})
+
+
+def _whole_tiles(x: Quantized, height: Expr) -> Quantized:
+    """Padded to whole register tiles of rows, so that the inner loops need no condition."""
+    offset = None if x.offset is None else _padded(x.offset, height, "offset_rows")
+    return Quantized(
+        _padded(x.codes, height, "rows"), _padded(x.scale, height, "scale_rows"), offset
+    )
 
 
 def _padded(x: te.Tensor, height: Expr, name: str) -> te.Tensor:

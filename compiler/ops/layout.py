@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from handglass.schedules.isa.integer_isa import LANES
+from handglass.schedules.isa.register_tiles import LANES
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from tvm import te, tirx
 from tvm.ir import Expr
 
 from handglass.schedules.cpu.matmul import COLUMNS, ROWS
-from handglass.schedules.isa.integer_isa import LANES, YMM, Tile
+from handglass.schedules.isa.register_tiles import LANES, YMM, Tile
 from handglass.schedules.rule import PATTERN
 
 Dequantize = Callable[[Expr, Expr, Expr], Expr]

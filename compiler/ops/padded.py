@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.isa.integer_isa import LANES
+from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
 

@@ -5,11 +5,13 @@ Without a target in scope it is a CPU.
 
 from tvm.target import Target
 
+from handglass.schedules.gpu.limits import is_gpu
+
 
 def on_gpu() -> bool:
     """Whether the kernels run as workgroups of many threads."""
     target = Target.current(allow_none=True)
-    return target is not None and "gpu" in target.keys
+    return target is not None and is_gpu(target)
 
 
 def limit(name: str, default: int) -> int:

@@ -10,13 +10,31 @@ from __future__ import annotations
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.isa.integer_isa import CHUNK_STEPS, LANES, Codes
+from handglass.schedules.isa.integer_isa import CHUNK_STEPS, Codes
+from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
+
+from .quantized import Quantized
 
 EIGHT, HALF = 8, 4
 """Inputs of one row in an operand, and of one SDOT."""
 SQUARE = 4
 """Sums of two rows by two outputs."""
+
+
+def smmla_matmul(
+    x: Quantized, out_features: int, codes: Codes, weight: te.Tensor, scale: te.Tensor
+) -> te.Tensor:
+    """Many rows, two at a time -> (m, out_features) float32; signed weights, so that there is no
+    offset. weight and scale as in integer_matmul.py."""
+    rows, height = codes.tile.rows, x.height(codes.tile.rows)
+    values, scales = pair_rows(x.codes, height, rows), pair_scales(x.scale, height, rows)
+    if codes.bits == 4:
+        product = grouped(values, scales, codes, weight, scale)
+    else:
+        product = by_row(values, scales, weight, scale)
+    shape = (x.codes.shape[0], out_features)
+    return te.compute(shape, lambda i, j: product[i, j // LANES, j % LANES], name="out")
 
 
 def pair_rows(x: te.Tensor, height: Expr, rows: int) -> te.Tensor:

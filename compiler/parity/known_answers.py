@@ -87,7 +87,7 @@ def known_answers(
 ) -> KnownAnswers:
     """For code of `target`; `kernels` are those of the library and `fused` what they are made of,
     before it was scheduled; `twin` is the same model made for a CPU."""
-    small = [] if target.tvm["kind"] == "llvm" else list(known_kernels(target.tvm))
+    small = [] if target.gpu is None else list(known_kernels(target.tvm))
     answered = [_answer_small(n, known) for n, known in enumerate(small)]
     if fused is not None:
         lengths = LENGTHS | {"strip": LENGTHS["n"] * patch_size}

@@ -14,11 +14,12 @@ from tvm.relax.frontend import nn
 
 from handglass.runtime.bundle.bfloat16 import bfloat16_bits, bfloat16_values
 from handglass.schedules.isa.integer_isa import GROUP, LIMIT
+from handglass.schedules.select import INTEGERS, Kernel
 
 from ..checkpoints.checkpoint import EMBEDDING, LM_HEAD, Checkpoint
 from ..models.leaves import Rows, leaves
 from ..models.weights import Panels
-from ..schemes.scheme import Scheme
+from ..schemes.scheme import Scheme, selection_of
 
 
 class StoredWeights:
@@ -64,21 +65,22 @@ class StoredWeights:
         """Rows x as they meet the weight `name`: integers where it is multiplied as integers, and
         bfloat16 or float16 where rows that come together are multiplied as that."""
         for _, leaf in self._packed[name]:
-            if not (leaf.scheme.bfloat16_rows or leaf.scheme.half_rows):
-                return _one_by_one(leaf.scheme, x)
-            round_together = round_bfloat16 if leaf.scheme.bfloat16_rows else round_float16
-            x = x.copy()  # the head reads one row, whatever comes before it
+            one, many = (selection_of(leaf.scheme).kernel(one_row) for one_row in (True, False))
+            if one.activations == many.activations:
+                return _round_rows(leaf.scheme, one, x)
+            # the head reads one row, whatever comes before it
             together = 0 if name in (EMBEDDING, LM_HEAD) else max(len(x) - self._alone, 0)
-            x[:together] = round_together(x[:together])
-            if together < len(x):
-                x[together:] = _one_by_one(leaf.scheme, x[together:])
-            return x
+            halves = (many, x[:together]), (one, x[together:])
+            found = [_round_rows(leaf.scheme, *half) for half in halves if len(half[1])]
+            return np.concatenate(found)
         return x
 
 
-def _one_by_one(scheme: Scheme, x: np.ndarray) -> np.ndarray:
-    if scheme.codes is None:
-        return x
+def _round_rows(scheme: Scheme, kernel: Kernel, x: np.ndarray) -> np.ndarray:
+    """float32 rows as the kernel multiplies them."""
+    if kernel.activations != INTEGERS:
+        return ROUNDED[kernel.activations](x)
+    assert scheme.codes is not None, scheme.name
     return round_rows(x, GROUP if scheme.codes.bits == 4 else x.shape[1])
 
 
@@ -91,6 +93,10 @@ def round_float16(x: np.ndarray) -> np.ndarray:
     """float32 with what float16 keeps; what is too large becomes the largest one."""
     largest = np.finfo(np.float16).max
     return np.clip(x, -largest, largest).astype(np.float16).astype(np.float32)
+
+
+ROUNDED = {"float32": lambda x: x, "bfloat16": round_bfloat16, "float16": round_float16}
+"""What rows become that are not multiplied as integers."""
 
 
 def round_rows(x: np.ndarray, size: int) -> np.ndarray:

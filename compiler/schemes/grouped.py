@@ -10,7 +10,8 @@ import numpy as np
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.isa.integer_isa import LANES, PLAIN, IntegerIsa
+from handglass.schedules.isa.register_tiles import LANES
+from handglass.schedules.select import ANY_CPU, Layout, Units, select
 
 from ..ops.matmul import Dequantize
 from .panels import panel_count, panels, rows_of
@@ -32,33 +33,25 @@ class Grouped4Bit:
     name: str
     cache_dtype: str = "float16"
     floor_db: float = 10.0
-    isa: IntegerIsa = PLAIN
+    units: Units = ANY_CPU
 
+    weights: ClassVar[str] = "int4"
     codes: ClassVar[None] = None
-    bfloat16_rows: ClassVar[bool] = False
     arithmetic_db: ClassVar[float] = FLOAT_ARITHMETIC_DB
 
     @property
-    def half_rows(self) -> bool:
-        return self.isa.multiplies_half
+    def layout(self) -> Layout:
+        return select(self.units, self.weights).layout
 
-    @property
-    def words_of_outputs(self) -> bool:
-        """Whether the bytes of four outputs are one uint32."""
-        return self.isa.int4.words
-
-    def on(self, isa: IntegerIsa) -> Scheme:
-        return replace(self, isa=isa)
-
-    def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
-        raise AssertionError(f"{self.name} is not multiplied in tiles")
+    def on(self, units: Units) -> Scheme:
+        return replace(self, units=units)
 
     def depth(self, k: int) -> int:
-        return -(-k // GROUP) * GROUP
+        return self.layout.padded(k)
 
     def shapes(self, n: int, k: int) -> dict[str, tuple[tuple[int, ...], str]]:
         count, depth = panel_count(n), self.depth(k)
-        lanes = (LANES // WORD, "uint32") if self.words_of_outputs else (LANES, "uint8")
+        lanes = (LANES // WORD, "uint32") if self.layout.words else (LANES, "uint8")
         return {
             "weight": ((count, depth // 2, lanes[0]), lanes[1]),
             "scale": ((count, depth // GROUP, LANES), "float16"),
@@ -70,7 +63,7 @@ class Grouped4Bit:
         q, scale = quantize_groups(padded.reshape(n, -1, GROUP))
         packed = q[..., : GROUP // 2] | q[..., GROUP // 2 :] << 4  # (n, groups, 16)
         weight = panels(packed.reshape(n, -1), fill=0x88)
-        weight = weight.view("<u4") if self.words_of_outputs else weight
+        weight = weight.view("<u4") if self.layout.words else weight
         return {"weight": weight, "scale": panels(scale)}
 
     def unpack(self, parts: Arrays, n: int, k: int) -> np.ndarray:
@@ -86,7 +79,7 @@ class Grouped4Bit:
 
         def value(b: Expr, k: Expr, lane: Expr) -> Expr:
             row, shift = k // GROUP * half + k % half, k % GROUP // half * 4
-            if self.words_of_outputs:
+            if self.layout.words:
                 stored, shift = weight[b, row, lane // WORD], shift + lane % WORD * 8
             else:
                 stored = weight[b, row, lane]

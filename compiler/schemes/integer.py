@@ -14,10 +14,10 @@ import numpy as np
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.isa.amx_instructions import INT8
-from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, LANES, PLAIN, Codes, IntegerIsa
+from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, Codes
+from handglass.schedules.isa.register_tiles import LANES
+from handglass.schedules.select import ANY_CPU, Layout, Units, select
 
-from ..ops.amx_matmul import nibbles_to_words
 from ..ops.matmul import Dequantize
 from .panels import panel_count, panels, rows_of
 from .rounding import quantize_groups, quantize_rows
@@ -36,38 +36,31 @@ class Integer:
     bits: int
     floor_db: float
     cache_dtype: str = "float16"
-    isa: IntegerIsa = PLAIN
+    units: Units = ANY_CPU
     arithmetic_db: ClassVar[float] = INTEGER_ARITHMETIC_DB
 
-    def on(self, isa: IntegerIsa) -> Scheme:
-        return replace(self, isa=isa)
+    def on(self, units: Units) -> Scheme:
+        return replace(self, units=units)
+
+    @property
+    def weights(self) -> str:
+        return f"int{self.bits}a8"
 
     @property
     def codes(self) -> Codes:
-        return self.isa.codes(self.bits)
+        return self.units.integers.codes(self.bits)
 
     @property
-    def half_rows(self) -> bool:
-        """Matrices of float16 are quicker than words of bytes; single products are not."""
-        shared = self.isa.shared
-        return self.isa.multiplies_half and shared is not None and shared.matrix is not None
-
-    @property
-    def bfloat16_rows(self) -> bool:
-        return self.bits == 4 and self.isa.bfloat16_tiles
-
-    def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
-        weight, scale = parts
-        return nibbles_to_words(weight, scale)
+    def layout(self) -> Layout:
+        return select(self.units, self.weights).layout
 
     def depth(self, k: int) -> int:
-        unit = INT8.inputs if self.codes.amx else GROUP
-        return -(-k // unit) * unit
+        return self.layout.padded(k)
 
     def shapes(self, n: int, k: int) -> dict[str, tuple[tuple[int, ...], str]]:
         codes, count, depth = self.codes, panel_count(n), self.depth(k)
         groups, dtype = (depth // GROUP, "float16") if self.bits == 4 else (1, "float32")
-        bytes_ = ((), "uint32") if codes.words else ((codes.step,), codes.dtype)
+        bytes_ = ((), "uint32") if self.layout.words else ((codes.step,), codes.dtype)
         place = (count, depth // codes.chunk, CHUNK_STEPS, LANES)
         return {
             "weight": ((*place, *bytes_[0]), bytes_[1]),
@@ -95,15 +88,16 @@ class Integer:
 
     def read(self, parts: Sequence[te.Tensor]) -> Dequantize:
         weight, scale = parts
-        codes, size = self.codes, GROUP if self.bits == 4 else None
+        codes, words = self.codes, self.layout.words
+        size = GROUP if self.bits == 4 else None
         half = codes.chunk // codes.halves
 
         def value(b: Expr, k: Expr, lane: Expr) -> Expr:
             place = k % codes.chunk
             v, e, high = place % half // codes.step, place % codes.step, place // half
             at = (b, k // codes.chunk, v, lane)
-            number = self._of_word(weight[at], e, high) if codes.words else byte(at, e, high)
-            unit = tirx.const(1.0 if codes.words else 1.0 / codes.magnify, "float32")
+            number = self._of_word(weight[at], e, high) if words else byte(at, e, high)
+            unit = tirx.const(1.0 if words else 1.0 / codes.magnify, "float32")
             factor = scale[b, k // size if size else 0, lane].astype("float32")
             return number.astype("float32") * (factor * unit)
 
@@ -140,11 +134,11 @@ class Integer:
         rows[:n] = stored
         split = rows.reshape(-1, LANES, width // (CHUNK_STEPS * step), CHUNK_STEPS, step)
         laid = np.ascontiguousarray(split.transpose(0, 2, 3, 1, 4))
-        return laid.view("<u4")[..., 0] if self.codes.words else laid
+        return laid.view("<u4")[..., 0] if self.layout.words else laid
 
     def _collect(self, weight: np.ndarray, n: int) -> np.ndarray:
         """The inverse of `_lay`."""
-        if self.codes.words:
+        if self.layout.words:
             words = np.ascontiguousarray(weight)[..., None]
             weight = words.view("<u4").view(self.codes.dtype)
         panel_rows = weight.transpose(0, 3, 1, 2, 4)

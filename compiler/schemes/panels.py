@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from handglass.schedules.isa.integer_isa import LANES
+from handglass.schedules.isa.register_tiles import LANES
 
 
 def panels(rows: np.ndarray, fill: int = 0) -> np.ndarray:

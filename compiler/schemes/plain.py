@@ -10,13 +10,17 @@ import numpy as np
 from tvm import te, tirx
 
 from handglass.runtime.bundle.bfloat16 import bfloat16_bits, bfloat16_values
-from handglass.schedules.isa.integer_isa import LANES, PLAIN, IntegerIsa
+from handglass.schedules.isa.register_tiles import LANES
+from handglass.schedules.select import ANY_CPU, PAIRS, Units, select
 
 from ..ops.matmul import Dequantize
 from .panels import panel_count, panels, rows_of
 from .rounding import check_range
 from .scheme import FLOAT_ARITHMETIC_DB, Arrays, Scheme
 from .tiles import BFloat16Tiles
+
+WEIGHTS = {"float16": "f16", "uint16": "bf16"}
+"""What the table of kernels calls numbers of these types; all others are read as float32."""
 
 
 @dataclass(frozen=True)
@@ -27,23 +31,19 @@ class Plain:
     dtype: str
     cache_dtype: str
     floor_db: float
-    isa: IntegerIsa = PLAIN
+    units: Units = ANY_CPU
 
     codes: ClassVar[None] = None
-    bfloat16_rows: ClassVar[bool] = False
     arithmetic_db: ClassVar[float] = FLOAT_ARITHMETIC_DB
 
     @property
-    def half_rows(self) -> bool:
-        return self.dtype == "float16" and self.isa.multiplies_half
+    def weights(self) -> str:
+        return WEIGHTS.get(self.dtype, "f32")
 
-    def on(self, isa: IntegerIsa) -> Scheme:
-        if self.dtype == "uint16" and isa.bfloat16_tiles:
-            return BFloat16Tiles(self.name, self.cache_dtype, self.floor_db, isa)
-        return replace(self, isa=isa)
-
-    def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
-        raise AssertionError(f"{self.name} is not multiplied in tiles")
+    def on(self, units: Units) -> Scheme:
+        if select(units, self.weights).layout is PAIRS:
+            return BFloat16Tiles(self.name, self.cache_dtype, self.floor_db, units)
+        return replace(self, units=units)
 
     def depth(self, k: int) -> int:
         return k

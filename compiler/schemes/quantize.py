@@ -1,14 +1,14 @@
 """How weights are stored, by the name that a user types.
 
 A `Scheme` (schemes/scheme.py) packs float32 rows (out, in) into arrays, and says as a tensor
-expression how one value is read from them. With `codes` the matmuls run on integers, otherwise in
-float32 whatever the storage. Adding one: a class that has the methods of `Scheme`, one line here.
+expression how one value is read from them. Which kernels multiply them is the table's affair
+(schedules/select.py). Adding one: a class that has the methods of `Scheme`, one line here.
 """
 
 from __future__ import annotations
 
 from handglass.errors import UsageError
-from handglass.schedules.isa.integer_isa import PLAIN, IntegerIsa
+from handglass.schedules.select import ANY_CPU, Units
 
 from .grouped import Grouped4Bit
 from .integer import Integer
@@ -28,8 +28,8 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
-def find_scheme(name: str, isa: IntegerIsa = PLAIN) -> Scheme:
-    """The scheme of this name on a machine with `dot`, or a UsageError that lists them."""
+def find_scheme(name: str, units: Units = ANY_CPU) -> Scheme:
+    """The scheme of this name on a machine with `units`, or a UsageError that lists them."""
     if name not in SCHEMES:
         raise UsageError(f"unknown quantization '{name}'; known are {', '.join(SCHEMES)}")
-    return SCHEMES[name].on(isa)
+    return SCHEMES[name].on(units)

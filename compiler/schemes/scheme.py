@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 from tvm import te
 
-from handglass.schedules.isa.integer_isa import Codes, IntegerIsa
+from handglass.schedules.isa.integer_isa import Codes
+from handglass.schedules.select import Selection, Units, select
 
 from ..ops.matmul import Dequantize
 
@@ -35,27 +36,19 @@ class Scheme(Protocol):
     def name(self) -> str: ...
 
     @property
-    def isa(self) -> IntegerIsa:
-        """The instruction set that it is laid out for."""
+    def weights(self) -> str:
+        """What the table of kernels (schedules/select.py) calls weights of this kind."""
+
+    @property
+    def units(self) -> Units:
+        """What multiplies them, and so decides how they lie."""
 
     @property
     def codes(self) -> Codes | None:
         """What integers the weights are and the activations become; None where both are floats."""
 
-    @property
-    def bfloat16_rows(self) -> bool:
-        """Whether many rows are rounded to bfloat16 and multiplied in tile registers."""
-
-    @property
-    def half_rows(self) -> bool:
-        """Whether many rows are rounded to float16, and multiplied as that with weights rounded
-        likewise: on a GPU, where storage has cost as much already."""
-
-    def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
-        """With `bfloat16_rows`: weights as pairs of bfloat16, (panels, steps, 16, 16) uint32."""
-
-    def on(self, isa: IntegerIsa) -> Scheme:
-        """The same storage, laid out for a machine that multiplies integers by `dot`."""
+    def on(self, units: Units) -> Scheme:
+        """The same storage, laid out for a machine with these."""
 
     @property
     def cache_dtype(self) -> str:
@@ -83,3 +76,8 @@ class Scheme(Protocol):
 
     def read(self, parts: Sequence[te.Tensor]) -> Dequantize | te.Tensor:
         """The parts, in the order of `shapes` -> float32 value at (panel, k, lane)."""
+
+
+def selection_of(scheme: Scheme) -> Selection:
+    """The layout of its weights, and the kernels that multiply them."""
+    return select(scheme.units, scheme.weights)

@@ -12,7 +12,8 @@ from tvm.ir import Expr
 
 from handglass.runtime.bundle.bfloat16 import bfloat16_bits, bfloat16_values
 from handglass.schedules.isa.amx_instructions import BFLOAT16, half_of_word
-from handglass.schedules.isa.integer_isa import LANES, IntegerIsa
+from handglass.schedules.isa.register_tiles import LANES
+from handglass.schedules.select import Units
 
 from ..ops.matmul import Dequantize
 from .panels import panel_count
@@ -28,15 +29,14 @@ class BFloat16Tiles:
     name: str
     cache_dtype: str
     floor_db: float
-    isa: IntegerIsa
+    units: Units
 
     codes: ClassVar[None] = None
-    half_rows: ClassVar[bool] = False
-    bfloat16_rows: ClassVar[bool] = True
+    weights: ClassVar[str] = "bf16"
     arithmetic_db: ClassVar[float] = BFLOAT16_ARITHMETIC_DB
 
-    def on(self, isa: IntegerIsa) -> Scheme:
-        return replace(self, isa=isa)
+    def on(self, units: Units) -> Scheme:
+        return replace(self, units=units)
 
     def depth(self, k: int) -> int:
         return -(-k // BFLOAT16.inputs) * BFLOAT16.inputs
@@ -58,9 +58,6 @@ class BFloat16Tiles:
         pairs = words.view("<u2").reshape(*words.shape, PAIR).transpose(0, 3, 1, 2, 4)
         bits = pairs.reshape(words.shape[0] * LANES, -1)[:n, :k]
         return bfloat16_values(bits)
-
-    def words(self, parts: Sequence[te.Tensor]) -> te.Tensor:
-        return parts[0]
 
     def read(self, parts: Sequence[te.Tensor]) -> Dequantize:
         (weight,) = parts

@@ -10,7 +10,7 @@ import tvm
 from handglass.errors import MismatchError, UsageError
 from handglass.runtime.bundle.manifest import Manifest
 from handglass.runtime.bundle.reader import MANIFEST, Bundle
-from handglass.schedules.isa.integer_isa import find_integer_isa
+from handglass.schedules.select import find_units
 from handglass.targets import find_target
 from handglass.targets.target import Target
 
@@ -53,7 +53,7 @@ def read_tuning_input(model: Path, asked: CompileOptions) -> TuningInput:
     config = family.configure(checkpoint.config)
     storage = choose_storage(
         config.language,
-        find_integer_isa(tvm.target.Target(target.tvm)),
+        find_units(tvm.target.Target(target.tvm)),
         asked.quantization or "w4a8",
         asked.vision_quantization,
         asked.context,
@@ -83,12 +83,12 @@ def _of_bundle(manifest: Manifest, asked: CompileOptions) -> TuningInput:
     if (target.triple, kind) != (manifest.target.triple, manifest.target.device):
         made_for = f"{manifest.target.triple} ({manifest.target.device})"
         raise MismatchError(f"the bundle is for {made_for}, not for {target.name}")
-    isa = find_integer_isa(tvm.target.Target(target.tvm))
+    units = find_units(tvm.target.Target(target.tvm))
     family = find_family(manifest.model.config)
     config = family.configure(dict(manifest.model.config))
     storage = Storage(
-        find_scheme(manifest.scheme["language"], isa),
-        find_scheme(manifest.scheme["vision"], isa),
+        find_scheme(manifest.scheme["language"], units),
+        find_scheme(manifest.scheme["vision"], units),
         manifest.state.context,
         cache_type_of(manifest.state.tensors[0].dtype),
     )

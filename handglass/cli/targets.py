@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from .options import Json
 from .output import columns, print_json
@@ -15,8 +17,23 @@ if TYPE_CHECKING:
 INSTALL = "'-' under LINKED BY: pip install 'handglass[cross]', or a cross compiler of your system"
 
 
-def targets(json: Json = False) -> None:
+Kernels = Annotated[
+    str | None,
+    typer.Option(
+        "--kernels",
+        metavar="TARGET",
+        help="Show instead which kernel multiplies what there: one row and many, by scheme.",
+    ),
+]
+
+
+def targets(kernels: Kernels = None, json: Json = False) -> None:
     """List the devices to compile for."""
+    if kernels is not None:
+        from .kernel_table import show_kernels
+
+        show_kernels(kernels, json)
+        return
     from handglass.runtime.system.hardware import read_machine
     from handglass.targets import TARGETS
 

@@ -9,7 +9,7 @@ import tvm
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
-from ..isa.integer_isa import LANES
+from ..isa.register_tiles import LANES
 from ..rule import Rule, blocks, find, pattern_of
 from ..tiling import clear, keep_in_registers
 from .elementwise import vectorize

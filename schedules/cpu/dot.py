@@ -15,7 +15,8 @@ from tvm.s_tir import Schedule
 from ..choices import DEFAULTS, Choices
 from ..isa.dot_instructions import instruction
 from ..isa.dot_intrinsics import intrinsic
-from ..isa.integer_isa import LANES, Codes, IntegerIsa, Tile, find_integer_isa
+from ..isa.integer_isa import Codes, IntegerIsa, find_integer_isa
+from ..isa.register_tiles import LANES, Tile
 from ..rule import Rule, find
 from ..tiling import (
     OFFERED_ROWS,
@@ -49,7 +50,7 @@ def schedule_dot(
     if len(found) != 1:
         return False
     (bits, sums), (scaled,) = found[0], find(sch, "scaled")
-    tile = choose_tile(sch, register_tile(sch, scaled, isa.codes(bits)), isa, bits, choices)
+    tile = choose_tile(sch, register_tile(sch, scaled, isa.codes(bits)), isa, choices)
     name = intrinsic(isa, bits, tile.rows, tile.columns, emulate)
     if bits == 4:
         _grouped(sch, sums, scaled, tile, name, choices)
@@ -67,15 +68,20 @@ def register_tile(sch: Schedule, scaled, codes: Codes) -> Tile:
     return replace(codes.tile, rows=1, columns=LANES) if one else replace(codes.tile, panels=1)
 
 
-def choose_tile(sch: Schedule, tile: Tile, isa: IntegerIsa, bits: int, choices: Choices) -> Tile:
+def choose_tile(sch: Schedule, tile: Tile, isa: IntegerIsa, choices: Choices) -> Tile:
     """A part of the tile that rows were padded to. Rows that were copied tile by tile stay so."""
     if tile.rows == 1:
         return tile
-    heights = [1] if isa.codes(bits).tiled else [n for n in PARTS if tile.rows % n == 0]
+    heights = [1] if _copied_by_tiles(sch) else [n for n in PARTS if tile.rows % n == 0]
     parts = choices.pick(sch, "tiles_per_padding", heights, 1)
     widths = [n for n in COLUMNS if isa.lanes <= n]
     columns = choices.pick(sch, "columns", widths, tile.columns)
     return replace(tile, rows=tile.rows // settled(sch, parts), columns=settled(sch, columns))
+
+
+def _copied_by_tiles(sch: Schedule) -> bool:
+    """Whether what a register tile reads of the rows was laid in a row: (tiles, ..., rows, ...)."""
+    return any(len(sch.get(rows).writes[0].region) == 4 for rows in find(sch, "rows"))
 
 
 def _grouped(sch: Schedule, sums, scaled, tile: Tile, name: str, choices: Choices) -> None:

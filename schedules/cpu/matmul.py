@@ -15,7 +15,7 @@ import tvm
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
-from ..isa.integer_isa import LANES
+from ..isa.register_tiles import LANES
 from ..rule import Rule, find
 from ..tiling import (
     OFFERED_ROWS,

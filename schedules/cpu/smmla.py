@@ -12,7 +12,8 @@ import tvm
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
-from ..isa.integer_isa import LANES, Codes, IntegerIsa, Tile, find_integer_isa
+from ..isa.integer_isa import Codes, IntegerIsa, find_integer_isa
+from ..isa.register_tiles import LANES, Tile
 from ..isa.smmla_intrinsics import add_scaled, intrinsic, squares_to_rows
 from ..rule import Rule, find
 from ..tiling import clear, tensorize

@@ -12,9 +12,10 @@ import tvm
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
-from ..isa.integer_isa import GROUP, STEP, Shared, find_integer_isa
+from ..isa.integer_isa import GROUP, STEP
 from ..rule import Rule, blocks, find
 from ..tiling import clear, divisors, inline_epilogue, is_one
+from .limits import GpuLimits, gpu_limits
 from .one_row import MEETING, PANELS, PARTS, UNROLL, add_up_parts, pick_parts
 from .threads import QUAD, WORD, depth_of, halved, keep_apart, pick, share
 from .tile import COLUMNS, HEIGHTS, ROWS, Workgroup, copy_to_registers, pick_workgroup, split_tile
@@ -26,23 +27,23 @@ WEIGHTS, ACTIVATIONS = 0, 1
 def dot(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Default schedule of one integer matmul with its epilogue."""
     found = [(bits, block) for bits in (4, 7, 8) for block in find(sch, f"dot{bits}")]
-    shared = find_integer_isa(target).shared
-    if len(found) != 1 or shared is None:
+    limits = gpu_limits(target)
+    if len(found) != 1:
         return False
     bits, sums = found[0]
     product = find(sch, "scaled")[0] if bits == 4 else sums
     last = inline_epilogue(sch, product)
     one_row = is_one(sch.get(sch.get_loops(product)[0]).extent)
     way = _one_row if one_row else _many_rows
-    way(sch, sums, product, last, shared, choices)
+    way(sch, sums, product, last, limits, choices)
     return True
 
 
-def _one_row(sch: Schedule, sums, product, last, shared: Shared, choices: Choices) -> None:
+def _one_row(sch: Schedule, sums, product, last, limits: GpuLimits, choices: Choices) -> None:
     for stage in _stages(sch, "rows", "words", "row_scales", "scales"):
         sch.compute_inline(stage)
     _, column, g, *_ = sch.get_loops(product)
-    parts, (outer, step, part) = pick_parts(sch, column, g, shared, choices)
+    parts, (outer, step, part) = pick_parts(sch, column, g, limits, choices)
     partial = add_up_parts(sch, product, last, part, parts)
     if sums is product:
         *_, outer, step, half, w, lane = sch.get_loops(partial)
@@ -68,11 +69,11 @@ def _straight(sch: Schedule, block, group, inner: list, w) -> None:
         sch.unroll(loop)
 
 
-def _many_rows(sch: Schedule, sums, product, last, shared: Shared, choices: Choices) -> None:
-    tile = pick_workgroup(sch, shared, choices)
+def _many_rows(sch: Schedule, sums, product, last, limits: GpuLimits, choices: Choices) -> None:
+    tile = pick_workgroup(sch, limits, choices)
     g = sch.get_loops(product)[2]
     together = pick(sch, choices, "groups", divisors(sch, g, GROUPS), 1)
-    outer, g = sch.split(g, [None, halved(together, lambda n: _fits(tile, n, shared))])
+    outer, g = sch.split(g, [None, halved(together, lambda n: _fits(tile, n, limits))])
     if sums is product:
         split_tile(sch, product, last, tile, vector=False)
         *_, quad, w, row, lane = sch.get_loops(product)
@@ -97,12 +98,12 @@ def _many_rows(sch: Schedule, sums, product, last, shared: Shared, choices: Choi
     clear(sch, product, outer, 2)
 
 
-def _fits(tile: Workgroup, groups: int, shared: Shared) -> bool:
+def _fits(tile: Workgroup, groups: int, limits: GpuLimits) -> bool:
     """Whether there is memory for so many groups of both sides, their scales and what keeps rows
     apart."""
     words = GROUP // STEP * groups
     numbers = tile.rows * (words + QUAD + groups) + tile.columns * (words + groups)
-    return WORD * numbers <= shared.memory
+    return WORD * numbers <= limits.memory
 
 
 def _stages(sch: Schedule, *names: str) -> list:

@@ -15,9 +15,9 @@ from tvm import DataType
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
-from ..isa.integer_isa import Shared, find_integer_isa
 from ..rule import Rule, find
 from ..tiling import clear, inline_epilogue, is_one
+from .limits import GpuLimits, gpu_limits
 from .one_row import MEETING, PANELS, PARTS, UNROLL, add_up_parts, pick_parts
 from .threads import QUAD, halved, keep_apart, pick, share
 from .tile import COLUMNS, HEIGHTS, ROWS, Workgroup, copy_to_registers, pick_workgroup, split_tile
@@ -27,22 +27,22 @@ DEPTHS = (8, 16, 32)
 
 def matmul(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Default schedule of one packed matmul with its epilogue."""
-    found, shared = find(sch, "matmul"), find_integer_isa(target).shared
-    if len(found) != 1 or shared is None:
+    found, limits = find(sch, "matmul"), gpu_limits(target)
+    if len(found) != 1:
         return False
     last = inline_epilogue(sch, found[0])
     if is_one(sch.get(sch.get_loops(found[0])[0]).extent):
-        _one_row(sch, found[0], last, shared, choices)
+        _one_row(sch, found[0], last, limits, choices)
     else:
-        _many_rows(sch, found[0], last, shared, choices)
+        _many_rows(sch, found[0], last, limits, choices)
     return True
 
 
-def _one_row(sch: Schedule, block, last, shared: Shared, choices: Choices) -> None:
+def _one_row(sch: Schedule, block, last, limits: GpuLimits, choices: Choices) -> None:
     for stage in (*find(sch, "rows"), *find(sch, "dequantize")):
         sch.compute_inline(stage)
     _, column, k = sch.get_loops(block)
-    parts, (*_, part) = pick_parts(sch, column, k, shared, choices)
+    parts, (*_, part) = pick_parts(sch, column, k, limits, choices)
     partial = add_up_parts(sch, block, last, part, parts)
     *_, k, step, lane = sch.get_loops(partial)
     sch.vectorize(lane)
@@ -50,10 +50,10 @@ def _one_row(sch: Schedule, block, last, shared: Shared, choices: Choices) -> No
     clear(sch, partial, k, 1)
 
 
-def _many_rows(sch: Schedule, block, last, shared: Shared, choices: Choices) -> None:
-    tile = pick_workgroup(sch, shared, choices)
+def _many_rows(sch: Schedule, block, last, limits: GpuLimits, choices: Choices) -> None:
+    tile = pick_workgroup(sch, limits, choices)
     (rows,), (columns,) = find(sch, "rows"), find(sch, "dequantize")
-    depth = _pick_depth(sch, rows, tile, shared, choices)
+    depth = _pick_depth(sch, rows, tile, limits, choices)
     outer, quad, step = sch.split(sch.get_loops(block)[-1], [None, depth // QUAD, QUAD])
     split_tile(sch, block, last, tile)
     keep_apart(sch, rows)
@@ -65,12 +65,12 @@ def _many_rows(sch: Schedule, block, last, shared: Shared, choices: Choices) -> 
     clear(sch, block, outer, 2)
 
 
-def _pick_depth(sch: Schedule, rows, tile: Workgroup, shared: Shared, choices: Choices) -> int:
+def _pick_depth(sch: Schedule, rows, tile: Workgroup, limits: GpuLimits, choices: Choices) -> int:
     """Inputs between two barriers, as many as there is memory for."""
     size = DataType(sch.get(rows).writes[0].source.dtype).bits // 8
     place = lambda n: tile.rows * (n + QUAD) + tile.columns * n  # noqa: E731
-    depth = pick(sch, choices, "depth", DEPTHS, shared.depth)
-    return halved(depth, lambda n: size * place(n) <= shared.memory)
+    depth = pick(sch, choices, "depth", DEPTHS, limits.depth)
+    return halved(depth, lambda n: size * place(n) <= limits.memory)
 
 
 OFFERS = {

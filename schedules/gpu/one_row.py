@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from tvm.s_tir import Schedule
 
 from ..choices import Choices
-from ..isa.integer_isa import LANES, Shared
+from ..isa.register_tiles import LANES
 from ..tiling import divisors
+from .limits import GpuLimits
 from .threads import QUAD, bind_blocks, depth_of, halved, pick
 
 PANELS, PARTS, UNROLL = (1, 2, 4), (4, 8, 16, 32, 64), (1, 2, 4, 8)
@@ -41,22 +42,22 @@ class Parts:
     low: int
 
 
-def pick_parts(sch: Schedule, column, reduction, shared: Shared, choices: Choices) -> tuple:
+def pick_parts(sch: Schedule, column, reduction, limits: GpuLimits, choices: Choices) -> tuple:
     """Panels and parts of a workgroup, and the loops over inputs: rounds, straight code, parts.
     What does not divide is not offered: conditions are lost where TVM moves a block."""
     extent = int(sch.get(reduction).extent)
     panels = pick(sch, choices, "panels", divisors(sch, column, PANELS, LANES), 1)
     parts = pick(sch, choices, "parts", divisors(sch, reduction, PARTS), PARTS_OF_ONE_ROW)
     unroll = pick(sch, choices, "unroll", divisors(sch, reduction, UNROLL), STEPS_UNROLLED)
-    parts = halved(parts, lambda n: n * panels * QUADS <= shared.threads)
+    parts = halved(parts, lambda n: n * panels * QUADS <= limits.threads)
     unroll = halved(unroll, lambda n: extent % (parts * n) == 0)
-    low = min(_pick_meeting(sch, shared, choices), parts)
+    low = min(_pick_meeting(sch, limits, choices), parts)
     return Parts(panels, parts // low, low), sch.split(reduction, [None, unroll, parts])
 
 
-def _pick_meeting(sch: Schedule, shared: Shared, choices: Choices) -> int:
+def _pick_meeting(sch: Schedule, limits: GpuLimits, choices: Choices) -> int:
     """Parts that meet by lanes: their quads of outputs are in one subgroup."""
-    fitting = [n for n in MEETING if n == 1 or n * QUADS <= shared.subgroup]
+    fitting = [n for n in MEETING if n == 1 or n * QUADS <= limits.subgroup]
     default = fitting[-1] if fitting[-1] >= WORTH_IT else 1
     return pick(sch, choices, "meeting", fitting, default)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from tvm.s_tir import Schedule
 
 from ..choices import Choices
-from ..isa.integer_isa import LANES, Shared
+from ..isa.register_tiles import LANES
+from .limits import GpuLimits
 from .threads import QUAD, bind_blocks, depth_of, pick
 
 ROWS, COLUMNS, HEIGHTS = (16, 32, 64), (16, 32, 64), (2, 4, 8)
@@ -27,12 +28,12 @@ class Workgroup:
         return self.rows // self.height * (self.columns // QUAD)
 
 
-def pick_workgroup(sch: Schedule, shared: Shared, choices: Choices) -> Workgroup:
+def pick_workgroup(sch: Schedule, limits: GpuLimits, choices: Choices) -> Workgroup:
     """A part of the tile that the operator padded to, of as many threads as there may be."""
     rows = pick(sch, choices, "rows", ROWS, ROWS_OF_A_TILE)
     columns = pick(sch, choices, "columns", COLUMNS, COLUMNS_OF_A_TILE)
     height = pick(sch, choices, "height", HEIGHTS, ROWS_OF_A_THREAD)
-    while Workgroup(rows, columns, height).threads > shared.threads:
+    while Workgroup(rows, columns, height).threads > limits.threads:
         height *= 2
     return Workgroup(rows, columns, height)
 

@@ -17,7 +17,8 @@ from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
 from .dot_instructions import Instruction, instruction
-from .integer_isa import LANES, Codes, IntegerIsa
+from .integer_isa import Codes, IntegerIsa
+from .register_tiles import LANES
 
 ROWS_TOGETHER = 4
 

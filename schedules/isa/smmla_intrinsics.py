@@ -15,7 +15,8 @@ from tvm.ir import Expr
 from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
-from .integer_isa import CHUNK_STEPS, LANES, Codes, IntegerIsa
+from .integer_isa import CHUNK_STEPS, Codes, IntegerIsa
+from .register_tiles import LANES
 
 Multiply = Callable[[Expr, Expr, Expr], Expr]
 """(four sums, 16 bytes, 16 bytes) -> four sums."""

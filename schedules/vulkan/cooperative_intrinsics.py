@@ -20,7 +20,7 @@ from tvm.ir import Expr
 from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
-from ..isa.integer_isa import Matrix
+from ..gpu.limits import Matrix
 
 HALF, SUM = "float16", "float32"
 SCOPES = {"a": "wmma.matrix_a", "b": "wmma.matrix_b", "c": "wmma.accumulator"}

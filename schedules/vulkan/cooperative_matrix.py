@@ -15,8 +15,8 @@ import tvm
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
+from ..gpu.limits import GpuLimits, Matrix, gpu_limits
 from ..gpu.threads import QUAD, WORD, bind_blocks, depth_of, halved, keep_apart, pick, share, spread
-from ..isa.integer_isa import Matrix, Shared, find_integer_isa
 from ..rule import Rule, find
 from ..tiling import inline_epilogue, is_one
 from .cooperative_intrinsics import HALF, intrinsic
@@ -44,14 +44,14 @@ class Tile:
 
 def matrix(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Default schedule of one packed matmul of float16 with its epilogue."""
-    found, shared = find(sch, "matmul"), find_integer_isa(target).shared
-    if len(found) != 1 or shared is None or shared.matrix is None:
+    found, limits = find(sch, "matmul"), gpu_limits(target)
+    if len(found) != 1 or limits.matrix is None:
         return False
     if is_one(sch.get(sch.get_loops(found[0])[0]).extent) or not _is_half(sch):
         return False
-    tile = _pick_tile(sch, shared, shared.matrix, choices)
+    tile = _pick_tile(sch, limits, limits.matrix, choices)
     last = inline_epilogue(sch, found[0])
-    _schedule(sch, found[0], last, tile, shared.matrix)
+    _schedule(sch, found[0], last, tile, limits.matrix)
     return True
 
 
@@ -60,14 +60,14 @@ def _is_half(sch: Schedule) -> bool:
     return all(str(sch.get(stage).writes[0].source.dtype) == HALF for stage in stages)
 
 
-def _pick_tile(sch: Schedule, shared: Shared, matrix: Matrix, choices: Choices) -> Tile:
+def _pick_tile(sch: Schedule, limits: GpuLimits, matrix: Matrix, choices: Choices) -> Tile:
     """As large as memory and threads allow; a subgroup has at least one matrix of it."""
-    rows = pick(sch, choices, "rows", TILES, shared.rows)
-    columns = pick(sch, choices, "columns", TILES, shared.columns)
-    depth = pick(sch, choices, "depth", DEPTHS, shared.depth)
+    rows = pick(sch, choices, "rows", TILES, limits.rows)
+    columns = pick(sch, choices, "columns", TILES, limits.columns)
+    depth = pick(sch, choices, "depth", DEPTHS, limits.depth)
     subgroups = pick(sch, choices, "subgroups", SUBGROUPS, 4)
-    rows = halved(rows, lambda n: Tile(n, columns, depth, 1, 1).bytes <= shared.memory)
-    subgroups = halved(subgroups, lambda n: n * matrix.threads <= shared.threads)
+    rows = halved(rows, lambda n: Tile(n, columns, depth, 1, 1).bytes <= limits.memory)
+    subgroups = halved(subgroups, lambda n: n * matrix.threads <= limits.threads)
     across = halved(min(subgroups, 2), lambda n: columns % (n * matrix.columns) == 0)
     down = halved(subgroups // across, lambda n: rows % (n * matrix.rows) == 0)
     return Tile(rows, columns, depth, down, across)

@@ -24,13 +24,13 @@ from tvm import te, tirx
 from tvm.s_tir import Schedule
 
 from handglass.compiler import build, verify
-from handglass.compiler.ops.amx_matmul import bfloat16_matmul, nibbles_to_words
+from handglass.compiler.models import layers
+from handglass.compiler.ops.amx_matmul import nibbles_to_words
 from handglass.compiler.ops.bfloat16 import bfloat16_bits as bits_of
-from handglass.compiler.ops.matmul import matmul
 from handglass.compiler.parity.stored_weights import round_bfloat16
 from handglass.compiler.schemes.integer import Integer
 from handglass.compiler.schemes.quantize import find_scheme
-from handglass.compiler.schemes.scheme import Scheme
+from handglass.compiler.schemes.scheme import Scheme, selection_of
 from handglass.runtime.bundle.bfloat16 import bfloat16_bits
 from handglass.schedules import CPU_RULES, Rule
 from handglass.schedules.choices import DEFAULTS, Open
@@ -41,6 +41,7 @@ from handglass.schedules.isa.amx_instructions import TILE, configuration
 from handglass.schedules.isa.amx_int4 import nibbles_intrinsic
 from handglass.schedules.isa.integer_isa import AMX
 from handglass.schedules.rule import schedule_function
+from handglass.schedules.select import cpu_units
 from handglass.targets import TARGETS, find_target
 from handglass.targets.codegen.build import find_linker
 
@@ -52,6 +53,7 @@ MACHINES = {
     "x86-64-amx": TARGETS["x86-64-amx"].tvm,
     "sapphirerapids": {**X86, "mcpu": "sapphirerapids"},
 }
+TILES = cpu_units(AMX)
 M = tirx.Var("m", "int64")
 THREADS = 2
 # outputs: one panel, an odd number of them, an even one; inputs: less than a step, and no multiple
@@ -102,7 +104,7 @@ def floats(scheme: Scheme, n: int, k: int) -> tirx.PrimFunc:
     """Many rows of float32 times a weight that is multiplied as bfloat16, plus a bias."""
     x, bias = placeholder((M, k), "float32", "x"), placeholder((n,), "float32", "bias")
     parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, k).items()]
-    y = bfloat16_matmul(x, n, scheme.words(parts))
+    y = layers.product(scheme, selection_of(scheme).many_rows, (n, k), 1, x, *parts)
     out = te.compute(y.shape, lambda i, j: y[i, j] + bias[j], name="biased")
     return te.create_prim_func([x, *parts, bias, out]).with_attr("global_symbol", "main")
 
@@ -130,7 +132,7 @@ def check_floats(kernel: Any, scheme: Scheme, m: int, n: int, k: int, tolerance:
 
 @pytest.mark.parametrize(("n", "k"), SHAPES)
 def test_bfloat16(emulator: Emulator, n: int, k: int) -> None:
-    scheme = find_scheme("bf16", AMX)
+    scheme = find_scheme("bf16", TILES)
     kernel = compiled(floats(scheme, n, k))
     for m in HEIGHTS:
         check_floats(kernel, scheme, m, n, k, 1e-6)
@@ -139,7 +141,7 @@ def test_bfloat16(emulator: Emulator, n: int, k: int) -> None:
 @pytest.mark.parametrize(("n", "k"), SHAPES[1:3])
 def test_four_bits_are_unpacked_to_bfloat16(emulator: Emulator, n: int, k: int) -> None:
     """Weights times scale are rounded once more: to 8 bits of mantissa."""
-    scheme = find_scheme("w4a8", AMX)
+    scheme = find_scheme("w4a8", TILES)
     kernel = compiled(floats(scheme, n, k))
     for m in HEIGHTS:
         check_floats(kernel, scheme, m, n, k, 2**-8)
@@ -165,7 +167,7 @@ def test_unpacked_nibbles_are_exact() -> None:
 @pytest.mark.parametrize("bits", [7, 8])
 @pytest.mark.parametrize(("n", "k"), SHAPES[1:])
 def test_bytes(emulator: Emulator, bits: int, n: int, k: int) -> None:
-    scheme = Integer("s", bits, 0.0, isa=AMX)
+    scheme = Integer("s", bits, 0.0, units=TILES)
     kernel = compiled(product(M, n, k, scheme))
     parts = scheme.pack(normal(n, k))
     for m in HEIGHTS:
@@ -176,7 +178,7 @@ def test_bytes(emulator: Emulator, bits: int, n: int, k: int) -> None:
 
 def test_extreme_bytes(emulator: Emulator) -> None:
     """All activations at their largest, all weights at either end."""
-    scheme = Integer("s", 8, 0.0, isa=AMX)
+    scheme = Integer("s", 8, 0.0, units=TILES)
     weight = np.where(np.arange(32)[:, None] % 2, 1.0, -1.0).astype(np.float32) * np.ones(
         (1, 128), "f4"
     )
@@ -189,7 +191,7 @@ def test_extreme_bytes(emulator: Emulator) -> None:
 
 def test_blocks_of_rows(emulator: Emulator) -> None:
     """More rows than fit the cache, and a last block that is not full."""
-    scheme = find_scheme("bf16", AMX)
+    scheme = find_scheme("bf16", TILES)
     kernel = compiled(floats(scheme, 96, 96), l2=2 * 2 * 32 * 96 * 2)
     for m in (64, 65, 150):
         check_floats(kernel, scheme, m, 96, 96, 1e-6)
@@ -197,7 +199,7 @@ def test_blocks_of_rows(emulator: Emulator) -> None:
 
 def test_blocks_follow_the_cache_of_the_target() -> None:
     device = TARGETS["x86-64-amx"]
-    func = floats(find_scheme("bf16", AMX), 64, 96)
+    func = floats(find_scheme("bf16", TILES), 64, 96)
 
     def scheduled(l2: int) -> str:
         rules = replace(device, l2=l2).rules
@@ -210,7 +212,7 @@ def test_blocks_follow_the_cache_of_the_target() -> None:
 
 def test_a_height_that_is_known(emulator: Emulator) -> None:
     """As the resampler's queries are; one odd panel, one row block."""
-    scheme = Integer("s", 8, 0.0, isa=AMX)
+    scheme = Integer("s", 8, 0.0, units=TILES)
     kernel = compiled(product(9, 48, 64, scheme))
     parts = scheme.pack(normal(48, 64))
     x = quantized(normal(9, 64), scheme.codes, 64)
@@ -219,7 +221,7 @@ def test_a_height_that_is_known(emulator: Emulator) -> None:
 
 
 def test_the_tunable_space_holds_choices_and_each_is_right(emulator: Emulator) -> None:
-    scheme = find_scheme("bf16", AMX)
+    scheme = find_scheme("bf16", TILES)
     seen = set()
     for seed in range(1, 6):
         sch = Schedule(floats(scheme, 64, 256), seed=seed)
@@ -231,7 +233,7 @@ def test_the_tunable_space_holds_choices_and_each_is_right(emulator: Emulator) -
 
 
 def test_a_bad_activation_stays_in_its_row(emulator: Emulator) -> None:
-    scheme = find_scheme("bf16", AMX)
+    scheme = find_scheme("bf16", TILES)
     kernel = compiled(floats(scheme, 32, 64))
     x = normal(5, 64)
     x[2, 40] = np.nan
@@ -244,7 +246,7 @@ def test_a_bad_activation_stays_in_its_row(emulator: Emulator) -> None:
 
 
 def test_configured_once_per_task(emulator: Emulator) -> None:
-    scheme = find_scheme("bf16", AMX)
+    scheme = find_scheme("bf16", TILES)
     kernel = compiled(floats(scheme, 128, 96))
     emulator.reset()
     check_floats(kernel, scheme, 64, 128, 96, 1e-6)
@@ -257,7 +259,7 @@ def test_configured_once_per_task(emulator: Emulator) -> None:
 
 def test_code_that_forgets_to_configure_is_caught(emulated: Emulator) -> None:
     emulated.reset()
-    scheme = find_scheme("bf16", AMX)
+    scheme = find_scheme("bf16", TILES)
     kernel = compiled(floats(scheme, 32, 64), configure=False)
     parts = scheme.pack(normal(32, 64)).values()
     run(kernel, [normal(5, 64), *parts, normal(32)], np.zeros((5, 32), np.float32))
@@ -277,7 +279,7 @@ def test_shapes_outside_the_configuration_are_caught(emulated: Emulator) -> None
 
 
 def test_functions_without_tiles_are_left_alone() -> None:
-    sch = Schedule(floats(find_scheme("bf16", AMX), 32, 64))
+    sch = Schedule(floats(find_scheme("bf16", TILES), 32, 64))
     tvm.ir.assert_structural_equal(configure_tiles()(sch.mod), sch.mod)
 
 
@@ -286,10 +288,10 @@ def test_functions_without_tiles_are_left_alone() -> None:
 
 @pytest.mark.parametrize(("n", "k"), SHAPES)
 def test_one_row_reads_the_same_weights(n: int, k: int) -> None:
-    scheme = find_scheme("bf16", AMX)
+    scheme = find_scheme("bf16", TILES)
     x = placeholder((1, k), "float32", "x")
     parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, k).items()]
-    y = matmul(x, n, scheme.depth(k), scheme.read(parts), AMX.floats)
+    y = layers.product(scheme, selection_of(scheme).one_row, (n, k), 1, x, *parts)
     func = te.create_prim_func([x, *parts, y]).with_attr("global_symbol", "main")
     taken = schedule_function(func, CPU_RULES, HOST)
     assert taken is not None and taken[1].name == "cpu-matmul"
@@ -301,7 +303,7 @@ def test_one_row_reads_the_same_weights(n: int, k: int) -> None:
 
 
 def test_pack_and_unpack() -> None:
-    scheme, plain = find_scheme("bf16", AMX), find_scheme("bf16")
+    scheme, plain = find_scheme("bf16", TILES), find_scheme("bf16")
     weight = normal(37, 50)
     parts = scheme.pack(weight)
     assert {n: (p.shape, p.dtype.name) for n, p in parts.items()} == scheme.shapes(37, 50)
@@ -341,7 +343,7 @@ def test_verify_rounds_as_the_target_does(tmp_path: Path) -> None:
     weights = Checkpoint.open(write_checkpoint(tmp_path / "c", UNTIED, "float32"))
     family = find_family(weights.config)
     config = family.configure(weights.config)
-    storage = choose_storage(config.language, AMX, "w4a8", "bf16", 64, None)
+    storage = choose_storage(config.language, TILES, "w4a8", "bf16", 64, None)
     stored = StoredWeights(weights, family.build(weights, config, storage)).with_rows_alone(2)
     x = normal(5, UNTIED["hidden_size"])
     met = stored.rounded("llm.model.layers.0.self_attn.q_proj.weight", x)
@@ -366,7 +368,7 @@ def test_a_whole_model(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.M
     rules = tuple(map(emulate, CPU_RULES))
     device = replace(find_target("host"), load_rules=lambda: rules)
     monkeypatch.setattr(build, "find_target", lambda name: device)
-    monkeypatch.setattr(build, "find_integer_isa", lambda target: AMX)
+    monkeypatch.setattr(build, "find_units", lambda target: TILES)
     monkeypatch.setattr(verify, "AMX_FLAGS", ())  # the manifest is one of this machine
     checkpoint = write_checkpoint(tmp_path / "c", UNTIED, "float32")
     report = build.compile_model(

@@ -19,6 +19,7 @@ from handglass.schedules import CPU_RULES
 from handglass.schedules.isa.amx_configuration import configure_tiles
 from handglass.schedules.isa.integer_isa import AMX, find_integer_isa
 from handglass.schedules.rule import schedule_function
+from handglass.schedules.select import cpu_units
 from handglass.targets import TARGETS
 
 pytestmark = pytest.mark.compiler
@@ -37,10 +38,11 @@ def assembly(func: tirx.PrimFunc, machine: dict[str, Any]) -> str:
     return tvm.compile(configure_tiles()(taken[0].mod), target).mod.inspect_source("asm")
 
 
+TILES = cpu_units(AMX)
 KERNELS: dict[str, tuple[Callable[[int, int], tirx.PrimFunc], str]] = {
-    "bf16": (lambda n, k: floats(find_scheme("bf16", AMX), n, k), "tdpbf16ps"),
-    "w4a8": (lambda n, k: floats(find_scheme("w4a8", AMX), n, k), "tdpbf16ps"),
-    "w8a8": (lambda n, k: product(M, n, k, Integer("s", 8, 0.0, isa=AMX)), "tdpbsud"),
+    "bf16": (lambda n, k: floats(find_scheme("bf16", TILES), n, k), "tdpbf16ps"),
+    "w4a8": (lambda n, k: floats(find_scheme("w4a8", TILES), n, k), "tdpbf16ps"),
+    "w8a8": (lambda n, k: product(M, n, k, Integer("s", 8, 0.0, units=TILES)), "tdpbsud"),
 }
 
 

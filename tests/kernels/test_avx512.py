@@ -17,8 +17,9 @@ from handglass.compiler.ops.matmul import matmul
 from handglass.compiler.schemes.integer import Integer
 from handglass.compiler.schemes.quantize import find_scheme
 from handglass.schedules import CPU_RULES
-from handglass.schedules.isa.integer_isa import YMM, ZMM_FLOATS, find_integer_isa
+from handglass.schedules.isa.register_tiles import YMM, ZMM_FLOATS
 from handglass.schedules.rule import schedule_function
+from handglass.schedules.select import find_units
 
 pytestmark = pytest.mark.compiler
 
@@ -57,8 +58,8 @@ def wide_floats() -> tirx.PrimFunc:
 def test_wide_register_tiles_do_not_spill(bits: int) -> None:
     """The innermost loop keeps 12 rows of 16 integer sums, or 12 of 32 floats, in registers."""
     target = tvm.target.Target(WIDE)
-    isa = find_integer_isa(target)
-    func = wide_floats() if bits == 32 else product(M, 64, 256, Integer("s", bits, 0.0, isa=isa))
+    scheme = Integer("s", bits, 0.0, units=find_units(target))
+    func = wide_floats() if bits == 32 else product(M, 64, 256, scheme)
     taken = schedule_function(func, CPU_RULES, target)
     assert taken is not None
     text = tvm.compile(taken[0].mod, target).mod.inspect_source("asm")

@@ -9,9 +9,10 @@ import tvm
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 
-from handglass.compiler.ops.integer_matmul import Quantized, integer_matmul
+from handglass.compiler.models import layers
 from handglass.compiler.ops.quantize_rows import quantize_rows
 from handglass.compiler.schemes.integer import Integer
+from handglass.compiler.schemes.scheme import selection_of
 from handglass.schedules import CPU_RULES
 from handglass.schedules.choices import DEFAULTS, Open
 from handglass.schedules.cpu.dot import schedule_dot
@@ -24,6 +25,7 @@ from handglass.schedules.isa.integer_isa import (
     find_integer_isa,
 )
 from handglass.schedules.rule import schedule_function
+from handglass.schedules.select import cpu_units, find_units
 from handglass.targets import find_target
 
 pytestmark = pytest.mark.compiler
@@ -77,9 +79,10 @@ def product(m, n: int, k: int, scheme: Integer) -> tirx.PrimFunc:
     scale = placeholder((m, groups), "float32", "x_scale")
     offset = placeholder((m, groups), "int32", "offset") if codes.zero else None
     parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, k).items()]
-    y = integer_matmul(Quantized(x, scale, offset), n, codes, *parts)
-    inputs = [x, scale, *([offset] if offset is not None else []), *parts]
-    return te.create_prim_func([*inputs, y]).with_attr("global_symbol", "main")
+    rows = [x, scale, *([offset] if offset is not None else [])]
+    kernel = selection_of(scheme).kernel(isinstance(m, int) and m == 1)
+    y = layers.product(scheme, kernel, (n, k), len(rows), *rows, *parts)
+    return te.create_prim_func([*rows, *parts, y]).with_attr("global_symbol", "main")
 
 
 def quantized(x: np.ndarray, codes: Codes, depth: int) -> list[np.ndarray]:
@@ -121,8 +124,8 @@ def run(kernel, inputs: list[np.ndarray], *outputs: np.ndarray) -> list[np.ndarr
 @pytest.mark.parametrize(("m", "n", "k"), SHAPES)
 def test_product(isa: IntegerIsa, bits: int, m: int, n: int, k: int) -> None:
     """All layouts and loops; the machine's own instruction where this machine has it."""
-    scheme = Integer("s", bits, 0.0, isa=isa)
-    native = isa == find_integer_isa(HOST)
+    scheme = Integer("s", bits, 0.0, units=cpu_units(isa))
+    native = isa is find_integer_isa(HOST)
     rows = m if m == 1 else tirx.Var("m", "int64")
     _, kernel = compiled(product(rows, n, k, scheme), isa, emulate=not native)
     weight = normal(n, k)
@@ -136,7 +139,7 @@ def test_product(isa: IntegerIsa, bits: int, m: int, n: int, k: int) -> None:
 @pytest.mark.parametrize("bits", BITS)
 def test_the_largest_integers_do_not_overflow(bits: int) -> None:
     isa = find_integer_isa(HOST)
-    scheme = Integer("s", bits, 0.0, isa=isa)
+    scheme = Integer("s", bits, 0.0, units=cpu_units(isa))
     weight = np.where(np.arange(64) % 3, 1.0, -1.0).astype(np.float32) * np.ones(
         (16, 1), np.float32
     )
@@ -155,7 +158,7 @@ def test_the_largest_integers_do_not_overflow(bits: int) -> None:
 def test_pack_and_unpack(isa: IntegerIsa, bits: int) -> None:
     """Every layout keeps the same numbers, and what it keeps is near the weights."""
     weight = normal(37, 50)
-    scheme = Integer("s", bits, 0.0, isa=isa)
+    scheme = Integer("s", bits, 0.0, units=cpu_units(isa))
     parts = scheme.pack(weight)
     assert {n: (p.shape, p.dtype.name) for n, p in parts.items()} == scheme.shapes(37, 50)
     kept = scheme.unpack(parts, 37, 50)
@@ -226,7 +229,7 @@ def test_quantize_rows(isa: IntegerIsa, bits: int, k: int) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_bad_activation_shows_in_the_result(bits: int, bad: float) -> None:
     """It must neither crash nor pass for a number; other rows do not know of it."""
-    scheme = Integer("s", bits, 0.0, isa=find_integer_isa(HOST))
+    scheme = Integer("s", bits, 0.0, units=find_units(HOST))
     codes = scheme.codes
     x = normal(7, 64)
     x[2, 40] = bad
@@ -234,7 +237,7 @@ def test_a_bad_activation_shows_in_the_result(bits: int, bad: float) -> None:
     with np.errstate(all="ignore"):
         parts = run(quantizer(rows, 64, codes, 64), [x], *empty(7, codes, 64))
     assert not np.isfinite(parts[1][2]).all() and np.isfinite(np.delete(parts[1], 2, 0)).all()
-    _, kernel = compiled(product(rows, 16, 64, scheme), scheme.isa, emulate=False)
+    _, kernel = compiled(product(rows, 16, 64, scheme), scheme.units.integers, emulate=False)
     packed = scheme.pack(normal(16, 64))
     (y,) = run(kernel, [*parts, *packed.values()], np.zeros((7, 16), np.float32))
     assert not np.isfinite(y[2]).any() and np.isfinite(np.delete(y, 2, 0)).all()
@@ -246,7 +249,7 @@ def test_a_bad_activation_shows_in_the_result(bits: int, bad: float) -> None:
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("m", [1, 13])
 def test_the_tunable_space_holds_choices_and_each_is_right(bits: int, m: int) -> None:
-    scheme = Integer("s", bits, 0.0, isa=find_integer_isa(HOST))
+    scheme = Integer("s", bits, 0.0, units=find_units(HOST))
     rows = m if m == 1 else tirx.Var("m", "int64")
     weight = normal(64, 96)
     parts = scheme.pack(weight)
@@ -254,7 +257,7 @@ def test_the_tunable_space_holds_choices_and_each_is_right(bits: int, m: int) ->
     truth = multiplied(x, scheme.unpack(parts, 64, 96), scheme.codes)
     seen = set()
     for seed in range(1, 7):
-        sch, kernel = compiled(product(rows, 64, 96, scheme), scheme.isa, False, seed)
+        sch, kernel = compiled(product(rows, 64, 96, scheme), scheme.units.integers, False, seed)
         seen.add(tuple(int(n) for n in sch.trace.decisions.values()))
         (y,) = run(kernel, [*x, *parts.values()], np.zeros((m, 64), np.float32))
         np.testing.assert_allclose(y, truth, rtol=0, atol=1e-6 * np.abs(truth).max())
@@ -270,7 +273,7 @@ def test_each_target_finds_its_instructions(name: str) -> None:
 @pytest.mark.parametrize("m", [1, 12])
 def test_the_instruction_is_in_the_machine_code(name: str, bits: int, m: int) -> None:
     target = tvm.target.Target(TARGETS[name])
-    scheme = Integer("s", bits, 0.0, isa=find_integer_isa(target))
+    scheme = Integer("s", bits, 0.0, units=find_units(target))
     taken = schedule_function(product(m, 64, 128, scheme), CPU_RULES, target)
     assert taken is not None and taken[1].name in ("cpu-dot", "cpu-pairs")
     text = tvm.compile(taken[0].mod, target).mod.inspect_source("asm")

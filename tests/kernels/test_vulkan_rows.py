@@ -22,7 +22,7 @@ pytestmark = pytest.mark.compiler
 
 WIDTHS = (7, 48, 90, 288, 1152)
 GROUPED, WHOLE = Codes(bits=4, zero=8), Codes(bits=8, zero=128)
-WORDS, WHOLE_WORDS = (Codes(bits, 0, activation="int32", words=True) for bits in (4, 8))
+WORDS, WHOLE_WORDS = (Codes(bits, 0, activation="int32") for bits in (4, 8))
 CODES = pytest.mark.parametrize(
     "codes",
     [GROUPED, WHOLE, WORDS, WHOLE_WORDS],

@@ -12,7 +12,7 @@ from handglass.compiler import build
 from handglass.compiler.build import compile_model
 from handglass.runtime.bundle.reader import Bundle
 from handglass.runtime.engine.session import Session
-from handglass.schedules.isa.integer_isa import find_integer_isa
+from handglass.schedules.select import find_units
 
 pytestmark = pytest.mark.compiler
 IDS = [3, 0, 17, 299, 256]
@@ -31,7 +31,7 @@ def test_pieces_give_the_same_numbers(
     _, whole = logits(small_checkpoint, tmp_path / "whole", scheme)
     limit = 8192
     monkeypatch.setattr(
-        build, "find_integer_isa", lambda target: replace(find_integer_isa(target), largest=limit)
+        build, "find_units", lambda target: replace(find_units(target), largest=limit)
     )
     session, pieces = logits(small_checkpoint, tmp_path / "pieces", scheme)
     table = [p for p in session.manifest.params if p.name.startswith("llm.embed_tokens.weight")]

@@ -11,14 +11,15 @@ import numpy as np
 import tvm
 from tvm import te, tirx
 
+from handglass.compiler.models import layers
 from handglass.compiler.ops import exponential, norm
 from handglass.compiler.ops.attention import attention
-from handglass.compiler.ops.integer_matmul import Quantized, integer_matmul
 from handglass.compiler.ops.matmul import matmul
 from handglass.compiler.ops.quantize_rows import quantize_rows
 from handglass.compiler.schemes.quantize import SCHEMES
+from handglass.compiler.schemes.scheme import selection_of
 from handglass.schedules import apply_rules
-from handglass.schedules.isa.integer_isa import find_integer_isa
+from handglass.schedules.select import find_units
 from handglass.targets import Target
 from handglass.targets.codegen.build import without_alias
 
@@ -70,7 +71,7 @@ def float_matmul(scheme: str, m: int, n: int = 100, k: int = 96) -> Kernel:
 
 def integer(scheme: str, target: Target, m: int, n: int = 100, k: int = 160) -> Kernel:
     """Integer rows times weights of `scheme` laid out for `target`."""
-    chosen = SCHEMES[scheme].on(find_integer_isa(tvm.target.Target(target.tvm)))
+    chosen = SCHEMES[scheme].on(find_units(tvm.target.Target(target.tvm)))
     codes, weight = chosen.codes, normal(n, k)
     assert codes is not None
     parts = chosen.pack(weight)
@@ -83,7 +84,8 @@ def integer(scheme: str, target: Target, m: int, n: int = 100, k: int = 160) -> 
     rows = height(m)
     x = [placeholder((rows, *a.shape[1:]), a.dtype.name, name) for name, a in inputs.items()]
     tensors = like(dict(parts))
-    y = integer_matmul(Quantized(x[0], x[1], x[2] if codes.zero else None), n, codes, *tensors)
+    kernel = selection_of(chosen).kernel(m == 1)
+    y = layers.product(chosen, kernel, (n, k), len(x), *x, *tensors)
     values = q.reshape(m, groups, -1) * (inputs["s"] * codes.magnify)[..., None].astype(np.float64)
     truth = values.reshape(m, k) @ chosen.unpack(parts, n, k).astype(np.float64).T
     func = te.create_prim_func([*x, *tensors, y])
@@ -92,7 +94,7 @@ def integer(scheme: str, target: Target, m: int, n: int = 100, k: int = 160) -> 
 
 def quantizer(scheme: str, target: Target, m: int, k: int = 100) -> Kernel:
     """float32 rows to integers. Codes may differ by one where a value lies between two."""
-    chosen = SCHEMES[scheme].on(find_integer_isa(tvm.target.Target(target.tvm)))
+    chosen = SCHEMES[scheme].on(find_units(tvm.target.Target(target.tvm)))
     codes, depth = chosen.codes, chosen.depth(k)
     assert codes is not None
     x, rows = placeholder((height(m), k), "float32"), normal(m, k)

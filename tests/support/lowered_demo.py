@@ -10,7 +10,7 @@ from handglass.compiler.checkpoints.checkpoint import Checkpoint
 from handglass.compiler.lowering.phases import fuse
 from handglass.compiler.models import find_family
 from handglass.compiler.models.storage import choose_storage
-from handglass.schedules.isa.integer_isa import find_integer_isa
+from handglass.schedules.select import find_units
 from handglass.targets import find_target
 from handglass.targets.target import Target
 
@@ -23,8 +23,8 @@ def demo_module(target: Target = V3) -> tvm.IRModule:
     checkpoint = Checkpoint.open(CHECKPOINT)
     family = find_family(checkpoint.config)
     config = family.configure(checkpoint.config)
-    isa = find_integer_isa(tvm.target.Target(target.tvm))
-    storage = choose_storage(config.language, isa, "w4a8", None, 256, None)
+    units = find_units(tvm.target.Target(target.tvm))
+    storage = choose_storage(config.language, units, "w4a8", None, 256, None)
     with tvm.target.Target(target.tvm):
         mod, _ = family.build(checkpoint, config, storage).export()
     return mod

@@ -11,13 +11,13 @@ from tvm import te, tirx
 from tvm.s_tir import Schedule
 from vulkan_running import tvm_target
 
-from handglass.compiler.ops.gpu_matmul import gpu_matmul
-from handglass.compiler.ops.integer_matmul import Quantized, integer_matmul
+from handglass.compiler.models import layers
 from handglass.compiler.schemes.quantize import SCHEMES
-from handglass.compiler.schemes.scheme import Scheme
+from handglass.compiler.schemes.scheme import Scheme, selection_of
 from handglass.schedules.choices import DEFAULTS, Choices
 from handglass.schedules.gpu import dot, matmul
-from handglass.schedules.isa.integer_isa import GROUP, find_integer_isa
+from handglass.schedules.isa.integer_isa import GROUP
+from handglass.schedules.select import INTEGERS, find_units
 from handglass.schedules.vulkan import cooperative_matrix as matrix
 
 RULES = (matrix.RULE, matmul.RULE, dot.RULE)
@@ -36,12 +36,12 @@ class Product:
 
     @property
     def storage(self) -> Scheme:
-        return SCHEMES[self.scheme].on(find_integer_isa(tvm_target(self.target)))
+        return SCHEMES[self.scheme].on(find_units(tvm_target(self.target)))
 
     @property
     def half(self) -> bool:
         """Whether many rows are rounded to float16."""
-        return self.storage.half_rows
+        return selection_of(self.storage).many_rows.activations == "float16"
 
     def function(self, m: int | None = None, bias: bool = False) -> tirx.PrimFunc:
         """For `m` rows, or as many as come; if wanted with bias (n), tanh and residual (m, n)."""
@@ -56,16 +56,13 @@ class Product:
         return te.create_prim_func([*x, *weight, b, r, z])
 
     def _computed(self, m: Any, weight: Sequence[te.Tensor]) -> tuple[list[te.Tensor], te.Tensor]:
-        storage, codes, depth = self.storage, self.storage.codes, self.storage.depth(self.k)
-        one_row = isinstance(m, int) and m == 1
-        half, shared = self.half and not one_row, storage.isa.shared
-        assert shared is not None
-        if codes is None or half:
-            x, read = placeholder((m, self.k), "float32"), storage.read(weight)
-            return [x], gpu_matmul(x, self.n, depth, read, shared, half)
-        words = placeholder((m, depth // 4), "int32")
-        scale = placeholder((m, self.groups), "float32")
-        return [words, scale], integer_matmul(Quantized(words, scale, None), self.n, codes, *weight)
+        storage, depth = self.storage, self.storage.depth(self.k)
+        kernel = selection_of(storage).kernel(isinstance(m, int) and m == 1)
+        x = [placeholder((m, self.k), "float32")]
+        if kernel.activations == INTEGERS:
+            scale = placeholder((m, self.groups), "float32")
+            x = [placeholder((m, depth // 4), "int32"), scale]
+        return x, layers.product(storage, kernel, (self.n, self.k), len(x), *x, *weight)
 
     @property
     def groups(self) -> int:

@@ -13,7 +13,7 @@ from tvm.s_tir.pipeline import (
 )
 from tvm.tirx.compilation_pipeline import PIPELINE_MAP
 
-from .reductions import lower_reductions
+from .reductions import is_vulkan, lower_reductions
 
 NAME = "s_tir"  # TVM's default
 ALLREDUCE = "s_tir.LowerThreadAllreduce"
@@ -31,7 +31,7 @@ def vulkan_pipeline() -> tuple[Any, Any, Any]:
 
     @tvm.transform.module_pass(opt_level=0)
     def pipeline(mod: tvm.IRModule, context: tvm.transform.PassContext) -> tvm.IRModule:
-        if not any(_is_vulkan(func) for func in mod.functions.values()):
+        if not any(is_vulkan(func) for func in mod.functions.values()):
             return default(mod)
         with tvm.transform.PassContext(
             opt_level=context.opt_level,
@@ -49,8 +49,3 @@ def finalize_device() -> tvm.transform.Pass:
     reductions = tirx.transform.prim_func_pass(lower_reductions, opt_level=0, name="SubgroupReduce")
     lower = s_tir.transform.LowerThreadAllreduce()
     return tvm.transform.Sequential([reductions, lower, finalize_device_passes()])
-
-
-def _is_vulkan(func: Any) -> bool:
-    target = (func.attrs or {}).get("target")
-    return target is not None and target.kind.name == "vulkan"

@@ -61,12 +61,17 @@ class Way:
         return Way(lanes, bool(operations & SUBGROUP_ARITHMETIC))
 
 
+def is_vulkan(func: Any) -> bool:
+    """Whether this generator makes the function's code; not every GPU's is Vulkan's."""
+    target = (func.attrs or {}).get("target")
+    return target is not None and target.kind.name == "vulkan"
+
+
 def lower_reductions(func: tirx.PrimFunc, *_: object) -> tirx.PrimFunc:
     """`func` with calls in place of the reductions that can be such."""
-    target = (func.attrs or {}).get("target")
-    if target is None or target.kind.name != "vulkan":
+    if not is_vulkan(func):
         return func
-    threads, way = _threads(func), Way.of(target.attrs)
+    threads, way = _threads(func), Way.of(func.attrs["target"].attrs)
     if threads is None or not (way.lanes or way.workgroup):
         return func
     replace = _replacement(threads, way)

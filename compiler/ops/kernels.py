@@ -1,0 +1,88 @@
+"""The operators of matmuls, by the names that schedules/select.py gives to kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tvm import te
+
+from handglass.schedules import select
+from handglass.schedules.gpu.limits import GpuLimits
+from handglass.schedules.isa.integer_isa import Codes
+from handglass.schedules.select import Units
+
+from .amx_matmul import bfloat16_matmul, int8_matmul, nibbles_to_words
+from .dp4a_matmul import dp4a_matmul
+from .gpu_matmul import gpu_matmul
+from .integer_matmul import dot_matmul, halves_matmul, tiled_dot_matmul
+from .matmul import Dequantize, matmul
+from .quantized import Quantized
+from .smmla_matmul import smmla_matmul
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A packed weight with all that an operator may want to know of it."""
+
+    out_features: int
+    depth: int
+    """Inputs, rounded up as the panels are."""
+    parts: Sequence[te.Tensor]
+    """Its arrays, in the order of the scheme's `shapes`."""
+    read: Dequantize | te.Tensor
+    """float32 value at (panel, k, lane)."""
+    integers: Codes | None
+    """How the integers lie; None where they are floats."""
+    units: Units
+
+    @property
+    def codes(self) -> Codes:
+        assert self.integers is not None, "a kernel for integers was given floats"
+        return self.integers
+
+    @property
+    def limits(self) -> GpuLimits:
+        assert self.units.gpu is not None, "a kernel for a GPU was asked for on a CPU"
+        return self.units.gpu
+
+
+Operator = Callable[[Weight, Sequence[te.Tensor]], te.Tensor]
+"""(weight, rows) -> (m, out_features) float32. Rows are one tensor (m, k) of float32, or those of
+`Quantized` where the kernel's activations are integers."""
+
+
+def multiply(kernel: select.Kernel, weight: Weight, rows: Sequence[te.Tensor]) -> te.Tensor:
+    """Rows (m, k) times the weight -> (m, out_features), by this kernel."""
+    return OPERATORS[kernel.name](weight, rows)
+
+
+def _float32(w: Weight, rows: Sequence[te.Tensor]) -> te.Tensor:
+    return matmul(rows[0], w.out_features, w.depth, w.read, w.units.floats)
+
+
+def _gpu_float(half: bool) -> Operator:
+    return lambda w, rows: gpu_matmul(rows[0], w.out_features, w.depth, w.read, w.limits, half)
+
+
+def _integers(operator: Callable[..., te.Tensor]) -> Operator:
+    """An operator of (rows, out_features, codes, *parts)."""
+    return lambda w, rows: operator(Quantized(*rows), w.out_features, w.codes, *w.parts)
+
+
+OPERATORS: dict[str, Operator] = {
+    select.FLOAT32.name: _float32,
+    select.DOT.name: _integers(dot_matmul),
+    select.DOT_TILES.name: _integers(tiled_dot_matmul),
+    select.DOT_HALVES.name: _integers(halves_matmul),
+    select.SMMLA.name: _integers(smmla_matmul),
+    select.AMX_BFLOAT16.name: lambda w, rows: bfloat16_matmul(rows[0], w.out_features, w.parts[0]),
+    select.AMX_INT4.name: lambda w, rows: bfloat16_matmul(
+        rows[0], w.out_features, nibbles_to_words(*w.parts)
+    ),
+    select.AMX_INT8.name: _integers(int8_matmul),
+    select.GPU_FLOAT32.name: _gpu_float(half=False),
+    select.GPU_FLOAT16.name: _gpu_float(half=True),
+    select.MATRICES.name: _gpu_float(half=True),
+    select.DP4A_WORDS.name: _integers(dp4a_matmul),
+}

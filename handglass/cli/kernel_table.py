@@ -1,0 +1,28 @@
+"""`handglass targets --kernels TARGET`: which kernel each quantisation takes there."""
+
+from __future__ import annotations
+
+from .output import columns, print_json
+
+
+def show_kernels(name: str, json: bool) -> None:
+    """The table of schedules/select.py for one target."""
+    from handglass.compiler.schemes.kernel_table import kernel_table
+    from handglass.targets import find_target
+
+    target = find_target(name)
+    table = kernel_table(target.tvm)
+    if json:
+        print_json({"target": target.name, **table})
+        return
+    print(f"{target.name}: integers by {table['integers']}")
+    head = ("SCHEME", "ONE ROW", "MANY ROWS", "LAYOUT OF THE WEIGHTS")
+    rows = [
+        (row["scheme"], text(row["one_row"]), text(row["many_rows"]), row["layout"])
+        for row in table["kernels"]
+    ]
+    print(columns([head, *rows]))
+
+
+def text(kernel: dict[str, str]) -> str:
+    return f"{kernel['kernel']} ({kernel['rule']})"

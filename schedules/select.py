@@ -1,0 +1,218 @@
+"""Which kernel multiplies rows by a matrix: what the target has, how the weights are stored, and
+whether there is one row or many. All of that is decided in TABLE and nowhere else.
+
+A model asks once per matmul (compiler/models/layers.py), and calls the operator of the kernel's
+name (compiler/ops/kernels.py). A scheme asks for the layout to pack weights in, which serves one
+row and many. The rules of schedules/ still recognise an operator by its patterns; that the rule
+which takes a kernel is the one named here is tested (tests/kernels/test_select.py), as is that
+both kernels read the layout. `handglass targets --kernels TARGET` prints the table for a target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import tvm
+
+from .gpu.limits import GpuLimits, gpu_limits, is_gpu
+from .isa.amx_instructions import BFLOAT16, INT8
+from .isa.integer_isa import (
+    AMX,
+    AVX2,
+    AVX512,
+    AVX512_VNNI,
+    AVX_VNNI,
+    DP4A,
+    GROUP,
+    I8MM,
+    PLAIN,
+    SDOT,
+    IntegerIsa,
+    find_integer_isa,
+)
+from .isa.register_tiles import YMM, ZMM_FLOATS, Tile
+
+# --- what a target has ---
+
+
+@dataclass(frozen=True)
+class Units:
+    """What a target multiplies matrices with."""
+
+    integers: IntegerIsa
+    floats: Tile = YMM
+    """Register tile of a matmul in float32 on a CPU."""
+    kinds: tuple[str, ...] = ("cpu",)
+    """The parts of TABLE that hold for it, the first that has an entry counts."""
+    gpu: GpuLimits | None = None
+    """Of a workgroup; None on a CPU."""
+    largest: int | None = None
+    """Bytes of one tensor that a kernel can see; None: any."""
+
+
+ANY_CPU = Units(PLAIN)
+CPU_UNITS = (
+    Units(AMX, ZMM_FLOATS, ("amx", "cpu")),
+    Units(AVX512_VNNI, ZMM_FLOATS),
+    Units(AVX512, ZMM_FLOATS),
+    Units(AVX_VNNI),
+    Units(AVX2),
+    Units(I8MM, kinds=("i8mm", "cpu")),
+    Units(SDOT, kinds=("sdot", "cpu")),
+    ANY_CPU,
+)
+
+
+def find_units(target: tvm.target.Target) -> Units:
+    """What `target` multiplies matrices with."""
+    return _gpu_units(gpu_limits(target)) if is_gpu(target) else cpu_units(find_integer_isa(target))
+
+
+def cpu_units(isa: IntegerIsa) -> Units:
+    """Those of the CPUs that multiply integers with `isa`."""
+    return next(units for units in CPU_UNITS if units.integers is isa)
+
+
+def _gpu_units(limits: GpuLimits) -> Units:
+    matrices = ("gpu matrices",) if limits.half and limits.matrix else ()
+    half = ("gpu float16",) if limits.half else ()
+    kinds = (*matrices, *half, "gpu")
+    return Units(DP4A, kinds=kinds, gpu=limits, largest=limits.largest_buffer)
+
+
+# --- how weights lie ---
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the packed weights of 16 outputs, a panel, lie in memory."""
+
+    name: str
+    inputs: int = 1
+    """A panel is padded to a multiple of so many inputs."""
+    words: bool = False
+    """Four bytes are one uint32, the first in its lowest bits: for GPUs, which load words and need
+    not know bytes."""
+
+    def padded(self, inputs: int) -> int:
+        """So many inputs, rounded up to what a panel holds; the rest is zero."""
+        return -(-inputs // self.inputs) * self.inputs
+
+
+PANELS = Layout("panels (inputs, 16)")
+INT4_PANELS = Layout("panels of two int4 a byte", GROUP)
+INT4_PANEL_WORDS = Layout("panels of four outputs' bytes a word", GROUP, words=True)
+PAIRS = Layout("pairs of bfloat16, as tile registers want them", BFLOAT16.inputs)
+CHUNKS = Layout("chunks (4, 16, step) as the instruction wants them", GROUP)
+TILE_CHUNKS = Layout("chunks, four of which are a tile register", INT8.inputs)
+CHUNK_WORDS = Layout("chunks of four codes a word", GROUP, words=True)
+
+# --- the kernels ---
+
+INTEGERS = "integers"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A way to multiply; `name` finds its operator."""
+
+    name: str
+    activations: str
+    """What rows become: "float32"; "bfloat16" or "float16" by the kernel itself; INTEGERS by the
+    kernel before it."""
+    rule: str
+    """The name of the rule that schedules it."""
+    reads: tuple[Layout, ...]
+
+
+FLOAT32 = Kernel("float32", "float32", "cpu-matmul", (PANELS, INT4_PANELS, PAIRS))
+DOT = Kernel("integer dot", INTEGERS, "cpu-dot", (CHUNKS, TILE_CHUNKS))
+DOT_TILES = Kernel("integer dot, rows by tiles", INTEGERS, "cpu-dot", (CHUNKS,))
+DOT_HALVES = Kernel("integer dot, sums in halves", INTEGERS, "cpu-pairs", (CHUNKS,))
+SMMLA = Kernel("smmla", INTEGERS, "cpu-pairs", (CHUNKS,))
+AMX_BFLOAT16 = Kernel("amx bfloat16", "bfloat16", "cpu-tiles", (PAIRS,))
+AMX_INT4 = Kernel("amx bfloat16 from int4", "bfloat16", "cpu-tiles", (CHUNKS,))
+AMX_INT8 = Kernel("amx int8", INTEGERS, "cpu-tiles", (TILE_CHUNKS,))
+
+GPU_PANELS = (PANELS, INT4_PANEL_WORDS)
+GPU_FLOAT32 = Kernel("gpu float32", "float32", "vulkan-matmul", GPU_PANELS)
+GPU_FLOAT16 = Kernel("gpu float16", "float16", "vulkan-matmul", GPU_PANELS)
+MATRICES = Kernel("cooperative matrix", "float16", "vulkan-matrix", (*GPU_PANELS, CHUNK_WORDS))
+DP4A_WORDS = Kernel("dp4a", INTEGERS, "vulkan-dot", (CHUNK_WORDS,))
+
+KERNELS = (
+    *(FLOAT32, DOT, DOT_TILES, DOT_HALVES, SMMLA, AMX_BFLOAT16, AMX_INT4, AMX_INT8),
+    *(GPU_FLOAT32, GPU_FLOAT16, MATRICES, DP4A_WORDS),
+)
+
+# --- which one ---
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How one matrix is stored and multiplied."""
+
+    one_row: Kernel
+    many_rows: Kernel
+    layout: Layout
+
+    def kernel(self, one_row: bool) -> Kernel:
+        return self.one_row if one_row else self.many_rows
+
+
+# weights: f32, f16, bf16 one number each (f32: also of any other type that is read as float32);
+# int4 beside float32 rows; int4a8, int7a8, int8a8 beside rows of integers
+TABLE: Mapping[str, Mapping[str, Selection]] = {
+    "cpu": {
+        # weights          one row      many rows     layout
+        "f32": Selection(FLOAT32, FLOAT32, PANELS),
+        "f16": Selection(FLOAT32, FLOAT32, PANELS),
+        "bf16": Selection(FLOAT32, FLOAT32, PANELS),
+        "int4": Selection(FLOAT32, FLOAT32, INT4_PANELS),
+        "int4a8": Selection(DOT, DOT, CHUNKS),
+        "int7a8": Selection(DOT, DOT, CHUNKS),
+        "int8a8": Selection(DOT, DOT, CHUNKS),
+    },
+    "amx": {  # many rows in tile registers; one row would fill a sixteenth of them
+        "bf16": Selection(FLOAT32, AMX_BFLOAT16, PAIRS),
+        "int4a8": Selection(DOT, AMX_INT4, CHUNKS),
+        "int7a8": Selection(DOT, AMX_INT8, TILE_CHUNKS),
+        "int8a8": Selection(DOT, AMX_INT8, TILE_CHUNKS),
+    },
+    "sdot": {
+        "int4a8": Selection(DOT, DOT_TILES, CHUNKS),
+        "int7a8": Selection(DOT, DOT_TILES, CHUNKS),
+        "int8a8": Selection(DOT, DOT_TILES, CHUNKS),
+    },
+    "i8mm": {  # one row of nibbles lies in fours, as SDOT's; one of bytes in eights
+        "int4a8": Selection(DOT, SMMLA, CHUNKS),
+        "int7a8": Selection(DOT_HALVES, SMMLA, CHUNKS),
+        "int8a8": Selection(DOT_HALVES, SMMLA, CHUNKS),
+    },
+    "gpu": {
+        "f32": Selection(GPU_FLOAT32, GPU_FLOAT32, PANELS),
+        "f16": Selection(GPU_FLOAT32, GPU_FLOAT32, PANELS),
+        "bf16": Selection(GPU_FLOAT32, GPU_FLOAT32, PANELS),
+        "int4": Selection(GPU_FLOAT32, GPU_FLOAT32, INT4_PANEL_WORDS),
+        "int4a8": Selection(DP4A_WORDS, DP4A_WORDS, CHUNK_WORDS),
+        "int7a8": Selection(DP4A_WORDS, DP4A_WORDS, CHUNK_WORDS),
+        "int8a8": Selection(DP4A_WORDS, DP4A_WORDS, CHUNK_WORDS),
+    },
+    "gpu float16": {  # rounded where storage has cost as much already
+        "f16": Selection(GPU_FLOAT32, GPU_FLOAT16, PANELS),
+        "int4": Selection(GPU_FLOAT32, GPU_FLOAT16, INT4_PANEL_WORDS),
+    },
+    "gpu matrices": {  # quicker than words of bytes; single products of float16 are not
+        "f16": Selection(GPU_FLOAT32, MATRICES, PANELS),
+        "int4": Selection(GPU_FLOAT32, MATRICES, INT4_PANEL_WORDS),
+        "int4a8": Selection(DP4A_WORDS, MATRICES, CHUNK_WORDS),
+        "int7a8": Selection(DP4A_WORDS, MATRICES, CHUNK_WORDS),
+        "int8a8": Selection(DP4A_WORDS, MATRICES, CHUNK_WORDS),
+    },
+}
+
+
+def select(units: Units, weights: str) -> Selection:
+    """The entry of the first part of TABLE that holds for `units` and names such weights."""
+    return next(TABLE[kind][weights] for kind in units.kinds if weights in TABLE[kind])

@@ -1,0 +1,136 @@
+"""The table of kernels: what it says is what happens, on every target, for every scheme."""
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("tvm", reason="compiles with the TVM compiler")
+
+import tvm
+from test_integer_matmul import placeholder
+from tvm import te, tirx
+
+from handglass.compiler.models import layers
+from handglass.compiler.ops.kernels import OPERATORS
+from handglass.compiler.schemes.quantize import SCHEMES
+from handglass.compiler.schemes.scheme import Scheme, selection_of
+from handglass.schedules import CPU_RULES
+from handglass.schedules.gpu.limits import is_gpu
+from handglass.schedules.isa.integer_isa import INTEGER_ISAS
+from handglass.schedules.rule import schedule_function
+from handglass.schedules.select import (
+    CPU_UNITS,
+    INTEGERS,
+    KERNELS,
+    TABLE,
+    Kernel,
+    Units,
+    find_units,
+)
+from handglass.schedules.vulkan import VULKAN_RULES
+from handglass.targets import TARGETS
+
+pytestmark = pytest.mark.compiler
+
+N, K = 80, 160
+SELECTIONS = [
+    pytest.param(selection, id=f"{kind}-{weights}")
+    for kind, part in TABLE.items()
+    for weights, selection in part.items()
+]
+
+
+def rows_for(kernel: Kernel, scheme: Scheme, m: Any) -> list[te.Tensor]:
+    """Activations (m, K) as the kernel reads them."""
+    if kernel.activations != INTEGERS:
+        return [placeholder((m, K), "float32", "x")]
+    codes, depth = scheme.codes, scheme.depth(K)
+    assert codes is not None
+    groups = depth // 32 if codes.bits == 4 else 1
+    width = depth // 4 if codes.words else depth
+    x = [placeholder((m, width), codes.activation, "x")]
+    x.append(placeholder((m, groups), "float32", "x_scale"))
+    return [*x, placeholder((m, groups), "int32", "offset")] if codes.zero else x
+
+
+def function(kernel: Kernel, scheme: Scheme, one_row: bool) -> tirx.PrimFunc:
+    rows = rows_for(kernel, scheme, 1 if one_row else tirx.Var("m", "int64"))
+    parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(N, K).items()]
+    y = layers.product(scheme, kernel, (N, K), len(rows), *rows, *parts)
+    return te.create_prim_func([*rows, *parts, y]).with_attr("global_symbol", "main")
+
+
+@pytest.mark.parametrize("one_row", [True, False], ids=["one", "many"])
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_rule_that_takes_a_kernel_is_the_one_in_the_table(
+    name: str, scheme: str, one_row: bool
+) -> None:
+    target = tvm.target.Target(TARGETS[name].tvm)
+    stored = SCHEMES[scheme].on(find_units(target))
+    kernel = selection_of(stored).kernel(one_row)
+    taken = schedule_function(function(kernel, stored, one_row), TARGETS[name].rules, target)
+    assert taken is not None and taken[1].name == kernel.rule
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+def test_one_layout_serves_one_row_and_many(selection: Any) -> None:
+    assert selection.layout in selection.one_row.reads
+    assert selection.layout in selection.many_rows.reads
+
+
+def test_every_kernel_has_an_operator_a_rule_and_a_place_in_the_table() -> None:
+    used = {
+        kernel.name
+        for part in TABLE.values()
+        for selection in part.values()
+        for kernel in (selection.one_row, selection.many_rows)
+    }
+    assert used == {kernel.name for kernel in KERNELS} == set(OPERATORS)
+    assert len(used) == len(KERNELS), "two kernels of one name"
+    assert {kernel.rule for kernel in KERNELS} <= {rule.name for rule in CPU_RULES + VULKAN_RULES}
+
+
+def test_every_machine_has_a_kernel_for_every_scheme() -> None:
+    assert tuple(units.integers for units in CPU_UNITS) == INTEGER_ISAS
+    whole = {scheme.weights for scheme in SCHEMES.values()}
+    assert set(TABLE["cpu"]) == set(TABLE["gpu"]) == whole
+    assert all(set(part) <= whole for part in TABLE.values())
+
+
+def test_gpus_are_told_by_their_kind_of_device() -> None:
+    gpus = {name for name in TARGETS if is_gpu(tvm.target.Target(TARGETS[name].tvm))}
+    assert gpus == {name for name, target in TARGETS.items() if target.gpu is not None}
+    assert is_gpu(tvm.target.Target({"kind": "cuda", "arch": "sm_90"}))
+    assert not is_gpu(tvm.target.Target("llvm"))
+
+
+@pytest.mark.parametrize(
+    ("half", "matrix", "kernels"),
+    [
+        (False, False, ("gpu float32", "gpu float32", "dp4a")),
+        (False, True, ("gpu float32", "gpu float32", "dp4a")),
+        (True, False, ("gpu float32", "gpu float16", "dp4a")),
+        (True, True, ("gpu float32", "cooperative matrix", "cooperative matrix")),
+    ],
+)
+def test_what_a_gpu_says_it_can_decides(half: bool, matrix: bool, kernels: tuple[str, ...]) -> None:
+    told: dict[str, Any] = {"kind": "vulkan", "supports_16bit_buffer": True}
+    told |= {"supports_float16": half, "supports_cooperative_matrix": matrix}
+    told |= {"mattr": ["coopmat-16x16x16", "subgroup-32"]} if matrix else {}
+    units: Units = find_units(tvm.target.Target(told))
+    found = [selection_of(SCHEMES[name].on(units)).many_rows for name in ("bf16", "f16", "w4a8")]
+    assert tuple(kernel.name for kernel in found) == kernels
+
+
+def test_the_table_is_printed_for_a_target(handglass: Any) -> None:
+    lines = handglass("targets", "--kernels", "x86-64-amx").out.splitlines()
+    assert lines[0] == "x86-64-amx: integers by amx"
+    (row,) = (line for line in lines if line.startswith("w8a8"))
+    assert "integer dot (cpu-dot)" in row and "amx int8 (cpu-tiles)" in row
+    found = handglass("targets", "--kernels", "vulkan-nvidia-mma", "--json").json["kernels"]
+    assert [row["scheme"] for row in found] == list(SCHEMES)
+    (w4a8,) = (row for row in found if row["scheme"] == "w4a8")
+    assert w4a8["one_row"] == {"kernel": "dp4a", "activations": "integers", "rule": "vulkan-dot"}
+    assert w4a8["many_rows"]["kernel"] == "cooperative matrix"
+    assert handglass("targets", "--kernels", "no-such-target").code != 0
