@@ -162,6 +162,20 @@ def test_rows_by_patches(program: NativeProgram, copied: Path, question: Written
     program.fails(3, "its 64 patches are no multiple of 3", *asked(question, copied))
 
 
+def test_kinds_of_state(program: NativeProgram, copied: Path, question: Written) -> None:
+    """One answer from zeros on needs no copy, whatever the kind says; none is `positions`."""
+    expected = program.run(*asked(question, copied), "-n", 4).stdout.splitlines()[:-1]
+
+    def change(manifest: dict[str, Any]) -> None:
+        first, second, *_ = manifest["state"]["tensors"]
+        first["kind"] = "recurrent"
+        second.pop("kind", None)
+
+    change_manifest(copied, change)
+    assert program.run(*asked(question, copied), "-n", 4).stdout.splitlines()[:-1] == expected
+    assert program.run("bench", copied, "--samples", 1).returncode == 0
+
+
 def test_a_bundle_that_reads_text_alone(
     program: NativeProgram, copied: Path, writer: RequestWriter, question: Written, tmp_path: Path
 ) -> None:
