@@ -46,14 +46,14 @@ def doctor(
 
 def device_checks(path: Path | None, device: str | None) -> list[Check]:
     """Of a bundle, and of the GPU that it or --device names."""
-    from .device_checks import device_checks as checks_of
+    from .device_checks import checks_of_device
 
     if path is None:
-        return checks_of(device, None) if device else []
+        return checks_of_device(device, None) if device else []
     from handglass.runtime.bundle.reader import Bundle
 
     bundle = Bundle.open(path)
-    return bundle_checks(bundle, device, checks_of(device, bundle))
+    return bundle_checks(bundle, device, checks_of_device(device, bundle))
 
 
 def print_text(checks: list[Check]) -> None:
