@@ -48,7 +48,7 @@ def _beside(gpu: str, host: str, targets: dict[str, Target]) -> Target:
     if device.gpu is None or cpu.gpu is not None:
         raise UsageError(
             f"target '{gpu}@{host}': a GPU comes before the @, the CPU beside it after it, "
-            f"for instance {next(t.name for t in targets.values() if t.gpu)}@arm64"
+            f"for instance {next((t.name for t in targets.values() if t.gpu), 'GPU')}@arm64"
         )
     name = f"{device.name}@{cpu.name}"
     return replace(with_gpu(cpu, name, device.description, device.gpu), evidence=device.evidence)

@@ -69,12 +69,12 @@ def named(kind: str, source: str) -> set[int]:
     tree = ast.parse(source)
     texts = (n.value for n in ast.walk(tree) if isinstance(n, ast.Expr))
     explains = {id(value) for value in texts if isinstance(value, ast.Constant)}
-    nodes = (node for node in ast.walk(tree) if id(node) not in explains)
+    nodes: Iterator[Any] = (node for node in ast.walk(tree) if id(node) not in explains)
     return {node.lineno for node in nodes if any(kind in word.lower() for word in words_of(node))}
 
 
 def words_of(node: Any) -> Iterator[str]:
-    """Names and texts of one node of a syntax tree that has a line."""
+    """Names and texts of one node of a syntax tree; whatever has any has a line."""
     for field in ("id", "attr", "arg", "name", "asname", "module", "value"):
         word = getattr(node, field, None)
         if isinstance(word, str):
