@@ -22,16 +22,15 @@ from handglass.runtime.bundle.reader import (
     LIBRARY,
     REPORT,
     RUNTIME_LIBRARY,
-    VULKAN_LIBRARY,
     Manifest,
 )
 from handglass.runtime.bundle.writer import BundleWriter
 from handglass.schedules.select import find_units
 from handglass.targets import find_target
 from handglass.targets.codegen.build import build_library
-from handglass.targets.codegen.vulkan.plugin import plugin_for
-from handglass.targets.codegen.vulkan.used import Used, what_is_used
-from handglass.targets.target import Target, cpu_rules
+from handglass.targets.codegen.kinds import plugin_for
+from handglass.targets.codegen.used import Used, what_is_used
+from handglass.targets.target import Target
 
 from .checkpoints.checkpoint import Checkpoint
 from .lowering.phases import Lowered, Progress, fuse, lower
@@ -127,8 +126,8 @@ def compile_model(
             writer.add_file(manifest.tokenizer.file, checkpoint.folder / manifest.tokenizer.file)
             if bundle_runtime:
                 writer.add_file(RUNTIME_LIBRARY, find_runtime_library(device))
-            if device.gpu is not None and (plugin := plugin_for(device, bundle_runtime)):
-                writer.add_file(VULKAN_LIBRARY, plugin)
+            for name, file in plugin_for(device, bundle_runtime).items():
+                writer.add_file(name, file)
             writer.add_file(REPORT, report_text(lowered, clock.seconds, manifest, covered))
             bundle = writer.finish(manifest)
     return Report(
@@ -175,7 +174,7 @@ def answers_of(
     vision: VisionEntry | None,
 ) -> KnownAnswers:
     """What the kernels of a library for a GPU must come to, by the same model made for a CPU."""
-    host = replace(target, gpu=None, load_rules=cpu_rules)
+    host = replace(target, gpu=None, load_rules=None)
     with tvm.target.Target(host.tvm):
         on_cpu, _ = cpu_model.export()
     fused = fuse(mod, target), fuse(on_cpu, host)

@@ -246,7 +246,7 @@ def record_of(outcome: Outcome, row: Row, target: Target, device: Device) -> Rec
 
 def _fingerprint(description: Description) -> str:
     """Times on one are not those on another."""
-    if description.gpus:
-        return f"{description.gpus[0].name}, {description.gpus[0].driver}"
+    if description.devices:
+        return f"{description.devices[0].name}, {description.devices[0].driver}"
     device = device_of(description)
     return f"{device.model}, {device.architecture}, {device.cores} cores, {device.threads} threads"

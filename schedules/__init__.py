@@ -1,5 +1,7 @@
 """How loops run: rules in the order in which they are asked, the fallback last."""
 
+from collections.abc import Mapping
+
 from .cpu import amx as cpu_tiles
 from .cpu import attention as cpu_attention
 from .cpu import dot as cpu_dot
@@ -8,6 +10,7 @@ from .cpu import matmul as cpu_matmul
 from .cpu import rows as cpu_rows
 from .cpu import smmla as cpu_pairs
 from .rule import Rule, Scheduled, apply_rules
+from .vulkan import VULKAN_RULES
 
 CPU_RULES: tuple[Rule, ...] = (
     cpu_matmul.RULE,
@@ -19,4 +22,10 @@ CPU_RULES: tuple[Rule, ...] = (
     cpu_elementwise.RULE,
 )
 
-__all__ = ["CPU_RULES", "Rule", "Scheduled", "apply_rules"]
+RULES_BY_KIND: Mapping[str, tuple[Rule, ...]] = {
+    "cpu": CPU_RULES,
+    "vulkan": VULKAN_RULES,
+}
+"""Kind of devices -> what schedules kernels for it."""
+
+__all__ = ["CPU_RULES", "RULES_BY_KIND", "Rule", "Scheduled", "apply_rules"]

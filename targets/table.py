@@ -8,9 +8,10 @@ from pathlib import Path
 from handglass.errors import DeviceError, UsageError
 from handglass.runtime.system.hardware import Machine, read_machine
 
-from .codegen.vulkan.detection import DETECTED, detected_target
+from .codegen.kinds import detected_names, generator_for
 from .presets.aarch64 import PRESETS, aarch64_host
-from .presets.vulkan import vulkan_presets, with_gpu
+from .presets.gpu import with_gpu
+from .presets.vulkan import vulkan_presets
 from .presets.x86 import X86_64_AMX, X86_64_V3, X86_64_V4, x86_host
 from .target import Target
 from .target_file import read_target
@@ -47,7 +48,7 @@ def _beside(gpu: str, host: str, targets: dict[str, Target]) -> Target:
     if device.gpu is None or cpu.gpu is not None:
         raise UsageError(
             f"target '{gpu}@{host}': a GPU comes before the @, the CPU beside it after it, "
-            "for instance vulkan-nvidia@arm64"
+            f"for instance {next((t.name for t in targets.values() if t.gpu), 'GPU')}@arm64"
         )
     name = f"{device.name}@{cpu.name}"
     return replace(with_gpu(cpu, name, device.description, device.gpu), evidence=device.evidence)
@@ -60,8 +61,9 @@ def find_target(name: str, targets: dict[str, Target] = TARGETS) -> Target:
     if "@" in name:
         gpu, host = name.split("@", 1)
         return _beside(gpu, host, targets)
-    if name == DETECTED:
-        return detected_target()
+    detected = detected_names()
+    if name in detected:
+        return generator_for(detected[name]).detected_target()
     if name in targets:
         return targets[name]
     if name == "host":
@@ -74,6 +76,6 @@ def find_target(name: str, targets: dict[str, Target] = TARGETS) -> Target:
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     known = ", ".join(targets)
     raise UsageError(
-        f"unknown target '{name}': {hint}known targets: {known}, {DETECTED}, "
+        f"unknown target '{name}': {hint}known targets: {known}, {', '.join(detected)}, "
         "GPU@CPU for a GPU beside another CPU, or a FILE.json"
     )

@@ -6,21 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from handglass.runtime.devices.kinds import CPU
+
 from .evidence import Evidence
-from .gpu import Gpu
+from .gpu import GpuCapabilities
 
 if TYPE_CHECKING:
     from handglass.schedules import Rule
 
 
-DETECTED = ("host", "vulkan-host")
-"""Names that mean another device on every machine."""
-
-
-def cpu_rules() -> tuple[Rule, ...]:
-    from handglass.schedules import CPU_RULES
-
-    return tuple(CPU_RULES)
+def host_name(kind: str) -> str:
+    """What this machine's first device of a kind is called, another one on every machine."""
+    return "host" if kind == CPU else f"{kind}-host"
 
 
 @dataclass(frozen=True)
@@ -43,9 +40,14 @@ class Target:
     linkers: tuple[str, ...] = ("g++", "gcc", "clang++", "clang", "c++", "cc")  # its own, by name
     link_flags: tuple[str, ...] = ()
     stub_libraries: tuple[str, ...] = ()  # to be named in the library, not found while linking
-    load_rules: Callable[[], tuple[Rule, ...]] = cpu_rules
-    same_code_as: str | None = None  # of DETECTED: the name for it everywhere
-    gpu: Gpu | None = None  # what runs the model, if not the CPU: that then only starts kernels
+    load_rules: Callable[[], tuple[Rule, ...]] | None = None  # None: all those for its kind
+    same_code_as: str | None = None  # of what is called host: the name for it everywhere
+    gpu: GpuCapabilities | None = None  # runs the model, if not the CPU: that then starts kernels
+
+    @property
+    def kind(self) -> str:
+        """Of the devices that the model runs on."""
+        return CPU if self.gpu is None else self.gpu.kind
 
     @property
     def architecture(self) -> str:
@@ -59,14 +61,17 @@ class Target:
     @property
     def records_key(self) -> str:
         """The name of the file that tuning records for such code are kept in."""
-        if self.name not in DETECTED:
+        if self.name != host_name(self.kind):
             return self.name
         return self.same_code_as or self.cpu + "".join(self.mattr)
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """The schedules for this device, in the order in which they are tried."""
-        return tuple(rule.fitted(self.l2) for rule in self.load_rules())
+        from handglass.schedules import RULES_BY_KIND
+
+        rules = self.load_rules() if self.load_rules else RULES_BY_KIND[self.kind]
+        return tuple(rule.fitted(self.l2) for rule in rules)
 
     @property
     def tvm(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import tvm
 from tvm import tirx
 
 from handglass.schedules.isa.amx_configuration import configure_tiles
-from handglass.targets.codegen import vulkan
+from handglass.targets.codegen.kinds import prepare_compiler
 from handglass.targets.linking.linker import find_linker
 from handglass.targets.target import Target
 
@@ -25,8 +25,7 @@ def library_of(func: tirx.PrimFunc, target: Target) -> bytes:
 
 def export(mod: tvm.IRModule, target: Target) -> bytes:
     """The library of scheduled functions, with the passes that a whole model goes through."""
-    if target.gpu is not None:
-        vulkan.enable()
+    prepare_compiler(target)
     tvm_target = tvm.target.Target(target.tvm)
     with tvm_target:
         built = tvm.compile(configure_tiles()(mod), tvm_target)

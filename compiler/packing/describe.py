@@ -61,7 +61,7 @@ def target_entry(target: Target) -> TargetEntry:
     host = (target.name, target.triple, target.cpu, target.features)
     if target.gpu is None:
         return TargetEntry(*host)
-    return TargetEntry(*host, device="vulkan", abilities=target.gpu.abilities)
+    return TargetEntry(*host, device=target.kind, abilities=target.gpu.abilities)
 
 
 def find_tokenizer(checkpoint: Checkpoint, prompt: PromptEntry, vocab_size: int) -> TokenizerEntry:

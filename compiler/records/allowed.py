@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from handglass.errors import InputError
-from handglass.schedules import CPU_RULES, Rule
-from handglass.schedules.vulkan import VULKAN_RULES
+from handglass.schedules import RULES_BY_KIND, Rule
 
 from .record import Record
 
-RULES = (*CPU_RULES, *VULKAN_RULES)
+RULES = tuple({rule.name: rule for rules in RULES_BY_KIND.values() for rule in rules}.values())
+"""Of all kinds of devices, which may share some."""
 
 
 def check_allowed(record: Record, rules: Sequence[Rule] = RULES) -> None:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from handglass.errors import MismatchError
 from handglass.runtime.bundle.requirements import missing_capabilities
-from handglass.runtime.remote.client import Description, GpuEntry
+from handglass.runtime.remote.client import CPU, Description, DeviceEntry
 from handglass.targets.target import Target
 
 from ..records.record import Device
 from ..records.this_device import gpu_device
 
-FIRST_GPU = "vulkan:0"
-
 
 def device_for(target: Target) -> str:
-    """What its kernels run on, as the device protocol names it: the first GPU there is."""
-    return "cpu" if target.gpu is None else FIRST_GPU
+    """What its kernels run on, as the device protocol names it: the first of its kind."""
+    return CPU if target.kind == CPU else f"{target.kind}:0"
 
 
 def device_of(description: Description) -> Device:
     """Where it was measured, as a record says it."""
     machine = description.machine
-    if description.gpus:
-        return gpu_device(description.gpus[0].name)
+    if description.devices:
+        return gpu_device(description.kind, description.devices[0].name)
     return Device(machine.model, machine.architecture, machine.cores, description.threads)
 
 
@@ -41,10 +39,10 @@ def check_device(description: Description, target: Target) -> None:
             f"'{target.name}' uses"
         )
     if target.gpu is not None:
-        check_gpu(description.gpus[0], target)
+        check_gpu(description.devices[0], target)
 
 
-def check_gpu(gpu: GpuEntry, target: Target) -> None:
+def check_gpu(gpu: DeviceEntry, target: Target) -> None:
     """MismatchError where the GPU lacks what code for the target relies on."""
     assert target.gpu is not None
     lacking = missing_capabilities(target.gpu.abilities, gpu.abilities)

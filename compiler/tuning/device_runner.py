@@ -27,7 +27,7 @@ from ..lowering.task_arguments import Arguments
 SAMPLE_SECONDS = 0.01
 """A sample is as many calls as take so long."""
 BUILD_SECONDS = 300.0
-"""For a device whose Vulkan library is built first."""
+"""For a device whose plug-in is built first."""
 DEADLINE = 30.0
 """Seconds for one request; a candidate that needs more is of no use to anybody."""
 MOST_LIBRARIES = 64
@@ -44,7 +44,7 @@ class CandidateError(Exception):
 class DeviceRunner:
     """A session with a device that is opened again when a candidate ends it.
 
-    `device`: what the libraries run on there, "cpu" or "vulkan:N".
+    `device`: what the libraries run on there, "cpu" or "KIND:N".
     """
 
     def __init__(self, connect: Callable[[], DeviceClient], device: str = "cpu") -> None:

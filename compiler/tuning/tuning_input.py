@@ -79,8 +79,7 @@ def _of_bundle(manifest: Manifest, asked: CompileOptions) -> TuningInput:
     if any((asked.quantization, asked.vision_quantization, asked.context, asked.kv_cache)):
         raise UsageError("a bundle is tuned as it was compiled: leave out how it would be stored")
     target = find_target(asked.target or manifest.target.name)
-    kind = "cpu" if target.gpu is None else target.gpu.tvm["kind"]
-    if (target.triple, kind) != (manifest.target.triple, manifest.target.device):
+    if (target.triple, target.kind) != (manifest.target.triple, manifest.target.device):
         made_for = f"{manifest.target.triple} ({manifest.target.device})"
         raise MismatchError(f"the bundle is for {made_for}, not for {target.name}")
     units = find_units(tvm.target.Target(target.tvm))

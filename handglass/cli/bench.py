@@ -91,14 +91,13 @@ def measure(work: Measurement, samples: int) -> bool:
 def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """What a row is worth nothing without."""
     from handglass.runtime.bundle.probes import UNITS
-    from handglass.runtime.devices.device_select import driver_of
     from handglass.runtime.measure.steps import spread
     from handglass.runtime.system.hardware import read_machine
 
-    machine, manifest = read_machine(), session.manifest
+    machine, manifest, device = read_machine(), session.manifest, session.device
     return {
         "device": f"{machine.model}, {machine.cores} cores",
-        "gpu": session.gpu and f"{session.gpu.name}, {driver_of(session.gpu)}",
+        "gpu": device and f"{device.name}, {device.driver}",
         "date": datetime.date.today().isoformat(),
         "revision": revision(),
         "threads": session.threads,

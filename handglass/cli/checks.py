@@ -169,10 +169,12 @@ def tile_check(flags: frozenset[str]) -> Check:
 
 
 def device_checks() -> list[Check]:
-    """The CPU is what this release compiles for; others are named so that nobody wonders."""
+    """What there is beside the CPU. No driver is asked before somebody names a device."""
+    from handglass.runtime.devices.kinds import CPU, device_names
+
     nodes = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dri/renderD*")]
-    names = [f"{node} (no target uses it yet)" for node in sorted(nodes)]
-    return [Check("devices", ", ".join(["cpu", *names]))]
+    hint = f"to try one, --device {device_names(with_host=False)}" if nodes else ""
+    return [Check("devices", ", ".join([CPU, *map(str, sorted(nodes))]), hint=hint)]
 
 
 def child(source: str, *arguments: str) -> int:

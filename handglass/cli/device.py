@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from handglass.runtime.devices.kinds import DeviceKind, plugin_kinds
 
 from .options import Json, Threads
 
 
+def with_plugins(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb with a flag for each kind of devices that has a library of ours: --KIND FILE.
+
+    typer reads flags off the signature, where they take the place of the verb's `**plugins`.
+    """
+    signature = inspect.signature(verb, eval_str=True)
+    fixed = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    flags = [
+        inspect.Parameter(kind.name, fixed[0].kind, default=None, annotation=plugin_flag(kind))
+        for kind in plugin_kinds()
+    ]
+    verb.__signature__ = signature.replace(parameters=[*fixed, *flags])  # type: ignore[attr-defined]
+    return verb
+
+
+def plugin_flag(kind: DeviceKind) -> Any:
+    words = f"{kind.library}, for {kind.label}.  [default: found, or built when needed]"
+    return Annotated[Path | None, typer.Option(f"--{kind.name}", metavar="FILE", help=words)]
+
+
+@with_plugins
 def serve(
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")
@@ -34,14 +59,6 @@ def serve(
             help="libtvm_runtime.so.  [default: that of an installed apache-tvm]",
         ),
     ] = None,
-    vulkan: Annotated[
-        Path | None,
-        typer.Option(
-            "--vulkan",
-            metavar="FILE",
-            help="libhandglass_vulkan.so, for GPUs.  [default: found, or built when needed]",
-        ),
-    ] = None,
     expose: Annotated[
         bool,
         typer.Option(
@@ -55,6 +72,7 @@ def serve(
         typer.Option("--until-eof", help="End when standard input does, as over ssh."),
     ] = False,
     json: Json = False,
+    **plugins: Path | None,
 ) -> None:
     """Measure kernels here for another machine."""
     import os
@@ -62,5 +80,6 @@ def serve(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a process with threads should not fork
     from handglass.runtime.remote.serving import Options, serve
 
-    options = Options(host, port, key_file, threads, runtime, expose, until_eof, vulkan)
+    given = {kind: file for kind, file in plugins.items() if file is not None}
+    options = Options(host, port, key_file, threads, runtime, expose, until_eof, given)
     serve(options, lambda started: print(started.told(json), flush=True))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from handglass.runtime.devices.kinds import device_names
+
 from .bundle_checks import bundle_checks
 from .checks import Check, all_checks
 from .options import Json
@@ -23,8 +25,8 @@ def doctor(
         str | None,
         typer.Option(
             metavar="DEVICE",
-            help="Also try a GPU: vulkan, vulkan:NUMBER or vulkan:PART-OF-ITS-NAME.  [default: "
-            "what the bundle is compiled for]",
+            help=f"Also try a GPU: {device_names(with_host=False)}.  [default: what the bundle is "
+            "compiled for]",
         ),
     ] = None,
     json: Json = False,
@@ -44,15 +46,14 @@ def doctor(
 
 def device_checks(path: Path | None, device: str | None) -> list[Check]:
     """Of a bundle, and of the GPU that it or --device names."""
-    from .vulkan_checks import vulkan_checks
+    from .device_checks import checks_of_device
 
     if path is None:
-        return vulkan_checks(device, None) if device else []
+        return checks_of_device(device, None) if device else []
     from handglass.runtime.bundle.reader import Bundle
 
     bundle = Bundle.open(path)
-    gpu = vulkan_checks(device, bundle)
-    return bundle_checks(bundle, device, gpu)
+    return bundle_checks(bundle, device, checks_of_device(device, bundle))
 
 
 def print_text(checks: list[Check]) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from handglass.runtime.devices.kinds import device_names
+
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output instead of text.")
 ]
@@ -34,8 +36,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="DEVICE",
-        help="cpu, vulkan, vulkan:NUMBER or vulkan:PART-OF-ITS-NAME.  [default: the first that the "
-        "bundle is compiled for]",
+        help=f"{device_names()}.  [default: the first that the bundle is compiled for]",
     ),
 ]
 Temperature = Annotated[

@@ -32,7 +32,8 @@ class TargetEntry:
     cpu: str
     features: tuple[str, ...]  # instruction sets that the library uses
     device: str = optional(lambda: "cpu")
-    """What the kernels run on: one of DEVICES. The other fields are of the code that calls them."""
+    """The kind of devices that the kernels run on (runtime/devices/kinds.py). The fields above are
+    of the code that calls them."""
     abilities: Mapping[str, Any] = optional(dict)
     """What they need of it, by TVM's names of its properties: those that begin with `supports_` if
     they are not 0, of those that end in `_operations` these bits, else at least this number."""

@@ -20,7 +20,7 @@ from .entries import (
     FileEntry,
 )
 from .hashes import Verified
-from .manifest import FORMAT, LIBRARY, RUNTIME_LIBRARY, VULKAN_LIBRARY, Manifest
+from .manifest import FORMAT, LIBRARY, RUNTIME_LIBRARY, Manifest
 
 __all__ = [
     "LIBRARY",
@@ -28,7 +28,6 @@ __all__ = [
     "REPORT",
     "RUNTIME_LIBRARY",
     "VERIFY",
-    "VULKAN_LIBRARY",
     "Bundle",
     "FileState",
     "Inspection",

@@ -5,23 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from handglass.errors import DeviceError, MismatchError, UsageError
 
 from ..bundle.entries import TargetEntry
 from ..bundle.requirements import missing_capabilities
-from ..execution.placement import CPU, VULKAN
-
-if TYPE_CHECKING:
-    from .vulkan import VulkanDevice
-
-KINDS = (CPU, VULKAN)
-NO_DEVICE = (
-    "install a driver (Mesa's is called mesa-vulkan-drivers in Debian; vendors bring their own), "
-    "check VK_DRIVER_FILES if it is set, and look at 'handglass doctor'; a bundle that is compiled "
-    "for a CPU needs none"
-)
+from .device_info import DeviceInfo
+from .driver import open_driver
+from .kinds import KINDS, device_names
 
 
 @dataclass(frozen=True)
@@ -36,36 +27,40 @@ class DeviceRequest:
 
 
 def parse_device(text: str) -> DeviceRequest:
-    """cpu, vulkan, vulkan:NUMBER or vulkan:NAME; UsageError for anything else."""
+    """cpu, KIND, KIND:NUMBER or KIND:NAME; UsageError for anything else."""
     kind, colon, which = text.partition(":")
-    if kind not in KINDS or (kind == CPU and colon) or (colon and not which.strip()):
-        raise UsageError(
-            f"--device {text!r:.80}: must be cpu, vulkan, vulkan:NUMBER or vulkan:PART-OF-ITS-NAME"
-        )
+    if kind not in KINDS or (KINDS[kind].is_host and colon) or (colon and not which.strip()):
+        raise UsageError(f"--device {text!r:.80}: must be {device_names()}")
     return DeviceRequest(kind, which.strip())
 
 
 def requested_device(target: TargetEntry, device: str | None, where: object) -> DeviceRequest:
     """What to run a bundle on; MismatchError where its code is for another kind of device."""
+    if target.device not in KINDS:
+        raise MismatchError(
+            f"{where}: the bundle is compiled for devices of the kind '{target.device}' (target "
+            f"{target.name}), this handglass knows {', '.join(KINDS)}; update it"
+        )
     if device is None:
         return DeviceRequest(target.device)
     asked = parse_device(device)
     if asked.kind != target.device:
+        mine, other = KINDS[target.device].label, KINDS[asked.kind].label
         raise MismatchError(
-            f"{where}: the bundle is compiled for {_called(target.device)} (target {target.name}), "
-            f"--device {device} is {_called(asked.kind)}; compile it for that, or leave --device "
-            "out"
+            f"{where}: the bundle is compiled for {mine} (target {target.name}), --device {device} "
+            f"is {other}; compile it for that, or leave --device out"
         )
     return asked
 
 
 def choose(
-    asked: DeviceRequest, devices: Sequence[VulkanDevice], problem: str | None = None
-) -> VulkanDevice:
+    asked: DeviceRequest, devices: Sequence[DeviceInfo], problem: str | None = None
+) -> DeviceInfo:
     """The one that is meant; DeviceError, with a list of all, where there is no such."""
     if not devices:
-        why = problem or "no driver has one"
-        raise DeviceError(f"no Vulkan device was found ({why}): {NO_DEVICE}")
+        kind, why = KINDS[asked.kind], problem or "no driver has one"
+        hint = open_driver(kind).hints.absent
+        raise DeviceError(f"no {kind.label} device was found ({why}): {hint}")
     if not asked.which:
         return devices[0]
     if re.fullmatch("[0-9]+", asked.which):
@@ -79,27 +74,18 @@ def choose(
     return found[0]
 
 
-def driver_of(device: VulkanDevice) -> str:
-    """Name and version, as its maker writes them."""
-    return " ".join(filter(None, [device.driver_name, device.driver_info]))
+def listed(devices: Sequence[DeviceInfo]) -> str:
+    return ", ".join(map(str, devices))
 
 
-def listed(devices: Sequence[VulkanDevice]) -> str:
-    return ", ".join(f"vulkan:{device.index} ({device.name})" for device in devices)
-
-
-def check_abilities(target: TargetEntry, device: VulkanDevice, lost: frozenset[str]) -> None:
+def check_abilities(target: TargetEntry, device: DeviceInfo, lost: frozenset[str]) -> None:
     """DeviceError with a sentence about everything that the code needs and the device lacks.
 
     `lost` are abilities that the device claims and that its driver is known to get wrong.
     """
     if lacking := missing_capabilities(target.abilities, device.abilities, lost):
+        hint = open_driver(KINDS[device.kind]).hints.lacking
         raise DeviceError(
-            f"the bundle is compiled for {target.name} and cannot run on vulkan:{device.index} "
-            f"({device.name}): {'; '.join(lacking)}; compile with a target and a "
-            "scheme that fit it (--target vulkan asks for least, with --quantization f32 or w4a8)"
+            f"the bundle is compiled for {target.name} and cannot run on {device}: "
+            f"{'; '.join(lacking)}; compile with a target and a scheme that fit it ({hint})"
         )
-
-
-def _called(kind: str) -> str:
-    return {CPU: "a CPU", VULKAN: "Vulkan"}[kind]

@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from handglass import __version__
 from handglass.errors import DeviceError
@@ -19,17 +18,15 @@ from handglass.errors import DeviceError
 from ..bundle.reader import LIBRARY, Bundle
 from ..execution.known_answers import ANSWERS, CASES, CHECKS_LIBRARY
 from ..system.user_cache import cache_folder, drop_cached, read_cached, write_cached
-from .device_select import driver_of
-from .quirks import Quirk, quirks_of
+from .device_info import DeviceInfo
+from .driver import quirks_of
+from .quirks import Quirk
 from .self_test_process import NOT_TRIED, DeviceHandle, Finding, by_family, try_cases
-
-if TYPE_CHECKING:
-    from .vulkan import VulkanDevice
 
 VARIABLE = "HANDGLASS_TRUST_DRIVER"
 """1: no trial, and nothing that is known of a driver is held against it."""
 OUT_OF_MEMORY = "out of memory"
-"""In the words of the Vulkan library: says nothing about the driver."""
+"""In the words of our plug-ins: says nothing about the driver."""
 WHAT_TO_DO = (
     "update the driver, choose another device with --device, or use a bundle that is compiled for "
     f"a CPU; 'handglass doctor BUNDLE --device ...' shows more, {VARIABLE}=1 runs it all the same"
@@ -40,7 +37,7 @@ def is_trusted_blindly() -> bool:
     return os.environ.get(VARIABLE, "") not in ("", "0")
 
 
-def known_of(device: VulkanDevice) -> tuple[Quirk, ...]:
+def known_of(device: DeviceInfo) -> tuple[Quirk, ...]:
     """What is held against the device. DeviceError where nothing is to be run there."""
     if is_trusted_blindly():
         return ()
@@ -54,7 +51,7 @@ def known_of(device: VulkanDevice) -> tuple[Quirk, ...]:
     return quirks
 
 
-def check_answers(bundle: Bundle, device: VulkanDevice, place: DeviceHandle) -> None:
+def check_answers(bundle: Bundle, device: DeviceInfo, place: DeviceHandle) -> None:
     """DeviceError where the device does not come to the answers that the bundle knows."""
     if CASES not in bundle.manifest.files or is_trusted_blindly():
         return
@@ -62,17 +59,17 @@ def check_answers(bundle: Bundle, device: VulkanDevice, place: DeviceHandle) -> 
         refuse(try_bundle(bundle, device, place), device)
 
 
-def try_bundle(bundle: Bundle, device: VulkanDevice, place: DeviceHandle) -> list[Finding]:
+def try_bundle(bundle: Bundle, device: DeviceInfo, place: DeviceHandle) -> list[Finding]:
     """The trial itself; what comes of it is remembered."""
     file = verdict_file(bundle, device)
     drop_cached(file)
     findings = try_cases(bundle.path, place)
     if all(finding.ok for finding in findings):
-        write_cached(file, {"ok": True, "device": device.name, "driver": driver_of(device)})
+        write_cached(file, {"ok": True, "device": device.name, "driver": device.driver})
     return findings
 
 
-def refuse(findings: Sequence[Finding], device: VulkanDevice) -> None:
+def refuse(findings: Sequence[Finding], device: DeviceInfo) -> None:
     """DeviceError that says which families of kernels failed and how."""
     failed = by_family([f for f in findings if not f.ok and f.words != NOT_TRIED])
     if not failed:
@@ -90,15 +87,15 @@ def refuse(findings: Sequence[Finding], device: VulkanDevice) -> None:
     )
 
 
-def verdict_file(bundle: Bundle, device: VulkanDevice) -> Path:
+def verdict_file(bundle: Bundle, device: DeviceInfo) -> Path:
     """A name that changes with the device, its driver, this program and what is tried."""
     files = bundle.manifest.files
     hashes = [files[n].sha256 for n in (LIBRARY, CASES, ANSWERS, CHECKS_LIBRARY) if n in files]
-    driver = [device.uuid, device.driver_id, device.driver_version, driver_of(device)]
-    text = json.dumps([driver, device.api_version, hashes, __version__])
+    driver = [device.uuid, device.driver_key, device.driver, device.interface]
+    text = json.dumps([driver, hashes, __version__])
     name = hashlib.sha256(text.encode()).hexdigest()
-    return cache_folder("vulkan") / "verdicts" / f"{name}.json"
+    return cache_folder(device.kind) / "verdicts" / f"{name}.json"
 
 
-def _called(device: VulkanDevice) -> str:
-    return f"vulkan:{device.index} ({device.name}, {driver_of(device)})"
+def _called(device: DeviceInfo) -> str:
+    return f"{device.place} ({device.name}, {device.driver})"

@@ -31,8 +31,10 @@ from ..execution.known_answers import (
     read_cases,
     run_case,
 )
-from ..execution.placement import CPU, Gpu, Host, Placement
+from ..execution.placement import Host, Placement
 from ..execution.tvm_runtime import first_line, start_runtime
+from .driver import open_driver
+from .kinds import DeviceKind
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,10 @@ class Task:
     """Where the cases are and where they are to run; `tried` of them were run before."""
 
     folder: str
-    kind: str
+    kind: DeviceKind
     number: int
     runtime: str  # libtvm_runtime.so
-    plugin: str | None  # libhandglass_vulkan.so, where it is not to be built
+    plugin: str | None  # the kind's library, where it is not to be built
     tried: tuple[int, ...]
     pipe: int
 
@@ -87,12 +89,11 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _placement(task: Task) -> Placement:
-    if task.kind == CPU:
+    if task.kind.is_host:
         return Host()
-    from .vulkan import load_vulkan
-
-    load_vulkan(Path(task.plugin) if task.plugin else None)
-    return Gpu(task.kind, task.number)
+    driver = open_driver(task.kind)
+    driver.load(Path(task.plugin) if task.plugin else None)
+    return driver.open(task.number)
 
 
 def _verdicts(task: Task, ffi: Any, place: Placement) -> Iterator[tuple[int, Verdict | None]]:

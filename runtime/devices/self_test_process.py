@@ -22,6 +22,7 @@ from typing import IO
 from handglass.errors import DeviceError
 
 from ..execution.known_answers import Verdict
+from .kinds import KINDS
 from .self_test_child import Task, all_cases
 
 LIMIT_S = 60.0
@@ -81,7 +82,7 @@ class _Attempt:
         self._limit = limit_s
         self._task = Task(
             str(folder.resolve()),
-            place.kind,
+            KINDS[place.kind],
             place.number,
             str(place.runtime),
             str(place.plugin) if place.plugin else None,

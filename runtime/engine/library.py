@@ -16,24 +16,25 @@ from handglass.errors import DeviceError, MismatchError
 from ..bundle.reader import LIBRARY, RUNTIME_LIBRARY, Bundle
 from ..bundle.requirements import check_target
 from ..devices.device_select import requested_device
-from ..execution.placement import CPU, Host, Placement
+from ..devices.kinds import KINDS
+from ..execution.placement import Host, Placement
 from ..execution.tvm_runtime import first_line, import_tvm_ffi, installed_runtime, start_runtime
 from ..system.machine import this_machine
 from .tile_permission import allow_tiles
 
 if TYPE_CHECKING:
-    from ..devices.vulkan import VulkanDevice
+    from ..devices.device_info import DeviceInfo
 
 
 class Loaded(NamedTuple):
     """A bundle's virtual machine, ready to be asked for functions by name, and where it computes.
 
-    `gpu` is None on the CPU.
+    `device` is None on the CPU.
     """
 
     machine: Any
     placement: Placement
-    gpu: VulkanDevice | None = None
+    device: DeviceInfo | None = None
 
 
 def load_library(bundle: Bundle, threads: int | None = None, device: str | None = None) -> Loaded:
@@ -43,13 +44,13 @@ def load_library(bundle: Bundle, threads: int | None = None, device: str | None 
     check_target(target, *this_machine())
     allow_tiles(target)
     tvm_ffi = _start_runtime(bundle, threads)
-    if asked.kind == CPU:
+    if KINDS[asked.kind].is_host:
         host = Host()
         return Loaded(_start_machine(tvm_ffi, bundle, host), host)
-    from ..devices.open_gpu import open_gpu
+    from ..devices.open_device import open_device
 
-    placement, gpu = open_gpu(bundle, asked, find_runtime(bundle))
-    return Loaded(_start_machine(tvm_ffi, bundle, placement), placement, gpu)
+    placement, found = open_device(bundle, asked, find_runtime(bundle))
+    return Loaded(_start_machine(tvm_ffi, bundle, placement), placement, found)
 
 
 def _start_machine(tvm_ffi: Any, bundle: Bundle, placement: Placement) -> Any:

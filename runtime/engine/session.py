@@ -36,7 +36,7 @@ class Session:
     ) -> None:
         """`device` as --device has it; None: the first of the kind that the bundle is for."""
         self.manifest = bundle.manifest
-        self._machine, self._place, self.gpu = load_library(bundle, threads, device)
+        self._machine, self._place, self.device = load_library(bundle, threads, device)
         self._ffi = import_tvm_ffi()
         self._path = bundle.path
         self._functions = {name: self.function(name) for name in self.manifest.functions}

@@ -1,4 +1,4 @@
-"""When something happened: by the host's clock, or by that of a GPU, which runs behind the host."""
+"""When something happened: by the host's clock, or by a device's, which runs behind the host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class HostClock:
         return [(end - start) / 1e9 for start, end in spans]
 
 
-class GpuClock:
+class DeviceClock:
     """Moments are recorded among the kernels: nothing waits, and a kernel's time is its own."""
 
     def __init__(self, number: int, stamp: Any, stamps: Any) -> None:
@@ -41,7 +41,7 @@ class GpuClock:
 
 
 class WaitingClock(HostClock):
-    """For a GPU without stamps: the host's clock once the GPU is done, a submission included."""
+    """For a device without stamps: the host's clock once it is done, a submission included."""
 
     def __init__(self, wait: Callable[[], object]) -> None:
         self._wait = wait

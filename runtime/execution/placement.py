@@ -1,4 +1,4 @@
-"""Where tensors live: in this process's memory, or in that of a GPU.
+"""Where tensors live: in this process's memory, or in that of a device.
 
 A session asks its placement to take arrays in and to give arrays back, and never looks where they
 are. On the CPU both are views of the same memory; on a GPU they are copies, in one place: here.
@@ -16,11 +16,10 @@ import numpy as np
 from handglass.errors import DeviceError
 
 from ..bundle.tensors import aligned, aligned_empty, untouched_zeros
-from .clocks import Clock, GpuClock, HostClock, WaitingClock
+from .clocks import Clock, DeviceClock, HostClock, WaitingClock
 from .tvm_runtime import import_tvm_ffi
 
-CPU, VULKAN = "cpu", "vulkan"
-_DLPACK = {CPU: 1, VULKAN: 7}
+_CPU = 1  # DLPack's kDLCPU
 # Allocator 1 gives memory back after each call. 2 pools it by exact size, so that every new length
 # of a prompt leaves another set of buffers behind: 70 MB became 266 MB over 70 lengths.
 _UNPOOLED = 1
@@ -80,7 +79,7 @@ class Placement(Protocol):
 class Host:
     """The memory that numpy knows."""
 
-    machine_devices = (_DLPACK[CPU], 0, _UNPOOLED)
+    machine_devices = (_CPU, 0, _UNPOOLED)
     copies = False
 
     def __init__(self) -> None:
@@ -113,22 +112,27 @@ class Host:
         return None
 
 
-class Gpu:
-    """The memory of one device. `kind` is the runtime's name of its sort, `number` its place."""
+class DeviceMemory:
+    """The memory of one device that is not the CPU.
+
+    `kind` is the name of its sort, `dlpack` DLPack's number of that, `number` its place. What a
+    plug-in of ours adds (time stamps, statistics) is used where it is there; a kind of devices that
+    has other means overrides `clock`, `peak_bytes` or `translate_error`.
+    """
 
     copies = True
 
-    def __init__(self, kind: str, number: int) -> None:
+    def __init__(self, kind: str, dlpack: int, number: int) -> None:
         ffi = import_tvm_ffi()
         self._shape, self._dtype = ffi.Shape, ffi.dtype
         self._kind, self._number = kind, number
-        self._device = ffi.device(kind, number)
+        self._device = ffi.device(dlpack, number)
         self._allocate = ffi.get_global_func("runtime.TVMTensorAllocWithScope")
         self._up = ffi.get_global_func("runtime.TVMTensorCopyFromBytes")
         self._down = ffi.get_global_func("runtime.TVMTensorCopyToBytes")
         self._wait = ffi.get_global_func("runtime.Device_StreamSync")
         host = Host.machine_devices  # sizes are computed there; it has to be the last one
-        self.machine_devices = (_DLPACK[kind], number, _UNPOOLED, *host)
+        self.machine_devices = (dlpack, number, _UNPOOLED, *host)
 
     def put(self, array: np.ndarray) -> Any:
         tensor = self._empty(array.shape, array.dtype.name)
@@ -156,7 +160,9 @@ class Gpu:
 
     def clock(self) -> Clock:
         stamp, stamps = self._own("stamp"), self._own("stamps")
-        return WaitingClock(self.wait) if stamp is None else GpuClock(self._number, stamp, stamps)
+        return (
+            WaitingClock(self.wait) if stamp is None else DeviceClock(self._number, stamp, stamps)
+        )
 
     def translate_error(self, error: Exception) -> Exception:
         words = str(error).strip()

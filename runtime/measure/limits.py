@@ -21,7 +21,7 @@ from ..bundle.tensors import aligned_empty
 from ..engine.session import Session
 
 if TYPE_CHECKING:
-    from ..devices.vulkan import VulkanDevice
+    from ..devices.device_info import DeviceInfo
 
 READ_BYTES = 256 << 20  # or eight times the last-level cache, where that is more
 TASK_SHAPE = (1024, 64)  # 256 kB per piece of parallel work; the second size is the probe's
@@ -59,7 +59,8 @@ class Limits:
 
     def _read(self) -> float:
         if not self._pieces:
-            piece, count = _gpu_piece(self._session.gpu) if self._session.gpu else _large_array()
+            device = self._session.device
+            piece, count = _gpu_piece(device) if device else _large_array()
             self._pieces = [self._session.put(piece) for _ in range(count)]
             self._bytes = count * piece.nbytes
             self._read_pieces()  # touches them for the first time
@@ -100,10 +101,11 @@ def _large_array() -> tuple[np.ndarray, int]:
     return _ones(max(READ_BYTES, 8 * last_level_cache()), TASK_SHAPE), 1
 
 
-def _gpu_piece(gpu: VulkanDevice) -> tuple[np.ndarray, int]:
-    """An array, and how many of it are read: a kernel cannot see more than a limit at once."""
-    nbytes = min(GPU_READ_BYTES, gpu.memory // GPU_SHARE)
-    piece = min(nbytes, READ_BYTES, int(gpu.abilities["max_storage_buffer_range"]))
+def _gpu_piece(device: DeviceInfo) -> tuple[np.ndarray, int]:
+    """An array, and how many of it are read: a kernel may not see more than a limit at once."""
+    nbytes = min(GPU_READ_BYTES, device.memory // GPU_SHARE)
+    seen = int(device.abilities.get("max_storage_buffer_range", READ_BYTES))
+    piece = min(nbytes, READ_BYTES, seen)
     return _ones(piece, GPU_TASK_SHAPE), max(1, nbytes // piece)
 
 

@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from ..devices.kinds import plugin_kinds
+
 
 def main() -> int:
     flags = vars(_parser().parse_args())
@@ -16,8 +18,12 @@ def main() -> int:
 
     from .serving import Options, serve
 
+    plugins = {kind.name: file for kind in plugin_kinds() if (file := flags.pop(kind.name))}
     try:
-        serve(Options(**flags), lambda started: print(started.told(as_json), flush=True))
+        serve(
+            Options(**flags, plugins=plugins),
+            lambda started: print(started.told(as_json), flush=True),
+        )
     except HandglassError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -33,7 +39,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--runtime", type=Path, help="libtvm_runtime.so (an installed apache-tvm's)"
     )
-    parser.add_argument("--vulkan", type=Path, help="libhandglass_vulkan.so, for GPUs")
+    for kind in plugin_kinds():
+        words = f"{kind.library}, for devices of {kind.label}"
+        parser.add_argument(f"--{kind.name}", type=Path, help=words)
     parser.add_argument("--expose", action="store_true", help="allow an address of the network")
     parser.add_argument("--until-eof", action="store_true", help="end with standard input")
     parser.add_argument("--json", action="store_true", help="say where it listens as JSON")

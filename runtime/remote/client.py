@@ -15,10 +15,10 @@ from typing import Any
 
 from handglass.errors import DeviceError, HandglassError, InputError, MismatchError
 
-from ..execution.placement import CPU
+from ..devices.kinds import CPU
 from ..system.hardware import Machine
 from . import frames, handshake
-from .gpus import GpuEntry
+from .devices import DeviceEntry
 
 GRACE = 10.0
 """Seconds beyond a deadline before a device that says nothing is given up."""
@@ -49,8 +49,9 @@ class Description:
     threads: int
     runtime: str  # "python" or "native"
     versions: Mapping[str, str]
-    gpus: tuple[GpuEntry, ...] = ()
-    """Of the kind that was asked for."""
+    kind: str = CPU
+    """Of the devices that were asked for."""
+    devices: tuple[DeviceEntry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,16 @@ class DeviceClient:
         self._connection = None
 
     def describe(self, kind: str = CPU, deadline_s: float = 30.0) -> Description:
-        """`kind` "vulkan": with its GPUs, DeviceError where it has none. Where there is no Vulkan
-        library yet, the device builds one first: that takes a minute."""
+        """`kind` other than "cpu": with its devices of that kind, DeviceError where it has none.
+        Where there is no plug-in for them yet, it is built first: that takes a minute."""
         answer = self._ask("describe", deadline_s, **_unless_cpu("kind", kind))
         with self._reading("describe"):
             machine = dict(answer["machine"])
             machine["flags"] = frozenset(machine["flags"])
             versions = dict(answer["versions"])
-            gpus = tuple(GpuEntry(**gpu) for gpu in answer.get("gpus", ()))
+            devices = tuple(DeviceEntry(**entry) for entry in answer.get("gpus", ()))
             threads, runtime = int(answer["threads"]), str(answer["runtime"])
-            return Description(Machine(**machine), threads, runtime, versions, gpus)
+            return Description(Machine(**machine), threads, runtime, versions, kind, devices)
 
     def put(self, name: str, data: bytes, deadline_s: float = 60.0) -> None:
         """Send a library; its code does not run yet."""
@@ -111,7 +112,7 @@ class DeviceClient:
         self._ask("put", deadline_s, name=name, sha256=sha256, payload=data)
 
     def load(self, name: str, device: str = CPU, deadline_s: float = 60.0) -> None:
-        """`device`: where its functions are to run, "cpu" or "vulkan:N"."""
+        """`device`: where its functions are to run, "cpu" or "KIND:N"."""
         self._ask("load", deadline_s, name=name, **_unless_cpu("device", device))
 
     def arguments(
@@ -123,7 +124,7 @@ class DeviceClient:
         device: str = CPU,
         deadline_s: float = 120.0,
     ) -> int:
-        """Make a set of arguments; the bytes that it takes on the device, "cpu" or "vulkan:N".
+        """Make a set of arguments; the bytes that it takes on the device, "cpu" or "KIND:N".
 
         An item is an integer or {"shape": [...], "dtype": ..., "fill": {...}}; the fills are listed
         in docs/device-server.md.

@@ -11,13 +11,14 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from handglass.errors import DeviceError, InputError, UsageError
 
 from ..execution.tvm_runtime import import_tvm_ffi, installed_runtime
 from ..system.machine import thread_count
+from .devices import Plugins
 from .keys import VARIABLE, find_key
 from .server import DeviceServer
 from .session import Settings
@@ -37,7 +38,8 @@ class Options:
     runtime: Path | None = None
     expose: bool = False
     until_eof: bool = False
-    vulkan: Path | None = None
+    plugins: Plugins = field(default_factory=dict)
+    """Each from the flag that is called after its kind."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,9 @@ def serve(options: Options, announce: Callable[[Started], None]) -> None:
     given = find_key(options.key_file)
     key = given or secrets.token_hex(16)
     thread_count(options.threads)
-    runtime, vulkan = find_runtime(options.runtime), _given(options.vulkan, "--vulkan")
-    settings = Settings(runtime, options.threads, vulkan)
+    given_plugins = ((kind, _given(file, f"--{kind}")) for kind, file in options.plugins.items())
+    plugins = {kind: file for kind, file in given_plugins if file is not None}
+    settings = Settings(find_runtime(options.runtime), options.threads, plugins)
     import_tvm_ffi()  # once, and not by every session
     address = _resolve(options.host, options.port)
     exposed = not ipaddress.ip_address(address[0]).is_loopback

@@ -7,23 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from handglass import __version__
 from handglass.errors import HandglassError, InputError, MismatchError
 
+from ..devices.kinds import CPU, KINDS
 from ..execution.fields import Fields
 from ..execution.kernel_arguments import MAX_ITEMS, MAX_TENSORS, Arguments, read_items
 from ..execution.kernel_timing import compare, measure
-from ..execution.placement import CPU, Host, Placement
+from ..execution.placement import Host, Placement
 from ..execution.tvm_runtime import first_line, import_tvm_ffi
 from ..system.hardware import read_machine
 from ..system.heap import release_freed_memory
 from ..system.machine import thread_count
 from ..system.tiles import FLAG, ask_for_tiles
-from .gpus import KINDS, placement_of, told_gpus
+from .devices import Plugins, placement_of, told_devices
 from .libraries import Libraries
 
 _MAX_SEED = (1 << 63) - 1
@@ -38,7 +39,7 @@ class Settings:
 
     runtime: Path  # libtvm_runtime.so
     threads: int | None = None
-    vulkan: Path | None = None  # libhandglass_vulkan.so, where it is not to be found or built
+    plugins: Plugins = field(default_factory=dict)
 
 
 class Session:
@@ -51,8 +52,8 @@ class Session:
         self._flags = _usable_flags()
 
     def describe(self, fields: Fields) -> Answer:
-        """GPUs too where their kind is asked for: that loads a driver."""
-        kind = fields.choice("kind", KINDS) if "kind" in fields else CPU
+        """Devices too where their kind is asked for: that loads a driver."""
+        kind = fields.choice("kind", tuple(KINDS)) if "kind" in fields else CPU
         fields.done()
         machine = {**vars(read_machine()), "flags": sorted(self._flags)}
         versions = {"handglass": __version__, "tvm_ffi": import_tvm_ffi().__version__}
@@ -61,7 +62,7 @@ class Session:
         if kind == CPU:
             return told
         self._libraries.start()
-        return {**told, "gpus": told_gpus(self._settings.vulkan)}
+        return {**told, "gpus": told_devices(kind, self._settings.plugins)}
 
     def put(self, fields: Fields) -> Answer:
         name, sha256, data = fields.text("name"), fields.text("sha256"), fields.data("payload")
@@ -122,7 +123,7 @@ class Session:
         if "device" not in fields:
             return Host()
         self._libraries.start()
-        return placement_of(fields.text("device"), self._settings.vulkan)
+        return placement_of(fields.text("device"), self._settings.plugins)
 
     def _forget(self, name: str) -> None:
         if self._arguments.pop(name, None):

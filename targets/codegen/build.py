@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..linking.linker import find_linker
 from ..target import Target
 from .errors_through_tvm import keep_classes
+from .kinds import prepare_compiler
 
 if TYPE_CHECKING:
     import tvm
@@ -40,10 +41,7 @@ def build_library(mod: tvm.IRModule, target: Target, path: str | Path) -> Path:
     from tvm import relax
 
     keep_classes()
-    if target.gpu is not None:
-        from . import vulkan
-
-        vulkan.enable()
+    prepare_compiler(target)
     executable = relax.build(mod, tvm.target.Target(target.tvm), relax_pipeline=without_alias())
     executable.export_library(str(path), fcompile=linker)
     return Path(path)

@@ -2,41 +2,25 @@
 
 A preset claims what all devices named in its description report by the vendors' published
 databases; none of them was at hand. A device that has less is refused in words when the bundle is
-opened. The host code only counts shapes and starts kernels, so it keeps to the oldest CPUs.
+opened.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from handglass.runtime.system.hardware import Machine
 
-from ..evidence import Evidence
-from ..gpu import REDUCTIONS, Gpu
+from ..codegen.vulkan.gpu import REDUCTIONS, VulkanCapabilities
 from ..target import Target
-from .aarch64 import GENERIC, PHONES
-from .x86 import TRIPLE
-
-if TYPE_CHECKING:
-    from handglass.schedules import Rule
+from .aarch64 import PHONES
+from .gpu import host_beside_gpu, with_gpu
 
 LAVAPIPE = "Mesa's CPU driver lavapipe"
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
-
-def vulkan_rules() -> tuple[Rule, ...]:
-    from handglass.schedules.vulkan import VULKAN_RULES
-
-    return tuple(VULKAN_RULES)
-
-
-X86_64 = Target("x86-64", "any x86-64", TRIPLE, "x86-64", (), vector_bits=128)
-ARM64 = GENERIC.target("aarch64", "any aarch64")
-HOSTS = {"x86_64": X86_64, "aarch64": ARM64}
-
-PORTABLE = Gpu()
-NVIDIA = Gpu(
+PORTABLE = VulkanCapabilities()
+NVIDIA = VulkanCapabilities(
     supports_int64=True,
     supports_integer_dot_product=True,
     supported_subgroup_operations=REDUCTIONS,
@@ -77,22 +61,9 @@ ANDROID = (
 )
 
 
-def with_gpu(host: Target, name: str, description: str, gpu: Gpu, ran: str = "") -> Target:
-    """A device with the GPU, whose host code is that of `host`."""
-    return replace(
-        host,
-        name=name,
-        description=description,
-        gpu=gpu,
-        load_rules=vulkan_rules,
-        evidence=Evidence(ran),
-        same_code_as=None,
-    )
-
-
 def vulkan_presets(machine: Machine) -> tuple[Target, ...]:
     """Desktop and board GPUs beside this machine's host code, and those of phones."""
-    host = HOSTS.get(machine.architecture, X86_64)
+    host = host_beside_gpu(machine)
     ran = {"vulkan": LAVAPIPE}
     desktop = [with_gpu(host, *row, ran=ran.get(row[0], "")) for row in DESKTOP]
     return (*desktop, *(with_gpu(PHONES[0], *row) for row in ANDROID))

@@ -13,7 +13,7 @@ from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.tensors import TensorFile
 from handglass.runtime.bundle.writer import BundleWriter
 from handglass.runtime.engine.parameters import place_params
-from handglass.runtime.execution.placement import Gpu, Host
+from handglass.runtime.execution.placement import DeviceMemory, Host
 from handglass.runtime.execution.tvm_runtime import installed_runtime, start_runtime
 
 DTYPES = ("float32", "float16", "int8", "uint8", "uint16", "int32", "uint32", "int64")
@@ -28,14 +28,14 @@ def _runtime() -> None:
 
 
 @pytest.fixture()
-def gpu() -> Gpu:
+def gpu() -> DeviceMemory:
     """Copies as to a GPU; the memory is the CPU's, which the same functions of TVM serve."""
-    return Gpu("cpu", 0)
+    return DeviceMemory("cpu", 1, 0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(1,), (3, 5), (0, 4), (2, 1, 7)])
-def test_what_goes_up_comes_down(gpu: Gpu, dtype: str, shape: tuple[int, ...]) -> None:
+def test_what_goes_up_comes_down(gpu: DeviceMemory, dtype: str, shape: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
     tensor = gpu.put(array)
     array_before = array.copy()
@@ -45,13 +45,13 @@ def test_what_goes_up_comes_down(gpu: Gpu, dtype: str, shape: tuple[int, ...]) -
     assert np.array_equal(found, array_before)
 
 
-def test_a_view_of_a_strided_array_is_its_values(gpu: Gpu) -> None:
+def test_a_view_of_a_strided_array_is_its_values(gpu: DeviceMemory) -> None:
     array = np.arange(24, dtype=np.float32).reshape(4, 6)[::2, ::3]
     assert np.array_equal(gpu.view(gpu.put(array)), array)
 
 
 @pytest.mark.parametrize("kind", ["host", "gpu"])
-def test_zeros_are_zero_and_can_be_written(kind: str, gpu: Gpu) -> None:
+def test_zeros_are_zero_and_can_be_written(kind: str, gpu: DeviceMemory) -> None:
     place: Any = Host() if kind == "host" else gpu
     tensor = place.zeros((3, 4096), "float16")
     assert not place.view(tensor).any()
@@ -63,15 +63,17 @@ def test_zeros_are_zero_and_can_be_written(kind: str, gpu: Gpu) -> None:
 
 def test_the_virtual_machine_is_told_of_both_memories() -> None:
     assert Host.machine_devices == (1, 0, 1)
-    assert Gpu("vulkan", 2).machine_devices == (7, 2, 1, 1, 0, 1)
+    assert DeviceMemory("vulkan", 7, 2).machine_devices == (7, 2, 1, 1, 0, 1)
 
 
-def test_only_a_gpu_has_memory_of_its_own(gpu: Gpu) -> None:
+def test_only_a_gpu_has_memory_of_its_own(gpu: DeviceMemory) -> None:
     assert Host().peak_bytes() is None
     assert gpu.peak_bytes() is None, "nobody counts here"
 
 
-def test_parameters_that_were_copied_are_forgotten_and_whole(tmp_path: Path, gpu: Gpu) -> None:
+def test_parameters_that_were_copied_are_forgotten_and_whole(
+    tmp_path: Path, gpu: DeviceMemory
+) -> None:
     random = np.random.default_rng(0)
     arrays: dict[str, np.ndarray] = {
         "a": random.normal(size=(300, 100)).astype(np.float32),

@@ -105,17 +105,17 @@ class TestSession:
         assert "append" in [name for name, _ in names]
 
     def test_the_device_is_tried_once(self, bundle: Bundle, session: Session) -> None:
-        assert session.gpu is not None
-        drop_cached(verdict_file(bundle, session.gpu))
+        assert session.device is not None
+        drop_cached(verdict_file(bundle, session.device))
         with spied("handglass.runtime.devices.self_test.try_cases") as tried:
             Session(bundle)
             Session(bundle, device="vulkan:0")
         assert tried.call_count == 1
 
     def test_by_name(self, bundle: Bundle, session: Session) -> None:
-        assert session.gpu is not None
-        part = session.gpu.name.split()[0].lower()
-        assert Session(bundle, device=f"vulkan:{part}").gpu == session.gpu
+        assert session.device is not None
+        part = session.device.name.split()[0].lower()
+        assert Session(bundle, device=f"vulkan:{part}").device == session.device
 
     @pytest.mark.parametrize("device", ["vulkan:99", "vulkan:no such name"])
     def test_a_device_that_is_not_there(self, bundle: Bundle, device: str) -> None:

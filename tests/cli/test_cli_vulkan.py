@@ -15,9 +15,9 @@ from tiny_gpu import build_library, write_bundle
 from vulkan_running import needs_vulkan
 
 from handglass.errors import DeviceError
-from handglass.runtime.devices.quirks import Quirk
 from handglass.runtime.devices.self_test import known_of, refuse
 from handglass.runtime.devices.self_test_process import Finding
+from handglass.runtime.devices.vulkan.quirks import VulkanQuirk
 
 COMMAND = [sys.executable, "-m", "handglass.cli.main"]
 
@@ -91,8 +91,10 @@ def test_a_device_that_failed_is_refused_with_reasons() -> None:
 
 
 def test_a_broken_driver_is_refused_unless_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = Quirk("n", "it sets the house on fire", "run by us", vendor_ids=(0x1234,), broken=True)
-    monkeypatch.setattr("handglass.runtime.devices.quirks.known_quirks", lambda: (row,))
+    row = VulkanQuirk(
+        "n", "it sets the house on fire", "run by us", vendor_ids=(0x1234,), broken=True
+    )
+    monkeypatch.setattr("handglass.runtime.devices.vulkan.quirks.known_quirks", lambda: (row,))
     with pytest.raises(DeviceError, match="known to be broken: it sets the house on fire"):
         known_of(fake_gpu())
     monkeypatch.setenv("HANDGLASS_TRUST_DRIVER", "1")

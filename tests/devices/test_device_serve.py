@@ -183,7 +183,7 @@ def test_a_slim_device_brings_its_vulkan_library(tmp_path: Path) -> None:
     from handglass.runtime.devices.vulkan.library import find_library
 
     with slim_server("--vulkan", str(find_library())) as (client, _):
-        assert client.describe("vulkan").gpus[0].name
+        assert client.describe("vulkan").devices[0].name
     broken = tmp_path / "library.so"
     broken.write_bytes(b"no library")
     with (

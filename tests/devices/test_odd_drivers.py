@@ -27,9 +27,9 @@ IMPATIENT = """
 import sys
 from functools import partial
 from handglass.cli.main import execute
-from handglass.runtime import trial, trust
-trial.MOST_DEATHS = 1
-trust.try_cases = partial(trial.try_cases, limit_s=30)
+from handglass.runtime.devices import self_test, self_test_process
+self_test_process.MOST_DEATHS = 1
+self_test.try_cases = partial(self_test_process.try_cases, limit_s=30)
 sys.exit(execute(sys.argv[1:]))
 """
 """The command line, with less patience for a driver."""

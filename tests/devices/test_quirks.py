@@ -7,13 +7,13 @@ import pytest
 from fake_gpus import fake_gpu, mesa
 
 from handglass.errors import InputError
-from handglass.runtime.devices.quirks import (
+from handglass.runtime.devices.driver import quirks_of
+from handglass.runtime.devices.quirks import lost_abilities
+from handglass.runtime.devices.vulkan.quirks import (
     TABLE,
-    Quirk,
+    VulkanQuirk,
     driver_version,
     known_quirks,
-    lost_abilities,
-    quirks_of,
     read_quirks,
 )
 
@@ -95,5 +95,5 @@ def test_two_rows_of_one_name_or_no_table_at_all() -> None:
     with pytest.raises(InputError, match="not valid JSON"):
         read_quirks("{", "here")
     assert read_quirks(json.dumps({"quirks": [ROW]}), "here") == (
-        Quirk("n", "r", "s", driver_ids=(1,)),
+        VulkanQuirk("n", "r", "s", driver_ids=(1,)),
     )

@@ -1,17 +1,18 @@
 """GPUs as targets: presets, beside which host, and what is made of what a driver reports."""
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
+from fake_gpus import fake_gpu
 
 from handglass.errors import DeviceError, UsageError
 from handglass.runtime.bundle.entries import TargetEntry
 from handglass.runtime.devices import vulkan
+from handglass.runtime.devices.device_info import DeviceInfo
 from handglass.runtime.devices.device_select import check_abilities
-from handglass.runtime.devices.vulkan.devices import Matrix, VulkanDevice
 from handglass.targets import TARGETS, find_target
 from handglass.targets.codegen.vulkan.detection import DETECTED, gpu_of
-from handglass.targets.gpu import REDUCTIONS, Gpu
+from handglass.targets.codegen.vulkan.gpu import REDUCTIONS, VulkanCapabilities
 
 ABLE: dict[str, bool | int] = {
     "supports_float16": True,
@@ -36,19 +37,23 @@ ABLE: dict[str, bool | int] = {
 }
 
 
-def matrix(m: int, n: int, k: int, types: str = "f16 f16 f32 f32") -> Matrix:
-    a, b, c, result = types.split()
-    return Matrix(m, n, k, a, b, c, result, saturating=False, scope="subgroup")
+FLOATS, BYTES = (0, 0, 1, 1), (3, 3, 5, 5)
+"""VkComponentTypeKHR of a, b, c and the result."""
 
 
-def device(*matrices: Matrix, **abilities: bool | int) -> VulkanDevice:
-    values: dict[str, Any] = dict.fromkeys(VulkanDevice.__dataclass_fields__, "")
-    values |= {"index": 0, "name": "A GPU (of ours)", "memory": 1 << 33}
-    return VulkanDevice(**values | {"abilities": ABLE | abilities, "matrices": matrices})
+def matrix(m: int, n: int, k: int, types: tuple[int, ...] = FLOATS) -> dict[str, int | bool]:
+    """As Vulkan's library reports it, for a subgroup."""
+    named = dict(zip(("a", "b", "c", "result"), types, strict=True))
+    return {"m": m, "n": n, "k": k, **named, "saturating": False, "scope": 3}
+
+
+def device(*matrices: dict[str, int | bool], **abilities: bool | int) -> DeviceInfo:
+    found = fake_gpu("A GPU (of ours)", cooperative_matrices=list(matrices))
+    return replace(found, abilities={**ABLE, **abilities})
 
 
 def test_what_a_device_reports_becomes_the_target() -> None:
-    gpu = gpu_of(device(matrix(8, 8, 16), matrix(16, 16, 16), matrix(16, 16, 32, "s8 s8 s32 s32")))
+    gpu = gpu_of(device(matrix(8, 8, 16), matrix(16, 16, 16), matrix(16, 16, 32, BYTES)))
     assert gpu.supports_int64 and not gpu.supports_int16
     assert gpu.supported_subgroup_operations == REDUCTIONS
     assert gpu.cooperative_matrix == (16, 16, 16), "the largest of those that we multiply by"
@@ -122,9 +127,10 @@ def test_no_device_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_presets_keep_to_what_vulkan_promises_or_more() -> None:
-    least = Gpu()
+    least = VulkanCapabilities()
     for target in TARGETS.values():
         if target.gpu is not None:
             assert target.gpu.max_shared_memory_per_block >= least.max_shared_memory_per_block
+            assert isinstance(target.gpu, VulkanCapabilities)
             assert target.gpu.max_storage_buffer_range >= least.max_storage_buffer_range
             assert target.features == () or target.architecture == "aarch64"

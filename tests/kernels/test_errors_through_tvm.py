@@ -21,6 +21,7 @@ from handglass import errors
 from handglass.targets import TARGETS
 from handglass.targets.codegen.errors_through_tvm import keep_classes
 from handglass.targets.codegen.vulkan.enable import enable_compiler
+from handglass.targets.codegen.vulkan.gpu import VulkanCapabilities
 
 pytestmark = pytest.mark.compiler
 CLASSES = [errors.UsageError, errors.InputError, errors.DeviceError, errors.MismatchError]
@@ -80,7 +81,7 @@ def test_compile_says_it_and_leaves_with_its_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     target = TARGETS["vulkan"]
-    assert target.gpu is not None
+    assert isinstance(target.gpu, VulkanCapabilities)
     poor = replace(target, gpu=replace(target.gpu, supports_16bit_buffer=False))
     monkeypatch.setitem(TARGETS, "vulkan", poor)
     flags = ["-m", small_checkpoint, "-o", tmp_path / "bundle", "--target", "vulkan", "-c", "128"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from handglass.runtime.devices.vulkan import VulkanDevice
+from handglass.runtime.devices.device_info import DeviceInfo
 
 ABILITIES: Mapping[str, bool | int] = {
     "supports_float16": True,
@@ -24,24 +24,27 @@ def mesa(major: int, minor: int, patch: int) -> int:
     return major << 22 | minor << 12 | patch
 
 
-def fake_gpu(name: str = "Somebody's GPU", index: int = 0, **changes: Any) -> VulkanDevice:
-    fields: dict[str, Any] = {
-        "index": index,
-        "name": name,
-        "kind": "discrete",
-        "vendor_id": 0x1234,
-        "device_id": 1,
-        "driver_id": 3,
-        "driver_name": "radv",
-        "driver_info": "Mesa 25.2.1",
-        "driver_version": mesa(25, 2, 1),
-        "api_version": "1.3.0",
-        "usable_api_version": "1.3.0",
-        "uuid": f"{index:032x}",
-        "memory": 8 << 30,
-        "unified_memory": False,
-        "abilities": ABILITIES,
-        "matrices": (),
-        "report": {},
-    }
-    return VulkanDevice(**{**fields, **changes})
+REPORT: Mapping[str, Any] = {
+    "vendor_id": 0x1234,
+    "driver_id": 3,
+    "driver_version": mesa(25, 2, 1),
+    "cooperative_matrices": [],
+}
+"""Of what Vulkan's library says, that which others read."""
+
+
+def fake_gpu(name: str = "Somebody's GPU", index: int = 0, **report: Any) -> DeviceInfo:
+    return DeviceInfo(
+        kind="vulkan",
+        index=index,
+        name=name,
+        sort="discrete",
+        uuid=f"{index:032x}",
+        driver="radv Mesa 25.2.1",
+        driver_key="3",
+        interface="Vulkan 1.3.0",
+        memory=8 << 30,
+        unified_memory=False,
+        abilities=ABILITIES,
+        report={**REPORT, **report},
+    )

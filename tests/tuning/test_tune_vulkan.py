@@ -89,15 +89,15 @@ def pair() -> Arguments:
 
 def test_what_there_is_is_told_where_it_is_asked_for(device: Endpoint) -> None:
     with DeviceClient(*device) as client:
-        assert client.describe().gpus == ()
-        gpu = client.describe("vulkan").gpus[0]
+        assert client.describe().devices == ()
+        gpu = client.describe("vulkan").devices[0]
     assert gpu.index == 0 and gpu.name and gpu.driver
     assert gpu.abilities["max_threads_per_block"] >= 64
-    description = replace(client_description(device), gpus=(gpu,))
+    description = replace(client_description(device), devices=(gpu,))
     check_device(description, VULKAN)
     poor = replace(gpu, abilities={**gpu.abilities, "supports_float16": 0})
     with pytest.raises(MismatchError, match="'vulkan': it lacks supports_float16"):
-        check_device(replace(description, gpus=(poor,)), VULKAN)
+        check_device(replace(description, devices=(poor,)), VULKAN)
 
 
 def client_description(device: Endpoint) -> Any:

@@ -7,11 +7,10 @@ The environment variables that change its ways are listed in settings.h.
 """
 
 from .build import build_plugin
-from .devices import VulkanDevice, vulkan_devices, vulkan_problem, vulkan_statistics
+from .devices import vulkan_devices, vulkan_problem, vulkan_statistics
 from .loading import load_vulkan
 
 __all__ = [
-    "VulkanDevice",
     "build_plugin",
     "load_vulkan",
     "vulkan_devices",

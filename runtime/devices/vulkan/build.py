@@ -21,9 +21,10 @@ from pathlib import Path
 from handglass.errors import DeviceError
 
 from ...system.machine import usable_cpus
+from ..kinds import KINDS
 from .sources import Ingredients, cpp_files, include_folders, installed_version, sources_hash
 
-LIBRARY = "libhandglass_vulkan.so"
+LIBRARY = KINDS["vulkan"].library
 RECORD = "built.json"
 FLAGS = (
     *("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread"),

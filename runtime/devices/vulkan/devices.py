@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from handglass.errors import DeviceError
 
+from ..device_info import Ability, DeviceInfo
 from .loading import vulkan_function
-
-Ability = bool | int
 
 
 @dataclass(frozen=True)
@@ -29,33 +27,7 @@ class Matrix:
     scope: str  # "subgroup", "workgroup", ...
 
 
-@dataclass(frozen=True)
-class VulkanDevice:
-    """One device; `index` is N of vulkan:N. Sizes in bytes."""
-
-    index: int
-    name: str
-    kind: str  # "discrete", "integrated", "virtual", "cpu", "other"
-    vendor_id: int
-    device_id: int
-    driver_id: int  # VkDriverId
-    driver_name: str
-    driver_info: str
-    driver_version: int  # in the vendor's own packing
-    api_version: str  # of the device
-    usable_api_version: str  # what the loader and the device have in common
-    uuid: str  # 32 hexadecimal digits
-    memory: int  # of the largest heap of the device's own
-    unified_memory: bool  # the host and the device use the same memory
-    abilities: Mapping[str, Ability]  # by the names of TVM's target attributes, and more
-    matrices: tuple[Matrix, ...]
-    report: Mapping[str, Any]  # all that the library knows, as it says it
-
-    def __str__(self) -> str:
-        return f"vulkan:{self.index} ({self.name})"
-
-
-def vulkan_devices() -> list[VulkanDevice]:
+def vulkan_devices() -> list[DeviceInfo]:
     """Empty where there is no driver (`vulkan_problem()` says why). DeviceError where the library
     itself is missing or the environment names a device that does not exist."""
     return [_device(index, report) for index, report in enumerate(_described()["devices"])]
@@ -85,18 +57,28 @@ def _ask(name: str, *arguments: int) -> dict[str, Any]:
     return answer
 
 
-def _device(index: int, report: dict[str, Any]) -> VulkanDevice:
-    same = ("vendor_id", "device_id", "driver_id", "driver_name", "driver_info", "driver_version")
-    more = ("name", "api_version", "usable_api_version", "uuid", "unified_memory")
+def matrices_of(device: DeviceInfo) -> tuple[Matrix, ...]:
+    """The shapes of cooperative matrices that it multiplies."""
+    return tuple(_matrix(each) for each in device.report["cooperative_matrices"])
+
+
+def _device(index: int, report: dict[str, Any]) -> DeviceInfo:
+    """Its memory is the largest heap of the device's own."""
     local = [heap["bytes"] for heap in report["heaps"] if heap["device_local"]]
-    return VulkanDevice(
+    key = ("vendor_id", "device_id", "driver_id", "driver_version")
+    return DeviceInfo(
+        kind="vulkan",
         index=index,
-        kind=report["device_type"],
+        name=report["name"],
+        sort=report["device_type"],
+        uuid=report["uuid"],
+        driver=" ".join(filter(None, [report["driver_name"], report["driver_info"]])),
+        driver_key=" ".join(str(report[name]) for name in key),
+        interface=f"Vulkan {report['api_version']}",
         memory=max(local, default=0),
+        unified_memory=report["unified_memory"],
         abilities=_abilities(report),
-        matrices=tuple(_matrix(each) for each in report["cooperative_matrices"]),
         report=report,
-        **{key: report[key] for key in (*same, *more)},
     )
 
 

@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 from handglass.errors import InputError
 
+from ..used import note_use
 from .opcodes import Capability as C
 from .types import Type
-from .used import note_use
 from .words import Words
 
 SHARED_MEMORY = 16384  # bytes that every Vulkan device has (maxComputeSharedMemorySize)

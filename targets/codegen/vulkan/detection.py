@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from handglass.errors import DeviceError
+from handglass.runtime.devices.device_info import DeviceInfo
 from handglass.runtime.system.hardware import read_machine
 
-from ...gpu import REDUCTIONS, Gpu, Shape
-from ...presets.vulkan import HOSTS, X86_64, with_gpu
-from ...target import Target
+from ...gpu import Shape
+from ...presets.gpu import host_beside_gpu, with_gpu
+from ...target import Target, host_name
+from .gpu import REDUCTIONS, VulkanCapabilities
 
-if TYPE_CHECKING:
-    from handglass.runtime.devices.vulkan import VulkanDevice
-
-DETECTED = "vulkan-host"
+DETECTED = host_name(VulkanCapabilities.kind)
 MOST_THREADS = 1024
 """More of them in one workgroup would only wait for each other."""
 
@@ -35,30 +34,32 @@ def detected_target() -> Target:
     return target_of(devices[0])
 
 
-def target_of(device: VulkanDevice) -> Target:
+def target_of(device: DeviceInfo) -> Target:
     """The target that a device is; its tuning records are for devices of the same name."""
-    from handglass.runtime.devices.quirks import lost_abilities, quirks_of
+    from handglass.runtime.devices.quirks import lost_abilities
+    from handglass.runtime.devices.vulkan.quirks import quirks_of
 
     gpu = gpu_of(device, lost_abilities(quirks_of(device)))
-    host = HOSTS.get(read_machine().architecture, X86_64)
+    host = host_beside_gpu(read_machine())
     target = with_gpu(host, DETECTED, f"this machine's {device.name}", gpu)
     slug = re.sub(r"[^a-z0-9]+", "-", device.name.lower()).strip("-")[:40].strip("-")
     return replace(target, memory_limit=device.memory or None, same_code_as=f"vulkan-{slug}")
 
 
-def gpu_of(device: VulkanDevice, lost: frozenset[str] = frozenset()) -> Gpu:
+def gpu_of(device: DeviceInfo, lost: frozenset[str] = frozenset()) -> VulkanCapabilities:
     """What may be used of it, without the abilities `lost`."""
     taken = {name: False for name in lost if name.startswith("supports_")}
     has = {name: value for name, value in device.abilities.items() if name not in lost} | taken
     size = _size(has)
-    known: dict[str, Any] = {f.name: has[f.name] for f in fields(Gpu) if f.name in has}
+    names = [field.name for field in fields(VulkanCapabilities)]
+    known: dict[str, Any] = {name: has[name] for name in names if name in has}
     known |= {
         "supported_subgroup_operations": _reductions(has),
         "cooperative_matrix": _matrix(device) if size and _has_matrices(has) else None,
         "subgroup_size": size,
         "max_threads_per_block": min(has["max_threads_per_block"], MOST_THREADS),
     }
-    return Gpu(**known)
+    return VulkanCapabilities(**known)
 
 
 def _reductions(has: Mapping[str, int]) -> int:
@@ -77,11 +78,13 @@ def _has_matrices(has: Mapping[str, int]) -> bool:
     return bool(has["supports_cooperative_matrix"])
 
 
-def _matrix(device: VulkanDevice) -> Shape | None:
+def _matrix(device: DeviceInfo) -> Shape | None:
     """The largest shape of float16 x float16 -> float32, which the schedules multiply by."""
+    from handglass.runtime.devices.vulkan.devices import matrices_of
+
     shapes = [
         (each.m, each.n, each.k)
-        for each in device.matrices
+        for each in matrices_of(device)
         if (each.a, each.b, each.c, each.result) == ("f16", "f16", "f32", "f32")
         and each.scope == "subgroup"
     ]

@@ -1,4 +1,4 @@
-"""Two lines for any user of TVM: `from handglass.targets import vulkan; vulkan.enable()`."""
+"""Two lines for any user: `from handglass.targets.codegen import vulkan` and `vulkan.enable()`."""
 
 from __future__ import annotations
 

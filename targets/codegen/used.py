@@ -1,4 +1,4 @@
-"""What the shaders that were emitted use of a device, by the attributes that claim it.
+"""What the device code that was generated uses of a device, by the attributes that claim it.
 
 A target claims what its code may use. What a bundle asks for is less: the same code runs on devices
 that lack the rest, as 16-bit floats for a model that has none.
@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 Used = dict[str, int]
-"""Attributes of TVM's kind "vulkan", and the bits of their values that are used."""
+"""Attributes of TVM's target kinds, and the bits of their values that are used."""
 
 _USED: ContextVar[Used | None] = ContextVar("used", default=None)
 
 
 @contextmanager
 def what_is_used() -> Iterator[Used]:
-    """Filled with the uses of all shaders that are emitted inside, also where a build fails."""
+    """Filled with what all device code uses that is generated inside, also by builds that fail."""
     used: Used = {}
     token = _USED.set(used)
     try:
@@ -28,7 +28,7 @@ def what_is_used() -> Iterator[Used]:
 
 
 def note_use(attribute: str, bits: int) -> None:
-    """Of a shader that is being emitted, for whoever asked."""
+    """Of a kernel that is being generated, for whoever asked."""
     used = _USED.get()
     if used is not None:
         used[attribute] = used.get(attribute, 0) | bits

@@ -1,0 +1,30 @@
+"""Vulkan as a kind of code: what codegen/kinds.py asks of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from handglass.runtime.devices.device_info import DeviceInfo
+
+from ...target import Target
+from ..kinds import Generator
+from .detection import detected_target, target_of
+from .enable import enable
+from .plugin import plugin_for
+
+
+class VulkanGenerator(Generator):
+    def prepare(self) -> None:
+        enable()
+
+    def plugin_for(self, target: Target, needed: bool) -> Path | None:
+        return plugin_for(target, needed)
+
+    def detected_target(self) -> Target:
+        return detected_target()
+
+    def target_of(self, device: DeviceInfo) -> Target:
+        return target_of(device)
+
+
+GENERATOR = VulkanGenerator

@@ -1,0 +1,68 @@
+"""What code for Vulkan may use beyond what any GPU has, in the spelling of TVM's kind `vulkan`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from ...gpu import GpuCapabilities
+
+BASIC, VOTE, ARITHMETIC, BALLOT, SHUFFLE, SHUFFLE_RELATIVE, CLUSTERED, QUAD = (
+    1 << bit for bit in range(8)
+)
+"""VkSubgroupFeatureFlagBits."""
+REDUCTIONS = BASIC | ARITHMETIC | SHUFFLE
+"""What sums across the threads of a subgroup take."""
+
+
+@dataclass(frozen=True)
+class VulkanCapabilities(GpuCapabilities):
+    """The defaults are what Vulkan 1.1 promises everywhere, and 16-bit floats and bytes, which all
+    but the oldest phones have.
+
+    Subgroups share sums where they have `subgroup_size` threads or more, and matrices where they
+    have exactly so many: the runtime asks for this size where a driver has others.
+    """
+
+    kind: ClassVar[str] = "vulkan"
+
+    supports_8bit_buffer: bool = True
+    supports_16bit_buffer: bool = True
+    supported_subgroup_operations: int = 0  # a sum of the constants above; 0: through shared memory
+    max_push_constants_size: int = 128
+    max_storage_buffer_range: int = 128 << 20
+    max_uniform_buffer_range: int = 16 << 10
+
+    @property
+    def abilities(self) -> dict[str, int]:
+        found = super().abilities
+        if self.supported_subgroup_operations and self.subgroup_size:
+            found["widest_subgroup"] = self.subgroup_size
+        if self.cooperative_matrix and self.subgroup_size:
+            found["subgroup_sizes"] = self.subgroup_size
+        return found
+
+    def only(self, used: Mapping[str, int]) -> GpuCapabilities:
+        operations = used.get("supported_subgroup_operations", 0)
+        kept = replace(
+            self, supported_subgroup_operations=self.supported_subgroup_operations & operations
+        )
+        return super(VulkanCapabilities, kept).only(used)
+
+    @property
+    def tvm(self) -> dict[str, Any]:
+        """A warp of one keeps TVM from ending its reductions without barriers, which no Vulkan
+        driver promises to survive."""
+        found = {"kind": self.kind, "thread_warp_size": 1, **self._plain()}
+        found["max_num_threads"] = self.max_threads_per_block
+        found["supports_cooperative_matrix"] = self.cooperative_matrix is not None
+        if words := self._words():
+            found["mattr"] = words
+        return found
+
+    def _words(self) -> list[str]:
+        """What TVM's kind has no attribute for."""
+        matrix = self.cooperative_matrix
+        shape = ["coopmat-" + "x".join(map(str, matrix))] if matrix else []
+        return [*shape, f"subgroup-{self.subgroup_size}"] if self.subgroup_size else shape

@@ -1,0 +1,72 @@
+"""A kind of devices that every machine has: the CPU's memory, behind a placement that copies.
+
+All that a new kind takes, in one file; tests/devices/test_kinds.py adds its line to the table.
+Processes that start others for it find it by PYTHONPATH, and are told the line.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from handglass.runtime.devices.device_info import DeviceInfo
+from handglass.runtime.devices.driver import Driver, Hints
+from handglass.runtime.devices.kinds import DeviceKind
+from handglass.runtime.devices.quirks import Quirk
+
+KIND = DeviceKind("fake", "Fake", dlpack=1, library="", driver=__name__)
+COUNT = "FAKE_DEVICES"
+"""The variable with how many devices there are."""
+
+
+class FakeDriver(Driver):
+    hints = Hints(
+        absent=f"plug one in, or set {COUNT}",
+        crash="pull it out",
+        hang="push it",
+        lacking="--target fake asks for least",
+    )
+    variables = (COUNT,)
+
+    def load(self, plugin: Path | None) -> None:
+        """TVM's runtime knows the CPU."""
+
+    def devices(self) -> list[DeviceInfo]:
+        if os.environ.get(COUNT) == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return [fake_device(index) for index in range(int(os.environ.get(COUNT, "2")))]
+
+    def problem(self) -> str | None:
+        return None if self.devices() else f"{COUNT} is 0"
+
+    def quirks(self, device: DeviceInfo) -> tuple[Quirk, ...]:
+        return (Quirk("halves", "it forgets halves", "made up", loses=("supports_float16",)),)
+
+    def statistics(self, index: int) -> Mapping[str, Any]:
+        return {}
+
+    def driver_files(self) -> Iterator[Path]:
+        yield Path(__file__)
+
+
+def fake_device(index: int) -> DeviceInfo:
+    return DeviceInfo(
+        kind=KIND.name,
+        index=index,
+        name=f"{('Left', 'Right')[index % 2]} hand",
+        sort="virtual",
+        uuid=f"{index:032x}",
+        driver="hands 1.0",
+        driver_key="1.0",
+        interface="Fake 1.0",
+        memory=1 << 30,
+        unified_memory=True,
+        abilities={"supports_float16": True, "max_threads_per_block": 64},
+        report={},
+    )
+
+
+DRIVER = FakeDriver
