@@ -1,5 +1,7 @@
 """The table of kernels: what it says is what happens, on every target, for every scheme."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +136,17 @@ def test_the_table_is_printed_for_a_target(handglass: Any) -> None:
     assert w4a8["one_row"] == {"kernel": "dp4a", "activations": "integers", "rule": "vulkan-dot"}
     assert w4a8["many_rows"]["kernel"] == "cooperative matrix"
     assert handglass("targets", "--kernels", "no-such-target").code != 0
+
+
+def test_nothing_else_asks_a_tvm_target_whether_it_is_a_gpu() -> None:
+    """Compile time asks `is_gpu`, and our own targets have `Target.gpu`. A code generator may ask
+    whether a function is its own."""
+    root = Path(layers.__file__).parents[2]
+    asks = re.compile(r"kind\.name|\bkeys\b.*\"gpu\"|\"gpu\" in|get_target_device_type")
+    found = {
+        str(path.relative_to(root))
+        for folder in ("compiler", "schedules", "targets")
+        for path in (root / folder).rglob("*.py")
+        if asks.search(path.read_text("utf-8"))
+    }
+    assert found == {"schedules/gpu/limits.py", "targets/codegen/vulkan/reductions.py"}
