@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from difflib import get_close_matches
 from importlib.metadata import version
@@ -22,7 +22,7 @@ from handglass.targets.target import Target
 from .lowering.task_arguments import arguments_of
 from .lowering.tasks import Task, extract_tasks
 from .records.journal import append
-from .records.record import DATE, Device, Record, Versions
+from .records.record import DATE, Device, Record, Versions, limit_fault
 from .tuning.builder import Builder
 from .tuning.device import check_device, device_for, device_of
 from .tuning.device_runner import DeviceRunner
@@ -218,11 +218,22 @@ class _Run:
                 f"{row.task.name}: none of {len(measured)} candidates gave a time: "
                 f"{reasons(measured)}"
             )
+        outcome = plausible(outcome)
         self.outcomes.append(outcome)
         if outcome.winner is not None:
             record = record_of(outcome, row, self.target, self.device)
             append(self.journal, record)
             self.records.append(record)
+
+
+def plausible(outcome: Outcome) -> Outcome:
+    """Without a fraction that no record may hold, which the note then tells: times are what a
+    record is for, and they are measured whatever the limit is."""
+    fault = limit_fault(outcome.limit_fraction)
+    if not fault:
+        return outcome
+    note = "; ".join(filter(None, [outcome.note, f"left out: {fault}"]))
+    return replace(outcome, limit_fraction=None, note=note)
 
 
 def record_of(outcome: Outcome, row: Row, target: Target, device: Device) -> Record:
@@ -236,7 +247,7 @@ def record_of(outcome: Outcome, row: Row, target: Target, device: Device) -> Rec
         choices=dict(outcome.winner),
         lengths=outcome.lengths,
         share=round(row.share, 4),
-        limit_fraction=outcome.limit_fraction,
+        limit_fraction=plausible(outcome).limit_fraction,
         device=device,
         date=datetime.now(timezone.utc).strftime(DATE),
         versions=Versions(handglass.__version__, version("apache-tvm"), version("apache-tvm-ffi")),

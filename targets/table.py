@@ -51,7 +51,8 @@ def _beside(gpu: str, host: str, targets: dict[str, Target]) -> Target:
             f"for instance {next((t.name for t in targets.values() if t.gpu), 'GPU')}@arm64"
         )
     name = f"{device.name}@{cpu.name}"
-    return replace(with_gpu(cpu, name, device.description, device.gpu), evidence=device.evidence)
+    beside = with_gpu(cpu, name, device.description, device.gpu)
+    return replace(beside, evidence_of=device.records_key)
 
 
 def find_target(name: str, targets: dict[str, Target] = TARGETS) -> Target:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from handglass.runtime.devices.kinds import CPU
 
-from .evidence import Evidence
+from .evidence import Evidence, read_evidence
 from .gpu import GpuCapabilities
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ class Target:
     l2: int = 1 << 20  # bytes of L2 cache per core, or a safe guess
     native_dtype: str = "float32"  # what arithmetic is done in
     memory_limit: int | None = None  # bytes; None: a class of devices
-    evidence: Evidence = Evidence()  # noqa: RUF009 - frozen
     emulator_cpu: str | None = None  # QEMU's oldest that has the floor
     linkers: tuple[str, ...] = ("g++", "gcc", "clang++", "clang", "c++", "cc")  # its own, by name
     link_flags: tuple[str, ...] = ()
@@ -43,6 +42,7 @@ class Target:
     load_rules: Callable[[], tuple[Rule, ...]] | None = None  # None: all those for its kind
     same_code_as: str | None = None  # of what is called host: the name for it everywhere
     gpu: GpuCapabilities | None = None  # runs the model, if not the CPU: that then starts kernels
+    evidence_of: str | None = None  # another target, whose evidence counts for it; empty: nobody's
 
     @property
     def kind(self) -> str:
@@ -64,6 +64,11 @@ class Target:
         if self.name != host_name(self.kind):
             return self.name
         return self.same_code_as or self.cpu + "".join(self.mattr)
+
+    @property
+    def evidence(self) -> Evidence:
+        """What was done with such code, as its runs have written it down."""
+        return read_evidence(self.records_key if self.evidence_of is None else self.evidence_of)
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -17,7 +17,6 @@ from typing import Any
 from handglass.errors import InputError
 
 from .contradictions import contradictions, nearest
-from .evidence import Evidence
 from .target import Target
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
@@ -42,7 +41,7 @@ def read_target(file: Path, presets: dict[str, Target]) -> Target:
     if name in presets or not NAME.fullmatch(name):
         raise InputError(f"{file}: name '{name}' must be of [a-z0-9._-] and none of the presets")
     values.setdefault("description", f"{presets[base].description}, as {file.name} changes it")
-    target = replace(presets[base], evidence=Evidence(), **values)
+    target = replace(presets[base], evidence_of="", **values)
     if found := list(contradictions(target)):
         raise InputError(f"{file}: target '{name}' contradicts itself:\n  " + "\n  ".join(found))
     return target

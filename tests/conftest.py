@@ -10,6 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from evidence_fixture import (  # noqa: F401 - a fixture and two hooks
+    evidence,
+    pytest_addoption,
+    pytest_runtest_makereport,
+)
 from native_program import MACHINES, NativeProgram, find_program
 from shared import made_once
 

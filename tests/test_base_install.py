@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SHIPPED = ["pyproject.toml", "README.md", "LICENSE", "handglass"]
 SHIPPED += ["compiler", "schedules", "targets", "runtime"]
-RECORDS = "schedules/records"
+RECORDS, EVIDENCE = "schedules/records", "targets/evidence"
 ROOMS = ("cli", "compiler", "schedules", "targets", "runtime")
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
@@ -72,6 +72,12 @@ def test_wheel_holds_the_records_that_we_ship(wheel: Path) -> None:
     names = {n for n in zipfile.ZipFile(wheel).namelist() if n.endswith(".jsonl")}
     ours = {f"handglass/{RECORDS}/{path.name}" for path in (ROOT / RECORDS).glob("*.jsonl")}
     assert names == {f"handglass/{RECORDS}/some-board.jsonl", *ours}
+
+
+def test_wheel_holds_the_evidence_of_targets(wheel: Path) -> None:
+    names = {n for n in zipfile.ZipFile(wheel).namelist() if n.startswith(f"handglass/{EVIDENCE}/")}
+    ours = {f"handglass/{EVIDENCE}/{path.name}" for path in (ROOT / EVIDENCE).glob("*.json")}
+    assert names == ours != set()
 
 
 def test_runtime_imports_with_base_dependencies_only(device_python: Path) -> None:

@@ -9,6 +9,7 @@ from tvm.script import tirx as T
 from handglass.schedules.isa.integer_isa import find_integer_isa
 from handglass.targets.target import Target
 
+from .amx_probes import add_tile_probes
 from .dot_probe import dot_kernel, width
 from .probe_function import READ_WIDTH, add_chains, add_read
 
@@ -17,13 +18,14 @@ CHAINS = 12
 
 
 def add_cpu_probes(builder: relax.BlockBuilder, target: Target) -> None:
-    """All four, as exported functions."""
+    """All four, as exported functions, and those of tiles where there are any."""
     lanes = target.vector_bits // 32  # floats in a register
     add_read(builder, read_kernel(lanes))
     add_chains(builder, "probe_fma", fma_kernel(lanes), CHAINS * lanes, "float32")
     isa = find_integer_isa(tvm.target.Target(target.tvm))
     for name, bits in (("probe_dot4", 4), ("probe_dot8", isa.byte_bits)):
         add_chains(builder, name, dot_kernel(isa, bits), width(isa, bits), "int32")
+    add_tile_probes(builder, isa)
 
 
 def read_kernel(lanes: int) -> tirx.PrimFunc:

@@ -9,6 +9,8 @@ probe_fma   Shape(tasks, rounds) -> (tasks, width) float32: each value starts as
 probe_dot4, probe_dot8  Shape(tasks, rounds) -> (tasks, width) int32: the same for the products of
             integers that matmuls of 4-bit and of 8-bit weights are made of
             (schedules/isa/integer_isa.py).
+probe_tile_int8, probe_tile_bf16  the same for products in tile registers, only in bundles for
+            machines that have them; width in int32 and in float32 (amx_probes.py).
 
 A task is one piece of parallel work. `width` keeps all units busy that work on one. A
 multiply-add counts as two operations, so one call does 2 * rounds for each value of its result.

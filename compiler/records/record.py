@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any
 
 from handglass.errors import InputError, MismatchError
-from handglass.runtime.bundle.json_dataclass import parse_dataclass
+from handglass.runtime.system.json_dataclass import parse_dataclass
 
 FORMAT = "handglass-record"
 VERSION = 1
@@ -28,6 +28,10 @@ LONGEST = 3600.0
 NOISE = 1.02
 """How much slower than the default schedule a length may have been: as far apart as two runs of
 the same code."""
+MOST_OF_LIMIT = 2.0
+"""The largest fraction of a limit that a record may claim. Data that stays in the caches and a
+machine that was slower while it was probed bring it somewhat above 1; twice the limit means that
+another unit was measured than the kernel uses."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ def _conditions(r: Record) -> Iterator[tuple[str, bool]]:
     apart = {tuple(sorted(m.lengths.items())) for m in r.lengths}
     yield "lengths has an entry twice", len(apart) == len(r.lengths)
     yield "share must be from 0 to 1", 0 <= r.share <= 1
-    yield "limit_fraction must be above 0", r.limit_fraction is None or 0 < r.limit_fraction <= 2
+    yield limit_fault(r.limit_fraction) or "limit_fraction", not limit_fault(r.limit_fraction)
     yield "device.architecture is none", _fits("[a-z0-9_]{1,20}", device.architecture)
     counts = (device.cores, device.threads)
     yield "device.cores and threads must be positive", all(1 <= n <= 4096 for n in counts)
@@ -169,6 +173,21 @@ def _conditions(r: Record) -> Iterator[tuple[str, bool]]:
     snr = r.verified.snr_db
     yield "verified.snr_db must be finite", snr is None or math.isfinite(snr)
     yield "verified.max_error must be 0 or more, finite", 0 <= r.verified.max_error < math.inf
+
+
+def limit_fault(fraction: float | None) -> str:
+    """Why nobody should believe this fraction of a limit; empty where it is plausible or None."""
+    if fraction is None or 0 < fraction <= MOST_OF_LIMIT:
+        return ""
+    if fraction > MOST_OF_LIMIT:
+        return (
+            f"limit_fraction {fraction:.3g} is above {MOST_OF_LIMIT:g}: no kernel is so much "
+            "faster than the unit that it uses, so another was measured; null where it is not known"
+        )
+    return (
+        f"limit_fraction {fraction:.3g} is not above 0: it is the least possible time over the "
+        "time taken, both of which are positive; null where it is not known"
+    )
 
 
 def _check_measured(measured: Measured) -> None:

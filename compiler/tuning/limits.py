@@ -23,6 +23,7 @@ from handglass.schedules.isa.integer_isa import find_integer_isa
 from handglass.targets.target import Target
 
 from ..lowering import gpu_probes
+from ..lowering.amx_probes import tile_kernel, tile_products, tile_width
 from ..lowering.cpu_probes import CHAINS, fma_kernel, read_kernel
 from ..lowering.dot_probe import dot_kernel
 from ..lowering.dot_probe import width as dot_width
@@ -45,11 +46,11 @@ class Limits:
 
     def least(self, kernel: Kernel, arguments: Arguments) -> float | None:
         """Seconds that memory and arithmetic allow at least; None where unknown."""
-        if not self.rates:
+        rate = self.rates.get(kernel.limit)
+        if rate is None:
             return None
         moving = kernel.bytes(arguments.sizes, arguments.itemsizes) / self.rates[READ]
-        flops = kernel.flops(arguments.sizes) or 0.0
-        return max(moving, flops / self.rates[kernel.limit])
+        return max(moving, (kernel.flops(arguments.sizes) or 0.0) / rate)
 
     def fraction(self, kernel: Kernel, arguments: Arguments, seconds: float) -> float | None:
         """Of the limit: least time over `seconds`."""
@@ -105,6 +106,10 @@ def _cpu_probes(target: Target, threads: int) -> Iterator[_Probe]:
     ):
         items = [{"int": ROUNDS}, _constant([threads, values], dtype, 0)]
         yield _Probe(kind, func, items, 2.0 * threads * values * ROUNDS)
+    for kind, product in tile_products(isa).items():
+        values = tile_width(product)
+        items = [{"int": ROUNDS}, _constant([threads, values], product.sums, 0)]
+        yield _Probe(kind, tile_kernel(product), items, 2.0 * threads * values * ROUNDS)
 
 
 def _gpu_probes() -> Iterator[_Probe]:

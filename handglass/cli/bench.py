@@ -90,7 +90,7 @@ def measure(work: Measurement, samples: int) -> bool:
 
 def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """What a row is worth nothing without."""
-    from handglass.runtime.bundle.probes import UNITS
+    from handglass.runtime.bundle.probes import TILE_UNITS, UNITS
     from handglass.runtime.measure.steps import spread
     from handglass.runtime.system.hardware import read_machine
 
@@ -104,7 +104,9 @@ def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, A
         "versions": versions(manifest.versions),
         "scheme": dict(manifest.scheme),
         "limits": {
-            unit: spread([rate / 1e9 for rate in rates[kind]]) for kind, unit in UNITS.items()
+            unit: spread([rate / 1e9 for rate in rates[kind]])
+            for kind, unit in (UNITS | TILE_UNITS).items()
+            if kind in rates
         },
     }
 

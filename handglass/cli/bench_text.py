@@ -17,6 +17,8 @@ LIMITS = {
     "fma_gflop_s": "float32 {:.0f} GFLOP/s",
     "dot4_gop_s": "4-bit integers {:.0f} GOP/s",
     "dot8_gop_s": "8-bit integers {:.0f} GOP/s",
+    "tile_int8_gop_s": "bytes in tiles {:.0f} GOP/s",
+    "tile_bf16_gflop_s": "bfloat16 in tiles {:.0f} GFLOP/s",
 }
 
 
@@ -70,7 +72,7 @@ def head_lines(told: Mapping[str, Any]) -> list[str]:
     where = f"{told['gpu']}, behind {where}" if told["gpu"] else where
     lines = [f"{where}; {scheme}; {when}"]
     found = {name: limit["median"] for name, limit in told["limits"].items()}
-    limits = [text.format(found[name]) for name, text in LIMITS.items() if found[name] is not None]
+    limits = [text.format(found[name]) for name, text in LIMITS.items() if found.get(name)]
     if limits:
         lines.append(f"limits (median): {', '.join(limits)}")
     if told["interrupted"]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import PurePath
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +16,7 @@ from .output import columns, print_json
 if TYPE_CHECKING:
     from handglass.runtime.system.hardware import Machine
     from handglass.targets import Target
+    from handglass.targets.evidence import Entry
 
 INSTALL = "'-' under LINKED BY: pip install 'handglass[cross]', or a cross compiler of your system"
 
@@ -47,6 +51,7 @@ def targets(kernels: Kernels = None, json: Json = False) -> None:
     print(lines[0])
     for line, row in zip(lines[1:], rows, strict=True):
         print(f"{line}\n    {row['description']}\n    {row['evidence']}")
+        print("".join(evidence_lines(TARGETS[row["name"]].evidence.entries)), end="")
     if not all(row["linked_by"] for row in rows):
         print(INSTALL)
 
@@ -54,7 +59,7 @@ def targets(kernels: Kernels = None, json: Json = False) -> None:
 def describe(target: Target, machine: Machine) -> dict[str, Any]:
     from handglass.targets.abilities import abilities
 
-    here = abilities(target, machine)
+    here, evidence = abilities(target, machine), target.evidence
     return {
         "name": target.name,
         "description": target.description,
@@ -66,7 +71,8 @@ def describe(target: Target, machine: Machine) -> dict[str, Any]:
         "cores": target.cores,
         "native_dtype": target.native_dtype,
         "memory_limit": target.memory_limit,
-        "evidence": str(target.evidence),
+        "evidence": str(evidence),
+        "evidence_entries": [asdict(entry) for entry in evidence.entries],
         "emulator_cpu": target.emulator_cpu,
         "gpu": target.gpu.abilities if target.gpu else None,
         "runs_here": here.runs,
@@ -75,6 +81,12 @@ def describe(target: Target, machine: Machine) -> dict[str, Any]:
         "linked_by": list(here.linker),
         "advice": here.advice,
     }
+
+
+def evidence_lines(entries: Sequence[Entry]) -> Iterator[str]:
+    """The newest first, within the width of the table."""
+    for entry in sorted(entries, key=lambda entry: entry.date, reverse=True):
+        yield fill(str(entry), 100, initial_indent="    - ", subsequent_indent="      ") + "\n"
 
 
 def text_row(row: dict[str, Any]) -> tuple[str, ...]:

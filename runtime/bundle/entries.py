@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from .json_dataclass import optional
+from ..system.json_dataclass import optional, parse_dataclass
 
+T = TypeVar("T")
 POSITIONS, RECURRENT = "positions", "recurrent"
 STATE_KINDS = (POSITIONS, RECURRENT)
 
@@ -86,6 +87,10 @@ class MethodEntry:
 
     kind: str
     parameters: Mapping[str, Any]
+
+    def parse(self, cls: type[T], where: str) -> T:
+        """The parameters as the dataclass of the method, strictly. InputError with their place."""
+        return parse_dataclass(cls, dict(self.parameters), where, "parameters")
 
 
 @dataclass(frozen=True)

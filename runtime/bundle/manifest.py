@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from handglass.errors import InputError, MismatchError
 
+from ..system.json_dataclass import optional, parse_dataclass, plain
 from .entries import (
     STATE_KINDS,
     FileEntry,
@@ -26,7 +27,6 @@ from .entries import (
     VisionEntry,
     WorkEntry,
 )
-from .json_dataclass import optional, parse_dataclass, plain
 
 FORMAT = "handglass-bundle"
 VERSION = 2

@@ -15,8 +15,17 @@ from typing import Any
 
 from handglass.errors import InputError, MismatchError
 
-from .probes import DOT4, DOT8, FMA
+from .probes import DOT4, DOT8, FMA, TILE_BF16, TILE_INT8
 from .reader import REPORT, Bundle
+
+LIMIT_OF = {
+    **dict.fromkeys(("dot4", "pair4"), DOT4),
+    **dict.fromkeys(("dot7", "dot8", "pair8", "halves8"), DOT8),
+    "tile-int8": TILE_INT8,
+    "tile-bf16": TILE_BF16,
+}
+"""By the pattern of a matmul; any other is measured against multiply-adds in float32. Two rows at a
+time (pair4, pair8) go through another instruction than the probe's, on some cores twice as fast."""
 
 Sizes = tuple[tuple[int, ...] | int, ...]
 """Of each argument of a call: the shape of an array, or the number itself."""
@@ -37,10 +46,8 @@ class Kernel:
 
     @property
     def limit(self) -> str:
-        """What its arithmetic is measured against: integers of 4 bits, of 8, or floats."""
-        if "dot4" in self.patterns:
-            return DOT4
-        return DOT8 if {"dot7", "dot8"} & set(self.patterns) else FMA
+        """What its arithmetic is measured against: the unit that its matmul runs in."""
+        return next((LIMIT_OF[pattern] for pattern in self.patterns if pattern in LIMIT_OF), FMA)
 
     def flops(self, sizes: Sizes) -> float | None:
         """Operations of one call, two per multiply-add; None where the compiler could not tell."""

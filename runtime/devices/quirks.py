@@ -15,7 +15,7 @@ from typing import Any
 
 from handglass.errors import InputError
 
-from ..bundle.json_dataclass import optional, parse_dataclass
+from ..system.json_dataclass import optional, parse_dataclass
 
 _ANY: tuple[str, str] = ("", "")
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from handglass.errors import HandglassError
 
-from ..bundle.json_dataclass import parse_dataclass
 from ..bundle.tensors import TensorFile
 from ..execution.known_answers import (
     ANSWERS,
@@ -33,6 +32,7 @@ from ..execution.known_answers import (
 )
 from ..execution.placement import Host, Placement
 from ..execution.tvm_runtime import first_line, start_runtime
+from ..system.json_dataclass import parse_dataclass
 from .driver import open_driver
 from .kinds import DeviceKind
 

@@ -19,9 +19,9 @@ import numpy as np
 
 from handglass.errors import InputError, MismatchError
 
-from ..bundle.json_dataclass import parse_dataclass, plain
 from ..bundle.manifest import LIBRARY
 from ..bundle.tensors import TensorFile
+from ..system.json_dataclass import parse_dataclass, plain
 from .kernel_arguments import Item, Tensor, read_items
 from .kernel_timing import difference
 from .placement import Placement

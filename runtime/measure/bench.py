@@ -89,9 +89,10 @@ class Benchmark:
     ) -> None:
         self.session, self.manifest = session, session.manifest
         self.limits = Limits(session)
-        schemes = session.manifest.scheme
-        parts = (arithmetic(schemes.get(part, "")) for part in ("language", "vision"))
-        self._language, self._vision = parts
+        schemes, features = session.manifest.scheme, session.manifest.target.features
+        self._language, self._vision = (
+            arithmetic(schemes.get(part, ""), features) for part in ("language", "vision")
+        )
         self._path, self._threads, self._quick, self._device = path, threads, quick, device
         self.steps = Steps(session)
         self.no_limits = self.limits.missing() or self._count_shape()
@@ -150,7 +151,8 @@ class Benchmark:
         count: float = 0.0,
         note: str = "",
     ) -> Row:
-        if self.no_limits:
+        if self.no_limits or (unmeasured := self.limits.unmeasured(limit)):
+            note = "; ".join(filter(None, [note, "" if self.no_limits else unmeasured]))
             return Row(name, unit, measure, count, note=note)
         return Row(name, unit, measure, count, work(), limit, note)
 

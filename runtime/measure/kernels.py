@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bundle.probes import FMA, PROBES, READ
+from ..bundle.probes import FMA, READ
 from ..bundle.report import Kernel, Sizes
 from ..engine.session import Session
 from ..execution.clocks import Clock, HostClock, Moment
@@ -152,7 +152,7 @@ class KernelBenchmark:
 
     def _sample(self, phase: Phase) -> None:
         """One more step, without the hook and with it."""
-        for kind in () if self.no_limits else PROBES:
+        for kind in () if self.no_limits else self.limits.probes:
             self.limits.sample(kind)
         phase.plain.append(phase.step())
         self._observer.calls, self._observer.step = phase.calls, len(phase.plain)
@@ -207,9 +207,10 @@ def _row(
 def _fraction(
     calls: Calls, kernel: Kernel | None, spent: float, limits: Mapping[str, float]
 ) -> float | None:
-    """The least time that memory and arithmetic allow, over the time it took."""
-    if not limits:
+    """The least time that memory and arithmetic allow, over the time it took; None where the unit
+    that it multiplies in was not measured."""
+    rate = limits.get(kernel.limit if kernel else FMA)
+    if rate is None:
         return None
     least = calls.bytes / limits[READ]
-    rate = limits[kernel.limit if kernel else FMA]
     return max(least, (calls.flops or 0.0) / rate) / spent

@@ -2,7 +2,8 @@
 
 Memory: all threads sum an array that is much larger than the last-level cache. Arithmetic: all
 threads run chains of multiply-adds that never leave their registers, in float32 or of the integers
-that a matmul of 4-bit or 8-bit weights multiplies.
+that a matmul of 4-bit or 8-bit weights multiplies. Where many rows are multiplied in tile registers
+(AMX) the tiles are measured too: they do many times what the vector registers can.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from handglass.errors import MismatchError
 
-from ..bundle.probes import FEW_ROUNDS, GPU_TASKS, LONG_ENOUGH_S, PROBES, READ
+from ..bundle.probes import FEW_ROUNDS, GPU_TASKS, LONG_ENOUGH_S, PROBES, READ, TILE_PROBES
 from ..bundle.tensors import aligned_empty
 from ..engine.session import Session
 
@@ -40,16 +41,30 @@ class Limits:
         self._pieces: list[Any] = []  # where they are read: not to be moved there every time
         self._bytes = 0
         self._rounds: dict[str, int] = {}
-        self.rates: dict[str, list[float]] = {kind: [] for kind in PROBES}
+        tiles = {kind: name for kind, name in TILE_PROBES.items() if self._has(name)}
+        self.probes = PROBES | tiles
+        self.rates: dict[str, list[float]] = {kind: [] for kind in self.probes}
 
     def missing(self) -> str:
         """Why there are no limits, or the empty string."""
-        try:
-            for name in PROBES.values():
-                self._session.function(name)
-        except MismatchError:
-            return f"the bundle has no {name}: it was compiled before there were probes"
+        for name in PROBES.values():
+            if not self._has(name):
+                return f"the bundle has no {name}: it was compiled before there were probes"
         return ""
+
+    def unmeasured(self, kind: str) -> str:
+        """Why there is no limit of this kind, or the empty string: that of another unit would not
+        do."""
+        if kind in self.probes:
+            return ""
+        return f"the bundle has no {TILE_PROBES[kind]}: it was compiled before there were such"
+
+    def _has(self, name: str) -> bool:
+        try:
+            self._session.function(name)
+        except MismatchError:
+            return False
+        return True
 
     def sample(self, kind: str) -> float:
         """One measurement, a few milliseconds."""
@@ -92,7 +107,7 @@ class Limits:
     def _timed(self, kind: str, tasks: int, rounds: int) -> tuple[float, int]:
         """Seconds, and how many values came back."""
         start = time.perf_counter()
-        values = self._session.run(PROBES[kind], (tasks, rounds))
+        values = self._session.run(self.probes[kind], (tasks, rounds))
         return time.perf_counter() - start, values.size
 
 

@@ -8,15 +8,13 @@ ids, so they are reproduced here to the bit, in numpy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from handglass.errors import InputError, MismatchError, UsageError
-
-from ..bundle.json_dataclass import parse_dataclass
 
 if TYPE_CHECKING:
     from ..bundle.entries import VisionEntry
@@ -65,14 +63,14 @@ class Bucket:
     side: int  # rows, and columns, of the table
 
 
-def bucket(parameters: Mapping[str, Any]) -> PositionIds:
-    side = parse_dataclass(Bucket, parameters, WHERE, "parameters").side
+def bucket(vision: VisionEntry) -> PositionIds:
+    side = vision.positions.parse(Bucket, WHERE).side
     if not 0 < side <= MAX_SIDE:
         raise InputError(f"{WHERE}: side {side:.100g} must be 1 to {MAX_SIDE}")
     return lambda rows, cols: position_ids(rows, cols, side)
 
 
-METHODS: dict[str, Callable[[Mapping[str, Any]], PositionIds]] = {"bucket": bucket}
+METHODS: dict[str, Callable[[VisionEntry], PositionIds]] = {"bucket": bucket}
 
 
 def open_positions(vision: VisionEntry) -> PositionIds:
@@ -83,4 +81,4 @@ def open_positions(vision: VisionEntry) -> PositionIds:
             f"{WHERE}: {vision.positions.kind!r:.100} is unknown; known: {', '.join(METHODS)}; "
             "install the handglass that made the bundle, or compile again"
         )
-    return method(dict(vision.positions.parameters))
+    return method(vision)

@@ -6,13 +6,11 @@ its tiles in the order of the prompt. Knows no patches and no numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from handglass.errors import InputError, MismatchError
-
-from ..bundle.json_dataclass import parse_dataclass
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,9 +50,9 @@ class Crops:
     boxes: tuple[Box, ...]
 
 
-def crops(vision: VisionEntry, parameters: Mapping[str, Any]) -> Slicer:
+def crops(vision: VisionEntry) -> Slicer:
     """The same parts of every picture, each resized to a square of `image_size` by bicubic."""
-    boxes = parse_dataclass(Crops, parameters, WHERE, "parameters").boxes
+    boxes = vision.slicing.parse(Crops, WHERE).boxes
     if not 0 < len(boxes) <= MAX_TILES:
         raise InputError(f"{WHERE}: {len(boxes)} boxes; must be 1 to {MAX_TILES}")
     for box in boxes:
@@ -72,7 +70,7 @@ def _resized(image: Image.Image, box: Box, side: int) -> Image.Image:
     return image.resize((side, side), Pillow.Resampling.BICUBIC, part)
 
 
-SLICINGS: dict[str, Callable[[VisionEntry, Mapping[str, Any]], Slicer]] = {"crops": crops}
+SLICINGS: dict[str, Callable[[VisionEntry], Slicer]] = {"crops": crops}
 
 
 def open_slicer(vision: VisionEntry) -> Slicer:
@@ -83,4 +81,4 @@ def open_slicer(vision: VisionEntry) -> Slicer:
             f"{WHERE}: {vision.slicing.kind!r:.100} is unknown; known: {', '.join(SLICINGS)}; "
             "install the handglass that made the bundle, or compile again"
         )
-    return method(vision, dict(vision.slicing.parameters))
+    return method(vision)

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from handglass.runtime.system.hardware import Machine
 
-from ..evidence import Evidence
 from ..gpu import GpuCapabilities
 from ..target import Target
 from .aarch64 import GENERIC
@@ -22,9 +21,7 @@ def host_beside_gpu(machine: Machine) -> Target:
     return HOSTS.get(machine.architecture, X86_64)
 
 
-def with_gpu(
-    host: Target, name: str, description: str, gpu: GpuCapabilities, ran: str = ""
-) -> Target:
+def with_gpu(host: Target, name: str, description: str, gpu: GpuCapabilities) -> Target:
     """A device with the GPU, whose host code is that of `host`."""
     return replace(
         host,
@@ -32,6 +29,5 @@ def with_gpu(
         description=description,
         gpu=gpu,
         load_rules=None,
-        evidence=Evidence(ran),
         same_code_as=None,
     )

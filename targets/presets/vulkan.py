@@ -16,7 +16,6 @@ from ..target import Target
 from .aarch64 import PHONES
 from .gpu import host_beside_gpu, with_gpu
 
-LAVAPIPE = "Mesa's CPU driver lavapipe"
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 PORTABLE = VulkanCapabilities()
@@ -64,6 +63,5 @@ ANDROID = (
 def vulkan_presets(machine: Machine) -> tuple[Target, ...]:
     """Desktop and board GPUs beside this machine's host code, and those of phones."""
     host = host_beside_gpu(machine)
-    ran = {"vulkan": LAVAPIPE}
-    desktop = [with_gpu(host, *row, ran=ran.get(row[0], "")) for row in DESKTOP]
+    desktop = [with_gpu(host, *row) for row in DESKTOP]
     return (*desktop, *(with_gpu(PHONES[0], *row) for row in ANDROID))

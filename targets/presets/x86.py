@@ -6,7 +6,6 @@ https://gitlab.com/x86-psABIs/x86-64-ABI, "micro-architecture levels"; flags as 
 
 from handglass.runtime.system.hardware import Machine
 
-from ..evidence import Evidence
 from ..target import Target
 
 TRIPLE = "x86_64-linux-gnu"
@@ -15,16 +14,12 @@ V2 = ("cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3")
 V3 = (*V2, "abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave")
 V4 = (*V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
 
-ZEN3 = "an AMD EPYC (Zen 3)"
-TIMED = Evidence(ZEN3, timed=ZEN3)
-EMULATED = Evidence(ZEN3, emulated=True)
-
-# (LLVM's cpu, floor, width of its vectors, what stands behind it), best first
+# (LLVM's cpu, floor, width of its vectors), best first
 LEVELS = (
-    ("x86-64-v4", V4, 512, EMULATED),
-    ("x86-64-v3", V3, 256, TIMED),
-    ("x86-64-v2", V2, 128, Evidence()),
-    ("x86-64", (), 128, Evidence()),
+    ("x86-64-v4", V4, 512),
+    ("x86-64-v3", V3, 256),
+    ("x86-64-v2", V2, 128),
+    ("x86-64", (), 128),
 )
 
 # Linux's flag -> LLVM's attribute, worth having on top of the level that is named beside it
@@ -47,7 +42,7 @@ AMX_FLAGS = ("amx_tile", "amx_int8", "amx_bf16", "avx512_vnni")
 def x86_host(machine: Machine) -> Target:
     """The highest level that this machine has in full, and the extensions that go with it."""
     level = next(i for i, (_, floor, *_) in enumerate(LEVELS) if machine.flags.issuperset(floor))
-    cpu, floor, vector_bits, evidence = LEVELS[level]
+    cpu, floor, vector_bits = LEVELS[level]
     reached = {name for name, *_ in LEVELS[level:]}
     extras = [flag for flag, (_, since) in EXTENSIONS.items() if since in reached]
     present = tuple(flag for flag in extras if flag in machine.flags)
@@ -62,7 +57,6 @@ def x86_host(machine: Machine) -> Target:
         cores=machine.cores,
         l2=machine.l2 or (1 << 20),
         memory_limit=machine.memory,
-        evidence=EMULATED if present else evidence,
     )
 
 
@@ -73,7 +67,6 @@ X86_64_V3 = Target(
     cpu="x86-64-v3",
     features=V3,
     vector_bits=256,
-    evidence=TIMED,
 )
 
 X86_64_V4 = Target(
@@ -83,7 +76,6 @@ X86_64_V4 = Target(
     cpu="x86-64-v4",
     features=V4,
     vector_bits=512,
-    evidence=EMULATED,
 )
 
 X86_64_AMX = Target(
@@ -95,5 +87,4 @@ X86_64_AMX = Target(
     vector_bits=512,
     mattr=tuple(EXTENSIONS[flag][0] for flag in AMX_FLAGS),
     l2=2 << 20,  # all of them so far
-    evidence=EMULATED,
 )

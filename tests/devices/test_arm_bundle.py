@@ -21,6 +21,7 @@ from arm_tree import Tree
 
 from handglass.compiler.build import compile_model
 from handglass.targets import TARGETS
+from handglass.targets.abilities import find_emulator
 from handglass.targets.presets.aarch64 import BOARDS
 
 pytestmark = [pytest.mark.arm, pytest.mark.compiler, pytest.mark.slow]
@@ -92,11 +93,15 @@ def test_float32_gives_the_same_tokens(
 
 @pytest.mark.parametrize("name", [target.name for target in BOARDS])
 def test_each_preset_answers_on_the_oldest_cpu_of_its_floor(
-    name: str, boards: Callable[[str], Board], host_answers: list[dict[str, Any]]
+    name: str,
+    boards: Callable[[str], Board],
+    host_answers: list[dict[str, Any]],
+    evidence: Callable[..., None],
 ) -> None:
     """In w4a8, whose sums differ by instruction set in the last bits: the answers have to agree."""
     question, images = QUESTIONS[0]
     assert ask(boards(name), question, images)["text"] == host_answers[0]["text"]
+    evidence(name, "answers of the demo model in w4a8", emulator=find_emulator(TARGETS[name]))
 
 
 # a preset of each level, and the newest CPU that lacks something of it

@@ -38,7 +38,7 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
     assert (target.name, target.cores, target.memory_limit) == ("my-board", 2, 2 * 10**9)
     assert (target.tvm | {"num-cores": 4}, target.features) == (base.tvm, base.features)
     assert "mine.json" in target.description
-    assert not target.evidence.ran, "nobody has run it"
+    assert not target.evidence.entries, "nobody has run it"
 
 
 def test_a_newer_core_with_its_floor(tmp_path: Path) -> None:

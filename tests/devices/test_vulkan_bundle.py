@@ -24,6 +24,7 @@ from vulkan_running import needs_vulkan
 import handglass
 from handglass.compiler.build import compile_model
 from handglass.runtime.bundle.reader import Bundle
+from handglass.runtime.devices.vulkan import vulkan_devices
 from handglass.runtime.engine.session import Session
 
 pytestmark = [pytest.mark.vulkan, pytest.mark.compiler, pytest.mark.slow, needs_vulkan]
@@ -77,8 +78,12 @@ def answers(path: Path) -> list[tuple[int, ...]]:
     return found
 
 
-def test_float32_gives_the_same_tokens(bundle: Callable[[str, str], Path]) -> None:
+def test_float32_gives_the_same_tokens(
+    bundle: Callable[[str, str], Path], evidence: Callable[..., None]
+) -> None:
     assert answers(bundle("vulkan", "f32")) == answers(bundle("host", "f32"))
+    gpu = vulkan_devices()[0]
+    evidence("vulkan", "answers of the demo model in f32", on=f"{gpu.name}, {gpu.driver}")
 
 
 @pytest.mark.parametrize("scheme", TOLERANCE)

@@ -7,7 +7,7 @@ the assembly. Nothing of this was timed.
 
 import ctypes
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -353,7 +353,12 @@ def test_verify_rounds_as_the_target_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_whole_model(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_model(
+    emulator: Emulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    evidence: Callable[..., None],
+) -> None:
     """A bundle for AMX, its tiles emulated, held to the floors of `handglass verify`."""
 
     def emulate(rule: Rule) -> Rule:
@@ -380,3 +385,4 @@ def test_a_whole_model(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.M
     assert emulator.counts["multiplied"] > 0
     arithmetic = {stage.stage: stage.arithmetic_db for stage in stages}
     assert min(db for db in arithmetic.values() if db is not None) > 35.0, arithmetic
+    evidence("x86-64-amx", "stages of a random model in w4a8", emulated_instructions=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from arm_emulator import Call, MissingToolError, Program
 from arm_kernels import Kernel, build, families
 
 from handglass.targets import TARGETS, Target
+from handglass.targets.abilities import find_emulator
 from handglass.targets.codegen.llvm.assembly import Loop, hot_loops
 from handglass.targets.presets.aarch64 import EVERYTHING, PRESETS
 
@@ -100,9 +102,11 @@ def test_sve_would_be_found() -> None:
     assert SVE.search(tvm.compile(taken[0].mod, cpu).mod.inspect_source("asm"))
 
 
-@pytest.mark.parametrize("target", {t.cpu: t for t in PRESETS}.values(), ids=lambda t: t.name)
-def test_answers_on_the_oldest_cpu(target: Target, tmp_path: Path) -> None:
-    """One program per core that code is generated for, run on the oldest CPU of its floor."""
+@each_preset
+def test_answers_on_the_oldest_cpu(
+    target: Target, tmp_path: Path, evidence: Callable[..., None]
+) -> None:
+    """One program per preset, run on the oldest CPU of its floor."""
     made = kernels(target)
     empty = {name: [np.full_like(a, 77) for a in k.outputs] for name, k in made.items()}
     calls = [Call(name, [*kernel.inputs, *empty[name]]) for name, kernel in made.items()]
@@ -112,6 +116,7 @@ def test_answers_on_the_oldest_cpu(target: Target, tmp_path: Path) -> None:
         for actual, truth in zip(arrays[-len(kernel.outputs) :], kernel.outputs, strict=True):
             error = np.abs(actual.astype(np.float64) - truth).max()
             assert error <= kernel.tolerance * np.abs(truth).max(), f"{name}: {error}"
+    evidence(target.name, "kernels of every family", emulator=find_emulator(target))
 
 
 def test_code_for_a_newer_cpu_is_refused_by_an_older_one(tmp_path: Path) -> None:

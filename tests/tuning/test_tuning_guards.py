@@ -13,7 +13,7 @@ from lowered_demo import V3, demo_functions
 from handglass.compiler.lowering.task_arguments import Arguments
 from handglass.compiler.lowering.tasks import Task, Use, make_task
 from handglass.compiler.records.record import Device, Record
-from handglass.compiler.tune import Row, record_of, select, share_of, share_out
+from handglass.compiler.tune import Row, _Run, plausible, record_of, select, share_of, share_out
 from handglass.compiler.tuning.builder import Built
 from handglass.compiler.tuning.device_runner import CandidateError
 from handglass.compiler.tuning.limits import Limits
@@ -202,3 +202,35 @@ def test_one_kernel_alone_is_not_the_whole_answer(row_task: Task) -> None:
     rates = Limits({"read": 1e10, "fma": 1e11, "dot4": 1e11, "dot8": 1e11})
     assert share_of([row_task], [row_task, other], rates) == pytest.approx(0.25)
     assert share_of([row_task], [row_task, other], Limits({})) == 1.0
+
+
+@pytest.mark.parametrize("rate", [1e3, 1e300], ids=["far above the limit", "next to nothing"])
+def test_a_fraction_never_ends_a_run(row_task: Task, tmp_path: Path, rate: float) -> None:
+    """Whatever the probes said: the record is written without it, also by a resumed run."""
+    board = Board(by_panels(p1=9, p2=8, p4=10, p8=7))
+    limits = Limits(dict.fromkeys(("read", "fma", "dot4", "dot8"), rate))
+    journal = tmp_path / "records.jsonl"
+    for turn in (1, 2):
+        log = TrialLog(tmp_path / "trials.jsonl", "board")
+        tuner = TaskTuner(board, Maker(), log, limits)  # type: ignore[arg-type]
+        run = _Run(tuner, V3, HERE, journal, lambda _: None)
+        run.all([Row(row_task, 1e-5, 0.4)], [9])
+        assert run.failed == [] and len(run.records) == 1
+        records = [Record.parse(line) for line in journal.read_text().splitlines()]
+        assert len(records) == turn and records[-1].choices == {"panels": 8}
+        (outcome,) = run.outcomes
+        if rate == 1e3:
+            assert records[-1].limit_fraction is None is outcome.limit_fraction
+            assert outcome.note.startswith("left out: limit_fraction")
+            assert "is above 2: no kernel is so much faster" in outcome.note
+        else:
+            assert 0 < (records[-1].limit_fraction or 0) < 1e-200 and outcome.note == ""
+
+
+def test_a_plausible_fraction_stays(row_task: Task) -> None:
+    kept = Outcome(row_task, 1, None, limit_fraction=1.03, note="as it was")
+    assert plausible(kept) is kept
+    for wrong in (0.0, -1.0, float("nan"), float("inf"), 2.01):
+        left = plausible(replace(kept, limit_fraction=wrong))
+        assert left.limit_fraction is None
+        assert left.note.startswith("as it was; left out: limit_fraction")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ...bundle.json_dataclass import optional
+from ...system.json_dataclass import optional
 from ..device_info import DeviceInfo
 from ..quirks import Quirk, read_table
 

@@ -1,0 +1,54 @@
+"""The demo model compiled for targets that this machine runs, and `handglass bench` of each.
+
+    python benchmarks/demo_speed.py [--write-evidence] [TARGET ...]
+
+With --write-evidence the targets' evidence says that they were timed here (targets/evidence). Small
+kernels, all of them in the caches: the figures are for comparing targets, not for a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from full_size import handglass
+
+from handglass.targets import find_target
+from handglass.targets.evidence_writing import add_entry, entry_of
+
+CHECKPOINT = Path(__file__).parents[1] / "examples" / "demo-checkpoint"
+FOLDER = Path("build/demo-speed")
+SHOWN = ("encode", "pp64", "tg64@0")
+
+
+def measure(name: str) -> dict[str, dict[str, Any]]:
+    """Rows of the benchmark by name."""
+    bundle = FOLDER / name
+    handglass("compile", "-m", CHECKPOINT, "-o", bundle, "--target", name, "--overwrite")
+    told = handglass("bench", bundle, "--quick")
+    return {row["row"]: row for row in told.result["rows"]}
+
+
+def line(name: str, rows: dict[str, dict[str, Any]]) -> str:
+    cells = [f"{row}: {rows[row]['median']:.4g} {rows[row]['unit']}" for row in SHOWN]
+    return f"{name}: {', '.join(cells)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time the demo model for targets.")
+    parser.add_argument("targets", nargs="*", default=["host"], metavar="TARGET")
+    parser.add_argument("--write-evidence", action="store_true", help="into targets/evidence")
+    arguments = parser.parse_args()
+    for name in arguments.targets:
+        target = find_target(name)
+        print(line(name, measure(name)), flush=True)
+        if arguments.write_evidence:
+            add_entry(
+                target.records_key,
+                entry_of("speed of the demo model", Path(__file__).name, timed=True),
+            )
+
+
+if __name__ == "__main__":
+    main()
