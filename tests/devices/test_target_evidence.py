@@ -271,6 +271,14 @@ import pytest
 def test_passes(evidence, n):
     evidence("passes", "kernels")
 
+@pytest.fixture
+def finds_a_fault():
+    yield
+    assert False, "found while it is torn down"
+
+def test_is_torn_down(finds_a_fault, evidence):
+    evidence("torn-down", "kernels")
+
 def test_fails(evidence):
     evidence("fails", "kernels")
     assert False
@@ -308,7 +316,7 @@ def noted(tmp_path: Path, *options: str) -> tuple[str, list[str]]:
 
 def test_only_what_passed_is_written(tmp_path: Path) -> None:
     out, files = noted(tmp_path, "--write-evidence")
-    assert "3 passed, 1 skipped, 1 xfailed" in out and "2 failed" in out
+    assert "4 passed, 1 skipped, 1 xfailed, 1 error" in out and "2 failed" in out
     assert "what must be 1 to 200 printable characters" in out
     assert files == ["passes.json"]
     (entry,) = read_evidence("passes", tmp_path / "found").entries
@@ -318,4 +326,4 @@ def test_only_what_passed_is_written(tmp_path: Path) -> None:
 
 def test_without_the_option_nothing_is(tmp_path: Path) -> None:
     out, files = noted(tmp_path)
-    assert "3 passed" in out and files == []
+    assert "4 passed" in out and files == []

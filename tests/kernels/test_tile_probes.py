@@ -29,6 +29,7 @@ from handglass.runtime.bundle import probes as at_run_time
 from handglass.runtime.bundle.probes import DOT4, DOT8, FMA, READ, TILE_BF16, TILE_INT8, arithmetic
 from handglass.runtime.bundle.report import Kernel
 from handglass.runtime.measure import limits
+from handglass.runtime.measure.bench import Benchmark
 from handglass.runtime.measure.kernels import Calls, Phase, rows
 from handglass.schedules.isa.amx_configuration import configure_tiles, configured
 from handglass.schedules.isa.amx_instructions import INT8, PRODUCTS, TILE, TileProduct
@@ -249,3 +250,16 @@ def test_an_older_bundle_says_why_it_has_no_limit() -> None:
     assert found.missing() == "" and list(found.probes) == [READ, FMA, DOT4, DOT8]
     assert found.unmeasured(DOT4) == ""
     assert "no probe_tile_bf16" in found.unmeasured(TILE_BF16)
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_row_of_an_older_bundle_has_no_fraction_and_says_why(old: bool) -> None:
+    session = OldSession()
+    if not old:
+        session.function = lambda name: None  # type: ignore[method-assign]
+    benchmark = object.__new__(Benchmark)
+    benchmark.limits, benchmark.no_limits = limits.Limits(session), ""  # type: ignore[arg-type]
+    row = benchmark._row("pp64", "tok/s", lambda: 1.0, TILE_BF16, lambda: 5.0, 64, "a note")
+    row.samples, row.limits = [1.0], [10.0]
+    assert row.note.startswith("a note") and ("no probe_tile_bf16" in row.note) == old
+    assert (row.limit, row.fraction()) == (("", None) if old else (TILE_BF16, 0.5))

@@ -1,12 +1,13 @@
 """What tests prove about targets is written down by the tests: `pytest --write-evidence`.
 
 A test that proves something takes the fixture `evidence` and calls it at its end. Nothing is
-written without the option, nor where the test fails afterwards or while it is torn down.
+written without the option, nor where the test fails afterwards or a fixture while it is torn down:
+the one that emulates AMX looks for faults there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from handglass.targets.evidence import FOLDER, Entry
 from handglass.targets.evidence_writing import add_entry, entry_of
 
-PASSED = pytest.StashKey[bool]()
+PASSED, NOTED = pytest.StashKey[bool](), pytest.StashKey[list[tuple[str, Entry]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,19 +38,25 @@ def pytest_runtest_makereport(
     report = yield
     if report.when == "call":
         item.stash[PASSED] = report.passed
+    elif report.when == "teardown" and report.passed and item.stash.get(PASSED, False):
+        write(item)
     return report
 
 
+def write(item: pytest.Item) -> None:
+    if not item.config.getoption("--write-evidence"):
+        return
+    for target, entry in item.stash.get(NOTED, []):
+        add_entry(target, entry, item.config.getoption("--evidence-folder"))
+
+
 @pytest.fixture
-def evidence(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
+def evidence(request: pytest.FixtureRequest) -> Callable[..., None]:
     """`evidence(target, what, ...)` notes an entry; the arguments are those of `entry_of`."""
-    config, noted = request.config, list[tuple[str, Entry]]()
-    by = f"{request.path.name}::{getattr(request.node, 'originalname', request.node.name)}"
+    test: pytest.Function = request.node
+    noted = test.stash.setdefault(NOTED, [])
 
     def note(target: str, what: str, **where: Any) -> None:
-        noted.append((target, entry_of(what, by, **where)))
+        noted.append((target, entry_of(what, f"{test.path.name}::{test.originalname}", **where)))
 
-    yield note
-    if config.getoption("--write-evidence") and request.node.stash.get(PASSED, False):
-        for target, entry in noted:
-            add_entry(target, entry, config.getoption("--evidence-folder"))
+    return note

@@ -104,6 +104,8 @@ def test_the_fastest_becomes_a_record_that_reads_back(tune: Any, row_task: Task)
     record = record_of(outcome, Row(row_task, 1e-5, 0.4), V3, HERE)
     assert Record.parse(record.text()) == record
     assert record.gain == pytest.approx(10 / 7) and record.verified.snr_db == 120.0
+    hasty = replace(outcome, limit_fraction=3.18)
+    assert record_of(hasty, Row(row_task, 1e-5, 0.4), V3, HERE).limit_fraction is None
 
 
 def test_noise_is_no_gain(tune: Any) -> None:
