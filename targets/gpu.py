@@ -7,15 +7,17 @@ a class of its own.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 Shape = tuple[int, int, int]
+G = TypeVar("G", bound="GpuCapabilities")
 
 
 @dataclass(frozen=True)
-class GpuCapabilities:
+class GpuCapabilities(ABC):
     """What every GPU has, more or less of it. The numbers are such as all phones have."""
 
     kind: ClassVar[str]
@@ -39,7 +41,7 @@ class GpuCapabilities:
         found["supports_cooperative_matrix"] = int(self.cooperative_matrix is not None)
         return found
 
-    def only(self, used: Mapping[str, int]) -> GpuCapabilities:
+    def only(self: G, used: Mapping[str, int]) -> G:
         """The same without features that are not `used` (codegen/used.py); limits stay."""
         kept = used.get("supports_cooperative_matrix")
         return replace(
@@ -53,9 +55,9 @@ class GpuCapabilities:
         )
 
     @property
+    @abstractmethod
     def tvm(self) -> dict[str, Any]:
         """What `tvm.target.Target` takes, but the host."""
-        raise NotImplementedError
 
     def _plain(self) -> dict[str, Any]:
         """The fields that TVM has an attribute for."""

@@ -20,6 +20,7 @@ import pytest
 pytest.importorskip("tvm", reason="builds a library with the TVM compiler")
 import fake_kind
 from tiny_library import PIECES, TABLE, TINY, build_library, logits_after, manifest
+from tvm import relax
 
 from handglass.compiler.lowering.phases import KernelRow
 from handglass.compiler.parity.known_answers import known_answers
@@ -137,8 +138,8 @@ def write_bundle(path: Path, library: Path, target: TargetEntry) -> Bundle:
         with TensorWriter(params, [("table", TABLE.shape, TABLE.dtype.name)]) as tensors:
             tensors.write("table", TABLE)
         writer.add_file(params.name)
-        rows = [KernelRow("append", "caches", 1)]
-        for name in known_answers(find_target("host"), rows, TINY).write(writer.folder):
+        rows, legal = [KernelRow("matmul", "products", 1)], relax.transform.LegalizeOps()(TINY)
+        for name in known_answers(find_target("host"), rows, legal).write(writer.folder):
             writer.add_file(name)
         return writer.finish(dataclasses.replace(manifest(), target=target))
 
@@ -228,10 +229,11 @@ class TestNewKind:
         found = checks_of_device("fake:1", self.make(tmp_path, library))
         checks = {check.name: check for check in found}
         assert list(checks) == [
-            *("fake:0", "fake:1", "known of its driver", "abilities", "copies", "caches")
+            *("fake:0", "fake:1", "known of its driver", "abilities", "copies", "products")
         ]
         assert checks["fake:1"].value.startswith("Right hand (virtual), hands 1.0, Fake 1.0, ")
         assert "it forgets halves" in checks["known of its driver"].value
+        assert checks["copies"].ok and checks["products"].ok
 
     def test_a_tuner_measures_on_it(self, runtime: Path) -> None:
         (left, right) = told_devices("fake", {})

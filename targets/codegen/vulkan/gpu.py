@@ -43,12 +43,10 @@ class VulkanCapabilities(GpuCapabilities):
             found["subgroup_sizes"] = self.subgroup_size
         return found
 
-    def only(self, used: Mapping[str, int]) -> GpuCapabilities:
+    def only(self, used: Mapping[str, int]) -> VulkanCapabilities:
         operations = used.get("supported_subgroup_operations", 0)
-        kept = replace(
-            self, supported_subgroup_operations=self.supported_subgroup_operations & operations
-        )
-        return super(VulkanCapabilities, kept).only(used)
+        kept = self.supported_subgroup_operations & operations
+        return replace(super().only(used), supported_subgroup_operations=kept)
 
     @property
     def tvm(self) -> dict[str, Any]:
