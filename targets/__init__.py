@@ -4,7 +4,7 @@ Nothing here imports TVM before it is needed, so that a device without the compi
 which target it would be.
 """
 
-from .table import TARGETS, find_target
+from .table import find_target, known_targets
 from .target import Target
 
-__all__ = ["TARGETS", "Target", "find_target"]
+__all__ = ["Target", "find_target", "known_targets"]

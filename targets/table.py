@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 from handglass.errors import DeviceError, UsageError
@@ -39,7 +40,10 @@ def _same_code(host: Target, presets: Sequence[Target]) -> str | None:
     return next(same, None)
 
 
-TARGETS = all_targets(read_machine())
+@cache
+def known_targets() -> dict[str, Target]:
+    """All targets by name, `host` as this machine is; read when first asked for."""
+    return all_targets(read_machine())
 
 
 def _beside(gpu: str, host: str, targets: dict[str, Target]) -> Target:
@@ -55,8 +59,9 @@ def _beside(gpu: str, host: str, targets: dict[str, Target]) -> Target:
     return replace(beside, evidence_of=device.records_key)
 
 
-def find_target(name: str, targets: dict[str, Target] = TARGETS) -> Target:
+def find_target(name: str, targets: dict[str, Target] | None = None) -> Target:
     """The target of that name, or of that JSON file; an error lists the nearest names."""
+    targets = known_targets() if targets is None else targets
     if name.endswith(".json"):
         return read_target(Path(name), targets)
     if "@" in name:

@@ -22,7 +22,7 @@ from handglass.compiler.schemes.scheme import Arrays
 from handglass.compiler.verify import verify
 from handglass.runtime.answer.model import Model
 from handglass.schedules import CPU_RULES, Rule
-from handglass.targets.table import TARGETS
+from handglass.targets.table import known_targets
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
@@ -58,8 +58,8 @@ def test_a_device_a_schedule_a_quantisation_and_a_model(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules = (Rule("serial", serial), *CPU_RULES)
-    device = replace(TARGETS["host"], name="toy-board", load_rules=lambda: rules)
-    monkeypatch.setitem(TARGETS, "toy-board", device)
+    device = replace(known_targets()["host"], name="toy-board", load_rules=lambda: rules)
+    monkeypatch.setitem(known_targets(), "toy-board", device)
     monkeypatch.setitem(quantize.SCHEMES, "w8", Bytes("w8", "int8", "float32", floor_db=10.0))
     toy = replace(FAMILIES["minicpmv"], matches=is_toy, configure=read_toy)
     monkeypatch.setitem(FAMILIES, "toy", toy)

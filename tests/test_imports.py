@@ -171,7 +171,7 @@ def test_the_picture_of_the_rooms_is_up_to_date() -> None:
         ("targets.deploy.x", "from handglass.runtime.bundle.reader import Bundle", True),
         ("targets.deploy.x", "from ..table import find_target", False),
         ("targets.x", "from handglass.runtime.engine.session import Session", False),
-        ("schedules.x", "from handglass.targets import TARGETS", False),
+        ("schedules.x", "from handglass.targets import known_targets", False),
         ("schedules.x", "import tvm.tirx", True),
     ],
 )

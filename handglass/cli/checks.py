@@ -107,10 +107,10 @@ def ffi_pin_check() -> Check:
 
 def c_compiler_check() -> Check:
     from handglass.errors import DeviceError
-    from handglass.targets import TARGETS
+    from handglass.targets import known_targets
     from handglass.targets.linking.linker import find_linker
 
-    target = next(iter(TARGETS.values()))
+    target = next(iter(known_targets().values()))
     try:
         return Check("C compiler", find_linker(target).command[0], True)
     except DeviceError as error:
@@ -136,9 +136,9 @@ def runtime_library_check(path: Path | None) -> Check:
 def machine_checks() -> list[Check]:
     from handglass.runtime.system.hardware import read_machine
     from handglass.runtime.system.machine import thread_count
-    from handglass.targets import TARGETS
+    from handglass.targets import known_targets
 
-    machine, host = read_machine(), TARGETS.get("host")
+    machine, host = read_machine(), known_targets().get("host")
     facts = [
         Check("processor", f"{machine.model} ({machine.architecture})"),
         Check("cores", f"{machine.cores}, {thread_count(None)} threads by default"),

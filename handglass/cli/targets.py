@@ -39,10 +39,10 @@ def targets(kernels: Kernels = None, json: Json = False) -> None:
         show_kernels(kernels, json)
         return
     from handglass.runtime.system.hardware import read_machine
-    from handglass.targets import TARGETS
+    from handglass.targets import known_targets
 
     machine = read_machine()
-    rows = [describe(target, machine) for target in TARGETS.values()]
+    rows = [describe(target, machine) for target in known_targets().values()]
     if json:
         print_json({"targets": rows})
         return
@@ -51,7 +51,7 @@ def targets(kernels: Kernels = None, json: Json = False) -> None:
     print(lines[0])
     for line, row in zip(lines[1:], rows, strict=True):
         print(f"{line}\n    {row['description']}\n    {row['evidence']}")
-        print("".join(evidence_lines(TARGETS[row["name"]].evidence.entries)), end="")
+        print("".join(evidence_lines(known_targets()[row["name"]].evidence.entries)), end="")
     if not all(row["linked_by"] for row in rows):
         print(INSTALL)
 

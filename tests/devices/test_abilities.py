@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from handglass.runtime.system.hardware import describe
-from handglass.targets import TARGETS, abilities
+from handglass.targets import abilities, known_targets
 from handglass.targets.linking import linker
 
 PI_4 = describe("aarch64", "Features : fp asimd crc32\n", "", 4)
@@ -26,31 +26,31 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_what_runs_on_a_machine(programs: Any) -> None:
     programs()
-    assert abilities.abilities(TARGETS["raspberry-pi-4"], PI_4).runs
-    newer = abilities.abilities(TARGETS["raspberry-pi-5"], PI_4)
+    assert abilities.abilities(known_targets()["raspberry-pi-4"], PI_4).runs
+    newer = abilities.abilities(known_targets()["raspberry-pi-5"], PI_4)
     assert not newer.runs and newer.missing and "asimddp" in newer.missing
-    other = abilities.abilities(TARGETS["raspberry-pi-4"], BARE_X86)
+    other = abilities.abilities(known_targets()["raspberry-pi-4"], BARE_X86)
     assert (other.runs, other.missing) == (False, None)
 
 
 def test_an_emulator_takes_the_floor(programs: Any) -> None:
     programs("qemu-aarch64")
-    found = abilities.find_emulator(TARGETS["raspberry-pi-5"])
+    found = abilities.find_emulator(known_targets()["raspberry-pi-5"])
     assert found == ("/usr/bin/qemu-aarch64", "-cpu", "cortex-a76")
-    assert abilities.find_emulator(TARGETS["x86-64-v3"]) == ()
+    assert abilities.find_emulator(known_targets()["x86-64-v3"]) == ()
     programs()
-    assert abilities.find_emulator(TARGETS["raspberry-pi-5"]) == ()
+    assert abilities.find_emulator(known_targets()["raspberry-pi-5"]) == ()
 
 
 def test_what_links(programs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     programs("aarch64-linux-gnu-gcc")
-    found = abilities.abilities(TARGETS["raspberry-pi-5"], BARE_X86)
+    found = abilities.abilities(known_targets()["raspberry-pi-5"], BARE_X86)
     assert found.linker == ("/usr/bin/aarch64-linux-gnu-gcc",)
     programs(zig=True)
-    assert "ziglang" in abilities.abilities(TARGETS["raspberry-pi-5"], BARE_X86).linker
+    assert "ziglang" in abilities.abilities(known_targets()["raspberry-pi-5"], BARE_X86).linker
     programs()
-    nothing = abilities.abilities(TARGETS["raspberry-pi-5"], BARE_X86)
+    nothing = abilities.abilities(known_targets()["raspberry-pi-5"], BARE_X86)
     assert nothing.linker == () and "pip install ziglang" in nothing.advice
 
 

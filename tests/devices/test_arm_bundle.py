@@ -20,7 +20,7 @@ from arm_device import CHECKPOINT, PICTURES, Board, bring
 from arm_tree import Tree
 
 from handglass.compiler.build import compile_model
-from handglass.targets import TARGETS
+from handglass.targets import known_targets
 from handglass.targets.abilities import find_emulator
 from handglass.targets.presets.aarch64 import BOARDS
 
@@ -62,7 +62,7 @@ def boards(bundles: Path, arm_tree: Tree) -> Callable[[str], Board]:
 
     @cache
     def board(name: str) -> Board:
-        cpu = TARGETS[name].emulator_cpu
+        cpu = known_targets()[name].emulator_cpu
         assert cpu
         bring(compiled(bundles, name), bundles / f"board-{name}", PICTURES[:2])
         return Board(bundles / f"board-{name}", arm_tree, cpu)
@@ -101,7 +101,9 @@ def test_each_preset_answers_on_the_oldest_cpu_of_its_floor(
     """In w4a8, whose sums differ by instruction set in the last bits: the answers have to agree."""
     question, images = QUESTIONS[0]
     assert ask(boards(name), question, images)["text"] == host_answers[0]["text"]
-    evidence(name, "answers of the demo model in w4a8", emulator=find_emulator(TARGETS[name]))
+    evidence(
+        name, "answers of the demo model in w4a8", emulator=find_emulator(known_targets()[name])
+    )
 
 
 # a preset of each level, and the newest CPU that lacks something of it

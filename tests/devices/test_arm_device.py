@@ -29,13 +29,13 @@ from handglass.compiler.tuning.trials import Trial, TrialLog
 from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
 from handglass.errors import DeviceError
 from handglass.runtime.remote.client import DeviceClient, SessionDied
-from handglass.targets import TARGETS
+from handglass.targets import known_targets
 from handglass.targets.linking.linker import find_linker
 
 pytestmark = [pytest.mark.arm, pytest.mark.compiler, pytest.mark.slow]
 
 KEY = "a key of the tests"
-PI = TARGETS["raspberry-pi-5"]
+PI = known_targets()["raspberry-pi-5"]
 
 
 @dataclass
@@ -83,8 +83,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, arm_tree: Tree) -> Iterator
 
 def library(folder: Path, kernels: dict[str, Kernel], target: str = PI.name) -> bytes:
     """Cross-compiled and linked here: the device needs no compiler."""
-    made, file = build(kernels, TARGETS[target]), folder / "kernels.so"
-    made.export_library(str(file), fcompile=find_linker(TARGETS[target]))
+    made, file = build(kernels, known_targets()[target]), folder / "kernels.so"
+    made.export_library(str(file), fcompile=find_linker(known_targets()[target]))
     return file.read_bytes()
 
 
@@ -148,7 +148,7 @@ def test_a_wrong_candidate_is_seen(server: Server, tmp_path: Path) -> None:
 def test_code_for_a_newer_core_ends_the_session_and_not_the_server(
     server: Server, tmp_path: Path
 ) -> None:
-    newer = TARGETS["jetson-thor-cpu"]
+    newer = known_targets()["jetson-thor-cpu"]
     kernel = integer("w4a8", newer, 13)
     code = library(tmp_path, {"kernel": kernel}, newer.name)
     device = server.connect()

@@ -10,7 +10,7 @@ from handglass.runtime.bundle.entries import TargetEntry
 from handglass.runtime.devices import vulkan
 from handglass.runtime.devices.device_info import DeviceInfo
 from handglass.runtime.devices.device_select import check_abilities
-from handglass.targets import TARGETS, find_target
+from handglass.targets import find_target, known_targets
 from handglass.targets.codegen.vulkan.detection import DETECTED, gpu_of
 from handglass.targets.codegen.vulkan.gpu import REDUCTIONS, VulkanCapabilities
 
@@ -108,9 +108,9 @@ def test_what_is_known_not_to_work_is_not_used() -> None:
 
 def test_a_gpu_stands_beside_another_cpu() -> None:
     target = find_target("vulkan-nvidia@jetson-orin-cpu")
-    assert target.gpu == TARGETS["vulkan-nvidia"].gpu
+    assert target.gpu == known_targets()["vulkan-nvidia"].gpu
     assert target.triple == "aarch64-linux-gnu" and target.name == "vulkan-nvidia@jetson-orin-cpu"
-    assert target.tvm["host"]["mcpu"] == TARGETS["jetson-orin-cpu"].cpu
+    assert target.tvm["host"]["mcpu"] == known_targets()["jetson-orin-cpu"].cpu
 
 
 @pytest.mark.parametrize("name", ["arm64@vulkan", "vulkan@vulkan-amd", "arm64@arm64"])
@@ -128,7 +128,7 @@ def test_no_device_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_presets_keep_to_what_vulkan_promises_or_more() -> None:
     least = VulkanCapabilities()
-    for target in TARGETS.values():
+    for target in known_targets().values():
         if target.gpu is not None:
             assert target.gpu.max_shared_memory_per_block >= least.max_shared_memory_per_block
             assert isinstance(target.gpu, VulkanCapabilities)

@@ -42,7 +42,7 @@ from handglass.schedules.isa.amx_int4 import nibbles_intrinsic
 from handglass.schedules.isa.integer_isa import AMX
 from handglass.schedules.rule import schedule_function
 from handglass.schedules.select import cpu_units
-from handglass.targets import TARGETS, find_target
+from handglass.targets import find_target, known_targets
 from handglass.targets.codegen.build import find_linker
 
 pytestmark = pytest.mark.compiler
@@ -50,7 +50,7 @@ pytestmark = pytest.mark.compiler
 HOST = tvm.target.Target(find_target("host").tvm)
 X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu"}
 MACHINES = {
-    "x86-64-amx": TARGETS["x86-64-amx"].tvm,
+    "x86-64-amx": known_targets()["x86-64-amx"].tvm,
     "sapphirerapids": {**X86, "mcpu": "sapphirerapids"},
 }
 TILES = cpu_units(AMX)
@@ -198,7 +198,7 @@ def test_blocks_of_rows(emulator: Emulator) -> None:
 
 
 def test_blocks_follow_the_cache_of_the_target() -> None:
-    device = TARGETS["x86-64-amx"]
+    device = known_targets()["x86-64-amx"]
     func = floats(find_scheme("bf16", TILES), 64, 96)
 
     def scheduled(l2: int) -> str:

@@ -16,7 +16,7 @@ import tvm
 from arm_emulator import Call, MissingToolError, Program
 from arm_kernels import Kernel, build, families
 
-from handglass.targets import TARGETS, Target
+from handglass.targets import Target, known_targets
 from handglass.targets.abilities import find_emulator
 from handglass.targets.codegen.llvm.assembly import Loop, hot_loops
 from handglass.targets.presets.aarch64 import EVERYTHING, PRESETS
@@ -91,7 +91,7 @@ def test_no_preset_uses_sve(target: Target) -> None:
 
 def test_sve_would_be_found() -> None:
     """LLVM does use it where it may, so that the test above can fail."""
-    thor = TARGETS["jetson-thor-cpu"]
+    thor = known_targets()["jetson-thor-cpu"]
     cpu = tvm.target.Target({**thor.tvm, "mattr": []})
     made = kernels(thor)["w8a8_rows"]
     from handglass.schedules import CPU_RULES
@@ -121,7 +121,7 @@ def test_answers_on_the_oldest_cpu(
 
 def test_code_for_a_newer_cpu_is_refused_by_an_older_one(tmp_path: Path) -> None:
     """So that passing on the oldest CPU says something."""
-    target = TARGETS["raspberry-pi-5"]
+    target = known_targets()["raspberry-pi-5"]
     kernel = kernels(target)["w4a8_row"]
     newer = program(target, tmp_path)
     with pytest.raises(AssertionError, match="exit -4|exit 132"):
@@ -139,7 +139,7 @@ def test_instructions_of_a_matmul_do_not_grow(name: str, m: int, tmp_path: Path)
     from arm_counts import arguments, problem
     from arm_counts import module as compiled
 
-    target = TARGETS[name]
+    target = known_targets()[name]
     try:
         made = Program(compiled(target, m, "kernel"), ["kernel"], tmp_path)
     except MissingToolError as error:

@@ -18,7 +18,7 @@ from vulkan_running import as_module, needs_vulkan, tvm_target
 from vulkan_targets import BARE
 
 from handglass import errors
-from handglass.targets import TARGETS
+from handglass.targets import known_targets
 from handglass.targets.codegen.errors_through_tvm import keep_classes
 from handglass.targets.codegen.vulkan.enable import enable_compiler
 from handglass.targets.codegen.vulkan.gpu import VulkanCapabilities
@@ -80,10 +80,10 @@ def test_compile_says_it_and_leaves_with_its_code(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    target = TARGETS["vulkan"]
+    target = known_targets()["vulkan"]
     assert isinstance(target.gpu, VulkanCapabilities)
     poor = replace(target, gpu=replace(target.gpu, supports_16bit_buffer=False))
-    monkeypatch.setitem(TARGETS, "vulkan", poor)
+    monkeypatch.setitem(known_targets(), "vulkan", poor)
     flags = ["-m", small_checkpoint, "-o", tmp_path / "bundle", "--target", "vulkan", "-c", "128"]
     result = handglass("compile", *flags, "--quantization", "f16")
     assert result.code == errors.InputError.exit_code, result.err

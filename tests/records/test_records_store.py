@@ -12,11 +12,11 @@ from handglass.compiler.records import store
 from handglass.compiler.records.journal import append, read
 from handglass.compiler.records.store import NAMED, OWN, SHIPPED, open_store, own_file
 from handglass.errors import InputError
-from handglass.targets import TARGETS
+from handglass.targets import known_targets
 
 pytestmark = pytest.mark.compiler
 
-V3 = TARGETS[RECORD.target]
+V3 = known_targets()[RECORD.target]
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +100,7 @@ def test_ours_and_the_users_may_be_damaged(folders: Path) -> None:
 
 def test_what_we_ship_can_all_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    targets = {target.records_key: target for target in TARGETS.values()}
+    targets = {target.records_key: target for target in known_targets().values()}
     for path in store.SHIPPED_FOLDER.glob("*.jsonl"):
         records, refused = read(path)
         assert (path.stem in targets, refused) == (True, [])
