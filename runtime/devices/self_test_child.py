@@ -31,7 +31,8 @@ from ..execution.known_answers import (
     run_case,
 )
 from ..execution.placement import Host, Placement
-from ..execution.tvm_runtime import first_line, start_runtime
+from ..execution.process import first_line
+from ..execution.tvm_runtime import start_runtime
 from ..system.json_dataclass import parse_dataclass
 from .driver import open_driver
 from .kinds import DeviceKind

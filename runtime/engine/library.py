@@ -18,7 +18,8 @@ from ..bundle.requirements import check_target
 from ..devices.device_select import requested_device
 from ..devices.kinds import KINDS
 from ..execution.placement import Host, Placement
-from ..execution.tvm_runtime import first_line, import_tvm_ffi, installed_runtime, start_runtime
+from ..execution.process import PROCESS, first_line
+from ..execution.tvm_runtime import import_tvm_ffi, installed_runtime, start_runtime
 from ..system.machine import this_machine
 from .tile_permission import allow_tiles
 
@@ -75,24 +76,20 @@ def _start_runtime(bundle: Bundle, threads: int | None) -> Any:
     return start_runtime(lambda: find_runtime(bundle), threads)
 
 
-_OPENED: dict[tuple[int, int], Any] = {}
-"""Device and inode of a file -> its module. Those of a file that is mapped are not given again."""
-
-
 def _open_library(tvm_ffi: Any, path: Path) -> Any:
     """The module in a file, the same one each time: what is loaded is never given back.
 
     dlopen goes by the name: of a file replaced under a name it knows it would return the old. A
     link with a name of its own makes it look at the file, and share it only if it is the same.
     """
-    found = path.stat()
-    known = found.st_dev, found.st_ino
-    if known not in _OPENED:
+
+    def load(path: Path) -> Any:
         with TemporaryDirectory(prefix="handglass-") as folder:
             link = Path(folder, path.name)
             link.symlink_to(path)
-            _OPENED[known] = tvm_ffi.load_module(str(link))
-    return _OPENED[known]
+            return tvm_ffi.load_module(str(link))
+
+    return PROCESS.module(path, load)
 
 
 def find_runtime(bundle: Bundle) -> Path:

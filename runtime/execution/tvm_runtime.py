@@ -20,9 +20,7 @@ from handglass.errors import DeviceError
 from ..bundle.manifest import RUNTIME_LIBRARY
 from ..system.heap import keep_freed_memory
 from ..system.machine import thread_count
-
-# One per process: its registry of global functions is shared by everything that links it.
-_runtime: ctypes.CDLL | None = None
+from .process import PROCESS, RUNTIME, first_line
 
 
 def start_runtime(locate: Callable[[], Path], threads: int | None = None) -> Any:
@@ -73,15 +71,12 @@ def import_tvm_ffi() -> Any:
 
 
 def load_runtime(locate: Callable[[], Path]) -> None:
-    """TVM's runtime library, for all that link to it; asked for only if this process has none."""
-    global _runtime
-    if sys.modules.get("tvm") is not None or _runtime is not None:
-        return
-    path = locate()
-    try:
-        _runtime = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
-    except OSError as error:
-        raise DeviceError(f"{path}: cannot be loaded: {first_line(error)}") from error
+    """TVM's runtime library, for all that link to it: its registry of functions is one per process.
+
+    `locate` is asked only if this process has none.
+    """
+    if sys.modules.get("tvm") is None:
+        PROCESS.load(RUNTIME, locate, ctypes.RTLD_GLOBAL)
 
 
 def _set_threads(tvm_ffi: Any, count: int, asked: int | None) -> None:
@@ -108,7 +103,3 @@ def _affinity_kept() -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, cpus)
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

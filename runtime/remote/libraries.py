@@ -10,7 +10,8 @@ from typing import Any
 
 from handglass.errors import DeviceError, InputError, MismatchError
 
-from ..execution.tvm_runtime import first_line, start_runtime
+from ..execution.process import first_line
+from ..execution.tvm_runtime import start_runtime
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,80}")
 

@@ -19,7 +19,8 @@ from ..execution.fields import Fields
 from ..execution.kernel_arguments import MAX_ITEMS, MAX_TENSORS, Arguments, read_items
 from ..execution.kernel_timing import compare, measure
 from ..execution.placement import Host, Placement
-from ..execution.tvm_runtime import first_line, import_tvm_ffi
+from ..execution.process import first_line
+from ..execution.tvm_runtime import import_tvm_ffi
 from ..system.hardware import read_machine
 from ..system.heap import release_freed_memory
 from ..system.machine import thread_count

@@ -19,6 +19,7 @@ from handglass.runtime.bundle.writer import BundleWriter
 from handglass.runtime.engine import library
 from handglass.runtime.engine.library import find_runtime
 from handglass.runtime.execution import tvm_runtime
+from handglass.runtime.execution.process import LoadedLibraries
 from handglass.runtime.execution.tvm_runtime import import_tvm_ffi
 from handglass.runtime.system import machine
 from handglass.runtime.system.machine import (
@@ -174,7 +175,7 @@ def test_the_compiler_library_is_never_taken(
 def test_a_runtime_that_is_none_is_a_device_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tvm_runtime, "_runtime", None)
+    monkeypatch.setattr(tvm_runtime, "PROCESS", LoadedLibraries())
     monkeypatch.delitem(sys.modules, "tvm", raising=False)
     path = tmp_path / "libtvm_runtime.so"
     path.write_bytes(b"not an ELF file")

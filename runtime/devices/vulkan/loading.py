@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import threading
 from pathlib import Path
 from typing import Any
 
 from handglass.errors import DeviceError
 
-from ...execution.tvm_runtime import first_line, import_tvm_ffi, installed_runtime, load_runtime
+from ...execution.process import PROCESS
+from ...execution.tvm_runtime import import_tvm_ffi, installed_runtime, load_runtime
 from .library import find_library
 
-# A second registration of the same functions would end the process, hence one per process.
-_loaded: ctypes.CDLL | None = None
-_loading = threading.Lock()
+PLUGIN = "the Vulkan plug-in"
 
 
 def load_vulkan(library: Path | None = None) -> None:
@@ -25,17 +22,13 @@ def load_vulkan(library: Path | None = None) -> None:
     a file built elsewhere (a bundle's); by default the package's, the cache's or a new one.
     DeviceError in words where that fails; a machine without a Vulkan driver is no failure here.
     """
-    global _loaded
     tvm_ffi = import_tvm_ffi()
-    with _loading:
-        if _loaded is not None or _function(tvm_ffi, "device_api.vulkan") is not None:
+    with PROCESS.lock:
+        # A second registration of the same functions would end the process.
+        if PROCESS.has(PLUGIN) or _function(tvm_ffi, "device_api.vulkan") is not None:
             return
         _need_runtime(tvm_ffi)
-        path = find_library(library)
-        try:
-            _loaded = ctypes.CDLL(str(path))
-        except OSError as error:
-            raise DeviceError(f"{path}: cannot be loaded: {first_line(error)}") from error
+        PROCESS.load(PLUGIN, lambda: find_library(library))
 
 
 def vulkan_function(name: str) -> Any:
