@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from handglass.errors import UsageError
 from handglass.runtime.prompt.chat_template import MARK
-from handglass.runtime.prompt.preprocess import read_picture
 
 from .answer import Speaker, answer_json
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from handglass.runtime.answer.model import Model
+    from handglass.runtime.prompt.preprocess import Prepared
 
 HELP = """\
 /image PATH  show a picture with the next question
@@ -31,8 +29,8 @@ class Conversation:
         self.speaker = speaker
         self.silent = silent
         self.turns: list[dict[str, str]] = []
-        self.pictures: list[Image] = []  # of all turns, in the order of their marks
-        self.waiting: list[Image] = []
+        self.pictures: list[Prepared] = []  # of all turns, in the order of their marks
+        self.waiting: list[Prepared] = []
         self.record: list[dict[str, Any]] = []  # survives /reset
 
     def take(self, line: str) -> bool:
@@ -65,7 +63,7 @@ class Conversation:
     def show(self, path: str) -> bool:
         if not path:
             raise UsageError("/image needs the path of a picture")
-        self.waiting.append(read_picture(Path(path.strip("\"'")).expanduser()))
+        self.waiting.append(self.model.prepare(Path(path.strip("\"'")).expanduser()))
         return True
 
     def reset(self, argument: str) -> bool:

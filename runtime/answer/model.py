@@ -17,11 +17,11 @@ from ..bundle.reader import Bundle, Manifest
 from ..engine.session import Session
 from ..prompt.chat_template import Prompt, Slot, build_prompt
 from ..prompt.openbmb import translate
-from ..prompt.preprocess import Tile, open_preprocessor
+from ..prompt.preprocess import Prepared, Tile, open_preprocessor
 from ..prompt.tokenizer import Tokenizer, open_tokenizer
 from .answer import Answer, AnswerStream
 from .generate import Conversation, Engine, Key
-from .pictures import Memory, PictureEncoder, VisionEngine
+from .pictures import Memory, PictureEncoder, TilesOfFiles, VisionEngine
 from .sampler import Sampler, Sampling
 from .stream import TextStream
 
@@ -59,7 +59,7 @@ class Model:
         self._conversation = Conversation(session)
         self._encoded = Memory()
         self._stop = {tokenizer.token_id(token) for token in manifest.prompt.stop}
-        self._tiles_of = open_preprocessor(manifest)
+        self._tiles_of = TilesOfFiles(open_preprocessor(manifest))
 
     @classmethod
     def load(
@@ -83,6 +83,16 @@ class Model:
         tokenizer = open_tokenizer(manifest.tokenizer.kind, file, manifest.prompt.reserved)
         session = Session(bundle, threads, device)
         return cls(session, tokenizer, manifest, time.perf_counter() - start)
+
+    def prepare(self, picture: Any) -> Prepared:
+        """A picture (path, bytes, PIL image, array) for several turns: read and cut now, once.
+
+        It is shown like any other: `chat("What is this?", [prepared])`. Raises InputError where it
+        cannot be read, or where the model reads text alone.
+        """
+        tiles = tuple(self._tiles_of(picture))
+        assert self.manifest.vision is not None  # else the line above has refused
+        return Prepared(tiles, self.manifest.vision)
 
     def chat(
         self,

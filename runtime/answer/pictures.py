@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from ..prompt.preprocess import Tile
+from ..prompt.preprocess import Picture, Tile
 
 TILES_KEPT = 32  # encoded ones; 64 rows of 1536 floats are 0.4 MB
+FILES_KEPT = 16  # a tile of 448 x 448 pixels in float32 is 2.4 MB
 
 Memory = OrderedDict[str, np.ndarray]  # digest -> features, the latest used at the end
+
+
+class TilesOfFiles:
+    """Picture -> tiles; those of a file are made once, until it changes.
+
+    What is in memory may change without a trace, so that it is looked at every time: whoever shows
+    it in several turns prepares it (`Model.prepare`).
+    """
+
+    def __init__(self, tiles_of: Callable[[Picture], list[Tile]]) -> None:
+        self._tiles_of = tiles_of
+        self._known: OrderedDict[tuple[object, ...], list[Tile]] = OrderedDict()
+
+    def __call__(self, picture: Picture) -> list[Tile]:
+        key = _file_key(picture)
+        if key is None:
+            return self._tiles_of(picture)
+        if key not in self._known:
+            self._known[key] = self._tiles_of(picture)
+            while len(self._known) > FILES_KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key]
+
+
+def _file_key(picture: Picture) -> tuple[object, ...] | None:
+    if not isinstance(picture, str | os.PathLike):
+        return None
+    try:
+        found = Path(picture).stat()
+    except (OSError, ValueError):  # whoever reads it says so in better words
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 class VisionEngine(Protocol):

@@ -58,6 +58,14 @@ class Tile:
         return hashlib.sha256(shape + self.strip.tobytes()).hexdigest()
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A picture as the tiles of one model, to be shown in several turns without further work."""
+
+    tiles: tuple[Tile, ...]
+    vision: VisionEntry
+
+
 class Preprocessor:
     """Pictures as the bundle with this `vision` in its manifest wants them.
 
@@ -71,6 +79,10 @@ class Preprocessor:
 
     def tiles(self, picture: Picture) -> list[Tile]:
         """The tiles of a picture, in the order of the prompt. InputError for a bad picture."""
+        if isinstance(picture, Prepared):
+            if picture.vision != self._vision:
+                raise InputError("the picture was prepared for another model; prepare it again")
+            return list(picture.tiles)
         return [self._tile(crop) for crop in self._slice(read_picture(picture))]
 
     def _tile(self, crop: Crop) -> Tile:

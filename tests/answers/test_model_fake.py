@@ -20,6 +20,7 @@ from handglass.runtime.answer.model import Answer, Model
 from handglass.runtime.answer.pictures import TILES_KEPT
 from handglass.runtime.bundle.entries import ModelEntry, StateEntry, TargetEntry, TokenizerEntry
 from handglass.runtime.bundle.reader import Manifest
+from handglass.runtime.prompt import preprocess
 from handglass.runtime.prompt.chat_template import MARK
 from handglass.runtime.prompt.tokenizer import SentencePieceVocabulary, Tokenizer
 
@@ -116,6 +117,54 @@ def test_a_picture_given_twice_is_encoded_once(tmp_path: Path) -> None:
     answer = asked.chat("And now?", [picture(8), picture(9)], max_tokens=2)
     assert asked.session.images == 2
     assert [ms > 0 for ms in answer.timings.encode_ms] == [True, False]
+
+
+def counted(asked: Model, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Pictures that are read and cut from now on."""
+    seen: list[object] = []
+    read = preprocess.read_picture
+
+    def count(picture: object) -> Image.Image:
+        seen.append(picture)
+        return read(picture)
+
+    monkeypatch.setattr(preprocess, "read_picture", count)
+    return seen
+
+
+def test_earlier_pictures_are_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = model()
+    path = tmp_path / "x.png"
+    picture(3).save(path)
+    seen = counted(asked, monkeypatch)
+    shown = asked.prepare(picture(9))
+    turns = [{"role": "user", "content": [shown, path, "What?"]}]
+    for _ in range(3):
+        answer = asked.chat(turns, max_tokens=2).text
+        turns += [{"role": "assistant", "content": answer}, {"role": "user", "content": "And?"}]
+    assert len(seen) == 2, "the prepared one and the file, once each"
+    assert asked.session.images == 2
+
+
+def test_a_file_that_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = model()
+    path = tmp_path / "x.png"
+    seen = counted(asked, monkeypatch)
+    for shade in (3, 200):
+        picture(shade).save(path)
+        for _ in range(2):
+            asked.chat("What?", [path], max_tokens=1)
+    assert len(seen) == 2 and asked.session.images == 2
+
+
+def test_what_was_prepared_for_another_model_is_refused() -> None:
+    prepared = model().prepare(picture(1))
+    vision = dataclasses.replace(prepared.vision, mean=(0.4, 0.5, 0.5))
+    other = dataclasses.replace(prepared, vision=vision)
+    with pytest.raises(InputError, match="prepared"):
+        model().chat("What?", [other])
 
 
 def test_only_the_latest_pictures_are_remembered() -> None:

@@ -14,6 +14,7 @@ from handglass.cli.footer import footer
 from handglass.errors import MismatchError
 from handglass.runtime.answer.generate import Timings
 from handglass.runtime.answer.model import MAX_TOKENS, Answer
+from handglass.runtime.prompt.preprocess import read_picture
 
 TIMINGS = Timings(
     load_s=0.5,
@@ -44,6 +45,9 @@ class FakeModel:
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.pieces = ["A red ", "圆", "."]
+
+    def prepare(self, picture: Path) -> Image.Image:
+        return read_picture(picture)
 
     def stream(self, messages: Any, images: Any, sampling: Any, max_tokens: int) -> FakeStream:
         self.asked.append((messages, list(images), sampling, max_tokens))
