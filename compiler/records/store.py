@@ -7,13 +7,13 @@ then the newest goes first.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import handglass.schedules
 from handglass.errors import InputError
+from handglass.runtime.system.user_cache import data_folder
 from handglass.targets.target import Target
 
 from .journal import read
@@ -47,8 +47,7 @@ class Store:
 
 def user_folder() -> Path:
     """Where `handglass tune` keeps what it finds, there or not."""
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "handglass" / "records"
+    return data_folder("records")
 
 
 def own_file(key: str) -> Path:

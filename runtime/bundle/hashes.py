@@ -24,8 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..system import user_cache as remembered
-from ..system.user_cache import read_cached, write_cached
+from ..system.user_cache import cache_folder, read_cached, write_cached
 
 RECENT_NS = 2_000_000_000
 """A file that changed so shortly before may change again within the same tick of its clock."""
@@ -36,7 +35,7 @@ class Verified:
 
     def __init__(self, folder: Path, manifest: bytes) -> None:
         key = hashlib.sha256(manifest + b"\0" + os.fsencode(folder.resolve())).hexdigest()
-        self._file = cache_folder() / f"{key}.json"
+        self._file = cache_folder("verified") / f"{key}.json"
         self._known = read_cached(self._file)
         self._changed = False
 
@@ -57,10 +56,6 @@ class Verified:
         if not self._changed:
             return
         write_cached(self._file, self._known)
-
-
-def cache_folder() -> Path:
-    return remembered.cache_folder("verified")
 
 
 def _state(found: os.stat_result, sha256: str) -> dict[str, Any]:

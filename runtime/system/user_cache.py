@@ -15,11 +15,21 @@ from typing import Any
 
 
 def cache_folder(name: str) -> Path:
-    """An XDG_CACHE_HOME that is not absolute is to be ignored, says its specification."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    """handglass/`name` in the user's cache; it need not exist."""
+    return _user_folder("XDG_CACHE_HOME", ".cache") / name
+
+
+def data_folder(name: str) -> Path:
+    """handglass/`name` in the user's data, which is not thrown away; it need not exist."""
+    return _user_folder("XDG_DATA_HOME", ".local/share") / name
+
+
+def _user_folder(variable: str, default: str) -> Path:
+    """A variable that is not an absolute path is ignored: XDG Base Directory Specification."""
+    base = Path(os.environ.get(variable, ""))
     if not base.is_absolute():
-        base = Path(os.path.expanduser("~")) / ".cache"  # noqa: PTH111  Path.home() may raise
-    return base / "handglass" / name
+        base = Path(os.path.expanduser("~")) / default  # noqa: PTH111  Path.home() may raise
+    return base / "handglass"
 
 
 def read_cached(file: Path) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from shlex import quote
 
 import handglass
 from handglass.errors import DeviceError
-from handglass.runtime.bundle.hashes import cache_folder
 from handglass.runtime.bundle.manifest import Manifest
 from handglass.runtime.bundle.reader import RUNTIME_LIBRARY
 from handglass.runtime.system.machine import architecture
+from handglass.runtime.system.user_cache import cache_folder
 
 from .device import Device, Python, choose_python
 from .packages import Package, from_wheel, ourselves
@@ -57,7 +57,7 @@ def python_runtime(
     version = python.version if python else wanted or DEFAULT_PYTHON
     machine = architecture(manifest.target.triple.split("-")[0])
     wheels = locked_wheels(machine, version)
-    cache = cache_folder().with_name("wheels")
+    cache = cache_folder("wheels")
     files = fetch(wheels, machine, version, cache, offline)
     packages = [from_wheel(wheel, file) for wheel, file in files.items()]
     packages.append(ourselves())

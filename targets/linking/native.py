@@ -25,6 +25,7 @@ from pathlib import Path
 
 from handglass.errors import DeviceError, HandglassError, UsageError
 from handglass.runtime.system.machine import architecture, usable_cpus
+from handglass.runtime.system.user_cache import cache_folder
 
 from .native_sources import VERSIONS, Source, native_sources, package_folder
 
@@ -49,7 +50,7 @@ def build_native(
     triple = find_triple(machine)
     zig = Zig.find(triple)
     sources = native_sources()
-    objects = Objects(zig, (cache or cache_folder()) / triple)
+    objects = Objects(zig, (cache or cache_folder("native")) / triple)
     output.mkdir(parents=True, exist_ok=True)
     made = _compile_all(objects, sources, progress)
     _link(zig, made, output / PROGRAM)
@@ -63,11 +64,6 @@ def find_triple(machine: str) -> str:
     if name not in TRIPLES:
         raise UsageError(f"{machine!r} is not a machine to build for; known: {', '.join(TRIPLES)}")
     return TRIPLES[name]
-
-
-def cache_folder() -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "handglass" / "native"
 
 
 @dataclass(frozen=True)

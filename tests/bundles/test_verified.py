@@ -170,4 +170,4 @@ def test_without_a_place_to_remember_everything_is_hashed(
 def test_a_relative_cache_folder_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "somewhere")
     monkeypatch.setenv("HOME", "/home/me")
-    assert verified.cache_folder() == Path("/home/me/.cache/handglass/verified")
+    assert verified.cache_folder("verified") == Path("/home/me/.cache/handglass/verified")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 from handglass.errors import DeviceError
 
 from ...system.machine import architecture
+from ...system.user_cache import cache_folder
 from .build import LIBRARY, RECORD, build_plugin, compiler_version, find_compiler, ingredients
 from .sources import FOLDER, installed_version
 
@@ -72,14 +72,9 @@ def this_machine() -> str:
     return f"{architecture(platform.machine())}-linux"
 
 
-def cache_folder() -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path("~/.cache").expanduser()) / "handglass" / "vulkan"
-
-
 def _cached(machine: str) -> Path | None:
     """Any compiler's build will do: one may have been installed for the build alone."""
-    folders = (record.parent for record in sorted(cache_folder().glob(f"*/{RECORD}")))
+    folders = (record.parent for record in sorted(cache_folder("vulkan").glob(f"*/{RECORD}")))
     return next(filter(None, (_fitting(folder, machine) for folder in folders)), None)
 
 
@@ -105,7 +100,7 @@ def _read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def _build(compiler: Sequence[str], machine: str) -> Path:
-    cache = cache_folder()
+    cache = cache_folder("vulkan")
     wanted = {**ingredients(machine).described(), "compiler": compiler_version(compiler)}
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:32]
     try:
