@@ -5,6 +5,7 @@
 #   make lint       linters and types only
 #   make test-arm   the demo model on an emulated ARM board (installs qemu and gcc by apt)
 #   make test-arm-kernels  the kernels of every ARM target under emulation (installs qemu and gcc by apt)
+#   make test-levels  what depends on the CPU, once for each level of instruction sets that it has
 #   make test-vulkan  kernels and the demo model on a software GPU (installs Mesa's driver by apt)
 #   make native     the program for devices without Python, into build/native (minutes the first time)
 #   make test-native  the same, and its tests: natively and under emulation (installs qemu by apt)
@@ -17,7 +18,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ruff does not follow the symlinks in handglass/ and reads each room at the top; mypy reads them there.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test test-vulkan test-arm test-arm-kernels native test-native lint full-size wheel lock-wheels clean
+.PHONY: demo test test-levels test-vulkan test-arm test-arm-kernels native test-native lint full-size wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
 # --- environments: a stamp per set of packages, so that a second run goes straight to work ---
@@ -53,9 +54,22 @@ demo: .venv/compile.stamp
 full-size: .venv/compile.stamp
 	$(BIN)/python benchmarks/full_size.py
 
+# Headers for the C++ library behind Vulkan; without them, and without apt, its tests are skipped.
+VULKAN_HEADERS = { echo '\#include <vulkan/vulkan.h>' | $${CXX:-g++} -E -x c++ - ; } >/dev/null 2>&1 || { \
+	apt-get update -qq && apt-get install -y --no-install-recommends libvulkan-dev g++; } || \
+	echo "libvulkan-dev could not be installed: tests that need the Vulkan library are skipped"
+
 # Two workers, each with whole files: modules share what they compile.
 test: lint
+	@$(VULKAN_HEADERS)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# One machine proves the others' paths: abilities are masked (runtime/system/cpu_level.py), the lowest level
+# first. Levels above this CPU are emulated in each run: dot products, and AMX beside AVX-512 VNNI.
+test-levels: .venv/test.stamp
+	@levels=$$($(BIN)/python tests/support/levels.py) && test -n "$$levels" && for level in $$levels; do \
+	  echo "--- this CPU as one with $$level" && \
+	  HANDGLASS_CPU_LEVEL=$$level $(BIN)/python -m pytest -m levels || exit 1; done
 
 ARM_TOOLS = { command -v qemu-aarch64 && command -v aarch64-linux-gnu-g++; } >/dev/null || { \
 	apt-get update -qq && apt-get install -y --no-install-recommends qemu-user g++-aarch64-linux-gnu; }

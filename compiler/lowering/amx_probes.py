@@ -72,25 +72,25 @@ def _weight(product: TileProduct, k: Expr) -> Expr:
     return word_of_floats((k % 7).astype("float32"), (k % 7 - 3).astype("float32"))
 
 
-def tile_kernel(product: TileProduct, emulate: bool = False) -> tirx.PrimFunc:
+def tile_kernel(product: TileProduct) -> tirx.PrimFunc:
     """Its tiles are not configured yet: that takes `configured`, or the phase that calls it."""
     inputs, sums, width = product.inputs, product.sums, tile_width(product)
     weights = VALUES if product.packed else VALUES * product.pair  # 1 KB of them
     rows_tile, weights_tile = CHAINS, CHAINS + 1
 
     def load_all(x: Buffer, w: Buffer, start: Buffer) -> None:
-        T.evaluate(load(rows_tile, T.address_of(x[0]), emulate))
-        T.evaluate(load(weights_tile, T.address_of(w[0]), emulate))
+        T.evaluate(load(rows_tile, T.address_of(x[0])))
+        T.evaluate(load(weights_tile, T.address_of(w[0])))
         for c in range(CHAINS):
-            T.evaluate(load(c, T.address_of(start[c, 0]), emulate))
+            T.evaluate(load(c, T.address_of(start[c, 0])))
 
     def multiply_all() -> None:
         for c in range(CHAINS):
-            T.evaluate(multiply(product, c, rows_tile, weights_tile, emulate))
+            T.evaluate(multiply(product, c, rows_tile, weights_tile))
 
     def store_all(y: Buffer, task: Expr, e: Expr) -> None:
         for c in range(CHAINS):
-            T.evaluate(store(c, T.address_of(y[task, (e * CHAINS + c) * VALUES]), emulate))
+            T.evaluate(store(c, T.address_of(y[task, (e * CHAINS + c) * VALUES])))
 
     @T.prim_func(private=True, s_tir=True)
     def kernel(rounds: T.int64, out: T.handle) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from handglass.errors import UsageError
 
+from .cpu_level import within_level
 from .hwcap import arm_flags
 
 _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
@@ -21,12 +22,12 @@ def architecture(name: str) -> str:
 
 
 def this_machine() -> tuple[str, frozenset[str]]:
-    """Architecture and instruction flags, as Linux spells both."""
+    """Architecture and instruction flags, as Linux spells both; of the latter those in use."""
     file = Path("/proc/cpuinfo")
     text = file.read_text("utf-8", errors="replace") if file.exists() else ""
     machine = platform.machine()
     asked = arm_flags() if architecture(machine) == "aarch64" else frozenset()
-    return machine, asked or cpu_flags(text)
+    return machine, within_level(architecture(machine), asked or cpu_flags(text))
 
 
 def cpu_flags(cpuinfo: str) -> frozenset[str]:

@@ -37,11 +37,8 @@ def on_cache(l2: int) -> Apply:
     return tiles
 
 
-def schedule_tiles(
-    sch: Schedule, choices: Choices = DEFAULTS, emulate: bool = False, l2: int = L2
-) -> bool:
-    """One matmul in tiles with its epilogue; with `emulate` every tile instruction is a call of an
-    emulator."""
+def schedule_tiles(sch: Schedule, choices: Choices = DEFAULTS, l2: int = L2) -> bool:
+    """One matmul in tiles with its epilogue."""
     found = [(name, block) for name in PATTERN_OF for block in find(sch, name)]
     if len(found) != 1:
         return False
@@ -66,7 +63,7 @@ def schedule_tiles(
     # The last block of rows may be short: that condition stays outside, on a block of its own,
     # because tensorize takes none.
     sch.blockize(panel if block.panels > 1 else row_tile)
-    sch.tensorize(sch.get_loops(sums)[0], tile_intrinsic(PATTERN_OF[name], block, steps, emulate))
+    sch.tensorize(sch.get_loops(sums)[0], tile_intrinsic(PATTERN_OF[name], block, steps))
     for packed in find(sch, "rows"):
         _pack_rows(sch, packed)
     return True

@@ -32,17 +32,13 @@ def configure_tiles() -> tvm.transform.Pass:
 
 def configured(func: tirx.PrimFunc) -> tirx.PrimFunc:
     """`func`, where all its tile instructions are in parallel loops."""
-    how = uses_tiles(func.body)
-    if how is None:
-        return func
-    emulate = how == "emulated"
-    return tvm_ffi.structural_map(func, (tirx.For, lambda loop: _task(loop, emulate)))
+    return tvm_ffi.structural_map(func, (tirx.For, _task)) if uses_tiles(func.body) else func
 
 
-def _task(loop: tirx.For, emulate: bool) -> tirx.Stmt:
-    if loop.kind != tirx.ForKind.PARALLEL or uses_tiles(loop.body) is None:
+def _task(loop: tirx.For) -> tirx.Stmt:
+    if loop.kind != tirx.ForKind.PARALLEL or not uses_tiles(loop.body):
         return loop
-    inside = [tirx.Evaluate(configure(emulate)), loop, tirx.Evaluate(release(emulate))]
+    inside = [tirx.Evaluate(configure()), loop, tirx.Evaluate(release())]
     return tirx.AttrStmt(tirx.const(0, "int32"), LAUNCH, _one(), tirx.SeqStmt(inside))
 
 

@@ -7,9 +7,8 @@ A step along the input is 64 bytes of a row: 32 numbers in bfloat16, or 64 bytes
 by number in the instruction, so that nothing can spill; whoever uses them must have configured them
 in the same thread (`amx_configuration.py`). Source: Intel SDM vol. 2, chapter 3 of the AMX part.
 
-No machine with AMX was at hand: this was proven by `emulate`, where every instruction is a call of
-a C function of the same meaning (tests/support/amx_emulator.c), and by reading the assembly. Not
-timed.
+No machine with AMX was at hand: this was proven with every instruction replaced by a call of a C
+function of the same meaning (tests/support/amx_emulator.c), and by reading the assembly. Not timed.
 """
 
 from __future__ import annotations
@@ -29,8 +28,6 @@ TILES = 8
 
 CONFIGURE, RELEASE = "llvm.x86.ldtilecfg", "llvm.x86.tilerelease"
 LOAD, STORE = "llvm.x86.tileloadd64", "llvm.x86.tilestored64"
-EMULATED = "handglass_emulated_"
-"""Replaces `llvm.x86.` in the name of the C function that emulates an instruction."""
 
 
 @dataclass(frozen=True)
@@ -129,52 +126,48 @@ def configuration() -> bytes:
     return bytes(memory)
 
 
-def configure(emulate: bool) -> Expr:
+def configure() -> Expr:
     """Make the tiles of this thread usable; its operand is a constant of the library."""
-    return _call(CONFIGURE, emulate, StringImm(configuration().decode("ascii")))
+    return _call(CONFIGURE, StringImm(configuration().decode("ascii")))
 
 
-def release(emulate: bool) -> Expr:
+def release() -> Expr:
     """Give the tiles back, so that the kernel saves less when the thread is switched."""
-    return _call(RELEASE, emulate)
+    return _call(RELEASE)
 
 
-def load(tile: int, address: Expr, emulate: bool) -> Expr:
+def load(tile: int, address: Expr) -> Expr:
     """1 KB in one piece into tile number `tile`."""
-    return _call(LOAD, emulate, tirx.const(tile, "int8"), address, tirx.const(ROW_BYTES, "int64"))
+    return _call(LOAD, tirx.const(tile, "int8"), address, tirx.const(ROW_BYTES, "int64"))
 
 
-def store(tile: int, address: Expr, emulate: bool) -> Expr:
+def store(tile: int, address: Expr) -> Expr:
     """The inverse of `load`."""
-    return _call(STORE, emulate, tirx.const(tile, "int8"), address, tirx.const(ROW_BYTES, "int64"))
+    return _call(STORE, tirx.const(tile, "int8"), address, tirx.const(ROW_BYTES, "int64"))
 
 
-def multiply(product: TileProduct, c: int, a: int, b: int, emulate: bool) -> Expr:
+def multiply(product: TileProduct, c: int, a: int, b: int) -> Expr:
     """Tile c += tile a times tile b."""
     numbers = [tirx.const(tile, "int8") for tile in (c, a, b)]
-    return _call(product.instruction, emulate, *numbers)
+    return _call(product.instruction, *numbers)
 
 
-def _call(name: str, emulate: bool, *arguments: Expr) -> Expr:
-    if emulate:
-        return T.call_extern("void", name.replace("llvm.x86.", EMULATED), *arguments)
+def _call(name: str, *arguments: Expr) -> Expr:
     return T.call_llvm_intrin(T.llvm_lookup_intrinsic_id(name), *arguments, dtype="void")
 
 
-def uses_tiles(statement: tirx.Stmt) -> str | None:
-    """How tiles are loaded in the statement, "native" or "emulated"; None where they are not."""
-    found: list[str] = []
+def uses_tiles(statement: tirx.Stmt) -> bool:
+    """Whether a tile is loaded anywhere in the statement."""
+    found: list[tvm.ir.Call] = []
     number = int(T.llvm_lookup_intrinsic_id(LOAD))
 
     def look(call: tvm.ir.Call) -> None:
         first = call.args[0] if len(call.args) else None
-        if isinstance(first, StringImm) and first.value.startswith(EMULATED):
-            found.append("emulated")
-        elif call.op.same_as(_LLVM) and isinstance(first, tirx.IntImm) and int(first) == number:
-            found.append("native")
+        if call.op.same_as(_LLVM) and isinstance(first, tirx.IntImm) and int(first) == number:
+            found.append(call)
 
     tvm_ffi.structural_walk(statement, (tvm.ir.Call, look))
-    return found[0] if found else None
+    return bool(found)
 
 
 _LLVM = tirx.call_llvm_intrin("void", "llvm.x86.tilerelease").op

@@ -29,15 +29,14 @@ def block_of(panels: int) -> Block:
     return Block(4, 1) if panels % 2 else Block(2, 2)
 
 
-def tile_intrinsic(product: TileProduct, block: Block, steps: int, emulate: bool = False) -> str:
+def tile_intrinsic(product: TileProduct, block: Block, steps: int) -> str:
     """Name of the registered intrinsic that adds `steps` steps of the input to a block of sums."""
-    mark = ".emulated" if emulate else ""
-    name = f"handglass.tile.{product.name}.{block.rows}x{block.panels}.{steps}{mark}"
+    name = f"handglass.tile.{product.name}.{block.rows}x{block.panels}.{steps}"
     if TensorIntrin.get(name, allow_missing=True) is None:
         TensorIntrin.register(
             name,
             _description(product, block, steps),
-            _implementation(product, block, steps, emulate),
+            _implementation(product, block, steps),
         )
     return name
 
@@ -112,7 +111,7 @@ def _description(product: TileProduct, block: Block, steps: int) -> tirx.PrimFun
     return description
 
 
-def _implementation(product: TileProduct, block: Block, steps: int, emulate: bool) -> tirx.PrimFunc:
+def _implementation(product: TileProduct, block: Block, steps: int) -> tirx.PrimFunc:
     x_shape, w_shape, c_shape = _shapes(product, block, steps)
     several = block.panels > 1
     sums_tiles = block.rows * block.panels
@@ -127,18 +126,18 @@ def _implementation(product: TileProduct, block: Block, steps: int, emulate: boo
         """Load or store all sums."""
         for p in range(block.panels):
             for r in range(block.rows):
-                T.evaluate(move(p * block.rows + r, sums_at(c, p, r), emulate))
+                T.evaluate(move(p * block.rows + r, sums_at(c, p, r)))
 
     def step(x, w, s) -> None:
         for p in range(block.panels):
             place = [*([p] if several else []), s * product.steps_axis]
             place += [0] * (len(w_shape) - len(place))
-            T.evaluate(load(w_tile + p, T.address_of(w[tuple(place)]), emulate))
+            T.evaluate(load(w_tile + p, T.address_of(w[tuple(place)])))
             for r in range(block.rows):
                 tile = x_tiles[r % len(x_tiles)]
                 if p == 0:
-                    T.evaluate(load(tile, T.address_of(x[r, s, 0, 0]), emulate))
-                T.evaluate(multiply(product, p * block.rows + r, tile, w_tile + p, emulate))
+                    T.evaluate(load(tile, T.address_of(x[r, s, 0, 0])))
+                T.evaluate(multiply(product, p * block.rows + r, tile, w_tile + p))
 
     @T.prim_func(s_tir=True)
     def implementation(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:

@@ -18,7 +18,7 @@ from handglass.runtime.devices.vulkan import vulkan_devices, vulkan_statistics
 from handglass.runtime.execution.tvm_runtime import import_tvm_ffi
 
 pytestmark = pytest.mark.vulkan
-TESTS = Path(__file__).parents[1] / "support"
+TESTS = Path(__file__).parent
 LAYER = {"VK_INSTANCE_LAYERS": "VK_LAYER_KHRONOS_validation"}
 STAGING = {"HANDGLASS_VULKAN_STAGING": "1"}
 POOLS = {"HANDGLASS_VULKAN_PUSH_DESCRIPTOR": "0"}

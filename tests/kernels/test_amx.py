@@ -1,12 +1,10 @@
 """Tile registers (AMX): the schedules of this machine's bundles, on tiles emulated in C.
 
-Every tile instruction is a call of tests/support/amx_emulator.c, which counts faults; everything
-around it is what a CPU with AMX runs. That the instructions themselves come out right is read in
-the assembly. Nothing of this was timed.
+Every tile instruction is a call of tests/support/amx_emulator.c, which counts faults, also where
+the CPU has tiles; everything around it is what a CPU with AMX runs. That the instructions
+themselves come out right is read in the assembly. Nothing of this was timed.
 """
 
-import ctypes
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,8 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 import tvm
 from odd_models import UNTIED, write_checkpoint
 from test_integer_matmul import RNG, multiplied, normal, placeholder, product, quantized, run
+from tile_emulator import Emulator, emulated, open_emulator
+from tolerance import KERNEL, UNPACKED_KERNEL, Tolerance
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 
@@ -43,9 +43,8 @@ from handglass.schedules.isa.integer_isa import AMX
 from handglass.schedules.rule import schedule_function
 from handglass.schedules.select import cpu_units
 from handglass.targets import find_target, known_targets
-from handglass.targets.codegen.build import find_linker
 
-pytestmark = pytest.mark.compiler
+pytestmark = [pytest.mark.compiler, pytest.mark.levels]
 
 HOST = tvm.target.Target(find_target("host").tvm)
 X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu"}
@@ -61,43 +60,19 @@ SHAPES = [(16, 30), (37, 96), (64, 50), (100, 200)]
 HEIGHTS = (1, 2, 32, 75)
 
 
-class Emulator:
-    """What the library has counted since it was reset."""
-
-    def __init__(self, path: Path) -> None:
-        self.library = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
-        self.library.handglass_tile_first_error.restype = ctypes.c_char_p
-
-    def reset(self) -> None:
-        self.library.handglass_tile_reset()
-
-    @property
-    def errors(self) -> tuple[int, str]:
-        first = self.library.handglass_tile_first_error()
-        return self.library.handglass_tile_errors(), first.decode()
-
-    @property
-    def counts(self) -> dict[str, int]:
-        kinds = ("configured", "released", "loaded", "stored", "multiplied")
-        return {name: self.library.handglass_tile_count(i) for i, name in enumerate(kinds)}
-
-
-@pytest.fixture(scope="module")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
-    """Compiled with this machine's C compiler, its functions visible to all code."""
-    path = tmp_path_factory.mktemp("amx") / "emulator.so"
-    source = Path(__file__).parents[1] / "support" / "amx_emulator.c"
-    flags = ["-x", "c", "-O2", "-shared", "-fPIC"]
-    compiler = find_linker(find_target("host")).command
-    subprocess.run([*compiler, *flags, str(source), "-o", str(path)], check=True)
-    return Emulator(path)
+@pytest.fixture
+def faulty_emulator() -> Iterator[Emulator]:
+    """For tests that make faults."""
+    emulator = open_emulator()
+    emulator.reset()
+    yield emulator
+    emulator.reset()
 
 
 @pytest.fixture
-def emulator(emulated: Emulator) -> Iterator[Emulator]:
-    emulated.reset()
-    yield emulated
-    assert emulated.errors == (0, ""), "the CPU would have answered with a fault"
+def emulator(faulty_emulator: Emulator) -> Iterator[Emulator]:
+    yield faulty_emulator
+    assert faulty_emulator.errors == (0, ""), "the CPU would have answered with a fault"
 
 
 def floats(scheme: Scheme, n: int, k: int) -> tirx.PrimFunc:
@@ -111,20 +86,18 @@ def floats(scheme: Scheme, n: int, k: int) -> tirx.PrimFunc:
 
 def compiled(func: tirx.PrimFunc, configure: bool = True, l2: int = L2) -> Any:
     sch = Schedule(func)
-    assert schedule_tiles(sch, emulate=True, l2=l2)
-    return tvm.compile(configure_tiles()(sch.mod) if configure else sch.mod, HOST)["main"]
+    assert schedule_tiles(sch, l2=l2)
+    return tvm.compile(emulated(configure_tiles()(sch.mod) if configure else sch.mod), HOST)["main"]
 
 
-def check(actual: np.ndarray, truth: np.ndarray, tolerance: float = 1e-6) -> None:
-    np.testing.assert_allclose(actual, truth, rtol=0, atol=tolerance * np.abs(truth).max())
-
-
-def check_floats(kernel: Any, scheme: Scheme, m: int, n: int, k: int, tolerance: float) -> None:
+def check_floats(
+    kernel: Any, scheme: Scheme, m: int, n: int, k: int, tolerance: Tolerance = KERNEL
+) -> None:
     x, weight, bias = normal(m, k), normal(n, k), normal(n)
     parts = scheme.pack(weight)
     truth = round_bfloat16(x).astype(np.float64) @ scheme.unpack(parts, n, k).T + bias
     (y,) = run(kernel, [x, *parts.values(), bias], np.full((m, n), np.nan, np.float32))
-    check(y, truth, tolerance)
+    tolerance.check(y, truth)
 
 
 # --- results ---
@@ -135,7 +108,7 @@ def test_bfloat16(emulator: Emulator, n: int, k: int) -> None:
     scheme = find_scheme("bf16", TILES)
     kernel = compiled(floats(scheme, n, k))
     for m in HEIGHTS:
-        check_floats(kernel, scheme, m, n, k, 1e-6)
+        check_floats(kernel, scheme, m, n, k)
 
 
 @pytest.mark.parametrize(("n", "k"), SHAPES[1:3])
@@ -144,7 +117,7 @@ def test_four_bits_are_unpacked_to_bfloat16(emulator: Emulator, n: int, k: int) 
     scheme = find_scheme("w4a8", TILES)
     kernel = compiled(floats(scheme, n, k))
     for m in HEIGHTS:
-        check_floats(kernel, scheme, m, n, k, 2**-8)
+        check_floats(kernel, scheme, m, n, k, UNPACKED_KERNEL)
 
 
 def test_unpacked_nibbles_are_exact() -> None:
@@ -173,7 +146,7 @@ def test_bytes(emulator: Emulator, bits: int, n: int, k: int) -> None:
     for m in HEIGHTS:
         x = quantized(normal(m, k), scheme.codes, scheme.depth(k))
         (y,) = run(kernel, [*x, *parts.values()], np.full((m, n), np.nan, np.float32))
-        check(y, multiplied(x, scheme.unpack(parts, n, k), scheme.codes))
+        KERNEL.check(y, multiplied(x, scheme.unpack(parts, n, k), scheme.codes))
 
 
 def test_extreme_bytes(emulator: Emulator) -> None:
@@ -186,7 +159,7 @@ def test_extreme_bytes(emulator: Emulator) -> None:
     x = quantized(np.ones((3, 128), np.float32), scheme.codes, 128)
     kernel = compiled(product(M, 32, 128, scheme))
     (y,) = run(kernel, [*x, *parts.values()], np.zeros((3, 32), np.float32))
-    check(y, multiplied(x, scheme.unpack(parts, 32, 128), scheme.codes))
+    KERNEL.check(y, multiplied(x, scheme.unpack(parts, 32, 128), scheme.codes))
 
 
 def test_blocks_of_rows(emulator: Emulator) -> None:
@@ -194,7 +167,7 @@ def test_blocks_of_rows(emulator: Emulator) -> None:
     scheme = find_scheme("bf16", TILES)
     kernel = compiled(floats(scheme, 96, 96), l2=2 * 2 * 32 * 96 * 2)
     for m in (64, 65, 150):
-        check_floats(kernel, scheme, m, 96, 96, 1e-6)
+        check_floats(kernel, scheme, m, 96, 96)
 
 
 def test_blocks_follow_the_cache_of_the_target() -> None:
@@ -217,7 +190,7 @@ def test_a_height_that_is_known(emulator: Emulator) -> None:
     parts = scheme.pack(normal(48, 64))
     x = quantized(normal(9, 64), scheme.codes, 64)
     (y,) = run(kernel, [*x, *parts.values()], np.zeros((9, 48), np.float32))
-    check(y, multiplied(x, scheme.unpack(parts, 48, 64), scheme.codes))
+    KERNEL.check(y, multiplied(x, scheme.unpack(parts, 48, 64), scheme.codes))
 
 
 def test_the_tunable_space_holds_choices_and_each_is_right(emulator: Emulator) -> None:
@@ -225,10 +198,10 @@ def test_the_tunable_space_holds_choices_and_each_is_right(emulator: Emulator) -
     seen = set()
     for seed in range(1, 6):
         sch = Schedule(floats(scheme, 64, 256), seed=seed)
-        assert schedule_tiles(sch, Open(), emulate=True)
+        assert schedule_tiles(sch, Open())
         seen.add(tuple(int(n) for n in sch.trace.decisions.values()))
-        kernel = tvm.compile(configure_tiles()(sch.mod), HOST)["main"]
-        check_floats(kernel, scheme, 70, 64, 256, 1e-6)
+        kernel = tvm.compile(emulated(configure_tiles()(sch.mod)), HOST)["main"]
+        check_floats(kernel, scheme, 70, 64, 256)
     assert len(seen) > 1, "every sample made the same choices"
 
 
@@ -249,7 +222,7 @@ def test_configured_once_per_task(emulator: Emulator) -> None:
     scheme = find_scheme("bf16", TILES)
     kernel = compiled(floats(scheme, 128, 96))
     emulator.reset()
-    check_floats(kernel, scheme, 64, 128, 96, 1e-6)
+    check_floats(kernel, scheme, 64, 128, 96)
     counts = emulator.counts
     assert 1 <= counts["configured"] == counts["released"] <= THREADS
     blocks, steps = 64 // 32 * (128 // 32), 96 // 32
@@ -257,25 +230,25 @@ def test_configured_once_per_task(emulator: Emulator) -> None:
     assert counts["loaded"] == (4 * steps + 4) * blocks and counts["stored"] == 4 * blocks
 
 
-def test_code_that_forgets_to_configure_is_caught(emulated: Emulator) -> None:
-    emulated.reset()
+def test_code_that_forgets_to_configure_is_caught(faulty_emulator: Emulator) -> None:
     scheme = find_scheme("bf16", TILES)
     kernel = compiled(floats(scheme, 32, 64), configure=False)
     parts = scheme.pack(normal(32, 64)).values()
     run(kernel, [normal(5, 64), *parts, normal(32)], np.zeros((5, 32), np.float32))
-    count, first = emulated.errors
+    count, first = faulty_emulator.errors
     assert count > 0 and first == "a tile instruction before ldtilecfg"
 
 
-def test_shapes_outside_the_configuration_are_caught(emulated: Emulator) -> None:
+def test_shapes_outside_the_configuration_are_caught(faulty_emulator: Emulator) -> None:
+    library = faulty_emulator.library
     memory = bytearray(configuration())
     memory[48 + 6] = TILE // 2  # weights of half a step
     for broken, reason in ((bytes(memory), "do not fit"), (bytes(64), "not palette 1")):
-        emulated.reset()
-        emulated.library.handglass_emulated_ldtilecfg(broken)
-        emulated.library.handglass_emulated_tdpbf16ps(0, 4, 6)
-        assert emulated.errors[0] > 0 and reason in emulated.errors[1]
-    emulated.library.handglass_emulated_tilerelease()
+        faulty_emulator.reset()
+        library.handglass_emulated_ldtilecfg(broken)
+        library.handglass_emulated_tdpbf16ps(0, 4, 6)
+        assert faulty_emulator.errors[0] > 0 and reason in faulty_emulator.errors[1]
+    library.handglass_emulated_tilerelease()
 
 
 def test_functions_without_tiles_are_left_alone() -> None:
@@ -299,7 +272,7 @@ def test_one_row_reads_the_same_weights(n: int, k: int) -> None:
     packed = scheme.pack(weight)
     kernel = tvm.compile(taken[0].mod, HOST)["main"]
     (y,) = run(kernel, [row, *packed.values()], np.zeros((1, n), np.float32))
-    check(y, row.astype(np.float64) @ scheme.unpack(packed, n, k).T)
+    KERNEL.check(y, row.astype(np.float64) @ scheme.unpack(packed, n, k).T)
 
 
 def test_pack_and_unpack() -> None:
@@ -359,11 +332,12 @@ def test_a_whole_model(
     monkeypatch: pytest.MonkeyPatch,
     evidence: Callable[..., None],
 ) -> None:
-    """A bundle for AMX, its tiles emulated, held to the floors of `handglass verify`."""
+    """A bundle for AMX, all of its instructions emulated, on any machine (one with AVX-512 runs
+    test_end_to_end.py by all but the tiles): held to the floors of `handglass verify`."""
 
     def emulate(rule: Rule) -> Rule:
         swap = {
-            "cpu-tiles": lambda sch, target, choices=DEFAULTS: schedule_tiles(sch, choices, True),
+            "cpu-tiles": lambda sch, target, choices=DEFAULTS: schedule_tiles(sch, choices),
             "cpu-dot": lambda sch, target, choices=DEFAULTS: cpu_dot.schedule_dot(
                 sch, AMX, choices, emulate=True
             ),
@@ -374,6 +348,10 @@ def test_a_whole_model(
     device = replace(find_target("host"), load_rules=lambda: rules)
     monkeypatch.setattr(build, "find_target", lambda name: device)
     monkeypatch.setattr(build, "find_units", lambda target: TILES)
+    build_library = build.build_library
+    monkeypatch.setattr(
+        build, "build_library", lambda mod, *where: build_library(emulated(mod), *where)
+    )
     monkeypatch.setattr(verify, "AMX_FLAGS", ())  # the manifest is one of this machine
     checkpoint = write_checkpoint(tmp_path / "c", UNTIED, "float32")
     report = build.compile_model(

@@ -38,7 +38,7 @@ from handglass.schedules.cpu import attention as cpu_attention
 from handglass.targets import find_target
 from handglass.targets.codegen.build import without_alias
 
-pytestmark = pytest.mark.compiler
+pytestmark = [pytest.mark.compiler, pytest.mark.levels]
 
 Kernel = Callable[..., np.ndarray]
 

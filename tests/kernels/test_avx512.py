@@ -9,8 +9,9 @@ import pytest
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
-from test_amx import HOST, M, check
+from test_amx import HOST, M
 from test_integer_matmul import normal, placeholder, product, run
+from tolerance import KERNEL
 from tvm import te, tirx
 
 from handglass.compiler.ops.matmul import matmul
@@ -21,7 +22,7 @@ from handglass.schedules.isa.register_tiles import YMM, ZMM_FLOATS
 from handglass.schedules.rule import schedule_function
 from handglass.schedules.select import find_units
 
-pytestmark = pytest.mark.compiler
+pytestmark = [pytest.mark.compiler, pytest.mark.levels]
 
 X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu"}
 
@@ -41,7 +42,7 @@ def test_register_tiles_of_floats_hold_everywhere(tile: Any, n: int) -> None:
     for m in (2, 12, 25):
         rows, weight = normal(m, 50), normal(n, 50)
         (got,) = run(kernel, [rows, *scheme.pack(weight).values()], np.zeros((m, n), np.float32))
-        check(got, rows.astype(np.float64) @ weight.T)
+        KERNEL.check(got, rows.astype(np.float64) @ weight.T)
 
 
 WIDE = {**X86, "mcpu": "x86-64-v4", "mattr": ["+avx512vnni"]}

@@ -1,4 +1,4 @@
-"""Matmuls on integers: every instruction set, on this machine or emulated, against numpy."""
+"""Matmuls on integers: every instruction set, by its own instruction or emulated, against numpy."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,9 @@ import pytest
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
+from levels import BY_INSTRUCTION, LEVELS, Level
+from tolerance import KERNEL
 from tvm import te, tirx
-from tvm.s_tir import Schedule
 
 from handglass.compiler.models import layers
 from handglass.compiler.ops.quantize_rows import quantize_rows
@@ -15,8 +16,6 @@ from handglass.compiler.schemes.integer import Integer
 from handglass.compiler.schemes.scheme import selection_of
 from handglass.schedules import CPU_RULES
 from handglass.schedules.choices import DEFAULTS, Open
-from handglass.schedules.cpu.dot import schedule_dot
-from handglass.schedules.cpu.smmla import schedule_pairs
 from handglass.schedules.isa.integer_isa import (
     GROUP,
     INTEGER_ISAS,
@@ -28,11 +27,10 @@ from handglass.schedules.rule import schedule_function
 from handglass.schedules.select import cpu_units, find_units
 from handglass.targets import find_target
 
-pytestmark = pytest.mark.compiler
+pytestmark = [pytest.mark.compiler, pytest.mark.levels]
 
 HOST = tvm.target.Target(find_target("host").tvm)
 RNG = np.random.default_rng(11)
-VECTORS = tuple(isa for isa in INTEGER_ISAS if isa.name != "amx")  # that one is in test_amx.py
 BITS = (4, 7, 8)
 SHAPES = [(1, 37, 50), (1, 64, 96), (5, 16, 32), (7, 200, 333), (13, 48, 64)]
 
@@ -106,11 +104,9 @@ def multiplied(x: list[np.ndarray], weight: np.ndarray, codes: Codes) -> np.ndar
     return values.reshape(m, depth) * codes.magnify @ padded.T
 
 
-def compiled(func: tirx.PrimFunc, isa: IntegerIsa, emulate: bool, tunable_seed: int | None = None):
-    sch = Schedule(func, seed=tunable_seed)
-    choices = DEFAULTS if tunable_seed is None else Open()
-    assert schedule_dot(sch, isa, choices, emulate) or schedule_pairs(sch, isa, choices, emulate)
-    return sch, tvm.compile(sch.mod, HOST)["main"]
+def compiled(func: tirx.PrimFunc, level: Level, tunable_seed: int | None = None):
+    sch = level.schedule(func, DEFAULTS if tunable_seed is None else Open(), tunable_seed)
+    return sch, level.compile(sch)
 
 
 def run(kernel, inputs: list[np.ndarray], *outputs: np.ndarray) -> list[np.ndarray]:
@@ -119,34 +115,37 @@ def run(kernel, inputs: list[np.ndarray], *outputs: np.ndarray) -> list[np.ndarr
     return [result.numpy() for result in results]
 
 
+each_level = pytest.mark.parametrize("level", LEVELS.values(), ids=lambda level: level.name)
+by_instruction = pytest.mark.parametrize("level", BY_INSTRUCTION, ids=lambda level: level.name)
+
+
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("isa", VECTORS, ids=lambda isa: isa.name)
+@each_level
 @pytest.mark.parametrize(("m", "n", "k"), SHAPES)
-def test_product(isa: IntegerIsa, bits: int, m: int, n: int, k: int) -> None:
-    """All layouts and loops; the machine's own instruction where this machine has it."""
-    scheme = Integer("s", bits, 0.0, units=cpu_units(isa))
-    native = isa is find_integer_isa(HOST)
+def test_product(level: Level, bits: int, m: int, n: int, k: int) -> None:
+    """All layouts and loops; the level's own instruction where this machine has it."""
+    scheme = Integer("s", bits, 0.0, units=cpu_units(level.isa))
     rows = m if m == 1 else tirx.Var("m", "int64")
-    _, kernel = compiled(product(rows, n, k, scheme), isa, emulate=not native)
+    _, kernel = compiled(product(rows, n, k, scheme), level)
     weight = normal(n, k)
     parts = scheme.pack(weight)
     x = quantized(normal(m, k), scheme.codes, scheme.depth(k))
     (y,) = run(kernel, [*x, *parts.values()], np.zeros((m, n), np.float32))
-    truth = multiplied(x, scheme.unpack(parts, n, k), scheme.codes)
-    np.testing.assert_allclose(y, truth, rtol=0, atol=1e-6 * np.abs(truth).max())
+    KERNEL.check(y, multiplied(x, scheme.unpack(parts, n, k), scheme.codes))
 
 
 @pytest.mark.parametrize("bits", BITS)
-def test_the_largest_integers_do_not_overflow(bits: int) -> None:
-    isa = find_integer_isa(HOST)
-    scheme = Integer("s", bits, 0.0, units=cpu_units(isa))
+@by_instruction
+def test_the_largest_integers_do_not_overflow(level: Level, bits: int) -> None:
+    """Portable arithmetic could not: only the instruction has sums of 16 bits."""
+    scheme = Integer("s", bits, 0.0, units=cpu_units(level.isa))
     weight = np.where(np.arange(64) % 3, 1.0, -1.0).astype(np.float32) * np.ones(
         (16, 1), np.float32
     )
     parts = scheme.pack(weight)
+    _, kernel = compiled(product(1, 16, 64, scheme), level)
     for rows in (weight[:1], -weight[:1], np.ones((1, 64), np.float32)):
-        x = quantized(rows, scheme.codes, 64)
-        _, kernel = compiled(product(1, 16, 64, scheme), isa, emulate=False)
+        x = quantized(rows, scheme.codes, scheme.depth(64))
         (y,) = run(kernel, [*x, *parts.values()], np.zeros((1, 16), np.float32))
         np.testing.assert_allclose(
             y, multiplied(x, scheme.unpack(parts, 16, 64), scheme.codes), rtol=1e-6
@@ -226,21 +225,23 @@ def test_quantize_rows(isa: IntegerIsa, bits: int, k: int) -> None:
 
 
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_bad_activation_shows_in_the_result(bits: int, bad: float) -> None:
+@by_instruction
+def test_a_bad_activation_shows_in_the_result(level: Level, bits: int) -> None:
     """It must neither crash nor pass for a number; other rows do not know of it."""
-    scheme = Integer("s", bits, 0.0, units=find_units(HOST))
-    codes = scheme.codes
-    x = normal(7, 64)
-    x[2, 40] = bad
+    scheme = Integer("s", bits, 0.0, units=cpu_units(level.isa))
+    codes, depth = scheme.codes, scheme.depth(64)
     rows = tirx.Var("m", "int64")
-    with np.errstate(all="ignore"):
-        parts = run(quantizer(rows, 64, codes, 64), [x], *empty(7, codes, 64))
-    assert not np.isfinite(parts[1][2]).all() and np.isfinite(np.delete(parts[1], 2, 0)).all()
-    _, kernel = compiled(product(rows, 16, 64, scheme), scheme.units.integers, emulate=False)
+    quantize = quantizer(rows, 64, codes, depth)
+    _, kernel = compiled(product(rows, 16, 64, scheme), level)
     packed = scheme.pack(normal(16, 64))
-    (y,) = run(kernel, [*parts, *packed.values()], np.zeros((7, 16), np.float32))
-    assert not np.isfinite(y[2]).any() and np.isfinite(np.delete(y, 2, 0)).all()
+    for bad in (np.nan, np.inf, -np.inf):
+        x = normal(7, 64)
+        x[2, 40] = bad
+        with np.errstate(all="ignore"):
+            parts = run(quantize, [x], *empty(7, codes, depth))
+        assert not np.isfinite(parts[1][2]).all() and np.isfinite(np.delete(parts[1], 2, 0)).all()
+        (y,) = run(kernel, [*parts, *packed.values()], np.zeros((7, 16), np.float32))
+        assert not np.isfinite(y[2]).any() and np.isfinite(np.delete(y, 2, 0)).all()
 
 
 # --- the schedules ---
@@ -248,19 +249,20 @@ def test_a_bad_activation_shows_in_the_result(bits: int, bad: float) -> None:
 
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("m", [1, 13])
-def test_the_tunable_space_holds_choices_and_each_is_right(bits: int, m: int) -> None:
-    scheme = Integer("s", bits, 0.0, units=find_units(HOST))
+@by_instruction
+def test_the_tunable_space_holds_choices_and_each_is_right(level: Level, bits: int, m: int) -> None:
+    scheme = Integer("s", bits, 0.0, units=cpu_units(level.isa))
     rows = m if m == 1 else tirx.Var("m", "int64")
     weight = normal(64, 96)
     parts = scheme.pack(weight)
-    x = quantized(normal(m, 96), scheme.codes, 96)
+    x = quantized(normal(m, 96), scheme.codes, scheme.depth(96))
     truth = multiplied(x, scheme.unpack(parts, 64, 96), scheme.codes)
     seen = set()
     for seed in range(1, 7):
-        sch, kernel = compiled(product(rows, 64, 96, scheme), scheme.units.integers, False, seed)
+        sch, kernel = compiled(product(rows, 64, 96, scheme), level, seed)
         seen.add(tuple(int(n) for n in sch.trace.decisions.values()))
         (y,) = run(kernel, [*x, *parts.values()], np.zeros((m, 64), np.float32))
-        np.testing.assert_allclose(y, truth, rtol=0, atol=1e-6 * np.abs(truth).max())
+        KERNEL.check(y, truth)
     assert len(seen) > 1, "every sample made the same choices"
 
 

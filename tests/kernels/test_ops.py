@@ -20,7 +20,7 @@ from handglass.compiler.schemes.quantize import SCHEMES
 from handglass.compiler.schemes.rounding import quantize_groups
 from handglass.targets import find_target
 
-pytestmark = pytest.mark.compiler
+pytestmark = [pytest.mark.compiler, pytest.mark.levels]
 
 Compiled = Callable[..., np.ndarray]
 RNG = np.random.default_rng(7)

@@ -17,7 +17,7 @@ from handglass.schedules.isa.integer_isa import find_integer_isa
 from handglass.targets import find_target
 from handglass.targets.codegen.build import build_library
 
-pytestmark = [pytest.mark.compiler]
+pytestmark = [pytest.mark.compiler, pytest.mark.levels]
 
 HOST = find_target("host")
 DOT = find_integer_isa(tvm.target.Target(HOST.tvm))

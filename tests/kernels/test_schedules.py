@@ -18,7 +18,7 @@ from handglass.schedules.choices import Open
 from handglass.schedules.rule import PATTERN, UnscheduledError, schedule_function
 from handglass.targets import find_target
 
-pytestmark = pytest.mark.compiler
+pytestmark = [pytest.mark.compiler, pytest.mark.levels]
 
 TARGET = tvm.target.Target(find_target("x86-64-v3").tvm)
 HOST = tvm.target.Target(find_target("host").tvm)

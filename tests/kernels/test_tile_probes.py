@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
-from test_amx import HOST, Emulator, emulated, emulator  # noqa: F401 - fixtures
+from test_amx import HOST, emulator  # noqa: F401 - a fixture
+from tile_emulator import Emulator, emulated
 from tvm import relax
 
 from handglass.compiler.lowering.amx_probes import (
@@ -59,8 +60,8 @@ def expected(product: TileProduct, rounds: int) -> np.ndarray:
 
 
 def compiled(product: TileProduct) -> Any:
-    func = tile_kernel(product, emulate=True).with_attr("global_symbol", "main")
-    return tvm.compile(configure_tiles()(tvm.IRModule({"main": func})), HOST)["main"]
+    func = tile_kernel(product).with_attr("global_symbol", "main")
+    return tvm.compile(emulated(configure_tiles()(tvm.IRModule({"main": func}))), HOST)["main"]
 
 
 @both
@@ -83,9 +84,9 @@ def test_as_a_function_of_a_bundle(
 ) -> None:
     """The way of add_tile_probes, its instructions emulated: called as the benchmark calls it."""
     builder, path = relax.BlockBuilder(), tmp_path / "lib.so"
-    kernel = configured(tile_kernel(product, emulate=True))
+    kernel = configured(tile_kernel(product))
     add_chains(builder, "probe", kernel, tile_width(product), product.sums)
-    build_library(builder.get(), find_target("host"), path)
+    build_library(emulated(builder.get()), find_target("host"), path)
     machine = relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
     found = machine["probe"](tvm.runtime.ShapeTuple([2, 5])).numpy()
     np.testing.assert_array_equal(found, np.tile(expected(product, 5), (2, 1)))

@@ -14,6 +14,7 @@ import tvm
 from tiny_library import PIECES, TABLE, TINY, manifest
 from tvm import relax
 from tvm.s_tir import dlight
+from vulkan_library import skip_without_library
 from vulkan_targets import PORTABLE
 
 from handglass.compiler.parity.known_answers import known_answers
@@ -43,6 +44,7 @@ def gpu_target() -> Target:
 
 
 def build_library(path: Path) -> Path:
+    skip_without_library()
     vulkan.enable()
     target = tvm.target.Target(gpu_target().tvm)
     with target:

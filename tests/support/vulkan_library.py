@@ -1,0 +1,33 @@
+"""The C++ library behind Vulkan, for tests that need it and no device."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from handglass.errors import DeviceError
+from handglass.runtime.devices.vulkan.build import find_compiler
+from handglass.runtime.devices.vulkan.library import find_library
+
+
+def skip_without_library() -> None:
+    """Only where it takes what is not installed and `make test` could not install: a library that
+    the compiler refuses is a fault of ours."""
+    try:
+        find_library()
+    except DeviceError:
+        if missing := what_is_missing():
+            pytest.skip(missing)
+        raise
+
+
+def what_is_missing() -> str:
+    """To build the library with; "" where there is all of it."""
+    try:
+        compiler = find_compiler()
+    except DeviceError as error:
+        return str(error)
+    look = [*compiler, "-E", "-x", "c++", "-", "-o", "/dev/null"]
+    found = subprocess.run(look, input=b"#include <vulkan/vulkan.h>\n", capture_output=True)
+    return "" if found.returncode == 0 else "vulkan/vulkan.h: apt install libvulkan-dev"
