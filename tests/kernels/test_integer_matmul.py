@@ -24,7 +24,7 @@ from handglass.schedules.isa.integer_isa import (
     find_integer_isa,
 )
 from handglass.schedules.rule import schedule_function
-from handglass.schedules.select import cpu_units, find_units
+from handglass.schedules.select import INTEGERS, cpu_units, find_units
 from handglass.targets import find_target
 
 pytestmark = [pytest.mark.compiler, pytest.mark.levels]
@@ -79,6 +79,8 @@ def product(m, n: int, k: int, scheme: Integer) -> tirx.PrimFunc:
     parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, k).items()]
     rows = [x, scale, *([offset] if offset is not None else [])]
     kernel = selection_of(scheme).kernel(isinstance(m, int) and m == 1)
+    if kernel.activations != INTEGERS:  # rows as bfloat16 in tiles: test_amx.py
+        kernel = selection_of(scheme).one_row
     y = layers.product(scheme, kernel, (n, k), len(rows), *rows, *parts)
     return te.create_prim_func([*rows, *parts, y]).with_attr("global_symbol", "main")
 

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
-from test_amx import HOST, emulator  # noqa: F401 - a fixture
+from test_amx import HOST, emulator, faulty_emulator  # noqa: F401 - fixtures
 from tile_emulator import Emulator, emulated
 from tvm import relax
 
