@@ -1,4 +1,7 @@
-"""How loops run: rules in the order in which they are asked, the fallback last."""
+"""Kernel schedules: the rules of each kind of device, in the order they are tried.
+
+The last rule is the fallback.
+"""
 
 from collections.abc import Mapping
 
@@ -26,6 +29,6 @@ RULES_BY_KIND: Mapping[str, tuple[Rule, ...]] = {
     "cpu": CPU_RULES,
     "vulkan": VULKAN_RULES,
 }
-"""Kind of devices -> what schedules kernels for it."""
+"""Kind of device -> the rules that schedule its kernels."""
 
 __all__ = ["CPU_RULES", "RULES_BY_KIND", "Rule", "Scheduled", "apply_rules"]

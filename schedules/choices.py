@@ -1,8 +1,8 @@
-"""The free choices of a schedule, by name: taken by default, left open to a tuner, or written down.
+"""The tunable choices of a schedule, by name: a default, left open to a tuner, or recorded.
 
-A rule asks for each of its choices once. Whoever calls the rule decides who answers, and so one
-function is the default schedule, the space that a tuner searches and the replay of a record.
-A record is a handful of names and numbers: what a choice does to the loops stays in our own code.
+A rule requests each of its choices once. The caller of the rule supplies the object that answers,
+so the same function gives the default schedule, the search space of a tuner and the replay of a
+record. A record holds only names and numbers; what a choice does to the loops is in the rule.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from tvm.s_tir import Schedule
 
 
 class Choices(Protocol):
-    """Who answers."""
+    """Answers the choices that a rule requests."""
 
     def pick(self, sch: Schedule, name: str, options: Sequence[int], default: int):
-        """One of `options`, which are in ascending order; `default` need not be among them."""
+        """Return one of `options`, given in ascending order; `default` may be missing from them."""
 
 
 class Defaults:
-    """What was measured to be good, or was reasoned to be: the default or the next smaller."""
+    """Picks the rule's default, or the next smaller option. Defaults are measured or estimated."""
 
     def pick(self, sch: Schedule, name: str, options: Sequence[int], default: int) -> int:
         return max(n for n in options if n <= default)
 
 
 class Noted(Defaults):
-    """The defaults, and what they were."""
+    """Picks the defaults and records them in `values`."""
 
     def __init__(self) -> None:
         self.values: dict[str, int] = {}
@@ -39,7 +39,10 @@ class Noted(Defaults):
 
 
 class Open:
-    """A sampling instruction for each choice; `names` and `options` are in the order of asking."""
+    """Emits a sampling instruction for each choice.
+
+    `options` and `defaults` are in the order in which the rule requests them.
+    """
 
     def __init__(self) -> None:
         self.options: dict[str, tuple[int, ...]] = {}
@@ -47,25 +50,25 @@ class Open:
 
     def pick(self, sch: Schedule, name: str, options: Sequence[int], default: int):
         if name in self.options:
-            raise ValueError(f"a rule asked twice for the choice '{name}'")
+            raise ValueError(f"the rule requested choice '{name}' twice")
         self.options[name] = tuple(options)
         self.defaults[name] = Defaults().pick(sch, name, options, default)
         return sch.sample_categorical(list(options), [1.0 / len(options)] * len(options))
 
 
 class UnknownChoiceError(Exception):
-    """Written down for another space: a name or a value that the rule does not offer."""
+    """A recorded choice has a name or value that the rule does not offer."""
 
 
 class Written:
-    """What somebody wrote down. A rule that was not asked for all of it is not the one meant."""
+    """Replays recorded choices. `check` fails if the rule did not request all of them."""
 
     def __init__(self, values: Mapping[str, int]) -> None:
         self.values = dict(values)
-        self.asked: set[str] = set()
+        self.requested: set[str] = set()
 
     def pick(self, sch: Schedule, name: str, options: Sequence[int], default: int) -> int:
-        self.asked.add(name)
+        self.requested.add(name)
         value = self.values.get(name)
         if value is None or value not in options:
             offered = ", ".join(map(str, options))
@@ -73,9 +76,9 @@ class Written:
         return value
 
     def check(self) -> None:
-        """Raises where something was written down that nobody asked for."""
-        for name in self.values.keys() - self.asked:
-            raise UnknownChoiceError(f"there is no choice '{name}' here")
+        """Raise UnknownChoiceError if the rule never requested one of the recorded choices."""
+        for name in self.values.keys() - self.requested:
+            raise UnknownChoiceError(f"the rule has no choice '{name}'")
 
 
 DEFAULTS = Defaults()

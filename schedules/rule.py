@@ -1,8 +1,8 @@
-"""What a schedule is here, and how a module gets its schedules.
+"""Scheduling rules, and their application to a module.
 
-A `Rule` looks at one PrimFunc through a Schedule, either rewrites it in place and answers True, or
-leaves it alone and answers False. Rules are tried in order, the first that answers True wins.
-A rule knows loops and blocks, never a model or a device by name.
+A `Rule` inspects one PrimFunc through a Schedule. It either rewrites the schedule in place and
+returns True, or declines and returns False. Rules are tried in order; the first that returns True
+wins. A rule works on loops and blocks and never refers to a model or device by name.
 """
 
 from __future__ import annotations
@@ -17,36 +17,43 @@ from tvm.s_tir import Schedule, renew_defs
 from .choices import DEFAULTS, Choices, Noted, UnknownChoiceError, Written
 
 PATTERN = "handglass.pattern"
-"""Block annotation by which an operator says what it is: "matmul", "norm", "attention", ..."""
+"""Block annotation with the kind of operator: "matmul", "norm", "attention", ..."""
 
 MULTIPLY_ADDS = "handglass.multiply_adds"
-"""Block annotation of a loop nest that is written out: its multiply-adds, as a list of factors,
-each a sum of lengths; `report.json` counts other blocks by their axes."""
+"""Block annotation of a written-out loop nest: its multiply-adds, as a list of factors.
+
+Each factor is a sum of lengths. For other blocks, `report.json` derives the count from the axes.
+"""
 SEEN = "handglass.seen"
-"""Beside it: [places, size]: of its inputs with three dimensions or more, the second of which has
-`size` places or panels of them, only so many places are read."""
+"""Block annotation that accompanies MULTIPLY_ADDS: [places, size].
+
+In inputs of three or more dimensions whose second one has `size` places, or panels of them, only
+`places` places are read.
+"""
 
 Apply = Callable[[Schedule, tvm.target.Target, Choices], bool]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A named schedule; `choices` says who decides what it leaves open."""
+    """A named schedule. Calling it applies the schedule; `choices` answers its tunable choices."""
 
     name: str
     apply: Apply
     patterns: frozenset[str] = frozenset()
-    """Patterns it is responsible for; empty for a fallback."""
+    """Patterns that the rule handles; empty for a fallback."""
 
     on_cache: Callable[[int], Apply] | None = None
-    """The same for a core with so many bytes of L2 cache, where that matters."""
+    """Bytes of L2 cache per core -> the schedule for it; None if it does not depend on L2."""
 
     offers: Mapping[str, Sequence[int]] = field(default_factory=dict, hash=False)
-    """Every choice that it may ask for, and every value that it may offer; a function is offered
-    those that fit it. A tuning record can name nothing else."""
+    """All choices that the rule may request, with all values that it may offer.
+
+    A function is offered those values that fit it. A tuning record can name no others.
+    """
 
     def fitted(self, l2: int) -> Rule:
-        """For a core with `l2` bytes of L2 cache."""
+        """The rule for a core with `l2` bytes of L2 cache."""
         return replace(self, apply=self.on_cache(l2)) if self.on_cache else self
 
     def __call__(
@@ -57,19 +64,19 @@ class Rule:
 
 @dataclass(frozen=True)
 class Scheduled:
-    """One line of the report: which rule took which function."""
+    """One line of the report: which rule scheduled which function."""
 
     function: str
     rule: str
     patterns: tuple[str, ...]
     choices: Mapping[str, int] = field(default_factory=dict, hash=False)
     source: str = ""
-    """Who made the choices: the id of a record, or "" for the rule itself."""
+    """Id of the tuning record that made the choices, or "" for the rule's defaults."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A scheduled function: by which rule, with which choices, made by whom."""
+    """A scheduled function, its rule, the choices, and their source as in `Scheduled`."""
 
     schedule: Schedule
     rule: Rule
@@ -78,21 +85,21 @@ class Found:
 
 
 Replays = Callable[[tirx.PrimFunc, Rule], "Found | None"]
-"""Whether somebody knows better choices for the function than the rule itself."""
+"""Schedules a function by a rule with recorded choices; None if no record applies."""
 
 
 class UnscheduledError(Exception):
-    """A function on the hot path that no rule for its pattern has taken."""
+    """A function with a pattern was scheduled by no rule for this pattern."""
 
 
 def blocks(sch: Schedule) -> list:
-    """The blocks below the root, in program order; a nest that is all there is has no root."""
+    """The blocks below the root, in program order; just the root if it carries a pattern."""
     root = sch.get_sblock(sch.mod["main"].body.block.name_hint)
     return [root] if pattern_of(sch, root) else list(sch.get_child_blocks(root))
 
 
 def pattern_of(sch: Schedule, block) -> str:
-    """The pattern that the block was annotated with, "" if none."""
+    """The pattern annotation of a block, "" if it has none."""
     return str(sch.get(block).annotations.get(PATTERN, ""))
 
 
@@ -107,9 +114,9 @@ def schedule_function(
     target: tvm.target.Target,
     choices: Choices = DEFAULTS,
 ) -> tuple[Schedule, Rule] | None:
-    """The first rule's answer for `func`, None if no rule wants it; `func` is not changed."""
+    """Schedule `func` by the first rule that takes it; None if none does. `func` is unchanged."""
     for rule in rules:
-        sch = Schedule(renew_defs(func))  # a copy per rule: one that says no may have begun
+        sch = Schedule(renew_defs(func))  # a copy per rule: one that declines may have changed it
         if rule(sch, target, choices):
             return sch, rule
     return None
@@ -118,10 +125,14 @@ def schedule_function(
 def replay(
     func: tirx.PrimFunc, rule: Rule, target: tvm.target.Target, choices: Mapping[str, int]
 ) -> Schedule:
-    """`func` as `rule` schedules it with these choices; UnknownChoiceError where it has no such."""
+    """Schedule `func` by `rule` with recorded choices.
+
+    Raises UnknownChoiceError if the rule declines the function, lacks one of the choices or values,
+    or requests a choice that is not recorded.
+    """
     sch, written = Schedule(renew_defs(func)), Written(choices)
     if not rule(sch, target, written):
-        raise UnknownChoiceError(f"rule '{rule.name}' does not take this function")
+        raise UnknownChoiceError(f"rule '{rule.name}' does not apply to this function")
     written.check()
     return sch
 
@@ -132,10 +143,11 @@ def apply_rules(
     target: tvm.target.Target,
     replays: Replays = lambda func, rule: None,
 ) -> tuple[tvm.IRModule, list[Scheduled]]:
-    """Schedule every PrimFunc of `mod` and say who took what; `replays` is asked before a rule is.
+    """Schedule every PrimFunc of `mod` and report which rule scheduled which function.
 
-    Raises UnscheduledError where a function carries a pattern that some rule is responsible for,
-    yet a rule for another purpose (the fallback) took it, or none did.
+    For each rule, `replays` is tried before the rule's defaults. Raises UnscheduledError if no rule
+    takes a function, or if it carries a pattern that some rule handles but a different rule (the
+    fallback) takes it.
     """
     out, report = mod.clone(), []
     for var, func in mod.functions_items():
@@ -169,7 +181,7 @@ def _row(name: str, func: tirx.PrimFunc, found: Found | None) -> Scheduled:
 
 
 def patterns_of(func: tirx.PrimFunc) -> tuple[str, ...]:
-    """What the function says it is, sorted."""
+    """The patterns of the function's blocks, sorted."""
     sch = Schedule(func)
     return tuple(sorted({pattern_of(sch, block) for block in blocks(sch)} - {""}))
 
@@ -178,8 +190,8 @@ def _check(row: Scheduled, taken_by: Rule | None, rules: Sequence[Rule]) -> None
     wanted = {p for rule in rules for p in rule.patterns} & set(row.patterns)
     if taken_by is None or (wanted and not wanted & taken_by.patterns):
         raise UnscheduledError(
-            f"function {row.function} ({', '.join(row.patterns) or 'no pattern'}) was left to "
-            f"rule '{row.rule}': it would run as a naive loop nest"
+            f"function {row.function} ({', '.join(row.patterns) or 'no pattern'}) was scheduled by "
+            f"rule '{row.rule}', not by a rule for its pattern: it would run as a naive loop nest"
         )
 
 

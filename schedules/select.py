@@ -1,11 +1,14 @@
-"""Which kernel multiplies rows by a matrix: what the target has, how the weights are stored, and
-whether there is one row or many. All of that is decided in TABLE and nowhere else.
+"""Selects the kernel that multiplies rows by a matrix.
 
-A model asks once per matmul (compiler/models/layers.py), and calls the operator of the kernel's
-name (compiler/ops/kernels.py). A scheme asks for the layout to pack weights in, which serves one
-row and many. The rules of schedules/ still recognise an operator by its patterns; that the rule
-which takes a kernel is the one named here is tested (tests/kernels/test_select.py), as is that
-both kernels read the layout. `handglass targets --kernels TARGET` prints the table for a target.
+The kernel depends on the target's units, the storage type of the weights, and whether there is one
+row or many. TABLE alone decides.
+
+A model selects once per matmul (compiler/models/layers.py) and calls the operator with the kernel's
+name (compiler/ops/kernels.py). A quantization scheme selects the layout to pack weights in, which
+serves one row and many. The rules of schedules/ still recognise an operator by its patterns;
+tests/kernels/test_select.py checks that the rule that takes a kernel is the one named here, and
+that both kernels read the layout. `handglass targets --kernels TARGET` prints the table for a
+target.
 """
 
 from __future__ import annotations
@@ -33,22 +36,22 @@ from .isa.integer_isa import (
 )
 from .isa.register_tiles import YMM, ZMM_FLOATS, Tile
 
-# --- what a target has ---
+# --- the units of a target ---
 
 
 @dataclass(frozen=True)
 class Units:
-    """What a target multiplies matrices with."""
+    """The hardware units with which a target multiplies matrices."""
 
     integers: IntegerIsa
     floats: Tile = YMM
-    """Register tile of a matmul in float32 on a CPU."""
+    """Register tile of a float32 matmul on a CPU."""
     kinds: tuple[str, ...] = ("cpu",)
-    """The parts of TABLE that hold for it, the first that has an entry counts."""
+    """The parts of TABLE that apply to it; the first with an entry wins."""
     gpu: GpuLimits | None = None
-    """Of a workgroup; None on a CPU."""
+    """Limits of a workgroup; None on a CPU."""
     largest: int | None = None
-    """Bytes of one tensor that a kernel can see; None: any."""
+    """Largest tensor that a kernel can bind, in bytes; None if unlimited."""
 
 
 ANY_CPU = Units(PLAIN)
@@ -65,12 +68,12 @@ CPU_UNITS = (
 
 
 def find_units(target: tvm.target.Target) -> Units:
-    """What `target` multiplies matrices with."""
+    """The units with which `target` multiplies matrices."""
     return _gpu_units(gpu_limits(target)) if is_gpu(target) else cpu_units(find_integer_isa(target))
 
 
 def cpu_units(isa: IntegerIsa) -> Units:
-    """Those of the CPUs that multiply integers with `isa`."""
+    """The units of CPUs that multiply integers with `isa`."""
     return next(units for units in CPU_UNITS if units.integers is isa)
 
 
@@ -81,22 +84,24 @@ def _gpu_units(limits: GpuLimits) -> Units:
     return Units(DP4A, kinds=kinds, gpu=limits, largest=limits.largest_buffer)
 
 
-# --- how weights lie ---
+# --- the layouts of packed weights ---
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the packed weights of 16 outputs, a panel, lie in memory."""
+    """The memory layout of the packed weights of a panel, 16 outputs."""
 
     name: str
     inputs: int = 1
-    """A panel is padded to a multiple of so many inputs."""
+    """A panel is padded to a multiple of this number of inputs."""
     words: bool = False
-    """Four bytes are one uint32, the first in its lowest bits: for GPUs, which load words and need
-    not know bytes."""
+    """Whether four bytes form one uint32, the first in its lowest bits.
+
+    For GPUs, which load words and may not support bytes.
+    """
 
     def padded(self, inputs: int) -> int:
-        """So many inputs, rounded up to what a panel holds; the rest is zero."""
+        """`inputs` rounded up to the padded size of a panel; the padding is zero."""
         return -(-inputs // self.inputs) * self.inputs
 
 
@@ -115,14 +120,16 @@ INTEGERS = "integers"
 
 @dataclass(frozen=True)
 class Kernel:
-    """A way to multiply; `name` finds its operator."""
+    """A matmul kernel; `name` identifies its operator."""
 
     name: str
     activations: str
-    """What rows become: "float32"; "bfloat16" or "float16" by the kernel itself; INTEGERS by the
-    kernel before it."""
+    """Type in which rows are multiplied: "float32", "bfloat16", "float16" or INTEGERS.
+
+    The kernel itself rounds to "bfloat16" or "float16"; the preceding kernel quantises to INTEGERS.
+    """
     rule: str
-    """The name of the rule that schedules it."""
+    """Name of the rule that schedules it."""
     reads: tuple[Layout, ...]
 
 
@@ -146,12 +153,12 @@ KERNELS = (
     *(GPU_FLOAT32, GPU_FLOAT16, MATRICES, DP4A_WORDS),
 )
 
-# --- which one ---
+# --- the selection ---
 
 
 @dataclass(frozen=True)
 class Selection:
-    """How one matrix is stored and multiplied."""
+    """The layout of one matrix and the kernels that multiply by it."""
 
     one_row: Kernel
     many_rows: Kernel
@@ -161,8 +168,8 @@ class Selection:
         return self.one_row if one_row else self.many_rows
 
 
-# weights: f32, f16, bf16 one number each (f32: also of any other type that is read as float32);
-# int4 beside float32 rows; int4a8, int7a8, int8a8 beside rows of integers
+# Weights: f32, f16, bf16 store one number each (f32 also stands for any other type that is read as
+# float32); int4 with float32 rows; int4a8, int7a8, int8a8 with integer rows.
 TABLE: Mapping[str, Mapping[str, Selection]] = {
     "cpu": {
         # weights          one row      many rows     layout
@@ -185,7 +192,7 @@ TABLE: Mapping[str, Mapping[str, Selection]] = {
         "int7a8": Selection(DOT, DOT_TILES, CHUNKS),
         "int8a8": Selection(DOT, DOT_TILES, CHUNKS),
     },
-    "i8mm": {  # one row of nibbles lies in fours, as SDOT's; one of bytes in eights
+    "i8mm": {  # nibbles have a step of four, as for SDOT, bytes a step of eight
         "int4a8": Selection(DOT, SMMLA, CHUNKS),
         "int7a8": Selection(DOT_HALVES, SMMLA, CHUNKS),
         "int8a8": Selection(DOT_HALVES, SMMLA, CHUNKS),
@@ -199,11 +206,11 @@ TABLE: Mapping[str, Mapping[str, Selection]] = {
         "int7a8": Selection(DP4A_WORDS, DP4A_WORDS, CHUNK_WORDS),
         "int8a8": Selection(DP4A_WORDS, DP4A_WORDS, CHUNK_WORDS),
     },
-    "gpu float16": {  # rounded where storage has cost as much already
+    "gpu float16": {  # rows are rounded only if storing the weights already lost as much precision
         "f16": Selection(GPU_FLOAT32, GPU_FLOAT16, PANELS),
         "int4": Selection(GPU_FLOAT32, GPU_FLOAT16, INT4_PANEL_WORDS),
     },
-    "gpu matrices": {  # quicker than words of bytes; single products of float16 are not
+    "gpu matrices": {  # faster than DP4A on words; scalar float16 products are not
         "f16": Selection(GPU_FLOAT32, MATRICES, PANELS),
         "int4": Selection(GPU_FLOAT32, MATRICES, INT4_PANEL_WORDS),
         "int4a8": Selection(DP4A_WORDS, MATRICES, CHUNK_WORDS),
@@ -214,5 +221,5 @@ TABLE: Mapping[str, Mapping[str, Selection]] = {
 
 
 def select(units: Units, weights: str) -> Selection:
-    """The entry of the first part of TABLE that holds for `units` and names such weights."""
+    """The entry for `weights` in the first part of TABLE that applies to `units` and has one."""
     return next(TABLE[kind][weights] for kind in units.kinds if weights in TABLE[kind])

@@ -1,4 +1,4 @@
-"""Steps that every schedule of register tiles takes: divisors, epilogues, clearing the sums."""
+"""Common steps of register-tile schedules: divisors, epilogue fusion, clearing the sums."""
 
 from __future__ import annotations
 
@@ -10,32 +10,35 @@ from .choices import Choices
 from .rule import blocks
 
 VECTOR = 16
-"""Columns that an epilogue handles at once."""
+"""Columns that an epilogue processes at once."""
 ROW_BLOCKS = (4, 8, 16, 32, 64)
-"""Tiles of rows that a task walks down before the next task takes them."""
+"""Offered numbers of row tiles that a task processes before the next panels take the same rows."""
 ALL_ROWS = 1 << 16
 OFFERED_ROWS = (*ROW_BLOCKS, ALL_ROWS)
 
 
 def is_one(extent) -> bool:
-    """Whether a loop is known to run once."""
+    """Whether an extent is the constant 1."""
     return isinstance(extent, tirx.IntImm) and int(extent) == 1
 
 
 def divisors(sch: Schedule, loop, candidates: tuple[int, ...], unit: int = 1) -> list[int]:
-    """Those of `candidates` that, times `unit`, divide the loop: a rest would cost a condition."""
+    """The candidates that, times `unit`, divide the loop: a ragged tail would need a condition."""
     extent = int(sch.get(loop).extent)
     return [n for n in candidates if extent % (n * unit) == 0]
 
 
 def settled(sch: Schedule, value) -> int:
-    """The number behind a choice; for choices that decide what is done, not only how often."""
+    """The value of a choice as an int, for choices that determine the structure of the schedule."""
     return value if isinstance(value, int) else int(sch.get(value))
 
 
 def in_row_blocks(sch: Schedule, task, rows, choices: Choices) -> tuple:
-    """The loops over panels and over tiles of rows, in this order: all rows for a task, or blocks
-    of so many that they stay in the cache while the tasks of all panels read them."""
+    """Order the loops over panels and row tiles, and return them in this order.
+
+    A task processes all rows, or a block of rows that stays in the cache while the tasks of all
+    panels read it.
+    """
     size = settled(sch, choices.pick(sch, "row_block", OFFERED_ROWS, ALL_ROWS))
     if size == ALL_ROWS:
         sch.reorder(task, rows)
@@ -46,7 +49,7 @@ def in_row_blocks(sch: Schedule, task, rows, choices: Choices) -> tuple:
 
 
 def inline_epilogue(sch: Schedule, block):
-    """Fold all element-wise stages behind `block` into the last one and return that."""
+    """Inline all element-wise stages after `block` into the last one and return that."""
     names = [sch.get(b).name_hint for b in blocks(sch)]
     after = names[names.index(sch.get(block).name_hint) + 1 :]
     for name in after[:-1]:
@@ -55,7 +58,7 @@ def inline_epilogue(sch: Schedule, block):
 
 
 def vectorize_last(sch: Schedule, last) -> None:
-    """The epilogue tile: rows stay loops, columns become vectors."""
+    """Vectorise the columns of the epilogue tile; its rows stay loops."""
     column = sch.get_loops(last)[-1]
     extent = sch.get(column).extent
     if isinstance(extent, tirx.IntImm) and int(extent) % VECTOR == 0:
@@ -65,11 +68,11 @@ def vectorize_last(sch: Schedule, last) -> None:
 
 
 def tensorize(sch: Schedule, block, loop, name: str) -> None:
-    """Put the intrinsic in the place of `loop` and all below it, which are the block's.
+    """Replace `loop` and all loops below it, which belong to the block, by the intrinsic `name`.
 
-    The last block of rows may be short: that condition goes to a block around, because an intrinsic
-    takes none. Without one the code is better with no such block: in a row of bytes for SMMLA the
-    sums would go through the stack.
+    The last block of rows may be partial. Its predicate moves to an outer block, because an
+    intrinsic accepts none. Without a predicate no outer block is added: for one row of bytes and
+    SMMLA, it would make the sums go through the stack.
     """
     if _is_conditional(sch, block):
         sch.blockize(loop)
@@ -78,7 +81,7 @@ def tensorize(sch: Schedule, block, loop, name: str) -> None:
 
 
 def _is_conditional(sch: Schedule, block) -> bool:
-    """Whether something decides if the block runs at all."""
+    """Whether the block has a predicate."""
     found: list[SBlockRealize] = []
     tvm_ffi.structural_walk(sch.mod["main"].body, (SBlockRealize, found.append))
     (realize,) = [r for r in found if r.block.same_as(sch.get(block))]
@@ -86,12 +89,12 @@ def _is_conditional(sch: Schedule, block) -> bool:
 
 
 def clear(sch: Schedule, block, reduction, depth: int) -> None:
-    """Zero the tile before the loop `reduction`; its `depth` innermost loops are registers."""
+    """Zero the tile before the loop `reduction`; its `depth` innermost loops span registers."""
     keep_in_registers(sch, sch.decompose_reduction(block, reduction), depth)
 
 
 def keep_in_registers(sch: Schedule, block, depth: int) -> None:
-    """The `depth` innermost loops go over a tile of vectors, each with a place of its own."""
+    """Vectorise and unroll the `depth` innermost loops, so that each vector has its register."""
     *rows, lane = sch.get_loops(block)[-depth:]
     sch.vectorize(lane)
     for row in rows:

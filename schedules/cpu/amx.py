@@ -1,10 +1,10 @@
-"""Matmul in tile registers: rows packed in tiles (tiles of rows, steps, 16, inputs) times panels.
+"""Matmul in AMX tile registers: rows packed as (row tiles, steps, 16, inputs), times panels.
 
-A task owns two panels of 16 outputs and walks down a block of rows that, packed, takes half of the
-L2 cache; the next task takes the next panels and finds the rows there. Sums leave the tiles once
-per 32 rows x 32 outputs and go through the epilogue.
+A task owns two panels of 16 outputs and iterates over a block of rows that, packed, fills half of
+the L2 cache. The next task takes the next panels and reads the same rows from the cache. Sums leave
+the tiles once per 32 rows x 32 outputs and pass through the epilogue.
 
-Proven by emulation and by the assembly, not timed: see amx_instructions.py.
+Verified by emulation and by inspecting the assembly, not timed: see amx_instructions.py.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ..tiling import clear, divisors, inline_epilogue, vectorize_last
 from .elementwise import vectorize
 
 L2 = 2 << 20
-"""Bytes per core where nobody says: what every CPU with AMX has so far."""
+"""Default L2 cache per core in bytes: the size on every CPU with AMX so far."""
 BLOCKS = (1, 2, 4, 8, 16, 32, 64)
-"""Blocks of rows that a task may walk down before the next panels."""
+"""Offered numbers of row blocks that a task processes before the next panels."""
 PATTERN_OF = {f"tile-{name}": product for name, product in PRODUCTS.items()}
 
 
 def on_cache(l2: int) -> Apply:
-    """The rule for a core with `l2` bytes of L2 cache: the schedule of one matmul."""
+    """The schedule of one matmul for a core with `l2` bytes of L2 cache."""
 
     def tiles(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
         return schedule_tiles(sch, choices, l2=l2)
@@ -38,7 +38,7 @@ def on_cache(l2: int) -> Apply:
 
 
 def schedule_tiles(sch: Schedule, choices: Choices = DEFAULTS, l2: int = L2) -> bool:
-    """One matmul in tiles with its epilogue."""
+    """Schedule one matmul in tiles with its epilogue."""
     found = [(name, block) for name in PATTERN_OF for block in find(sch, name)]
     if len(found) != 1:
         return False
@@ -50,7 +50,7 @@ def schedule_tiles(sch: Schedule, choices: Choices = DEFAULTS, l2: int = L2) -> 
     rows, row_tile = sch.split(r, [None, block.rows])
     size = block.rows * TILE * steps * ROW_BYTES
     blocks, rows = sch.split(rows, [None, _rows_per_block(sch, rows, size, l2, choices)])
-    around, within = ([s], []) if steps == 1 else ([], [s])  # a single step is no loop inside
+    around, within = ([s], []) if steps == 1 else ([], [s])  # a single step has no inner loop
     sch.reorder(blocks, task, rows, *around, panel, row_tile, i, j, *within, *inner)
     task = sch.fuse(blocks, task)
     sch.parallel(task)
@@ -60,8 +60,8 @@ def schedule_tiles(sch: Schedule, choices: Choices = DEFAULTS, l2: int = L2) -> 
         sch.compute_at(words, task)
         sch.tensorize(sch.get_loops(words)[-2], nibbles_intrinsic())
     clear(sch, sums, [*around, panel][0], 2)
-    # The last block of rows may be short: that condition stays outside, on a block of its own,
-    # because tensorize takes none.
+    # The last row block may be partial. Its predicate stays on a separate outer block, because
+    # tensorize accepts no predicate.
     sch.blockize(panel if block.panels > 1 else row_tile)
     sch.tensorize(sch.get_loops(sums)[0], tile_intrinsic(PATTERN_OF[name], block, steps))
     for packed in find(sch, "rows"):
@@ -70,7 +70,7 @@ def schedule_tiles(sch: Schedule, choices: Choices = DEFAULTS, l2: int = L2) -> 
 
 
 def _rows_per_block(sch: Schedule, rows, size: int, l2: int, choices: Choices):
-    """How many blocks of sums, each with `size` bytes of rows, share the L2 cache."""
+    """Number of blocks of sums, each reading `size` bytes of rows, that share the L2 cache."""
     fitting = max(1, l2 // 2 // size)
     known = isinstance(sch.get(rows).extent, tirx.IntImm)
     offered = divisors(sch, rows, BLOCKS) if known else BLOCKS

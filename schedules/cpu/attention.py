@@ -1,8 +1,8 @@
-"""Attention in one kernel: tasks in parallel, its two small matmuls in vector registers.
+"""Attention in one kernel: parallel tasks, with both small matmuls in vector registers.
 
-The nest itself is written out in the operator (compiler/ops/attention_tiles.py); what is chosen
-here is how the loops inside a tile run. Scores: rows by 16 positions, as a matmul over panels of
-keys. Values: rows by two or three vectors of columns.
+The operator (compiler/ops/attention_tiles.py) writes out the loop nest; this rule schedules the
+loops inside a tile. Scores: rows by 16 positions, a matmul over panels of keys. Values: rows by two
+or three vectors of columns.
 """
 
 import tvm
@@ -16,17 +16,20 @@ from .elementwise import vectorize
 
 VECTOR = 8
 SUMS = 12
-"""Accumulators of 8 lanes: with operands they fill 16 registers, and hide the latency of FMA."""
+"""Accumulators of 8 lanes. With operands they fill 16 registers, and they hide FMA latency."""
 STEPS_UNROLLED = 4
 STEPS, VECTORS = (1, 2, 4, 8), 4
-"""What is offered: steps to unroll, and at most so many vectors of columns."""
+"""Offered unroll factors, and the largest offered number of column vectors."""
 
 
 def attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
-    """Everything between the query rows and the normalised result happens inside one tile."""
+    """Schedule attention so that a tile computes everything from query rows to normalised result.
+
+    Returns False if the function has no attention block.
+    """
     if not find(sch, "attention"):
         return False
-    for view in blocks(sch):  # splitting qkv into heads, rotating queries
+    for view in blocks(sch):  # split qkv into heads, rotate queries
         if not pattern_of(sch, view):
             sch.compute_inline(view)
     for name in ("query_rows", "packed"):
@@ -87,9 +90,9 @@ def _mix(sch: Schedule, name: str, choices: Choices) -> None:
 
 
 def _tile(heights: list[int], widths: list[int]) -> tuple[int, int]:
-    """Rows and vectors of a register tile: most sums first, then fewest loads.
+    """Rows and column vectors of a register tile: most sums first, then fewest loads.
 
-    Twelve sums leave four of 16 registers, for one factor and up to three vectors of the other.
+    Twelve sums leave four of 16 registers: one for one operand, up to three for the other.
     """
     tiles = [
         (height * width, width <= 3, -(height + width), height, width)

@@ -1,8 +1,8 @@
 """Integer matmul on a CPU: register tiles of rows x 16 outputs around one tensor intrinsic.
 
-One row (decode): a stream over the weights, bound by memory. Many rows: a task owns a panel and
-walks down the rows in register tiles, the panel staying in the L1 or L2 cache. How large a tile is
-belongs to the instruction set (dot.py).
+One row (decode): a stream over the weights, bound by memory bandwidth. Many rows: a task owns a
+panel and iterates over the rows in register tiles while the panel stays in the L1 or L2 cache. The
+instruction set determines the tile size (isa/integer_isa.py).
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from .elementwise import vectorize
 PANELS, PANELS_OF_ONE_ROW = (1, 2), (1, 2, 4, 8)
 """Panels side by side in a task."""
 PARTS, COLUMNS = (1, 2, 3), (4, 8, 16)
-"""Register tiles in the rows that padding adds up to, columns of one."""
+"""Offered register tiles per padded row tile, and columns per register tile."""
 
 
 def dot(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
-    """Default schedule of one integer matmul with its epilogue."""
+    """Schedule one integer matmul with its epilogue."""
     return schedule_dot(sch, find_integer_isa(target), choices)
 
 
 def schedule_dot(
     sch: Schedule, isa: IntegerIsa, choices: Choices = DEFAULTS, emulate: bool = False
 ) -> bool:
-    """The same for an instruction set by name; `emulate`: see `intrinsic`."""
+    """Like `dot`, for a given instruction set; for `emulate` see `intrinsic`."""
     found = [(bits, block) for bits in (4, 7, 8) for block in find(sch, f"dot{bits}")]
     if len(found) != 1:
         return False
@@ -63,29 +63,32 @@ def schedule_dot(
 
 
 def register_tile(sch: Schedule, scaled, codes: Codes) -> Tile:
-    """One row takes whole panels, many rows what the instruction set has registers for."""
+    """The register tile: whole panels for one row, the instruction set's tile for many."""
     one = is_one(sch.get(sch.get_loops(scaled)[0]).extent)
     return replace(codes.tile, rows=1, columns=LANES) if one else replace(codes.tile, panels=1)
 
 
 def choose_tile(sch: Schedule, tile: Tile, isa: IntegerIsa, choices: Choices) -> Tile:
-    """A part of the tile that rows were padded to. Rows that were copied tile by tile stay so."""
+    """A register tile that divides the one rows are padded to.
+
+    Rows that are packed tile by tile keep the tile's full height.
+    """
     if tile.rows == 1:
         return tile
-    heights = [1] if _copied_by_tiles(sch) else [n for n in PARTS if tile.rows % n == 0]
+    heights = [1] if _packed_by_tiles(sch) else [n for n in PARTS if tile.rows % n == 0]
     parts = choices.pick(sch, "tiles_per_padding", heights, 1)
     widths = [n for n in COLUMNS if isa.lanes <= n]
     columns = choices.pick(sch, "columns", widths, tile.columns)
     return replace(tile, rows=tile.rows // settled(sch, parts), columns=settled(sch, columns))
 
 
-def _copied_by_tiles(sch: Schedule) -> bool:
-    """Whether what a register tile reads of the rows was laid in a row: (tiles, ..., rows, ...)."""
+def _packed_by_tiles(sch: Schedule) -> bool:
+    """Whether the rows of each register tile are contiguous: (tiles, ..., rows, ...)."""
     return any(len(sch.get(rows).writes[0].region) == 4 for rows in find(sch, "rows"))
 
 
 def _grouped(sch: Schedule, sums, scaled, tile: Tile, name: str, choices: Choices) -> None:
-    """The integer sums of one group, then their scaled values added to the tile."""
+    """Compute the integer sums of one group, then add their scaled values to the tile."""
     _, panel, g = split_tile(sch, scaled, tile, choices)
     sch.compute_at(sums, panel, preserve_unit_loops=True)
     clear(sch, scaled, g, 3)
@@ -98,7 +101,7 @@ def _grouped(sch: Schedule, sums, scaled, tile: Tile, name: str, choices: Choice
 def _by_row(
     sch: Schedule, sums, scaled, tile: Tile, name: str, single: bool, choices: Choices
 ) -> None:
-    """The integer sums over the whole input, scaled once at the end."""
+    """Compute the integer sums over the whole input and scale them once at the end."""
     place, _ = split_tile(sch, scaled, tile, choices)
     sch.compute_at(sums, place, preserve_unit_loops=True)
     *_, p, i, j, c, v, e = sch.get_loops(sums)
@@ -113,13 +116,13 @@ def _by_row(
 
 
 def split_tile(sch: Schedule, scaled, tile: Tile, choices: Choices) -> tuple:
-    """Split the scaled sums; the loops tile, panel and, with groups, the one over them."""
+    """Split the scaled sums. Returns the loops (tile, panel) and, with groups, the group loop."""
     last = inline_epilogue(sch, scaled)
     i, p, lane, *reduction = sch.get_loops(scaled)
     options = divisors(sch, p, PANELS_OF_ONE_ROW if tile.rows == 1 else PANELS)
     task, panel = sch.split(p, [None, choices.pick(sch, "panels", options, tile.panels)])
     part, lane = sch.split(lane, [None, tile.columns])
-    many = not is_one(sch.get(i).extent)  # before the tile is split off: a choice decides its size
+    many = not is_one(sch.get(i).extent)  # before the split, whose size may be a choice
     rows, row = sch.split(i, [None, tile.rows])
     if many:
         task, rows = in_row_blocks(sch, task, rows, choices)
@@ -128,7 +131,8 @@ def split_tile(sch: Schedule, scaled, tile: Tile, choices: Choices) -> tuple:
     sch.vectorize(lane)
     sch.unroll(row)
     sch.unroll(panel)
-    sch.reverse_compute_at(last, rows)  # of all parts: TVM cannot tell them apart in a last panel
+    # For all parts: TVM cannot distinguish them in a ragged last panel.
+    sch.reverse_compute_at(last, rows)
     vectorize_last(sch, last)
     return part, panel, *reduction
 

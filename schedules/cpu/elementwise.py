@@ -1,7 +1,7 @@
 """The fallback: functions without a pattern (rotations, gathers, copies, activations).
 
-Spatial loops outside in parallel, the last one in vectors where it divides, reductions innermost.
-Small bodies stay serial: a parallel region costs about a microsecond.
+The outermost spatial loop runs in parallel, the last one is vectorised if a vector size divides it,
+and reductions are innermost. Small bodies stay serial: a parallel region costs about a microsecond.
 """
 
 import tvm
@@ -13,11 +13,11 @@ from ..rule import Rule, blocks, pattern_of
 from ..tiling import settled
 
 SERIAL_BELOW = 16384
-"""Elements below which one core is faster than waking the others."""
+"""Below this number of elements, one core is faster than waking the others."""
 
 
 def elementwise(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
-    """Takes everything; a block that cannot be vectorised is left as loops."""
+    """Schedule any function; a block that cannot be vectorised stays scalar loops."""
     for number, block in enumerate(blocks(sch)):
         loops = sch.get_loops(block)
         spatial = [v.iter_type == tirx.IterVar.DataPar for v in sch.get(block).iter_vars]
@@ -33,7 +33,7 @@ def elementwise(sch: Schedule, target: tvm.target.Target, choices: Choices = DEF
 
 
 def vectorize(sch: Schedule, loop) -> None:
-    """Turn `loop` into vectors of the widest size that divides it; leave it if none does."""
+    """Vectorise `loop` with the widest of 16, 8 and 4 lanes that divides it, if one does."""
     extent = sch.get(loop).extent
     for lanes in (16, 8, 4):
         if isinstance(extent, tirx.IntImm) and int(extent) % lanes == 0:
@@ -42,7 +42,7 @@ def vectorize(sch: Schedule, loop) -> None:
 
 
 def _elements(sch: Schedule, loops) -> int:
-    """How many elements, taking an unknown length for a long one."""
+    """Number of elements, with 64 for each dynamic extent."""
     total = 1
     for loop in loops:
         extent = sch.get(loop).extent
@@ -51,6 +51,6 @@ def _elements(sch: Schedule, loops) -> int:
 
 
 MOST_BLOCKS = 16
-"""Of a function: more could be chosen for than a record may name."""
+"""Most blocks per function for which a record may name a choice."""
 OFFERS = {f"parallel.{number}": (0, 1) for number in range(MOST_BLOCKS)}
 RULE = Rule("cpu-elementwise", elementwise, offers=OFFERS)

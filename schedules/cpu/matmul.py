@@ -1,14 +1,14 @@
 """Matmul on a CPU with vectors: x (m, k) times weights packed in panels of 16 output columns.
 
-The operator is written over whole register tiles (compiler/ops/matmul.py): a `rows` stage pads x to
-a multiple of the tile, so the inner loops have no conditions. Many rows: a block of 6 rows by 16
-columns in 12 vector registers (256 bits), or of 12 by 32 in 24 (512 bits), the panels dequantised
-once per task into a buffer that stays in L2. One row: four panels at a time, dequantised in
-registers, the limit is the memory.
+The operator works on whole register tiles (compiler/ops/matmul.py): a `rows` stage pads x to a
+multiple of the tile, so the inner loops have no conditions. Many rows: a tile of 6 rows by 16
+columns in 12 vector registers (256 bits), or 12 by 32 in 24 registers (512 bits); each task
+dequantises its panels once, into a buffer that stays in L2. One row: four panels at a time,
+dequantised in registers; the kernel is bound by memory bandwidth.
 
-Measured 2026-11-24 on 2 cores of an x86-64-v3 machine, float32, 130x1536x1536: 167 GFLOP/s where
-PyTorch's own had 117; 1x1536x7680: 42 GB/s on two threads, where one thread reads 21. The tile of
-512 bits was checked for spills in the assembly and for its results, not timed.
+Measured 2026-11-24 on 2 cores of an x86-64-v3 machine, float32, 130x1536x1536: 167 GFLOP/s, against
+117 for PyTorch; 1x1536x7680: 42 GB/s on two threads, against 21 on one. The 512-bit tile was
+checked for spills in the assembly and for correct results, not timed.
 """
 
 import tvm
@@ -29,15 +29,15 @@ from ..tiling import (
 from .elementwise import vectorize
 
 ROWS, COLUMNS = "handglass.rows", "handglass.columns"
-"""Annotations of the matmul: the register tile that its rows are padded to."""
+"""Block annotations of the matmul: the register tile that its rows are padded to."""
 PANELS_PER_TASK = 4
 STEPS_UNROLLED = 4
 PANELS, STEPS_OF_ONE_ROW, STEPS = (1, 2, 4, 8), (1, 2, 4, 16), (1, 2, 4, 8)
-"""What is offered: panels per task, steps unrolled for one row and for many."""
+"""Offered panels per task, unroll factors for one row, and unroll factors for many."""
 
 
 def matmul(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
-    """Default schedule of one packed matmul with its epilogue."""
+    """Schedule one packed matmul with its epilogue."""
     found = find(sch, "matmul")
     if len(found) != 1:
         return False
@@ -52,7 +52,7 @@ def matmul(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS
 
 
 def _one_row(sch: Schedule, block, last, choices: Choices) -> None:
-    """A stream over the weights: `panels` side by side give enough independent sums."""
+    """Stream over the weights; several adjacent panels give enough independent accumulators."""
     for dequantize in find(sch, "dequantize"):
         sch.compute_inline(dequantize)
     for rows in find(sch, "rows"):
@@ -74,13 +74,13 @@ def _one_row(sch: Schedule, block, last, choices: Choices) -> None:
 
 
 def _many_rows(sch: Schedule, block, last, choices: Choices) -> None:
-    """Register tiles; a task owns the panels of one and walks down all rows."""
+    """Register tiles; a task owns the panels of one tile and iterates over all rows."""
     i, j, k = sch.get_loops(block)
-    asked = sch.get(block).annotations
+    tile = sch.get(block).annotations
     unroll = choices.pick(sch, "unroll", divisors(sch, k, STEPS), STEPS_UNROLLED)
-    widths = divisors(sch, j, (LANES, int(asked[COLUMNS])))  # an odd panel stays alone
-    row_tile, row = sch.split(i, [None, int(asked[ROWS])])
-    task, column = sch.split(j, [None, choices.pick(sch, "columns", widths, int(asked[COLUMNS]))])
+    widths = divisors(sch, j, (LANES, int(tile[COLUMNS])))  # an odd number of panels: one each
+    row_tile, row = sch.split(i, [None, int(tile[ROWS])])
+    task, column = sch.split(j, [None, choices.pick(sch, "columns", widths, int(tile[COLUMNS]))])
     panel, lane = sch.split(column, [None, LANES])
     k_outer, k_inner = sch.split(k, [None, unroll])
     task, row_tile = in_row_blocks(sch, task, row_tile, choices)

@@ -1,7 +1,7 @@
-"""Kernels that treat row after row: norms, activation functions, quantising what they return.
+"""Row-wise kernels: norms, activation functions, and quantisation of their results.
 
-All stages of a row run in one iteration of one loop, so that the row stays in the L1 cache. A
-single row runs serially: waking the other cores costs as much as the row itself.
+All stages of a row run in one iteration of one loop, so the row stays in the L1 cache. A single row
+runs serially: waking the other cores costs as much as the row itself.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from .elementwise import vectorize
 
 
 def rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
-    """One loop over rows around all stages: several of them may be outputs, of which none could be
-    computed inside another's loop."""
+    """Merge the row loops of all stages into one.
+
+    Several stages may be outputs, and an output cannot be computed at another one's loop.
+    """
     if not find(sch, "norm") and not find(sch, "quantize"):
         return False
     for block in blocks(sch)[:-1]:
@@ -34,7 +36,7 @@ def rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) 
 
 
 def _vectorize(sch: Schedule, block) -> None:
-    """Element-wise stages, and partial sums with a lane each; what is left are scalars."""
+    """Vectorise element-wise stages and partial sums per lane; other reductions stay scalar."""
     loops, axes = sch.get_loops(block), sch.get(block).iter_vars
     spatial = [axis.iter_type == tirx.IterVar.DataPar for axis in axes]
     if all(spatial):

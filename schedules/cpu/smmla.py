@@ -1,7 +1,7 @@
-"""Integer matmul where an instruction takes two rows at a time: tiles of 2 x 2 squares.
+"""Integer matmul with an instruction that takes two rows at a time: tiles of 2 x 2 squares.
 
-A task owns a panel and walks down the rows, as in dot.py. Squares are scaled as squares, where
-every group has a scale of its own, and set in rows once per tile.
+A task owns a panel and iterates over the rows, as in dot.py. If every group has its own scale, sums
+are scaled while still in squares. Squares are rearranged into rows once per tile.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .elementwise import vectorize
 
 
 def pairs(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
-    """Default schedule of one integer matmul on row pairs."""
+    """Schedule one integer matmul on row pairs."""
     return schedule_pairs(sch, find_integer_isa(target), choices)
 
 
 def schedule_pairs(
     sch: Schedule, isa: IntegerIsa, choices: Choices = DEFAULTS, emulate: bool = False
 ) -> bool:
-    """The same for an instruction set by name; `emulate` as in dot_intrinsics.py."""
+    """Like `pairs`, for a given instruction set; for `emulate` see dot_intrinsics.py."""
     found = {name: find(sch, name) for name in ("pair4", "pair8", "halves8")}
     patterns = [name for name, block in found.items() if len(block) == 1]
     if len(patterns) != 1:
@@ -60,7 +60,7 @@ def _one_row(sch: Schedule, sums, codes: Codes, name: str, choices: Choices) -> 
 
 
 def _grouped(sch: Schedule, sums, tile: Tile, name: str, choices: Choices) -> None:
-    """Squares of a group, scaled and added to the tile's; at its end these are set in rows."""
+    """Scale each group's squares, add them to the tile's, and rearrange into rows at the end."""
     (scaled,), (in_rows,), (product,) = (find(sch, n) for n in ("scaled", "in_rows", "product"))
     place, _ = split_tile(sch, product, replace(tile, panels=1), choices)
     sch.compute_at(in_rows, place, preserve_unit_loops=True)

@@ -1,1 +1,1 @@
-"""Schedules for GPUs, whatever language their kernels are compiled to."""
+"""Schedules for GPUs, independent of the language that kernels are compiled to."""

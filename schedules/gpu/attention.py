@@ -1,9 +1,9 @@
-"""Attention on a GPU: how the loops of a thread run inside the nest.
+"""Attention on a GPU: the loops that each thread runs inside the nest.
 
-The nest itself is written out in the operator (compiler/ops/gpu_attention.py), with its workgroups,
-threads and what they share. What is chosen here is how many steps are unrolled: of the scores, that
-walk along a key, and of the product with the values, that walks along positions. Each step is a
-load from memory that the next need not wait for.
+The operator (compiler/ops/gpu_attention.py) writes out the nest with its workgroups, threads and
+shared memory. This rule chooses how many steps to unroll: of the scores, which iterate over the
+elements of a key, and of the product with the values, which iterates over positions. Each step
+loads from memory independently of the next one.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from .grid import THREADS, extent_of
 UNROLL = (1, 2, 4, 8)
 STEPS_UNROLLED = 4
 PACKINGS = 2
-"""Copies beside the nest: keys and values in the layout that it reads."""
+"""Most packing stages before the nest: keys and values in the layout that it reads."""
 
 
 def attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
-    """Views into the copies that read them, copies onto threads, and the steps of the nest."""
+    """Inline views into packing stages, bind these to threads, and schedule the nest.
+
+    Returns False if the function has no attention block.
+    """
     if not find(sch, "attention"):
         return False
-    for view in blocks(sch):  # splitting qkv into heads
+    for view in blocks(sch):  # split qkv into heads
         if not pattern_of(sch, view):
             sch.compute_inline(view)
     for number, packed in enumerate(find(sch, "packed")):
@@ -40,7 +43,7 @@ def attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAU
 
 
 def _scores(sch: Schedule, choices: Choices) -> None:
-    """Columns of a key outside, all rows of the tile inside."""
+    """Elements of a key in the outer loop, all rows of the tile in the inner one."""
     block = sch.get_sblock("scores")
     _, e, row = sch.get_loops(block)[-3:]
     step, unrolled = sch.split(e, [None, _steps(sch, "scores.unroll", e, choices)])
@@ -51,7 +54,7 @@ def _scores(sch: Schedule, choices: Choices) -> None:
 
 
 def _mix(sch: Schedule, name: str, choices: Choices) -> None:
-    """Positions outside, rows and columns of the thread inside."""
+    """Positions in the outer loop, the rows and columns of the thread in the inner ones."""
     block = sch.get_sblock(name)
     position, row, column = sch.get_loops(block)[-3:]
     step, unrolled = sch.split(position, [None, _steps(sch, f"{name}.unroll", position, choices)])
@@ -62,7 +65,7 @@ def _mix(sch: Schedule, name: str, choices: Choices) -> None:
 
 
 def _load(sch: Schedule, name: str, step) -> None:
-    """What a few steps need into registers, all at once."""
+    """Load everything that the unrolled steps need into registers at once."""
     block = sch.get_sblock(name)
     sch.compute_at(block, step)
     _unroll(sch, block, 1)
@@ -80,7 +83,7 @@ def _steps(sch: Schedule, name: str, loop, choices: Choices):
 
 
 def _exists(sch: Schedule, name: str) -> bool:
-    """Whether there is a block of this name, however deep."""
+    """Whether a block of this name exists at any depth."""
     found: list[SBlock] = []
     tvm_ffi.structural_walk(sch.mod["main"].body, (SBlock, found.append))
     return any(block.name_hint == name for block in found)

@@ -1,8 +1,8 @@
-"""Matmul of integers on a GPU: words of four codes, multiplied four at a time.
+"""Integer matmul on a GPU: words of four codes, multiplied four at a time.
 
 One row is a stream over the weights (one_row.py): a thread takes a group of 32 inputs of 4 outputs
-at a time, loads of 128 bits all, and reads its scales once. Many rows: tiles in shared memory as
-floats (matmul.py), whose words are unpacked on the way there; sums of a group are integers in
+at a time, with 128-bit loads only, and reads their scales once. Many rows use tiles in shared
+memory as in matmul.py; words are unpacked on the way there, and the sums of a group are integers in
 registers.
 """
 
@@ -21,11 +21,11 @@ from .threads import QUAD, WORD, depth_of, halved, keep_apart, pick, share
 from .tile import COLUMNS, HEIGHTS, ROWS, Workgroup, copy_to_registers, pick_workgroup, split_tile
 
 WEIGHTS, ACTIVATIONS = 0, 1
-"""Inputs of the sums, in the order in which the operator names them."""
+"""Read indices of the block that computes the sums, in the operator's order."""
 
 
 def dot(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
-    """Default schedule of one integer matmul with its epilogue."""
+    """Schedule one integer matmul with its epilogue."""
     found = [(bits, block) for bits in (4, 7, 8) for block in find(sch, f"dot{bits}")]
     limits = gpu_limits(target)
     if len(found) != 1:
@@ -34,8 +34,8 @@ def dot(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -
     product = find(sch, "scaled")[0] if bits == 4 else sums
     last = inline_epilogue(sch, product)
     one_row = is_one(sch.get(sch.get_loops(product)[0]).extent)
-    way = _one_row if one_row else _many_rows
-    way(sch, sums, product, last, limits, choices)
+    schedule = _one_row if one_row else _many_rows
+    schedule(sch, sums, product, last, limits, choices)
     return True
 
 
@@ -62,7 +62,7 @@ def _one_row(sch: Schedule, sums, product, last, limits: GpuLimits, choices: Cho
 
 
 def _straight(sch: Schedule, block, group, inner: list, w) -> None:
-    """A group's activations in two loads, one for each word of four outputs; no loop is left."""
+    """Load a group's activations in two loads and its weights per word; unroll all loops."""
     copy_to_registers(sch, block, ACTIVATIONS, group)
     copy_to_registers(sch, block, WEIGHTS, w)
     for loop in inner:
@@ -99,20 +99,19 @@ def _many_rows(sch: Schedule, sums, product, last, limits: GpuLimits, choices: C
 
 
 def _fits(tile: Workgroup, groups: int, limits: GpuLimits) -> bool:
-    """Whether there is memory for so many groups of both sides, their scales and what keeps rows
-    apart."""
+    """Whether shared memory holds so many groups of both operands, their scales and row padding."""
     words = GROUP // STEP * groups
     numbers = tile.rows * (words + QUAD + groups) + tile.columns * (words + groups)
     return WORD * numbers <= limits.memory
 
 
 def _stages(sch: Schedule, *names: str) -> list:
-    """The blocks of these names that there are."""
+    """The existing blocks with one of these names."""
     return [b for b in blocks(sch) if sch.get(b).name_hint in names]
 
 
 GROUPS = (1, 2, 4)
-"""Groups of 32 inputs between two barriers."""
+"""Offered numbers of groups of 32 inputs between two barriers."""
 OFFERS = {
     "groups": GROUPS,
     "panels": PANELS,

@@ -1,7 +1,7 @@
-"""The fallback on a GPU: gathers, copies, activations, writing into the cache, small sums.
+"""The fallback on a GPU: gathers, copies, activations, cache writes, small reductions.
 
-A stage is a kernel. A thread computes one element or one vector of neighbours, with all that is
-summed up for it; neighbouring threads take neighbouring elements.
+Each stage is a kernel. A thread computes one element, or one vector of adjacent elements, with the
+whole reduction for it; adjacent threads take adjacent elements.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from ..rule import Rule, blocks
 from .grid import THREADS, extent_of, inline_views, pick_threads, spatial_loops
 
 MOST_STAGES = 8
-"""Of a function: more could be chosen for than a record may name."""
+"""Most stages per function for which a record may name a choice."""
 MANY = 1 << 14
-"""Elements from which on there is work for workgroups of full size on every multiprocessor."""
+"""From this number of elements on, full-size workgroups occupy every multiprocessor."""
 
 
 def elementwise(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
-    """Takes everything that consists of loops around blocks."""
+    """Schedule any function that consists of loops around blocks."""
     inline_views(sch)
     for number, block in enumerate(blocks(sch)):
         bind_elements(sch, block, target, choices, f"threads.{number}")
@@ -30,7 +30,7 @@ def elementwise(sch: Schedule, target: tvm.target.Target, choices: Choices = DEF
 def bind_elements(
     sch: Schedule, block, target: tvm.target.Target, choices: Choices, name: str
 ) -> None:
-    """All elements of the block onto threads; the choice of how many is called `name`."""
+    """Bind all elements of the block to threads; choice `name` is the workgroup size."""
     spatial, reduced = spatial_loops(sch, block)
     if not spatial:
         spatial = [sch.add_unit_loop(reduced[0] if reduced else block)]

@@ -1,6 +1,6 @@
-"""Loops onto workgroups and threads.
+"""Binding of loops to workgroups and threads.
 
-A kernel uses `threadIdx.x` alone or with `threadIdx.y`, every stage alike.
+A kernel uses `threadIdx.x` alone or with `threadIdx.y`, the same in every stage.
 """
 
 from __future__ import annotations
@@ -14,31 +14,34 @@ from ..rule import blocks
 from ..tiling import settled
 
 THREADS = (64, 128, 256)
-"""Offered sizes of a workgroup: what every device allows, and whole subgroups on all of them."""
+"""Offered workgroup sizes: whole subgroups on every device."""
 FEW = 64
 
 
 def most_threads(target: tvm.target.Target) -> int:
-    """How many threads a workgroup may have."""
+    """The largest workgroup of the target, in threads."""
     return int(target.attrs.get("max_threads_per_block", FEW))
 
 
 def pick_threads(
     sch: Schedule, target: tvm.target.Target, choices: Choices, name: str, default: int
 ) -> int:
-    """A size of workgroup that the target allows."""
+    """Pick a workgroup size, in threads, that the target allows."""
     offered = [n for n in THREADS if n <= most_threads(target)]
     return settled(sch, choices.pick(sch, name, offered, max(default, FEW)))
 
 
 def is_spatial(sch: Schedule, block) -> bool:
-    """Whether each instance of the block writes elements of its own."""
+    """Whether the block has no reduction axis."""
     axes = sch.get(block).iter_vars
     return all(axis.iter_type == tirx.IterVar.DataPar for axis in axes)
 
 
 def spatial_loops(sch: Schedule, block) -> tuple[list, list]:
-    """The loops of a block: those of its results, and those that are summed over."""
+    """The spatial loops and the reduction loops of a block.
+
+    All loops count as reduction loops if they do not match the block's axes one to one.
+    """
     loops, axes = sch.get_loops(block), sch.get(block).iter_vars
     kinds = [axis.iter_type == tirx.IterVar.DataPar for axis in axes]
     if len(kinds) != len(loops):
@@ -48,7 +51,7 @@ def spatial_loops(sch: Schedule, block) -> tuple[list, list]:
 
 
 def writes_output(sch: Schedule, block) -> bool:
-    """Whether what the block writes is an argument of the function."""
+    """Whether the block writes an argument of the function."""
     arguments = list(sch.mod["main"].params)
     return any(
         region.source.same_as(argument)
@@ -58,9 +61,9 @@ def writes_output(sch: Schedule, block) -> bool:
 
 
 def inline_views(sch: Schedule, keep: frozenset[str] = frozenset()) -> None:
-    """Fold stages into those that read them: to compute twice is cheaper than to store.
+    """Inline stages into their consumers: recomputing is cheaper than storing.
 
-    What is summed over, the function's results and blocks called `keep` stay.
+    Reductions, the function's outputs and the blocks named in `keep` stay.
     """
     for block in blocks(sch):
         if sch.get(block).name_hint in keep or not is_spatial(sch, block):
@@ -70,6 +73,6 @@ def inline_views(sch: Schedule, keep: frozenset[str] = frozenset()) -> None:
 
 
 def extent_of(sch: Schedule, loop) -> int | None:
-    """How often a loop runs, None where that is only known when it is called."""
+    """The extent of a loop, or None if it is dynamic."""
     extent = sch.get(loop).extent
     return int(extent) if isinstance(extent, tirx.IntImm) else None

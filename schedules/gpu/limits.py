@@ -1,4 +1,4 @@
-"""What a GPU lends to a kernel, read off its TVM target; and whether a target is a GPU at all."""
+"""The limits of a GPU as its TVM target states them, and whether a target is a GPU."""
 
 from __future__ import annotations
 
@@ -26,43 +26,48 @@ def is_gpu(target: tvm.target.Target) -> bool:
 
 @dataclass(frozen=True)
 class Matrix:
-    """What one instruction of a group of threads multiplies: (rows, inputs) times (inputs,
-    columns)."""
+    """Shapes of a subgroup's matrix instruction: (rows, inputs) times (inputs, columns)."""
 
     rows: int
     columns: int
     inputs: int
     threads: int = 32
-    """That hold a matrix together. Fewer on the device repeat each other's work; more are wrong."""
+    """Threads that hold a matrix together.
+
+    A device with smaller subgroups repeats work; with larger ones the result is wrong.
+    """
 
 
 @dataclass(frozen=True)
 class GpuLimits:
-    """Of a workgroup. Many rows are copied to memory that its threads share and multiplied there,
-    padded to whole tiles of `rows` x `columns` x `depth` inputs."""
+    """Limits of a workgroup, and the tile that it computes.
+
+    A kernel for many rows copies both operands to shared memory and multiplies them there, padded
+    to whole tiles of `rows` x `columns` outputs x `depth` inputs.
+    """
 
     # 64 x 64 outputs are 32 for each of 128 threads, which leaves registers for several workgroups
-    # on a core; 32 inputs of 64 rows and 64 columns in float32 are 16 KB, all that phones promise,
-    # so that floats go by 16.
+    # on a core. 32 inputs of 64 rows and 64 columns in float32 are 16 KB, all that phones
+    # guarantee, so a float kernel takes 16 inputs at a time.
     rows: int = 64
     columns: int = 64
     depth: int = 32
     memory: int = 1 << 14
-    """Bytes that a workgroup has."""
+    """Shared memory of a workgroup, in bytes."""
     threads: int = 256
-    """At most so many in a workgroup."""
+    """Largest number of threads in a workgroup."""
     half: bool = False
-    """Whether there is float16, to multiply weights of 16 bits or fewer and rows beside them."""
+    """Whether float16 is supported, in arithmetic and in buffers."""
     subgroup: int = 1
-    """At least so many threads may exchange numbers without memory."""
+    """Smallest number of threads that exchange values without memory."""
     matrix: Matrix | None = None
-    """Of float16, summed up in float32, where there is such an instruction."""
+    """Matrix instruction on float16 that accumulates in float32; None if there is none."""
     largest_buffer: int = 1 << 27
-    """Bytes of one tensor that a kernel can see."""
+    """Largest tensor that a kernel can bind, in bytes."""
 
 
 def gpu_limits(target: tvm.target.Target) -> GpuLimits:
-    """What the target says about itself; for the rest, what every GPU has."""
+    """The limits that the target states; for the others, what every GPU guarantees."""
     able, least = target.attrs, GpuLimits()
     return GpuLimits(
         memory=int(able.get("max_shared_memory_per_block", least.memory)),
@@ -76,23 +81,25 @@ def gpu_limits(target: tvm.target.Target) -> GpuLimits:
 
 
 SHUFFLE = 16
-"""VkSubgroupFeatureFlagBits: lanes of a subgroup read from each other."""
+"""VK_SUBGROUP_FEATURE_SHUFFLE_BIT: lanes of a subgroup read each other's values."""
 
 
 def _words(target: tvm.target.Target) -> dict[str, str]:
-    """{"subgroup": "32"} of "subgroup-32" among the target's `mattr`."""
+    """The target's `mattr` as a mapping: "subgroup-32" becomes {"subgroup": "32"}."""
     return dict(str(word).rsplit("-", 1) for word in target.attrs.get("mattr", ()))
 
 
 def _subgroup(target: tvm.target.Target) -> int:
-    """Threads of a subgroup, where the target names them and lets them exchange numbers."""
+    """Threads of a subgroup; 1 if the target does not state them or lacks shuffles."""
     able = int(target.attrs.get("supported_subgroup_operations", 0)) & SHUFFLE
     return int(_words(target).get("subgroup", 1)) if able else 1
 
 
 def _matrix(target: tvm.target.Target) -> Matrix | None:
-    """Of "coopmat-16x16x8" among the target's `mattr`: rows, columns, inputs of float16, and of
-    "subgroup-32", the threads of a subgroup."""
+    """The matrix instruction that the target's `mattr` states.
+
+    "coopmat-16x16x8" gives rows, columns and float16 inputs, "subgroup-32" the threads.
+    """
     words = _words(target)
     if not target.attrs.get("supports_cooperative_matrix", False) or "coopmat" not in words:
         return None

@@ -1,11 +1,11 @@
-"""Matmul of floats on a GPU: x (m, k) times weights packed in panels of 16 output columns.
+"""Float matmul on a GPU: x (m, k) times weights packed in panels of 16 output columns.
 
 One row is a stream over the weights (one_row.py). Many rows: a workgroup owns a tile of 64 x 64
 outputs. It copies 16 inputs of its rows and of its columns to shared memory, padded, rounded and
-dequantised on the way, and each thread multiplies 8 rows by 4 columns of that: 12 loads of
-four numbers for 128 products. Rows lie with their inputs side by side, so that a thread loads four
-inputs of a row at a time, which the threads beside it share; what it loads of the columns lies
-beside what its neighbours load, on other banks of the memory.
+dequantised on the way, and each thread multiplies 8 rows by 4 columns of them: 12 loads of
+four numbers for 128 products. The inputs of a row are contiguous, so a thread loads four of them at
+a time and adjacent threads share the load; the columns that adjacent threads load are adjacent, in
+different memory banks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DEPTHS = (8, 16, 32)
 
 
 def matmul(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
-    """Default schedule of one packed matmul with its epilogue."""
+    """Schedule one packed matmul with its epilogue."""
     found, limits = find(sch, "matmul"), gpu_limits(target)
     if len(found) != 1:
         return False
@@ -66,7 +66,7 @@ def _many_rows(sch: Schedule, block, last, limits: GpuLimits, choices: Choices) 
 
 
 def _pick_depth(sch: Schedule, rows, tile: Workgroup, limits: GpuLimits, choices: Choices) -> int:
-    """Inputs between two barriers, as many as there is memory for."""
+    """Pick the number of inputs between two barriers, limited by shared memory."""
     size = DataType(sch.get(rows).writes[0].source.dtype).bits // 8
     place = lambda n: tile.rows * (n + QUAD) + tile.columns * n  # noqa: E731
     depth = pick(sch, choices, "depth", DEPTHS, limits.depth)

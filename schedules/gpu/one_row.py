@@ -1,12 +1,12 @@
-"""One row times weights (decode) on a GPU: a stream over the weights, bound by memory.
+"""One row times weights (decode) on a GPU: a stream over the weights, bound by memory bandwidth.
 
-A workgroup owns a panel of 16 outputs, or a few, and reads it from front to back: neighbouring
-threads take neighbouring quads of outputs, then neighbouring inputs, so that what a subgroup loads
-at a time lies in one piece. Each thread adds up its own part of the inputs in registers. Then the
-parts meet, in two steps. Those of one subgroup, whose threads are a quad apart, by exchanges
-between lanes, as many parts as fit the narrowest subgroup that the target allows. What is left, a
-number for each output and subgroup, in shared memory: there is one barrier, and then a thread per
-output adds up its column. Without subgroups that is all parts.
+A workgroup owns one or a few panels of 16 outputs and reads them from front to back. Adjacent
+threads take adjacent quads of outputs, then adjacent inputs, so that each load of a subgroup is
+contiguous. Each thread accumulates its part of the inputs in registers. The parts are then reduced
+in two steps. The parts of one subgroup, whose threads are a quad apart, are reduced by exchanges
+between lanes; as many take part as fit the narrowest subgroup that the target allows. The rest, one
+number per output and subgroup, is reduced in shared memory: after one barrier, a thread per output
+adds up its column. Without subgroups, all parts are reduced in shared memory.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ PANELS, PARTS, UNROLL = (1, 2, 4), (4, 8, 16, 32, 64), (1, 2, 4, 8)
 PARTS_OF_ONE_ROW, STEPS_UNROLLED = 32, 4
 QUADS = LANES // QUAD
 MEETING = (1, 2, 4, 8, 16)
-"""Offered numbers of parts that meet by exchanges between lanes; 1: all meet in shared memory."""
+"""Offered numbers of parts reduced by exchanges between lanes; 1: all in shared memory."""
 WORTH_IT = 4
-"""From so many on that is the default. With 32 parts and subgroups of 32, 8 parts meet in three
-exchanges for each number of a quad, which need not wait for each other, and the thread of an output
-then adds up 4 numbers one after the other instead of 32, of an eighth of the memory. Two parts,
-of a subgroup of 8, would save half of that. It was reasoned so, not measured on a GPU."""
+"""From this number of parts on, the reduction by exchanges between lanes is the default.
+
+With 32 parts and subgroups of 32 threads, 8 parts are reduced in three exchanges for each number of
+a quad; these are independent of each other. The thread of an output then adds up 4 numbers in
+sequence instead of 32, and shared memory shrinks to an eighth. Two parts, in a subgroup of 8, would
+halve the sequence and the memory. This is an estimate, not measured on a GPU.
+"""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """How a workgroup divides its inputs: `high` x `low` parts, of which `low` meet by lanes."""
+    """How a workgroup splits its inputs: `high` x `low` parts, `low` of them reduced by lanes."""
 
     panels: int
     high: int
@@ -43,8 +46,10 @@ class Parts:
 
 
 def pick_parts(sch: Schedule, column, reduction, limits: GpuLimits, choices: Choices) -> tuple:
-    """Panels and parts of a workgroup, and the loops over inputs: rounds, straight code, parts.
-    What does not divide is not offered: conditions are lost where TVM moves a block."""
+    """Pick panels and parts of a workgroup, and split the reduction: (rounds, unrolled, parts).
+
+    Only divisors are offered: TVM loses predicates when it moves a block.
+    """
     extent = int(sch.get(reduction).extent)
     panels = pick(sch, choices, "panels", divisors(sch, column, PANELS, LANES), 1)
     parts = pick(sch, choices, "parts", divisors(sch, reduction, PARTS), PARTS_OF_ONE_ROW)
@@ -56,23 +61,23 @@ def pick_parts(sch: Schedule, column, reduction, limits: GpuLimits, choices: Cho
 
 
 def _pick_meeting(sch: Schedule, limits: GpuLimits, choices: Choices) -> int:
-    """Parts that meet by lanes: their quads of outputs are in one subgroup."""
+    """Pick the number of parts reduced by lanes: their quads of outputs share a subgroup."""
     fitting = [n for n in MEETING if n == 1 or n * QUADS <= limits.subgroup]
     default = fitting[-1] if fitting[-1] >= WORTH_IT else 1
     return pick(sch, choices, "meeting", fitting, default)
 
 
 def add_up_parts(sch: Schedule, block, last, part, parts: Parts):
-    """Divide the reduction of `block`, loops (i, column, ..., part), into partial sums.
+    """Split the reduction of `block`, with loops (i, column, ..., part), into partial sums.
 
-    Returns their block, whose loops are (workgroup, thread, i, the rest of the reduction, quad).
+    Returns the block of partial sums: (workgroup, thread, i, rest of the reduction, lane of quad).
     """
     stages = [sch.rfactor(part, 0)]
     if parts.low > 1:
         high = sch.split(sch.get_loops(block)[-1], [None, parts.low])[0]
         stages.append(sch.rfactor(high, 0))
     workgroup, column = sch.split(sch.get_loops(last)[-1], [None, parts.panels * LANES])
-    # while loops are whole: of a condition, more would seem to be needed than is
+    # Before any split leaves a predicate, from which TVM would infer too large a region.
     for stage in (block, *reversed(stages)):
         sch.compute_at(stage, workgroup, preserve_unit_loops=True)
     if parts.low > 1:
@@ -84,7 +89,7 @@ def add_up_parts(sch: Schedule, block, last, part, parts: Parts):
 
 
 def _of_a_workgroup(sch: Schedule, partial, workgroup, parts: Parts) -> None:
-    """Parts into shared memory, a quad at a time."""
+    """Write the parts to shared memory, a quad at a time."""
     panel, part, quad = _quads(sch, partial, workgroup, parts)
     y, x = sch.split(sch.fuse(panel, part, quad), [None, parts.panels * LANES])
     sch.bind(y, "threadIdx.y")
@@ -95,22 +100,22 @@ def _of_a_workgroup(sch: Schedule, partial, workgroup, parts: Parts) -> None:
     sch.vectorize(sch.get_loops(kept)[-1])
 
 
-def _of_a_subgroup(sch: Schedule, partial, met, workgroup, parts: Parts) -> None:
-    """Parts stay in registers and meet there, a sum across threads for each number of a quad."""
+def _of_a_subgroup(sch: Schedule, partial, reduced, workgroup, parts: Parts) -> None:
+    """Reduce the parts from registers, with one cross-thread sum per number of a quad."""
     panel, part, quad = _quads(sch, partial, workgroup, parts)
     high, low = sch.split(part, [None, parts.low])
     _in_a_row(sch, sch.fuse(panel, high), low, quad)
     sch.set_scope(partial, 0, "local")
-    high, low, i, column = sch.get_loops(met)[depth_of(sch, workgroup) :]
+    high, low, i, column = sch.get_loops(reduced)[depth_of(sch, workgroup) :]
     panel, quad, lane = sch.split(column, [parts.panels, QUADS, QUAD])
     sch.reorder(panel, high, quad, i, lane, low)
     _in_a_row(sch, sch.fuse(panel, high), low, quad)
-    sch.set_scope(met, 0, "shared")
+    sch.set_scope(reduced, 0, "shared")
     sch.unroll(lane)
 
 
 def _quads(sch: Schedule, partial, workgroup, parts: Parts) -> tuple:
-    """The loops over panels, parts and quads around the rest."""
+    """Reorder and return the loops over panels, parts and quads, outside the others."""
     part, i, column, *reduction = sch.get_loops(partial)[depth_of(sch, workgroup) :]
     panel, quad, lane = sch.split(column, [parts.panels, QUADS, QUAD])
     sch.reorder(panel, part, quad, i, *reduction, lane)
@@ -118,13 +123,13 @@ def _quads(sch: Schedule, partial, workgroup, parts: Parts) -> tuple:
 
 
 def _in_a_row(sch: Schedule, rest, low, quad) -> None:
-    """Quads of a part, the parts that meet, the rest: as the lanes of subgroups are counted."""
+    """Bind loops in the order in which lanes are numbered: quads, parts to reduce, the rest."""
     for loop, axis in ((rest, "z"), (low, "y"), (quad, "x")):
         sch.bind(loop, f"threadIdx.{axis}")
 
 
 def _last_sums(sch: Schedule, block, column, workgroup, parts: Parts) -> None:
-    """A thread per output for the sums over parts and what follows."""
+    """One thread per output reduces the remaining parts and runs the epilogue."""
     part, *lanes = sch.get_loops(block)[depth_of(sch, workgroup) :]
     sch.reorder(*lanes, part)
     for loop in (sch.fuse(*lanes), column):
@@ -135,7 +140,7 @@ def _last_sums(sch: Schedule, block, column, workgroup, parts: Parts) -> None:
 
 
 def _first_threads(sch: Schedule, loop, parts: Parts) -> None:
-    """As many of the first threads run the loop as it has outputs, the others nothing."""
+    """Bind the loop to as many leading threads as it has outputs; the others are idle."""
     if parts.low > 1:
         loop, quad = sch.split(loop, [None, QUADS])
         loop, low = sch.split(loop, [None, parts.low])

@@ -1,10 +1,10 @@
-"""Kernels that treat row after row on a GPU: norms, activation functions, quantising their results.
+"""Row-wise kernels on a GPU: norms, activation functions, and quantisation of their results.
 
-A workgroup owns a row. What is summed over the row, or over a group of 32 neighbours, is summed by
-threads together, and each of them gets the result into a register; everything else is computed
-where it is needed, twice rather than stored: a row that was read once comes from the cache the
-second time. Results stay out of shared memory on purpose: `ThreadSync` takes what one thread of a
-group writes and all of the group read for an access of one and the same thread.
+A workgroup owns a row. Its threads compute a reduction over the row, or over a group of 32 adjacent
+elements, together, and each of them gets the result in a register. Everything else is recomputed
+where it is needed rather than stored: the second read of a row comes from the cache. Results are
+deliberately not in shared memory: `ThreadSync` mistakes a value that one thread of a group writes
+and the whole group reads for an access by a single thread, and inserts no barrier.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .grid import THREADS, extent_of, inline_views, pick_threads, spatial_loops
 
 
 def rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
-    """A workgroup around all stages of a row, or of a few groups where nothing needs the row."""
+    """Run all stages of a row in one workgroup, or of a few groups if no stage needs the row."""
     if not find(sch, "norm") and not find(sch, "quantize"):
         return False
     inline_views(sch)
@@ -42,7 +42,7 @@ def rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) 
 
 
 def _whole_row(sch: Schedule, block, shape: list[int]) -> None:
-    """The elements of a row onto threads: written by them, or summed by them together."""
+    """Bind the elements of a row to threads, which write them or reduce them together."""
     inner = sch.get_loops(block)[1:]
     if spatial_loops(sch, block)[1]:
         sch.set_scope(block, 0, "local")
@@ -57,13 +57,13 @@ def _bind(sch: Schedule, *loops) -> None:
 
 
 def _groups_of(sch: Schedule, block) -> int:
-    """How many groups of a row the block finds a result for each; 1: for the whole row."""
+    """Number of groups of a row that the block reduces separately; 1 for the whole row."""
     spatial, reduced = spatial_loops(sch, block)
     return extent_of(sch, spatial[-1]) or 1 if reduced and len(spatial) > 1 else 1
 
 
 def _shape(sch: Schedule, grouped: list, threads: int) -> list[int]:
-    """Groups at a time, and threads for each: one for what is stored of the group at a time."""
+    """Groups processed at a time, and threads per group: one for each stored element."""
     groups = _groups_of(sch, grouped[0])
     stored = max(extent_of(sch, sch.get_loops(block)[1]) or 1 for block in grouped)
     members = stored // groups
@@ -71,7 +71,7 @@ def _shape(sch: Schedule, grouped: list, threads: int) -> list[int]:
 
 
 def _in_groups(sch: Schedule, block, groups: int, shape: list[int]):
-    """A stage with results for each group onto threads; the loop over chunks of groups."""
+    """Bind a stage with per-group results to threads. Returns the loop over chunks of groups."""
     together, members = shape
     group, *rest = sch.get_loops(block)[1:]
     if rest:

@@ -1,4 +1,4 @@
-"""Many rows on a GPU: the tile of outputs that a workgroup owns, and what each thread has of it."""
+"""Many rows on a GPU: the tile of outputs of a workgroup, and each thread's part of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROWS_OF_A_TILE, COLUMNS_OF_A_TILE, ROWS_OF_A_THREAD = 64, 64, 8
 
 @dataclass(frozen=True)
 class Workgroup:
-    """`rows` x `columns` outputs, of which a thread has `height` x 4."""
+    """A tile of `rows` x `columns` outputs, of which each thread computes `height` x 4."""
 
     rows: int
     columns: int
@@ -29,7 +29,7 @@ class Workgroup:
 
 
 def pick_workgroup(sch: Schedule, limits: GpuLimits, choices: Choices) -> Workgroup:
-    """A part of the tile that the operator padded to, of as many threads as there may be."""
+    """Pick a tile that divides the operator's padding and fits the target's thread limit."""
     rows = pick(sch, choices, "rows", ROWS, ROWS_OF_A_TILE)
     columns = pick(sch, choices, "columns", COLUMNS, COLUMNS_OF_A_TILE)
     height = pick(sch, choices, "height", HEIGHTS, ROWS_OF_A_THREAD)
@@ -39,10 +39,10 @@ def pick_workgroup(sch: Schedule, limits: GpuLimits, choices: Choices) -> Workgr
 
 
 def split_tile(sch: Schedule, block, last, tile: Workgroup, vector: bool = True):
-    """Loops (row, column, *reduction) -> (workgroup, thread, *reduction, row, lane), the sums
-    in registers, and the epilogue `last` below the thread. Returns the loop over threads.
+    """Split loops (row, column, *reduction) into (workgroup, thread, *reduction, row, lane).
 
-    Neighbouring workgroups share their columns: weights are read from memory once, rows from cache.
+    Sums are in registers and the epilogue `last` is computed at the thread loop, which is returned.
+    Adjacent workgroups share their columns: weights are read from memory once, rows from cache.
     """
     i, j, *reduction = sch.get_loops(block)
     whole = int(sch.get(sch.get_loops(last)[-1]).extent) % tile.columns == 0
@@ -62,8 +62,10 @@ def split_tile(sch: Schedule, block, last, tile: Workgroup, vector: bool = True)
 
 
 def _finish(sch: Schedule, last, whole: bool) -> None:
-    """Straight code: an index that is not constant would put the sums into memory. `whole`: no
-    column is beyond the last one."""
+    """Unroll the epilogue: a non-constant index would move the sums to memory.
+
+    `whole`: the columns have no ragged tail.
+    """
     row, lane = sch.get_loops(last)[-2:]
     sch.unroll(row)
     if whole:
@@ -73,7 +75,7 @@ def _finish(sch: Schedule, last, whole: bool) -> None:
 
 
 def copy_to_registers(sch: Schedule, block, read: int, loop) -> None:
-    """What the block reads of its input number `read` below `loop`, in loads of four numbers."""
+    """Copy what the block reads of input number `read` at `loop`, in loads of four numbers."""
     copied = sch.cache_read(block, read, "local")
     sch.compute_at(copied, loop, preserve_unit_loops=True)
     *rest, lane = sch.get_loops(copied)[depth_of(sch, loop) :]

@@ -1,1 +1,1 @@
-"""Integer and tile instructions of CPUs, and the packed layouts that they read."""
+"""Integer and tile instructions of CPUs, and the packed layouts they read."""

@@ -1,8 +1,8 @@
-"""Tiles are configured once per parallel task: a pass over scheduled functions.
+"""A pass over scheduled functions that configures the tile registers once per parallel task.
 
-The configuration belongs to a thread, and whatever else runs in the process may change it between
-two kernels, so each task of each parallel loop loads it. Not each iteration: the statement is put
-before the loop and runs in every task, since the task begins there ("parallel launch point").
+The configuration is per thread, and other code in the process may change it between two kernels, so
+each task of each parallel loop loads it. Not each iteration: the statement precedes the loop and
+runs in every task, because the task starts there ("parallel launch point").
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LAUNCH = "pragma_parallel_launch_point"
 
 
 def configure_tiles() -> tvm.transform.Pass:
-    """Every function that uses tiles configures them in each task, and releases them at its end."""
+    """Configure tiles at the start of each task that uses them and release them at its end."""
 
     @tvm.transform.module_pass(opt_level=0, name="ConfigureTiles")
     def run(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
@@ -31,7 +31,7 @@ def configure_tiles() -> tvm.transform.Pass:
 
 
 def configured(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """`func`, where all its tile instructions are in parallel loops."""
+    """`func` with tiles configured; all its tile instructions must be in parallel loops."""
     return tvm_ffi.structural_map(func, (tirx.For, _task)) if uses_tiles(func.body) else func
 
 

@@ -1,14 +1,15 @@
-"""Tile registers (Intel AMX): eight of 16 rows of 64 bytes, and what multiplies them.
+"""Tile registers (Intel AMX), eight of 16 rows x 64 bytes, and their multiply instructions.
 
     tmm0 (16 rows, 16 outputs) += tmm4 (16 rows, inputs) * tmm6 (inputs, 16 outputs)
 
-A step along the input is 64 bytes of a row: 32 numbers in bfloat16, or 64 bytes. Weights stand with
-2 or 4 neighbours along the input side by side, one 1 KB tile after the other. Registers are named
-by number in the instruction, so that nothing can spill; whoever uses them must have configured them
-in the same thread (`amx_configuration.py`). Source: Intel SDM vol. 2, chapter 3 of the AMX part.
+A step along the input is 64 bytes of a row: 32 bfloat16 or 64 int8 numbers. Weights are stored as
+contiguous 1 KB tiles in which 2 or 4 consecutive inputs are adjacent. Instructions name registers
+by number, so nothing can spill. The same thread must have configured the registers before
+(`amx_configuration.py`). Source: Intel SDM vol. 2, chapter 3 of the AMX part.
 
-No machine with AMX was at hand: this was proven with every instruction replaced by a call of a C
-function of the same meaning (tests/support/amx_emulator.c), and by reading the assembly. Not timed.
+No machine with AMX was available. The code is verified with every instruction replaced by a call to
+an equivalent C function (tests/support/amx_emulator.c), and by inspecting the assembly. It is not
+timed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tvm.ir import Expr, StringImm
 from tvm.script import tirx as T
 
 TILE = 16
-"""Rows of a tile, and outputs beside them."""
+"""Rows of a tile, and outputs of a tile."""
 ROW_BYTES = 64
 TILES = 8
 
@@ -32,23 +33,23 @@ LOAD, STORE = "llvm.x86.tileloadd64", "llvm.x86.tilestored64"
 
 @dataclass(frozen=True)
 class TileProduct:
-    """One kind of numbers that tiles multiply."""
+    """A tile multiply instruction and the data types it takes."""
 
     name: str
     instruction: str
     sums: str
     x: str
-    """dtype of the activations, (steps, 16, inputs) behind a tile of rows"""
+    """dtype of the activations, (row tiles, steps, 16, inputs)."""
     inputs: int
     """Inputs of one step: 64 bytes of a row."""
     weight: str
-    """dtype of the weights"""
+    """dtype of the weights."""
     places: tuple[int, ...]
-    """Shape of one step of weights: the axes of the input that stand before the 16 outputs."""
+    """Shape of one step of weights: the input axes that precede the 16 outputs."""
     pair: int
-    """Neighbours along the input behind each output."""
+    """Consecutive inputs stored together for each output."""
     packed: bool
-    """Whether these neighbours are one number, and no axis of their own."""
+    """Whether these inputs are packed into one number instead of forming an axis."""
 
     @property
     def steps_axis(self) -> int:
@@ -56,7 +57,7 @@ class TileProduct:
         return 1 if len(self.places) == 1 else self.places[0]
 
     def weight_shape(self, steps: int) -> tuple[int, ...]:
-        """Of one panel of 16 outputs."""
+        """Shape of the weights of one panel of 16 outputs."""
         outputs = (TILE,) if self.packed else (TILE, self.pair)
         inner = self.places if len(self.places) == 1 else self.places[1:]
         return (steps * self.steps_axis, *inner, *outputs)
@@ -79,7 +80,7 @@ class TileProduct:
 BFLOAT16 = TileProduct(
     "bf16", "llvm.x86.tdpbf16ps", "float32", "uint16", 32, "uint32", (16,), 2, True
 )
-# activations signed, weights unsigned with 128 added, as the dot products of bytes want them
+# Activations are signed, weights unsigned with zero point 128, as for the byte dot products.
 INT8 = TileProduct("int8", "llvm.x86.tdpbsud", "int32", "int8", 64, "uint8", (4, 4), 4, False)
 PRODUCTS = {product.name: product for product in (BFLOAT16, INT8)}
 
@@ -93,19 +94,19 @@ def _flat(index: list, extents: list[int]) -> Expr:
 
 
 def widen_bfloat16(bits: Expr) -> Expr:
-    """bfloat16, as uint16, to float32."""
+    """Convert a bfloat16, stored as uint16, to float32."""
     return tirx.reinterpret("float32", bits.astype("uint32") << tirx.const(16, "uint32"))
 
 
 def half_of_word(word: Expr, e: Expr) -> Expr:
-    """The lower (e = 0) or upper (1) bfloat16 of a uint32, in float32."""
+    """The lower (e = 0) or upper (e = 1) bfloat16 of a uint32, as float32."""
     one, sixteen = tirx.const(1, "uint32"), tirx.const(16, "uint32")
     shift = (one - e.astype("uint32")) * sixteen
     return tirx.reinterpret("float32", (word << shift) & tirx.const(0xFFFF0000, "uint32"))
 
 
 def word_of_floats(low: Expr, high: Expr, lanes: int = 1) -> Expr:
-    """Two float32, or vectors of `lanes`, as a uint32 of two bfloat16, ties away from 0."""
+    """Pack two float32, or vectors of `lanes`, as two bfloat16 in a uint32; ties away from zero."""
 
     def u32(value: int) -> Expr:
         number = tirx.const(value, "uint32")
@@ -117,7 +118,7 @@ def word_of_floats(low: Expr, high: Expr, lanes: int = 1) -> Expr:
 
 
 def configuration() -> bytes:
-    """What `ldtilecfg` loads: palette 1, all tiles of 16 rows of 64 bytes."""
+    """The operand of `ldtilecfg`: palette 1, all tiles with 16 rows of 64 bytes."""
     memory = bytearray(64)
     memory[0] = 1
     for tile in range(TILES):
@@ -127,17 +128,17 @@ def configuration() -> bytes:
 
 
 def configure() -> Expr:
-    """Make the tiles of this thread usable; its operand is a constant of the library."""
+    """Configure the tiles of this thread; the operand is a constant in the library."""
     return _call(CONFIGURE, StringImm(configuration().decode("ascii")))
 
 
 def release() -> Expr:
-    """Give the tiles back, so that the kernel saves less when the thread is switched."""
+    """Release the tiles, so that the operating system saves less at a context switch."""
     return _call(RELEASE)
 
 
 def load(tile: int, address: Expr) -> Expr:
-    """1 KB in one piece into tile number `tile`."""
+    """Load 1 KB of contiguous memory into tile number `tile`."""
     return _call(LOAD, tirx.const(tile, "int8"), address, tirx.const(ROW_BYTES, "int64"))
 
 

@@ -1,7 +1,7 @@
-"""Unpacks a group of 4-bit weights, as the dot products want them, to a tile of bfloat16 pairs.
+"""Unpacks a group of 4-bit weights in the dot product layout to a tile of bfloat16 pairs.
 
-The bytes of four neighbouring inputs and 16 outputs are one vector of 16 words: two shifts and two
-masks give a pair. A description and its implementation, as in dot_intrinsics.py.
+The bytes of four adjacent inputs and 16 outputs are one vector of 16 words; two shifts and two
+masks give a pair. The intrinsic has a description and an implementation, as in dot_intrinsics.py.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from .amx_instructions import TILE, word_of_floats
 
 NAME = "handglass.tile.nibbles"
 HALF, STEP = 8, 4
-"""Pairs in the lower halves of the bytes of a group; neighbouring inputs in a word."""
+"""Pairs in the low nibbles of a group's bytes; adjacent inputs in a word."""
 
 
 def word_of_nibbles(byte: Callable[[Expr, Expr], Expr], q: Expr, scale: Expr) -> Expr:
-    """Inputs 2q and 2q + 1 of a group, (code - 8) * scale each; byte(v, e) is the output's."""
+    """Inputs 2q and 2q + 1 of a group, each (code - 8) * scale, as a word of two bfloat16.
+
+    byte(v, e) gives the bytes of the output.
+    """
     shift = tirx.const(4, "int32") * (q // HALF).astype("int32")
 
     def value(e: int) -> Expr:
@@ -33,7 +36,7 @@ def word_of_nibbles(byte: Callable[[Expr, Expr], Expr], q: Expr, scale: Expr) ->
 
 
 def nibbles_intrinsic() -> str:
-    """Name of the registered intrinsic: (4, 16, 4) bytes and 16 scales to (16, 16) words."""
+    """Register the intrinsic, return its name: (4, 16, 4) bytes and 16 scales -> (16, 16) words."""
     if TensorIntrin.get(NAME, allow_missing=True) is None:
         TensorIntrin.register(NAME, _description(), _implementation())
     return NAME
@@ -60,8 +63,11 @@ def _description() -> tirx.PrimFunc:
 
 
 def _implementation() -> tirx.PrimFunc:
-    """A code at bit 16 under the exponent of 128 is the float 128 + code, so that one multiply-add
-    gives (code - 8) * scale, exactly: 5 operations for 16 weights and not 7."""
+    """Unpack with one multiply-add per vector.
+
+    A code at bit 16 under the exponent of 128 is the float 128 + code, so one multiply-add gives
+    (code - 8) * scale exactly: 5 operations for 16 weights instead of 7.
+    """
 
     def fill(value: float, dtype: str = "uint32") -> Expr:
         return T.broadcast(tirx.const(value, dtype), TILE)
@@ -70,7 +76,8 @@ def _implementation() -> tirx.PrimFunc:
         place = 8 * (q % 2 * 2 + e) + 4 * (q // HALF)  # the code's lowest bit
         moved = four >> fill(place - 16) if place >= 16 else four << fill(16 - place)
         number = T.reinterpret((moved & fill(0xF0000)) | fill(0x43000000), dtype="float32x16")
-        fma = T.llvm_lookup_intrinsic_id("llvm.fma")  # two products to add would be fused wrongly
+        # An explicit FMA: in a sum of two products, LLVM would fuse the wrong one.
+        fma = T.llvm_lookup_intrinsic_id("llvm.fma")
         return T.call_llvm_pure_intrin(fma, number, scale, offset, dtype="float32x16")
 
     def each(w, f, c) -> None:

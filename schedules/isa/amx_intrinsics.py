@@ -1,8 +1,8 @@
-"""The tensor intrinsics behind tiles: blocks of row tiles times panels of 16 outputs.
+"""Tensor intrinsics for AMX tiles: blocks of row tiles times panels of 16 outputs.
 
-Four tiles hold sums while the input passes by: 2 x 2, which loads as many tiles as it multiplies,
-or where the panels are odd in number 4 x 1. The loop over the steps of the input is part of the
-intrinsic, because the sums must stay in their tiles.
+Four tiles accumulate sums over the whole input: 2 x 2, with as many tile loads as multiplies, or
+4 x 1 if the number of panels is odd. The loop over the steps of the input is part of the intrinsic,
+because the sums must stay in their tiles.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class Block:
 
 
 def block_of(panels: int) -> Block:
-    """The block to cut a matrix into that has so many panels."""
+    """The block shape for a matrix of `panels` panels."""
     return Block(4, 1) if panels % 2 else Block(2, 2)
 
 
 def tile_intrinsic(product: TileProduct, block: Block, steps: int) -> str:
-    """Name of the registered intrinsic that adds `steps` steps of the input to a block of sums."""
+    """Register the intrinsic that adds `steps` input steps to a block of sums; return its name."""
     name = f"handglass.tile.{product.name}.{block.rows}x{block.panels}.{steps}"
     if TensorIntrin.get(name, allow_missing=True) is None:
         TensorIntrin.register(
@@ -42,14 +42,14 @@ def tile_intrinsic(product: TileProduct, block: Block, steps: int) -> str:
 
 
 def _shapes(product: TileProduct, block: Block, steps: int) -> tuple[list, list, list]:
-    """Of the rows, the weights and the sums."""
+    """Shapes of the rows, the weights and the sums."""
     panels = [block.panels] if block.panels > 1 else []
     rows = [block.rows, steps, TILE, product.inputs]
     return rows, [*panels, *product.weight_shape(steps)], [*panels, block.rows, TILE, TILE]
 
 
 def _strides(shape: list[int], outer: list) -> list:
-    """Row-major, but for the outermost axes, of which only part is here."""
+    """Row-major strides, with the given ones for the outermost axes, which may be a slice."""
     inner = [1]
     for extent in reversed(shape[len(outer) + 1 :]):
         inner.insert(0, inner[0] * extent)
@@ -115,8 +115,8 @@ def _implementation(product: TileProduct, block: Block, steps: int) -> tirx.Prim
     x_shape, w_shape, c_shape = _shapes(product, block, steps)
     several = block.panels > 1
     sums_tiles = block.rows * block.panels
-    w_tile = sums_tiles  # then one register for the weights of each panel ...
-    x_tiles = range(sums_tiles + block.panels, TILES)  # ... and the rest for rows, in turn
+    w_tile = sums_tiles  # after the sums, one register for the weights of each panel
+    x_tiles = range(sums_tiles + block.panels, TILES)  # the rest hold rows, round-robin
 
     def sums_at(c, p: int, r: int):
         place = [*([p] if several else []), r, 0, 0]

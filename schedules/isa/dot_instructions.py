@@ -1,8 +1,8 @@
-"""The machine instructions that multiply integers, one entry per instruction set and width of code.
+"""Machine instructions for integer dot products, one entry per instruction set and code width.
 
 Each takes a vector of weights, `step` of them for each of `lanes` outputs, and the same activations
-for all outputs. Sums are int32, except for AVX2's products of nibbles: 16 of them (at most 15 * 127
-each) fit 16 bits, which halves the work; they are widened once per group.
+for all outputs. Sums are int32, except for nibble products on AVX2 and AVX-512BW: 16 of them (at
+most 15 * 127 each) fit 16 bits, which halves the work; they are widened once per group.
 """
 
 from __future__ import annotations
@@ -19,23 +19,22 @@ from .integer_isa import CHUNK_STEPS, IntegerIsa
 
 @dataclass(frozen=True)
 class Instruction:
-    """How one vector of weights meets the activations."""
+    """How one vector of weights is multiplied by the activations."""
 
     sums: str
-    """dtype of the vector in which products are added up."""
+    """dtype of the vector of accumulators."""
     multiply: Callable[[Expr, Expr, Expr], Expr]
-    """(sums, weights, spread activations) -> sums"""
+    """(sums, weights, broadcast activations) -> sums."""
     spread: Callable[..., Expr]
-    """(buffer, index of the chunk's row, step) -> the step's activations, once per output"""
+    """(buffer, index of the chunk's row, step) -> the step's activations, once per output."""
     widen: Callable[[Expr], Expr] | None = None
-    """sums that are no int32 yet -> one int32 per output"""
+    """Narrow sums -> one int32 per output; None if sums are int32 already."""
     steps: int = CHUNK_STEPS
-    """Steps that one intrinsic takes: all of a chunk, or 1 and the loop over them is around it."""
+    """Steps that one intrinsic covers: all of a chunk, or 1 with the loop over them outside."""
     prefetch: int = 0
-    """Steps ahead that the weights of a single row are asked for; 0 where the machine does it."""
+    """Prefetch distance in steps for the weights of a single row; 0 leaves it to the hardware."""
     unroll: bool = False
-    """Whether these steps become straight code, also where there are several rows, a few rows at a
-    time."""
+    """Whether the steps are unrolled for several rows too, a few rows at a time."""
 
 
 def _call(name: str, dtype: str, *arguments: Expr) -> Expr:
@@ -44,12 +43,12 @@ def _call(name: str, dtype: str, *arguments: Expr) -> Expr:
 
 
 def _bytes(vector: Expr, count: int) -> Expr:
-    """LLVM tells signed from unsigned by the instruction, TVM by the type."""
+    """Reinterpret as int8: LLVM encodes signedness in the instruction, TVM in the type."""
     return T.reinterpret(vector, dtype=f"int8x{count}")
 
 
 def _broadcast(lanes: int, step: int, dtype: str) -> Callable[..., Expr]:
-    """`step` neighbouring values, together 4 bytes, loaded as one and repeated `lanes` times."""
+    """Load `step` adjacent values, together 4 bytes, as one word and repeat it `lanes` times."""
 
     def spread(x, index: list, v: Expr) -> Expr:
         *row, k = index
@@ -61,7 +60,7 @@ def _broadcast(lanes: int, step: int, dtype: str) -> Callable[..., Expr]:
 
 
 def _one_lane(x, index: list, v: Expr) -> Expr:
-    """The v-th word of a chunk that is loaded whole: LLVM folds it into SDOT's indexed form."""
+    """Broadcast word v of a chunk that is loaded whole; LLVM folds it into SDOT's indexed form."""
     *row, k = index
     words = T.reinterpret(x.vload([*row, k], "int8x16"), dtype="int32x4")
     return T.reinterpret(T.broadcast(T.Shuffle([words], [v]), 4), dtype="int8x16")
@@ -117,7 +116,7 @@ def _sdot(sums: Expr, weights: Expr, x: Expr) -> Expr:
 
 
 def _smmla(sums: Expr, weights: Expr, x: Expr) -> Expr:
-    """32 products of half of the 32 bytes on either side: each byte of them takes part twice."""
+    """32 products of one half of both 32-byte operands; each of its bytes is used twice."""
     half = [tirx.const(n, "int32") for n in range(16)]
     name = "llvm.aarch64.neon.smmla.v4i32.v16i8"
     return _call(name, "int32x4", sums, T.Shuffle([weights], half), T.Shuffle([x], half))
@@ -151,7 +150,7 @@ INSTRUCTIONS: dict[tuple[str, int], Instruction] = {
     ("sdot", 4): _NEON,
     ("sdot", 7): _NEON,
     ("sdot", 8): _NEON,
-    # one row of int4; the rest is in smmla_intrinsics.py, and bytes are here to be measured
+    # SDOT for one row of int4. The rest is in smmla_intrinsics.py; 7 and 8 bits are for measurement
     ("i8mm", 4): _NEON,
     ("i8mm", 7): _NEON_PAIRS,
     ("i8mm", 8): _NEON_PAIRS,
@@ -159,7 +158,7 @@ INSTRUCTIONS: dict[tuple[str, int], Instruction] = {
 
 
 def portable(isa: IntegerIsa, bits: int) -> Instruction:
-    """The same result by arithmetic that every CPU has."""
+    """An instruction with the same result from arithmetic that every CPU has."""
     codes, lanes = isa.codes(bits), isa.lanes
     wide = f"int32x{lanes}"
 
@@ -177,7 +176,7 @@ def portable(isa: IntegerIsa, bits: int) -> Instruction:
 
 
 def instruction(isa: IntegerIsa, bits: int, emulate: bool = False) -> Instruction:
-    """What a target with `dot` uses; with `emulate` the same arithmetic from portable parts."""
+    """The instruction for codes of `bits` bits; with `emulate`, the same from portable parts."""
     native = INSTRUCTIONS.get((isa.name, bits))
     if native is None:
         return portable(isa, bits)

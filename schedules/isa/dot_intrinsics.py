@@ -1,8 +1,8 @@
-"""The tensor intrinsics behind `dot.py`: x (rows, inputs) times a panel or a part of one -> sums.
+"""Tensor intrinsics for `dot.py`: x (rows, inputs) times a panel or a part of one -> sums.
 
-A description is the loop nest that an operator consists of, the implementation the same in vectors.
-The sums of all rows stay in registers while the weights pass by, so that a weight is loaded and
-unpacked once for all rows.
+The description is the operator's loop nest, the implementation the same in vectors. The sums of all
+rows stay in registers during the reduction, so each weight is loaded and unpacked once for all
+rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROWS_TOGETHER = 4
 
 @dataclass(frozen=True)
 class Shape:
-    """What one intrinsic covers; a row alone and a single step have no axis of their own."""
+    """What one intrinsic covers; a single row and a single step have no axis."""
 
     codes: Codes
     rows: int
@@ -34,7 +34,7 @@ class Shape:
 
     @property
     def half(self) -> int:
-        """Inputs between the lower and the upper half of a byte."""
+        """Distance in inputs between the low and the high nibble of a byte."""
         return self.steps * self.codes.step
 
     def row(self, i, *rest) -> list:
@@ -49,7 +49,7 @@ class Shape:
         return [*self.step(self.steps), self.columns, self.codes.step]
 
     def weight_strides(self, stride) -> list:
-        """Of a panel of which the tile may be a part."""
+        """Strides of the weights in a panel that may be wider than the tile."""
         return [*self.step(stride), self.codes.step, 1]
 
     def step(self, v) -> list:
@@ -57,7 +57,7 @@ class Shape:
 
     @property
     def axes(self) -> dict[str, int]:
-        """Loops of the description, outermost first, by name."""
+        """Loops of the description by name, outermost first."""
         extents = {"i": self.rows, "j": self.columns, "h": self.codes.halves, "v": self.steps}
         return {n: e for n, e in extents.items() if e > 1} | {"e": self.codes.step}
 
@@ -65,10 +65,10 @@ class Shape:
 def intrinsic(
     isa: IntegerIsa, bits: int, rows: int, columns: int = LANES, emulate: bool = False
 ) -> str:
-    """Name of the registered intrinsic for tiles of `rows` x `columns`.
+    """Register the intrinsic for tiles of `rows` x `columns` and return its name.
 
-    `emulate` replaces the machine instruction by arithmetic that any CPU can do; around it nothing
-    changes. That is how code for one instruction set is tested on machines that lack it.
+    `emulate` replaces the machine instruction by portable arithmetic and changes nothing else, so
+    that code for one instruction set can be tested on machines that lack it.
     """
     name = f"handglass.dot.{isa.name}.{bits}bit.{rows}x{columns}{'.emulated' if emulate else ''}"
     if TensorIntrin.get(name, allow_missing=True) is None:
@@ -79,12 +79,12 @@ def intrinsic(
 
 
 def _whole(buffer):
-    """The region that is all of a buffer."""
+    """The region that covers all of a buffer."""
     return buffer[tuple(slice(0, extent) for extent in buffer.shape)]
 
 
 def _prefetch(w, step: list) -> Expr:
-    """Ask for the cache line some steps ahead: read, to be used once more, data."""
+    """Prefetch the cache line at `step`: for reading, high locality, data cache."""
     place = (*step, 0, 0)
     line = T.address_of(w[place])
     name = T.llvm_lookup_intrinsic_id("llvm.prefetch.p0")
@@ -93,7 +93,7 @@ def _prefetch(w, step: list) -> Expr:
 
 def _description(shape: Shape) -> tirx.PrimFunc:
     codes = shape.codes
-    # Relax counts in int64, and a description must count as the operator does
+    # Relax loops have int64 extents, and the description must match the operator.
     extents = [tirx.IntImm("int64", extent) for extent in shape.axes.values()]
     kinds = "".join("S" if name in "ij" else "R" for name in shape.axes)
 
@@ -136,14 +136,14 @@ def _description(shape: Shape) -> tirx.PrimFunc:
 
 
 def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc:
-    """Every index into `acc` is constant, so that LLVM keeps the sums in registers."""
+    """The vectorised body. All indices into `acc` are constant: LLVM keeps sums in registers."""
     codes, rows, vectors = shape.codes, shape.rows, shape.columns // lanes
     narrow, width = use.sums.split("x")[0], int(use.sums.split("x")[1])
-    # Straight code for several rows would be reordered until all unpacked weights of a chunk are
-    # alive at once, and spill: 147 against 177 GOP/s on one core (AVX2, nibbles, 6 rows).
+    # LLVM reorders unrolled code for several rows until all unpacked weights of a chunk are live at
+    # once and spill: 147 against 177 GOP/s on one core (AVX2, nibbles, 6 rows).
     steps = T.unroll if rows == 1 or use.unroll else T.serial
-    # With several rows of straight code LLVM would hold a chunk of all of them: four at a time do
-    # not spill, and are enough to hide SDOT's latency on cores that run in order.
+    # With unrolled steps LLVM would keep a chunk of every row live. Four rows at a time do not
+    # spill and hide SDOT's latency on in-order cores.
     together = min(rows, ROWS_TOGETHER) if use.unroll else rows
 
     ahead = use.prefetch if rows == 1 else 0

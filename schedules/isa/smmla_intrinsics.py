@@ -1,9 +1,9 @@
-"""Tensor intrinsics around SMMLA: 2 rows x 8 inputs times 8 inputs x 2 outputs, onto 2 x 2 sums.
+"""Tensor intrinsics for SMMLA: (2 rows, 8 inputs) x (8 inputs, 2 outputs) -> 2 x 2 sums.
 
-Source: Arm ARM C7, SMMLA (vector); row-major on both sides, so that an operand is 16 bytes of a row
-pair, or 16 bytes of two outputs' weights. The sums of a tile stay in squares while the inputs pass
-by; `squares_to_rows` sets them in rows. Where one row is alone, SDOT takes eight inputs of two
-outputs and leaves two halves of each sum.
+Source: Arm ARM C7, SMMLA (vector). Both operands are row-major: 16 bytes of a row pair, and 16
+bytes of the weights of two outputs. The sums of a tile stay in 2 x 2 squares during the reduction;
+`squares_to_rows` rearranges them into rows. For a single row, SDOT takes eight inputs of two
+outputs and leaves each sum in two halves.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def sdot(sums: Expr, weights: Expr, x: Expr) -> Expr:
 
 
 def _portable(count: int, left: list[int], right: list[int]) -> Multiply:
-    """sums[i] += left[i .. i + count] . right[i ..], by arithmetic that every CPU has."""
+    """Portable sums[i] += dot(a[left[i] : left[i] + count], b[right[i] : right[i] + count])."""
 
     def multiply(sums: Expr, a: Expr, b: Expr) -> Expr:
         for e in range(count):
@@ -54,7 +54,10 @@ PORTABLE_SDOT = _portable(4, [0, 4, 8, 12], [0, 4, 8, 12])
 
 
 def intrinsic(isa: IntegerIsa, bits: int, rows: int, columns: int, emulate: bool = False) -> str:
-    """Name of the intrinsic for tiles of `rows` x `columns`; `emulate` as in dot_intrinsics.py."""
+    """Register the intrinsic for tiles of `rows` x `columns` and return its name.
+
+    For `emulate` see dot_intrinsics.py.
+    """
     name = f"handglass.pair.{bits}bit.{rows}x{columns}{'.emulated' if emulate else ''}"
     if TensorIntrin.get(name, allow_missing=True) is None:
         codes = isa.codes(bits)
@@ -69,7 +72,7 @@ def intrinsic(isa: IntegerIsa, bits: int, rows: int, columns: int, emulate: bool
 
 
 def squares_to_rows(rows: int, columns: int, dtype: str) -> str:
-    """Name of the intrinsic that turns (rows/2, columns/2, 4) sums to (rows/2, 2, columns)."""
+    """Name of the intrinsic that rearranges sums (rows/2, columns/2, 4) -> (rows/2, 2, columns)."""
     name = f"handglass.pair.rows.{rows}x{columns}.{dtype}"
     if TensorIntrin.get(name, allow_missing=True) is None:
         TensorIntrin.register(name, *_in_rows(rows // 2, columns // 2, dtype))
@@ -77,7 +80,7 @@ def squares_to_rows(rows: int, columns: int, dtype: str) -> str:
 
 
 def add_scaled(rows: int, columns: int) -> str:
-    """Name of the intrinsic that adds scaled integer squares to float32 ones."""
+    """Name of the intrinsic that scales integer squares and adds them to float32 squares."""
     name = f"handglass.pair.scaled.{rows}x{columns}"
     if TensorIntrin.get(name, allow_missing=True) is None:
         TensorIntrin.register(name, *_scaled(rows // 2, columns // 2))
@@ -85,12 +88,12 @@ def add_scaled(rows: int, columns: int) -> str:
 
 
 def _i64(*extents: int) -> list:
-    """Relax counts in int64, and a description must count as the operator does."""
+    """Extents as int64, as in Relax loops, which the description must match."""
     return [tirx.IntImm("int64", extent) for extent in extents]
 
 
 def _whole(buffer):
-    """The region that is all of a buffer."""
+    """The region that covers all of a buffer."""
     return buffer[tuple(slice(0, extent) for extent in buffer.shape)]
 
 
@@ -99,7 +102,7 @@ def _shuffle(vectors: list[Expr], places: list[int]) -> Expr:
 
 
 def _nibbles(codes: Codes, pairs: int, columns: int, multiply: Multiply) -> tuple:
-    """A group of 32 inputs. Weights lie as for SDOT: zipping two vectors makes two operands."""
+    """A group of 32 inputs, weights in SDOT's layout: zipping two vectors gives two operands."""
     loops = _i64(pairs, columns, 4, 2, 2, 2, 4)
 
     def product(x, w, at: list) -> Expr:
@@ -126,7 +129,7 @@ def _nibbles(codes: Codes, pairs: int, columns: int, multiply: Multiply) -> tupl
 
 
 def _bytes(pairs: int, columns: int, multiply: Multiply) -> tuple:
-    """A chunk of 32 inputs; 16 neighbouring bytes are eight inputs of two outputs."""
+    """A chunk of 32 inputs; 16 adjacent bytes are eight inputs of two outputs."""
     loops = _i64(pairs, columns, 4, CHUNK_STEPS, 8)
 
     def product(x, w, at: list) -> Expr:
@@ -162,9 +165,9 @@ def _description(
 def _implementation(
     pairs: int, columns: int, shape: tuple, dtype: str, steps: list, multiply: Multiply
 ) -> tirx.PrimFunc:
-    """`steps`: which eight inputs of a row, and (weights, pair of outputs) -> their weights.
+    """The vectorised body. `steps`: index of eight inputs, (weights, output pair) -> operand.
 
-    Straight code with constant indices, so that LLVM keeps the squares in registers.
+    Unrolled with constant indices, so that LLVM keeps the squares in registers.
     """
 
     def square(i: int, b: int) -> list:
@@ -198,7 +201,7 @@ def _implementation(
 
 
 def _halves(multiply: Multiply) -> tuple:
-    """One row, 32 inputs, a panel: eight inputs, twice over, times those of two outputs."""
+    """One row, 32 inputs, a panel: eight inputs, repeated twice, times weights of two outputs."""
     extents, vectors = _i64(2 * LANES, CHUNK_STEPS, 4), LANES // 2
 
     @T.prim_func(s_tir=True)
@@ -302,7 +305,7 @@ def _scaled(pairs: int, columns: int) -> tuple:
                     )
 
     def scale(w, b: int) -> Expr:
-        """Of outputs 2b and 2b + 1, for both rows."""
+        """Scales of outputs 2b and 2b + 1, for both rows."""
         four = T.Cast("float32x4", w.vload([b // 2 * 4], "float16x4"))
         return _shuffle([four], [0, 1, 0, 1] if b % 2 == 0 else [2, 3, 2, 3])
 

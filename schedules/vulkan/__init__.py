@@ -1,4 +1,4 @@
-"""How loops run on a GPU: rules in the order in which they are asked, the fallback last."""
+"""Schedules for Vulkan: rules in the order they are tried, the fallback last."""
 
 from __future__ import annotations
 

@@ -1,14 +1,15 @@
-"""Matrices that a subgroup holds together (SPV_KHR_cooperative_matrix), as tensor intrinsics.
+"""Cooperative matrices (SPV_KHR_cooperative_matrix) as tensor intrinsics.
 
-A buffer of scope `wmma.*` is an array of such matrices. The code generator knows four functions:
+A subgroup holds a matrix together. A buffer of scope `wmma.*` is an array of such matrices. The
+code generator implements four functions:
 
     vk.coopmat_fill(c, rows, columns, value, at)
     vk.coopmat_load(a, rows, columns, pointer, stride, 0, at)
     vk.coopmat_mma(c, a, b, at_c, at_a, at_b)
     vk.coopmat_store(c, rows, columns, pointer, stride, 0, at)
 
-with the buffers' data and the number `at` of the matrix in each, row-major in memory (the 0), the
-stride in elements. All threads of a subgroup call them together.
+The arguments are the buffers' data, the index `at` of the matrix in each, the stride in elements,
+and 0 for row-major memory. All threads of a subgroup must call them together.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ Pair = tuple[tirx.PrimFunc, tirx.PrimFunc]
 
 
 def intrinsic(name: str, matrix: Matrix) -> str:
-    """Registers "load_a", "load_b", "fill", "multiply" or "store" for such matrices."""
+    """Register "load_a", "load_b", "fill", "multiply" or "store" for matrices of this shape.
+
+    Returns the full name of the intrinsic.
+    """
     full = f"handglass.matrix.{name}.{matrix.rows}x{matrix.columns}x{matrix.inputs}"
     if TensorIntrin.get(full, allow_missing=True) is None:
         TensorIntrin.register(full, *MAKERS[name](matrix))
@@ -36,13 +40,13 @@ def intrinsic(name: str, matrix: Matrix) -> str:
 
 
 def shape_of(matrix: Matrix, use: str) -> tuple[int, int]:
-    """Rows and columns of the left operand a, the right one b, or the sums c."""
+    """(rows, columns) of the left operand a, the right operand b, or the sums c."""
     rows, columns, inputs = matrix.rows, matrix.columns, matrix.inputs
     return {"a": (rows, inputs), "b": (inputs, columns), "c": (rows, columns)}[use]
 
 
 def _number(buffer, stride: Expr, shape: tuple[int, int]) -> Expr:
-    """Which matrix of the buffer that they are a part of: they are numbered row by row."""
+    """Index of the matrix in its buffer, where matrices are numbered in row-major order."""
     rows, columns = shape
     beside = stride // columns
     row, column = buffer.elem_offset // stride // rows, buffer.elem_offset % stride // columns

@@ -1,10 +1,11 @@
-"""Matmul of many rows by matrices that a subgroup holds together: float16, summed up in float32.
+"""Matmul of many rows with cooperative matrices: float16 operands, float32 sums.
 
-A workgroup of several subgroups owns a tile of outputs, each subgroup a part of it, whose sums stay
-in matrices from the first input to the last. Both sides come through shared memory as in matmul.py,
-padded, rounded and dequantised on the way; from there whole matrices are loaded. In the end they go
-back through shared memory, where each number gets what follows (bias, activation, residual): how a
-matrix lies in the registers of its threads is nobody's business but the device's.
+A workgroup of several subgroups owns a tile of outputs. Each subgroup owns a part of it and keeps
+its sums in matrices throughout the reduction. Both operands pass through shared memory as in
+matmul.py, padded, rounded and dequantised on the way, and are loaded from there as whole matrices.
+The sums return through shared memory, where the epilogue (bias, activation, residual) is applied to
+each number, because only the device knows how a matrix is distributed over the registers of its
+threads.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from .cooperative_intrinsics import HALF, intrinsic
 
 TILES, DEPTHS, SUBGROUPS = (16, 32, 64), (16, 32), (1, 2, 4, 8)
 ALIGNED = 8
-"""Numbers of 16 bits in the 16 bytes that a row of a matrix in memory must be aligned to."""
+"""Alignment of a matrix row in memory: 16 bytes, counted in 16-bit numbers."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """Of a workgroup: outputs, inputs between two barriers, and the subgroups that share it."""
+    """The tile of a workgroup: outputs, inputs between two barriers, and the grid of subgroups."""
 
     rows: int
     columns: int
@@ -43,7 +44,10 @@ class Tile:
 
 
 def matrix(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
-    """Default schedule of one packed matmul of float16 with its epilogue."""
+    """Schedule one packed float16 matmul with its epilogue.
+
+    Returns False for one row, for other types, or if the target has no matrix instruction.
+    """
     found, limits = find(sch, "matmul"), gpu_limits(target)
     if len(found) != 1 or limits.matrix is None:
         return False
@@ -61,7 +65,7 @@ def _is_half(sch: Schedule) -> bool:
 
 
 def _pick_tile(sch: Schedule, limits: GpuLimits, matrix: Matrix, choices: Choices) -> Tile:
-    """As large as memory and threads allow; a subgroup has at least one matrix of it."""
+    """Pick the largest tile that memory and threads allow, with at least a matrix per subgroup."""
     rows = pick(sch, choices, "rows", TILES, limits.rows)
     columns = pick(sch, choices, "columns", TILES, limits.columns)
     depth = pick(sch, choices, "depth", DEPTHS, limits.depth)
@@ -92,8 +96,11 @@ def _schedule(sch: Schedule, block, last, tile: Tile, matrix: Matrix) -> None:
 
 
 def _split(sch: Schedule, block, tile: Tile, matrix: Matrix) -> tuple:
-    """The loops over workgroups, subgroups, inputs between barriers and inputs of a matrix, and the
-    outermost one inside a matrix."""
+    """Split the loops for workgroups, subgroups and matrices.
+
+    Returns the loops over rows of workgroups, over subgroups, over inputs between barriers, over
+    inputs by matrix, and the outermost loop inside a matrix.
+    """
     i, j, k = sch.get_loops(block)
     down, across = tile.rows // tile.down, tile.columns // tile.across
     below, y, r, i = sch.split(i, [None, tile.down, down // matrix.rows, matrix.rows])
@@ -120,7 +127,7 @@ def _tensorize(sch: Schedule, block, held: list, sums, outer, inside, matrix: Ma
 
 
 def _whole_matrices(sch: Schedule, block, size: tuple[int, int] | None):
-    """The two innermost loops go over one matrix; loops over matrices become straight code."""
+    """Make the two innermost loops span one matrix, and unroll the loops over matrices."""
     *outer, i, j = sch.get_loops(block)
     if size is not None:
         r, i = sch.split(i, [None, size[0]])
