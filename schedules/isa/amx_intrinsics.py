@@ -56,12 +56,33 @@ def _strides(shape: list[int], outer: list) -> list:
     return [*outer, *inner]
 
 
+Operands = tuple[tirx.Buffer, tirx.Buffer, tirx.Buffer]
+
+
+def _match(
+    product: TileProduct, block: Block, steps: int, handles: tuple[tirx.Var, tirx.Var, tirx.Var]
+) -> Operands:
+    """Buffers of the rows, the weights and the sums behind the arguments of an intrinsic."""
+    x_shape, w_shape, c_shape = _shapes(product, block, steps)
+    sx, sw, sc = (tirx.Var(name, "int64") for name in ("sx", "sw", "sc"))
+    several = block.panels > 1
+    specs = (
+        (x_shape, product.x, [sx]),
+        (w_shape, product.weight, [sw] if several else []),
+        (c_shape, product.sums, [sc] if several else []),
+    )
+    x, w, c = (
+        T.match_buffer(handle, shape, dtype, offset_factor=1, strides=_strides(shape, outer))
+        for handle, (shape, dtype, outer) in zip(handles, specs, strict=True)
+    )
+    return x, w, c
+
+
 def _whole(buffer):
     return buffer[tuple(slice(0, extent) for extent in buffer.shape)]
 
 
 def _description(product: TileProduct, block: Block, steps: int) -> tirx.PrimFunc:
-    x_shape, w_shape, c_shape = _shapes(product, block, steps)
     several = block.panels > 1
     axes = {"p": block.panels} if several else {}
     axes |= {"r": block.rows, "i": TILE, "j": TILE} | ({"s": steps} if steps > 1 else {})
@@ -82,24 +103,7 @@ def _description(product: TileProduct, block: Block, steps: int) -> tirx.PrimFun
 
     @T.prim_func(s_tir=True)
     def description(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
-        sx, sw, sc = T.int64(), T.int64(), T.int64()
-        x = T.match_buffer(
-            x_rows, x_shape, product.x, offset_factor=1, strides=_strides(x_shape, [sx])
-        )
-        w = T.match_buffer(
-            weights,
-            w_shape,
-            product.weight,
-            offset_factor=1,
-            strides=_strides(w_shape, [sw] if several else []),
-        )
-        c = T.match_buffer(
-            sums,
-            c_shape,
-            product.sums,
-            offset_factor=1,
-            strides=_strides(c_shape, [sc] if several else []),
-        )
+        x, w, c = _match(product, block, steps, (x_rows, weights, sums))
         with T.sblock("root"):
             T.reads(_whole(c), _whole(x), _whole(w))
             T.writes(_whole(c))
@@ -112,7 +116,7 @@ def _description(product: TileProduct, block: Block, steps: int) -> tirx.PrimFun
 
 
 def _implementation(product: TileProduct, block: Block, steps: int) -> tirx.PrimFunc:
-    x_shape, w_shape, c_shape = _shapes(product, block, steps)
+    _, w_shape, _ = _shapes(product, block, steps)
     several = block.panels > 1
     sums_tiles = block.rows * block.panels
     w_tile = sums_tiles  # after the sums, one register for the weights of each panel
@@ -141,24 +145,7 @@ def _implementation(product: TileProduct, block: Block, steps: int) -> tirx.Prim
 
     @T.prim_func(s_tir=True)
     def implementation(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
-        sx, sw, sc = T.int64(), T.int64(), T.int64()
-        x = T.match_buffer(
-            x_rows, x_shape, product.x, offset_factor=1, strides=_strides(x_shape, [sx])
-        )
-        w = T.match_buffer(
-            weights,
-            w_shape,
-            product.weight,
-            offset_factor=1,
-            strides=_strides(w_shape, [sw] if several else []),
-        )
-        c = T.match_buffer(
-            sums,
-            c_shape,
-            product.sums,
-            offset_factor=1,
-            strides=_strides(c_shape, [sc] if several else []),
-        )
+        x, w, c = _match(product, block, steps, (x_rows, weights, sums))
         with T.sblock("root"):
             T.reads(_whole(c), _whole(x), _whole(w))
             T.writes(_whole(c))

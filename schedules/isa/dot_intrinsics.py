@@ -91,6 +91,20 @@ def _prefetch(w, step: list) -> Expr:
     return T.call_llvm_intrin(name, line, T.int32(0), T.int32(3), T.int32(1), dtype="void")
 
 
+Operands = tuple[tirx.Buffer, tirx.Buffer, tirx.Buffer]
+
+
+def _match(shape: Shape, handles: tuple[tirx.Var, tirx.Var, tirx.Var]) -> Operands:
+    """Buffers of the rows, the weights and the sums behind the arguments of an intrinsic."""
+    codes, (rows, weights, sums) = shape.codes, handles
+    stride, step_stride = tirx.Var("stride", "int64"), tirx.Var("step_stride", "int64")
+    x_strides, w_strides = shape.row(stride, 1), shape.weight_strides(step_stride)
+    x = T.match_buffer(rows, shape.x, codes.activation, offset_factor=1, strides=x_strides)
+    w = T.match_buffer(weights, shape.weights, codes.dtype, offset_factor=1, strides=w_strides)
+    c = T.match_buffer(sums, shape.row(shape.rows, shape.columns), "int32", offset_factor=1)
+    return x, w, c
+
+
 def _description(shape: Shape) -> tirx.PrimFunc:
     codes = shape.codes
     # Relax loops have int64 extents, and the description must match the operator.
@@ -112,18 +126,7 @@ def _description(shape: Shape) -> tirx.PrimFunc:
 
     @T.prim_func(s_tir=True)
     def description(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
-        stride, step_stride = T.int64(), T.int64()
-        x = T.match_buffer(
-            x_rows, shape.x, codes.activation, offset_factor=1, strides=shape.row(stride, 1)
-        )
-        w = T.match_buffer(
-            weights,
-            shape.weights,
-            codes.dtype,
-            offset_factor=1,
-            strides=shape.weight_strides(step_stride),
-        )
-        c = T.match_buffer(sums, shape.row(shape.rows, shape.columns), "int32", offset_factor=1)
+        x, w, c = _match(shape, (x_rows, weights, sums))
         with T.sblock("root"):
             T.reads(_whole(c), _whole(x), _whole(w))
             T.writes(_whole(c))
@@ -164,18 +167,7 @@ def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc
 
     @T.prim_func(s_tir=True)
     def implementation(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
-        stride, step_stride = T.int64(), T.int64()
-        x = T.match_buffer(
-            x_rows, shape.x, codes.activation, offset_factor=1, strides=shape.row(stride, 1)
-        )
-        w = T.match_buffer(
-            weights,
-            shape.weights,
-            codes.dtype,
-            offset_factor=1,
-            strides=shape.weight_strides(step_stride),
-        )
-        c = T.match_buffer(sums, shape.row(rows, shape.columns), "int32", offset_factor=1)
+        x, w, c = _match(shape, (x_rows, weights, sums))
         with T.sblock("root"):
             T.reads(_whole(c), _whole(x), _whole(w))
             T.writes(_whole(c))

@@ -8,7 +8,7 @@ outputs and leaves each sum in two halves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tvm import tirx
 from tvm.ir import Expr
@@ -97,6 +97,22 @@ def _whole(buffer):
     return buffer[tuple(slice(0, extent) for extent in buffer.shape)]
 
 
+Argument = tuple[tirx.Var, Sequence[int], str]
+
+
+def _match(*arguments: Argument) -> tuple[tirx.Buffer, ...]:
+    """Buffers of (handle, shape, dtype); panels of weights may lie any distance from each other."""
+    return tuple(
+        T.match_buffer(handle, shape, dtype, offset_factor=1, strides=_strides(shape, number))
+        for number, (handle, shape, dtype) in enumerate(arguments)
+    )
+
+
+def _strides(shape: Sequence[int], number: int) -> list | None:
+    """Of the second argument, the weights: (steps, outputs, inputs) with any distance of steps."""
+    return [tirx.Var("t", "int64"), shape[2], 1] if number == 1 else None
+
+
 def _shuffle(vectors: list[Expr], places: list[int]) -> Expr:
     return T.Shuffle(vectors, [tirx.const(n, "int32") for n in places])
 
@@ -147,10 +163,11 @@ def _description(
 ) -> tirx.PrimFunc:
     @T.prim_func(s_tir=True)
     def description(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
-        t = T.int64()
-        x = T.match_buffer(x_rows, (4, pairs, 16), "int8", offset_factor=1)
-        w = T.match_buffer(weights, shape, dtype, offset_factor=1, strides=[t, shape[2], 1])
-        c = T.match_buffer(sums, (pairs, columns, 4), "int32", offset_factor=1)
+        x, w, c = _match(
+            (x_rows, (4, pairs, 16), "int8"),
+            (weights, shape, dtype),
+            (sums, (pairs, columns, 4), "int32"),
+        )
         with T.sblock("root"):
             T.reads(_whole(c), _whole(x), _whole(w))
             T.writes(_whole(c))
@@ -187,10 +204,11 @@ def _implementation(
 
     @T.prim_func(s_tir=True)
     def implementation(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
-        t = T.int64()
-        x = T.match_buffer(x_rows, (4, pairs, 16), "int8", offset_factor=1)
-        w = T.match_buffer(weights, shape, dtype, offset_factor=1, strides=[t, shape[2], 1])
-        c = T.match_buffer(sums, (pairs, columns, 4), "int32", offset_factor=1)
+        x, w, c = _match(
+            (x_rows, (4, pairs, 16), "int8"),
+            (weights, shape, dtype),
+            (sums, (pairs, columns, 4), "int32"),
+        )
         with T.sblock("root"):
             T.reads(_whole(c), _whole(x), _whole(w))
             T.writes(_whole(c))
@@ -206,10 +224,9 @@ def _halves(multiply: Multiply) -> tuple:
 
     @T.prim_func(s_tir=True)
     def description(row: T.handle, weights: T.handle, sums: T.handle) -> None:
-        t = T.int64()
-        x = T.match_buffer(row, (32,), "int8", offset_factor=1)
-        w = T.match_buffer(weights, (4, LANES, 8), "int8", offset_factor=1, strides=[t, 8, 1])
-        c = T.match_buffer(sums, (2 * LANES,), "int32", offset_factor=1)
+        x, w, c = _match(
+            (row, (32,), "int8"), (weights, (4, LANES, 8), "int8"), (sums, (2 * LANES,), "int32")
+        )
         with T.sblock("root"):
             T.reads(_whole(c), _whole(x), _whole(w))
             T.writes(_whole(c))
@@ -237,10 +254,9 @@ def _halves(multiply: Multiply) -> tuple:
 
     @T.prim_func(s_tir=True)
     def implementation(row: T.handle, weights: T.handle, sums: T.handle) -> None:
-        t = T.int64()
-        x = T.match_buffer(row, (32,), "int8", offset_factor=1)
-        w = T.match_buffer(weights, (4, LANES, 8), "int8", offset_factor=1, strides=[t, 8, 1])
-        c = T.match_buffer(sums, (2 * LANES,), "int32", offset_factor=1)
+        x, w, c = _match(
+            (row, (32,), "int8"), (weights, (4, LANES, 8), "int8"), (sums, (2 * LANES,), "int32")
+        )
         with T.sblock("root"):
             T.reads(_whole(c), _whole(x), _whole(w))
             T.writes(_whole(c))
