@@ -1,16 +1,16 @@
-"""The loop nest of attention for a GPU, written out: a workgroup per tile of rows.
+"""The hand-written loop nest of attention on a GPU: a workgroup per tile of rows.
 
-A workgroup owns a kv head and a tile of rows, pairs of (query, head of the group), and walks over
-chunks of positions: scores, a new maximum, weights, their product with the values, added to what
-came before after that has been scaled to the new maximum (online softmax, Milakov and Gimelshein
-2018, https://arxiv.org/abs/1805.02867).
+A workgroup owns a kv head and a tile of rows, which are pairs (query, head of the group), and
+iterates over chunks of positions. For each chunk it computes scores, the new maximum, the weights
+and their product with the values. It rescales the previous sum to the new maximum and accumulates
+the product (online softmax, Milakov and Gimelshein 2018, https://arxiv.org/abs/1805.02867).
 
-In the scores a thread owns a position of the chunk and has all rows of it, so neighbouring threads
-read neighbouring positions of a panel of keys. In the product with the values it owns a column (or
-some) and shares the rows, or else the positions, with the other threads of that column. Only the
-scores and what the rows agree on pass through shared memory, as vectors of up to four rows: there
-one load then serves four multiplications. Positions behind the last one that the tile sees are
-never read: their place is taken by that last one, with a weight of zero.
+For the scores, a thread owns positions of the chunk and computes all rows of them, so consecutive
+threads read consecutive positions of a key panel. For the product with the values, a thread owns
+one or more columns and shares the rows, or else the positions, with the other threads of these
+columns. Only scores and per-row statistics go through shared memory, as vectors of up to four rows,
+so one load serves four multiplications. Positions after the last visible one are not read: the last
+visible position is read in their place, with a weight of zero.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .workgroup_thread import Thread
 
 
 class Nest:
-    """Emits the statement; a method per step, what lasts for the workgroup as attributes."""
+    """Emits the statement: one method per step; attributes are the state of the workgroup."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Nest:
         return ib.get()
 
     def _chunks(self) -> tuple[Expr, Expr]:
-        """Number of the first chunk of this workgroup, and how many there are."""
+        """Index of the first chunk of this workgroup, and the number of chunks."""
         count = ceil_div(self.end, self.shape.chunk)
         if self.splits == 1:
             return int64(0), count
@@ -95,7 +95,7 @@ class Nest:
         self.peak, self.total, self.most = (new((1,), rows, scope="local") for _ in range(3))
 
     def _start(self) -> None:
-        """The queries of the tile into shared memory; nothing seen yet."""
+        """Load the queries of the tile into shared memory and initialize the softmax."""
         with self._each(self.shape.packs * self.shape.d) as i:
             e, pack = i % self.shape.d, i // self.shape.d
             first = self.first + pack * self.shape.pack
@@ -113,7 +113,7 @@ class Nest:
         if self.rows.all_see_the_same:
             self._mix("mix", start, seen_by_all=True)
             return
-        # Of a chunk that some rows see in part, what they do not see may be anything.
+        # If a chunk is only partly visible to some rows, its invisible values are undefined.
         everybody = start + self.shape.chunk <= self.rows.limit_of(self.first)
         with T.If(everybody):
             with T.Then():
@@ -122,7 +122,7 @@ class Nest:
                 self._mix("edge", start, seen_by_all=False)
 
     def _scores(self, start: Expr) -> None:
-        """A thread's positions by all rows of the tile, over the columns of the heads."""
+        """Scores of the thread's positions for all rows of the tile: dot products over head_dim."""
         rounds, packs, d = self.shape.rounds, self.shape.packs, self.shape.d
         with T.sblock("scores_alone"):
             key = T.sblock_alloc_buffer((rounds, d), "float32", scope="local")
@@ -139,7 +139,7 @@ class Nest:
                 T.buffer_store(self.dot, self.dot[vk, vr] + product, [vk, vr])
 
     def _show(self, start: Expr) -> None:
-        """Scores for all threads to see; what a row may not see is far below everything else."""
+        """Store the scores in shared memory; invisible positions get LOWEST."""
         with T.grid(*map(int64, self.dot.shape)) as (k, pack):
             value = self.dot[k, pack]
             if self.scales:
@@ -149,12 +149,12 @@ class Nest:
             T.buffer_store(self.score, value, [self.thread.place(k), pack])
 
     def _seen(self, position: Expr, pack: Expr) -> Expr:
-        """Which rows of a pack see the position."""
+        """Whether the position is visible, for each row of a pack."""
         first = self.first + pack * self.shape.pack
         return self._every(position < self.rows.limit_of(numbered(first, self.shape.pack)))
 
     def _softmax(self, start: Expr) -> None:
-        """Scores become weights relative to the new maximum of their row."""
+        """Replace scores by weights relative to the new maximum of their row."""
         pack, which = self.thread.softmax_pack, self.thread.softmax_lane
         T.buffer_store(self.most, self._f32(LOWEST), [0])
         with self._of_a_lane(which) as p:
@@ -172,7 +172,7 @@ class Nest:
             self._weigh(start, p, pack)
 
     def _tell(self, value: Expr) -> None:
-        """What a row has, from the first of its threads to all."""
+        """Share a per-row value: the first thread of the row stores it for all threads."""
         with T.If(self.thread.number < self.shape.packs), T.Then():
             T.buffer_store(self.decay, value, [self.thread.softmax_pack])
 
@@ -180,14 +180,14 @@ class Nest:
         T.buffer_store(self.most, tirx.exp2(self.score[p, pack] - self.peak[0]), [0])
         T.buffer_store(self.total, self.total[0] + self.most[0], [0])
         weight = self.most[0]
-        if self.scales:  # the scales of the values go into the weights
+        if self.scales:  # fold the scales of the values into the weights
             scaled = weight * self._every(self._scale(1, self._clamped(start + p)))
             weight = tirx.Select(self._seen(start + p, pack), scaled, self._f32(0))
         self._share(self.score, weight, [p, pack])
 
     def _share(self, buffer: tirx.Buffer, value: Expr, index: list[Expr]) -> None:
-        """Store for all what a thread of the softmax has. The condition is around nothing but the
-        store: a barrier must never end up inside of one."""
+        """Store the value of a softmax thread in shared memory. The condition contains only the
+        store, as a barrier must never be inside a condition."""
         left_over = self.thread.is_left_over
         if left_over is None:
             T.buffer_store(buffer, value, index)
@@ -196,7 +196,7 @@ class Nest:
                 T.buffer_store(buffer, value, index)
 
     def _mix(self, name: str, start: Expr, seen_by_all: bool) -> None:
-        """Weights times values: a thread's rows and columns, over its positions of the chunk."""
+        """Weights times values: the thread's rows and columns, over its positions of the chunk."""
         count, packs, wide = self.shape.positions, self.shape.own_packs, self.shape.wide
         with T.sblock(f"{name}_alone"):
             kept = T.sblock_alloc_buffer((count, wide), "float32", scope="local")
@@ -219,7 +219,7 @@ class Nest:
                 T.buffer_store(self.sum, self.sum[vr, vc] + product, [vr, vc])
 
     def _finish(self) -> None:
-        """Add up the parts, and what becomes of the sums."""
+        """Add up the parts of the threads and store the result."""
         shape = self.shape
         with T.grid(*map(int64, self.sum.shape)) as (r, c):
             place = self.thread.position_part * shape.d + self.thread.column(c)
@@ -240,7 +240,7 @@ class Nest:
                 self._store(row, e, one(self.most[0]), one(self.total[0]), one(self.decay[pack]))
 
     def _store(self, row: Expr, e: Expr, value: Expr, total: Expr, peak: Expr) -> None:
-        """The result of a row, or what is to be merged with that of the other workgroups."""
+        """Store the result of a row, or the partial result that `_merge` combines."""
         if self.splits == 1:
             self.rows.store(self.outs[0], self.head, self.first + row, e, value / total)
             return
@@ -275,7 +275,7 @@ class Nest:
 
     @contextmanager
     def _each(self, count: int) -> Iterator[Expr]:
-        """Neighbouring threads take neighbouring numbers below `count`."""
+        """A loop over the indices below `count`; consecutive threads take consecutive indices."""
         with T.serial(int64(0), int64(-(-count // self.shape.threads))) as k:
             i = self.thread.place(k)
             if count % self.shape.threads == 0:
