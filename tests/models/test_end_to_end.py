@@ -1,7 +1,7 @@
 """Compiled bundles against the torch reference: every stage, and whole answers token by token.
 
-Random checkpoints of odd sizes go through `compile_model` and are run the way a user runs them.
-For lossy storage the reference computes with what is left of the weights, so the tolerance stays.
+Random checkpoints of odd sizes are compiled with `compile_model` and run as a user runs them. For
+lossy storage the reference computes with the weights as stored, so the tolerance is the same.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from handglass.runtime.prompt.preprocess import open_preprocessor
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
-CONTEXT = 250  # no multiple of anything
+CONTEXT = 250  # not a multiple of any tile
 CASES = [  # odd model, scheme of language and resampler, scheme of the vision tower
     ("grouped", "f32", "f32"),
     ("untied", "f32", "f32"),
@@ -35,12 +35,12 @@ CASES = [  # odd model, scheme of language and resampler, scheme of the vision t
     ("untied", "f16", "f16"),
     ("wide_heads", "bf16", "w4"),
 ]
-TOLERANCE = 1e-4  # of the largest value
+TOLERANCE = 1e-4  # relative to the largest value
 
 
 @dataclass
 class Both:
-    """A compiled model and the reference of what it stores."""
+    """A compiled model and the reference with its stored weights."""
 
     model: Model
     bundle: Path
@@ -82,7 +82,7 @@ def noise_picture(seed: int) -> Image.Image:
 
 
 def check(actual: np.ndarray, truth: torch.Tensor, tolerance: float = TOLERANCE) -> None:
-    """The largest difference, relative to the largest value."""
+    """Check the largest difference, relative to the largest value."""
     assert actual.shape == tuple(truth.shape)
     error = float(np.abs(actual - truth.numpy()).max() / truth.abs().max())
     assert error < tolerance
@@ -136,7 +136,7 @@ def test_prefill(both: Both, s: int) -> None:
 
 
 def test_prefill_in_pieces_and_after_a_shorter_prefix(both: Both) -> None:
-    """A cache that holds more than the prefix must not matter: later positions are masked."""
+    """Positions after the prefix are masked, so a cache that holds more must not matter."""
     session, x = both.model.session, normal(41, both.config["hidden_size"])
     truth = expected.logits(both.llm, both.config, torch.from_numpy(x), both.kept)
     session.prefill(normal(60, both.config["hidden_size"]) + 3, 0)
@@ -170,7 +170,7 @@ def test_answers_are_equal_token_by_token(both: Both, pictures: int) -> None:
     assert answer.finish_reason == "length"
 
 
-# --- verify, on the real thing ---
+# --- verify, with real bundles ---
 
 
 def test_verify_holds(both: Both) -> None:
@@ -189,5 +189,5 @@ def test_verify_names_other_weights(both: Both, tmp_path: Path) -> None:
 
 def test_verify_refuses_another_model(both: Both, tmp_path: Path) -> None:
     config = {**both.config, "rms_norm_eps": 2e-5}
-    with pytest.raises(MismatchError, match="another config.json"):
+    with pytest.raises(MismatchError, match="config.json"):
         verify(both.bundle, write_checkpoint(tmp_path, config, "float32"))
