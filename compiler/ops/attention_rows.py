@@ -31,7 +31,7 @@ class Rows:
         return (self.queries * self.group + (tile - 1)) // tile
 
     @property
-    def all_see_the_same(self) -> bool:
+    def has_uniform_limit(self) -> bool:
         """Whether the limit is provably the same for all queries."""
         first, last = self.limit(int64(0)), self.limit(self.queries - 1)
         return bool(Analyzer().can_prove_equal(first, last))

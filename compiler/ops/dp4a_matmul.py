@@ -13,7 +13,15 @@ from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, STEP, Codes
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
-from .padded import int64, is_one_row, padded_columns, padded_rows, up, whole_columns, whole_tiles
+from .padded import (
+    int64,
+    is_one_row,
+    padded_columns,
+    padded_rows,
+    round_up,
+    whole_columns,
+    whole_tiles,
+)
 from .quantized import Quantized
 
 WORDS_OF_A_GROUP = GROUP // STEP
@@ -34,10 +42,10 @@ def dp4a_matmul(
     weight is (panels, chunks, 4, 16) uint32, scale (panels, groups, 16); 8-bit codes have one
     group.
     """
-    m, there = x.codes.shape[0], int(weight.shape[1]) * codes.chunk // GROUP
-    groups = up(there, GROUPS_TOGETHER) if is_one_row(m) else there
+    m, stored_groups = x.codes.shape[0], int(weight.shape[1]) * codes.chunk // GROUP
+    groups = round_up(stored_groups, GROUPS_TOGETHER) if is_one_row(m) else stored_groups
     width = whole_columns(out_features, m, codes.tile.columns)
-    words = _words(weight, codes, there, (groups, width))
+    words = _words(weight, codes, stored_groups, (groups, width))
     rows = padded_rows(x.codes, (whole_tiles(m, codes.tile.rows), groups * WORDS_OF_A_GROUP))
     shape = (m, int64(out_features))
     if codes.bits == 4:
@@ -56,8 +64,8 @@ def _words(weight: te.Tensor, codes: Codes, groups: int, shape: tuple[int, int])
         stored = (weight[p, g, v, j] << left) & tirx.const(UPPER, "uint32")
         return tirx.reinterpret("int32", stored)
 
-    there = (groups, int(weight.shape[0]) * LANES)
-    return padded_columns(word, there, shape, "words", (HALVES, CHUNK_STEPS))
+    unpadded = (groups, int(weight.shape[0]) * LANES)
+    return padded_columns(word, unpadded, shape, "words", (HALVES, CHUNK_STEPS))
 
 
 def _by_group(

@@ -29,7 +29,7 @@ from .attention_rows import Rows
 from .attention_tiles import int64
 from .lazy import Read
 from .loops import bound, ceil_div, spatial
-from .short_vectors import every, f32, lane, numbered, packed, together
+from .short_vectors import broadcast, element, f32, ramp, vector_dtype, vector_of
 from .workgroup import LOWEST, Workgroup
 from .workgroup_thread import Thread
 
@@ -84,14 +84,14 @@ class Nest:
 
     def _buffers(self) -> None:
         shape = self.shape
-        rows = packed("float32", shape.pack)
+        rows = vector_dtype("float32", shape.pack)
         new = T.sblock_alloc_buffer
         self.query = new((shape.d, shape.packs), rows, scope="shared")
         self.score = new((shape.chunk, shape.packs), rows, scope="shared")
         self.across = new((shape.lanes, shape.packs), rows, scope="shared")
         self.decay = new((shape.packs,), rows, scope="shared")
         self.dot = new((shape.rounds, shape.packs), rows, scope="local")
-        self.sum = new((shape.own_packs, shape.wide), rows, scope="local")
+        self.sum = new((shape.packs_per_thread, shape.wide), rows, scope="local")
         self.peak, self.total, self.most = (new((1,), rows, scope="local") for _ in range(3))
 
     def _start(self) -> None:
@@ -100,7 +100,7 @@ class Nest:
             e, pack = i % self.shape.d, i // self.shape.d
             first = self.first + pack * self.shape.pack
             rows = [self.rows.query(self.head, first + r, e) for r in range(self.shape.pack)]
-            T.buffer_store(self.query, together(rows), [e, pack])
+            T.buffer_store(self.query, vector_of(rows), [e, pack])
         T.buffer_store(self.peak, self._f32(LOWEST), [0])
         T.buffer_store(self.total, self._f32(0), [0])
         with T.grid(*map(int64, self.sum.shape)) as (r, c):
@@ -108,18 +108,18 @@ class Nest:
 
     def _chunk(self, start: Expr) -> None:
         self._scores(start)
-        self._show(start)
+        self._store_scores(start)
         self._softmax(start)
-        if self.rows.all_see_the_same:
-            self._mix("mix", start, seen_by_all=True)
+        if self.rows.has_uniform_limit:
+            self._mix("mix", start, all_visible=True)
             return
         # If a chunk is only partly visible to some rows, its invisible values are undefined.
-        everybody = start + self.shape.chunk <= self.rows.limit_of(self.first)
-        with T.If(everybody):
+        fully_visible = start + self.shape.chunk <= self.rows.limit_of(self.first)
+        with T.If(fully_visible):
             with T.Then():
-                self._mix("mix", start, seen_by_all=True)
+                self._mix("mix", start, all_visible=True)
             with T.Else():
-                self._mix("edge", start, seen_by_all=False)
+                self._mix("edge", start, all_visible=False)
 
     def _scores(self, start: Expr) -> None:
         """Scores of the thread's positions for all rows of the tile: dot products over head_dim."""
@@ -135,15 +135,15 @@ class Nest:
                 ve = T.axis.reduce(int64(d), e, "int64")
                 with T.init():
                     T.buffer_store(self.dot, self._f32(0), [vk, vr])
-                product = self.query[ve, vr] * self._every(key[vk, ve])
+                product = self.query[ve, vr] * self._broadcast(key[vk, ve])
                 T.buffer_store(self.dot, self.dot[vk, vr] + product, [vk, vr])
 
-    def _show(self, start: Expr) -> None:
+    def _store_scores(self, start: Expr) -> None:
         """Store the scores in shared memory; invisible positions get LOWEST."""
         with T.grid(*map(int64, self.dot.shape)) as (k, pack):
             value = self.dot[k, pack]
             if self.scales:
-                value = value * self._every(self._scale(0, self._position(start, k)))
+                value = value * self._broadcast(self._scale(0, self._position(start, k)))
             seen = self._seen(start + self.thread.place(k), pack)
             value = tirx.Select(seen, value, self._f32(LOWEST))
             T.buffer_store(self.score, value, [self.thread.place(k), pack])
@@ -151,7 +151,7 @@ class Nest:
     def _seen(self, position: Expr, pack: Expr) -> Expr:
         """Whether the position is visible, for each row of a pack."""
         first = self.first + pack * self.shape.pack
-        return self._every(position < self.rows.limit_of(numbered(first, self.shape.pack)))
+        return self._broadcast(position < self.rows.limit_of(ramp(first, self.shape.pack)))
 
     def _softmax(self, start: Expr) -> None:
         """Replace scores by weights relative to the new maximum of their row."""
@@ -166,12 +166,12 @@ class Nest:
             T.buffer_store(self.most, higher, [0])
         T.buffer_store(self.peak, tirx.exp2(self.peak[0] - self.most[0]), [0])
         T.buffer_store(self.total, self.total[0] * self.peak[0], [0])
-        self._tell(self.peak[0])
+        self._share_row_value(self.peak[0])
         T.buffer_store(self.peak, self.most[0], [0])
         with self._of_a_lane(which) as p:
             self._weigh(start, p, pack)
 
-    def _tell(self, value: Expr) -> None:
+    def _share_row_value(self, value: Expr) -> None:
         """Share a per-row value: the first thread of the row stores it for all threads."""
         with T.If(self.thread.number < self.shape.packs), T.Then():
             T.buffer_store(self.decay, value, [self.thread.softmax_pack])
@@ -181,39 +181,39 @@ class Nest:
         T.buffer_store(self.total, self.total[0] + self.most[0], [0])
         weight = self.most[0]
         if self.scales:  # fold the scales of the values into the weights
-            scaled = weight * self._every(self._scale(1, self._clamped(start + p)))
+            scaled = weight * self._broadcast(self._scale(1, self._clamped(start + p)))
             weight = tirx.Select(self._seen(start + p, pack), scaled, self._f32(0))
         self._share(self.score, weight, [p, pack])
 
     def _share(self, buffer: tirx.Buffer, value: Expr, index: list[Expr]) -> None:
         """Store the value of a softmax thread in shared memory. The condition contains only the
         store, as a barrier must never be inside a condition."""
-        left_over = self.thread.is_left_over
-        if left_over is None:
+        surplus = self.thread.is_surplus
+        if surplus is None:
             T.buffer_store(buffer, value, index)
         else:
-            with T.If(tirx.Not(left_over)), T.Then():
+            with T.If(tirx.Not(surplus)), T.Then():
                 T.buffer_store(buffer, value, index)
 
-    def _mix(self, name: str, start: Expr, seen_by_all: bool) -> None:
+    def _mix(self, name: str, start: Expr, all_visible: bool) -> None:
         """Weights times values: the thread's rows and columns, over its positions of the chunk."""
-        count, packs, wide = self.shape.positions, self.shape.own_packs, self.shape.wide
+        count, packs, wide = self.shape.positions, self.shape.packs_per_thread, self.shape.wide
         with T.sblock(f"{name}_alone"):
             kept = T.sblock_alloc_buffer((count, wide), "float32", scope="local")
             with T.grid(int64(count), int64(wide)) as (j, c), T.sblock(f"load_{name}"):
                 vj, vc = spatial(count, j), spatial(wide, c)
-                position = self._clamped(start + self.thread.shared_place(vj))
+                position = self._clamped(start + self.thread.value_position(vj))
                 T.buffer_store(kept, self._value(position, self.thread.column(vc)), [vj, vc])
             loops = T.grid(int64(count), int64(packs), int64(wide))
             with loops as (j, r, c), T.sblock(name):
                 vr, vc = spatial(packs, r), spatial(wide, c)
                 vj = T.axis.reduce(int64(count), j, "int64")
-                pack, place = self.thread.pack(vr), self.thread.shared_place(vj)
+                pack, place = self.thread.pack(vr), self.thread.value_position(vj)
                 with T.init():
                     so_far = self.sum[vr, vc] * self.decay[pack]
                     T.buffer_store(self.sum, so_far, [vr, vc])
-                value = self._every(kept[vj, vc])
-                if not seen_by_all:
+                value = self._broadcast(kept[vj, vc])
+                if not all_visible:
                     value = tirx.Select(self._seen(start + place, pack), value, self._f32(0))
                 product = self.score[place, pack] * value
                 T.buffer_store(self.sum, self.sum[vr, vc] + product, [vr, vc])
@@ -226,7 +226,7 @@ class Nest:
             T.buffer_store(self.score, self.sum[r, c], [place, self.thread.pack(r)])
         pack, which = self.thread.softmax_pack, self.thread.softmax_lane
         self._share(self.across, self.total[0], [which, pack])
-        self._tell(self.peak[0])
+        self._share_row_value(self.peak[0])
         with self._each(shape.packs * shape.d) as i:
             e, pack = i % shape.d, i // shape.d
             parts = range(shape.position_parts)
@@ -235,7 +235,7 @@ class Nest:
             total = _sum(self.across[other, pack] for other in range(shape.lanes))
             T.buffer_store(self.total, total, [0])
             for r in range(shape.pack):
-                one = lambda vector, r=r: lane(vector, r, shape.pack)  # noqa: E731
+                one = lambda vector, r=r: element(vector, r, shape.pack)  # noqa: E731
                 row = pack * shape.pack + r
                 self._store(row, e, one(self.most[0]), one(self.total[0]), one(self.decay[pack]))
 
@@ -264,8 +264,8 @@ class Nest:
     def _value(self, position: Expr, e: Expr) -> Expr:
         return self.value(self.head, position, e).astype("float32")
 
-    def _every(self, value: Expr) -> Expr:
-        return every(value, self.shape.pack)
+    def _broadcast(self, value: Expr) -> Expr:
+        return broadcast(value, self.shape.pack)
 
     def _f32(self, value: float) -> Expr:
         return f32(value, self.shape.pack)

@@ -16,7 +16,15 @@ from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
 from .matmul import Dequantize
-from .padded import int64, is_one_row, padded_columns, padded_rows, up, whole_columns, whole_tiles
+from .padded import (
+    int64,
+    is_one_row,
+    padded_columns,
+    padded_rows,
+    round_up,
+    whole_columns,
+    whole_tiles,
+)
 
 LARGEST = 65504.0
 """The largest float16."""
@@ -38,10 +46,10 @@ def gpu_matmul(
     """
     m = x.shape[0]
     # one row streams the weights, whose inputs are divided evenly among threads
-    inputs = up(depth, GROUP if is_one_row(m) else limits.depth)
+    inputs = round_up(depth, GROUP if is_one_row(m) else limits.depth)
     columns = padded_columns(
         _reader(dequantize, "float16" if half else "float32"),
-        (depth, up(out_features, LANES)),
+        (depth, round_up(out_features, LANES)),
         (inputs, whole_columns(out_features, m, limits.columns)),
         "dequantize",
     )

@@ -28,7 +28,7 @@ def whole_tiles(m: Expr, rows: int) -> Expr:
 
 def whole_columns(out_features: int, m: Expr, columns: int) -> int:
     """Round `out_features` up to whole panels for one row, to whole tiles for many rows."""
-    return up(out_features, LANES if is_one_row(m) else columns)
+    return round_up(out_features, LANES if is_one_row(m) else columns)
 
 
 def padded_rows(
@@ -47,29 +47,29 @@ def padded_rows(
 
 def padded_columns(
     read: Callable[..., Expr],
-    there: Sequence[int],
+    unpadded: Sequence[int],
     shape: Sequence[int],
     name: str,
     inner: Sequence[int] = (),
 ) -> te.Tensor:
     """(inputs, *inner, columns): `read` at (panel, input, *inner, lane), padded with zeros.
 
-    `there` and `shape` are (inputs, columns) without and with padding. Unlike in the panels, all
+    `unpadded` and `shape` are (inputs, columns) without and with padding. Unlike in the panels, all
     columns of a tile are contiguous, so threads that share a row of it load from different banks.
     """
 
     def value(k: Expr, *rest: Expr) -> Expr:
         *middle, j = rest
         number = read(j // LANES, k, *middle, j % LANES)
-        return where(inside([k, j], there, shape), number)
+        return where(inside([k, j], unpadded, shape), number)
 
     whole = tuple(map(int64, (shape[0], *inner, shape[1])))
     return te.compute(whole, value, name=name, attrs={PATTERN: name})
 
 
-def inside(place: Sequence[Expr], there: Sequence, padded: Sequence) -> list[Expr]:
-    """The conditions for the index `place` to be inside `there`, the shape before padding."""
-    sizes = zip(place, there, padded, strict=False)
+def inside(place: Sequence[Expr], unpadded: Sequence, padded: Sequence) -> list[Expr]:
+    """The conditions for the index `place` to be inside `unpadded`, the shape before padding."""
+    sizes = zip(place, unpadded, padded, strict=False)
     return [at < size for at, size, whole in sizes if not _equal(size, whole)]
 
 
@@ -86,7 +86,7 @@ def where(conditions: list[Expr], value: Expr) -> Expr:
     return tirx.if_then_else(tirx.all(*conditions), value, tirx.const(0, value.ty.dtype))
 
 
-def up(value: int, unit: int) -> int:
+def round_up(value: int, unit: int) -> int:
     """Round value up to a multiple of unit."""
     return -(-value // unit) * unit
 

@@ -100,7 +100,7 @@ class Workgroup:
         return self.chunk // self.threads
 
     @property
-    def own_packs(self) -> int:
+    def packs_per_thread(self) -> int:
         """Packs of rows for which a thread accumulates values."""
         return self.packs // self.row_parts
 

@@ -20,7 +20,7 @@ class Thread:
         """The k-th position of the chunk whose scores the thread computes."""
         return k * self.shape.threads + self.number
 
-    def shared_place(self, j: Expr) -> Expr:
+    def value_position(self, j: Expr) -> Expr:
         """The j-th position of the chunk whose values the thread accumulates."""
         return j * self.shape.position_parts + self.position_part
 
@@ -48,7 +48,7 @@ class Thread:
         return self.number // self.shape.packs % self.shape.lanes
 
     @property
-    def is_left_over(self) -> Expr | None:
+    def is_surplus(self) -> Expr | None:
         """Whether the thread is surplus in the softmax and must not store; None if none is."""
         busy = self.shape.lanes * self.shape.packs
         return None if busy == self.shape.threads else self.number >= busy
