@@ -1,1 +1,1 @@
-"""Checkpoint in, bundle out; runs on the host only."""
+"""The compiler: checkpoint in, bundle out. It runs on the host only."""

@@ -1,7 +1,7 @@
-"""The whole story: a checkpoint folder in, a bundle out.
+"""The compilation pipeline: a checkpoint folder in, a bundle out.
 
-read the configuration -> build the model in Relax -> lower and schedule -> generate code ->
-pack the weights -> describe -> move the finished bundle into place.
+read the configuration -> build the model in Relax -> lower and schedule -> pack the weights ->
+generate code -> write the manifest -> move the finished bundle into place
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ from .records.this_device import this_device
 
 @dataclass(frozen=True)
 class Report:
-    """What compiling took and gave."""
+    """The result of a compilation."""
 
     phases: dict[str, float]
-    """Seconds by phase."""
+    """Seconds per phase."""
     bundle_bytes: int
     schedules: list[tuple[str, str, int]]
     """(function, rule that scheduled it, number of call sites)."""
     records: dict[str, Any] = field(default_factory=dict)
-    """How much of the model's time tuning records cover (records/summary.py)."""
+    """The share of the model's run time that tuning records cover (records/summary.py)."""
 
 
 def compile_model(
@@ -80,11 +80,12 @@ def compile_model(
 ) -> Report:
     """Compile the checkpoint folder `model` for `target` into the bundle folder `output`.
 
-    Kernels with a tuning record are scheduled as it says: those of the files `records` first, then,
-    with `use_records`, the user's own and ours.
+    A kernel with a tuning record is scheduled with the choices of the record. The files `records`
+    have precedence; with `use_records`, the user's store and the shipped records follow.
 
-    Raises InputError for a bad checkpoint, UsageError for a bad choice, DeviceError where this
-    machine lacks a compiler; in every case nothing is left at `output`.
+    Raises InputError for an invalid checkpoint, UsageError for an invalid option, and DeviceError
+    if this machine lacks a compiler or the target lacks memory. After an error, `output` does not
+    contain a partial bundle.
     """
     device = find_target(target)
     checkpoint = Checkpoint.open(Path(model), allow_pickle=allow_pickle)
@@ -98,7 +99,7 @@ def compile_model(
     with BundleWriter(Path(output), overwrite=overwrite) as writer:
         network = family.build(checkpoint, config, storage)
         with clock.phase("lower"):
-            with tvm.target.Target(device.tvm):  # operators are written for a CPU or for a GPU
+            with tvm.target.Target(device.tvm):  # operators differ between CPU and GPU
                 mod, parameters = network.export()
             lowered = lower(mod, device, Path(dump_ir) if dump_ir else None, progress, book)
         params = entries(parameters)
@@ -139,7 +140,7 @@ def compile_model(
 
 
 def load_tuning_records(target: Target, records: Sequence[Path], use_records: bool) -> RecordBook:
-    """The tuning records for a target. InputError for a file that was named and cannot be read."""
+    """The tuning records for a target. Raises InputError if a file in `records` cannot be read."""
     store = open_store(target, this_device(target), records, use_records)
     return RecordBook(store, tvm.target.Target(target.tvm))
 
@@ -147,7 +148,7 @@ def load_tuning_records(target: Target, records: Sequence[Path], use_records: bo
 def generate(
     mod: tvm.IRModule, lowered: Lowered, target: Target, path: Path, book: RecordBook
 ) -> Lowered:
-    """The library at `path`; if TVM refuses what records made of `mod`, without any record."""
+    """Build the library at `path`; if TVM fails with the records, build it without them."""
     try:
         build_library(add_probes(lowered.mod, target), target, path)
     except HandglassError:
@@ -162,7 +163,7 @@ def generate(
 
 
 def only_used(target: Target, used: Used) -> Target:
-    """The target as its code turned out: a GPU that lacks what is not used runs it, too."""
+    """The target, restricted to the GPU capabilities that the generated code uses."""
     return target if target.gpu is None else replace(target, gpu=target.gpu.only(used))
 
 
@@ -173,7 +174,7 @@ def answers_of(
     target: Target,
     vision: VisionEntry | None,
 ) -> KnownAnswers:
-    """What the kernels of a library for a GPU must come to, by the same model made for a CPU."""
+    """The known answers of a GPU library's kernels, computed by the same model built for a CPU."""
     host = replace(target, gpu=None, load_rules=None)
     with tvm.target.Target(host.tvm):
         on_cpu, _ = cpu_model.export()
@@ -185,7 +186,7 @@ def answers_of(
 def report_text(
     lowered: Lowered, phases: dict[str, float], manifest: Manifest, records: dict[str, Any]
 ) -> bytes:
-    """`report.json`: what the kernels are, for `handglass bench --kernels`, and what it took."""
+    """`report.json`: the kernels, for `handglass bench --kernels`, and the seconds per phase."""
     text = {
         "format": "handglass-report",
         "versions": dict(manifest.versions),
@@ -197,31 +198,34 @@ def report_text(
 
 
 def check_memory(manifest: Manifest, target: Target) -> None:
-    """Refuse what does not fit into the target's memory, before the minutes of packing it."""
+    """Raise DeviceError if weights and cache exceed the target's memory, before packing starts."""
     need, limit = manifest.resident_bytes, target.memory_limit
     if limit is not None and need > limit:
         raise DeviceError(
-            f"weights and cache take {need / 1e9:.2g} GB, target '{target.name}' has "
-            f"{limit / 1e9:.2g} GB: fewer bits (--quantization w4a8), a smaller --context, "
-            "--kv-cache int8, or a target file with a larger memory_limit"
+            f"weights and cache take {need / 1e9:.2g} GB, but target '{target.name}' has "
+            f"{limit / 1e9:.2g} GB: use --quantization w4a8, a smaller --context, --kv-cache int8, "
+            "or a target file with a larger memory_limit"
         )
 
 
 def find_runtime_library(target: Target) -> Path:
-    """The runtime library of the installed apache-tvm, if it is of the target's architecture."""
+    """The runtime library of the installed apache-tvm.
+
+    Raises DeviceError if it is missing or built for another architecture than the target's.
+    """
     if target.architecture != find_target("host").architecture or target.stub_libraries:
         raise DeviceError(
-            f"no runtime library for {target.triple} on this machine: compile with --no-runtime "
+            f"this machine has no runtime library for {target.triple}: compile with --no-runtime "
             "and install apache-tvm on the device"
         )
-    found = sorted(Path(tvm.__file__).parent.rglob(RUNTIME_LIBRARY))
-    if not found:
-        raise DeviceError(f"{RUNTIME_LIBRARY} is not part of the installed apache-tvm")
-    return found[0]
+    libraries = sorted(Path(tvm.__file__).parent.rglob(RUNTIME_LIBRARY))
+    if not libraries:
+        raise DeviceError(f"the installed apache-tvm does not contain {RUNTIME_LIBRARY}")
+    return libraries[0]
 
 
 class Clock:
-    """Seconds by phase, in the order in which the phases ran."""
+    """Seconds per phase, in the order of execution."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -1,8 +1,8 @@
-"""A compiled bundle against its checkpoint, stage by stage, as signal-to-noise ratios in dB.
+"""Compare a bundle with its checkpoint, stage by stage, as signal-to-noise ratios (SNR) in dB.
 
-Each stage is fed the reference's own input, so that the first one that falls short is where the
-fault is; `end_to_end` then lets everything run by itself. Two ratios: against the checkpoint in
-float32, and against the same weights as stored, which leaves only the arithmetic to be wrong.
+Each stage receives the input of the reference, so the first stage below its floor contains the
+fault; `end_to_end` then runs the compiled model alone. There are two ratios: against the checkpoint
+in float32, and against the weights as stored, which isolates errors of the arithmetic.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from .schemes.scheme import Scheme
 Progress = Callable[[str, int, int], object]
 
 QUESTION = "What is this picture?"
-STEPS = 8  # tokens decoded after the prompt, and compared one by one
+STEPS = 8  # tokens that are decoded after the prompt and compared one by one
 
 STAGES = ("pixels", "vision", "resampler", "encode_image", "embed", "logits", "end_to_end")
 
-LIMIT_DB = 300.0  # more than float32 can tell apart
-PIXELS_FLOOR = 120.0  # the same few float32 operations: exact, or nearly
+LIMIT_DB = 300.0  # beyond the resolution of float32
+PIXELS_FLOOR = 120.0  # the same few float32 operations: exact or nearly so
 
 Ratios = dict[str, tuple[float, float | None]]
-"""Stage -> signal to noise against the checkpoint, and against the weights as stored."""
+"""Stage -> SNR against the checkpoint, and against the weights as stored."""
 
 
 @dataclass(frozen=True)
 class _Role:
-    """All that the template asks of a tile."""
+    """The only tile attribute that the prompt template reads."""
 
     role: str
 
@@ -62,14 +62,14 @@ PICTURE = _Role("picture")
 
 @dataclass(frozen=True)
 class Stage:
-    """How one stage compares: its worst picture."""
+    """The result of one stage: its lowest ratio over all images."""
 
     stage: str
     snr_db: float
     floor_db: float
     ok: bool
     arithmetic_db: float | None = None
-    """Against the weights as stored; None where no weight takes part, or all have their say."""
+    """SNR against the weights as stored; None for `pixels` (no weights) and `end_to_end`."""
 
 
 def verify(
@@ -80,18 +80,22 @@ def verify(
     allow_pickle: bool = False,
     device: str | None = None,
 ) -> list[Stage]:
-    """Compare on these pictures, or on a drawn one; `device` as --device has it."""
+    """Compare on `images`, by default on a generated one. `device` is the value of --device.
+
+    Raises MismatchError if the bundle was compiled from another config.json, and UsageError if the
+    model family has no numpy reference.
+    """
     opened = Bundle.open(bundle)
     weights = Checkpoint.open(checkpoint, allow_pickle)
     manifest = opened.manifest
     if dict(manifest.model.config) != weights.config:
-        raise MismatchError(f"{bundle}: was compiled from another config.json than {checkpoint}'s")
+        raise MismatchError(f"{bundle}: compiled from another config.json than {checkpoint}'s")
     comparison = Comparison(Session(opened, device=device), weights, manifest, _tokenizer(opened))
     return comparison.run(images or [drawn_picture()], progress or (lambda *_: None))
 
 
 def report(stages: Sequence[Stage]) -> dict[str, Any]:
-    """As JSON, which has no infinity: an exact match reads LIMIT_DB, not-a-number its negative."""
+    """The stages as JSON. JSON lacks infinity: an exact match is LIMIT_DB and a NaN -LIMIT_DB."""
     rows = [
         {
             "stage": stage.stage,
@@ -124,21 +128,21 @@ class Comparison:
         family = find_family(weights.config)
         self.model = family.configure(weights.config)
         if not isinstance(self.model, ModelConfig):
-            raise UsageError(f"there is no reference in numpy for {family.name}")
+            raise UsageError(f"the model family '{family.name}' has no numpy reference")
         language, vision = self._schemes()
         self.cache = cache_type_of(manifest.state.tensors[0].dtype)
         storage = Storage(language, vision, manifest.state.context, self.cache)
         self.stored = StoredWeights(weights, family.build(weights, self.model, storage))
 
     def run(self, pictures: Sequence[Picture], progress: Progress) -> list[Stage]:
-        """All stages on all pictures; of each stage the worst."""
-        found = [
+        """The result of every stage: its lowest ratio over all pictures."""
+        by_picture = [
             self._picture(picture, f"picture {number} of {len(pictures)}", progress)
             for number, picture in enumerate(pictures, 1)
         ]
         floors, arithmetic = self._floors(), self._arithmetic_floors()
         return [
-            judge(stage, [ratios[stage] for ratios in found], floors[stage], arithmetic[stage])
+            judge(stage, [ratios[stage] for ratios in by_picture], floors[stage], arithmetic[stage])
             for stage in STAGES
         ]
 
@@ -168,7 +172,7 @@ class Comparison:
     def _language(
         self, pixels: Tile, embeddings: np.ndarray, name: str, progress: Progress
     ) -> Ratios:
-        """The compiled model chooses the tokens; the reference is asked about the same ones."""
+        """The compiled model generates the tokens; the reference gets the same ones."""
         language = self.model.language
         ids = self._prompt_ids()
         text = [i for i in ids if i is not None]
@@ -211,8 +215,8 @@ class Comparison:
     def _decode(
         self, x: np.ndarray, forced: Sequence[int] | None = None
     ) -> tuple[np.ndarray, list[int]]:
-        """Logits after the prompt x and after each of STEPS tokens, the likeliest ones unless
-        they are forced. (STEPS + 1, V)"""
+        """Logits (STEPS + 1, V) after the prompt x and after each of STEPS tokens, and the tokens:
+        `forced`, or else the most likely ones."""
         rows = [self.session.prefill(x, 0)]
         tokens: list[int] = []
         for step in range(STEPS):
@@ -221,7 +225,7 @@ class Comparison:
         return np.stack(rows), tokens
 
     def _prompt_ids(self) -> list[int | None]:
-        """One user turn with one picture; None for each position that the picture takes."""
+        """Token ids of a user turn with one image; None for each position of the image."""
         template = self.manifest.prompt
         prompt = build_prompt(QUESTION, [None], self.tokenizer, template, lambda _: [PICTURE])
         ids: list[int | None] = []
@@ -233,20 +237,22 @@ class Comparison:
         return ids
 
     def _floors(self) -> dict[str, float]:
-        """End to end the noise of vision and language adds up: at most 3 dB below the lower."""
+        """Floors against the checkpoint. End to end, the noise of vision and language adds up:
+        at most 3 dB below the lower one."""
         language, vision = (scheme.floor_db for scheme in self._schemes())
         logits = min(language, self.cache.floor_db)
         floors = by_stage(PIXELS_FLOOR, vision, language, min(vision, language) - 3.0)
         return floors | {"logits": logits, "end_to_end": min(vision, logits) - 3.0}
 
     def _arithmetic_floors(self) -> dict[str, float]:
-        """The reference of the weights as stored has no cache, so that one's noise is in here."""
+        """Floors against the weights as stored. That reference has no cache, so the logits include
+        the noise of the cache type."""
         language, vision = (scheme.arithmetic_db for scheme in self._schemes())
         floors = by_stage(PIXELS_FLOOR, vision, language, min(vision, language))
         return floors | {"logits": min(language, self.cache.floor_db)}
 
     def _schemes(self) -> tuple[Scheme, Scheme]:
-        """Of language and vision, as the bundle's target multiplies them."""
+        """The schemes of language and vision, laid out for the bundle's target."""
         tiles = set(AMX_FLAGS) <= set(self.manifest.target.features)
         units = cpu_units(AMX) if tiles else ANY_CPU
         names = self.manifest.scheme["language"], self.manifest.scheme["vision"]
@@ -255,31 +261,34 @@ class Comparison:
 
 
 def by_stage(pixels: float, vision: float, language: float, joined: float) -> dict[str, float]:
-    """A value for every stage: those of the language's scheme, and those where both take part."""
+    """A value for each stage; `joined` is for stages that use both schemes."""
     return dict.fromkeys(STAGES, language) | {
         "pixels": pixels, "vision": vision, "encode_image": joined, "end_to_end": joined
     }  # fmt: skip
 
 
 def judge(
-    stage: str, found: Sequence[tuple[float, float | None]], floor: float, arithmetic_floor: float
+    stage: str, ratios: Sequence[tuple[float, float | None]], floor: float, arithmetic_floor: float
 ) -> Stage:
-    """The worst of all pictures, and whether both of its ratios are good enough."""
-    worst = min(ratio for ratio, _ in found)
-    arithmetic = [ratio for _, ratio in found if ratio is not None]
+    """The lowest ratios over all images, and whether both reach their floors."""
+    worst = min(ratio for ratio, _ in ratios)
+    arithmetic = [ratio for _, ratio in ratios if ratio is not None]
     ok = worst >= floor and all(ratio >= arithmetic_floor for ratio in arithmetic)
     return Stage(stage, worst, floor, ok, min(arithmetic) if arithmetic else None)
 
 
 def both(truth: np.ndarray, stored: np.ndarray, compiled: np.ndarray) -> tuple[float, float]:
-    """Signal to noise against the checkpoint, and against the weights as stored."""
+    """SNR against the checkpoint, and against the weights as stored."""
     return snr_db(truth, compiled), snr_db(stored, compiled)
 
 
 def snr_db(truth: np.ndarray, actual: np.ndarray) -> float:
-    """10 log10 of signal over noise: infinite if equal, minus infinity if anything is NaN."""
+    """10 log10(signal / noise): infinity if equal, -infinity if `actual` has a NaN or infinity.
+
+    Raises MismatchError if the shapes differ.
+    """
     if truth.shape != actual.shape:
-        raise MismatchError(f"the reference gives {truth.shape}, the compiled code {actual.shape}")
+        raise MismatchError(f"the reference has shape {truth.shape}, the bundle {actual.shape}")
     if not np.isfinite(actual).all():
         return -math.inf
     signal = float(np.square(truth, dtype=np.float64).sum())
@@ -290,7 +299,7 @@ def snr_db(truth: np.ndarray, actual: np.ndarray) -> float:
 
 
 def splice(ids: Sequence[int | None], text: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """Rows of the text and of the picture in the order of the prompt. (s, D)"""
+    """Merge the embeddings of text and image in the order of the prompt. (s, D)"""
     is_picture = np.array([i is None for i in ids])
     x = np.empty((len(ids), text.shape[1]), np.float32)
     x[~is_picture] = text
@@ -299,7 +308,7 @@ def splice(ids: Sequence[int | None], text: np.ndarray, picture: np.ndarray) -> 
 
 
 def drawn_picture() -> np.ndarray:
-    """Soft colours under sharp squares, always the same. (h, w, 3) uint8"""
+    """A fixed test image: soft colours under sharp squares. (h, w, 3) uint8"""
     rng = np.random.default_rng(0)
     picture = np.kron(rng.integers(96, 256, (8, 8, 3)), np.ones((56, 56, 1))).astype(np.uint8)
     for y, x, side in rng.integers((0, 0, 40), (300, 300, 140), (6, 3)):

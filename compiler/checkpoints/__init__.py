@@ -1,1 +1,1 @@
-"""The files that people bring: safetensors, shards, pickles, and the fields of config.json."""
+"""Reading user checkpoints: safetensors files, shards, pickles and the fields of config.json."""

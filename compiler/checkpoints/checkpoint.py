@@ -1,8 +1,7 @@
 """A released checkpoint folder, read one tensor at a time.
 
-Tensors come out as float32 whatever they are stored in; nothing is kept, and pages of the mapped
-file are given back as soon as they have been read, so that memory follows the largest tensor and
-not the file. Knows names and numbers, not what a model does with them.
+Tensors are converted to float32 from any stored type. Nothing is cached, and mapped pages are
+released after each read, so peak memory depends on the largest tensor and not on the file size.
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from handglass.errors import InputError
 from .shards import Shard, open_shards, read_json
 
 EMBEDDING_NAME, HEAD_NAME = "model.embed_tokens.weight", "lm_head.weight"
-"""Of a language model; in a larger one they have a prefix."""
+"""Tensor names in a language model; a multimodal checkpoint adds a prefix."""
 EMBEDDING, LM_HEAD = f"llm.{EMBEDDING_NAME}", f"llm.{HEAD_NAME}"
 
-# Tensors of released files that hold nothing we compute with: buffers that are derived from the
-# configuration, and the towers of relatives that share the layout.
+# Tensors of released files that the model does not use: buffers derived from the configuration, and
+# towers of related models with the same layout.
 IGNORED_PREFIXES = ("mtp.", "apm.", "audio_projection_layer.", "audio_avg_pooler.", "tts.")
 IGNORED_SUFFIXES = ("rotary_emb.inv_freq", ".position_ids")
 
 FLOATS = ("float32", "float16", "bfloat16")
-CHUNK = 1 << 22  # elements looked at in one go
+CHUNK = 1 << 22  # elements checked at a time
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,10 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: str | Path, allow_pickle: bool = False) -> Checkpoint:
-        """Read config.json and the tensor headers; no tensor is read yet."""
+        """Read config.json and the tensor headers, but no tensor data.
+
+        Raises InputError for a missing or damaged file, and for a pickle unless `allow_pickle`.
+        """
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; a checkpoint is a folder with config.json")
@@ -61,28 +63,31 @@ class Checkpoint:
         return tuple(self._shard(name).shape(name))
 
     def expect(self, name: str, shape: tuple[int, ...]) -> None:
-        """Refuse a tensor of any other shape; for those that are read in rows."""
-        found = self.shape(name)
-        if found != tuple(shape):
-            raise InputError(f"{name}: the shape is {found}, but config.json asks for {shape}")
+        """Raise InputError if the tensor has another shape. Call it before `read_rows`."""
+        stored = self.shape(name)
+        if stored != tuple(shape):
+            raise InputError(f"{name}: the shape is {stored}, but config.json requires {shape}")
 
     def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """The whole tensor in float32, which must have this shape."""
+        """The whole tensor in float32. Raises InputError if its shape is not `shape`."""
         self.expect(name, shape)
         return self._convert(name, self._stored(name))
 
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Rows `start` to `stop` of a tensor in float32, for those too big to hold at once."""
+        """Rows `start` to `stop` in float32, for tensors too large to hold in memory."""
         rows = self.shape(name)[0]
         assert 0 <= start <= stop <= rows, f"{name}: rows {start} to {stop} of {rows}"
         return self._convert(name, self._stored(name)[start:stop])
 
     def rounded(self, name: str, x: np.ndarray) -> np.ndarray:
-        """Rows x as they meet the weight `name`: here as they are."""
+        """Activations x as multiplied by the weight `name`: unchanged, as nothing is quantized."""
         return x
 
     def lm_head(self, tied: bool, prefix: str = "llm.") -> str:
-        """The tensor to use as language model head; a head that is stored beats a tied one."""
+        """Name of the tensor to use as the language model head.
+
+        With `tied`, a stored head that differs from the embedding takes precedence, with a warning.
+        """
         head, embedding = f"{prefix}{HEAD_NAME}", f"{prefix}{EMBEDDING_NAME}"
         if not tied:
             return head
@@ -92,14 +97,14 @@ class Checkpoint:
             self._used.add(head)
             return embedding
         log.warning(
-            "%s: config.json ties the head to the embedding, but %s differs from it: using it",
+            "%s: config.json ties the head to the embedding, but %s differs; using the stored head",
             self.folder,
             head,
         )
         return head
 
     def finish(self) -> None:
-        """Every tensor must have been used, or be one of those that carry no weights of ours."""
+        """Raise InputError if a tensor was not used and is not one of those to be ignored."""
         left = [name for name in self._shards if name not in self._used and not _ignored(name)]
         if not left:
             return
@@ -121,7 +126,7 @@ class Checkpoint:
     def _convert(self, name: str, stored: np.ndarray) -> np.ndarray:
         dtype = self._shard(name).dtype(name)
         if dtype not in FLOATS:
-            raise InputError(f"{name}: stored as {dtype}, but only {', '.join(FLOATS)} are weights")
+            raise InputError(f"{name}: stored as {dtype}; supported types: {', '.join(FLOATS)}")
         values = widen(stored, dtype)
         _drop_pages(stored)
         _check_finite(name, values)
@@ -142,7 +147,7 @@ class Checkpoint:
 
 
 def widen(stored: np.ndarray, dtype: str) -> np.ndarray:
-    """A float32 copy; bfloat16 comes as bit patterns, the upper half of a float32."""
+    """A float32 copy. bfloat16 is passed as uint16 bits: the upper half of a float32."""
     values = np.empty(stored.shape, np.float32)
     if dtype == "bfloat16":
         np.left_shift(stored, 16, out=values.view(np.uint32), dtype=np.uint32)
@@ -159,11 +164,11 @@ def _check_finite(name: str, values: np.ndarray) -> None:
     flat = values.reshape(-1)
     for start in range(0, flat.size, CHUNK):
         if not np.isfinite(flat[start : start + CHUNK]).all():
-            raise InputError(f"{name}: holds NaN or infinity; the checkpoint is damaged")
+            raise InputError(f"{name}: contains NaN or infinity; the checkpoint is damaged")
 
 
 def _drop_pages(array: np.ndarray) -> None:
-    """Give mapped pages back; they stay in the system's cache but leave this process."""
+    """Release mapped pages of this process; they stay in the page cache of the system."""
     owner: Any = array
     while isinstance(owner, np.ndarray):
         owner = owner.base

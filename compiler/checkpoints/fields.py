@@ -1,7 +1,7 @@
-"""Typed reading of one section of a JSON configuration.
+"""Typed access to one section of a JSON configuration.
 
-Each method returns a checked value or raises an `InputError` that names the section, the key and
-the value found. It knows JSON types and ranges, and nothing about any model.
+Each method returns a validated value or raises an `InputError` that names the section, the key and
+the value. This module knows JSON types and ranges, but no model.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from typing import Any
 
 from handglass.errors import InputError
 
-# No size of a model is larger; a typing error must not become a day of work or all of the memory.
+# No model size is larger; without a limit, a typo could exhaust time or memory.
 LARGEST = 1 << 24
-LARGEST_FLOAT = 3.4e38  # of float32, which is what the compiled code computes in
+LARGEST_FLOAT = 3.4e38  # the largest float32, as compiled code computes in float32
 
 
 class Fields:
-    """The keys of one section; `where` is how messages name it."""
+    """The keys of one section; `where` is its name in error messages."""
 
     def __init__(self, section: object, where: str) -> None:
         if not isinstance(section, dict):
@@ -40,13 +40,13 @@ class Fields:
         if isinstance(value, bool) or not isinstance(value, int):
             raise self._wrong_type(key, value, "a whole number")
         if value < minimum:
-            raise InputError(f"{self._where}: {key} is {value}, but at least {minimum} is needed")
+            raise InputError(f"{self._where}: {key} is {value}, but must be at least {minimum}")
         if value > maximum:
-            raise InputError(f"{self._where}: {key} is {value}, but at most {maximum} makes sense")
+            raise InputError(f"{self._where}: {key} is {value}, but must be at most {maximum}")
         return value
 
     def token(self, key: str, vocab_size: int, default: int) -> int:
-        """A token id inside the vocabulary."""
+        """A token id in the vocabulary."""
         value = self.integer(key, default, minimum=0)
         if value >= vocab_size:
             raise InputError(f"{self._where}: {key} is {value}, but vocab_size is {vocab_size}")
@@ -57,9 +57,9 @@ class Fields:
         value = self._required(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self._wrong_type(key, value, "a number")
-        # A whole number in JSON may be too long for a float, and then not even isfinite takes it.
+        # A JSON integer may exceed the range of a float, where math.isfinite raises.
         if not 0 < value <= LARGEST_FLOAT:
-            raise InputError(f"{self._where}: {key} is {value}, but a number above 0 is needed")
+            raise InputError(f"{self._where}: {key} is {value}, but must be a number above 0")
         return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
@@ -78,13 +78,13 @@ class Fields:
         return list(value)
 
     def expect(self, key: str, only: object) -> None:
-        """Absent, or exactly the one value that is supported."""
+        """Raise InputError unless the key is absent or has the only supported value."""
         value = self.get(key)
         if value is not None and value != only:
             raise InputError(f"{self._where}: {key} is {value!r}, but only {only!r} is supported")
 
     def multiple(self, key: str, value: int, divisor_name: str, divisor: int) -> None:
-        """Refuse a size that its divisor does not divide."""
+        """Raise InputError unless `value` is a multiple of `divisor`."""
         if value % divisor:
             raise InputError(
                 f"{self._where}: {key} is {value}, which is not a multiple of {divisor_name}"

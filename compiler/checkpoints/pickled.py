@@ -1,7 +1,7 @@
 """PyTorch `.bin` checkpoints, read with the restricted unpickler and mapped into memory.
 
-Only reached when the user allowed it: even with `weights_only` a pickle is a program. Offers what
-`runtime.tensors.TensorFile` offers, so that a checkpoint need not know the difference.
+Used only if the user allows it: even with `weights_only`, a pickle is a program. `PickledFile` has
+the interface of `runtime.bundle.tensors.TensorFile`, so a checkpoint can use either.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class PickledFile:
 
     @classmethod
     def open(cls, path: Path) -> PickledFile:
-        """Map a zip-format file; anything in it but tensors is refused."""
+        """Map a zip-format file. Raises InputError if it contains anything but tensors."""
         try:
             import torch
         except ImportError:
@@ -34,7 +34,7 @@ class PickledFile:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-            raise InputError(f"{path}: not a plain file of tensors: {error}") from None
+            raise InputError(f"{path}: not a file of plain tensors: {error}") from None
         if not isinstance(content, dict):
             raise InputError(f"{path}: expected named tensors, found {type(content).__name__}")
         for name, value in content.items():
@@ -52,11 +52,11 @@ class PickledFile:
         return tuple(self._tensors[name].shape)
 
     def dtype(self, name: str) -> str:
-        """Its element type, in numpy's spelling."""
+        """Its element type, as numpy names it."""
         return str(self._tensors[name].dtype).removeprefix("torch.")
 
     def array(self, name: str) -> np.ndarray:
-        """Its values; bfloat16, which numpy lacks, as the bit patterns in uint16."""
+        """Its values; bfloat16, which numpy lacks, as uint16 bits."""
         tensor = self._tensors[name].contiguous()
         if self.dtype(name) == "bfloat16":
             import torch

@@ -1,8 +1,7 @@
-"""Which files of a checkpoint folder hold which tensor.
+"""The file of each tensor in a checkpoint folder.
 
-Understands one safetensors file, several with an index, and (only when asked for) PyTorch's
-`.bin` files with the same layouts. Every tensor ends up with exactly one file, or an `InputError`
-says why it cannot. Knows nothing about what the tensors mean.
+Supported are one safetensors file, several with an index and, only if allowed, PyTorch `.bin` files
+in the same layouts. Every tensor must be in exactly one file; otherwise an `InputError` is raised.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from handglass.runtime.bundle.tensors import TensorFile
 
 HOW_TO_CONVERT = (
     "loading it can be unsafe. Convert it once with safetensors.torch.save_file("
-    "torch.load(path, weights_only=True), 'model.safetensors'), or allow it with --allow-pickle"
+    "torch.load(path, weights_only=True), 'model.safetensors'), or pass --allow-pickle"
 )
 
 
@@ -37,21 +36,21 @@ class Shard(Protocol):
 
 
 def open_shards(folder: Path, allow_pickle: bool) -> dict[str, Shard]:
-    """Tensor name -> the open file that holds it."""
+    """Tensor name -> the open file that contains it."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         return _indexed(index, TensorFile.open)
     files = sorted(folder.glob("*.safetensors"))
     if len(files) > 1:
         names = ", ".join(path.name for path in files)
-        raise InputError(f"{folder}: several shards ({names}) but no {index.name} to order them")
+        raise InputError(f"{folder}: several shards ({names}) but no {index.name} that lists them")
     if files:
         return _single(TensorFile.open(files[0]))
     return _pickled(folder, allow_pickle)
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file; a key that appears twice is an error and not the last one's win."""
+    """Parse a JSON file. Raises InputError if it is invalid or repeats a key."""
     try:
         return json.loads(path.read_text("utf-8"), object_pairs_hook=_unique_keys)
     except FileNotFoundError:
@@ -83,7 +82,7 @@ def _pickled(folder: Path, allow_pickle: bool) -> dict[str, Shard]:
         raise InputError(f"{folder}: no *.safetensors file, and no pytorch_model.bin either")
     if not allow_pickle:
         raise InputError(f"{found}: this checkpoint is a Python pickle, and {HOW_TO_CONVERT}")
-    from .pickled import PickledFile  # needs torch, which nothing else here does
+    from .pickled import PickledFile  # the only importer of torch in this package
 
     if found == index:
         return _indexed(index, PickledFile.open)
@@ -91,7 +90,7 @@ def _pickled(folder: Path, allow_pickle: bool) -> dict[str, Shard]:
 
 
 def _indexed(index: Path, open_file: Callable[[Path], Shard]) -> dict[str, Shard]:
-    """Open the shards that an index names, and hold each of them to what it says."""
+    """Open the shards that an index lists, and check that each holds exactly the listed tensors."""
     owner = _weight_map(index)
     shards: dict[str, Shard] = {}
     for file_name in sorted(set(owner.values())):
@@ -107,9 +106,9 @@ def _weight_map(index: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise InputError(f"{index}: weight_map must be an object of tensor name -> file name")
     for name, file_name in weight_map.items():
-        # Only a plain name stays in the folder; "/", ".." and drive letters lead out of it.
+        # A name with "/", ".." or a drive letter could point outside the folder.
         if not _is_plain_name(file_name):
-            raise InputError(f"{index}: {name} is in {file_name!r}, which leaves the folder")
+            raise InputError(f"{index}: {name} is in {file_name!r}, which is outside the folder")
     return weight_map
 
 
@@ -122,15 +121,15 @@ def _is_plain_name(name: object) -> bool:
 def _open_listed(index: Path, file_name: str, open_file: Callable[[Path], Shard]) -> Shard:
     path = index.parent / file_name
     if not path.is_file():
-        raise InputError(f"{path}: this shard is missing, but {index.name} lists it")
+        raise InputError(f"{path}: the shard is missing, but {index.name} lists it")
     return open_file(path)
 
 
 def _check_listed(index: Path, file_name: str, held: set[str], owner: dict[str, str]) -> None:
     listed = {name for name, file in owner.items() if file == file_name}
     if missing := sorted(listed - held):
-        raise InputError(f"{index}: {missing[0]} should be in {file_name}, but it is not there")
+        raise InputError(f"{index}: {missing[0]} is listed in {file_name}, but missing from it")
     for name in sorted(held - listed):
         if name in owner:
-            raise InputError(f"{index}: {name} is in {owner[name]} and again in {file_name}")
-        raise InputError(f"{index}: {file_name} holds {name}, which the index does not list")
+            raise InputError(f"{index}: {name} is in both {owner[name]} and {file_name}")
+        raise InputError(f"{index}: {file_name} contains {name}, which the index does not list")

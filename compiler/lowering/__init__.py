@@ -1,1 +1,1 @@
-"""From a Relax module to scheduled kernels, and what each kernel is worth."""
+"""Lowering of a Relax module to scheduled kernels, and the work of each kernel."""

@@ -1,11 +1,12 @@
-"""What the tile registers of AMX can multiply at most, for `handglass bench`: see probes.py.
+"""Peak multiply throughput of AMX tile registers, for `handglass bench`: see probes.py.
 
-Six tiles hold sums, the other two the operands, which are loaded once per task: nothing but
-multiplications is left in a round. A multiplication takes 16 cycles and its sum is ready after 52,
-so four sums in flight fill the unit. Source: Intel's optimization manual, chapter on AMX.
+Six tiles hold sums, the other two hold the operands, which are loaded once per task, so a round
+consists of multiplications only. A multiplication has a throughput of 16 cycles and a latency of
+52, so four sums in flight saturate the unit. Source: Intel 64 and IA-32 Architectures Optimization
+Reference Manual, chapter on AMX.
 
-Every value of the result is worth one product of a round, as in the other probes: the 256 sums of a
-tile stand there once for each input of a step.
+As in the other probes, each value of the result counts one product per round: the 256 sums of a
+tile are stored once for each input of a step.
 """
 
 from __future__ import annotations
@@ -38,27 +39,27 @@ VALUES = TILE * TILE
 
 
 def tile_products(isa: IntegerIsa) -> Mapping[str, TileProduct]:
-    """Those that many rows are multiplied with, by the name of their probe; of most machines none.
+    """The tile products of many-row matmuls, by probe name; empty without AMX.
 
-    Which kernels use them: schedules/select.py.
+    schedules/select.py selects the kernels that use them.
     """
     return {"tile_int8": INT8, "tile_bf16": BFLOAT16} if isa is AMX else {}
 
 
 def add_tile_probes(builder: relax.BlockBuilder, isa: IntegerIsa) -> None:
-    """As exported functions, where there are tiles."""
+    """Add the tile probes as exported functions, if the machine has tiles."""
     for name, product in tile_products(isa).items():
         kernel = configured(tile_kernel(product))
         add_chains(builder, f"probe_{name}", kernel, tile_width(product), product.sums)
 
 
 def tile_width(product: TileProduct) -> int:
-    """Products of one round."""
+    """Number of products in one round."""
     return CHAINS * VALUES * product.inputs
 
 
 def _row(product: TileProduct, k: Expr) -> Expr:
-    """Small numbers of both signs: their sums are exact, and none overflows in 2**20 rounds."""
+    """Small numbers of both signs: sums are exact and do not overflow in 2**20 rounds."""
     value = (k // product.inputs + k % product.inputs) % 5 - 2
     if product is INT8:
         return value.astype(product.x)
@@ -73,7 +74,7 @@ def _weight(product: TileProduct, k: Expr) -> Expr:
 
 
 def tile_kernel(product: TileProduct) -> tirx.PrimFunc:
-    """Its tiles are not configured yet: that takes `configured`, or the phase that calls it."""
+    """The probe kernel. Its tiles must be configured with `configured` or in the "tiles" phase."""
     inputs, sums, width = product.inputs, product.sums, tile_width(product)
     weights = VALUES if product.packed else VALUES * product.pair  # 1 KB of them
     rows_tile, weights_tile = CHAINS, CHAINS + 1

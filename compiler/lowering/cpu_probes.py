@@ -1,4 +1,4 @@
-"""The probes of probes.py for a CPU: a task is what one thread does, in vector registers."""
+"""The probes of probes.py for a CPU: a task is the work of one thread, in vector registers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .dot_probe import dot_kernel, width
 from .probe_function import READ_WIDTH, add_chains, add_read
 
 CHAINS = 12
-"""Independent chains: two units times a latency of up to five fit; 16 registers hold them."""
+"""Independent chains: they cover two units with a latency of up to five and fit 16 registers."""
 
 
 def add_cpu_probes(builder: relax.BlockBuilder, target: Target) -> None:
-    """All four, as exported functions, and those of tiles where there are any."""
+    """Add the four probes as exported functions, and those of tile registers if there are any."""
     lanes = target.vector_bits // 32  # floats in a register
     add_read(builder, read_kernel(lanes))
     add_chains(builder, "probe_fma", fma_kernel(lanes), CHAINS * lanes, "float32")

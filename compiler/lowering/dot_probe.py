@@ -1,7 +1,7 @@
-"""What a machine can multiply at most in integers, for `handglass bench`: see cpu_probes.py.
+"""Peak throughput of integer dot products on a CPU, for `handglass bench`: see cpu_probes.py.
 
-CHAINS sums take one product of a constant weight and of activations that lie in the L1 cache, round
-after round. In every round others, or LLVM would multiply once and only add.
+In every round, each of CHAINS accumulators adds the product of a constant weight and activations in
+the L1 cache. The activations change each round; otherwise LLVM would hoist the multiplication.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CHAINS, VARIANTS = 12, 8
 
 
 def width(isa: IntegerIsa, bits: int) -> int:
-    """Products of one round."""
+    """Number of products in one round."""
     return CHAINS * isa.lanes * isa.codes(bits).step
 
 

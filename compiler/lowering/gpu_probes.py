@@ -1,6 +1,7 @@
-"""The probes of probes.py for a GPU: a task is a workgroup, and a chain a value of one thread.
+"""The probes of probes.py for a GPU: a task is a workgroup, a chain is one value of a thread.
 
-Results have the same meaning, so that the runtime counts alike; there are many more tasks.
+Results have the same meaning as on a CPU, so the runtime counts them alike; it starts many more
+tasks.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from .probe_function import READ_WIDTH, add_chains, add_read
 
 THREADS = 64
 CHAINS = 8
-"""Of each thread: enough to hide the latency of a multiply-add, in few registers."""
+"""Chains per thread: they hide the latency of a multiply-add and need few registers."""
 WIDTH = THREADS * CHAINS
 PRODUCTS = 4
-"""Of bytes, in one instruction."""
+"""Byte products per instruction."""
 
 
 def add_gpu_probes(builder: relax.BlockBuilder) -> None:
-    """All four, as exported functions."""
+    """Add the four probes as exported functions."""
     add_read(builder, read_kernel())
     add_chains(builder, "probe_fma", fma_kernel(), WIDTH, "float32")
     for name in ("probe_dot4", "probe_dot8"):  # one instruction serves both
@@ -69,8 +70,8 @@ def fma_kernel() -> tirx.PrimFunc:
 
 
 def dot_kernel() -> tirx.PrimFunc:
-    """Four products of bytes at a time; the other factor is the sum before, or a compiler would
-    multiply once and only add."""
+    """Dot products of four bytes. One factor is the previous sum, so that the compiler cannot hoist
+    the multiplication."""
 
     @T.prim_func(private=True, s_tir=True)
     def probe_dot_kernel(rounds: T.int64, out: T.handle):

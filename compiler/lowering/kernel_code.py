@@ -1,4 +1,4 @@
-"""Kernels as a shared library for the device: scheduled, compiled and linked, no more."""
+"""Compile scheduled kernels to a shared library for the device."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from handglass.targets.linking.linker import find_linker
 from handglass.targets.target import Target
 
 ENTRY = "kernel"
-"""Name of the function in the library of one kernel."""
+"""Name of the function in a single-kernel library."""
 
 
 def library_of(func: tirx.PrimFunc, target: Target) -> bytes:
-    """The library of a scheduled function."""
-    promised = func.with_attr("tirx.noalias", True).with_attr("global_symbol", ENTRY)
-    return export(tvm.IRModule({ENTRY: promised}), target)
+    """The bytes of the shared library of one scheduled function."""
+    entry = func.with_attr("tirx.noalias", True).with_attr("global_symbol", ENTRY)
+    return export(tvm.IRModule({ENTRY: entry}), target)
 
 
 def export(mod: tvm.IRModule, target: Target) -> bytes:
-    """The library of scheduled functions, with the passes that a whole model goes through."""
+    """The bytes of the shared library of scheduled functions, compiled as in a whole model."""
     prepare_compiler(target)
     tvm_target = tvm.target.Target(target.tvm)
     with tvm_target:

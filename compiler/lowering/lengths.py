@@ -1,4 +1,4 @@
-"""Sizes of a kernel's arguments at given lengths: a size may be an expression, as `n // 4`."""
+"""Sizes of a kernel's arguments at given lengths; a size may be an expression such as `n // 4`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tvm.tirx.analysis import undefined_vars
 
 
 def evaluate(size: Expr, lengths: Mapping[str, int]) -> int | None:
-    """The size where these lengths hold; None where a length of it is not among them."""
+    """The value of `size` at these lengths; None if one of its lengths is missing."""
     if isinstance(size, tirx.IntImm):
         return int(size)
     analyzer = Analyzer()
@@ -24,7 +24,7 @@ def evaluate(size: Expr, lengths: Mapping[str, int]) -> int | None:
 
 
 def names_of(size: Expr) -> list[str]:
-    """The lengths that a size depends on."""
+    """Names of the lengths that a size depends on."""
     if isinstance(size, tirx.IntImm):
         return []
     return [var.name for var in undefined_vars(size)]

@@ -1,6 +1,6 @@
-"""From Relax operators to scheduled loops, in named phases.
+"""Lowering from Relax operators to scheduled loops, in named phases.
 
-Each phase can be dumped as text: the numbered files of `--dump-ir` are the module after the phase.
+`--dump-ir` writes the module after each phase to a numbered text file.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class KernelRow:
-    """One kernel of the library: the rule that scheduled it and how often the graph calls it."""
+    """One kernel of the library, the rule that scheduled it and its number of call sites."""
 
     function: str
     rule: str
     calls: int
     patterns: tuple[str, ...] = ()
     work: Work | None = None
-    """What one call computes and touches, for `report.json`; None where it cannot be told."""
+    """Operations and memory accesses of one call, for `report.json`; None if not countable."""
     choices: Mapping[str, int] = field(default_factory=dict)
-    """What the rule left open, and what was taken."""
+    """The rule's tunable choices and the selected values."""
     record: str | None = None
-    """The id of the tuning record that the choices are from; None: they are the rule's own."""
+    """Id of the tuning record that the choices come from; None for the rule's defaults."""
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """A module ready for code generation, and who scheduled what."""
+    """A module ready for code generation, with a row for each kernel."""
 
     mod: tvm.IRModule
     kernels: tuple[KernelRow, ...]
@@ -55,14 +55,17 @@ def lower(
     progress: Progress | None = None,
     replays: Replays = lambda func, rule: None,
 ) -> Lowered:
-    """Run all phases for `target`; `mod` is what `export` of a model returned, `replays` knows what
-    was tuned (records/apply.py)."""
+    """Run all phases for `target`.
+
+    `mod` is the result of a model's `export`; `replays` returns the tuned choices of a function
+    (records/apply.py).
+    """
     report: list[Scheduled] = []
     work: dict[str, Work] = {}
     tvm_target = tvm.target.Target(target.tvm)
 
     def schedule(mod: tvm.IRModule) -> tvm.IRModule:
-        work.update(work_of_all(mod))  # schedules blur what the loops compute
+        work.update(work_of_all(mod))  # counted before scheduling rewrites the loops
         scheduled, rows = apply_rules(mod, target.rules, tvm_target, replays)
         report.extend(rows)
         return scheduled
@@ -84,13 +87,13 @@ def lower(
 
 
 def fuse(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
-    """The module as schedules find it, and as `lower` makes it on the way: what is tuned."""
+    """Legalize and fuse `mod`, as `lower` does before scheduling: the functions to be tuned."""
     with tvm.target.Target(target.tvm):
         return _fuse()(X.LegalizeOps()(mod))
 
 
 def _fuse() -> tvm.ir.transform.Pass:
-    """Epilogues into matmuls, chains of element-wise operators into one; dead code out."""
+    """Epilogue fusion into matmuls, fusion of elementwise chains, and dead code elimination."""
     return tvm.transform.Sequential(
         [
             X.AnnotateTIROpPattern(),
@@ -122,13 +125,13 @@ def _kernels(
 
 
 def count_calls(mod: tvm.IRModule) -> Counter[str]:
-    """How many call sites each kernel has, over all exported functions."""
+    """Number of call sites of each kernel, over all exported functions."""
     functions = (func for _, func in mod.functions_items() if isinstance(func, relax.Function))
     return sum(map(calls_of, functions), Counter())
 
 
 def calls_of(func: relax.Function) -> Counter[str]:
-    """How many call sites each kernel has in one of them."""
+    """Number of call sites of each kernel in one function."""
     counts: Counter[str] = Counter()
 
     def visit(expr: relax.Expr) -> None:

@@ -1,4 +1,4 @@
-"""An exported function around the kernel of a probe: see probes.py."""
+"""Exported wrapper functions of probe kernels: see probes.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_read(builder: relax.BlockBuilder, kernel: tirx.PrimFunc) -> None:
 def add_chains(
     builder: relax.BlockBuilder, name: str, kernel: tirx.PrimFunc, width: int, dtype: str
 ) -> None:
-    """Shape(tasks, rounds) -> (tasks, width); two operations per round and value of it."""
+    """Shape(tasks, rounds) -> (tasks, width); two operations per round and value."""
     tasks, rounds = tirx.Var("tasks", "int64"), tirx.Var("rounds", "int64")
     size = relax.Var("size", relax.ShapeType([tasks, rounds]))
     out = relax.TensorType((tasks, width), dtype)
@@ -35,7 +35,7 @@ def _export(
     given: list,
     out: relax.TensorType,
 ) -> None:
-    """A function that does nothing but call the kernel."""
+    """Add a function that only calls the kernel."""
     ready = kernel.with_attr("tirx.is_scheduled", True).with_attr("tirx.noalias", True)
     var = builder.add_func(ready, f"{name}_kernel")
     with builder.function(name, params):

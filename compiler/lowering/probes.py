@@ -1,18 +1,17 @@
-"""Functions that measure the machine and not the model, for `handglass bench`.
+"""Probe functions that measure the machine rather than the model, for `handglass bench`.
 
-There is no C compiler on the device, so they are compiled into every bundle, for the same target.
+The device has no C compiler, so the probes are compiled into every bundle for the bundle's target.
 
-probe_read  (tasks, steps, 64) float32 -> (tasks, 64): sums a large array; what memory can deliver.
-probe_fma   Shape(tasks, rounds) -> (tasks, width) float32: each value starts as the number of its
-            chain and becomes value * 1/2 + 1/2, `rounds` times, without leaving its register;
-            what the arithmetic units can do.
-probe_dot4, probe_dot8  Shape(tasks, rounds) -> (tasks, width) int32: the same for the products of
-            integers that matmuls of 4-bit and of 8-bit weights are made of
-            (schedules/isa/integer_isa.py).
-probe_tile_int8, probe_tile_bf16  the same for products in tile registers, only in bundles for
-            machines that have them; width in int32 and in float32 (amx_probes.py).
+probe_read  (tasks, steps, 64) float32 -> (tasks, 64): memory bandwidth, by summing a large array.
+probe_fma   Shape(tasks, rounds) -> (tasks, width) float32: arithmetic throughput. Each value starts
+            as the number of its chain and is replaced `rounds` times by value * 1/2 + 1/2, in a
+            register.
+probe_dot4, probe_dot8  Shape(tasks, rounds) -> (tasks, width) int32: the same for the integer dot
+            products of matmuls with 4-bit and 8-bit weights (schedules/isa/integer_isa.py).
+probe_tile_int8, probe_tile_bf16  the same for products in tile registers, (tasks, width) int32 and
+            float32; only in bundles for machines with tiles (amx_probes.py).
 
-A task is one piece of parallel work. `width` keeps all units busy that work on one. A
+A task is one unit of parallel work. `width` is large enough to keep all units of a task busy. A
 multiply-add counts as two operations, so one call does 2 * rounds for each value of its result.
 """
 
@@ -28,7 +27,7 @@ from .gpu_probes import add_gpu_probes
 
 
 def add_probes(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
-    """`mod`, lowered, with the probes as more exported functions."""
+    """A copy of the lowered module `mod` with the probes as additional exported functions."""
     builder = relax.BlockBuilder()
     if target.gpu is None:
         add_cpu_probes(builder, target)

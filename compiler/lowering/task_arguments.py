@@ -1,4 +1,4 @@
-"""What a kernel is given on the device: tensors of the right shapes with harmless random values."""
+"""Arguments of a kernel on the device: tensors of the right shapes with valid random values."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .lengths import evaluate
 from .tasks import Task
 
 MOST_BYTES = 512 << 20
-"""Of all copies together: a phone has other things to keep in memory."""
+"""Limit of all copies together, as a phone needs memory for other processes."""
 COLD_BYTES = 192 << 20
-"""More than the last-level cache of what we run on, so that weights come from memory as they do
-when a model runs."""
+"""Exceeds the last-level cache of supported machines, so that weights are read from memory, as in a
+running model."""
 MOST_COPIES = 32
 _INDICES = {"kind": "uniform", "low": 0, "high": 15}
-"""int32 is a token, a position or an offset of integer sums: any of them may be small."""
+"""int32 holds tokens, positions or offsets of integer sums; small values are valid for all."""
 _CODES = {"kind": "uniform", "low": 1, "high": 63}
-"""Of all integer weights and activations, also of those that keep to seven bits."""
+"""Valid for all integer weights and activations, including 7-bit ones."""
 _NIBBLES = {"kind": "uniform", "low": 0, "high": 255}
 _FILLS: dict[str, dict[str, Any]] = {
     "float32": {"kind": "normal", "scale": 1.0},
@@ -40,7 +40,7 @@ _FILLS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Arguments:
-    """Items as the device protocol has them, and how many copies keep the caches cold."""
+    """Items of the device protocol, and the number of copies that keeps the caches cold."""
 
     items: list[Any]
     copies: int
@@ -49,7 +49,7 @@ class Arguments:
 
 
 def arguments_of(task: Task, lengths: Mapping[str, int]) -> Arguments:
-    """InputError where a length of the function is not among `lengths`."""
+    """The arguments of a task. Raises InputError if `lengths` lacks a length of the function."""
     items = items_of(task.func, task.name, task.kernel.patterns, lengths)
     sizes = tuple(i["int"] if "int" in i else tuple(i["shape"]) for i in items)
     itemsizes = tuple(np.dtype(i.get("dtype", "int64")).itemsize for i in items)
@@ -64,7 +64,7 @@ def arguments_of(task: Task, lengths: Mapping[str, int]) -> Arguments:
 def items_of(
     func: tirx.PrimFunc, name: str, patterns: Sequence[str], lengths: Mapping[str, int]
 ) -> list[Any]:
-    """What the device protocol calls items, of a function at these lengths."""
+    """The arguments of a function at these lengths, as items of the device protocol."""
     items: list[Any] = []
     for param in func.params:
         if isinstance(param.ty, tirx.BufferType):
@@ -76,20 +76,20 @@ def items_of(
 
 
 def copies_of(nbytes: int) -> int:
-    """So many that one after the other is out of the caches again when its turn comes."""
+    """Number of copies such that each is evicted from the caches before it is used again."""
     wanted = min(MOST_COPIES, math.ceil(COLD_BYTES / max(nbytes, 1)))
     return max(1, min(wanted, MOST_BYTES // max(nbytes, 1)))
 
 
 def _tensor(shape: list[int], dtype: str, name: str, patterns: Sequence[str]) -> dict[str, Any]:
     if dtype not in _FILLS:
-        raise InputError(f"kernel {name}: no values for an argument of type {dtype}")
+        raise InputError(f"kernel {name}: arguments of type {dtype} are not supported")
     packed = dtype == "uint8" and "dot4" in patterns
     return {"shape": shape, "dtype": dtype, "fill": _NIBBLES if packed else _FILLS[dtype]}
 
 
 def _size(size: Any, lengths: Mapping[str, int], name: str) -> int:
-    found = evaluate(size, lengths)
-    if found is None:
+    value = evaluate(size, lengths)
+    if value is None:
         raise InputError(f"kernel {name}: the length {size} is not known")
-    return found
+    return value

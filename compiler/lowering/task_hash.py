@@ -1,9 +1,8 @@
-"""Which function a record is for: a hash of its loops that is the same in every process.
+"""The hash of a function's loops that identifies it in a tuning record, stable across processes.
 
-TVM's structural hash sees shapes, dtypes, loops, annotations and constants, and not the names of
-variables, buffers and blocks. It has 64 bits, which is no defence against an attacker and need not
-be one: a record that is for another function than it says only offers choices, all of which our
-rules may take (docs/records.md).
+TVM's structural hash covers shapes, dtypes, loops, annotations and constants, but not the names of
+variables, buffers and blocks. Its 64 bits do not protect against forged records, and need not: a
+record for a wrong function can only select choices that the rule offers (docs/records.md).
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from handglass.schedules.rule import blocks, pattern_of
 
 
 def task_hash(func: tirx.PrimFunc, rule_name: str) -> str:
-    """64 hexadecimal digits for a function that is not scheduled yet and the rule that takes it.
+    """64 hexadecimal digits for an unscheduled function and the rule that schedules it.
 
-    The attributes of the function are no part of it. Definitions are renewed first, because
-    annotations of a copy may keep variables of the original.
+    Attributes of the function are excluded. Definitions are renewed first, because annotations of a
+    copy may refer to variables of the original.
     """
     bare = renew_defs(func)
     for name in list(bare.attrs.keys() if bare.attrs else ()):
         bare = bare.without_attr(name)
     loops = tvm_ffi.structural_hash(bare, map_free_vars=True) % (1 << 64)
-    told = f"{rule_name}\n{_arguments(func)}\n{loops:016x}"
-    return hashlib.sha256(told.encode()).hexdigest()
+    text = f"{rule_name}\n{_arguments(func)}\n{loops:016x}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def signature(func: tirx.PrimFunc, name: str) -> str:
-    """The function for people: its name without numbers, its patterns, what it is given.
+    """A readable signature: the function's name without numbers, its patterns and its arguments.
 
     "fused_matmul_add (dot4, rows, scaled): (s, 256) int8, (s, 8) float32, ..."
     """
@@ -44,7 +43,7 @@ def signature(func: tirx.PrimFunc, name: str) -> str:
 
 
 def _arguments(func: tirx.PrimFunc, named: bool = False) -> str:
-    """Shapes and dtypes; lengths that are not known by their names, or else as a question mark."""
+    """Shapes and dtypes; symbolic lengths by name if `named`, else as a question mark."""
     return ", ".join(_argument(param, named) for param in func.params)
 
 

@@ -1,4 +1,4 @@
-"""The kernels of a model as tasks: what can be chosen, where it runs and what its time is worth."""
+"""The kernels of a model as tuning tasks: their choices, lengths and share of the run time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ Lengths = dict[str, int]
 
 @dataclass(frozen=True)
 class Use:
-    """Lengths at which a kernel runs, and how often in one answer; 0: only to be held to."""
+    """Lengths of a kernel call and its number of calls per answer.
+
+    0 calls: the kernel must only not become slower at these lengths.
+    """
 
     lengths: Lengths
     calls: int
@@ -35,7 +38,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Task:
-    """One kernel that a rule leaves choices for."""
+    """One kernel whose rule offers choices."""
 
     name: str
     func: tirx.PrimFunc
@@ -46,11 +49,11 @@ class Task:
     defaults: Mapping[str, int]
     uses: tuple[Use, ...]
     kernel: Kernel
-    """What one call of it is worth."""
+    """The kernel with the work of one call."""
 
     @property
     def size(self) -> int:
-        """How many candidates there are, the default among them."""
+        """Number of candidates, including the default."""
         count = 1
         for options in self.options.values():
             count *= len(options)
@@ -58,12 +61,12 @@ class Task:
 
     @property
     def main(self) -> Use:
-        """Where most of its calls are."""
+        """The use with the most calls."""
         return max(self.uses, key=lambda use: use.calls)
 
 
 def extract_tasks(mod: tvm.IRModule, target: Target, parts: Sequence[Part]) -> list[Task]:
-    """All kernels of a fused module that an answer calls and that leave something to choose."""
+    """All kernels of a fused module that an answer calls and whose rule offers choices."""
     calls = {part.function: calls_of(mod[part.function]) for part in parts}
     tasks = []
     for var, func in mod.functions_items():
@@ -75,7 +78,7 @@ def extract_tasks(mod: tvm.IRModule, target: Target, parts: Sequence[Part]) -> l
 
 
 def make_task(name: str, func: tirx.PrimFunc, target: Target, uses: tuple[Use, ...]) -> Task | None:
-    """None where no rule takes the function."""
+    """The task of a function, or None if no rule matches it."""
     tvm_target = tvm.target.Target(target.tvm)
     found = schedule_function(func, target.rules, tvm_target)
     if found is None:
@@ -91,7 +94,7 @@ def make_task(name: str, func: tirx.PrimFunc, target: Target, uses: tuple[Use, .
 def _uses(
     name: str, func: tirx.PrimFunc, parts: Sequence[Part], calls: Mapping[str, Counter[str]]
 ) -> tuple[Use, ...]:
-    """By the lengths that the function knows: a kernel without any runs alike everywhere."""
+    """The uses of a kernel, grouped by the lengths in its signature."""
     known = symbols_of(func)
     found: Counter[tuple[tuple[str, int], ...]] = Counter()
     for part in parts:
@@ -103,7 +106,7 @@ def _uses(
 
 
 def symbols_of(func: tirx.PrimFunc) -> list[str]:
-    """Names of the lengths that are known when it is called."""
+    """Names of the lengths that the arguments of a call determine."""
     names: list[str] = []
     for param in func.params:
         sizes = param.shape if isinstance(param.ty, tirx.BufferType) else [param]

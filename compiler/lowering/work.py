@@ -1,18 +1,19 @@
-"""How much work one call of a kernel is, as data: what `report.json` says and the runtime adds up.
+"""The work of one kernel call as data: stored in `report.json` and evaluated by the runtime.
 
-Taken from a function before it is scheduled, when its loops still say what they compute:
+It is extracted from a function before scheduling:
 
     {"symbols": {"s": [0, 0], "pos": [3]},
      "multiply_adds": [[1572864, [{"s": 1}]]],
      "touched": {"1": [[[1, [{"s": 1}]], [64, []]]]}}
 
-`symbols`: the lengths that are only known when it is called, each the size of a dimension of an
-argument, [argument, dimension], or an argument itself, [argument]. A product is [factor, forms], a
-form a sum of symbols: {"s": 1, "pos": 1, "": 15} is s + pos + 15. `multiply_adds` is a sum of
-products. `touched` has the arguments of which a call may need only a part: a list of accesses, each
-a product per dimension, of which the size of the dimension is the limit. All others are needed
-whole. A loop nest that is written out tells its work in annotations (schedules/rule.py). Padding to
-whole tiles is not counted: forms are those of lengths that divide evenly.
+`symbols` are the lengths that are known only at the call. Each is the size of an argument's
+dimension, [argument, dimension], or a scalar argument, [argument]. A form is a linear combination
+of symbols: {"s": 1, "pos": 1, "": 15} is s + pos + 15. A product is [factor, forms].
+`multiply_adds` is a sum of products. `touched` lists the arguments of which a call may access only
+a part, with their accesses: one product per dimension, limited by the size of the dimension. All
+other arguments are accessed whole. A hand-written loop nest declares its work in annotations
+(schedules/rule.py). Padding to whole tiles is not counted: forms are those of lengths that divide
+evenly.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ Work = dict[str, Any]
 
 
 class UncountableError(Exception):
-    """A function whose sizes are no sums of its symbols."""
+    """A size of the function is not a linear combination of its symbols."""
 
 
 def work_of(func: tirx.PrimFunc) -> Work | None:
-    """The work of one call, or None where the loops do not tell."""
+    """The work of one call, or None if it cannot be derived from the loops."""
     try:
         counter = _Counter(func)
         for block in _blocks(func):
@@ -53,20 +54,20 @@ def work_of(func: tirx.PrimFunc) -> Work | None:
 
 
 def work_of_all(mod: tvm.IRModule) -> dict[str, Work]:
-    """Kernel name -> work, of every function that can be counted."""
-    found = {
+    """Kernel name -> work, for every function that can be counted."""
+    by_name = {
         var.name_hint: work_of(func)
         for var, func in mod.functions_items()
         if isinstance(func, tirx.PrimFunc)
     }
-    return {name: work for name, work in found.items() if work is not None}
+    return {name: work for name, work in by_name.items() if work is not None}
 
 
 def _blocks(func: tirx.PrimFunc) -> list[SBlock]:
-    """Those that compute; of a nest that is written out the outermost, which tells its work."""
+    """The blocks that compute; of a hand-written nest, only the annotated outermost block."""
     blocks = nodes_of(func.body, SBlock)
-    told = [block for block in blocks if MULTIPLY_ADDS in block.annotations]
-    inside = [inner for block in told for inner in nodes_of(block.body, SBlock)]
+    annotated = [block for block in blocks if MULTIPLY_ADDS in block.annotations]
+    inside = [inner for block in annotated for inner in nodes_of(block.body, SBlock)]
     alone = [b for b in blocks if not any(b.same_as(inner) for inner in inside)]
     return [b for b in alone if b.iter_vars or MULTIPLY_ADDS in b.annotations]
 
@@ -103,7 +104,7 @@ class _Counter:
             self._count(block)
 
     def _take(self, block: SBlock) -> None:
-        """What a loop nest that is written out says of itself."""
+        """Take the work of a hand-written loop nest from its annotations."""
         factors = [self._form(factor) for factor in block.annotations[MULTIPLY_ADDS]]
         self.multiply_adds.append(_product(factors))
         seen, size = block.annotations[SEEN]
@@ -111,7 +112,7 @@ class _Counter:
             number = self._number(load.source)
             shape = load.source.shape
             if number is None or len(shape) < 3 or not isinstance(shape[1], tirx.IntImm):
-                continue  # a picture's keys are all needed
+                continue  # attention over an image reads all keys
             places = [int(count) for count in shape]
             access: list[Product] = [[count, []] for count in places]
             access[1] = _product([{"": places[1] / int(size)}, self._form(seen)])
@@ -142,7 +143,7 @@ class _Counter:
         if any(var.same_as(known) for known in self._symbols):
             return
         if var.name in self.places:
-            raise UncountableError(f"two lengths are called {var.name}")
+            raise UncountableError(f"two lengths are named {var.name}")
         self._symbols.append(var)
         self.places[var.name] = place
 
@@ -157,7 +158,7 @@ class _Counter:
         return all(map(_covers, access, shape))
 
     def _reach(self, index: Expr, extents: Sequence[tuple[tirx.Var, Form]]) -> Product:
-        """How many places of a dimension an index takes, at most."""
+        """Upper bound on the number of distinct values of an index."""
         used = nodes_of(index, tirx.Var)
         product = _product([form for var, form in extents if any(var.same_as(u) for u in used)])
         if isinstance(index, tirx.FloorDiv) and isinstance(index.b, tirx.IntImm):
@@ -165,7 +166,7 @@ class _Counter:
         return product
 
     def _form(self, extent: Expr) -> Form:
-        """The extent as a sum of symbols, exact where they are multiples of STEP."""
+        """The extent as a linear combination of symbols, exact if they are multiples of STEP."""
         base = self._value(extent, [STEP] * len(self._symbols))
         form = {"": base}
         for place, var in enumerate(self._symbols):
@@ -182,22 +183,22 @@ class _Counter:
         names = [var.name for var in self._symbols]
         guess = form[""] + sum(form.get(n, 0) * v for n, v in zip(names, far, strict=True))
         if guess != self._value(extent, far):
-            raise UncountableError(f"{extent} is no sum of lengths")
+            raise UncountableError(f"{extent} is not a linear combination of lengths")
 
     def _value(self, extent: Expr, values: Sequence[int]) -> Fraction:
         analyzer = tvm.sym.Analyzer()
         known = dict(zip(self.places, values, strict=True))
-        for var in nodes_of(extent, tirx.Var):  # by name: annotations keep variables of their own
+        for var in nodes_of(extent, tirx.Var):  # by name: annotations have separate variables
             if var.name in known:
                 analyzer.bind(var, tirx.IntImm(var.ty.dtype, known[var.name]), True)
-        found = analyzer.simplify(extent)
-        if not isinstance(found, tirx.IntImm):
+        value = analyzer.simplify(extent)
+        if not isinstance(value, tirx.IntImm):
             raise UncountableError(f"{extent} depends on more than the arguments")
-        return Fraction(int(found))
+        return Fraction(int(value))
 
 
 def _product(forms: Sequence[Form]) -> Product:
-    """Constants become the factor."""
+    """A product of forms; constant forms are multiplied into its factor."""
     factor: float = 1
     rest = []
     for form in forms:
@@ -209,7 +210,7 @@ def _product(forms: Sequence[Form]) -> Product:
 
 
 def _covers(product: Product, size: Expr) -> bool:
-    """Whether so many places are all places of a dimension."""
+    """Whether a product is at least the size of a dimension."""
     factor, forms = product
     if isinstance(size, tirx.IntImm):
         return not forms and factor >= int(size)
@@ -221,7 +222,7 @@ def _plain(value: Fraction) -> float:
 
 
 def _is_multiply_add(block: SBlock) -> bool:
-    """A sum of products over an axis that the result does not have."""
+    """Whether the block is a reduction of products."""
     reduces = any(v.iter_type == tirx.IterVar.CommReduce for v in block.iter_vars)
     stores = nodes_of(block.body, tirx.BufferStore)
     if not reduces or not stores or not isinstance(stores[-1].value, tirx.Add):
@@ -237,7 +238,7 @@ def _accesses(block: SBlock) -> Iterator[tuple[Expr, Sequence[Expr]]]:
 
 
 def nodes_of(tree: Any, kind: Any) -> list[Any]:
-    """Everything of this kind in the tree, operands before what uses them."""
+    """All nodes of this kind in the tree, operands before their users."""
     found: list[Any] = []
     tvm_ffi.structural_walk(tree, (kind, found.append))
     return found

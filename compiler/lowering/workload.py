@@ -1,7 +1,7 @@
-"""What a kernel's time is worth: one answer, and the lengths at which its parts run.
+"""The workload that weights kernel times: one typical answer and the lengths of its parts.
 
-An answer is a picture, 80 tokens of prompt and 64 tokens that are decoded one by one. A kernel is
-timed at the lengths of the answer; a record must also not be slower at the others.
+An answer is one image, a prompt of 80 tokens and 64 tokens decoded one by one. A kernel is timed at
+the lengths of the answer; a record must not be slower at the other lengths either.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ OTHER_PROMPTS = (7, 333)
 
 @dataclass(frozen=True)
 class Part:
-    """An exported function, how often an answer calls it and with which lengths."""
+    """An exported function, its number of calls per answer and their lengths."""
 
     function: str
     calls: int
     lengths: dict[str, int]
     others: tuple[dict[str, int], ...]
-    """Lengths at which it must not become slower."""
+    """Other lengths at which the function must not become slower."""
 
 
 def parts_of(vision: VisionEntry | None, tiles: int, context: int) -> tuple[Part, ...]:
-    """The parts of an answer about a picture of so many tiles, at lengths that the state holds."""
+    """The parts of an answer about an image of `tiles` tiles, within `context` positions."""
     prompt = min(PROMPT, context - 1)
     middle = min(prompt + DECODED // 2, context - 1)
     long = [n for n in OTHER_PROMPTS if n < context]

@@ -1,4 +1,4 @@
-"""The model families that can be compiled, in the order in which they are asked."""
+"""The model families that can be compiled, in matching order."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ __all__ = ["FAMILIES", "Family", "FamilyConfig", "HasHead", "Network", "find_fam
 
 
 def find_family(config: Mapping[str, Any]) -> Family:
-    """The first family that a `config.json` is of, or an InputError that says why there is none."""
+    """Return the first family whose `matches` accepts a parsed `config.json`.
+
+    Raises InputError if no family does.
+    """
     for family in FAMILIES.values():
         if family.matches(config):
             return family
-    ModelConfig.from_dict(dict(config))  # knows releases that are not supported, by name
+    ModelConfig.from_dict(dict(config))  # raises a clearer error for releases it knows by name
     names, known = config.get("architectures"), ", ".join(FAMILIES)
-    raise InputError(f"config.json: no model for {names!r:.200}; known families: {known}")
+    raise InputError(f"config.json: architectures {names!r:.200} match no model family ({known})")

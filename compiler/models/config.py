@@ -1,8 +1,8 @@
-"""What a checkpoint's `config.json` says about the shape of the model, checked once and frozen.
+"""The model configuration: a checkpoint's `config.json`, validated and frozen.
 
-Field names are the checkpoint's own keys. Whatever the compiled model would silently get wrong
-(another version of the family, quantised weights, scaled rotary positions) is refused here, so
-that nobody behind this file has to ask. Reads no files and knows nothing about tensors.
+Fields are named after the keys of the checkpoint. Settings that would compile to a wrong model
+(another release of the family, quantized weights, scaled rotary positions) are rejected here, so
+later stages need no checks. This module reads no files and no tensors.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from handglass.errors import InputError
 
 from ..checkpoints.fields import Fields
 
-# The heads of the resampler are 128 wide in every release that has one.
+# Every release with a resampler uses 128 columns per resampler head.
 RESAMPLER_HEAD_DIM = 128
 MAX_LAYERS = 1000
 
-# Released names that are recognised but not imported yet, for a better answer than "unknown".
+# Released architectures that are recognized but not supported yet, for a clear error message.
 NOT_YET = {
     "MiniCPMO": "MiniCPM-o",
     "MiniCPMV4_6ForConditionalGeneration": "MiniCPM-V 4.6",
     "MiniCPMV4_7ForConditionalGeneration": "MiniCPM-V 4.7",
 }
 
-# Every release calls itself MiniCPMV and the early ones carry no version: their shape tells.
+# All releases use the architecture name MiniCPMV and the early ones have no version key, so they
+# are recognized by their shapes.
 RELEASED_SHAPES = (
     ("MiniCPM-V 1.0 or 2.0", {"hidden_size": 2304, "intermediate_size": 5760}),
     ("MiniCPM-V 2.5", {"hidden_size": 4096, "intermediate_size": 14336}),
@@ -35,9 +36,9 @@ RELEASED_SHAPES = (
     ("MiniCPM-V 4.5", {"hidden_size": 4096, "intermediate_size": 12288}),
 )
 
-# Keys that change the arithmetic or the prompt when they are set: key -> what it asks for.
+# Keys that change the arithmetic or the prompt when they are set: key -> the feature it enables.
 REFUSED_KEYS = {
-    "quantization_config": "quantised weights; compile from the original checkpoint instead",
+    "quantization_config": "quantized weights; compile from the original checkpoint instead",
     "rope_scaling": "scaled rotary positions",
     "rope_parameters": "scaled rotary positions",
     "attention_bias": "biases on the q, k and v projections",
@@ -45,14 +46,14 @@ REFUSED_KEYS = {
     "mlp_bias": "biases in the language model's MLP",
     "use_sliding_window": "sliding-window attention",
     "drop_vision_last_layer": "a vision tower without its last layer",
-    "slice_mode": "pictures cut into slices",
-    "use_image_id": "numbered pictures in the prompt",
+    "slice_mode": "image slicing",
+    "use_image_id": "image numbers in the prompt",
 }
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The SigLIP tower; `image_size` spans the position table, not the pictures shown to it."""
+    """The SigLIP tower; `image_size` is the size of the position table, not of the input image."""
 
     hidden_size: int
     intermediate_size: int
@@ -70,13 +71,13 @@ class VisionConfig:
 
     @property
     def positions_per_side(self) -> int:
-        """Rows, and columns, of the position table."""
+        """The position table has this many rows and as many columns."""
         return self.image_size // self.patch_size
 
 
 @dataclass(frozen=True)
 class ResamplerConfig:
-    """Learned queries that turn any number of patches into `query_num` embeddings."""
+    """Cross-attention that reduces any number of patches to `query_num` embeddings."""
 
     query_num: int
     hidden_size: int
@@ -86,7 +87,7 @@ class ResamplerConfig:
 
 @dataclass(frozen=True)
 class LanguageConfig:
-    """A decoder of the Llama kind; the scales are muP's, which MiniCPM was trained with."""
+    """A Llama-style decoder with the muP scales that MiniCPM is trained with."""
 
     hidden_size: int
     intermediate_size: int
@@ -107,18 +108,18 @@ class LanguageConfig:
 
     @property
     def residual_scale(self) -> float:
-        """What the output of a block is multiplied by: muP's, else 1."""
+        """The factor of every residual branch: the muP scale, or 1 without one."""
         return 1.0 if self.scale_depth is None else self.scale_depth / sqrt(self.num_hidden_layers)
 
     @property
     def logit_scale(self) -> float:
-        """What the last hidden state is multiplied by before the head: muP's, else 1."""
+        """The factor of the last hidden state before the head: the muP scale, or 1 without one."""
         return 1.0 if self.dim_model_base is None else self.dim_model_base / self.hidden_size
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The whole model; pictures are shown to it as squares of `image_size` pixels."""
+    """The whole model; input images are resized to squares of `image_size` pixels."""
 
     architecture: str
     vision: VisionConfig
@@ -128,7 +129,8 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> ModelConfig:
-        """Read the released layout: text fields on top, the tower under `vision_config`."""
+        """Parse the released layout: language fields at the top level, the tower under
+        `vision_config`. Raises InputError for an invalid or unsupported setting."""
         top = Fields(config, "config.json")
         architecture = _architecture(top)
         _refuse_unsupported(top)
@@ -141,7 +143,7 @@ class ModelConfig:
 
 
 def _architecture(top: Fields) -> str:
-    """The one architecture we import, or an error that says which model this is instead."""
+    """The supported architecture; InputError names the release if it is another one."""
     names = top.texts("architectures")
     name = names[0] if len(names) == 1 else ", ".join(names)
     if name in NOT_YET:
@@ -154,7 +156,7 @@ def _architecture(top: Fields) -> str:
         raise InputError(f"config.json: MiniCPM-V {top.get('version')} is not supported yet")
     for release, shape in RELEASED_SHAPES:
         if all(top.get(key) == value for key, value in shape.items()):
-            raise InputError(f"config.json: {release} is not supported yet (found {shape})")
+            raise InputError(f"config.json: {release} is not supported yet (shape {shape})")
     return name
 
 
@@ -166,7 +168,7 @@ def _refuse_unsupported(top: Fields) -> None:
 
 
 def _refuse_other_patch_size(top: Fields, patch_size: int) -> None:
-    """The released layout repeats the patch size on top; two answers would be one too many."""
+    """The released layout repeats the patch size at the top level; both values must agree."""
     stated = top.integer("patch_size", default=patch_size)
     if stated != patch_size:
         raise InputError(
@@ -175,7 +177,7 @@ def _refuse_other_patch_size(top: Fields, patch_size: int) -> None:
 
 
 def _vision(fields: Fields) -> VisionConfig:
-    # Released files leave the activation and the epsilon to the class defaults of SigLIP.
+    # Released files omit the activation and the epsilon: SigLIP's class defaults apply.
     fields.expect("hidden_act", "gelu_pytorch_tanh")
     fields.expect("num_channels", 3)
     vision = VisionConfig(
@@ -214,7 +216,7 @@ def _language(fields: Fields) -> LanguageConfig:
         scale_emb=fields.number("scale_emb"),
         scale_depth=fields.number("scale_depth"),
         dim_model_base=fields.number("dim_model_base"),
-        # The class default: MiniCPM-1B leaves the key out and has no head of its own.
+        # The class default: MiniCPM-1B omits the key and stores no head.
         tie_word_embeddings=fields.flag("tie_word_embeddings", default=True),
         bos_token_id=fields.token("bos_token_id", vocab_size, default=1),
         eos_token_id=fields.token("eos_token_id", vocab_size, default=2),
@@ -226,12 +228,12 @@ def _language(fields: Fields) -> LanguageConfig:
 
 
 def _head_dim(fields: Fields, hidden_size: int, heads: int) -> int:
-    """The stated width, else an equal share; rotary positions pair its two halves."""
+    """`head_dim`, by default hidden_size / heads; even, as rotary positions pair its halves."""
     if fields.get("head_dim") is None:
         fields.multiple("hidden_size", hidden_size, "num_attention_heads", heads)
     head_dim = fields.integer("head_dim", default=hidden_size // heads)
     if head_dim % 2:
-        raise InputError(f"config.json: head_dim is {head_dim}, but it must be even")
+        raise InputError(f"config.json: head_dim is {head_dim}, but must be even")
     return head_dim
 
 

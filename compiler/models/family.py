@@ -1,4 +1,4 @@
-"""What compiling needs to know of a model family, without knowing which it is."""
+"""The interface between the compiler and a model family."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .storage import Storage
 
 
 class FamilyConfig(Protocol):
-    """A checkpoint's config.json, checked; what a family has beside this is its own affair."""
+    """A validated config.json; a family may add fields that only it reads."""
 
     @property
     def architecture(self) -> str: ...
@@ -32,14 +32,14 @@ class FamilyConfig(Protocol):
 
 
 class HasHead(Protocol):
-    """What building a model asks of a checkpoint; nothing of its weights is read."""
+    """The part of a checkpoint that building a model uses; no weights are read."""
 
     def lm_head(self, tied: bool, prefix: str = "llm.") -> str:
-        """The tensor to use as language model head."""
+        """Name of the tensor to use as the language model head."""
 
 
 class Network(Protocol):
-    """A model in Relax, before any of its weights is read."""
+    """A model in Relax; its weights have not been read."""
 
     @property
     def storage(self) -> Storage: ...
@@ -48,30 +48,32 @@ class Network(Protocol):
         """One module with all functions; parameters in the order of the `params` tuple."""
 
     def functions(self) -> dict[str, FunctionEntry]:
-        """The exported functions: the capabilities of a bundle."""
+        """The exported functions, as the manifest describes them."""
 
     def state(self) -> tuple[StateTensor, ...]:
-        """What steps read and write in place."""
+        """The tensors that prefill and decode update in place."""
 
     def work(self, params: tuple[TensorEntry, ...]) -> dict[str, WorkEntry]:
-        """What one call of each function is worth."""
+        """The work of one call of each function: operations and bytes."""
 
     def modules(self) -> Any:
-        """Of the frontend: the module itself and all in it."""
+        """From the Relax frontend: this module and all its submodules."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """One model version, or several of one shape. Adding one is a file that makes such an entry and
-    a line in the table of __init__.py."""
+    """One model version, or several that share a structure.
+
+    To add a family, write a file that defines a `Family` and list it in `FAMILIES`.
+    """
 
     name: str
     matches: Callable[[Mapping[str, Any]], bool]
-    """Whether a config.json is of this family, by architecture, version and shape."""
+    """Whether a config.json belongs to this family, by architecture, version and shape."""
     configure: Callable[[dict[str, Any]], Any]
-    """config.json -> FamilyConfig; InputError for what cannot be compiled."""
+    """config.json -> FamilyConfig; raises InputError for settings that are not supported."""
     build: Callable[[HasHead, Any, Storage], Network]
     prompt: Callable[[Any], PromptEntry]
     vision: Callable[[Any], VisionEntry | None] = lambda config: None
     typical_tiles: int = 1
-    """Tiles of a picture in the answer that kernels are tuned for."""
+    """Image tiles in the answer that kernels are tuned for."""

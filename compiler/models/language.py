@@ -1,4 +1,4 @@
-"""The MiniCPM decoder: rows of embeddings in, logits of the next token out, over a cache in place.
+"""The MiniCPM decoder: embeddings in, next-token logits out; the KV cache is updated in place.
 
 Llama's block (RMSNorm, rotary positions, grouped-query attention, SiLU gate) with the three scales
 of muP: `scale_emb` on token embeddings, `scale_depth / sqrt(layers)` on every residual branch,
@@ -26,11 +26,11 @@ from .leaves import Rows, Stored
 from .weights import Panels
 
 Cache = list[nn.Tensor]
-"""Tensors of all layers: keys, values and, where these are integers, the scales of both."""
+"""For each layer: keys, values and, if these are integers, the scales of both."""
 
 
 class Decoder(nn.Module):
-    """The language model; `head` names the tensor that the logits are computed with."""
+    """The language model; `head` is the name of the checkpoint tensor of the LM head."""
 
     def __init__(
         self, config: LanguageConfig, scheme: Scheme, context: int, head: str, prefix: str = "llm."
@@ -65,7 +65,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, x: nn.Tensor, pos: tirx.Var, cache: Cache) -> nn.Tensor:
-        """x (s, hidden_size) at positions pos .. pos + s -> logits (vocab_size,) of the last."""
+        """x (s, hidden_size) at positions pos..pos + s - 1 -> logits (vocab_size,) of the last."""
         count = len(cache) // len(self.layers)
         for i, layer in enumerate(self.layers):
             x = layer(x, pos, self.rotations.value, cache[i * count : (i + 1) * count])
@@ -73,7 +73,7 @@ class Decoder(nn.Module):
         return op.reshape(logits, (self.config.vocab_size,))
 
     def _last(self, x: nn.Tensor) -> Source:
-        """The last row, normalised and scaled: what the head reads. (1, hidden_size)"""
+        """The last row, normalized and scaled: the input of the head. (1, hidden_size)"""
         scale = float(np.float32(self.config.logit_scale))
 
         def compute(x: te.Tensor, weight: te.Tensor) -> te.Tensor:
@@ -87,7 +87,7 @@ class Decoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """x (s, d) -> (s, d); writes its keys and values into the cache."""
+    """x (s, d) -> (s, d); appends its keys and values to the cache."""
 
     def __init__(self, config: LanguageConfig, scheme: Scheme, prefix: str) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class DecoderLayer(nn.Module):
 
 
 class Attention(nn.Module):
-    """x (s, d) -> (s, d), causal over everything in the cache up to and including itself."""
+    """x (s, d) -> (s, d); each row attends to all cached positions up to its own."""
 
     def __init__(self, config: LanguageConfig, scheme: Scheme, prefix: str) -> None:
         super().__init__()

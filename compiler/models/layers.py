@@ -1,6 +1,6 @@
-"""The layers that models are made of: linear maps and norms.
+"""The layers that models are built from: linear layers and norms.
 
-What a layer computes is in `compiler/ops`, how its weights are stored in `compiler/schemes`.
+`compiler/ops` defines their arithmetic, `compiler/schemes` the storage of their weights.
 """
 
 from __future__ import annotations
@@ -23,25 +23,28 @@ from .leaves import Rows, vector
 from .weights import Panels
 
 OUT_ELEMENTWISE, OPAQUE = 4, 8
-"""Relax's operator kinds: takes an element-wise epilogue; is never fused."""
+"""Relax's operator pattern kinds: can fuse an elementwise epilogue; is never fused."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Rows (m, d) that are not computed yet: a matmul on integers has its input computed and
-    quantised in one kernel, one on floats as a kernel of its own."""
+    """Rows (m, d) whose computation is deferred until their consumer is known.
+
+    An integer matmul fuses the computation with quantization into one kernel; a float matmul reads
+    the output of a separate kernel.
+    """
 
     name: str
     compute: Callable[..., te.Tensor]
     args: tuple[nn.Tensor, ...]
     last: bool = False
-    """Whether it is one row, however many the arguments have."""
+    """Whether the result has one row, however many the arguments have."""
 
     def computed(self) -> nn.Tensor:
         return opaque(self.compute, self.name, *self.args)
 
     def quantized(self, scheme: Scheme, depth: int) -> list[nn.Tensor]:
-        """Codes, scale and, where the weights have a zero point, offset: see `Quantized`."""
+        """Codes, scale and, if the weights have a zero point, offset: see `Quantized`."""
         codes = scheme.codes
         assert codes is not None, scheme.name
         return list(
@@ -54,13 +57,13 @@ class Source:
 
 
 def is_one_row(x: nn.Tensor | Source) -> bool:
-    """Whether x has one row in every call: a step of decoding, or what the head reads."""
+    """Whether x has one row in every call: a decode step, or the input of the head."""
     rows = (x.args[0] if isinstance(x, Source) else x).shape[0]
     return (isinstance(x, Source) and x.last) or (isinstance(rows, int) and rows == 1)
 
 
 def as_source(x: nn.Tensor) -> Source:
-    """Rows that are there already."""
+    """Rows that are already computed."""
     return Source("rows", lambda x: x, (x,))
 
 
@@ -101,7 +104,7 @@ def multiply(x: nn.Tensor | Source, panels: Panels) -> nn.Tensor:
 
 
 def _rows_for(kernel: Kernel, x: nn.Tensor | Source, panels: Panels) -> list[nn.Tensor]:
-    """The rows as the kernel reads them: one tensor of floats, or those of `Quantized`."""
+    """The kernel's row operands: one float tensor, or the tensors of `Quantized`."""
     if kernel.activations == INTEGERS:
         source = x if isinstance(x, Source) else as_source(x)
         return source.quantized(panels.scheme, panels.scheme.depth(panels.in_features))
@@ -111,8 +114,11 @@ def _rows_for(kernel: Kernel, x: nn.Tensor | Source, panels: Panels) -> list[nn.
 def product(
     scheme: Scheme, kernel: Kernel, shape: tuple[int, int], rows: int, *tensors: te.Tensor
 ) -> te.Tensor:
-    """The kernel's operator on tensors, of which `rows` are rows and the others parts of a weight
-    of this scheme and `shape` (out, in)."""
+    """Apply the kernel's operator to `tensors`.
+
+    The first `rows` tensors are the row operands; the others are the parts of a weight of this
+    scheme with `shape` (out, in).
+    """
     (out_features, in_features), parts = shape, tensors[rows:]
     depth, read = scheme.depth(in_features), scheme.read(parts)
     weight = kernels.Weight(out_features, depth, parts, read, scheme.codes, scheme.units)
@@ -120,7 +126,7 @@ def product(
 
 
 def opaque(function: Callable, name: str, *args: nn.Tensor | tirx.Var | int):
-    """A tensor expression as a kernel of its own; a tuple of tensors where it returns several."""
+    """A tensor expression as a kernel that is never fused. Several results form a tuple."""
     return op.tensor_expr_op(function, name, list(args), attrs={"op_pattern": OPAQUE})
 
 

@@ -1,7 +1,7 @@
-"""The leaves of every model: parameters that know which checkpoint tensors they come from.
+"""The leaves of every model: parameters with the checkpoint tensors they are loaded from.
 
-A leaf has `load(checkpoint)`, which returns the arrays of its parameters by name; nothing is read
-before.
+`Leaf.load(checkpoint)` reads the tensors and returns the arrays of the leaf's parameters by name;
+nothing is read earlier.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..checkpoints.checkpoint import Checkpoint
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows `start` to `stop` of the checkpoint tensor `name` of this shape, all by default."""
+    """Rows `start` to `stop` (default: all) of the checkpoint tensor `name` with `shape`."""
 
     name: str
     shape: tuple[int, ...]
@@ -31,7 +31,7 @@ class Rows:
         return checkpoint.read_rows(self.name, self.start, self.stop)
 
     def chunks(self, checkpoint: Checkpoint, size: int) -> Iterator[np.ndarray]:
-        """The rows as matrices of at most `size` rows, in order."""
+        """Yield the rows in order, as matrices of at most `size` rows."""
         checkpoint.expect(self.name, self.shape)
         end = self.start + self.count
         for start in range(self.start, end, size):
@@ -44,15 +44,15 @@ class Rows:
 
 
 class Leaf(nn.Module):
-    """A module with parameters of its own."""
+    """A module that holds parameters."""
 
     def load(self, checkpoint: Checkpoint) -> Mapping[str, np.ndarray]:
         """The arrays of this leaf's parameters, by attribute name."""
-        raise AssertionError("every leaf loads its own parameters")
+        raise AssertionError("a subclass of Leaf must implement load()")
 
 
 class Stored(Leaf):
-    """One float32 tensor that `read` computes from the checkpoint or the configuration alone."""
+    """One float32 tensor that `read` computes from the checkpoint or the configuration."""
 
     def __init__(self, shape: Sequence[int], read: Callable[[Checkpoint], np.ndarray]) -> None:
         super().__init__()
@@ -64,13 +64,13 @@ class Stored(Leaf):
 
 
 def vector(*sources: Rows) -> Stored:
-    """One-dimensional tensors of the checkpoint end to end, e.g. the biases of q, k and v."""
+    """Concatenated one-dimensional checkpoint tensors, e.g. the biases of q, k and v."""
     length = sum(source.count for source in sources)
     return Stored((length,), lambda ckpt: np.concatenate([s.read(ckpt) for s in sources]))
 
 
 def leaves(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Leaf]]:
-    """Every leaf below `module` with its dotted path, in the order of its attributes."""
+    """Yield every leaf below `module` with its dotted path, in attribute order."""
     if isinstance(module, Leaf):
         yield prefix.rstrip("."), module
         return

@@ -1,6 +1,6 @@
-"""The seed's combination: SigLIP on one square, the resampler, the MiniCPM decoder.
+"""The seed model: SigLIP on one square image, the resampler, the MiniCPM decoder.
 
-Which functions there are, with their arguments, is the contract of docs/architecture.md.
+docs/architecture.md specifies the exported functions and their arguments.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from .work import resampler_flops, vision_flops
 
 NORMALISATION = (0.5, 0.5, 0.5)
 WHOLE = {"role": "picture", "left": 0, "top": 0, "right": 1, "bottom": 1}
-"""The one tile of a picture: all of it."""
+"""The only tile of an image: the whole image."""
 
 
 class MiniCPMV(DecoderNetwork):
-    """SigLIP (`vpm`), the resampler and the decoder (`llm`), named as in the checkpoint."""
+    """SigLIP (`vpm`), `resampler` and the decoder (`llm`); names are those of the checkpoint."""
 
     def __init__(self, config: ModelConfig, storage: Storage, head: str) -> None:
         super().__init__(storage)

@@ -1,4 +1,4 @@
-"""What every model with a decoder exports; a family adds its eyes."""
+"""The functions that every model with a decoder exports; a family adds its vision functions."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MODES = {"$": {"param_mode": "packed", "effect_mode": "none"}}
 
 
 class DecoderNetwork(nn.Module):
-    """`embed`, `prefill` and `decode` of one decoder, which lies at the attribute `decoder_name`.
+    """Exports `embed`, `prefill` and `decode` of the decoder in the attribute `decoder_name`.
 
-    All parameters belong to one module, so that every function takes the same tuple.
+    All parameters belong to one module, so every function takes the same `params` tuple.
     """
 
     decoder_name = "llm"
@@ -58,7 +58,7 @@ class DecoderNetwork(nn.Module):
         }
 
     def functions(self) -> dict[str, FunctionEntry]:
-        """The same for people: the capabilities of a bundle."""
+        """The signatures of the exported functions as text, for the manifest."""
         config = self.decoder.config
         d, logits = config.hidden_size, f"({config.vocab_size},) float32"
         return {
@@ -73,7 +73,7 @@ class DecoderNetwork(nn.Module):
         return tuple(StateTensor(*tensor) for tensor in tensors)
 
     def work(self, params: tuple[TensorEntry, ...]) -> dict[str, WorkEntry]:
-        """What one call of each function is worth."""
+        """The work of one call of each function: operations and bytes."""
         name, untied = self.decoder_name, self.decoder.lm_head is not None
         tables = (f"{name}.rotations.", *((f"{name}.embed_tokens.",) if untied else ()))
         return {

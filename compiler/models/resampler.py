@@ -1,7 +1,7 @@
-"""The resampler: learned queries look at the features of all patches, one row comes out of each.
+"""The resampler: learned queries attend to the features of all patches; one output row per query.
 
-Keys get a 2D sine-cosine position of their patch, values do not; there is no residual. The queries
-do not depend on the picture: they are normalised and projected once, when the weights are packed.
+Keys receive the 2D sine-cosine position of their patch, values do not. There is no residual. The
+queries do not depend on the image, so they are normalized and projected once, at packing time.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Resampler(nn.Module):
         return self.proj(self.ln_post(self.out_proj(mixed)))
 
     def _rows(self, part: int) -> tuple[list[Rows], list[Rows]]:
-        """Weight and bias of q (0), k (1) or v (2): thirds of one stored tensor."""
+        """Weight and bias of q (0), k (1) or v (2): a third of one stored tensor each."""
         d = self.config.hidden_size
         place = (part * d, (part + 1) * d)
         name = f"{self.prefix}.attn.in_proj"
@@ -84,7 +84,7 @@ def _frequencies(count: int) -> np.ndarray:
 
 
 def _positions(grid: te.Tensor, frequencies: te.Tensor) -> te.Tensor:
-    """grid (n, 2) of (row, column) -> (n, d): sin and cos of the column, then of the row."""
+    """grid (n, 2) of (row, column) -> (n, d): sin, cos of the column, then sin, cos of the row."""
     quarter = int(frequencies.shape[0])
 
     def value(i, c):

@@ -1,4 +1,4 @@
-"""What a compiled model is stored in, by the names that a user types."""
+"""Storage formats of a compiled model, selected by the names on the command line."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .config import LanguageConfig
 
 DEFAULT_CONTEXT = 4096
 VISION_DEFAULTS = {"w4": "f16", "w4a8": "w8a8"}
-"""Vision towers of models in these: four bits are too few for them."""
+"""Default vision scheme per language scheme: four bits are too few for the vision tower."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """What a compiled model is stored in: schemes of its parts, positions in the cache and type."""
+    """The schemes of both model parts, and the length (in positions) and type of the KV cache."""
 
     language: Scheme
     vision: Scheme
@@ -36,16 +36,19 @@ def choose_storage(
     context: int | None,
     kv_cache: str | None,
 ) -> Storage:
-    """Schemes by name. Unless told, the vision tower of a model in `w4` is kept in 16 bits, that of
-    one in `w4a8` in `w8a8`: four bits are too few for it."""
+    """Look up the schemes and the cache type by name.
+
+    The default vision scheme is `f16` for `w4` and `w8a8` for `w4a8`: four bits are too few for the
+    vision tower. Raises UsageError for an unknown name or a context out of range.
+    """
     language = find_scheme(quantization, units)
     default = VISION_DEFAULTS.get(quantization, quantization)
     if quantization == "w4a8" and units.integers.byte_bits == 7:
-        default = "w7a8"  # on such a machine a third faster
+        default = "w7a8"  # a third faster with these instructions
     longest = config.max_position_embeddings
     context = min(longest, DEFAULT_CONTEXT) if context is None else context
     if not 1 <= context <= longest:
-        raise UsageError(f"--context {context}: the model was made for 1 to {longest} positions")
-    padded = -(-context // LANES) * LANES  # the cache holds whole panels of positions
+        raise UsageError(f"--context {context}: the model supports 1 to {longest} positions")
+    padded = -(-context // LANES) * LANES  # the cache consists of whole panels
     cache = find_cache_type(kv_cache) if kv_cache else cache_type_of(language.cache_dtype)
     return Storage(language, find_scheme(vision_quantization or default, units), padded, cache)

@@ -1,7 +1,8 @@
-"""The SigLIP vision tower: patches of a picture in, one feature row per patch out.
+"""The SigLIP vision tower: image patches in, one feature row per patch out.
 
 Pre-LN encoder (Zhai et al. 2023, https://arxiv.org/abs/2303.15343): patch convolution as a matmul,
-a learned position table, every layer run, final LayerNorm. Names as in the checkpoint (`vpm.`).
+a learned position table, all encoder layers, final LayerNorm. Names are those of the checkpoint
+(`vpm.`).
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def _linear(scheme: Scheme, prefix: str, shape: tuple[int, int], *names: str) ->
 
 
 def _patches(pixels: te.Tensor, n, p: int) -> te.Tensor:
-    """(3, p, p * n) -> (n, 3 p p), in the order (channel, row, column) of the convolution."""
+    """(3, p, p * n) -> (n, 3 * p * p), ordered (channel, row, column) as the convolution is."""
     return te.compute(
         (n, 3 * p * p),
         lambda i, k: pixels[k // (p * p), k // p % p, i * p + k % p],
@@ -105,7 +106,7 @@ def _gather(table: te.Tensor, ids: te.Tensor) -> te.Tensor:
 
 
 def _self_attention(qkv: te.Tensor, heads: int) -> te.Tensor:
-    """qkv (n, 3 d) -> (n, d); every patch sees every patch."""
+    """qkv (n, 3 d) -> (n, d); every patch attends to every patch."""
     n, width = qkv.shape
     d = int(width) // 3
     head_dim = d // heads

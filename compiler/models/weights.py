@@ -1,4 +1,4 @@
-"""Weight matrices in a scheme's packing, in as many pieces as the device asks for."""
+"""Packed weight matrices, split into as many pieces as the device requires."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ..schemes.scheme import Scheme
 from .leaves import Leaf, Rows
 
 CHUNK = 1 << 22
-"""Weights that are packed at a time."""
+"""Number of weights packed at a time."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Panels `start` to `stop` of a matrix, as the tensors of the scheme's parts."""
+    """Panels `start` to `stop` of a matrix; `tensors` are the scheme's parts."""
 
     start: int
     stop: int
@@ -33,9 +33,9 @@ class Piece:
 
 
 class Panels(Leaf):
-    """A weight matrix (out, in) in a scheme's packing; several tensors may be stacked as rows.
+    """A packed weight matrix (out, in); several checkpoint tensors may be stacked as its rows.
 
-    One that is larger than what a kernel can see of a buffer is kept in pieces of whole panels.
+    A matrix that exceeds the largest buffer range of a kernel is split into pieces of whole panels.
     """
 
     def __init__(self, scheme: Scheme, sources: Sequence[Rows], transpose: bool = False) -> None:
@@ -64,7 +64,7 @@ class Panels(Leaf):
         }
 
     def _matrices(self, checkpoint: Checkpoint) -> Iterator[np.ndarray]:
-        """The rows in pieces of whole panels, so that a large table never stands in float32."""
+        """Yield the rows in whole panels, so that a large table is never in float32 as a whole."""
         if self.transpose:
             (source,) = self.sources
             yield source.read(checkpoint).T
@@ -77,7 +77,7 @@ class Panels(Leaf):
 
     @property
     def pieces(self) -> list[Piece]:
-        """In order; nearly always one."""
+        """The pieces in order; nearly always one."""
         return [
             Piece(
                 start,
@@ -89,15 +89,15 @@ class Panels(Leaf):
         ]
 
     def reader(self, parts: Sequence[te.Tensor]) -> Dequantize:
-        """The float32 weight at (panel, k, lane); `parts` are those of all pieces, in order."""
+        """The float32 weight at (panel, k, lane); `parts` are the parts of all pieces, in order."""
         size, pieces = len(self.parts), self.pieces
         groups = [parts[i : i + size] for i in range(0, len(parts), size)]
         read = [_as_function(self.scheme.read(group)) for group in groups]
 
         def value(panel: Expr, k: Expr, lane: Expr) -> Expr:
             *before, last = [f(panel - p.start, k, lane) for f, p in zip(read, pieces, strict=True)]
-            for piece, found in zip(pieces[-2::-1], before[::-1], strict=True):
-                last = tirx.if_then_else(panel < piece.stop, found, last)
+            for piece, weight in zip(pieces[-2::-1], before[::-1], strict=True):
+                last = tirx.if_then_else(panel < piece.stop, weight, last)
             return last
 
         return value
@@ -108,7 +108,7 @@ def _as_function(read: Dequantize | te.Tensor) -> Dequantize:
 
 
 def _cuts(parts: Mapping[str, tuple[tuple[int, ...], str]], largest: int | None) -> list[int]:
-    """Where pieces begin and end, in panels: no part of one has more than `largest` bytes."""
+    """Piece boundaries, in panels: no part of a piece exceeds `largest` bytes."""
     shapes = [(shape, np.dtype(dtype).itemsize) for shape, dtype in parts.values()]
     count = shapes[0][0][0]
     panel = max(int(np.prod(shape[1:])) * size for shape, size in shapes)

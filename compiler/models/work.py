@@ -1,7 +1,7 @@
-"""What calls of a model's functions are worth: operations, two per multiply-add, and bytes.
+"""The work of a model's functions: operations (two per multiply-add) and bytes.
 
-Matrix products and attention alone, without padding and masked positions: a measure that binds
-every implementation alike.
+Only matrix products and attention are counted, without padding and masked positions, so the measure
+does not depend on the implementation.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from .config import LanguageConfig, ResamplerConfig, VisionConfig
 
 
 def vision_flops(config: VisionConfig, n: int) -> int:
-    """The vision tower over n patches."""
+    """Operations of the vision tower over n patches."""
     d, f = config.hidden_size, config.intermediate_size
     layer = 2 * n * (4 * d * d + 2 * d * f)  # q, k, v, out; fc1, fc2
-    layer += 4 * n * n * d  # every patch with every patch: scores, then values
+    layer += 4 * n * n * d  # attention of n x n patches: scores, then values
     return 2 * n * 3 * config.patch_size**2 * d + config.num_hidden_layers * layer
 
 
 def resampler_flops(config: ResamplerConfig, n: int) -> int:
-    """The resampler over n patches; its queries are projected when compiling."""
+    """Operations of the resampler over n patches; its queries are projected at compile time."""
     q, d = config.query_num, config.hidden_size
     keys_and_values = 2 * n * config.vision_hidden_size * d + 2 * 2 * n * d * d
     return keys_and_values + 4 * q * n * d + 2 * 2 * q * d * d
 
 
 def prefill_work(config: LanguageConfig) -> WorkEntry:
-    """Any number of rows; logits of the last one."""
+    """Work per row and per (query, key) pair; logits are computed for the last row only."""
     d = config.hidden_size
     q = config.num_attention_heads * config.head_dim
     kv = config.num_key_value_heads * config.head_dim
@@ -42,6 +42,6 @@ def prefill_work(config: LanguageConfig) -> WorkEntry:
 
 
 def decode_work(params: Sequence[TensorEntry], prefix: str, tables: tuple[str, ...]) -> WorkEntry:
-    """One step reads all parameters under `prefix` but `tables`, of which it needs a row each."""
+    """One step reads all parameters under `prefix` except `tables`, which it reads one row of."""
     read = (p for p in params if p.name.startswith(prefix) and not p.name.startswith(tables))
     return WorkEntry(bytes=sum(p.nbytes for p in read))

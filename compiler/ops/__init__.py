@@ -1,5 +1,5 @@
-"""Operators that Relax does not have in the form we want, written as tensor expressions.
+"""Operators that Relax lacks in the required form, written as tensor expressions.
 
-Each says what is computed and marks its stages with a pattern; how the loops run is decided in
-`schedules/`. Integer shapes are static except one symbolic length per operator.
+An operator defines what is computed and marks its stages with a pattern; `schedules/` decides how
+the loops run. All dimensions are static except for one symbolic length per operator.
 """

@@ -1,7 +1,7 @@
-"""Matmul of many rows in tile registers (AMX): rows and weights packed in tiles of 1 KB.
+"""Many-row matmul in AMX tile registers: rows and weights are packed into tiles of 1 KB.
 
-Rows: (tiles of 16 rows, steps, 16, inputs of a step), where a step is 32 numbers in bfloat16 or 64
-bytes. How weights lie is in schedules/isa/amx_instructions.py.
+Packed rows are (tiles of 16 rows, steps, 16, inputs per step), where a step is 32 bfloat16 values
+or 64 bytes. schedules/isa/amx_instructions.py defines the layout of the weights.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .quantized import Quantized
 
 
 def bfloat16_matmul(x: te.Tensor, out_features: int, weight: te.Tensor) -> te.Tensor:
-    """x (m, k) float32, rounded to bfloat16, times weight (panels, steps, 16, 16) -> (m, out).
+    """x (m, k), rounded to bfloat16, times weight (panels, steps, 16, 16) uint32 -> (m, out).
 
-    A uint32 of the weight holds inputs 2q (lower half) and 2q + 1. Sums are float32.
+    Word q of the weight holds inputs 2q (lower half) and 2q + 1. x, sums and result are float32.
     """
     rows = pack_rows(x, weight, BFLOAT16, bfloat16_bits)
     sums = tile_sums(rows, weight, BFLOAT16)
@@ -35,8 +35,10 @@ def bfloat16_matmul(x: te.Tensor, out_features: int, weight: te.Tensor) -> te.Te
 def int8_matmul(
     x: Quantized, out_features: int, codes: Codes, weight: te.Tensor, scale: te.Tensor
 ) -> te.Tensor:
-    """Rows (m, k) of int8 times weight (panels, chunks, 4, 16, 4) -> (m, out) float32; `scale` is
-    (panels, 1, 16). Sums are int32."""
+    """int8 rows (m, k) times weight (panels, chunks, 4, 16, 4) -> (m, out) float32.
+
+    `scale` is (panels, 1, 16) float32. Sums are int32.
+    """
     rows = pack_rows(x.codes, weight, INT8, lambda code: code)
     sums = tile_sums(rows, weight, INT8)
 
@@ -48,19 +50,19 @@ def int8_matmul(
 
 
 def sum_at(sums: te.Tensor, i: Expr, j: Expr) -> Expr:
-    """Row i, output j."""
+    """The sum of row i and output j."""
     return sums[j // TILE, i // TILE, i % TILE, j % TILE]
 
 
 def pack_rows(
     x: te.Tensor, weight: te.Tensor, product: TileProduct, convert: Callable[[Expr], Expr]
 ) -> te.Tensor:
-    """x (m, k) in tiles; rows and inputs that are not there are zero."""
+    """x (m, k) -> (tiles, steps, 16, inputs), padded with zeros."""
     (m, k), panels = x.shape, int(weight.shape[0])
     height = block_of(panels).rows * TILE
     tiles = (m + (height - 1)) // height * (height // TILE)
     steps, inputs = int(weight.shape[1]) // product.steps_axis, product.inputs
-    unit = TILE if int(k) % TILE == 0 else 1  # whole vectors share a condition
+    unit = TILE if int(k) % TILE == 0 else 1  # one condition per whole vector
     whole = int(k) == steps * inputs
 
     def value(r: Expr, s: Expr, i: Expr, e: Expr) -> Expr:
@@ -79,7 +81,7 @@ def pack_rows(
 
 
 def tile_sums(rows: te.Tensor, weight: te.Tensor, product: TileProduct) -> te.Tensor:
-    """(panels, tiles of rows, 16, 16)"""
+    """Packed rows times packed weights -> (panels, tiles of rows, 16, 16)."""
     s = _axis(int(rows.shape[1]), "s")
     places = [_axis(extent, f"q{n}") for n, extent in enumerate(product.places)]
     e = _axis(product.pair, "e")
@@ -94,8 +96,8 @@ def tile_sums(rows: te.Tensor, weight: te.Tensor, product: TileProduct) -> te.Te
 
 
 def nibbles_to_words(weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
-    """4-bit panels (panels, groups, 4, 16, 4) and their scales (panels, groups, 16) as pairs of
-    bfloat16 (panels, groups, 16, 16): a group of 32 inputs is one step."""
+    """4-bit weights (panels, groups, 4, 16, 4) and scales (panels, groups, 16) -> bfloat16 pairs
+    (panels, groups, 16, 16) uint32. A group of 32 inputs is one step."""
 
     def word(p: Expr, s: Expr, q: Expr, j: Expr) -> Expr:
         return word_of_nibbles(lambda v, e: weight[p, s, v, j, e], q, scale[p, s, j])

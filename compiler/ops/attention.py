@@ -1,8 +1,9 @@
-"""Grouped attention over keys laid out in panels of 16 positions.
+"""Grouped-query attention over keys in panels of 16 positions.
 
-Keys come as (kv heads, ceil(length / 16), head_dim, 16): 16 neighbouring positions are one vector
-load, so scores need no sums across lanes. Values come as (kv heads, positions, head_dim). The query
-heads that share a kv head are rows of one small matmul, so a key is loaded once for all of them.
+Keys are (kv heads, ceil(length / 16), head_dim, 16): 16 consecutive positions are one vector load,
+so scores need no reduction across lanes. Values are (kv heads, positions, head_dim). The query
+heads that share a kv head are the rows of one small matmul, so a key is loaded once for all of
+them.
 """
 
 from tvm import te, tirx
@@ -18,7 +19,7 @@ from .lazy import Lazy, stored
 from .scope import on_gpu
 
 TILE, HALF = 12, 6
-"""Rows of a tile: two times six, or three times four, are a tile of vector registers."""
+"""Rows per tile: two register tiles of six rows, or three of four."""
 _PACKED = {PATTERN: "packed"}
 
 
@@ -33,14 +34,14 @@ def attention(
     """softmax(q k^T * scale) v.
 
     q (s, h, d), keys (h_kv, >= ceil(length/16), d, 16), values (h_kv, >= length, d) -> (s, h * d).
-    Query i sees the positions below `limit(i)`; that must be at least one, and never fall as i
-    grows. Keys and values in int8 come with `scales`, (h_kv, panels, 16) each, one per position.
+    Query i attends to the positions below `limit(i)`, which must be at least 1 and non-decreasing.
+    int8 keys and values need `scales`, (h_kv, panels, 16) float32 each: one scale per position.
     """
     q = q if isinstance(q, Lazy) else stored(q)
     if on_gpu():
         values = values if isinstance(values, Lazy) else stored(values)
         return gpu_attention.attend(q, keys, values, scales, scale, limit)
-    assert isinstance(values, te.Tensor), "only a GPU reads values that are not stored"
+    assert isinstance(values, te.Tensor), "values may be a Lazy view on a GPU only"
     s, h = int64(q.shape[0]), int(q.shape[1])
     group = h // int(keys.shape[0])  # query heads per kv head
     tiling = Tiling(s, group, _tile(s, group), limit)
@@ -48,14 +49,14 @@ def attention(
 
 
 def heads_of(x: te.Tensor, heads: int, d: int, first: int = 0) -> Lazy:
-    """The columns of x (n, width) from `first` on as (n, heads, d)."""
+    """Columns `first` to `first + heads * d` of x (n, width), as a view (n, heads, d)."""
     return Lazy(
         "split", (x.shape[0], heads, d), (x,), lambda ins, i, h, e: ins[0][i, first + h * d + e]
     )
 
 
 def key_panels(keys: te.Tensor | Lazy) -> te.Tensor:
-    """(n, h, d) -> (h, ceil(n/16), d, 16); the last position fills up the last panel."""
+    """(n, h, d) -> (h, ceil(n/16), d, 16); the last position is repeated to fill the last panel."""
     keys = keys.tensor() if isinstance(keys, Lazy) else keys
     n, h, d = keys.shape
     return te.compute(
@@ -67,8 +68,10 @@ def key_panels(keys: te.Tensor | Lazy) -> te.Tensor:
 
 
 def head_major(values: te.Tensor | Lazy) -> te.Tensor | Lazy:
-    """(n, h, d) -> (h, 16 ceil(n/16), d); the last position fills up the last panel. On a GPU,
-    which reads no position behind the last, it is a view (h, n, d)."""
+    """(n, h, d) -> (h, 16 * ceil(n/16), d); the last position is repeated to fill the last panel.
+
+    On a GPU the result is a view (h, n, d), as GPU kernels do not read past the last position.
+    """
     values = values if isinstance(values, Lazy) else stored(values)
     n, h, d = values.shape
     if on_gpu():
@@ -84,7 +87,7 @@ def head_major(values: te.Tensor | Lazy) -> te.Tensor | Lazy:
 
 
 def _tile(s: Expr, group: int) -> int:
-    """Rows of a tile; one that fits where it is known how many there are."""
+    """Rows per tile; for a static number of rows, the tile with the least padding."""
     if not isinstance(s, tirx.IntImm):
         return TILE
     rows = int(s) * group
@@ -94,7 +97,10 @@ def _tile(s: Expr, group: int) -> int:
 
 
 def _rows(q: te.Tensor, tiling: Tiling, scale: float) -> te.Tensor:
-    """(h_kv, rows, d), scaled so that exp becomes exp2; the last query fills up the last tile."""
+    """q (s, h, d) -> (h_kv, rows, d), scaled so that exp becomes exp2.
+
+    The last query is repeated to fill the last tile.
+    """
     _, h, d = q.shape
     s, group = tiling.queries, tiling.group
     factor = tirx.const(scale * LOG2_E, "float32")

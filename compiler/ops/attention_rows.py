@@ -1,4 +1,4 @@
-"""The rows of attention on a GPU: pairs of (query, head of the group) that share a kv head."""
+"""The rows of attention on a GPU: pairs (query, head of the group) that share a kv head."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from .lazy import Read
 
 @dataclass(frozen=True)
 class Rows:
-    """Row r of a kv head is query r // group, head r % group of those that share it."""
+    """Row r of a kv head is query r // group and head r % group of its group."""
 
     queries: Expr
     group: int
     columns: int
     limit: Limit
     read: Read | None
-    """(query, head, column) -> the query's element."""
+    """(query, head, column) -> element of the query."""
     factor: float
-    """What queries are multiplied by."""
+    """Scale factor of the queries."""
 
     def tiles(self, tile: int) -> Expr:
-        """How many tiles of so many rows there are."""
+        """Number of tiles of `tile` rows."""
         return (self.queries * self.group + (tile - 1)) // tile
 
     @property
-    def all_see_the_same(self) -> bool:
-        """Whether the limit is known to be one and the same for all queries."""
+    def has_uniform_limit(self) -> bool:
+        """Whether the limit is provably the same for all queries."""
         first, last = self.limit(int64(0)), self.limit(self.queries - 1)
         return bool(Analyzer().can_prove_equal(first, last))
 
     def limit_of(self, row: Expr) -> Expr:
-        """Positions that a row sees, or each of a vector of rows; those of the padding see as many
-        as the last query."""
+        """Number of positions visible to a row, or to each row of a vector. Padding rows have the
+        limit of the last query."""
         limit = self.limit(self._query(row))
         return limit if "int64" in str(limit.ty.dtype) else int64(limit)
 
     def query(self, head: Expr, row: Expr, e: Expr) -> Expr:
-        """An element of a row; rows of the padding repeat the last query."""
+        """An element of a row; padding rows repeat the last query."""
         assert self.read is not None
         value = self.read(self._query(row), head * self.group + row % self.group, e)
         return value * tirx.const(self.factor, "float32")
 
     def store(self, out: tirx.Buffer, head: Expr, row: Expr, e: Expr, value: Expr) -> None:
-        """Into out (queries, heads * columns), unless the row belongs to the padding."""
+        """Store `value` in out (queries, heads * columns), unless the row is padding."""
         column = (head * self.group + row % self.group) * self.columns + e
         with T.If(row < self.queries * self.group), T.Then():
             T.buffer_store(out, value, [row // self.group, column])

@@ -1,11 +1,12 @@
-"""The loop nest of attention, written out: tiles of query rows walk over chunks of positions.
+"""The hand-written loop nest of attention on a CPU: tiles of query rows iterate over chunks of
+positions.
 
-A task owns a kv head and a few tiles of rows. For every chunk of positions and every tile: scores,
-a new maximum, weights, their product with the values, added to what came before after that has been
-scaled to the new maximum (online softmax, Milakov and Gimelshein 2018,
-https://arxiv.org/abs/1805.02867). So no buffer grows with the length, and a panel of positions that
-no row of the tile may see is never touched. How the loops of the blocks "scores", "mix" and "edge"
-run is left to the schedule.
+A task owns a kv head and a few tiles of rows. For each chunk and tile it computes scores, the new
+maximum, the weights and their product with the values. It rescales the previous sum to the new
+maximum and accumulates the product (online softmax, Milakov and Gimelshein 2018,
+https://arxiv.org/abs/1805.02867). No buffer grows with the sequence length, and panels that no row
+of the tile may attend to are not read. The schedule decides how the loops of the blocks "scores",
+"mix" and "edge" run.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from handglass.schedules.rule import MULTIPLY_ADDS, PATTERN, SEEN
 from .exponential import exp2
 
 CHUNK = 8
-"""Panels of 16 positions that are worked on at a time."""
+"""Panels of 16 positions per chunk."""
 TILES = 4
-"""Tiles of rows in one task: they share every chunk of keys and values while it is in the cache."""
+"""Tiles of rows per task: they share each chunk of keys and values while it is in the cache."""
 LOWEST = -3.0e38
 
 Limit = Callable[[Expr], Expr]
-"""Query i sees the positions below limit(i), which never falls as i grows and is at least 1."""
+"""Query i attends to the positions below limit(i), which is at least 1 and non-decreasing."""
 
 
 def int64(value: Expr | int) -> Expr:
-    """`value` as an int64, constants as constants."""
+    """Convert to int64; constants stay constants."""
     if isinstance(value, int | tirx.IntImm):
         return tirx.IntImm("int64", int(value))
     return value.astype("int64")
@@ -43,7 +44,7 @@ def int64(value: Expr | int) -> Expr:
 
 @dataclass(frozen=True)
 class Tiling:
-    """Rows are pairs (query, head of the group); `tile` of them at a time share one kv head."""
+    """Rows are pairs (query, head of the group); each tile has `tile` rows of one kv head."""
 
     queries: Expr
     group: int
@@ -59,7 +60,7 @@ class Tiling:
         return min(TILES, int(self.tiles)) if isinstance(self.tiles, tirx.IntImm) else TILES
 
     def row_limit(self, row: Expr) -> Expr:
-        """Positions that a row sees; rows of the padding see as many as the last query."""
+        """Number of positions visible to a row; padding rows have the limit of the last query."""
         return int64(self.limit(tirx.min(row // self.group, self.queries - 1)))
 
 
@@ -70,14 +71,14 @@ def attend(
     scales: tuple[te.Tensor, ...],
     tiling: Tiling,
 ) -> te.Tensor:
-    """rows (h_kv, tiles * tile, d) -> (queries, h_kv * group * d).
+    """rows (h_kv, tiles * tile, d) -> (queries, h_kv * group * d) float32.
 
-    `scales` of keys and values, (h_kv, panels, 16) each, where these are integers, else none.
+    `scales` are those of int8 keys and values, (h_kv, panels, 16) each; empty for floats.
     """
     h_kv, _, d = rows.shape
     s, heads = tiling.queries, h_kv * tiling.group
     last = tiling.limit(s - 1)
-    # Scores and mixing; on average a query sees half of what the first and the last see together.
+    # Scores and mixing. The average limit is half the sum of the first and the last.
     work = [heads * d, s, tiling.limit(int64(0)) + last]
     return te.extern(
         (tiling.queries, h_kv * tiling.group * d),
@@ -90,7 +91,7 @@ def attend(
 
 
 class _Nest:
-    """Emits the statement; one method per step, buffers of the task as attributes."""
+    """Emits the statement: one method per step; attributes are the buffers of the task."""
 
     def __init__(self, tiling: Tiling, ins: list[tirx.Buffer], out: tirx.Buffer) -> None:
         self.tiling, self.out = tiling, out
@@ -127,7 +128,7 @@ class _Nest:
             self.value32 = f32((CHUNK * LANES, self.d), "float32")
 
     def _chunks(self) -> Expr:
-        """Chunks that some row of the task sees."""
+        """Number of chunks visible to some row of the task."""
         return _ceil(self._end((self.first + self.per_task) * self.tile), CHUNK * LANES)
 
     def _start(self) -> None:
@@ -149,10 +150,10 @@ class _Nest:
             self._tile(slot, block * CHUNK)
 
     def _tile(self, t: Expr, block: Expr) -> None:
-        """One tile of rows against one chunk of positions, of which it sees at least one."""
+        """One tile of rows against one chunk with at least one visible position."""
         self.block = block
         self.row = (self.first + t) * self.tile  # first row of the tile
-        self.slot = t * self.tile  # where the tile keeps what lasts for the task
+        self.slot = t * self.tile  # first row of the tile in the buffers of the task
         self.full = self._panels(self.tiling.row_limit(self.row) // LANES)
         self.seen = self._panels(_ceil(self._end(self.row + self.tile), LANES))
         self._scores()
@@ -162,15 +163,15 @@ class _Nest:
         self._accumulate()
 
     def _end(self, row: Expr) -> Expr:
-        """Positions seen by any row before `row`."""
+        """Number of positions visible to the rows before `row`."""
         return self.tiling.row_limit(row - 1)
 
     def _panels(self, count: Expr) -> Expr:
-        """How many of the first `count` panels belong to this chunk."""
+        """Number of the first `count` panels that belong to this chunk."""
         return tirx.max(int64(0), tirx.min(int64(CHUNK), count - self.block))
 
     def _stage(self) -> None:
-        """The chunk as float32, for all tiles of the task."""
+        """Convert the chunk to float32 for all tiles of the task."""
         end = self._end((self.first + self.per_task) * self.tile)
         count = self._panels(_ceil(end, LANES))
         with _grid(count, self.d) as (b, e), self._lanes() as lane:
@@ -202,7 +203,7 @@ class _Nest:
                 T.buffer_store(self.score, self.score[vb, vr, vl] + product, [vb, vr, vl])
 
     def _mask(self) -> None:
-        """Integers get their scale; then what a row may not see is far below everything else."""
+        """Apply the key scales to integer scores, then set invisible positions to LOWEST."""
         if self.scales:
             with _grid(self.seen, self.tile) as (b, r), self._lanes() as lane:
                 scale = self.scales[0][self.head, self.block + b, lane]
@@ -216,7 +217,7 @@ class _Nest:
         return (self.block + b) * LANES + lane
 
     def _softmax(self) -> None:
-        """Scores become weights relative to the new maximum of their row."""
+        """Replace scores by weights relative to the new maximum of their row."""
         with _grid(self.tile) as (r,):
             with self._lanes() as lane:
                 T.buffer_store(self.lanes, self.score[0, r, lane], [lane])
@@ -240,7 +241,7 @@ class _Nest:
             self._scale_weights()
 
     def _scale_weights(self) -> None:
-        """The scales of the values go into the weights; one that is not seen may be anything."""
+        """Multiply the weights by the value scales; scales of invisible positions are undefined."""
         scale = lambda b, lane: self.scales[1][self.head, self.block + b, lane]  # noqa: E731
         with _grid(self.full, self.tile) as (b, r), self._lanes() as lane:
             T.buffer_store(self.score, self.score[b, r, lane] * scale(b, lane), [b, r, lane])
@@ -250,7 +251,7 @@ class _Nest:
             T.buffer_store(self.score, tirx.Select(seen, scaled, _f32(0)), [b, r, lane])
 
     def _mix(self) -> None:
-        """Panels that all rows see in whole."""
+        """Weights times values over the panels that are fully visible to all rows."""
         with T.sblock("mixing"):
             loops = _grid(self.tile, self.d, self.full, LANES)
             with loops as (r, e, b, j), T.sblock("mix"):
@@ -276,7 +277,8 @@ class _Nest:
                 T.buffer_store(self.sum, so_far + self.seam[r, e], [self.slot + r, e])
 
     def _seam(self) -> None:
-        """Panels that end for some row: what is not seen may be anything, also not a number."""
+        """Weights times values over partly visible panels. Invisible values may be NaN, so they are
+        replaced by zero."""
         count = self.seen - self.full
         with T.sblock("mixing_edge"):
             loops = _grid(self.tile, self.d, count, LANES)
@@ -292,7 +294,7 @@ class _Nest:
                 T.buffer_store(self.seam, self.seam[vr, ve] + product, [vr, ve])
 
     def _finish(self) -> None:
-        """Divide by the sum of the weights, and drop the rows of the padding."""
+        """Divide by the sum of the weights and drop the padding rows."""
         group, s = self.tiling.group, self.tiling.queries
         first = self.first * self.tile
         count = tirx.min(int64(self.per_task * self.tile), s * group - first)
@@ -306,7 +308,7 @@ class _Nest:
 
     @contextmanager
     def _columns(self) -> Iterator[Expr]:
-        """All head_dim columns, in vectors where these divide."""
+        """A loop over the head_dim columns, in vectors of up to 16."""
         width = next(n for n in (16, 8, 4, 2, 1) if self.d % n == 0)
         with T.serial(int64(0), int64(self.d // width)) as outer:
             if width == 1:
@@ -320,7 +322,7 @@ class _Nest:
 
 
 def _across(reduction: str, lanes: tirx.Buffer) -> Expr:
-    """Maximum or sum over the lanes of one vector."""
+    """Maximum or sum across the lanes of one vector."""
     vector = lanes.vload([int64(0)], f"float32x{LANES}")
     start = [_f32(0)] if reduction == "fadd" else []
     name = f"llvm.vector.reduce.{reduction}"

@@ -1,4 +1,4 @@
-"""Writing keys and values into the cache, in place and in the layout that attention reads."""
+"""In-place update of the KV cache, in the layout that attention reads."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .scope import on_gpu
 def append(
     cache: Sequence[nn.Tensor], qkv: nn.Tensor, rotations: nn.Tensor, pos: tirx.Var, layout: Layout
 ) -> list[nn.Tensor]:
-    """Write keys, rotated, and values of qkv (s, width) at pos .. pos + s; gives back `cache`.
+    """Write the rotated keys and the values of qkv (s, width) at positions pos..pos + s - 1.
 
-    `cache`: keys, values, and the scales of both where they are integers.
+    `cache` is keys, values and, for int8, the scales of both. Returns the updated cache.
     """
     keys, values, *scales = cache
     blocks, context = keys.shape[1], rotations.shape[0]
@@ -38,7 +38,7 @@ def append(
 
 
 def _in_place(func: tirx.PrimFunc, name: str, kept: list, rest: list) -> list[nn.Tensor]:
-    """Call `func`, which writes into the tensors `kept`, its first arguments."""
+    """Call `func`, which updates its first arguments, the tensors `kept`, in place."""
     out = [nn.Tensor.placeholder(tensor.shape, tensor.dtype) for tensor in kept]
     result = op.tensor_ir_inplace_op(func, name, [*kept, *rest], list(range(len(kept))), out)
     return list(result) if isinstance(result, list | tuple) else [result]

@@ -1,7 +1,7 @@
-"""Matmul over integers on a GPU: words of four codes, multiplied and added up by one instruction.
+"""Integer matmul on a GPU: one instruction multiplies and accumulates words of four codes.
 
-`__dp4a` is the signed dot product of four bytes; the code generator writes it out where the GPU has
-none. How many rows run is in schedules/gpu/dot.py.
+`__dp4a` is the signed dot product of four bytes; the code generator expands it for GPUs without the
+instruction. schedules/gpu/dot.py schedules the loops.
 """
 
 from __future__ import annotations
@@ -13,31 +13,39 @@ from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, STEP, Codes
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
-from .padded import int64, is_one_row, padded_columns, padded_rows, up, whole_columns, whole_tiles
+from .padded import (
+    int64,
+    is_one_row,
+    padded_columns,
+    padded_rows,
+    round_up,
+    whole_columns,
+    whole_tiles,
+)
 from .quantized import Quantized
 
 WORDS_OF_A_GROUP = GROUP // STEP
-"""Words of activations beside a group of 32 inputs."""
+"""Words of activations per group of 32 inputs."""
 HALVES = WORDS_OF_A_GROUP // CHUNK_STEPS
-"""Of a group: those of the lower and the upper nibbles, or two chunks of bytes."""
+"""Halves of a group: the lower and the upper nibbles, or two chunks of bytes."""
 GROUPS_TOGETHER = 4
-"""One row is divided among threads by fours of groups."""
+"""The groups of one row are divided among threads in units of four."""
 UPPER = 0xF0F0F0F0
-"""The upper half of each byte: a nibble left there is 16 times its value, with its sign."""
+"""The upper nibble of each byte; left in place, it is a signed byte of 16 times its value."""
 
 
 def dp4a_matmul(
     x: Quantized, out_features: int, codes: Codes, weight: te.Tensor, scale: te.Tensor
 ) -> te.Tensor:
-    """Rows (m, k / 4) of words x panels -> (m, out_features) float32.
+    """Rows of words (m, k / 4) int32 times panels -> (m, out_features) float32.
 
-    weight (panels, chunks, 4, 16) uint32, scale (panels, groups, 16), of one group where the codes
-    have 8 bits.
+    weight is (panels, chunks, 4, 16) uint32, scale (panels, groups, 16); 8-bit codes have one
+    group.
     """
-    m, there = x.codes.shape[0], int(weight.shape[1]) * codes.chunk // GROUP
-    groups = up(there, GROUPS_TOGETHER) if is_one_row(m) else there
+    m, stored_groups = x.codes.shape[0], int(weight.shape[1]) * codes.chunk // GROUP
+    groups = round_up(stored_groups, GROUPS_TOGETHER) if is_one_row(m) else stored_groups
     width = whole_columns(out_features, m, codes.tile.columns)
-    words = _words(weight, codes, there, (groups, width))
+    words = _words(weight, codes, stored_groups, (groups, width))
     rows = padded_rows(x.codes, (whole_tiles(m, codes.tile.rows), groups * WORDS_OF_A_GROUP))
     shape = (m, int64(out_features))
     if codes.bits == 4:
@@ -46,18 +54,18 @@ def dp4a_matmul(
 
 
 def _words(weight: te.Tensor, codes: Codes, groups: int, shape: tuple[int, int]) -> te.Tensor:
-    """(groups, 2, 4, width) int32: four codes each, in the order of the inputs."""
+    """(groups, 2, 4, width) int32: four codes per word, in the order of the inputs."""
 
     def word(p: Expr, g: Expr, h: Expr, v: Expr, j: Expr) -> Expr:
         if codes.bits != 4:
             return tirx.reinterpret("int32", weight[p, g * HALVES + h, v, j])
-        # a nibble left in the upper half of a byte is 16 times itself, with its sign
+        # in the upper half of a byte, a nibble is a signed byte of 16 times its value
         left = (4 - h * 4).astype("uint32")
         stored = (weight[p, g, v, j] << left) & tirx.const(UPPER, "uint32")
         return tirx.reinterpret("int32", stored)
 
-    there = (groups, int(weight.shape[0]) * LANES)
-    return padded_columns(word, there, shape, "words", (HALVES, CHUNK_STEPS))
+    unpadded = (groups, int(weight.shape[0]) * LANES)
+    return padded_columns(word, unpadded, shape, "words", (HALVES, CHUNK_STEPS))
 
 
 def _by_group(
@@ -67,7 +75,7 @@ def _by_group(
     scale: te.Tensor,
     shape: tuple[Expr, Expr],
 ) -> te.Tensor:
-    """Integer sums of the groups, scaled and added up in float32."""
+    """4 bits: integer sums per group, scaled and accumulated in float32."""
     height, groups, width = rows.shape[0], words.shape[0], words.shape[-1]
     g = _axis(int(groups), "g")
     sums = te.compute(
@@ -100,7 +108,7 @@ def _by_row(
     bits: int,
     shape: tuple[Expr, Expr],
 ) -> te.Tensor:
-    """One integer sum over the whole input, scaled once."""
+    """8 bits: one integer sum over the whole input, scaled once."""
     height, groups, width = rows.shape[0], int(words.shape[0]), words.shape[-1]
     sums = te.compute(
         (height, width),
@@ -116,7 +124,7 @@ def _by_row(
 
 
 def _sum(rows: te.Tensor, words: te.Tensor, i: Expr, j: Expr, g: Expr) -> Expr:
-    """The sum over a group of inputs, or over all where g is an axis to be added up."""
+    """The sum over a group of inputs, or over all groups if g is a reduction axis."""
     h, v = _axis(HALVES, "h"), _axis(CHUNK_STEPS, "v")
     over = [g, h, v] if isinstance(g, tirx.IterVar) else [h, v]
     activation = rows[i, g * WORDS_OF_A_GROUP + h * CHUNK_STEPS + v]
@@ -124,7 +132,7 @@ def _sum(rows: te.Tensor, words: te.Tensor, i: Expr, j: Expr, g: Expr) -> Expr:
 
 
 def dot(a: Expr, b: Expr) -> Expr:
-    """The sum of the products of four signed bytes each, in two int32."""
+    """The dot product of four signed bytes packed in each int32."""
     return tirx.call_pure_extern("int32", "__dp4a", a, b, tirx.const(0, "int32"))
 
 

@@ -1,4 +1,4 @@
-"""Reading rows of a packed table by token id."""
+"""Embedding lookup in a packed table."""
 
 from tvm import te, tirx
 
@@ -8,7 +8,7 @@ from .matmul import Dequantize
 
 
 def lookup(ids: te.Tensor, table: Dequantize | te.Tensor, width: int, scale: float) -> te.Tensor:
-    """ids (s,) -> (s, width) float32 times `scale`; out-of-range ids are the caller's affair."""
+    """ids (s,) -> (s, width) float32, scaled by `scale`. The caller must check the range of ids."""
     read = (lambda b, k, lane: table[b, k, lane]) if isinstance(table, te.Tensor) else table
     factor = tirx.const(scale, "float32")
     return te.compute(

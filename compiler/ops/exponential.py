@@ -1,7 +1,7 @@
-"""exp2 as a polynomial, and the activations built on it.
+"""exp2 as a polynomial, and activations based on it.
 
-`T.exp` and `T.tanh` become one library call per vector lane on LLVM targets; these are plain
-arithmetic that vectorises. Relative error of exp2 at most 2.5e-7 (tests/kernels/test_ops.py).
+On LLVM targets `T.exp` and `T.tanh` become one library call per vector lane; this arithmetic
+vectorizes. The relative error of exp2 is at most 2.5e-7 (tests/kernels/test_ops.py).
 """
 
 from tvm import te, tirx
@@ -12,21 +12,21 @@ from .scope import on_gpu
 # 2^f for f in [-0.5, 0.5]: Taylor coefficients ln(2)^i / i!, enough terms for float32
 _COEFFICIENTS = (1.0, 0.6931471805599453, 0.2402265069591007, 0.05550410866482158,
                  0.009618129107628477, 0.0013333558146428443, 0.0001540353039338161)  # fmt: skip
-_ROUND = 1.5 * 2.0**23 + 127.0  # with the bias of the exponent
+_ROUND = 1.5 * 2.0**23 + 127.0  # includes the bias of the exponent
 LOG2_E = 1.4426950408889634
 
 
 def exp2(x: Expr) -> Expr:
     """2^x in float32; x is clamped to [-126, 126], so the result is never 0, inf or denormal.
 
-    Adding 1.5 * 2^23 rounds to a whole number and leaves that in the low bits of the sum; a shift
-    makes it the exponent. So no conversion, and no rounding instruction that a target may lack.
-    A GPU has an instruction for 2^x, and its compiler may take (x + c) - c for x.
+    Adding 1.5 * 2^23 rounds to an integer in the low bits of the sum, and a shift moves it to the
+    exponent. This avoids conversions and rounding instructions that a target may lack. A GPU has an
+    instruction for 2^x, and its compiler may simplify (x + c) - c to x.
     """
     if on_gpu():
         return tirx.exp2(x)
     f32 = lambda value: tirx.const(value, "float32")  # noqa: E731 (a local cast, used often)
-    clamped = tirx.max(f32(-126.0), tirx.min(f32(126.0), x))  # in this order NaN stays NaN
+    clamped = tirx.max(f32(-126.0), tirx.min(f32(126.0), x))  # this order propagates NaN
     bits = tirx.reinterpret("int32", clamped + f32(_ROUND))  # (x + c) - c would be simplified
     rest = clamped - (tirx.reinterpret("float32", bits) - f32(_ROUND))
     value = f32(_COEFFICIENTS[-1])
@@ -42,7 +42,7 @@ def sigmoid(x: Expr) -> Expr:
 
 
 def silu_gate(gate_up: te.Tensor) -> te.Tensor:
-    """(m, 2f) holding gate and up side by side -> silu(gate) * up, (m, f)."""
+    """(m, 2f), gate and up concatenated -> silu(gate) * up, (m, f)."""
     m, width = gate_up.shape
     f = int(width) // 2
     return te.compute(
@@ -53,7 +53,7 @@ def silu_gate(gate_up: te.Tensor) -> te.Tensor:
 
 
 def gelu_tanh(x: te.Tensor) -> te.Tensor:
-    """GELU's tanh form: x/2 (1 + tanh u) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
+    """GELU (tanh): x/2 (1 + tanh u) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
     inner = tirx.const(2.0 * 0.7978845608028654, "float32")
     cubic = tirx.const(0.044715, "float32")
 

@@ -1,4 +1,4 @@
-"""Attention for a GPU: a nest for workgroups, and one more where they divide the positions."""
+"""Attention on a GPU: a loop nest for workgroups, plus a merge kernel for split positions."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def attend(
     scale: float,
     limit: Limit,
 ) -> te.Tensor:
-    """q (s, h, d), not scaled -> (s, h * d); the rest as in `attention`.
+    """Unscaled q (s, h, d) -> (s, h * d); the other arguments are those of `attention`.
 
-    Where a workgroup for each kv head would leave most of a GPU without work, several of them take
-    a part of the positions each, and a second kernel adds up what they found.
+    If one workgroup per kv head would leave most of the GPU idle, several workgroups take a part of
+    the positions each, and a second kernel merges their results.
     """
     s, h, d = int64(q.shape[0]), int(q.shape[1]), int(q.shape[2])
     heads = int(keys.shape[0])
@@ -41,14 +41,14 @@ def attend(
     inputs = _distinct([*q.inputs, keys, *values.inputs, *scales])
 
     def rows(ins: Sequence[tirx.Buffer]) -> Rows:
-        found = dict(zip(inputs, ins, strict=True))
-        return Rows(s, group, d, limit, q.read([found[t] for t in q.inputs]), scale * LOG2_E)
+        buffers = dict(zip(inputs, ins, strict=True))
+        return Rows(s, group, d, limit, q.read([buffers[t] for t in q.inputs]), scale * LOG2_E)
 
     def nest(ins: Sequence[tirx.Buffer], outs: Sequence[tirx.Buffer]) -> tirx.Stmt:
-        found = dict(zip(inputs, ins, strict=True))
-        read = values.read([found[t] for t in values.inputs])
-        stored = [found[t] for t in scales]
-        return Nest(shape, rows(ins), splits, found[keys], read, stored, list(outs)).statement()
+        buffers = dict(zip(inputs, ins, strict=True))
+        read = values.read([buffers[t] for t in values.inputs])
+        stored = [buffers[t] for t in scales]
+        return Nest(shape, rows(ins), splits, buffers[keys], read, stored, list(outs)).statement()
 
     work = [h * d, s, limit(int64(0)) + limit(s - 1)]  # as on the CPU: attention_tiles.py
     attrs = {
@@ -69,8 +69,8 @@ def attend(
 
 
 def _extern(shapes: list, inputs: list[te.Tensor], nest, attrs: dict):
-    """A nest that is written out. Buffers begin where their tensors do: offsets would be one more
-    scalar each to pass."""
+    """A hand-written nest. Its buffers have no element offset, which would be one more scalar
+    argument each."""
     whole = lambda shape, dtype: tirx.decl_buffer(shape, dtype, layout=None)  # noqa: E731
     return te.extern(
         shapes,
@@ -89,9 +89,10 @@ def _distinct(tensors: Sequence[te.Tensor]) -> list[te.Tensor]:
 
 
 def _merge(rows: Rows, parts: Sequence[tirx.Buffer], out: tirx.Buffer) -> tirx.Stmt:
-    """A workgroup per row, a thread per column: sums of all parts relative to the same maximum.
+    """Merge the parts relative to a common maximum: a workgroup per row, a thread per column.
 
-    `parts`: sums (parts, kv heads, rows, d), and (..., 2): maximum of a row, sum of its weights.
+    `parts` are the sums (parts, kv heads, rows, d), and (parts, kv heads, rows, 2) with the maximum
+    of each row and the sum of its weights.
     """
     sums, marks = parts
     splits, heads, tile, d = map(int, sums.shape)

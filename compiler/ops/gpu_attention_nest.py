@@ -1,16 +1,16 @@
-"""The loop nest of attention for a GPU, written out: a workgroup per tile of rows.
+"""The hand-written loop nest of attention on a GPU: a workgroup per tile of rows.
 
-A workgroup owns a kv head and a tile of rows, pairs of (query, head of the group), and walks over
-chunks of positions: scores, a new maximum, weights, their product with the values, added to what
-came before after that has been scaled to the new maximum (online softmax, Milakov and Gimelshein
-2018, https://arxiv.org/abs/1805.02867).
+A workgroup owns a kv head and a tile of rows, which are pairs (query, head of the group), and
+iterates over chunks of positions. For each chunk it computes scores, the new maximum, the weights
+and their product with the values. It rescales the previous sum to the new maximum and accumulates
+the product (online softmax, Milakov and Gimelshein 2018, https://arxiv.org/abs/1805.02867).
 
-In the scores a thread owns a position of the chunk and has all rows of it, so neighbouring threads
-read neighbouring positions of a panel of keys. In the product with the values it owns a column (or
-some) and shares the rows, or else the positions, with the other threads of that column. Only the
-scores and what the rows agree on pass through shared memory, as vectors of up to four rows: there
-one load then serves four multiplications. Positions behind the last one that the tile sees are
-never read: their place is taken by that last one, with a weight of zero.
+For the scores, a thread owns positions of the chunk and computes all rows of them, so consecutive
+threads read consecutive positions of a key panel. For the product with the values, a thread owns
+one or more columns and shares the rows, or else the positions, with the other threads of these
+columns. Only scores and per-row statistics go through shared memory, as vectors of up to four rows,
+so one load serves four multiplications. Positions after the last visible one are not read: the last
+visible position is read in their place, with a weight of zero.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from .attention_rows import Rows
 from .attention_tiles import int64
 from .lazy import Read
 from .loops import bound, ceil_div, spatial
-from .short_vectors import every, f32, lane, numbered, packed, together
+from .short_vectors import broadcast, element, f32, ramp, vector_dtype, vector_of
 from .workgroup import LOWEST, Workgroup
 from .workgroup_thread import Thread
 
 
 class Nest:
-    """Emits the statement; a method per step, what lasts for the workgroup as attributes."""
+    """Emits the statement: one method per step; attributes are the state of the workgroup."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Nest:
         return ib.get()
 
     def _chunks(self) -> tuple[Expr, Expr]:
-        """Number of the first chunk of this workgroup, and how many there are."""
+        """Index of the first chunk of this workgroup, and the number of chunks."""
         count = ceil_div(self.end, self.shape.chunk)
         if self.splits == 1:
             return int64(0), count
@@ -84,23 +84,23 @@ class Nest:
 
     def _buffers(self) -> None:
         shape = self.shape
-        rows = packed("float32", shape.pack)
+        rows = vector_dtype("float32", shape.pack)
         new = T.sblock_alloc_buffer
         self.query = new((shape.d, shape.packs), rows, scope="shared")
         self.score = new((shape.chunk, shape.packs), rows, scope="shared")
         self.across = new((shape.lanes, shape.packs), rows, scope="shared")
         self.decay = new((shape.packs,), rows, scope="shared")
         self.dot = new((shape.rounds, shape.packs), rows, scope="local")
-        self.sum = new((shape.own_packs, shape.wide), rows, scope="local")
+        self.sum = new((shape.packs_per_thread, shape.wide), rows, scope="local")
         self.peak, self.total, self.most = (new((1,), rows, scope="local") for _ in range(3))
 
     def _start(self) -> None:
-        """The queries of the tile into shared memory; nothing seen yet."""
+        """Load the queries of the tile into shared memory and initialize the softmax."""
         with self._each(self.shape.packs * self.shape.d) as i:
             e, pack = i % self.shape.d, i // self.shape.d
             first = self.first + pack * self.shape.pack
             rows = [self.rows.query(self.head, first + r, e) for r in range(self.shape.pack)]
-            T.buffer_store(self.query, together(rows), [e, pack])
+            T.buffer_store(self.query, vector_of(rows), [e, pack])
         T.buffer_store(self.peak, self._f32(LOWEST), [0])
         T.buffer_store(self.total, self._f32(0), [0])
         with T.grid(*map(int64, self.sum.shape)) as (r, c):
@@ -108,21 +108,21 @@ class Nest:
 
     def _chunk(self, start: Expr) -> None:
         self._scores(start)
-        self._show(start)
+        self._store_scores(start)
         self._softmax(start)
-        if self.rows.all_see_the_same:
-            self._mix("mix", start, seen_by_all=True)
+        if self.rows.has_uniform_limit:
+            self._mix("mix", start, all_visible=True)
             return
-        # Of a chunk that some rows see in part, what they do not see may be anything.
-        everybody = start + self.shape.chunk <= self.rows.limit_of(self.first)
-        with T.If(everybody):
+        # If a chunk is only partly visible to some rows, its invisible values are undefined.
+        fully_visible = start + self.shape.chunk <= self.rows.limit_of(self.first)
+        with T.If(fully_visible):
             with T.Then():
-                self._mix("mix", start, seen_by_all=True)
+                self._mix("mix", start, all_visible=True)
             with T.Else():
-                self._mix("edge", start, seen_by_all=False)
+                self._mix("edge", start, all_visible=False)
 
     def _scores(self, start: Expr) -> None:
-        """A thread's positions by all rows of the tile, over the columns of the heads."""
+        """Scores of the thread's positions for all rows of the tile: dot products over head_dim."""
         rounds, packs, d = self.shape.rounds, self.shape.packs, self.shape.d
         with T.sblock("scores_alone"):
             key = T.sblock_alloc_buffer((rounds, d), "float32", scope="local")
@@ -135,26 +135,26 @@ class Nest:
                 ve = T.axis.reduce(int64(d), e, "int64")
                 with T.init():
                     T.buffer_store(self.dot, self._f32(0), [vk, vr])
-                product = self.query[ve, vr] * self._every(key[vk, ve])
+                product = self.query[ve, vr] * self._broadcast(key[vk, ve])
                 T.buffer_store(self.dot, self.dot[vk, vr] + product, [vk, vr])
 
-    def _show(self, start: Expr) -> None:
-        """Scores for all threads to see; what a row may not see is far below everything else."""
+    def _store_scores(self, start: Expr) -> None:
+        """Store the scores in shared memory; invisible positions get LOWEST."""
         with T.grid(*map(int64, self.dot.shape)) as (k, pack):
             value = self.dot[k, pack]
             if self.scales:
-                value = value * self._every(self._scale(0, self._position(start, k)))
+                value = value * self._broadcast(self._scale(0, self._position(start, k)))
             seen = self._seen(start + self.thread.place(k), pack)
             value = tirx.Select(seen, value, self._f32(LOWEST))
             T.buffer_store(self.score, value, [self.thread.place(k), pack])
 
     def _seen(self, position: Expr, pack: Expr) -> Expr:
-        """Which rows of a pack see the position."""
+        """Whether the position is visible, for each row of a pack."""
         first = self.first + pack * self.shape.pack
-        return self._every(position < self.rows.limit_of(numbered(first, self.shape.pack)))
+        return self._broadcast(position < self.rows.limit_of(ramp(first, self.shape.pack)))
 
     def _softmax(self, start: Expr) -> None:
-        """Scores become weights relative to the new maximum of their row."""
+        """Replace scores by weights relative to the new maximum of their row."""
         pack, which = self.thread.softmax_pack, self.thread.softmax_lane
         T.buffer_store(self.most, self._f32(LOWEST), [0])
         with self._of_a_lane(which) as p:
@@ -166,13 +166,13 @@ class Nest:
             T.buffer_store(self.most, higher, [0])
         T.buffer_store(self.peak, tirx.exp2(self.peak[0] - self.most[0]), [0])
         T.buffer_store(self.total, self.total[0] * self.peak[0], [0])
-        self._tell(self.peak[0])
+        self._share_row_value(self.peak[0])
         T.buffer_store(self.peak, self.most[0], [0])
         with self._of_a_lane(which) as p:
             self._weigh(start, p, pack)
 
-    def _tell(self, value: Expr) -> None:
-        """What a row has, from the first of its threads to all."""
+    def _share_row_value(self, value: Expr) -> None:
+        """Share a per-row value: the first thread of the row stores it for all threads."""
         with T.If(self.thread.number < self.shape.packs), T.Then():
             T.buffer_store(self.decay, value, [self.thread.softmax_pack])
 
@@ -180,53 +180,53 @@ class Nest:
         T.buffer_store(self.most, tirx.exp2(self.score[p, pack] - self.peak[0]), [0])
         T.buffer_store(self.total, self.total[0] + self.most[0], [0])
         weight = self.most[0]
-        if self.scales:  # the scales of the values go into the weights
-            scaled = weight * self._every(self._scale(1, self._clamped(start + p)))
+        if self.scales:  # fold the scales of the values into the weights
+            scaled = weight * self._broadcast(self._scale(1, self._clamped(start + p)))
             weight = tirx.Select(self._seen(start + p, pack), scaled, self._f32(0))
         self._share(self.score, weight, [p, pack])
 
     def _share(self, buffer: tirx.Buffer, value: Expr, index: list[Expr]) -> None:
-        """Store for all what a thread of the softmax has. The condition is around nothing but the
-        store: a barrier must never end up inside of one."""
-        left_over = self.thread.is_left_over
-        if left_over is None:
+        """Store the value of a softmax thread in shared memory. The condition contains only the
+        store, as a barrier must never be inside a condition."""
+        surplus = self.thread.is_surplus
+        if surplus is None:
             T.buffer_store(buffer, value, index)
         else:
-            with T.If(tirx.Not(left_over)), T.Then():
+            with T.If(tirx.Not(surplus)), T.Then():
                 T.buffer_store(buffer, value, index)
 
-    def _mix(self, name: str, start: Expr, seen_by_all: bool) -> None:
-        """Weights times values: a thread's rows and columns, over its positions of the chunk."""
-        count, packs, wide = self.shape.positions, self.shape.own_packs, self.shape.wide
+    def _mix(self, name: str, start: Expr, all_visible: bool) -> None:
+        """Weights times values: the thread's rows and columns, over its positions of the chunk."""
+        count, packs, wide = self.shape.positions, self.shape.packs_per_thread, self.shape.wide
         with T.sblock(f"{name}_alone"):
             kept = T.sblock_alloc_buffer((count, wide), "float32", scope="local")
             with T.grid(int64(count), int64(wide)) as (j, c), T.sblock(f"load_{name}"):
                 vj, vc = spatial(count, j), spatial(wide, c)
-                position = self._clamped(start + self.thread.shared_place(vj))
+                position = self._clamped(start + self.thread.value_position(vj))
                 T.buffer_store(kept, self._value(position, self.thread.column(vc)), [vj, vc])
             loops = T.grid(int64(count), int64(packs), int64(wide))
             with loops as (j, r, c), T.sblock(name):
                 vr, vc = spatial(packs, r), spatial(wide, c)
                 vj = T.axis.reduce(int64(count), j, "int64")
-                pack, place = self.thread.pack(vr), self.thread.shared_place(vj)
+                pack, place = self.thread.pack(vr), self.thread.value_position(vj)
                 with T.init():
                     so_far = self.sum[vr, vc] * self.decay[pack]
                     T.buffer_store(self.sum, so_far, [vr, vc])
-                value = self._every(kept[vj, vc])
-                if not seen_by_all:
+                value = self._broadcast(kept[vj, vc])
+                if not all_visible:
                     value = tirx.Select(self._seen(start + place, pack), value, self._f32(0))
                 product = self.score[place, pack] * value
                 T.buffer_store(self.sum, self.sum[vr, vc] + product, [vr, vc])
 
     def _finish(self) -> None:
-        """Add up the parts, and what becomes of the sums."""
+        """Add up the parts of the threads and store the result."""
         shape = self.shape
         with T.grid(*map(int64, self.sum.shape)) as (r, c):
             place = self.thread.position_part * shape.d + self.thread.column(c)
             T.buffer_store(self.score, self.sum[r, c], [place, self.thread.pack(r)])
         pack, which = self.thread.softmax_pack, self.thread.softmax_lane
         self._share(self.across, self.total[0], [which, pack])
-        self._tell(self.peak[0])
+        self._share_row_value(self.peak[0])
         with self._each(shape.packs * shape.d) as i:
             e, pack = i % shape.d, i // shape.d
             parts = range(shape.position_parts)
@@ -235,12 +235,12 @@ class Nest:
             total = _sum(self.across[other, pack] for other in range(shape.lanes))
             T.buffer_store(self.total, total, [0])
             for r in range(shape.pack):
-                one = lambda vector, r=r: lane(vector, r, shape.pack)  # noqa: E731
+                one = lambda vector, r=r: element(vector, r, shape.pack)  # noqa: E731
                 row = pack * shape.pack + r
                 self._store(row, e, one(self.most[0]), one(self.total[0]), one(self.decay[pack]))
 
     def _store(self, row: Expr, e: Expr, value: Expr, total: Expr, peak: Expr) -> None:
-        """The result of a row, or what is to be merged with that of the other workgroups."""
+        """Store the result of a row, or the partial result that `_merge` combines."""
         if self.splits == 1:
             self.rows.store(self.outs[0], self.head, self.first + row, e, value / total)
             return
@@ -264,8 +264,8 @@ class Nest:
     def _value(self, position: Expr, e: Expr) -> Expr:
         return self.value(self.head, position, e).astype("float32")
 
-    def _every(self, value: Expr) -> Expr:
-        return every(value, self.shape.pack)
+    def _broadcast(self, value: Expr) -> Expr:
+        return broadcast(value, self.shape.pack)
 
     def _f32(self, value: float) -> Expr:
         return f32(value, self.shape.pack)
@@ -275,7 +275,7 @@ class Nest:
 
     @contextmanager
     def _each(self, count: int) -> Iterator[Expr]:
-        """Neighbouring threads take neighbouring numbers below `count`."""
+        """A loop over the indices below `count`; consecutive threads take consecutive indices."""
         with T.serial(int64(0), int64(-(-count // self.shape.threads))) as k:
             i = self.thread.place(k)
             if count % self.shape.threads == 0:

@@ -1,8 +1,8 @@
-"""x (m, k) times panels of weights on a GPU, in floats.
+"""Float matmul on a GPU: x (m, k) times panels of weights.
 
-Many rows are multiplied in tiles that a workgroup shares (schedules/gpu/matmul.py): padding,
-rounding and the unpacking of weights happen while both sides are copied to shared memory, and so
-once per tile instead of once per product.
+Many rows are multiplied in tiles that a workgroup shares (schedules/gpu/matmul.py). Padding,
+rounding and dequantization are part of the copies to shared memory, so they are done once per tile
+and not once per product.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
 from .matmul import Dequantize
-from .padded import int64, is_one_row, padded_columns, padded_rows, up, whole_columns, whole_tiles
+from .padded import (
+    int64,
+    is_one_row,
+    padded_columns,
+    padded_rows,
+    round_up,
+    whole_columns,
+    whole_tiles,
+)
 
 LARGEST = 65504.0
 """The largest float16."""
@@ -31,14 +39,17 @@ def gpu_matmul(
     limits: GpuLimits,
     half: bool,
 ) -> te.Tensor:
-    """(m, k) x panels -> (m, out_features) float32; `depth` is k rounded up as the panels are,
-    `half` says that both sides are rounded to float16, many rows only. Sums are float32."""
+    """(m, k) times panels -> (m, out_features) float32.
+
+    `depth` is k rounded up to the depth of the panels. `half` rounds both operands to float16, for
+    many rows only. Sums are float32.
+    """
     m = x.shape[0]
-    # one row is a stream over the weights, whose inputs threads divide evenly
-    inputs = up(depth, GROUP if is_one_row(m) else limits.depth)
+    # one row streams the weights, whose inputs are divided evenly among threads
+    inputs = round_up(depth, GROUP if is_one_row(m) else limits.depth)
     columns = padded_columns(
         _reader(dequantize, "float16" if half else "float32"),
-        (depth, up(out_features, LANES)),
+        (depth, round_up(out_features, LANES)),
         (inputs, whole_columns(out_features, m, limits.columns)),
         "dequantize",
     )
@@ -57,7 +68,7 @@ def _reader(dequantize: Dequantize | te.Tensor, dtype: str) -> Dequantize:
 
 
 def _product(rows: te.Tensor, columns: te.Tensor) -> te.Tensor:
-    """(height, width)"""
+    """rows (height, inputs) times columns (inputs, width) -> (height, width)."""
     height, (inputs, width) = rows.shape[0], columns.shape
     k = te.reduce_axis((int64(0), inputs), "k")
 
@@ -68,7 +79,7 @@ def _product(rows: te.Tensor, columns: te.Tensor) -> te.Tensor:
 
 
 def to_half(value: Expr) -> Expr:
-    """Rounded to float16; what is too large becomes the largest one, yet infinity and NaN stay."""
+    """Round to float16; large finite values are clamped, infinity and NaN are preserved."""
     magnitude = tirx.reinterpret("int32", value) & tirx.const(MAGNITUDE, "int32")
     large = tirx.all(magnitude > LARGEST_BITS, magnitude < INFINITY_BITS)
     limit = tirx.const(LARGEST, "float32")

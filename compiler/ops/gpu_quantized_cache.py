@@ -1,7 +1,7 @@
-"""Writing keys and values as int8 into the cache, in stages that a GPU's threads can share.
+"""Update of the int8 KV cache, in stages that GPU threads can share.
 
-The same numbers as in quantized_cache.py: a workgroup takes one position of one kv head, its
-threads look for the largest magnitude together, and each then writes codes of its own.
+The results equal those of quantized_cache.py. A workgroup takes one position of one kv head: its
+threads first reduce the largest magnitude, then each writes some of the codes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .quantized_cache import CODES, TINY
 
 
 def key_writer(layout: Layout, blocks: int, context: int) -> tirx.PrimFunc:
-    """Rotate the keys of qkv, then write them as codes and scales at pos .. pos + s."""
+    """Rotate the keys of qkv and write codes and scales at positions pos..pos + s - 1."""
     h_kv, e, width, first = layout.kv_heads, layout.head_dim, layout.width, layout.heads
     half = e // 2
 
@@ -73,7 +73,7 @@ def key_writer(layout: Layout, blocks: int, context: int) -> tirx.PrimFunc:
 
 
 def value_writer(layout: Layout, blocks: int) -> tirx.PrimFunc:
-    """Write the values of qkv as codes and scales at pos .. pos + s."""
+    """Write codes and scales of the values of qkv at positions pos..pos + s - 1."""
     h_kv, e, width = layout.kv_heads, layout.head_dim, layout.width
     first, context = layout.heads + layout.kv_heads, blocks * LANES
 

@@ -1,8 +1,8 @@
-"""Matmul over integers: activations quantised on the fly, weights stored as 4 or 8 bits.
+"""Integer matmul on a CPU: activations quantized on the fly, weights of 4 or 8 bits.
 
-Both sides are scaled integers, so the sums are exact and a float appears once per group (4 bits) or
-once per output (8 bits). How the integers lie, and why some are stored with a zero point, is in
-schedules/isa/integer_isa.py.
+Both operands are scaled integers, so sums are exact and are converted to float once per group (4
+bits) or once per output (8 bits). schedules/isa/integer_isa.py describes the layout and the zero
+point.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from .smmla_matmul import halved_row
 def dot_matmul(
     x: Quantized, out_features: int, codes: Codes, weight: te.Tensor, scale: te.Tensor
 ) -> te.Tensor:
-    """(m, k) x panels -> (m, out_features) float32, one row or many.
+    """(m, k) times panels -> (m, out_features) float32, for one row or many.
 
-    weight (panels, chunks, 4, 16, step); scale (panels, chunks, 16) beside 4 bits, (panels, 1, 16)
-    beside 8.
+    weight is (panels, chunks, 4, 16, step), scale (panels, chunks, 16) for 4 bits and
+    (panels, 1, 16) for 8 bits.
     """
     rows = x if is_one_row(x.codes.shape[0]) else _whole_tiles(x, x.height(codes.tile.rows))
     return _scaled(x, _sums(rows.codes, codes, weight), rows, out_features, codes, scale)
@@ -36,8 +36,8 @@ def dot_matmul(
 def tiled_dot_matmul(
     x: Quantized, out_features: int, codes: Codes, weight: te.Tensor, scale: te.Tensor
 ) -> te.Tensor:
-    """The same for many rows, copied tile by tile: 32 inputs of each row of a tile one after the
-    other. For signed weights, which need no offset."""
+    """`dot_matmul` for many rows in tiled order: 32 inputs of each row of a tile are consecutive.
+    For signed weights, which need no offset."""
     rows, height = codes.tile.rows, x.height(codes.tile.rows)
     tiled = Quantized(
         _tiled(x.codes, height, rows, codes.chunk, "rows"),
@@ -49,18 +49,18 @@ def tiled_dot_matmul(
 def halves_matmul(
     x: Quantized, out_features: int, codes: Codes, weight: te.Tensor, scale: te.Tensor
 ) -> te.Tensor:
-    """The same for one row and bytes that lie in eights, as SMMLA wants them for many rows."""
+    """`dot_matmul` for one row and bytes in groups of eight, the layout of SMMLA for many rows."""
     halves = halved_row(x.codes, weight)
     sums = lambda p, i, j: halves[p, i, j * 2] + halves[p, i, j * 2 + 1]  # noqa: E731
     return _scaled(x, sums, x, out_features, codes, scale)
 
 
 Sums = Callable[..., Expr]
-"""(panel, group where there are groups, row, lane) -> an integer sum."""
+"""(panel, group (4 bits only), row, lane) -> an integer sum."""
 
 
 def _sums(x: te.Tensor, codes: Codes, weight: te.Tensor) -> Sums:
-    """Products of codes, added up over a group (4 bits) or over the whole input (8 bits)."""
+    """Dot products of codes over a group (4 bits) or over the whole input (8 bits)."""
     sums = _grouped_sums(x, codes, weight) if codes.bits == 4 else _row_sums(x, codes, weight)
     return lambda *at: sums[at]
 
@@ -68,7 +68,7 @@ def _sums(x: te.Tensor, codes: Codes, weight: te.Tensor) -> Sums:
 def _scaled(
     x: Quantized, sums: Sums, rows: Quantized, out_features: int, codes: Codes, scale: te.Tensor
 ) -> te.Tensor:
-    """(m, out_features): the sums of x as float32; `rows` is x in whole register tiles."""
+    """The scaled sums of x, (m, out_features) float32; `rows` is x padded to register tiles."""
     scaled = _grouped if codes.bits == 4 else _by_row
     product = scaled(sums, rows, x.height(codes.tile.rows), scale)  # (height, panels, 16)
     shape = (x.codes.shape[0], out_features)
@@ -105,7 +105,7 @@ def _row_sums(x: te.Tensor, codes: Codes, weight: te.Tensor) -> te.Tensor:
 
 
 def _grouped(sums: Sums, x: Quantized, height: Expr, scale: te.Tensor) -> te.Tensor:
-    """4 bits: the integer sums of the groups, scaled and added up in float32."""
+    """4 bits: integer sums per group, scaled and accumulated in float32."""
     panels, groups = _static(scale, 2)
     g = te.reduce_axis((_int64(0), groups), "g")
     return te.compute(
@@ -146,7 +146,8 @@ def _at(x: te.Tensor, i: Expr, c: Expr, size: int, k: Expr) -> Expr:
 
 
 def _tiled(x: te.Tensor, height: Expr, rows: int, size: int, name: str) -> te.Tensor:
-    """(m, width) -> (tiles, width / size, rows, size): what a register tile reads lies in a row."""
+    """(m, width) -> (tiles, width / size, rows, size), so that a register tile reads consecutive
+    memory. Padding is zero."""
     m, width = x.shape
     zero = tirx.const(0, x.dtype)
 
@@ -159,7 +160,7 @@ def _tiled(x: te.Tensor, height: Expr, rows: int, size: int, name: str) -> te.Te
 
 
 def _whole_tiles(x: Quantized, height: Expr) -> Quantized:
-    """Padded to whole register tiles of rows, so that the inner loops need no condition."""
+    """Pad the rows to whole register tiles, so that the inner loops need no condition."""
     offset = None if x.offset is None else _padded(x.offset, height, "offset_rows")
     return Quantized(
         _padded(x.codes, height, "rows"), _padded(x.scale, height, "scale_rows"), offset
@@ -178,7 +179,7 @@ def _padded(x: te.Tensor, height: Expr, name: str) -> te.Tensor:
 
 
 def _int64(value: int) -> tirx.IntImm:
-    """All indices in int64, as Relax's shapes are: a description must count the same way."""
+    """int64 like Relax's shapes: intrinsic descriptions must use the same index type."""
     return tirx.IntImm("int64", value)
 
 

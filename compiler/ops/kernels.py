@@ -1,4 +1,4 @@
-"""The operators of matmuls, by the names that schedules/select.py gives to kernels."""
+"""The matmul operators, by the kernel names of schedules/select.py."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ from .smmla_matmul import smmla_matmul
 
 @dataclass(frozen=True)
 class Weight:
-    """A packed weight with all that an operator may want to know of it."""
+    """A packed weight with everything that an operator may need."""
 
     out_features: int
     depth: int
-    """Inputs, rounded up as the panels are."""
+    """Number of inputs, rounded up to the depth of the panels."""
     parts: Sequence[te.Tensor]
     """Its arrays, in the order of the scheme's `shapes`."""
     read: Dequantize | te.Tensor
     """float32 value at (panel, k, lane)."""
     integers: Codes | None
-    """How the integers lie; None where they are floats."""
+    """The integer codes; None for float weights."""
     units: Units
 
     @property
     def codes(self) -> Codes:
-        assert self.integers is not None, "a kernel for integers was given floats"
+        assert self.integers is not None, "an integer kernel needs integer weights"
         return self.integers
 
     @property
     def limits(self) -> GpuLimits:
-        assert self.units.gpu is not None, "a kernel for a GPU was asked for on a CPU"
+        assert self.units.gpu is not None, "a GPU kernel needs a GPU target"
         return self.units.gpu
 
 
 Operator = Callable[[Weight, Sequence[te.Tensor]], te.Tensor]
-"""(weight, rows) -> (m, out_features) float32. Rows are one tensor (m, k) of float32, or those of
-`Quantized` where the kernel's activations are integers."""
+"""(weight, rows) -> (m, out_features) float32. Rows are one tensor (m, k) float32, or the tensors
+of `Quantized` if the kernel's activations are integers."""
 
 
 def multiply(kernel: select.Kernel, weight: Weight, rows: Sequence[te.Tensor]) -> te.Tensor:
-    """Rows (m, k) times the weight -> (m, out_features), by this kernel."""
+    """Rows (m, k) times the weight -> (m, out_features) float32, with this kernel."""
     return OPERATORS[kernel.name](weight, rows)
 
 
@@ -66,7 +66,7 @@ def _gpu_float(half: bool) -> Operator:
 
 
 def _integers(operator: Callable[..., te.Tensor]) -> Operator:
-    """An operator of (rows, out_features, codes, *parts)."""
+    """Adapt an operator with arguments (rows, out_features, codes, *parts)."""
     return lambda w, rows: operator(Quantized(*rows), w.out_features, w.codes, *w.parts)
 
 

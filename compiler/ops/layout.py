@@ -1,4 +1,4 @@
-"""How the columns of the joint projection and the tensors of the cache are laid out."""
+"""Layout of the joint qkv projection and of the cache tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from handglass.schedules.isa.register_tiles import LANES
 
 @dataclass(frozen=True)
 class Layout:
-    """Columns of qkv: `heads` queries, then `kv_heads` keys, then as many values."""
+    """Columns of qkv: `heads` query heads, `kv_heads` key heads, `kv_heads` value heads."""
 
     heads: int
     kv_heads: int
@@ -21,10 +21,10 @@ class Layout:
 
 
 def key_shape(kv_heads: int, context: int, head_dim: int) -> tuple[int, int, int, int]:
-    """Cached keys: panels of 16 positions, as `attention` reads them."""
+    """Shape of cached keys: panels of 16 positions, as `attention` reads them."""
     return kv_heads, context // LANES, head_dim, LANES
 
 
 def scale_shape(kv_heads: int, context: int) -> tuple[int, int, int]:
-    """Scales of cached keys or values, one per position: panels of 16 as well."""
+    """Shape of the scales of cached keys or values: one per position, in panels of 16."""
     return kv_heads, context // LANES, LANES

@@ -1,4 +1,4 @@
-"""Tensors that need not be stored: an expression of others, for the kernel that reads it."""
+"""Tensors that need not be stored: the kernel that reads them evaluates their expression."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tvm import te, tirx
 from tvm.ir import Expr
 
 Read = Callable[..., Expr]
-"""Index of an element -> its value."""
+"""Index of an element -> value."""
 
 
 @dataclass(frozen=True)
 class Lazy:
-    """A tensor of `shape`; `value` takes its inputs, as tensors or as buffers, and an index."""
+    """A tensor of `shape`; `value` takes the inputs, as tensors or buffers, and an index."""
 
     name: str
     shape: Sequence[Expr | int]
@@ -22,7 +22,7 @@ class Lazy:
     value: Callable[..., Expr]
 
     def tensor(self) -> te.Tensor:
-        """As a stage of its own, that a schedule may inline."""
+        """The tensor as a separate stage, which a schedule may inline."""
         if self.value is _itself:
             return self.inputs[0]
         return te.compute(
@@ -30,7 +30,7 @@ class Lazy:
         )
 
     def read(self, buffers: Sequence[tirx.Buffer]) -> Read:
-        """Inside a loop nest that is written out and has the inputs as `buffers`."""
+        """A reader for a hand-written loop nest that has the inputs as `buffers`."""
         return lambda *index: self.value(tuple(buffers), *index)
 
 
@@ -39,5 +39,5 @@ def _itself(inputs: Sequence[te.Tensor], *index: Expr) -> Expr:
 
 
 def stored(tensor: te.Tensor) -> Lazy:
-    """One that is there already."""
+    """A view of an existing tensor."""
     return Lazy(tensor.op.name, tensor.shape, (tensor,), _itself)

@@ -1,4 +1,4 @@
-"""Loops of nests that are written out for workgroups."""
+"""Helpers for hand-written loop nests of workgroups."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .attention_tiles import int64
 
 @contextmanager
 def bound(extent: Expr | int, thread: str) -> Iterator[Expr]:
-    """A loop onto `blockIdx.x`, `threadIdx.x`, ... ."""
+    """A loop bound to `thread`, e.g. `blockIdx.x` or `threadIdx.x`."""
     with T.thread_binding(int64(0), int64(extent), thread=thread) as var:
         yield var
 
 
 def spatial(extent: Expr | int, binding: Expr) -> Expr:
-    """An axis of the block around."""
+    """A spatial axis of the enclosing block."""
     return T.axis.spatial(int64(extent), binding, "int64")
 
 

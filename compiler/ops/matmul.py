@@ -1,6 +1,6 @@
-"""x (m, k) times a weight stored in panels of 16 output columns, whatever the panels hold.
+"""Float matmul on a CPU: x (m, k) times a weight in panels of 16 output columns, in any storage.
 
-Shape of a panel tensor: (ceil(n / 16), k, 16), so that 16 neighbouring outputs are one vector load.
+Panels are (ceil(n / 16), k, 16), so that 16 consecutive outputs are one vector load.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,10 @@ def matmul(
     dequantize: Dequantize | te.Tensor,
     tile: Tile = YMM,
 ) -> te.Tensor:
-    """(m, k) x panels -> (m, out_features); `depth` is k rounded up as the panels are, `tile` what
-    the machine keeps in registers."""
+    """(m, k) times panels -> (m, out_features) float32.
+
+    `depth` is k rounded up to the depth of the panels; `tile` is the register tile.
+    """
     m, k = x.shape
     one_row = isinstance(m, tirx.IntImm) and int(m) == 1
     width = -(-out_features // LANES) * LANES
@@ -42,7 +44,7 @@ def matmul(
 
 
 def _rows(x: te.Tensor, height: Expr, depth: int) -> te.Tensor:
-    """x padded with zeros to whole register tiles, so that the inner loops need no condition."""
+    """Pad x with zeros to whole register tiles, so that the inner loops need no condition."""
     m, k = x.shape
     zero = tirx.const(0.0, "float32")
     return te.compute(

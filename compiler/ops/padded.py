@@ -1,5 +1,7 @@
-"""Operands of a matmul on a GPU, padded with zeros to whole tiles; the tiles are copied to memory
-that a workgroup shares, and the conditions are part of those copies."""
+"""Operands of a GPU matmul, padded with zeros to whole tiles.
+
+The conditions of the padding are part of the copies of tiles to shared memory.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +15,20 @@ from handglass.schedules.rule import PATTERN
 
 
 def is_one_row(m: Expr) -> bool:
-    """Whether there is one row in every call."""
+    """Whether m is the constant 1."""
     return isinstance(m, tirx.IntImm) and int(m) == 1
 
 
 def whole_tiles(m: Expr, rows: int) -> Expr:
-    """m rounded up to whole tiles of rows; one row stays one."""
+    """Round m up to whole tiles of rows; one row stays one."""
     if is_one_row(m):
         return m
     return (m + (rows - 1)) // rows * rows
 
 
 def whole_columns(out_features: int, m: Expr, columns: int) -> int:
-    """So many outputs rounded up to whole panels, or to whole tiles where there are more rows."""
-    return up(out_features, LANES if is_one_row(m) else columns)
+    """Round `out_features` up to whole panels for one row, to whole tiles for many rows."""
+    return round_up(out_features, LANES if is_one_row(m) else columns)
 
 
 def padded_rows(
@@ -35,7 +37,7 @@ def padded_rows(
     name: str = "rows",
     convert: Callable[[Expr], Expr] = lambda value: value,
 ) -> te.Tensor:
-    """x (m, k), each number converted, with zeros below and beside it."""
+    """x (m, k), converted elementwise and padded with zeros to `shape`."""
 
     def value(i: Expr, j: Expr) -> Expr:
         return where(inside([i, j], x.shape, shape), convert(x[i, j]))
@@ -45,30 +47,29 @@ def padded_rows(
 
 def padded_columns(
     read: Callable[..., Expr],
-    there: Sequence[int],
+    unpadded: Sequence[int],
     shape: Sequence[int],
     name: str,
     inner: Sequence[int] = (),
 ) -> te.Tensor:
-    """(inputs, *inner, columns): what `read` gives at (panel, input, *inner, lane), with zeros
-    beyond `there`; both are (inputs, columns).
+    """(inputs, *inner, columns): `read` at (panel, input, *inner, lane), padded with zeros.
 
-    Unlike the panels in memory, all columns of a tile lie side by side: threads that share a row of
-    it load from different banks.
+    `unpadded` and `shape` are (inputs, columns) without and with padding. Unlike in the panels, all
+    columns of a tile are contiguous, so threads that share a row of it load from different banks.
     """
 
     def value(k: Expr, *rest: Expr) -> Expr:
         *middle, j = rest
         number = read(j // LANES, k, *middle, j % LANES)
-        return where(inside([k, j], there, shape), number)
+        return where(inside([k, j], unpadded, shape), number)
 
     whole = tuple(map(int64, (shape[0], *inner, shape[1])))
     return te.compute(whole, value, name=name, attrs={PATTERN: name})
 
 
-def inside(place: Sequence[Expr], there: Sequence, padded: Sequence) -> list[Expr]:
-    """The conditions for `place` to be in a tensor of shape `there` that padding made larger."""
-    sizes = zip(place, there, padded, strict=False)
+def inside(place: Sequence[Expr], unpadded: Sequence, padded: Sequence) -> list[Expr]:
+    """The conditions for the index `place` to be inside `unpadded`, the shape before padding."""
+    sizes = zip(place, unpadded, padded, strict=False)
     return [at < size for at, size, whole in sizes if not _equal(size, whole)]
 
 
@@ -78,18 +79,18 @@ def _equal(size: Expr | int, whole: Expr | int) -> bool:
 
 
 def where(conditions: list[Expr], value: Expr) -> Expr:
-    """The value where all hold, else zero."""
+    """The value if all conditions hold, else zero."""
     if not conditions:
         return value
     value = value.asobject() if isinstance(value, te.TensorSlice) else value
     return tirx.if_then_else(tirx.all(*conditions), value, tirx.const(0, value.ty.dtype))
 
 
-def up(value: int, unit: int) -> int:
-    """value rounded up to a multiple of unit."""
+def round_up(value: int, unit: int) -> int:
+    """Round value up to a multiple of unit."""
     return -(-value // unit) * unit
 
 
 def int64(value: int) -> tirx.IntImm:
-    """All indices in int64, as Relax's shapes are."""
+    """An int64 constant: indices have the type of Relax's shapes."""
     return tirx.IntImm("int64", value)

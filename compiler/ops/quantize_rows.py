@@ -1,8 +1,8 @@
-"""Rows of activations as integers, quantised on the fly in the kernel that computes them.
+"""Quantization of activation rows, in the kernel that computes them.
 
-Symmetric: code = round(x * 127 / peak), peak the largest magnitude among 32 neighbours (beside
-4-bit weights) or in the whole row (beside 8-bit ones). A NaN or an infinity ends up in the scale
-and so in every output that it takes part in.
+It is symmetric: code = round(x * 127 / peak), where peak is the largest magnitude of 32 consecutive
+values (4-bit weights) or of the whole row (8-bit weights). A NaN or infinity propagates to the
+scale and so to every output that depends on it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from .scope import on_gpu
 
 _QUANTIZE = {PATTERN: "quantize"}
 _MAGNITUDE = 0x7FFFFFFF
-"""All bits of a float32 but the sign: as integers they are ordered as the numbers, NaN last."""
+"""All bits of a float32 except the sign; as integers they sort by magnitude, NaN last."""
 
 
 def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
-    """x (m, k) float32 -> codes (m, depth), scale (m, groups), offset (m, groups) if there is one.
+    """x (m, k) float32 -> codes (m, depth), scale (m, groups) and, with a zero point, offset
+    (m, groups); see `Quantized`.
 
-    What follows the k-th column is zero. See `Quantized` for what the three mean. With
-    `codes.words` the codes are (m, depth / 4) int32 of four bytes each, the first one lowest.
+    Columns from k on are zero. With `codes.words`, the codes are (m, depth / 4) int32 of four bytes
+    each, the first one lowest.
     """
     m, k = x.shape
     size = GROUP if codes.bits == 4 else depth
@@ -64,7 +65,7 @@ def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
     )
     if not codes.zero:
         return [quantized, scale]
-    # What other threads of a GPU have just written cannot be read back without ado.
+    # On a GPU, codes written by other threads cannot be read without a barrier: recompute them.
     read = code if on_gpu() else lambda i, j: quantized[i, j]
     total = reduce_rows(
         (m, groups),
@@ -101,7 +102,7 @@ def _inverse(peak: Expr, limit: Expr) -> Expr:
 
 
 def _rounded(value: Expr, limit: Expr) -> Expr:
-    """To the nearest integer, within the limit: what a NaN becomes must be some number too."""
+    """Round to the nearest integer and clamp to the limit, which also maps NaN to an integer."""
     clamped = tirx.max(tirx.min(value, limit), -limit)
     return tirx.nearbyint(clamped).astype("int32")
 

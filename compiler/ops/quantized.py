@@ -1,4 +1,4 @@
-"""Rows of activations as integers, as matmuls on integers read them."""
+"""Quantized activation rows, the row operand of integer matmuls."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .padded import is_one_row
 class Quantized:
     """Rows x (m, depth) as integers; a value is `codes * scale`.
 
-    scale and offset are (m, depth/32) beside 4-bit weights, (m, 1) beside 8-bit ones. offset is
-    what the weights' zero point contributes, to be added to the integer sum; None where there is
-    none.
+    scale and offset are (m, depth / 32) for 4-bit weights and (m, 1) for 8-bit weights. offset is
+    added to the integer sum to cancel the contribution of the weights' zero point; None without a
+    zero point.
     """
 
     codes: te.Tensor
@@ -24,10 +24,10 @@ class Quantized:
     offset: te.Tensor | None = None
 
     def shifted(self, value: Expr, i: Expr, g: Expr | int) -> Expr:
-        """A sum of products of row i and group g, without what the zero point contributes."""
+        """The sum of row i and group g without the contribution of the zero point."""
         return value if self.offset is None else value + self.offset[i, g]
 
     def height(self, rows: int) -> Expr:
-        """How many rows there are in whole register tiles of `rows`; one row stays one."""
+        """The number of rows, rounded up to whole register tiles of `rows`; one row stays one."""
         m = self.codes.shape[0]
         return m if is_one_row(m) else (m + rows - 1) // rows * rows

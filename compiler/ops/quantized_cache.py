@@ -1,7 +1,7 @@
-"""Writing keys and values as int8 into the cache in place, with a float32 scale per position.
+"""In-place update of the int8 KV cache, with a float32 scale per position.
 
-A scale belongs to one position of one kv head: (kv heads, context / 16, 16), so that the scales of
-a panel of 16 positions are one vector. Codes are -127 .. 127, value = code * scale.
+Each position of each kv head has a scale. Scales are (kv heads, context / 16, 16), so that those of
+a panel of 16 positions are one vector. Codes are -127..127; value = code * scale.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from handglass.schedules.isa.register_tiles import LANES
 from .layout import Layout
 
 CODES = 127.0
-TINY = 1e-30  # keeps the inverse of a scale finite where all values are 0
+TINY = 1e-30  # keeps the inverse of the scale finite if all values are 0
 
 
 def key_writer(layout: Layout, blocks: int, context: int) -> tirx.PrimFunc:
-    """Rotate the keys of qkv, then write them as codes and scales at pos .. pos + s."""
+    """Rotate the keys of qkv and write codes and scales at positions pos..pos + s - 1."""
     h_kv, e, width, first = layout.kv_heads, layout.head_dim, layout.width, layout.heads
     half = e // 2
 
@@ -58,7 +58,7 @@ def key_writer(layout: Layout, blocks: int, context: int) -> tirx.PrimFunc:
 
 
 def value_writer(layout: Layout, blocks: int) -> tirx.PrimFunc:
-    """Write the values of qkv as codes and scales at pos .. pos + s."""
+    """Write codes and scales of the values of qkv at positions pos..pos + s - 1."""
     h_kv, e, width = layout.kv_heads, layout.head_dim, layout.width
     first, context = layout.heads + layout.kv_heads, blocks * LANES
 

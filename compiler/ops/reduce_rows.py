@@ -1,7 +1,7 @@
-"""Sums and maxima along the rows of a matrix, in the form that a schedule can use.
+"""Sums and maxima along the rows of a matrix, in a form that schedules can use.
 
-A CPU wants partial results with a vector lane each, then one reduction across the lanes. On a GPU
-how many threads share a row is the schedule's affair, so there it is a single reduction.
+On a CPU each vector lane computes a partial result, followed by one reduction across the lanes. On
+a GPU it is a single reduction, as the schedule decides how many threads share a row.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def reduce_rows(
     names: tuple[str, str],
     attrs: Mapping[str, Any],
 ) -> te.Tensor:
-    """reduce over r < size of term(*index, r) for every index of `shape`.
+    """Reduce term(*index, r) over r < size, for every index of `shape`.
 
-    `names`: of the partial results and of the result.
+    `names` are the stage names of the partial results and of the result.
     """
     partial_name, name = names
     if on_gpu():

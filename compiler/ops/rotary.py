@@ -1,7 +1,7 @@
 """Rotary positions, and attention of rotated queries over the cache.
 
-Half-split form (Su et al. 2021, https://arxiv.org/abs/2104.09864): element j of the first half and
-element j of the second half of a head turn together. Sines and cosines come from a table.
+Half-split form (Su et al. 2021, https://arxiv.org/abs/2104.09864): element j of the first half of a
+head is rotated with element j of the second half. Sines and cosines are read from a table.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from .lazy import Lazy
 
 
 def table(context: int, head_dim: int, theta: float) -> np.ndarray:
-    """(context, head_dim): cosines of every position, then sines. Angles in float32, as trained."""
+    """(context, head_dim) float32: cosines of each position, then sines.
+
+    Angles are computed in float32, as in training.
+    """
     half = head_dim // 2
     inverse = (1.0 / theta ** (np.arange(0, head_dim, 2, dtype=np.float32) / head_dim)).astype("f4")
     angle = np.arange(context, dtype=np.float32)[:, None] * inverse[None, :half]
@@ -27,9 +30,9 @@ def table(context: int, head_dim: int, theta: float) -> np.ndarray:
 def causal_attention(
     qkv: te.Tensor, rotations: te.Tensor, cache: Sequence[te.Tensor], pos, layout: Layout
 ) -> te.Tensor:
-    """Query i, at position pos + i, sees positions 0 .. pos + i. -> (s, heads * head_dim).
+    """qkv (s, width) -> (s, heads * head_dim); query i attends to positions 0..pos + i.
 
-    `cache`: keys, values, and the scales of both where they are integers.
+    `cache` is keys, values and, for int8, the scales of both.
     """
     s, e = qkv.shape[0], layout.head_dim
     half = e // 2

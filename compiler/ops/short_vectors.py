@@ -1,4 +1,4 @@
-"""Vectors of a few rows, in nests that are written out: a vector of one is a plain number."""
+"""Vectors of a few rows in hand-written nests; a vector of one row is a scalar."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from tvm import tirx
 from tvm.ir import Expr
 
 
-def packed(dtype: str, width: int) -> str:
-    """The type of `width` numbers side by side."""
+def vector_dtype(dtype: str, width: int) -> str:
+    """The dtype of a vector of `width` elements."""
     return dtype if width == 1 else f"{dtype}x{width}"
 
 
-def every(value: Expr, width: int) -> Expr:
-    """The same value for all rows; what is a vector already stays one."""
+def broadcast(value: Expr, width: int) -> Expr:
+    """Broadcast a scalar to all rows; a vector is returned unchanged."""
     if width == 1 or "x" in str(value.ty.dtype):
         return value
     return tirx.Broadcast(value, width)
 
 
-def numbered(first: Expr, width: int) -> Expr:
+def ramp(first: Expr, width: int) -> Expr:
     """first, first + 1, ... ."""
     return first if width == 1 else tirx.Ramp(first, tirx.const(1, str(first.ty.dtype)), width)
 
 
-def together(values: Sequence[Expr]) -> Expr:
-    """One vector of single numbers."""
+def vector_of(values: Sequence[Expr]) -> Expr:
+    """A vector of scalars."""
     if len(values) == 1:
         return values[0]
     return tirx.Shuffle(list(values), [tirx.const(i, "int32") for i in range(len(values))])
 
 
-def lane(vector: Expr, number: int, width: int) -> Expr:
-    """One number of a vector."""
+def element(vector: Expr, number: int, width: int) -> Expr:
+    """Element `number` of a vector."""
     return vector if width == 1 else tirx.Shuffle([vector], [tirx.const(number, "int32")])
 
 
 def f32(value: float, width: int = 1) -> Expr:
-    """A constant, for every row."""
-    return every(tirx.FloatImm("float32", value), width)
+    """A float32 constant for every row."""
+    return broadcast(tirx.FloatImm("float32", value), width)

@@ -1,8 +1,8 @@
-"""Matmul over integers for instructions that take two rows at a time (SMMLA).
+"""Integer matmul with SMMLA, which multiplies two rows at a time.
 
-Rows lie in pairs, eight inputs of one and then eight of the other: 16 bytes are one operand. Sums
-come out as squares of two rows by two outputs; a stage of its own sets them in rows again. A
-single row has no partner: its sums are kept in two halves instead (`halved_row`).
+Rows are stored in pairs: eight inputs of one row, then eight of the other, are one operand of 16
+bytes. Sums are 2 x 2 squares of two rows by two outputs; a separate stage arranges them in rows. A
+single row has no partner, so its sums are kept in two halves (`halved_row`).
 """
 
 from __future__ import annotations
@@ -17,16 +17,19 @@ from handglass.schedules.rule import PATTERN
 from .quantized import Quantized
 
 EIGHT, HALF = 8, 4
-"""Inputs of one row in an operand, and of one SDOT."""
+"""Inputs of one row per SMMLA operand, and inputs per SDOT lane."""
 SQUARE = 4
-"""Sums of two rows by two outputs."""
+"""Number of sums in a 2 x 2 square."""
 
 
 def smmla_matmul(
     x: Quantized, out_features: int, codes: Codes, weight: te.Tensor, scale: te.Tensor
 ) -> te.Tensor:
-    """Many rows, two at a time -> (m, out_features) float32; signed weights, so that there is no
-    offset. weight and scale as in integer_matmul.py."""
+    """Many rows -> (m, out_features) float32.
+
+    Weights are signed, so there is no offset. weight and scale are as in integer_matmul.py, with
+    a step of 8 for bytes.
+    """
     rows, height = codes.tile.rows, x.height(codes.tile.rows)
     values, scales = pair_rows(x.codes, height, rows), pair_scales(x.scale, height, rows)
     if codes.bits == 4:
@@ -38,9 +41,8 @@ def smmla_matmul(
 
 
 def pair_rows(x: te.Tensor, height: Expr, rows: int) -> te.Tensor:
-    """(m, depth) -> (tiles of `rows` rows, depth / 8, rows / 2, 16): what a tile reads is in a row.
-
-    What follows the m-th row is zero.
+    """(m, depth) -> (tiles of `rows` rows, depth / 8, rows / 2, 16), so that a tile reads
+    consecutive memory. Rows from m on are zero.
     """
     m, depth = x.shape
     zero = tirx.const(0, x.dtype)
@@ -54,7 +56,8 @@ def pair_rows(x: te.Tensor, height: Expr, rows: int) -> te.Tensor:
 
 
 def pair_scales(scale: te.Tensor, height: Expr, rows: int) -> te.Tensor:
-    """(m, groups) -> (tiles, groups, rows / 2, 4): as in a square, each of two scales twice."""
+    """(m, groups) -> (tiles, groups, rows / 2, 4): the scales of two rows, each repeated twice to
+    match a square."""
     m, groups = scale.shape
     zero = tirx.const(0, scale.dtype)
 
@@ -69,9 +72,8 @@ def pair_scales(scale: te.Tensor, height: Expr, rows: int) -> te.Tensor:
 def grouped(
     x: te.Tensor, x_scale: te.Tensor, codes: Codes, weight: te.Tensor, scale: te.Tensor
 ) -> te.Tensor:
-    """Nibbles: weight (panels, groups, 4, 16, 4), scale (panels, groups, 16).
-
-    Returns (height, panels, 16).
+    """4 bits: weight (panels, groups, 4, 16, 4), scale (panels, groups, 16)
+    -> (height, panels, 16).
     """
     panels, groups = (_i64(int(n)) for n in weight.shape[:2])
     h, v, u, e = (_axis(n, name) for n, name in ((2, "h"), (2, "v"), (2, "u"), (HALF, "e")))
@@ -100,7 +102,7 @@ def grouped(
 
 
 def by_row(x: te.Tensor, x_scale: te.Tensor, weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
-    """Bytes: weight (panels, chunks, 4, 16, 8), scale (panels, 1, 16) -> (height, panels, 16)."""
+    """8 bits: weight (panels, chunks, 4, 16, 8), scale (panels, 1, 16) -> (height, panels, 16)."""
     panels, chunks = (_i64(int(n)) for n in weight.shape[:2])
     c = te.reduce_axis((_i64(0), chunks), "c")
     v, e = _axis(CHUNK_STEPS, "v"), _axis(EIGHT, "e")
@@ -122,7 +124,7 @@ def by_row(x: te.Tensor, x_scale: te.Tensor, weight: te.Tensor, scale: te.Tensor
 
 
 def halved_row(x: te.Tensor, weight: te.Tensor) -> te.Tensor:
-    """Bytes, one row: x (1, depth) -> (panels, 1, 32), two halves of each sum."""
+    """8 bits, one row: x (1, depth) -> (panels, 1, 32), two halves of each sum."""
     panels, chunks = (_i64(int(n)) for n in weight.shape[:2])
     c = te.reduce_axis((_i64(0), chunks), "c")
     v, e = _axis(CHUNK_STEPS, "v"), _axis(HALF, "e")
@@ -137,7 +139,7 @@ def halved_row(x: te.Tensor, weight: te.Tensor) -> te.Tensor:
 
 
 def _in_rows(squares: te.Tensor) -> te.Tensor:
-    """(panels, tiles, pairs, 8, 4) -> (..., pairs, 2, 16): outputs of a row side by side."""
+    """(..., pairs, 8, 4) -> (..., pairs, 2, 16): the outputs of a row become consecutive."""
     *outer, _, _ = squares.shape
     return te.compute(
         (*outer, _i64(2), _i64(LANES)),
@@ -148,10 +150,10 @@ def _in_rows(squares: te.Tensor) -> te.Tensor:
 
 
 def _whole_rows(squares: te.Tensor, function, name: str) -> te.Tensor:
-    """(panels, tiles, pairs, 2, 16) -> (height, panels, 16), `function` of each value.
+    """(panels, tiles, pairs, 2, 16) -> (height, panels, 16), with `function` applied elementwise.
 
-    A stage of its own: were the rows that are asked for read out of tiles, TVM could not prove that
-    the tiles hold them.
+    This is a separate stage: if the m result rows were read directly from the tiles, TVM could not
+    prove that they are in bounds.
     """
     panels, tiles, pairs, _, _ = squares.shape
 

@@ -1,4 +1,4 @@
-"""How attention divides its work among workgroups and threads, from what the target allows."""
+"""The partition of attention into workgroups and threads, within the limits of the target."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from tvm.ir import Expr
 from .scope import limit
 
 THREADS = 128
-"""Threads of a workgroup: about so many, whole columns of the values."""
+"""Approximate number of threads per workgroup; each group of threads covers all value columns."""
 TILES = (16, 12, 8, 4, 2, 1)
-"""Rows of a tile: a key that was loaded serves them all. As many as fit into shared memory."""
+"""Candidates for rows per tile, which share each loaded key; the first that fits shared memory."""
 PACK = 4
-"""Rows side by side in one vector: shared memory then gives four numbers for one load."""
+"""Rows per vector: one load from shared memory then returns four values."""
 LANES_OF_A_ROW = 16
-"""Threads that look for the largest score of a row, at most: the last step is up to each alone."""
+"""Limit of threads that reduce the scores of a row; each of them repeats the last step."""
 WORKGROUPS, MOST_SPLITS = 128, 16
-"""With fewer workgroups than that a large GPU has idle parts: positions are divided as well."""
+"""With fewer workgroups, parts of a large GPU are idle, so the positions are split as well."""
 LOWEST = -3.0e38
-"""The score of a position that is not seen: relative to any other its weight is exactly zero."""
+"""The score of an invisible position: relative to any other score its weight is exactly zero."""
 PORTABLE_THREADS, PORTABLE_BYTES = 128, 16384
-"""Of a workgroup: what every Vulkan device allows."""
+"""Workgroup limits that every Vulkan device supports."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,19 @@ class Workgroup:
 
     tile: int
     columns: int
-    """Threads side by side, each with `d / columns` columns of the values."""
+    """Threads that cover the columns of the values, with `d / columns` columns each."""
     parts: int
-    """Groups of threads that share the columns: by rows, and by positions where these do not do."""
+    """Groups of such threads; they split the rows first, then the positions."""
     chunk: int
-    """Positions at a time."""
+    """Positions per chunk."""
     d: int
 
     @classmethod
     def of(cls, rows: Expr, d: int) -> Workgroup:
-        """For so many rows of `d` columns on the target in scope."""
+        """The partition for `rows` rows of `d` columns on the target in scope.
+
+        Raises ValueError if a tile of one row exceeds the shared memory.
+        """
         most = limit("max_threads_per_block", PORTABLE_THREADS)
         columns = max(n for n in range(1, d + 1) if d % n == 0 and n <= most)
         parts = max(1, min(THREADS, most) // columns) if columns == d else 1
@@ -56,8 +59,8 @@ class Workgroup:
         raise ValueError(f"attention over heads of {d} columns needs more shared memory")
 
     def splits(self, rows: Expr, heads: int, positions: Expr) -> int:
-        """Into how many parts, with a workgroup each, the positions are divided: several where
-        there are known to be few rows, but no more than there are chunks."""
+        """Number of workgroups that split the positions: more than one only for a static number of
+        rows that fits one tile, and at most the number of chunks."""
         if not isinstance(rows, tirx.IntImm) or int(rows) > self.tile:
             return 1
         chunks = MOST_SPLITS
@@ -71,7 +74,7 @@ class Workgroup:
 
     @property
     def pack(self) -> int:
-        """Rows in a vector."""
+        """Rows per vector."""
         return gcd(self.tile, PACK)
 
     @property
@@ -80,7 +83,7 @@ class Workgroup:
 
     @property
     def wide(self) -> int:
-        """Columns of a thread."""
+        """Columns per thread."""
         return self.d // self.columns
 
     @property
@@ -93,26 +96,26 @@ class Workgroup:
 
     @property
     def rounds(self) -> int:
-        """Positions of a chunk whose scores are up to one thread."""
+        """Positions of a chunk whose scores one thread computes."""
         return self.chunk // self.threads
 
     @property
-    def own_packs(self) -> int:
-        """Packs of rows that a thread adds up values for."""
+    def packs_per_thread(self) -> int:
+        """Packs of rows for which a thread accumulates values."""
         return self.packs // self.row_parts
 
     @property
     def positions(self) -> int:
-        """Positions of a chunk whose values are up to one thread."""
+        """Positions of a chunk whose values one thread accumulates."""
         return self.chunk // self.position_parts
 
     @property
     def lanes(self) -> int:
-        """Threads of a pack in the softmax; they divide the chunk."""
+        """Threads per pack in the softmax; a divisor of the chunk."""
         most = max(1, min(LANES_OF_A_ROW, self.threads // self.packs))
         return max(n for n in range(1, most + 1) if self.chunk % n == 0)
 
     @property
     def shared_bytes(self) -> int:
-        """Queries, scores, and per row a maximum for each lane and a decay."""
+        """Bytes of shared memory: queries, scores, and per row a maximum per lane and a decay."""
         return 4 * self.tile * (self.d + self.chunk + self.lanes + 1)

@@ -1,4 +1,4 @@
-"""What of a workgroup's work is up to one of its threads, by the thread's number."""
+"""The share of one thread in the work of its workgroup."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ class Thread:
     number: Expr
 
     def place(self, k: Expr) -> Expr:
-        """Of the chunk, the k-th position whose scores it computes."""
+        """The k-th position of the chunk whose scores the thread computes."""
         return k * self.shape.threads + self.number
 
-    def shared_place(self, j: Expr) -> Expr:
-        """Of the chunk, the j-th position whose values it adds up."""
+    def value_position(self, j: Expr) -> Expr:
+        """The j-th position of the chunk whose values the thread accumulates."""
         return j * self.shape.position_parts + self.position_part
 
     def pack(self, r: Expr) -> Expr:
-        """Of the tile, the r-th pack of rows that it adds up values for."""
+        """The r-th pack of rows of the tile for which the thread accumulates values."""
         return r * self.shape.row_parts + self.number // self.shape.columns % self.shape.row_parts
 
     def column(self, c: Expr) -> Expr:
-        """Of the values, its c-th column."""
+        """The c-th value column of the thread."""
         return c * self.shape.columns + self.number % self.shape.columns
 
     @property
     def position_part(self) -> Expr:
-        """Which share of the positions of a chunk it adds up values of."""
+        """Index of the thread's part of the positions of a chunk."""
         return self.number // (self.shape.columns * self.shape.row_parts)
 
     @property
     def softmax_pack(self) -> Expr:
-        """The pack of rows that it helps with in the softmax."""
+        """The pack of rows that the thread reduces in the softmax."""
         return self.number % self.shape.packs
 
     @property
     def softmax_lane(self) -> Expr:
-        """As which of the threads of that pack. Those that are left over repeat what others do."""
+        """Index of the thread within its pack; surplus threads repeat the work of others."""
         return self.number // self.shape.packs % self.shape.lanes
 
     @property
-    def is_left_over(self) -> Expr | None:
-        """Whether it must not share what it has in the softmax; None: no thread is left over."""
+    def is_surplus(self) -> Expr | None:
+        """Whether the thread is surplus in the softmax and must not store; None if none is."""
         busy = self.shape.lanes * self.shape.packs
         return None if busy == self.shape.threads else self.number >= busy

@@ -1,1 +1,1 @@
-"""Weights and the manifest of a bundle."""
+"""Packing of the weights and description of a bundle in its manifest."""

@@ -1,4 +1,4 @@
-"""The manifest of a bundle: everything about it that can be known without running it."""
+"""The manifest of a bundle: everything that is known without running it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ def describe(
     params: tuple[TensorEntry, ...],
     target: Target,
 ) -> Manifest:
-    """All of the manifest but `files`, which the writer fills in."""
+    """The manifest without `files`, which the bundle writer adds.
+
+    Raises InputError if the checkpoint has no usable tokenizer.
+    """
     storage, language = network.storage, config.language
     prompt = family.prompt(config)
     return Manifest(
@@ -57,7 +60,7 @@ def describe(
 
 
 def target_entry(target: Target) -> TargetEntry:
-    """What a device must be for code of the target."""
+    """The requirements of the target's code on a device."""
     host = (target.name, target.triple, target.cpu, target.features)
     if target.gpu is None:
         return TargetEntry(*host)
@@ -65,7 +68,7 @@ def target_entry(target: Target) -> TargetEntry:
 
 
 def find_tokenizer(checkpoint: Checkpoint, prompt: PromptEntry, vocab_size: int) -> TokenizerEntry:
-    """The tokenizer file, after a look that it has every string the prompt is built from."""
+    """Find the tokenizer file and check that it has every marker of the prompt template."""
     for kind, name in TOKENIZERS:
         if (path := checkpoint.folder / name).is_file():
             tokenizer = open_tokenizer(kind, path, prompt.reserved)

@@ -1,6 +1,6 @@
-"""Checkpoint tensors to packed parameter files, one weight at a time.
+"""Pack checkpoint tensors into parameter files, one weight at a time.
 
-Memory: the largest weight in float32 and its packing; everything else stays in mapped files.
+Peak memory is the largest weight in float32 plus its packed form; everything else is mapped.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ..lowering.phases import Progress
 from ..models.leaves import Leaf, leaves
 
 FILE_BYTES = 1 << 30
-"""A new parameter file starts when the last one would grow beyond this."""
+"""Largest size of a parameter file, unless a single tensor is larger."""
 
 
 def entries(parameters: list[tuple[str, nn.Parameter]]) -> tuple[TensorEntry, ...]:
-    """What the manifest says of the parameters, in the order of the `params` tuple."""
+    """The manifest entries of the parameters, in the order of the `params` tuple."""
     return tuple(
         TensorEntry(name, tuple(int(n) for n in p.shape), str(p.dtype)) for name, p in parameters
     )
@@ -37,9 +37,9 @@ def pack_parameters(
     folder: Path,
     progress: Progress | None = None,
 ) -> list[str]:
-    """Write every parameter of `model` below `folder`; the names of the files written.
+    """Write every parameter of `model` to files in `folder` and return the file names.
 
-    Raises InputError where the checkpoint lacks a tensor, has one too many or of another shape.
+    Raises InputError if the checkpoint lacks a tensor, has an extra one, or a shape differs.
     """
     groups = list(_files(params))
     names = [f"params-{i + 1:05d}.safetensors" for i in range(len(groups))]
@@ -49,10 +49,10 @@ def pack_parameters(
             specs = [(entry.name, entry.shape, entry.dtype) for entry in group]
             writer = stack.enter_context(TensorWriter(folder / name, specs))
             place |= {entry.name: writer for entry in group}
-        found = list(leaves(model))
-        for done, (path, leaf) in enumerate(found):
+        all_leaves = list(leaves(model))
+        for done, (path, leaf) in enumerate(all_leaves):
             if progress:
-                progress("pack", done, len(found))
+                progress("pack", done, len(all_leaves))
             for name, array in _arrays(path, leaf, checkpoint):
                 place[name].write(name, array)
         checkpoint.finish()

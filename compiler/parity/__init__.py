@@ -1,1 +1,1 @@
-"""What compiled code is compared with: a reference in numpy, stored weights, known answers."""
+"""References for compiled code: the model in numpy, weights as stored, and known answers."""

@@ -1,9 +1,9 @@
-"""Makes the known answers of a bundle (runtime/execution/known_answers.py): cases and results.
+"""Generate the known answers of a bundle (runtime/execution/known_answers.py).
 
-Two kinds of cases: small kernels of which numpy says what they come to (known_kernels.py), and the
-kernels of the bundle itself, the smallest of each way that a rule goes, of which the same function
-says so when it runs unscheduled on the CPU of the machine that compiles. A function that is written
-out for the threads of a GPU has a twin in the same model for a CPU, which says it in its place.
+There are two kinds of cases. For small kernels, numpy computes the expected result
+(known_kernels.py). For the bundle's own kernels (the smallest of each variant of a rule), the same
+function computes it, unscheduled on the CPU of the compiling machine. A function that is written
+for GPU threads is replaced by its counterpart in the same model built for a CPU.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from .known_kernels import Known, known_kernels
 
 ANY_CPU = {"kind": "llvm"}
 MOST_BYTES = 16 << 20
-"""Of the arguments of a kernel: a trial is to take no time that anybody notices."""
+"""Limit of a kernel's argument bytes: a self-test must not take noticeable time."""
 MOST_FLOPS = 200e6
-"""Unscheduled loops on one core have to come to the answer, too."""
+"""Limit of a kernel's operations: unscheduled loops on one core compute the answer."""
 EXACT_DB, ROUNDED_DB = 60.0, 30.0
-"""Sums in another order leave 120 dB in float32; what is rounded to 16 or 8 bits leaves less."""
+"""Lowest SNR: another order of additions leaves 120 dB in float32, 16 or 8 bits leave less."""
 LENGTHS = {"s": 33, "pos": 7, "n": 20}
-"""No multiple of any tile."""
+"""Lengths that are not multiples of any tile."""
 SEED = 20
 
 
@@ -63,10 +63,10 @@ class KnownAnswers:
     cases: tuple[Case, ...]
     results: Mapping[str, np.ndarray]
     library: bytes | None
-    """Of the small kernels; a CPU has none."""
+    """The library of the small kernels; None for a CPU, which has none."""
 
     def write(self, folder: Path) -> tuple[str, ...]:
-        """Names of the files that are now in `folder`."""
+        """Write the files of the known answers to `folder` and return their names."""
         (folder / CASES).write_bytes(cases_text(self.cases))
         specs = [(name, array.shape, array.dtype.name) for name, array in self.results.items()]
         with TensorWriter(folder / ANSWERS, specs) as writer:
@@ -85,8 +85,11 @@ def known_answers(
     cpu_model: tvm.IRModule | None = None,
     patch_size: int = 1,
 ) -> KnownAnswers:
-    """For code of `target`; `kernels` are those of the library and `fused` what they are made of,
-    before it was scheduled; `twin` is the same model made for a CPU."""
+    """The known answers for code of `target`.
+
+    `kernels` are the kernels of the library, `fused` is their module before scheduling, and
+    `cpu_model` is the same model fused for a CPU.
+    """
     small = [] if target.gpu is None else list(known_kernels(target.tvm))
     answered = [_answer_small(n, known) for n, known in enumerate(small)]
     if fused is not None:
@@ -117,37 +120,40 @@ def _answer_own(
     fused: tvm.IRModule,
     kernels: Sequence[KernelRow],
     lengths: Mapping[str, int],
-    twins: Mapping[str, tirx.PrimFunc],
+    cpu_functions: Mapping[str, tirx.PrimFunc],
 ) -> list[_Answered]:
-    """The smallest kernel of each rule, pattern and set of choices that is small enough.
+    """The smallest kernel of each rule, pattern and set of choice names that is small enough.
 
-    A rule asks for other choices where it goes another way, as for one row instead of many.
+    The names distinguish variants of a rule: one row has other choices than many rows, for example.
     """
     groups: dict[tuple[Any, ...], list[tuple[float, KernelRow, list[Any]]]] = {}
-    speaking = {name: _speaker(func, twins.get(name)) for name, func in _functions(fused).items()}
+    references = {
+        name: _cpu_reference(func, cpu_functions.get(name))
+        for name, func in _functions(fused).items()
+    }
     for row in kernels:
-        func = speaking[row.function]
+        func = references[row.function]
         if func is not None and (sized := _sized(func, row, lengths)):
-            way = row.rule, row.patterns, frozenset(row.choices)
-            groups.setdefault(way, []).append(sized)
+            variant = row.rule, row.patterns, frozenset(row.choices)
+            groups.setdefault(variant, []).append(sized)
     chosen = [min(group, key=lambda sized: sized[0]) for group in groups.values()]
-    found = (_answer_kernel(speaking[row.function], row, items) for _, row, items in chosen)
-    return [one for one in found if one.results]
+    answered = (_answer_kernel(references[row.function], row, items) for _, row, items in chosen)
+    return [one for one in answered if one.results]
 
 
 def _functions(mod: tvm.IRModule) -> dict[str, tirx.PrimFunc]:
-    found = mod.functions_items()
-    return {var.name_hint: func for var, func in found if isinstance(func, tirx.PrimFunc)}
+    functions = mod.functions_items()
+    return {var.name_hint: func for var, func in functions if isinstance(func, tirx.PrimFunc)}
 
 
-def _speaker(func: tirx.PrimFunc, cpu_model: tirx.PrimFunc | None) -> tirx.PrimFunc | None:
-    """What says on a CPU what the function comes to: itself, or its twin if it is for threads."""
+def _cpu_reference(func: tirx.PrimFunc, on_cpu: tirx.PrimFunc | None) -> tirx.PrimFunc | None:
+    """The function that computes the answer on a CPU: `on_cpu` if `func` is for GPU threads."""
     if not _is_for_threads(func):
         return func
-    if cpu_model is None or _arguments(cpu_model) != _arguments(func):
+    if on_cpu is None or _arguments(on_cpu) != _arguments(func):
         return None
-    # Not as it is: what sums over no panels at all is cleared by the schedule alone.
-    found = schedule_function(cpu_model, CPU_RULES, tvm.target.Target(ANY_CPU))
+    # Scheduled, because a sum over zero panels is initialized only by the schedule.
+    found = schedule_function(on_cpu, CPU_RULES, tvm.target.Target(ANY_CPU))
     return found[0].mod["main"] if found else None
 
 
@@ -162,7 +168,7 @@ def _arguments(func: tirx.PrimFunc) -> list[str]:
 def _sized(
     func: tirx.PrimFunc, row: KernelRow, lengths: Mapping[str, int]
 ) -> tuple[float, KernelRow, list[Any]] | None:
-    """(bytes, row, items), or nothing where it is too large or has a length that is not known."""
+    """(bytes, row, items), or None if the kernel is too large or has an unknown length."""
     try:
         items = items_of(func, row.function, row.patterns, lengths)
     except (InputError, ValueError):
@@ -179,7 +185,7 @@ def _sized(
 
 
 def _answer_kernel(func: tirx.PrimFunc, row: KernelRow, items: list[Any]) -> _Answered:
-    """What the function does to its arguments, on this CPU."""
+    """Run the function on this CPU; the results are the arguments that it changes."""
     case = Case(row.function, row.rule, LIBRARY, row.function, tuple(items), SEED, {}, None)
     before, after = arrays_of(case), arrays_of(case)
     _on_this_cpu(func)(*[a if isinstance(a, int) else tvm_ffi.from_dlpack(a) for a in after])
@@ -218,7 +224,7 @@ define weak i32 @__dp4a(i32 %a, i32 %b, i32 %c) alwaysinline {
   ret i32 %s3
 }
 """
-"""What functions for a GPU call, for the CPU that says what they come to."""
+"""The intrinsic that GPU functions call, defined for the CPU that computes the answers."""
 
 
 def _on_this_cpu(func: tirx.PrimFunc) -> Any:

@@ -1,6 +1,6 @@
-"""Small kernels for a GPU, one per thing that drivers get wrong, with what numpy says they come to.
+"""Small GPU kernels, one per feature that drivers implement wrongly, with results from numpy.
 
-Each is scheduled by hand, so that it uses what its family is named after and little else.
+Each is scheduled by hand, so that it uses the feature its family is named after and little else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tvm import te, tirx
 from tvm.s_tir import Schedule
 
 THREADS = 64
-ROWS, COLUMNS = 37, 4 * THREADS  # rows: nothing that divides evenly
+ROWS, COLUMNS = 37, 4 * THREADS  # an odd number of rows
 NORMAL = {"kind": "normal", "scale": 1.0}
 BYTES = {"kind": "uniform", "low": -(1 << 31), "high": (1 << 31) - 1}
 ZERO = {"kind": "constant", "value": 0}
@@ -22,7 +22,7 @@ ZERO = {"kind": "constant", "value": 0}
 
 @dataclass(frozen=True)
 class Known:
-    """`answer` computes the last argument, which is the result, from those before it."""
+    """`answer` computes the last argument, which is the result, from the others."""
 
     family: str
     name: str
@@ -33,7 +33,7 @@ class Known:
 
 
 def known_kernels(attributes: Mapping[str, Any]) -> Iterator[Known]:
-    """Those that a target with these TVM attributes can run."""
+    """Yield the kernels that a target with these TVM attributes can run."""
     yield _element_wise("float32", 100.0)
     if attributes.get("supports_float16") and attributes.get("supports_16bit_buffer"):
         yield _element_wise("float16", 50.0)
@@ -64,7 +64,7 @@ def _element_wise(dtype: str, floor_db: float) -> Known:
 
 
 def _dot_product() -> Known:
-    """Four products of signed bytes at a time."""
+    """Dot products of four signed bytes."""
     rows, words = ROWS, COLUMNS
     a = te.placeholder((rows, words), "int32", name="a")
     b = te.placeholder((words,), "int32", name="b")
@@ -88,7 +88,7 @@ def _dot_product() -> Known:
 
 
 def _reversed_in_shared_memory() -> Known:
-    """Each thread writes one value and reads another's, behind a barrier."""
+    """Each thread writes one value and, after a barrier, reads the value of another thread."""
     shape = (ROWS, THREADS)
     x = te.placeholder(shape, "float32", name="x")
     out = te.compute(shape, lambda i, j: x[i, THREADS - 1 - j] * 2.0, name="out")

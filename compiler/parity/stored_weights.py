@@ -1,8 +1,8 @@
-"""A checkpoint seen through the storage of a compiled model: its weights after packing.
+"""The weights of a checkpoint as a compiled model stores them: packed and unpacked again.
 
-Lets the reference compute with exactly the numbers that a lossy bundle holds, so that what storage
-costs and what arithmetic gets wrong can be told apart. Packs and unpacks in memory, tensor by
-tensor; reads no bundle.
+With these the reference computes with exactly the numbers of a lossy bundle, which separates the
+error of storage from that of the arithmetic. Tensors are packed and unpacked in memory, one at a
+time; no bundle is read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..schemes.scheme import Scheme, selection_of
 
 
 class StoredWeights:
-    """Reads as a `Checkpoint` does; what `network` packs comes back as the packing left it."""
+    """Has the interface of `Checkpoint`; tensors that `network` packs are returned as stored."""
 
     def __init__(self, weights: Checkpoint, network: nn.Module, alone: int = 0) -> None:
         self._weights, self._network, self._alone = weights, network, alone
@@ -34,19 +34,19 @@ class StoredWeights:
                     self._packed[source.name].append((source, leaf))
 
     def with_rows_alone(self, alone: int) -> StoredWeights:
-        """The same for rows of which the last `alone` were computed one at a time (decoding)."""
+        """A copy for activations whose last `alone` rows are computed one at a time (decode)."""
         return StoredWeights(self._weights, self._network, alone)
 
     def lm_head(self, tied: bool) -> str:
-        """The tensor to use as language model head."""
+        """Name of the tensor to use as the language model head."""
         return self._weights.lm_head(tied)
 
     def expect(self, name: str, shape: tuple[int, ...]) -> None:
-        """Refuse a tensor of any other shape."""
+        """Raise InputError if the tensor has another shape."""
         self._weights.expect(name, shape)
 
     def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
-        """The whole tensor in float32, which must have this shape."""
+        """The whole tensor in float32. Raises InputError if its shape is not `shape`."""
         values = self._weights.read(name, shape)
         for source, leaf in self._packed[name]:
             rows = values[source.start : source.start + source.count]
@@ -54,7 +54,7 @@ class StoredWeights:
         return values
 
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Rows `start` to `stop` of a tensor that is packed as a whole, or not at all."""
+        """Rows `start` to `stop` of a tensor that is packed whole or not packed."""
         values = self._weights.read_rows(name, start, stop)
         for source, leaf in self._packed[name]:
             assert source.stop is None and not leaf.transpose, f"{name} is packed in parts"
@@ -62,17 +62,17 @@ class StoredWeights:
         return values
 
     def rounded(self, name: str, x: np.ndarray) -> np.ndarray:
-        """Rows x as they meet the weight `name`: integers where it is multiplied as integers, and
-        bfloat16 or float16 where rows that come together are multiplied as that."""
+        """Activations x as multiplied by the weight `name`: quantized for an integer kernel,
+        rounded for a bfloat16 or float16 kernel, which only takes many rows."""
         for _, leaf in self._packed[name]:
             one, many = (selection_of(leaf.scheme).kernel(one_row) for one_row in (True, False))
             if one.activations == many.activations:
                 return _round_rows(leaf.scheme, one, x)
-            # the head reads one row, whatever comes before it
+            # the head reads one row, however long the prompt is
             together = 0 if name in (EMBEDDING, LM_HEAD) else max(len(x) - self._alone, 0)
             halves = (many, x[:together]), (one, x[together:])
-            found = [_round_rows(leaf.scheme, *half) for half in halves if len(half[1])]
-            return np.concatenate(found)
+            parts = [_round_rows(leaf.scheme, *half) for half in halves if len(half[1])]
+            return np.concatenate(parts)
         return x
 
 
@@ -85,22 +85,22 @@ def _round_rows(scheme: Scheme, kernel: Kernel, x: np.ndarray) -> np.ndarray:
 
 
 def round_bfloat16(x: np.ndarray) -> np.ndarray:
-    """float32 with what bfloat16 keeps."""
+    """Round float32 to bfloat16 and back."""
     return bfloat16_values(bfloat16_bits(x))
 
 
 def round_float16(x: np.ndarray) -> np.ndarray:
-    """float32 with what float16 keeps; what is too large becomes the largest one."""
+    """Round float32 to float16 and back; values out of range are clamped to the largest one."""
     largest = np.finfo(np.float16).max
     return np.clip(x, -largest, largest).astype(np.float16).astype(np.float32)
 
 
 ROUNDED = {"float32": lambda x: x, "bfloat16": round_bfloat16, "float16": round_float16}
-"""What rows become that are not multiplied as integers."""
+"""Rounding of activations in float kernels, by dtype."""
 
 
 def round_rows(x: np.ndarray, size: int) -> np.ndarray:
-    """float32 (m, k), every `size` neighbours to 8 bits of their own scale."""
+    """Quantize float32 (m, k) to 8 bits and back, with a scale per `size` consecutive values."""
     m, k = x.shape
     groups = np.pad(x, ((0, 0), (0, -k % size))).reshape(m, -1, size)
     peak = np.abs(groups).max(-1, keepdims=True)
@@ -116,5 +116,5 @@ def _round(leaf: Panels, rows: np.ndarray) -> np.ndarray:
 
 
 def round_trip(scheme: Scheme, rows: np.ndarray) -> np.ndarray:
-    """What a scheme keeps of float32 rows (n, k)."""
+    """Pack and unpack float32 rows (n, k): the values that the scheme stores."""
     return scheme.unpack(scheme.pack(rows), *rows.shape)

@@ -1,1 +1,1 @@
-"""How weight matrices are stored, one storage per file; `quantize.py` names them."""
+"""Storage schemes of weight matrices, one per file; `quantize.py` lists them by name."""

@@ -1,4 +1,4 @@
-"""4 bits in groups of 32, unpacked to float32 in the kernel."""
+"""4-bit weights in groups of 32, dequantized to float32 in the kernel."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .rounding import GROUP, quantize_groups
 from .scheme import FLOAT_ARITHMETIC_DB, Arrays, Scheme
 
 WORD = 4
-"""Bytes of a uint32."""
+"""Bytes in a uint32."""
 
 
 @dataclass(frozen=True)
 class Grouped4Bit:
-    """4 bits and a float16 scale per 32 neighbours along the input: (q - 8) * scale, q in 0..15.
+    """4-bit codes with a float16 scale per 32 consecutive inputs: (q - 8) * scale, q in 0..15.
 
-    A byte holds positions r and r + 16 of a group, low nibble first. For a GPU the bytes of four
-    outputs are one uint32.
+    A byte holds inputs r (low nibble) and r + 16 (high nibble) of a group. On a GPU, the bytes of
+    four outputs form one uint32.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Grouped4Bit:
                 stored, shift = weight[b, row, lane // WORD], shift + lane % WORD * 8
             else:
                 stored = weight[b, row, lane]
-            # int32 also where k counts in int64: wider lanes halve the speed of the whole kernel
+            # int32 even if k is int64: wider lanes would halve the speed of the kernel
             nibble = (stored.astype("int32") >> shift.astype("int32")) & tirx.const(15, "int32")
             return (nibble - 8).astype("float32") * scale[b, k // GROUP, lane].astype("float32")
 

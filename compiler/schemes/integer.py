@@ -1,7 +1,7 @@
-"""Weights multiplied as integers: 4 bits in groups of 32, or 7 or 8 bits with a scale per row.
+"""Weights for integer matmuls: 4 bits in groups of 32, or 7 or 8 bits with a scale per output row.
 
-Which instruction multiplies them decides their layout (schedules/isa/integer_isa.py): a bundle is
-packed for its target. One packing serves one row (decode) and many (prefill, vision).
+The multiply instruction determines the layout (schedules/isa/integer_isa.py), so a bundle is packed
+for its target. The same packing serves one row (decode) and many rows (prefill, vision).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from .scheme import INTEGER_ARITHMETIC_DB, Arrays, Scheme
 
 @dataclass(frozen=True)
 class Integer:
-    """Stored value: (code - zero) * scale, scale float16 per group or float32 per output.
+    """A weight is (code - zero) * scale; the scale is float16 per group or float32 per output.
 
-    `bits` 7 is 8 with codes up to 63 only: for AVX2, which is faster where sums of two products
-    cannot overflow 16 bits.
+    `bits=7` stores bytes with codes in -63..63. AVX2 is faster with these, as the sum of two
+    products cannot overflow 16 bits.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Integer:
         return value
 
     def _of_word(self, word: Expr, e: Expr, high: Expr) -> Expr:
-        """A code of a uint32, cut out and given its sign."""
+        """Extract a code from a uint32 and sign-extend it."""
         width = 4 if self.bits == 4 else 8
         right = (e * 8 + high * 4).astype("int32")
         code = (tirx.reinterpret("int32", word) >> right) & tirx.const((1 << width) - 1, "int32")
@@ -117,16 +117,16 @@ class Integer:
         return (code ^ sign) - sign
 
     def _store(self, q: np.ndarray) -> np.ndarray:
-        """Codes around 0 as they stand in memory."""
+        """Signed codes -> codes as stored, with the zero point added."""
         return (q.astype(np.int16) + self.codes.zero).astype(self.codes.dtype)
 
     def _load(self, stored: np.ndarray) -> np.ndarray:
-        """The inverse, in float32; a signed nibble loses its sign when it is cut out."""
+        """The inverse of `_store`, in float32; signed nibbles are sign-extended."""
         codes = stored.astype(np.float32) - np.float32(self.codes.zero)
         return np.where(codes > 7, codes - 16, codes) if self.bits == 4 else codes
 
     def _lay(self, stored: np.ndarray) -> np.ndarray:
-        """(n, bytes) -> (panels, chunks, 4, 16[, step]); outputs that are not there weigh 0."""
+        """(n, bytes) -> (panels, chunks, 4, 16[, step]); padding outputs have weight 0."""
         n, width = stored.shape
         step = self.codes.step
         empty = self.codes.zero * (0x11 if self.bits == 4 else 1)

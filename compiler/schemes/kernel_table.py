@@ -1,4 +1,4 @@
-"""The table of kernels for one target, scheme by scheme: `handglass targets --kernels`."""
+"""The kernels of each scheme on one target: `handglass targets --kernels`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .scheme import selection_of
 
 
 def kernel_table(target: Mapping[str, Any]) -> dict[str, Any]:
-    """`target` as `tvm.target.Target` takes it. Of every scheme: its kernels and its layout."""
+    """The kernels and the weight layout of every scheme; `target` is a `tvm.target.Target` dict."""
     units = find_units(tvm.target.Target(target))
-    found = {name: selection_of(scheme.on(units)) for name, scheme in SCHEMES.items()}
+    selections = {name: selection_of(scheme.on(units)) for name, scheme in SCHEMES.items()}
     rows = [
         {
             "scheme": name,
@@ -24,7 +24,7 @@ def kernel_table(target: Mapping[str, Any]) -> dict[str, Any]:
             "many_rows": described(selection.many_rows),
             "layout": selection.layout.name,
         }
-        for name, selection in found.items()
+        for name, selection in selections.items()
     ]
     return {"integers": units.integers.name, "kernels": rows}
 

@@ -1,4 +1,4 @@
-"""Panels of 16 output columns, in which every storage keeps its weights."""
+"""Panels of 16 output columns, the weight layout of every scheme."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from handglass.schedules.isa.register_tiles import LANES
 
 
 def panels(rows: np.ndarray, fill: int = 0) -> np.ndarray:
-    """(n, k) -> (ceil(n / 16), k, 16); rows that are not there hold `fill`."""
+    """(n, k) -> (ceil(n / 16), k, 16); padding rows hold `fill`."""
     n, k = rows.shape
     count = panel_count(n)
     if n < count * LANES:
@@ -22,5 +22,5 @@ def rows_of(packed: np.ndarray, n: int) -> np.ndarray:
 
 
 def panel_count(n: int) -> int:
-    """Panels that hold n output columns."""
+    """Number of panels for n output columns."""
     return -(-n // LANES)

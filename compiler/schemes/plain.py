@@ -1,4 +1,4 @@
-"""One number per weight: float32, float16, bfloat16."""
+"""Weights stored as float32, float16 or bfloat16."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .scheme import FLOAT_ARITHMETIC_DB, Arrays, Scheme
 from .tiles import BFloat16Tiles
 
 WEIGHTS = {"float16": "f16", "uint16": "bf16"}
-"""What the table of kernels calls numbers of these types; all others are read as float32."""
+"""Weight kinds of the kernel table, by stored dtype; all other types are read as float32."""
 
 
 @dataclass(frozen=True)
 class Plain:
-    """One number per weight: float32, float16, or bfloat16 as the upper half of a float32."""
+    """One float per weight: float32, float16, or bfloat16 (as uint16 bits)."""
 
     name: str
     dtype: str

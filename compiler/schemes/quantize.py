@@ -1,8 +1,8 @@
-"""How weights are stored, by the name that a user types.
+"""Weight storage schemes, by the names on the command line.
 
-A `Scheme` (schemes/scheme.py) packs float32 rows (out, in) into arrays, and says as a tensor
-expression how one value is read from them. Which kernels multiply them is the table's affair
-(schedules/select.py). Adding one: a class that has the methods of `Scheme`, one line here.
+A `Scheme` (schemes/scheme.py) packs float32 rows (out, in) into arrays and provides a tensor
+expression that reads one value from them. schedules/select.py selects the kernels that multiply
+them. To add a scheme, write a class with the methods of `Scheme` and list it in `SCHEMES`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from .integer import Integer
 from .plain import Plain
 from .scheme import Scheme
 
-# Floors are what storage may cost. Measured on random weights, 2 to 52 layers, and on a trained
-# model: f32 107 to 130 dB, f16 59 to 69, bf16 41 to 51, w4 13 to 28, by stage.
+# `floor_db` is the lowest signal-to-noise ratio that storage may leave. Measured per stage, on
+# random weights with 2 to 52 layers and on a trained model: f32 107 to 130 dB, f16 59 to 69, bf16
+# 41 to 51, w4 13 to 28.
 SCHEMES: dict[str, Scheme] = {
     "f32": Plain("f32", "float32", "float32", floor_db=80.0),
     "f16": Plain("f16", "float16", "float16", floor_db=50.0),
@@ -29,7 +30,7 @@ SCHEMES: dict[str, Scheme] = {
 
 
 def find_scheme(name: str, units: Units = ANY_CPU) -> Scheme:
-    """The scheme of this name on a machine with `units`, or a UsageError that lists them."""
+    """The scheme called `name`, laid out for `units`. Raises UsageError for an unknown name."""
     if name not in SCHEMES:
-        raise UsageError(f"unknown quantization '{name}'; known are {', '.join(SCHEMES)}")
+        raise UsageError(f"unknown quantization '{name}'; known schemes: {', '.join(SCHEMES)}")
     return SCHEMES[name].on(units)

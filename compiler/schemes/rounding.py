@@ -1,4 +1,4 @@
-"""Rounding float32 weights to fewer bits."""
+"""Quantization of float32 weights."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import numpy as np
 from handglass.errors import UsageError
 
 GROUP = 32
-"""Neighbours along the input that share a scale."""
+"""Consecutive inputs that share a scale."""
 
 
 def quantize_groups(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(..., 32) float32 -> codes uint8 in 0..15 of the same shape, scales float16 (...,).
 
-    The value of largest magnitude is given the code -8, since there are more negative codes than
-    positive ones; then the scale is refitted by least squares to the codes and these rounded again.
+    A value is (code - 8) * scale. The first scale maps the value of largest magnitude to -8, as
+    -8..7 has one more negative value than positive ones. Then the scale is refitted to the rounded
+    values by least squares, and the group is rounded again.
+
+    Raises UsageError if a scale does not fit float16.
     """
     peak = np.take_along_axis(groups, np.abs(groups).argmax(-1)[..., None], -1)
     codes = _round(groups, peak / -8.0)
@@ -39,7 +42,7 @@ def quantize_rows(rows: np.ndarray, limit: int = 127) -> tuple[np.ndarray, np.nd
 
 
 def check_range(rows: np.ndarray, dtype: str) -> None:
-    """UsageError where a value is too large for `dtype`."""
+    """Raise UsageError if a value is too large for `dtype`."""
     largest, limit = float(np.abs(rows).max(initial=0)), float(np.finfo(dtype).max)
     if largest > limit:
         raise UsageError(

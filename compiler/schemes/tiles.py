@@ -1,4 +1,4 @@
-"""bfloat16 in the order of tile registers (AMX), which also serves one row at a time."""
+"""bfloat16 weights in the order of AMX tile registers; the one-row kernel reads them as well."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAIR = BFLOAT16.pair
 
 @dataclass(frozen=True)
 class BFloat16Tiles:
-    """A uint32 holds inputs 2q (lower half) and 2q + 1: (panels, steps, 16, 16)."""
+    """(panels, steps, 16, 16) uint32; word q holds inputs 2q (lower half) and 2q + 1."""
 
     name: str
     cache_dtype: str

@@ -1,4 +1,4 @@
-"""Tile registers (AMX): the schedules of this machine's bundles, on tiles emulated in C.
+"""AMX tile registers: the schedules of AMX bundles, with tiles emulated in C.
 
 Every tile instruction is a call of tests/support/amx_emulator.c, which counts faults, also where
 the CPU has tiles; everything around it is what a CPU with AMX runs. That the instructions
@@ -55,7 +55,7 @@ MACHINES = {
 TILES = cpu_units(AMX)
 M = tirx.Var("m", "int64")
 THREADS = 2
-# outputs: one panel, an odd number of them, an even one; inputs: less than a step, and no multiple
+# outputs: one panel, an odd number, an even number; inputs: less than a step, and not a multiple
 SHAPES = [(16, 30), (37, 96), (64, 50), (100, 200)]
 HEIGHTS = (1, 2, 32, 75)
 
@@ -72,11 +72,11 @@ def faulty_emulator() -> Iterator[Emulator]:
 @pytest.fixture
 def emulator(faulty_emulator: Emulator) -> Iterator[Emulator]:
     yield faulty_emulator
-    assert faulty_emulator.errors == (0, ""), "the CPU would have answered with a fault"
+    assert faulty_emulator.errors == (0, ""), "a CPU would raise a fault"
 
 
 def floats(scheme: Scheme, n: int, k: int) -> tirx.PrimFunc:
-    """Many rows of float32 times a weight that is multiplied as bfloat16, plus a bias."""
+    """Many float32 rows times a weight in bfloat16 arithmetic, plus a bias."""
     x, bias = placeholder((M, k), "float32", "x"), placeholder((n,), "float32", "bias")
     parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, k).items()]
     y = layers.product(scheme, selection_of(scheme).many_rows, (n, k), 1, x, *parts)
@@ -113,7 +113,7 @@ def test_bfloat16(emulator: Emulator, n: int, k: int) -> None:
 
 @pytest.mark.parametrize(("n", "k"), SHAPES[1:3])
 def test_four_bits_are_unpacked_to_bfloat16(emulator: Emulator, n: int, k: int) -> None:
-    """Weights times scale are rounded once more: to 8 bits of mantissa."""
+    """Weight times scale is rounded once more, to 8 bits of mantissa."""
     scheme = find_scheme("w4a8", TILES)
     kernel = compiled(floats(scheme, n, k))
     for m in HEIGHTS:
@@ -121,7 +121,7 @@ def test_four_bits_are_unpacked_to_bfloat16(emulator: Emulator, n: int, k: int) 
 
 
 def test_unpacked_nibbles_are_exact() -> None:
-    """Every code at every place, times scales of all sizes: the nearest bfloat16, bit for bit."""
+    """Every code in every position, times scales of all magnitudes: the nearest bfloat16."""
     codes = RNG.integers(0, 256, (1, 1, 4, 16, 4), np.uint8)
     scale = np.ldexp(normal(1, 1, 16), RNG.integers(-14, 12, (1, 1, 16))).astype(np.float16)
     parts = [placeholder(codes.shape, "uint8", "w"), placeholder(scale.shape, "float16", "f")]
@@ -150,7 +150,7 @@ def test_bytes(emulator: Emulator, bits: int, n: int, k: int) -> None:
 
 
 def test_extreme_bytes(emulator: Emulator) -> None:
-    """All activations at their largest, all weights at either end."""
+    """All activations at the maximum, all weights at the minimum or maximum."""
     scheme = Integer("s", 8, 0.0, units=TILES)
     weight = np.where(np.arange(32)[:, None] % 2, 1.0, -1.0).astype(np.float32) * np.ones(
         (1, 128), "f4"
@@ -163,7 +163,7 @@ def test_extreme_bytes(emulator: Emulator) -> None:
 
 
 def test_blocks_of_rows(emulator: Emulator) -> None:
-    """More rows than fit the cache, and a last block that is not full."""
+    """More rows than fit the cache, with a partial last block."""
     scheme = find_scheme("bf16", TILES)
     kernel = compiled(floats(scheme, 96, 96), l2=2 * 2 * 32 * 96 * 2)
     for m in (64, 65, 150):
@@ -184,7 +184,7 @@ def test_blocks_follow_the_cache_of_the_target() -> None:
 
 
 def test_a_height_that_is_known(emulator: Emulator) -> None:
-    """As the resampler's queries are; one odd panel, one row block."""
+    """A static number of rows, as the resampler's queries have; one odd panel, one row block."""
     scheme = Integer("s", 8, 0.0, units=TILES)
     kernel = compiled(product(9, 48, 64, scheme))
     parts = scheme.pack(normal(48, 64))
@@ -202,7 +202,7 @@ def test_the_tunable_space_holds_choices_and_each_is_right(emulator: Emulator) -
         seen.add(tuple(int(n) for n in sch.trace.decisions.values()))
         kernel = tvm.compile(emulated(configure_tiles()(sch.mod)), HOST)["main"]
         check_floats(kernel, scheme, 70, 64, 256)
-    assert len(seen) > 1, "every sample made the same choices"
+    assert len(seen) > 1, "all samples have the same choices"
 
 
 def test_a_bad_activation_stays_in_its_row(emulator: Emulator) -> None:
@@ -288,7 +288,7 @@ def test_pack_and_unpack() -> None:
 
 
 def test_rounding_to_bfloat16() -> None:
-    """Ties to even, NaN stays NaN whatever its mantissa, infinities and denormals as they are."""
+    """Ties to even; any NaN stays NaN; infinities and denormals are preserved."""
     words = "3f808000 3f818000 3f808001 7f7fffff 7f800000 ff800000 00000001 80008000 00018000"
     nans = "7f800001 7fffffff ffc00000"
     bits = np.array([int(word, 16) for word in f"{words} {nans}".split()], np.uint32)
@@ -303,11 +303,11 @@ def test_rounding_to_bfloat16() -> None:
     assert np.array_equal(got[finite], bfloat16_bits(values[finite]))
 
 
-# --- around it ---
+# --- whole models ---
 
 
 def test_verify_rounds_as_the_target_does(tmp_path: Path) -> None:
-    """Rows that come together become bfloat16, rows alone (decoding, the head) what they were."""
+    """Many rows are rounded to bfloat16; single rows (decode, head) are not."""
     from handglass.compiler.checkpoints.checkpoint import Checkpoint
     from handglass.compiler.models import find_family
     from handglass.compiler.models.storage import choose_storage
@@ -332,8 +332,10 @@ def test_a_whole_model(
     monkeypatch: pytest.MonkeyPatch,
     evidence: Callable[..., None],
 ) -> None:
-    """A bundle for AMX, all of its instructions emulated, on any machine (one with AVX-512 runs
-    test_end_to_end.py by all but the tiles): held to the floors of `handglass verify`."""
+    """A bundle for AMX with all instructions emulated reaches the floors of `handglass verify`.
+
+    It runs on any machine; on one with AVX-512, test_end_to_end.py emulates the tiles alone.
+    """
 
     def emulate(rule: Rule) -> Rule:
         swap = {

@@ -1,4 +1,4 @@
-"""Machine code for tile registers: what is in it and what must not be. Nothing is run here."""
+"""Machine code for tile registers: required and forbidden instructions. No code is run."""
 
 import re
 from collections.abc import Callable
@@ -50,9 +50,9 @@ KERNELS: dict[str, tuple[Callable[[int, int], tirx.PrimFunc], str]] = {
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("n", "loads"), [(64, 4), (48, 5)], ids=["even", "odd"])
 def test_machine_code(machine: str, kernel: str, n: int, loads: int) -> None:
-    """One configuration, before the loops; sums are stored once each, so nothing was spilled.
+    """One configuration, before the loops. Each sum is stored once, so there are no spills.
 
-    Four products take four loads of a tile where two panels go together, five where one is alone.
+    Four products take four tile loads for a pair of panels, and five for a single panel.
     """
     make, instruction = KERNELS[kernel]
     assert find_integer_isa(tvm.target.Target(MACHINES[machine])) is AMX

@@ -1,4 +1,4 @@
-"""Innermost loops of an AArch64 listing, and vector registers that go through the stack."""
+"""Innermost loops of an AArch64 listing, and spills of vector registers."""
 
 from handglass.targets.codegen.llvm.assembly import hot_loops, innermost_loops
 

@@ -1,4 +1,4 @@
-"""Every kernel family for every ARM preset: its machine code, and its answers under emulation."""
+"""Every kernel family for every ARM preset: its machine code, and its results under emulation."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def listing(target: Target) -> str:
 
 @cache
 def listings(target: Target) -> dict[str, str]:
-    """Assembly by kernel: bodies of parallel loops are functions of their own, behind it."""
+    """Assembly by kernel: the bodies of parallel loops are separate functions that follow it."""
     text = listing(target)
     parts = re.split(r"^(\w+)_compute_:.*$", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def instruction(target: Target, name: str) -> str:
-    """What the hot loop of a matmul should consist of."""
+    """The instruction that the hot loop of a matmul should consist of."""
     if not name.startswith("w"):
         return "fmla"
     if "i8mm" in target.features and name.endswith("rows"):
@@ -90,7 +90,7 @@ def test_no_preset_uses_sve(target: Target) -> None:
 
 
 def test_sve_would_be_found() -> None:
-    """LLVM does use it where it may, so that the test above can fail."""
+    """LLVM uses SVE if it is allowed to, so the test above can fail."""
     thor = known_targets()["jetson-thor-cpu"]
     cpu = tvm.target.Target({**thor.tvm, "mattr": []})
     made = kernels(thor)["w8a8_rows"]
@@ -106,7 +106,7 @@ def test_sve_would_be_found() -> None:
 def test_answers_on_the_oldest_cpu(
     target: Target, tmp_path: Path, evidence: Callable[..., None]
 ) -> None:
-    """One program per preset, run on the oldest CPU of its floor."""
+    """One program per preset, run on the oldest CPU that the preset supports."""
     made = kernels(target)
     empty = {name: [np.full_like(a, 77) for a in k.outputs] for name, k in made.items()}
     calls = [Call(name, [*kernel.inputs, *empty[name]]) for name, kernel in made.items()]
@@ -120,7 +120,7 @@ def test_answers_on_the_oldest_cpu(
 
 
 def test_code_for_a_newer_cpu_is_refused_by_an_older_one(tmp_path: Path) -> None:
-    """So that passing on the oldest CPU says something."""
+    """The emulated CPU rejects newer instructions, so passing on the oldest CPU is meaningful."""
     target = known_targets()["raspberry-pi-5"]
     kernel = kernels(target)["w4a8_row"]
     newer = program(target, tmp_path)
@@ -128,8 +128,8 @@ def test_code_for_a_newer_cpu_is_refused_by_an_older_one(tmp_path: Path) -> None
         newer.run("cortex-a72", [Call("w4a8_row", [*kernel.inputs, *kernel.outputs])])
 
 
-# Instructions of the whole kernel; llama.cpp's own take 630,549 (one row, SDOT) and, for 64 rows,
-# 15,421,506 (SMMLA). Exact, so that more of them is a change of the code (benchmarks/arm_counts.py)
+# Instructions of the whole kernel. llama.cpp takes 630,549 for one row (SDOT) and 15,421,506 for 64
+# rows (SMMLA). The counts are exact, so an increase is a change of code (benchmarks/arm_counts.py).
 COUNTS = {("arm64", 1): 469_295, ("android-arm64-i8mm", 64): 14_988_750}
 
 

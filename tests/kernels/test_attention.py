@@ -1,7 +1,7 @@
 """Attention, lowered and scheduled for this machine, against a few lines of numpy.
 
-Through the functions that the models use, over every combination of lengths that ends inside, at or
-after a panel, a tile of rows and a chunk of positions.
+The functions are those that models use; lengths end inside, at and after a panel, a tile of rows
+and a chunk of positions.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,8 @@ Kernel = Callable[..., np.ndarray]
 
 
 def build(compute: Callable, *arguments: tuple[tuple, str]) -> Kernel:
-    """Arguments (shape, dtype), names in shapes symbolic; the shape () is an integer."""
+    """Compile a function of arguments (shape, dtype). Strings in shapes are symbolic lengths; the
+    shape () is an integer."""
     sizes: dict[str, tirx.Var] = {}
     variables, inputs = [], []
     for number, (shape, dtype) in enumerate(arguments):
@@ -81,7 +82,7 @@ def load(mod: tvm.IRModule) -> Kernel:
     return run
 
 
-# --- everything sees everything: vision, resampler ---
+# --- no mask: vision, resampler ---
 
 
 def build_full(s: int | str, heads: int, kv_heads: int, d: int) -> Kernel:
@@ -113,7 +114,7 @@ def test_full_with_a_fixed_number_of_queries(s: int) -> None:
 
 
 def test_huge_scores() -> None:
-    """One key wins by thousands: the others get nothing, and nothing overflows."""
+    """One score exceeds the others by thousands: their weights are zero, without overflow."""
     q, k, v = normal(4, 2, 8) * 300, normal(333, 2, 8) * 300, normal(333, 2, 8)
     check(build_full("s", 2, 2, 8)(q, k, v), attend(q, k, v), 1e-5)
 
@@ -145,10 +146,10 @@ def test_the_tunable_space_holds_choices_and_each_is_right() -> None:
         out = tvm.runtime.tensor(np.zeros((n, heads * d), np.float32))
         tvm.compile(sch.mod, target)["kernel"](*map(tvm.runtime.tensor, (a, b, c)), out)
         check(out.numpy(), attend(a, b, c))
-    assert len(seen) > 1, "every sample made the same choices"
+    assert len(seen) > 1, "all samples have the same choices"
 
 
-# --- the decoder: a cache, and nobody sees what comes later ---
+# --- the decoder: a cache and a causal mask ---
 
 
 def cache_arguments(layout: Layout, dtype: str) -> list[tuple[tuple, str]]:
@@ -171,7 +172,7 @@ def build_causal(s: int | str, layout: Layout, dtype: str) -> Kernel:
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 @pytest.mark.parametrize(("heads", "kv_heads", "d"), CAUSAL)
 def test_causal(heads: int, kv_heads: int, d: int, dtype: str) -> None:
-    """What lies behind the last position is never a number here, and must not matter."""
+    """The cache is NaN after the last position, which must not affect the result."""
     layout = Layout(heads, kv_heads, d)
     table = rotary.table(CONTEXT, d, 10000.0)
     for rows, sizes in ((1, [1]), ("s", [1, 2, 5, 7, 64])):
@@ -202,7 +203,7 @@ def test_a_value_that_is_no_number_spoils_only_those_who_see_it() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_append(dtype: str) -> None:
-    """Rotated keys and plain values land where attention looks for them, and nowhere else."""
+    """Rotated keys and plain values are written where attention reads them, and nowhere else."""
     layout, s, pos = Layout(2, 3, 8), 21, 13
     table = rotary.table(CONTEXT, 8, 10000.0)
     qkv = normal(s, layout.width)

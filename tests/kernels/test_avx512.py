@@ -1,4 +1,4 @@
-"""Register tiles for 512 bits: right on any machine, and without spills in the machine code."""
+"""Register tiles for 512 bits: correct on any machine, and without spills in the machine code."""
 
 import re
 from typing import Any
@@ -30,7 +30,7 @@ X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu"}
 @pytest.mark.parametrize("tile", [YMM, ZMM_FLOATS], ids=["ymm", "zmm"])
 @pytest.mark.parametrize("n", [48, 64])
 def test_register_tiles_of_floats_hold_everywhere(tile: Any, n: int) -> None:
-    """The tile for 512 bits is also right in registers of 256."""
+    """The tile for 512 bits is also correct with 256-bit registers."""
     scheme = find_scheme("f32")
     x = placeholder((M, 50), "float32", "x")
     parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, 50).items()]

@@ -1,4 +1,4 @@
-"""An error of ours that is raised below TVM's C++ comes out above it as what it is."""
+"""A Handglass error raised in a callback below TVM's C++ keeps its class above it."""
 
 from __future__ import annotations
 
@@ -60,16 +60,11 @@ def test_other_errors_stay_what_they_were() -> None:
 
 
 def test_a_plain_user_of_tvm_reads_the_sentence() -> None:
-    """No runtime is needed to be told."""
+    """The error needs no runtime."""
     enable_compiler()
     func = as_module(elementwise(lambda x: x + x, ["float16"]))
-    sentence = (
-        "vulkan: kernel main_kernel: buffer x0 of float16 needs 16-bit buffers, which the target "
-        "does not claim (supports_16bit_buffer is not set)"
-    )
-    with pytest.raises(errors.InputError) as caught:
+    with pytest.raises(errors.InputError, match=r"^vulkan: .*main_kernel.*supports_16bit_buffer"):
         tvm.compile(func, target=tvm_target(BARE))
-    assert str(caught.value) == sentence
 
 
 @needs_vulkan
@@ -88,6 +83,6 @@ def test_compile_says_it_and_leaves_with_its_code(
     result = handglass("compile", *flags, "--quantization", "f16")
     assert result.code == errors.InputError.exit_code, result.err
     assert "error: vulkan: kernel " in result.err
-    assert "needs 16-bit buffers, which the target does not claim" in result.err
+    assert "supports_16bit_buffer" in result.err
     assert "defect" not in result.err and "Traceback" not in result.err
     assert not (tmp_path / "bundle").exists()

@@ -1,6 +1,6 @@
-"""The torch reference against numbers that the original code produced (no weights needed).
+"""The torch reference against results of the original code; no weights are needed.
 
-Every tensor is filled by a formula from its own name; the expected values were printed by the
+Every tensor is filled with a formula of its name. The expected values are the output of the
 released modelling files in float32.
 """
 
@@ -15,7 +15,7 @@ IDS = [1, 5, 9, 13, 96, 50, 2, 7, 31, 64, 3]
 
 
 def filled(name: str, shape: tuple[int, ...], amp: float | None = None) -> torch.Tensor:
-    """Values in [-amp, amp] that depend on the name and the index only; norms lie around 1."""
+    """Values in [-amp, amp] that depend only on the name and the index; norm weights are near 1."""
     i = torch.arange(math.prod(shape), dtype=torch.int64)
     x = (31 * i * i + 7919 * i + 104729 * sum(name.encode())) % 2003
     u = (x.double() / 1001.5 - 1).reshape(shape)

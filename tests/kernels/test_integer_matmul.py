@@ -1,4 +1,4 @@
-"""Matmuls on integers: every instruction set, by its own instruction or emulated, against numpy."""
+"""Integer matmuls: every instruction set, on this machine or emulated, against numpy."""
 
 import numpy as np
 import pytest
@@ -64,13 +64,13 @@ def groups_of(codes: Codes, depth: int) -> int:
 
 
 def placeholder(shape, dtype: str, name: str) -> te.Tensor:
-    """Counting in int64, as Relax does."""
+    """A placeholder with int64 extents, as in Relax."""
     dims = [tirx.IntImm("int64", n) if isinstance(n, int) else n for n in shape]
     return te.placeholder(dims, dtype, name=name)
 
 
 def product(m, n: int, k: int, scheme: Integer) -> tirx.PrimFunc:
-    """Everything between float32 rows and float32 results, in two kernels' worth of stages."""
+    """From float32 rows to float32 results: the stages of the quantizer and of the matmul."""
     codes, depth = scheme.codes, scheme.depth(k)
     groups = groups_of(codes, depth)
     x = placeholder((m, depth), codes.activation, "x")
@@ -86,7 +86,7 @@ def product(m, n: int, k: int, scheme: Integer) -> tirx.PrimFunc:
 
 
 def quantized(x: np.ndarray, codes: Codes, depth: int) -> list[np.ndarray]:
-    """The obvious quantiser, and the integers' sum where weights have a zero point."""
+    """A simple quantizer, with the offset from the sums of codes if weights have a zero point."""
     m, k = x.shape
     groups = groups_of(codes, depth)
     rows = np.pad(x, ((0, 0), (0, depth - k))).reshape(m, groups, -1)
@@ -99,7 +99,7 @@ def quantized(x: np.ndarray, codes: Codes, depth: int) -> list[np.ndarray]:
 
 
 def multiplied(x: list[np.ndarray], weight: np.ndarray, codes: Codes) -> np.ndarray:
-    """float64 product of what the integers stand for."""
+    """float64 product of the dequantized values."""
     m, depth = x[0].shape
     values = x[0].reshape(m, x[1].shape[1], -1) * x[1][..., None].astype(np.float64)
     padded = np.pad(weight.astype(np.float64), ((0, 0), (0, depth - weight.shape[1])))
@@ -125,7 +125,7 @@ by_instruction = pytest.mark.parametrize("level", BY_INSTRUCTION, ids=lambda lev
 @each_level
 @pytest.mark.parametrize(("m", "n", "k"), SHAPES)
 def test_product(level: Level, bits: int, m: int, n: int, k: int) -> None:
-    """All layouts and loops; the level's own instruction where this machine has it."""
+    """All layouts and loops; with the real instruction if this machine has it."""
     scheme = Integer("s", bits, 0.0, units=cpu_units(level.isa))
     rows = m if m == 1 else tirx.Var("m", "int64")
     _, kernel = compiled(product(rows, n, k, scheme), level)
@@ -157,7 +157,7 @@ def test_the_largest_integers_do_not_overflow(level: Level, bits: int) -> None:
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("isa", INTEGER_ISAS, ids=lambda isa: isa.name)
 def test_pack_and_unpack(isa: IntegerIsa, bits: int) -> None:
-    """Every layout keeps the same numbers, and what it keeps is near the weights."""
+    """Every layout stores the same values, and they are close to the weights."""
     weight = normal(37, 50)
     scheme = Integer("s", bits, 0.0, units=cpu_units(isa))
     parts = scheme.pack(weight)
@@ -229,7 +229,7 @@ def test_quantize_rows(isa: IntegerIsa, bits: int, k: int) -> None:
 @pytest.mark.parametrize("bits", BITS)
 @by_instruction
 def test_a_bad_activation_shows_in_the_result(level: Level, bits: int) -> None:
-    """It must neither crash nor pass for a number; other rows do not know of it."""
+    """It must neither crash nor become a finite number, and must not affect other rows."""
     scheme = Integer("s", bits, 0.0, units=cpu_units(level.isa))
     codes, depth = scheme.codes, scheme.depth(64)
     rows = tirx.Var("m", "int64")
@@ -265,7 +265,7 @@ def test_the_tunable_space_holds_choices_and_each_is_right(level: Level, bits: i
         seen.add(tuple(int(n) for n in sch.trace.decisions.values()))
         (y,) = run(kernel, [*x, *parts.values()], np.zeros((m, 64), np.float32))
         KERNEL.check(y, truth)
-    assert len(seen) > 1, "every sample made the same choices"
+    assert len(seen) > 1, "all samples have the same choices"
 
 
 @pytest.mark.parametrize("name", TARGETS)

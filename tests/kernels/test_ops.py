@@ -31,7 +31,7 @@ def normal(*shape: int) -> np.ndarray:
 
 
 def build(compute: Callable, *arguments: tuple[Sequence[Any], str], pattern: int = 8) -> Compiled:
-    """Compile a tensor expression of arguments (shape, dtype); names in shapes are symbolic."""
+    """Compile a tensor expression of arguments (shape, dtype); strings in shapes are symbolic."""
     sizes: dict[str, tirx.Var] = {}
     variables = []
     for number, (shape, dtype) in enumerate(arguments):
@@ -124,7 +124,7 @@ def test_rms_norm(d: int) -> None:
 @pytest.mark.parametrize("d", [7, 48, 90, 144])
 @pytest.mark.parametrize("offset", [0, 300])
 def test_layer_norm(d: int, offset: float) -> None:
-    """A mean far from zero must not eat the variance."""
+    """A mean far from zero must not cancel the variance."""
     shape = ([d], "float32")
     layer_norm = build(
         lambda x, w, b: norm.layer_norm(x, w, b, 1e-6), (["m", d], "float32"), shape, shape
@@ -186,7 +186,7 @@ def test_embedding(scheme: str) -> None:
     check(lookup(ids, *parts), stored(scheme, weight)[ids] * 12, 1e-7)
 
 
-# --- the 4-bit quantiser ---
+# --- the 4-bit quantizer ---
 
 
 def test_groups_of_zeros_and_of_one_value() -> None:

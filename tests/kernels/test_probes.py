@@ -1,4 +1,4 @@
-"""The probes compute what they say: a probe that skipped its work would promise too much."""
+"""The probes compute their documented results: skipped work would overestimate the machine."""
 
 from pathlib import Path
 

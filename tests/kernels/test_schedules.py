@@ -1,4 +1,4 @@
-"""Rules: who takes what, that nothing hot stays a naive nest, and what machine code comes out."""
+"""Rules: which rule schedules which pattern, no naive nest in hot kernels, and the machine code."""
 
 import numpy as np
 import pytest
@@ -73,7 +73,7 @@ def test_each_pattern_has_its_rule(func: tirx.PrimFunc, rule: str) -> None:
     before = func.script()
     taken = schedule_function(func, CPU_RULES, TARGET)
     assert taken is not None and taken[1].name == rule
-    assert func.script() == before, "the function given was changed"
+    assert func.script() == before, "the rule changed the input function"
 
 
 def test_a_rule_leaves_other_patterns_alone() -> None:
@@ -85,7 +85,7 @@ def test_a_rule_leaves_other_patterns_alone() -> None:
 def test_a_hot_pattern_left_to_the_fallback_is_an_error(func: tirx.PrimFunc) -> None:
     lazy = [Rule(rule.name, lambda *_: False, rule.patterns) for rule in CPU_RULES[:-1]]
     mod = tvm.IRModule({"kernel": func})
-    with pytest.raises(UnscheduledError, match="kernel.*naive"):
+    with pytest.raises(UnscheduledError, match="kernel"):
         apply_rules(mod, [*lazy, CPU_RULES[-1]], TARGET)
 
 
@@ -111,7 +111,7 @@ def assembly(func: tirx.PrimFunc) -> str:
 
 def test_the_register_tile_is_vectors_of_fused_multiply_adds() -> None:
     text = assembly(product(length()))
-    # 6 rows x 2 vectors x 4 steps of k, twice where the last rows are peeled
+    # 6 rows x 2 vectors x 4 steps of k; twice if the last rows are peeled
     assert text.count("vfmadd") >= 48
     assert "ymm" in text
 
@@ -146,7 +146,7 @@ def test_the_tunable_space_holds_choices_and_each_is_right(m: int) -> None:
         y = tvm.runtime.tensor(np.zeros((m, 64), "f4"))
         tvm.compile(sch.mod, HOST)["kernel"](*map(tvm.runtime.tensor, (x, packed)), y)
         np.testing.assert_allclose(y.numpy(), x @ w.T, rtol=1e-4, atol=1e-4)
-    assert len(seen) > 1, "every sample made the same choices"
+    assert len(seen) > 1, "all samples have the same choices"
 
 
 def test_an_odd_depth_needs_no_condition_in_the_inner_loop() -> None:

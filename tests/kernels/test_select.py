@@ -1,4 +1,4 @@
-"""The table of kernels: what it says is what happens, on every target, for every scheme."""
+"""The kernel table holds for every target and every scheme."""
 
 import re
 from pathlib import Path
@@ -43,7 +43,7 @@ SELECTIONS = [
 
 
 def rows_for(kernel: Kernel, scheme: Scheme, m: Any) -> list[te.Tensor]:
-    """Activations (m, K) as the kernel reads them."""
+    """Activations (m, K) in the form that the kernel reads."""
     if kernel.activations != INTEGERS:
         return [placeholder((m, K), "float32", "x")]
     codes, depth = scheme.codes, scheme.depth(K)
@@ -143,8 +143,8 @@ def test_the_table_is_printed_for_a_target(handglass: Any) -> None:
 
 
 def test_nothing_else_asks_a_tvm_target_whether_it_is_a_gpu() -> None:
-    """Compile time asks `is_gpu`, and our own targets have `Target.gpu`. A code generator may ask
-    whether a function is its own."""
+    """Compile-time code calls `is_gpu`, and Handglass targets have `Target.gpu`. A code generator
+    may check whether a function is for its own target kind."""
     root = Path(layers.__file__).parents[2]
     asks = re.compile(r"kind\.name|\bkeys\b.*\"gpu\"|\"gpu\" in|get_target_device_type")
     found = {

@@ -1,4 +1,4 @@
-"""Probes of tile registers (AMX), emulated and as machine code, and what is held against them."""
+"""Probes of AMX tile registers, emulated and as machine code, and the limits based on them."""
 
 import re
 from dataclasses import replace
@@ -47,7 +47,7 @@ both = pytest.mark.parametrize("product", PRODUCTS.values(), ids=list(PRODUCTS))
 
 
 def expected(product: TileProduct, rounds: int) -> np.ndarray:
-    """Of one task, by what the probe says that its operands are."""
+    """The result of one task, from the documented operands of the probe."""
     inputs = product.inputs
     x = (np.arange(TILE)[:, None] + np.arange(inputs)) % 5 - 2
     k = np.arange(VALUES * product.pair if not product.packed else VALUES)
@@ -82,7 +82,7 @@ def test_as_a_function_of_a_bundle(
     product: TileProduct,
     tmp_path: Path,
 ) -> None:
-    """The way of add_tile_probes, its instructions emulated: called as the benchmark calls it."""
+    """As add_tile_probes adds it, with emulated instructions, and called as in the benchmark."""
     builder, path = relax.BlockBuilder(), tmp_path / "lib.so"
     kernel = configured(tile_kernel(product))
     add_chains(builder, "probe", kernel, tile_width(product), product.sums)
@@ -99,13 +99,13 @@ def test_the_library_of_a_bundle_can_be_built(tmp_path: Path) -> None:
 
 @both
 def test_a_value_is_worth_one_product_of_a_round(product: TileProduct) -> None:
-    """So that the benchmark counts as for every other probe: two operations each."""
+    """The benchmark counts two operations per value, as for every other probe."""
     assert tile_width(product) == CHAINS * TILE * TILE * product.inputs
 
 
 @both
 def test_a_round_is_multiplications_alone(product: TileProduct) -> None:
-    """The operands are loaded before it, and no sum leaves its tile in between."""
+    """The operands are loaded before the loop, and no sum leaves its tile inside it."""
     target = tvm.target.Target(DEVICE.tvm)
     func = tile_kernel(product).with_attr("global_symbol", "main")
     mod = configure_tiles()(tvm.IRModule({"main": func}))
@@ -115,7 +115,7 @@ def test_a_round_is_multiplications_alone(product: TileProduct) -> None:
     assert code.count("ldtilecfg") == code.count("tilerelease") == 1
     assert code.index("ldtilecfg") < code.index("tileloadd") < code.index(name)
     assert code.count("tileloadd") == CHAINS + 2
-    assert not re.search(r"tilestored.*%rsp", text), "a sum went through the stack"
+    assert not re.search(r"tilestored.*%rsp", text), "a sum is spilled to the stack"
     loops = [b for b in re.split(r"\n(?=\.LBB)", text) if name in b]
     for block in loops:
         body = block[: block.index("\n\tj")]
@@ -127,7 +127,7 @@ def test_a_round_is_multiplications_alone(product: TileProduct) -> None:
     assert loops
 
 
-# --- who has them ---
+# --- machines with tile probes ---
 
 
 def exported(device: Any) -> list[str]:
@@ -160,11 +160,11 @@ def test_the_tuner_measures_the_same_ones() -> None:
 
 
 def test_sums_do_not_overflow_in_so_many_rounds() -> None:
-    """A product of tiles is exact in int32 only as long as it fits."""
+    """A product of tiles is exact only if its sums fit int32."""
     assert abs(expected(INT8, limits.ROUNDS)).max() < 2**31
 
 
-# --- what is held against them ---
+# --- limits based on them ---
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_tile_kernels_have_a_nominal_rate_whatever_vectors_are_wide() -> None:
 
 
 def test_without_the_unit_there_is_no_fraction() -> None:
-    """Better none than one of another unit."""
+    """No fraction is reported rather than one of another unit."""
     from handglass.compiler.lowering.task_arguments import Arguments
 
     kernel = Kernel("f", "cpu-tiles", 1, ("tile-bf16",), None)
@@ -236,7 +236,7 @@ def test_kernels_of_a_step_likewise(rates: tuple[str, ...], known: bool) -> None
 
 
 class OldSession:
-    """A bundle with tiles from before there were probes of them."""
+    """A bundle with tile kernels that predates the tile probes."""
 
     on_gpu = False
 

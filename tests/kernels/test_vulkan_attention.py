@@ -26,11 +26,11 @@ pytestmark = pytest.mark.compiler
 LENGTHS = (1, 7, 64, 333)
 
 
-# --- everything sees everything: vision, resampler ---
+# --- no mask: vision, resampler ---
 
 
 def full(s: int | str, heads: int, kv_heads: int, d: int, choices: Choices = DEFAULTS) -> Callable:
-    """(q, k, v) -> attention, through the views and the packing that the models use."""
+    """(q, k, v) -> attention, with the views and the packing that models use."""
 
     def compute(q: te.Tensor, k: te.Tensor, v: te.Tensor) -> te.Tensor:
         keys = key_panels(heads_of(k, kv_heads, d))
@@ -71,7 +71,7 @@ def test_full_with_a_fixed_number_of_queries(s: int) -> None:
 
 @needs_vulkan
 def test_huge_scores() -> None:
-    """One key wins by thousands: the others get nothing, and nothing overflows."""
+    """One score exceeds the others by thousands: their weights are zero, without overflow."""
     q, k, v = normal(4, 2, 8) * 300, normal(333, 2, 8) * 300, normal(333, 2, 8)
     check(full("s", 2, 2, 8)(q, k, v), attend(q, k, v), 1e-5)
 
@@ -88,7 +88,7 @@ def test_a_query_that_is_no_number_spoils_only_itself(bad: float) -> None:
     check(actual, truth)
 
 
-# --- the decoder: a cache, and nobody sees what comes later ---
+# --- the decoder: a cache and a causal mask ---
 
 
 def causal(
@@ -113,7 +113,7 @@ def causal(
 
 
 def check_causal(kernel: Callable, layout: Layout, dtype: str, s: int, pos: int) -> None:
-    """What lies behind the last position is never a number here, and must not matter."""
+    """The cache is NaN after the last position, which must not affect the result."""
     h_kv, d = layout.kv_heads, layout.head_dim
     table = rotary.table(CONTEXT, d, 10000.0)
     q = normal(s, layout.heads, d)

@@ -65,7 +65,7 @@ def test_gather() -> None:
 
 @needs_vulkan
 def test_one_number_and_a_sum() -> None:
-    """No loop at all, and loops that are only summed over."""
+    """A function without loops, and one with reduction loops only."""
     one = build(lambda x: te.compute((), lambda: x[0] + 1.0, name="one"), ([1], "float32"))
     assert one(np.array([2], np.float32), out=[((), "float32")])[0] == 3
     k = te.reduce_axis((0, 30), "k")
@@ -114,7 +114,7 @@ LAYOUT = Layout(2, 3, 8)
 
 
 def rotated(x: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """x (s, h, d) by rows of the table (s, d), as complex numbers."""
+    """Rotate x (s, h, d) by the rows of the table (s, d), with complex numbers."""
     half = x.shape[2] // 2
     turn = table[:, None, :half] + 1j * table[:, None, half:]
     turned = (x[..., :half] + 1j * x[..., half:]) * turn
@@ -122,7 +122,7 @@ def rotated(x: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def as_panels(x: np.ndarray, pos: int, dtype: str) -> np.ndarray:
-    """(s, h, d) from `pos` on in a cache of zeros -> (h, context / 16, d, 16)."""
+    """x (s, h, d) written at `pos` to a cache of zeros -> (h, context / 16, d, 16)."""
     full = np.zeros((CONTEXT, *x.shape[1:]), dtype)
     full[pos : pos + len(x)] = x
     return full.reshape(-1, 16, *x.shape[1:]).transpose(2, 0, 3, 1)
@@ -146,7 +146,7 @@ def test_append(dtype: str) -> None:
 
 @needs_vulkan
 def test_append_codes() -> None:
-    """A scale per position and head; a position of zeros has codes of zero."""
+    """Each position and head has a scale; a position of zeros has zero codes."""
     s, pos, blocks = 21, 13, CONTEXT // 16
     table, qkv = rotary.table(CONTEXT, 8, 10000.0), normal(s, LAYOUT.width)
     qkv[5] = 0

@@ -1,4 +1,4 @@
-"""What cannot be emitted, or was not claimed: errors that name the kernel and what it needs."""
+"""Code that the target does not support: errors that name the kernel and the capability."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def unknown(x: Any) -> Any:
 @pytest.mark.parametrize(
     ("compute", "dtype", "words"),
     [
-        (lambda x: x + x, "float16", "16-bit buffers, which the target does not claim"),
-        (lambda x: x + x, "int8", "supports_8bit_buffer is not set"),
-        (lambda x: x + x, "int64", "supports_int64 is not set"),
-        (lambda x: x + x, "float64", "supports_float64 is not set"),
-        (unknown, "float32", "external function frobnicate is unknown"),
+        (lambda x: x + x, "float16", "supports_16bit_buffer"),
+        (lambda x: x + x, "int8", "supports_8bit_buffer"),
+        (lambda x: x + x, "int64", "supports_int64"),
+        (lambda x: x + x, "float64", "supports_float64"),
+        (unknown, "float32", "frobnicate"),
     ],
 )
 def test_what_a_bare_target_cannot(compute: Compute, dtype: str, words: str) -> None:
-    with pytest.raises(InputError, match=f"^vulkan: kernel main_kernel: .*{words}"):
+    with pytest.raises(InputError, match=f"^vulkan: .*main_kernel.*{words}"):
         shaders(elementwise(compute, [dtype]), BARE)
 
 
@@ -41,7 +41,7 @@ def test_claims_are_enough() -> None:
 
 
 def test_too_many_threads() -> None:
-    with pytest.raises(InputError, match="512 x 1 x 1 = 512 threads, but max_threads_per_block"):
+    with pytest.raises(InputError, match="512 .*max_threads_per_block"):
         shaders(elementwise(lambda x: x, ["float32"], threads=512))
 
 
@@ -59,7 +59,7 @@ def test_too_much_shared_memory() -> None:
                 for i in range(256):
                     a[i * 32 + t] = shared[8191 - i * 32 - t]
 
-    with pytest.raises(InputError, match="main_kernel: 32768 bytes of shared memory, but max_sh"):
+    with pytest.raises(InputError, match="main_kernel.* 32768 .*max_shared_memory"):
         shaders(main)
 
 

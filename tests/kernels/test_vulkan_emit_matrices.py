@@ -1,4 +1,4 @@
-"""Cooperative matrices: which SPIR-V they become, and the product on a device that has them."""
+"""Cooperative matrices: their SPIR-V, and the product on a device that supports them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.compiler
 
 
 def product(dtype: str, total: str) -> tirx.PrimFunc:
-    """C (16, 24) = A (16, 32) B (32, 24): a workgroup of one subgroup of 8 for 8 x 8 of C."""
+    """C (16, 24) = A (16, 32) B (32, 24): each 8 x 8 block of C is a workgroup of one subgroup."""
 
     @T.prim_func(s_tir=True)
     def main(a: T.handle, b: T.handle, c: T.handle) -> None:
@@ -97,7 +97,7 @@ def test_the_width_that_the_target_names_is_asked_for() -> None:
 
 
 def test_a_target_without_matrices_says_so() -> None:
-    with pytest.raises(InputError, match=r"kernel main_kernel: .*supports_cooperative_matrix"):
+    with pytest.raises(InputError, match=r"main_kernel.*supports_cooperative_matrix"):
         shaders(product("float16", "float32"), DOT)
 
 

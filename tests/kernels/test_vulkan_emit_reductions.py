@@ -1,4 +1,4 @@
-"""Reductions across the threads of a workgroup, by subgroups and by TVM's tree in shared memory."""
+"""Reductions across the threads of a workgroup: in subgroups, or as a tree in shared memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OPERATIONS: dict[str, tuple[Any, Any]] = {
 
 
 def rows(operation: Any, dtype: str, length: int, threads: int, layout: str) -> tirx.PrimFunc:
-    """One number of each row of (6, length): by all threads of a workgroup, or along one axis."""
+    """Reduce each row of (6, length), with all threads of a workgroup or along one thread axis."""
     x = te.placeholder((6, length), dtype, name="x")
     k = te.reduce_axis((0, length), "k")
     y = te.compute((6,), lambda i: operation(x[i, k], axis=k), name="y")
@@ -58,7 +58,7 @@ def test_only_whole_workgroups_and_claimed_operations() -> None:
 
 
 def few(operation: Any, dtype: str, axes: str, x: int, y: int) -> tirx.PrimFunc:
-    """One number of each column of 3 slices of (4, 2, 8), by threads (z 4, y, x): `axes` meet."""
+    """Reduce 3 slices of (4, 2 * y, x) with threads (z 4, y, x) along the thread axes `axes`."""
     data = te.placeholder((3, 4, 2 * y, x), dtype, name="data")
     extents = {"z": 4, "y": 2 * y, "x": x}
     inner = {axis: te.reduce_axis((0, extents[axis]), axis) for axis in axes}
@@ -90,7 +90,7 @@ def test_a_cluster_needs_no_memory_and_says_how_wide_it_is() -> None:
     ("axes", "x", "y"), [("y", 4, 4), ("x", 16, 2), ("z", 4, 2), ("y", 3, 2), ("x", 3, 2)]
 )
 def test_what_is_no_cluster_goes_through_memory(axes: str, x: int, y: int) -> None:
-    """Too wide for a subgroup, or threads that do not differ in a few bits."""
+    """Too wide for a subgroup, or thread indices that do not form a cluster of bits."""
     (shader,) = shaders(few(te.sum, "float32", axes, x, y), EIGHT)
     ops = operations(shader.words)
     assert Op.GroupNonUniformShuffleXor not in ops and Op.ControlBarrier in ops

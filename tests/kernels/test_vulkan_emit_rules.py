@@ -1,4 +1,4 @@
-"""What the kernels of `vulkan_rule_kernels` compute on vulkan:0, against a few lines of numpy."""
+"""The kernels of `vulkan_rule_kernels` on vulkan:0, against a few lines of numpy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def random(seed: int = 11) -> np.random.Generator:
 
 
 def extremes(dtype: str, size: int, seed: int = 11) -> np.ndarray:
-    """Integers of every size, the limits among them."""
+    """Integers of every magnitude, including the limits of the type."""
     limits = np.iinfo(dtype)
     wide = random(seed).integers(limits.min, limits.max, size, dtype, endpoint=True)
     wide >>= random(seed + 1).integers(0, limits.bits, size).astype(dtype)
@@ -139,7 +139,7 @@ INTEGER_ISAS = pytest.mark.parametrize("target", [BARE, DOT], ids=["emulated", "
 
 
 def bytes_of_words(seed: int, dtype: str = "int8") -> np.ndarray:
-    """(threads, 4), the first rows all of the least, then all of the greatest number."""
+    """(threads, 4); row 0 is all minimum, row 1 all maximum, row 2 alternates between them."""
     x = extremes(dtype, THREADS * 4, seed).reshape(THREADS, 4)
     limits = np.iinfo(dtype)
     x[0], x[1], x[2] = limits.min, limits.max, (limits.min, limits.max) * 2
@@ -194,11 +194,11 @@ def test_wide_reinterpretations() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 16, rules.MANY, 40])
 def test_scalars(count: int) -> None:
-    """16 of them fill 128 bytes of push constants; more come in a uniform buffer."""
+    """16 scalars fill the 128 bytes of push constants; more are passed in a uniform buffer."""
     x = random().integers(-9, 9, THREADS).astype(np.float32)
     scalars: list[Any] = [3.5, *(range(-7, -7 + count - 1))]
     scalars = [float(s) if i % 2 == 0 else s for i, s in enumerate(scalars)]
-    for offset in (0, 2):  # another call has other numbers
+    for offset in (0, 2):  # another call passes other values
         moved = [s + offset for s in scalars]
         *_, y = run(rules.scaled(count), x, *moved, np.zeros(THREADS, np.float32), target=BARE)
         equal(y, x * np.float32(moved[0]) + np.float32(sum(moved[1:])))
@@ -231,7 +231,7 @@ def test_divisions_of_negative_numbers(dtype: str) -> None:
     + [(t, -5) for t in ("int16", "int32", "int64")],
 )
 def test_divisions_by_a_constant(dtype: str, divisor: int) -> None:
-    """Which TVM and drivers replace by shifts and products."""
+    """TVM and drivers replace these divisions by shifts and products."""
     a, b = extremes(dtype, SIZE), np.array(divisor, dtype)
     constant = T.const(divisor, dtype)
     equal(apply(lambda x: T.floordiv(x, constant), a, result=dtype), a // b)
@@ -267,7 +267,8 @@ def test_integers_keep_their_sign_or_are_cut_off(source: str, target: str) -> No
 
 
 def float32_of_every_sort() -> np.ndarray:
-    """Halves between two numbers of float16, subnormal ones, the largest, none, and not numbers."""
+    """float16 values, midpoints between two of them and their neighbours, values out of range,
+    infinities and NaN."""
     half = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
     between = (half[:-1] + half[1:]) / 2
     near = [np.nextafter(between, to, dtype=np.float32) for to in (0, np.inf)]
@@ -278,8 +279,8 @@ def float32_of_every_sort() -> np.ndarray:
 
 
 def test_rounding_to_float16() -> None:
-    """To the nearest, or to the next one down or up, as Vulkan leaves open; numbers that float16
-    has exactly stay what they are, and subnormal ones may become zero."""
+    """Vulkan allows rounding to the nearest, down or up. Values that float16 represents exactly are
+    preserved, except that subnormals may become zero."""
     x = float32_of_every_sort()
     y = apply(lambda v: T.Cast("float16", v), x, result="float16")
     with np.errstate(over="ignore"):

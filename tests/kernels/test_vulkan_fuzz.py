@@ -1,10 +1,10 @@
-"""Random kernels on vulkan:0 against numpy, bit by bit: no operation of theirs rounds or overflows.
+"""Random kernels on vulkan:0 are bitwise equal to numpy: no operation rounds or overflows.
 
-Left out is one thing that a driver does wrong: lavapipe of Mesa 22.3 takes `x` for
-`Select(0 <= x, x, 0 - x)` where x is an int64 made of a negative int32. That of Mesa 26 does not;
-kernel 373, with other choices between numbers of 64 bits, is wrong on the older one only, too.
+One driver error is excluded: lavapipe of Mesa 22.3 replaces `Select(0 <= x, x, 0 - x)` by `x` if x
+is an int64 that is cast from a negative int32. Mesa 26 is correct. Kernel 373, which has other
+64-bit selects, also fails only on the older version.
 
-HANDGLASS_FUZZ=FIRST:LAST python -m pytest tests/kernels/test_vulkan_fuzz.py    tries other numbers
+HANDGLASS_FUZZ=FIRST:LAST python -m pytest tests/kernels/test_vulkan_fuzz.py    runs other seeds
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.compiler, needs_vulkan]
 FIRST, _, LAST = os.environ.get("HANDGLASS_FUZZ", "0:40").partition(":")
 BATCH = 20
 WIDTHS = (1, 1, 1, 2, 4, 8, 3)
-"""Lanes of kernel number n, in turn."""
+"""Vector lanes of kernel n, cyclically."""
 
 
 def width(seed: int) -> int:
@@ -38,12 +38,12 @@ def width(seed: int) -> int:
 
 
 def wrong(seeds: range) -> list[str]:
-    """What is wrong with which kernels; they are compiled as one module."""
+    """The failures of all kernels, which are compiled as one module."""
     vulkan.enable()
     every = {seed: program(seed, width(seed)) for seed in seeds}
     parsed = {seed: function(seed, one) for seed, one in every.items()}
     made = {seed: one for seed, one in every.items() if parsed[seed] is not None}
-    assert len(made) >= len(every) / 2, "TVM refuses too many kernels"
+    assert len(made) >= len(every) / 2, "TVM rejects too many kernels"
     mod = tvm.IRModule({f"kernel{seed}": parsed[seed] for seed in made})
     shaders(mod, PORTABLE)
     built = tvm.compile(mod, target=tvm_target(PORTABLE))
@@ -53,7 +53,7 @@ def wrong(seeds: range) -> list[str]:
 
 
 def function(seed: int, one: Program) -> tirx.PrimFunc | None:
-    """None where TVM fails before our code generator is asked: it folds some constants badly."""
+    """None if TVM fails before code generation, as it folds some constants incorrectly."""
     name = f"kernel{seed}"
     try:
         func = from_source(one.source.replace("def main(", f"def {name}("))

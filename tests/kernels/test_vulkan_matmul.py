@@ -57,7 +57,7 @@ def test_product(scheme: str, n: int, k: int) -> None:
 @pytest.mark.parametrize("scheme", ["f32", "w8a8"])
 @pytest.mark.parametrize("m", [1, 7])
 def test_the_portable_profile_and_less(scheme: str, m: int) -> None:
-    """Neither 16 nor 8 bits in memory, no dot product: words of 32 bits are enough."""
+    """32-bit words suffice: the target has no 16-bit or 8-bit buffers and no dot product."""
     product = Product(scheme, 48, 96, BARE)
     x, weight = normal(m, 96), normal(48, 96)
     func = product.scheduled(product.function(m))
@@ -68,7 +68,7 @@ def test_the_portable_profile_and_less(scheme: str, m: int) -> None:
 @pytest.mark.parametrize("scheme", INTEGERS)
 @pytest.mark.parametrize("m", [1, 7])
 def test_dot_products_of_the_device(scheme: str, m: int) -> None:
-    """The instruction where the target has it; sums are whole numbers, and so the same."""
+    """With the instruction if the target has it; integer sums are the same without it."""
     x, weight = normal(m, 96), normal(48, 96)
     both = []
     for target in (PORTABLE, DOT):

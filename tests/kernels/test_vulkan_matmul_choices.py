@@ -1,4 +1,4 @@
-"""What the rules for matmuls on a GPU leave open: whatever is chosen, the numbers are the same."""
+"""Choices of the GPU matmul rules: results do not depend on them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def product_of(scheme: str) -> Product:
 
 
 def sampled(product: Product, m: int, seed: int) -> tuple:
-    """The rule that takes it, and one sample of its choices by name."""
+    """The rule that schedules the product, and a sample of its choices by name."""
     func = product.function(1 if m == 1 else None)
     for rule in RULES:
         sch, space = Schedule(func, seed=seed), Open()
@@ -52,7 +52,7 @@ def test_every_choice_gives_the_same_numbers(scheme: str, m: int) -> None:
         seen.add(tuple(chosen.items()))
         scheduled = replay(func, rule, tvm_target(DOT), chosen).mod["main"]
         check(multiplied(product, scheduled, x, weight), product.expected(x, weight))
-    assert len(seen) > 1, "every sample made the same choices"
+    assert len(seen) > 1, "all samples have the same choices"
 
 
 @pytest.mark.parametrize(("scheme", "m"), CASES)
@@ -68,7 +68,7 @@ def test_what_is_asked_for_is_offered(scheme: str, m: int) -> None:
 
 @pytest.mark.parametrize(("scheme", "m"), CASES)
 def test_extremes_stay_within_the_limits(scheme: str, m: int) -> None:
-    """The smallest and the largest of everything, even together."""
+    """All choices at their minimum, then all at their maximum."""
     product = product_of(scheme)
     func = product.function(1 if m == 1 else None)
     rule, chosen = sampled(product, m, 1)
@@ -84,7 +84,7 @@ def test_extremes_stay_within_the_limits(scheme: str, m: int) -> None:
 
 
 def local_size(words: Sequence[int]) -> Sequence[int]:
-    """Of OpExecutionMode ... LocalSize x y z."""
+    """x, y, z of OpExecutionMode LocalSize."""
     at = 5
     while at < len(words):
         length, code = words[at] >> 16, words[at] & 0xFFFF

@@ -1,4 +1,4 @@
-"""Matmuls by matrices of a subgroup: loops on any machine, numbers where a device has them."""
+"""Matmuls with cooperative matrices: loops on any machine, results on devices with matrices."""
 
 from __future__ import annotations
 
@@ -70,10 +70,12 @@ def test_product(scheme: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "vision"), [("f16", "f16"), ("w4a8", "w8a8")])
 def test_model(tmp_path: Path, monkeypatch: Any, scheme: str, vision: str) -> None:
-    """The demo model for this device as its driver describes it, against a CPU."""
+    """The demo model for this device as its driver reports it, against a CPU."""
     if not device_has_matrices():
         pytest.skip("the device has no cooperative matrices")
-    monkeypatch.setenv("HANDGLASS_TRUST_DRIVER", "1")  # the newer driver is this process' alone
+    monkeypatch.setenv(
+        "HANDGLASS_TRUST_DRIVER", "1"
+    )  # the newer driver is set for this process only
     for target in ("host", "vulkan-host"):
         options: dict[str, Any] = {"quantization": scheme, "vision_quantization": vision}
         compile_model(EXAMPLES / "demo-checkpoint", tmp_path / target, target=target, **options)

@@ -1,4 +1,4 @@
-"""Which functions count in 32 bits: never those whose data would lose something by it."""
+"""Narrowing of indices to 32 bits: never in functions whose data would lose precision."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def asks_for_int64(func: tirx.PrimFunc) -> bool:
 
 
 def gather() -> tirx.PrimFunc:
-    """Rows of a table by ids of 32 bits, counted in 64 as Relax does."""
+    """Rows of a table by 32-bit ids, with 64-bit indices as in Relax."""
     n = tirx.Var("n", "int64")
     table = te.placeholder((tirx.IntImm("int64", 20), tirx.IntImm("int64", 6)), "float32", "table")
     ids = te.placeholder((n,), "int32", "ids")
@@ -58,7 +58,7 @@ def test_data_is_not() -> None:
 
 @T.prim_func(s_tir=True)
 def total(x: T.Buffer((32, 9), "int64"), y: T.Buffer((32,), "int64")) -> None:
-    """Sums of rows in an array of 64 bits, which TVM's own narrowing refuses."""
+    """Row sums in a 64-bit array, which TVM's narrowing pass rejects."""
     for t in T.thread_binding(32, "threadIdx.x"):
         kept = T.alloc_buffer((1,), "int64", scope="local")
         kept[0] = T.int64(0)
@@ -69,7 +69,7 @@ def total(x: T.Buffer((32, 9), "int64"), y: T.Buffer((32,), "int64")) -> None:
 
 @T.prim_func(s_tir=True)
 def chosen(x: T.Buffer((128,), "uint8"), y: T.Buffer((128,), "int32")) -> None:
-    """A cast of a vector in a condition, at which TVM's narrowing fails."""
+    """A vector cast in a condition, on which TVM's narrowing pass fails."""
     for t in T.thread_binding(32, "threadIdx.x"):
         y[T.Ramp(t * 4, 1, 4)] = T.Select(
             T.Cast("int32x4", x[T.Ramp(t * 4, 1, 4)]) > T.Broadcast(T.int32(100), 4),

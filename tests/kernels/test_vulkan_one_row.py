@@ -1,4 +1,4 @@
-"""One row times weights where parts meet by exchanges between lanes of a subgroup."""
+"""One-row matmul whose partial sums are combined by exchanges between the lanes of a subgroup."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.compiler
 
 
 class Given(Defaults):
-    """Some choices as given, as far as they are offered; the others by default."""
+    """Given values for some choices, if they are offered; defaults for all others."""
 
     def __init__(self, **values: int) -> None:
         self.values = values
@@ -46,7 +46,7 @@ def device_size() -> int:
 
 @pytest.fixture(autouse=True)
 def our_pipeline() -> None:
-    """TVM's own lowers no more than one sum across threads into the same place."""
+    """TVM's default pipeline lowers only one cross-thread sum per output location."""
     enable_compiler()
 
 

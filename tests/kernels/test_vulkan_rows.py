@@ -1,4 +1,4 @@
-"""Norms and quantised rows on a GPU, every one in one kernel, against a few lines of numpy."""
+"""Norms and quantized rows on a GPU, each in one kernel, against a few lines of numpy."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,7 +52,7 @@ def test_rms_norm(d: int) -> None:
 @pytest.mark.parametrize("d", WIDTHS)
 @pytest.mark.parametrize("offset", [0, 300])
 def test_layer_norm(d: int, offset: float) -> None:
-    """A mean far from zero must not eat the variance."""
+    """A mean far from zero must not cancel the variance."""
     kernel = build(lambda x, w, b: norm.layer_norm(x, w, b, 1e-6), f32("m", d), f32(d), f32(d))
     for m in (1, 5):
         x, w, b = normal(m, d) + np.float32(offset), normal(d), normal(d, seed=8)
@@ -62,13 +62,13 @@ def test_layer_norm(d: int, offset: float) -> None:
 
 
 def groups_of(x: np.ndarray, codes: Codes) -> np.ndarray:
-    """x (m, k) with zeros up to whole groups, as (m, groups, size)."""
+    """x (m, k), zero-padded to whole groups -> (m, groups, size)."""
     size = 32 if codes.bits == 4 else x.shape[1] + -x.shape[1] % 4
     return np.pad(x, [(0, 0), (0, -x.shape[1] % size)]).reshape(len(x), -1, size)
 
 
 def check_quantised(x: np.ndarray, codes: Codes, results: list[np.ndarray]) -> None:
-    """Codes within one unit of what was rounded, scales and offsets to match them."""
+    """Check that codes are within one unit of x / scale, and that scales and offsets match."""
     truth = groups_of(x, codes)
     peak = np.abs(truth).max(-1)
     stored = results[0].view(np.int8).reshape(truth.shape).astype(np.float64)
@@ -81,7 +81,7 @@ def check_quantised(x: np.ndarray, codes: Codes, results: list[np.ndarray]) -> N
 
 
 def quantising(codes: Codes, k: int, compute: Callable, *arguments: Any) -> Callable:
-    """(inputs) -> codes, scales and offsets of k columns computed from them."""
+    """(inputs) -> codes, scales and offsets of the k columns that `compute` returns."""
     size = 32 if codes.bits == 4 else 4
     depth = -(-k // size) * size
     groups = depth // 32 if codes.bits == 4 else 1

@@ -1,4 +1,4 @@
-"""The width of subgroups that a kernel counts on: asked for, there anyway, or refused in words."""
+"""The subgroup size that a kernel requires: requested, the default, or an error."""
 
 import os
 import subprocess
@@ -35,18 +35,15 @@ def test_narrower_than_all_that_it_has_is_enough_for_a_cluster() -> None:
     run(processed(axpy(), "handglass.subgroup >= 2"))
 
 
-@pytest.mark.parametrize(("way", "words"), [("=", "threads"), (">=", "threads or more")])
-def test_what_it_has_not_is_refused(way: str, words: str) -> None:
+@pytest.mark.parametrize("way", ["=", ">="])
+def test_what_it_has_not_is_refused(way: str) -> None:
     wider = 2 * sizes()[1]
-    with pytest.raises(
-        RuntimeError,
-        match=f"kernel axpy is made for subgroups of {wider} {words}; .* of .*{wider // 2}",
-    ):
+    with pytest.raises(RuntimeError, match=rf"axpy .* {wider} .*\b{wider // 2}\b"):
         run(processed(axpy(), f"handglass.subgroup {way} {wider}"))
 
 
 def test_exactly_is_not_more() -> None:
-    with pytest.raises(RuntimeError, match="kernel axpy is made for subgroups of 1 threads; "):
+    with pytest.raises(RuntimeError, match=r"axpy .* 1 "):
         run(processed(axpy(), "handglass.subgroup = 1"))
 
 
@@ -56,7 +53,7 @@ def test_lines_of_others_are_nothing_to_us() -> None:
 
 @pytest.mark.parametrize("line", ["", "8", "= ", "= 0", "= 12", ">= 256", "> 8"])
 def test_a_damaged_line_is_no_license(line: str) -> None:
-    with pytest.raises(RuntimeError, match="damaged SPIR-V: OpModuleProcessed .* is no size"):
+    with pytest.raises(RuntimeError, match="OpModuleProcessed"):
         calls.load(processed(axpy(), f"handglass.subgroup {line}"))
 
 
@@ -78,4 +75,4 @@ def test_the_validation_layer_is_silent() -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "", "the layer prints there"
+    assert done.stdout == "", "the validation layer reports errors on stdout"

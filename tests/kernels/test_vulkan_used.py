@@ -1,4 +1,4 @@
-"""What a bundle asks of a GPU: what its code uses of what the target claims, and no more."""
+"""The GPU requirements of a bundle: only the target capabilities that its code uses."""
 
 from __future__ import annotations
 

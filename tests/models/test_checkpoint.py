@@ -1,7 +1,8 @@
-"""Checkpoint folders: what is read, how much memory that takes, and every way to be wrong."""
+"""Checkpoint folders: contents, peak memory, and every error."""
 
 import json
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,7 +32,7 @@ def folder_with(path: Path, **tensors: np.ndarray) -> Path:
 
 
 def sharded(path: Path, weight_map: dict[str, str], files: dict[str, dict[str, Any]]) -> Path:
-    """A folder with an index and these shards, right or wrong."""
+    """A folder with this index and these shards, which need not match."""
     (path / "config.json").write_text("{}")
     (path / INDEX).write_text(json.dumps({"weight_map": weight_map}))
     for name, content in files.items():
@@ -84,7 +85,7 @@ def test_reading_gives_a_copy(tmp_path: Path) -> None:
 
 
 def test_memory_follows_the_largest_tensor(tmp_path: Path) -> None:
-    """Reading 160 MB of tensors of 10 MB each must not leave 160 MB behind."""
+    """Reading 160 MB in tensors of 10 MB does not increase resident memory by 160 MB."""
     tensors = {f"t{i}": np.full((2560, 1024), i, np.float32) for i in range(16)}
     folder_with(tmp_path, **tensors)
     code = (
@@ -107,40 +108,40 @@ def test_memory_follows_the_largest_tensor(tmp_path: Path) -> None:
 
 def test_missing_tensor(tmp_path: Path) -> None:
     checkpoint = Checkpoint.open(folder_with(tmp_path, a=VALUES))
-    with pytest.raises(InputError, match="the tensor b is missing"):
+    with pytest.raises(InputError, match="tensor b is missing"):
         checkpoint.read("b", (2, 3))
 
 
 def test_wrong_shape(tmp_path: Path) -> None:
     checkpoint = Checkpoint.open(folder_with(tmp_path, a=VALUES))
-    with pytest.raises(InputError, match=r"a: the shape is \(2, 3\), but .* asks for \(3, 2\)"):
+    with pytest.raises(InputError, match=r"a: .*\(2, 3\).*\(3, 2\)"):
         checkpoint.read("a", (3, 2))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_not_a_number(tmp_path: Path, bad: float) -> None:
     values = np.array([1, bad], np.float32)
-    with pytest.raises(InputError, match="a: holds NaN or infinity"):
+    with pytest.raises(InputError, match="a: .*NaN"):
         Checkpoint.open(folder_with(tmp_path, a=values)).read("a", (2,))
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int64, np.float64, np.bool_])
 def test_not_a_weight_type(tmp_path: Path, dtype: Any) -> None:
     checkpoint = Checkpoint.open(folder_with(tmp_path, a=np.zeros(3, dtype)))
-    with pytest.raises(InputError, match=f"a: stored as {np.dtype(dtype).name}, but only float32"):
+    with pytest.raises(InputError, match=f"a: .*{np.dtype(dtype).name}"):
         checkpoint.read("a", (3,))
 
 
 def test_left_over_tensors_are_named(tmp_path: Path) -> None:
     checkpoint = Checkpoint.open(folder_with(tmp_path, a=VALUES, b=VALUES))
     checkpoint.read("a", (2, 3))
-    with pytest.raises(InputError, match="1 tensor is not part of the model .*: b$"):
+    with pytest.raises(InputError, match="1 tensor .*: b$"):
         checkpoint.finish()
 
 
 def test_many_left_over_tensors_are_counted(tmp_path: Path) -> None:
     tensors = {f"x{i:02d}": VALUES for i in range(12)}
-    with pytest.raises(InputError, match=r"12 tensors are not .*: x00, x01, .*, x09, \.\.\.$"):
+    with pytest.raises(InputError, match=r"12 tensors .*: x00, x01, .*, x09, \.\.\.$"):
         Checkpoint.open(folder_with(tmp_path, **tensors)).finish()
 
 
@@ -163,7 +164,7 @@ def test_head_is_the_embedding_when_tied_and_absent(tmp_path: Path) -> None:
     checkpoint = Checkpoint.open(folder_with(tmp_path, **{EMBEDDING: VALUES}))
     assert checkpoint.lm_head(tied=True) == EMBEDDING
     assert checkpoint.lm_head(tied=False) == LM_HEAD
-    with pytest.raises(InputError, match=f"the tensor {LM_HEAD} is missing"):
+    with pytest.raises(InputError, match=f"{LM_HEAD} is missing"):
         checkpoint.read(LM_HEAD, (2, 3))
 
 
@@ -177,7 +178,7 @@ def test_other_head_beats_the_tie(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     checkpoint = Checkpoint.open(folder_with(tmp_path, **{EMBEDDING: VALUES, LM_HEAD: -VALUES}))
     with caplog.at_level(logging.WARNING):
         assert checkpoint.lm_head(tied=True) == LM_HEAD
-    assert "differs from it" in caplog.text
+    assert LM_HEAD in caplog.text
 
 
 # --- folders and files ---
@@ -198,19 +199,19 @@ FOLDERS: list[tuple[Callable[[Path], Any], str]] = [
     (rewrite("config.json", lambda b: b"{"), "config.json: not valid JSON"),
     (rewrite("config.json", lambda b: b"\xff\xfe"), "config.json: not valid JSON"),
     (rewrite("config.json", lambda b: b"[" * 100_000), "config.json: not valid JSON"),
-    (rewrite("config.json", lambda b: b'{"a": 1, "a": 2}'), "the key 'a' appears twice"),
+    (rewrite("config.json", lambda b: b'{"a": 1, "a": 2}'), "'a' appears twice"),
     (rewrite("config.json", lambda b: b"[]"), "expected an object"),
-    (lambda p: (p / "model.safetensors").unlink(), "no *.safetensors file"),
+    (lambda p: (p / "model.safetensors").unlink(), "*.safetensors"),
     (rewrite("model.safetensors", lambda b: b[:-1]), "model.safetensors"),
     (rewrite("model.safetensors", lambda b: b + b"\0"), "model.safetensors"),
     (rewrite("model.safetensors", lambda b: b[:5]), "model.safetensors"),
     (rewrite("model.safetensors", lambda b: b""), "model.safetensors"),
     (rewrite("model.safetensors", lambda b: b"\xff" * 8 + b[8:]), "model.safetensors"),
-    (lambda p: save_file({"b": VALUES}, p / "other.safetensors"), "several shards"),
+    (lambda p: save_file({"b": VALUES}, p / "other.safetensors"), INDEX),
     (lambda p: (p / INDEX).write_text("{"), f"{INDEX}: not valid JSON"),
-    (lambda p: (p / INDEX).write_text("[]"), f"{INDEX}: weight_map must be"),
-    (lambda p: (p / INDEX).write_text('{"weight_map": {}}'), f"{INDEX}: weight_map must be"),
-    (lambda p: (p / INDEX).write_text('{"weight_map": {"a": 3}}'), "which leaves the folder"),
+    (lambda p: (p / INDEX).write_text("[]"), f"{INDEX}: weight_map"),
+    (lambda p: (p / INDEX).write_text('{"weight_map": {}}'), f"{INDEX}: weight_map"),
+    (lambda p: (p / INDEX).write_text('{"weight_map": {"a": 3}}'), "a is in 3"),
 ]
 
 
@@ -222,7 +223,7 @@ def test_damaged_folder(tmp_path: Path, damage: Callable[[Path], Any], message: 
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such folder"):
+    with pytest.raises(InputError, match="absent"):
         Checkpoint.open(tmp_path / "absent")
 
 
@@ -230,7 +231,7 @@ def test_missing_shard(tmp_path: Path) -> None:
     sharded(
         tmp_path, {"a": "1.safetensors", "b": "2.safetensors"}, {"1.safetensors": {"a": VALUES}}
     )
-    with pytest.raises(InputError, match=r"2\.safetensors: this shard is missing"):
+    with pytest.raises(InputError, match=r"2\.safetensors: .*missing"):
         Checkpoint.open(tmp_path)
 
 
@@ -245,20 +246,20 @@ def test_truncated_shard(tmp_path: Path) -> None:
 def test_tensor_that_only_the_index_knows(tmp_path: Path) -> None:
     files = {"1.safetensors": {"a": VALUES}}
     sharded(tmp_path, {"a": "1.safetensors", "b": "1.safetensors"}, files)
-    with pytest.raises(InputError, match=r"b should be in 1\.safetensors, but it is not there"):
+    with pytest.raises(InputError, match=r"b is .*1\.safetensors"):
         Checkpoint.open(tmp_path)
 
 
 def test_tensor_that_only_the_shard_knows(tmp_path: Path) -> None:
     sharded(tmp_path, {"a": "1.safetensors"}, {"1.safetensors": {"a": VALUES, "b": VALUES}})
-    with pytest.raises(InputError, match="holds b, which the index does not list"):
+    with pytest.raises(InputError, match=r"1\.safetensors .* b,"):
         Checkpoint.open(tmp_path)
 
 
 def test_tensor_in_two_shards(tmp_path: Path) -> None:
     files = {"1.safetensors": {"a": VALUES}, "2.safetensors": {"a": VALUES, "b": VALUES}}
     sharded(tmp_path, {"a": "1.safetensors", "b": "2.safetensors"}, files)
-    with pytest.raises(InputError, match=r"a is in 1\.safetensors and again in 2\.safetensors"):
+    with pytest.raises(InputError, match=r"a is .*1\.safetensors and 2\.safetensors"):
         Checkpoint.open(tmp_path)
 
 
@@ -267,7 +268,7 @@ def test_tensor_in_two_shards(tmp_path: Path) -> None:
 )
 def test_shard_outside_the_folder(tmp_path: Path, name: str) -> None:
     sharded(tmp_path, {"a": name}, {})
-    with pytest.raises(InputError, match="leaves the folder"):
+    with pytest.raises(InputError, match=re.escape(repr(name))):
         Checkpoint.open(tmp_path)
 
 
@@ -289,12 +290,12 @@ def test_bin_file_when_allowed(tmp_path: Path, dtype: torch.dtype) -> None:
 
 
 def test_bin_file_needs_permission(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a Python pickle, .*Convert it once.*--allow-pickle"):
+    with pytest.raises(InputError, match=r"safetensors\.torch\.save_file.*--allow-pickle"):
         Checkpoint.open(pickled(tmp_path, {"a": torch.zeros(2)}))
 
 
 class Payload:
-    """What an attacker would put into a pickle."""
+    """An object that runs code when it is unpickled, as an attacker would use."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return print, ("executed",)
@@ -313,5 +314,5 @@ def test_bin_file_with_other_things(
 def test_damaged_bin_file(tmp_path: Path) -> None:
     path = pickled(tmp_path, {"a": torch.zeros(200)}) / "pytorch_model.bin"
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(InputError, match=r"pytorch_model\.bin: not a plain file of tensors"):
+    with pytest.raises(InputError, match=r"pytorch_model\.bin"):
         Checkpoint.open(tmp_path, allow_pickle=True)

@@ -1,4 +1,4 @@
-"""Bad checkpoints and choices: one clear error each, and nothing left where a bundle was due."""
+"""Bad checkpoints and options: each raises one clear error and leaves no partial bundle."""
 
 import json
 from collections.abc import Callable
@@ -52,24 +52,20 @@ def truncate(folder: Path) -> None:
 
 
 DAMAGES: list[tuple[Damage, type[HandglassError], str]] = [
-    (change_config(architectures=["GPT"]), InputError, "unknown architecture 'GPT'"),
+    (change_config(architectures=["GPT"]), InputError, "'GPT'"),
     (change_config(num_hidden_layers=3), InputError, "layers.2.* is missing"),
-    (change_config(num_hidden_layers=1), InputError, "9 tensors are not part of the model"),
-    (change_config(vocab_size=402), InputError, "embed_tokens.weight: the shape is"),
-    (
-        change_tensors(lambda t: t.pop("resampler.query")),
-        InputError,
-        "the tensor resampler.query is missing",
-    ),
+    (change_config(num_hidden_layers=1), InputError, "9 tensors"),
+    (change_config(vocab_size=402), InputError, "embed_tokens.weight: .*402"),
+    (change_tensors(lambda t: t.pop("resampler.query")), InputError, "resampler.query is missing"),
     (
         change_tensors(lambda t: t.update({"resampler.pos_embed": np.zeros((5, 128), "f4")})),
         InputError,
-        "1 tensor is not part of the model .*: resampler.pos_embed",
+        "1 tensor .*: resampler.pos_embed",
     ),
-    (change_tensors(transpose), InputError, r"fc1.weight: the shape is \(48, 100\).*\(100, 48\)"),
-    (change_tensors(spoil), InputError, "up_proj.weight: holds NaN or infinity"),
+    (change_tensors(transpose), InputError, r"fc1.weight: .*\(48, 100\).*\(100, 48\)"),
+    (change_tensors(spoil), InputError, "up_proj.weight: .*NaN"),
     (truncate, InputError, "model.safetensors"),
-    (lambda folder: (folder / "tokenizer.model").unlink(), InputError, "no tokenizer"),
+    (lambda folder: (folder / "tokenizer.model").unlink(), InputError, "tokenizer.model"),
 ]
 
 
@@ -79,7 +75,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def compile_fails(checkpoint: Path, error: type[HandglassError], message: str, **how: Any) -> None:
-    """Nothing appears beside the checkpoint, not even a temporary folder."""
+    """Compilation raises `error` and leaves no file or folder next to the checkpoint."""
     before = sorted(checkpoint.parent.iterdir())
     with pytest.raises(error, match=message):
         compile_model(checkpoint, checkpoint.parent / "bundle", context=64, **how)
@@ -97,9 +93,9 @@ def test_bad_checkpoint(
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"quantization": "w3"}, "unknown quantization 'w3'; known are f32, f16, bf16, w4"),
-        ({"vision_quantization": "w3"}, "unknown quantization 'w3'"),
-        ({"kv_cache": "int4"}, "unknown type of KV cache 'int4'; known are f32, f16, int8"),
+        ({"quantization": "w3"}, "'w3'.* f32, f16, bf16, w4"),
+        ({"vision_quantization": "w3"}, "'w3'"),
+        ({"kv_cache": "int4"}, "'int4'.* f32, f16, int8"),
         ({"target": "toaster"}, "toaster"),
     ],
 )
@@ -110,12 +106,12 @@ def test_bad_choice(checkpoint: Path, how: dict[str, str], message: str) -> None
 def test_what_does_not_fit_the_device(checkpoint: Path, tmp_path: Path) -> None:
     small = {"base": "x86-64-v3", "name": "small", "memory_limit": 100_000}
     (tmp_path / "small.json").write_text(json.dumps(small))
-    words = "weights and cache take .* GB, target 'small' has 0.0001 GB: fewer bits"
-    compile_fails(checkpoint, DeviceError, words, target=str(tmp_path / "small.json"))
+    message = r"'small' has 0\.0001 GB"
+    compile_fails(checkpoint, DeviceError, message, target=str(tmp_path / "small.json"))
 
 
 def test_interrupted(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Control-C while packing, with files half written."""
+    """Control-C during packing, with partially written files."""
 
     def interrupt(phase: str, done: int, total: int) -> None:
         if phase == "pack" and done == 3:

@@ -1,4 +1,4 @@
-"""The demo model: its training code against the reference, and what the shipped weights know."""
+"""The demo model: its training code against the reference, and the accuracy of its weights."""
 
 import random
 from pathlib import Path
@@ -52,13 +52,13 @@ def test_answers_equal_those_of_the_reference(model: DemoModel, tok: Tokenizer) 
 
 
 def test_the_shipped_weights_answer_new_questions(model: DemoModel, tok: Tokenizer) -> None:
-    """A floor well below the measured accuracy, so that only a broken file falls through."""
+    """The limit is well below the measured accuracy, so that only a damaged file fails."""
     right = exact(model, tok, list(held_out(102, seed=8)))
     assert sum(right) / len(right) > 0.9
 
 
 def test_a_packed_dialogue_equals_the_same_dialogue_alone(tok: Tokenizer) -> None:
-    """Other branches of the row are invisible, and positions continue those of the picture."""
+    """The mask hides the other branches of the row, and positions continue after the image."""
     model = DemoModel(CONFIG)
     initialise(model)
     scenes = next(held_out(1, seed=1)).scenes
@@ -76,7 +76,7 @@ def test_a_packed_dialogue_equals_the_same_dialogue_alone(tok: Tokenizer) -> Non
 
 @torch.no_grad()
 def _logits(model: DemoModel, row: Row, scenes: tuple) -> torch.Tensor:
-    """Of the answer tokens: two and the end for each dialogue here."""
+    """Logits of the answer tokens: two and the end token per dialogue."""
     targets = sum(label != IGNORE for label in row.labels)
     return losses(model, None, assemble(random.Random(0), [row], [scenes], targets))[2]
 
@@ -85,7 +85,7 @@ def test_the_mask_shows_the_prefix_and_the_own_branch() -> None:
     mask = visible(torch.tensor([[0, 0, 1, 1, 2, -1]]))[0, 0].int().tolist()
     assert mask[3] == [1, 1, 1, 1, 0, 0]
     assert mask[4] == [1, 1, 0, 0, 1, 0]
-    assert mask[5][5] == 1  # padding sees itself: a row of nothing would not be a number
+    assert mask[5][5] == 1  # padding attends to itself, as an empty row would be NaN
 
 
 def test_batches_have_one_shape_and_labels_for_their_targets(tok: Tokenizer) -> None:

@@ -1,8 +1,8 @@
 """Compiled bundles against the torch reference: every stage, and whole answers token by token.
 
-Random checkpoints of odd sizes go through `compile_model` and are run the way a user runs them.
-For lossy storage the reference computes with what is left of the weights, so that the tolerance is
-that of the arithmetic. Bundles are for this machine, and for one with AMX on one that has the rest.
+Random checkpoints of odd sizes are compiled with `compile_model` and run as a user runs them. For
+lossy storage the reference computes with the weights as stored, so the tolerance is that of the
+arithmetic. Bundles are for this machine, and for AMX with emulated tiles where AVX-512 VNNI exists.
 """
 
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ CASES = [  # machine, odd model, scheme of language and resampler, scheme of the
 
 @dataclass
 class Both:
-    """A compiled model and the reference of what it stores."""
+    """A compiled model and the reference with its stored weights."""
 
     model: Model
     bundle: Path
@@ -171,7 +171,7 @@ def test_prefill(both: Both, s: int) -> None:
 
 
 def test_prefill_in_pieces_and_after_a_shorter_prefix(both: Both) -> None:
-    """A cache that holds more than the prefix must not matter: later positions are masked."""
+    """Positions after the prefix are masked, so a cache that holds more must not matter."""
     session, x = both.model.session, normal(41, both.config["hidden_size"])
     truth = expected.logits(both.llm, both.config, torch.from_numpy(x), both.kept)
     session.prefill(normal(60, both.config["hidden_size"]) + 3, 0)
@@ -224,7 +224,7 @@ def check_likeliest(
     assert float((short == 0).float().mean()) > 0.5, "the reference prefers other tokens"
 
 
-# --- verify, on the real thing ---
+# --- verify, with real bundles ---
 
 
 def test_verify_holds(both: Both) -> None:
@@ -243,5 +243,5 @@ def test_verify_names_other_weights(both: Both, tmp_path: Path) -> None:
 
 def test_verify_refuses_another_model(both: Both, tmp_path: Path) -> None:
     config = {**both.config, "rms_norm_eps": 2e-5}
-    with pytest.raises(MismatchError, match="another config.json"):
+    with pytest.raises(MismatchError, match="config.json"):
         verify(both.bundle, write_checkpoint(tmp_path, config, "float32"))

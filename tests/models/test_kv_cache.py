@@ -1,4 +1,4 @@
-"""Compiled beside each type of cache: tensors of the manifest, `verify`, answers."""
+"""Each KV cache type: tensors of the manifest, `verify`, answers."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ DEMO = Path(__file__).parents[2] / "examples" / "demo-checkpoint"
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The demo model in float32, beside each type of cache."""
+    """The demo model in float32, compiled with each cache type."""
     folder = tmp_path_factory.mktemp("bundles")
     for name in CACHE_TYPES:
         compile_model(DEMO, folder / name, quantization="f32", context=400, kv_cache=name)
@@ -60,7 +60,7 @@ def test_verify_holds(compiled: dict[str, Path], name: str) -> None:
 
 @pytest.mark.parametrize("name", ODD_MODELS)
 def test_decoding_continues_what_prefill_has_written(name: str, tmp_path: Path) -> None:
-    """Position by position, in one piece, and over a longer conversation: the same codes."""
+    """Prefill and decode over a cache with old contents give the logits of a single prefill."""
     checkpoint = write_checkpoint(tmp_path / "c", ODD_MODELS[name], "float32")
     bundle = tmp_path / "bundle"
     compile_model(checkpoint, bundle, quantization="f32", context=100, kv_cache="int8")
@@ -71,4 +71,4 @@ def test_decoding_continues_what_prefill_has_written(name: str, tmp_path: Path) 
     for pos in range(3, len(ids)):
         last = session.decode(ids[pos], pos)
     noise = np.square(last - whole).sum() / np.square(whole).sum()
-    assert noise < 10**-4.5  # a value between two codes may go either way
+    assert noise < 10**-4.5  # a value between two codes may round either way

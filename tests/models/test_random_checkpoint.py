@@ -1,4 +1,4 @@
-"""The writer of random checkpoints: the seed's full shape, and activations that stay near 1."""
+"""Random checkpoints: the seed's full shape, and activations with a magnitude near 1."""
 
 import math
 from pathlib import Path

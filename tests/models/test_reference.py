@@ -16,7 +16,7 @@ from handglass.compiler.parity import reference
 
 
 class Both:
-    """One random checkpoint, opened by us and by torch."""
+    """One random checkpoint, opened with `Checkpoint` and with torch."""
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         write_checkpoint(folder, config, "float32")
@@ -36,7 +36,7 @@ def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def relative(actual: np.ndarray, truth: torch.Tensor) -> float:
-    """Largest difference over the largest value."""
+    """The largest difference, relative to the largest value."""
     assert actual.dtype == np.float32
     assert actual.shape == tuple(truth.shape)
     return float(np.abs(actual - truth.numpy()).max() / truth.abs().max())

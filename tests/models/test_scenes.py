@@ -1,7 +1,7 @@
-"""The demo world: the same seed draws the same, and every answer is true of its scene.
+"""The demo scenes: generation is reproducible, and every answer is true of its scene.
 
-Answers are checked by a second reading of the question, from the text alone, so that a mistake in
-the generator does not confirm itself.
+A second implementation parses the question text and checks the answer, so that it does not repeat
+an error of the generator.
 """
 
 import json
@@ -28,7 +28,7 @@ SIDES = {"最左边": "far left", "最右边": "far right", "最上面": "top", 
 
 
 def english(text: str) -> str:
-    """Chinese demo words replaced by ` english `, so that one reading serves both languages."""
+    """Replace Chinese demo words by ` english `, so that one parser handles both languages."""
     table = CHINESE | PLACES | SIDES | {"大": "big", "小": "small"}
     for word in sorted(table, key=len, reverse=True):
         text = text.replace(word, f" {table[word]} ")
@@ -41,7 +41,7 @@ def found(text: str, words: object) -> list[str]:
 
 
 def matching(scene: Scene, text: str) -> list[Shape]:
-    """Shapes that fit the first colour and the first kind that the text names."""
+    """The shapes with the first colour and the first kind in the text."""
     colours, kinds = found(text, COLOURS), found(text, KINDS)
     return [
         shape
@@ -56,7 +56,7 @@ def number(text: str) -> int:
 
 
 def nouns(text: str) -> list[tuple[str, ...]]:
-    """(size, colour, kind) in the order of the text."""
+    """(size, colour, kind) of each shape, in the order of the text."""
     return [tuple(found(part, [*COLOURS, *KINDS, "big", "small"])) for part in split(text)]
 
 
@@ -65,7 +65,7 @@ def split(text: str) -> list[str]:
 
 
 def check_named(item: Item) -> bool:
-    """The answer names the one shape that the question describes."""
+    """Whether the answer names the one shape that the question describes."""
     (shape,) = matching(item.scenes[0], item.question)
     return found(item.answer, COLOURS) == [shape.colour] and found(item.answer, KINDS) == [
         shape.kind
@@ -201,8 +201,8 @@ def test_shapes_stay_inside_and_apart() -> None:
 @pytest.mark.parametrize("side", [112, 224, 448])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_shape_has_its_colour_where_it_should(kind: str, side: int) -> None:
-    """The centre is filled, except that of a ring; a pixel on the vertical axis near the top of
-    the outline is filled in every shape."""
+    """The centre is filled, except for a ring. A pixel on the vertical axis near the top of the
+    outline is filled for every shape."""
     rgb, background = (200, 30, 40), (250, 250, 240)
     scene = Scene((Shape(kind, "red", True, 40.0, 60.0, 18.0, rgb),), background)
     image = as_seen(draw(scene, side))

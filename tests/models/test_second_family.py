@@ -1,4 +1,4 @@
-"""A second family is added by a file and a line, compiles, and answers as PyTorch does."""
+"""A second family needs one file and one line; it compiles and gives the answers of PyTorch."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ QUESTION = "What is this picture?"
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights under the names that this family has."""
+    """Random weights with the tensor names of this family."""
     folder = tmp_path_factory.mktemp("second")
     config, random = configure(CONFIG), np.random.default_rng(0)
     text, sight = config.language, config.vision
@@ -51,7 +51,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("bundle") / "b"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.FAMILIES, "second", SECOND)  # the line
+        patch.setitem(models.FAMILIES, "second", SECOND)  # the one line
         compile_model(checkpoint, output, quantization="f32", context=128)
     return output
 
@@ -62,7 +62,7 @@ def picture() -> Image.Image:
 
 
 def tile_rows(weights: expected.Weights, tile: Any) -> torch.Tensor:
-    """What encode_image must give for a tile: the tower, means of four patches, the projector."""
+    """Expected encode_image of a tile: the tower, means of four patches, the projector."""
     tower = expected.part(weights, "vision_tower.")
     ids = torch.from_numpy(tile.position_ids).long()
     strip = torch.from_numpy(tile.strip)
@@ -71,7 +71,7 @@ def tile_rows(weights: expected.Weights, tile: Any) -> torch.Tensor:
 
 
 def reference_answer(model: Model, weights: expected.Weights, count: int) -> list[int]:
-    """Greedy with the template's repetition penalty, over one picture and the question."""
+    """Greedy decoding with the template's repetition penalty, for one image and the question."""
     text = expected.part(weights, PREFIX)
     layers, d = CONFIG["text_config"]["num_hidden_layers"], CONFIG["text_config"]["hidden_size"]
     plain = {"scale_emb": 1.0, "scale_depth": layers**0.5, "dim_model_base": d}

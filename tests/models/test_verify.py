@@ -1,7 +1,7 @@
-"""Stage-by-stage comparison: a fault is found where it is, and measured in dB.
+"""Stage-by-stage comparison: a fault is located in its stage and measured in dB.
 
-The compiled model is played by the numpy reference itself with one stage made worse, so that these
-tests compile nothing; `test_end_to_end.py` has the real thing.
+The numpy reference with one degraded stage replaces the compiled model, so these tests compile
+nothing; `test_end_to_end.py` verifies real bundles.
 """
 
 import json
@@ -43,7 +43,7 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 
 class PlayedSession:
-    """What `Session` does, by the reference; `change` spoils the result of one function."""
+    """`Session` implemented with the reference; `change` degrades the result of one function."""
 
     def __init__(
         self, weights: Checkpoint, spoiled: str = "", change: Change | None = None
@@ -113,12 +113,12 @@ def compare(
     tokenizer = open_tokenizer("sentencepiece", weights.folder / "tokenizer.model")
     session: Any = PlayedSession(weights, spoiled, change)
     comparison = Comparison(session, weights, manifest, tokenizer)
-    session.weights = comparison.stored  # a compiled model computes with what it stores
+    session.weights = comparison.stored  # a compiled model computes with the stored weights
     return comparison.run([drawn_picture()], lambda *_: None)
 
 
 def noise(db: float) -> Change:
-    """Add noise of exactly this much less power."""
+    """Add noise with a power of exactly `db` below the signal."""
 
     def add(x: np.ndarray) -> np.ndarray:
         e = np.random.default_rng(0).standard_normal(x.shape)
@@ -151,7 +151,7 @@ def test_first_short_stage_is_where_the_fault_is(
     found = next(s for s in stages if not s.ok)
     assert found.stage == stage
     assert found.snr_db == pytest.approx(40.0, abs=2.0)  # of three rows, two are decoded
-    assert not stages[-1].ok  # and it is felt at the end
+    assert not stages[-1].ok  # and propagates to the end
 
 
 def test_wrong_constants_of_the_bundle_show_in_the_pixels(weights: Checkpoint) -> None:
@@ -174,15 +174,15 @@ def test_floors_follow_the_scheme_of_each_part(weights: Checkpoint) -> None:
     assert all(stage.ok for stage in stages.values())
     assert stages["vision"].floor_db > stages["resampler"].floor_db == stages["logits"].floor_db
     assert stages["logits"].floor_db > stages["end_to_end"].floor_db
-    assert stages["logits"].snr_db < 25, "four bits cost something"
-    assert (stages["logits"].arithmetic_db or 0) > 100, "and the arithmetic on them is exact"
+    assert stages["logits"].snr_db < 25, "four bits lose accuracy"
+    assert (stages["logits"].arithmetic_db or 0) > 100, "the arithmetic is exact"
 
 
 @pytest.mark.parametrize(
     ("function", "stage"), [("encode_vision", "vision"), ("resample", "resampler")]
 )
 def test_a_fault_that_four_bits_would_hide(weights: Checkpoint, function: str, stage: str) -> None:
-    """As loud as a missing position of the resampler's keys, and far below the noise of w4."""
+    """The noise equals that of a missing resampler position and is far below the noise of w4."""
     stages = {s.stage: s for s in compare(weights, function, noise(36.0), scheme=LOSSY)}
     assert stages[stage].snr_db > stages[stage].floor_db
     assert stages[stage].arithmetic_db == pytest.approx(36.0, abs=1.0)
@@ -191,7 +191,7 @@ def test_a_fault_that_four_bits_would_hide(weights: Checkpoint, function: str, s
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_stored_weights_are_what_the_packing_leaves(weights: Checkpoint, scheme: str) -> None:
-    """Against the obvious quantiser: stacked rows, thirds, right factors and rows by number."""
+    """Against a simple quantizer: stacked rows, thirds, right factors and single rows."""
     storage = Storage(SCHEMES[scheme], SCHEMES[scheme], 64, CACHE_TYPES["f32"])
     network = FAMILIES["minicpmv"].build(weights, ModelConfig.from_dict(UNTIED), storage)
     stored = StoredWeights(weights, network)

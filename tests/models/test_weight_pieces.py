@@ -1,4 +1,4 @@
-"""A matrix too large for one buffer is kept in pieces, and multiplied as if it were whole."""
+"""A matrix too large for one buffer is split into pieces; the product is the same."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,4 +37,4 @@ def test_pieces_give_the_same_numbers(
     table = [p for p in session.manifest.params if p.name.startswith("llm.embed_tokens.weight")]
     assert len(table) > 2, "the limit does not divide the table"
     assert all(p.nbytes <= limit for p in table)
-    np.testing.assert_allclose(pieces, whole, atol=1e-5)  # sums in another order
+    np.testing.assert_allclose(pieces, whole, atol=1e-5)  # another order of additions

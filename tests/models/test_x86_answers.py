@@ -30,7 +30,7 @@ QUESTIONS: tuple[tuple[str, list[Path]], ...] = (
 
 @pytest.fixture(scope="module")
 def expected() -> list[tuple[int, ...]]:
-    """Tokens of each answer and the one that ends it, in float32 by torch."""
+    """The tokens of each answer, including the end token, in float32 with torch."""
     config, weights = reference.load(CHECKPOINT)
     found = []
     for question, files in QUESTIONS:
@@ -49,7 +49,7 @@ def test_answers_are_those_of_the_reference(
     tmp_path: Path,
     evidence: Callable[..., None],
 ) -> None:
-    """In w4a8, the default: rounded, but the answers of a trained model stay."""
+    """w4a8, the default, rounds the weights, but the answers of a trained model stay the same."""
     target = find_target(name)
     if missing := target.missing_on(read_machine().flags):
         pytest.skip(f"this CPU lacks {', '.join(missing)}")

@@ -1,8 +1,8 @@
-"""What the model computes, in numpy and float32: the measure that compiled code is held to.
+"""The reference implementation of the model in numpy and float32, for `handglass verify`.
 
-Weights are read from the checkpoint layer by layer and dropped again, so that the full-size model
-needs no more memory than its largest tensor and the activations. Slow on purpose: one obvious
-matrix product after the other, and no arithmetic by torch or TVM.
+Weights are read from the checkpoint layer by layer and released again, so the full-size model needs
+only memory for its largest tensor and the activations. The code is simple rather than fast: plain
+matrix products, without torch or TVM.
 """
 
 from .arithmetic import Weights

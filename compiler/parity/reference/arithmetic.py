@@ -1,6 +1,6 @@
-"""The few operations that the parts of the model share, in float32.
+"""Operations that the parts of the model share, in float32.
 
-Those with weights read them from the checkpoint by name and check their shape on the way.
+Operations with weights read them from the checkpoint by name and check their shapes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Weights(Protocol):
-    """Where weights are read from: a `Checkpoint`, or one seen through the storage of a bundle."""
+    """The source of weights: a `Checkpoint` or `StoredWeights`."""
 
     def expect(self, name: str, shape: tuple[int, ...]) -> None: ...
 
@@ -22,7 +22,7 @@ class Weights(Protocol):
     def lm_head(self, tied: bool) -> str: ...
 
     def rounded(self, name: str, x: np.ndarray) -> np.ndarray:
-        """Rows x as the compiled code has them when they meet the weight `name`."""
+        """Activations x, rounded as compiled code rounds them for the weight `name`."""
 
 
 def linear(weights: Weights, name: str, x: np.ndarray, size: int, bias: bool = True) -> np.ndarray:
@@ -47,14 +47,14 @@ def rms_norm(weights: Weights, name: str, x: np.ndarray, eps: float) -> np.ndarr
 
 
 def split_heads(x: np.ndarray, heads: int) -> np.ndarray:
-    """(s, h * d) to (h, s, d)"""
+    """(s, h * d) -> (h, s, d)"""
     return x.reshape(x.shape[0], heads, -1).transpose(1, 0, 2)
 
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool = False) -> np.ndarray:
     """Softmax attention of q (h, s, d) over k, v (h_kv, n, d), one head at a time. (s, h * d)"""
     heads, s, d = q.shape
-    shared = heads // k.shape[0]  # query heads per kv head, neighbours share
+    shared = heads // k.shape[0]  # consecutive query heads that share a kv head
     hidden = np.triu(np.ones((s, k.shape[1]), bool), 1) if causal else None
     out = np.empty((s, heads, d), np.float32)
     for h in range(heads):

@@ -1,4 +1,4 @@
-"""The MiniCPM decoder over a whole sequence at once, without a cache."""
+"""The MiniCPM decoder over a whole sequence, without a KV cache."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ...checkpoints.checkpoint import EMBEDDING
 from ...models.config import LanguageConfig
 from .arithmetic import Weights, attention, linear, rms_norm, split_heads
 
-HEAD_ROWS = 8192  # rows of the head that are in memory at a time
+HEAD_ROWS = 8192  # rows of the head in memory at a time
 
 
 def embed(weights: Weights, config: LanguageConfig, ids: Sequence[int]) -> np.ndarray:
-    """Token embeddings, scaled; only the rows that are asked for are read. (s, D)"""
+    """Scaled token embeddings; only the rows of `ids` are read. (s, D)"""
     weights.expect(EMBEDDING, (config.vocab_size, config.hidden_size))
     rows = {i: weights.read_rows(EMBEDDING, i, i + 1) for i in set(ids)}
     return np.concatenate([rows[i] for i in ids]) * np.float32(config.scale_emb)
@@ -58,7 +58,7 @@ def _attention(weights: Weights, config: LanguageConfig, name: str, x: np.ndarra
 
 
 def _rotate(x: np.ndarray, theta: float) -> np.ndarray:
-    """Rotary positions 0, 1, ... on (h, s, d); the two halves of a head are the pairs."""
+    """Rotary positions 0, 1, ... on (h, s, d); element j is paired with element j + d / 2."""
     half = x.shape[-1] // 2
     frequency = np.float32(theta) ** -(np.arange(half, dtype=np.float32) / half)
     angle = np.arange(x.shape[1], dtype=np.float32)[:, None] * frequency  # (s, d/2)

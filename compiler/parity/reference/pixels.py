@@ -1,7 +1,7 @@
-"""The rule that turns a picture into the strip of patches, written out once more.
+"""Conversion of an image to a strip of patches, implemented a second time.
 
-Shares only the opening of picture files with the runtime, so that a mistake in its arithmetic or
-in its layout shows.
+It shares only the reading of image files with the runtime, so the comparison reveals errors in the
+runtime's arithmetic and layout.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from handglass.runtime.prompt.preprocess import Picture, read_picture
 
 
 def pixels(picture: Picture, image_size: int, patch_size: int) -> np.ndarray:
-    """Squeezed into a square, values -1 to 1, patches side by side. (3, p, p * n) float32"""
+    """Resize to a square, scale to -1..1, and concatenate the patches. (3, p, p * n) float32"""
     size = (image_size, image_size)
     image = np.asarray(read_picture(picture).resize(size, Image.Resampling.BICUBIC))
     x = (image.astype(np.float32) / 255 - np.float32(0.5)) / np.float32(0.5)  # (y, x, channel)

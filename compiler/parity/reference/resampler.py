@@ -1,6 +1,6 @@
-"""The resampler: learned queries attend over the patches of one picture.
+"""The resampler: learned queries attend to the patches of one image.
 
-Keys know where their patch lies, values do not, and nothing bypasses the attention.
+Keys include the position of their patch, values do not; there is no residual.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .arithmetic import Weights, attention, layer_norm, linear, split_heads
 def resample(
     weights: Weights, config: ResamplerConfig, features: np.ndarray, rows: int, cols: int
 ) -> np.ndarray:
-    """Features (n, vision hidden) to one embedding per query. (query_num, hidden)"""
+    """Features (n, vision hidden) -> one embedding per query (query_num, hidden)."""
     size, heads = config.hidden_size, config.num_attention_heads
     kv = linear(weights, "resampler.kv_proj", features, size, bias=False)
     kv = layer_norm(weights, "resampler.ln_kv", kv)
@@ -23,7 +23,7 @@ def resample(
     name = "resampler.attn.in_proj_weight"
     weight = weights.read(name, (3 * size, size))
     bias = weights.read("resampler.attn.in_proj_bias", (3 * size,))
-    # The queries are projected when a bundle is packed, in full precision.
+    # Packing projects the queries in full precision, so they are not rounded here.
     keyed = kv + grid_positions(rows, cols, size)
     inputs = (query, weights.rounded(name, keyed), weights.rounded(name, kv))
     q, k, v = (
@@ -34,13 +34,13 @@ def resample(
     )
     y = linear(weights, "resampler.attn.out_proj", attention(q, k, v), size)
     y = layer_norm(weights, "resampler.ln_post", y)
-    # A bare parameter used as the right factor: not transposed, unlike every linear layer.
+    # A plain parameter and the right factor: not transposed, unlike the weights of linear layers.
     name = "resampler.proj"
     return weights.rounded(name, y) @ weights.read(name, (size, size))
 
 
 def grid_positions(rows: int, cols: int, size: int) -> np.ndarray:
-    """Sine and cosine of the column, then of the row, of each patch. (rows * cols, size)"""
+    """Sine and cosine of each patch's column, then of its row. (rows * cols, size)"""
     quarter = size // 4
     frequency = np.float32(10000) ** -(np.arange(quarter, dtype=np.float32) / quarter)
     row, column = np.divmod(np.arange(rows * cols), cols)

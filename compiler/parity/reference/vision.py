@@ -13,7 +13,7 @@ from .arithmetic import Weights, attention, layer_norm, linear, split_heads
 def encode_vision(
     weights: Weights, config: VisionConfig, strip: np.ndarray, rows: int, cols: int
 ) -> np.ndarray:
-    """Features of each patch of a strip (3, p, p * n). (n, hidden)"""
+    """Strip (3, p, p * n) -> features of each patch (n, hidden)."""
     x = _embed_patches(weights, config, strip)
     side = config.positions_per_side
     table = weights.read(
@@ -26,7 +26,7 @@ def encode_vision(
 
 
 def _embed_patches(weights: Weights, config: VisionConfig, strip: np.ndarray) -> np.ndarray:
-    """The convolution, whose stride is its width, as one matrix product. (n, hidden)"""
+    """The patch convolution (stride = kernel size) as one matrix product. (n, hidden)"""
     p, hidden = config.patch_size, config.hidden_size
     patches = strip.reshape(3, p, -1, p).transpose(2, 0, 1, 3).reshape(-1, 3 * p * p)
     name = "vpm.embeddings.patch_embedding"
@@ -51,6 +51,6 @@ def _layer(weights: Weights, config: VisionConfig, name: str, x: np.ndarray) -> 
 
 
 def _gelu(x: np.ndarray) -> np.ndarray:
-    """The tanh form, which the weights were trained with."""
+    """The tanh approximation, which the weights are trained with."""
     inner = np.float32((2 / np.pi) ** 0.5) * (x + np.float32(0.044715) * x**3)
     return x * np.float32(0.5) * (1 + np.tanh(inner))
