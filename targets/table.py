@@ -42,7 +42,7 @@ def _same_code(host: Target, presets: Sequence[Target]) -> str | None:
 TARGETS = all_targets(read_machine())
 
 
-def _beside(gpu: str, host: str, targets: dict[str, Target]) -> Target:
+def _with_host(gpu: str, host: str, targets: dict[str, Target]) -> Target:
     """The target GPU@HOST: the device code of a GPU target with the host code of a CPU target."""
     device, cpu = find_target(gpu, targets), find_target(host, targets)
     if device.gpu is None or cpu.gpu is not None:
@@ -51,8 +51,8 @@ def _beside(gpu: str, host: str, targets: dict[str, Target]) -> Target:
             f"for example {next((t.name for t in targets.values() if t.gpu), 'GPU')}@arm64"
         )
     name = f"{device.name}@{cpu.name}"
-    beside = with_gpu(cpu, name, device.description, device.gpu)
-    return replace(beside, evidence_of=device.records_key)
+    combined = with_gpu(cpu, name, device.description, device.gpu)
+    return replace(combined, evidence_of=device.records_key)
 
 
 def find_target(name: str, targets: dict[str, Target] = TARGETS) -> Target:
@@ -65,7 +65,7 @@ def find_target(name: str, targets: dict[str, Target] = TARGETS) -> Target:
         return read_target(Path(name), targets)
     if "@" in name:
         gpu, host = name.split("@", 1)
-        return _beside(gpu, host, targets)
+        return _with_host(gpu, host, targets)
     detected = detected_names()
     if name in detected:
         return generator_for(detected[name]).detected_target()

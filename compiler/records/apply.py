@@ -62,7 +62,7 @@ class RecordBook:
             if record.rule != rule.name:
                 raise ValueError(f"it is for rule '{record.rule}', not for '{rule.name}'")
             sch = replay(func, rule, self._target, record.choices)
-        except Exception as error:  # noqa: BLE001  whatever TVM may raise
+        except Exception as error:  # noqa: BLE001  TVM may raise anything
             self.skipped.append(Skipped(record, reason_of(error)))
             return None
         return Found(sch, rule, dict(record.choices), record.id)

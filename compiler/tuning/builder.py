@@ -120,6 +120,6 @@ def _library(func: Any, rule_name: str, target: Target, choices: Mapping[str, in
     try:
         sch = replay(func, rule, tvm.target.Target(target.tvm), choices)
         return library_of(sch.mod["main"], target), ""
-    except Exception as error:  # noqa: BLE001  whatever a compiler can raise
+    except Exception as error:  # noqa: BLE001  a compiler may raise anything
         lines = str(error).strip().splitlines() or [""]
         return None, f"{type(error).__name__}: {lines[-1][:200]}"

@@ -66,10 +66,10 @@ class Linker:
 
 def find_linker(target: Target) -> Linker:
     """The first installed linker for `target`. Raises DeviceError with what to install."""
-    here = architecture(platform.machine())
-    crossing = target.architecture != here or bool(target.stub_libraries)
+    host = architecture(platform.machine())
+    crossing = target.architecture != host or bool(target.stub_libraries)
     names = [f"{target.gnu_triple}-{name}" for name in ("g++", "gcc")] if crossing else []
-    if target.architecture == here:
+    if target.architecture == host:
         names += target.linkers
     for name in names:
         if found := shutil.which(name):

@@ -38,7 +38,7 @@ def test_a_bundle_of_a_gpu_says_what_it_needs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"device": "cuda"}, r"target\.device .*cpu, vulkan"),
+        ({"device": "a GPU"}, r"target\.device"),
         ({"device": 1}, r"target\.device.* 1"),
         ({"abilities": {"supports float16": True}}, r"target\.abilities"),
         ({"abilities": {"supports_float16": -1}}, r"target\.abilities"),

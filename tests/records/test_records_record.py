@@ -73,7 +73,7 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("version", "1", "version '1'"),
     ("trace", [["SampleCategorical"]], "'trace'"),
     ("pragma_import_llvm", "define void @f()", "'pragma_import_llvm'"),
-    ("lengths.0.tuned.trace", [], r"'lengths\.0..tuned\.trace'"),
+    ("lengths.0.tuned.trace", [], r"'lengths\[0\]\.tuned\.trace'"),
     ("device.hostname", "secret", r"'device\.hostname'"),
     ("target", "../../etc/passwd", "target "),
     ("target", "", "target "),

@@ -126,7 +126,7 @@ def _in_subgroups(
 
 
 def _bits(tags: set[str], threads: Threads) -> list[int]:
-    """The bits of a linear thread index that the axes `tags` span; [] if they are no whole bits."""
+    """The bits of a linear thread index that the axes `tags` span; [] if they do not span bits."""
     bits, stride = [], 1
     for tag in sorted(threads.extents):  # x varies fastest
         extent = threads.extents[tag]
