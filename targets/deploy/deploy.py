@@ -171,6 +171,6 @@ def check_space(transport: Transport, need: int) -> None:
     free = free_bytes(listed.splitlines()[-1])
     if need > free:
         raise DeviceError(
-            f"{transport.where}: {free / 1e6:.0f} MB free in {transport.folder}, "
-            f"{need / 1e6:.0f} MB needed; free some space"
+            f"{transport.where}: {free / 1e6:.0f} MB are free in {transport.folder}, "
+            f"{need / 1e6:.0f} MB are needed"
         )
