@@ -1,7 +1,7 @@
-"""The whole story of tuning: kernels out of a model, candidates onto the device, records back.
+"""Tuning: extract the kernels of a model, measure candidates on the device, write records.
 
-read the model -> its kernels as tasks -> time the default schedules -> share the trials by what
-each kernel costs -> tune one after the other -> a record per winner, on the disk at once.
+read the model -> extract its kernels as tasks -> time the default schedules -> distribute trials by
+cost -> tune the kernels one after the other -> write a record per winner immediately.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from .tuning.trials import TrialLog, reasons
 from .tuning.tuning_input import TuningInput
 
 LEAST_TRIALS = 4
-"""For any kernel that is tuned at all."""
+"""Least trials of a kernel that is tuned."""
 LEAST_SHARE = 0.003
-"""Of an answer's time: what is below is left alone unless it is asked for."""
+"""Kernels with a smaller share of an answer's time are not tuned unless requested."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the work stands; without trials the default schedules are being timed."""
+    """The progress of a run; `trials` is 0 while the default schedules are timed."""
 
     number: int
     tasks: int
@@ -48,14 +48,14 @@ class Progress:
     trial: int
     trials: int
     left: int
-    """Trials that are still to be made, of all kernels."""
+    """Remaining trials of all kernels."""
     best_us: float
     limit_fraction: float | None
 
 
 @dataclass(frozen=True)
 class Row:
-    """A kernel that an answer calls: seconds of a call with the default schedule, its share."""
+    """A kernel that an answer calls: seconds per call with the default schedule, and its share."""
 
     task: Task
     seconds: float
@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a run came to."""
+    """The result of a run."""
 
     target: str
     device: Device
@@ -72,7 +72,7 @@ class Tuned:
     outcomes: tuple[Outcome, ...]
     records: tuple[Record, ...]
     failed: tuple[str, ...]
-    """Kernels without a finite measurement, and why."""
+    """Messages about kernels without a finite measurement."""
 
 
 def tune(
@@ -87,12 +87,12 @@ def tune(
     build_timeout: float = 60.0,
     progress: Callable[[Progress], object] = lambda _: None,
 ) -> Tuned:
-    """Tune the kernels of `subject` on a device; `trials` in all, shared out by cost.
+    """Tune the kernels of `tuning_input` on a device, with `trials` in total, distributed by cost.
 
-    Every candidate is written to `work_dir` before the next one runs, every record to `journal`
-    as soon as it is proven; a run that was ended goes on where it was. Raises DeviceError where the
-    device goes away or is none for this target. Kernels of which nothing could be measured are in
-    `failed`; it is for the caller to say so.
+    Every candidate is written to `work_dir` before the next one runs, every record to `journal` as
+    soon as it is verified, so an interrupted run can be resumed. Kernels without any measurement
+    are in `failed`, for the caller to report. Raises DeviceError if the device is lost,
+    MismatchError if it cannot run code for the target, UsageError for an unknown kernel.
     """
     target = tuning_input.target
     runner = DeviceRunner(connect, device_for(target))
@@ -124,16 +124,16 @@ def tune(
 
 
 def select(tasks: Sequence[Task], kernels: Sequence[str]) -> Sequence[Task]:
-    """Those that were asked for by name, all by default. UsageError for a name that is none."""
+    """The tasks named in `kernels`, by default all. Raises UsageError for an unknown name."""
     for name in kernels:
         if not any(name == task.name for task in tasks):
             near = get_close_matches(name, [task.name for task in tasks], n=3, cutoff=0.3)
-            raise UsageError(f"no kernel '{name}' to tune; near: {', '.join(near) or 'none'}")
+            raise UsageError(f"no kernel '{name}' to tune; nearest: {', '.join(near) or 'none'}")
     return [task for task in tasks if not kernels or task.name in kernels]
 
 
 def share_of(found: Sequence[Task], everything: Sequence[Task], limits: Limits) -> float:
-    """Of an answer's time: what is not timed counts with the least that it can take."""
+    """Share of the selected tasks in an answer's time, estimated by the least time of each."""
 
     def least(task: Task) -> float:
         seconds = limits.least(task.kernel, arguments_of(task, task.main.lengths))
@@ -146,8 +146,10 @@ def share_of(found: Sequence[Task], everything: Sequence[Task], limits: Limits) 
 def time_defaults(
     tuner: TaskTuner, tasks: Sequence[Task], part: float, progress: Callable[[Progress], object]
 ) -> tuple[list[Row], list[str]]:
-    """Every kernel with its default schedule, by what it costs in an answer, dearest first; all
-    together they are `part` of it."""
+    """Time every kernel with its default schedule. Returns rows and the messages of failed kernels.
+
+    Rows are sorted by cost in an answer, highest first; their shares add up to `part`.
+    """
     seconds: dict[str, float] = {}
     failed = []
     for number, task in enumerate(tasks, 1):
@@ -163,9 +165,9 @@ def time_defaults(
 
 
 def share_out(trials: int, rows: Sequence[Row]) -> list[int]:
-    """Trials by share of the time, no more than a kernel has candidates.
+    """Distribute trials by share of the time, at most as many as a kernel has candidates.
 
-    What a small space leaves goes to the others.
+    Trials that a small search space does not need go to the other kernels.
     """
     given = [0] * len(rows)
     left = trials
@@ -215,7 +217,7 @@ class _Run:
         measured = self.tuner.log.of(row.task.hash)
         if measured and not any(trial.ratio for trial in measured):
             self.failed.append(
-                f"{row.task.name}: none of {len(measured)} candidates gave a time: "
+                f"{row.task.name}: none of {len(measured)} candidates could be timed: "
                 f"{reasons(measured)}"
             )
         outcome = plausible(outcome)
@@ -227,17 +229,16 @@ class _Run:
 
 
 def plausible(outcome: Outcome) -> Outcome:
-    """Without a fraction that no record may hold, which the note then tells: times are what a
-    record is for, and they are measured whatever the limit is."""
+    """Remove an implausible limit fraction and note it: times are valid independently of limits."""
     fault = limit_fault(outcome.limit_fraction)
     if not fault:
         return outcome
-    note = "; ".join(filter(None, [outcome.note, f"left out: {fault}"]))
+    note = "; ".join(filter(None, [outcome.note, f"omitted: {fault}"]))
     return replace(outcome, limit_fraction=None, note=note)
 
 
 def record_of(outcome: Outcome, row: Row, target: Target, device: Device) -> Record:
-    """The winner as a line that can be shared."""
+    """The record of a winner."""
     assert outcome.winner is not None and outcome.verified is not None
     return Record(
         target=target.records_key,
@@ -256,7 +257,7 @@ def record_of(outcome: Outcome, row: Row, target: Target, device: Device) -> Rec
 
 
 def _fingerprint(description: Description) -> str:
-    """Times on one are not those on another."""
+    """Identifies a device whose trials are comparable."""
     if description.devices:
         return f"{description.devices[0].name}, {description.devices[0].driver}"
     device = device_of(description)

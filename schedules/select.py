@@ -106,12 +106,12 @@ class Layout:
 
 
 PANELS = Layout("panels (inputs, 16)")
-INT4_PANELS = Layout("panels of two int4 a byte", GROUP)
-INT4_PANEL_WORDS = Layout("panels of four outputs' bytes a word", GROUP, words=True)
-PAIRS = Layout("pairs of bfloat16, as tile registers want them", BFLOAT16.inputs)
-CHUNKS = Layout("chunks (4, 16, step) as the instruction wants them", GROUP)
-TILE_CHUNKS = Layout("chunks, four of which are a tile register", INT8.inputs)
-CHUNK_WORDS = Layout("chunks of four codes a word", GROUP, words=True)
+INT4_PANELS = Layout("panels of two int4 per byte", GROUP)
+INT4_PANEL_WORDS = Layout("panels of four outputs' bytes per word", GROUP, words=True)
+PAIRS = Layout("pairs of bfloat16 for tile registers", BFLOAT16.inputs)
+CHUNKS = Layout("chunks (4, 16, step) for the instruction", GROUP)
+TILE_CHUNKS = Layout("chunks, four per tile register", INT8.inputs)
+CHUNK_WORDS = Layout("chunks of four codes per word", GROUP, words=True)
 
 # --- the kernels ---
 

@@ -1,7 +1,7 @@
-"""Devices as data: what code to generate for one, how to link it, which schedules it takes.
+"""Target devices as data: which code to generate, how to link it, which schedules to use.
 
-Nothing here imports TVM before it is needed, so that a device without the compiler can still ask
-which target it would be.
+TVM is imported only when it is needed, so that a device without the compiler can still look up its
+target.
 """
 
 from .table import find_target, known_targets

@@ -1,4 +1,4 @@
-"""What this machine can do for a target: run its code, emulate it, link it."""
+"""What this machine can do for a target: run its code, emulate it, or link it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from .target import Target
 
 @dataclass(frozen=True)
 class Abilities:
-    """`missing` are instruction sets of the floor, None where the architecture is another."""
+    """Whether and how this machine runs, emulates and links code for a target."""
 
     missing: tuple[str, ...] | None
+    """Required instruction sets that the machine lacks; None if the architecture differs."""
     emulator: tuple[str, ...]
-    """The command that runs a program of the target's floor; empty: none is installed."""
+    """Command that runs a program with the target's instruction floor; empty if not installed."""
     linker: tuple[str, ...]
-    """The command that links for it; empty: none, and `advice` says what to install."""
+    """Command that links for the target; empty if there is none, see `advice`."""
     advice: str = ""
 
     @property
@@ -39,6 +40,6 @@ def abilities(target: Target, machine: Machine) -> Abilities:
 
 
 def find_emulator(target: Target) -> tuple[str, ...]:
-    """QEMU's user mode emulator for programs of the target, on the oldest CPU of its floor."""
+    """Command of QEMU's user-mode emulator for the oldest CPU with the target's floor, or ()."""
     found = shutil.which(f"qemu-{target.architecture}")
     return (found, "-cpu", target.emulator_cpu) if found and target.emulator_cpu else ()

@@ -1,7 +1,7 @@
-"""What cannot be true of one device at once. Presets and targets from files pass the same checks.
+"""Consistency checks of a target, for presets and targets from files alike.
 
-The costly mistake is code that the floor does not promise: it ends on the device with SIGILL. So
-LLVM itself is asked which instruction sets it may use for a cpu with attributes.
+The costly mistake is code that uses instructions beyond the floor: it dies on the device with
+SIGILL. So LLVM is queried for the instruction sets that it may use for a cpu with its attributes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .target import Target
 
 
 def contradictions(target: Target) -> Iterator[str]:
-    """One sentence each, with the value and what to do. Needs the compiler."""
+    """Yield one message per contradiction, with the value and the remedy. Needs the compiler."""
     names = LLVM_NAMES.get(target.architecture)
     if names is None:
         known = ", ".join(LLVM_NAMES)
@@ -48,14 +48,14 @@ def _forbidden(target: Target, names: dict[str, str]) -> Iterator[str]:
             yield f"mattr '{attribute}': must begin with + or -"
     for flag in target.features:
         if flag in names and f"-{names[flag]}" in target.mattr:
-            yield f"mattr forbids '{names[flag]}', which the floor promises as '{flag}'; drop one"
+            yield f"mattr disables '{names[flag]}', but features require '{flag}'; remove one"
 
 
 def _vectors(target: Target) -> Iterator[str]:
     widths = WIDTHS[target.architecture]
     if target.vector_bits not in widths:
         known = ", ".join(map(str, widths))
-        yield f"vector_bits {target.vector_bits}: {target.architecture} has {known} here"
+        yield f"vector_bits {target.vector_bits}: must be one of {known} for {target.architecture}"
         return
     for flag in set(widths[target.vector_bits]) - set(target.features or widths[128]):
         yield f"vector_bits {target.vector_bits}: needs '{flag}' among the features"
@@ -65,15 +65,18 @@ def _libraries(target: Target) -> Iterator[str]:
     gnu, android = "-gnu" in target.triple, "-android" in target.triple
     if gnu and target.stub_libraries:
         yield (
-            f"stub_libraries with triple '{target.triple}': GNU's loader wants the real names; "
-            "leave them out"
+            f"stub_libraries with triple '{target.triple}': the GNU loader needs the real library "
+            "names; remove stub_libraries"
         )
     if android and not target.stub_libraries:
-        yield f"triple '{target.triple}' without stub_libraries: Android's loader finds no function"
+        yield (
+            f"triple '{target.triple}' without stub_libraries: Android's loader would resolve no "
+            "symbols; add stub_libraries"
+        )
 
 
 def _code_generator(target: Target, names: dict[str, str]) -> Iterator[str]:
-    """What LLVM knows of the cpu and its attributes, and what it may use that nobody promised."""
+    """Check that LLVM knows the cpu and its attributes and uses nothing beyond the floor."""
     import tvm
     from tvm.target import codegen
 
@@ -81,14 +84,14 @@ def _code_generator(target: Target, names: dict[str, str]) -> Iterator[str]:
     cpus = [*map(str, codegen.llvm_get_cpu_archlist(plain)), "generic"]
     if target.cpu not in cpus:
         near = nearest(target.cpu, cpus)
-        yield f"cpu '{target.cpu}': LLVM knows no such {target.architecture} cpu; {near}"
+        yield f"cpu '{target.cpu}': unknown to LLVM for {target.architecture}; {near}"
         return
     device = tvm.target.Target(target.host_tvm)
     feature = tvm.get_global_func("target.target_has_feature")
     has = lambda attribute: bool(feature(attribute, device))  # noqa: E731
     for attribute in target.mattr:
         if attribute[:1] == "+" and not has(attribute[1:]):
-            yield f"mattr '{attribute}': LLVM knows no such attribute of {target.architecture}"
+            yield f"mattr '{attribute}': unknown to LLVM for {target.architecture}"
     yield from _beyond_the_floor(target, names, has)
 
 
@@ -99,17 +102,17 @@ def _beyond_the_floor(target: Target, names: dict[str, str], has: Any) -> Iterat
         if missing and has(attribute) and not _baseline(target, attribute):
             yield (
                 f"cpu '{target.cpu}' with {list(target.mattr)} lets LLVM use '{attribute}', which "
-                f"the floor does not promise: add {' '.join(missing)} to features, or "
+                f"features do not require: add {' '.join(missing)} to features, or "
                 f"'-{attribute}' to mattr"
             )
 
 
 def _baseline(target: Target, attribute: str) -> bool:
-    """In every machine of the architecture that runs Linux."""
+    """Whether every Linux machine of the architecture has the attribute."""
     return target.architecture == "aarch64" and attribute in ("fp-armv8", "neon")
 
 
 def nearest(name: str, known: Any) -> str:
-    """For the end of a sentence: what may have been meant, else everything there is."""
+    """A hint for the end of a message: the nearest known names, or all of them."""
     near = get_close_matches(name, list(known), n=2, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"

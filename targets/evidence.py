@@ -1,11 +1,11 @@
-"""What stands behind a target: what ran on it or for it, where, when, and by which test.
+"""Evidence for a target: what ran on it or for it, where, when, and in which test.
 
-Nobody types it. Tests and benchmarks write it (evidence_writing.py) to evidence/NAME.json, one file
-per target, which is part of the package; here it is read, strictly: a list of objects whose keys
-are the fields of `Entry`. A target without a file was never run. The code of `host` belongs to the
-preset that is the same code, or has a file of the name of its tuning records.
+Tests and benchmarks write evidence (evidence_writing.py) to evidence/NAME.json, one file per
+target, as part of the package; it is never written by hand. This module reads it strictly: a list
+of objects whose keys are the fields of `Entry`. A target without a file was never run. The evidence
+of `host` is that of the preset with the same code, or a file with the name of its tuning records.
 
-What was done before there were such files is entered from docs/diary.md: `by` says so.
+Results from before these files existed were entered from docs/diary.md and have `by` set to DIARY.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from handglass.runtime.system.json_dataclass import parse_dataclass
 
 FOLDER = Path(str(files("handglass.targets"))) / "evidence"
 LARGEST, MOST = 1 << 16, 64
-"""Bytes of a file, and entries in it."""
+"""Largest file in bytes, and most entries in a file."""
 DIARY = "from the diary"
 NAME = "[a-z0-9][a-z0-9+._-]{0,99}"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that was done with a target's code and gave the right results."""
+    """One successful run of a target's code with correct results."""
 
     what: str
-    """In words: "answers of the demo model", "kernels"."""
+    """Description of what ran: "answers of the demo model", "kernels"."""
     by: str
-    """The test or the benchmark: file::test, or file; DIARY where it was done before."""
+    """The test or benchmark: file::test, or file; DIARY for results from the diary."""
     on: str
-    """The CPU, or the GPU and its driver, as the machine told it."""
+    """The CPU, or the GPU and its driver, as reported by the machine."""
     emulator: str | None
-    """What stood for the target's CPU there, and its version."""
+    """The emulator of the target's CPU and its version; None without emulation."""
     emulated_instructions: bool
     """Whether special instructions were replaced by plain C or plain arithmetic."""
     timed: bool
-    """Whether it was a measurement of speed."""
+    """Whether speed was measured."""
     date: str  # 2026-11-29
     revision: str | None
-    """Of the source, "-dirty" where it had changes; None where it was not known."""
+    """Git revision of the source, with "-dirty" if it had changes; None if unknown."""
 
     @property
     def key(self) -> tuple[str, ...]:
-        """A later entry with the same replaces it."""
+        """Identity of the entry; a later entry with the same key replaces it."""
         return (self.what, self.by, self.on, self.emulator or "", str(self.timed))
 
     def __str__(self) -> str:
@@ -63,7 +63,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All of one target; nothing: it was never run."""
+    """All evidence for one target; no entries if it was never run."""
 
     entries: tuple[Entry, ...] = ()
 
@@ -72,7 +72,7 @@ class Evidence:
         return any(entry.timed for entry in self.entries)
 
     def __str__(self) -> str:
-        """In one line whether it ran, and whether anybody knows how fast it is."""
+        """One line: whether the target's code ran, and whether it was timed."""
         timed = "timed on hardware" if self.timed else "not timed on hardware"
         if not self.entries:
             return f"never run; {timed}"
@@ -84,7 +84,7 @@ class Evidence:
 
 
 def read_evidence(name: str, folder: Path = FOLDER) -> Evidence:
-    """Of the target with this name; InputError in words where the file is none of ours."""
+    """The evidence for the target `name`. Raises InputError for an invalid file."""
     file = folder / f"{name}.json"
     if not re.fullmatch(NAME, name) or not file.is_file():
         return Evidence()
@@ -100,7 +100,7 @@ def read_evidence(name: str, folder: Path = FOLDER) -> Evidence:
 
 
 def parse_evidence(data: Any, where: str) -> Evidence:
-    """From the contents of a file; InputError names the entry and what is wrong with it."""
+    """Parse the contents of a file. Raises InputError with the invalid entry and the reason."""
     if not isinstance(data, list) or not 1 <= len(data) <= MOST:
         raise InputError(f"{where}: must be a list of 1 to {MOST} entries")
     entries = tuple(
@@ -110,12 +110,12 @@ def parse_evidence(data: Any, where: str) -> Evidence:
     for number, entry in enumerate(entries, 1):
         check_entry(entry, f"{where}: entry {number}")
     if len({entry.key for entry in entries}) != len(entries):
-        raise InputError(f"{where}: two entries say the same; the later one alone counts")
+        raise InputError(f"{where}: two entries have the same key; keep only the later one")
     return Evidence(entries)
 
 
 def check_entry(entry: Entry, where: str) -> None:
-    """What the types cannot say."""
+    """Check the constraints that the field types do not express. Raises InputError."""
     for text, holds in _conditions(entry):
         if not holds:
             raise InputError(f"{where}: {text}")
@@ -135,7 +135,7 @@ def _conditions(e: Entry) -> Iterator[tuple[str, bool]]:
         e.revision is None or re.fullmatch("[0-9a-f]{7,40}(-dirty)?", e.revision) is not None,
     )
     yield (
-        "what runs in an emulator or in plain C tells no time: timed must be false",
+        "timed must be false for a run in an emulator or in plain C",
         not (e.timed and (e.emulator or e.emulated_instructions)),
     )
 

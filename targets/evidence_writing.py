@@ -1,7 +1,7 @@
-"""Adds to the evidence of a target: for tests that passed and benchmarks that came to their end.
+"""Adds evidence to a target, for tests that passed and benchmarks that completed.
 
-Where it ran is read from the machine here, not told by the caller: this CPU, the version of an
-emulator, the revision of the source.
+The CPU, the version of an emulator and the revision of the source are read from the machine, not
+supplied by the caller.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def entry_of(
     emulated_instructions: bool = False,
     timed: bool = False,
 ) -> Entry:
-    """Done today, here; `on` only where it was no CPU, `emulator` the command without a program."""
+    """An entry for a run today on this machine. Raises InputError for invalid values.
+
+    `on`: only if it did not run on the CPU. `emulator`: its command line without the program.
+    """
     entry = Entry(
         what=what,
         by=by,
@@ -46,7 +49,10 @@ def entry_of(
 
 
 def add_entry(target: str, entry: Entry, folder: Path = FOLDER) -> Path:
-    """The file of `target`, which has the entry now; one with the same key is replaced."""
+    """Add an entry to the evidence of `target`, replacing one with the same key. Returns the file.
+
+    Raises InputError for an invalid target name.
+    """
     if not re.fullmatch(NAME, target):
         raise InputError(f"evidence: {target!r:.100} is not the name of a target")
     others = [e for e in read_evidence(target, folder).entries if e.key != entry.key]
@@ -63,7 +69,7 @@ def add_entry(target: str, entry: Entry, folder: Path = FOLDER) -> Path:
 
 @lru_cache
 def cpu_name() -> str:
-    """The model, and on x86 its numbers: clouds call several generations by one name."""
+    """The CPU model, on x86 with family and model number: clouds share names across generations."""
     numbers = [
         re.search(rf"^{key}\s*:\s*(\d+)$", read("/proc/cpuinfo"), re.MULTILINE)
         for key in ("cpu family", "model")
@@ -74,18 +80,18 @@ def cpu_name() -> str:
 
 
 def emulator_name(command: Sequence[str]) -> str:
-    """Its program and version, then its options: "qemu-aarch64 7.2.22 -cpu cortex-a76"."""
+    """Program, version and options of an emulator: "qemu-aarch64 7.2.22 -cpu cortex-a76"."""
     program, *options = command
-    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    version = re.search(r"\d+(\.\d+)+", told.stdout)
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    version = re.search(r"\d+(\.\d+)+", done.stdout)
     if version is None:
-        raise InputError(f"{program} --version does not tell a version: {told.stdout!r:.100}")
+        raise InputError(f"no version number in {program} --version: {done.stdout!r:.100}")
     return " ".join([Path(program).name, version[0], *options])
 
 
 @lru_cache
 def revision() -> str | None:
-    """Of git; what evidence was written before is no change of the source."""
+    """The git revision; modified evidence files do not make it dirty."""
     head = _git("rev-parse", "--short", "HEAD")
     others = (":/", ":(top,exclude,glob)**/evidence/*.json")
     changes = _git("status", "--porcelain", "--untracked-files=no", "--", *others)

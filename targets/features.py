@@ -1,8 +1,8 @@
-"""Instruction sets by their two names: Linux's, which floors use, and LLVM's.
+"""Instruction sets by their Linux names, which targets use, and their LLVM names.
 
-Those that code for kernels may be made of; what a kernel of an operating system or a cipher needs
-is left out. Sources: Linux, Documentation/arch/arm64/elf_hwcaps.rst and cpufeatures.h; LLVM's
-AArch64Features.td and X86.td.
+Only those that compute kernels may use; extensions for operating systems and ciphers are omitted.
+Sources: Linux, Documentation/arch/arm64/elf_hwcaps.rst and cpufeatures.h; LLVM, AArch64Features.td
+and X86.td.
 """
 
 AARCH64 = {
@@ -54,10 +54,10 @@ X86_64 = {
     "amx_bf16": "amx-bf16",
 }
 LLVM_NAMES = {"x86_64": X86_64, "aarch64": AARCH64}
-"""Architecture -> Linux's flag -> LLVM's attribute."""
+"""Architecture -> Linux flag -> LLVM attribute."""
 
 WIDTHS: dict[str, dict[int, tuple[str, ...]]] = {
     "x86_64": {128: (), 256: ("avx2",), 512: ("avx512f",)},
     "aarch64": {128: ("asimd",)},
 }
-"""Architecture -> bits of a vector -> what a floor must promise for them."""
+"""Architecture -> vector width in bits -> features that it requires."""

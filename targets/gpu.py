@@ -1,8 +1,8 @@
-"""What code for a GPU may use, and how much of it: the part of a target that is not its CPU.
+"""GPU capabilities of a target: what its code may use, and the limits.
 
-Fields are spelled as the attributes of TVM's target kinds are; what a device really has is compared
-with them before a bundle is loaded (runtime/bundle/requirements.py). A kind of GPUs adds its own in
-a class of its own.
+Fields have the names of the attributes of TVM's target kinds. They are compared with the actual
+capabilities of a device before a bundle is loaded (runtime/bundle/requirements.py). Each kind of
+GPU adds its fields in a subclass.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ G = TypeVar("G", bound="GpuCapabilities")
 
 @dataclass(frozen=True)
 class GpuCapabilities(ABC):
-    """What every GPU has, more or less of it. The numbers are such as all phones have."""
+    """Capabilities common to all kinds of GPU. The defaults hold for all phones."""
 
     kind: ClassVar[str]
-    """As runtime/devices/kinds.py and TVM call it."""
+    """Name of the kind in runtime/devices/kinds.py and in TVM."""
 
     supports_float16: bool = True
     supports_int8: bool = True
@@ -30,19 +30,19 @@ class GpuCapabilities(ABC):
     supports_integer_dot_product: bool = False
     cooperative_matrix: Shape | None = None  # (M, N, K) of float16 x float16 -> float32
     subgroup_size: int | None = None
-    """Threads of a subgroup (a warp); None: it is not known."""
+    """Threads of a subgroup (a warp); None if unknown."""
     max_threads_per_block: int = 256
     max_shared_memory_per_block: int = 16 << 10
 
     @property
     def abilities(self) -> dict[str, int]:
-        """What the code relies on, for the manifest: a device may have more, and not less."""
+        """The minimum that a device must have to run the code, for the manifest."""
         found = {key: int(value) for key, value in self._plain().items()}
         found["supports_cooperative_matrix"] = int(self.cooperative_matrix is not None)
         return found
 
     def only(self: G, used: Mapping[str, int]) -> G:
-        """The same without features that are not `used` (codegen/used.py); limits stay."""
+        """These capabilities with only the features in `used` (codegen/used.py); same limits."""
         kept = used.get("supports_cooperative_matrix")
         return replace(
             self,
@@ -57,10 +57,10 @@ class GpuCapabilities(ABC):
     @property
     @abstractmethod
     def tvm(self) -> dict[str, Any]:
-        """What `tvm.target.Target` takes, but the host."""
+        """The argument for `tvm.target.Target`, without the host."""
 
     def _plain(self) -> dict[str, Any]:
-        """The fields that TVM has an attribute for."""
+        """The fields that are attributes in TVM."""
         return {key: value for key, value in asdict(self).items() if key not in _MATRICES}
 
 

@@ -1,4 +1,4 @@
-"""All targets by name. A new device adds one line here."""
+"""All targets by name. A new device adds one line."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ HOSTS = {"x86_64": x86_host, "aarch64": aarch64_host}
 
 
 def host_target(machine: Machine) -> Target | None:
-    """The target for the machine itself, None where the table has no such architecture."""
+    """The target of the machine itself; None for an unsupported architecture."""
     build = HOSTS.get(machine.architecture)
     return build(machine) if build else None
 
@@ -34,9 +34,9 @@ def all_targets(machine: Machine) -> dict[str, Target]:
 
 
 def _same_code(host: Target, presets: Sequence[Target]) -> str | None:
-    """The first preset for which LLVM is told the same."""
-    told = (host.triple, host.cpu, host.mattr)
-    same = (p.name for p in presets if p.gpu is None and (p.triple, p.cpu, p.mattr) == told)
+    """The first preset with the same LLVM settings as the host."""
+    settings = (host.triple, host.cpu, host.mattr)
+    same = (p.name for p in presets if p.gpu is None and (p.triple, p.cpu, p.mattr) == settings)
     return next(same, None)
 
 
@@ -46,27 +46,31 @@ def known_targets() -> dict[str, Target]:
     return all_targets(read_machine())
 
 
-def _beside(gpu: str, host: str, targets: dict[str, Target]) -> Target:
-    """GPU@HOST: the code of a GPU target beside the host code of a CPU target."""
+def _with_host(gpu: str, host: str, targets: dict[str, Target]) -> Target:
+    """The target GPU@HOST: the device code of a GPU target with the host code of a CPU target."""
     device, cpu = find_target(gpu, targets), find_target(host, targets)
     if device.gpu is None or cpu.gpu is not None:
         raise UsageError(
-            f"target '{gpu}@{host}': a GPU comes before the @, the CPU beside it after it, "
-            f"for instance {next((t.name for t in targets.values() if t.gpu), 'GPU')}@arm64"
+            f"target '{gpu}@{host}': a GPU comes before the @ and its host CPU after it, "
+            f"for example {next((t.name for t in targets.values() if t.gpu), 'GPU')}@arm64"
         )
     name = f"{device.name}@{cpu.name}"
-    beside = with_gpu(cpu, name, device.description, device.gpu)
-    return replace(beside, evidence_of=device.records_key)
+    combined = with_gpu(cpu, name, device.description, device.gpu)
+    return replace(combined, evidence_of=device.records_key)
 
 
 def find_target(name: str, targets: dict[str, Target] | None = None) -> Target:
-    """The target of that name, or of that JSON file; an error lists the nearest names."""
+    """The target with this name, or the one described by this JSON file.
+
+    Raises UsageError with the nearest names for an unknown target, DeviceError if `host` or a
+    detected device is unavailable, InputError for an invalid file.
+    """
     targets = known_targets() if targets is None else targets
     if name.endswith(".json"):
         return read_target(Path(name), targets)
     if "@" in name:
         gpu, host = name.split("@", 1)
-        return _beside(gpu, host, targets)
+        return _with_host(gpu, host, targets)
     detected = detected_names()
     if name in detected:
         return generator_for(detected[name]).detected_target()
@@ -75,13 +79,13 @@ def find_target(name: str, targets: dict[str, Target] | None = None) -> Target:
     if name == "host":
         known = ", ".join(targets)
         raise DeviceError(
-            f"target 'host': this machine is neither of {', '.join(HOSTS)} on Linux; "
-            f"name the machine to compile for instead: {known}"
+            f"target 'host': this machine is not one of {', '.join(HOSTS)} on Linux; "
+            f"name a target to compile for instead: {known}"
         )
     near = get_close_matches(name, targets, n=2, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     known = ", ".join(targets)
     raise UsageError(
         f"unknown target '{name}': {hint}known targets: {known}, {', '.join(detected)}, "
-        "GPU@CPU for a GPU beside another CPU, or a FILE.json"
+        "GPU@CPU for a GPU with another host CPU, or a FILE.json"
     )

@@ -1,9 +1,9 @@
-"""A target of one's own: a JSON file that changes a preset.
+"""User-defined targets: a JSON file that modifies a preset.
 
     {"base": "raspberry-pi-5", "name": "my-board", "cores": 2, "memory_limit": 2000000000}
 
-Keys are fields of `Target`. Whatever could run a program on this machine (linkers, their flags) is
-not among them: such files are passed around.
+Keys are fields of `Target`. Fields that could run a program on this machine (linkers, their flags)
+are excluded, because such files are shared.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KEYS = ("base", *TEXT, *NUMBERS, *LISTS)
 
 
 def read_target(file: Path, presets: dict[str, Target]) -> Target:
-    """The target that `file` describes; InputError names everything that contradicts itself."""
+    """The target that `file` describes. Raises InputError with all contradictions in it."""
     given = _object(file)
     for key in given.keys() - set(KEYS):
         raise InputError(f"{file}: key '{key}' is unknown; {nearest(key, KEYS)}")
@@ -37,13 +37,13 @@ def read_target(file: Path, presets: dict[str, Target]) -> Target:
     values = {key: _typed(file, key, value) for key, value in given.items()}
     base, name = values.pop("base"), values["name"]
     if base not in presets:
-        raise InputError(f"{file}: base '{base}' is no target; {nearest(base, presets)}")
+        raise InputError(f"{file}: base '{base}' is not a target; {nearest(base, presets)}")
     if name in presets or not NAME.fullmatch(name):
-        raise InputError(f"{file}: name '{name}' must be of [a-z0-9._-] and none of the presets")
+        raise InputError(f"{file}: name '{name}' must consist of [a-z0-9._-] and not be a preset")
     values.setdefault("description", f"{presets[base].description}, as {file.name} changes it")
     target = replace(presets[base], evidence_of="", **values)
     if found := list(contradictions(target)):
-        raise InputError(f"{file}: target '{name}' contradicts itself:\n  " + "\n  ".join(found))
+        raise InputError(f"{file}: target '{name}' is inconsistent:\n  " + "\n  ".join(found))
     return target
 
 
@@ -58,12 +58,12 @@ def _object(file: Path) -> dict[str, Any]:
 
 
 def _typed(file: Path, key: str, value: Any) -> Any:
-    """The value as the field has it: text, a number, or a tuple of texts."""
+    """The value with the type of the field: a string, an integer, or a tuple of strings."""
     if key in NUMBERS and type(value) is int:
         return value
     if key in LISTS and isinstance(value, list) and all(type(item) is str for item in value):
         return tuple(value)
     if key in ("base", *TEXT) and isinstance(value, str):
         return value
-    kind = "a whole number" if key in NUMBERS else "a list of texts" if key in LISTS else "a text"
+    kind = "an integer" if key in NUMBERS else "a list of strings" if key in LISTS else "a string"
     raise InputError(f"{file}: {key} must be {kind}, found {value!r:.60}")

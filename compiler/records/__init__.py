@@ -1,5 +1,5 @@
-"""What tuning found out, kept and shared: a rule's name, its choices and how they were measured.
+"""Tuning records: the name of a rule, its choices, and their measurements, to keep and share.
 
-A record holds no code and no trace: our own rule replays its choices (schedules/choices.py). The
-format and what may be trusted are in docs/records.md.
+A record contains no code and no trace; the rule replays its choices (schedules/choices.py). The
+format and its trust model are described in docs/records.md.
 """

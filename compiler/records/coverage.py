@@ -1,9 +1,8 @@
-"""How much of a model's time its tuning records cover: told by every `handglass compile`.
+"""The share of a model's time that tuning records cover, reported by every `handglass compile`.
 
-Nothing is measured here. A kernel weighs what its calls in one answer (lowering/workload.py) take
-at least, by the operations and bytes that the compiler counted and nominal rates. All kernels are
-weighed alike: measured times for those with a record and estimates for the others would be sums of
-two scales.
+Nothing is measured here. The weight of a kernel is the least time of its calls in one answer
+(lowering/workload.py), estimated from the counted operations and bytes and from nominal rates. All
+kernels are estimated: mixing in measured times for kernels with a record would mix two scales.
 """
 
 from __future__ import annotations
@@ -25,31 +24,34 @@ from ..lowering.workload import Part
 from .record import Device, Record
 
 READ = 14e9
-"""Bytes per second and core; operations likewise. Measured on 2 cores of a Zen 3 (README.md), and
-of other cores wrong by a factor that is mostly the same for all: only the ratios count."""
+"""Bytes per second and core, measured on 2 cores of a Zen 3 (README.md), like RATES.
+
+On other cores all rates are wrong by a similar factor, which cancels in the shares.
+"""
 RATES = {FMA: 100e9, DOT8: 170e9, DOT4: 275e9}
 RATES_BITS = 256
-"""Width of the vectors that they were measured with."""
+"""Vector width in bits with which RATES were measured."""
 TILE_RATES = {TILE_INT8: 6.4e12, TILE_BF16: 3.2e12}
-"""Not measured: 2,048 and 1,024 operations in a cycle (Intel's optimization manual) at the clock of
-the others, whatever the width of vectors is."""
+"""Not measured: 2,048 and 1,024 operations per cycle (Intel's optimization manual) at the clock
+frequency of the others, independent of the vector width.
+"""
 
 
 @dataclass(frozen=True)
 class Covered:
-    """A kernel that an answer calls, and its share of the estimated time."""
+    """A kernel that an answer calls, with its share of the estimated time."""
 
     function: str
     rule: str
     share: float
     choices: Mapping[str, int]
     record: Record | None
-    """None: the rule's own choices."""
+    """None for the rule's default choices."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Kernels by share, the largest first; `here` is the device that compiles."""
+    """Kernels by share, largest first; `here` is the device that compiles."""
 
     key: str
     kernels: tuple[Covered, ...]
@@ -65,12 +67,12 @@ class Coverage:
 
     @property
     def share(self) -> float:
-        """Of the time, that records cover."""
+        """The share of the time that records cover."""
         return sum(kernel.share for kernel in self.tuned)
 
     @property
     def elsewhere(self) -> dict[str, int]:
-        """Models of other devices, and how many kernels' records are from one."""
+        """Models of other devices -> number of kernels with records from them."""
         models: dict[str, int] = {}
         for kernel in self.tuned:
             model = kernel.record.device.model if kernel.record else ""
@@ -79,7 +81,7 @@ class Coverage:
         return models
 
     def line(self) -> str:
-        """What a person reads after compiling."""
+        """The summary that is printed after compilation."""
         rest = f"default schedules: {len(self.default)} kernels, {percent(1 - self.share)}"
         if not self.tuned:
             return f"records: none used on {self.key}; {rest}"
@@ -105,7 +107,7 @@ def coverage(
     records: Mapping[str, Record],
     here: Device | None = None,
 ) -> Coverage:
-    """Of a lowered model; `records` by id."""
+    """The coverage of a lowered model; `records` by id."""
     calls = {part.function: calls_of(lowered.mod[part.function]) for part in parts}
     seconds = {
         row.function: sum(
@@ -132,7 +134,7 @@ def coverage(
 
 
 def least(mod: tvm.IRModule, row: KernelRow, part: Part, target: Target) -> float:
-    """Seconds that one call takes at least on one core with nominal rates."""
+    """Least seconds of one call on one core at nominal rates."""
     kernel = Kernel(row.function, row.rule, row.calls, row.patterns, row.work)
     sizes, itemsizes = arguments(mod[row.function], part.lengths)
     operations = (kernel.flops(sizes) or 0.0) / nominal_rate(kernel.limit, target)
@@ -140,7 +142,7 @@ def least(mod: tvm.IRModule, row: KernelRow, part: Part, target: Target) -> floa
 
 
 def nominal_rate(kind: str, target: Target) -> float:
-    """Operations per second and core."""
+    """Operations per second and core for a kind of arithmetic."""
     if kind in TILE_RATES:
         return TILE_RATES[kind]
     return RATES[kind] * target.vector_bits / RATES_BITS
@@ -149,10 +151,10 @@ def nominal_rate(kind: str, target: Target) -> float:
 def arguments(
     func: tirx.PrimFunc, lengths: Mapping[str, int]
 ) -> tuple[tuple[tuple[int, ...] | int, ...], tuple[int, ...]]:
-    """Shape and bytes of an element of each argument; an argument that is a length has itself.
+    """Shape and element size in bytes of each argument; a scalar argument has its value as shape.
 
-    A length that a part of the answer does not know is 1: decoding calls some kernels that take any
-    number of tokens.
+    A length that is unknown in this part of the answer is 1: decoding calls some kernels that take
+    any number of tokens.
     """
     sizes: list[tuple[int, ...] | int] = []
     itemsizes = []

@@ -1,7 +1,6 @@
-"""A file of records, one a line: what `handglass tune` adds to and `handglass compile` reads.
+"""A file of records, one per line: `handglass tune` appends to it, `handglass compile` reads it.
 
-Append-only. Whatever is wrong with a line costs that line and is told (lines.py, record.py,
-allowed.py).
+An invalid line is skipped and reported, without affecting others (lines.py, record.py, allowed.py).
 """
 
 from __future__ import annotations
@@ -17,28 +16,31 @@ from .record import Measured, Record
 
 
 class Journal(NamedTuple):
-    """What a file holds."""
+    """The contents of a file."""
 
     records: list[Record]
-    """In the order of the file."""
+    """Records in file order."""
     refused: list[Refused]
 
 
 def append(path: Path, record: Record) -> None:
-    """Add a record. InputError for one that would be refused when it is read; DeviceError where it
-    cannot be written, then the file is what it was."""
+    """Append a record.
+
+    Raises InputError for a record that would be refused on reading, DeviceError if it cannot be
+    written; the file is then unchanged.
+    """
     check_allowed(record)
     append_line(path, record.text())
 
 
 def read(path: Path) -> Journal:
-    """What is of use; InputError only where there is no such file."""
+    """Read the best records of a file. Raises InputError only if there is no such file."""
     records, refused = read_all(path)
     return Journal(best(records), refused)
 
 
 def read_all(path: Path) -> Journal:
-    """Every record, also those that a better one has replaced."""
+    """Read every record, including those replaced by better ones."""
     records: list[Record] = []
     refused: list[Refused] = []
     for line in read_lines(path):
@@ -62,7 +64,7 @@ def _record(line: Line | Refused) -> Record | Refused:
 
 
 def best(records: list[Record]) -> list[Record]:
-    """One for each task and device: the fastest, where that can be told, or else the last."""
+    """One record per task and device: the fastest if they are comparable, else the last."""
     found: dict[object, Record] = {}
     for record in records:
         key = (record.target, record.task, record.device)
@@ -73,7 +75,7 @@ def best(records: list[Record]) -> list[Record]:
 
 
 def is_slower(record: Record, other: Record) -> bool:
-    """Whether it took longer at the same lengths."""
+    """Whether `record` is slower at the same lengths."""
     return _lengths(record) == _lengths(other) and record.tuned_seconds > other.tuned_seconds
 
 

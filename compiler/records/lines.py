@@ -1,7 +1,7 @@
-"""A file of lines that survives what happens to files: torn, damaged, foreign and endless lines.
+"""A file of lines that tolerates truncated, damaged, foreign and overlong lines.
 
-Appending is one write under a lock, so that two processes may share a file; reading takes a line at
-a time and never more than `limit` bytes of one. Each fault costs the line that has it, no more.
+Appending is one write under a lock, so that two processes can share a file. Reading processes a
+line at a time and at most `limit` bytes of it. A fault affects only its own line.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import BinaryIO
 from handglass.errors import DeviceError, InputError
 
 MAX_LINE = 16 << 10
-"""Bytes of a line, its end included."""
+"""Largest line in bytes, including the newline."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """What a line says, and which one it is, counted from 1."""
+    """A line and its number, counted from 1."""
 
     number: int
     text: str
@@ -30,17 +30,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Refused:
-    """A line that is not taken, and why."""
+    """A line that was refused, and the reason."""
 
     line: int
     reason: str
 
 
 def append_line(path: Path, text: str, limit: int = MAX_LINE) -> None:
-    """Add one line that is on the disk when this returns.
+    """Append one line; it is on the disk when this returns.
 
-    Raises ValueError for what would not be read back, DeviceError where it cannot be written; then
-    the file is what it was.
+    Raises ValueError for text that could not be read back, DeviceError if it cannot be written; the
+    file is then unchanged.
     """
     data = text.encode("utf-8") + b"\n"
     if b"\n" in data[:-1] or b"\r" in data or len(data) > limit:
@@ -49,23 +49,23 @@ def append_line(path: Path, text: str, limit: int = MAX_LINE) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+            fcntl.flock(file, fcntl.LOCK_EX)  # held until the file is closed
             _append(file, data)
         finally:
             os.close(file)
     except OSError as error:
         reason = error.strerror or error
-        raise DeviceError(f"{path}: cannot add a line: {reason}; what was there is kept") from error
+        raise DeviceError(f"{path}: cannot append: {reason}; the file is unchanged") from error
 
 
 def _append(file: int, data: bytes) -> None:
-    """All or nothing. A line that a kill has torn is ended first, or it would tear this one too."""
+    """Write all or nothing. A line truncated by a killed process is terminated first."""
     size = os.fstat(file).st_size
     if size and os.pread(file, 1, size - 1) != b"\n":
         data = b"\n" + data
     try:
         if os.write(file, data) != len(data):
-            os.write(file, b"\n")  # asks for the reason; what there was room for goes below
+            os.write(file, b"\n")  # raises the error; the partial line is removed below
             raise OSError("only a part was written")
         os.fsync(file)
     except BaseException:
@@ -75,12 +75,13 @@ def _append(file: int, data: bytes) -> None:
 
 
 def read_lines(path: Path, limit: int = MAX_LINE) -> Iterator[Line | Refused]:
-    """The lines that are there now; empty ones are passed over. InputError where there is no file.
+    """Yield the lines that the file has at the start, without empty ones.
 
-    No lock is held between two of them: who reads may append.
+    No lock is held between two lines, so the reader may append. Raises InputError if there is no
+    such file or it cannot be read.
     """
-    if not path.is_file():  # a pipe would wait, a device would never end
-        raise InputError(f"{path}: {'not a file' if path.exists() else 'there is no such file'}")
+    if not path.is_file():  # a pipe would block, a device would never end
+        raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
         with path.open("rb") as file:
             yield from _lines(file, limit, _size(file))
@@ -89,7 +90,7 @@ def read_lines(path: Path, limit: int = MAX_LINE) -> Iterator[Line | Refused]:
 
 
 def _size(file: BinaryIO) -> int:
-    """Bytes of whole appends: not in the middle of somebody's write."""
+    """Size in bytes between appends, not during the write of another process."""
     with suppress(OSError):  # some file systems have no locks
         fcntl.flock(file, fcntl.LOCK_SH)
     size = os.fstat(file.fileno()).st_size
@@ -111,7 +112,7 @@ def _lines(file: BinaryIO, limit: int, size: int) -> Iterator[Line | Refused]:
 
 
 def _part(file: BinaryIO, limit: int, size: int) -> bytes:
-    """The rest of a line, or as much of it as may be in memory at once."""
+    """The rest of a line, up to `limit` bytes."""
     return file.readline(max(0, min(limit, size - file.tell())))
 
 

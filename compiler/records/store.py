@@ -1,8 +1,8 @@
-"""Where records are: files that were named, the user's own, and those that come with handglass.
+"""The sources of records: explicitly named files, the user's, and those shipped with handglass.
 
-Each is one journal per `Target.records_key`. A file that was named goes before the user's, and that
-before ours; in each, what was measured on this device goes before what was measured on others, and
-then the newest goes first.
+The latter two have one journal per `Target.records_key`. Named files take precedence over the
+user's, and the user's over the shipped ones. Within each source, records of this device precede
+those of others, and newer records precede older ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHIPPED_FOLDER = Path(handglass.schedules.__file__).parent / "records"
 
 @dataclass(frozen=True)
 class Stored:
-    """A record and which of the three it is from."""
+    """A record and its source: NAMED, OWN or SHIPPED."""
 
     record: Record
     source: str
@@ -34,7 +34,7 @@ class Stored:
 
 @dataclass
 class Store:
-    """All records for a target, by task, the one to be tried first in front."""
+    """All records for a target by task, in the order in which they are tried."""
 
     key: str
     by_task: dict[str, list[Stored]] = field(default_factory=dict)
@@ -46,27 +46,27 @@ class Store:
 
 
 def user_folder() -> Path:
-    """Where `handglass tune` keeps what it finds, there or not."""
+    """The folder where `handglass tune` stores records; it may not exist."""
     return data_folder("records")
 
 
 def own_file(key: str) -> Path:
-    """The user's journal for a target, there or not."""
+    """The user's journal for a target; it may not exist."""
     return user_folder() / f"{key}.jsonl"
 
 
 def shipped_file(key: str) -> Path:
-    """Ours for a target, there or not."""
+    """The shipped journal for a target; it may not exist."""
     return SHIPPED_FOLDER / f"{key}.jsonl"
 
 
 def open_store(
     target: Target, here: Device | None, named: Sequence[Path] = (), stored: bool = True
 ) -> Store:
-    """Read all files for a target; records for others are left where they are.
+    """Read all records for a target; records for other targets are ignored.
 
-    `here`: the device that is compiled on, `stored`: also read the user's and ours. Raises
-    InputError for a named file that cannot be read, and for no other.
+    `here`: the device that compiles. `stored`: also read the user's and the shipped records. Raises
+    InputError if a named file cannot be read; faults of other files are in `refused`.
     """
     store = Store(target.records_key)
     for path in named:
@@ -96,7 +96,7 @@ def _add(store: Store, path: Path, source: str) -> None:
 
 
 def _distance(device: Device, here: Device | None) -> int:
-    """0: this device with as many threads, 1: with another number, 2: another one."""
+    """0: this device with as many threads; 1: this device, other threads; 2: another device."""
     if here is None or device.model != here.model:
         return 2
     return int(device.threads != here.threads)

@@ -1,4 +1,4 @@
-"""What `handglass compile` says about records: as data, for --json and the bundle's report.json."""
+"""The report of `handglass compile` on records, for --json and the bundle's report.json."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .coverage import Coverage, Covered
 
 
 def summarize(coverage: Coverage, book: RecordBook) -> dict[str, Any]:
-    """Kernels by share of an answer's time; records passed over; lines refused, with the reason."""
+    """Kernels by share of an answer's time, skipped records and refused lines with reasons."""
     return {
         "line": coverage.line(),
         "target": coverage.key,

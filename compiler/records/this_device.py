@@ -1,4 +1,4 @@
-"""The device that we are on, as a record would name it."""
+"""The device of this machine, as a record names it."""
 
 from handglass.errors import DeviceError
 from handglass.runtime.devices.driver import open_driver
@@ -11,7 +11,7 @@ from .record import Device
 
 
 def this_device(target: Target | None = None) -> Device | None:
-    """Of the kind that `target` is for, by default the CPU; None where there is no such."""
+    """The device of the target's kind, by default the CPU; None if there is none."""
     if target is not None and target.kind != CPU:
         return _first(target.kind)
     machine = read_machine()
@@ -19,7 +19,7 @@ def this_device(target: Target | None = None) -> Device | None:
 
 
 def gpu_device(kind: str, name: str) -> Device:
-    """The CPU beside it has no part in the kernels' times."""
+    """A GPU as a record names it; its host CPU does not affect kernel times."""
     return Device(name, kind, 1, 1)
 
 

@@ -1,1 +1,1 @@
-"""Tuning: each kernel of a model, measured on the device, with the schedules' free choices open."""
+"""Tuning of each kernel of a model: searches the choices of its schedule by measurement."""

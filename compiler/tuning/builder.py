@@ -1,7 +1,7 @@
-"""Candidates become libraries in a child process: code generation may hang or crash.
+"""Builds candidates in a child process, because code generation may hang or crash.
 
-The child is given the functions once and is then asked for choices; one that takes too long or
-dies is replaced, and the candidate is told apart by the reason.
+The child receives the functions once and then builds them with requested choices. A child that
+hangs or dies is replaced, and the candidate fails with the reason.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from handglass.targets.target import Target
 from ..lowering.tasks import Task
 
 START_SECONDS = 300.0
-"""A child imports TVM first: 3 s, and far more on a board that is busy."""
+"""Start timeout: the child imports TVM, which takes 3 s, and far more on a busy board."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """A library, or the reason why there is none."""
+    """A library, or the reason why it could not be built."""
 
     library: bytes | None
     reason: str = ""
 
 
 class Builder:
-    """A context manager; `timeout` in seconds for one candidate."""
+    """A context manager that owns the child process; `timeout` in seconds per candidate."""
 
     def __init__(self, tasks: Sequence[Task], target: Target, timeout: float = 60.0) -> None:
         self._tasks = {task.hash: task for task in tasks}
@@ -46,7 +46,7 @@ class Builder:
         self._stop()
 
     def build(self, task: Task, choices: Mapping[str, int]) -> Built:
-        """The library of `task` with these choices."""
+        """Build the library of `task` with these choices."""
         pipe = self._running()
         try:
             pipe.send((task.hash, dict(choices)))
@@ -80,7 +80,7 @@ class Builder:
         self._child.join(10)
         code = self._child.exitcode
         self._stop()
-        return signal.Signals(-code).name if code and code < 0 else f"left with code {code}"
+        return signal.Signals(-code).name if code and code < 0 else f"exited with code {code}"
 
     def _stop(self) -> None:
         if self._child is not None:
@@ -92,8 +92,8 @@ class Builder:
 
 
 def serve(pipe: Connection) -> None:
-    """The child: libraries for choices, until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    """Main function of the child: builds libraries until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
     os.environ["TVM_NUM_THREADS"] = "1"
     target, functions = pipe.recv()
     from tvm.ir import load_json
@@ -120,6 +120,6 @@ def _library(func: Any, rule_name: str, target: Target, choices: Mapping[str, in
     try:
         sch = replay(func, rule, tvm.target.Target(target.tvm), choices)
         return library_of(sch.mod["main"], target), ""
-    except Exception as error:  # noqa: BLE001  whatever a compiler can raise
+    except Exception as error:  # noqa: BLE001  a compiler may raise anything
         lines = str(error).strip().splitlines() or [""]
         return None, f"{type(error).__name__}: {lines[-1][:200]}"

@@ -1,4 +1,4 @@
-"""The device that kernels are measured on: which one, and whether it runs code for the target."""
+"""Selects the device for measurements and checks that it runs code for the target."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..records.this_device import gpu_device
 
 
 def device_for(target: Target) -> str:
-    """What its kernels run on, as the device protocol names it: the first of its kind."""
+    """The name of the target's device in the device protocol: the first of its kind."""
     return CPU if target.kind == CPU else f"{target.kind}:0"
 
 
 def device_of(description: Description) -> Device:
-    """Where it was measured, as a record says it."""
+    """The described device, as a record names it."""
     machine = description.machine
     if description.devices:
         return gpu_device(description.kind, description.devices[0].name)
@@ -25,7 +25,7 @@ def device_of(description: Description) -> Device:
 
 
 def check_device(description: Description, target: Target) -> None:
-    """MismatchError where the device cannot run code for the target."""
+    """Raise MismatchError if the device cannot run code for the target."""
     machine = description.machine
     if machine.architecture != target.architecture:
         raise MismatchError(
@@ -35,15 +35,15 @@ def check_device(description: Description, target: Target) -> None:
     missing = target.missing_on(machine.flags)
     if missing:
         raise MismatchError(
-            f"the device ({machine.model}) lacks {', '.join(missing)}, which code for "
-            f"'{target.name}' uses"
+            f"the device ({machine.model}) lacks {', '.join(missing)}, which code for target "
+            f"'{target.name}' requires"
         )
     if target.gpu is not None:
         check_gpu(description.devices[0], target)
 
 
 def check_gpu(gpu: DeviceEntry, target: Target) -> None:
-    """MismatchError where the GPU lacks what code for the target relies on."""
+    """Raise MismatchError if the GPU lacks capabilities that code for the target requires."""
     assert target.gpu is not None
     lacking = missing_capabilities(target.gpu.abilities, gpu.abilities)
     if lacking:

@@ -1,7 +1,7 @@
-"""Runs libraries on the device, whatever they do to the session that they run in.
+"""Runs libraries on the device, and recovers from crashes of their session.
 
-A candidate that crashes ends its session. The runner then opens a new one and puts back what the
-next request needs, so that above it a crash is a reason and nothing more.
+A candidate that crashes ends its session. The runner then opens a new one and restores the state
+that the next request needs, so that callers see a crash only as the reason of a failure.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from ..lowering.kernel_code import ENTRY
 from ..lowering.task_arguments import Arguments
 
 SAMPLE_SECONDS = 0.01
-"""A sample is as many calls as take so long."""
+"""Duration of a sample, which determines its number of calls."""
 BUILD_SECONDS = 300.0
-"""For a device whose plug-in is built first."""
+"""Deadline for describing a device that must build its plug-in first."""
 DEADLINE = 30.0
-"""Seconds for one request; a candidate that needs more is of no use to anybody."""
+"""Deadline of a request in seconds; a slower candidate is useless."""
 MOST_LIBRARIES = 64
-"""In one session: a device keeps what it has loaded."""
+"""Most libraries per session: a device never unloads them."""
 
 
 Answer = TypeVar("Answer")
 
 
 class CandidateError(Exception):
-    """The candidate did not run to its end; the text is the reason."""
+    """The candidate failed; the message is the reason."""
 
 
 class DeviceRunner:
-    """A session with a device that is opened again when a candidate ends it.
+    """A session with a device, reopened when a candidate ends it.
 
-    `device`: what the libraries run on there, "cpu" or "KIND:N".
+    `device`: where libraries run, "cpu" or "KIND:N".
     """
 
     def __init__(self, connect: Callable[[], DeviceClient], device: str = "cpu") -> None:
@@ -67,16 +67,16 @@ class DeviceRunner:
         self._client = None
 
     def prepare(self, arguments: Arguments) -> None:
-        """What all libraries from now on are called with."""
+        """Set the arguments for all following calls."""
         self._arguments = arguments
 
     def calls_for(self, library: bytes) -> int:
-        """How many calls of the library make a sample."""
+        """Number of calls of the library per sample."""
         seconds = self.seconds(library, 1, 1)[0]
         return max(1, min(10_000, math.ceil(SAMPLE_SECONDS / max(seconds, 1e-7))))
 
     def seconds(self, library: bytes, number: int, samples: int) -> list[float]:
-        """Seconds of one call, `samples` times. CandidateError where it does not run."""
+        """Seconds of one call, `samples` times. Raises CandidateError if it fails."""
         return self._attempt(
             lambda client: client.measure(
                 self._name(library), ENTRY, "main", number, samples, deadline_s=DEADLINE
@@ -85,7 +85,7 @@ class DeviceRunner:
         )
 
     def compare(self, reference: bytes, candidate: bytes, seed: int) -> Sequence[Difference]:
-        """Every tensor after a call of each, from the same contents before it."""
+        """Compare every tensor after one call of each library with the same initial contents."""
         names = self._name(reference), self._name(candidate)
         return self._attempt(
             lambda client: client.compare(*names, ENTRY, "main", seed, deadline_s=DEADLINE),
@@ -104,12 +104,12 @@ class DeviceRunner:
             self.close()
             raise CandidateError(f"runner: {died.reason}") from died
         except MismatchError as refused:
-            if self._device != "cpu":  # a GPU may be lost to its session
+            if self._device != "cpu":  # the session may have lost its GPU
                 self.close()
             raise CandidateError(f"runner: {str(refused).splitlines()[0][:160]}") from refused
 
     def _ready(self, libraries: Sequence[bytes]) -> DeviceClient:
-        """A session that has the arguments and the libraries."""
+        """A session that holds the arguments and the libraries."""
         if self._client is None or len(self._loaded) > MOST_LIBRARIES:
             self.close()
             self._open()
@@ -137,7 +137,7 @@ class DeviceRunner:
 
 
 def _hold(client: DeviceClient, arguments: Arguments, device: str = "cpu") -> None:
-    """As many copies as the device has memory for; DeviceError where one is too many."""
+    """Create as many copies of the arguments as fit. Raises DeviceError if not even one does."""
     copies = arguments.copies
     while True:
         try:
@@ -153,7 +153,7 @@ def _hold(client: DeviceClient, arguments: Arguments, device: str = "cpu") -> No
 
 
 def _patiently(connect: Callable[[], DeviceClient], attempts: int = 3) -> DeviceClient:
-    """The old session may not have been buried yet."""
+    """Connect with retries: the device may still be cleaning up the old session."""
     for left in reversed(range(attempts)):
         try:
             return connect()

@@ -1,7 +1,7 @@
-"""Time on a machine that gets slower and faster while we measure.
+"""Measurement on a machine whose speed drifts.
 
-The default schedule is timed again and again. A candidate counts as a ratio to the default just
-before and after it, and is measured again where the default itself moved in between.
+The default schedule is timed repeatedly. The time of a candidate is relative to the default just
+before and after it, and is measured again if the default changed in between.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from .device_runner import DeviceRunner
 
 TOLERANCE = 0.10
-"""How far the default may move around a measurement."""
+"""Largest relative change of the default around a measurement."""
 REPEATS = 3
 PAUSE = 0.25
-"""Seconds to let a disturbance pass, doubled each time."""
+"""Seconds to wait for a disturbance to pass, doubled each time."""
 ANCHOR_SAMPLES = 3
 
 
@@ -28,17 +28,17 @@ class Reading:
 
     seconds: list[float]
     anchor: float
-    steady: bool
-    """Whether the default held still."""
+    stable: bool
+    """Whether the default changed by at most TOLERANCE."""
 
     @property
     def ratio(self) -> float:
-        """Of the candidate's time to the default's."""
+        """The candidate's time divided by the default's."""
         return float(np.median(self.seconds)) / self.anchor
 
 
 class Anchor:
-    """The default schedule of one kernel, with the arguments that the runner holds."""
+    """Times the default schedule of one kernel as the reference for candidates."""
 
     def __init__(
         self, runner: DeviceRunner, library: bytes, sleep: Callable[[float], object] = time.sleep
@@ -47,24 +47,24 @@ class Anchor:
         self.calls = runner.calls_for(library)
         self._runner, self._sleep = runner, sleep
         self.repeated = 0
-        """Measurements that were thrown away."""
+        """Number of discarded measurements."""
         self.last = self.sample()
 
     def sample(self) -> float:
-        """Seconds of one call now."""
-        found = self._runner.seconds(self.library, self.calls, ANCHOR_SAMPLES)
-        self.last = float(np.median(found))
+        """Measure the current seconds of one call."""
+        samples = self._runner.seconds(self.library, self.calls, ANCHOR_SAMPLES)
+        self.last = float(np.median(samples))
         return self.last
 
     def around(self, measure: Callable[[], list[float]]) -> Reading:
-        """`measure`, once more where the default moved; at most REPEATS times more."""
+        """Call `measure`, and repeat it up to REPEATS times while the default changes around it."""
         for attempt in range(REPEATS + 1):
             before = self.last if not attempt else self.sample()
             seconds = measure()
             after = self.sample()
-            steady = abs(after / before - 1) <= TOLERANCE
-            if steady or attempt == REPEATS:
+            stable = abs(after / before - 1) <= TOLERANCE
+            if stable or attempt == REPEATS:
                 break
             self.repeated += 1
             self._sleep(PAUSE * 2**attempt)
-        return Reading(seconds, (before + after) / 2, steady)
+        return Reading(seconds, (before + after) / 2, stable)

@@ -1,7 +1,7 @@
-"""Somebody else's records: each is proven on the device before it is kept.
+"""Imports records from others, after verifying each on the device.
 
-A line must parse, its rule must offer such choices for a kernel of the model at hand, and the
-kernel that they make must give the results of the default schedule. The rest is not kept.
+A line must parse, its rule must offer the choices for a kernel of the given model, and the
+resulting kernel must give the results of the default schedule. Other records are not kept.
 """
 
 from __future__ import annotations
@@ -24,25 +24,27 @@ from ..records.record import Record
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the results are those of the default schedule."""
+    """Whether a record's results match those of the default schedule."""
 
     ok: bool
     words: str
-    """How close they are, or what is wrong."""
+    """How close they are, or the fault."""
 
 
 Verify = Callable[[Record, Task], Verdict]
-"""Runs the kernel on the device with the record's choices. Raises DeviceError where there is none
-to be had; what a candidate does to itself (a crash, no end) is a Verdict."""
+"""Runs the kernel on the device with the record's choices.
+
+Raises DeviceError if no device is available; a crash or timeout of the candidate is a Verdict.
+"""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a line or a record of `file`."""
+    """The result for a line or a record of `file`."""
 
     file: Path
     line: int | None
-    """Of those that are no record."""
+    """Line number of an invalid record, else None."""
     record: Record | None
     kept: bool
     words: str
@@ -55,7 +57,7 @@ def import_records(
     verify: Verify,
     journal: Path,
 ) -> Iterator[Outcome]:
-    """Add what holds to `journal`, one by one; those of `tasks` are the kernels there are.
+    """Append the records that pass verification to `journal`; `tasks` are the model's kernels.
 
     Raises InputError for a file that cannot be read, DeviceError from `verify` and `append`.
     """
@@ -77,7 +79,7 @@ def _judge(
     record: Record, target: Target, tasks: Mapping[str, Task], present: set[str], verify: Verify
 ) -> Verdict:
     if record.id in present:
-        return Verdict(False, "is there already")
+        return Verdict(False, "already present")
     try:
         task = _admit(record, target, tasks)
     except HandglassError as error:
@@ -86,7 +88,7 @@ def _judge(
 
 
 def _admit(record: Record, target: Target, tasks: Mapping[str, Task]) -> Task:
-    """The kernel it is for. InputError where there is none, or its rule does not offer this."""
+    """The kernel of a record. Raises InputError if there is none or the choices do not fit it."""
     if record.target != target.records_key:
         raise InputError(f"is for {record.target}, not for {target.records_key}")
     task = tasks.get(record.task)
@@ -94,6 +96,6 @@ def _admit(record: Record, target: Target, tasks: Mapping[str, Task]) -> Task:
         raise InputError("is for no kernel of this model, so it cannot be verified")
     try:
         replay(task.func, task.rule, tvm.target.Target(target.tvm), record.choices)
-    except Exception as error:  # whatever TVM may raise
+    except Exception as error:  # TVM may raise anything
         raise InputError(f"does not fit the kernel: {reason_of(error)}") from error
     return task

@@ -1,4 +1,4 @@
-"""What the device can do at most, measured there: the probes of every bundle, as kernels alone."""
+"""Measures the limits of the device: the probes of every bundle, as separate kernels."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from ..lowering.task_arguments import Arguments
 from .device_runner import CandidateError, DeviceRunner
 
 READ_SHAPE = (512, 1024, READ_WIDTH)  # 128 MiB of float32
-GPU_READ_SHAPE = (8192, 64, READ_WIDTH)  # as many in more parts: a GPU runs more at a time
+GPU_READ_SHAPE = (8192, 64, READ_WIDTH)  # the same size in more tasks for a GPU's parallelism
 ROUNDS = 1 << 20
 SAMPLES, FEW_SAMPLES = 10, 3
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Rates per second by kind: bytes, or operations. Empty where they could not be measured."""
+    """Rates per second by kind, in bytes or operations. Empty if they could not be measured."""
 
     rates: Mapping[str, float]
 
     def least(self, kernel: Kernel, arguments: Arguments) -> float | None:
-        """Seconds that memory and arithmetic allow at least; None where unknown."""
+        """Least seconds that memory and arithmetic allow; None if unknown."""
         rate = self.rates.get(kernel.limit)
         if rate is None:
             return None
@@ -53,13 +53,13 @@ class Limits:
         return max(moving, (kernel.flops(arguments.sizes) or 0.0) / rate)
 
     def fraction(self, kernel: Kernel, arguments: Arguments, seconds: float) -> float | None:
-        """Of the limit: least time over `seconds`."""
+        """Fraction of the limit: least time divided by `seconds`; None if unknown."""
         least = self.least(kernel, arguments)
         return None if least is None else least / seconds
 
 
 def measure_limits(runner: DeviceRunner, target: Target, threads: int) -> Limits:
-    """A second or two on the device."""
+    """Run the probes, which take a second or two on the device."""
     probes = _cpu_probes(target, threads) if target.gpu is None else _gpu_probes()
     try:
         return Limits({p.kind: _rate(runner, p, library_of(p.func, target)) for p in probes})
@@ -73,13 +73,13 @@ class _Probe:
     func: tirx.PrimFunc
     items: list[dict[str, Any]]
     work: float
-    """Bytes or operations of one call, or of a round where there are rounds."""
+    """Bytes or operations of one call, or of one round if there are rounds."""
     rounds: int | None = None
-    """At first: as many are called as keep a GPU busy."""
+    """Initial number of rounds, doubled until they keep a GPU busy."""
 
 
 def _rate(runner: DeviceRunner, probe: _Probe, library: bytes) -> float:
-    """Work per second."""
+    """Work per second of a probe."""
     if probe.rounds is None:
         runner.prepare(Arguments(probe.items, 1, (), ()))
         return probe.work / min(runner.seconds(library, 1, SAMPLES))
@@ -113,7 +113,7 @@ def _cpu_probes(target: Target, threads: int) -> Iterator[_Probe]:
 
 
 def _gpu_probes() -> Iterator[_Probe]:
-    """One instruction serves integers of four and of eight bits."""
+    """The probes of a GPU; one instruction serves 4-bit and 8-bit integers."""
     yield _reading(gpu_probes.read_kernel(), GPU_READ_SHAPE)
     bytes_wide = gpu_probes.PRODUCTS * gpu_probes.WIDTH
     for kind, func, values, dtype in (

@@ -1,10 +1,10 @@
-"""Which choices to measure next: gradient-boosted trees guess what was not measured yet.
+"""Selects the choices to measure next by predictions of gradient-boosted trees.
 
-Our rules ask for a few choices of a few values, 2 to 100,000 combinations, so every one of them (or
-a sample of POOL) can be guessed at, and no schedule is made for a candidate that is not built. The
-trees see the values of the choices and not the loops: within one kernel nothing else differs.
-MetaSchedule's own evolution replays a trace with other decisions, which ours do not allow: the
-shape of a register tile decides which intrinsic is put in, and that is no decision of a trace.
+A rule has a few choices with a few values, 2 to 100,000 combinations, so all of them (or a sample
+of POOL) can be predicted, and a schedule is created only for candidates that are built. The trees
+use the values of the choices and not the loops, because nothing else differs within one kernel.
+MetaSchedule's evolutionary search is not applicable: it replays a trace with other decisions, but
+the shape of a register tile determines the intrinsic, which is not a decision of a trace.
 """
 
 from __future__ import annotations
@@ -18,19 +18,22 @@ from importlib.util import find_spec
 import numpy as np
 
 POOL = 4096
-"""Combinations that are guessed at in one round."""
+"""Combinations that are predicted per round."""
 ENOUGH = 8
 """Measurements that the trees need."""
 EXPLORE = 0.25
-"""Of a batch, taken at random: the trees only know what they have seen."""
+"""Fraction of a batch that is chosen at random, for exploration."""
 FAILED = 4.0
-"""What a candidate that cannot be built or run counts as, in times of the default's."""
+"""Ratio to the default's time for a candidate that cannot be built or run."""
 
 Choices = dict[str, int]
 
 
 class Search:
-    """Candidates for one kernel. `ratio` is time over the default's, None for a failure."""
+    """Proposes candidates for one kernel.
+
+    A `ratio` is a candidate's time divided by the default's, None for a failure.
+    """
 
     def __init__(self, options: Mapping[str, Sequence[int]], seed: int = 0) -> None:
         self._names = list(options)
@@ -45,14 +48,14 @@ class Search:
         return math.prod(map(len, self._options))
 
     def tell(self, choices: Mapping[str, int], ratio: float | None) -> None:
-        """What was found out; also of an earlier run."""
+        """Record a measurement, possibly from an earlier run."""
         self.measured[self._key(choices)] = ratio
 
     def knows(self, choices: Mapping[str, int]) -> bool:
         return self._key(choices) in self.measured
 
     def propose(self, count: int) -> list[Choices]:
-        """At most `count` that were not measured; none when all were."""
+        """Propose at most `count` unmeasured candidates; none if all were measured."""
         pool = self._pool()
         finite = sum(ratio is not None for ratio in self.measured.values())
         if self.model == "xgboost" and finite >= ENOUGH and len(pool) > count:
@@ -63,19 +66,19 @@ class Search:
         return tuple(choices[name] for name in self._names)
 
     def _pool(self) -> list[tuple[int, ...]]:
-        """Not measured yet, in random order."""
+        """Unmeasured combinations in random order."""
         if self.size <= POOL:
-            found = set(itertools.product(*self._options))
+            pool = set(itertools.product(*self._options))
         else:
             draws = range(POOL)
-            found = {tuple(self._random.choice(o) for o in self._options) for _ in draws}
-            found |= self._neighbours()
-        left = sorted(found - self.measured.keys())
+            pool = {tuple(self._random.choice(o) for o in self._options) for _ in draws}
+            pool |= self._neighbours()
+        left = sorted(pool - self.measured.keys())
         self._random.shuffle(left)
         return left
 
     def _neighbours(self) -> set[tuple[int, ...]]:
-        """The best so far with one choice made otherwise."""
+        """The best candidates so far with one choice changed."""
         finite = [(ratio, key) for key, ratio in self.measured.items() if ratio is not None]
         best = [key for _, key in sorted(finite)[:8]]
         return {
@@ -86,23 +89,23 @@ class Search:
         }
 
     def _ranked(self, pool: list[tuple[int, ...]], count: int) -> list[tuple[int, ...]]:
-        """The most promising first, after them a part at random (`pool` is shuffled)."""
-        guesses = self._guesses(pool)
-        order = np.argsort(guesses, kind="stable")
+        """The best predictions first, followed by random ones (`pool` is shuffled)."""
+        predictions = self._predictions(pool)
+        order = np.argsort(predictions, kind="stable")
         wanted = max(1, round(count * (1 - EXPLORE)))
         best = [pool[i] for i in order[:wanted]]
         taken = set(best)
         return best + [key for key in pool if key not in taken]
 
-    def _guesses(self, pool: Sequence[tuple[int, ...]]) -> np.ndarray:
-        """Logarithms of ratios, as trees have them that were fitted to what was measured."""
+    def _predictions(self, pool: Sequence[tuple[int, ...]]) -> np.ndarray:
+        """Logarithms of ratios, predicted by trees fitted to the measurements."""
         import xgboost
 
         known = list(self.measured)
         ratios = np.array([self.measured[key] or FAILED for key in known])
         data = xgboost.DMatrix(self._features(known), label=np.log(ratios))
-        told = {"max_depth": 4, "eta": 0.3, "nthread": 1, "seed": self._seed}
-        trees = xgboost.train(told, data, num_boost_round=60)
+        settings = {"max_depth": 4, "eta": 0.3, "nthread": 1, "seed": self._seed}
+        trees = xgboost.train(settings, data, num_boost_round=60)
         return trees.predict(xgboost.DMatrix(self._features(pool)))
 
     def _features(self, keys: Sequence[tuple[int, ...]]) -> np.ndarray:

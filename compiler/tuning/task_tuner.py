@@ -1,7 +1,7 @@
-"""One kernel on the device: measure candidates, prove the best, or keep the default.
+"""Tunes one kernel on the device: measure candidates, verify the best, or keep the default.
 
-A candidate becomes a record only if its results are those of the default schedule, and if it is
-faster where most of its calls are and nowhere slower, in samples that alternate with the default's.
+A candidate becomes a record only if its results match those of the default schedule, and if it is
+faster at the most frequent lengths and nowhere slower, in samples that alternate with the default.
 """
 
 from __future__ import annotations
@@ -25,50 +25,50 @@ from .trials import Trial, TrialLog
 BATCH = 8
 SAMPLES = 8
 ROUNDS, ROUND_SAMPLES = 8, 3
-"""Of the last comparison: default and winner take turns."""
+"""Rounds of the final comparison, in which default and winner alternate, and samples per round."""
 LEAST_GAIN = 0.02
-"""A winner must be so much faster where most calls are; less is noise."""
+"""Least gain of a winner at the most frequent lengths; smaller gains are noise."""
 NOISE = 0.02
-"""And nowhere slower than by this; medians of alternating samples are this close."""
+"""Largest loss at other lengths: the noise of medians of alternating samples."""
 FINALISTS = 5
 FLOOR_DB = 60.0
-"""Another order of additions leaves 120 dB in float32; a wrong kernel 20 or less."""
+"""Least SNR of float32 results. Another summation order gives 120 dB, a wrong kernel 20 or less."""
 ROUNDED_DB = 30.0
-"""Of kernels that round their results to integers or to 16 bits."""
+"""Least SNR of results that are rounded to integers or to 16 bits."""
 
 HOPELESS = 4.0
-"""Times the default's time, after which one call is enough to know."""
+"""A candidate slower than this multiple of the default's time is measured with one call only."""
 UNSTEADY = "unsteady: the default moved by over 10 % each time"
-"""A failure of the moment: a later run measures the candidate again."""
+"""A temporary failure: a later run measures the candidate again. Stored in trial logs."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What tuning a kernel came to."""
+    """The result of tuning a kernel."""
 
     task: Task
     trials: int
     winner: Mapping[str, int] | None
-    """None: the default stays."""
+    """Choices of the winner; None if the default stays."""
     lengths: tuple[Measured, ...] = ()
     verified: Verified | None = None
     default_seconds: float = math.nan
     limit_fraction: float | None = None
-    """Of the schedule that is used from now on."""
+    """Fraction of the limit that the final schedule reaches."""
     note: str = ""
 
 
 class TaskError(Exception):
-    """No candidate of a kernel could be measured, or not even its default schedule."""
+    """The default schedule of a kernel cannot be built or measured."""
 
 
 Tell = Callable[[int, int, float, float | None], None]
-"""(trials so far, trials in all, best seconds so far, fraction of the limit)."""
+"""(trials so far, total trials, best seconds so far, fraction of the limit)."""
 
 
 @dataclass
 class TaskTuner:
-    """The parts that all kernels of a run share."""
+    """The state that all kernels of a run share."""
 
     runner: DeviceRunner
     builder: Builder
@@ -77,7 +77,10 @@ class TaskTuner:
     seed: int = 0
 
     def tune(self, task: Task, trials: int, tell: Tell) -> Outcome:
-        """Measure up to `trials` candidates, those of earlier runs counted."""
+        """Measure up to `trials` candidates, including those of earlier runs.
+
+        Raises TaskError if the default schedule cannot be measured.
+        """
         default = self._default(task)
         arguments = self._prepare(task, task.main)
         anchor = self._anchor(task, default)
@@ -97,7 +100,7 @@ class TaskTuner:
         return self._conclude(task, default, anchor, search)
 
     def time_default(self, task: Task) -> float:
-        """Seconds of one call with the default schedule, where most of its calls are."""
+        """Seconds of one call with the default schedule at the most frequent lengths."""
         default = self._default(task)
         self._prepare(task, task.main)
         return self._anchor(task, default).last
@@ -117,7 +120,7 @@ class TaskTuner:
         try:
             return Anchor(self.runner, default)
         except CandidateError as error:
-            raise TaskError(f"{task.name}: the default schedule does not run: {error}") from error
+            raise TaskError(f"{task.name}: the default schedule fails to run: {error}") from error
 
     def _measure(self, task: Task, choices: Mapping[str, int], anchor: Anchor) -> Trial:
         built = self.builder.build(task, choices)
@@ -125,13 +128,13 @@ class TaskTuner:
         if library is None:
             return Trial(choices, None, None, built.reason)
         try:
-            (once,) = self.runner.seconds(library, 1, 1)  # may end the session, or be hopeless
+            (once,) = self.runner.seconds(library, 1, 1)  # may crash or be far too slow
             if once > HOPELESS * anchor.last:
                 return Trial(choices, once / anchor.last, once)
             measured = anchor.around(lambda: self.runner.seconds(library, anchor.calls, SAMPLES))
         except CandidateError as error:
             return Trial(choices, None, None, str(error))
-        if not measured.steady:
+        if not measured.stable:
             return Trial(choices, None, None, UNSTEADY)
         return Trial(choices, measured.ratio, float(np.median(measured.seconds)))
 
@@ -157,7 +160,7 @@ class TaskTuner:
         )
 
     def _prove(self, task: Task, default: bytes, choices: Mapping[str, int]) -> Outcome | str:
-        """A record's worth of evidence, or why there is none."""
+        """Verify a candidate: the outcome of a winner, or the reason why it is rejected."""
         library = self.builder.build(task, choices).library
         if library is None:
             return "could not be built again"
@@ -186,7 +189,7 @@ class TaskTuner:
         )
 
     def _compare(self, use: Use, default: bytes, library: bytes) -> Measured:
-        """Default and candidate in turns, so that both see the same machine."""
+        """Time default and candidate alternately, so that drift affects both equally."""
         calls = self.runner.calls_for(default)
         samples: dict[bytes, list[float]] = {default: [], library: []}
         for turn in range(ROUNDS):
@@ -196,7 +199,7 @@ class TaskTuner:
 
 
 def verify_results(runner: DeviceRunner, task: Task, default: bytes, library: bytes) -> Verified:
-    """CandidateError where the results are not those of the default schedule."""
+    """Compare results with the default schedule's. Raises CandidateError if they differ."""
     verdict = []
     for seed in (1, 2):
         for difference in runner.compare(default, library, seed):
@@ -206,20 +209,20 @@ def verify_results(runner: DeviceRunner, task: Task, default: bytes, library: by
             if not difference.finite or (snr is not None and snr < floor):
                 raise CandidateError(
                     f"wrong result: argument {difference.index} ({item.name}) has "
-                    f"{'values that are not finite' if snr is None else f'{snr:.0f} dB'}"
+                    f"{'non-finite values' if snr is None else f'{snr:.0f} dB'}"
                 )
             verdict.append(Verified(snr, difference.max_error))
     return worst_of(verdict)
 
 
 def times_of(seconds: list[float]) -> Times:
-    """Least, middle and slow end."""
+    """Minimum, median and 90th percentile."""
     median, p90 = np.percentile(seconds, [50, 90])
     return Times(min(seconds), float(median), float(p90), len(seconds))
 
 
 def worst_of(verdicts: list[Verified]) -> Verified:
-    """The lowest ratio and the largest error; None is better than any number."""
+    """The lowest SNR and the largest error; an SNR of None (equal) is best."""
     ratios = [v.snr_db for v in verdicts if v.snr_db is not None]
     return Verified(min(ratios, default=None), max(v.max_error for v in verdicts))
 

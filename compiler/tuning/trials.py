@@ -1,4 +1,4 @@
-"""The journal of a work folder: every candidate that was measured, so that no kill loses one."""
+"""The log of a work folder: every measured candidate, so that a killed run loses none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMAT, VERSION = "handglass-trial", 1
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate: its time over the default's, or why it has none."""
+    """A candidate: the ratio of its time to the default's, or the reason of its failure."""
 
     choices: Mapping[str, int]
     ratio: float | None
@@ -26,7 +26,7 @@ class Trial:
 
 
 class TrialLog:
-    """Trials by task hash, for one device; those of another device or version are passed over."""
+    """Trials by task hash, for one device; those of another device or version are ignored."""
 
     def __init__(self, path: Path, device: str) -> None:
         self.path, self._device = path, device
@@ -39,9 +39,9 @@ class TrialLog:
         return self.trials.setdefault(task, [])
 
     def add(self, task: str, trial: Trial) -> None:
-        """Kept on the disk before this returns. DeviceError where the disk is full."""
-        told = {"format": FORMAT, "version": VERSION, "device": self._device, "task": task}
-        text = json.dumps({**told, **vars(trial), "choices": dict(trial.choices)})
+        """Write a trial to the disk before returning. Raises DeviceError if the disk is full."""
+        header = {"format": FORMAT, "version": VERSION, "device": self._device, "task": task}
+        text = json.dumps({**header, **vars(trial), "choices": dict(trial.choices)})
         append_line(self.path, text)
         self.of(task).append(trial)
 
@@ -55,18 +55,18 @@ class TrialLog:
 
 
 def _parse(text: str, device: str) -> tuple[str, Trial] | tuple[()] | None:
-    """None for what is no trial, () for one of another device."""
+    """Parse a line: None if it is not a trial, () for one of another device."""
     try:
-        told = json.loads(text)
-        if told["format"] != FORMAT or told["version"] != VERSION:
+        data = json.loads(text)
+        if data["format"] != FORMAT or data["version"] != VERSION:
             return None
-        if told["device"] != device:
+        if data["device"] != device:
             return ()
-        choices = {str(name): int(value) for name, value in told["choices"].items()}
-        ratio, seconds = _positive(told["ratio"]), _positive(told["seconds"])
+        choices = {str(name): int(value) for name, value in data["choices"].items()}
+        ratio, seconds = _positive(data["ratio"]), _positive(data["seconds"])
         if (ratio is None) != (seconds is None):
             return None
-        return str(told["task"]), Trial(choices, ratio, seconds, str(told["failure"]))
+        return str(data["task"]), Trial(choices, ratio, seconds, str(data["failure"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -76,11 +76,11 @@ def _positive(value: Any) -> float | None:
         return None
     number = float(value)
     if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"not a time: {value}")
+        raise ValueError(f"not a positive number: {value}")
     return number
 
 
 def reasons(trials: Iterator[Trial] | list[Trial]) -> str:
-    """A histogram of failures in words: "12 x runner: SIGILL, 3 x builder: ..."."""
+    """The most frequent failures with their counts: "12 x runner: SIGILL, 3 x builder: ..."."""
     counts = Counter(trial.failure for trial in trials if trial.failure)
     return ", ".join(f"{count} x {reason}" for reason, count in counts.most_common(6))

@@ -1,4 +1,4 @@
-"""What is tuned: the kernels of a checkpoint's model, or of the one that is in a bundle."""
+"""The input of tuning: the kernels of the model in a checkpoint or in a bundle."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TuningInput:
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """How the model would be compiled; None: as `handglass compile` does, or the bundle's own."""
+    """Options for compiling the model; None: the default of `handglass compile` or the bundle's."""
 
     target: str | None = None
     quantization: str | None = None
@@ -43,42 +43,47 @@ class CompileOptions:
     kv_cache: str | None = None
 
 
-def read_tuning_input(model: Path, asked: CompileOptions) -> TuningInput:
-    """From a checkpoint folder or a bundle. Raises InputError for neither."""
+def read_tuning_input(model: Path, options: CompileOptions) -> TuningInput:
+    """Read a checkpoint folder or a bundle.
+
+    Raises InputError if `model` is neither, UsageError for storage options with a bundle,
+    MismatchError if the bundle is for another target.
+    """
     if (model / MANIFEST).is_file():
-        return _of_bundle(Bundle.open(model).manifest, asked)
-    target = find_target(asked.target or "host")
+        return _of_bundle(Bundle.open(model).manifest, options)
+    target = find_target(options.target or "host")
     checkpoint = Checkpoint.open(model)
     family = find_family(checkpoint.config)
     config = family.configure(checkpoint.config)
     storage = choose_storage(
         config.language,
         find_units(tvm.target.Target(target.tvm)),
-        asked.quantization or "w4a8",
-        asked.vision_quantization,
-        asked.context,
-        asked.kv_cache,
+        options.quantization or "w4a8",
+        options.vision_quantization,
+        options.context,
+        options.kv_cache,
     )
     return _tuning_input(family, config, storage, target, checkpoint)
 
 
 @dataclass(frozen=True)
 class _Head:
-    """Stands in for a checkpoint where only the manifest is there."""
+    """Replaces a checkpoint if only the manifest is available."""
 
     names: frozenset[str]
 
     def lm_head(self, tied: bool, prefix: str = "llm.") -> str:
-        """A head that is stored has a parameter of its own; the embedding is named as a checkpoint
-        names it, so that a tied one is found."""
+        """Name of the head: a stored head has its own parameter, a tied one is the embedding."""
         own = any("lm_head." in name for name in self.names)
         return prefix + (HEAD_NAME if own else EMBEDDING_NAME)
 
 
-def _of_bundle(manifest: Manifest, asked: CompileOptions) -> TuningInput:
-    if any((asked.quantization, asked.vision_quantization, asked.context, asked.kv_cache)):
-        raise UsageError("a bundle is tuned as it was compiled: leave out how it would be stored")
-    target = find_target(asked.target or manifest.target.name)
+def _of_bundle(manifest: Manifest, options: CompileOptions) -> TuningInput:
+    if any((options.quantization, options.vision_quantization, options.context, options.kv_cache)):
+        raise UsageError(
+            "a bundle is tuned as it was compiled: omit quantization, context and cache"
+        )
+    target = find_target(options.target or manifest.target.name)
     if (target.triple, target.kind) != (manifest.target.triple, manifest.target.device):
         made_for = f"{manifest.target.triple} ({manifest.target.device})"
         raise MismatchError(f"the bundle is for {made_for}, not for {target.name}")
@@ -99,7 +104,7 @@ def _tuning_input(
     family: Family, config: FamilyConfig, storage: Storage, target: Target, head: HasHead
 ) -> TuningInput:
     network = family.build(head, config, storage)
-    with tvm.target.Target(target.tvm):  # operators are written for a CPU or for a GPU
+    with tvm.target.Target(target.tvm):  # operators depend on whether it is a CPU or a GPU
         mod, _ = network.export()
     parts = parts_of(family.vision(config), family.typical_tiles, storage.context)
     return TuningInput(fuse(mod, target), target, parts)

@@ -1,7 +1,7 @@
-"""A record on trial: the kernel that its choices make, against the default schedule, on the device.
+"""Verifies a record on the device: compares the kernel with its choices to the default schedule.
 
-Both are run at every length that the kernel has in an answer and must give the same results. How
-fast they are is not asked: that is what the record says.
+Both run at every length that the kernel has in an answer and must give the same results. Speed is
+not measured: the record states it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ BUILD_SECONDS = 60.0
 def record_verifier(
     connect: Callable[[], DeviceClient], target: Target, tasks: Sequence[Task]
 ) -> Iterator[Verify]:
-    """What `import_records` asks. Raises DeviceError or MismatchError where there is no device that
-    runs code for the target."""
+    """The `verify` callback of `import_records`.
+
+    Raises DeviceError or MismatchError if no device runs code for the target.
+    """
     runner = DeviceRunner(connect, device_for(target))
     try:
         check_device(runner.description, target)

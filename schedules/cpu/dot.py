@@ -32,7 +32,7 @@ from ..tiling import (
 from .elementwise import vectorize
 
 PANELS, PANELS_OF_ONE_ROW = (1, 2), (1, 2, 4, 8)
-"""Panels side by side in a task."""
+"""Offered numbers of adjacent panels per task."""
 PARTS, COLUMNS = (1, 2, 3), (4, 8, 16)
 """Offered register tiles per padded row tile, and columns per register tile."""
 

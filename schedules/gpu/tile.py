@@ -46,10 +46,12 @@ def split_tile(sch: Schedule, block, last, tile: Workgroup, vector: bool = True)
     """
     i, j, *reduction = sch.get_loops(block)
     whole = int(sch.get(sch.get_loops(last)[-1]).extent) % tile.columns == 0
-    below, y, row = sch.split(i, [None, tile.rows // tile.height, tile.height])
-    beside, panel, quad, lane = sch.split(j, [None, tile.columns // LANES, LANES // QUAD, QUAD])
-    sch.reorder(beside, below, y, panel, quad, *reduction, row, lane)
-    bind_blocks(sch, beside, below)
+    group_row, y, row = sch.split(i, [None, tile.rows // tile.height, tile.height])
+    group_column, panel, quad, lane = sch.split(
+        j, [None, tile.columns // LANES, LANES // QUAD, QUAD]
+    )
+    sch.reorder(group_column, group_row, y, panel, quad, *reduction, row, lane)
+    bind_blocks(sch, group_column, group_row)
     thread = sch.fuse(y, panel, quad)
     sch.bind(thread, "threadIdx.x")
     sch.reverse_compute_at(last, thread)

@@ -48,9 +48,9 @@ def shape_of(matrix: Matrix, use: str) -> tuple[int, int]:
 def _number(buffer, stride: Expr, shape: tuple[int, int]) -> Expr:
     """Index of the matrix in its buffer, where matrices are numbered in row-major order."""
     rows, columns = shape
-    beside = stride // columns
+    per_row = stride // columns
     row, column = buffer.elem_offset // stride // rows, buffer.elem_offset % stride // columns
-    return row * beside + column
+    return row * per_row + column
 
 
 def _load(matrix: Matrix, use: str) -> Pair:

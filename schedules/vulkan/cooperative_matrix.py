@@ -79,13 +79,13 @@ def _pick_tile(sch: Schedule, limits: GpuLimits, matrix: Matrix, choices: Choice
 
 def _schedule(sch: Schedule, block, last, tile: Tile, matrix: Matrix) -> None:
     whole = int(sch.get(sch.get_loops(last)[-1]).extent) % tile.columns == 0
-    below, subgroup, outer, step, inside = _split(sch, block, tile, matrix)
+    group_row, subgroup, outer, step, inside = _split(sch, block, tile, matrix)
     threads = (tile.down * tile.across, matrix.threads)
     sums = sch.cache_write(block, 0, "wmma.accumulator")
     sch.set_scope(sums, 0, "shared")
     sch.reverse_compute_at(sums, subgroup)
-    sch.reverse_compute_at(last, below)
-    spread(sch, sch.get_loops(last)[depth_of(sch, below) :], threads, QUAD if whole else 1)
+    sch.reverse_compute_at(last, group_row)
+    spread(sch, sch.get_loops(last)[depth_of(sch, group_row) :], threads, QUAD if whole else 1)
     for stage in (*find(sch, "rows"), *find(sch, "dequantize")):
         keep_apart(sch, stage, ALIGNED)
         share(sch, stage, outer, threads)
@@ -103,16 +103,18 @@ def _split(sch: Schedule, block, tile: Tile, matrix: Matrix) -> tuple:
     """
     i, j, k = sch.get_loops(block)
     down, across = tile.rows // tile.down, tile.columns // tile.across
-    below, y, r, i = sch.split(i, [None, tile.down, down // matrix.rows, matrix.rows])
-    beside, x, c, j = sch.split(j, [None, tile.across, across // matrix.columns, matrix.columns])
+    group_row, y, r, i = sch.split(i, [None, tile.down, down // matrix.rows, matrix.rows])
+    group_column, x, c, j = sch.split(
+        j, [None, tile.across, across // matrix.columns, matrix.columns]
+    )
     outer, step, k = sch.split(k, [None, tile.depth // matrix.inputs, matrix.inputs])
-    sch.reorder(beside, below, y, x, outer, step, r, c, i, j, k)
-    bind_blocks(sch, beside, below)
+    sch.reorder(group_column, group_row, y, x, outer, step, r, c, i, j, k)
+    bind_blocks(sch, group_column, group_row)
     subgroup = sch.fuse(y, x)
     sch.bind(subgroup, "threadIdx.y")
     for loop in (r, c):
         sch.unroll(loop)
-    return below, subgroup, outer, step, i
+    return group_row, subgroup, outer, step, i
 
 
 def _tensorize(sch: Schedule, block, held: list, sums, outer, inside, matrix: Matrix) -> None:

@@ -1,1 +1,1 @@
-"""From scheduled TIR to a library."""
+"""Code generation: from scheduled TIR to a library."""

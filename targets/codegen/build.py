@@ -1,4 +1,4 @@
-"""Code generation and linking: a lowered module in, a shared library out."""
+"""Code generation and linking: from a lowered module to a shared library."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def without_alias() -> tvm.transform.Pass:
-    """Relax's default pipeline, and then the promise that no two buffers overlap for all functions.
+    """Relax's default pipeline, followed by a pass that marks all functions as `noalias`.
 
-    LLVM code generation takes the promise of the whole module from the function declared last, and
-    that is often Relax's own shape function, which makes none: then every sum of every kernel goes
-    through memory at every step (vision attention: 164 ms a layer, 64 ms with the promise).
+    TVM's LLVM code generator takes the attribute for the whole module from the function declared
+    last. That is often Relax's shape function, which lacks it; every kernel then accumulates
+    through memory (vision attention: 164 ms per layer, 64 ms with the attribute).
     """
     import tvm
     from tvm import relax, tirx
@@ -35,8 +35,11 @@ def without_alias() -> tvm.transform.Pass:
 
 
 def build_library(mod: tvm.IRModule, target: Target, path: str | Path) -> Path:
-    """Generate machine code for every function of the module and link it to `path`."""
-    linker = find_linker(target)  # before minutes of code generation, not after
+    """Generate machine code for every function of the module and link it to `path`.
+
+    Raises DeviceError if no linker is installed or linking fails.
+    """
+    linker = find_linker(target)  # fail before code generation, which takes minutes
     import tvm
     from tvm import relax
 

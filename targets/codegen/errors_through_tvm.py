@@ -1,7 +1,7 @@
-"""Our errors keep their class where TVM calls us: TVM would make a RuntimeError of each.
+"""Preserves the class of handglass errors that pass through TVM, which else become RuntimeError.
 
-Code generators, linkers and passes in Python are called by TVM's C++ through tvm-ffi, which carries
-an error as a name and a text, and makes it a Python error again by the names that it knows.
+TVM's C++ calls code generators, linkers and passes in Python through tvm-ffi. It carries an error
+as a name and a message, and converts it back to a Python class by the names registered with it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from handglass import errors
 
 
 def keep_classes() -> None:
-    """Make the errors of handglass known to tvm-ffi in this process; may be called again."""
+    """Register the handglass error classes with tvm-ffi in this process. Idempotent."""
     from tvm_ffi import register_error
 
     for kind in (

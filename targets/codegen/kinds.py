@@ -1,6 +1,6 @@
-"""How code is generated for each kind of devices: one table, one line a kind.
+"""Code generators by kind of device: one table, one line per kind.
 
-LLVM makes the code of every CPU, also of the one beside a GPU, and needs nothing of this.
+LLVM generates the code for every CPU, including the host of a GPU, and has no entry.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from ..target import Target, host_name
 GENERATORS = {
     "vulkan": ".vulkan.generator",
 }
-"""Kind -> the module with its `GENERATOR`, which is imported when such code is asked for."""
+"""Kind -> module that defines `GENERATOR`, imported on first use."""
 
 
 class Generator(ABC):
-    """What the folder of a kind has to offer: a class like this one, as `GENERATOR`."""
+    """Interface of a code generator; each kind's module exports a subclass as `GENERATOR`."""
 
     @abstractmethod
     def prepare(self) -> None:
-        """Make TVM compile for such devices in this process; a second call does nothing."""
+        """Enable TVM to compile for this kind in this process. Idempotent."""
 
     @abstractmethod
     def plugin_for(self, target: Target, needed: bool) -> Path | None:
-        """The library that a bundle brings along, so that its device needs no compiler.
+        """The plug-in library to ship in a bundle, so that its device needs no compiler.
 
-        None where it cannot be made on this machine and is not `needed`, else DeviceError.
+        If it cannot be built on this machine, raises DeviceError if `needed`, else returns None.
         """
 
     @abstractmethod
     def detected_target(self) -> Target:
-        """The first device of this machine; DeviceError where there is none."""
+        """The target of this machine's first device. Raises DeviceError if there is none."""
 
     @abstractmethod
     def target_of(self, device: DeviceInfo) -> Target:
-        """The target that a device is."""
+        """The target that describes `device`."""
 
 
 def generator_for(kind: str) -> Generator:
@@ -49,13 +49,13 @@ def generator_for(kind: str) -> Generator:
 
 
 def prepare_compiler(target: Target) -> None:
-    """Whatever TVM needs before it compiles for the target."""
+    """Enable TVM to compile for the target."""
     if target.kind != CPU:
         generator_for(target.kind).prepare()
 
 
 def plugin_for(target: Target, needed: bool) -> dict[str, Path]:
-    """The files that a bundle for the target brings to reach its device, by their names there."""
+    """Plug-in files that a bundle for the target ships, by their names in the bundle."""
     if target.kind == CPU or not KINDS[target.kind].library:
         return {}
     found = generator_for(target.kind).plugin_for(target, needed)
@@ -63,5 +63,5 @@ def plugin_for(target: Target, needed: bool) -> dict[str, Path]:
 
 
 def detected_names() -> dict[str, str]:
-    """The name of a target that is looked for when it is asked for -> its kind."""
+    """Names of the targets that are detected on lookup -> their kinds."""
     return {host_name(kind): kind for kind in GENERATORS}

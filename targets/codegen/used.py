@@ -1,7 +1,7 @@
-"""What the device code that was generated uses of a device, by the attributes that claim it.
+"""Tracks which capabilities of a device the generated code uses, by TVM target attribute.
 
-A target claims what its code may use. What a bundle asks for is less: the same code runs on devices
-that lack the rest, as 16-bit floats for a model that has none.
+A target claims what its code may use. A bundle requires only what its code does use, so it also
+runs on devices that lack the rest, such as 16-bit floats in a model without them.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 Used = dict[str, int]
-"""Attributes of TVM's target kinds, and the bits of their values that are used."""
+"""Attribute of a TVM target kind -> the bits of its value that are used."""
 
 _USED: ContextVar[Used | None] = ContextVar("used", default=None)
 
 
 @contextmanager
 def what_is_used() -> Iterator[Used]:
-    """Filled with what all device code uses that is generated inside, also by builds that fail."""
+    """Yield a mapping that collects the uses of all device code generated in the context.
+
+    Builds that fail are included.
+    """
     used: Used = {}
     token = _USED.set(used)
     try:
@@ -28,7 +31,7 @@ def what_is_used() -> Iterator[Used]:
 
 
 def note_use(attribute: str, bits: int) -> None:
-    """Of a kernel that is being generated, for whoever asked."""
+    """Record that the kernel being generated uses these bits of `attribute`."""
     used = _USED.get()
     if used is not None:
         used[attribute] = used.get(attribute, 0) | bits

@@ -1,4 +1,4 @@
-"""Bringing a bundle to a device: its files, a slim runtime where there is none, one question.
+"""Deployment of a bundle to a device: its files, a slim runtime if needed, one test question.
 
-`deploy.py` tells the story. How bytes and commands get there is a `Transport`: a folder, ssh, adb.
+`deploy.py` is the entry point. A `Transport` carries bytes and commands: a folder, ssh or adb.
 """

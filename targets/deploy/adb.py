@@ -1,4 +1,4 @@
-"""A phone on Android's debug bridge, and a folder that its shell may execute from."""
+"""Transport to an Android phone through adb, with a folder that its shell may execute from."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from .transport import Done, failed, lost
 FOLDER = "/data/local/tmp/handglass"
 SERIAL = re.compile(r"[A-Za-z0-9][\w.:-]*")
 GONE = ("error: ", "adb: ")
-"""How adb begins when it is itself, and not the phone, that complains."""
+"""Prefixes of error messages from adb itself rather than the phone."""
 
 
 class Adb:
     appends = False
 
     def __init__(self, serial: str) -> None:
-        """`serial` as `adb devices` lists it, HOST:PORT included."""
+        """`serial`: as listed by `adb devices`, including HOST:PORT.
+
+        Raises UsageError for a malformed serial, DeviceError if adb is not installed.
+        """
         if not SERIAL.fullmatch(serial):
             raise UsageError(f"adb:{serial}: must be adb:SERIAL, see 'adb devices'")
         if shutil.which("adb") is None:

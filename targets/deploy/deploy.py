@@ -1,4 +1,4 @@
-"""A bundle to a device, from the first look at it to the first answer."""
+"""Deployment of a bundle, from examining the device to its first answer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .transport import Transport, run
 
 @dataclass
 class Deployment:
-    """What was done; `answer` is what `handglass run --json` printed there."""
+    """The result of a deployment; `answer` is what `handglass run --json` printed on the device."""
 
     where: str
     folder: str
@@ -33,11 +33,11 @@ class Deployment:
     python: str
     sent: list[str] = field(default_factory=list)
     kept: int = 0
-    """Files and packages that were there already."""
+    """Number of files and packages that were already on the device."""
     bytes_sent: int = 0
     answer: dict[str, Any] | None = None
     command: str = ""
-    """What to type on the device."""
+    """The command to run on the device."""
     why_not_run: str = ""
 
 
@@ -52,10 +52,10 @@ def deploy(
     native: Path | None = None,
     tell: Tell = lambda phase, done, total: None,
 ) -> Deployment:
-    """Send what is missing, ask one question there and return the answer.
+    """Send missing files to the device, ask one question there and return the answer.
 
-    Raises DeviceError where the device cannot be reached or cannot run the bundle, MismatchError
-    where a file is not what a hash says. Everything that has arrived is kept for the next try.
+    Raises DeviceError if the device cannot be reached or cannot run the bundle, MismatchError if
+    the hash of a file does not match. Files that have arrived are kept for the next attempt.
     """
     opened = Bundle.open(bundle)
     transport = open_transport(to)
@@ -86,7 +86,7 @@ def deploy(
 
 
 def open_transport(to: str) -> Transport:
-    """By what `to` begins with: ssh:, adb:, or else it is a folder."""
+    """The transport for the prefix of `to`: ssh:, adb:, or else a folder."""
     kind, colon, rest = to.partition(":")
     if colon and kind == "ssh":
         return Ssh(rest)
@@ -98,15 +98,17 @@ def open_transport(to: str) -> Transport:
 
 
 def examine(transport: Transport, bundle: Bundle) -> tuple[Device | None, str]:
-    """The device, and why nothing can be run there. A folder may belong to another machine: then
-    nobody can be asked."""
+    """The device, and why the bundle cannot run there ("" if it can).
+
+    The device is None for a folder that is meant for another machine.
+    """
     manifest = bundle.manifest
     if not isinstance(transport, Folder):
         device = ask_device(transport)
         check_fits(transport.where, device, manifest)
         return device, ""
     if not is_this_machine(manifest):
-        return None, f"a folder of this machine, and the bundle is for {manifest.target.name}"
+        return None, f"the bundle is for {manifest.target.name}, not for this machine"
     device = ask_device(transport)
     try:
         check_fits(transport.where, device, manifest)
@@ -119,19 +121,19 @@ def send(
     transport: Transport,
     bundle: Bundle,
     runtime: Runtime,
-    asked: Sequence[Item],
+    question: Sequence[Item],
     scratch: Path,
     done: Deployment,
     tell: Tell,
 ) -> None:
-    """Packages first, then the bundle, its manifest last: with it the bundle is whole."""
+    """Send packages, then the bundle. Its manifest is last and marks the bundle complete."""
     packages = missing_packages(transport, runtime.packages)
     archives = {}
     for package in packages:
         archive = scratch / f"{package.folder}.tar.gz"
         package.write(archive)
         archives[package.folder] = Item.of(f"{PACKAGES}/{archive.name}", archive)
-    items = [*archives.values(), *runtime.files, *asked, *scripts(runtime, scratch)]
+    items = [*archives.values(), *runtime.files, *question, *scripts(runtime, scratch)]
     items += bundle_items(bundle)
     there = look(transport, items)
     unpacked = sum(package.size for package in packages)
@@ -164,8 +166,8 @@ def scripts(runtime: Runtime, scratch: Path) -> list[Item]:
 
 
 def check_space(transport: Transport, need: int) -> None:
-    """Before sending, so that a full disk is not found out after an hour."""
-    listed = run(transport, f"df -Pk {quote(transport.folder)}", "looking at the disk")
+    """Raise DeviceError before anything is sent if fewer than `need` bytes are free."""
+    listed = run(transport, f"df -Pk {quote(transport.folder)}", "checking disk space")
     free = free_bytes(listed.splitlines()[-1])
     if need > free:
         raise DeviceError(

@@ -1,4 +1,4 @@
-"""What a device says about itself before anything is sent, and whether the bundle fits it."""
+"""Queries a device's properties before anything is sent, and checks that the bundle fits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ print("python", json.dumps({
 
 @dataclass(frozen=True)
 class Python:
-    """A Python of the device; versions of packages are empty where they are not installed."""
+    """A Python on the device; the version of a package is empty if it is not installed."""
 
     command: str
     version: str
@@ -54,7 +54,7 @@ class Python:
 
 @dataclass(frozen=True)
 class Device:
-    """`free` and `memory` in bytes; `pythons` in the order in which they are to be preferred."""
+    """Properties of a device; `free` and `memory` in bytes, `pythons` in order of preference."""
 
     architecture: str
     flags: frozenset[str]
@@ -74,36 +74,39 @@ def ask_device(transport: Transport) -> Device:
         done
         cat /proc/cpuinfo
     """
-    text = run(transport, script, "looking at it")
+    text = run(transport, script, "examining the device")
     try:
         return parse(text)
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise DeviceError(
-            f"{transport.where}: no Linux that we know, it says: {text[:300]!r}"
+            f"{transport.where}: not recognized as Linux, it reported {text[:300]!r}"
         ) from error
 
 
 def parse(text: str) -> Device:
-    """From what the script prints; whatever error Python has for an answer of another form."""
+    """Parse the output of the script in `ask_device`.
+
+    Raises KeyError, IndexError, ValueError or TypeError for malformed output.
+    """
     lines = [line.split(None, 1) for line in text.splitlines() if " " in line]
-    told = {key: rest for key, rest in reversed(lines) if key != "python"}
-    memory = re.match(r"(\d+) kB", told.get("MemTotal:", ""))
+    facts = {key: rest for key, rest in reversed(lines) if key != "python"}
+    memory = re.match(r"(\d+) kB", facts.get("MemTotal:", ""))
     return Device(
-        architecture=told["architecture"].strip(),
+        architecture=facts["architecture"].strip(),
         flags=cpu_flags(text),
-        free=free_bytes(told["free"]),
+        free=free_bytes(facts["free"]),
         memory=int(memory[1]) * 1024 if memory else None,
         pythons=tuple(Python(**json.loads(rest)) for key, rest in lines if key == "python"),
     )
 
 
 def free_bytes(line: str) -> int:
-    """Of a line of `df -Pk`: file system, size, used, available in KiB."""
+    """Available bytes in a line of `df -Pk`: file system, size, used, available in KiB."""
     return int(line.split()[3]) * 1024
 
 
 def check_fits(where: str, device: Device, manifest: Manifest) -> None:
-    """Architecture, instruction sets and memory; a DeviceError names the device."""
+    """Raise DeviceError unless the device has the architecture, instruction sets and memory."""
     try:
         check_target(manifest.target, device.architecture, device.flags)
     except DeviceError as error:
@@ -111,20 +114,23 @@ def check_fits(where: str, device: Device, manifest: Manifest) -> None:
     need = manifest.resident_bytes
     if device.memory is not None and need > device.memory:
         raise DeviceError(
-            f"{where}: has {device.memory / 1e9:.2f} GB of memory, weights and cache take "
-            f"{need / 1e9:.2f} GB; compile with fewer bits or a smaller --context"
+            f"{where}: the device has {device.memory / 1e9:.2f} GB of memory, weights and cache "
+            f"need {need / 1e9:.2f} GB; compile with fewer bits or a smaller --context"
         )
 
 
 def choose_python(where: str, device: Device, wanted: str | None) -> Python:
-    """The wanted version, or the first that a runtime can be brought to."""
+    """The Python of version `wanted`, or the first one that the locked wheels support.
+
+    Raises DeviceError if there is none.
+    """
     known = [python for python in device.pythons if python.version in PYTHONS]
     fits = [python for python in known if wanted in (None, python.version)]
     if not fits:
         found = ", ".join(python.version for python in device.pythons) or "none"
         raise DeviceError(
-            f"{where}: no Python {wanted or ' or '.join(PYTHONS)} (found: {found}): "
-            "apt-get install python3; a phone takes the native runner (--native)"
+            f"{where}: no Python {wanted or ' or '.join(PYTHONS)} (found: {found}); "
+            "run 'apt-get install python3', or on a phone use the native runner (--native)"
         )
     for python in fits:
         if python.runs_wheels:

@@ -1,4 +1,4 @@
-"""A folder of this machine: a memory card, a mounted device, or simply another place."""
+"""Transport to a local folder: a memory card, a mounted device, or any other location."""
 
 from __future__ import annotations
 

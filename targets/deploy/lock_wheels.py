@@ -2,9 +2,9 @@
 
     make lock-wheels
 
-One list per architecture and Python version, each wheel with its version and sha256 as the package
-index tells them. Versions are the newest that pip chooses, but for those that are pinned below.
-Nothing is installed and nothing of a wheel is executed.
+There is one list per architecture and Python version, with the version and sha256 of each wheel as
+reported by the package index. Versions are the newest that pip selects, except those pinned below.
+Nothing is installed, and no code of a wheel is executed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 
 from .wheels import ARCHITECTURES, FORMAT, LOCK, PYTHONS, platform_flags
 
-# All that the command line imports on a device, dependencies included; later versions of typer
-# bring pydantic, which is as large as all of these but numpy. Dependencies are not followed:
-# tokenizers names a package that downloads models.
+# Everything that the command line imports on a device, including dependencies. Later versions of
+# typer require pydantic, which is as large as all of these without numpy. Dependencies are not
+# resolved: tokenizers requires a package that downloads models.
 REQUIREMENTS = (
     "apache-tvm==0.27.0.post1",
     "apache-tvm-ffi==0.1.14.post1",
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def resolve(architecture: str, python: str) -> list[dict[str, str]]:
-    """What pip would install there."""
+    """The wheels that pip would install on this architecture and Python version."""
     with TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--no-deps"]
         command += ["--ignore-installed", "--report", "-", "--target", folder]
@@ -60,10 +60,10 @@ def resolve(architecture: str, python: str) -> list[dict[str, str]]:
 
 
 def entry(item: dict[str, Any]) -> dict[str, str]:
-    told, download = item["metadata"], item["download_info"]
+    metadata, download = item["metadata"], item["download_info"]
     return {
-        "name": told["name"],
-        "version": told["version"],
+        "name": metadata["name"],
+        "version": metadata["version"],
         "file": PurePosixPath(download["url"]).name,
         "sha256": download["archive_info"]["hashes"]["sha256"],
     }

@@ -1,7 +1,7 @@
-"""Python packages as a device gets them: of each wheel only what runs, as one archive.
+"""Python packages for a device: one archive per wheel, with only the files needed at run time.
 
-An archive is unpacked there under a name made of its contents, and complete once it has that name.
-Nothing of a wheel is executed here: no installer, no script, no bytecode.
+The device unpacks an archive into a folder named after a hash of its contents; a folder with that
+name is complete. No code of a wheel is executed on this machine: no installer, script or bytecode.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from handglass.errors import MismatchError
 
 from .wheels import Wheel
 
-# Of TVM the 3 MB library: its package would bring a compiler of 230 MB. Of tvm_ffi what is not for
-# building extensions. What of numpy nobody imports before asking for it.
+# TVM: only the 3 MB runtime library; the whole package includes a compiler of 230 MB. tvm_ffi:
+# without the files for building extensions. numpy: without some modules that no import loads.
 ONLY = {"apache-tvm": r"tvm/lib/libtvm_runtime\.so$"}
 WITHOUT = {
     "apache-tvm-ffi": r"tvm_ffi/(3rdparty|cython|include|share|src|stub|testing|CMakeLists)",
@@ -29,19 +29,19 @@ WITHOUT = {
 }
 NOWHERE = re.compile(r"/tests/|\.pyi$|\.dist-info/RECORD$|\.data/")
 ROOMS = ("cli", "runtime", "targets")
-"""What of our own package a device can use; the compiler stays here."""
+"""The parts of handglass that a device uses; the compiler is not deployed."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """`files`: name below site-packages -> contents, read when it is packed."""
+    """A package to deploy; `files`: path below site-packages -> contents."""
 
     name: str
     files: dict[str, bytes]
 
     @property
     def folder(self) -> str:
-        """A name that says what is inside, to the byte."""
+        """Folder name with a hash of the contents."""
         digest = hashlib.sha256()
         for name, content in sorted(self.files.items()):
             digest.update(f"{name}\0{len(content)}\0".encode() + content)
@@ -52,7 +52,7 @@ class Package:
         return sum(map(len, self.files.values()))
 
     def write(self, archive: Path) -> None:
-        """A gzipped tar of files alone: no links, no owners, no times."""
+        """Write a gzipped tar of regular files, without links, owners and timestamps."""
         with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
             for name, content in sorted(self.files.items()):
                 entry = tarfile.TarInfo(name)
@@ -61,7 +61,10 @@ class Package:
 
 
 def from_wheel(wheel: Wheel, file: Path) -> Package:
-    """What of a wheel a device needs; its licences travel with it."""
+    """The files of a wheel that a device needs, including its licences.
+
+    Raises MismatchError for a member outside the folder.
+    """
     with zipfile.ZipFile(file) as opened:
         names = [name for name in opened.namelist() if wanted(wheel.name, name)]
         for name in names:
@@ -82,11 +85,11 @@ def wanted(package: str, name: str) -> bool:
 def _check_name(file: Path, name: str) -> None:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or str(path) != name:
-        raise MismatchError(f"{file}: holds {name!r}, which leads out of the folder")
+        raise MismatchError(f"{file}: member {name!r} is outside the wheel's folder")
 
 
 def ourselves() -> Package:
-    """This handglass without its compiler."""
+    """The installed handglass, without its compiler."""
     root = Path(handglass.__file__).parent
     files = [*root.glob("*.py"), *(f for room in ROOMS for f in _sources(root / room))]
     named = {f"handglass/{file.relative_to(root).as_posix()}": file.read_bytes() for file in files}

@@ -1,7 +1,7 @@
-"""Files to a device: only those that are not there yet, each complete or not at all.
+"""Sends missing files to a device; each arrives completely or not at all.
 
-A file arrives under a name made of its hash, so that a part of it can only be completed by the rest
-of the same file. It gets its own name when the device has computed the same hash.
+A file is transferred under a temporary name made of its hash, so that a partial file can only be
+resumed with the same contents. It is renamed once the device has computed the same hash.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ class Item:
 
 @dataclass(frozen=True)
 class There:
-    """What the device has: files by name with their hash, parts that can be completed with their
-    size."""
+    """State of the device: hashes of files by name, sizes of partial files that can be resumed."""
 
     hashes: dict[str, str]
     parts: dict[str, int]
@@ -59,10 +58,13 @@ class There:
 
 
 def look(transport: Transport, items: Sequence[Item]) -> There:
-    """Hashes are computed on the device: nothing is believed to be there because it was sent."""
+    """Query the state of the device, which computes the hashes of its files.
+
+    Raises InputError for a file name that cannot be sent.
+    """
     for item in items:
         if not NAME.fullmatch(item.name):
-            raise InputError(f"{item.name!r}: a name that cannot be sent to a device")
+            raise InputError(f"{item.name!r}: this file name cannot be sent to a device")
     names = " ".join(quote(item.name) for item in items)
     begun = " ".join(item.part for item in items)
     folders = " ".join(sorted({quote(str(Path(item.name).parent)) for item in items}))
@@ -72,7 +74,7 @@ def look(transport: Transport, items: Sequence[Item]) -> There:
         for f in {names}; do if [ -f "$f" ]; then sha256sum "$f" || exit 1; fi; done
         for f in {begun}; do if [ -f "$f" ]; then echo "part $f $(wc -c < "$f")"; fi; done
     """
-    lines = [line.split() for line in run(transport, script, "looking at files").splitlines()]
+    lines = [line.split() for line in run(transport, script, "examining files").splitlines()]
     hashes = {words[-1]: words[0] for words in lines if words[0] != "part"}
     parts = [words for words in lines if words[0] == "part" and transport.appends]
     return There(hashes, {words[1]: int(words[2]) for words in parts})
@@ -81,7 +83,7 @@ def look(transport: Transport, items: Sequence[Item]) -> There:
 def push(
     transport: Transport, items: Sequence[Item], there: There, tell: Tell, phase: str = "files"
 ) -> list[str]:
-    """Send what is missing, in the order of `items`; the names of what was sent."""
+    """Send the missing files in the order of `items`. Returns their names."""
     missing = there.missing(items)
     for count, item in enumerate(missing):
         tell(phase, count, len(missing))

@@ -1,7 +1,7 @@
-"""The first question to a device: the files that it takes, the command, and how to read the answer.
+"""The first question to a device: its files, its command, and how to parse the answer.
 
-A Python there takes the question as it is. The native runner knows neither text nor pictures: they
-are made into numbers here, and its numbers into text.
+Python on the device takes the question as it is. The native runner handles neither text nor images:
+this machine converts them to numbers, and the runner's numbers to text.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ PICTURES, REQUEST = "pictures", "request"
 
 @dataclass(frozen=True)
 class Question:
-    """`command` is what a person types in the device's folder; `script` is run for them."""
+    """A question; `command` is for users to type in the device's folder, `script` runs it."""
 
     files: tuple[Item, ...]
     command: str
     script: str
     read: Callable[[str, Done], dict[str, Any]]
-    """(where, what the script left) -> text, tokens, timings; DeviceError if it has failed."""
+    """(where, result of the script) -> text, tokens, timings; raises DeviceError on failure."""
 
 
 def python_question(prompt: str, images: Sequence[Path]) -> Question:
-    """Pictures travel by number: what a person calls a file may be no name for a device."""
+    """A question for Python. Images are renamed to numbers: their names may be invalid there."""
     names = [f"{PICTURES}/{n + 1}{_suffix(image)}" for n, image in enumerate(images)]
     files = tuple(Item.of(name, image) for name, image in zip(names, images, strict=True))
     flags = [word for name in names for word in ("--image", name)]
@@ -49,10 +49,10 @@ def _suffix(image: Path) -> str:
 def _read_json(where: str, done: Done) -> dict[str, Any]:
     if not done.out.startswith("{"):
         raise failed(where, "asking a question", done)
-    told: dict[str, Any] = json.loads(done.out.splitlines()[-1])
-    if "error" in told:
-        raise DeviceError(f"{where}: {told['error']['message']}")
-    return told
+    answer: dict[str, Any] = json.loads(done.out.splitlines()[-1])
+    if "error" in answer:
+        raise DeviceError(f"{where}: {answer['error']['message']}")
+    return answer
 
 
 def native_question(bundle: Path, prompt: str, images: Sequence[Path], scratch: Path) -> Question:
@@ -73,7 +73,10 @@ def native_question(bundle: Path, prompt: str, images: Sequence[Path], scratch: 
 
 
 def native_files(folder: Path) -> tuple[Item, ...]:
-    """What `targets/linking/native.py` built: the program and the licences of what is in it."""
+    """The output of `targets/linking/native.py`: the program and the licences of its parts.
+
+    Raises InputError if the program is missing.
+    """
     if not (folder / RUNNER).is_file():
         raise InputError(f"{folder}: no native runner, {RUNNER} is missing")
     found = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""What has to be on the device beside the bundle, so that one can ask it: packages or a runner."""
+"""What a device needs in addition to the bundle: Python packages or the native runner."""
 
 from __future__ import annotations
 
@@ -23,19 +23,18 @@ from .transport import Transport, run
 from .wheels import fetch, locked_wheels
 
 DEFAULT_PYTHON = "3.11"
-"""Of a device that cannot be asked: Debian 12 and Raspberry Pi OS of that age."""
+"""Version for a device that cannot be queried: that of Debian 12 and its Raspberry Pi OS."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """`scripts` by name; `packages` to be unpacked there; `files` (of a native runner) to be copied
-    as they are."""
+    """Scripts by name, packages to unpack, and files of the native runner to copy unchanged."""
 
     scripts: dict[str, str] = field(default_factory=dict)
     packages: tuple[Package, ...] = ()
     files: tuple[Item, ...] = ()
     python: str = ""
-    """The version that it is for; empty: none."""
+    """Python version that it is for; empty for the native runner."""
 
 
 def python_runtime(
@@ -45,11 +44,14 @@ def python_runtime(
     wanted: str | None,
     offline: Path | None,
 ) -> Runtime:
-    """Packages for the device's Python, none where it has all of them in the right versions."""
+    """The packages for the device's Python; none if it has all of them in the right versions.
+
+    Raises DeviceError if the Python runtime does not run there, or its wheels are unavailable.
+    """
     if "android" in manifest.target.triple:
         raise DeviceError(
             f"{where}: the bundle is for Android (target {manifest.target.name}), where the "
-            "runtime for Python does not run: give the native runner, --native FOLDER"
+            "Python runtime does not run; use the native runner: --native FOLDER"
         )
     python = choose_python(where, device, wanted) if device else None
     if python and has_runtime(python, manifest):
@@ -76,16 +78,16 @@ def has_runtime(python: Python, manifest: Manifest) -> bool:
 
 
 def missing_packages(transport: Transport, packages: Sequence[Package]) -> list[Package]:
-    """Those that are not unpacked there yet."""
+    """The packages that are not unpacked on the device yet."""
     if not packages:
         return []
     at = quote(f"{transport.folder}/{PACKAGES}")
-    listed = run(transport, f"mkdir -p {at} && ls {at}", "looking at packages").split()
+    listed = run(transport, f"mkdir -p {at} && ls {at}", "listing packages").split()
     return [package for package in packages if package.folder not in listed]
 
 
 def unpack(transport: Transport, package: Package, archive: str) -> None:
-    """Under another name first: a folder with the right name is whole. The archive goes away."""
+    """Unpack under a temporary name, so that the final folder is complete; delete the archive."""
     at, final = quote(f"{transport.folder}/{PACKAGES}"), quote(package.folder)
     script = f"""
         cd {at} || exit 1
@@ -97,5 +99,5 @@ def unpack(transport: Transport, package: Package, archive: str) -> None:
 
 
 def is_this_machine(manifest: Manifest) -> bool:
-    """Whether code of the bundle is for a machine of this architecture."""
+    """Whether the bundle is for the architecture of this machine."""
     return architecture(manifest.target.triple.split("-")[0]) == architecture(platform.machine())

@@ -1,7 +1,7 @@
-"""A device that is reached by the system's ssh: keys, ports and jump hosts are its configuration's.
+"""Transport through the system's ssh, which configures keys, ports and jump hosts.
 
-Every step is a command of its own, so with a password instead of a key it asks often;
-ControlMaster in ~/.ssh/config makes that one time.
+Every step is a separate command, so with a password instead of a key, ssh prompts repeatedly;
+ControlMaster in ~/.ssh/config reduces that to one prompt.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from handglass.errors import DeviceError, UsageError
 
 from .transport import Done, failed, lost
 
-FOLDER = "handglass"  # in the home folder
+FOLDER = "handglass"  # relative to the home folder
 HOST = re.compile(r"(?:[\w.-]+@)?[A-Za-z0-9][\w.-]*")
 OPTIONS = ("-T", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15", "-e", "none")
 LOST = 255
@@ -26,7 +26,10 @@ class Ssh:
     appends = True
 
     def __init__(self, address: str) -> None:
-        """`address`: [USER@]HOST[:PATH]; a relative path begins in the home folder."""
+        """`address`: [USER@]HOST[:PATH]; a relative path starts at the home folder.
+
+        Raises UsageError for a malformed address, DeviceError if ssh is not installed.
+        """
         host, _, path = address.partition(":")
         if not HOST.fullmatch(host):
             raise UsageError(f"ssh:{address}: must be ssh:[USER@]HOST[:PATH]")

@@ -1,4 +1,4 @@
-"""What a way to a device can do: run a shell script there and send a file."""
+"""Interface of a connection to a device: run a shell script there and send a file."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class Done:
 
 
 class Transport(Protocol):
-    """A connection that is lost raises DeviceError; a script that fails does not."""
+    """A connection to a device. A lost connection raises DeviceError; a failing script does not."""
 
     where: str
-    """The device, for messages."""
+    """Name of the device for messages."""
     folder: str
-    """Where everything goes, as the device's shell reads it."""
+    """Destination folder, as a path for the device's shell."""
     appends: bool
-    """Whether a file that arrived in part can be completed."""
+    """Whether a partial transfer can be resumed."""
 
     def shell(self, script: str) -> Done:
-        """Run a POSIX shell script there."""
+        """Run a POSIX shell script on the device."""
 
     def send(self, source: Path, target: str, offset: int) -> None:
-        """Append the bytes of `source` from `offset` on to the file `target` (a path there)."""
+        """Append the bytes of `source` from `offset` on to `target`, a path on the device."""
 
 
 def run(transport: Transport, script: str, doing: str) -> str:
-    """What a script prints; DeviceError in words if it fails."""
+    """Run a script and return its output. Raises DeviceError if it fails."""
     done = transport.shell(script)
     if done.code:
         raise failed(transport.where, doing, done)
@@ -46,12 +46,12 @@ def run(transport: Transport, script: str, doing: str) -> str:
 
 
 def failed(where: str, doing: str, done: Done) -> DeviceError:
-    """`doing` did not work, and why: what the device said, or its disk."""
-    told = done.err.strip() or done.out.strip() or f"exit {done.code}"
-    if os.strerror(errno.ENOSPC) in told:
+    """An error for the failed step `doing`, with the device's output as the reason."""
+    reason = done.err.strip() or done.out.strip() or f"exit {done.code}"
+    if os.strerror(errno.ENOSPC) in reason:
         return DeviceError(f"{where}: no space left while {doing}; free some and {AGAIN}")
-    return DeviceError(f"{where}: {doing} failed: {told[-1000:]}")
+    return DeviceError(f"{where}: {doing} failed: {reason[-1000:]}")
 
 
-def lost(where: str, told: str) -> DeviceError:
-    return DeviceError(f"{where}: no connection, or it was lost: {told.strip()[-500:]}; {AGAIN}")
+def lost(where: str, reason: str) -> DeviceError:
+    return DeviceError(f"{where}: no connection, or it was lost: {reason.strip()[-500:]}; {AGAIN}")

@@ -1,7 +1,7 @@
-"""The wheels that a device gets: locked by version and sha256, fetched by pip or from a folder.
+"""The wheels for a device: locked by version and sha256, fetched by pip or read from a folder.
 
-pip is told to check the hashes, and they are checked again when a wheel is opened: a folder may be
-anyone's. A wheel is only ever read as an archive.
+pip verifies the hashes, and they are verified again before a wheel is opened, because a folder is
+untrusted. A wheel is only read as an archive.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOCK = Path(__file__).with_name("wheels.lock.json")
 ARCHITECTURES = ("aarch64", "x86_64")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 GLIBC = (2, 28)
-"""The oldest C library that the wheels run on."""
+"""The oldest glibc that the wheels support."""
 _TAGS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
 
 
@@ -38,13 +38,16 @@ class Wheel:
 
 
 def locked_wheels(architecture: str, python: str) -> list[Wheel]:
-    """All that Python `python` ("3.11") needs on `architecture` to run a bundle."""
+    """All wheels that Python `python` ("3.11") needs on `architecture` to run a bundle.
+
+    Raises DeviceError for an unsupported combination.
+    """
     wheels = json.loads(LOCK.read_text("utf-8"))["wheels"]
     try:
         return [Wheel(**entry) for entry in wheels[architecture][python]]
     except KeyError as error:
         raise DeviceError(
-            f"no runtime for Python {python} on {architecture}: there are ones for Python "
+            f"no runtime for Python {python} on {architecture}: available for Python "
             f"{', '.join(PYTHONS)} on {', '.join(wheels)}"
         ) from error
 
@@ -52,15 +55,15 @@ def locked_wheels(architecture: str, python: str) -> list[Wheel]:
 def fetch(
     wheels: Sequence[Wheel], architecture: str, python: str, cache: Path, offline: Path | None
 ) -> dict[Wheel, Path]:
-    """Where each wheel is: in `offline`, or else in `cache`, downloaded if it is not there yet.
+    """The path of each wheel: in `offline`, or else in `cache`, downloaded if missing.
 
-    Raises MismatchError where a file has another hash, DeviceError where it cannot be had.
+    Raises MismatchError if the hash of a file differs, DeviceError if a wheel is unavailable.
     """
     folder = offline or cache
     missing = [wheel for wheel in wheels if not (folder / wheel.file).is_file()]
     if missing and offline:
         names = ", ".join(wheel.file for wheel in missing)
-        raise DeviceError(f"{offline}: lacks {names}; leave --offline out to download them")
+        raise DeviceError(f"{offline}: lacks {names}; omit --offline to download them")
     if missing:
         _download(missing, architecture, python, cache)
     for wheel in wheels:
@@ -69,7 +72,7 @@ def fetch(
 
 
 def platform_flags(architecture: str, python: str) -> Iterator[str]:
-    """pip's flags that ask for another machine's wheels."""
+    """pip flags that select the wheels of another machine."""
     yield from ("--only-binary=:all:", "--python-version", python, "--implementation", "cp")
     for tag in _TAGS:
         yield from ("--platform", f"{tag}_{architecture}")
@@ -92,6 +95,6 @@ def _check(file: Path, wheel: Wheel) -> None:
     found = sha256_of(file)
     if found != wheel.sha256:
         raise MismatchError(
-            f"{file}: sha256 {found}, {LOCK.name} says {wheel.sha256}; delete the file and let it "
-            "be downloaded again"
+            f"{file}: sha256 is {found}, {LOCK.name} expects {wheel.sha256}; delete the file to "
+            "download it again"
         )

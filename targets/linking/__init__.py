@@ -1,1 +1,1 @@
-"""Linkers, and the native program."""
+"""Linkers, and the build of the native program."""

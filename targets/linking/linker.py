@@ -1,9 +1,9 @@
-"""Who links a library: the machine's own C compiler, a cross compiler of the target, or zig.
+"""Finds the linker for a target: the system's C compiler, a cross compiler, or zig.
 
-GNU cross compilers are called TRIPLE-gcc. `ziglang` from pip is the one that needs no root.
-A target whose C library is not to be had on the host (Android's) is linked against empty libraries
-of the right names: code for kernels needs only a few functions that the loader finds by itself, but
-Android's loader looks only in libraries that are named.
+GNU cross compilers are named TRIPLE-gcc. `ziglang` from pip installs without root permissions. A
+target whose C library is not available on the host (Android) is linked against empty stub libraries
+with the right names: kernels need only a few functions, which the loader resolves, but Android's
+loader searches only the libraries that are listed as dependencies.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from handglass.runtime.system.machine import architecture
 from ..target import Target
 
 GLIBC = "2.28"
-"""What zig links against: of 2018, in every distribution that still gets updates."""
+"""The glibc version that zig links against: of 2018, available in all supported distributions."""
 
 
 @dataclass(frozen=True)
 class Linker:
-    """A command that takes object files and -o, and the libraries that it must not look for."""
+    """A linker command, the libraries to replace by stubs, and extra flags."""
 
     command: tuple[str, ...]
     stubs: tuple[str, ...] = ()
@@ -40,7 +40,10 @@ class Linker:
     def __call__(
         self, output: str, objects: Sequence[str], options: Sequence[str] | None = None
     ) -> None:
-        """Link `objects` to the shared library `output`; a DeviceError quotes the compiler."""
+        """Link `objects` to the shared library `output`.
+
+        Raises DeviceError with the compiler's output if it fails.
+        """
         with TemporaryDirectory(prefix="handglass-link-") as folder:
             stubs = [self._stub(name, Path(folder)) for name in self.stubs]
             bare = ("-nostdlib", "-Wl,--no-as-needed") if stubs else ()
@@ -48,7 +51,7 @@ class Linker:
             self._run(*self.flags, *bare, *objects, *libraries, *(options or ()), "-o", output)
 
     def _stub(self, name: str, folder: Path) -> str:
-        """An empty lib`name`.so: enough for the linker to write the name down."""
+        """Build an empty lib`name`.so, so that the linker records it as a dependency."""
         source, library = folder / "empty.c", folder / f"lib{name}.so"
         source.write_text("")
         self._run("-nostdlib", f"-Wl,-soname,lib{name}.so", str(source), "-o", str(library))
@@ -58,15 +61,15 @@ class Linker:
         command = [*self.command, "-shared", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode:
-            raise DeviceError(f"{' '.join(self.command)} could not link:\n{done.stderr.strip()}")
+            raise DeviceError(f"{' '.join(self.command)} failed to link:\n{done.stderr.strip()}")
 
 
 def find_linker(target: Target) -> Linker:
-    """The first linker for `target` that is installed, or a DeviceError that names what to get."""
-    here = architecture(platform.machine())
-    crossing = target.architecture != here or bool(target.stub_libraries)
+    """The first installed linker for `target`. Raises DeviceError with what to install."""
+    host = architecture(platform.machine())
+    crossing = target.architecture != host or bool(target.stub_libraries)
     names = [f"{target.gnu_triple}-{name}" for name in ("g++", "gcc")] if crossing else []
-    if target.architecture == here:
+    if target.architecture == host:
         names += target.linkers
     for name in names:
         if found := shutil.which(name):
@@ -91,6 +94,6 @@ def _nothing_found(target: Target, names: Sequence[str], crossing: bool) -> str:
     looked = ", ".join([*names, *(["ziglang"] if crossing else [])])
     pip = "'pip install ziglang' or " if crossing else ""
     return (
-        f"no C compiler to link the library for '{target.name}' ({target.triple}) with: looked for "
-        f"{looked}; install one, for instance with {pip}'apt-get install {package}'"
+        f"no C compiler to link the library for '{target.name}' ({target.triple}): looked for "
+        f"{looked}; install one, for example with {pip}'apt-get install {package}'"
     )

@@ -2,10 +2,9 @@
 
     python -m handglass.targets.linking.native aarch64 OUTPUT
 
-Every file is compiled once: its object is kept, together with the hashes of what it was made from,
-in a folder of the user's cache, so that an interrupted build goes on where it was and a changed
-file is the only one that is compiled again. The first build for an architecture takes zig itself a
-minute more, for its C library.
+Builds are incremental: each object file is cached in the user's cache folder together with the
+hashes of its sources, so an interrupted build resumes and only changed files are recompiled. The
+first build for an architecture takes a minute longer, in which zig builds its C library.
 """
 
 from __future__ import annotations
@@ -42,10 +41,10 @@ def build_native(
     cache: Path | None = None,
     progress: Progress = lambda *_: None,
 ) -> Path:
-    """The program for `machine` (aarch64, x86_64 or one of their triples) and the licences of what
-    is in it, in the folder `output`, which is returned.
+    """Build the program for `machine` (aarch64, x86_64 or a triple of these) and copy its licences.
 
-    DeviceError where ziglang or the wheels are missing or the compiler fails.
+    Returns the folder `output`. Raises DeviceError if ziglang or the wheels are missing or the
+    compiler fails, UsageError for an unsupported machine.
     """
     triple = find_triple(machine)
     zig = Zig.find(triple)
@@ -59,16 +58,16 @@ def build_native(
 
 
 def find_triple(machine: str) -> str:
-    """zig's name of a machine that the program can be built for."""
+    """The zig triple of a machine. Raises UsageError if the program cannot be built for it."""
     name = architecture(machine.split("-")[0])
     if name not in TRIPLES:
-        raise UsageError(f"{machine!r} is not a machine to build for; known: {', '.join(TRIPLES)}")
+        raise UsageError(f"machine {machine!r} is not supported; known: {', '.join(TRIPLES)}")
     return TRIPLES[name]
 
 
 @dataclass(frozen=True)
 class Zig:
-    """The C++ compiler of `pip install ziglang`, for one kind of machine."""
+    """The C++ compiler from `pip install ziglang`, for one target triple."""
 
     command: tuple[str, ...]
     version: str
@@ -82,7 +81,7 @@ class Zig:
         return cls((sys.executable, "-m", "ziglang", "c++", "-target", triple), found)
 
     def run(self, *arguments: str) -> None:
-        """DeviceError with the compiler's words if it fails."""
+        """Run the compiler. Raises DeviceError with its output if it fails."""
         command = [*self.command, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode:
@@ -90,14 +89,14 @@ class Zig:
 
 
 class Objects:
-    """Compiled files, each beside a record of the hashes of all files that went into it."""
+    """Cached object files, each with a record of the hashes of all its source files."""
 
     def __init__(self, zig: Zig, folder: Path) -> None:
         self.zig, self.folder = zig, folder
         self._hashes: dict[str, str] = {}
 
     def path(self, source: Source) -> Path:
-        """Named by everything but the contents of files."""
+        """The object file of a source; its name depends on everything but file contents."""
         key = json.dumps(
             [self.zig.version, *self.zig.command[1:], *_portable(source.flags), VERSIONS]
         )
@@ -126,7 +125,7 @@ class Objects:
             )
             part.replace(made)
             names = _dependencies(depends)
-            if all(Path(name).stat().st_mtime < started for name in names):  # not edited meanwhile
+            if all(Path(name).stat().st_mtime < started for name in names):  # unchanged meanwhile
                 record = {name: self._hash(name) for name in names}
                 made.with_suffix(".json").write_text(json.dumps(record), "utf-8")
         finally:
@@ -141,7 +140,7 @@ class Objects:
 
 
 def copy_licences(folder: Path) -> None:
-    """The licences of what is linked in: TVM, its FFI, and the C and C++ libraries of zig."""
+    """Copy the licences of everything linked in: TVM, its FFI, and zig's C and C++ libraries."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, path in _licences():
         shutil.copyfile(path, folder / name)
@@ -162,7 +161,7 @@ def _licences() -> Iterator[tuple[str, Path]]:
 
 
 def _compile_all(objects: Objects, sources: list[Source], progress: Progress) -> list[Path]:
-    """In the order of the sources; the first failure ends it, what is done stays done."""
+    """Compile all sources. Stops at the first failure; finished objects stay cached."""
     with ThreadPoolExecutor(len(usable_cpus())) as pool:
         futures = {pool.submit(objects.make, source): source for source in sources}
         try:
@@ -185,12 +184,12 @@ def _link(zig: Zig, objects: list[Path], program: Path) -> None:
 
 
 def _portable(flags: tuple[str, ...]) -> list[str]:
-    """Flags without the folders of this installation: the record names the files by hash."""
+    """Flags without installation paths; the record identifies files by their hashes."""
     return [flag for flag in flags if not flag.startswith(("-I", "-isystem"))]
 
 
 def _dependencies(file: Path) -> list[str]:
-    """Paths of a make rule, spaces in them escaped; system headers are not listed."""
+    """The paths in a make rule, with escaped spaces; it does not list system headers."""
     text = file.read_text("utf-8").replace("\\\n", " ").split(":", 1)[1]
     return [word.replace("\0", " ") for word in text.replace("\\ ", "\0").split()]
 

@@ -1,7 +1,7 @@
-"""What the native program is compiled from: our own C++, and parts of two published wheels.
+"""Sources of the native program: the C++ of handglass and parts of two published wheels.
 
-The wheels are located, not imported. Of TVM's runtime only what a virtual machine on a CPU needs:
-no RPC (device_server.cc speaks our own protocol), no GPU, no key-value cache of theirs.
+The wheels are located, not imported. Only the parts of TVM's runtime are compiled that a virtual
+machine on a CPU needs: no RPC (device_server.cc has its own protocol), no GPU, no TVM KV cache.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from handglass.errors import DeviceError, MismatchError
 
 OURS = Path(__file__).parents[2] / "runtime" / "native"
 VERSIONS = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
-"""The support headers of runtime/native/support are written for these sources."""
+"""The headers in runtime/native/support match the sources of these versions."""
 
 TVM_SOURCES = (
     "cpu_device_api",
@@ -52,7 +52,7 @@ FFI_SOURCES = (
 )
 FLAGS = (
     *("-std=c++20", "-O2", "-fPIC", "-ffunction-sections", "-fdata-sections"),
-    "-fno-sanitize=undefined",  # zig's default traps where upstream's code is loose
+    "-fno-sanitize=undefined",  # zig's default would trap undefined behaviour in upstream code
     *("-DTVM_FFI_STATIC=1", "-DTVM_FFI_EXPORTS=1", "-DTVM_RUNTIME_EXPORTS=1"),
     *("-DTVM_FFI_CMAKE_LITTLE_ENDIAN=1", "-DTVM_FFI_USE_LIBBACKTRACE=0", '-DTVM_VERSION="0.27.0"'),
 )
@@ -60,7 +60,7 @@ FLAGS = (
 
 @dataclass(frozen=True)
 class Source:
-    """A file to compile; `name` tells it from all others."""
+    """A file to compile; `name` is unique."""
 
     name: str
     path: Path
@@ -68,7 +68,7 @@ class Source:
 
 
 def native_sources() -> list[Source]:
-    """Ours and theirs. DeviceError where a wheel is missing, MismatchError for another release."""
+    """All sources. Raises DeviceError if a wheel is missing, MismatchError for another release."""
     tvm, ffi = package_folder("apache-tvm"), package_folder("apache-tvm-ffi")
     include = tuple(
         f"-isystem{folder}"
@@ -79,7 +79,7 @@ def native_sources() -> list[Source]:
             ffi / "src" / "ffi" / "extra",
         )
     )
-    # "../support/x.h" and "../../support/x.h" are found from the first and the second of these
+    # "../support/x.h" and "../../support/x.h" resolve from the first and the second of these
     support = (f"-I{OURS / 'support'}", f"-I{OURS / 'support' / 'tvm'}")
     theirs = (*FLAGS, *include, *support, "-w")
     ours = (*FLAGS, *include, *support, *_definitions())
@@ -92,7 +92,7 @@ def native_sources() -> list[Source]:
     sources += [Source(f"ours-{p.stem}", p, (*ours, "-Wall", "-Wextra")) for p in own_sources()]
     for source in sources:
         if not source.path.is_file():
-            raise MismatchError(f"{source.path}: is missing; reinstall the package that it is of")
+            raise MismatchError(f"{source.path}: file is missing; reinstall its package")
     return sources
 
 
@@ -101,10 +101,13 @@ def own_sources() -> list[Path]:
 
 
 def package_folder(package: str) -> Path:
-    """Where an installed package of the right release lies."""
+    """The folder of an installed package.
+
+    Raises DeviceError if it is not installed, MismatchError if it is another release.
+    """
     wanted = VERSIONS[package]
     module = package.removeprefix("apache-").replace("-", "_")
-    spec = find_spec(module)  # of a top-level package: finds, does not import
+    spec = find_spec(module)  # does not import a top-level package
     try:
         found = version(package)
     except PackageNotFoundError:
@@ -113,7 +116,7 @@ def package_folder(package: str) -> Path:
         raise DeviceError(f"{package} is not installed; pip install {package}=={wanted}")
     if found != wanted:
         raise MismatchError(
-            f"{package} is {found}, the native program is made from the sources of {wanted}; "
+            f"{package} is {found}, the native program needs the sources of {wanted}; "
             f"pip install {package}=={wanted}"
         )
     return Path(spec.submodule_search_locations[0])

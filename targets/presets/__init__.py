@@ -1,1 +1,1 @@
-"""Targets by family."""
+"""Preset targets by family."""

@@ -1,11 +1,11 @@
-"""aarch64: boards and phones as presets, and the same levels for the host.
+"""aarch64: presets for boards and phones, and the same levels for the host.
 
-A level names the core whose pipeline LLVM plans for. Where LLVM has no model of a core but the old
-3-wide Cortex-A57's (it answers with that for A72 to A78), sums of integer tiles spill; Neoverse N1
-is a Cortex-A76 and has its own, so it stands for all of these. Armv9 cores would get SVE, which
-several vendors switch off, and whose vectors have no width that we could plan with.
+A level names the core whose scheduling model LLVM uses. For A72 to A78, LLVM falls back to the
+model of the old 3-wide Cortex-A57, with which the sums of integer tiles spill. Neoverse N1 is a
+Cortex-A76 with its own model, so it represents all of these. SVE is disabled on Armv9 cores:
+several vendors switch it off, and its vector width is not known at compile time.
 
-Memory limits are those of the smallest board that is common.
+Memory limits are those of the smallest common board.
 """
 
 from dataclasses import dataclass, replace
@@ -20,14 +20,14 @@ ANDROID = "aarch64-linux-android24"
 GB = 10**9
 NO_SVE = ("-sve", "-sve2")
 
-FLOOR = ("fp", "asimd")  # in every aarch64 that runs Linux
+FLOOR = ("fp", "asimd")  # on every aarch64 machine that runs Linux
 DOTPROD = (*FLOOR, "asimddp", "asimdhp", "asimdrdm", "atomics", "fphp")
 I8MM = (*DOTPROD, "asimdfhm", "bf16", "fcma", "i8mm")
 
 
 @dataclass(frozen=True)
 class Level:
-    """What code may use, and the oldest CPU of QEMU 7.2 that has it all."""
+    """Features that code may use, and the oldest CPU of QEMU 7.2 that has all of them."""
 
     cpu: str  # LLVM's name
     features: tuple[str, ...]
@@ -47,7 +47,7 @@ class Level:
         )
 
 
-# QEMU 7.2 has no CPU with i8mm but the one that has everything
+# The only QEMU 7.2 CPU with i8mm is the one with every feature.
 EVERYTHING = "max,sve=off"
 CORTEX_X2 = Level("cortex-x2", I8MM, EVERYTHING, NO_SVE)
 NEOVERSE_V3AE = replace(CORTEX_X2, cpu="neoverse-v3ae")
@@ -58,7 +58,7 @@ LEVELS = (CORTEX_X2, NEOVERSE_N1, CORTEX_A72, GENERIC)  # best first
 
 
 def aarch64_host(machine: Machine) -> Target:
-    """The highest level that this machine has in full."""
+    """The host target at the highest level that this machine fully supports."""
     level = next(level for level in LEVELS if machine.flags.issuperset(level.features))
     return level.target(
         "host",
@@ -89,8 +89,8 @@ BOARDS = (
         memory_limit=128 * GB,
     ),
 )
-# Android's loader finds functions only in libraries that are named, on pages of 4 or 16 KiB;
-# no more of its C library is needed to link (targets/linking/linker.py)
+# Android's loader resolves functions only from the listed dependencies, and pages have 4 or 16 KiB.
+# Stub libraries replace its C library when linking (targets/linking/linker.py).
 ON_ANDROID: dict[str, Any] = {
     "triple": ANDROID,
     "mattr": NO_SVE,

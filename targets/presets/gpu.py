@@ -1,5 +1,7 @@
-"""What presets of GPUs have in common: the host code beside them, which only counts shapes and
-starts kernels, so that it keeps to the oldest CPUs."""
+"""Common parts of GPU presets.
+
+Host code only computes shapes and launches kernels, so it is compiled for the oldest CPUs.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ def host_beside_gpu(machine: Machine) -> Target:
 
 
 def with_gpu(host: Target, name: str, description: str, gpu: GpuCapabilities) -> Target:
-    """A device with the GPU, whose host code is that of `host`."""
+    """A target with the GPU and the host code of `host`."""
     return replace(
         host,
         name=name,

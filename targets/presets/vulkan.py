@@ -1,8 +1,8 @@
-"""GPUs by Vulkan, as presets: what the code may use of a vendor's devices, beside which host code.
+"""Presets for Vulkan GPUs: the capabilities that code may use, and the host target.
 
-A preset claims what all devices named in its description report by the vendors' published
-databases; none of them was at hand. A device that has less is refused in words when the bundle is
-opened.
+A preset claims the capabilities that all devices in its description report according to published
+vendor databases; no such device was available for testing. Opening a bundle on a device with fewer
+capabilities is an error that names them.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ NVIDIA = VulkanCapabilities(
     max_storage_buffer_range=2 * GIB - 1,
     max_uniform_buffer_range=64 * KIB,
 )
-# 32 or 64, and of older ones 64 only: 32 at least
+# Subgroups have 32 or 64 threads, on older devices only 64: at least 32.
 AMD = replace(NVIDIA, max_shared_memory_per_block=32 * KIB)
-# 8 to 32, of the latest 16 or 32: the runtime asks for 16
+# Subgroups have 8 to 32 threads, on the latest devices 16 or 32; the runtime requests 16.
 INTEL = replace(AMD, supports_int64=False, subgroup_size=16, max_storage_buffer_range=GIB)
 ADRENO = replace(
     PORTABLE,
@@ -41,13 +41,13 @@ ADRENO = replace(
 )
 MALI = replace(ADRENO, supports_integer_dot_product=True, subgroup_size=16)
 
-# (name, description, what the code may use)
+# (name, description, capabilities)
 DESKTOP = (
     ("vulkan", "any GPU with Vulkan 1.1; f16 and w4 need its 16-bit floats", PORTABLE),
     ("vulkan-nvidia", "NVIDIA GPUs since 2018 (Turing), Jetson Orin", NVIDIA),
     (
         "vulkan-nvidia-mma",
-        "the same, many rows by cooperative matrices",
+        "the same, with cooperative matrices for many rows",
         replace(NVIDIA, cooperative_matrix=(16, 16, 16)),
     ),
     ("vulkan-amd", "AMD GPUs since 2017 (Vega, RDNA)", AMD),
@@ -61,7 +61,7 @@ ANDROID = (
 
 
 def vulkan_presets(machine: Machine) -> tuple[Target, ...]:
-    """Desktop and board GPUs beside this machine's host code, and those of phones."""
+    """Desktop and board GPUs with host code for this machine's architecture, and phone GPUs."""
     host = host_beside_gpu(machine)
     desktop = [with_gpu(host, *row) for row in DESKTOP]
     return (*desktop, *(with_gpu(PHONES[0], *row) for row in ANDROID))

@@ -1,7 +1,7 @@
-"""x86-64: the four levels of the psABI as instruction floors, and what newer cores add to them.
+"""x86-64: the four psABI levels as instruction floors, and the extensions of newer cores.
 
-https://gitlab.com/x86-psABIs/x86-64-ABI, "micro-architecture levels"; flags as Linux prints them
-(abm is what the manuals call lzcnt, pni is sse3).
+https://gitlab.com/x86-psABIs/x86-64-ABI, "micro-architecture levels"; flags have their Linux names
+(abm is lzcnt in the manuals, pni is sse3).
 """
 
 from handglass.runtime.system.hardware import Machine
@@ -14,7 +14,7 @@ V2 = ("cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3")
 V3 = (*V2, "abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave")
 V4 = (*V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
 
-# (LLVM's cpu, floor, width of its vectors), best first
+# (LLVM cpu, floor, vector width in bits), best first
 LEVELS = (
     ("x86-64-v4", V4, 512),
     ("x86-64-v3", V3, 256),
@@ -22,7 +22,7 @@ LEVELS = (
     ("x86-64", (), 128),
 )
 
-# Linux's flag -> LLVM's attribute, worth having on top of the level that is named beside it
+# Linux flag -> (LLVM attribute, the lowest level that it is added to)
 EXTENSIONS = {
     "avx_vnni": ("+avxvnni", "x86-64-v3"),
     "avx512_vnni": ("+avx512vnni", "x86-64-v4"),
@@ -36,11 +36,11 @@ EXTENSIONS = {
 
 
 AMX_FLAGS = ("amx_tile", "amx_int8", "amx_bf16", "avx512_vnni")
-"""With all of them many rows are multiplied in tile registers."""
+"""With all of these, matmul of many rows uses tile registers."""
 
 
 def x86_host(machine: Machine) -> Target:
-    """The highest level that this machine has in full, and the extensions that go with it."""
+    """The host target at the highest level that this machine fully supports, with extensions."""
     level = next(i for i, (_, floor, *_) in enumerate(LEVELS) if machine.flags.issuperset(floor))
     cpu, floor, vector_bits = LEVELS[level]
     reached = {name for name, *_ in LEVELS[level:]}
@@ -86,5 +86,5 @@ X86_64_AMX = Target(
     features=(*V4, *AMX_FLAGS),
     vector_bits=512,
     mattr=tuple(EXTENSIONS[flag][0] for flag in AMX_FLAGS),
-    l2=2 << 20,  # all of them so far
+    l2=2 << 20,  # on all CPUs with AMX so far
 )

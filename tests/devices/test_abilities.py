@@ -1,4 +1,4 @@
-"""What a machine can do for a target, told about machines that are not this one."""
+"""What a machine can do for a target, for machines other than this one."""
 
 from typing import Any
 

@@ -1,9 +1,10 @@
-"""A bundle to a device: folder, ssh, adb; asked there, sent once, resumed after every fault."""
+"""Deployment by folder, ssh and adb: one question, files sent once, resumed after every fault."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.compiler]
 
 @pytest.fixture
 def device_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the pretended devices keep their files; their Python is this one."""
+    """The folder in which the fake devices keep their files; their Python is this one."""
     home, faults = tmp_path / "home", tmp_path / "faults"
     home.mkdir()
     faults.mkdir()
@@ -48,7 +49,7 @@ def bring(
     small_bundle: Path, device_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Deployment]:
     wheels = lock_of(tmp_path / "wheels", monkeypatch)
-    # the Python of the pretended device is this one, which may have handglass installed
+    # The Python of the fake device is this one, which may have handglass installed.
     monkeypatch.setattr(runtime, "has_runtime", lambda python, manifest: False)
 
     def call(to: str, bundle: Path = small_bundle, **options: Any) -> Deployment:
@@ -98,7 +99,7 @@ def test_a_device_that_goes_away_in_the_middle(
     there = device_home / "handglass"
     (there / "bundle" / "lib.so").unlink()
     (tmp_path / "faults" / "lose").write_text(str(lose))
-    with pytest.raises(DeviceError, match="was lost.*run the same command again: what has arrived"):
+    with pytest.raises(DeviceError, match="lost.*again"):
         bring(to)
     assert not (there / "bundle" / "lib.so").exists(), "a part took the name of the whole"
     resumed = bring(to)
@@ -109,15 +110,15 @@ def test_a_device_that_goes_away_in_the_middle(
 
 
 def test_no_connection(bring: Callable[..., Deployment]) -> None:
-    with pytest.raises(DeviceError, match="nobody: no connection.*Connection refused"):
+    with pytest.raises(DeviceError, match="nobody: .*Connection refused"):
         bring("ssh:nobody")
-    with pytest.raises(DeviceError, match="adb:phone-2: no connection.*'phone-2' not found"):
+    with pytest.raises(DeviceError, match="adb:phone-2: .*'phone-2' not found"):
         bring("adb:phone-2")
 
 
 @pytest.mark.parametrize("to", ["ssh:", "ssh:-oProxyCommand=x", "ssh:a b", "adb:", "adb:-x y", ""])
 def test_addresses_that_are_none(to: str, bring: Callable[..., Deployment]) -> None:
-    with pytest.raises(UsageError, match="must be"):
+    with pytest.raises(UsageError, match="ssh:|adb:"):
         bring(to)
 
 
@@ -129,9 +130,7 @@ def test_a_disk_that_is_full(bring: Callable[..., Deployment], device_home: Path
     lib.unlink()
     (there / part).symlink_to("/dev/full")
     for to in (str(there), "ssh:pi@board"):
-        with pytest.raises(
-            DeviceError, match=r"no space left while writing lib\.so; free some and"
-        ):
+        with pytest.raises(DeviceError, match=r"no space left .*lib\.so"):
             bring(to)
     (there / part).unlink()
     assert bring(str(there)).answer
@@ -141,7 +140,7 @@ def test_too_little_space_is_found_out_first(
     bring: Callable[..., Deployment], device_home: Path, tmp_path: Path
 ) -> None:
     program(tmp_path / "bin", "df", "#!/bin/sh\necho head\necho disk 9 9 5 1% /\n")
-    with pytest.raises(DeviceError, match="0 MB are free in .*, .* MB are needed"):
+    with pytest.raises(DeviceError, match=r"\b0 MB .*, \d+ MB"):
         bring("ssh:pi@board")
     assert not list(device_home.rglob("lib.so"))
 
@@ -151,10 +150,10 @@ def test_a_wheel_that_was_tampered_with(
 ) -> None:
     wheel = next((tmp_path / "wheels").glob("*.whl"))
     wheel.write_bytes(wheel.read_bytes() + b"\0")
-    with pytest.raises(MismatchError, match=r"extra-1.0.*: sha256 .*wheels\.lock\.json says"):
+    with pytest.raises(MismatchError, match=r"extra-1\.0.*sha256.*wheels\.lock\.json"):
         bring("ssh:pi@board")
     wheel.unlink()
-    with pytest.raises(DeviceError, match=r"lacks extra-1\.0.*leave --offline out"):
+    with pytest.raises(DeviceError, match=r"extra-1\.0.*--offline"):
         bring("ssh:pi@board")
     assert not list(device_home.rglob("extra*"))
 
@@ -165,7 +164,7 @@ def test_a_wheel_that_leads_out_of_its_folder(
 ) -> None:
     shutil.rmtree(tmp_path / "wheels")
     lock_of(tmp_path / "wheels", monkeypatch, **{name: b"print('gone')"})
-    with pytest.raises(MismatchError, match="leads out of the folder"):
+    with pytest.raises(MismatchError, match=re.escape(repr(name))):
         bring("ssh:pi@board")
 
 
@@ -174,9 +173,9 @@ def test_bytes_that_changed_on_the_way(
 ) -> None:
     ssh = (tmp_path / "bin" / "ssh").read_text()
     program(tmp_path / "bin", "ssh", ssh.replace("cat*) if", 'cat*) printf x | sh -c "$3"; if'))
-    with pytest.raises(DeviceError, match="it arrived with sha256"):
+    with pytest.raises(DeviceError, match="sha256"):
         bring("ssh:pi@board")
-    assert not list(device_home.rglob(".part-*")), "what arrived wrong is of no use"
+    assert not list(device_home.rglob(".part-*")), "a damaged part cannot be resumed"
 
 
 def test_a_damaged_bundle_goes_nowhere(
@@ -203,10 +202,10 @@ def test_another_architecture(
     """A device refuses it; a folder may be a memory card."""
     other = "aarch64" if os.uname().machine == "x86_64" else "x86_64"
     foreign = changed(small_bundle, tmp_path / "foreign", triple=f"{other}-linux-gnu")
-    with pytest.raises(DeviceError, match=f"board: the bundle is compiled for {other}"):
+    with pytest.raises(DeviceError, match=f"board: .*{other}"):
         bring("ssh:board", foreign)
     done = bring(str(device_home / "card"), foreign, python="3.12")
-    assert done.answer is None and "is for host" in done.why_not_run
+    assert done.answer is None and "host" in done.why_not_run
     assert "python3.12" in (device_home / "card" / "ask").read_text()
 
 
@@ -214,10 +213,10 @@ def test_a_floor_that_the_device_lacks(
     bring: Callable[..., Deployment], small_bundle: Path, tmp_path: Path, device_home: Path
 ) -> None:
     newer = changed(small_bundle, tmp_path / "newer", features=["avx1024"])
-    with pytest.raises(DeviceError, match="board: .*this CPU lacks avx1024"):
+    with pytest.raises(DeviceError, match="board: .*avx1024"):
         bring("ssh:board", newer)
     done = bring(str(device_home / "card"), newer)
-    assert done.answer is None and "lacks avx1024" in done.why_not_run
+    assert done.answer is None and "avx1024" in done.why_not_run
 
 
 def test_an_android_bundle_wants_the_native_runner(
@@ -240,7 +239,7 @@ echo 23
 def test_the_native_runner_is_sent_and_asked(
     bring: Callable[..., Deployment], small_bundle: Path, tmp_path: Path, device_home: Path
 ) -> None:
-    """Text and pictures become numbers here, and numbers text."""
+    """This machine converts text and images to numbers, and numbers to text."""
     native_request = pytest.importorskip("handglass.runtime.answer.native_request")
     native, picture = tmp_path / "native", tmp_path / "p.png"
     Image.effect_noise((90, 40), 60).save(picture)
@@ -256,7 +255,7 @@ def test_the_native_runner_is_sent_and_asked(
     assert done.answer["text"].strip() == surface.strip()
     assert not (device_home / "handglass" / "packages").exists()
     (native / start.RUNNER).unlink()
-    with pytest.raises(InputError, match="no native runner, handglass-native is missing"):
+    with pytest.raises(InputError, match="handglass-native"):
         bring("adb:phone-1", native=native)
 
 
@@ -269,41 +268,41 @@ PYTHON = device.Python("python3", "3.11", "glibc 2.36", "", "", "")
 
 
 def test_what_a_device_says() -> None:
-    told = device.parse(f"{FACTS}python {json.dumps(vars(PYTHON))}\n")
-    assert (told.architecture, told.free, told.memory) == ("aarch64", 9216000000, 4096000000)
-    assert told.flags == {"fp", "asimd", "asimddp"} and told.pythons == (PYTHON,)
+    found = device.parse(f"{FACTS}python {json.dumps(vars(PYTHON))}\n")
+    assert (found.architecture, found.free, found.memory) == ("aarch64", 9216000000, 4096000000)
+    assert found.flags == {"fp", "asimd", "asimddp"} and found.pythons == (PYTHON,)
 
 
 @pytest.mark.parametrize(
     ("pythons", "wanted", "words"),
     [
-        ((), None, r"no Python 3\.10 or .*found: none.*apt-get install python3"),
-        ((PYTHON,), "3.12", r"no Python 3\.12 \(found: 3\.11\)"),
-        ((replace(PYTHON, version="3.9"),), None, r"found: 3\.9"),
-        ((replace(PYTHON, libc=""),), None, r"C library is not glibc.*2\.28 or newer.*native"),
-        ((replace(PYTHON, libc="glibc 2.17"),), None, r"C library is glibc 2\.17"),
+        ((), None, r"3\.10.*none.*python3"),
+        ((PYTHON,), "3.12", r"3\.12.*3\.11"),
+        ((replace(PYTHON, version="3.9"),), None, r"3\.9"),
+        ((replace(PYTHON, libc=""),), None, r"not glibc.*2\.28.*--native"),
+        ((replace(PYTHON, libc="glibc 2.17"),), None, r"glibc 2\.17"),
     ],
 )
 def test_pythons_that_do_not_do(
     pythons: tuple[device.Python, ...], wanted: str | None, words: str
 ) -> None:
-    told = replace(device.parse(FACTS), pythons=pythons)
+    board = replace(device.parse(FACTS), pythons=pythons)
     with pytest.raises(DeviceError, match=f"pi: .*{words}"):
-        device.choose_python("pi", told, wanted)
+        device.choose_python("pi", board, wanted)
 
 
 def test_the_first_python_that_does() -> None:
     old, new = replace(PYTHON, version="3.9"), replace(PYTHON, version="3.13")
-    told = replace(device.parse(FACTS), pythons=(old, PYTHON, new))
-    assert device.choose_python("pi", told, None) == PYTHON
-    assert device.choose_python("pi", told, "3.13") == new
+    board = replace(device.parse(FACTS), pythons=(old, PYTHON, new))
+    assert device.choose_python("pi", board, None) == PYTHON
+    assert device.choose_python("pi", board, "3.13") == new
 
 
 def test_a_device_that_says_something_else(
     bring: Callable[..., Deployment], tmp_path: Path
 ) -> None:
     program(tmp_path / "bin", "ssh", "#!/bin/sh\necho 'architecture Windows 11'\n")
-    with pytest.raises(DeviceError, match="board: no Linux that we know, it says: 'architecture"):
+    with pytest.raises(DeviceError, match="board: .*'architecture Windows 11"):
         bring("ssh:board")
 
 

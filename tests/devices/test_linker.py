@@ -1,4 +1,4 @@
-"""Which linker is taken for which target, and what it is told; links: test_target_build.py."""
+"""The choice of linker for a target, and its arguments; test_target_build.py links."""
 
 import subprocess
 from dataclasses import replace
@@ -49,23 +49,23 @@ def test_a_board_links_for_itself_and_for_a_phone(host) -> None:  # type: ignore
 
 def test_nothing_installed_names_what_to_install(host) -> None:  # type: ignore[no-untyped-def]
     host("x86_64", ("gcc", "g++"))
-    with pytest.raises(DeviceError, match="raspberry-pi-5.*pip install ziglang.*gcc-aarch64"):
+    with pytest.raises(DeviceError, match="raspberry-pi-5.*ziglang.*gcc-aarch64"):
         find_linker(PI)
-    with pytest.raises(DeviceError, match="looked for no-such-cc; .*apt-get install gcc'"):
+    with pytest.raises(DeviceError, match="no-such-cc.*apt-get install gcc'"):
         find_linker(replace(find_target("x86-64-v3"), linkers=("no-such-cc",)))
 
 
 def test_stubs_are_named_and_nothing_else_is_linked(tmp_path: Path) -> None:
-    """By the compiler of this machine: where the empty libraries come from does not matter."""
+    """With the compiler of this machine: the origin of the empty libraries does not matter."""
     source = tmp_path / "code.c"
     source.write_text("int one(void) { return 1; }")
     made = tmp_path / "code.so"
     Linker(("gcc",), ("c", "m"))(str(made), [str(source)])
-    told = subprocess.run(["readelf", "-d", str(made)], capture_output=True, text=True).stdout
-    needed = [line.split("[")[1].rstrip("]") for line in told.splitlines() if "(NEEDED)" in line]
+    listed = subprocess.run(["readelf", "-d", str(made)], capture_output=True, text=True).stdout
+    needed = [line.split("[")[1].rstrip("]") for line in listed.splitlines() if "(NEEDED)" in line]
     assert needed == ["libc.so", "libm.so"]
 
 
 def test_what_the_compiler_says_is_quoted(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match=r"could not link:\n.*nothing\.o"):
+    with pytest.raises(DeviceError, match=r"gcc .*:\n.*nothing\.o"):
         Linker(("gcc",))(str(tmp_path / "a.so"), [str(tmp_path / "nothing.o")])

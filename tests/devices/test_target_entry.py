@@ -1,4 +1,4 @@
-"""What a manifest says of the device: nothing for a CPU, what the code needs for a GPU."""
+"""The device entry of a manifest: none for a CPU, the required capabilities for a GPU."""
 
 import dataclasses
 import json
@@ -14,11 +14,11 @@ from handglass.runtime.bundle.writer import BundleWriter
 
 
 def test_a_bundle_of_a_cpu_says_nothing_of_devices(tmp_path: Path) -> None:
-    """So that whatever read bundles before there were others still reads these."""
+    """So that older readers of bundles still read those for CPUs."""
     path = tmp_path / "cpu"
     write(path)
-    told = json.loads((path / "manifest.json").read_text())["target"]
-    assert set(told) == {"name", "triple", "cpu", "features"}
+    target = json.loads((path / "manifest.json").read_text())["target"]
+    assert set(target) == {"name", "triple", "cpu", "features"}
     assert Bundle.open(path).manifest.target.device == "cpu"
 
 
@@ -38,13 +38,13 @@ def test_a_bundle_of_a_gpu_says_what_it_needs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"device": "a GPU"}, "target.device must be the name of a kind of devices"),
-        ({"device": 1}, "'?target.device'? must be str, found 1"),
-        ({"abilities": {"supports float16": True}}, "target.abilities must be names of"),
-        ({"abilities": {"supports_float16": -1}}, "target.abilities must be names of"),
-        ({"abilities": {"supports_float16": "yes"}}, "target.abilities must be names of"),
-        ({"abilities": []}, "target.abilities must be an object"),
-        ({"ability": {}}, "key 'target.ability' is unknown"),
+        ({"device": "a GPU"}, r"target\.device"),
+        ({"device": 1}, r"target\.device.* 1"),
+        ({"abilities": {"supports float16": True}}, r"target\.abilities"),
+        ({"abilities": {"supports_float16": -1}}, r"target\.abilities"),
+        ({"abilities": {"supports_float16": "yes"}}, r"target\.abilities"),
+        ({"abilities": []}, r"target\.abilities"),
+        ({"ability": {}}, r"target\.ability\b"),
     ],
 )
 def test_what_a_target_may_not_say(change: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Evidence of targets: what is read, what is refused, and that only what passed is written."""
+"""Evidence for targets: reading, refusal of invalid files, and writing of passed tests only."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from handglass.targets.table import all_targets, host_target
 
 TESTS, ROOT = Path(__file__).parents[1] / "support", Path(__file__).parents[2]
 HOSTS = ("vulkan-", *(level[0] for level in x86.LEVELS), *(level.cpu for level in aarch64.LEVELS))
-"""How the keys of what is detected begin: Target.records_key."""
+"""Prefixes of the keys of detected targets: Target.records_key."""
 ENTRY = Entry(
     what="answers of the demo model",
     by="test_x86_answers.py::test_answers",
@@ -48,25 +48,25 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 FAULTS: list[tuple[str, Any, str]] = [
-    ("what", "", "what must be 1 to 200 printable"),
-    ("what", "\x1b[2J", "what must be"),
-    ("what", "a" * 201, "what must be"),
-    ("what", 3, "what must be str"),
-    ("on", " CPU", "on must be"),
-    ("on", None, "on must be str"),
-    ("by", "make test", "by must be test_FILE.py::TEST"),
-    ("by", "tests/kernels/test_amx.py::test_bytes", "without folders"),
-    ("by", "from the diary, I think", "by must be"),
-    ("emulator", "two\nlines", "emulator must be"),
-    ("emulator", 7.2, "emulator must be str"),
-    ("emulated_instructions", "no", "emulated_instructions must be bool"),
-    ("timed", 1, "timed must be bool"),
-    ("date", "yesterday", "date must be a day"),
-    ("date", "2026-02-30", "date must be a day"),
-    ("date", "20261129", "date must be a day"),
-    ("revision", "main", "revision must be"),
-    ("revision", "2CFE43F", "revision must be"),
-    ("seconds", 3.0, "key 'seconds' is unknown"),
+    ("what", "", "what .*200"),
+    ("what", "\x1b[2J", "what .*200"),
+    ("what", "a" * 201, "what .*200"),
+    ("what", 3, "what .*str"),
+    ("on", " CPU", "on .*200"),
+    ("on", None, "on .*str"),
+    ("by", "make test", "by "),
+    ("by", "tests/kernels/test_amx.py::test_bytes", "by "),
+    ("by", "from the diary, I think", "by "),
+    ("emulator", "two\nlines", "emulator .*200"),
+    ("emulator", 7.2, "emulator .*str"),
+    ("emulated_instructions", "no", "emulated_instructions .*bool"),
+    ("timed", 1, "timed .*bool"),
+    ("date", "yesterday", "date "),
+    ("date", "2026-02-30", "date "),
+    ("date", "20261129", "date "),
+    ("revision", "main", "revision "),
+    ("revision", "2CFE43F", "revision "),
+    ("seconds", 3.0, "'seconds'"),
 ]
 
 
@@ -83,22 +83,22 @@ def test_refused_in_words(key: str, value: Any, words: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("key", asdict(ENTRY))
 def test_every_key_is_needed(key: str) -> None:
     data = {k: v for k, v in asdict(ENTRY).items() if k != key}
-    with pytest.raises(InputError, match=f"key '{key}' is missing"):
+    with pytest.raises(InputError, match=f"'{key}'"):
         parse_evidence([data], "board.json")
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "not valid JSON"),
-        ("[" * 9000, "not valid JSON"),
-        ("{}", "must be a list of 1 to 64"),
-        ("[]", "must be a list of 1 to 64"),
-        ("[3]", "must be an object"),
-        (json.dumps([asdict(ENTRY)] * 65), "must be a list of 1 to 64"),
-        (json.dumps([asdict(ENTRY)] * 2), "two entries say the same"),
-        (" " * 70000, "larger than"),
-        (b"\xff", "not valid JSON"),
+        ("", "JSON"),
+        ("[" * 9000, "JSON"),
+        ("{}", "64"),
+        ("[]", "64"),
+        ("[3]", "object"),
+        (json.dumps([asdict(ENTRY)] * 65), "64"),
+        (json.dumps([asdict(ENTRY)] * 2), "two entries"),
+        (" " * 70000, "65536"),
+        (b"\xff", "JSON"),
     ],
 )
 def test_what_is_no_evidence(text: str | bytes, words: str, tmp_path: Path) -> None:
@@ -109,14 +109,14 @@ def test_what_is_no_evidence(text: str | bytes, words: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("entry", [EMULATED, PLAIN_C])
 def test_an_emulator_tells_no_time(entry: Entry) -> None:
-    with pytest.raises(InputError, match="tells no time"):
+    with pytest.raises(InputError, match="timed"):
         parse_evidence([asdict(replace(entry, timed=True))], "board.json")
 
 
 def test_a_name_is_no_path(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text(json.dumps([asdict(ENTRY)]))
     assert read_evidence("../" + tmp_path.name + "/b", tmp_path / "x") == Evidence()
-    with pytest.raises(InputError, match="not the name of a target"):
+    with pytest.raises(InputError, match=r"'\.\./b'"):
         add_entry("../b", ENTRY, tmp_path)
 
 
@@ -138,7 +138,7 @@ def test_in_one_line(entries: tuple[Entry, ...], text: str) -> None:
 
 
 def test_code_that_is_the_same_has_the_same_evidence() -> None:
-    """A host is the preset that LLVM is told the same for; a file's target is nobody's."""
+    """A host has the evidence of the preset with the same LLVM settings."""
     from test_targets import HASWELL, machine
 
     targets = all_targets(machine(HASWELL))
@@ -245,7 +245,7 @@ def test_an_emulator_tells_its_version(tmp_path: Path) -> None:
     program.chmod(0o755)
     assert emulator_name([str(program), "-cpu", "max"]) == "qemu-some 7.2.22 -cpu max"
     program.write_text("#!/bin/sh\necho unknown\n")
-    with pytest.raises(InputError, match="does not tell a version"):
+    with pytest.raises(InputError, match="qemu-some"):
         emulator_name([str(program)])
 
 
@@ -257,9 +257,9 @@ def test_a_later_run_replaces_the_one_before(tmp_path: Path) -> None:
 
 
 def test_what_could_not_be_read_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="without folders"):
+    with pytest.raises(InputError, match="by must"):
         entry_of("kernels", "tests/kernels/test_amx.py")
-    with pytest.raises(InputError, match="tells no time"):
+    with pytest.raises(InputError, match="timed"):
         entry_of("kernels", "test_amx.py", emulated_instructions=True, timed=True)
     assert entry_of("kernels", "test_amx.py").on == cpu_name()
 
@@ -301,7 +301,7 @@ def test_is_wrong(evidence):
 
 
 def noted(tmp_path: Path, *options: str) -> tuple[str, list[str]]:
-    """What pytest printed in a project of its own, and the files there are then."""
+    """The output of pytest in a separate project, and the evidence files it wrote."""
     conftest = "from evidence_fixture import evidence, pytest_addoption, pytest_runtest_makereport"
     (tmp_path / "conftest.py").write_text(conftest)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")

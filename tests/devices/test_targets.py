@@ -1,4 +1,6 @@
-"""The target table, and what it makes of processors that it is told about."""
+"""The target table, and the host targets of described processors."""
+
+import re
 
 import pytest
 
@@ -74,7 +76,7 @@ def test_aarch64_host(flags: str, cpu: str, mattr: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("target", PRESETS, ids=lambda target: target.name)
 def test_an_arm_preset_promises_what_its_code_may_use(target: Target) -> None:
-    """The floor has every feature that schedules ask LLVM for, and none that is switched off."""
+    """The floor has every feature that schedules query LLVM for, and none that is switched off."""
     assert ("i8mm" in target.features) == (target.cpu in ("cortex-x2", "neoverse-v3ae"))
     assert ("asimddp" in target.features) == (target.cpu != "cortex-a72")
     assert not {"sve", "sve2"} & set(target.features)
@@ -103,7 +105,7 @@ def test_preset_says_what_a_machine_lacks() -> None:
     [("x86-64-v5", "did you mean x86-64-v"), ("hots", "did you mean host"), ("?", "known targets")],
 )
 def test_unknown_target_names_the_nearest(name: str, hint: str) -> None:
-    with pytest.raises(UsageError, match=f"unknown target .*{hint}"):
+    with pytest.raises(UsageError, match=f"{re.escape(repr(name))}.*{hint}"):
         find_target(name)
 
 
@@ -116,7 +118,7 @@ def test_unknown_architecture_has_presets_but_no_host() -> None:
     targets = all_targets(machine("", "riscv64"))
     known = {"x86-64-v3", "x86-64-v4", "x86-64-amx", *(target.name for target in PRESETS)}
     assert {name for name, target in targets.items() if target.gpu is None} == known
-    with pytest.raises(DeviceError, match="neither of x86_64, aarch64"):
+    with pytest.raises(DeviceError, match="x86_64, aarch64"):
         find_target("host", targets)
 
 

@@ -1,4 +1,4 @@
-"""The lock file of what a device gets, which files of a wheel that is, and how pip is asked."""
+"""The lock file of a device's wheels, the files of a wheel that are kept, and the pip command."""
 
 import json
 import re
@@ -79,7 +79,7 @@ def test_a_folder_is_named_by_its_contents(tmp_path: Path, monkeypatch: pytest.M
 class TestPip:
     @pytest.fixture
     def asked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-        """A pip that remembers its command and fails with `says`."""
+        """A pip that records its command and fails with the message `says`."""
         seen: dict[str, Any] = {"says": "no network"}
         lock_of(tmp_path / "lock", monkeypatch)
 
@@ -117,7 +117,7 @@ class TestPip:
 
 
 def test_the_lock_file_is_part_of_the_package() -> None:
-    told = json.loads(wheels.LOCK.read_text("utf-8"))
-    assert (told["format"], told["version"]) == (wheels.FORMAT, 1)
+    lock = json.loads(wheels.LOCK.read_text("utf-8"))
+    assert (lock["format"], lock["version"]) == (wheels.FORMAT, 1)
     settings = Path(__file__).parents[2].joinpath("pyproject.toml").read_text("utf-8")
     assert f'"handglass.targets.deploy" = ["{wheels.LOCK.name}"]' in settings

@@ -1,4 +1,4 @@
-"""Records of others: only what a device has proven is kept."""
+"""Importing records of others: only records verified on a device are kept."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,15 +37,15 @@ def record(task: Task) -> Record:
 
 
 class Judge:
-    """A device that is asked, and says what it is told to."""
+    """A fake device with a fixed verdict, which notes the records it verified."""
 
     def __init__(self, ok: bool) -> None:
         self.verdict = Verdict(ok, "equal results" if ok else "wrong result")
-        self.asked: list[Record] = []
+        self.verified: list[Record] = []
 
     def __call__(self, record: Record, task: Task) -> Verdict:
         assert record.task == task.hash
-        self.asked.append(record)
+        self.verified.append(record)
         return self.verdict
 
 
@@ -63,8 +63,8 @@ def test_what_is_proven_is_kept_and_only_once(
     assert outcome == Outcome(file, None, record, True, "equal results")
     assert read(journal) == ([record], [])
     (again,) = import_records([file], V3, tasks, judge, journal)
-    assert (again.kept, again.words) == (False, "is there already")
-    assert judge.asked == [record]
+    assert (again.kept, again.words) == (False, "already present")
+    assert judge.verified == [record]
 
 
 def test_what_is_wrong_is_not_kept(tmp_path: Path, tasks: list[Task], record: Record) -> None:
@@ -91,13 +91,10 @@ def test_what_cannot_be_verified_is_never_run(
         lines.write(forged(evil) + "\n")
     outcomes = list(import_records([file], V3, tasks, judge, journal))
     words = " ".join(outcome.words for outcome in outcomes)
-    for part in (
-        *("no choice 'pragma_import_llvm'", "is for arm64, not for x86-64-v3"),
-        *("for no kernel of this model", "no choice 'columns'", "'panels': None is not one of"),
-    ):
+    for part in ("'pragma_import_llvm'", "arm64", "no kernel", "'columns'", "'panels': None"):
         assert part in words
     assert not any(outcome.kept for outcome in outcomes)
-    assert judge.asked == []
+    assert judge.verified == []
     assert not journal.exists()
 
 
@@ -106,14 +103,14 @@ def test_a_device_that_is_gone_ends_it(tmp_path: Path, tasks: list[Task], record
         raise DeviceError("the device is gone")
 
     file, journal = bring(tmp_path / "theirs", [record]), tmp_path / "mine"
-    with pytest.raises(DeviceError, match="is gone"):
+    with pytest.raises(DeviceError, match="gone"):
         list(import_records([file], V3, tasks, nobody, journal))
     assert not journal.exists()
 
 
 @pytest.mark.slow
 def test_on_this_machine(tmp_path: Path, tasks: list[Task], task: Task, record: Record) -> None:
-    """The real thing: both kernels built, run and compared."""
+    """Without fakes: both kernels are built, run and compared."""
     from handglass.compiler.tuning.verify_record import record_verifier
     from handglass.runtime.remote.client import DeviceClient
     from handglass.runtime.remote.local import local_device

@@ -1,4 +1,4 @@
-"""Files of lines: what tears them, what fills the disk, who else writes, and what is read after."""
+"""Files of lines: truncation, a full disk, concurrent writers, and what is read afterwards."""
 
 import os
 import resource
@@ -28,7 +28,7 @@ def test_lines_come_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["two\nlines", "a\rb", "x" * MAX_LINE])
 def test_what_would_not_come_back_is_not_written(tmp_path: Path, text: str) -> None:
-    with pytest.raises(ValueError, match="not one line"):
+    with pytest.raises(ValueError, match=str(MAX_LINE)):
         append_line(tmp_path / "lines", text)
     append_line(tmp_path / "lines", "y" * (MAX_LINE - 1))
     assert read(tmp_path / "lines") == [Line(1, "y" * (MAX_LINE - 1))]
@@ -42,7 +42,7 @@ def test_each_fault_costs_its_line(tmp_path: Path) -> None:
     )
     first, bad, long, middle, last = read(path)
     assert first == Line(1, "one")
-    assert isinstance(bad, Refused) and bad.line == 4 and "not UTF-8" in bad.reason
+    assert isinstance(bad, Refused) and bad.line == 4 and "UTF-8" in bad.reason
     assert long == Refused(5, f"longer than {MAX_LINE} bytes")
     assert middle == Line(6, '{"torn')
     assert last == Line(7, "\0" * 40)
@@ -58,7 +58,7 @@ def test_after_a_torn_line_a_new_one_begins(tmp_path: Path) -> None:
 def test_an_endless_line_takes_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     with path.open("wb") as file:
-        file.truncate(400 << 20)  # of zeros, without taking place on the disk
+        file.truncate(400 << 20)  # a sparse file of zeros
     append_line(path, "end")
     code = f"""
 import resource, sys
@@ -68,16 +68,16 @@ resource.setrlimit(resource.RLIMIT_AS, (300 << 20, 300 << 20))
 print(list(read_lines(Path({str(path)!r}))))
 """
     found = run_python(code)
-    assert "longer than" in found and "Line(number=2, text='end')" in found
+    assert str(MAX_LINE) in found and "Line(number=2, text='end')" in found
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no such file"):
+    with pytest.raises(InputError, match="nothing: no such file"):
         read(tmp_path / "nothing")
     with pytest.raises(InputError, match="not a file"):
         read(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="not a file"):
+    with pytest.raises(InputError, match="pipe: not a file"):
         read(tmp_path / "pipe")
 
 
@@ -161,7 +161,7 @@ except DeviceError as error:
 assert path.read_bytes() == before
 append_line(path, "third")
 """
-    assert "File too large; what was there is kept" in run_python(code)
+    assert "File too large" in run_python(code)
     assert [line.text for line in read(path) if isinstance(line, Line)] == [
         *("first", "second", "third")
     ]
@@ -170,5 +170,5 @@ append_line(path, "third")
 
 def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DeviceError, match="cannot add a line"):
+    with pytest.raises(DeviceError, match="file/lines"):
         append_line(tmp_path / "file" / "lines", "one")

@@ -1,4 +1,4 @@
-"""The allow-list is complete: whatever a rule asks for, a record may name."""
+"""The allow-list is complete: a record may name every choice that a rule requests."""
 
 import pytest
 
@@ -29,12 +29,12 @@ pytestmark = pytest.mark.compiler
 )
 def test_what_rules_ask_for_they_have_said_they_offer(name: str) -> None:
     target = find_target(name)
-    asked = 0
+    requested = 0
     for func in demo_functions(target).values():
         choices = Open()
         found = schedule_function(func, target.rules, tvm.target.Target(target.tvm), choices)
         assert found is not None
         for choice, options in choices.options.items():
             assert set(options) <= set(found[1].offers[choice]), (found[1].name, choice)
-            asked += len(options) > 1
-    assert asked > 10
+            requested += len(options) > 1
+    assert requested > 10

@@ -1,4 +1,4 @@
-"""One line of a journal: what is read back, and all that is refused."""
+"""One line of a journal: reading back what was written, and refusing everything else."""
 
 import json
 import random
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("tvm", reason="the rules say what may be chosen")
+pytest.importorskip("tvm", reason="the rules define the choices")
 from some_records import RECORD, as_data, canonical, example, forged, timed
 
 from handglass.compiler.records.allowed import check_allowed
@@ -55,11 +55,11 @@ def changed(change: Callable[[dict[str, Any]], Any]) -> str:
 
 
 def put(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
-    """Sets one place, such as "lengths.0.tuned.min"."""
-    *way, last = path.split(".")
+    """A change that sets one value by its path, such as "lengths.0.tuned.min"."""
+    *steps, last = path.split(".")
 
     def change(data: Any) -> None:
-        for step in way:
+        for step in steps:
             data = data[int(step) if isinstance(data, list) else step]
         data[int(last) if isinstance(data, list) else last] = value
 
@@ -67,68 +67,68 @@ def put(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 
 FAULTS: list[tuple[str, Any, str]] = [
-    ("format", "tvm-record", "not a record of handglass"),
-    ("version", 2, "record version 2, this handglass reads 1"),
-    ("version", True, "record version True"),
-    ("version", "1", "record version '1'"),
-    ("trace", [["SampleCategorical"]], "key 'trace' is unknown"),
-    ("pragma_import_llvm", "define void @f()", "key 'pragma_import_llvm' is unknown"),
-    ("lengths.0.tuned.trace", [], "key 'lengths.0..tuned.trace' is unknown"),
-    ("device.hostname", "secret", "key 'device.hostname' is unknown"),
-    ("target", "../../etc/passwd", "target is not"),
-    ("target", "", "target is not"),
-    ("target", 3, "target must be str"),
-    ("task", "AB" * 32, "64 hexadecimal"),
-    ("task", "ab" * 31, "64 hexadecimal"),
-    ("about", "two\nlines", "printable"),
-    ("about", "\x1b[2J", "printable"),
-    ("about", "\u202egnp", "printable"),
-    ("about", "a" * 5000, "too long"),
-    ("rule", "pragma_import_llvm", "rule is not"),
-    ("rule", "cpu-dot\n", "rule is not"),
-    ("choices", {}, "must name something"),
-    ("choices", [["panels", 2]], "choices must be an object"),
-    ("choices", {"panels": 2.0}, "choices.panels must be int"),
-    ("choices", {"panels": True}, "choices.panels must be int"),
-    ("choices", {"panels": "2"}, "choices.panels must be int"),
-    ("choices", {"panels": -2}, "small number"),
-    ("choices", {"panels": 10**30}, "small number"),
-    ("choices", {"pragma_import_llvm": "define"}, "choices.pragma_import_llvm must be int"),
-    ("choices", {"a b": 2}, "name of a choice"),
-    ("choices", {f"c{i}": 1 for i in range(50)}, "must name something"),
-    ("lengths", [], "1 to 16"),
-    ("lengths", {}, "lengths must be a list"),
+    ("format", "tvm-record", "handglass-record"),
+    ("version", 2, "version 2"),
+    ("version", True, "version True"),
+    ("version", "1", "version '1'"),
+    ("trace", [["SampleCategorical"]], "'trace'"),
+    ("pragma_import_llvm", "define void @f()", "'pragma_import_llvm'"),
+    ("lengths.0.tuned.trace", [], r"'lengths\[0\]\.tuned\.trace'"),
+    ("device.hostname", "secret", r"'device\.hostname'"),
+    ("target", "../../etc/passwd", "target "),
+    ("target", "", "target "),
+    ("target", 3, "target .*str"),
+    ("task", "AB" * 32, "task .*64"),
+    ("task", "ab" * 31, "task .*64"),
+    ("about", "two\nlines", "about .*printable"),
+    ("about", "\x1b[2J", "about .*printable"),
+    ("about", "\u202egnp", "about .*printable"),
+    ("about", "a" * 5000, "about .*long"),
+    ("rule", "pragma_import_llvm", "rule "),
+    ("rule", "cpu-dot\n", "rule "),
+    ("choices", {}, "choices .*40"),
+    ("choices", [["panels", 2]], "choices .*object"),
+    ("choices", {"panels": 2.0}, r"choices\.panels .*int"),
+    ("choices", {"panels": True}, r"choices\.panels .*int"),
+    ("choices", {"panels": "2"}, r"choices\.panels .*int"),
+    ("choices", {"panels": -2}, "choices .*65536"),
+    ("choices", {"panels": 10**30}, "choices .*65536"),
+    ("choices", {"pragma_import_llvm": "define"}, r"choices\.pragma_import_llvm .*int"),
+    ("choices", {"a b": 2}, "choice name"),
+    ("choices", {f"c{i}": 1 for i in range(50)}, "choices .*40"),
+    ("lengths", [], "lengths .*16"),
+    ("lengths", {}, "lengths .*list"),
     ("lengths.0.lengths", {"s": -1}, "negative"),
-    ("lengths.0.lengths", {"s": 512}, "twice"),
-    ("lengths.0.lengths", {"s; drop": 1}, "name of a length"),
-    ("lengths.0.tuned.min", 0.0, "positive"),
-    ("lengths.0.tuned.min", -1e-4, "positive"),
+    ("lengths.0.lengths", {"s": 512}, "duplicate"),
+    ("lengths.0.lengths", {"s; drop": 1}, "length name"),
+    ("lengths.0.tuned.min", 0.0, "0 < min"),
+    ("lengths.0.tuned.min", -1e-4, "0 < min"),
     ("lengths.0.tuned.min", 1.0, "min <= median"),
     ("lengths.0.tuned.p90", 1e-4, "median <= p90"),
-    ("lengths.0.tuned.p90", 1e300, "positive"),
-    ("lengths.0.tuned.samples", 0, "of samples"),
-    ("lengths.0.tuned.samples", 1.5, "samples must be int"),
-    ("lengths.0.tuned", {"min": 1.0, "median": 1.0, "p90": 1.0, "samples": 3}, "slower than.*64"),
-    ("lengths.0.default", None, "default must be an object"),
-    ("share", 1.5, "share must"),
-    ("share", None, "share must be float"),
-    ("share", 10**400, "share must be float"),
-    ("limit_fraction", 0.0, "limit_fraction 0 is not above 0: it is the least possible time"),
-    ("limit_fraction", -0.5, "limit_fraction -0.5 is not above 0"),
-    ("limit_fraction", 3.18, "limit_fraction 3.18 is above 2: no kernel is so much faster.*null"),
-    ("limit_fraction", "fast", "limit_fraction must be float"),
-    ("device.model", "\x07", "printable"),
-    ("device.model", "M" * 300, "too long"),
-    ("device.architecture", "x86 64", "architecture"),
-    ("device.threads", 0, "threads must be positive"),
-    ("device.cores", 1 << 40, "threads must be positive"),
-    ("date", "2026-11-25", "date must look like"),
-    ("date", "2026-13-25T10:00:00Z", "date must look like"),
-    ("date", "yesterday", "date must look like"),
-    ("versions.tvm", "$(reboot)", "version numbers"),
-    ("versions", {"tvm": "1"}, "is missing"),
+    ("lengths.0.tuned.p90", 1e300, "3600"),
+    ("lengths.0.tuned.samples", 0, "samples >= 1"),
+    ("lengths.0.tuned.samples", 1.5, "samples .*int"),
+    ("lengths.0.tuned", {"min": 1.0, "median": 1.0, "p90": 1.0, "samples": 3}, "slower .*64"),
+    ("lengths.0.default", None, "default .*object"),
+    ("share", 1.5, "share "),
+    ("share", None, "share .*float"),
+    ("share", 10**400, "share .*float"),
+    ("limit_fraction", 0.0, r"limit_fraction 0\b"),
+    ("limit_fraction", -0.5, r"limit_fraction -0\.5"),
+    ("limit_fraction", 3.18, r"limit_fraction 3\.18 .*\b2\b.*null"),
+    ("limit_fraction", "fast", "limit_fraction .*float"),
+    ("device.model", "\x07", r"device\.model .*printable"),
+    ("device.model", "M" * 300, r"device\.model .*long"),
+    ("device.architecture", "x86 64", r"device\.architecture"),
+    ("device.threads", 0, "threads .*4096"),
+    ("device.cores", 1 << 40, "cores .*4096"),
+    ("date", "2026-11-25", "date "),
+    ("date", "2026-13-25T10:00:00Z", "date "),
+    ("date", "yesterday", "date "),
+    ("versions.tvm", "$(reboot)", "versions "),
+    ("versions", {"tvm": "1"}, "versions"),
     ("verified.max_error", -1.0, "max_error"),
-    ("verified", None, "verified must be an object"),
+    ("verified", None, "verified .*object"),
 ]
 
 
@@ -152,18 +152,18 @@ def test_every_key_is_needed(key: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "not valid JSON"),
-        ("{", "not valid JSON"),
+        ("", "JSON"),
+        ("{", "JSON"),
         ("[]", "not a record"),
         ("null", "not a record"),
-        ("[" * 8000, "not valid JSON"),
-        ('{"a":' * 2500 + "1" + "}" * 2500, "not valid JSON|not a record"),
-        ("9" * 8000, "not valid JSON|not a record"),
-        ('{"format": "handglass-record", "format": "handglass-record"}', "comes twice"),
-        (RECORD.text().replace("0.8", "NaN"), "NaN is not a number"),
-        (RECORD.text().replace("0.8", "-Infinity"), "-Infinity is not a number"),
-        (RECORD.text().replace("0.8", "1e999"), "limit_fraction inf is above 2"),
-        (RECORD.text() + "x", "not valid JSON"),
+        ("[" * 8000, "JSON"),
+        ('{"a":' * 2500 + "1" + "}" * 2500, "JSON|not a record"),
+        ("9" * 8000, "JSON|not a record"),
+        ('{"format": "handglass-record", "format": "handglass-record"}', "duplicate"),
+        (RECORD.text().replace("0.8", "NaN"), "NaN"),
+        (RECORD.text().replace("0.8", "-Infinity"), "-Infinity"),
+        (RECORD.text().replace("0.8", "1e999"), "limit_fraction inf"),
+        (RECORD.text() + "x", "JSON"),
         (RECORD.text().replace("fused", "\\ud800"), "printable"),
     ],
 )
@@ -173,7 +173,7 @@ def test_what_is_no_record(text: str, words: str) -> None:
 
 
 def test_a_changed_line_is_told() -> None:
-    with pytest.raises(MismatchError, match="damaged or changed"):
+    with pytest.raises(MismatchError, match="hash"):
         Record.parse(RECORD.text().replace('"panels":2', '"panels":4'))
 
 
@@ -191,7 +191,7 @@ def test_what_would_be_refused_is_not_written() -> None:
 
 
 def test_a_random_change_is_never_taken_for_a_record() -> None:
-    """Unless it says the same: a space more, a number spelt otherwise."""
+    """Unless it has the same meaning: another space, another spelling of a number."""
     rng = random.Random(4)
     text = RECORD.text()
     for _ in range(4000):
@@ -220,11 +220,11 @@ def mutated(text: str, rng: random.Random) -> str:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"rule": "pragma-import-llvm"}, "there is no rule 'pragma-import-llvm'"),
-        ({"choices": {"pragma_import_llvm": 1}}, "no choice 'pragma_import_llvm', but panels"),
-        ({"choices": {"panels": 2, "unroll": 4}}, "no choice 'unroll'"),
-        ({"choices": {"panels": 3}}, "offers 1, 2, 4, 8 for 'panels', not 3"),
-        ({"rule": "cpu-rows"}, "cpu-rows has no choice 'panels', but none"),
+        ({"rule": "pragma-import-llvm"}, "rule 'pragma-import-llvm'"),
+        ({"choices": {"pragma_import_llvm": 1}}, "'pragma_import_llvm'.*panels"),
+        ({"choices": {"panels": 2, "unroll": 4}}, "'unroll'"),
+        ({"choices": {"panels": 3}}, r"1, 2, 4, 8.*'panels'.*\b3\b"),
+        ({"rule": "cpu-rows"}, "cpu-rows .*'panels'.*none"),
     ],
 )
 def test_only_what_rules_offer_is_allowed(changes: dict[str, Any], words: str) -> None:

@@ -1,4 +1,4 @@
-"""Which function a record is for: the same in every process, another for any other loops."""
+"""The task hash of a function: the same in every process, different for different loops."""
 
 import os
 import subprocess
@@ -112,13 +112,13 @@ for name, func in sorted(demo_functions().items()):
 
 @pytest.mark.slow
 def test_other_processes_find_the_same() -> None:
-    here = {name: task_hash(func, "rule") for name, func in demo_functions().items()}
+    expected = {name: task_hash(func, "rule") for name, func in demo_functions().items()}
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     command = [sys.executable, "-c", PRINT]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
-    assert dict(line.split() for line in told.stdout.splitlines()) == here
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert dict(line.split() for line in done.stdout.splitlines()) == expected
 
 
 def test_signature_is_for_people() -> None:

@@ -1,4 +1,4 @@
-"""Kernels of a GPU on vulkan:0: through the device protocol, the stand and the whole tuner."""
+"""GPU kernels on vulkan:0: through the device protocol, the runner and the whole tuner."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from handglass.compiler.lowering.tasks import Task, extract_tasks
 from handglass.compiler.records.journal import append
 from handglass.compiler.records.record import Measured, Times
 from handglass.compiler.tune import Row, record_of, tune
-from handglass.compiler.tuning import device_runner as stands
+from handglass.compiler.tuning import device_runner
 from handglass.compiler.tuning.builder import Builder
 from handglass.compiler.tuning.device import check_device, device_of
 from handglass.compiler.tuning.device_runner import CandidateError, DeviceRunner
@@ -62,13 +62,13 @@ def tuning_input(small_checkpoint: Path) -> TuningInput:
 
 @pytest.fixture(scope="module")
 def task(tuning_input: TuningInput) -> Task:
-    """A small one that has a choice."""
+    """A small task that has a choice."""
     tasks = extract_tasks(tuning_input.mod, tuning_input.target, tuning_input.parts)
     return next(t for t in tasks if t.rule.name == "vulkan-rows")
 
 
 def scaled(variant: str = "right", threads: int = THREADS, target: Target = VULKAN) -> bytes:
-    """y = 3 x, right or not."""
+    """y = 3 x, or a wrong variant of it."""
     x = te.placeholder((N,), name="x")
     value = {
         "right": lambda x: x * 3.0,
@@ -96,7 +96,7 @@ def test_what_there_is_is_told_where_it_is_asked_for(device: Endpoint) -> None:
     description = replace(client_description(device), devices=(gpu,))
     check_device(description, VULKAN)
     poor = replace(gpu, abilities={**gpu.abilities, "supports_float16": 0})
-    with pytest.raises(MismatchError, match="'vulkan': it lacks supports_float16"):
+    with pytest.raises(MismatchError, match="'vulkan'.*supports_float16"):
         check_device(replace(description, devices=(poor,)), VULKAN)
 
 
@@ -108,9 +108,9 @@ def client_description(device: Endpoint) -> Any:
 def test_arguments_are_where_they_are_asked_for(device: Endpoint) -> None:
     with DeviceClient(*device) as client:
         items = [tensor(3, kind="constant", value=1.0)]
-        with pytest.raises(InputError, match="device 'vulkan' must be cpu or vulkan:NUMBER"):
+        with pytest.raises(InputError, match="'vulkan'"):
             client.arguments("x", items, device="vulkan")
-        with pytest.raises(DeviceError, match=r"no device vulkan:99; there are: vulkan:0 \("):
+        with pytest.raises(DeviceError, match=r"vulkan:99.*vulkan:0 \("):
             client.arguments("x", items, device="vulkan:99")
         assert client.arguments("x", items, 2, device="vulkan:0") == 24
 
@@ -128,7 +128,7 @@ def test_candidates_are_timed_and_compared(runner: DeviceRunner) -> None:
 
 
 def test_a_sample_ends_when_the_gpu_is_done(runner: DeviceRunner) -> None:
-    """Starting such a kernel takes no time that grows with its rounds."""
+    """The time to start such a kernel does not depend on its rounds."""
     endless = library_of(gpu_probes.fma_kernel(), VULKAN)
     out = tensor(64, gpu_probes.WIDTH, kind="constant", value=0.0)
     seconds = []
@@ -141,7 +141,7 @@ def test_a_sample_ends_when_the_gpu_is_done(runner: DeviceRunner) -> None:
 def test_the_gpu_outlives_what_a_candidate_does(
     runner: DeviceRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stands, "DEADLINE", 10.0)
+    monkeypatch.setattr(device_runner, "DEADLINE", 10.0)
     right = scaled()
     endless = library_of(gpu_probes.fma_kernel(), VULKAN)
     # Many workgroups as well: llvmpipe ends every loop after 65,535 rounds.
@@ -157,7 +157,7 @@ def test_the_gpu_outlives_what_a_candidate_does(
     with pytest.raises(CandidateError, match="runner: .*vulkan: .*(threads|workgroup)"):
         runner.seconds(scaled(threads=threads, target=boundless), 1, 1)
     assert runner.seconds(right, 1, 1)
-    with pytest.raises(CandidateError, match="runner: .*no function 'kernel'"):
+    with pytest.raises(CandidateError, match="runner: .*'kernel'"):
         runner.seconds(library(), 1, 1)
     assert runner.compare(right, right, 2)[1].snr_db is None
 
@@ -185,7 +185,7 @@ def test_kernels_are_tuned(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All its candidates, one of which the driver is made to refuse."""
+    """All candidates of a task, one of which cannot be loaded."""
     bad = next(v for v in task.options["threads"] if v != task.defaults["threads"])
     honest = Builder.build
 
@@ -241,7 +241,7 @@ def test_the_command_by_a_server(small_checkpoint: Path, device: Endpoint, tmp_p
     names = [t.name for t in tasks_of(small_checkpoint) if t.rule.name == "vulkan-rows"]
     flags += ["--tasks", "1", "--kernel", names[0], "--rpc", f"{device.host}:{device.port}"]
     done = command(flags, HANDGLASS_DEVICE_KEY=device.key)
-    assert done.returncode in (0, 4), done.stderr  # 4: a busy machine gave no steady time
+    assert done.returncode in (0, 4), done.stderr  # 4: no stable measurement on a busy machine
     assert "Traceback" not in done.stderr and list(tmp_path.glob("trials-vulkan.jsonl"))
 
 
@@ -269,7 +269,7 @@ def command(flags: list[Any], **environment: str) -> subprocess.CompletedProcess
 
 
 def test_what_is_tuned_is_written_for_workgroups(tuning_input: TuningInput) -> None:
-    """The model is exported within the target, as `compile` does, and no further."""
+    """The model is exported within the target's scope, as in `compile`, and the scope ends."""
     functions = [f for _, f in tuning_input.mod.functions_items() if isinstance(f, tirx.PrimFunc)]
     assert any("threadIdx" in str(f) for f in functions)
     assert tvm.target.Target.current(allow_none=True) is None

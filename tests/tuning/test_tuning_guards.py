@@ -1,4 +1,4 @@
-"""What it takes to become a record, on a device whose times and results are written down here."""
+"""The conditions for a record, on a fake device with given times and results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +32,7 @@ def key(choices: Mapping[str, int]) -> bytes:
 
 
 class Maker:
-    """Libraries are the choices themselves; `broken` says which cannot be built."""
+    """A builder whose libraries are the choices; `broken` gives the reason of a failure, if any."""
 
     def __init__(self, broken: Callable[[Mapping[str, int]], str] = lambda choices: "") -> None:
         self.broken = broken
@@ -45,7 +45,7 @@ class Maker:
 
 
 class Board:
-    """`time(panels, lengths)` in microseconds, or the reason why it dies; `snr(panels)` in dB."""
+    """A device. `time(panels, lengths)`: microseconds or a failure; `snr(panels)`: dB."""
 
     def __init__(
         self,
@@ -208,7 +208,7 @@ def test_one_kernel_alone_is_not_the_whole_answer(row_task: Task) -> None:
 
 @pytest.mark.parametrize("rate", [1e3, 1e300], ids=["far above the limit", "next to nothing"])
 def test_a_fraction_never_ends_a_run(row_task: Task, tmp_path: Path, rate: float) -> None:
-    """Whatever the probes said: the record is written without it, also by a resumed run."""
+    """Whatever the probes measured, a record is written without it, also by a resumed run."""
     board = Board(by_panels(p1=9, p2=8, p4=10, p8=7))
     limits = Limits(dict.fromkeys(("read", "fma", "dot4", "dot8"), rate))
     journal = tmp_path / "records.jsonl"
@@ -223,8 +223,7 @@ def test_a_fraction_never_ends_a_run(row_task: Task, tmp_path: Path, rate: float
         (outcome,) = run.outcomes
         if rate == 1e3:
             assert records[-1].limit_fraction is None is outcome.limit_fraction
-            assert outcome.note.startswith("left out: limit_fraction")
-            assert "is above 2: no kernel is so much faster" in outcome.note
+            assert "limit_fraction" in outcome.note and "above 2" in outcome.note
         else:
             assert 0 < (records[-1].limit_fraction or 0) < 1e-200 and outcome.note == ""
 
@@ -235,4 +234,4 @@ def test_a_plausible_fraction_stays(row_task: Task) -> None:
     for wrong in (0.0, -1.0, float("nan"), float("inf"), 2.01):
         left = plausible(replace(kept, limit_fraction=wrong))
         assert left.limit_fraction is None
-        assert left.note.startswith("as it was; left out: limit_fraction")
+        assert left.note.startswith("as it was; ") and "limit_fraction" in left.note

@@ -1,4 +1,4 @@
-"""The journal of a work folder: what was measured is found again, what is damaged costs itself."""
+"""The log of a work folder: measurements are read back, a damaged line affects only itself."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""What code generation made, as text: the loops of an AArch64 listing and what they do.
+"""Analysis of generated code: the loops of an AArch64 assembly listing.
 
-A loop here is the span of text from a label to a branch back to it; it is innermost if no other
-loop lies inside. LLVM places the body of a hot loop in one piece, so the span is the loop.
+A loop is the span of text from a label to a branch back to it; it is innermost if it contains no
+other loop. LLVM emits the body of a hot loop contiguously, so the span is the loop.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ _VECTOR = re.compile(r"^\w+\s+\{?\s*[qvds]\d+\b")
 
 @dataclass(frozen=True)
 class Loop:
-    """Instructions from a label to the branch back to it, comments and directives left out."""
+    """Instructions from a label to the branch back to it, without comments and directives."""
 
     label: str
     instructions: tuple[str, ...]
 
     def count(self, name: str) -> int:
-        """Instructions whose mnemonic is `name`."""
+        """Number of instructions with the mnemonic `name`."""
         return sum(line.split(None, 1)[0] == name for line in self.instructions)
 
     @property
     def vector_stack_traffic(self) -> list[str]:
-        """Loads and stores of vector registers whose address is on the stack: spilled sums."""
+        """Loads and stores of vector registers with a stack address: spilled accumulators."""
         return [s for s in self.instructions if _STACK.match(s) and _VECTOR.match(s)]
 
 
 def lines_of(text: str) -> list[str]:
-    """Labels and instructions of a listing, single spaces between the parts."""
+    """Labels and instructions of a listing, with whitespace normalised to single spaces."""
     lines = (re.split(r"//|(?<!\w)@", line, maxsplit=1)[0] for line in text.splitlines())
     words = (" ".join(line.split()) for line in lines)
     return [line for line in words if line and (_LABEL.match(line) or not line.startswith("."))]
@@ -58,6 +58,6 @@ def _loop(lines: list[str]) -> Loop:
 
 
 def hot_loops(text: str, name: str) -> list[Loop]:
-    """Innermost loops that execute `name` (sdot, smmla, fmla), most of it first."""
+    """Innermost loops with the instruction `name` (sdot, smmla, fmla), most occurrences first."""
     found = [loop for loop in innermost_loops(text) if loop.count(name)]
     return sorted(found, key=lambda loop: -loop.count(name))

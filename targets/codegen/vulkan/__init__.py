@@ -1,4 +1,4 @@
-"""Vulkan: TIR to SPIR-V, so that `Target("vulkan")` compiles with the published TVM wheel."""
+"""Vulkan code generator, TIR to SPIR-V: `Target("vulkan")` works with the published TVM wheel."""
 
 from .enable import enable
 

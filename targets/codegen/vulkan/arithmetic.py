@@ -1,4 +1,4 @@
-"""Arithmetic, comparisons and logic: TIR's node classes to one instruction for each part."""
+"""Arithmetic, comparisons and logic: one instruction per part for each TIR node class."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .types import BOOL, Type, Value
 
 @dataclass(frozen=True)
 class ByKind:
-    """The instruction for each kind of operand; 0 where there is none."""
+    """The instruction for each kind of operand; 0 if there is none."""
 
     for_float: int = 0
     for_int: int = 0
@@ -39,9 +39,9 @@ ARITHMETIC = {
     prim.LShift: ByKind(0, Op.ShiftLeftLogical, Op.ShiftLeftLogical),
     prim.RShift: ByKind(0, Op.ShiftRightArithmetic, Op.ShiftRightLogical),
 }
-# The same for four bytes as for their word.
+# Operations that apply to four packed bytes as they do to their word.
 BITWISE = (prim.BitwiseAnd, prim.BitwiseOr, prim.BitwiseXor)
-# What is true of a NaN: only that it differs.
+# With a NaN operand, only NE is true.
 COMPARISONS = {
     prim.EQ: ByKind(Op.FOrdEqual, Op.IEqual, Op.IEqual, Op.LogicalEqual),
     prim.NE: ByKind(Op.FUnordNotEqual, Op.INotEqual, Op.INotEqual, Op.LogicalNotEqual),
@@ -50,7 +50,7 @@ COMPARISONS = {
     prim.GT: ByKind(Op.FOrdGreaterThan, Op.SGreaterThan, Op.UGreaterThan),
     prim.GE: ByKind(Op.FOrdGreaterThanEqual, Op.SGreaterThanEqual, Op.UGreaterThanEqual),
 }
-# GLSL.std.450. Of a NaN and a number these may give either, as SPIR-V leaves it to the device.
+# GLSL.std.450. With one NaN operand the result may be either; SPIR-V leaves it to the device.
 EXTREMES = {
     prim.Max: ByKind(Glsl.FMax, Glsl.SMax, Glsl.UMax),
     prim.Min: ByKind(Glsl.FMin, Glsl.SMin, Glsl.UMin),
@@ -58,7 +58,7 @@ EXTREMES = {
 
 
 def binary(node: type) -> Emit:
-    """Both operands have the type of the result."""
+    """An emitter for a binary operation whose operands have the type of the result."""
 
     def emit(k: Kernel, e: prim.BinaryOpExpr) -> Value:
         return compute(k, node, k.type_of(e), k.expr(e.a), k.expr(e.b))
@@ -67,7 +67,7 @@ def binary(node: type) -> Emit:
 
 
 def compute(k: Kernel, node: type, type: Type, a: Value, b: Value) -> Value:
-    """`node` of two values of `type`."""
+    """Apply `node` to two values of `type`."""
     if type.is_packed and node not in BITWISE:
         wider = unpack(k, type, a), unpack(k, type, b)
         return pack(k, type, compute(k, node, wide(type), *wider))
@@ -78,7 +78,7 @@ def compute(k: Kernel, node: type, type: Type, a: Value, b: Value) -> Value:
 
 
 def glsl(k: Kernel, type: Type, number: int, *operands: Value) -> Value:
-    """An instruction of GLSL.std.450 on every part."""
+    """Apply instruction `number` of GLSL.std.450 to every part."""
     return tuple(
         k.body.pure(Op.ExtInst, k.id_of(part), k.words.glsl(), number, *parts)
         for part, *parts in zip(type.parts, *operands, strict=True)
@@ -93,7 +93,7 @@ def comparison(node: type) -> Emit:
 
 
 def compare(k: Kernel, node: type, type: Type, a: Value, b: Value) -> Value:
-    """bool of the lanes of `type`."""
+    """Compare two values of `type`; the result has a bool per lane."""
     if type.is_packed:
         return compare(k, node, wide(type), unpack(k, type, a), unpack(k, type, b))
     k.claims.compute(type)
@@ -101,7 +101,7 @@ def compare(k: Kernel, node: type, type: Type, a: Value, b: Value) -> Value:
 
 
 def remainder(k: Kernel, e: prim.Mod) -> Value:
-    """a - b * (a / b): OpSRem of a negative number is undefined in Vulkan."""
+    """a - b * (a / b): OpSRem with a negative operand is undefined in Vulkan."""
     type, a, b = k.type_of(e), k.expr(e.a), k.expr(e.b)
     if type.kind == "uint" and not type.is_packed:
         k.claims.compute(type)
@@ -119,8 +119,10 @@ def floor_remainder(k: Kernel, e: prim.FloorMod) -> Value:
 
 
 def _floor(k: Kernel, type: Type, a: Value, b: Value) -> tuple[Value, Value]:
-    """Quotient and remainder: one less than the truncated quotient where the signs of remainder and
-    divisor differ."""
+    """Floor quotient and remainder.
+
+    The quotient is one less than the truncated one if remainder and divisor have different signs.
+    """
     whole = compute(k, prim.Div, type, a, b)
     rest = compute(k, prim.Sub, type, a, compute(k, prim.Mul, type, whole, b))
     if type.kind == "uint":
@@ -138,7 +140,7 @@ def _floor(k: Kernel, type: Type, a: Value, b: Value) -> tuple[Value, Value]:
 
 
 def choose(k: Kernel, type: Type, condition: Value, then: Value, otherwise: Value) -> Value:
-    """OpSelect, lane by lane; the condition has the lanes of `type`."""
+    """OpSelect per lane; the condition has as many lanes as `type`."""
     if type.is_packed:
         a, b = unpack(k, type, then), unpack(k, type, otherwise)
         return pack(k, type, choose(k, wide(type), condition, a, b))

@@ -1,8 +1,8 @@
-"""The code of the one function: blocks, and each pure value computed once.
+"""The body of the shader's function, with common subexpression elimination.
 
-TIR prints every index expression in full at every use. A value that was computed in a block that
-dominates the current one is used again; scopes follow the structured blocks, so "dominates" is "in
-an open scope". What memory says is never remembered.
+TIR repeats every index expression in full at every use. A pure value that was computed in a block
+that dominates the current one is reused. Scopes follow the structured blocks, so a value dominates
+if its scope is open. Loads are never reused.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ class Body:
     def __init__(self, words: Words) -> None:
         self.words = words
         self.first = words.id()
-        self.current = self.first  # the label of the block that is being written
-        self.ended = False  # it has its branch already
-        self.locals: list[int] = []  # variables, which must stand at the top of the first block
+        self.current = self.first  # the label of the current block
+        self.ended = False  # whether the current block has its branch
+        self.locals: list[int] = []  # variables, which must be at the start of the first block
         self.code: list[int] = []
         self.scopes: list[dict[tuple[int, ...], int]] = [{}]
 
     def do(self, op: int, *operands: int) -> None:
-        """An instruction without result."""
+        """Append an instruction without result."""
         if not self.ended:
             self.code += instruction(op, *operands)
 
     def compute(self, op: int, type: int, *operands: int) -> int:
-        """An instruction whose result may differ from that of an equal one."""
+        """Append an instruction whose result may differ for equal operands."""
         result = self.words.id()
         self.do(op, type, result, *operands)
         return result
 
     def pure(self, op: int, type: int, *operands: int) -> int:
-        """An instruction whose result depends on its operands alone."""
+        """The result of an instruction that depends on its operands alone; reused if possible."""
         key = (op, type, *operands)
         for scope in reversed(self.scopes):
             if key in scope:
@@ -54,13 +54,13 @@ class Body:
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """What is computed inside is not known outside."""
+        """A scope whose pure values are not reused outside it."""
         self.scopes.append({})
         yield
         self.scopes.pop()
 
     def label(self, block: int) -> None:
-        """Begin a block; the one before it must have ended."""
+        """Start a block; the previous one must have ended."""
         self.code += instruction(Op.Label, block)
         self.current, self.ended = block, False
 
@@ -73,7 +73,7 @@ class Body:
         self.ended = True
 
     def select(self, condition: int, then: int, otherwise: int, merge: int) -> None:
-        """A structured branch whose two ways meet again at `merge`."""
+        """A structured branch whose two paths join at `merge`."""
         self.do(Op.SelectionMerge, merge, SELECTION_CONTROL_NONE)
         self.branch_if(condition, then, otherwise)
 

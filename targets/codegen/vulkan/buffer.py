@@ -1,4 +1,4 @@
-"""One buffer of a kernel, and the variables through which it is accessed."""
+"""A buffer of a kernel and the variables through which it is accessed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .types import Type
 
 @dataclass
 class Memory:
-    """One buffer. `views` are its variables by the unit of their array."""
+    """One buffer. `views` maps a unit to the variable that accesses the buffer in this unit."""
 
     name: str
-    element: Type  # what one index of TIR names
+    element: Type  # type at one TIR index
     storage: int
     binding: int = -1
     is_written: bool = False

@@ -1,4 +1,4 @@
-"""TVM's hook for the target kind `vulkan`: device functions in, a module that runs them out."""
+"""TVM's build hook for the target kind `vulkan`: from device functions to a runtime module."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from .kernel import Kernel
 from .module_bytes import Shader, pack_module
 from .narrowing import narrowed
 
-MOST_ELEMENTS = 2**31 - 1  # that a 32-bit index can name
+MOST_ELEMENTS = 2**31 - 1  # that a 32-bit index can address
 
 
 def build_vulkan(mod: ir.IRModule, target: Target) -> Any:
-    """A runtime module of the lowered device functions in `mod`."""
+    """Build a runtime module from the lowered device functions in `mod`."""
     data = pack_module(emit_module(mod, target))
     return tvm_ffi.get_global_func("ffi.Module.load_from_bytes.vulkan")(data)
 
 
 def emit_module(mod: ir.IRModule, target: Target) -> list[Shader]:
-    """A shader of every function, by name. Where no data is 64 bits wide, indices are narrowed to
-    32: Relax counts in 64, for which many GPUs have no arithmetic or a slow one."""
+    """Emit a shader for every function, sorted by name.
+
+    Relax indices have 64 bits, for which many GPUs have no arithmetic or a slow one. Without 64-bit
+    data in a function, indices are narrowed to 32 bits.
+    """
     for name, func in _named(mod):
         _check_sizes(name, func)
     attributes = dict(target.attrs)
@@ -44,7 +47,7 @@ def _named(mod: ir.IRModule) -> list[tuple[str, tirx.PrimFunc]]:
 
 
 def _check_sizes(name: str, func: tirx.PrimFunc) -> None:
-    """No buffer of constant size may have more elements than a 32-bit index can name."""
+    """Fail if a buffer of constant size has more elements than a 32-bit index can address."""
 
     found: list[Any] = []
     tvm_ffi.structural_walk(
@@ -56,6 +59,6 @@ def _check_sizes(name: str, func: tirx.PrimFunc) -> None:
             count *= int(extent) if isinstance(extent, prim.IntImm) else 1
         if count > MOST_ELEMENTS:
             Kernel(name, {}, {}, {}).fail(
-                f"buffer {buffer.name} has {count} elements, but a 32-bit index can name "
+                f"buffer {buffer.name} has {count} elements, but a 32-bit index can address only "
                 f"{MOST_ELEMENTS}: split it"
             )

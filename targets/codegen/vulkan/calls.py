@@ -1,4 +1,4 @@
-"""Calls: TVM's intrinsics, and functions that are called by their C name."""
+"""Calls: TVM's intrinsics, and external functions by their C names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .types import BOOL, FLOAT32, Value
 
 External = Callable[[Kernel, ir.Call], Value]
 
-NOTHING: Value = ()  # what a call without result gives
+NOTHING: Value = ()  # the value of a call without result
 FLOATS_ONLY = {name for name in FUNCTIONS if name not in ("abs", "popcount", "clz")}
 
 DIVISIONS = (prim.Div, prim.Mod, prim.FloorDiv, prim.FloorMod)
@@ -38,8 +38,10 @@ OPERATORS: dict[str, type] = {
 
 
 def calls(externals: Mapping[str, External]) -> Emit:
-    """Calls by the name of the intrinsic, or of the function that `call_extern` names: first those
-    in `externals`, which schedules use."""
+    """An emitter for calls, by the name of the intrinsic or of the `call_extern` function.
+
+    Functions in `externals`, which schedules use, take precedence.
+    """
     return lambda k, e: _call(k, e, externals)
 
 
@@ -58,7 +60,7 @@ def _call(k: Kernel, e: ir.Call, externals: Mapping[str, External]) -> Value:
 
 
 def _external(k: Kernel, e: ir.Call, externals: Mapping[str, External]) -> Value:
-    """`expf(x)` and the like, and what schedules of ours call."""
+    """`expf(x)` and the like, and the functions that handglass schedules call."""
     name = str(e.args[0].value)
     if name in externals:
         return externals[name](k, e)
@@ -72,14 +74,14 @@ def _function(k: Kernel, name: str, arguments: list[ir.Expr]) -> Value:
     type = k.type_of(arguments[0])
     k.claims.compute(type)
     if name in FLOATS_ONLY and type.kind != "float":
-        k.fail(f"{name} of {type}")
+        k.fail(f"{name} of {type} is not supported, only of floats")
     if type.bits > FLOAT32.bits and type.kind == "float":
-        k.fail(f"{name} of {type}: GLSL.std.450 has the function for 16 and 32 bits")
+        k.fail(f"{name} of {type}: GLSL.std.450 has the function only for 16 and 32 bits")
     return FUNCTIONS[name](k, type, *(k.expr(argument) for argument in arguments))
 
 
 def if_then_else(k: Kernel, e: ir.Call) -> Value:
-    """A branch, not a select, where it may guard a load from outside of a buffer."""
+    """A branch rather than a select if it may guard an out-of-bounds load or a division."""
     condition, then, otherwise = e.args
     if k.type_of(condition).lanes > 1:
         k.fail(f"if_then_else with a vector of conditions: {e}")
@@ -101,8 +103,10 @@ def if_then_else(k: Kernel, e: ir.Call) -> Value:
 
 
 def _is_harmless(k: Kernel, expr: ir.Expr) -> bool:
-    """Whether it may be computed in vain: it reads only places that are there for certain, and
-    divides by nothing that could be zero."""
+    """Whether the expression can be evaluated speculatively.
+
+    It must read only constant indices of local or shared arrays and divide only by safe constants.
+    """
     loads: list[ir.TensorLoad] = []
     divisions: list[prim.BinaryOpExpr] = []
     divides = [(node, divisions.append) for node in DIVISIONS]
@@ -114,14 +118,14 @@ def _is_harmless(k: Kernel, expr: ir.Expr) -> bool:
 
 
 def _is_safe(divisor: ir.Expr) -> bool:
-    """Neither 0 nor -1, by which the least number cannot be divided."""
+    """Whether the divisor is a constant other than 0, and other than -1, which may overflow."""
     if isinstance(divisor, prim.Broadcast):
         divisor = divisor.value
     return isinstance(divisor, prim.IntImm) and int(divisor) not in (0, -1)
 
 
 def _way(k: Kernel, block: int, expr: ir.Expr, merge: int) -> tuple[Value, int]:
-    """One way of a branch: its value and the block in which it ends."""
+    """Emit one path of a branch. Returns its value and the block in which it ends."""
     k.body.label(block)
     with k.body.scope():
         value = k.expr(expr)
@@ -131,7 +135,7 @@ def _way(k: Kernel, block: int, expr: ir.Expr, merge: int) -> tuple[Value, int]:
 
 
 def leave_loop(k: Kernel, e: object) -> Value:
-    """`break`, as a call or a statement: on behind the innermost loop."""
+    """`break`, as a call or a statement: branch to the end of the innermost loop."""
     k.body.branch(k.loops[-1][0])
     return NOTHING
 
@@ -149,13 +153,13 @@ def large_uint(k: Kernel, e: ir.Call) -> Value:
 
 
 def storage_sync(k: Kernel, e: ir.Call) -> Value:
-    """Whatever the scope: subgroups have their own operations."""
+    """A workgroup barrier for any scope; subgroup operations need no separate barrier."""
     barrier(k)
     return NOTHING
 
 
 def barrier(k: Kernel) -> None:
-    """All threads of the workgroup have come here, and what they wrote to shared memory is seen."""
+    """Wait for all threads of the workgroup and make their writes to shared memory visible."""
     vulkan = k.words.has_vulkan_memory_model
     semantics = SEMANTICS_WORKGROUP_VULKAN if vulkan else SEMANTICS_WORKGROUP_ACQUIRE_RELEASE
     scope = k.uint(SCOPE_WORKGROUP)

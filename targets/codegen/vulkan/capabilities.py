@@ -1,7 +1,7 @@
-"""What a target claims, by the attributes of TVM's kind `vulkan`, and what a kernel needs of it.
+"""Capabilities that a target claims by attributes of TVM's kind `vulkan`, and that a kernel needs.
 
-A capability that the target does not claim is an error that names the kernel and the attribute: a
-module never asks a device for more than was promised.
+Using a capability that the target does not claim is an error with the kernel and the attribute, so
+a module never requires more of a device than its target claims.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SUBGROUP_SHUFFLE = 16
 
 @dataclass(frozen=True)
 class Need:
-    """A capability, the attribute that claims it, and the extensions that it comes with."""
+    """SPIR-V capabilities, the attribute that claims them, and the extension they need."""
 
     attribute: str
     capabilities: tuple[int, ...]
@@ -69,15 +69,17 @@ NEEDS = {
 
 
 def subgroup_size(attributes: Mapping[str, Any]) -> int:
-    """Threads of a subgroup by "subgroup-32" in `mattr`: kernels may count on so many at least, and
-    say when they do (subgroups.py). 0 where the target does not say."""
+    """Threads of a subgroup, from "subgroup-32" in `mattr`; 0 if the target does not state it.
+
+    Kernels may rely on at least this many; they declare it if they do (subgroups.py).
+    """
     words = dict(str(word).rpartition("-")[::2] for word in attributes.get("mattr", ()))
     return int(words.get("subgroup", 0))
 
 
 @dataclass
 class Claims:
-    """The attributes of one target, for one kernel; what was needed is put into its words."""
+    """The attributes of a target, for one kernel. Needed capabilities are added to its module."""
 
     kernel: str
     attributes: Mapping[str, Any]
@@ -89,7 +91,7 @@ class Claims:
         return bool(int(self.attributes.get(need.attribute, 0)) & need.mask)
 
     def need(self, feature: str, why: str) -> None:
-        """Declare what `feature` needs, or say in words that it was not claimed."""
+        """Declare the capabilities of `feature`. Raises InputError if the target lacks them."""
         need = NEEDS[feature]
         if not self.has(feature):
             self.fail(
@@ -107,34 +109,34 @@ class Claims:
 
     @property
     def subgroup_size(self) -> int:
-        """Threads of a subgroup by "subgroup-32" among the target's `mattr`; 0: it does not say."""
+        """Threads of a subgroup; 0 if the target does not state it."""
         return subgroup_size(self.attributes)
 
     def compute(self, type: Type) -> None:
-        """The device must compute with values of `type`."""
+        """Require arithmetic on values of `type`."""
         if type.is_packed or type.kind == "bool" or (type.bits == 32 and type.kind != "bfloat"):
             return
         feature = str(Type(type.kind.removeprefix("u"), type.bits))
         if feature not in NEEDS:
-            self.fail(f"values of type {type} have no form in SPIR-V")
+            self.fail(f"type {type} has no equivalent in SPIR-V")
         self.need(feature, f"arithmetic on {type}")
 
     def store(self, type: Type, what: str) -> None:
-        """A buffer must hold scalars of `type`."""
+        """Require buffers with scalars of `type`."""
         if type.bits in (8, 16):
             self.need(f"{type.bits}-bit buffers", f"{what} of {type}")
         else:
             self.compute(type)
 
     def pass_through(self, type: Type) -> None:
-        """Values of `type` come by: made by a conversion, to be stored or converted again."""
+        """Note values of `type` that a conversion produces, to be stored or converted again."""
         if type.bits in (8, 16) and not type.is_packed:
             self.passing[type.scalar] = None
         else:
             self.compute(type)
 
     def finish(self) -> None:
-        """What narrow values need: nothing more where a buffer holds such, else arithmetic."""
+        """Declare what passing narrow values need: buffer storage suffices, else arithmetic."""
         for type in self.passing:
             storage = NEEDS[f"{type.bits}-bit buffers"].capabilities[0]
             if storage not in self.words.capabilities:

@@ -24,7 +24,7 @@ def cast(k: Kernel, e: prim.Cast) -> Value:
 
 
 def convert(k: Kernel, source: Type, target: Type, value: Value) -> Value:
-    """The value of another type: floats to integers towards zero, narrower integers cut off."""
+    """Convert a value: floats to integers round toward zero, narrower integers are truncated."""
     if source == target:
         return value
     k.claims.pass_through(target)
@@ -45,8 +45,10 @@ def convert(k: Kernel, source: Type, target: Type, value: Value) -> Value:
 
 
 def _between_kinds(k: Kernel, source: Type, target: Type, value: Value) -> Value:
-    """Floats and integers: of at least 32 bits, and a narrower one by way of these, so that nothing
-    narrow is computed with."""
+    """Convert between float and integer, with at least 32 bits: narrow types go through 32 bits.
+
+    So the conversion needs no narrow arithmetic.
+    """
     middle_source, middle_target = _at_least_32(source), _at_least_32(target)
     value = convert(k, source, middle_source, value)
     k.claims.compute(middle_source)
@@ -60,8 +62,11 @@ def _at_least_32(type: Type) -> Type:
 
 
 def _between_integers(k: Kernel, source: Type, target: Type, value: Value) -> Value:
-    """The sign of the source decides how it widens; OpUConvert gives unsigned numbers only. What is
-    narrow may only change its width, so its sign changes at 32 bits."""
+    """Convert between integers: the signedness of the source determines the extension.
+
+    OpUConvert produces unsigned numbers only. A narrow value may only change its width, so its
+    signedness changes at 32 bits.
+    """
     if source.bits == target.bits:
         k.claims.compute(target)
         return k.each(target, Op.Bitcast, value)
@@ -76,14 +81,14 @@ def _between_integers(k: Kernel, source: Type, target: Type, value: Value) -> Va
 
 
 def reinterpret(k: Kernel, e: ir.Call) -> Value:
-    """The same bits as another type, of as many bytes; packed bytes are words already."""
+    """Reinterpret the bits as another type of the same size; packed bytes are words already."""
     (argument,) = e.args
     source, target = k.type_of(argument), k.type_of(e)
     value = k.expr(argument)
     if source == target:
         return value
     if source.bits * source.lanes != target.bits * target.lanes:
-        k.fail(f"{source} reinterpreted as {target}, which has another size")
+        k.fail(f"{source} is reinterpreted as {target}, which has another size")
     if source.lanes == target.lanes and not (source.is_packed or target.is_packed):
         k.claims.compute(target)
         return k.each(target, Op.Bitcast, value)
@@ -91,7 +96,7 @@ def reinterpret(k: Kernel, e: ir.Call) -> Value:
 
 
 def to_words(k: Kernel, type: Type, value: Value) -> list[int]:
-    """The 32-bit words of a value, the first lane lowest."""
+    """The 32-bit words of a value, the first lane in the lowest bits."""
     if type.is_packed:
         return list(value)
     words = []
@@ -121,7 +126,7 @@ def from_words(k: Kernel, type: Type, words: list[int]) -> Value:
 def _word_count(k: Kernel, part: Type) -> int:
     count, rest = divmod(part.bits * part.lanes, UINT32.bits)
     if rest or count > WIDEST:
-        k.fail(f"{part} is not one to four 32-bit words")
+        k.fail(f"{part} does not consist of one to four 32-bit words")
     return count
 
 
@@ -140,7 +145,7 @@ def floating(k: Kernel, e: prim.FloatImm) -> Value:
 
 def variable(k: Kernel, e: ir.Var) -> Value:
     if e not in k.values:
-        k.fail(f"variable {e} has no value here")
+        k.fail(f"variable {e} is used before it is defined")
     return k.values[e]
 
 

@@ -1,15 +1,15 @@
-"""Matrices that a subgroup holds together: `vk.coopmat_fill`, `load`, `mma` and `store`.
+"""Cooperative matrices: `vk.coopmat_fill`, `load`, `mma` and `store`.
 
 A buffer of scope wmma.matrix_a, wmma.matrix_b or wmma.accumulator is an array of matrices; the last
-operands say which (a constant, 0 where absent). Each matrix is a variable of its own, whose type
-the first fill or load decides. All layouts are row-major, strides count elements:
+operands are the indices into it (constants, 0 if absent). Each matrix is a separate variable, whose
+type the first fill or load determines. All layouts are row-major, strides count elements:
 
     vk.coopmat_fill(c, rows, columns, value, at)
     vk.coopmat_load(a, rows, columns, address_of(memory[i]), stride, 0, at)
     vk.coopmat_mma(c, a, b, at_c, at_a, at_b)                                     c += a b
     vk.coopmat_store(c, rows, columns, address_of(memory[i]), stride, 0, at)
 
-Memory is a buffer argument or a shared array. Every thread of a subgroup must come by.
+Memory is a buffer argument or a shared array. All threads of a subgroup must execute the call.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FEATURE = "cooperative matrix"
 
 
 def needs_matrices(k: Kernel, func: tirx.PrimFunc) -> None:
-    """Claim matrices, and with them the Vulkan memory model, before the first access to memory."""
+    """Require matrices and the Vulkan memory model, before the first access to memory."""
     found: list[S.AllocBuffer] = []
     tvm_ffi.structural_walk(func.body, (S.AllocBuffer, found.append))
     for allocation in found:
@@ -96,19 +96,19 @@ def _matrices(k: Kernel, data: ir.Expr) -> Matrices:
     if isinstance(data, ir.Call) and str(data.op.name) == "tirx.buffer_data":
         data = data.args[0]
     if data not in k.matrices:
-        k.fail(f"{data} is no array of matrices: scope {', '.join(MATRIX_USES)}")
+        k.fail(f"{data} is not an array of matrices of scope {', '.join(MATRIX_USES)}")
     return k.matrices[data]
 
 
 def _number(k: Kernel, at: Sequence[ir.Expr]) -> int:
     number = k.analyzer.simplify(at[0]) if at else prim.IntImm("int32", 0)
     if not isinstance(number, prim.IntImm):
-        k.fail(f"the number of a matrix is not constant: {number}")
+        k.fail(f"the index of a matrix is not constant: {number}")
     return int(number)
 
 
 def _matrix(k: Kernel, data: ir.Expr, at: Sequence[ir.Expr]) -> tuple[int, int]:
-    """Type and variable of a matrix that has a value."""
+    """Type and variable of a matrix that was filled or loaded."""
     matrices, number = _matrices(k, data), _number(k, at)
     if number not in matrices.held:
         k.fail(f"matrix {number} of {matrices.name} is used before it is filled or loaded")

@@ -1,4 +1,4 @@
-"""SPIR-V words back to instructions, names and numbers: what `listing.py` is made of."""
+"""Decodes SPIR-V words to instructions, names and numbers, for `listing.py`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def names(enumeration: type) -> dict[int, str]:
 OPS, DECORATIONS, STORAGES = names(Op), names(Decoration), names(StorageClass)
 CAPABILITIES, BUILTINS, FUNCTIONS = names(Capability), names(BuiltIn), names(Glsl)
 FLOATS = {16: ("<H", np.float16), 32: ("<I", np.float32), 64: ("<Q", np.float64)}
-# How operands read after type and result: i an id, n a number; the last one repeats. What is not
-# here has ids only.
+# Forms of the operands after type and result: i an id, n a number; the last one repeats.
+# Instructions that are not listed have ids only.
 OPERANDS = {
     **dict.fromkeys((Op.Load, Op.Store, Op.LoopMerge), "iin"),
     **dict.fromkeys((Op.CompositeExtract, Op.SelectionMerge), "in"),
@@ -46,7 +46,7 @@ Instruction = tuple[int, Sequence[int]]
 
 
 def instructions(words: Sequence[int]) -> Iterator[Instruction]:
-    """Every instruction after the head of five words. Raises ValueError where one ends amiss."""
+    """Every instruction after the header of five words. Raises ValueError for malformed words."""
     if words[0] != MAGIC:
         raise ValueError(f"{words[0]:#x} is not SPIR-V's magic number")
     at = 5
@@ -71,7 +71,7 @@ def number(kind: str, bits: int, words: Sequence[int]) -> str:
 
 
 def string(words: Sequence[int]) -> tuple[str, Sequence[int]]:
-    """A literal string and what comes after it."""
+    """A literal string and the words after it."""
     data = struct.pack(f"<{len(words)}I", *words)
     text = data[: data.index(0)]
     return text.decode(), words[len(text) // 4 + 1 :]

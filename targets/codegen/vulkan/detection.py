@@ -1,4 +1,4 @@
-"""The GPU of this machine as a target: what its driver reports, less what is known not to work."""
+"""The GPU of this machine as a target: the driver's report without known defects."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from .gpu import REDUCTIONS, VulkanCapabilities
 
 DETECTED = host_name(VulkanCapabilities.kind)
 MOST_THREADS = 1024
-"""More of them in one workgroup would only wait for each other."""
+"""Largest workgroup in threads; more threads would only wait for each other."""
 
 
 def detected_target() -> Target:
-    """The first GPU of this machine; DeviceError where there is none."""
+    """The target of this machine's first GPU. Raises DeviceError if there is none."""
     from handglass.runtime.devices.vulkan import vulkan_devices, vulkan_problem
 
     devices = vulkan_devices()
     if not devices:
         raise DeviceError(
-            f"target '{DETECTED}': {vulkan_problem()}; name the GPU to compile for instead, for "
-            "instance --target vulkan, which fits nearly all of them"
+            f"target '{DETECTED}': {vulkan_problem()}; name a GPU to compile for instead, for "
+            "example --target vulkan, which fits nearly all GPUs"
         )
     return target_of(devices[0])
 
 
 def target_of(device: DeviceInfo) -> Target:
-    """The target that a device is; its tuning records are for devices of the same name."""
+    """The target that describes a device; its tuning records apply to devices of the same name."""
     from handglass.runtime.devices.quirks import lost_abilities
     from handglass.runtime.devices.vulkan.quirks import quirks_of
 
@@ -47,7 +47,7 @@ def target_of(device: DeviceInfo) -> Target:
 
 
 def gpu_of(device: DeviceInfo, lost: frozenset[str] = frozenset()) -> VulkanCapabilities:
-    """What may be used of it, without the abilities `lost`."""
+    """The capabilities of a device, without the abilities in `lost`."""
     taken = {name: False for name in lost if name.startswith("supports_")}
     has = {name: value for name, value in device.abilities.items() if name not in lost} | taken
     size = _size(has)
@@ -63,13 +63,13 @@ def gpu_of(device: DeviceInfo, lost: frozenset[str] = frozenset()) -> VulkanCapa
 
 
 def _reductions(has: Mapping[str, int]) -> int:
-    """All that sums across a subgroup take, or nothing."""
+    """All operations that reductions across a subgroup need, or 0 if one is missing."""
     operations = has.get("supported_subgroup_operations", 0)
     return REDUCTIONS if operations & REDUCTIONS == REDUCTIONS else 0
 
 
 def _size(has: Mapping[str, int]) -> int | None:
-    """The usual number of threads of a subgroup, if a kernel can be sure to get it."""
+    """The default number of threads of a subgroup, if a kernel can request it."""
     usual = has.get("subgroup_size", 0)
     return usual if usual & has.get("subgroup_sizes", 0) else None
 
@@ -79,7 +79,7 @@ def _has_matrices(has: Mapping[str, int]) -> bool:
 
 
 def _matrix(device: DeviceInfo) -> Shape | None:
-    """The largest shape of float16 x float16 -> float32, which the schedules multiply by."""
+    """The largest matrix shape of float16 x float16 -> float32, the types that schedules use."""
     from handglass.runtime.devices.vulkan.devices import matrices_of
 
     shapes = [

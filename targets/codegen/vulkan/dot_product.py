@@ -1,8 +1,8 @@
-"""Four products of bytes and their sum: `call_pure_extern("int32", "__dp4a", a, b, acc)`.
+"""Dot product of four bytes: `call_pure_extern("int32", "__dp4a", a, b, acc)`.
 
-`a` and `b` are 32-bit words or packed vectors of four bytes. With a result of int32 all bytes are
-signed, with uint32 none; `vk.dot4_signed_unsigned` takes those of `b` as unsigned. Where the target
-does not claim the instruction the same number is computed byte by byte.
+`a` and `b` are 32-bit words or packed vectors of four bytes. With an int32 result all bytes are
+signed, with uint32 all are unsigned; `vk.dot4_signed_unsigned` treats those of `b` as unsigned. If
+the target does not claim the instruction, the result is computed byte by byte.
 """
 
 from __future__ import annotations

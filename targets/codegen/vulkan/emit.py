@@ -1,4 +1,4 @@
-"""One lowered TIR function -> one shader."""
+"""Emits one shader from one lowered TIR function."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ EXPRESSIONS: dict[type, Emit] = {
 
 
 def emit(func: tirx.PrimFunc, name: str, attributes: Mapping[str, Any]) -> Shader:
-    """A shader of the function `func`, which is called `name`; `attributes` are the target's.
+    """Emit a shader named `name` from `func`; `attributes` are the target's.
 
-    Raises InputError, naming the kernel, for what cannot be emitted or is not claimed.
+    Raises InputError with the kernel's name for unsupported code and capabilities not claimed.
     """
     k = Kernel(name, attributes, EXPRESSIONS, STATEMENTS)
     buffers = [p for p in func.params if is_buffer(p)]

@@ -1,4 +1,4 @@
-"""Two lines for any user: `from handglass.targets.codegen import vulkan` and `vulkan.enable()`."""
+"""Entry point: `from handglass.targets.codegen import vulkan`, then `vulkan.enable()`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ BUILD = "target.build.vulkan"
 
 
 def enable() -> None:
-    """Make `Target("vulkan")` compile and run in this process. A second call does nothing.
+    """Enable `Target("vulkan")` to compile and run in this process. Idempotent.
 
-    Raises DeviceError where the runtime's library cannot be built or loaded.
+    Raises DeviceError if the runtime's library cannot be built or loaded.
     """
     from handglass.runtime.devices.vulkan import load_vulkan
 
@@ -17,7 +17,7 @@ def enable() -> None:
 
 
 def enable_compiler() -> None:
-    """Compiling alone; the module that comes out still needs the runtime to be loaded."""
+    """Enable compilation only; the resulting module still needs the runtime to be loaded."""
     import tvm_ffi
 
     from ..errors_through_tvm import keep_classes

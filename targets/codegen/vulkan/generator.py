@@ -1,4 +1,4 @@
-"""Vulkan as a kind of code: what codegen/kinds.py asks of one."""
+"""The Vulkan implementation of the `Generator` interface of codegen/kinds.py."""
 
 from __future__ import annotations
 

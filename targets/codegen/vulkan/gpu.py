@@ -1,4 +1,4 @@
-"""What code for Vulkan may use beyond what any GPU has, in the spelling of TVM's kind `vulkan`."""
+"""Vulkan capabilities beyond those of any GPU, named as the attributes of TVM's kind `vulkan`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ BASIC, VOTE, ARITHMETIC, BALLOT, SHUFFLE, SHUFFLE_RELATIVE, CLUSTERED, QUAD = (
 )
 """VkSubgroupFeatureFlagBits."""
 REDUCTIONS = BASIC | ARITHMETIC | SHUFFLE
-"""What sums across the threads of a subgroup take."""
+"""Subgroup operations that reductions across the threads of a subgroup need."""
 
 
 @dataclass(frozen=True)
 class VulkanCapabilities(GpuCapabilities):
-    """The defaults are what Vulkan 1.1 promises everywhere, and 16-bit floats and bytes, which all
-    but the oldest phones have.
+    """Capabilities of a Vulkan GPU.
 
-    Subgroups share sums where they have `subgroup_size` threads or more, and matrices where they
-    have exactly so many: the runtime asks for this size where a driver has others.
+    The defaults are the guarantees of Vulkan 1.1, with 16-bit floats and bytes, which all but the
+    oldest phones have. Reductions need subgroups of at least `subgroup_size` threads, cooperative
+    matrices of exactly this size; the runtime requests the size from drivers that offer others.
     """
 
     kind: ClassVar[str] = "vulkan"
 
     supports_8bit_buffer: bool = True
     supports_16bit_buffer: bool = True
-    supported_subgroup_operations: int = 0  # a sum of the constants above; 0: through shared memory
+    supported_subgroup_operations: int = 0  # bits from above; 0: reductions use shared memory
     max_push_constants_size: int = 128
     max_storage_buffer_range: int = 128 << 20
     max_uniform_buffer_range: int = 16 << 10
@@ -50,8 +50,11 @@ class VulkanCapabilities(GpuCapabilities):
 
     @property
     def tvm(self) -> dict[str, Any]:
-        """A warp of one keeps TVM from ending its reductions without barriers, which no Vulkan
-        driver promises to survive."""
+        """The argument for `tvm.target.Target`, without the host.
+
+        A warp size of one keeps TVM from omitting the last barriers of a reduction, which Vulkan
+        requires.
+        """
         found = {"kind": self.kind, "thread_warp_size": 1, **self._plain()}
         found["max_num_threads"] = self.max_threads_per_block
         found["supports_cooperative_matrix"] = self.cooperative_matrix is not None
@@ -60,7 +63,7 @@ class VulkanCapabilities(GpuCapabilities):
         return found
 
     def _words(self) -> list[str]:
-        """What TVM's kind has no attribute for."""
+        """Values of `mattr` for capabilities without an attribute in TVM's kind."""
         matrix = self.cooperative_matrix
         shape = ["coopmat-" + "x".join(map(str, matrix))] if matrix else []
         return [*shape, f"subgroup-{self.subgroup_size}"] if self.subgroup_size else shape

@@ -1,7 +1,7 @@
-"""In which units an element or a vector is read from memory, and its parts made of them.
+"""Units in which values are read from memory, and conversion of units to the parts of a value.
 
-A unit is one element of the array as SPIR-V declares it. Bytes and halves come in 32-bit words
-where four or two of them, or a multiple, lie together at an aligned place.
+A unit is one element of the array as declared in SPIR-V. Bytes and 16-bit values are read as 32-bit
+words if four or two of them, or a multiple, are contiguous and aligned.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VECTOR_BYTES = 16  # the widest load or store of a lane on every GPU
 
 
 def candidates(type: Type) -> Iterator[Type]:
-    """Units for a value of `type` in buffers, the widest first; the last is the scalar itself."""
+    """Possible units for a value of `type` in buffers, widest first; the last is the scalar."""
     for size in (4, 2, 1):
         words, lanes = UINT32.of(size), 4 * size // type.scalar.bytes
         fits = type.bits == 8 or (type.bits == 16 and lanes == 2 * WIDEST)
@@ -30,17 +30,17 @@ def candidates(type: Type) -> Iterator[Type]:
 
 
 def memory_scalar(type: Type) -> Type:
-    """A bool is a byte in buffers."""
+    """The scalar type in memory; a bool is a byte."""
     return INT8 if type.kind == "bool" else type.scalar
 
 
 def lanes_of(unit: Type, type: Type) -> int:
-    """Lanes of `type` in a unit."""
+    """Number of lanes of `type` in a unit."""
     return unit.bytes // type.scalar.bytes
 
 
 def assemble(k: Kernel, type: Type, unit: Type, units: list[int]) -> Value:
-    """Parts of a value of `type`, of the units that it was read as."""
+    """Assemble a value of `type` from the units that it was read as."""
     if type.kind == "bool" and unit.kind != "bool":
         lanes = [
             k.body.pure(Op.INotEqual, k.id_of(BOOL), one, k.constant(INT8, 0)) for one in units
@@ -58,7 +58,7 @@ def assemble(k: Kernel, type: Type, unit: Type, units: list[int]) -> Value:
 
 
 def take_apart(k: Kernel, type: Type, unit: Type, value: Value) -> list[int]:
-    """The units of a value, to be stored: the reverse of `assemble`."""
+    """Split a value into units to store: the inverse of `assemble`."""
     if type.kind == "bool" and unit.kind != "bool":
         one, zero = k.constant(INT8, 1), k.constant(INT8, 0)
         lanes = k.lanes(type, value)
@@ -76,7 +76,7 @@ def take_apart(k: Kernel, type: Type, unit: Type, value: Value) -> list[int]:
 
 
 def _halves(k: Kernel, type: Type, units: list[int]) -> Value:
-    """Four words are eight 16-bit lanes: two parts."""
+    """Convert units of four words to eight 16-bit lanes each: two parts."""
     k.claims.compute(type)
     pair, part = k.id_of(UINT32.of(2)), k.id_of(type.of(WIDEST))
     parts = []
@@ -88,7 +88,7 @@ def _halves(k: Kernel, type: Type, units: list[int]) -> Value:
 
 
 def _words(k: Kernel, value: Value) -> list[int]:
-    """Parts of four 16-bit lanes as words."""
+    """Convert parts of four 16-bit lanes to words."""
     pair = UINT32.of(2)
     twos = [k.body.pure(Op.Bitcast, k.id_of(pair), part) for part in value]
     return [word for two in twos for word in k.lanes(pair, (two,))]

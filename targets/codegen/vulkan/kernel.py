@@ -1,4 +1,4 @@
-"""What is known while one kernel is emitted, and the values that every emitter is made of."""
+"""The state of one kernel during code generation, and the building blocks of all emitters."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from .types import BOOL, UINT32, WIDEST, Type, Value, parse, type_id
 from .words import Words
 
 Emit = Callable[["Kernel", Any], Any]
-"""What emits one class of expression (to a Value) or of statement (to nothing)."""
+"""Emits one class of expression (returns a Value) or of statement (returns nothing)."""
 
 FLOAT_FORMATS = {16: ("<e", "<H"), 32: ("<f", "<I"), 64: ("<d", "<Q")}
 
 
 @dataclass
 class Matrices:
-    """An array of cooperative matrices: what is known of each by its number."""
+    """An array of cooperative matrices, with the variable of each by its index."""
 
     name: str
     element: Type
-    use: int  # left, right or accumulator
+    use: int  # left operand, right operand or accumulator
     held: dict[int, tuple[int, int]] = field(default_factory=dict)  # -> (type, variable)
 
 
 class Kernel:
     """One shader under construction.
 
-    `expressions` and `statements` say who emits which class of TIR node: `build.py` fills them.
+    `expressions` and `statements` map classes of TIR nodes to their emitters (`emit.py`).
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class Kernel:
         self.blocks: dict[Type, int] = {}  # structures of buffers by their units
         self.builtins: dict[tuple[int, Type], int] = {}
         self.threads: dict[str, int] = {}  # tag -> extent of the workgroup
-        self.loops: list[tuple[int, int]] = []  # (merge, continue) of the loops around
-        self.row: dict[str, int] = {}  # the same, where they lie in one row: threads.py
+        self.loops: list[tuple[int, int]] = []  # (merge, continue) of the enclosing loops
+        self.row: dict[str, int] = {}  # tag -> extent, if threads are linear in x: threads.py
         self.shared_bytes = 0
-        self.subgroup = (False, 0)  # exactly or at least so many threads: subgroups.py
+        self.subgroup = (False, 0)  # (exact, threads) of the required subgroup: subgroups.py
         self.analyzer = sym.Analyzer()
 
     # dispatch
@@ -73,7 +73,7 @@ class Kernel:
         return emit(self, expr)
 
     def scalar(self, expr: ir.Expr) -> int:
-        """The one part of a value that is a scalar or a short vector."""
+        """The single part of a scalar or short vector."""
         (part,) = self.expr(expr)
         return part
 
@@ -89,15 +89,15 @@ class Kernel:
     # types and constants
 
     def type_of(self, expr: ir.Expr) -> Type:
-        """TIR's type of an expression."""
+        """The type of a TIR expression."""
         return parse(str(expr.ty.dtype))
 
     def id_of(self, type: Type) -> int:
-        """SPIR-V's type of a part."""
+        """The id of the SPIR-V type of a part."""
         return type_id(self.words, type)
 
     def constant(self, type: Type, value: float | int | bool) -> int:
-        """One part, the same value in all lanes."""
+        """A constant part with the same value in all lanes."""
         if type.lanes > 1:
             lane = self.constant(type.scalar, value)
             return self.words.constant(Op.ConstantComposite, self.id_of(type), *[lane] * type.lanes)
@@ -108,7 +108,7 @@ class Kernel:
         return self.words.constant(Op.Constant, self.id_of(type), *self._bits(type, value))
 
     def _bits(self, type: Type, value: float | int) -> tuple[int, ...]:
-        """Words of a literal: floats by their bits, narrow integers with their sign extended."""
+        """Words of a literal: the bits of a float, or a sign-extended integer."""
         if type.kind == "float":
             number, bits = FLOAT_FORMATS[type.bits]
             (value,) = struct.unpack(bits, struct.pack(number, _in_range(type, float(value))))
@@ -121,7 +121,7 @@ class Kernel:
         return self.constant(UINT32, value)
 
     def same(self, type: Type, value: float | int | bool) -> Value:
-        """A constant of any number of lanes."""
+        """A constant value with the same number in all lanes."""
         if type.is_packed:
             word = int(value) & 0xFF
             return (self.uint(word * 0x01010101),) * len(type.parts)
@@ -133,11 +133,11 @@ class Kernel:
         return of == 1 or self.analyzer.can_prove_equal(tirx.floormod(index, of), 0)
 
     def divide(self, index: ir.Expr, by: int) -> ir.Expr:
-        """An index that is a multiple of `by`, in units of `by`."""
+        """Divide an index by `by`, of which it is a multiple."""
         return index if by == 1 else self.analyzer.simplify(tirx.floordiv(index, by))
 
     def bind(self, variable: tirx.Var, value: ir.Expr) -> None:
-        """A name for a value, to be known where alignments are asked for."""
+        """Bind a variable to a value, also for the analysis of alignments."""
         self.values[variable] = self.expr(value)
         if self.type_of(value).is_integer and self.type_of(value).lanes == 1:
             self.analyzer.bind(variable, value)
@@ -145,14 +145,14 @@ class Kernel:
     # parts and lanes
 
     def each(self, type: Type, op: int, *operands: Value) -> Value:
-        """A pure instruction on every part; `type` is that of the result."""
+        """Apply a pure instruction to every part; `type` is that of the result."""
         return tuple(
             self.body.pure(op, self.id_of(part), *parts)
             for part, *parts in zip(type.parts, *operands, strict=True)
         )
 
     def lane(self, type: Type, value: Value, lane: int) -> int:
-        """One lane of a value that is not packed."""
+        """Extract one lane of an unpacked value."""
         part = type.parts[lane // WIDEST]
         if part.lanes == 1:
             return value[lane // WIDEST]
@@ -165,7 +165,7 @@ class Kernel:
         return [self.lane(type, value, lane) for lane in range(type.lanes)]
 
     def vector(self, type: Type, lanes: list[int]) -> Value:
-        """A value that is not packed, of its lanes."""
+        """Build an unpacked value from its lanes."""
         parts, rest = [], lanes
         for part in type.parts:
             mine, rest = rest[: part.lanes], rest[part.lanes :]
@@ -177,12 +177,12 @@ class Kernel:
         return tuple(parts)
 
     def spread(self, type: Type, lane: int) -> Value:
-        """A value that is not packed, the same scalar in every lane."""
+        """Build an unpacked value with the same scalar in every lane."""
         return self.vector(type, [lane] * type.lanes)
 
 
 def _in_range(type: Type, value: float) -> float:
-    """What does not fit becomes infinite, as a conversion on the device would make it."""
+    """Replace out-of-range values by infinity, as a conversion on the device would."""
     try:
         struct.pack(FLOAT_FORMATS[type.bits][0], value)
     except OverflowError:

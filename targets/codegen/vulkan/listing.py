@@ -1,11 +1,11 @@
-"""SPIR-V words as text that people can read and compare, without any tool of SPIR-V's.
+"""Disassembles SPIR-V words to text that is easy to read and compare, without SPIR-V tools.
 
     %5 = IAdd int32 %3 7
     %6 = AccessChain float32* x 0 %5
 
-Types and constants are written out where they are used: `7` is an int32, `0.5` a float32, other
-types follow a colon (`7:uint32`). Values are numbered as they come, blocks are L0, L1, ...; the
-variables have their names, and stand with their decorations above the code.
+Types and constants are printed inline: `7` is an int32, `0.5` a float32, other types follow a colon
+(`7:uint32`). Values are numbered in order of appearance, blocks are L0, L1, ...; variables have
+names and are listed with their decorations before the code.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from .opcodes import Op
 
 
 def listing(words: Sequence[int]) -> str:
-    """The whole module."""
+    """The text of a whole module."""
     return Listing(words).text()
 
 
 class Listing:
-    """What is known of each id, and the lines that come of it."""
+    """Disassembler state: the meaning of each id."""
 
     def __init__(self, words: Sequence[int]) -> None:
         self.version = f"{words[1] >> 16}.{words[1] >> 8 & 0xFF}"
         self.every = list(instructions(words))
         self.types: dict[int, str] = {}
-        self.literals: dict[int, tuple[str, int]] = {}  # types of numbers -> their kind and bits
-        self.pointees: dict[int, tuple[str, str]] = {}  # pointers -> storage and what is there
+        self.literals: dict[int, tuple[str, int]] = {}  # number type -> (kind, bits)
+        self.pointees: dict[int, tuple[str, str]] = {}  # pointer type -> (storage, pointee)
         self.known: dict[int, str] = {}  # constants, variables, values and blocks
         self.named: dict[int, str] = {}
         self.marks: dict[int, list[str]] = {}
         self.members: dict[int, list[str]] = {}
-        self.variables: dict[str, int] = {}  # how many of a name
+        self.variables: dict[str, int] = {}  # name -> number of variables
         self.blocks = self.values = 0
 
     def text(self) -> str:
@@ -61,7 +61,7 @@ class Listing:
     # before the function
 
     def _head(self, op: int, operands: Sequence[int]) -> str:
-        """A line, or nothing for what is written where it is used."""
+        """A line, or "" for a declaration that is printed inline."""
         name = OPS[op]
         if name.startswith("Type"):
             self.types[operands[0]] = self._type(op, operands[0], operands[1:])
@@ -159,7 +159,7 @@ class Listing:
         self.blocks += 1
 
     def _value(self, id: int) -> str:
-        """Numbered at its first use: a phi names what comes later."""
+        """Number a value at its first use: a phi refers to later values."""
         if id not in self.known:
             self.values += 1
             self.known[id] = f"%{self.values}"

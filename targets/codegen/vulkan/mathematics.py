@@ -1,6 +1,6 @@
-"""Mathematical functions: GLSL.std.450 where a GPU's version can be trusted, else made of it.
+"""Mathematical functions: GLSL.std.450 if GPUs implement it reliably, else compositions of it.
 
-Of a NaN argument every function here gives a NaN, but `max` and `min` (arithmetic.py).
+Every function returns a NaN for a NaN argument, except `max` and `min` (arithmetic.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .opcodes import Glsl, Op
 from .types import BOOL, FLOAT32, UINT32, Type, Value
 
 Function = Callable[..., Value]
-"""(kernel, type, operand...) -> a value of that type."""
+"""(kernel, type, operand, ...) -> a value of that type."""
 
 DIRECT = {
     "exp": Glsl.Exp,
@@ -47,7 +47,8 @@ DIRECT = {
 LN_10 = 2.302585092994046
 LOG2_10 = 3.321928094887362
 
-# erf(x) = x P(x^2) / Q(x^2) for |x| <= 4, where float32 is 1 beyond: Eigen's generic_fast_erf_float
+# erf(x) = x P(x^2) / Q(x^2) for |x| <= 4; beyond, it is 1 in float32.
+# Source: Eigen, generic_fast_erf_float.
 ERF_NUMERATOR = (
     -2.72614225801306e-10,
     2.77068142495902e-08,
@@ -64,7 +65,7 @@ ERF_DENOMINATOR = (
     -7.37332916720468e-03,
     -1.42647390514189e-02,
 )
-TANH_FLAT = 10.0  # tanh is 1 in float32 beyond; some drivers' own gives inf / inf
+TANH_FLAT = 10.0  # beyond, tanh is 1 in float32; some drivers compute inf / inf
 
 
 def direct(number: int) -> Function:
@@ -81,7 +82,7 @@ def absolute(k: Kernel, type: Type, x: Value) -> Value:
 
 
 def round_away(k: Kernel, type: Type, x: Value) -> Value:
-    """Halves away from zero, as C's round: GLSL leaves their direction open."""
+    """Round halves away from zero, as C's round; GLSL does not specify their direction."""
     whole = glsl(k, type, Glsl.Trunc, x)
     rest = absolute(k, type, compute(k, prim.Sub, type, x, whole))
     further = compute(k, prim.Add, type, whole, glsl(k, type, Glsl.FSign, x))
@@ -89,7 +90,7 @@ def round_away(k: Kernel, type: Type, x: Value) -> Value:
 
 
 def tanh(k: Kernel, type: Type, x: Value) -> Value:
-    """Of |x| <= TANH_FLAT; compared so that a NaN stays one."""
+    """tanh with |x| clamped to TANH_FLAT; the comparison preserves a NaN."""
     flat = k.same(type, TANH_FLAT)
     is_flat = compare(k, prim.GT, type, absolute(k, type, x), flat)
     end = compute(k, prim.Mul, type, glsl(k, type, Glsl.FSign, x), flat)
@@ -97,7 +98,7 @@ def tanh(k: Kernel, type: Type, x: Value) -> Value:
 
 
 def erf(k: Kernel, type: Type, x: Value) -> Value:
-    """A quotient of polynomials in float32, a few units in its last place off."""
+    """A quotient of polynomials in float32, with an error of a few units in the last place."""
     if type.bits != FLOAT32.bits:
         wider = FLOAT32.of(type.lanes)
         return convert(k, wider, type, erf(k, wider, convert(k, type, wider, x)))
@@ -110,7 +111,7 @@ def erf(k: Kernel, type: Type, x: Value) -> Value:
 
 
 def polynomial(k: Kernel, type: Type, coefficients: tuple[float, ...], x: Value) -> Value:
-    """Horner's rule, the highest power first."""
+    """Horner's rule; coefficients start with the highest power."""
     result = k.same(type, coefficients[0])
     for coefficient in coefficients[1:]:
         result = glsl(k, type, Glsl.Fma, result, x, k.same(type, coefficient))
@@ -118,8 +119,11 @@ def polynomial(k: Kernel, type: Type, coefficients: tuple[float, ...], x: Value)
 
 
 def power(k: Kernel, type: Type, x: Value, y: Value) -> Value:
-    """GLSL's Pow knows x > 0 only. x ** 0 is 1, 0 ** y is 0 or infinite, and a negative x has a
-    power where y is whole; else it is a NaN."""
+    """C's pow; GLSL's Pow is defined for x > 0 only.
+
+    x ** 0 is 1, 0 ** y is 0 or infinity, and a negative x gives a number if y is an integer, else
+    a NaN.
+    """
     zero, one = k.same(type, 0.0), k.same(type, 1.0)
     size = glsl(k, type, Glsl.Pow, absolute(k, type, x), y)
     at_zero = choose(k, type, compare(k, prim.GT, type, y, zero), zero, k.same(type, float("inf")))
@@ -168,7 +172,7 @@ def count_bits(k: Kernel, type: Type, x: Value) -> Value:
 
 
 def leading_zeros(k: Kernel, type: Type, x: Value) -> Value:
-    """FindUMsb is -1 where no bit is set."""
+    """Count leading zeros; FindUMsb is -1 if no bit is set."""
 
     def count(form: Type, word: Value) -> Value:
         highest = glsl(k, form, Glsl.FindUMsb, word)
@@ -178,9 +182,9 @@ def leading_zeros(k: Kernel, type: Type, x: Value) -> Value:
 
 
 def _of_32_bits(k: Kernel, type: Type, x: Value, count: Callable[[Type, Value], Value]) -> Value:
-    """Vulkan counts bits of 32-bit numbers only: narrower ones are widened without their sign."""
+    """Count bits in 32-bit numbers, which Vulkan requires; narrower ones are zero-extended."""
     if type.bits > UINT32.bits:
-        k.fail(f"bits of {type} cannot be counted: Vulkan counts those of 32-bit numbers")
+        k.fail(f"bits of {type} cannot be counted: Vulkan counts bits of 32-bit numbers only")
     form = UINT32.of(type.lanes)
     unsigned = Type("uint", type.bits, type.lanes)
     word = convert(k, unsigned, form, convert(k, type, unsigned, x))
@@ -222,4 +226,4 @@ FUNCTIONS: dict[str, Function] = {
     "isinf": is_infinite,
     "isfinite": is_finite,
 }
-"""By TIR's name of the function, which is C's but for the last letter of its float32 forms."""
+"""TIR name -> function; TIR names are C names without the suffix of the float32 variants."""

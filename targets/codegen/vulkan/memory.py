@@ -1,8 +1,7 @@
-"""Buffers: arguments, shared and local arrays; loads and stores through them.
+"""Buffers: arguments, shared and local arrays, and their loads and stores.
 
-An argument is seen through as many variables as it is read in kinds of units: scalars here, 128-bit
-vectors there, all at the same binding. Whoever is seen in more than one way is marked Aliased, the
-others Restrict.
+An argument has one variable per unit in which it is accessed, such as scalars and 128-bit vectors,
+all at the same binding. Arguments with several variables are decorated Aliased, others Restrict.
 """
 
 from __future__ import annotations
@@ -48,19 +47,20 @@ def _array_unit(element: Type) -> Type:
 
 
 def decorate_arguments(k: Kernel, memories: list[Memory], no_alias: bool) -> None:
-    """What can be said only when the whole kernel is known."""
+    """Add the decorations that depend on the whole kernel."""
     for memory in memories:
         if not memory.views:
             view(k, memory, memory_scalar(memory.element))
-        apart = Decoration.Restrict if no_alias and len(memory.views) == 1 else Decoration.Aliased
+        unique = no_alias and len(memory.views) == 1
+        aliasing = Decoration.Restrict if unique else Decoration.Aliased
         for variable in memory.views.values():
-            k.words.decorate(variable, apart)
+            k.words.decorate(variable, aliasing)
             if not memory.is_written:
                 k.words.decorate(variable, Decoration.NonWritable)
 
 
 def view(k: Kernel, memory: Memory, unit: Type) -> int:
-    """The variable through which a buffer is seen as an array of `unit`."""
+    """The variable that accesses a buffer as an array of `unit`."""
     if unit not in memory.views:
         k.claims.store(unit.scalar, f"buffer {memory.name}")
         pointer = pointer_id(k.words, memory.storage, _block(k, unit))
@@ -73,7 +73,7 @@ def view(k: Kernel, memory: Memory, unit: Type) -> int:
 
 
 def _block(k: Kernel, unit: Type) -> int:
-    """The structure that a buffer is: an array without end."""
+    """The structure type of a buffer: a runtime array."""
     if unit not in k.blocks:
         array = k.words.new_type(Op.TypeRuntimeArray, k.id_of(unit))
         k.blocks[unit] = k.words.new_type(Op.TypeStruct, array)
@@ -90,7 +90,7 @@ def memory_of(k: Kernel, buffer: tirx.Var) -> Memory:
 
 
 def element_pointer(k: Kernel, memory: Memory, unit: Type, index: int) -> int:
-    """Pointer to unit number `index`."""
+    """A pointer to unit number `index`."""
     variable = view(k, memory, unit) if memory.is_argument else memory.views[unit]
     pointer = pointer_id(k.words, memory.storage, k.id_of(unit))
     indices = (k.constant(INT32, 0), index) if memory.is_argument else (index,)
@@ -109,7 +109,7 @@ def store(k: Kernel, store: tirx.BufferStore) -> None:
     memory, type = memory_of(k, store.buffer), k.type_of(store.value)
     memory.is_written = True
     value = k.expr(store.value)
-    if type.is_integer and memory.element.is_integer:  # TVM narrows what is stored and not where
+    if type.is_integer and memory.element.is_integer:  # TVM narrows the value but not the buffer
         wanted = memory.element.scalar.of(type.lanes)
         type, value = wanted, convert(k, type, wanted, value)
     unit, indices = places(k, memory, type, store.indices)
@@ -118,8 +118,7 @@ def store(k: Kernel, store: tirx.BufferStore) -> None:
 
 
 def access(k: Kernel, memory: Memory) -> tuple[int, ...]:
-    """Memory operands: under the Vulkan memory model an access is the thread's own affair unless
-    it says otherwise."""
+    """Memory operands: under the Vulkan memory model, accesses are private by default."""
     return () if memory.storage == StorageClass.Function else access_words(k)
 
 
@@ -128,7 +127,7 @@ def access_words(k: Kernel) -> tuple[int, ...]:
 
 
 def places(k: Kernel, memory: Memory, type: Type, indices: list[ir.Expr]) -> tuple[Type, list[int]]:
-    """In which units a value of `type` lies in memory, and their numbers."""
+    """The unit in which a value of `type` is accessed, and the indices of its units."""
     if len(indices) != 1:
         k.fail(f"buffer {memory.name} is indexed by {len(indices)} numbers after flattening")
     (index,) = indices
@@ -143,7 +142,7 @@ def places(k: Kernel, memory: Memory, type: Type, indices: list[ir.Expr]) -> tup
 
 
 def _ramp(index: ir.Expr) -> tuple[ir.Expr, int | None]:
-    """First index and constant stride; a stride of None: any indices."""
+    """First index and constant stride; the stride is None for arbitrary indices."""
     if isinstance(index, ir.prim.Ramp):
         if isinstance(index.stride, ir.prim.IntImm):
             return index.base, int(index.stride)
@@ -152,7 +151,7 @@ def _ramp(index: ir.Expr) -> tuple[ir.Expr, int | None]:
 
 
 def _together(k: Kernel, memory: Memory, type: Type, first: ir.Expr) -> tuple[Type, list[int]]:
-    """Neighbours: in the widest units in which they are aligned."""
+    """Contiguous lanes, in the widest units in which they are aligned."""
     scalars = first * memory.element.lanes if memory.element.lanes > 1 else first
     choices = candidates(type) if memory.is_argument else iter(memory.views)
     for unit in choices:
@@ -161,7 +160,9 @@ def _together(k: Kernel, memory: Memory, type: Type, first: ir.Expr) -> tuple[Ty
             start = k.divide(scalars, lanes)
             count = type.lanes // lanes
             return unit, [k.scalar(start + i if i else start) for i in range(count)]
-    return k.fail(f"{type} at {first} of {memory.name}, whose units are {list(memory.views)}")
+    return k.fail(
+        f"{type} at {first} of {memory.name} is not aligned to its units {list(memory.views)}"
+    )
 
 
 def _strided(
@@ -176,8 +177,10 @@ def _scattered(k: Kernel, memory: Memory, type: Type, index: ir.Expr) -> tuple[T
 
 
 def _single(k: Kernel, memory: Memory) -> Type:
-    """The unit that is one scalar."""
+    """The unit of one scalar."""
     scalar = memory_scalar(memory.element) if memory.is_argument else memory.element.scalar
     if memory.is_argument or scalar in memory.views:
         return scalar
-    return k.fail(f"single lanes of {memory.name}, which is an array of {memory.element}")
+    return k.fail(
+        f"single lanes of {memory.name} are accessed, which is an array of {memory.element}"
+    )

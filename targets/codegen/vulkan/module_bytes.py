@@ -1,8 +1,8 @@
-"""The bytes of a module of kind `vulkan`, as TVM's own Vulkan runtime reads and writes them.
+"""Serialisation of a module of kind `vulkan`, in the format of TVM's Vulkan runtime.
 
-Little endian; a string is a 64-bit length and its bytes. First the functions: name, arguments as
-DLPack types, launch tags. Then the shaders: a flag (bit 0: scalars are in a uniform buffer), the
-number of words, the words.
+Little endian; a string is a 64-bit length followed by its bytes. The functions come first: name,
+arguments as DLPack types, launch tags. The shaders follow: a flag (bit 0: scalars are in a uniform
+buffer), the number of words, the words.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DLPACK_CODES = {"int": 0, "uint": 1, "float": 2, "bool": 6}
 
 @dataclass(frozen=True)
 class Shader:
-    """One kernel: `arguments` are (DLPack code, bits, lanes), `tags` in the order of the call."""
+    """One kernel; `arguments` are (DLPack code, bits, lanes), `tags` are in call order."""
 
     name: str
     arguments: tuple[tuple[int, int, int], ...]

@@ -1,8 +1,8 @@
-"""Indices of 32 bits in place of 64, but never data.
+"""Narrows 64-bit indices to 32 bits, but never data.
 
-TVM's `ForceNarrowIndexToInt32` takes every 64-bit variable for an index, and refuses 64-bit arrays.
-So a function with 64-bit data stays as it is where the target has such arithmetic. Where it has
-not, 64-bit numbers can only be indices: ids of 32 bits that Relax has widened.
+TVM's `ForceNarrowIndexToInt32` treats every 64-bit variable as an index and rejects 64-bit arrays.
+If the target has 64-bit arithmetic, a function with 64-bit data is unchanged. If it has not, 64-bit
+numbers can only be indices: 32-bit ids that Relax has widened.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WIDE = ("int64", "uint64")
 
 
 def narrowed(mod: ir.IRModule, has_int64: bool) -> ir.IRModule:
-    """`mod` with narrow indices; with `has_int64`, functions with 64-bit data stay as they are."""
+    """`mod` with narrowed indices; with `has_int64`, functions with 64-bit data are unchanged."""
     functions = {var: _inline_wide(func) for var, func in mod.functions.items()}
     return ir.IRModule({var: _narrowed(func, has_int64) for var, func in functions.items()})
 
@@ -30,7 +30,7 @@ def _narrowed(func: tirx.PrimFunc, has_int64: bool) -> tirx.PrimFunc:
         return func
     try:
         mod = tirx.transform.ForceNarrowIndexToInt32()(ir.IRModule({"main": func}))
-    except tvm.error.InternalError:  # it fails on casts of vectors in conditions, for one
+    except tvm.error.InternalError:  # for example on casts of vectors in conditions
         return func
     return mod["main"]
 
@@ -43,7 +43,7 @@ def _has_wide_number(func: tirx.PrimFunc) -> bool:
 
 
 def has_wide_data(func: tirx.PrimFunc) -> bool:
-    """Whether a 64-bit integer of memory is anything but an index, or one is kept there."""
+    """Whether a 64-bit integer is loaded for use as data, or stored to memory."""
     return _has_wide_data(func.body)
 
 
@@ -79,7 +79,7 @@ def _is_wide(expr: Any) -> bool:
 
 
 def _is_data(expr: ir.Expr) -> bool:
-    """Vectors are: nobody casts one to index with it, and TVM's pass fails on them."""
+    """Whether an expression is data. Vectors count as data: TVM's pass fails on them."""
     return _reads(expr) or "x" in str(expr.ty.dtype)
 
 
@@ -90,7 +90,7 @@ def _reads(expr: ir.Expr) -> bool:
 
 
 def _inline_wide(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """64-bit data in place of its names. TVM's lowering of a floor division makes such names."""
+    """Inline let-bound 64-bit data, which TVM's lowering of a floor division creates."""
 
     def inline(let: prim.Let) -> ir.Expr:
         if not _is_wide(let.var) or not _reads(let.value):

@@ -1,17 +1,17 @@
-"""SPIR-V by name: instructions, enumerations, and how each instruction's operands read.
+"""SPIR-V opcodes and enumerations by name.
 
-Numbers from the SPIR-V specification 1.6 (unified1/spirv.core.grammar.json) and GLSL.std.450.
+Source: SPIR-V specification 1.6 (unified1/spirv.core.grammar.json) and GLSL.std.450.
 """
 
 from __future__ import annotations
 
 MAGIC = 0x07230203
-VERSION_1_3 = 0x00010300  # Vulkan 1.1: what upstream's runtime and every phone since 2019 takes
+VERSION_1_3 = 0x00010300  # Vulkan 1.1: accepted by upstream's runtime and phones since 2019
 VERSION_1_6 = 0x00010600  # Vulkan 1.3: cooperative matrices
 
 
 class Op:
-    """Instruction -> opcode, spelled as the specification spells them without "Op"."""
+    """Opcodes, named as in the specification without "Op"."""
 
     Undef = 1
     Name = 5
@@ -136,7 +136,7 @@ class Op:
 
 
 class Capability:
-    """What a device must be able to do; `capabilities.py` says which attribute claims it."""
+    """Capabilities of a device; `capabilities.py` maps them to target attributes."""
 
     Shader = 1
     Float16 = 9
@@ -156,7 +156,7 @@ class Capability:
 
 
 class StorageClass:
-    """Where a pointer points to."""
+    """Storage classes of pointers."""
 
     Input = 1
     Uniform = 2
@@ -167,7 +167,7 @@ class StorageClass:
 
 
 class Decoration:
-    """What is said about a variable, a type or a member."""
+    """Decorations of variables, types and members."""
 
     Block = 2
     ArrayStride = 6
@@ -181,7 +181,7 @@ class Decoration:
 
 
 class BuiltIn:
-    """Variables that the device fills in."""
+    """Built-in variables."""
 
     WorkgroupId = 26
     LocalInvocationId = 27
@@ -192,7 +192,7 @@ class BuiltIn:
 
 
 class Glsl:
-    """Instructions of the set GLSL.std.450."""
+    """Instructions of the extended set GLSL.std.450."""
 
     Trunc = 3
     FAbs = 4
@@ -250,7 +250,7 @@ FUNCTION_CONTROL_NONE = 0
 PACKED_VECTOR_4X8_BIT = 0
 
 SEMANTICS_WORKGROUP_ACQUIRE_RELEASE = 0x108  # AcquireRelease | WorkgroupMemory
-# ... | MakeAvailable | MakeVisible: under the Vulkan memory model nothing is implied.
+# ... | MakeAvailable | MakeVisible, which the Vulkan memory model does not imply.
 SEMANTICS_WORKGROUP_VULKAN = 0x6108
 
 MATRIX_ROW_MAJOR = 0

@@ -1,7 +1,7 @@
-"""Vectors of bytes, four in a 32-bit word: to 32-bit lanes and back.
+"""Conversion of packed bytes, four per 32-bit word, to 32-bit lanes and back.
 
-Sums and products of packed bytes are computed in 32 bits and cut off; no target has to claim 8-bit
-arithmetic for them.
+Sums and products of packed bytes are computed in 32 bits and truncated, so they need no 8-bit
+arithmetic.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from .types import UINT32, WIDEST, Type, Value
 
 
 def wide(type: Type) -> Type:
-    """The 32-bit type in which packed bytes are computed with."""
+    """The 32-bit type for arithmetic on packed bytes."""
     return Type(type.kind, 32, type.lanes)
 
 

@@ -1,4 +1,4 @@
-"""TVM's default passes, with our lowering of reductions put before TVM's own for Vulkan."""
+"""TVM's default pipeline, with the reduction lowering for Vulkan inserted before TVM's."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ALLREDUCE = "s_tir.LowerThreadAllreduce"
 
 
 def use_pipeline() -> None:
-    """Make TVM's default pipeline ours. Modules without a function for Vulkan pass as before."""
+    """Replace TVM's default pipeline. It is unchanged for modules without Vulkan functions."""
     if PIPELINE_MAP[NAME] is default_s_tir_pipeline:
         tirx.register_tir_pipeline(NAME, vulkan_pipeline)
 
 
 def vulkan_pipeline() -> tuple[Any, Any, Any]:
-    """The default pipeline, but that reductions across threads wait for `finalize_device`."""
+    """The default pipeline with the lowering of thread reductions moved to `finalize_device`."""
     default, _, _ = default_s_tir_pipeline()
 
     @tvm.transform.module_pass(opt_level=0)

@@ -1,4 +1,4 @@
-"""The C++ library that a bundle for a GPU brings along, so that its device needs no compiler."""
+"""The C++ library that a bundle for a GPU includes, so that its device needs no compiler."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ...target import Target
 
 
 def plugin_for(target: Target, needed: bool) -> Path | None:
-    """The library for the CPU beside the target's GPU.
+    """The library for the host CPU of the target's GPU.
 
-    None where it cannot be made on this machine and is not `needed`: the device then builds it at
-    first use. Only GNU's cross compilers will do: TVM's runtime is built with their C++ library,
-    and C++ exceptions pass between the two. DeviceError in words where it is needed.
+    If it cannot be built on this machine, raises DeviceError if `needed`, else returns None; the
+    device then builds it at first use. Only GNU cross compilers work: TVM's runtime uses their C++
+    library, and C++ exceptions cross the boundary.
     """
     try:
         return _plugin_for(target)
@@ -32,6 +32,6 @@ def _plugin_for(target: Target) -> Path:
     if target.architecture == architecture(platform.machine()) and not target.stub_libraries:
         return find_library()
     compiler = shutil.which(f"{target.gnu_triple}-g++")
-    if compiler is None or target.stub_libraries:  # Android's C++ library is another one
+    if compiler is None or target.stub_libraries:  # Android has a different C++ library
         raise DeviceError(f"the Vulkan library for {target.triple} cannot be built on this machine")
     return cross_library(f"{target.architecture}-linux", [compiler])

@@ -1,19 +1,19 @@
-"""Sums and extremes over threads of a workgroup, by subgroup operations.
+"""Reductions (sum, max, min) over threads of a workgroup by subgroup operations.
 
-TVM lowers a reduction across threads to a tree in shared memory, with a barrier for every level.
-Two sorts become calls instead, of `_add`, `_max` or `_min`:
+TVM lowers a reduction across threads to a tree in shared memory, with a barrier per level. Two
+kinds become calls instead, with the suffix `_add`, `_max` or `_min`:
 
-`vk.lanes_`: the threads that meet differ in a few of the lowest bits of their number, all within
-one subgroup of the size that the target names (`subgroup-32` in its `mattr`). Each bit is an
-exchange between two lanes; there is neither memory nor barrier. The rows of a workgroup, neighbours
-or threads that are 4 apart: whatever axes of powers of two make of it.
+`vk.lanes_`: the reduced threads differ in a few low bits of their linear index, all within one
+subgroup of the size that the target states (`subgroup-32` in its `mattr`). Each bit is an exchange
+between two lanes, without memory and barriers. Which bits these are follows from thread axes whose
+extents are powers of two: adjacent threads, or threads with a stride of 4, for example.
 
-`vk.workgroup_`: over the whole workgroup, where the target claims subgroup arithmetic. Every
-subgroup reduces itself, writes one number to shared memory, and after a barrier all threads combine
-these. How wide a subgroup is need not be known, nor which threads it has.
+`vk.workgroup_`: over the whole workgroup, if the target claims subgroup arithmetic. Every subgroup
+reduces its threads and writes one number to shared memory, and after a barrier all threads combine
+these. The size of a subgroup and its threads need not be known.
 
-Others, those of several values or of types that a device need not have in subgroup operations keep
-TVM's tree.
+Other reductions, those of several values, and those of types that subgroup operations may not
+support, keep TVM's tree.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from .capabilities import SUBGROUP_ARITHMETIC, SUBGROUP_SHUFFLE, subgroup_size
 
 NAMES = {prim.Add: "add", prim.Max: "max", prim.Min: "min"}
 DTYPES = ("float32", "float16", "int32", "uint32")
-# Threads of a workgroup come in this many, which fills the widest subgroups there are (Adreno's):
-# Mesa 22.3's software driver leaves out the last subgroup where it is not full (of 12 threads the
-# sum of 8, as if NumSubgroups were rounded down). Mesa 26's, given the same SPIR-V, does not.
+# The size of a workgroup must be a multiple of this, which fills the widest subgroups (Adreno):
+# Mesa 22.3's software driver omits a partial last subgroup (for 12 threads it returns the sum of 8,
+# as if NumSubgroups were rounded down). Mesa 26's does not, with the same SPIR-V.
 WHOLE_SUBGROUPS = 128
 OPERATIONS = "supported_subgroup_operations"
 
 
 @dataclass(frozen=True)
 class Threads:
-    """Axes of a workgroup: their extents by tag, and the tags of their variables."""
+    """Thread axes of a workgroup: extents by tag, and tags by variable."""
 
     extents: dict[str, int]
     tags: dict[tirx.Var, str]
@@ -49,7 +49,7 @@ class Threads:
 
 @dataclass(frozen=True)
 class Way:
-    """What the target claims: lanes that certainly share a subgroup, and arithmetic in one."""
+    """What the target claims: lanes guaranteed in a subgroup, and subgroup arithmetic."""
 
     lanes: int
     workgroup: bool
@@ -62,13 +62,13 @@ class Way:
 
 
 def is_vulkan(func: Any) -> bool:
-    """Whether this generator makes the function's code; not every GPU's is Vulkan's."""
+    """Whether the function's target is Vulkan."""
     target = (func.attrs or {}).get("target")
     return target is not None and target.kind.name == "vulkan"
 
 
 def lower_reductions(func: tirx.PrimFunc, *_: object) -> tirx.PrimFunc:
-    """`func` with calls in place of the reductions that can be such."""
+    """Replace the supported reductions in `func` by calls."""
     if not is_vulkan(func):
         return func
     threads, way = _threads(func), Way.of(func.attrs["target"].attrs)
@@ -79,7 +79,7 @@ def lower_reductions(func: tirx.PrimFunc, *_: object) -> tirx.PrimFunc:
 
 
 def _threads(func: tirx.PrimFunc) -> Threads | None:
-    """The axes of a workgroup; None where one has not one constant extent."""
+    """The thread axes of a workgroup; None if one has several extents or a dynamic one."""
     found: list[S.AttrStmt] = []
     tvm_ffi.structural_walk(func.body, (S.AttrStmt, found.append))
     threads = Threads({}, {})
@@ -106,7 +106,7 @@ def _replacement(threads: Threads, way: Way) -> Callable[[S.AttrStmt], Any]:
 def _in_subgroups(
     reducer: tirx.CommReducer, call: ir.Call, threads: Threads, way: Way
 ) -> tirx.BufferStore | None:
-    """The call's operands are: how many values, the values, a condition, the results, the axes."""
+    """Call operands: number of values, the values, a condition, the results, the axes."""
     count, value, condition, result, *axes = call.args
     name = NAMES.get(type(reducer.result[0]))
     if int(count) != 1 or name is None or str(value.ty.dtype) not in DTYPES:
@@ -126,9 +126,9 @@ def _in_subgroups(
 
 
 def _bits(tags: set[str], threads: Threads) -> list[int]:
-    """Of a thread's number, those that the axes `tags` count in; none where they are not bits."""
+    """The bits of a linear thread index that the axes `tags` span; [] if they do not span bits."""
     bits, stride = [], 1
-    for tag in sorted(threads.extents):  # x runs fastest
+    for tag in sorted(threads.extents):  # x varies fastest
         extent = threads.extents[tag]
         if tag in tags and extent > 1:
             if stride & (stride - 1) or extent & (extent - 1):

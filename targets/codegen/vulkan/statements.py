@@ -22,7 +22,7 @@ ARRAYS = {
 
 
 def sequence(k: Kernel, s: S.SeqStmt) -> None:
-    """Up to a `break` or `continue`, behind which nothing is reached."""
+    """Emit statements up to a `break` or `continue`; later ones are unreachable."""
     for one in s.seq:
         if k.body.ended:
             return
@@ -45,12 +45,12 @@ def evaluate(k: Kernel, s: S.Evaluate) -> None:
 
 
 def declare(k: Kernel, s: S.DeclBuffer) -> None:
-    """Another name for an argument or an array."""
+    """An alias of an argument or an array."""
     data = s.data
     if isinstance(data, ir.Call) and str(data.op.name) == "tirx.buffer_data":
         data = data.args[0]
     if data not in k.memory:
-        k.fail(f"buffer {s.buffer.name} is a view of {s.data}, which is no argument or array")
+        k.fail(f"buffer {s.buffer.name} is a view of {s.data}, not of an argument or array")
     k.memory[s.buffer] = k.memory[data]
 
 
@@ -60,7 +60,7 @@ def allocate(k: Kernel, s: S.AllocBuffer) -> None:
         declare_matrices(k, s.buffer)
         return
     if scope not in ARRAYS:
-        k.fail(f"buffer {s.buffer.name} in scope {scope}; known are {', '.join(ARRAYS)}")
+        k.fail(f"buffer {s.buffer.name} has unknown scope {scope}; known: {', '.join(ARRAYS)}")
     k.memory[s.buffer] = declare_array(k, s.buffer, ARRAYS[scope])
 
 
@@ -106,7 +106,7 @@ def while_loop(k: Kernel, s: S.While) -> None:
 
 
 def _inside(k: Kernel, block: int, stmt: S.Stmt, merge: int, next: int) -> None:
-    """The body of a loop, which `break` leaves for `merge` and `continue` for `next`."""
+    """The body of a loop; `break` branches to `merge`, `continue` to `next`."""
     k.body.label(block)
     k.loops.append((merge, next))
     k.stmt(stmt)

@@ -1,13 +1,13 @@
-"""What lanes of a subgroup do together, and how a kernel says what it counts on.
+"""Operations across the lanes of a subgroup, and the subgroup size that a kernel requires.
 
-How wide subgroups are is the driver's choice when a pipeline is made. A kernel that counts on it
-says so in a line of OpModuleProcessed, which drivers skip and our runtime reads (subgroup.cc):
+The driver chooses the subgroup size when a pipeline is created. A kernel that depends on it states
+this in OpModuleProcessed, which drivers ignore and the handglass runtime reads (subgroup.cc):
 
-    handglass.subgroup = 32     whole subgroups of 32: it is asked for, or the kernel is refused
-    handglass.subgroup >= 8     of 8 or more: asked for only where the device has narrower ones
+    handglass.subgroup = 32     whole subgroups of 32: requested, or else the kernel is rejected
+    handglass.subgroup >= 8     8 or more: requested only if the device has smaller subgroups
 
-The second holds for a cluster: 8 neighbouring threads by their number in the workgroup, from a
-multiple of 8 on, that are in one subgroup, be it of 8, 32 or 64.
+The second form is for clusters: 8 threads whose linear indices are consecutive from a multiple of 8
+share a subgroup of 8, 32 or 64 threads.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ FEATURE = "subgroup shuffle"
 
 
 def count_on_subgroups(k: Kernel, size: int, exactly: bool) -> None:
-    """Have subgroups of `size` threads or, unless `exactly`, more. 0: nothing is known of them."""
+    """Require subgroups of `size` threads, or of more unless `exactly`. Size 0 requires nothing."""
     if size:
         k.subgroup = max(k.subgroup, (exactly, size))
 
 
 def say_subgroups(k: Kernel) -> None:
-    """The line, once the whole kernel is known; nothing where any subgroups will do."""
+    """Write the requirement of the finished kernel, if it has one."""
     exactly, size = k.subgroup
     if size:
         k.words.process(f"handglass.subgroup {'=' if exactly else '>='} {size}")
 
 
 def across_lanes(node: type) -> External:
-    """`vk.lanes_add(value, 4, 8)`: of the 4 lanes whose numbers differ by these bits, for each.
+    """`vk.lanes_add(value, 4, 8)`: reduces the 4 lanes whose indices differ in these bits.
 
-    float16 is reduced in float32: narrow types in subgroups are a feature of their own.
+    float16 is reduced in float32: subgroup operations on narrow types are a separate feature.
     """
 
     def emit(k: Kernel, e: ir.Call) -> Value:

@@ -1,4 +1,4 @@
-"""Where a thread is: workgroup and thread indices, subgroup numbers, scalar arguments."""
+"""Workgroup and thread indices, built-in variables, and scalar arguments."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .types import INT32, UINT32, Type, parse, pointer_id
 DIMENSIONS = "xyz"
 POSITIONS = {"blockIdx": BuiltIn.WorkgroupId, "threadIdx": BuiltIn.LocalInvocationId}
 LANES = "vk.lanes_"
-"""How the calls begin in which lanes meet: subgroups.py."""
-SCALAR_BYTES = 8  # of every scalar argument, whatever its type
+"""Prefix of the calls that reduce across lanes: subgroups.py."""
+SCALAR_BYTES = 8  # of every scalar argument, independent of its type
 
 
 def launch(k: Kernel, node: tirx.IterVar, extent: ir.Expr) -> None:
-    """A thread axis: its variable is a component of a built-in vector."""
+    """Define the variable of a thread axis as a component of a built-in vector."""
     tag = str(node.thread_tag)
     kind, _, dimension = tag.partition(".")
     if kind not in POSITIONS or dimension not in DIMENSIONS:
@@ -41,9 +41,11 @@ def launch(k: Kernel, node: tirx.IterVar, extent: ir.Expr) -> None:
 
 
 def lay_in_a_row(k: Kernel, func: tirx.PrimFunc) -> None:
-    """Let all threads of a workgroup differ in x alone, where lanes of a subgroup meet: only along
-    x do all drivers number lanes as they number threads. Mesa 22.3's software driver begins a new
-    subgroup with every y and z."""
+    """Make workgroups one-dimensional in x if the kernel reduces across lanes.
+
+    Only along x do all drivers number lanes like threads: Mesa 22.3's software driver starts a new
+    subgroup with every y and z.
+    """
     calls: list[ir.Call] = []
     tvm_ffi.structural_walk(func.body, (ir.Call, calls.append))
     names = [str(getattr(call.args[0], "value", "")) for call in calls if call.args]
@@ -78,7 +80,7 @@ def builtin(k: Kernel, number: int, type: Type) -> int:
 
 
 def local_size(k: Kernel) -> tuple[int, int, int]:
-    """Threads of a workgroup in each dimension, checked against the target."""
+    """Threads of a workgroup per dimension, checked against the target's limit."""
     x, y, z = (k.threads.get(f"threadIdx.{dimension}", 1) for dimension in DIMENSIONS)
     most = k.claims.limit("max_threads_per_block", 256)
     if x * y * z > most:
@@ -94,8 +96,11 @@ def thread_count(k: Kernel) -> int:
 
 
 def declare_scalars(k: Kernel, scalars: list[tirx.Var], binding: int) -> bool:
-    """Scalar arguments, 8 bytes apart: push constants, or a uniform buffer at `binding` where they
-    are more than the target takes (True). That is upstream's layout."""
+    """Declare scalar arguments with a stride of 8 bytes, in upstream's layout.
+
+    They are push constants, or a uniform buffer at `binding` if they exceed the target's limit; in
+    this case returns True.
+    """
     if not scalars:
         return False
     types = [parse(str(scalar.ty.dtype)) for scalar in scalars]

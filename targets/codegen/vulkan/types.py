@@ -1,9 +1,10 @@
-"""TIR's types and how a value of each is held in SPIR-V.
+"""TIR types and their representation in SPIR-V.
 
 A value is a tuple of parts. Scalars and vectors of 2 to 4 lanes are one part; longer vectors are
-parts of 4 lanes (the rest in the last one), since a SPIR-V vector has at most 4. Vectors of bytes
-whose lanes are a multiple of 4 are *packed*: a part is a 32-bit word, the first lane in its low
-byte. So bytes that are only loaded, passed to a dot product or widened need no 8-bit arithmetic.
+parts of 4 lanes with the remainder in the last one, because a SPIR-V vector has at most 4 lanes.
+Vectors of bytes with a multiple of 4 lanes are *packed*: a part is a 32-bit word, the first lane in
+its low byte. So bytes that are only loaded, passed to a dot product or widened need no 8-bit
+arithmetic.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .opcodes import Op
 from .words import Words
 
 Value = tuple[int, ...]
-"""Numbers of the parts of a value."""
+"""Ids of the parts of a value."""
 
 KINDS = ("bool", "int", "uint", "float")
 WIDEST = 4  # lanes of a part
@@ -23,7 +24,7 @@ WIDEST = 4  # lanes of a part
 
 @dataclass(frozen=True)
 class Type:
-    """`kind` is bool, int, uint or float; or one that TIR has and SPIR-V has not."""
+    """A TIR type; `kind` is bool, int, uint or float, or another one that SPIR-V lacks."""
 
     kind: str
     bits: int
@@ -71,7 +72,7 @@ FLOAT32 = Type("float", 32)
 
 @cache
 def parse(text: str) -> Type:
-    """`int32`, `float16x4`, `bool`, ... as TVM writes them."""
+    """Parse a TVM dtype: `int32`, `float16x4`, `bool`, ..."""
     name, _, lanes = text.partition("x")
     kind = name.rstrip("0123456789")
     bits = name[len(kind) :]
@@ -79,7 +80,7 @@ def parse(text: str) -> Type:
 
 
 def type_id(words: Words, type: Type) -> int:
-    """The SPIR-V type of one part; whether the device may compute with it is asked elsewhere."""
+    """The SPIR-V type of one part, without checking capabilities."""
     if type.lanes > 1:
         return words.type(Op.TypeVector, type_id(words, type.scalar), type.lanes)
     if type.kind == "bool":

@@ -1,4 +1,4 @@
-"""Expressions that make vectors of scalars and scalars of vectors."""
+"""Expressions that build vectors from scalars and extract lanes of vectors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .types import UINT32, Type, Value
 
 
 def lanes_of(k: Kernel, type: Type, value: Value) -> list[int]:
-    """Lanes; of packed bytes, as 32-bit numbers."""
+    """The lanes of a value; packed bytes are unpacked to 32-bit numbers."""
     return k.lanes(wide(type), unpack(k, type, value)) if type.is_packed else k.lanes(type, value)
 
 
@@ -29,7 +29,7 @@ def broadcast(k: Kernel, e: prim.Broadcast) -> Value:
 
 
 def _broadcast_byte(k: Kernel, type: Type, byte: int) -> Value:
-    """Times 0x01010101."""
+    """Broadcast a byte to packed lanes: multiply by 0x01010101."""
     word = k.body.pure(Op.UConvert, k.id_of(UINT32), byte)
     spread = k.body.pure(Op.IMul, k.id_of(UINT32), word, k.uint(0x01010101))
     return (spread,) * len(type.parts)
@@ -47,20 +47,20 @@ def ramp(k: Kernel, e: prim.Ramp) -> Value:
 
 
 def shuffle(k: Kernel, e: prim.Shuffle) -> Value:
-    """Lanes of several vectors, chosen by constant numbers."""
+    """Lanes of several vectors, selected by constant indices."""
     every: list[int] = []
     for vector in e.vectors:
         every += lanes_of(k, k.type_of(vector), k.expr(vector))
     chosen = []
     for index in e.indices:
         if not isinstance(index, prim.IntImm):
-            k.fail(f"a lane is chosen by a number that is not constant: {e}")
+            k.fail(f"a lane is selected by an index that is not constant: {e}")
         chosen.append(every[int(index)])
     return _of_lanes(k, k.type_of(e), k.type_of(e.vectors[0]), chosen)
 
 
 def _of_lanes(k: Kernel, type: Type, source: Type, lanes: list[int]) -> Value:
-    """A value of lanes as `lanes_of` gives them for `source`."""
+    """Build a value from lanes that `lanes_of` returned for type `source`."""
     if type.is_packed and source.is_packed:
         return pack(k, type, k.vector(wide(type), lanes))
     if type.is_packed or source.is_packed:
@@ -69,7 +69,7 @@ def _of_lanes(k: Kernel, type: Type, source: Type, lanes: list[int]) -> Value:
 
 
 def _mixed(k: Kernel, type: Type, source: Type, lanes: list[int]) -> Value:
-    """From packed bytes to single ones or the reverse."""
+    """Convert between packed and single bytes."""
     into = wide(type).scalar if type.is_packed else type.scalar
     k.claims.compute(type.scalar)
     op = Op.SConvert if type.kind == "int" else Op.UConvert

@@ -1,7 +1,7 @@
-"""One SPIR-V module as sections of 32-bit words, with types, constants and variables kept unique.
+"""A SPIR-V module as sections of 32-bit words, with unique types, constants and variables.
 
-Knows the order of a module and nothing of TIR. Equal declarations get the number of the first one,
-and numbers are handed out in order of use, so that the same input gives the same bytes.
+This module handles the layout of SPIR-V and is independent of TIR. Equal declarations share an id,
+and ids are assigned in order of use, so the output is reproducible.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def instruction(op: int, *operands: int) -> list[int]:
 
 
 def string(text: str) -> list[int]:
-    """A literal string: bytes in little-endian words, ended by a zero byte."""
+    """A literal string: bytes in little-endian words, terminated by a zero byte."""
     data = text.encode() + b"\0"
     data += bytes(-len(data) % 4)
     return list(struct.unpack(f"<{len(data) // 4}I", data))
 
 
 class Words:
-    """A module under construction; `finish` puts the sections together."""
+    """A module under construction; `finish` joins the sections."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -55,7 +55,7 @@ class Words:
         self.glsl_set = 0
 
     def id(self) -> int:
-        """A number for the next result."""
+        """A new id."""
         self.count += 1
         return self.count
 
@@ -68,7 +68,7 @@ class Words:
         return self.known[key]
 
     def new_type(self, op: int, *operands: int) -> int:
-        """A type of its own: structures and arrays are decorated, so equal ones stay apart."""
+        """A new type: structures and arrays are decorated, so equal ones stay distinct."""
         result = self.id()
         self.declarations += instruction(op, result, *operands)
         return result
@@ -98,11 +98,11 @@ class Words:
         self.names += instruction(Op.Name, target, *string(text))
 
     def process(self, text: str) -> None:
-        """A line for whoever reads the module beside drivers, which skip it."""
+        """Add an OpModuleProcessed line for other readers; drivers ignore it."""
         self.processed += instruction(Op.ModuleProcessed, *string(text))
 
     def glsl(self) -> int:
-        """The number of the imported instruction set."""
+        """The id of the imported instruction set GLSL.std.450."""
         self.glsl_set = self.glsl_set or self.id()
         return self.glsl_set
 
@@ -140,7 +140,7 @@ class Words:
         return words + instruction(Op.EntryPoint, *entry)
 
     def _interface(self) -> list[int]:
-        """From SPIR-V 1.4 on every variable of the module is part of it, before only inputs."""
+        """Interface variables: all variables of the module since SPIR-V 1.4, before only inputs."""
         every = self.version > VERSION_1_3
         return [
             v for v, storage in self.variables.items() if every or storage == StorageClass.Input

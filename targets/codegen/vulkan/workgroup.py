@@ -1,4 +1,4 @@
-"""The calls that `reductions.py` makes: one number of all threads of a workgroup, given to all."""
+"""The calls that `reductions.py` inserts: a reduction over a workgroup, returned to all threads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ OPERATIONS = {
 
 
 def reduction(node: type) -> External:
-    """float16 is reduced in float32: narrow types in subgroups are a feature of their own."""
+    """An emitter for a workgroup reduction.
+
+    float16 is reduced in float32: subgroup operations on narrow types are a separate feature.
+    """
 
     def emit(k: Kernel, e: ir.Call) -> Value:
         type, value = k.type_of(e), k.expr(e.args[1])
@@ -47,14 +50,14 @@ def _reduce(k: Kernel, node: type, type: Type, value: int) -> int:
     scope = k.uint(SCOPE_SUBGROUP)
     mine = k.body.compute(op, k.id_of(type), scope, GROUP_OPERATION_REDUCE, value)
     partial = _partial(k, type)
-    barrier(k)  # what the last reduction left has been read
+    barrier(k)  # all threads have read the results of the previous reduction
     _write_once(k, _place(k, type, partial, builtin(k, BuiltIn.SubgroupId, UINT32)), mine)
     barrier(k)
     return _combine(k, node, type, partial)
 
 
 def _partial(k: Kernel, type: Type) -> int:
-    """A shared array with a place for every subgroup, if each were a single thread."""
+    """A shared array with one element per thread, the largest possible number of subgroups."""
     if type not in k.partials:
         count = thread_count(k)
         array = k.words.type(Op.TypeArray, k.id_of(type), k.uint(count))
@@ -71,7 +74,7 @@ def _place(k: Kernel, type: Type, array: int, index: int) -> int:
 
 
 def _write_once(k: Kernel, place: int, value: int) -> None:
-    """By one thread of the subgroup."""
+    """Store a value from one thread of the subgroup."""
     body = k.body
     chosen = body.compute(Op.GroupNonUniformElect, k.id_of(BOOL), k.uint(SCOPE_SUBGROUP))
     inside, merge = k.words.id(), k.words.id()
@@ -83,7 +86,7 @@ def _write_once(k: Kernel, place: int, value: int) -> None:
 
 
 def _combine(k: Kernel, node: type, type: Type, partial: int) -> int:
-    """All places in turn, the same for every thread."""
+    """Combine the partial results in sequence; every thread computes the same."""
     body, words = k.body, k.words
     count = builtin(k, BuiltIn.NumSubgroups, UINT32)
     place = _place(k, type, partial, k.uint(0))
@@ -108,7 +111,7 @@ def _combine(k: Kernel, node: type, type: Type, partial: int) -> int:
         body.branch(next)
     body.label(next)
     body.do(Op.IAdd, k.id_of(UINT32), after, index, k.uint(1))
-    # a copy under the number that the phi was promised
+    # Copy to the id that the phi refers to.
     body.do(Op.CopyObject, k.id_of(type), sum_after, combined)
     body.branch(head)
     body.label(merge)
