@@ -40,16 +40,16 @@ def test_a_machine_with_all_features_is_accepted() -> None:
 
 
 def test_missing_instructions_are_all_named() -> None:
-    with pytest.raises(DeviceError, match=r"x86-64-v3 \(target host\).*lacks avx2, f16c;"):
+    with pytest.raises(DeviceError, match=r"x86-64-v3 \(target host\).* avx2, f16c;"):
         check_target(V3, "x86_64", frozenset(["fma", "avx"]))
-    with pytest.raises(DeviceError, match="lacks avx2, fma, f16c"):
+    with pytest.raises(DeviceError, match="avx2, fma, f16c"):
         check_target(V3, "x86_64", frozenset())
 
 
 @pytest.mark.parametrize(("target", "architecture"), [(V3, "aarch64"), (ARM, "x86_64")])
 def test_another_architecture_is_refused(target: TargetEntry, architecture: str) -> None:
     everything = frozenset([*V3.features, *ARM.features])
-    with pytest.raises(DeviceError, match=f"target {target.name}.*this machine is {architecture}"):
+    with pytest.raises(DeviceError, match=f"target {target.name}.* {architecture};"):
         check_target(target, architecture, everything)
 
 
@@ -157,7 +157,7 @@ def test_an_installed_runtime_is_found_without_importing_it(
     made = bundle(tmp_path / "b", FILES, tvm="0.27.0.post1")
     assert find_runtime(made) == tmp_path / "tvm" / "lib" / "libtvm_runtime.so"
     install(monkeypatch, tmp_path / "tvm", "0.28.0")
-    with pytest.raises(MismatchError, match=r"tvm 0\.27\.0\.post1, installed is 0\.28\.0"):
+    with pytest.raises(MismatchError, match=r"tvm 0\.27\.0\.post1, .*0\.28\.0"):
         find_runtime(made)
 
 
@@ -189,7 +189,7 @@ def test_a_tvm_that_is_there_is_used_if_it_fits(
     monkeypatch.setattr(tvm_runtime, "_set_threads", lambda *_: None)
     monkeypatch.setitem(sys.modules, "tvm", SimpleNamespace(__version__="0.27.9"))  # type: ignore
     library._start_runtime(bundle(tmp_path / "a", FILES, tvm="0.27.0"), None)
-    with pytest.raises(MismatchError, match=r"tvm 0\.26\.0, installed is 0\.27\.9"):
+    with pytest.raises(MismatchError, match=r"tvm 0\.26\.0, .*0\.27\.9"):
         library._start_runtime(bundle(tmp_path / "b", FILES, tvm="0.26.0"), None)
 
 

@@ -96,7 +96,7 @@ def test_a_library_without_the_functions_is_refused(tmp_path: Path) -> None:
     only = tvm.IRModule({"embed": TINY["embed"]})
     path = tmp_path / "lib.so"
     relax.build(only, tvm.target.Target({"kind": "llvm"})).export_library(str(path))
-    with pytest.raises(MismatchError, match="no function 'encode_image'"):
+    with pytest.raises(MismatchError, match="'encode_image'"):
         Session(write_bundle(tmp_path / "b", path, manifest()))
 
 
@@ -128,7 +128,7 @@ def test_a_library_that_is_none_is_refused(tmp_path: Path) -> None:
 
 def test_another_minor_version_of_tvm_ffi_is_refused(library: Path, tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "b", library, changed(versions={"tvm_ffi": "0.9.1"}))
-    with pytest.raises(MismatchError, match=r"tvm_ffi 0\.9\.1, installed is"):
+    with pytest.raises(MismatchError, match=r"tvm_ffi 0\.9\.1"):
         Session(bundle)
 
 

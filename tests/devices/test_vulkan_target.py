@@ -85,7 +85,7 @@ def test_sums_by_subgroups_take_so_many_threads_or_more() -> None:
     assert gpu.tvm["mattr"] == ["subgroup-32"] and "subgroup_sizes" not in gpu.abilities
     entry = TargetEntry("t", "x86_64-linux-gnu", "x86-64", (), "vulkan", gpu.abilities)
     check_abilities(entry, device(subgroup_sizes=64, widest_subgroup=64), frozenset())
-    with pytest.raises(DeviceError, match="widest_subgroup must be 32 at least, it has 16"):
+    with pytest.raises(DeviceError, match="widest_subgroup .*32, .*16"):
         check_abilities(entry, device(subgroup_sizes=16, widest_subgroup=16), frozenset())
 
 
@@ -95,7 +95,7 @@ def test_a_bundle_with_matrices_asks_for_the_width_that_it_was_made_for() -> Non
     wide = {"subgroup_sizes": 64, "widest_subgroup": 64}
     entry = TargetEntry("t", "x86_64-linux-gnu", "x86-64", (), "vulkan", gpu.abilities)
     check_abilities(entry, device(matrix(16, 16, 16)), frozenset())
-    with pytest.raises(DeviceError, match="subgroup_sizes needs 0x20, of which it lacks 0x20"):
+    with pytest.raises(DeviceError, match="subgroup_sizes .*0x20"):
         check_abilities(entry, device(matrix(16, 16, 16), **wide), frozenset())
 
 
