@@ -92,7 +92,7 @@ def test_threads_are_given_or_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 <= thread_count(None) <= len(cpus)
     assert thread_count(1) == 1
     assert thread_count(len(cpus)) == len(cpus)
-    with pytest.raises(UsageError, match=f"between 1 and the {len(cpus)} usable CPUs"):
+    with pytest.raises(UsageError, match=f"threads={len(cpus) + 1} .* {len(cpus)},"):
         thread_count(len(cpus) + 1)
     monkeypatch.setenv("TVM_NUM_THREADS", "1")
     assert thread_count(None) == 1
@@ -105,7 +105,7 @@ def test_affinity_limits_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TVM_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1}, raising=False)
     assert thread_count(None) == 1
-    with pytest.raises(UsageError, match="the 1 usable CPUs"):
+    with pytest.raises(UsageError, match="threads=2 .* 1,"):
         thread_count(2)
 
 

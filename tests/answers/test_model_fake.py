@@ -191,20 +191,20 @@ def test_openbmbs_stream_and_options() -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "nothing": ({}, InputError, "text is empty"),
-    "empty": ({"messages": ""}, InputError, "text is empty"),
+    "nothing": ({}, InputError, "message 1: "),
+    "empty": ({"messages": ""}, InputError, "message 1: "),
     "no turns": ({"messages": []}, InputError, "the prompt is empty"),
     "one path": ({"messages": "x", "images": "a.png"}, InputError, "must be a list of pictures"),
     "one image": ({"messages": "x", "images": picture(1)}, InputError, "list of pictures, found"),
     "one array": ({"messages": "x", "images": np.zeros((3, 3))}, InputError, "list of pictures"),
     "missing file": ({"messages": "x", "images": ["no.png"]}, InputError, "'no.png': no such file"),
-    "marks": ({"messages": MARK * 2, "images": [picture(1)]}, InputError, "2 picture marks"),
+    "marks": ({"messages": MARK * 2, "images": [picture(1)]}, InputError, "2, .*1;"),
     "too long": ({"messages": "hello " * 300}, InputError, "the context of this bundle holds 200"),
     "temp": ({"messages": "x", "temp": -1}, UsageError, "temp=-1"),
     "top_p": ({"messages": "x", "top_p": 2}, UsageError, "top_p=2"),
     "max_tokens": ({"messages": "x", "max_tokens": 0}, UsageError, "max_tokens=0"),
     "stop": ({"messages": "x", "stop": "."}, UsageError, "stop='.'"),
-    "unknown": ({"messages": "x", "beams": 3}, UsageError, "knows no 'beams'"),
+    "unknown": ({"messages": "x", "beams": 3}, UsageError, "'beams'"),
     "mixture": ({"messages": "x", "msgs": turns("y")}, UsageError, "not a mixture"),
     "image alone": ({"image": picture(1)}, UsageError, "msgs= and image="),
     "msgs a text": ({"msgs": "What?"}, UsageError, "msgs must be a list"),
@@ -254,7 +254,7 @@ def test_a_stream_that_was_left_is_no_obstacle() -> None:
 
 def test_a_stop_token_that_the_tokenizer_lacks_is_refused() -> None:
     prompt = dataclasses.replace(PROMPT, stop=("<|im_end|>",))
-    with pytest.raises(InputError, match="has no token '<|im_end|>'"):
+    with pytest.raises(InputError, match=r"'<\|im_end\|>'"):
         Model(FakeSession(), TOKENIZER, dataclasses.replace(MANIFEST, prompt=prompt))
 
 
