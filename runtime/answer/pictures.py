@@ -1,4 +1,4 @@
-"""Encodes the tiles of a prompt: when they are wanted, once each, and remembers the latest."""
+"""Encodes the tiles of a prompt on demand, once each, and caches the most recent ones."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 
 from ..prompt.preprocess import Tile
 
-TILES_KEPT = 32  # encoded ones; 64 rows of 1536 floats are 0.4 MB
+TILES_KEPT = 32  # encoded tiles; 64 rows of 1536 floats take 0.4 MB
 
-Memory = OrderedDict[str, np.ndarray]  # digest -> features, the latest used at the end
+Memory = OrderedDict[str, np.ndarray]  # digest -> (rows, hidden_size), most recently used last
 
 
 class VisionEngine(Protocol):
-    """What encoding needs of a session."""
+    """The part of a session that encodes tiles."""
 
     def encode_image(
         self, strip: np.ndarray, position_ids: np.ndarray, grid: np.ndarray
@@ -25,7 +25,7 @@ class VisionEngine(Protocol):
 
 
 class PictureEncoder:
-    """Digest -> features: from what was encoded before, else from the session, with the time."""
+    """Maps digests to features, from the cache or else from the session; records the times."""
 
     def __init__(
         self, session: VisionEngine, encoded: Memory, pictures: Sequence[Sequence[Tile]]
@@ -48,11 +48,11 @@ class PictureEncoder:
 
     @property
     def encode_ms(self) -> tuple[float, ...]:
-        """Of each picture of the prompt, in order; a repeated tile costs nothing."""
+        """Milliseconds per picture of the prompt, in order; a repeated tile counts once."""
         rest = dict(self._ms)
         return tuple(sum(rest.pop(tile.digest, 0.0) for tile in tiles) for tiles in self._pictures)
 
     @property
     def image_tokens(self) -> tuple[int, ...]:
-        """Positions that each picture of the prompt takes, without what stands around its tiles."""
+        """Positions per picture of the prompt, without the markers around its tiles."""
         return tuple(sum(tile.rows for tile in tiles) for tiles in self._pictures)

@@ -1,4 +1,4 @@
-"""Finding the runtime and judging the machine, without loading anything."""
+"""Locating the runtime library and checking the machine, without loading a bundle."""
 
 import dataclasses
 import importlib.util
@@ -83,7 +83,7 @@ def test_hyperthreads_count_once(tmp_path: Path) -> None:
     assert physical_cores({0, 1, 2, 3}, tmp_path) == 2
     assert physical_cores({0, 2}, tmp_path) == 1
     assert physical_cores({0, 1}, tmp_path) == 2
-    assert physical_cores({0, 7, 8}, tmp_path) == 3  # of these nothing is known
+    assert physical_cores({0, 7, 8}, tmp_path) == 3  # no topology files
 
 
 def test_threads_are_given_or_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_an_unlisted_runtime_in_the_folder_is_not_taken(
     made = bundle(tmp_path / "b", FILES)
     (tmp_path / "b" / "libtvm_runtime.so").write_bytes(b"stranger")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DeviceError, match="neither in the bundle nor in an installed apache-tvm"):
+    with pytest.raises(DeviceError, match=r"libtvm_runtime\.so"):
         find_runtime(made)
 
 
@@ -167,7 +167,7 @@ def test_the_compiler_library_is_never_taken(
     (tmp_path / "tvm" / "lib").mkdir(parents=True)
     (tmp_path / "tvm" / "lib" / "libtvm_compiler.so").write_bytes(b"compiler")
     install(monkeypatch, tmp_path / "tvm", "0.27.0")
-    with pytest.raises(DeviceError, match="neither in the bundle"):
+    with pytest.raises(DeviceError, match=r"libtvm_runtime\.so"):
         find_runtime(bundle(tmp_path / "b", FILES))
 
 
@@ -194,7 +194,7 @@ def test_a_tvm_that_is_there_is_used_if_it_fits(
 
 
 def forbid_tvm_ffi(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Importing tvm_ffi fails; the list says what `torch` was at that moment."""
+    """Makes the import of tvm_ffi fail; the list records `sys.modules["torch"]` at that time."""
     seen: list[object] = []
 
     class Finder:
@@ -228,7 +228,7 @@ def test_a_torch_that_is_there_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_library_is_loaded_once(tmp_path: Path) -> None:
-    """What tvm_ffi loads it keeps: each load of a bundle took megabytes for good."""
+    """tvm_ffi never unloads a library, so loading the same file twice must not load a copy."""
     loaded: list[bytes] = []
 
     def load(path: str) -> int:
@@ -238,7 +238,7 @@ def test_a_library_is_loaded_once(tmp_path: Path) -> None:
     ffi, path = SimpleNamespace(load_module=load), tmp_path / "lib.so"
     path.write_bytes(b"one")
     assert [library._open_library(ffi, path) for _ in range(3)] == [1, 1, 1]
-    kept = path.rename(tmp_path / "kept.so")  # mapped, as a loaded one is
+    kept = path.rename(tmp_path / "kept.so")  # keeps its inode, as a mapped file does
     path.write_bytes(b"two")
     assert library._open_library(ffi, path) == 2
     assert library._open_library(ffi, kept) == 1

@@ -36,7 +36,7 @@ from handglass.runtime.devices.self_test import verdict_file
 from handglass.runtime.engine.session import Session
 from handglass.runtime.execution.placement import DeviceMemory
 from handglass.runtime.execution.tvm_runtime import installed_runtime, start_runtime
-from handglass.runtime.remote.devices import placement_of, told_devices
+from handglass.runtime.remote.devices import device_entries, placement_of
 from handglass.schedules import RULES_BY_KIND
 from handglass.targets import find_target
 from handglass.targets.codegen.kinds import GENERATORS
@@ -185,7 +185,7 @@ class TestNewKind:
         assert list_devices(KINDS["fake"], runtime, None) == ([], "FAKE_DEVICES is 0")
         words = r"no Fake device was found \(FAKE_DEVICES is 0\): plug one in, or set FAKE_DEVICES"
         with pytest.raises(DeviceError, match=words):
-            told_devices("fake", {})
+            device_entries("fake", {})
 
     def test_a_driver_that_crashes(self, runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(fake_kind.COUNT, "crash")
@@ -236,7 +236,7 @@ class TestNewKind:
         assert checks["copies"].ok and checks["products"].ok
 
     def test_a_tuner_measures_on_it(self, runtime: Path) -> None:
-        (left, right) = told_devices("fake", {})
+        (left, right) = device_entries("fake", {})
         assert (left["index"], right["name"]) == (0, "Right hand")
         assert left["abilities"] == {"supports_float16": 0, "max_threads_per_block": 64}
         assert isinstance(placement_of("fake:0", {}), DeviceMemory)

@@ -117,7 +117,7 @@ def test_ids_become_text_again(writer: RequestWriter) -> None:
 
 @pytest.mark.parametrize("lines", [[], ["1"], ["x", json.dumps(FOOTER)], ["{}"], ["1", "[]"]])
 def test_what_the_runner_did_not_print(writer: RequestWriter, lines: list[str]) -> None:
-    with pytest.raises(InputError, match="not what handglass-native run prints"):
+    with pytest.raises(InputError, match="handglass-native run"):
         writer.read(lines)
 
 
@@ -128,5 +128,5 @@ def test_the_command_line(small_bundle: Path, tmp_path: Path) -> None:
     )
     (tmp_path / "out").write_text(f"5\n{json.dumps(FOOTER)}\n")
     assert len(list(main([str(small_bundle), "--read", str(tmp_path / "out")]))) == 1
-    with pytest.raises(UsageError, match="give a FOLDER"):
+    with pytest.raises(UsageError, match="FOLDER"):
         list(main([str(small_bundle)]))

@@ -63,7 +63,7 @@ def installed_version(package: str) -> str | None:
 
 
 def _headers(module: str, package: str, header: str) -> Path:
-    spec = find_spec(module)  # of a top-level package: finds, does not import
+    spec = find_spec(module)  # does not import a top-level package
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for include in (Path(folder, "include"), Path(folder, "3rdparty", "dlpack", "include")):
             if (include / header).exists():
