@@ -24,7 +24,7 @@ GRACE = 10.0
 """Seconds after a deadline at which a silent device is given up."""
 _UPDATE = "install the same handglass on both sides"
 _MEANINGS = {
-    "SIGILL": "SIGILL: an instruction that this CPU lacks",
+    "SIGILL": "SIGILL: instruction that this CPU lacks",
     "SIGKILL": "SIGKILL: killed from outside, for example because memory ran out",
 }
 

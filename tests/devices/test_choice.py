@@ -1,4 +1,4 @@
-"""Which device is meant, and what the words are where it is none or too little."""
+"""Selection of a device, and the errors for a missing or insufficient one."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def test_how_a_device_is_asked_for(text: str, asked: DeviceRequest) -> None:
 
 @pytest.mark.parametrize("text", ["", "cuda", "cuda:0", "vulkan:", "vulkan: ", "cpu:0", "Vulkan"])
 def test_what_is_no_device(text: str) -> None:
-    with pytest.raises(UsageError, match="must be cpu, vulkan, vulkan:NUMBER or vulkan:PART"):
+    with pytest.raises(UsageError, match="vulkan:NUMBER"):
         parse_device(text)
 
 
@@ -64,7 +64,7 @@ def test_a_name_of_two() -> None:
 
 
 def test_no_device_at_all() -> None:
-    with pytest.raises(DeviceError, match=r"no Vulkan device was found \(no loader\): install a"):
+    with pytest.raises(DeviceError, match=r"Vulkan .*\(no loader\): install a"):
         choose(DeviceRequest("vulkan"), [], "no loader")
 
 
@@ -72,9 +72,9 @@ def test_a_bundle_is_for_one_kind_of_device() -> None:
     assert requested_device(CPU_TARGET, None, "b") == DeviceRequest("cpu")
     assert requested_device(GPU_TARGET, None, "b") == DeviceRequest("vulkan")
     assert requested_device(GPU_TARGET, "vulkan:1", "b") == DeviceRequest("vulkan", "1")
-    with pytest.raises(MismatchError, match="b: the bundle is compiled for Vulkan .*cpu is a CPU"):
+    with pytest.raises(MismatchError, match="b: .*Vulkan .*--device cpu is a CPU"):
         requested_device(GPU_TARGET, "cpu", "b")
-    with pytest.raises(MismatchError, match="compiled for a CPU .*--device vulkan:0 is Vulkan"):
+    with pytest.raises(MismatchError, match="a CPU .*--device vulkan:0 is Vulkan"):
         requested_device(CPU_TARGET, "vulkan:0", "b")
 
 

@@ -21,7 +21,7 @@ def client(device: Endpoint) -> Iterator[DeviceClient]:
 
 DEATHS = {
     "touch_null": "SIGSEGV",
-    "illegal": "SIGILL: an instruction that this CPU lacks",
+    "illegal": "SIGILL: instruction that this CPU lacks",
     "loop": "time limit",
     "leave": "exit code 3",
 }

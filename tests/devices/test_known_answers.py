@@ -170,7 +170,7 @@ def test_a_missing_function_is_a_finding(folder: Path) -> None:
 
 def test_a_runtime_that_does_not_load_is_an_error(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.so").write_bytes(b"no library")
-    with pytest.raises(DeviceError, match="the device cannot be tried: .*broken.so"):
+    with pytest.raises(DeviceError, match=r"broken\.so"):
         try_cases(folder, dataclasses.replace(place(), runtime=tmp_path / "broken.so"))
 
 
