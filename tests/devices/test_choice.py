@@ -59,7 +59,7 @@ def test_one_that_is_not_there(which: str) -> None:
 
 
 def test_a_name_of_two() -> None:
-    with pytest.raises(DeviceError, match=r"more than one .* vulkan:1 .*, vulkan:2 "):
+    with pytest.raises(DeviceError, match=r"vulkan:radeon: vulkan:1 .*, vulkan:2 "):
         choose(DeviceRequest("vulkan", "radeon"), GPUS)
 
 
@@ -103,7 +103,7 @@ def test_a_device_that_has_everything() -> None:
     ],
 )
 def test_a_device_that_lacks_something(needed: dict[str, Any], words: str) -> None:
-    with pytest.raises(DeviceError, match="compiled for vulkan and cannot run on vulkan:0") as e:
+    with pytest.raises(DeviceError, match="vulkan:0") as e:
         check_abilities(needing(supports_float16=1, **needed), GPUS[0], frozenset())
     assert words in str(e.value) and "supports_float16" not in str(e.value)
 

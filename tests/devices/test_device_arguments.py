@@ -1,4 +1,4 @@
-"""Arguments made on a device: shapes, fills, copies, and what they may cost."""
+"""Arguments created on a device: shapes, fills, copies, and memory limits."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ FLOATS = [dtype for dtype in DTYPES if "float" in dtype]
 
 
 def made(*items: Any, copies: int = 1, seed: int = 3) -> list[list[Any]]:
-    """The arguments of each copy, tensors as arrays."""
+    """The arguments of each copy, with tensors as arrays."""
     calls = Arguments(read_items(items), copies, seed).calls
     return [[a if isinstance(a, int) else np.from_dlpack(a) for a in call] for call in calls]
 

@@ -1,4 +1,4 @@
-"""Code that crashes, hangs or leaves: its session dies, the server lives, the client learns why."""
+"""Code that crashes, hangs or exits ends its session; the server survives and reports the cause."""
 
 from collections.abc import Iterator
 
@@ -64,7 +64,7 @@ def test_a_device_that_is_gone() -> None:
 
 
 def test_a_device_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if its deadline did not work, or its machine had stopped: patience ends before it."""
+    """A deadline that has no effect, as on a stopped machine: the client gives up by itself."""
     monkeypatch.setattr("handglass.runtime.remote.client.GRACE", -9.5)
     with local_device(threads=1) as device, DeviceClient(*device) as client:
         client.put("lib", library(), deadline_s=60)

@@ -1,4 +1,4 @@
-"""Both sides prove that they know the key, and neither tells it."""
+"""Both sides prove that they know the key without sending it."""
 
 import contextlib
 import socket
@@ -18,13 +18,13 @@ KEY = "a key that is long enough"
 
 
 def greeted(answer: Callable[[dict[str, Any], str], dict[str, Any]], **hello: Any) -> str | None:
-    """What the client makes of a server that says `hello` and then `answer(message, nonce)`."""
+    """The client's result for a server that sends `hello` and then `answer(message, nonce)`."""
     ours, theirs = socket.socketpair()
     nonce = handshake.fresh_nonce()
 
     def serve() -> None:
         frames.send(theirs, {**handshake.hello(nonce), **hello})
-        with contextlib.suppress(EOFError, OSError):  # the client may hang up
+        with contextlib.suppress(EOFError, OSError):  # the client may close the connection
             frames.send(theirs, answer(frames.receive(theirs), nonce))
         theirs.close()
 
@@ -53,8 +53,8 @@ def test_a_server_with_the_key_is_believed() -> None:
         lambda message, nonce: proof(
             "another key, just as long", "server", nonce, message["nonce"]
         ),
-        lambda message, nonce: message["proof"],  # our own, sent back
-        lambda message, nonce: proof(KEY, "server", nonce, nonce),  # of another conversation
+        lambda message, nonce: message["proof"],  # the client's own proof, reflected
+        lambda message, nonce: proof(KEY, "server", nonce, nonce),  # from another handshake
         lambda message, nonce: "0" * 64,
         lambda message, nonce: None,
         lambda message, nonce: "ü" * 64,

@@ -1,4 +1,4 @@
-"""`handglass device serve`: keys, addresses, and what it needs to start."""
+"""`handglass device serve`: keys, addresses, and requirements."""
 
 import json
 import os
@@ -134,7 +134,7 @@ class OnlyThese:
 sys.meta_path.insert(0, OnlyThese())
 import os, runpy, subprocess
 for name in ("execv", "execve", "posix_spawn"):
-    setattr(os, name, None)  # nothing may be executed
+    setattr(os, name, None)  # the server must not execute programs
 subprocess.Popen = None
 sys.argv = ["device", *sys.argv[1:]]
 runpy.run_module("handglass.runtime.remote", run_name="__main__", alter_sys=True)
@@ -143,7 +143,7 @@ runpy.run_module("handglass.runtime.remote", run_name="__main__", alter_sys=True
 
 @contextmanager
 def slim_server(*flags: str) -> Iterator[tuple[DeviceClient, int]]:
-    """A client of it, and its process."""
+    """A client of the server, and the server process."""
     from handglass.runtime.execution.tvm_runtime import installed_runtime
 
     runtime = installed_runtime()

@@ -1,4 +1,4 @@
-"""Drivers that crash, hang, lie or have too little: one sentence, exit code 4, and no harm done.
+"""Drivers that crash, hang, lie or lack features: a one-line error, exit code 4, no side effects.
 
 Part of `make test-vulkan`; skipped where there is no device.
 """

@@ -1,4 +1,4 @@
-"""The table of drivers that get something wrong, and which devices its rows are about."""
+"""The table of known driver bugs, and the devices that its rows match."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Every target of the table is one that TVM takes, and its code can be linked and run."""
+"""TVM accepts every target of the table, and its code can be linked and run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -60,9 +60,9 @@ def test_library_is_linked_and_runs(target: Target, tmp_path: Path) -> None:
     assert path.stat().st_size > 0
     if target.missing_on(read_machine().flags):
         assert path.read_bytes()[18] == {"x86_64": 62, "aarch64": 183}[target.architecture]
-        return  # code for another machine: made, not run
+        return  # code for another machine is compiled but not run
     if target.gpu is not None:
-        return  # made; tests/devices/test_vulkan_bundle.py runs some
+        return  # compiled only; tests/devices/test_vulkan_bundle.py runs some
     vm = tvm.relax.VirtualMachine(tvm.runtime.load_module(str(path)), tvm.cpu())
     x = np.arange(7, dtype=np.float32)
     np.testing.assert_array_equal(np.from_dlpack(vm["forward"](tvm.runtime.tensor(x))), x + 1)
@@ -70,5 +70,5 @@ def test_library_is_linked_and_runs(target: Target, tmp_path: Path) -> None:
 
 def test_missing_compiler_is_a_clear_error() -> None:
     target = replace(TARGETS["x86-64-v3"], linkers=("no-such-cc", "nor-this"))
-    with pytest.raises(DeviceError, match="no C compiler .* no-such-cc, nor-this"):
+    with pytest.raises(DeviceError, match="no-such-cc, nor-this"):
         find_linker(target)

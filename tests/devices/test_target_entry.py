@@ -1,4 +1,4 @@
-"""What a manifest says of the device: nothing for a CPU, what the code needs for a GPU."""
+"""The device entries of a manifest: none for a CPU, the required capabilities for a GPU."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from handglass.runtime.bundle.writer import BundleWriter
 
 
 def test_a_bundle_of_a_cpu_says_nothing_of_devices(tmp_path: Path) -> None:
-    """So that whatever read bundles before there were others still reads these."""
+    """CPU bundles stay readable for versions from before other device kinds existed."""
     path = tmp_path / "cpu"
     write(path)
     told = json.loads((path / "manifest.json").read_text())["target"]

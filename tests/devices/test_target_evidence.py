@@ -1,4 +1,4 @@
-"""Evidence of targets: what is read, what is refused, and that only what passed is written."""
+"""Evidence of targets: parsing, rejection, and that only passed runs are recorded."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from handglass.targets.table import all_targets, host_target
 
 TESTS, ROOT = Path(__file__).parents[1] / "support", Path(__file__).parents[2]
 HOSTS = ("vulkan-", *(level[0] for level in x86.LEVELS), *(level.cpu for level in aarch64.LEVELS))
-"""How the keys of what is detected begin: Target.records_key."""
+"""The prefix of the keys of detected targets: Target.records_key."""
 ENTRY = Entry(
     what="answers of the demo model",
     by="test_x86_answers.py::test_answers",
@@ -83,7 +83,7 @@ def test_refused_in_words(key: str, value: Any, words: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("key", asdict(ENTRY))
 def test_every_key_is_needed(key: str) -> None:
     data = {k: v for k, v in asdict(ENTRY).items() if k != key}
-    with pytest.raises(InputError, match=f"key '{key}' is missing"):
+    with pytest.raises(InputError, match=f"'{key}'"):
         parse_evidence([data], "board.json")
 
 
@@ -138,7 +138,7 @@ def test_in_one_line(entries: tuple[Entry, ...], text: str) -> None:
 
 
 def test_code_that_is_the_same_has_the_same_evidence() -> None:
-    """A host is the preset that LLVM is told the same for; a file's target is nobody's."""
+    """A host maps to the preset with the same LLVM options; a target from a file maps to none."""
     from test_targets import HASWELL, machine
 
     targets = all_targets(machine(HASWELL))
@@ -301,7 +301,7 @@ def test_is_wrong(evidence):
 
 
 def noted(tmp_path: Path, *options: str) -> tuple[str, list[str]]:
-    """What pytest printed in a project of its own, and the files there are then."""
+    """The output of pytest in a separate project, and the files it leaves."""
     conftest = "from evidence_fixture import evidence, pytest_addoption, pytest_runtest_makereport"
     (tmp_path / "conftest.py").write_text(conftest)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")

@@ -1,4 +1,4 @@
-"""The Vulkan library: how it is built, which one is taken, and a machine without a driver."""
+"""The Vulkan plug-in: building, selection of a library, and machines without a driver."""
 
 import json
 import os

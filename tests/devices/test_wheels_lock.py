@@ -1,4 +1,4 @@
-"""The lock file of what a device gets, which files of a wheel that is, and how pip is asked."""
+"""The lock file of deployed packages, the selection of wheels, and the calls of pip."""
 
 import json
 import re
@@ -79,7 +79,7 @@ def test_a_folder_is_named_by_its_contents(tmp_path: Path, monkeypatch: pytest.M
 class TestPip:
     @pytest.fixture
     def asked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-        """A pip that remembers its command and fails with `says`."""
+        """A fake pip that records its command and fails with `says`."""
         seen: dict[str, Any] = {"says": "no network"}
         lock_of(tmp_path / "lock", monkeypatch)
 

@@ -1,4 +1,4 @@
-"""What a host writes for the native runner, and what it makes of its output."""
+"""The host side of the native runner: writing requests and reading its output."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def writer(small_bundle: Path) -> RequestWriter:
 
 @pytest.fixture
 def halving(small_bundle: Path, tmp_path: Path) -> RequestWriter:
-    """Shows each picture whole, then its left half: it needs the manifest and the tokenizer."""
+    """A bundle with two tiles per picture, the whole and its left half, without a library."""
     bundle = tmp_path / "halving"
     bundle.mkdir()
     manifest = json.loads((small_bundle / "manifest.json").read_text("utf-8"))
@@ -62,7 +62,7 @@ def noise(seed: int) -> np.ndarray:
 
 
 def places(request: Path) -> list[int]:
-    """Tiles in the order in which the prompt shows them."""
+    """The tiles, in prompt order."""
     segments = json.loads(request.read_text("utf-8"))["prompt"]
     return [segment["tile"] for segment in segments if isinstance(segment, dict)]
 
