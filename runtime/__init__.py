@@ -1,4 +1,5 @@
-"""The room on the device: opens a bundle, turns pictures and text into inputs, generates tokens.
+"""The on-device runtime: opens a bundle, preprocesses images and text, generates tokens.
 
-Imports nothing of ours but `handglass.errors`, and never torch, onnx or the TVM compiler.
+Its only import from the rest of handglass is `handglass.errors`. It never imports torch, onnx or
+the TVM compiler.
 """

@@ -1,1 +1,1 @@
-"""From messages and pictures to text."""
+"""Answers messages and pictures with generated text."""

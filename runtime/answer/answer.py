@@ -1,4 +1,4 @@
-"""An answer, whole or as it comes: tokens of the loop become text, times become a report."""
+"""An answer, complete or streamed: converts generated tokens to text and collects the timings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Answer:
 
 
 class AnswerStream:
-    """An iterator of text; when it has ended, `answer` holds the whole."""
+    """An iterator over pieces of text; after the last one, `answer` holds the complete answer."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class AnswerStream:
         return next(self._chunks)
 
     def finish(self) -> Answer:
-        """Run to the end and return the whole."""
+        """Generate the rest and return the complete answer. Raises UsageError after an error."""
         for _ in self._chunks:
             pass
         if self.answer is None:
-            raise UsageError("the answer was broken off by an error; ask again")
+            raise UsageError("an earlier error ended this answer; ask again")
         return self.answer
 
     def _run(self) -> Iterator[str]:

@@ -1,7 +1,8 @@
-"""The token loop: keys of a prompt in, token ids out. Knows no text and no template.
+"""The generation loop: prompt keys in, token ids out. Text and templates are handled elsewhere.
 
-A key says what one position of the cache holds: a token id, or (digest, row) of a tile. Keys
-that the cache holds already are not computed again, so a conversation only pays for what is new.
+A key identifies the content of one cache position: a token id, or (digest, row) of a tile. A prefix
+of keys that the cache already holds is not computed again, so a conversation only computes new
+positions.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ from handglass.errors import InputError, UsageError
 from .reuse import Reuse, StateEngine
 
 Key = int | tuple[str, int]
-Features = Callable[[str], np.ndarray]  # digest of a tile -> (its rows, hidden_size)
+Features = Callable[[str], np.ndarray]  # digest of a tile -> (rows, hidden_size)
 
 
 @dataclass(frozen=True)
 class Timings:
     load_s: float
-    encode_ms: tuple[float, ...]  # of each picture of the prompt; 0 for one that was encoded before
-    image_tokens: tuple[int, ...]  # positions that each picture takes
-    prefill_tokens: int  # computed
-    reused_tokens: int  # found in the cache
+    encode_ms: tuple[float, ...]  # per picture of the prompt; 0 if it was encoded before
+    image_tokens: tuple[int, ...]  # cache positions per picture
+    prefill_tokens: int  # prompt positions computed
+    reused_tokens: int  # prompt positions already in the cache
     prefill_tok_s: float
     decode_tokens: int
     decode_tok_s: float
     ttft_ms: float  # from the call to the first token
-    peak_mb: float  # of the whole process
-    device_mb: float | None = None  # of a GPU's memory at most; None on the CPU
+    peak_mb: float  # peak resident memory of the process
+    device_mb: float | None = None  # peak GPU memory; None on the CPU
 
 
 class Engine(StateEngine, Protocol):
-    """What the loop needs of a session."""
+    """The part of a session that the loop uses."""
 
     @property
     def context(self) -> int: ...
@@ -48,7 +49,7 @@ class Engine(StateEngine, Protocol):
 
 
 class Conversation:
-    """Knows what the cache of its session holds."""
+    """Tracks the keys that the cache of its session holds."""
 
     def __init__(self, session: Engine) -> None:
         self.session = session
@@ -64,30 +65,33 @@ class Conversation:
         stop: Container[int],
         max_tokens: int,
     ) -> Generation:
-        """The generation that continues `keys`; nothing runs before it is iterated."""
+        """A generation that continues `keys`; nothing is computed until it is iterated.
+
+        Raises UsageError for a bad `max_tokens`, InputError if the prompt is empty or too long.
+        """
         context = self.session.context
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
-            raise UsageError(f"max_tokens={max_tokens!r} must be a whole number of at least 1")
+            raise UsageError(f"max_tokens={max_tokens!r} must be an integer of at least 1")
         if not keys or len(keys) > context:
             raise InputError(
-                f"the prompt has {len(keys)} tokens, the context of this bundle holds {context}; "
-                "shorten it, or compile with a larger context"
+                f"the prompt has {len(keys)} tokens, the context of this bundle has {context} "
+                "positions; shorten the prompt, or compile with a larger --context"
             )
         self.current = Generation(self, list(keys), features, sample, stop, max_tokens)
         return self.current
 
     def prefill(self, keys: list[Key], features: Features) -> tuple[np.ndarray, int]:
-        """Logits after `keys`, and how many of them the cache held already."""
-        found = self._reuse.begin(self.history, keys)
-        del self.history[found.length :]  # first, in case a call below is interrupted
-        if found.logits is not None:
-            return found.logits, found.length
-        x = self._rows(keys[found.length :], features)
+        """Logits after `keys`, (vocab_size,), and the number of keys reused from the cache."""
+        reused = self._reuse.begin(self.history, keys)
+        del self.history[reused.length :]  # before the calls below, which may be interrupted
+        if reused.logits is not None:
+            return reused.logits, reused.length
+        x = self._rows(keys[reused.length :], features)
         with self._reuse.step():
-            logits = self.session.prefill(x, found.length)
-        self.history.extend(keys[found.length :])
+            logits = self.session.prefill(x, reused.length)
+        self.history.extend(keys[reused.length :])
         self._reuse.end(len(keys), logits)
-        return logits, found.length
+        return logits, reused.length
 
     def decode(self, token: int) -> np.ndarray:
         with self._reuse.step():
@@ -96,7 +100,7 @@ class Conversation:
         return logits
 
     def _rows(self, keys: list[Key], features: Features) -> np.ndarray:
-        """(len(keys), hidden_size): embeddings of tokens, rows of pictures."""
+        """Embeddings of tokens and rows of tiles, (len(keys), hidden_size)."""
         parts = []
         for source, run in groupby(keys, key=lambda key: key[0] if isinstance(key, tuple) else ""):
             members = list(run)
@@ -109,7 +113,7 @@ class Conversation:
 
 
 class Generation:
-    """One answer in the making: iterate for token ids, then read `finish_reason` and the times."""
+    """One answer being generated: iterate over token ids, then read `finish_reason` and times."""
 
     def __init__(
         self,
@@ -132,7 +136,7 @@ class Generation:
         self.encode_s = self.prefill_s = self.decode_s = 0.0
 
     def __iter__(self) -> Iterator[int]:
-        """Times are of our own work: what the caller does between two tokens does not count."""
+        """Times cover the model only, not what the caller does between two tokens."""
         logits = self._prefill()
         while True:
             token = self._sample(logits, self.tokens)
@@ -174,6 +178,6 @@ class Generation:
         return logits
 
     def _check_current(self) -> None:
-        """Two answers would write over each other in the one cache."""
+        """Raise UsageError if another answer has taken over the cache."""
         if self._conversation.current is not self:
             raise UsageError("another answer was started on this model; finish one at a time")

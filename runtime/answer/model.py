@@ -1,7 +1,7 @@
-"""What a user holds: a loaded bundle that answers questions about pictures.
+"""The public interface: a loaded bundle that answers questions about pictures.
 
-Ties the rest of the room together: pictures are encoded once, prompts are built, tokens become
-text. One model is one conversation's cache: one answer at a time.
+A model builds prompts, encodes each picture once and converts tokens to text. It has one cache for
+one conversation and generates one answer at a time.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["MAX_TOKENS", "Answer", "AnswerStream", "Model", "load"]
 
 Messages = str | Sequence[Mapping[str, Any]]
 VERIFY_VARIABLE = "HANDGLASS_VERIFY"
-MAX_TOKENS = 512  # of an answer, unless the caller says otherwise
+MAX_TOKENS = 512  # default limit of an answer
 
 
 class ModelEngine(Engine, VisionEngine, Protocol):
-    """What a model needs of a session."""
+    """The part of a session that a model uses."""
 
     def device_peak(self) -> int | None: ...
 
@@ -71,10 +71,13 @@ class Model:
     ) -> Model:
         """Check and open a bundle.
 
-        `verify`: "remembered" hashes a parameter file again only after it was touched, "all"
-        every time, "library" never. None: the environment's HANDGLASS_VERIFY, or "remembered".
-        `device`: "cpu", "vulkan", "vulkan:1" or "vulkan:part of its name". None: the first of the
-        kind that the bundle is compiled for.
+        `threads`: None uses one thread per physical core.
+        `verify`: "remembered" hashes a parameter file again only after it changes, "all" always,
+        "library" never. None uses the environment variable HANDGLASS_VERIFY, or "remembered".
+        `device`: "cpu", "vulkan", "vulkan:1" or "vulkan:part of its name". None uses the first
+        device of the kind that the bundle is compiled for.
+
+        Raises UsageError, InputError, DeviceError or MismatchError (handglass/errors.py).
         """
         start = time.perf_counter()
         bundle = Bundle.open(path, verify or os.environ.get(VERIFY_VARIABLE) or "remembered")
@@ -109,11 +112,13 @@ class Model:
         stop: Sequence[str] = (),
         **openbmb: Any,
     ) -> Any:
-        """An `Answer`, or with `stream=True` an `AnswerStream` of pieces of text.
+        """Return an `Answer`, or with `stream=True` an `AnswerStream` over pieces of text.
 
         `messages` is the user's text or a list of {"role", "content"}; `images` are paths, bytes,
-        PIL images or arrays. None means the default: greedy, at most MAX_TOKENS. Called OpenBMB's
-        way, `chat(image=, msgs=, tokenizer=None)`, it returns the text alone, as theirs does.
+        PIL images or arrays. None selects the default of the bundle, else greedy decoding of at
+        most MAX_TOKENS tokens. With OpenBMB's arguments, `chat(image=, msgs=, tokenizer=None)`,
+        it returns only the text, as the reference does. Raises UsageError or InputError for bad
+        arguments.
         """
         options: dict[str, Any] = {
             "max_tokens": max_tokens,
@@ -143,7 +148,7 @@ class Model:
         max_tokens: int = MAX_TOKENS,
         stop: Sequence[str] = (),
     ) -> AnswerStream:
-        """The answer as it comes; bad input is an error here, not at the first piece."""
+        """Stream the answer. Bad input raises here, not when the first piece is read."""
         start = time.perf_counter()
         prompt = build_prompt(
             "" if messages is None else messages,
@@ -166,12 +171,12 @@ def _picture_list(images: Any) -> list[Any]:
     if images is None:
         return []
     if not isinstance(images, Sequence) or isinstance(images, str | bytes | bytearray):
-        raise InputError(f"images must be a list of pictures, found {type(images).__name__}")
+        raise InputError(f"images must be a list of pictures, got {type(images).__name__}")
     return list(images)
 
 
 def _keys(prompt: Prompt) -> list[Key]:
-    """One key per position: token ids, and the rows of each tile."""
+    """One key per cache position: a token id, or (digest, row) of a tile."""
     keys: list[Key] = []
     for segment in prompt.segments:
         if isinstance(segment, Slot):

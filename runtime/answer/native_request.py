@@ -1,12 +1,12 @@
-"""The host's half of a native runner: questions become files for it, its ids become text.
+"""The host side of the native runner: converts questions to files and its token ids to text.
 
-`handglass-native run` (runtime/native/) knows no text and no pictures. Here a question is tokenised
-and its pictures are cut into tiles and those into patches, and both are written down:
+`handglass-native run` (runtime/native/) handles neither text nor pictures. This module tokenizes a
+question, cuts its pictures into tiles of patches, and writes both to files:
 
     python -m handglass.runtime.answer.native_request BUNDLE FOLDER -p QUESTION [--image FILE ...]
 
-FOLDER then holds request.json and a tile-N.safetensors per tile (docs/native.md), and the
-command that answers it is printed. What the runner printed becomes text again with
+It writes request.json and one tile-N.safetensors per tile to FOLDER (docs/native.md), and prints
+the command that answers the question. To convert the output of the runner to text:
 
     python -m handglass.runtime.answer.native_request BUNDLE --read FILE
 """
@@ -43,19 +43,19 @@ REQUEST = "request.json"
 
 @dataclass(frozen=True)
 class Written:
-    """A question as files."""
+    """The files of a question."""
 
     request: Path
     tiles: tuple[Path, ...]
 
     def command(self, program: str, bundle: str) -> list[str]:
-        """What answers it, where the files lie."""
-        pixels = [word for path in self.tiles for word in ("--pixels", str(path))]
+        """The command line that answers the question on the machine with these files."""
+        pixels = [argument for path in self.tiles for argument in ("--pixels", str(path))]
         return [program, "run", bundle, "--ids", str(self.request), *pixels]
 
 
 class RequestWriter:
-    """Needs of a bundle its manifest and its tokenizer, not its library."""
+    """Writes requests for a bundle, of which it needs the manifest and the tokenizer only."""
 
     def __init__(self, bundle: Path) -> None:
         self.manifest: Manifest = read_manifest(bundle)
@@ -73,7 +73,11 @@ class RequestWriter:
         max_tokens: int = MAX_TOKENS,
         repeat_penalty: float = 1.0,
     ) -> Written:
-        """Messages and pictures as `Model.chat` takes them; answers are greedy."""
+        """Write the files of a question to `folder`; the runner decodes greedily.
+
+        `messages` and `images` as for `Model.chat`. Raises InputError for bad input, DeviceError if
+        the folder cannot be written.
+        """
         prompt = build_prompt(
             messages, images, self.tokenizer, self.manifest.prompt, self._tiles_of
         )
@@ -90,19 +94,20 @@ class RequestWriter:
         return Written(folder / REQUEST, tuple(paths))
 
     def read(self, lines: Iterable[str]) -> Answer:
-        """The answer that the runner printed: ids, then a JSON object."""
+        """Parse the output of the runner: token ids, one per line, then a JSON object."""
         *ids, last = [line for line in lines if line.strip()] or [""]
         try:
             tokens = tuple(int(line) for line in ids)
-            told = json.loads(last)
+            summary = json.loads(last)
             timings: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value
-                for name, value in told["timings"].items()
+                for name, value in summary["timings"].items()
             }
-            reason, times = str(told["finish_reason"]), Timings(**timings)
+            reason, times = str(summary["finish_reason"]), Timings(**timings)
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(
-                f"not what handglass-native run prints: {error!r:.200}; it ends with a JSON object"
+                f"not the output of handglass-native run, which ends with a JSON object: "
+                f"{error!r:.200}"
             ) from error
         stream = TextStream()
         for token in tokens:
@@ -111,7 +116,7 @@ class RequestWriter:
         return Answer(stream.text, tokens, reason, times)
 
     def _request(self, prompt: Prompt, max_tokens: int, repeat_penalty: float) -> dict[str, Any]:
-        first: dict[str, int] = {}  # of equal tiles the runner encodes the first
+        first: dict[str, int] = {}  # the runner encodes only the first of equal tiles
         tiles = (tile for picture in prompt.pictures for tile in picture)
         for number, tile in enumerate(tiles):
             first.setdefault(tile.digest, number)
@@ -133,7 +138,7 @@ class RequestWriter:
 
 
 def write_tile(path: Path, tile: Tile) -> None:
-    """A tile as `encode_image` takes it: its three arguments in a safetensors file."""
+    """Write the three arguments of `encode_image` for a tile to a safetensors file."""
     arrays = {"pixels": tile.strip, "position_ids": tile.position_ids, "grid": tile.grid}
     specs = [(name, array.shape, array.dtype.name) for name, array in arrays.items()]
     with TensorWriter(path, specs) as writer:
@@ -142,7 +147,7 @@ def write_tile(path: Path, tile: Tile) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> Iterator[str]:
-    """The lines to print."""
+    """Run the command line; yields the lines to print."""
     parser = argparse.ArgumentParser(prog="python -m handglass.runtime.answer.native_request")
     parser.add_argument("bundle", type=Path)
     parser.add_argument("folder", type=Path, nargs="?")
@@ -150,18 +155,18 @@ def main(arguments: Sequence[str] | None = None) -> Iterator[str]:
     parser.add_argument("--image", action="append", default=[])
     parser.add_argument("-n", "--max-tokens", type=int, default=MAX_TOKENS)
     parser.add_argument("--repeat-penalty", type=float, default=1.0)
-    parser.add_argument("--read", metavar="FILE", help="what the runner printed, - for stdin")
-    given = parser.parse_args(arguments)
-    writer = RequestWriter(given.bundle)
-    if given.read is not None:
-        yield writer.read(_lines(given.read)).text
-    elif given.folder is None or given.prompt is None:
-        raise UsageError("give a FOLDER and a --prompt, or --read FILE")
+    parser.add_argument("--read", metavar="FILE", help="output of the runner, - for stdin")
+    args = parser.parse_args(arguments)
+    writer = RequestWriter(args.bundle)
+    if args.read is not None:
+        yield writer.read(_lines(args.read)).text
+    elif args.folder is None or args.prompt is None:
+        raise UsageError("pass FOLDER and --prompt, or --read FILE")
     else:
         written = writer.write(
-            given.folder, given.prompt, given.image, given.max_tokens, given.repeat_penalty
+            args.folder, args.prompt, args.image, args.max_tokens, args.repeat_penalty
         )
-        yield shlex.join(written.command("handglass-native", str(given.bundle)))
+        yield shlex.join(written.command("handglass-native", str(args.bundle)))
 
 
 def _lines(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Encodes the tiles of a prompt: when they are wanted, once each, and remembers the latest."""
+"""Encodes the tiles of a prompt on demand, once each, and caches the most recent ones."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy as np
 
 from ..prompt.preprocess import Picture, Tile
 
-TILES_KEPT = 32  # encoded ones; 64 rows of 1536 floats are 0.4 MB
+TILES_KEPT = 32  # encoded tiles; 64 rows of 1536 floats take 0.4 MB
 FILES_KEPT = 16  # a tile of 448 x 448 pixels in float32 is 2.4 MB
 
-Memory = OrderedDict[str, np.ndarray]  # digest -> features, the latest used at the end
+Memory = OrderedDict[str, np.ndarray]  # digest -> (rows, hidden_size), most recently used last
 
 
 class TilesOfFiles:
-    """Picture -> tiles; those of a file are made once, until it changes.
+    """Picture -> tiles. The tiles of a file are cached until the file changes.
 
-    What is in memory may change without a trace, so that it is looked at every time: whoever shows
-    it in several turns prepares it (`Model.prepare`).
+    A picture in memory can change without notice, so it is preprocessed at every call; prepare one
+    that is shown in several turns with `Model.prepare`.
     """
 
     def __init__(self, tiles_of: Callable[[Picture], list[Tile]]) -> None:
@@ -47,13 +47,13 @@ def _file_key(picture: Picture) -> tuple[object, ...] | None:
         return None
     try:
         found = Path(picture).stat()
-    except (OSError, ValueError):  # whoever reads it says so in better words
+    except (OSError, ValueError):  # reading the file reports it
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 class VisionEngine(Protocol):
-    """What encoding needs of a session."""
+    """The part of a session that encodes tiles."""
 
     def encode_image(
         self, strip: np.ndarray, position_ids: np.ndarray, grid: np.ndarray
@@ -61,7 +61,7 @@ class VisionEngine(Protocol):
 
 
 class PictureEncoder:
-    """Digest -> features: from what was encoded before, else from the session, with the time."""
+    """Maps digests to features, from the cache or else from the session; records the times."""
 
     def __init__(
         self, session: VisionEngine, encoded: Memory, pictures: Sequence[Sequence[Tile]]
@@ -84,11 +84,11 @@ class PictureEncoder:
 
     @property
     def encode_ms(self) -> tuple[float, ...]:
-        """Of each picture of the prompt, in order; a repeated tile costs nothing."""
+        """Milliseconds per picture of the prompt, in order; a repeated tile counts once."""
         rest = dict(self._ms)
         return tuple(sum(rest.pop(tile.digest, 0.0) for tile in tiles) for tiles in self._pictures)
 
     @property
     def image_tokens(self) -> tuple[int, ...]:
-        """Positions that each picture of the prompt takes, without what stands around its tiles."""
+        """Positions per picture of the prompt, without the markers around its tiles."""
         return tuple(sum(tile.rows for tile in tiles) for tiles in self._pictures)

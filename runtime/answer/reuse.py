@@ -1,9 +1,9 @@
-"""How much of what a session's state holds can be continued by the next prompt.
+"""Determines which prefix of a prompt the state of a session already covers.
 
-Keys and values are kept for each position: any common beginning can be continued. A recurrent state
-is a summary of all positions: it can be continued where it stands, or from a copy. A copy is taken
-at the end of each prompt, where the next one most often branches off (an answer asked for again, a
-question put differently).
+Keys and values are stored per position, so any common prefix can be continued. A recurrent state
+summarizes all positions, so it can be continued only from its current end or from a saved copy. A
+copy is saved at the end of each prompt, where the next prompt most often branches off (a repeated
+or a rephrased question).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COPIES_KEPT = 8
 
 
 class StateEngine(Protocol):
-    """What reuse needs of a session."""
+    """The part of a session that manages its state."""
 
     @property
     def is_rewindable(self) -> bool: ...
@@ -29,7 +29,7 @@ class StateEngine(Protocol):
 
 @dataclass(frozen=True)
 class Reused:
-    """`length` keys need not be computed; `logits` where not a single one has to be."""
+    """The first `length` keys are reused; `logits` is set if all keys are."""
 
     length: int
     logits: np.ndarray | None = None
@@ -43,18 +43,21 @@ class _Copy:
 
 
 class Reuse:
-    """Of one session, whose state holds `history`."""
+    """Tracks the reusable state of one session and its saved copies."""
 
     def __init__(self, session: StateEngine) -> None:
         self._session = session
         self._copies: list[_Copy] = []
-        self._is_broken = False  # a step was interrupted: a recurrent state may be anything
+        self._is_broken = False  # a step was interrupted: a recurrent state is undefined
 
     def begin(self, history: Sequence[Any], keys: Sequence[Any]) -> Reused:
-        """Bring the state to the end of a beginning of `keys`, the longest that there is."""
+        """Rewind the state to the end of the longest prefix of `keys` that can be continued.
+
+        `history` are the keys that the state holds.
+        """
         common = common_prefix(history, keys)
         if self._session.is_rewindable:
-            # The last key is always computed: its logits are what the caller is after.
+            # The last key is always computed, because the caller needs its logits.
             return Reused(min(common, len(keys) - 1))
         self._copies = [copy for copy in self._copies if copy.length <= common]
         if common == len(history) < len(keys) and not self._is_broken:
@@ -68,13 +71,13 @@ class Reuse:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Around each call that changes the state."""
+        """A context for each call that changes the state."""
         self._is_broken = True
         yield
         self._is_broken = False
 
     def end(self, length: int, logits: np.ndarray) -> None:
-        """The state now holds a prompt of so many keys, whose logits these are."""
+        """Save a copy: the state holds a prompt of `length` keys with these logits."""
         if not self._session.is_rewindable:
             copy = _Copy(length, self._session.save_state(), logits.copy())
             self._copies = [*(c for c in self._copies if c.length < length), copy][-COPIES_KEPT:]

@@ -1,7 +1,7 @@
-"""Logits -> one token id: greedy, or drawn after penalty, temperature, top-k and top-p.
+"""Selects a token id from logits: greedily, or sampled after penalty, temperature, top-k, top-p.
 
-In that order, as the reference does. The penalty looks at generated tokens only: the prompt enters
-the reference as embeddings, which have no ids to penalise.
+The filters apply in that order, as in the reference. The repetition penalty covers generated tokens
+only: in the reference the prompt consists of embeddings, which have no ids to penalize.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from handglass.errors import DeviceError, UsageError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose; the defaults are greedy. temp 0 is greedy whatever the others say."""
+    """Sampling options; the defaults select greedily. temp 0 disables sampling.
+
+    Raises UsageError for a value out of range.
+    """
 
     temp: float = 0.0
     top_k: int = 0  # 0: all
@@ -32,21 +35,23 @@ class Sampling:
         penalty = self.repeat_penalty
         _require("repeat_penalty", penalty, 0 < _number(penalty) < math.inf, "above 0")
         seed = self.seed
-        _require("seed", seed, seed is None or (_is_int(seed) and seed >= 0), "a whole number >= 0")
+        _require(
+            "seed", seed, seed is None or (_is_int(seed) and seed >= 0), "an integer of 0 or more"
+        )
 
 
 class Sampler:
-    """Draws tokens one after another; the same seed draws the same."""
+    """Selects tokens one after another; the same seed gives the same tokens."""
 
     def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
         self._random = np.random.default_rng(sampling.seed)
 
     def __call__(self, logits: np.ndarray, generated: Sequence[int]) -> int:
-        # A NaN anywhere is the minimum and the maximum of all; neither needs memory for the answer.
+        # min and max propagate NaN and need no temporary array.
         if not (np.isfinite(logits.max()) and np.isfinite(logits.min())):
             raise DeviceError(
-                "the model returned values that are not numbers; the bundle may be damaged or "
+                "the model returned NaN or infinity; the bundle may be damaged or "
                 "its arithmetic may overflow on this device"
             )
         options = self.sampling
@@ -55,21 +60,21 @@ class Sampler:
         scores = penalise(logits.astype(np.float64), generated, options.repeat_penalty)
         if options.temp == 0:
             return int(scores.argmax())
-        # Each filter hands on indices, so that the next one only looks at what is left.
+        # Each filter returns indices, so that the next one processes only the remaining tokens.
         best = top_k(scores, options.top_k)
         weights = softmax(temper(scores[best], options.temp))
         nucleus = top_p(weights, options.top_p)
         return int(best[nucleus[self._draw(weights[nucleus])]])
 
     def _draw(self, weights: np.ndarray) -> int:
-        """An index, as likely as its weight."""
+        """A random index, with a probability proportional to its weight."""
         reached = np.cumsum(weights)
         drawn = np.searchsorted(reached, self._random.random() * reached[-1], side="right")
         return min(int(drawn), len(weights) - 1)
 
 
 def penalise(scores: np.ndarray, generated: Sequence[int], penalty: float) -> np.ndarray:
-    """Tokens seen before: positive scores divided, negative ones multiplied."""
+    """Divide positive scores of generated tokens by `penalty`, multiply negative ones by it."""
     if penalty == 1 or not len(generated):
         return scores
     seen = np.unique(np.asarray(generated))
@@ -79,13 +84,13 @@ def penalise(scores: np.ndarray, generated: Sequence[int], penalty: float) -> np
 
 
 def temper(scores: np.ndarray, temp: float) -> np.ndarray:
-    """Scores relative to the best, so that a tiny temperature leaves 0 and -inf, never inf."""
+    """Scores relative to the best, over `temp`: a tiny temperature gives 0 and -inf, never inf."""
     with np.errstate(over="ignore"):
         return (scores - scores.max()) / temp
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
-    """Indices of the k best scores (0: of all); ties with the k-th stay."""
+    """Indices of the k best scores (0: all), including ties with the k-th."""
     if k == 0 or k >= len(scores):
         return np.arange(len(scores))
     return np.flatnonzero(scores >= np.partition(scores, -k)[-k])
@@ -97,11 +102,11 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 
 
 def top_p(weights: np.ndarray, p: float) -> np.ndarray:
-    """Indices of the smallest set of likeliest tokens that holds at least p; never empty."""
+    """Indices of the smallest set of most likely tokens with a total of at least p; never empty."""
     if p == 1:
         return np.arange(len(weights))
-    # All tokens below (1 - p)/n together hold less than 1 - p: the set never needs them, and
-    # without them there is little to sort.
+    # All tokens below (1 - p)/n together have less than 1 - p, so the set never contains them.
+    # Skipping them leaves little to sort.
     candidates = np.flatnonzero(weights >= (1 - p) / len(weights))
     order = candidates[np.argsort(-weights[candidates], kind="stable")]
     before = np.cumsum(weights[order]) - weights[order]
@@ -114,7 +119,7 @@ def _require(name: str, value: object, holds: bool, wanted: str) -> None:
 
 
 def _number(value: object) -> float:
-    """The value, or NaN, for which every comparison fails."""
+    """The value as float, or NaN (for which every comparison is false) if it is not a number."""
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     return float(value) if is_number else math.nan  # type: ignore[arg-type]
 

@@ -1,7 +1,7 @@
-"""The parts of a manifest, as frozen dataclasses whose fields are the keys of the file.
+"""The entries of a manifest, as frozen dataclasses whose fields are the JSON keys.
 
-What the runtime must know of a model is a constant here, worked out by the compiler: nothing on the
-device reads the checkpoint's config.json again.
+The compiler computes every model constant that the runtime needs and stores it in these entries, so
+the device never interprets the checkpoint's config.json.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STATE_KINDS = (POSITIONS, RECURRENT)
 @dataclass(frozen=True)
 class ModelEntry:
     architecture: str
-    config: Mapping[str, Any]  # the checkpoint's config.json, whole
+    config: Mapping[str, Any]  # the checkpoint's complete config.json
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,19 @@ class TargetEntry:
     name: str
     triple: str
     cpu: str
-    features: tuple[str, ...]  # instruction sets that the library uses
+    features: tuple[str, ...]  # instruction set extensions that the library uses
     device: str = optional(lambda: "cpu")
-    """The kind of devices that the kernels run on (runtime/devices/kinds.py). The fields above are
-    of the code that calls them."""
+    """The kind of device that the kernels run on (runtime/devices/kinds.py). The fields above
+    describe the host code that calls the kernels."""
     abilities: Mapping[str, Any] = optional(dict)
-    """What they need of it, by TVM's names of its properties: those that begin with `supports_` if
-    they are not 0, of those that end in `_operations` these bits, else at least this number."""
+    """Capabilities that the kernels require, keyed by TVM's target attribute names. A nonzero
+    `supports_*` is required; an `*_operations` value is a mask of required bits; any other value
+    is a minimum."""
 
 
 @dataclass(frozen=True)
 class FunctionEntry:
-    """A capability: the library has a function of this name."""
+    """A capability: the library exports a function of this name."""
 
     arguments: tuple[str, ...]
     result: str
@@ -52,7 +53,7 @@ class FunctionEntry:
 class TensorEntry:
     name: str
     shape: tuple[int, ...]
-    dtype: str  # numpy's name of the stored type
+    dtype: str  # numpy name of the stored element type
 
     @property
     def nbytes(self) -> int:
@@ -61,10 +62,11 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class StateTensor(TensorEntry):
-    """A tensor that a step reads and writes in place; zeros at the start.
+    """A tensor that each step reads and updates in place; initialized to zero.
 
-    `positions` holds something for each position (keys, values): going back to an earlier position
-    needs nothing. `recurrent` holds a summary of all positions so far: going back needs a copy.
+    A `positions` tensor has one slice per position (keys, values), so rewinding to an earlier
+    position needs no copy. A `recurrent` tensor summarizes all positions so far, so rewinding needs
+    a saved copy.
     """
 
     kind: str = optional(lambda: POSITIONS)
@@ -77,44 +79,47 @@ class StateEntry:
 
     @property
     def is_rewindable(self) -> bool:
-        """Whether any prefix of what was computed can be continued."""
+        """Whether generation can continue from any prefix of the computed positions."""
         return all(tensor.kind == POSITIONS for tensor in self.tensors)
 
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """A way to do something that the runtime knows by name, and its constants."""
+    """A method that the runtime implements under the name `kind`, with its constants."""
 
     kind: str
     parameters: Mapping[str, Any]
 
     def parse(self, cls: type[T], where: str) -> T:
-        """The parameters as the dataclass of the method, strictly. InputError with their place."""
+        """Parse the parameters into `cls`, the dataclass of the method.
+
+        Raises InputError, with the location, for a missing, unknown or mistyped key.
+        """
         return parse_dataclass(cls, dict(self.parameters), where, "parameters")
 
 
 @dataclass(frozen=True)
 class VisionEntry:
-    """How a picture becomes tiles (`slicing`), and a tile the arguments of `encode_image`."""
+    """How an image is cut into tiles (`slicing`) and a tile becomes `encode_image` arguments."""
 
-    image_size: int  # side of a tile in pixels, the largest one
+    image_size: int  # side of the largest tile, in pixels
     patch_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    slicing: MethodEntry  # one of runtime/prompt/slicing.py
-    positions: MethodEntry  # one of runtime/prompt/positions.py
+    slicing: MethodEntry  # a method of runtime/prompt/slicing.py
+    positions: MethodEntry  # a method of runtime/prompt/positions.py
     query_num: int = optional(lambda: 0)
-    """Rows of the language model that a tile becomes; 0: as many as `patches_per_row` says."""
+    """Embedding rows per tile; 0: one row per `patches_per_row` patches."""
     patches_per_row: int = optional(lambda: 0)
 
     def rows(self, patches: int) -> int:
-        """Rows of the language model that a tile of so many patches becomes."""
+        """Embedding rows that a tile of `patches` patches produces."""
         return self.query_num or patches // self.patches_per_row
 
 
 @dataclass(frozen=True)
 class Around:
-    """What stands in the prompt before and after something."""
+    """Markers that the prompt has before and after an item."""
 
     before: str
     after: str = optional(str)
@@ -122,28 +127,28 @@ class Around:
 
 @dataclass(frozen=True)
 class PromptEntry:
-    """The chat template. A prompt is `bos`, then each turn between what belongs around its role,
-    then what comes before an answer."""
+    """The chat template. A prompt is `bos`, then each turn enclosed in the markers of its role,
+    then the marker that opens an answer."""
 
-    bos: str  # one token, or nothing
-    roles: Mapping[str, Around]  # "user", "assistant" and perhaps "system"
-    tiles: Mapping[str, Around]  # around the rows of a tile, by the tile's role
-    reserved: tuple[str, ...]  # strings that users must not type, beside the special tokens
+    bos: str  # one token, or empty
+    roles: Mapping[str, Around]  # "user", "assistant" and optionally "system"
+    tiles: Mapping[str, Around]  # markers around the rows of a tile, by the tile's role
+    reserved: tuple[str, ...]  # strings, besides the special tokens, that users must not type
     stop: tuple[str, ...]  # tokens that end an answer
     defaults: Mapping[str, float] = optional(dict)
-    """Sampling where the caller says nothing, by the names of `Model.chat`."""
+    """Default sampling options, keyed by the argument names of `Model.chat`."""
 
 
 @dataclass(frozen=True)
 class WorkEntry:
-    """What one call of a function is worth: two operations per multiply-add, and bytes."""
+    """Work of one call of a function: operations (two per multiply-add) and bytes."""
 
     flops: float = optional(float)
     flops_per_row: float = optional(float)
     flops_per_pair: float = optional(float)
-    """For each row and each position that it attends to."""
+    """Per pair of a row and a position that it attends to."""
     bytes: int = optional(int)
-    """Of parameters that a call must read; what it reads of the state is not among them."""
+    """Parameter bytes that a call must read; reads of the state are not included."""
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,20 @@
-"""Which parameter files were hashed before and have not been touched since.
+"""A cache of verified parameter files, so that unchanged files are not hashed again.
 
-Hashing 1.6 GB takes over a second at every start. After one whole verification the state of each
-parameter file (device, inode, size, modification and change time, hash) is kept outside the bundle:
-$XDG_CACHE_HOME/handglass/verified/, by default in ~/.cache. A file whose state is the same is not
-hashed again. Where that folder cannot be written, or cannot be trusted, everything is hashed.
+Hashing 1.6 GB takes over a second at every start. After a full verification, the state of each
+parameter file (device, inode, size, modification and change time, hash) is stored outside the
+bundle, in $XDG_CACHE_HOME/handglass/verified/ (by default under ~/.cache). A file whose state has
+not changed is not hashed again. If the cache folder cannot be written or trusted, every file is
+hashed.
 
-What this can and cannot do. The hash guards against copies that went wrong and files that were
-changed after the manifest was written, by accident or on the way here. Every write to a file sets
-its change time, which no program can choose; another file under the same name has another inode.
-So the next start hashes again after any ordinary change. Not noticed until then are what goes
-around the file system (a failing disk, a device written to directly, a clock that was set back
-on purpose) and whoever may write both the bundle and our folder, who could as well change this
-program. For such a wish there is verify="all" (HANDGLASS_VERIFY=all). Parameters are numbers: a
-wrong one makes a wrong answer, never code. What becomes code is hashed at every start, and so is
-everything small; the headers of the parameter files are parsed strictly at every start too.
+Guarantees and limits: the hash detects failed copies and files that changed after the manifest was
+written. Every write to a file updates its change time, which programs cannot set, and a
+replacement file has a different inode. The next start therefore hashes a file again after any
+ordinary change. Undetected are changes that bypass the file system (a failing disk, raw writes to
+the block device, a clock set back on purpose), and changes by anyone who can write both the bundle
+and the cache folder; such a user could modify this program as well. verify="all"
+(HANDGLASS_VERIFY=all) hashes everything at every start. Parameters are data: a wrong value gives a
+wrong answer but never executes. Code and all small files are hashed at every start, and the headers
+of the parameter files are always parsed strictly.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from typing import Any
 from ..system.user_cache import cache_folder, read_cached, write_cached
 
 RECENT_NS = 2_000_000_000
-"""A file that changed so shortly before may change again within the same tick of its clock."""
+"""A file changed within this time may change again within the same tick of the timestamp clock."""
 
 
 class Verified:
-    """What is remembered of one bundle folder with one manifest."""
+    """The cached file states of one bundle folder with one manifest."""
 
     def __init__(self, folder: Path, manifest: bytes) -> None:
         key = hashlib.sha256(manifest + b"\0" + os.fsencode(folder.resolve())).hexdigest()
@@ -40,11 +41,11 @@ class Verified:
         self._changed = False
 
     def knows(self, file: Path, sha256: str) -> bool:
-        """Whether the file had this hash when it was last read, and is untouched since."""
+        """Whether the file had this hash when last verified and has not changed since."""
         return self._known.get(file.name) == _state(file.stat(), sha256)
 
     def add(self, file: Path, before: os.stat_result, sha256: str) -> None:
-        """The file has this hash; `before` is its state from before it was read."""
+        """Record that the file has this hash; `before` is its state from before it was read."""
         state = _state(before, sha256)
         settled = time.time_ns() - before.st_ctime_ns > RECENT_NS
         if settled and state == _state(file.stat(), sha256):
@@ -52,18 +53,18 @@ class Verified:
             self._changed = True
 
     def save(self) -> None:
-        """In one step; a folder that cannot be written to is no error, the next start hashes."""
+        """Write the cache atomically. A folder that cannot be written is not an error."""
         if not self._changed:
             return
         write_cached(self._file, self._known)
 
 
-def _state(found: os.stat_result, sha256: str) -> dict[str, Any]:
+def _state(stat: os.stat_result, sha256: str) -> dict[str, Any]:
     return {
-        "device": found.st_dev,
-        "inode": found.st_ino,
-        "size": found.st_size,
-        "mtime_ns": found.st_mtime_ns,
-        "ctime_ns": found.st_ctime_ns,
+        "device": stat.st_dev,
+        "inode": stat.st_ino,
+        "size": stat.st_size,
+        "mtime_ns": stat.st_mtime_ns,
+        "ctime_ns": stat.st_ctime_ns,
         "sha256": sha256,
     }

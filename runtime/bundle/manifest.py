@@ -1,7 +1,7 @@
-"""What `manifest.json` says, as frozen dataclasses whose fields are the keys of the file.
+"""`manifest.json` as frozen dataclasses whose fields are the JSON keys.
 
-Parsing is strict: a missing, unknown or wrongly typed key is an error that names its place.
-Reading a manifest executes nothing and believes nothing about the files it lists.
+Parsing is strict: a missing, unknown or mistyped key is an error that gives its location.
+Reading a manifest executes nothing and does not trust what it says about its files.
 """
 
 from __future__ import annotations
@@ -50,27 +50,31 @@ class Manifest:
     vocab_size: int
     hidden_size: int
     work: Mapping[str, WorkEntry] = optional(dict)
-    """By function, for benchmarks."""
+    """Work per call of each function, for benchmarks."""
     files: Mapping[str, FileEntry] = field(default_factory=dict)
 
     @property
     def resident_bytes(self) -> int:
-        """Weights and state: what is in memory while it answers, intermediate results aside."""
+        """Bytes of weights and state held while generating, without intermediate results."""
         return sum(tensor.nbytes for tensor in (*self.params, *self.state.tensors))
 
     @classmethod
     def parse(cls, text: str | bytes, where: str) -> Manifest:
-        """Read the text of a manifest.json; `where` names it in errors."""
+        """Parse the text of a manifest.json; `where` names it in errors.
+
+        Raises InputError for malformed content, MismatchError for another format version or for a
+        required file that is not listed.
+        """
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: not valid JSON: {error}") from error
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise InputError(f"{where}: not a bundle of handglass (format is not {FORMAT!r})")
+            raise InputError(f"{where}: not a handglass bundle (format must be {FORMAT!r})")
         if data.get("version") != VERSION or isinstance(data["version"], bool):
             raise MismatchError(
-                f"{where}: bundle version {data.get('version')!r}, this handglass reads "
-                f"{VERSION}; compile the model again"
+                f"{where}: bundle version {data.get('version')!r} is not supported, this handglass "
+                f"reads version {VERSION}; compile the model again"
             )
         body = {key: value for key, value in data.items() if key not in ("format", "version")}
         manifest = parse_dataclass(cls, body, where, "")
@@ -84,7 +88,7 @@ class Manifest:
 
 
 def _check_values(manifest: Manifest, where: str) -> None:
-    """What the types cannot say."""
+    """Check constraints that the field types do not express."""
     for text, holds in (_checks(manifest) | _vision_checks(manifest.vision)).items():
         if not holds:
             raise InputError(f"{where}: {text}")
@@ -94,16 +98,16 @@ def _check_values(manifest: Manifest, where: str) -> None:
 
 
 def _checks(manifest: Manifest) -> dict[str, bool]:
-    """What must be -> whether it is."""
+    """Requirement (the text of the error) -> whether the manifest meets it."""
     state, target, prompt = manifest.state, manifest.target, manifest.prompt
     tensors = (*manifest.params, *state.tensors)
     sizes = (manifest.vocab_size, manifest.hidden_size, state.context)
     return {
-        "target.device must be the name of a kind of devices": re.fullmatch(
+        "target.device must be a name of lowercase letters and digits": re.fullmatch(
             "[a-z][a-z0-9]*", target.device
         )
         is not None,
-        "target.abilities must be names of true, false or numbers that are not negative": all(
+        "target.abilities must map names to booleans or non-negative integers": all(
             re.fullmatch("[a-z][a-z0-9_]*", name) and type(value) in (bool, int) and value >= 0
             for name, value in target.abilities.items()
         ),
@@ -115,10 +119,13 @@ def _checks(manifest: Manifest) -> dict[str, bool]:
         "prompt.stop must name a token": bool(prompt.stop),
         f"tokenizer.kind must be one of {', '.join(TOKENIZER_KINDS)}": manifest.tokenizer.kind
         in TOKENIZER_KINDS,
-        "a tensor is listed twice": len({t.name for t in tensors}) == len(tensors),
-        "a tensor has a negative size": all(n >= 0 for t in tensors for n in t.shape),
+        "params and state.tensors must list each tensor once": len({t.name for t in tensors})
+        == len(tensors),
+        "tensor shapes must not contain negative sizes": all(
+            n >= 0 for t in tensors for n in t.shape
+        ),
         "work must not be negative": all(min(_amounts(w)) >= 0 for w in manifest.work.values()),
-        "files must list a size and 64 hexadecimal digits of sha256 each": all(
+        "each of files must have a size and a sha256 of 64 lowercase hexadecimal digits": all(
             f.size >= 0 and re.fullmatch("[0-9a-f]{64}", f.sha256) is not None
             for f in manifest.files.values()
         ),
@@ -138,7 +145,7 @@ def _vision_checks(vision: VisionEntry | None) -> dict[str, bool]:
         )
         == 0
         and max(vision.query_num, vision.patches_per_row) > 0,
-        "vision.mean and vision.std must be three numbers, std not 0": len(vision.mean) == 3
+        "vision.mean and vision.std must be three numbers each, std not 0": len(vision.mean) == 3
         and len(vision.std) == 3
         and all(vision.std),
     }

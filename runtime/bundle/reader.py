@@ -1,9 +1,9 @@
-"""The bundle folder: opened only after every file is what the manifest says.
+"""The bundle folder. It opens only if every file matches the manifest.
 
 Opening hashes every file (about a second per GB). `verify="remembered"` hashes a parameter file
-only once, until it is touched (hashes.py); `verify="library"` never, and checks their size alone.
-Code and small files are never trusted unhashed.
-Nothing here loads or executes what a bundle holds.
+again only after it changes (hashes.py); `verify="library"` never hashes parameter files and checks
+only their sizes. Code and small files are always hashed.
+This module neither loads nor executes the contents of a bundle.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class FileState:
-    """A listed file as it is on disk; `problem` is empty when it is what the manifest says."""
+    """A listed file as it is on disk; `problem` is empty if it matches the manifest."""
 
     name: str
     size: int
@@ -60,13 +60,18 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder whose listed files were checked against the manifest."""
+    """A folder whose listed files have been checked against the manifest."""
 
     path: Path
     manifest: Manifest
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], verify: str = "all") -> Bundle:
+        """Check the files and return the bundle; `verify` is one of VERIFY.
+
+        Raises UsageError for another `verify`, InputError for a missing or malformed manifest, and
+        MismatchError for a file that differs from the manifest.
+        """
         if verify not in VERIFY:
             raise UsageError(f"verify={verify!r} is unknown; known: {', '.join(VERIFY)}")
         path = Path(path)
@@ -84,7 +89,7 @@ class Bundle:
 
     @staticmethod
     def inspect(path: str | os.PathLike[str]) -> Inspection:
-        """The manifest and the state of every listed file; executes nothing, trusts nothing."""
+        """The manifest and the state of every listed file; hashes all, executes nothing."""
         path = Path(path)
         manifest = read_manifest(path)
         states = (
@@ -94,7 +99,7 @@ class Bundle:
         return Inspection(path, manifest, tuple(states))
 
     def file(self, name: str) -> Path:
-        """A listed (and therefore checked) file."""
+        """The path of a listed, and therefore checked, file. Raises MismatchError for another."""
         if name not in self.manifest.files:
             raise MismatchError(f"{self.path}: {name!r} is not listed in {MANIFEST}")
         return self.path / name
@@ -108,7 +113,7 @@ def is_params(name: str) -> bool:
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether the folder has a manifest of ours, of whatever version, whole or not."""
+    """Whether the folder has a handglass manifest of any version, valid or not."""
     try:
         data = json.loads((path / MANIFEST).read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -124,7 +129,7 @@ def read_manifest_text(path: Path) -> bytes:
     file = path / MANIFEST
     try:
         if file.stat().st_size > _MAX_MANIFEST:
-            raise InputError(f"{file}: is larger than {_MAX_MANIFEST} bytes")
+            raise InputError(f"{file}: larger than {_MAX_MANIFEST} bytes")
         return file.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
@@ -133,7 +138,7 @@ def read_manifest_text(path: Path) -> bytes:
 def _knows(memory: Verified | None, file: Path, entry: FileEntry) -> bool:
     try:
         return memory is not None and memory.knows(file, entry.sha256)
-    except OSError:  # is told where the file is looked at
+    except OSError:  # _problem reports it
         return False
 
 
@@ -142,25 +147,25 @@ def _problem(
 ) -> str:
     """What is wrong with a listed file, or the empty string."""
     if not is_inside(folder, name):
-        return "leads out of the bundle"
+        return "points outside the bundle"
     file = folder / name
     try:
         if not file.is_file():
             return "is missing"
-        found = file.stat()
-        if found.st_size != entry.size:
-            return f"has {found.st_size} bytes, the manifest says {entry.size}"
+        stat = file.stat()
+        if stat.st_size != entry.size:
+            return f"has {stat.st_size} bytes, the manifest says {entry.size}"
         if hashed and sha256_of(file) != entry.sha256:
-            return "its sha256 is not the one in the manifest"
+            return "its sha256 differs from the manifest"
         if hashed and memory and is_params(name):
-            memory.add(file, found, entry.sha256)
+            memory.add(file, stat, entry.sha256)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return ""
 
 
 def is_inside(folder: Path, name: str) -> bool:
-    """Plain relative names only, and no link that leads elsewhere."""
+    """Whether `name` is a plain relative path that resolves to a place inside `folder`."""
     pure = PurePosixPath(name)
     plain = bool(pure.parts) and str(pure) == name and not set(name) & set("\0\\")
     if not plain or ".." in pure.parts or pure.is_absolute() or name == MANIFEST:
@@ -168,7 +173,7 @@ def is_inside(folder: Path, name: str) -> bool:
     root = folder.resolve()
     try:
         return (folder / name).resolve().is_relative_to(root)
-    except (OSError, RuntimeError):  # a loop of links
+    except (OSError, RuntimeError):  # a symlink loop
         return False
 
 

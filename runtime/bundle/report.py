@@ -1,8 +1,8 @@
-"""`report.json` of a bundle: which kernels its library has and what one call of each is worth.
+"""`report.json` of a bundle: the kernels of its library and the work of one call of each.
 
-The compiler writes it (compiler/lowering/work.py says how to read `work`), the benchmark adds it
-up. It is data: sums of products of lengths, each of which is a size or a value among the arguments
-of a call.
+The compiler writes it (compiler/lowering/work.py defines `work`); the benchmark evaluates it. The
+work is data: sums of products of symbolic lengths, each of which is a dimension or a value among
+the arguments of a call.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ LIMIT_OF = {
     "tile-int8": TILE_INT8,
     "tile-bf16": TILE_BF16,
 }
-"""By the pattern of a matmul; any other is measured against multiply-adds in float32. Two rows at a
-time (pair4, pair8) go through another instruction than the probe's, on some cores twice as fast."""
+"""The probe for each matmul pattern; other patterns are compared with float32 multiply-adds. The
+two-row patterns (pair4, pair8) use a different instruction from the probe, which is twice as fast
+on some cores."""
 
 Sizes = tuple[tuple[int, ...] | int, ...]
-"""Of each argument of a call: the shape of an array, or the number itself."""
+"""For each argument of a call: the shape of an array, or the value of an integer."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +43,22 @@ class Kernel:
     work: Mapping[str, Any] | None
     choices: Mapping[str, int] = field(default_factory=dict)
     record: str | None = None
-    """The id of the tuning record that the choices are from."""
+    """The id of the tuning record that the choices come from."""
 
     @property
     def limit(self) -> str:
-        """What its arithmetic is measured against: the unit that its matmul runs in."""
+        """The probe that bounds its arithmetic: that of the unit its matmul runs on."""
         return next((LIMIT_OF[pattern] for pattern in self.patterns if pattern in LIMIT_OF), FMA)
 
     def flops(self, sizes: Sizes) -> float | None:
-        """Operations of one call, two per multiply-add; None where the compiler could not tell."""
+        """Operations of one call, two per multiply-add; None if the compiler found no count."""
         if self.work is None:
             return None
         symbols = self._symbols(sizes)
         return 2 * sum(_product(product, symbols) for product in self.work["multiply_adds"])
 
     def bytes(self, sizes: Sizes, itemsizes: Sequence[int]) -> float:
-        """What one call reads and writes at least; every argument once."""
+        """Least bytes that one call reads and writes, counting every argument once."""
         parts = self.work["touched"] if self.work else {}
         symbols = self._symbols(sizes) if parts else {}
         total = 0.0
@@ -70,28 +71,28 @@ class Kernel:
         return total
 
     def _symbols(self, sizes: Sizes) -> dict[str, int]:
-        """The lengths of this call, by name."""
+        """Values of the symbolic lengths in this call, by name."""
         assert self.work is not None
-        found = {}
+        values = {}
         for name, (number, *dimension) in self.work["symbols"].items():
             size = sizes[number]
             if dimension and not isinstance(size, int):
-                found[name] = size[dimension[0]]
+                values[name] = size[dimension[0]]
             elif isinstance(size, int):
-                found[name] = size
-        return found
+                values[name] = size
+        return values
 
 
 def read_report(bundle: Bundle) -> dict[str, Kernel]:
-    """Kernel name -> kernel. MismatchError where the bundle has no report."""
+    """Kernel name -> kernel. Raises MismatchError if the bundle has no report."""
     if REPORT not in bundle.manifest.files:
-        raise MismatchError(f"{bundle.path}: has no {REPORT}; compile the model again")
+        raise MismatchError(f"{bundle.path}: the bundle has no {REPORT}; compile the model again")
     file = bundle.file(REPORT)
     try:
         rows = json.loads(file.read_bytes())["kernels"]
         kernels = [Kernel(**{**row, "patterns": tuple(row["patterns"])}) for row in rows]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: not a report of handglass: {error!r:.200}") from error
+        raise InputError(f"{file}: not a handglass report: {error!r:.200}") from error
     return {kernel.function: kernel for kernel in kernels}
 
 

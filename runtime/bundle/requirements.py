@@ -1,7 +1,7 @@
-"""What the code of a bundle requires of a machine, compared with what the machine has.
+"""Compares the capabilities that a bundle's code requires with those of a machine.
 
-An instruction that the CPU lacks ends the process without a word, so this is checked before
-anything of the bundle is loaded.
+An unsupported instruction kills the process without a message, so these checks run before any
+library of the bundle is loaded.
 """
 
 from __future__ import annotations
@@ -14,17 +14,21 @@ from ..system.machine import architecture
 from .entries import TargetEntry
 
 BITS = ("_operations", "subgroup_sizes")
-"""Abilities whose name ends like this are sets of bits."""
+"""Capabilities whose names have these suffixes are bit masks."""
 EXACTLY = ("subgroup_size", "min_subgroup_size", "max_subgroup_size")
-"""And those that must be the same number, in bundles whose kernels do not say so themselves."""
+"""Capabilities that must be equal, in bundles whose kernels do not request a subgroup size."""
 
 
 def check_target(target: TargetEntry, machine: str, flags: frozenset[str]) -> None:
-    """Refuse code for another architecture or with instructions that this CPU lacks."""
+    """Raise DeviceError for code of another architecture or with instructions this CPU lacks.
+
+    `machine` and `flags` are the architecture and the CPU flags as Linux spells them.
+    """
     wanted = architecture(target.triple.split("-")[0])
     if wanted != architecture(machine):
         raise DeviceError(
-            f"the bundle is compiled for {wanted} (target {target.name}), this machine is {machine}"
+            f"the bundle is compiled for {wanted} (target {target.name}), but this machine is "
+            f"{machine}; compile with a target that fits this machine"
         )
     missing = [feature for feature in target.features if feature not in flags]
     if missing:
@@ -39,23 +43,23 @@ def missing_capabilities(
     found: Mapping[str, bool | int],
     lost: frozenset[str] = frozenset(),
 ) -> list[str]:
-    """A sentence about everything that is needed and not found, or is `lost`."""
+    """A sentence for each capability that is needed and either missing or in `lost`."""
     sentences = (_missing(name, n, found.get(name), name in lost) for name, n in needed.items())
     return [sentence for sentence in sentences if sentence]
 
 
 def _missing(name: str, needed: bool | int, found: bool | int | None, lost: bool) -> str:
-    """A sentence, or nothing where the device has it."""
+    """A sentence, or the empty string if the device has the capability."""
     if not needed:
         return ""
     if lost:
-        return f"{name} is not to be used there: its driver is known to get it wrong"
+        return f"its driver is known to compute wrong results with {name}"
     if name.startswith("supports_"):
         return "" if found else f"it lacks {name}"
     found = int(found or 0)
     if name in EXACTLY:
-        return f"{name} must be {needed}, it has {found}" if found != needed else ""
+        return f"{name} must be {needed}, the device has {found}" if found != needed else ""
     if name.endswith(BITS):
         missing = needed & ~found
-        return f"{name} needs {needed:#x}, of which it lacks {missing:#x}" if missing else ""
-    return f"{name} must be {needed} at least, it has {found}" if found < needed else ""
+        return f"{name} needs bits {needed:#x}, the device lacks {missing:#x}" if missing else ""
+    return f"{name} must be at least {needed}, the device has {found}" if found < needed else ""

@@ -1,7 +1,7 @@
-"""Writing safetensors files tensor by tensor, with numpy alone.
+"""Writes safetensors files tensor by tensor, using only numpy.
 
-Tensors are laid out so that a memory map of the file is 64-byte aligned wherever that is possible,
-which is what compiled code asks for.
+Tensors are laid out so that they are 64-byte aligned in a memory map of the file where possible,
+as compiled code requires.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from .tensors import ALIGNMENT, CODES, TensorPlace, TensorSpec, storage_dtype
 
 
 class TensorWriter:
-    """Write a safetensors file tensor by tensor, in any order, with little memory.
+    """Write a safetensors file tensor by tensor, in any order, holding one tensor at a time.
 
-    Used as a context manager it closes at the end, and removes the file if an error passes by.
+    As a context manager it closes the file at the end, or removes it on an error. `specs` lists
+    (name, shape, dtype) of every tensor. Raises DeviceError if the file cannot be written.
     """
 
     def __init__(
@@ -42,9 +43,12 @@ class TensorWriter:
         os.ftruncate(self._fd, self._data_start + end)
 
     def write(self, name: str, array: np.ndarray) -> None:
-        """Store one tensor; shape and type must be as announced (bfloat16: uint16 patterns)."""
+        """Store one tensor of the declared shape and dtype (bfloat16: uint16 bit patterns).
+
+        Raises MismatchError for an undeclared tensor, another shape or dtype, or a second write.
+        """
         if name not in self._missing:
-            state = "was written before" if name in self._entries else "was not announced"
+            state = "is already written" if name in self._entries else "is not declared"
             raise MismatchError(f"{self.path}: tensor {name!r} {state}")
         entry = self._entries[name]
         dtype = storage_dtype(entry.spec.dtype)
@@ -52,7 +56,7 @@ class TensorWriter:
             array = array.view(np.uint16)
         if array.shape != entry.spec.shape or array.dtype != dtype:
             raise MismatchError(
-                f"{self.path}: tensor {name!r} was announced as {entry.spec.dtype} "
+                f"{self.path}: tensor {name!r} is declared as {entry.spec.dtype} "
                 f"{entry.spec.shape}, got {array.dtype} {array.shape}"
             )
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
@@ -60,11 +64,11 @@ class TensorWriter:
         self._missing.remove(name)
 
     def close(self) -> None:
-        """Finish the file; an announced tensor that never came is an error."""
+        """Close the file. Raises MismatchError if a declared tensor was not written."""
         self._close_fd()
         if self._missing:
             raise MismatchError(
-                f"{self.path}: {len(self._missing)} tensors were never written, "
+                f"{self.path}: {len(self._missing)} declared tensor(s) not written, "
                 f"first {min(self._missing)!r}"
             )
 
@@ -99,12 +103,12 @@ class TensorWriter:
 
 
 def _layout(path: Path, specs: list[TensorSpec]) -> dict[str, TensorPlace]:
-    """Offsets into the data; whole multiples of 64 bytes first, so that all of them align."""
+    """Offsets into the data. Tensors of a multiple of 64 bytes come first, so they are aligned."""
     entries: dict[str, TensorPlace] = {}
     reached = 0
     for spec in sorted(specs, key=lambda spec: spec.nbytes % ALIGNMENT != 0):
         if spec.name in entries or spec.name == "__metadata__":
-            raise MismatchError(f"{path}: tensor {spec.name!r} is announced twice, or reserved")
+            raise MismatchError(f"{path}: tensor {spec.name!r} is declared twice or reserved")
         entries[spec.name] = TensorPlace(spec, reached, reached + spec.nbytes)
         reached += spec.nbytes
     return entries

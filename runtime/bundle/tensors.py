@@ -1,6 +1,6 @@
-"""Safetensors files with numpy and mmap only: a strict reader that trusts nothing in the header.
+"""Reads safetensors files using only numpy and mmap, validating every field of the header.
 
-bfloat16 has no numpy type: its values are handed over as uint16 bit patterns.
+numpy has no bfloat16 type: its values are returned as uint16 bit patterns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from handglass.errors import InputError
 ALIGNMENT = 64
 MAX_HEADER = 100_000_000  # the limit of the format's own library
 
-# safetensors spelling -> (our spelling, numpy type of the stored elements)
+# safetensors code -> (dtype name in this project, numpy type of the stored elements)
 DTYPES: Mapping[str, tuple[str, np.dtype[Any]]] = {
     "BOOL": ("bool", np.dtype(np.bool_)),
     "U8": ("uint8", np.dtype("<u1")),
@@ -41,7 +41,7 @@ CODES = {name: code for code, (name, _) in DTYPES.items()}
 
 
 class TensorSpec(NamedTuple):
-    """What a tensor is, before its values are known; `dtype` is numpy's spelling or `bfloat16`."""
+    """Name, shape and dtype of a tensor; `dtype` is a numpy name or `bfloat16`."""
 
     name: str
     shape: tuple[int, ...]
@@ -53,7 +53,7 @@ class TensorSpec(NamedTuple):
 
 
 class TensorPlace(NamedTuple):
-    """Where a tensor's bytes are."""
+    """Where the bytes of a tensor are in the file."""
 
     spec: TensorSpec
     start: int  # byte offset in the file
@@ -61,30 +61,33 @@ class TensorPlace(NamedTuple):
 
 
 def storage_dtype(dtype: str) -> np.dtype[Any]:
-    """The numpy type that holds values of `dtype` ("bfloat16" is held as uint16)."""
+    """The numpy type that stores values of `dtype` (uint16 for "bfloat16").
+
+    Raises InputError for an unknown dtype.
+    """
     if dtype not in CODES:
         raise InputError(f"tensor type {dtype!r} is unknown; known: {', '.join(sorted(CODES))}")
     return DTYPES[CODES[dtype]][1]
 
 
 def untouched_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Zeros that take memory page by page as they are written, for what may never be filled.
+    """A zero array whose pages are allocated on first write, for buffers that may stay empty.
 
-    numpy's own zeros ask for pages of 2 MB: with them 71 tokens in the cache of 4,096 took 212 MB
-    instead of 10.
+    numpy's zeros use 2 MB pages: with them, 71 tokens in a cache of 4,096 positions took 212 MB
+    instead of 10 MB.
     """
     dtype = np.dtype(dtype)
-    # private: a child process that is forked must not write into its parent's
+    # Private: a forked child must not write into its parent's array.
     kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     mapped = mmap.mmap(-1, max(math.prod(shape) * dtype.itemsize, 1), kind)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without large pages
+        with contextlib.suppress(OSError):  # a Linux kernel without huge pages
             mapped.madvise(mmap.MADV_NOHUGEPAGE)
     return np.frombuffer(mapped, dtype, math.prod(shape)).reshape(shape)
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """A fresh array whose data starts at a multiple of 64 bytes; numpy alone promises 16."""
+    """An uninitialized array aligned to 64 bytes; numpy guarantees only 16."""
     dtype = np.dtype(dtype)
     nbytes = math.prod(shape) * dtype.itemsize
     raw = np.empty(nbytes + ALIGNMENT, np.uint8)
@@ -93,7 +96,7 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def aligned(array: np.ndarray) -> np.ndarray:
-    """`array` itself if it is contiguous, writable and 64-byte aligned, else a copy that is."""
+    """`array` itself if it is C-contiguous, writable and 64-byte aligned; otherwise such a copy."""
     flags = array.flags  # DLPack cannot express read-only memory
     if flags.c_contiguous and flags.writeable and array.ctypes.data % ALIGNMENT == 0:
         return array
@@ -103,7 +106,7 @@ def aligned(array: np.ndarray) -> np.ndarray:
 
 
 class TensorFile:
-    """A safetensors file, mapped: `array(name)` is a view, nothing is read before it is used."""
+    """A memory-mapped safetensors file; `array(name)` is a view, read from disk on first use."""
 
     def __init__(self, path: Path, entries: Mapping[str, TensorPlace], mapped: mmap.mmap) -> None:
         self.path = path
@@ -112,12 +115,13 @@ class TensorFile:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> TensorFile:
+        """Map the file. Raises InputError if it cannot be read or its header is invalid."""
         path = Path(path)
         try:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 header, start = _read_header(path, file, size)
-                # ACCESS_COPY: numpy and DLPack want writable memory, the file must stay as it is.
+                # ACCESS_COPY: numpy and DLPack need writable memory; the file stays unchanged.
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         except OSError as error:
             raise InputError(f"{path}: cannot read: {error.strerror or error}") from error
@@ -125,7 +129,7 @@ class TensorFile:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """In the order of the data."""
+        """Tensor names, in file order."""
         return tuple(self._entries)
 
     def __contains__(self, name: str) -> bool:
@@ -143,7 +147,7 @@ class TensorFile:
         return self.spec(name).dtype
 
     def array(self, name: str) -> np.ndarray:
-        """A view of the mapping; uint16 bit patterns for bfloat16."""
+        """A view of the mapped data; uint16 bit patterns for bfloat16."""
         spec = self.spec(name)
         dtype = storage_dtype(spec.dtype)
         if spec.nbytes == 0:
@@ -151,12 +155,12 @@ class TensorFile:
         return np.ndarray(spec.shape, dtype, buffer=self._mapped, offset=self._entries[name].start)
 
     def drop_cached(self, name: str) -> None:
-        """Give back the memory that reading a tensor took; reading it again costs that again.
+        """Release the resident pages of a tensor; the next access reads them again.
 
-        For tensors that nobody has written to: those pages would be lost.
+        Only for tensors that have not been modified: the call discards modified pages.
         """
         entry = self._entries[name]
-        start = -(-entry.start // mmap.PAGESIZE) * mmap.PAGESIZE  # only what is its alone
+        start = -(-entry.start // mmap.PAGESIZE) * mmap.PAGESIZE  # whole pages only
         stop = entry.stop // mmap.PAGESIZE * mmap.PAGESIZE
         if stop > start and hasattr(mmap, "MADV_DONTNEED"):
             self._mapped.madvise(mmap.MADV_DONTNEED, start, stop - start)
@@ -170,7 +174,7 @@ def _read_header(path: Path, file: Any, size: int) -> tuple[bytes, int]:
     if length > MAX_HEADER or 8 + length > size:
         raise InputError(
             f"{path}: header length {length} does not fit a file of {size} bytes "
-            f"(limit {MAX_HEADER}); not a safetensors file, or cut off"
+            f"(limit {MAX_HEADER}); not a safetensors file, or truncated"
         )
     return file.read(length), 8 + length
 
@@ -223,14 +227,14 @@ def _is_sizes(value: Any) -> bool:
 
 
 def _check_coverage(path: Path, entries: list[TensorPlace], start: int, size: int) -> None:
-    """The tensors must tile the data without overlap or hole, up to the last byte."""
+    """Check that the tensors cover the data, up to the last byte, without overlaps or gaps."""
     reached = start
     for entry in entries:
         if entry.start != reached:
-            kind = "overlaps the one before it" if entry.start < reached else "leaves a hole"
+            kind = "overlaps the previous one" if entry.start < reached else "leaves a gap"
             raise InputError(
                 f"{path}: tensor {entry.spec.name!r} {kind}: it begins at byte {entry.start}, "
-                f"the data so far ends at {reached}"
+                f"the preceding data ends at {reached}"
             )
         reached = entry.stop
     if reached != size:

@@ -1,4 +1,4 @@
-"""Writing a bundle: beside its final place, moved there in one step when it is whole."""
+"""Writes a bundle into a temporary folder and renames it to the final path when complete."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .manifest import Manifest
 from .reader import MANIFEST, Bundle, is_bundle, is_inside, sha256_of
 
 STALE = 3600.0
-"""Seconds without a change; no step of a compile takes that long."""
+"""Seconds without a change after which a partial folder is abandoned; compile steps are shorter."""
 
 
 class BundleWriter:
-    """Build a bundle beside its final place and move it there in one step.
+    """Build a bundle in a temporary folder next to `path` and rename it when complete.
 
     with BundleWriter(path, overwrite=True) as writer:
-        writer.add_file("lib.so", built)        # a Path to copy, bytes, or None: already written
+        writer.add_file("lib.so", built)        # a Path to copy, bytes, or None if already written
         ... TensorWriter(writer.folder / "params-00001.safetensors", specs) ...
         writer.add_file("params-00001.safetensors")
-        writer.finish(manifest)                 # its `files` are filled in here
+        writer.finish(manifest)                 # fills in `files`
 
-    Whatever ends the block before `finish`, an interrupt included, leaves no trace.
+    Leaving the block before `finish`, by an exception or an interrupt, removes the folder.
     """
 
     def __init__(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -42,11 +42,11 @@ class BundleWriter:
 
     def __enter__(self) -> BundleWriter:
         try:
-            shutil.rmtree(self.folder, ignore_errors=True)  # left by a killed process of our number
+            shutil.rmtree(self.folder, ignore_errors=True)  # left by a killed process with this PID
             _sweep(self.path)
             self.folder.mkdir(parents=True)
         except OSError as error:
-            raise DeviceError(f"{self.folder}: cannot be made: {error.strerror}") from error
+            raise DeviceError(f"{self.folder}: cannot be created: {error.strerror}") from error
         return self
 
     def __exit__(
@@ -55,10 +55,13 @@ class BundleWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)  # gone already after `finish`
+        shutil.rmtree(self.folder, ignore_errors=True)  # `finish` has renamed it
 
     def add_file(self, name: str, source: Path | bytes | None = None) -> Path:
-        """List a file: copied from a path, written from bytes, or already in `folder`."""
+        """Add a file: copied from a path, written from bytes, or already present in `folder`.
+
+        Raises UsageError for an invalid name or a missing file, DeviceError if writing fails.
+        """
         file = self.folder / name
         if not is_inside(self.folder, name):
             raise UsageError(f"{name!r} is not a file name inside a bundle")
@@ -76,11 +79,11 @@ class BundleWriter:
         return file
 
     def finish(self, manifest: Manifest) -> Bundle:
-        """Hash the files, write the manifest last, and move the folder into place."""
+        """Hash the files, write the manifest last, and rename the folder to its final path."""
         entries = {n: self._entry(self.folder / n) for n in sorted(set(self._files))}
         manifest = dataclasses.replace(manifest, files=entries)
         text = manifest.text().encode()
-        manifest = Manifest.parse(text, str(self.path / MANIFEST))  # what we write, we can read
+        manifest = Manifest.parse(text, str(self.path / MANIFEST))  # the written text must parse
         try:
             (self.folder / MANIFEST).write_bytes(text)
             for name in (*entries, MANIFEST):
@@ -97,7 +100,7 @@ class BundleWriter:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what writers of this bundle left that were killed: no trace of them for an hour."""
+    """Remove partial folders of killed writers of this bundle that are over an hour old."""
     for folder in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
         number = folder.name.rpartition("-")[2]
         if number.isdecimal() and not _is_alive(int(number)) and _age(folder) > STALE:
@@ -105,7 +108,7 @@ def _sweep(path: Path) -> None:
 
 
 def _age(folder: Path) -> float:
-    """Seconds since anything in it changed; 0 for one that is going away just now."""
+    """Seconds since anything in the folder changed; 0 if it is being removed concurrently."""
     try:
         return time.time() - max(f.stat().st_mtime for f in (folder, *folder.rglob("*")))
     except OSError:
@@ -113,12 +116,12 @@ def _age(folder: Path) -> float:
 
 
 def _is_alive(number: int) -> bool:
-    """A process of this machine; one of another may write to the same disk."""
+    """Whether this machine has such a process; a writer on a shared disk may run elsewhere."""
     try:
         os.kill(number, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # somebody else's, or no number of a process
+    except (OSError, OverflowError):  # another user's process, or not a valid PID
         return True
     return True
 
@@ -143,7 +146,7 @@ def _fsync(path: Path) -> None:
 
 
 def _move(folder: Path, path: Path) -> None:
-    """Rename onto `path`; an old bundle steps aside first, and back if the second step fails."""
+    """Rename to `path`, moving an old bundle away first and back again if the rename fails."""
     old = path.parent / f".{path.name}.old-{os.getpid()}"
     replaces = is_bundle(path)
     if replaces:

@@ -1,1 +1,1 @@
-"""Finding, choosing and testing a device."""
+"""Discovery, selection and self-test of devices."""

@@ -1,4 +1,4 @@
-"""A device that was found, as everything but the folder of its kind knows it."""
+"""The description of a device that is independent of its kind."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ Ability = bool | int
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """`index` is N of KIND:N. Sizes in bytes."""
+    """A device; `index` is N of KIND:N. Sizes are in bytes."""
 
     kind: str
     index: int
     name: str
     sort: str  # "discrete", "integrated", "virtual", "cpu", "other"
     uuid: str
-    driver: str  # name and version, as its maker writes them
-    driver_key: str  # another one for every driver that may compute something else
-    interface: str  # what the driver speaks, and of which version: "Vulkan 1.3.0"
-    memory: int  # the most that the device has of its own
-    unified_memory: bool  # the host and the device use the same memory
-    abilities: Mapping[str, Ability]  # by the names of TVM's target attributes, and more
-    report: Mapping[str, Any]  # all that the folder of its kind knows, as it says it
+    driver: str  # name and version, as the vendor writes them
+    driver_key: str  # differs between drivers whose results may differ
+    interface: str  # the API of the driver and its version: "Vulkan 1.3.0"
+    memory: int  # size of the largest heap of device memory
+    unified_memory: bool  # host and device share the same memory
+    abilities: Mapping[str, Ability]  # capabilities, by TVM's target attribute names and a few more
+    report: Mapping[str, Any]  # all properties, in a format specific to the kind
 
     @property
     def place(self) -> str:
-        """As --device and the measuring protocol name it."""
+        """The name of the device for --device and in the device protocol: "vulkan:0"."""
         return f"{self.kind}:{self.index}"
 
     def __str__(self) -> str:

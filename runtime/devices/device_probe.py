@@ -1,7 +1,7 @@
-"""The devices of this machine as a process of its own finds them: a driver may crash when it is
-asked for them, or hang.
+"""Lists the devices of this machine in a child process, because a driver may crash or hang when it
+enumerates them.
 
-That they could be listed is remembered until the drivers change that the loader would ask.
+A successful listing is cached until the installed drivers change.
 """
 
 from __future__ import annotations
@@ -44,28 +44,29 @@ except HandglassError as error:
 Path(output).write_text(json.dumps({"devices": devices, "problem": problem}))
 """
 LIST_SECONDS = 120.0
-"""The library may have to be built first."""
+"""Time limit; the listing may include building the plug-in."""
 
 
 def list_devices(
     kind: DeviceKind, runtime: Path, plugin: Path | None
 ) -> tuple[list[DeviceInfo], str | None]:
-    """The devices, and why there are none. DeviceError where the other process did not get there.
+    """The devices of a kind, and the reason if there are none.
 
-    `runtime` is TVM's, `plugin` our library, None where it is to be found.
+    `runtime` is TVM's runtime library; `plugin` is the plug-in, or None to find or build it. Raises
+    DeviceError if the child process fails.
     """
     with TemporaryDirectory(prefix="handglass-devices-") as folder:
-        told = Path(folder, "devices.json")
-        arguments = str(told), str(runtime), str(plugin or ""), json.dumps(asdict(kind))
+        output = Path(folder, "devices.json")
+        arguments = str(output), str(runtime), str(plugin or ""), json.dumps(asdict(kind))
         ended = run_isolated(LIST_DEVICES, *arguments, limit_s=LIST_SECONDS)
-        if not told.exists():
+        if not output.exists():
             raise DeviceError(_reason(kind, ended))
-        listed: dict[str, Any] = json.loads(told.read_text())
+        listed: dict[str, Any] = json.loads(output.read_text())
     return [DeviceInfo(**fields) for fields in listed["devices"]], listed["problem"]
 
 
 def check_listing(kind: DeviceKind, runtime: Path, plugin: Path | None) -> None:
-    """Before this process asks, another one does, unless that went well before."""
+    """List the devices in a child process first, unless the cache has a successful listing."""
     file = cache_folder(kind.name) / "listed" / f"{_drivers(open_driver(kind))}.json"
     if read_cached(file).get("ok") is not True:
         list_devices(kind, runtime, plugin)
@@ -73,28 +74,28 @@ def check_listing(kind: DeviceKind, runtime: Path, plugin: Path | None) -> None:
 
 
 def _reason(kind: DeviceKind, ended: IsolatedRun) -> str:
-    """Why the other process came to no list."""
+    """Why the child process did not list the devices."""
     hints = open_driver(kind).hints
     if ended.words == "SIGSEGV":
-        return f"a driver crashes when it is asked for its devices; {hints.crash}"
+        return f"a driver crashes when it lists its devices; {hints.crash}"
     if ended.code == TIMED_OUT:
-        return f"a driver hangs when it is asked for its devices; {hints.hang}"
+        return f"a driver hangs when it lists its devices; {hints.hang}"
     last = (ended.err.strip().splitlines() or [""])[-1]
-    return last or f"it ended with {ended.words}"
+    return last or f"the process that lists devices ended with {ended.words}"
 
 
 def _drivers(driver: Driver) -> str:
-    """A name that changes with what is installed and asked for."""
-    asked = {name: value for name, value in os.environ.items() if name.startswith(driver.variables)}
+    """A cache key that changes with the installed drivers and the environment variables."""
+    used = {name: value for name, value in os.environ.items() if name.startswith(driver.variables)}
     files = sorted(_states(driver.driver_files()))
-    text = json.dumps([__version__, sorted(asked.items()), files])
+    text = json.dumps([__version__, sorted(used.items()), files])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _states(files: Iterator[Path]) -> Iterator[tuple[str, int, int]]:
     for path in files:
         try:
-            found = path.stat()
-        except OSError:  # a link to nowhere
+            state = path.stat()
+        except OSError:  # a dangling link
             continue
-        yield str(path), found.st_mtime_ns, found.st_size
+        yield str(path), state.st_mtime_ns, state.st_size

@@ -1,4 +1,4 @@
-"""Which device a bundle runs on: what was asked for, what there is, what the code needs."""
+"""Selects the device of a bundle: parses --device, matches devices, checks capabilities."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .kinds import KINDS, device_names
 
 @dataclass(frozen=True)
 class DeviceRequest:
-    """`which`: a number, part of a name, or nothing for the first one."""
+    """A value of --device; `which` is an index, part of a name, or empty for the first device."""
 
     kind: str
     which: str = ""
@@ -27,7 +27,7 @@ class DeviceRequest:
 
 
 def parse_device(text: str) -> DeviceRequest:
-    """cpu, KIND, KIND:NUMBER or KIND:NAME; UsageError for anything else."""
+    """Parse cpu, KIND, KIND:NUMBER or KIND:NAME. Raises UsageError for anything else."""
     kind, colon, which = text.partition(":")
     if kind not in KINDS or (KINDS[kind].is_host and colon) or (colon and not which.strip()):
         raise UsageError(f"--device {text!r:.80}: must be {device_names()}")
@@ -35,28 +35,34 @@ def parse_device(text: str) -> DeviceRequest:
 
 
 def requested_device(target: TargetEntry, device: str | None, where: object) -> DeviceRequest:
-    """What to run a bundle on; MismatchError where its code is for another kind of device."""
+    """The device to run a bundle on: `device`, or by default any of the bundle's kind.
+
+    Raises MismatchError if the bundle is compiled for another kind, UsageError for a bad `device`.
+    """
     if target.device not in KINDS:
         raise MismatchError(
             f"{where}: the bundle is compiled for devices of the kind '{target.device}' (target "
-            f"{target.name}), this handglass knows {', '.join(KINDS)}; update it"
+            f"{target.name}), this handglass supports {', '.join(KINDS)}; update handglass"
         )
     if device is None:
         return DeviceRequest(target.device)
-    asked = parse_device(device)
-    if asked.kind != target.device:
-        mine, other = KINDS[target.device].label, KINDS[asked.kind].label
+    request = parse_device(device)
+    if request.kind != target.device:
+        compiled, other = KINDS[target.device].label, KINDS[request.kind].label
         raise MismatchError(
-            f"{where}: the bundle is compiled for {mine} (target {target.name}), --device {device} "
-            f"is {other}; compile it for that, or leave --device out"
+            f"{where}: the bundle is compiled for {compiled} (target {target.name}), "
+            f"--device {device} is {other}; compile for {other}, or omit --device"
         )
-    return asked
+    return request
 
 
 def choose(
     asked: DeviceRequest, devices: Sequence[DeviceInfo], problem: str | None = None
 ) -> DeviceInfo:
-    """The one that is meant; DeviceError, with a list of all, where there is no such."""
+    """The requested one of `devices`; `problem` says why there are none.
+
+    Raises DeviceError, with a list of all devices, unless exactly one matches.
+    """
     if not devices:
         kind, why = KINDS[asked.kind], problem or "no driver has one"
         hint = open_driver(kind).hints.absent
@@ -64,14 +70,16 @@ def choose(
     if not asked.which:
         return devices[0]
     if re.fullmatch("[0-9]+", asked.which):
-        found = [device for device in devices if device.index == int(asked.which)]
+        matches = [device for device in devices if device.index == int(asked.which)]
     else:
-        found = [device for device in devices if asked.which.lower() in device.name.lower()]
-    if not found:
+        matches = [device for device in devices if asked.which.lower() in device.name.lower()]
+    if not matches:
         raise DeviceError(f"there is no device {asked}; there are: {listed(devices)}")
-    if len(found) > 1:
-        raise DeviceError(f"more than one device is meant by {asked}: {listed(found)}")
-    return found[0]
+    if len(matches) > 1:
+        raise DeviceError(
+            f"more than one device matches {asked}: {listed(matches)}; use KIND:NUMBER"
+        )
+    return matches[0]
 
 
 def listed(devices: Sequence[DeviceInfo]) -> str:
@@ -79,13 +87,13 @@ def listed(devices: Sequence[DeviceInfo]) -> str:
 
 
 def check_abilities(target: TargetEntry, device: DeviceInfo, lost: frozenset[str]) -> None:
-    """DeviceError with a sentence about everything that the code needs and the device lacks.
+    """Raise DeviceError, with a sentence per missing capability, if the device lacks any.
 
-    `lost` are abilities that the device claims and that its driver is known to get wrong.
+    `lost` are capabilities that the device claims but its driver is known to get wrong.
     """
     if lacking := missing_capabilities(target.abilities, device.abilities, lost):
         hint = open_driver(KINDS[device.kind]).hints.lacking
         raise DeviceError(
             f"the bundle is compiled for {target.name} and cannot run on {device}: "
-            f"{'; '.join(lacking)}; compile with a target and a scheme that fit it ({hint})"
+            f"{'; '.join(lacking)}; compile with a target and a scheme that fit the device ({hint})"
         )

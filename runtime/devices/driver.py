@@ -1,6 +1,6 @@
-"""What the folder of a kind of devices has to offer: a class like this one, as `DRIVER`.
+"""The interface that a device kind implements, in a class named `DRIVER`.
 
-The module that has it is named in the table (kinds.py). Importing it must not load a driver.
+The table in kinds.py names its module. Importing that module must not load a driver.
 """
 
 from __future__ import annotations
@@ -20,73 +20,73 @@ from .quirks import Quirk
 
 @dataclass(frozen=True)
 class Hints:
-    """What a person can do, in words that end a message."""
+    """Advice for the user, appended to error messages."""
 
     absent: str
-    """Where there is no such device."""
+    """If there is no device of this kind."""
     crash: str
-    """Where a driver ends the process that asks for its devices."""
+    """If a driver crashes when it lists its devices."""
     hang: str
-    """Where it never answers."""
+    """If a driver hangs when it lists its devices."""
     lacking: str
-    """Where a device lacks something: what asks for less."""
+    """If a device lacks a capability: options that require less."""
 
 
 class Driver(ABC):
-    """Devices of one kind. TVM's runtime runs already when anything is asked of them."""
+    """The devices of one kind. TVM's runtime must be loaded before any method is called."""
 
     hints: Hints
     variables: tuple[str, ...]
-    """How those environment variables begin that decide which drivers are loaded."""
+    """Prefixes of the environment variables that select drivers."""
 
     def __init__(self, kind: DeviceKind) -> None:
         self.kind = kind
 
     @abstractmethod
     def load(self, plugin: Path | None) -> None:
-        """Make TVM's runtime know such devices; a second call does nothing.
+        """Register devices of this kind with TVM's runtime; a second call does nothing.
 
-        `plugin` is a library that was built elsewhere, None: it is to be found or built.
-        DeviceError where that fails. A machine without a device is no failure here.
+        `plugin` is a prebuilt library, or None to find or build it. Raises DeviceError if that
+        fails; a machine without a device is not an error.
         """
 
     @abstractmethod
     def devices(self) -> list[DeviceInfo]:
-        """Those of this machine, in the order of KIND:0, KIND:1, ..."""
+        """The devices of this machine, in the order of KIND:0, KIND:1, ..."""
 
     @abstractmethod
     def problem(self) -> str | None:
-        """Why there are none, in words; None where there are."""
+        """Why there are no devices; None if there are."""
 
     @abstractmethod
     def quirks(self, device: DeviceInfo) -> tuple[Quirk, ...]:
-        """What is known to be wrong with its driver."""
+        """The known bugs of its driver."""
 
     @abstractmethod
     def statistics(self, index: int) -> Mapping[str, Any]:
-        """Counts since the device was opened: live_bytes, peak_bytes, launches, ..."""
+        """Counters since the device was opened: live_bytes, peak_bytes, launches, ..."""
 
     @abstractmethod
     def driver_files(self) -> Iterator[Path]:
         """Files that change when drivers are installed or removed."""
 
     def open(self, index: int) -> Placement:
-        """Where tensors on the device live, with its clock and the words for its errors."""
+        """The placement of tensors on the device, with its clock and error translation."""
         return DeviceMemory(self.kind.name, self.kind.dlpack, index)
 
     def find(self, plugin: Path | None = None) -> tuple[Sequence[DeviceInfo], str | None]:
-        """The devices, or why there are none."""
+        """Load the plug-in and list the devices; also the reason if there are none."""
         self.load(plugin)
         devices = self.devices()
         return devices, None if devices else self.problem()
 
 
 def open_driver(kind: DeviceKind) -> Driver:
-    """Of a kind other than the CPU; its module is imported now."""
+    """Import the driver of a kind other than the CPU."""
     driver: Driver = import_module(kind.driver, __package__).DRIVER(kind)
     return driver
 
 
 def quirks_of(device: DeviceInfo) -> tuple[Quirk, ...]:
-    """What is known to be wrong with its driver."""
+    """The known bugs of the device's driver."""
     return open_driver(KINDS[device.kind]).quirks(device)

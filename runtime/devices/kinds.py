@@ -1,7 +1,7 @@
-"""The kinds of devices that a model runs on: one table, one line a kind.
+"""The table of device kinds that a model can run on, one line per kind.
 
-What takes code is in the folder of the kind (driver.py says what that has to offer), which is
-imported when such a device is asked for and not before.
+The code of a kind is in its own folder and implements driver.py; it is imported when a device of
+the kind is first requested.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ CPU = "cpu"
 @dataclass(frozen=True)
 class DeviceKind:
     name: str
-    """As --device, a bundle's manifest and TVM's runtime have it."""
+    """Name in --device, in manifests and in TVM's runtime."""
     label: str
-    """In messages: compiled for ..."""
+    """Name in messages: "compiled for ..."."""
     dlpack: int
-    """DLPack's number of the device type, which TVM's virtual machine is told."""
+    """DLPack device type, passed to TVM's virtual machine."""
     library: str = ""
-    """The file of its plug-in for TVM's runtime in a bundle; empty: it needs none."""
+    """File name of the plug-in for TVM's runtime; empty if the kind needs none."""
     driver: str = ""
-    """The module with its `DRIVER`; empty for the CPU, whose memory is that of this process."""
+    """The module that defines `DRIVER`; empty for the CPU, which uses host memory."""
 
     @property
     def is_host(self) -> bool:
@@ -39,7 +39,7 @@ KINDS: dict[str, DeviceKind] = {
 
 
 def device_names(with_host: bool = True) -> str:
-    """How devices are asked for, in words: "cpu, vulkan, vulkan:NUMBER or ..."."""
+    """The accepted values of --device, for messages: "cpu, vulkan, vulkan:NUMBER or ..."."""
     names = [CPU] if with_host else []
     for kind in KINDS.values():
         if not kind.is_host:
@@ -48,5 +48,5 @@ def device_names(with_host: bool = True) -> str:
 
 
 def plugin_kinds() -> list[DeviceKind]:
-    """Those whose devices are reached through a library of ours."""
+    """The kinds that need a plug-in."""
     return [kind for kind in KINDS.values() if kind.library]

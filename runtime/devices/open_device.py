@@ -1,4 +1,4 @@
-"""Opens a device for a bundle: the plug-in, the one that was asked for, whether it will do."""
+"""Opens a device for a bundle: loads the plug-in, selects the device, checks and tests it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from .self_test_process import DeviceHandle
 def open_device(
     bundle: Bundle, asked: DeviceRequest, runtime: Path
 ) -> tuple[Placement, DeviceInfo]:
-    """TVM's runtime runs already. DeviceError where no device, or this one, cannot run the code."""
+    """Open the requested device; TVM's runtime must be loaded.
+
+    Raises DeviceError if there is no such device or it cannot run the bundle correctly.
+    """
     kind = KINDS[asked.kind]
     plugin = own_library(bundle, kind)
     if not is_trusted_blindly():
@@ -32,7 +35,7 @@ def open_device(
 
 
 def own_library(bundle: Bundle, kind: DeviceKind) -> Path | None:
-    """The plug-in in the bundle, which was hashed when the bundle was opened."""
+    """The plug-in in the bundle, hashed when the bundle was opened, or None."""
     if kind.library in bundle.manifest.files:
         return bundle.file(kind.library).resolve()
     return None

@@ -1,8 +1,8 @@
-"""What is known of drivers that get something wrong: rows of a table that each kind keeps.
+"""Known driver bugs ("quirks"): the rows of a table that each device kind keeps.
 
-A row takes abilities away, or it says that the device is broken for us, or it is merely told by
-`handglass doctor`. A row needs a reason and a source that others can look up, or the version that
-we ran ourselves. What nobody has written down yet is found by the known answers (known_answers.py).
+A row disables capabilities, marks the device as broken, or is only reported by `handglass doctor`.
+It needs a reason and a public source, or the version on which we reproduced the bug. The
+known-answer tests (known_answers.py) detect bugs that are not in the table.
 """
 
 from __future__ import annotations
@@ -26,23 +26,25 @@ def _none() -> None:
 
 @dataclass(frozen=True)
 class Quirk:
-    """A condition that is left out holds for all. A kind adds conditions of its own."""
+    """A driver bug and the devices it affects; an omitted condition matches all devices. A kind may
+    add conditions in a subclass."""
 
     name: str
     reason: str
     source: str
     versions: tuple[str, ...] = optional(lambda: _ANY)
-    """From the first, up to but not with the second; empty: no end on that side."""
+    """Affected driver versions [first, end); an empty string leaves that side open."""
     device: str | None = optional(_none)
-    """A pattern for part of the device's name."""
+    """A regular expression for part of the device name."""
     unless_device: str | None = optional(_none)
+    """A regular expression for device names that are not affected."""
     loses: tuple[str, ...] = optional(tuple)
-    """Abilities that are not to be used."""
+    """Capabilities that must not be used."""
     broken: bool = optional(bool)
-    """Nothing of ours is to be run there."""
+    """The device must not be used at all."""
 
     def holds(self, name: str, version: tuple[int, ...]) -> bool:
-        """For a device of that name, with a driver of that version."""
+        """Whether the row applies to a device name and driver version."""
         first, end = self.versions
         return (
             (not first or version >= _numbers(first))
@@ -53,7 +55,7 @@ class Quirk:
 
     @property
     def is_about_something(self) -> bool:
-        """Whether it names what it is about; a row about everything cannot be meant."""
+        """Whether the row has a condition; a row that matches every device is an error."""
         return bool(self.device)
 
 
@@ -62,9 +64,9 @@ def lost_abilities(quirks: Sequence[Quirk]) -> frozenset[str]:
 
 
 def read_table(table: type, text: str, where: str) -> tuple[Any, ...]:
-    """The rows of a dataclass `table` with the one field `quirks`.
+    """Parse the rows of `table`, a dataclass with the single field `quirks`.
 
-    InputError, with its place, for a row that cannot be meant.
+    Raises InputError, with the location, for an invalid row.
     """
     try:
         data = json.loads(text)
@@ -72,27 +74,27 @@ def read_table(table: type, text: str, where: str) -> tuple[Any, ...]:
         raise InputError(f"{where}: not valid JSON: {error}") from error
     quirks: tuple[Quirk, ...] = parse_dataclass(table, data, where).quirks
     for quirk in quirks:
-        if wrong := _wrong(quirk):
-            raise InputError(f"{where}: quirk {quirk.name!r:.80}: {wrong}")
+        if problem := _problem(quirk):
+            raise InputError(f"{where}: quirk {quirk.name!r:.80}: {problem}")
     if len({quirk.name for quirk in quirks}) != len(quirks):
         raise InputError(f"{where}: two quirks have the same name")
     return quirks
 
 
-def _wrong(quirk: Quirk) -> str:
-    """What the types cannot say, or nothing."""
+def _problem(quirk: Quirk) -> str:
+    """A violated constraint that the types do not express, or the empty string."""
     if not (quirk.reason and quirk.source):
-        return "needs a reason and a source"
+        return "reason and source must not be empty"
     if not quirk.is_about_something:
         return "must name a driver, a vendor or a device"
     numbers = all(re.fullmatch(r"(\d+(\.\d+)*)?", version) for version in quirk.versions)
     if len(quirk.versions) != 2 or not numbers:
-        return "versions must be two like 25.0.7, or empty"
+        return "versions must be two strings such as 25.0.7, or empty"
     try:
         for pattern in (quirk.device, quirk.unless_device):
             re.compile(pattern or "")
     except re.error as error:
-        return f"not a pattern: {error}"
+        return f"invalid regular expression: {error}"
     return ""
 
 

@@ -1,7 +1,7 @@
-"""Whether a device may be trusted with a bundle: what is known of its driver, and a trial.
+"""Decides whether a device may run a bundle: known driver bugs, and a self-test.
 
-The known answers of a bundle are tried once per device, driver and bundle; that it passed is
-remembered in the cache. That it failed is not: whoever has mended something tries again.
+The self-test runs the bundle's known-answer cases once per device, driver and bundle. A pass is
+cached; a failure is not, so that the test runs again after the user has changed something.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .quirks import Quirk
 from .self_test_process import NOT_TRIED, DeviceHandle, Finding, by_family, try_cases
 
 VARIABLE = "HANDGLASS_TRUST_DRIVER"
-"""1: no trial, and nothing that is known of a driver is held against it."""
+"""1: skip the self-test and ignore known driver bugs."""
 OUT_OF_MEMORY = "out of memory"
-"""In the words of our plug-ins: says nothing about the driver."""
+"""Part of our plug-ins' error message; such a failure says nothing about the driver."""
 WHAT_TO_DO = (
     "update the driver, choose another device with --device, or use a bundle that is compiled for "
-    f"a CPU; 'handglass doctor BUNDLE --device ...' shows more, {VARIABLE}=1 runs it all the same"
+    f"a CPU; 'handglass doctor BUNDLE --device ...' shows details, {VARIABLE}=1 runs it anyway"
 )
 
 
@@ -38,21 +38,21 @@ def is_trusted_blindly() -> bool:
 
 
 def known_of(device: DeviceInfo) -> tuple[Quirk, ...]:
-    """What is held against the device. DeviceError where nothing is to be run there."""
+    """The known bugs of the device's driver. Raises DeviceError if it is marked as broken."""
     if is_trusted_blindly():
         return ()
     quirks = quirks_of(device)
     for quirk in quirks:
         if quirk.broken:
             raise DeviceError(
-                f"{_called(device)} is known to be broken: "
+                f"{_label(device)} is known to be broken: "
                 f"{quirk.reason} ({quirk.source}); {WHAT_TO_DO}"
             )
     return quirks
 
 
 def check_answers(bundle: Bundle, device: DeviceInfo, place: DeviceHandle) -> None:
-    """DeviceError where the device does not come to the answers that the bundle knows."""
+    """Run the self-test unless it is cached as passed. Raises DeviceError if it fails."""
     if CASES not in bundle.manifest.files or is_trusted_blindly():
         return
     if read_cached(verdict_file(bundle, device)).get("ok") is not True:
@@ -60,7 +60,7 @@ def check_answers(bundle: Bundle, device: DeviceInfo, place: DeviceHandle) -> No
 
 
 def try_bundle(bundle: Bundle, device: DeviceInfo, place: DeviceHandle) -> list[Finding]:
-    """The trial itself; what comes of it is remembered."""
+    """Run the self-test; a pass is cached."""
     file = verdict_file(bundle, device)
     drop_cached(file)
     findings = try_cases(bundle.path, place)
@@ -70,25 +70,24 @@ def try_bundle(bundle: Bundle, device: DeviceInfo, place: DeviceHandle) -> list[
 
 
 def refuse(findings: Sequence[Finding], device: DeviceInfo) -> None:
-    """DeviceError that says which families of kernels failed and how."""
+    """Raise DeviceError, naming the families of kernels that failed, unless all cases passed."""
     failed = by_family([f for f in findings if not f.ok and f.words != NOT_TRIED])
     if not failed:
         return
-    words = [f"{name} ({rows[0].words})" for name, rows in failed.items()]
+    failures = [f"{name} ({rows[0].words})" for name, rows in failed.items()]
     if all(OUT_OF_MEMORY in rows[0].words for rows in failed.values()):
         raise DeviceError(
-            f"{_called(device)} could not be tried: {words[0]}; close what else uses the device"
+            f"{_label(device)} could not run the self-test: {failures[0]}; "
+            "close other programs that use the device"
         )
     left = by_family([f for f in findings if f.words == NOT_TRIED]).keys() - failed.keys()
     if left:
-        words.append(f"{len(left)} more kinds of kernels not tried after that")
-    raise DeviceError(
-        f"{_called(device)} does not compute what it should: {'; '.join(words)}; {WHAT_TO_DO}"
-    )
+        failures.append(f"families of kernels not run after that: {len(left)}")
+    raise DeviceError(f"{_label(device)} fails the self-test: {'; '.join(failures)}; {WHAT_TO_DO}")
 
 
 def verdict_file(bundle: Bundle, device: DeviceInfo) -> Path:
-    """A name that changes with the device, its driver, this program and what is tried."""
+    """The cache file; its name depends on device, driver, handglass version and tested files."""
     files = bundle.manifest.files
     hashes = [files[n].sha256 for n in (LIBRARY, CASES, ANSWERS, CHECKS_LIBRARY) if n in files]
     driver = [device.uuid, device.driver_key, device.driver, device.interface]
@@ -97,5 +96,5 @@ def verdict_file(bundle: Bundle, device: DeviceInfo) -> Path:
     return cache_folder(device.kind) / "verdicts" / f"{name}.json"
 
 
-def _called(device: DeviceInfo) -> str:
+def _label(device: DeviceInfo) -> str:
     return f"{device.place} ({device.name}, {device.driver})"

@@ -1,9 +1,9 @@
-"""The process that runs known answers: whatever a driver does to it, its parent lives on.
+"""The child process that runs known-answer cases, so that a driver cannot crash the parent.
 
     python -m handglass.runtime.devices.self_test_child '{"folder": ..., "device": 0, ...}'
 
-Each line that it writes to the pipe is a JSON object: {"case": n} before a case, {"case": n,
-"verdict": {...}} after it. Its standard output belongs to the driver, which may chat there.
+It writes one JSON object per line to the pipe: {"case": n} before a case, {"case": n,
+"verdict": {...}} after it. Standard output is left to drivers, which may print to it.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from .kinds import DeviceKind
 
 @dataclass(frozen=True)
 class Task:
-    """Where the cases are and where they are to run; `tried` of them were run before."""
+    """The folder of the cases and the device to run them on; cases in `tried` are skipped."""
 
     folder: str
     kind: DeviceKind
     number: int
     runtime: str  # libtvm_runtime.so
-    plugin: str | None  # the kind's library, where it is not to be built
+    plugin: str | None  # the plug-in, or None to find or build it
     tried: tuple[int, ...]
     pipe: int
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A case that needs no kernel."""
+    """A round trip of bytes to the device, a case without a kernel."""
 
     nbytes: int
     family: str = COPY_FAMILY
@@ -64,7 +64,7 @@ class Copy:
 
 
 def all_cases(folder: Path) -> list[Case | Copy]:
-    """In the order in which they are numbered."""
+    """All cases of a bundle, in the order of their numbers."""
     return [*map(Copy, COPIES), *read_cases(folder / CASES)]
 
 
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         _run(arguments)
     except HandglassError as error:
-        # the driver's own words: what to do about them is said by whoever asked for the trial
+        # Print the driver's error itself: the parent adds the advice.
         driver = isinstance(error.__cause__, RuntimeError)
         print(error.__cause__ if driver else error, file=sys.stderr)
         raise SystemExit(error.exit_code) from error
@@ -83,10 +83,10 @@ def _run(arguments: Sequence[str]) -> None:
     ffi = start_runtime(lambda: Path(task.runtime), None)
     place = _placement(task)
     for number, verdict in _verdicts(task, ffi, place):
-        told: dict[str, Any] = {"case": number}
+        message: dict[str, Any] = {"case": number}
         if verdict is not None:
-            told["verdict"] = asdict(verdict)
-        os.write(task.pipe, (json.dumps(told) + "\n").encode())
+            message["verdict"] = asdict(verdict)
+        os.write(task.pipe, (json.dumps(message) + "\n").encode())
 
 
 def _placement(task: Task) -> Placement:

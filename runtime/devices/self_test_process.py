@@ -1,7 +1,7 @@
-"""Runs known answers in a process apart: what comes out wrong, crashes or hangs is a finding.
+"""Runs known-answer cases in a child process; wrong results, crashes and hangs become findings.
 
-The process is started again behind a case that ended it, so that one broken kernel does not hide
-the others.
+After a case kills the process, a new process continues with the next case, so that one broken
+kernel does not hide the others.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from .kinds import KINDS
 from .self_test_child import Task, all_cases
 
 LIMIT_S = 60.0
-"""For one case, and for the start: a driver may take seconds for a pipeline that it never saw."""
+"""Time limit of one case, and of the start: compiling a new pipeline may take a driver seconds."""
 MOST_DEATHS = 3
-"""Of the process; a driver that does no better is not worth more of anybody's time."""
-NOT_TRIED = "not tried: too many before it ended the process"
+"""Number of process deaths after which the self-test stops."""
+NOT_TRIED = "not tried: too many cases before it ended the process"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one case."""
+    """The result of one case."""
 
     family: str
     name: str
@@ -44,7 +44,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class DeviceHandle:
-    """Where to try: a device, and the libraries that reach it."""
+    """The device to test, and the libraries that drive it."""
 
     kind: str
     number: int
@@ -53,7 +53,10 @@ class DeviceHandle:
 
 
 def try_cases(folder: Path, place: DeviceHandle, limit_s: float = LIMIT_S) -> list[Finding]:
-    """One finding per case of the folder. DeviceError where the process does not even start."""
+    """Run all cases of the folder; one finding per case.
+
+    Raises DeviceError if the process dies before it has run any case.
+    """
     cases = all_cases(folder)
     found: dict[int, tuple[bool, str]] = {}
     deaths = 0
@@ -62,7 +65,7 @@ def try_cases(folder: Path, place: DeviceHandle, limit_s: float = LIMIT_S) -> li
         end = _Attempt(folder, place, limit_s).run(found)
         deaths += bool(end)
         if end and len(found) == before:
-            raise DeviceError(f"the device cannot be tried: {end}")
+            raise DeviceError(f"the self-test of the device cannot run: {end}")
     for number in range(len(cases)):
         found.setdefault(number, (False, NOT_TRIED))
     return [Finding(c.family, c.name, *found[n]) for n, c in enumerate(cases)]
@@ -76,7 +79,7 @@ def by_family(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
 
 
 class _Attempt:
-    """One process; it tells of each case through a pipe, before and after."""
+    """One child process, which reports each case through a pipe before and after it runs."""
 
     def __init__(self, folder: Path, place: DeviceHandle, limit_s: float) -> None:
         self._limit = limit_s
@@ -91,25 +94,25 @@ class _Attempt:
         )
 
     def run(self, found: dict[int, tuple[bool, str]]) -> str:
-        """Add what it finds; returns how the process ended before its time, or nothing."""
+        """Add the results to `found`; returns how the process died, or the empty string."""
         reading, writing = os.pipe()
         task = replace(self._task, tried=tuple(sorted(found)), pipe=writing)
         command = [sys.executable, "-m", "handglass.runtime.devices.self_test_child"]
-        with os.fdopen(reading, "rb") as pipe, tempfile.TemporaryFile() as told:
+        with os.fdopen(reading, "rb") as pipe, tempfile.TemporaryFile() as errors:
             try:
                 child = subprocess.Popen(
                     [*command, json.dumps(asdict(task))],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=told,
+                    stderr=errors,
                     pass_fds=(writing,),
                 )
             except OSError as error:
-                raise DeviceError(f"no process can be started for it: {error}") from error
+                raise DeviceError(f"the self-test process cannot be started: {error}") from error
             finally:
                 os.close(writing)
             try:
-                return self._follow(child, pipe, told, found)
+                return self._follow(child, pipe, errors, found)
             finally:
                 child.kill()
                 child.wait()
@@ -118,7 +121,7 @@ class _Attempt:
         self,
         child: subprocess.Popen[bytes],
         pipe: IO[bytes],
-        told: IO[bytes],
+        errors: IO[bytes],
         found: dict[int, tuple[bool, str]],
     ) -> str:
         current: int | None = None
@@ -135,11 +138,11 @@ class _Attempt:
                 current = None
         else:
             child.kill()
-            return self._end(current, f"hung: no end after {self._limit:.0f} s", found)
+            return self._end(current, f"hung: still running after {self._limit:.0f} s", found)
         if current is None and child.returncode == 0:
             return ""
-        told.seek(0)
-        return self._end(current, _cause(child.returncode, told.read()), found)
+        errors.seek(0)
+        return self._end(current, _cause(child.returncode, errors.read()), found)
 
     @staticmethod
     def _end(current: int | None, cause: str, found: dict[int, tuple[bool, str]]) -> str:
@@ -149,7 +152,7 @@ class _Attempt:
 
 
 class _Lines:
-    """Lines of a pipe with a time limit each: b"" at its end, None when time is up."""
+    """Reads lines from a pipe with a time limit: b"" at end of file, None on timeout."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe, self._rest = pipe.fileno(), b""
@@ -169,10 +172,10 @@ class _Lines:
         return line
 
 
-def _cause(code: int, told: bytes) -> str:
-    """How a process ended, and its own last word about it."""
+def _cause(code: int, errors: bytes) -> str:
+    """The signal that killed a process, or the last line of its standard error."""
     if code < 0:
-        known = {int(number): number.name for number in signal.Signals}
-        return f"crashed: {known.get(-code, f'signal {-code}')}"
-    lines = told.decode("utf-8", errors="replace").strip().splitlines() or [f"exit {code}"]
+        names = {int(number): number.name for number in signal.Signals}
+        return f"crashed: {names.get(-code, f'signal {-code}')}"
+    lines = errors.decode("utf-8", errors="replace").strip().splitlines() or [f"exit {code}"]
     return lines[-1][:400]

@@ -1,6 +1,6 @@
-"""Loads a bundle's compiled library into TVM's runtime.
+"""Loads the compiled library of a bundle into TVM's runtime.
 
-The runtime is looked for in the bundle, then in an installed apache-tvm.
+The runtime library comes from the bundle if it has one, otherwise from an installed apache-tvm.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 class Loaded(NamedTuple):
-    """A bundle's virtual machine, ready to be asked for functions by name, and where it computes.
+    """The initialized virtual machine of a bundle and the placement of its tensors.
 
-    `device` is None on the CPU.
+    `machine[name]` is a function of the library. `device` is None on the CPU.
     """
 
     machine: Any
@@ -39,19 +39,23 @@ class Loaded(NamedTuple):
 
 
 def load_library(bundle: Bundle, threads: int | None = None, device: str | None = None) -> Loaded:
-    """`device` is the text of --device; None: the first of the kind that the bundle is for."""
+    """Check that this machine can run the bundle, then load its library.
+
+    `device` is the value of --device; None selects the first device of the bundle's kind. Raises
+    UsageError, DeviceError or MismatchError.
+    """
     target = bundle.manifest.target
-    asked = requested_device(target, device, bundle.path)
+    request = requested_device(target, device, bundle.path)
     check_target(target, *this_machine())
     allow_tiles(target)
     tvm_ffi = _start_runtime(bundle, threads)
-    if KINDS[asked.kind].is_host:
+    if KINDS[request.kind].is_host:
         host = Host()
         return Loaded(_start_machine(tvm_ffi, bundle, host), host)
     from ..devices.open_device import open_device
 
-    placement, found = open_device(bundle, asked, find_runtime(bundle))
-    return Loaded(_start_machine(tvm_ffi, bundle, placement), placement, found)
+    placement, opened = open_device(bundle, request, find_runtime(bundle))
+    return Loaded(_start_machine(tvm_ffi, bundle, placement), placement, opened)
 
 
 def _start_machine(tvm_ffi: Any, bundle: Bundle, placement: Placement) -> Any:
@@ -60,27 +64,27 @@ def _start_machine(tvm_ffi: Any, bundle: Bundle, placement: Placement) -> Any:
         machine = _open_library(tvm_ffi, path)["vm_load_executable"]()
         machine["vm_initialization"](*placement.machine_devices)
     except (AttributeError, RuntimeError, OSError) as error:
-        told = placement.translate_error(error)
-        if isinstance(told, DeviceError):  # its constants did not fit, say
-            raise told from error
+        translated = placement.translate_error(error)
+        if isinstance(translated, DeviceError):  # for example, its constants did not fit
+            raise translated from error
         raise MismatchError(f"{path}: cannot be loaded: {first_line(error)}") from error
     return machine
 
 
 def _start_runtime(bundle: Bundle, threads: int | None) -> Any:
-    """tvm_ffi with TVM's runtime, both of the versions that the bundle was made with."""
+    """tvm_ffi with TVM's runtime loaded, both of the versions that compiled the bundle."""
     _check_version(bundle, "tvm_ffi", import_tvm_ffi().__version__)
     tvm = sys.modules.get("tvm")
-    if tvm is not None:  # its own runtime came with it
+    if tvm is not None:  # it has loaded its own runtime
         _check_version(bundle, "tvm", tvm.__version__)
     return start_runtime(lambda: find_runtime(bundle), threads)
 
 
 def _open_library(tvm_ffi: Any, path: Path) -> Any:
-    """The module in a file, the same one each time: what is loaded is never given back.
+    """The module of a library file; the same object for the same file, since it is never unloaded.
 
-    dlopen goes by the name: of a file replaced under a name it knows it would return the old. A
-    link with a name of its own makes it look at the file, and share it only if it is the same.
+    dlopen matches loaded libraries by name first: if a file was replaced under a known name, it
+    would return the old library. A symlink with a unique name makes dlopen compare the file itself.
     """
 
     def load(path: Path) -> Any:
@@ -93,7 +97,10 @@ def _open_library(tvm_ffi: Any, path: Path) -> Any:
 
 
 def find_runtime(bundle: Bundle) -> Path:
-    """Where libtvm_runtime.so is; in the bundle it was hashed when the bundle was opened."""
+    """The path of libtvm_runtime.so, from the bundle (hashed when it was opened) or apache-tvm.
+
+    Raises DeviceError if there is none, MismatchError if the installed version differs.
+    """
     if RUNTIME_LIBRARY in bundle.manifest.files:
         return bundle.file(RUNTIME_LIBRARY).resolve()
     installed = installed_runtime()
@@ -107,11 +114,11 @@ def find_runtime(bundle: Bundle) -> Path:
 
 
 def _check_version(bundle: Bundle, package: str, installed: str) -> None:
-    """Bytecode and calling convention may change with a minor release, not with a patch."""
+    """Bytecode and calling convention may change in a minor release, but not in a patch release."""
     wanted = bundle.manifest.versions.get(package, installed)
     if wanted.split(".")[:2] != installed.split(".")[:2]:
         raise MismatchError(
-            f"{bundle.path}: compiled with {package} {wanted}, installed is {installed}; "
+            f"{bundle.path}: compiled with {package} {wanted}, but {installed} is installed; "
             "install that version or compile again"
         )
 
@@ -120,4 +127,6 @@ def _installed_version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError as error:
-        raise DeviceError(f"{package} is present but its version is unknown") from error
+        raise DeviceError(
+            f"{package}: its library is installed but its version is unknown; reinstall it with pip"
+        ) from error

@@ -1,4 +1,4 @@
-"""The parameters of a bundle: read from its files, checked, and put where the code computes."""
+"""Reads the parameters of a bundle, checks them, and places them in the memory of the device."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ..execution.placement import Placement
 
 
 def place_params(bundle: Bundle, placement: Placement) -> list[Any]:
-    """A tensor per parameter, in the manifest's order.
+    """One tensor per parameter, in manifest order.
 
-    What was copied into another memory is forgotten here, or the most memory that this process ever
-    held would be the size of the files.
+    Pages that were copied to device memory are released at once; otherwise the peak memory of this
+    process would include the size of the files. Raises MismatchError if files and manifest differ.
     """
     files = _files(bundle)
     tensors = []
@@ -30,21 +30,21 @@ def place_params(bundle: Bundle, placement: Placement) -> list[Any]:
 
 
 def _files(bundle: Bundle) -> dict[str, TensorFile]:
-    """Which file each tensor is in; the manifest must list all of them."""
-    found: dict[str, TensorFile] = {}
+    """The file of each tensor, by name. The manifest and the files must list the same tensors."""
+    files: dict[str, TensorFile] = {}
     for path in bundle.params_files():
         file = TensorFile.open(path)
         for name in file.names:
-            if name in found:
+            if name in files:
                 raise MismatchError(f"{path}: tensor {name!r} is in more than one file")
-            found[name] = file
+            files[name] = file
     listed = {entry.name for entry in bundle.manifest.params}
     for entry in bundle.manifest.params:
-        if entry.name not in found:
+        if entry.name not in files:
             raise MismatchError(f"{bundle.path}: parameter {entry.name!r} is in no params file")
-    if extra := found.keys() - listed:
+    if extra := files.keys() - listed:
         raise MismatchError(f"{bundle.path}: tensor {min(extra)!r} is not in the manifest")
-    return found
+    return files
 
 
 def _param(bundle: Bundle, entry: TensorEntry, files: dict[str, TensorFile]) -> np.ndarray:

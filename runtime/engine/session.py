@@ -1,8 +1,8 @@
-"""Compiled functions with their parameters and their cache: arrays in, arrays out.
+"""The compiled functions of a bundle with their parameters and state: arrays in, arrays out.
 
-Where the tensors are is for the placement to know (placement.py).
-Knows no text and no sampling. Checks every shape and the end of the cache, because the compiled
-code does not: a write past the context would silently corrupt memory.
+The placement (placement.py) decides where tensors live. Text and sampling are handled elsewhere.
+Every call checks shapes and the end of the cache, because the compiled code does not: a write past
+the context would silently corrupt memory.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from .parameters import place_params
 class Session:
     """One model in memory, with the state of one conversation.
 
-    What it can do is what the bundle says: `has("encode_image")`. A call of a function that the
-    bundle does not have is a MismatchError.
+    The bundle determines its capabilities: `has("encode_image")`. Calling a function that the
+    bundle lacks raises MismatchError; arguments of a wrong shape, dtype or range raise InputError.
     """
 
     def __init__(
         self, bundle: Bundle, threads: int | None = None, device: str | None = None
     ) -> None:
-        """`device` as --device has it; None: the first of the kind that the bundle is for."""
+        """`threads`: size of the thread pool; None: one per physical core. `device`: a value of
+        --device; None: the first device of the bundle's kind."""
         self.manifest = bundle.manifest
         self._machine, self._place, self.device = load_library(bundle, threads, device)
         self._ffi = import_tvm_ffi()
@@ -44,7 +45,7 @@ class Session:
         state = bundle.manifest.state.tensors
         self._cache_tensors = [self._place.zeros(t.shape, t.dtype) for t in state]
         self._cache = self._ffi.convert(self._cache_tensors)
-        # What every step of decoding uses anew.
+        # Buffers that every decode step reuses.
         self._token = aligned_empty((1,), np.int32)
         self._token_tensor = self._place.put(self._token)
         self._logits = aligned_empty((self.vocab_size,), np.float32)
@@ -58,16 +59,16 @@ class Session:
         return self.manifest.vocab_size
 
     def has(self, capability: str) -> bool:
-        """Whether the bundle has a function of this name."""
+        """Whether the bundle exports a function of this name."""
         return capability in self.manifest.functions
 
     def encode_image(
         self, strip: np.ndarray, position_ids: np.ndarray, grid: np.ndarray
     ) -> np.ndarray:
-        """One picture as rows of the language model.
+        """Encode one tile of n patches of p x p pixels into rows of the language model.
 
-        strip (3, p, p * n) float32, position_ids (n,) int32, grid (n, 2) int32, of n patches of
-        p x p pixels -> (rows, hidden_size) float32. InputError for other shapes or types.
+        strip (3, p, p * n) float32, position_ids (n,) int32, grid (n, 2) int32
+        -> (rows, hidden_size) float32. Raises InputError for other shapes or dtypes.
         """
         rows = self._check_picture(strip, position_ids)
         _check("grid", grid, (len(position_ids), 2), np.int32)
@@ -75,13 +76,19 @@ class Session:
         return self._result("encode_image", result, (rows, self.manifest.hidden_size))
 
     def encode_vision(self, strip: np.ndarray, position_ids: np.ndarray) -> np.ndarray:
-        """The first half of `encode_image`, for checking: (n, vision hidden) float32"""
+        """The vision tower of `encode_image` alone, for verification.
+
+        strip (3, p, p * n) float32, position_ids (n,) int32 -> (n, vision hidden) float32.
+        """
         self._check_picture(strip, position_ids)
         result = self._call("encode_vision", strip, position_ids, self._params)
         return self._result("encode_vision", result, (len(position_ids), result.shape[1]))
 
     def resample(self, features: np.ndarray, grid: np.ndarray) -> np.ndarray:
-        """The second half of `encode_image`: (rows, hidden_size) float32"""
+        """The resampler of `encode_image` alone, for verification.
+
+        features (n, vision hidden) float32, grid (n, 2) int32 -> (rows, hidden_size) float32.
+        """
         rows = self._vision.rows(len(grid))
         _check("features", features, (len(grid), features.shape[-1]), np.float32)
         _check("grid", grid, (len(grid), 2), np.int32)
@@ -89,26 +96,30 @@ class Session:
         return self._result("resample", result, (rows, self.manifest.hidden_size))
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
-        """(len(ids), hidden_size) float32"""
+        """Embeddings of token ids, (len(ids), hidden_size) float32."""
         result = self._call("embed", self._ids(ids), self._params)
         return self._result("embed", result, (len(ids), self.manifest.hidden_size))
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the model runs on a GPU, whose memory is another one."""
+        """Whether the model runs on a device with its own memory."""
         return self._place.copies
 
     def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
-        """Append rows x (s, hidden_size) at `pos`; logits of the last one, (vocab_size,)."""
+        """Append rows x (s, hidden_size) float32 at position `pos`.
+
+        Returns the logits of the last row, (vocab_size,) float32. Raises InputError if the rows do
+        not fit the context.
+        """
         _check("x", x, (len(x), self.manifest.hidden_size), np.float32)
         self._check_bounds(pos, len(x))
         result = self._call("prefill", x, self._ffi.Shape((pos,)), self._cache, self._params)
         return self._result("prefill", result, (self.vocab_size,))
 
     def decode(self, token: int, pos: int) -> np.ndarray:
-        """Append one token at `pos`; logits of the next one, (vocab_size,).
+        """Append one token at position `pos`; returns the next logits, (vocab_size,) float32.
 
-        The array is the same every time: the next call overwrites it.
+        Every call returns the same array: the next call overwrites it.
         """
         self._check_bounds(pos, 1)
         self._token[0] = self._id(token)
@@ -121,32 +132,31 @@ class Session:
 
     @property
     def threads(self) -> int:
-        """Threads of the pool that the compiled code runs on."""
+        """Threads in the pool that runs the compiled code."""
         return int(self._ffi.get_global_func("runtime.NumThreads")())
 
     @property
     def cache(self) -> tuple[np.ndarray, ...]:
-        """What `prefill` and `decode` wrote, in the manifest's order: on the CPU the memory itself,
-        from a GPU a copy."""
+        """The state tensors in manifest order: views on the CPU, copies from a GPU."""
         return tuple(self._place.view(tensor) for tensor in self._cache_tensors)
 
     def fill_cache(self, arrays: Iterable[np.ndarray]) -> None:
-        """Replace the contents of the cache, in the manifest's order."""
+        """Replace the contents of the state tensors, in manifest order."""
         for tensor, array in zip(self._cache_tensors, arrays, strict=True):
             self._place.write(tensor, array)
 
     @property
     def is_rewindable(self) -> bool:
-        """Whether a step may begin at any earlier position; else at the last one, or after
-        `restore_state`."""
+        """Whether a step may begin at any earlier position. If not, it must begin at the current
+        position or after `restore_state`."""
         return self.manifest.state.is_rewindable
 
     def save_state(self) -> tuple[np.ndarray, ...]:
-        """A copy of what is not kept for each position."""
+        """A copy of the recurrent state tensors."""
         return tuple(np.array(self._place.view(tensor)) for tensor in self._recurrent())
 
     def restore_state(self, state: Sequence[np.ndarray] | None) -> None:
-        """Go back to where `save_state` was called; None: to the beginning."""
+        """Restore the state that `save_state` returned; None restores the initial zeros."""
         tensors = self._recurrent()
         arrays = state or [np.zeros_like(self._place.view(tensor)) for tensor in tensors]
         for tensor, array in zip(tensors, arrays, strict=True):
@@ -158,32 +168,33 @@ class Session:
         return [tensor for tensor, entry in pairs if entry.kind == RECURRENT]
 
     def put(self, array: np.ndarray) -> Any:
-        """The array where the functions compute, for several calls of `run`."""
+        """Copy the array to the device, for several calls of `run`."""
         return self._place.put(array)
 
     def device_peak(self) -> int | None:
-        """Bytes of a GPU's memory that were held at most; None on the CPU."""
+        """Peak bytes of GPU memory held by this process; None on the CPU."""
         return self._place.peak_bytes()
 
     def clock(self) -> Clock:
-        """For the time of kernels: on a GPU a call returns before they have run."""
+        """A clock for kernel times: on a GPU, calls return before their kernels have run."""
         return self._place.clock()
 
     def function(self, name: str) -> Any:
-        """A function of the library, also one that only some bundles have."""
+        """A function of the library. Raises MismatchError if the library lacks it."""
         try:
             return self._machine[name]
         except AttributeError as error:
             raise MismatchError(f"{self._path}: the library has no function {name!r}") from error
 
     def run(self, name: str, *arguments: Any) -> np.ndarray:
-        """Call a function of arrays (or what `put` made of them) and shapes that returns one."""
+        """Call a function that returns one array; arguments are arrays, results of `put`, or
+        shapes as tuples."""
         ready = [self._ffi.Shape(a) if isinstance(a, tuple) else a for a in arguments]
         view = self._place.view(self._call(name, *ready))
         return view if self._place.copies else np.array(view)
 
     def seconds(self, name: str, *arguments: Any) -> float:
-        """What such a call takes where it runs: on a GPU without its start and its result."""
+        """Seconds that such a call takes on its device; on a GPU, without launch and readback."""
         clock = self.clock()
         start = clock.now()
         self._call(name, *arguments)
@@ -193,11 +204,11 @@ class Session:
     def observed(
         self, before: Callable[[str, Sequence[Any]], None], after: Callable[[str], None]
     ) -> Iterator[None]:
-        """Around every call of the virtual machine: before(name, arguments), then after(name).
+        """Instrument every call of the virtual machine: before(name, arguments), then after(name).
 
-        Names are those of kernels, or of the machine's own functions (vm.builtin. ...).
+        Names are those of kernels or of the virtual machine's builtins (vm.builtin. ...).
         """
-        trouble: list[BaseException] = []
+        errors: list[BaseException] = []
 
         def hook(_: Any, name: str, is_before: bool, __: Any, *arguments: Any) -> int:
             try:
@@ -205,26 +216,26 @@ class Session:
                     before(name, arguments)
                 else:
                     after(name)
-            except BaseException as error:  # noqa: BLE001  would be a RuntimeError behind C++
-                trouble.append(error)
-            return 0  # go on with the call
+            except BaseException as error:  # noqa: BLE001  C++ would turn it into a RuntimeError
+                errors.append(error)
+            return 0  # continue with the call
 
         self._machine["set_instrument"](self._ffi.convert(hook))
         try:
             yield
         finally:
             self._machine["set_instrument"](None)
-        if trouble:
-            raise trouble[0]
+        if errors:
+            raise errors[0]
 
     @property
     def _vision(self) -> VisionEntry:
         if self.manifest.vision is None:
-            raise MismatchError(f"{self._path}: the bundle reads no pictures")
+            raise MismatchError(f"{self._path}: the bundle has no vision model")
         return self.manifest.vision
 
     def _check_picture(self, strip: np.ndarray, position_ids: np.ndarray) -> int:
-        """Rows that the tile becomes."""
+        """Check a tile; returns the number of embedding rows it produces."""
         p, n = self._vision.patch_size, len(position_ids)
         _check("strip", strip, (3, p, p * n), np.float32)
         _check("position_ids", position_ids, (n,), np.int32)
@@ -232,7 +243,7 @@ class Session:
 
     def _call(self, name: str, *arguments: Any) -> Any:
         ready = (self._place.put(a) if isinstance(a, np.ndarray) else a for a in arguments)
-        # Those for checking are looked up when they are wanted.
+        # Functions for verification are not in the manifest and are looked up on demand.
         function = self._functions.get(name) or self.function(name)
         try:
             return function(*ready)
@@ -240,7 +251,7 @@ class Session:
             raise self._place.translate_error(error) from error
 
     def _result(self, name: str, result: Any, shape: tuple[int, ...]) -> np.ndarray:
-        """A copy: the tensor's memory is given back."""
+        """A copy: the memory of the tensor is freed after the call."""
         view = self._view(name, result, shape)
         return view if self._place.copies else np.array(view)
 

@@ -1,1 +1,1 @@
-"""TVM's runtime below any device: memory, clocks, arguments."""
+"""The device-independent layer over TVM's runtime: memory, clocks, kernel arguments."""

@@ -1,4 +1,4 @@
-"""When something happened: by the host's clock, or by a device's, which runs behind the host."""
+"""Clocks for kernel times: the host clock, or a device clock for asynchronous kernels."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 Moment = int
-"""Means something only to the clock that it is from."""
+"""A point in time; comparable only with moments of the same clock."""
 
 
 class Clock(Protocol):
     def now(self) -> Moment: ...
 
     def seconds(self, spans: Sequence[tuple[Moment, Moment]]) -> list[float]:
-        """Between two moments each; all moments so far are forgotten."""
+        """Seconds between the two moments of each span; invalidates all moments so far."""
         ...
 
 
@@ -27,7 +27,8 @@ class HostClock:
 
 
 class DeviceClock:
-    """Moments are recorded among the kernels: nothing waits, and a kernel's time is its own."""
+    """Records time stamps in the device's command stream, so nothing waits and each kernel is timed
+    separately."""
 
     def __init__(self, number: int, stamp: Any, stamps: Any) -> None:
         self._number, self._stamp, self._stamps = number, stamp, stamps
@@ -36,12 +37,12 @@ class DeviceClock:
         return int(self._stamp(self._number))
 
     def seconds(self, spans: Sequence[tuple[Moment, Moment]]) -> list[float]:
-        at = [int(nanoseconds) for nanoseconds in self._stamps(self._number)]
-        return [(at[end - 1] - at[start - 1]) / 1e9 for start, end in spans]
+        times = [int(nanoseconds) for nanoseconds in self._stamps(self._number)]
+        return [(times[end - 1] - times[start - 1]) / 1e9 for start, end in spans]
 
 
 class WaitingClock(HostClock):
-    """For a device without stamps: the host's clock once it is done, a submission included."""
+    """The host clock after a wait, for a device without time stamps; times include submission."""
 
     def __init__(self, wait: Callable[[], object]) -> None:
         self._wait = wait

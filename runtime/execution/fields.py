@@ -1,4 +1,4 @@
-"""Reads the fields of a message: each of its type and in its range, and none that nobody knows."""
+"""Reads the fields of a protocol message: checks types and ranges, rejects unknown fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from handglass.errors import InputError
 
 
 class Fields:
-    """One object of a message; `where` says which, for the words of an error."""
+    """One object of a message; `where` names it in errors. All methods raise InputError."""
 
     def __init__(self, table: object, where: str) -> None:
         if not isinstance(table, dict):
@@ -25,7 +25,7 @@ class Fields:
     def text(self, name: str, longest: int = 120) -> str:
         value = self._take(name)
         if not isinstance(value, str) or not 1 <= len(value) <= longest:
-            raise self._wrong(name, value, f"a text of 1 to {longest} characters")
+            raise self._wrong(name, value, f"a string of 1 to {longest} characters")
         return value
 
     def data(self, name: str) -> bytes:
@@ -47,7 +47,7 @@ class Fields:
         return value
 
     def number(self, name: str, low: float = -math.inf, high: float = math.inf) -> float:
-        """Finite, also where no range is given."""
+        """A number in [low, high]; always finite."""
         value = self._take(name)
         if type(value) not in (int, float) or not low <= value <= high or not _is_finite(value):
             raise self._wrong(name, value, f"a finite number from {low:g} to {high:g}")
@@ -63,7 +63,7 @@ class Fields:
         return Fields(self._take(name), f"{self._where}, {name!r}")
 
     def done(self) -> None:
-        """InputError if there are fields that were not asked for."""
+        """Raise InputError if the message has fields that were not read."""
         if self._unread:
             raise InputError(f"{self._where}: unknown field {min(self._unread)!r:.80}")
 
@@ -80,5 +80,5 @@ class Fields:
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # an integer beyond every float
+    except OverflowError:  # an integer outside the range of float
         return False

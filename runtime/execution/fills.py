@@ -1,4 +1,4 @@
-"""What a tensor is filled with: random numbers, or one number everywhere."""
+"""The contents of test tensors: random numbers or a constant."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from handglass.errors import InputError
 from .fields import Fields
 from .portable_random import PortableRandom
 
-_LARGEST = 1e30  # far inside float32 and bfloat16, also for the tail of a normal distribution
+_LARGEST = 1e30  # within float32 and bfloat16 even for the tail of a normal distribution
 
 
 Random = np.random.Generator | PortableRandom
-"""Where numbers come from: numpy's, or those that stay the same with every release of it."""
+"""A source of random numbers: numpy's, or one that is reproducible across numpy releases."""
 
 
 class Fill(Protocol):
@@ -32,13 +32,15 @@ class Normal:
 
     def draw(self, random: Random, count: int, dtype: np.dtype[Any]) -> np.ndarray:
         values = random.standard_normal(count, np.float32) * np.float32(self.scale)
-        with np.errstate(over="ignore"):  # float16 ends at 65504, as whoever chose the scale knows
+        with np.errstate(
+            over="ignore"
+        ):  # a large scale may overflow float16, whose maximum is 65504
             return values.astype(dtype)
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Both ends included where they are integers."""
+    """Uniform numbers; for integer types, both ends are included."""
 
     low: float
     high: float
@@ -59,7 +61,7 @@ class Constant:
 
 
 def read_fill(fields: Fields, dtype: str) -> tuple[Fill, bool]:
-    """A fill for tensors of `dtype`, and whether its numbers are to be stored as bfloat16."""
+    """The fill for tensors of `dtype`, and whether its numbers are stored as bfloat16."""
     kind = fields.choice("kind", tuple(_READERS))
     fill = _READERS[kind](fields, dtype)
     fields.done()
@@ -68,13 +70,15 @@ def read_fill(fields: Fields, dtype: str) -> tuple[Fill, bool]:
 
 def _read_normal(fields: Fields, dtype: str) -> Fill:
     if "float" not in dtype:
-        raise InputError(f"fill 'normal' makes floats, {dtype} takes 'uniform' or 'constant'")
+        raise InputError(
+            f"fill 'normal' requires a float dtype; for {dtype} use 'uniform' or 'constant'"
+        )
     return Normal(fields.number("scale", 0, _LARGEST))
 
 
 def _read_bfloat16(fields: Fields, dtype: str) -> Fill:
     if dtype not in ("bfloat16", "uint16", "uint32"):
-        raise InputError(f"fill 'bfloat16' needs dtype bfloat16, uint16 or uint32, not {dtype}")
+        raise InputError(f"fill 'bfloat16' requires dtype bfloat16, uint16 or uint32, not {dtype}")
     return Normal(fields.number("scale", 0, _LARGEST))
 
 
@@ -90,7 +94,7 @@ def _read_constant(fields: Fields, dtype: str) -> Fill:
 
 
 def _read_value(fields: Fields, name: str, dtype: str) -> float:
-    """A number that `dtype` holds."""
+    """A number that `dtype` can represent."""
     if "float" in dtype:
         return fields.number(name, -_LARGEST, _LARGEST)
     limits = np.iinfo(dtype)

@@ -1,7 +1,7 @@
-"""The arguments of a call: what a client describes, made here, in as many copies as it wants.
+"""Creates the arguments of a kernel from a client's description, in one or more copies.
 
-Several copies let timing walk over more memory than the caches hold. Contents follow from a seed,
-so nothing large has to travel.
+With several copies, timing covers more memory than the caches hold. The contents derive from a
+seed, so no large data is transferred.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from .placement import Host, Placement
 DTYPES = ("float32", "float16", "bfloat16", "int8", "uint8", "int32", "uint16", "uint32", "int64")
 MAX_ITEMS, MAX_RANK = 256, 16
 MAX_TENSORS = 1 << 16
-"""Of all copies together."""
+"""Limit for all copies together."""
 _MAX_SIZE = 1 << 40
-_CHUNK = 1 << 20  # values made at a time, so that they need little memory beside the tensor
-_SPARED = 0.9  # of the memory that Linux calls available
+_CHUNK = 1 << 20  # values generated at a time, to bound temporary memory
+_USABLE = 0.9  # usable fraction of the memory that Linux reports as available
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor that is still to be made; bfloat16 is held as bit patterns, in uint32 two a word."""
+    """The description of a tensor. bfloat16 values are stored as bit patterns: one per uint16, or
+    two per uint32."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -59,7 +60,7 @@ class Tensor:
                 part[...] = self.fill.draw(random, part.size, part.dtype)
 
     def numbers(self, array: np.ndarray) -> np.ndarray:
-        """What the stored values mean, in one dimension."""
+        """The stored values as numbers, (n,); bfloat16 patterns become float32."""
         flat = self._parts(array)
         return bfloat16_values(flat) if self.bfloat16 else flat
 
@@ -90,46 +91,50 @@ def _read_item(fields: Fields) -> Item:
 
 def _read_size(value: object) -> int:
     if type(value) is not int or not 1 <= value <= _MAX_SIZE:
-        raise InputError(f"a size of a shape must be from 1 to {_MAX_SIZE}, got {value!r:.80}")
+        raise InputError(f"each size of a shape must be from 1 to {_MAX_SIZE}, got {value!r:.80}")
     return value
 
 
 class Arguments:
-    """`calls[copy]` is what a compiled function takes: tensors of tvm_ffi and integers.
+    """Arguments of a compiled function: `calls[copy]` are tvm_ffi tensors and integers.
 
-    They are at `place`, by default in the memory that numpy knows.
+    The tensors live at `place`, by default in host memory. Raises InputError for too many tensors,
+    DeviceError if the memory does not suffice.
     """
 
     def __init__(
         self, items: Sequence[Item], copies: int, seed: int, place: Placement | None = None
     ) -> None:
         if copies * len(items) > MAX_TENSORS:
-            raise InputError(f"{copies} copies of {len(items)} items; {MAX_TENSORS} are possible")
+            raise InputError(
+                f"{copies} copies of {len(items)} items exceed the limit of {MAX_TENSORS}"
+            )
         self.tensors = {n: item for n, item in enumerate(items) if isinstance(item, Tensor)}
         self.nbytes = copies * sum(tensor.nbytes for tensor in self.tensors.values())
         _check_memory(self.nbytes + copies * len(items) * ALIGNMENT)
         self.place = place or Host()
         self.arrays = self._copy()
-        """By place among the items: copy 0, or the host's copy of it where that is elsewhere."""
+        """By index of the item: copy 0 itself, or its host copy if the tensors are on a device."""
         self._fill(seed)
         self.calls: list[tuple[Any, ...]] = [self._call(items, n) for n in range(copies)]
 
     def refill(self, seed: int) -> None:
-        """Copy 0 as if it had been made with this seed."""
+        """Refill copy 0 as if it had been created with this seed."""
         self._fill(seed)
         if self.place.copies:
             for n, array in self.arrays.items():
                 self.place.write(self.calls[0][n], array)
 
     def results(self) -> dict[int, np.ndarray]:
-        """What is in copy 0 now; where it is in this memory, itself."""
+        """The current contents of copy 0: views in host memory, copies from a device."""
         if not self.place.copies:
             return self.arrays
         return {n: self.place.view(self.calls[0][n]) for n in self.arrays}
 
     def _call(self, items: Sequence[Item], copy: int) -> tuple[Any, ...]:
-        own = self.place.copies or not copy  # memory of its own, whatever happens to `arrays`
-        arrays = self.arrays if own else {n: _same(array) for n, array in self.arrays.items()}
+        # Copy 0 in host memory is `arrays` itself; a device always allocates its own memory.
+        direct = self.place.copies or not copy
+        arrays = self.arrays if direct else {n: _same(array) for n, array in self.arrays.items()}
         return tuple(
             self.place.put(arrays[n]) if n in arrays else item for n, item in enumerate(items)
         )
@@ -143,18 +148,18 @@ class Arguments:
 
 
 def _same(array: np.ndarray) -> np.ndarray:
-    made = aligned_empty(array.shape, array.dtype)
-    made[...] = array
-    return made
+    copy = aligned_empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
 
 
 def _check_memory(nbytes: int) -> None:
-    """Linux promises memory that it does not have and kills whoever takes it at its word."""
+    """Raise DeviceError if memory is short: Linux would overcommit and kill the process later."""
     available = _available_memory()
-    if available is not None and nbytes > available * _SPARED:
+    if available is not None and nbytes > available * _USABLE:
         raise DeviceError(
             f"the arguments need {nbytes} bytes, the device has {available} available; "
-            "ask for fewer copies"
+            "request fewer copies"
         )
 
 
@@ -163,5 +168,5 @@ def _available_memory() -> int | None:
         text = Path("/proc/meminfo").read_text("ascii", errors="replace")
     except OSError:
         return None
-    found = re.search(r"^MemAvailable:\s*(\d+) kB", text, re.MULTILINE)
-    return int(found[1]) * 1024 if found else None
+    match = re.search(r"^MemAvailable:\s*(\d+) kB", text, re.MULTILINE)
+    return int(match[1]) * 1024 if match else None

@@ -1,4 +1,4 @@
-"""Times a compiled function, and compares what two of them leave in their arguments."""
+"""Times a compiled function, and compares the results of two of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .kernel_arguments import Arguments
 
 Function = Callable[..., Any]
 LIMIT_DB = 400.0
-"""Ratios beyond it are told as it; double precision ends at 320."""
-_CHUNK = 1 << 20  # values compared at a time: in float64 they need several times their memory
+"""Ratios are clamped to this; the limit of double precision is about 320 dB."""
+_CHUNK = 1 << 20  # values compared at a time, because float64 temporaries are several times larger
 
 
 def measure(
@@ -27,9 +27,9 @@ def measure(
     samples: int,
     wait: Callable[[], object] = lambda: None,
 ) -> list[float]:
-    """Seconds per call of each sample of `number` calls, which take their arguments in turn.
+    """Seconds per call for each sample of `number` calls, which cycle through the arguments.
 
-    `wait` returns when everything that was started has ended; a sample ends with it.
+    `wait` returns when all started work has finished; every sample ends with a `wait`.
     """
     for arguments in calls:
         function(*arguments)
@@ -55,7 +55,7 @@ def _sample(
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Python's garbage is not collected in the middle of a sample."""
+    """Disable Python's garbage collector during samples."""
     gc.collect()
     gc.disable()
     try:
@@ -67,7 +67,8 @@ def _no_collection() -> Iterator[None]:
 def compare(
     reference: Function, candidate: Function, arguments: Arguments, seed: int
 ) -> list[dict[str, Any]]:
-    """One row per tensor, inputs too: a candidate must not write where the reference does not."""
+    """One row per tensor, including inputs: a candidate must not modify what the reference does
+    not. Rows have `index` and the keys of `difference`."""
     arguments.refill(seed)
     reference(*arguments.calls[0])
     expected = {n: array.copy() for n, array in arguments.results().items()}
@@ -82,10 +83,11 @@ def compare(
 def difference(
     expected: np.ndarray, actual: np.ndarray, numbers: Callable[[np.ndarray], np.ndarray]
 ) -> dict[str, Any]:
-    """Signal to noise in dB (None: equal), largest error and value, over what is finite in both.
+    """Signal-to-noise ratio in dB (None: equal), largest error and largest expected value, over the
+    values that are finite in both.
 
-    `numbers` says what stored values mean. `finite` is False where one of the two is finite and
-    the other is not, or is another infinity.
+    `numbers` converts stored values to numbers. `finite` is False if a value is finite in only one
+    of the arrays, or an infinity or NaN in one is matched by another value.
     """
     signal = noise = largest = max_error = 0.0
     finite = True

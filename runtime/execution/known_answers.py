@@ -1,10 +1,10 @@
-"""Known answers: kernels with arguments that follow from a seed, and what they must come to.
+"""Known-answer tests: kernels, arguments derived from a seed, and the expected results.
 
-Users' GPUs return NaN or garbage where a driver miscompiles a kernel. So a bundle for a GPU carries
-cases: functions of its own library and of a small one beside it (checks.so), how their arguments
-are made, and the results that another machine found (checks.safetensors). The compiler writes them
-(compiler/parity/known_answers.py), `run_case` runs one, and self_test_child.py does so in a process
-that may crash or hang.
+A driver that miscompiles a kernel returns NaN or garbage. So a GPU bundle contains cases: functions
+of its library and of a small additional one (checks.so), a description of their arguments, and the
+results computed on another machine (checks.safetensors). The compiler writes them
+(compiler/parity/known_answers.py), `run_case` runs one, and self_test_child.py runs them in a
+process that may crash or hang.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from .portable_random import PortableRandom
 CASES, ANSWERS, CHECKS_LIBRARY = "checks.json", "checks.safetensors", "checks.so"
 FORMAT, VERSION = "handglass-known-answers", 1
 COPIES = (1, 3, 4097, (1 << 20) + 7, 80 << 20)
-"""Bytes that go up and down: the last one is more than a staging buffer holds at once."""
+"""Sizes in bytes of round trips to the device; the last one exceeds a staging buffer."""
 COPY_FAMILY = "copies"
 
 
 @dataclass(frozen=True)
 class Case:
     name: str
-    family: str  # of kernels: what a line of doctor is about
+    family: str  # of kernels; `handglass doctor` prints one line per family
     library: str  # LIBRARY or CHECKS_LIBRARY
     function: str
-    items: tuple[Any, ...]  # as the device protocol has arguments
+    items: tuple[Any, ...]  # arguments, in the format of the device protocol
     seed: int
     answers: Mapping[str, str]
-    """Place among the items -> name in the file of answers. Other tensors must stay as they are."""
-    floor_db: float | None  # signal to noise at least; None: bit for bit
+    """Index of the item -> name in the file of answers. Other tensors must not change."""
+    floor_db: float | None  # minimum signal-to-noise ratio; None: bit-exact
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class _Cases:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one case: the worst of its tensors."""
+    """The result of one case: that of its worst tensor."""
 
     ok: bool
     snr_db: float | None = None  # None: equal
     max_error: float = 0.0
     largest: float = 0.0
     not_finite: int = 0
-    error: str = ""  # the words of the runtime, where there is no result at all
+    error: str = ""  # the error of the runtime, if there is no result
 
     @property
     def words(self) -> str:
@@ -78,20 +78,20 @@ class Verdict:
 
 
 def read_cases(path: Path) -> tuple[Case, ...]:
-    """InputError for a file that is none of ours."""
+    """Read the cases. Raises InputError for a malformed file, MismatchError for another version."""
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
-    found = parse_dataclass(_Cases, data, str(path))
-    if (found.format, found.version) != (FORMAT, VERSION):
+    parsed = parse_dataclass(_Cases, data, str(path))
+    if (parsed.format, parsed.version) != (FORMAT, VERSION):
         raise MismatchError(
-            f"{path}: {found.format!r:.40} of version {found.version}, this handglass reads "
-            f"{FORMAT} {VERSION}; compile the bundle again"
+            f"{path}: format {parsed.format!r:.40} version {parsed.version} is not supported, this "
+            f"handglass reads {FORMAT} version {VERSION}; compile the bundle again"
         )
-    for case in found.cases:
+    for case in parsed.cases:
         _check(case, str(path))
-    return found.cases
+    return parsed.cases
 
 
 def cases_text(cases: Sequence[Case]) -> bytes:
@@ -99,7 +99,7 @@ def cases_text(cases: Sequence[Case]) -> bytes:
 
 
 def arrays_of(case: Case) -> list[np.ndarray | int]:
-    """The arguments: the same on every machine."""
+    """The arguments of a case, identical on every machine."""
     return [
         _made(item, case.seed, n) if isinstance(item, Tensor) else item
         for n, item in enumerate(read_items(case.items))
@@ -107,25 +107,26 @@ def arrays_of(case: Case) -> list[np.ndarray | int]:
 
 
 def run_case(case: Case, function: Any, answers: TensorFile, place: Placement) -> Verdict:
-    """Call the function where `place` is, and compare every tensor with what it must be."""
+    """Call the function at `place` and compare every tensor with its expected value."""
     arrays, items = arrays_of(case), read_items(case.items)
-    own = lambda a: a if place.copies else a.copy()  # noqa: E731  what it writes to is not `arrays`
-    placed = [a if isinstance(a, int) else place.put(own(a)) for a in arrays]
+    # The function must not write to `arrays`.
+    copied = lambda a: a if place.copies else a.copy()  # noqa: E731
+    placed = [a if isinstance(a, int) else place.put(copied(a)) for a in arrays]
     function(*placed)
     place.wait()
-    found = []
+    verdicts = []
     for n, (array, tensor, item) in enumerate(zip(arrays, placed, items, strict=True)):
         if isinstance(array, int) or not isinstance(item, Tensor):
             continue
         name = case.answers.get(str(n))
         expected = array if name is None else answers.array(name)
         floor = None if name is None else case.floor_db
-        found.append(_judge(expected, place.view(tensor), item, floor))
-    return _worst(found)
+        verdicts.append(_judge(expected, place.view(tensor), item, floor))
+    return _worst(verdicts)
 
 
 def copy_verdict(place: Placement, nbytes: int) -> Verdict:
-    """Bytes up, others after them, and down again."""
+    """Write two tensors, overwrite them, and read them back."""
     first = np.arange(nbytes, dtype=np.uint32).astype(np.uint8)
     second = first ^ np.uint8(0xA5)
     tensors = [place.put(first.copy()), place.put(second.copy())]
@@ -137,18 +138,18 @@ def copy_verdict(place: Placement, nbytes: int) -> Verdict:
     ]
     if not any(wrong):
         return Verdict(True)
-    return Verdict(False, error=f"{sum(wrong)} of {2 * nbytes} bytes came back changed")
+    return Verdict(False, error=f"{sum(wrong)} of {2 * nbytes} bytes differ after a round trip")
 
 
 def _check(case: Case, where: str) -> None:
     items = read_items(case.items)
     if case.library not in (LIBRARY, CHECKS_LIBRARY):
-        raise InputError(f"{where}: {case.name!r:.80}: library {case.library!r:.80} is none of it")
+        raise InputError(f"{where}: {case.name!r:.80}: unknown library {case.library!r:.80}")
     for place in case.answers:
         if not (place.isdigit() and int(place) < len(items)) or not isinstance(
             items[int(place)], Tensor
         ):
-            raise InputError(f"{where}: {case.name!r:.80}: item {place!r:.80} is no tensor")
+            raise InputError(f"{where}: {case.name!r:.80}: item {place!r:.80} is not a tensor")
 
 
 def _made(item: Tensor, seed: int, place: int) -> np.ndarray:
@@ -161,20 +162,20 @@ def _judge(expected: np.ndarray, found: np.ndarray, item: Item, floor: float | N
     assert isinstance(item, Tensor)
     if expected.shape != found.shape or expected.dtype != found.dtype:
         return Verdict(
-            False, error=f"{found.dtype} {found.shape} instead of {expected.dtype} {expected.shape}"
+            False, error=f"{found.dtype} {found.shape}, expected {expected.dtype} {expected.shape}"
         )
-    told = difference(expected, found, item.numbers)
+    result = difference(expected, found, item.numbers)
     values = item.numbers(found)
     lost = int(np.count_nonzero(~np.isfinite(values))) if values.dtype.kind == "f" else 0
-    snr = told["snr_db"]
-    ok = told["finite"] and (snr is None or (floor is not None and snr >= floor))
-    return Verdict(ok, snr, told["max_error"], told["largest"], lost)
+    snr = result["snr_db"]
+    ok = result["finite"] and (snr is None or (floor is not None and snr >= floor))
+    return Verdict(ok, snr, result["max_error"], result["largest"], lost)
 
 
-def _worst(found: Sequence[Verdict]) -> Verdict:
-    """A wrong one before a right one, then the least ratio."""
+def _worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """The worst verdict: failed before passed, then the lowest signal-to-noise ratio."""
 
     def order(verdict: Verdict) -> tuple[bool, float]:
         return verdict.ok, float("inf") if verdict.snr_db is None else verdict.snr_db
 
-    return min(found, key=order)
+    return min(verdicts, key=order)

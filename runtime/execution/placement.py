@@ -1,7 +1,7 @@
-"""Where tensors live: in this process's memory, or in that of a device.
+"""Placement of tensors: in host memory, or in the memory of a device.
 
-A session asks its placement to take arrays in and to give arrays back, and never looks where they
-are. On the CPU both are views of the same memory; on a GPU they are copies, in one place: here.
+A session converts between arrays and tensors only through its placement. On the CPU both are views
+of the same memory; on a GPU the placement copies.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from .clocks import Clock, DeviceClock, HostClock, WaitingClock
 from .tvm_runtime import import_tvm_ffi
 
 _CPU = 1  # DLPack's kDLCPU
-# Allocator 1 gives memory back after each call. 2 pools it by exact size, so that every new length
-# of a prompt leaves another set of buffers behind: 70 MB became 266 MB over 70 lengths.
+# Allocator 1 frees memory after each call. Allocator 2 pools it by exact size, so every new prompt
+# length keeps another set of buffers: 70 MB became 266 MB over 70 lengths.
 _UNPOOLED = 1
 _HINTS = {
-    "out of memory": "close what else uses the device, or compile with fewer bits, a smaller "
-    "--context or --kv-cache int8",
-    "device lost": "the driver gave up on it; start again, and if it stays so, see what 'handglass "
-    "doctor BUNDLE --device ...' says",
+    "out of memory": "close other programs that use the device, or compile with fewer bits, a "
+    "smaller --context or --kv-cache int8",
+    "device lost": "the driver has reset or removed the device; start again, and if this persists, "
+    "run 'handglass doctor BUNDLE --device ...'",
 }
-"""What to do about errors that begin like this."""
+"""Advice for errors that begin with these words."""
 
 
 class Placement(Protocol):
     @property
     def machine_devices(self) -> tuple[int, ...]:
-        """What the virtual machine is told at its start: (device type, number, allocator) each."""
+        """Arguments of vm_initialization: (device type, number, allocator) per device."""
         ...
 
     @property
     def copies(self) -> bool:
-        """Whether a tensor's memory is another one than that of the array it came from."""
+        """Whether tensors and arrays have separate memory, so that conversion copies."""
         ...
 
     def put(self, array: np.ndarray) -> Any:
@@ -48,36 +48,36 @@ class Placement(Protocol):
         ...
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
-        """A tensor to be written to."""
+        """A zero tensor that may be written."""
         ...
 
     def write(self, tensor: Any, array: np.ndarray) -> None:
-        """Replace the values of a tensor of the same shape and type."""
+        """Replace the values of a tensor of the same shape and dtype."""
         ...
 
     def view(self, tensor: Any) -> np.ndarray:
-        """The values, once whatever writes them is done; on the CPU the memory itself."""
+        """The values, after pending writes: on the CPU a view of the memory, else a copy."""
         ...
 
     def wait(self) -> None:
-        """Return when everything that was started has ended."""
+        """Return when all started work has finished."""
         ...
 
     def clock(self) -> Clock:
-        """For the time of kernels."""
+        """A clock for kernel times."""
         ...
 
     def translate_error(self, error: Exception) -> Exception:
-        """An error of the runtime as one of ours, if it is about this memory or its device."""
+        """The DeviceError for a runtime error about this device; other errors are returned."""
         ...
 
     def peak_bytes(self) -> int | None:
-        """The most of the device's own memory that this process ever held; None: it has none."""
+        """Peak bytes of device memory held by this process; None without device memory."""
         ...
 
 
 class Host:
-    """The memory that numpy knows."""
+    """Host memory, shared with numpy."""
 
     machine_devices = (_CPU, 0, _UNPOOLED)
     copies = False
@@ -92,7 +92,7 @@ class Host:
         return self._from_dlpack(untouched_zeros(shape, dtype))
 
     def write(self, tensor: Any, array: np.ndarray) -> None:
-        # Not through numpy: before 2.1 it took what came by DLPack for read-only.
+        # Not through numpy: before 2.1 it treats DLPack arrays as read-only.
         data = np.ascontiguousarray(array)
         ctypes.memmove(tensor.data_ptr(), data.ctypes.data, data.nbytes)
 
@@ -100,7 +100,7 @@ class Host:
         return np.from_dlpack(tensor)
 
     def wait(self) -> None:
-        """A call on the CPU returns when it is done."""
+        """Does nothing: calls on the CPU are synchronous."""
 
     def clock(self) -> Clock:
         return HostClock()
@@ -113,11 +113,11 @@ class Host:
 
 
 class DeviceMemory:
-    """The memory of one device that is not the CPU.
+    """The memory of one device other than the CPU.
 
-    `kind` is the name of its sort, `dlpack` DLPack's number of that, `number` its place. What a
-    plug-in of ours adds (time stamps, statistics) is used where it is there; a kind of devices that
-    has other means overrides `clock`, `peak_bytes` or `translate_error`.
+    `kind` is the name of the device kind, `dlpack` its DLPack device type, `number` the index of
+    the device. Time stamps and statistics of our plug-ins are used if registered; a kind that
+    provides them differently overrides `clock`, `peak_bytes` or `translate_error`.
     """
 
     copies = True
@@ -131,7 +131,7 @@ class DeviceMemory:
         self._up = ffi.get_global_func("runtime.TVMTensorCopyFromBytes")
         self._down = ffi.get_global_func("runtime.TVMTensorCopyToBytes")
         self._wait = ffi.get_global_func("runtime.Device_StreamSync")
-        host = Host.machine_devices  # sizes are computed there; it has to be the last one
+        host = Host.machine_devices  # the VM computes shapes on the host, which must be last
         self.machine_devices = (dlpack, number, _UNPOOLED, *host)
 
     def put(self, array: np.ndarray) -> Any:
@@ -141,7 +141,7 @@ class DeviceMemory:
 
     def zeros(self, shape: tuple[int, ...], dtype: str) -> Any:
         tensor = self._empty(shape, dtype)
-        self.write(tensor, untouched_zeros(shape, dtype))  # all of it one page that is never taken
+        self.write(tensor, untouched_zeros(shape, dtype))  # reads only the shared zero page
         return tensor
 
     def write(self, tensor: Any, array: np.ndarray) -> None:
@@ -159,26 +159,28 @@ class DeviceMemory:
         self._do(self._wait, self._device, 0)
 
     def clock(self) -> Clock:
-        stamp, stamps = self._own("stamp"), self._own("stamps")
+        stamp, stamps = self._plugin_function("stamp"), self._plugin_function("stamps")
         return (
             WaitingClock(self.wait) if stamp is None else DeviceClock(self._number, stamp, stamps)
         )
 
     def translate_error(self, error: Exception) -> Exception:
-        words = str(error).strip()
-        if not words.startswith(f"{self._kind}: "):
+        message = str(error).strip()
+        if not message.startswith(f"{self._kind}: "):
             return error
-        hints = [hint for start, hint in _HINTS.items() if f"{self._kind}: {start}" in words]
-        return DeviceError("; ".join([words.splitlines()[0], *hints]))
+        hints = [hint for start, hint in _HINTS.items() if f"{self._kind}: {start}" in message]
+        return DeviceError("; ".join([message.splitlines()[0], *hints]))
 
     def peak_bytes(self) -> int | None:
-        told = self._own("statistics")
-        return None if told is None else int(json.loads(told(self._number))["peak_bytes"])
+        statistics = self._plugin_function("statistics")
+        if statistics is None:
+            return None
+        return int(json.loads(statistics(self._number))["peak_bytes"])
 
-    def _own(self, name: str) -> Any:
-        """A function of our plug-in; None where TVM's own is in its place."""
-        full = f"handglass.{self._kind}.{name}"
-        return import_tvm_ffi().get_global_func(full, allow_missing=True)
+    def _plugin_function(self, name: str) -> Any:
+        """A function of our plug-in; None if TVM's built-in device API is used instead."""
+        full_name = f"handglass.{self._kind}.{name}"
+        return import_tvm_ffi().get_global_func(full_name, allow_missing=True)
 
     def _empty(self, shape: Sequence[int], dtype: str) -> Any:
         size, kind = self._shape(shape), self._dtype(dtype)

@@ -1,7 +1,7 @@
-"""TVM's small runtime in this process: numpy and tvm_ffi, no tvm package.
+"""Loads TVM's runtime library with numpy and tvm_ffi alone, without the tvm package.
 
-An installed apache-tvm is located and not imported: its Python package would bring the 259 MB
-compiler with it.
+An installed apache-tvm is located but not imported: its Python package would load the 259 MB
+compiler.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from .process import PROCESS, RUNTIME, first_line
 
 
 def start_runtime(locate: Callable[[], Path], threads: int | None = None) -> Any:
-    """tvm_ffi, once TVM's runtime is loaded and its pool of threads runs.
+    """Load TVM's runtime and start its thread pool; returns tvm_ffi.
 
-    `locate` says where libtvm_runtime.so is; it is asked only if this process has none yet.
+    `locate` returns the path of libtvm_runtime.so; it is called only if none is loaded yet.
+    `threads`: None uses one per physical core. Raises DeviceError, or UsageError for `threads`.
     """
     count = thread_count(threads)
     tvm_ffi = import_tvm_ffi()
@@ -39,8 +40,8 @@ def start_runtime(locate: Callable[[], Path], threads: int | None = None) -> Any
 
 
 def installed_runtime() -> Path | None:
-    """Where an installed apache-tvm keeps its runtime library."""
-    spec = importlib.util.find_spec("tvm")  # of a top-level package: finds, does not import
+    """The runtime library of an installed apache-tvm, or None."""
+    spec = importlib.util.find_spec("tvm")  # does not import a top-level package
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for file in (Path(folder, "lib", RUNTIME_LIBRARY), Path(folder, RUNTIME_LIBRARY)):
             if file.exists():
@@ -49,10 +50,10 @@ def installed_runtime() -> Path | None:
 
 
 def import_tvm_ffi() -> Any:
-    """tvm_ffi without torch: where torch is installed it would import it, for 2 s and 190 MB.
+    """Import tvm_ffi without torch, which it would import if installed (2 s and 190 MB).
 
-    A None in `sys.modules` is Python's own way to say "not importable"; it is taken back at once,
-    and a torch that is loaded already stays.
+    A None in `sys.modules` makes a module unimportable in Python; it is removed right after, and a
+    torch that is already loaded is kept. Raises DeviceError if tvm_ffi cannot be imported.
     """
     hidden = "torch" not in sys.modules and "tvm_ffi" not in sys.modules
     if hidden:
@@ -71,30 +72,31 @@ def import_tvm_ffi() -> Any:
 
 
 def load_runtime(locate: Callable[[], Path]) -> None:
-    """TVM's runtime library, for all that link to it: its registry of functions is one per process.
+    """Load TVM's runtime library with RTLD_GLOBAL, unless this process has one.
 
-    `locate` is asked only if this process has none.
+    Everything that links to it shares its registry of functions. `locate` is called only if needed.
     """
     if sys.modules.get("tvm") is None:
         PROCESS.load(RUNTIME, locate, ctypes.RTLD_GLOBAL)
 
 
-def _set_threads(tvm_ffi: Any, count: int, asked: int | None) -> None:
-    """A pool that runs already can only shrink; say so when more was asked for."""
+def _set_threads(tvm_ffi: Any, count: int, requested: int | None) -> None:
+    """Resize the pool. A running pool can only shrink; raises DeviceError if it must grow."""
     running = tvm_ffi.get_global_func("runtime.NumThreads")  # starts the pool
-    if running() == count or asked is None:
+    if running() == count or requested is None:
         return
     tvm_ffi.get_global_func("runtime.config_threadpool")(1, count)
     if running() != count:
         raise DeviceError(
-            f"threads={count}: this process started with {running()}; use a new process"
+            f"threads={count}: the thread pool of this process has {running()} threads and cannot "
+            "grow; use a new process"
         )
 
 
 @contextmanager
 def _affinity_kept() -> Iterator[None]:
-    """A pool of one thread binds its caller to the first core, and with it all child processes
-    and the next session, which would then find one usable CPU: take that back."""
+    """Restore the CPU affinity: a pool of one thread pins its caller to the first core, and with it
+    all child processes and later sessions, which would find only one usable CPU."""
     if not hasattr(os, "sched_getaffinity"):
         yield
         return

@@ -1,1 +1,1 @@
-"""Benchmarks, and the limits of the machine that they are compared with."""
+"""Benchmarks, and measurements of the machine's limits to compare them with."""

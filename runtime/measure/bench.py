@@ -1,8 +1,9 @@
-"""Times of a loaded bundle, row by row, each beside what the machine could do at that moment.
+"""Benchmarks a loaded bundle row by row, each compared with the machine's limit at that time.
 
-Rows are interleaved: one sample of every row, then the next of every row, so that a machine that
-grows slower hurts all alike. Around each sample the limit of its row is measured too; the fraction
-compares the medians of the two. An interrupted run has whole rows of fewer samples.
+Rows are interleaved: one sample of every row, then the next sample of every row, so that a machine
+that slows down affects all rows equally. The limit of a row is measured before and after each
+sample; the fraction compares the medians of the two. An interrupted run reports every row with
+fewer samples.
 """
 
 from __future__ import annotations
@@ -23,33 +24,33 @@ from .limits import Limits
 from .steps import Steps, spread
 
 SAMPLES, QUICK_SAMPLES = 5, 2
-DECODED = 64  # tokens of a decode row
+DECODED = 64  # tokens per sample of a decode row
 QUESTION_TOKENS = 16
-SLOW = ("pp512", "tg64@2048")  # rows that --quick leaves out
-ONCE_OR_TWICE = 2  # samples of the row that answers a whole question in a process of its own
+SLOW = ("pp512", "tg64@2048")  # rows that --quick skips
+ONCE_OR_TWICE = 2  # samples of the row that answers a whole question in a separate process
 
 
 @dataclass
 class Row:
-    """One line: `measure` returns the seconds (or bytes) of one sample."""
+    """One row of the report; `measure` returns the seconds (or bytes) of one sample."""
 
     name: str
     unit: str
     measure: Callable[[], float]
     count: float = 0.0
-    """Tokens of a sample, for rates; 0 where the sample itself is the figure."""
+    """Tokens per sample, for rates; 0 if the sample itself is the figure."""
     work: float = 0.0
-    """Operations or bytes of a sample, by `limit`."""
+    """Operations or bytes per sample, depending on `limit`."""
     limit: str = ""
-    """One of the limits, or nothing to compare with."""
+    """The probe to compare with; empty if there is none."""
     note: str = ""
     most: int | None = None
-    """Samples at most."""
+    """Maximum number of samples."""
     samples: list[float] = field(default_factory=list)
     limits: list[float] = field(default_factory=list)
 
     def wants(self, number: int) -> bool:
-        """Whether it takes part in the round of this number."""
+        """Whether the row is sampled in round `number`."""
         return self.most is None or number < self.most
 
     def figures(self) -> list[float]:
@@ -59,7 +60,7 @@ class Row:
         return [value * (1e3 if self.unit == "ms" else 1.0) for value in self.samples]
 
     def fraction(self) -> float | None:
-        """Achieved over possible."""
+        """Achieved rate over the limit; None without a limit."""
         if not self.limits or not self.samples or not self.work:
             return None
         return self.work / float(np.median(self.samples)) / float(np.median(self.limits))
@@ -77,7 +78,7 @@ Progress = Callable[[str, int, int], object]
 
 
 class Benchmark:
-    """All rows of one bundle; `run` fills them, `report` tells what there is so far."""
+    """All rows of one bundle; `run` samples them, `report` returns the results so far."""
 
     def __init__(
         self,
@@ -100,7 +101,7 @@ class Benchmark:
         self.lines: list[Line] = [line for line in self._lines() if self._wanted(line)]
 
     def run(self, samples: int, progress: Progress = lambda *_: None) -> None:
-        """Interleaved; whatever ends it, the samples so far are kept."""
+        """Take `samples` interleaved samples of each row; an interrupt keeps those taken so far."""
         self.steps.prepare()
         rows = [line for line in self.lines if isinstance(line, Row)]
         order = [row for number in range(samples) for row in rows if row.wants(number)]
@@ -110,7 +111,7 @@ class Benchmark:
         progress("measure", len(order), len(order))
 
     def report(self) -> list[dict[str, Any]]:
-        return [self._told(line) for line in self.lines]
+        return [self._entry(line) for line in self.lines]
 
     def _count_shape(self) -> str:
         try:
@@ -138,7 +139,7 @@ class Benchmark:
             yield self._decode_row(pos)
         if vision is not None:
             yield self._first_token_row(f"one picture and {QUESTION_TOKENS} tokens")
-        yield Row("load", "s", self._load, note="a process of its own, files in the page cache")
+        yield Row("load", "s", self._load, note="in a new process, files in the page cache")
         yield Row("peak_memory", "B", self._peak, most=ONCE_OR_TWICE)
 
     def _row(
@@ -210,14 +211,14 @@ class Benchmark:
             self._path, ask=True, threads=self._threads, device=self._device
         ).peak_bytes
 
-    def _told(self, line: Line) -> dict[str, Any]:
+    def _entry(self, line: Line) -> dict[str, Any]:
         if isinstance(line, Skipped):
             nothing = {"min": None, "median": None, "p90": None, "limit_fraction": None}
             return {"row": line.name, "unit": line.unit, **nothing, "note": line.note}
-        told = {"row": line.name, "unit": line.unit, **spread(line.figures())}
+        entry = {"row": line.name, "unit": line.unit, **spread(line.figures())}
         note = "; ".join(filter(None, [line.note, self._extra(line)]))
         return {
-            **told,
+            **entry,
             "samples": len(line.samples),
             "limit": line.limit or None,
             "limit_fraction": line.fraction(),
@@ -225,12 +226,12 @@ class Benchmark:
         }
 
     def _extra(self, row: Row) -> str:
-        """What only the samples can tell."""
+        """A note that depends on the samples."""
         if row.name == "load" and self._loads:
             imported = float(np.median([took.imported_s for took in self._loads]))
-            return f"of which Python and its imports {imported:.2f} s"
+            return f"including {imported:.2f} s for Python and its imports"
         if row.name == "peak_memory" and row.samples:
             size = sum(entry.size for entry in self.manifest.files.values())
             ratio = float(np.median(row.samples)) / size
-            return f"load and one picture question; the bundle has {size} B, ratio {ratio:.2f}"
+            return f"loading and one picture question; {ratio:.2f} times the bundle's {size} B"
         return self.no_limits if row.name not in ("load", "peak_memory") else ""

@@ -1,8 +1,8 @@
-"""Where a step spends its time, kernel by kernel: the machine's own hook around every call.
+"""Profiles a step kernel by kernel, with the instrumentation hook of the virtual machine.
 
-The hook is Python: it adds a few microseconds to each call, which the report tells. A call that is
-faster than memory allows found its data in a cache. A GPU's kernels are timed by its own clock and
-run on while the host goes on: the times of a step may add up to less than the step, or to more.
+The hook is Python and adds a few microseconds to each call; the report shows the overhead. A call
+that is faster than memory allows found its data in a cache. GPU kernels are timed by the device
+clock and run asynchronously: their times may add up to less or more than the step.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .limits import Limits
 from .steps import Steps, spread
 
 BUILTIN = "vm.builtin."
-MACHINE = "(virtual machine)"  # allocation, shapes and views, all together
+MACHINE = "(virtual machine)"  # the sum of allocation, shapes and views
 MOST_SPANS = 3000
-"""A GPU keeps a few thousand moments that nobody has read yet."""
+"""Spans between two readouts: a device buffers only a few thousand unread time stamps."""
 
 
 @dataclass
@@ -33,14 +33,14 @@ class Calls:
 
     seconds: list[float] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
-    """Their sums, one per step."""
+    """Sums of the calls, one per step."""
     bytes: float = 0.0
     flops: float | None = 0.0
 
 
 @dataclass
 class Phase:
-    """One kind of step, taken several times."""
+    """One kind of step, sampled several times."""
 
     name: str
     step: Callable[[], float]
@@ -48,33 +48,33 @@ class Phase:
     plain: list[float] = field(default_factory=list)
     """Seconds of the step without the hook."""
     observed: list[float] = field(default_factory=list)
-    """With it."""
+    """Seconds of the step with the hook."""
 
 
 class Observer:
-    """What the session calls around every call: keeps the time, and the work by the arguments."""
+    """The hook around every call: records its time, and its work from the arguments."""
 
     def __init__(self, kernels: Mapping[str, Kernel], clock: Clock) -> None:
         self._kernels = kernels
-        self._clock, self._own_clock = clock, HostClock()
+        self._clock, self._host_clock = clock, HostClock()
         self._spans: list[tuple[Calls, int, tuple[Moment, Moment]]] = []
-        self._own_spans: list[tuple[Calls, int, tuple[Moment, Moment]]] = []
+        self._host_spans: list[tuple[Calls, int, tuple[Moment, Moment]]] = []
         self._known: dict[tuple[str, Sizes], tuple[float, float | None]] = {}
         self._start = 0
         self.calls: dict[str, Calls] = {}
         self.step = 0
-        """Of which number, from 1 on, the calls now are."""
+        """The number of the current step, from 1."""
 
     def before(self, name: str, arguments: Sequence[Any]) -> None:
-        own = name.startswith(BUILTIN)
-        if not own:
+        is_builtin = name.startswith(BUILTIN)
+        if not is_builtin:
             self._count(name, arguments)
-        self._start = (self._own_clock if own else self._clock).now()
+        self._start = (self._host_clock if is_builtin else self._clock).now()
 
     def after(self, name: str) -> None:
         if name.startswith(BUILTIN):
-            span = self._start, self._own_clock.now()
-            self._own_spans.append((self.calls[MACHINE], self.step, span))
+            span = self._start, self._host_clock.now()
+            self._host_spans.append((self.calls[MACHINE], self.step, span))
         else:
             span = self._start, self._clock.now()
             self._spans.append((self.calls[name], self.step, span))
@@ -82,8 +82,8 @@ class Observer:
                 self.settle()
 
     def settle(self) -> None:
-        """Note the time of every call so far."""
-        for clock, spans in ((self._own_clock, self._own_spans), (self._clock, self._spans)):
+        """Read the clocks and record the time of every call so far."""
+        for clock, spans in ((self._host_clock, self._host_spans), (self._clock, self._spans)):
             seconds = clock.seconds([span for _, _, span in spans])
             for (calls, step, _), spent in zip(spans, seconds, strict=True):
                 calls.steps.extend([0.0] * (step - len(calls.steps)))
@@ -109,7 +109,7 @@ class Observer:
 
 
 class KernelBenchmark:
-    """The kernels of three kinds of steps; `report` tells what there is so far."""
+    """Profiles the kernels of three kinds of steps; `report` returns the results so far."""
 
     def __init__(self, session: Session, kernels: Mapping[str, Kernel]) -> None:
         self.limits = Limits(session)
@@ -128,7 +128,7 @@ class KernelBenchmark:
         progress("measure kernels", samples, samples)
 
     def report(self) -> list[dict[str, Any]]:
-        """Per phase what the hook cost, and its kernels, the most expensive first."""
+        """Per phase, the step times with and without the hook, and its kernels, slowest first."""
         limits = {
             kind: float(np.median(rates)) for kind, rates in self.limits.rates.items() if rates
         }
@@ -151,7 +151,7 @@ class KernelBenchmark:
         yield Phase(f"decode@{pos}", lambda: steps.decode(pos, 1))
 
     def _sample(self, phase: Phase) -> None:
-        """One more step, without the hook and with it."""
+        """Run the step once without the hook and once with it."""
         for kind in () if self.no_limits else self.limits.probes:
             self.limits.sample(kind)
         phase.plain.append(phase.step())
@@ -164,15 +164,15 @@ class KernelBenchmark:
 def rows(
     phase: Phase, kernels: Mapping[str, Kernel], limits: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """Largest share first; `limits` are rates per second, empty where there are none."""
+    """The kernels of a phase, largest share first; `limits`: rates per second, may be empty."""
     steps = len(phase.observed)
     total = sum(float(np.median(calls.steps)) for calls in phase.calls.values())
-    found = [
+    entries = [
         _row(phase.name, name, calls, kernels.get(name), steps, total, limits)
         for name, calls in phase.calls.items()
         if calls.seconds
     ]
-    return sorted(found, key=lambda row: -row["share"])
+    return sorted(entries, key=lambda row: -row["share"])
 
 
 def _row(
@@ -184,7 +184,7 @@ def _row(
     total: float,
     limits: Mapping[str, float],
 ) -> dict[str, Any]:
-    spent = float(np.median(calls.steps))  # in one step: a mean would believe every interruption
+    spent = float(np.median(calls.steps))  # per step; a mean would include interruptions
     median, p90 = np.percentile(calls.seconds, [50, 90]) * 1e6
     is_kernel = name != MACHINE
     return {
@@ -207,8 +207,8 @@ def _row(
 def _fraction(
     calls: Calls, kernel: Kernel | None, spent: float, limits: Mapping[str, float]
 ) -> float | None:
-    """The least time that memory and arithmetic allow, over the time it took; None where the unit
-    that it multiplies in was not measured."""
+    """The least time that memory and arithmetic allow, over the measured time; None if the probe of
+    the unit it multiplies on was not measured."""
     rate = limits.get(kernel.limit if kernel else FMA)
     if rate is None:
         return None

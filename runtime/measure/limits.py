@@ -1,9 +1,9 @@
-"""What this machine can do at most, measured by the probes that every bundle carries.
+"""The peak rates of this machine, measured with the probes of the bundle.
 
-Memory: all threads sum an array that is much larger than the last-level cache. Arithmetic: all
-threads run chains of multiply-adds that never leave their registers, in float32 or of the integers
-that a matmul of 4-bit or 8-bit weights multiplies. Where many rows are multiplied in tile registers
-(AMX) the tiles are measured too: they do many times what the vector registers can.
+Memory: all threads sum an array much larger than the last-level cache. Arithmetic: all threads run
+chains of multiply-adds in registers, in float32 or in the integers that matmuls of 4-bit or 8-bit
+weights use. If the bundle multiplies many rows in tile registers (AMX), their rates are measured
+too: they are many times those of vector registers.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from ..engine.session import Session
 if TYPE_CHECKING:
     from ..devices.device_info import DeviceInfo
 
-READ_BYTES = 256 << 20  # or eight times the last-level cache, where that is more
-TASK_SHAPE = (1024, 64)  # 256 kB per piece of parallel work; the second size is the probe's
+READ_BYTES = 256 << 20  # or eight times the last-level cache, if that is more
+TASK_SHAPE = (1024, 64)  # 256 kB per parallel task; the probe fixes the second size
 ROUNDS = 1 << 20
 GPU_READ_BYTES, GPU_SHARE, GPU_TASK_SHAPE = 1 << 30, 16, (64, 64)
-"""Above the caches of large GPUs, but no more than so much of the memory of small ones; and a
-workgroup's part, small enough that all of them have work."""
+"""Bytes to read, more than the caches of large GPUs; the divisor of the device memory that bounds
+it on small ones; and the part of one workgroup, small enough that all workgroups have work."""
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 class Limits:
-    """Rates per second: bytes for READ, operations for the others."""
+    """Measures rates per second: bytes for READ, operations for the other probes."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._pieces: list[Any] = []  # where they are read: not to be moved there every time
+        self._pieces: list[Any] = []  # arrays on the device, kept between samples
         self._bytes = 0
         self._rounds: dict[str, int] = {}
         tiles = {kind: name for kind, name in TILE_PROBES.items() if self._has(name)}
@@ -46,18 +46,18 @@ class Limits:
         self.rates: dict[str, list[float]] = {kind: [] for kind in self.probes}
 
     def missing(self) -> str:
-        """Why there are no limits, or the empty string."""
+        """Why the limits cannot be measured, or the empty string."""
         for name in PROBES.values():
             if not self._has(name):
-                return f"the bundle has no {name}: it was compiled before there were probes"
+                return f"the bundle has no {name}: its compiler predates probes"
         return ""
 
     def unmeasured(self, kind: str) -> str:
-        """Why there is no limit of this kind, or the empty string: that of another unit would not
-        do."""
+        """Why the bundle has no probe of this kind, or the empty string. The probe of another unit
+        is no substitute."""
         if kind in self.probes:
             return ""
-        return f"the bundle has no {TILE_PROBES[kind]}: it was compiled before there were such"
+        return f"the bundle has no {TILE_PROBES[kind]}: its compiler predates that probe"
 
     def _has(self, name: str) -> bool:
         try:
@@ -67,7 +67,7 @@ class Limits:
         return True
 
     def sample(self, kind: str) -> float:
-        """One measurement, a few milliseconds."""
+        """Take one measurement of a few milliseconds; returns the rate per second."""
         rate = self._read() if kind == READ else self._multiply(kind)
         self.rates[kind].append(rate)
         return rate
@@ -78,11 +78,11 @@ class Limits:
             piece, count = _gpu_piece(device) if device else _large_array()
             self._pieces = [self._session.put(piece) for _ in range(count)]
             self._bytes = count * piece.nbytes
-            self._read_pieces()  # touches them for the first time
+            self._read_pieces()  # first touch
         return self._bytes / self._read_pieces()
 
     def _read_pieces(self) -> float:
-        """Seconds."""
+        """Seconds to read all pieces."""
         return sum(self._session.seconds(PROBES[READ], piece) for piece in self._pieces)
 
     def _multiply(self, kind: str) -> float:
@@ -93,9 +93,9 @@ class Limits:
         return 2 * values * rounds / seconds
 
     def _gpu_rounds(self, kind: str) -> int:
-        """So many that starting the kernel and fetching its result are a small part of its time."""
+        """Enough rounds that launch and readback are a small part of the kernel time."""
         if kind not in self._rounds:
-            self._timed(kind, GPU_TASKS, 0)  # its driver compiles it now
+            self._timed(kind, GPU_TASKS, 0)  # the first call compiles the pipeline
             least, _ = self._timed(kind, GPU_TASKS, 0)
             rounds, seconds = FEW_ROUNDS, 0.0
             while rounds < ROUNDS and seconds < min(20 * least, LONG_ENOUGH_S):
@@ -105,37 +105,37 @@ class Limits:
         return self._rounds[kind]
 
     def _timed(self, kind: str, tasks: int, rounds: int) -> tuple[float, int]:
-        """Seconds, and how many values came back."""
+        """Seconds, and the number of result values."""
         start = time.perf_counter()
         values = self._session.run(self.probes[kind], (tasks, rounds))
         return time.perf_counter() - start, values.size
 
 
 def _large_array() -> tuple[np.ndarray, int]:
-    """One array for all of it: see _gpu_piece."""
+    """The whole array as one piece: see _gpu_piece."""
     return _ones(max(READ_BYTES, 8 * last_level_cache()), TASK_SHAPE), 1
 
 
 def _gpu_piece(device: DeviceInfo) -> tuple[np.ndarray, int]:
-    """An array, and how many of it are read: a kernel may not see more than a limit at once."""
+    """An array and the number of copies to read: the size of a storage buffer is limited."""
     nbytes = min(GPU_READ_BYTES, device.memory // GPU_SHARE)
-    seen = int(device.abilities.get("max_storage_buffer_range", READ_BYTES))
-    piece = min(nbytes, READ_BYTES, seen)
+    buffer_range = int(device.abilities.get("max_storage_buffer_range", READ_BYTES))
+    piece = min(nbytes, READ_BYTES, buffer_range)
     return _ones(piece, GPU_TASK_SHAPE), max(1, nbytes // piece)
 
 
 def _ones(nbytes: int, task: tuple[int, int]) -> np.ndarray:
-    """As many tasks as fit."""
+    """Ones, (tasks, *task) float32, with as many tasks as fit in `nbytes`."""
     data = aligned_empty((nbytes // (4 * task[0] * task[1]), *task), np.float32)
     data.fill(1.0)
     return data
 
 
 def last_level_cache(folder: Path = _CACHES) -> int:
-    """Bytes; 0 where Linux does not say."""
+    """Bytes of the last-level cache; 0 if Linux does not report it."""
     sizes = [0]
     for file in folder.glob("index*/size"):
-        found = re.fullmatch(r"(\d+)([KMG]?)", file.read_text().strip())
-        if found:
-            sizes.append(int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]])
+        match = re.fullmatch(r"(\d+)([KMG]?)", file.read_text().strip())
+        if match:
+            sizes.append(int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]])
     return max(sizes)

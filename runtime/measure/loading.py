@@ -1,9 +1,10 @@
-"""A process of its own that loads a bundle, asks one question if told to, and says what it took.
+"""Loads a bundle in a separate process, optionally asks one question, and reports time and memory.
 
     python -m handglass.runtime.measure.loading BUNDLE {load|ask} [--threads N] [--device DEVICE]
 
-`measure` starts one and returns its report. CLOCK_MONOTONIC is one for all processes, so the clock
-can start here and stop there: the start of Python counts. The report says where the time went.
+`measure` starts the process and returns its report. All processes share CLOCK_MONOTONIC, so the
+parent starts the clock and the child stops it: the start of Python is included. The report gives
+the time of the imports separately.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ TIMEOUT_S = 900
 
 @dataclass(frozen=True)
 class Loading:
-    """Seconds since the process was started; bytes are the most it ever held."""
+    """Seconds since the start of the process, and its peak memory in bytes."""
 
     imported_s: float
     ready_s: float
@@ -38,7 +39,10 @@ class Loading:
 def measure(
     bundle: Path, ask: bool = False, threads: int | None = None, device: str | None = None
 ) -> Loading:
-    """One load in a child; `ask` also lets it answer a question about a picture."""
+    """Load the bundle in a child process; with `ask`, also answer a question about a picture.
+
+    Raises DeviceError if the child fails.
+    """
     command = [sys.executable, "-m", __name__, str(bundle), "ask" if ask else "load"]
     command += ["--threads", str(threads)] if threads else []
     command += ["--device", device] if device else []
@@ -51,9 +55,11 @@ def measure(
         check=False,
     )
     if child.returncode:
-        raise DeviceError(f"{bundle}: the process that loads it ended with {child.returncode}")
-    told = json.loads(child.stdout)
-    return Loading(told["imported"] - start, told["ready"] - start, told["peak_bytes"])
+        raise DeviceError(
+            f"{bundle}: loading it in a child process failed with exit code {child.returncode}"
+        )
+    report = json.loads(child.stdout)
+    return Loading(report["imported"] - start, report["ready"] - start, report["peak_bytes"])
 
 
 def main() -> None:
@@ -62,13 +68,13 @@ def main() -> None:
     parser.add_argument("task", choices=("load", "ask"))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     from ..answer.model import Model
 
     imported = time.monotonic()
-    model = Model.load(asked.bundle, asked.threads, device=asked.device)
+    model = Model.load(args.bundle, args.threads, device=args.device)
     ready = time.monotonic()
-    if asked.task == "ask":
+    if args.task == "ask":
         import numpy as np
 
         vision, pictures = model.manifest.vision, []
@@ -76,8 +82,8 @@ def main() -> None:
             shape = (vision.image_size, vision.image_size, 3)
             pictures = [np.random.default_rng(0).integers(0, 256, shape, np.uint8)]
         model.chat(QUESTION, pictures, max_tokens=ANSWER_TOKENS)
-    told = {"imported": imported, "ready": ready, "peak_bytes": peak_bytes()}
-    os.write(1, json.dumps(told).encode())
+    report = {"imported": imported, "ready": ready, "peak_bytes": peak_bytes()}
+    os.write(1, json.dumps(report).encode())
 
 
 if __name__ == "__main__":

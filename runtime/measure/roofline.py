@@ -1,8 +1,8 @@
-"""How much work a row of the benchmark is, from the counts that the compiler left in the manifest.
+"""The work of a benchmark row, from the counts that the compiler stores in the manifest.
 
-A multiply-add is two operations. Only matrix products and attention count: all else together is
-under a percent. What a better kernel could leave out is not counted (padding, masked positions,
-logits of rows that nobody asked for), so that the figures bind every implementation alike.
+A multiply-add counts as two operations. Only matrix products and attention count; everything else
+is under one percent. Work that a better kernel could avoid (padding, masked positions, logits of
+rows that are not needed) is not counted, so the figures bound every implementation.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from ..bundle.manifest import Manifest
 
 
 def encode_flops(manifest: Manifest) -> float:
-    """One tile of `vision.image_size`."""
+    """Operations to encode one tile of `vision.image_size`."""
     return _work(manifest, "encode_image").flops
 
 
 def prefill_flops(manifest: Manifest, s: int, pos: int = 0) -> float:
-    """`s` rows behind `pos` others; logits of the last one."""
+    """Operations of a prefill of `s` rows after `pos` positions, with logits of the last row."""
     work = _work(manifest, "prefill")
-    seen = s * pos + s * (s + 1) // 2  # row i sees itself and all before it
-    return work.flops + work.flops_per_row * s + work.flops_per_pair * seen
+    pairs = s * pos + s * (s + 1) // 2  # row i attends to itself and all previous positions
+    return work.flops + work.flops_per_row * s + work.flops_per_pair * pairs
 
 
 def decode_bytes(manifest: Manifest, pos: int) -> int:
-    """What one step at `pos` must read: parameters, and the state of the positions so far."""
+    """Bytes that a decode step at `pos` must read: parameters and the state up to `pos`."""
     per_position = recurrent = 0
     for tensor in manifest.state.tensors:
         if tensor.kind == POSITIONS:
@@ -38,11 +38,11 @@ def decode_bytes(manifest: Manifest, pos: int) -> int:
 
 
 def decode_params_bytes(manifest: Manifest) -> int:
-    """Parameters that one step reads; of tables of which it reads a row, nothing."""
+    """Bytes of parameters that a decode step reads, without tables of which it reads one row."""
     return _work(manifest, "decode").bytes
 
 
 def _work(manifest: Manifest, function: str) -> WorkEntry:
     if function not in manifest.work:
-        raise InputError(f"manifest.json: work has no {function!r}: it cannot be counted")
+        raise InputError(f"manifest.json: work has no {function!r}; compile the model again")
     return manifest.work[function]

@@ -1,4 +1,4 @@
-"""The steps that are measured: one picture, a prefill, tokens one by one; all input is random."""
+"""The measured steps: encoding one tile, a prefill, decode steps; all inputs are random."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..prompt.preprocess import Preprocessor, Tile
 
 
 class Steps:
-    """Each method does its step and returns the seconds it took."""
+    """Runs steps of a session; the step methods return the seconds taken."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -27,7 +27,7 @@ class Steps:
         self._sampler = Sampler(Sampling())
 
     def prepare(self) -> None:
-        """Pages of the parameters and of the cache are touched, the pool runs."""
+        """Warm up: touch the pages of parameters and cache, start the thread pool."""
         self.session.fill_cache(random_cache(self.session.manifest.state.tensors))
         if self.reads_pictures:
             self.encode()
@@ -42,7 +42,7 @@ class Steps:
         return [int(i) for i in self._random.integers(0, self.session.vocab_size, s)]
 
     def encode(self) -> float:
-        """One tile; what the processor does before is not part of it."""
+        """Encode one tile; preprocessing is not included."""
         tile = self._tiles()[0]
         return timed(lambda: self.session.encode_image(*tile.arrays))
 
@@ -50,14 +50,14 @@ class Steps:
         return timed(lambda: self.session.prefill(self.session.embed(ids), 0))
 
     def decode(self, pos: int, count: int) -> float:
-        """Greedy from token 0 on; the cache holds random values up to `pos`."""
+        """Decode `count` tokens greedily from token 0, with random values in the cache."""
         start, token = time.perf_counter(), 0
         for step in range(pos, pos + count):
             token = int(self.session.decode(token, step).argmax())
         return time.perf_counter() - start
 
     def first_token(self, ids: Sequence[int]) -> float:
-        """From a picture in memory and a question to the first token."""
+        """Seconds from a picture in memory and question ids to the first token."""
 
         def answer() -> None:
             rows = [self.session.encode_image(*tile.arrays) for tile in self._tiles()]
@@ -71,7 +71,7 @@ class Steps:
         return len(self._tiles())
 
     def picture_rows(self) -> int:
-        """Positions that one picture takes."""
+        """Cache positions that one picture takes."""
         return sum(tile.rows for tile in self._tiles())
 
     def _tiles(self) -> list[Tile]:
@@ -80,7 +80,7 @@ class Steps:
 
 
 def random_cache(tensors: Sequence[TensorEntry]) -> Iterator[np.ndarray]:
-    """Random values for every page: untouched ones would all be the same page of zeros."""
+    """Random state tensors: untouched pages would all map to the same page of zeros."""
     random = np.random.default_rng(0)
     patterns: dict[Any, np.ndarray] = {}
     for tensor in tensors:
@@ -97,7 +97,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def spread(figures: Sequence[float]) -> dict[str, float | None]:
-    """Minimum, median and 90th percentile; of nothing, nothing."""
+    """Minimum, median and 90th percentile; None for an empty list."""
     if not figures:
         return {"min": None, "median": None, "p90": None}
     median, p90 = np.percentile(figures, [50, 90])

@@ -1,1 +1,1 @@
-"""Text and pictures in."""
+"""Prompt construction: chat template, tokenizer, image preprocessing."""

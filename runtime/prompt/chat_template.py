@@ -1,9 +1,9 @@
-"""Messages -> token ids with slots for tiles of pictures, by the template of the manifest.
+"""Renders messages into token ids with slots for picture tiles, using the manifest's template.
 
-The begin token once, then per turn what the template has before its role, the text exactly as
-typed, and what it has after it; at the end what comes before an answer. `(<image>./</image>)` marks
-where a picture goes; without any mark the pictures come first. Knows no pixels: how many tiles a
-picture has, and of which role each is, the caller says.
+A prompt is the begin token, then for each turn the marker before its role, the text exactly as
+typed, and the marker after it, and finally the marker that opens an answer.
+`(<image>./</image>)` marks the position of a picture; without marks, the pictures come first. This
+module does not handle pixels: the caller supplies the tiles of each picture and their roles.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SYSTEM, TALK = "system", ("user", "assistant")
 
 
 class HasRole(Protocol):
-    """What the template needs to know of a tile."""
+    """The part of a tile that the template reads."""
 
     @property
     def role(self) -> str: ...
@@ -38,7 +38,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Slot:
-    """Where the rows of a tile stand in for tokens: tile `tile` of `Prompt.pictures[picture]`."""
+    """A place for the embedding rows of tile `tile` of `Prompt.pictures[picture]`."""
 
     picture: int
     tile: int
@@ -48,17 +48,17 @@ class Slot:
 class Prompt:
     segments: tuple[Tokens | Slot, ...]
     pictures: tuple[Sequence[Any], ...]
-    """The tiles of each picture, as the caller made them."""
+    """The tiles of each picture, as returned by `tiles_of`."""
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """A picture inside a message, set apart from its text."""
+    """A picture inside a message, as opposed to a text part."""
 
     picture: Any
 
 
-_MARK = _Picture(None)  # a mark in the text, to be given the next of `images`
+_MARK = _Picture(None)  # a mark in the text, to be replaced by the next of `images`
 Part = str | _Picture
 
 
@@ -69,7 +69,10 @@ def build_prompt(
     template: PromptEntry,
     tiles_of: Callable[[Any], Sequence[T]],
 ) -> Prompt:
-    """`tiles_of` makes the tiles of one of the pictures. InputError for messages that make none."""
+    """Build the prompt for `messages`; `tiles_of` returns the tiles of one picture.
+
+    Raises InputError for malformed messages, MismatchError if the template lacks a tile role.
+    """
     turns = _place_images(_turns(messages, template), images)
     pictures = [p.picture for _, parts in turns for p in parts if isinstance(p, _Picture)]
     tiles = tuple(tiles_of(picture) for picture in pictures)
@@ -79,12 +82,12 @@ def build_prompt(
 def _turns(
     messages: str | Sequence[Mapping[str, Any]], template: PromptEntry
 ) -> list[tuple[str, list[Part]]]:
-    """(role, parts) of each turn, checked: perhaps a system turn, then user and assistant in turn,
-    the user first and last."""
+    """(role, parts) of each turn, validated: an optional system turn, then alternating user and
+    assistant turns, beginning and ending with the user."""
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     if not isinstance(messages, Sequence) or not messages:
-        raise InputError("the prompt is empty; give a text or a list of messages")
+        raise InputError("the prompt is empty; pass a string or a list of messages")
     turns: list[tuple[str, list[Part]]] = []
     for number, message in enumerate(messages, 1):
         if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
@@ -92,7 +95,7 @@ def _turns(
         role = _checked_role(message["role"], number, [role for role, _ in turns], template)
         turns.append((role, list(_parts(message["content"], role, number))))
     if turns[-1][0] != "user":
-        raise InputError("the last message must be the user's: there is nothing to answer")
+        raise InputError(f"message {len(turns)}: the last message must have the role 'user'")
     return turns
 
 
@@ -104,17 +107,17 @@ def _checked_role(role: Any, number: int, before: Sequence[str], template: Promp
     due = (SYSTEM, "user") if not before else (TALK[len(talk) % 2],)
     if role not in due:
         raise InputError(
-            f"message {number}: role {role!r} where {due[-1]!r} is due; "
-            "user and assistant must alternate, user first, a system message before all others"
+            f"message {number}: the role is {role!r}, expected {due[-1]!r}; user and assistant "
+            "must alternate, user first, and a system message must come before all others"
         )
     return role
 
 
 def _parts(content: Any, role: str, number: int) -> Iterator[Part]:
-    """Text and pictures of a content; items of a list are joined by newlines."""
+    """Text and picture parts of a content; items of a list are joined by newlines."""
     items = [content] if isinstance(content, str) else content
     if not isinstance(items, Sequence) or isinstance(items, bytes):
-        raise InputError(f"message {number}: content must be a text or a list of parts")
+        raise InputError(f"message {number}: content must be a string or a list of parts")
     for i, item in enumerate(items):
         if i:
             yield "\n"
@@ -122,7 +125,7 @@ def _parts(content: Any, role: str, number: int) -> Iterator[Part]:
         if role == "user" and isinstance(part, str):
             yield from _split_marks(part)
         elif role == "assistant" and isinstance(part, _Picture):
-            raise InputError(f"message {number}: only the user can show pictures")
+            raise InputError(f"message {number}: only user messages may contain pictures")
         else:
             yield part
 
@@ -152,12 +155,12 @@ def _split_marks(text: str) -> Iterator[Part]:
 def _place_images(
     turns: list[tuple[str, list[Part]]], images: Sequence[Any]
 ) -> list[tuple[str, list[Part]]]:
-    """Give each mark its picture; without marks all pictures come first in the first turn."""
+    """Replace each mark by its picture; without marks, put all pictures first in the first turn."""
     marks = sum(part is _MARK for _, parts in turns for part in parts)
     if marks not in (0, len(images)):
         raise InputError(
-            f"the prompt has {marks} picture marks {MARK} and {len(images)} pictures; "
-            "give one picture per mark, or no mark at all"
+            f"number of {MARK} marks in the prompt: {marks}, of pictures: {len(images)}; "
+            "use one mark per picture, or no marks"
         )
     placed = [_Picture(image) for image in images]
     if marks == 0 and placed:
@@ -166,9 +169,9 @@ def _place_images(
     rest = iter(placed)
     filled = [(role, [next(rest) if p is _MARK else p for p in parts]) for role, parts in turns]
     for i, (role, parts) in enumerate(filled):
-        # An answer may be empty: a model can stop at once.
+        # An assistant turn may be empty: a model can stop at its first token.
         if role == "user" and not any(isinstance(p, _Picture) or p.strip() for p in parts):
-            raise InputError(f"message {i + 1}: the user's text is empty")
+            raise InputError(f"message {i + 1}: the user message is empty")
     return filled
 
 
@@ -188,10 +191,10 @@ def _segments(
                 ids.extend(tokenizer.encode(part))
                 continue
             for number, tile in enumerate(tiles[picture]):
-                beside = _around(template, tile.role)
-                yield Tokens((*ids, *tokenizer.marker_ids(beside.before)))
+                markers = _around(template, tile.role)
+                yield Tokens((*ids, *tokenizer.marker_ids(markers.before)))
                 yield Slot(picture, number)
-                ids = [*tokenizer.marker_ids(beside.after)]
+                ids = [*tokenizer.marker_ids(markers.after)]
             picture += 1
         ids.extend(tokenizer.marker_ids(around.after))
     yield Tokens((*ids, *tokenizer.marker_ids(template.roles["assistant"].before)))
@@ -200,14 +203,14 @@ def _segments(
 def _around(template: PromptEntry, role: str) -> Around:
     if role not in template.tiles:
         raise MismatchError(
-            f"manifest.json: prompt.tiles has no {role!r:.100}, which vision.slicing makes; "
+            f"manifest.json: prompt.tiles has no role {role!r:.100}, which vision.slicing uses; "
             "compile the model again"
         )
     return template.tiles[role]
 
 
 def _joined(parts: list[Part]) -> Iterator[Part]:
-    """Neighbouring texts as one, so that they are tokenised as one."""
+    """Merge adjacent texts, so that they are tokenized together."""
     text = ""
     for part in parts:
         if isinstance(part, str):

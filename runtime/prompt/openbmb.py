@@ -1,6 +1,6 @@
-"""The interface of OpenBMB's own `chat(image=, msgs=, ...)`, translated into ours.
+"""Translates the arguments of OpenBMB's `chat(image=, msgs=, ...)` into those of `Model.chat`.
 
-Only names and defaults differ. Their beam search is not offered: `sampling=False` is greedy.
+Only names and defaults differ. Beam search is not supported: `sampling=False` decodes greedily.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from handglass.errors import UsageError
 
-# theirs -> ours
+# OpenBMB's name -> name in Model.chat
 RENAMED = {
     "max_new_tokens": "max_tokens",
     "temperature": "temp",
@@ -25,10 +25,14 @@ KNOWN = ("image", "msgs", "tokenizer", "context", "sampling", *RENAMED)
 def translate(
     messages: Any, images: Sequence[Any] | None, arguments: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """(messages, options) for Model.chat. The tokenizer and the context are the bundle's own."""
+    """(messages, options) for Model.chat; `tokenizer` and `context` are ignored.
+
+    Raises UsageError for an unknown argument or a mixture of the two interfaces.
+    """
     unknown = sorted(arguments.keys() - set(KNOWN))
     if unknown:
-        raise UsageError(f"chat() knows no {unknown[0]!r}; OpenBMB's arguments: {', '.join(KNOWN)}")
+        known = ", ".join(KNOWN)
+        raise UsageError(f"chat() has no argument {unknown[0]!r}; arguments of OpenBMB: {known}")
     msgs = arguments.get("msgs")
     if msgs is None or messages is not None or images is not None:
         raise UsageError("chat() takes messages= and images=, or msgs= and image=, not a mixture")
@@ -38,9 +42,9 @@ def translate(
 
 
 def _with_image(msgs: Any, image: Any) -> list[dict[str, Any]]:
-    """`image` goes before the first text, with a newline between, as the original does."""
+    """Put `image` before the first text, joined by a newline, as the reference does."""
     if isinstance(msgs, str | bytes) or not isinstance(msgs, Sequence):
-        raise UsageError("msgs must be a list of {'role', 'content'}")
+        raise UsageError(f"msgs must be a list of {{'role', 'content'}}, got {type(msgs).__name__}")
     turns = [dict(m) if isinstance(m, Mapping) else m for m in msgs]
     if image is not None and turns and isinstance(turns[0], dict) and "content" in turns[0]:
         content = turns[0]["content"]

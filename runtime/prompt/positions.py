@@ -1,9 +1,9 @@
-"""Which row of the vision tower's position table each patch uses: methods by name.
+"""Methods that assign each patch a row of the vision tower's position table, by name.
 
-`bucket`: the table was trained for a square of `side` rows and columns; a picture of another grid
-finds its rows by bucketing i/n. The reference does that in float32 with torch, where ties land one
-bucket low for some n (25, 49, 50, 55, 58, ... of a 70-wide table). Weights were trained with those
-ids, so they are reproduced here to the bit, in numpy.
+`bucket`: the table was trained for a square of `side` rows and columns; for another grid, the rows
+are found by bucketing i/n. The reference computes the buckets in float32 with torch, where ties
+fall one bucket low for some n (25, 49, 50, 55, 58, ... for a 70-wide table). The weights were
+trained with those ids, so this module reproduces them bit for bit in numpy.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ _LANES = 8  # float32 values in one vector of torch's arange kernel
 
 
 def position_ids(rows: int, cols: int, positions_per_side: int) -> np.ndarray:
-    """Ids of a rows x cols grid of patches, row-major. (rows * cols,) int32"""
+    """Position ids of a rows x cols grid of patches, row-major: (rows * cols,) int32.
+
+    Raises UsageError if a size is below 1.
+    """
     if min(rows, cols, positions_per_side) < 1:
         raise UsageError(f"no position ids for a {rows} x {cols} grid of {positions_per_side}")
     row = buckets(rows, positions_per_side)
@@ -37,19 +40,19 @@ def position_ids(rows: int, cols: int, positions_per_side: int) -> np.ndarray:
 
 
 def buckets(n: int, side: int) -> np.ndarray:
-    """For each of n patches along an axis, the index on a side of `side` positions. (n,) int64"""
+    """For each of n patches along an axis, the index among `side` positions: (n,) int64."""
     if n == side:
-        # One patch per row of the table is what a table of this size was trained for, whatever
-        # the rounding says (at 70, 32 and 8 it says the same).
+        # With one patch per row, the table was trained with the identity. For sides of 70, 32 and
+        # 8, the rounded buckets below give the identity too.
         return np.arange(n)
-    # The reference divides by an integer *tensor*: its step is 1/n rounded to float32.
+    # The reference divides by an integer tensor, so its step is 1/n rounded to float32.
     coordinates = _arange(0.0, float(np.float32(1) / np.float32(n)), n)
     boundaries = _arange(1 / side, 1 / side, side - 1)
     return np.searchsorted(boundaries, coordinates, side="right")
 
 
 def _arange(start: float, step: float, count: int) -> np.ndarray:
-    """torch.arange in float32: whole pairs of vectors round the first lane, then step from it."""
+    """torch.arange in float32: full pairs of vectors round the first lane and step from it."""
     i = np.arange(count)
     base = (start + step * (i // _LANES * _LANES)).astype(np.float32).astype(np.float64)
     in_vector = i < count // (2 * _LANES) * (2 * _LANES)
@@ -58,9 +61,9 @@ def _arange(start: float, step: float, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Bucket:
-    """The parameters of `bucket`."""
+    """Parameters of the method `bucket`."""
 
-    side: int  # rows, and columns, of the table
+    side: int  # rows and columns of the table
 
 
 def bucket(vision: VisionEntry) -> PositionIds:
@@ -74,11 +77,14 @@ METHODS: dict[str, Callable[[VisionEntry], PositionIds]] = {"bucket": bucket}
 
 
 def open_positions(vision: VisionEntry) -> PositionIds:
-    """MismatchError for a method that this version does not know, InputError for bad parameters."""
+    """The method that the manifest names, with its parameters.
+
+    Raises MismatchError for a method that this version lacks, InputError for bad parameters.
+    """
     method = METHODS.get(vision.positions.kind)
     if method is None:
         raise MismatchError(
             f"{WHERE}: {vision.positions.kind!r:.100} is unknown; known: {', '.join(METHODS)}; "
-            "install the handglass that made the bundle, or compile again"
+            "install the handglass version that made the bundle, or compile again"
         )
     return method(vision)

@@ -1,8 +1,8 @@
-"""A picture from anywhere -> its tiles, in the patches that the vision tower reads.
+"""Preprocesses a picture (path, bytes, PIL image or array) into tiles of patches.
 
-Reproduces the reference to the bit: convert to RGB (alpha is dropped, not blended), Pillow's
-bicubic on the 8-bit original, x/255, (x - mean)/std, patches side by side in one strip.
-Whatever is wrong with the picture is one InputError that names it.
+Reproduces the reference bit for bit: convert to RGB (alpha is dropped, not blended), resize the
+8-bit original with Pillow's bicubic filter, x/255, (x - mean)/std, concatenate the patches in one
+strip. Any problem with a picture is a one-line InputError that names it.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from ..bundle.entries import VisionEntry
     from ..bundle.manifest import Manifest
 
-_MAX_BYTES = 256 << 20  # of a file; the limit on pixels is Pillow's
-Picture = Any  # path, bytes, PIL.Image.Image or numpy array; read_picture sorts them out
+_MAX_BYTES = 256 << 20  # per file; Pillow limits the number of pixels
+Picture = Any  # path, bytes, PIL.Image.Image or numpy array, as read_picture accepts
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """One tile of a picture as `encode_image` takes it; n = height * width patches of p x p."""
+    """One tile of a picture, as `encode_image` takes it: n = height * width patches of p x p."""
 
     strip: np.ndarray  # (3, p, p * n) float32
     position_ids: np.ndarray  # (n,) int32
     grid: np.ndarray  # (n, 2) int32: row, column
     height: int  # in patches
     width: int
-    rows: int  # of the language model that it becomes
+    rows: int  # embedding rows that it produces
     role: str  # a key of the template's tiles
 
     @property
@@ -53,7 +53,7 @@ class Tile:
 
     @cached_property
     def digest(self) -> str:
-        """Equal for equal pixels: what the caches of encoded tiles go by."""
+        """A hash of the pixels: the key of the caches of encoded tiles."""
         shape = f"{self.height}x{self.width}:".encode()
         return hashlib.sha256(shape + self.strip.tobytes()).hexdigest()
 
@@ -67,9 +67,9 @@ class Prepared:
 
 
 class Preprocessor:
-    """Pictures as the bundle with this `vision` in its manifest wants them.
+    """Preprocesses pictures for a bundle whose manifest has this `vision` entry.
 
-    Raises MismatchError where the manifest names a method that this version does not know.
+    Raises MismatchError if the manifest names a method that this version lacks.
     """
 
     def __init__(self, vision: VisionEntry) -> None:
@@ -78,7 +78,7 @@ class Preprocessor:
         self._position_ids = open_positions(vision)
 
     def tiles(self, picture: Picture) -> list[Tile]:
-        """The tiles of a picture, in the order of the prompt. InputError for a bad picture."""
+        """The tiles of a picture, in prompt order. Raises InputError for an invalid picture."""
         if isinstance(picture, Prepared):
             if picture.vision != self._vision:
                 raise InputError("the picture was prepared for another model; prepare it again")
@@ -95,19 +95,19 @@ class Preprocessor:
 
 
 def open_preprocessor(manifest: Manifest) -> Callable[[Picture], list[Tile]]:
-    """What makes the tiles of a picture for a bundle; of one without eyes, an InputError."""
+    """A function from picture to tiles; for a text-only bundle, one that raises InputError."""
     if manifest.vision is not None:
         return Preprocessor(manifest.vision).tiles
     architecture = manifest.model.architecture
 
     def refuse(picture: Picture) -> list[Tile]:
-        raise InputError(f"this model ({architecture}) reads text alone: ask without pictures")
+        raise InputError(f"this model ({architecture}) is text-only; ask without pictures")
 
     return refuse
 
 
 def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """(h, w, 3) uint8 -> (3, h, w) float32, each channel shifted and scaled."""
+    """(h, w, 3) uint8 -> (3, h, w) float32: (x / 255 - mean) / std per channel."""
     x = image.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
     channels = (3, 1, 1)
     mean_, std_ = np.asarray(mean, np.float32), np.asarray(std, np.float32)
@@ -115,26 +115,26 @@ def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def cut_patches(x: np.ndarray, patch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(3, h, w) -> strip (3, p, p * n) float32, grid (n, 2) int32 of row and column.
+    """(3, h, w) float32 -> strip (3, p, p * n) float32, grid (n, 2) int32 of (row, column).
 
-    Patch i of the row-major grid is columns p * i .. p * i + p of the strip.
+    Patch i of the row-major grid is columns p * i to p * i + p of the strip.
     """
     p = patch_size
     height, width = x.shape[1] // p, x.shape[2] // p
-    split = x.reshape(3, height, p, width, p)  # (channel, row, y, column, x)
+    split = x.reshape(3, height, p, width, p)  # (c, row, y, column, x)
     strip = np.ascontiguousarray(split.transpose(0, 2, 1, 3, 4).reshape(3, p, height * width * p))
     grid = np.stack(np.divmod(np.arange(height * width), width), axis=1)
     return strip, grid.astype(np.int32)
 
 
 def read_picture(picture: Picture) -> Image.Image:
-    """Any picture as upright 8-bit RGB; of an animation the first frame."""
+    """A picture as upright 8-bit RGB (the first frame of an animation). Raises InputError."""
     from PIL import Image, ImageOps
 
     name = picture_name(picture)
     try:
         with warnings.catch_warnings():
-            # The limit on pixels is checked below; palettes with alpha lose it on purpose.
+            # The pixel limit is checked below; dropping the alpha of palettes is intended.
             warnings.simplefilter("ignore")
             image = _open(picture, name)
             _check_size(image, name, Image.MAX_IMAGE_PIXELS)
@@ -148,15 +148,15 @@ def read_picture(picture: Picture) -> Image.Image:
     except FileNotFoundError as error:
         raise InputError(f"picture {name}: no such file") from error
     except Image.UnidentifiedImageError as error:
-        raise InputError(f"picture {name}: not a picture that Pillow can read") from error
+        raise InputError(f"picture {name}: not in a format that Pillow can read") from error
     except MemoryError as error:
         raise InputError(f"picture {name}: does not fit into memory") from error
-    except Exception as error:  # Pillow's readers raise anything on damaged files
+    except Exception as error:  # on damaged files Pillow raises exceptions of many types
         raise InputError(f"picture {name}: cannot be read: {_one_line(error)}") from error
 
 
 def picture_name(picture: Picture) -> str:
-    """How errors call the picture."""
+    """The name of the picture in error messages."""
     if isinstance(picture, str | os.PathLike):
         return repr(os.fspath(picture))
     if isinstance(picture, bytes | bytearray | memoryview):
@@ -188,9 +188,9 @@ def _open(picture: Picture, name: str) -> Image.Image:
 
 def _read_file(path: Path, name: str) -> bytes:
     with path.open("rb") as file:
-        data = file.read(_MAX_BYTES + 1)  # a device or a pipe may never end
+        data = file.read(_MAX_BYTES + 1)  # a device or a pipe may be endless
     if len(data) > _MAX_BYTES:
-        raise InputError(f"picture {name}: is larger than {_MAX_BYTES} bytes")
+        raise InputError(f"picture {name}: larger than {_MAX_BYTES} bytes")
     return data
 
 
@@ -215,8 +215,8 @@ def _check_size(image: Image.Image, name: str, limit: int | None) -> None:
         raise InputError(f"picture {name}: has no pixels ({width} x {height})")
     if limit is not None and width * height > limit:
         raise InputError(
-            f"picture {name}: {width} x {height} pixels are more than the limit of {limit}; "
-            "make it smaller"
+            f"picture {name}: {width} x {height} pixels exceed the limit of {limit}; "
+            "resize the picture"
         )
 
 
@@ -225,20 +225,22 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
     if image.mode == "F":
         raise InputError(
-            f"picture {name}: floating-point pixels have no known range; save as 8 bit"
+            f"picture {name}: the range of floating-point pixels is unknown; save it as 8-bit"
         )
     if image.mode == "I" or image.mode.startswith("I;16"):
         return Image.fromarray(_from_16_bit(np.asarray(image), name)).convert("RGB")
-    if image.mode in ("RGBa", "La"):  # premultiplied: Pillow converts these only step by step
+    if image.mode in ("RGBa", "La"):  # premultiplied alpha: Pillow converts it only in two steps
         image = image.convert(image.mode.replace("a", "A"))
     return image.convert("RGB")
 
 
 def _from_16_bit(values: np.ndarray, name: str) -> np.ndarray:
-    """0..65535 to 0..255, rounded; Pillow's own conversion clips everything above 255 to white."""
+    """Scale 0..65535 to 0..255, rounded; Pillow's conversion would clip values above 255."""
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
-        raise InputError(f"picture {name}: grey values {low}..{high} are not 16 bit; save as 8 bit")
+        raise InputError(
+            f"picture {name}: grey values {low}..{high} exceed 16 bits; save it as 8-bit"
+        )
     return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 

@@ -1,7 +1,7 @@
-"""How a picture becomes tiles: methods by the names that manifests use, with their constants.
+"""Methods that slice a picture into tiles, by the names that manifests use.
 
-A method takes the parameters of a manifest once and gives a function from an upright RGB picture to
-its tiles in the order of the prompt. Knows no patches and no numbers.
+A method parses its parameters once and returns a function from an upright RGB picture to its tiles,
+in prompt order. Cutting into patches and normalization happen in preprocess.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_TILES = 1024
 
 @dataclass(frozen=True)
 class Crop:
-    """One tile of a picture, in the pixels that the vision tower sees."""
+    """One tile of a picture, resized to the resolution of the vision tower."""
 
     role: str  # a key of prompt.tiles
     image: Image.Image
@@ -45,19 +45,21 @@ class Box:
 
 @dataclass(frozen=True)
 class Crops:
-    """The parameters of `crops`."""
+    """Parameters of the method `crops`."""
 
     boxes: tuple[Box, ...]
 
 
 def crops(vision: VisionEntry) -> Slicer:
-    """The same parts of every picture, each resized to a square of `image_size` by bicubic."""
+    """Fixed crops of every picture, each resized (bicubic) to a square of `image_size`."""
     boxes = vision.slicing.parse(Crops, WHERE).boxes
     if not 0 < len(boxes) <= MAX_TILES:
         raise InputError(f"{WHERE}: {len(boxes)} boxes; must be 1 to {MAX_TILES}")
     for box in boxes:
         if not (0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1):
-            raise InputError(f"{WHERE}: {box}: must be left of right and top above bottom in 0..1")
+            raise InputError(
+                f"{WHERE}: {box}: must have left < right and top < bottom, all in 0..1"
+            )
     side = vision.image_size
     return lambda image: [Crop(box.role, _resized(image, box, side)) for box in boxes]
 
@@ -74,11 +76,14 @@ SLICINGS: dict[str, Callable[[VisionEntry], Slicer]] = {"crops": crops}
 
 
 def open_slicer(vision: VisionEntry) -> Slicer:
-    """MismatchError for a method that this version does not know, InputError for bad parameters."""
+    """The method that the manifest names, with its parameters.
+
+    Raises MismatchError for a method that this version lacks, InputError for bad parameters.
+    """
     method = SLICINGS.get(vision.slicing.kind)
     if method is None:
         raise MismatchError(
             f"{WHERE}: {vision.slicing.kind!r:.100} is unknown; known: {', '.join(SLICINGS)}; "
-            "install the handglass that made the bundle, or compile again"
+            "install the handglass version that made the bundle, or compile again"
         )
     return method(vision)

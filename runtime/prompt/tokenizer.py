@@ -1,10 +1,10 @@
-"""Text to token ids and back to bytes, for SentencePiece models and tokenizer.json files.
+"""Tokenizes text and maps token ids back to bytes, for SentencePiece and tokenizer.json files.
 
-What a user types never becomes a special token: reserved strings such as `</image>` or `<unk>`
-are spelled out in ordinary pieces, the text stays what it was. Where a vocabulary has only one
-spelling (`<AI>` of MiniCPM-2B is three ordinary pieces) the text is refused instead. Special ids
-enter a prompt through `token_id` and `marker_ids` alone. One character is lost, as it is in the
-libraries: U+2581, which pieces use for the space, comes back as a space.
+User text never becomes a special token: reserved strings such as `</image>` or `<unk>` are split
+into ordinary pieces, which leaves the text unchanged. If a marker consists of ordinary pieces, as
+`<AI>` of MiniCPM-2B does (three pieces), text that contains it is rejected. Special ids enter a
+prompt only through `token_id` and `marker_ids`. One character does not round-trip, as in the
+tokenizer libraries: U+2581, which pieces use for the space, is decoded as a space.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ class Vocabulary(Protocol):
     """One kind of tokenizer file."""
 
     size: int
-    special: frozenset[str]  # control and unknown tokens, and whatever the file calls special
+    special: frozenset[str]  # control and unknown tokens, and those marked special in the file
 
     def encode(self, text: str) -> list[int]:
-        """Ordinary encoding; may match special strings in the text."""
+        """Ids of the text; special strings in it may become special tokens."""
 
     def surface(self, token: int) -> bytes:
-        """The bytes that the token stands for; none for special tokens."""
+        """The bytes of a token; empty for special tokens."""
 
     def find(self, piece: str) -> int | None:
-        """The id of a whole piece."""
+        """The id of a piece, or None."""
 
 
 class Tokenizer:
@@ -46,7 +46,10 @@ class Tokenizer:
         self.vocab_size = vocabulary.size
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text exactly as typed; never a special token."""
+        """Ids of the text exactly as typed, never a special token.
+
+        Raises InputError for invalid Unicode or a reserved marker that cannot be split.
+        """
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -56,12 +59,12 @@ class Tokenizer:
             if _contains(ids, sequence):
                 raise InputError(
                     f"the text contains {marker!r}, which this model reserves for the structure "
-                    "of the conversation; write it in another way"
+                    "of the conversation; rephrase the text without it"
                 )
         return ids
 
     def decode(self, ids: Iterable[int]) -> bytes:
-        """The exact bytes; a character may be spread over several byte tokens."""
+        """The exact bytes; several byte tokens may form one character."""
         return b"".join(self.surface(i) for i in ids)
 
     def surface(self, token: int) -> bytes:
@@ -70,21 +73,24 @@ class Tokenizer:
         return self._vocabulary.surface(token)
 
     def token_id(self, token: str) -> int:
-        """The id of a token that must exist as one piece."""
-        found = self._vocabulary.find(token)
-        if found is None:
-            raise InputError(f"the tokenizer has no token {token!r}; is it this model's tokenizer?")
-        return found
+        """The id of a token that is one piece. Raises InputError if the vocabulary lacks it."""
+        id_ = self._vocabulary.find(token)
+        if id_ is None:
+            raise InputError(
+                f"the tokenizer has no token {token!r}; check that it belongs to this model"
+            )
+        return id_
 
     def marker_ids(self, marker: str) -> tuple[int, ...]:
-        """A tag of the template: one piece where the vocabulary has it, else its spelling."""
+        """Ids of a template marker: one piece if the vocabulary has it, otherwise several."""
         if not marker:
             return ()
-        found = self._vocabulary.find(marker)
-        return tuple(self._vocabulary.encode(marker)) if found is None else (found,)
+        id_ = self._vocabulary.find(marker)
+        return tuple(self._vocabulary.encode(marker)) if id_ is None else (id_,)
 
     def _spelled_out(self, text: str) -> list[str]:
-        """Parts that are encoded apart: cut after the first character of each reserved string."""
+        """Split the text after the first character of each reserved string; parts are encoded
+        separately."""
         if not self._reserved:
             return [text]
         pattern = re.compile("|".join(map(re.escape, self._reserved)))
@@ -96,13 +102,14 @@ class Tokenizer:
 
     @cached_property
     def _forbidden(self) -> list[tuple[str, tuple[int, ...]]]:
-        """Id sequences that ordinary text must not have; unknown characters may be <unk>."""
+        """Id sequences that user text must not contain; <unk> alone is allowed, for unknown
+        characters."""
         markers = [(m, self.marker_ids(m)) for m in self._reserved]
         return [(m, ids) for m, ids in markers if ids and ids != (self._vocabulary.find("<unk>"),)]
 
 
 def open_tokenizer(kind: str, path: Path, reserved: Iterable[str] = ()) -> Tokenizer:
-    """The tokenizer in a file; `kind` is "sentencepiece" or "tokenizers"."""
+    """Read a tokenizer file; `kind` is "sentencepiece" or "tokenizers". Raises InputError."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -115,7 +122,7 @@ def open_tokenizer(kind: str, path: Path, reserved: Iterable[str] = ()) -> Token
 
 
 class SentencePieceVocabulary:
-    """A SentencePiece model: pieces with U+2581 for the space, and one piece per byte."""
+    """A SentencePiece model: pieces that use U+2581 for the space, and one piece per byte."""
 
     def __init__(self, data: bytes, where: str) -> None:
         import sentencepiece
@@ -139,15 +146,15 @@ class SentencePieceVocabulary:
         return _piece_bytes(self._model.id_to_piece(token), self._model.is_byte(token))
 
     def find(self, piece: str) -> int | None:
-        found = self._model.piece_to_id(piece)  # the unknown token's id for any stranger
-        return found if self._model.id_to_piece(found) == piece else None
+        id_ = self._model.piece_to_id(piece)  # the id of the unknown token if it is missing
+        return id_ if self._model.id_to_piece(id_) == piece else None
 
     def _is_special(self, token: int) -> bool:
         return self._model.is_control(token) or self._model.is_unknown(token)
 
 
 class JsonVocabulary:
-    """A tokenizer.json: byte-level BPE (Llama 3, Qwen) or Llama's pieces with byte fallback."""
+    """A tokenizer.json: byte-level BPE (Llama 3, Qwen), or Llama's pieces with byte fallback."""
 
     def __init__(self, data: bytes, where: str) -> None:
         import tokenizers
@@ -188,21 +195,21 @@ def _piece_bytes(piece: str, is_byte: bool) -> bytes:
 
 
 def _is_byte_level(table: Any, where: str) -> bool:
-    """How pieces map to bytes, told from the decoder; anything unknown is refused, not guessed."""
+    """Whether pieces are byte-level, by the decoder entry. InputError for an unknown decoder."""
     decoder = table.get("decoder") or {}
     kinds = {step.get("type") for step in (decoder, *decoder.get("decoders", ()))}
     if "ByteLevel" in kinds:
         return True
     if "ByteFallback" in kinds:
         return False
-    found = ", ".join(sorted(map(str, kinds)))
-    raise InputError(f"{where}: decoder {found} is unknown; known: ByteLevel, ByteFallback")
+    names = ", ".join(sorted(map(str, kinds)))
+    raise InputError(f"{where}: decoder {names} is not supported; known: ByteLevel, ByteFallback")
 
 
 @lru_cache(maxsize=1)
 def byte_alphabet() -> dict[str, int]:
-    """Byte-level BPE writes each byte as a printable character: its own where it has one, and
-    the others in order from U+0100 on."""
+    """The alphabet of byte-level BPE: a printable byte is its own character, the other bytes are
+    U+0100 and up, in order."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
     table = {chr(byte): byte for byte in printable}

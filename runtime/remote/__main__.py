@@ -1,4 +1,4 @@
-"""`python -m handglass.runtime.remote`: the server of `handglass device serve`, without typer."""
+"""`python -m handglass.runtime.remote`: the device server, for machines without typer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..devices.kinds import plugin_kinds
 def main() -> int:
     flags = vars(_parser().parse_args())
     as_json = flags.pop("json")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a process with threads should not fork
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a multithreaded process must not fork
     from handglass.errors import HandglassError
 
     from .serving import Options, serve
@@ -33,18 +33,18 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m handglass.runtime.remote", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    parser.add_argument("--port", type=int, default=9190, help="0: any that is free")
-    parser.add_argument("--key-file", type=Path, help="a file with the shared key")
-    parser.add_argument("--threads", type=int, help="CPU threads (one per core)")
+    parser.add_argument("--port", type=int, default=9190, help="0: any free port")
+    parser.add_argument("--key-file", type=Path, help="file with the shared key")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: one per core)")
     parser.add_argument(
-        "--runtime", type=Path, help="libtvm_runtime.so (an installed apache-tvm's)"
+        "--runtime", type=Path, help="libtvm_runtime.so (default: that of apache-tvm)"
     )
     for kind in plugin_kinds():
-        words = f"{kind.library}, for devices of {kind.label}"
-        parser.add_argument(f"--{kind.name}", type=Path, help=words)
-    parser.add_argument("--expose", action="store_true", help="allow an address of the network")
-    parser.add_argument("--until-eof", action="store_true", help="end with standard input")
-    parser.add_argument("--json", action="store_true", help="say where it listens as JSON")
+        help_text = f"{kind.library}, for {kind.label} devices"
+        parser.add_argument(f"--{kind.name}", type=Path, help=help_text)
+    parser.add_argument("--expose", action="store_true", help="allow a non-loopback address")
+    parser.add_argument("--until-eof", action="store_true", help="exit when standard input ends")
+    parser.add_argument("--json", action="store_true", help="print address and key as JSON")
     return parser
 
 

@@ -1,7 +1,7 @@
-"""The loop of a session's process: a request in, an answer out, until the client leaves.
+"""The loop of a session process: answers requests until the client disconnects.
 
-A request that takes longer than its deadline ends the process by SIGALRM, which also reaches into
-machine code.
+A request that exceeds its deadline kills the process with SIGALRM, which also interrupts compiled
+code.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from .session import REQUESTS, Session, Settings
 
 MAX_DEADLINE = 600.0
 IDLE_SECONDS = 600.0
-"""How long a session waits for a request."""
+"""Time that a session waits for the next request."""
 ENDED, IDLE, GARBAGE = 0, 64, 65
-"""What the process of a session exits with."""
-_MAX_WORDS = 2000
+"""Exit codes of a session process."""
+_MAX_ERROR = 2000  # characters
 
 
 def answer_requests(connection: socket.socket, folder: Path, settings: Settings) -> int:
-    """Serve one client; `folder` is for what it sends. Returns an exit code."""
+    """Serve one client and store its files in `folder`; returns an exit code."""
     session = Session(folder, settings)
     connection.settimeout(IDLE_SECONDS)
     try:
@@ -38,12 +38,12 @@ def answer_requests(connection: socket.socket, folder: Path, settings: Settings)
         return IDLE
     except frames.FrameError:
         return GARBAGE
-    except (EOFError, OSError):  # it left, or the way to it is gone
+    except (EOFError, OSError):  # the client disconnected, or the connection failed
         return ENDED
 
 
 def answer(session: Session, message: dict[str, Any]) -> dict[str, Any]:
-    """What a request is answered with; errors of ours become words."""
+    """The answer to a request; a HandglassError becomes an answer with `ok` false."""
     try:
         fields = Fields(message, "request")
         request = REQUESTS[fields.choice("do", tuple(REQUESTS))]
@@ -52,7 +52,7 @@ def answer(session: Session, message: dict[str, Any]) -> dict[str, Any]:
     except HandglassError as error:
         return _refusal(error)
     except MemoryError:
-        return _refusal(DeviceError("out of memory; ask for fewer copies"))
+        return _refusal(DeviceError("out of memory; request fewer copies"))
 
 
 @contextlib.contextmanager
@@ -66,4 +66,4 @@ def _deadline(seconds: float) -> Iterator[None]:
 
 def _refusal(error: HandglassError) -> dict[str, Any]:
     kinds = {DeviceError: "device", MismatchError: "mismatch"}
-    return {"ok": False, "kind": kinds.get(type(error), "input"), "error": str(error)[:_MAX_WORDS]}
+    return {"ok": False, "kind": kinds.get(type(error), "input"), "error": str(error)[:_MAX_ERROR]}

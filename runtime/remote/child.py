@@ -1,7 +1,7 @@
-"""The process of a session: a fork of the server, so that what kills it leaves the server alone.
+"""The process of a session: a fork of the server, so that a crash does not affect the server.
 
-It is forked and never executed anew: under qemu without binfmt only the first program of a
-machine's kind can be started at all.
+It is forked, not executed: under qemu-user without binfmt_misc, a foreign program cannot execute
+another one.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _DEFECT = 70
 _EXITS = {
     ENDED: None,
     IDLE: f"idle for {IDLE_SECONDS:.0f} s",
-    GARBAGE: "the client sent what is not a frame",
-    _DEFECT: "a defect of the server; its output has the traceback",
+    GARBAGE: "the client sent a malformed frame",
+    _DEFECT: "a bug in the server; its output has the traceback",
 }
-# Crashes, too: tvm_ffi and Python's faulthandler would print for half a second before they die.
+# Including crashes: handlers of tvm_ffi and faulthandler would print for half a second first.
 _DEADLY = tuple(
     getattr(signal, f"SIG{name}")
     for name in ("INT", "TERM", "CHLD", "ALRM", "SEGV", "BUS", "ILL", "FPE", "ABRT")
@@ -35,7 +35,7 @@ _PR_SET_PDEATHSIG = 1  # Linux, prctl.h
 
 
 class Child:
-    """The one session that there may be, and how the last one ended."""
+    """The current session process, at most one, and how the previous one ended."""
 
     def __init__(self) -> None:
         self.previous: str | None = None
@@ -44,11 +44,11 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """As far as `reap` knows."""
+        """Whether a session runs, as of the last `reap`."""
         return self._pid is not None
 
     def start(self, work: Callable[[Path], int]) -> None:
-        """Fork; the child does `work` in a folder of its own and exits with what it returns."""
+        """Fork a child that runs `work` with a temporary folder and exits with its result."""
         self._folder = Path(tempfile.mkdtemp(prefix="handglass-device-"))  # 0700
         parent = os.getpid()
         try:
@@ -61,11 +61,11 @@ class Child:
         self._pid = pid
 
     def reap(self) -> bool:
-        """Collect the child if it has ended: True then, and `previous` tells how."""
+        """Reap the child if it has ended and set `previous`; returns whether it had."""
         return self._wait(os.WNOHANG)
 
     def stop(self) -> None:
-        """End the child, whatever it is doing, and remove its folder."""
+        """Kill the child and remove its folder."""
         if self._pid is not None:
             os.kill(self._pid, signal.SIGKILL)
             self._wait(0)
@@ -88,28 +88,28 @@ class Child:
 
 
 def death(status: int) -> str | None:
-    """A wait status in words; None for an orderly end."""
+    """A description of a wait status; None for a normal exit."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number == signal.SIGALRM:
             return "time limit"
-        known = {int(name): name.name for name in signal.Signals}
-        return known.get(number, f"signal {number}")
+        names = {int(entry): entry.name for entry in signal.Signals}
+        return names.get(number, f"signal {number}")
     code = os.WEXITSTATUS(status)
     return _EXITS.get(code, f"exit code {code}")
 
 
 def _be_child(work: Callable[[Path], int], folder: Path, parent: int) -> None:
-    """Never returns: what the server has on its stack is not the child's to clean up."""
+    """Never returns: the child must not run the server's cleanup handlers."""
     code = _DEFECT
     try:
         signal.set_wakeup_fd(-1)
         for number in _DEADLY:
             signal.signal(number, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is nothing to write down
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # no core dumps
         _die_with(parent)
         code = work(folder)
-    except BaseException:  # noqa: BLE001  the end of this process, whatever it was
+    except BaseException:  # noqa: BLE001  the child exits below in any case
         traceback.print_exc()
         sys.stderr.flush()
     finally:
@@ -117,9 +117,9 @@ def _be_child(work: Callable[[Path], int], folder: Path, parent: int) -> None:
 
 
 def _die_with(parent: int) -> None:
-    """A server that is killed takes its session with it (where there is prctl: Linux)."""
+    """Kill this process when the server dies (Linux only: prctl)."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it was killed just before
+        if os.getppid() != parent:  # the server died before the call
             os._exit(ENDED)

@@ -1,6 +1,6 @@
-"""A device as its client sees it: one session with a server, request by request.
+"""The client of a device server: one session, request by request.
 
-Reconnecting is the caller's business: what a session held (libraries, arguments) ends with it.
+Reconnecting is left to the caller: the libraries and arguments of a session end with it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from . import frames, handshake
 from .devices import DeviceEntry
 
 GRACE = 10.0
-"""Seconds beyond a deadline before a device that says nothing is given up."""
+"""Seconds after a deadline at which a silent device is given up."""
 _UPDATE = "install the same handglass on both sides"
 _MEANINGS = {
     "SIGILL": "SIGILL: instruction that this CPU lacks",
-    "SIGKILL": "SIGKILL: killed from outside, for example for want of memory",
+    "SIGKILL": "SIGKILL: killed from outside, for example because memory ran out",
 }
 
 
-class SessionDied(DeviceError):  # noqa: N818  an event, which a tuner expects
-    """The session is gone and all it held. `reason`: "SIGSEGV", "time limit", ..."""
+class SessionDied(DeviceError):  # noqa: N818  an event that a tuner expects
+    """The session has ended with all it held. `reason`: "SIGSEGV", "time limit", ..."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -38,36 +38,40 @@ class SessionDied(DeviceError):  # noqa: N818  an event, which a tuner expects
 
 
 class DeviceGone(SessionDied):
-    """Not only the session: nobody answers at the address any more."""
+    """The server, too, no longer answers at its address."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a device is."""
+    """A machine with a device server, and its devices of kind `kind`."""
 
     machine: Machine
     threads: int
     runtime: str  # "python" or "native"
     versions: Mapping[str, str]
     kind: str = CPU
-    """Of the devices that were asked for."""
+    """The kind of the devices listed in `devices`."""
     devices: tuple[DeviceEntry, ...] = ()
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a candidate is from the reference in the tensor at `index` of the arguments."""
+    """The difference of candidate and reference in the tensor at `index` of the arguments."""
 
     index: int
     snr_db: float | None  # None: equal wherever both are finite
     max_error: float
-    largest: float  # of the reference
-    finite: bool  # False where only one of the two is finite
+    largest: float  # largest magnitude in the reference
+    finite: bool  # False if a value is finite in only one of the two
 
 
 class DeviceClient:
-    """Use as a context manager. Errors of a request come as InputError, DeviceError (the device
-    cannot) or MismatchError (what was sent does not fit); SessionDied when there is no session."""
+    """A session with a device server, to be used as a context manager.
+
+    A request raises InputError for a bad request, DeviceError if the device cannot do it,
+    MismatchError if what was sent does not fit the device, and SessionDied if the session has
+    ended. The constructor raises DeviceGone, handshake.DeviceBusy, DeviceError or MismatchError.
+    """
 
     def __init__(self, host: str, port: int, key: str) -> None:
         self._address, self._key = (host, port), key
@@ -89,14 +93,17 @@ class DeviceClient:
         self.close()
 
     def close(self) -> None:
-        """End the session, and with it what it holds on the device."""
+        """End the session and free what it holds on the device."""
         if self._connection is not None:
             self._connection.close()
         self._connection = None
 
     def describe(self, kind: str = CPU, deadline_s: float = 30.0) -> Description:
-        """`kind` other than "cpu": with its devices of that kind, DeviceError where it has none.
-        Where there is no plug-in for them yet, it is built first: that takes a minute."""
+        """Describe the machine; for a `kind` other than "cpu", also its devices of that kind.
+
+        Raises DeviceError if it has none. If the device lacks the plug-in of the kind, it builds it
+        first, which takes a minute.
+        """
         answer = self._ask("describe", deadline_s, **_unless_cpu("kind", kind))
         with self._reading("describe"):
             machine = dict(answer["machine"])
@@ -107,12 +114,12 @@ class DeviceClient:
             return Description(Machine(**machine), threads, runtime, versions, kind, devices)
 
     def put(self, name: str, data: bytes, deadline_s: float = 60.0) -> None:
-        """Send a library; its code does not run yet."""
+        """Send a library without loading it."""
         sha256 = hashlib.sha256(data).hexdigest()
         self._ask("put", deadline_s, name=name, sha256=sha256, payload=data)
 
     def load(self, name: str, device: str = CPU, deadline_s: float = 60.0) -> None:
-        """`device`: where its functions are to run, "cpu" or "KIND:N"."""
+        """Load a sent library; `device` runs its functions: "cpu" or "KIND:N"."""
         self._ask("load", deadline_s, name=name, **_unless_cpu("device", device))
 
     def arguments(
@@ -124,10 +131,10 @@ class DeviceClient:
         device: str = CPU,
         deadline_s: float = 120.0,
     ) -> int:
-        """Make a set of arguments; the bytes that it takes on the device, "cpu" or "KIND:N".
+        """Create a set of arguments on `device` ("cpu" or "KIND:N"); returns its size in bytes.
 
-        An item is an integer or {"shape": [...], "dtype": ..., "fill": {...}}; the fills are listed
-        in docs/device-server.md.
+        An item is an integer or {"shape": [...], "dtype": ..., "fill": {...}};
+        docs/device-server.md lists the fills.
         """
         items = [{"int": item} if isinstance(item, int) else item for item in items]
         fields = {"id": id, "items": items, "copies": copies, "seed": seed}
@@ -145,7 +152,7 @@ class DeviceClient:
         samples: int,
         deadline_s: float = 60.0,
     ) -> list[float]:
-        """Seconds per call, one for each sample of `number` calls."""
+        """Seconds per call, one value for each sample of `number` calls."""
         fields = {"library": library, "function": function, "arguments": arguments}
         answer = self._ask("measure", deadline_s, **fields, number=number, samples=samples)
         with self._reading("measure"):
@@ -160,7 +167,7 @@ class DeviceClient:
         seed: int = 0,
         deadline_s: float = 60.0,
     ) -> list[Difference]:
-        """Run both libraries' `function` on the same arguments; one row per tensor."""
+        """Run `function` of both libraries on the same arguments; one Difference per tensor."""
         fields = {"reference": reference, "candidate": candidate, "function": function}
         answer = self._ask("compare", deadline_s, **fields, arguments=arguments, seed=seed)
         with self._reading("compare"):
@@ -169,14 +176,14 @@ class DeviceClient:
     def drop(
         self, *, library: str | None = None, arguments: str | None = None, deadline_s: float = 30.0
     ) -> None:
-        """Free what one of the two names."""
-        given = {"library": library, "arguments": arguments}
-        self._ask("drop", deadline_s, **{key: name for key, name in given.items() if name})
+        """Free a library or a set of arguments."""
+        names = {"library": library, "arguments": arguments}
+        self._ask("drop", deadline_s, **{key: name for key, name in names.items() if name})
 
     def _ask(self, do: str, deadline_s: float, **fields: Any) -> dict[str, Any]:
-        """The answer to a request; errors come back as they were raised there."""
+        """The answer to a request; raises the server's errors as the same classes."""
         if self._connection is None:
-            raise self._ended(do, "it had ended before")
+            raise self._ended(do, "the session has already ended")
         try:
             self._connection.settimeout(deadline_s + GRACE)
             frames.send(self._connection, {"do": do, "deadline_s": deadline_s, **fields})
@@ -186,7 +193,7 @@ class DeviceClient:
         except (OSError, EOFError, frames.FrameError) as error:
             self.close()
             raise self._died(do, error) from error
-        except BaseException:  # interrupted in the middle: what comes next is not our answer
+        except BaseException:  # interrupted: the next frame would answer this request
             self.close()
             raise
         if answer.get("ok") is not True:
@@ -195,10 +202,13 @@ class DeviceClient:
 
     def _error(self, do: str, answer: Mapping[str, Any]) -> HandglassError:
         kinds = {"input": InputError, "device": DeviceError, "mismatch": MismatchError}
-        kind, words = kinds.get(str(answer.get("kind")), MismatchError), str(answer.get("error"))
-        if any(f"unknown field '{name}'" in words for name in ("kind", "device")):
-            kind, words = MismatchError, f"this device server knows no GPUs ({words}); {_UPDATE}"
-        return kind(f"{self.where}: {do}: {words}")
+        kind, text = kinds.get(str(answer.get("kind")), MismatchError), str(answer.get("error"))
+        if any(f"unknown field '{name}'" in text for name in ("kind", "device")):
+            kind, text = (
+                MismatchError,
+                f"this device server does not support GPUs ({text}); {_UPDATE}",
+            )
+        return kind(f"{self.where}: {do}: {text}")
 
     @contextlib.contextmanager
     def _reading(self, do: str) -> Iterator[None]:
@@ -206,12 +216,11 @@ class DeviceClient:
             yield
         except (KeyError, TypeError, ValueError) as error:
             raise MismatchError(
-                f"{self.where}: the answer to '{do}' is not what the protocol says ({error!r}); "
-                f"{_UPDATE}"
+                f"{self.where}: the answer to '{do}' violates the protocol ({error!r}); {_UPDATE}"
             ) from error
 
     def _died(self, do: str, error: BaseException) -> SessionDied:
-        """Ask the server, by a handshake and no more, how the session ended."""
+        """Ask the server with a new handshake how the session ended."""
         try:
             connection, previous = self._connect()
         except DeviceGone as gone:
@@ -219,11 +228,11 @@ class DeviceClient:
         except HandglassError as refusal:
             return self._ended(do, str(refusal))
         connection.close()
-        reason = previous or str(error) or "it ended without a word"
+        reason = previous or str(error) or "it ended without an error message"
         return self._ended(do, _MEANINGS.get(reason, reason))
 
     def _connect(self) -> tuple[socket.socket, str | None]:
-        """A session, and how the one before it died."""
+        """A new session, and how the previous one died."""
         try:
             connection = socket.create_connection(self._address, handshake.SECONDS)
         except OSError as error:
@@ -243,11 +252,11 @@ class DeviceClient:
 
     def _gone(self, error: Exception) -> DeviceGone:
         reason = f"device gone: {self.where} does not answer"
-        return DeviceGone(f"{reason} ({str(error) or 'it hung up'})", reason)
+        return DeviceGone(f"{reason} ({str(error) or 'it closed the connection'})", reason)
 
 
 def _unless_cpu(name: str, device: str) -> dict[str, str]:
-    """A field that servers without GPUs do not know."""
+    """A field for devices other than the CPU; servers without GPU support reject it."""
     return {} if device == CPU else {name: device}
 
 

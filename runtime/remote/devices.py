@@ -1,7 +1,7 @@
-"""Devices as a session has them: told to the client, and as the place of a call's arguments.
+"""The devices of a session: listed for the client, and as placements of arguments.
 
-TVM's runtime runs already. A plug-in is loaded when a request first names a device of its kind, so
-that a session on the CPU never touches a driver.
+TVM's runtime must be loaded. A plug-in is loaded when a request first names a device of its kind,
+so a session on the CPU never loads a driver.
 """
 
 from __future__ import annotations
@@ -22,30 +22,33 @@ from ..devices.quirks import lost_abilities
 from ..execution.placement import Host, Placement
 
 Plugins = Mapping[str, Path]
-"""Kind -> its library, where that is not to be found or built."""
+"""Kind -> plug-in library; a kind without an entry finds or builds its library."""
 
 
 @dataclass(frozen=True)
 class DeviceEntry:
-    """One device, as `describe` tells it; `index` is N of KIND:N."""
+    """One device in the answer to `describe`; `index` is N of KIND:N."""
 
     index: int
     name: str
     driver: str
     abilities: dict[str, int]
-    """Without those that its driver is known to get wrong."""
+    """Capabilities; 0 for those that the driver is known to get wrong."""
 
 
-def told_devices(kind: str, plugins: Plugins) -> list[dict[str, Any]]:
-    """What there is; DeviceError where there is none, or no way to reach it."""
+def device_entries(kind: str, plugins: Plugins) -> list[dict[str, Any]]:
+    """The devices of a kind, for `describe`. Raises DeviceError if there is none."""
     driver = open_driver(KINDS[kind])
-    found, problem = driver.find(plugins.get(kind))
-    choose(DeviceRequest(kind), found, problem)
-    return [asdict(_entry(driver, device)) for device in found]
+    devices, problem = driver.find(plugins.get(kind))
+    choose(DeviceRequest(kind), devices, problem)
+    return [asdict(_entry(driver, device)) for device in devices]
 
 
 def placement_of(device: str, plugins: Plugins) -> Placement:
-    """Of "cpu" or "KIND:N". InputError for another name, DeviceError where it is not there."""
+    """The placement of "cpu" or "KIND:N".
+
+    Raises InputError for another name, DeviceError if there is no such device.
+    """
     kind, _, number = device.partition(":")
     if device == CPU:
         return Host()

@@ -1,6 +1,6 @@
-"""Frames: a length, a JSON object, and behind it the bytes that its "payload" announces.
+"""Frames: a length, a JSON object, and optionally the payload whose size "payload" declares.
 
-Whatever else arrives is a `FrameError`, after which nothing on the connection can be trusted.
+Anything else raises `FrameError`, after which the connection must not be used.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _LENGTH = struct.Struct(">I")
 
 
 class FrameError(Exception):
-    """What came is not a frame."""
+    """The received data is not a valid frame."""
 
 
 def send(connection: socket.socket, message: Mapping[str, Any]) -> None:
-    """One frame; the bytes under "payload", where there are any, follow behind."""
+    """Send one frame; bytes under "payload" follow the JSON object. Raises InputError."""
     payload = message.get("payload")
     if payload is None:
         connection.sendall(encode(message))
     elif len(payload) > MAX_PAYLOAD:
-        raise InputError(f"{len(payload)} bytes are too many to send; at most {MAX_PAYLOAD}")
+        raise InputError(f"a payload of {len(payload)} bytes exceeds the limit of {MAX_PAYLOAD}")
     else:
         connection.sendall(encode({**message, "payload": len(payload)}))
         connection.sendall(payload)
@@ -37,9 +37,9 @@ def send(connection: socket.socket, message: Mapping[str, Any]) -> None:
 def receive(
     connection: socket.socket, limit: int = MAX_JSON, payload_limit: int = MAX_PAYLOAD
 ) -> dict[str, Any]:
-    """The next message, with the bytes themselves under "payload" if it announces any.
+    """The next message, with the bytes of its payload, if any, under "payload".
 
-    EOFError where the connection ended before it, FrameError inside it.
+    Raises EOFError if the connection ended before the frame, FrameError if it ended inside it.
     """
     prefix = _read(connection, _LENGTH.size, at_start=True)
     message = parse(_read(connection, _length(prefix, limit)))
@@ -52,9 +52,9 @@ def receive(
 
 
 def take(buffer: bytearray, limit: int) -> dict[str, Any] | None:
-    """The first message of what has arrived so far, removed from it; None while it is incomplete.
+    """Remove and return the first message of `buffer`; None while it is incomplete.
 
-    For frames without a payload.
+    For frames without a payload. Raises FrameError.
     """
     if len(buffer) < _LENGTH.size:
         return None
@@ -64,23 +64,23 @@ def take(buffer: bytearray, limit: int) -> dict[str, Any] | None:
     message = parse(bytes(buffer[_LENGTH.size : end]))
     del buffer[:end]
     if "payload" in message:
-        raise FrameError("a payload where none is allowed")
+        raise FrameError("a payload is not allowed")
     return message
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
-    """The bytes of a frame up to its payload; InputError for what no frame can hold."""
+    """The bytes of a frame without its payload. Raises InputError if they exceed the limits."""
     try:
         text = json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError) as error:
-        raise InputError(f"a message cannot hold this: {error}") from error
+        raise InputError(f"not serializable as a message: {error}") from error
     if len(text) > MAX_JSON:
-        raise InputError(f"a message of {len(text)} bytes; at most {MAX_JSON} are possible")
+        raise InputError(f"a message of {len(text)} bytes exceeds the limit of {MAX_JSON}")
     return _LENGTH.pack(len(text)) + text
 
 
 def parse(data: bytes) -> dict[str, Any]:
-    """The object of a frame; FrameError if it is anything but strict JSON."""
+    """The object of a frame. Raises FrameError if it is not strict JSON."""
     try:
         message = json.loads(data.decode(), parse_constant=_refuse, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
@@ -93,7 +93,7 @@ def parse(data: bytes) -> dict[str, Any]:
 def _length(prefix: bytes | bytearray, limit: int) -> int:
     (length,) = _LENGTH.unpack(prefix)
     if not 1 <= length <= limit:
-        raise FrameError(f"a frame of {length} bytes; it must be between 1 and {limit}")
+        raise FrameError(f"a frame of {length} bytes, must be between 1 and {limit}")
     return int(length)
 
 

@@ -1,6 +1,6 @@
-"""Both sides prove that they know the key, which itself never travels.
+"""Mutual authentication: both sides prove that they know the key without sending it.
 
-Each proof covers a fresh number of either side, so a recorded one is worth nothing later.
+Each proof covers a fresh nonce of either side, so a recorded proof cannot be replayed.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from . import frames
 
 PROTOCOL, VERSION = "handglass-device", 1
 SECONDS = 10.0
-"""How long a handshake may take."""
+"""Time limit of a handshake."""
 LIMIT = 4096
-"""Bytes of a frame from somebody who has proved nothing yet."""
+"""Maximum bytes of a frame from an unauthenticated peer."""
 
 
-class DeviceBusy(DeviceError):  # noqa: N818  a state, which passes
-    """The device serves somebody else."""
+class DeviceBusy(DeviceError):  # noqa: N818  a temporary state
+    """The device serves another client."""
 
 
 def fresh_nonce() -> str:
@@ -32,19 +32,19 @@ def fresh_nonce() -> str:
 
 
 def is_nonce(value: object) -> TypeGuard[str]:
-    """64 hexadecimal digits, as nonces and proofs are."""
+    """Whether the value is 64 hexadecimal digits, the form of nonces and proofs."""
     return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
 
 
 def proof(key: str, side: str, server_nonce: str, client_nonce: str) -> str:
-    """What only somebody with the key can say; `side` keeps one from repeating the other's."""
+    """An HMAC-SHA256 over both nonces; `side` prevents reflecting the peer's proof."""
     text = f"{side}:{server_nonce}:{client_nonce}"
     secret = key.encode("utf-8", "surrogateescape")  # the environment may hold any bytes
     return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
 
 
 def is_proof(given: object, expected: str) -> bool:
-    """Compared in constant time."""
+    """Whether `given` is the expected proof, compared in constant time."""
     return is_nonce(given) and hmac.compare_digest(given, expected)
 
 
@@ -53,16 +53,16 @@ def hello(server_nonce: str) -> dict[str, Any]:
 
 
 def welcome(key: str, server_nonce: str, client_nonce: str, previous: str | None) -> dict[str, Any]:
-    """`previous`: how the last session died, None if it ended well."""
+    """The server's answer; `previous`: how the last session died, None if it ended normally."""
     known = proof(key, "server", server_nonce, client_nonce)
     return {"ok": True, "proof": known, "previous": previous}
 
 
 def greet(connection: socket.socket, key: str, where: str) -> str | None:
-    """The client's side: how the previous session died, once the server has proved itself.
+    """The client's side of the handshake; returns how the previous session died, or None.
 
-    Raises MismatchError where key or protocol differ, DeviceBusy, DeviceError; also what
-    `frames.receive` raises.
+    Raises MismatchError if key or protocol differ, DeviceBusy, DeviceError, and the errors of
+    `frames.receive`.
     """
     nonce = _read_hello(_receive(connection), where)
     ours = fresh_nonce()
@@ -71,7 +71,7 @@ def greet(connection: socket.socket, key: str, where: str) -> str | None:
     if answer.get("ok") is not True:
         raise _refusal(str(answer.get("error"))[:500], where)
     if not is_proof(answer.get("proof"), proof(key, "server", nonce, ours)):
-        raise MismatchError(f"{where}: the server does not know the key; it was told nothing")
+        raise MismatchError(f"{where}: the server does not know the key; nothing was sent to it")
     previous = answer.get("previous")
     return previous if previous is None else str(previous)[:500]
 
@@ -83,11 +83,11 @@ def _receive(connection: socket.socket) -> dict[str, Any]:
 def _read_hello(message: dict[str, Any], where: str) -> str:
     nonce = message.get("nonce")
     if message.get("protocol") != PROTOCOL or not is_nonce(nonce):
-        raise MismatchError(f"{where}: that is not a handglass device server")
+        raise MismatchError(f"{where}: not a handglass device server")
     if message.get("version") != VERSION:
         raise MismatchError(
-            f"{where}: the server speaks version {message.get('version')!r:.20} of the device "
-            f"protocol, this is {VERSION}; install the same handglass on both sides"
+            f"{where}: the server uses version {message.get('version')!r:.20} of the device "
+            f"protocol, this client version {VERSION}; install the same handglass on both sides"
         )
     return nonce
 
@@ -97,7 +97,7 @@ def _refusal(error: str, where: str) -> DeviceError | MismatchError:
         return DeviceBusy(f"{where}: {error}")
     if error == "wrong key":
         return MismatchError(
-            f"{where}: wrong key; give the one that the server was started with (it prints it, "
-            "or reads --key-file or HANDGLASS_DEVICE_KEY)"
+            f"{where}: wrong key; use the key of the server (it prints a generated key, or reads "
+            "one from --key-file or HANDGLASS_DEVICE_KEY)"
         )
     return DeviceError(f"{where}: the server refused: {error}")

@@ -1,4 +1,4 @@
-"""The secret that a server and its clients share: where it comes from. Cheap to import."""
+"""Reads the key that a server and its clients share. Cheap to import."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ _SHORTEST = 16
 
 
 def find_key(file: Path | None) -> str | None:
-    """From the file, or else from the environment; None where there is neither.
+    """The key from the file, or else from the environment; None if neither is given.
 
-    InputError for a file that cannot be read or that others can, UsageError for a short key.
+    Raises InputError for a file that cannot be read or that others can read, UsageError for a short
+    key.
     """
     if file is not None:
         return _checked(_read(file), str(file))
-    given = os.environ.get(VARIABLE)
-    return None if given is None else _checked(given, VARIABLE)
+    key = os.environ.get(VARIABLE)
+    return None if key is None else _checked(key, VARIABLE)
 
 
 def _read(file: Path) -> str:
     try:
         if file.stat().st_mode & 0o077:
-            raise InputError(f"{file}: others may read the key; chmod 600 {file}")
+            raise InputError(f"{file}: other users can read the key; chmod 600 {file}")
         return file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot read the key: {error}") from error
@@ -34,7 +35,7 @@ def _read(file: Path) -> str:
 def _checked(key: str, origin: str) -> str:
     if len(key) < _SHORTEST:
         raise UsageError(
-            f"{origin}: a key of {len(key)} characters can be guessed; take {_SHORTEST} or more "
+            f"{origin}: a key of {len(key)} characters can be guessed; use {_SHORTEST} or more "
             "(openssl rand -hex 16)"
         )
     return key

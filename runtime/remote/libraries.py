@@ -1,4 +1,4 @@
-"""The libraries that a client has sent: kept in the session's folder, opened when it says so."""
+"""The libraries that a client has sent: stored in the session's folder, loaded on request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Stored:
 
 
 class Libraries:
-    """`runtime`, libtvm_runtime.so, is loaded with the first library."""
+    """Stores and loads libraries; `runtime` (libtvm_runtime.so) is loaded before the first one."""
 
     def __init__(self, folder: Path, runtime: Path, threads: int | None) -> None:
         self._folder, self._runtime, self._threads = folder, runtime, threads
@@ -32,17 +32,17 @@ class Libraries:
         self._count = 0
 
     def start(self) -> Any:
-        """tvm_ffi, with TVM's runtime behind it."""
+        """Load TVM's runtime if necessary; returns tvm_ffi."""
         return start_runtime(lambda: self._runtime, self._threads)
 
     def put(self, name: str, sha256: str, data: bytes) -> None:
-        """Keep a library; MismatchError for another hash, DeviceError where the disk is full."""
+        """Store a library. Raises InputError, MismatchError (wrong hash) or DeviceError (disk)."""
         if not NAME.fullmatch(name):
             raise InputError(f"name {name!r:.80} must match {NAME.pattern}")
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
-            raise MismatchError(f"{name}: sha256 is {found}, announced was {sha256!r:.80}")
-        self._count += 1  # dlopen goes by the name: of a name it knows it would return the old
+        actual = hashlib.sha256(data).hexdigest()
+        if actual != sha256:
+            raise MismatchError(f"{name}: sha256 is {actual}, expected {sha256!r:.80}")
+        self._count += 1  # dlopen would return the old library for a known file name
         path = self._folder / f"{self._count}-{name}.so"
         _write(path, data)
         if name in self._stored:
@@ -50,7 +50,7 @@ class Libraries:
         self._stored[name] = _Stored(path, sha256)
 
     def load(self, name: str) -> None:
-        """Open a library that was put; its code runs from here on."""
+        """Load a stored library, which runs its initializers. Raises MismatchError."""
         stored = self._find(name)
         if name in self._loaded:
             return
@@ -65,7 +65,7 @@ class Libraries:
     def function(self, name: str, function: str) -> Any:
         self._find(name)
         if name not in self._loaded:
-            raise InputError(f"{name}: not loaded yet")
+            raise InputError(f"{name}: the library is not loaded; load it first")
         try:
             return self._loaded[name][function]
         except AttributeError as error:
@@ -79,7 +79,7 @@ class Libraries:
 
     def _find(self, name: str) -> _Stored:
         if name not in self._stored:
-            raise InputError(f"there is no library {name!r:.80} in this session; put it first")
+            raise InputError(f"this session has no library {name!r:.80}; put it first")
         return self._stored[name]
 
 
@@ -89,6 +89,6 @@ def _write(path: Path, data: bytes) -> None:
     except OSError as error:
         path.unlink(missing_ok=True)
         raise DeviceError(
-            f"{path}: cannot store {len(data)} bytes: {error.strerror}; free some space on the "
-            "device, or start the server with TMPDIR on another disk"
+            f"{path}: cannot store {len(data)} bytes: {error.strerror}; free disk space on "
+            "the device, or start the server with TMPDIR on another disk"
         ) from error

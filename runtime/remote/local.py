@@ -1,4 +1,4 @@
-"""A server on this machine, for as long as a block lasts."""
+"""A device server on this machine for the duration of a `with` block."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PATIENCE = 10.0
 
 
 class Endpoint(NamedTuple):
-    """What a `DeviceClient` is made of."""
+    """The arguments of a `DeviceClient`."""
 
     host: str
     port: int
@@ -30,10 +30,11 @@ class Endpoint(NamedTuple):
 
 @contextlib.contextmanager
 def local_device(threads: int | None = None, runtime: Path | None = None) -> Iterator[Endpoint]:
-    """Start a server as a child process and end it with the block.
+    """Start a server as a child process and stop it at the end of the block.
 
-    It also ends when this process does, however that comes about: its standard input is a pipe
-    that nobody writes to. The key goes by the environment, which other users cannot read.
+    The server also exits when this process ends for any reason, because its standard input is a
+    pipe from this process. The key is passed in the environment, which other users cannot read.
+    Raises DeviceError if the server does not start.
     """
     key = secrets.token_hex(16)
     with _server(key, threads, runtime) as server:
@@ -66,10 +67,10 @@ def _address(server: subprocess.Popen[str]) -> tuple[str, int]:
     if not line:
         raise DeviceError(
             f"the device server did not start (exit code {server.wait(_PATIENCE)}); "
-            "its own message stands above"
+            "see its message above"
         )
-    told = json.loads(line)
-    return str(told["host"]), int(told["port"])
+    started = json.loads(line)
+    return str(started["host"]), int(started["port"])
 
 
 def _end(server: subprocess.Popen[str]) -> None:

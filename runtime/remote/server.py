@@ -1,7 +1,7 @@
-"""Listens, lets those in who know the key, one at a time, and gives each a process of its own.
+"""The device server: authenticates clients and serves one at a time, each in a forked process.
 
-Handshakes run in one loop without threads, so that a caller who says nothing keeps nobody waiting.
-The server itself never loads TVM's runtime.
+Handshakes run in one event loop without threads, so a silent caller does not block others. The
+server process itself never loads TVM's runtime.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from .child import Child
 from .session import Settings
 
 _MAX_CALLERS = 16
-"""Handshakes at a time; the oldest makes room for the next."""
+"""Maximum number of concurrent handshakes; a new caller replaces the oldest."""
 _PATIENCE = 1.0
-"""Seconds that a session which is about to end gets, before the next caller is told "busy"."""
+"""Seconds to wait for an ending session before the next caller gets "busy"."""
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass
 class _Caller:
-    """Somebody who is not in yet."""
+    """A connection without a session yet."""
 
     connection: socket.socket
     until: float  # on the monotonic clock
     server_nonce: str = field(default_factory=handshake.fresh_nonce)
-    client_nonce: str = ""  # known once the caller has proved itself
+    client_nonce: str = ""  # set once the caller is authenticated
     received: bytearray = field(default_factory=bytearray)
 
 
 class DeviceServer:
-    """`listener` listens already; with `until_eof` the end of that descriptor ends it, too."""
+    """Serves on the listening socket `listener` until a signal or end of file on `until_eof`."""
 
     def __init__(
         self, listener: socket.socket, key: str, settings: Settings, until_eof: int | None = None
@@ -48,12 +48,12 @@ class DeviceServer:
         self._listener, self._key, self._settings = listener, key, settings
         self._until_eof = until_eof
         self._child = Child()
-        self._callers: list[_Caller] = []  # the oldest first
-        self._selector = selectors.PollSelector()  # has no state in the kernel that a fork shares
+        self._callers: list[_Caller] = []  # oldest first
+        self._selector = selectors.PollSelector()  # unlike epoll, no kernel state shared by forks
         self._ending = False
 
     def run(self) -> None:
-        """Until SIGTERM or SIGINT; in the main thread, since signals arrive there."""
+        """Serve until SIGTERM or SIGINT; must run in the main thread, which receives signals."""
         with _waking() as wakeup:
             self._watch(wakeup)
             try:
@@ -92,7 +92,7 @@ class DeviceServer:
     def _accept(self) -> None:
         try:
             connection, _ = self._listener.accept()
-        except OSError:  # it has left again, or there are no descriptors left
+        except OSError:  # the caller has disconnected, or descriptors ran out
             return
         connection.setblocking(False)
         if len(self._callers) >= _MAX_CALLERS:
@@ -103,8 +103,8 @@ class DeviceServer:
         self._say(caller, handshake.hello(caller.server_nonce))
 
     def _hear(self, caller: _Caller) -> None:
-        """More of its proof. Whoever goes on before it was let in is not one of ours."""
-        if caller not in self._callers:  # was forgotten in this turn
+        """Read the caller's proof; drop callers that send more data before they are accepted."""
+        if caller not in self._callers:  # dropped in this turn
             return
         try:
             data = caller.connection.recv(handshake.LIMIT)
@@ -139,7 +139,7 @@ class DeviceServer:
         self._forget(caller)
 
     def _say(self, caller: _Caller, message: dict[str, object]) -> None:
-        with contextlib.suppress(OSError):  # if it does not read, it is forgotten in time
+        with contextlib.suppress(OSError):  # a caller that does not read times out
             caller.connection.send(frames.encode(message))
 
     def _forget(self, caller: _Caller) -> None:
@@ -156,7 +156,7 @@ class DeviceServer:
         self._forget(caller)
 
     def _be_session(self, caller: _Caller, folder: Path) -> int:
-        """In the child: nothing of the server's stays open here."""
+        """Runs in the child: close the server's sockets, then answer requests."""
         self._listener.close()
         for other in self._callers:
             if other is not caller:
@@ -177,7 +177,7 @@ class DeviceServer:
 
 
 def _notice_loss(connection: socket.socket) -> None:
-    """Find out within two minutes that the other machine is gone: it keeps the device busy."""
+    """Detect a lost client within two minutes: it would keep the device busy."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
@@ -187,7 +187,7 @@ def _notice_loss(connection: socket.socket) -> None:
 
 @contextlib.contextmanager
 def _waking() -> Iterator[socket.socket]:
-    """Signals arrive as bytes on the socket; their handlers do nothing."""
+    """Yield a socket that receives signal numbers as bytes; the signal handlers do nothing."""
     reader, writer = socket.socketpair()
     reader.setblocking(False)
     writer.setblocking(False)

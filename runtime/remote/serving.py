@@ -1,6 +1,7 @@
-"""What the command that starts a server does: its key, its address, and the words about both.
+"""Starts a device server: resolves its key and address and prints how to connect.
 
-Shared by `handglass device serve` and `python -m handglass.runtime.remote`, which needs no typer.
+Shared by `handglass device serve` and `python -m handglass.runtime.remote`, which does not need
+typer.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _STDIN = 0
 
 @dataclass(frozen=True)
 class Options:
-    """The flags of the command, by their names."""
+    """The command-line flags, by name."""
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -39,12 +40,12 @@ class Options:
     expose: bool = False
     until_eof: bool = False
     plugins: Plugins = field(default_factory=dict)
-    """Each from the flag that is called after its kind."""
+    """Plug-in libraries, from the flags named after the kinds."""
 
 
 @dataclass(frozen=True)
 class Started:
-    """A server that listens now; `key` only where it was made up for this run."""
+    """A listening server; `key` is set only if it was generated for this run."""
 
     host: str
     port: int
@@ -52,15 +53,15 @@ class Started:
     key: str | None
 
     def told(self, as_json: bool) -> str:
-        """One line for a program, or words for a person."""
+        """The announcement: one line of JSON, or text for the user."""
         return json.dumps({**vars(self), "pid": os.getpid()}) if as_json else self._text()
 
     def _text(self) -> str:
-        """For the person who has started it: who can connect, and how."""
+        """Who can connect, and how."""
         lines = [f"handglass device server on {self.host}:{self.port}, process {os.getpid()}"]
         lines += _EXPOSED if self.exposed else [text.format(port=self.port) for text in _LOOPBACK]
         host = "THIS-MACHINE" if self.host == "0.0.0.0" else self.host
-        key = self.key or f"(what this server got from --key-file or {VARIABLE})"
+        key = self.key or f"(the key of this server, from --key-file or {VARIABLE})"
         lines += [
             "On the computer that tunes:",
             f"  export {VARIABLE}={key}",
@@ -71,63 +72,66 @@ class Started:
 
 _LOOPBACK = (
     "Only programs on this machine can connect, and only with the key. From another computer:",
-    "  ssh -N -L {port}:127.0.0.1:{port} THIS-MACHINE      or, to a phone on a cable,",
+    "  ssh -N -L {port}:127.0.0.1:{port} THIS-MACHINE      or, for a phone on a USB cable,",
     "  adb forward tcp:{port} tcp:{port}",
 )
 _EXPOSED = (
-    "EXPOSED: every machine that reaches this address can connect. Whoever knows the key can run",
-    "any code as your user here, and what is sent can be read on the way.",
+    "EXPOSED: every machine that reaches this address can connect. Anyone who knows the key can",
+    "run any code as your user on this machine, and the traffic is not encrypted.",
 )
 
 
 def serve(options: Options, announce: Callable[[Started], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `announce` is called once it listens.
+    """Serve until SIGTERM or SIGINT; `announce` is called once the server listens.
 
-    UsageError, InputError and DeviceError for options that cannot be followed.
+    Raises UsageError, InputError or DeviceError for invalid options.
     """
-    given = find_key(options.key_file)
-    key = given or secrets.token_hex(16)
+    shared_key = find_key(options.key_file)
+    key = shared_key or secrets.token_hex(16)
     thread_count(options.threads)
-    given_plugins = ((kind, _given(file, f"--{kind}")) for kind, file in options.plugins.items())
-    plugins = {kind: file for kind, file in given_plugins if file is not None}
+    files = ((kind, _existing(file, f"--{kind}")) for kind, file in options.plugins.items())
+    plugins = {kind: file for kind, file in files if file is not None}
     settings = Settings(find_runtime(options.runtime), options.threads, plugins)
-    import_tvm_ffi()  # once, and not by every session
+    import_tvm_ffi()  # before forking, instead of once per session
     address = _resolve(options.host, options.port)
     exposed = not ipaddress.ip_address(address[0]).is_loopback
     if exposed and not options.expose:
-        raise UsageError(_why_not(options.host))
+        raise UsageError(_exposure_warning(options.host))
     with _listen(address) as listener:
         host, port = listener.getsockname()[:2]
-        announce(Started(host, port, exposed, None if given else key))
+        announce(Started(host, port, exposed, None if shared_key else key))
         DeviceServer(listener, key, settings, _STDIN if options.until_eof else None).run()
 
 
 def find_runtime(given: Path | None) -> Path:
-    """libtvm_runtime.so: the one given, or an installed apache-tvm's, located and not imported."""
-    named = _given(given, "--runtime")
-    if named is not None:
-        return named
+    """libtvm_runtime.so: `given`, or that of an installed apache-tvm, which is not imported.
+
+    Raises InputError if `given` does not exist, DeviceError if there is no runtime.
+    """
+    file = _existing(given, "--runtime")
+    if file is not None:
+        return file
     installed = installed_runtime()
     if installed is None:
         raise DeviceError(
             "libtvm_runtime.so was not found: pip install apache-tvm==0.27.0.post1 --no-deps, "
-            "or name the file (every bundle made with --runtime holds one) with --runtime"
+            "or pass the file with --runtime (every bundle compiled with --runtime has one)"
         )
     return installed
 
 
-def _given(file: Path | None, flag: str) -> Path | None:
+def _existing(file: Path | None, flag: str) -> Path | None:
     if file is not None and not file.is_file():
-        raise InputError(f"{flag} {file}: there is no such file")
+        raise InputError(f"{flag} {file}: no such file")
     return file.resolve() if file else None
 
 
 def _resolve(host: str, port: int) -> tuple[str, int]:
     try:
-        found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
+        results = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)
     except OSError as error:
         raise UsageError(f"--host {host}: not an address of this machine: {error}") from error
-    address = found[0][4]
+    address = results[0][4]
     return str(address[0]), int(address[1])
 
 
@@ -141,9 +145,10 @@ def _listen(address: tuple[str, int]) -> socket.socket:
         ) from error
 
 
-def _why_not(host: str) -> str:
+def _exposure_warning(host: str) -> str:
     return (
-        f"--host {host} can be reached from other machines. Whoever knows the key can run any code "
-        "as your user here, and the traffic is not encrypted. Keep the default address and come "
-        "in by 'ssh -L' or 'adb forward' (docs/device-server.md), or add --expose if you mean it"
+        f"--host {host} can be reached from other machines. Anyone who knows the key can run any "
+        "code as your user on this machine, and the traffic is not encrypted. Keep the default "
+        "address and connect with 'ssh -L' or 'adb forward' (docs/device-server.md), or add "
+        "--expose to allow it"
     )

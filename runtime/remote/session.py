@@ -1,6 +1,6 @@
-"""What one client has sent so far, and the requests that it may make: a fixed table of seven.
+"""The state of one client's session, and its requests: a fixed table of seven.
 
-Nothing in a message is ever executed but the libraries that this session was sent.
+Only libraries sent in this session are executed; nothing else in a message is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..system.hardware import read_machine
 from ..system.heap import release_freed_memory
 from ..system.machine import thread_count
 from ..system.tiles import FLAG, ask_for_tiles
-from .devices import Plugins, placement_of, told_devices
+from .devices import Plugins, device_entries, placement_of
 from .libraries import Libraries
 
 _MAX_SEED = (1 << 63) - 1
@@ -36,7 +36,7 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class Settings:
-    """What the server was started with."""
+    """The settings of the server."""
 
     runtime: Path  # libtvm_runtime.so
     threads: int | None = None
@@ -44,7 +44,7 @@ class Settings:
 
 
 class Session:
-    """Each request reads its fields, refuses others, and returns what the answer holds."""
+    """Handles requests: each reads its fields, rejects unknown ones and returns its answer."""
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         self._settings = settings
@@ -53,17 +53,17 @@ class Session:
         self._flags = _usable_flags()
 
     def describe(self, fields: Fields) -> Answer:
-        """Devices too where their kind is asked for: that loads a driver."""
+        """The machine, and the devices of a requested kind, which loads their driver."""
         kind = fields.choice("kind", tuple(KINDS)) if "kind" in fields else CPU
         fields.done()
         machine = {**vars(read_machine()), "flags": sorted(self._flags)}
         versions = {"handglass": __version__, "tvm_ffi": import_tvm_ffi().__version__}
         threads = thread_count(self._settings.threads)
-        told = {"machine": machine, "threads": threads, "runtime": "python", "versions": versions}
+        answer = {"machine": machine, "threads": threads, "runtime": "python", "versions": versions}
         if kind == CPU:
-            return told
+            return answer
         self._libraries.start()
-        return {**told, "gpus": told_devices(kind, self._settings.plugins)}
+        return {**answer, "gpus": device_entries(kind, self._settings.plugins)}
 
     def put(self, fields: Fields) -> Answer:
         name, sha256, data = fields.text("name"), fields.text("sha256"), fields.data("payload")
@@ -73,7 +73,7 @@ class Session:
 
     def load(self, fields: Fields) -> Answer:
         name = fields.text("name")
-        self._place(fields)  # what is code for a GPU is read by its plug-in
+        self._place(fields)  # loads the plug-in that reads GPU code
         fields.done()
         self._libraries.load(name)
         return {}
@@ -83,9 +83,9 @@ class Session:
         copies = fields.integer("copies", 1, MAX_TENSORS)
         seed, place = fields.integer("seed", 0, _MAX_SEED), self._place(fields)
         fields.done()
-        self._forget(name)  # its memory may be what the new one needs
-        made = self._arguments[name] = Arguments(items, copies, seed, place)
-        return {"bytes": made.nbytes}
+        self._forget(name)  # the new set may need its memory
+        created = self._arguments[name] = Arguments(items, copies, seed, place)
+        return {"bytes": created.nbytes}
 
     def measure(self, fields: Fields) -> Answer:
         library, name = fields.text("library"), fields.text("function")
@@ -120,7 +120,7 @@ class Session:
         return {}
 
     def _place(self, fields: Fields) -> Placement:
-        """The device that is named, by default the CPU."""
+        """The placement of the named device, by default the CPU."""
         if "device" not in fields:
             return Host()
         self._libraries.start()
@@ -132,7 +132,7 @@ class Session:
 
     def _find(self, name: str) -> Arguments:
         if name not in self._arguments:
-            raise InputError(f"there are no arguments {name!r:.80} in this session")
+            raise InputError(f"this session has no arguments {name!r:.80}")
         return self._arguments[name]
 
 
@@ -148,7 +148,7 @@ REQUESTS: Mapping[str, Callable[[Session, Fields], Answer]] = {
 
 
 def _usable_flags() -> frozenset[str]:
-    """The CPU's flags, without those of tile registers where Linux refuses them (tiles.py)."""
+    """The CPU flags, without those of tile registers if Linux denies them (tiles.py)."""
     flags = read_machine().flags
     if FLAG not in flags or ask_for_tiles() == 0:
         return flags
@@ -157,8 +157,8 @@ def _usable_flags() -> frozenset[str]:
 
 @contextmanager
 def _errors_of(what: str) -> Iterator[None]:
-    """A compiled function that refuses its arguments raises whatever kind of error it names; what
-    it does to a GPU, which is then lost or out of memory, is its own fault as well."""
+    """Report any error of a compiled function as MismatchError: one that rejects its arguments may
+    raise any class, and one that loses a GPU or exhausts its memory is at fault as well."""
     try:
         yield
     except MemoryError:

@@ -1,1 +1,1 @@
-"""What this machine is and what it lends."""
+"""Properties and resources of this machine: CPU, memory, caches, child processes."""

@@ -1,4 +1,4 @@
-"""The machine that we run on: architecture, instruction sets, cores and memory, as Linux tells."""
+"""Describes this machine: architecture, instruction sets, cores and memory, as Linux reports."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Machine:
     architecture: str  # x86_64, aarch64
     model: str
     flags: frozenset[str]
-    cores: int  # physical ones that we may use
+    cores: int  # physical cores that this process may use
     memory: int | None  # bytes
     l2: int | None = None  # bytes of L2 cache per core
 
 
 def read_machine() -> Machine:
-    """This machine. Files that are missing (not Linux) leave flags empty and memory unknown."""
+    """Describe this machine. Without /proc (not Linux), flags are empty and memory is unknown."""
     cores = physical_cores(usable_cpus())
     name, flags = this_machine()
     machine = describe(name, read("/proc/cpuinfo"), read("/proc/meminfo"), cores)
@@ -30,13 +30,13 @@ def read_machine() -> Machine:
 
 
 def cache_size(text: str) -> int | None:
-    """Bytes, from a line such as "2048K"."""
-    found = re.fullmatch(r"(\d+)K\s*", text)
-    return int(found[1]) * 1024 if found else None
+    """Bytes, parsed from a line such as "2048K"."""
+    match = re.fullmatch(r"(\d+)K\s*", text)
+    return int(match[1]) * 1024 if match else None
 
 
 def describe(architecture: str, cpuinfo: str, meminfo: str, cores: int) -> Machine:
-    """From the text of /proc/cpuinfo and /proc/meminfo."""
+    """A machine, from the text of /proc/cpuinfo and /proc/meminfo."""
     model = re.search(r"^(?:model name|Model)\s*:\s*(.*?)\s*$", cpuinfo, re.MULTILINE)
     total = re.search(r"^MemTotal:\s*(\d+) kB", meminfo, re.MULTILINE)
     return Machine(

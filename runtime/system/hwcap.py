@@ -1,7 +1,7 @@
-"""Instruction sets of an ARM machine, asked of the kernel itself.
+"""Instruction set extensions of an ARM CPU, from the auxiliary vector (getauxval).
 
-/proc/cpuinfo says the same on a board, but under an emulator it is the host's. Bits and names:
-Linux, arch/arm64/include/uapi/asm/hwcap.h and arch/arm64/kernel/cpuinfo.c.
+/proc/cpuinfo has the same on real hardware, but under an emulator it describes the host. Source of
+bits and names: Linux, arch/arm64/include/uapi/asm/hwcap.h and arch/arm64/kernel/cpuinfo.c.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SECOND = (
 
 
 def arm_flags() -> frozenset[str]:
-    """As in the line "Features" of /proc/cpuinfo; empty where the C library cannot ask."""
+    """Flags as in the "Features" line of /proc/cpuinfo; empty without getauxval."""
     getauxval = getattr(ctypes.CDLL(None), "getauxval", None)
     if getauxval is None:
         return frozenset()
@@ -31,6 +31,6 @@ def arm_flags() -> frozenset[str]:
 
 
 def named(first: int, second: int) -> frozenset[str]:
-    """The names of the bits that are set."""
+    """Names of the bits that are set in AT_HWCAP (`first`) and AT_HWCAP2 (`second`)."""
     words = ((first, _FIRST), (second, _SECOND))
     return frozenset(n for word, names in words for bit, n in enumerate(names) if word >> bit & 1)

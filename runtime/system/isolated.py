@@ -1,7 +1,7 @@
-"""A piece of Python in a process of its own, for what may end with a signal.
+"""Runs a piece of Python in a child process, for code that a signal may kill.
 
-Started anew where that is possible. Under an emulator without help from the kernel (qemu-user
-without binfmt) a program cannot be started from a program: there the process is forked.
+The child is a new interpreter. Under qemu-user without binfmt_misc a program cannot execute another
+program, so there the process is forked instead.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ TIMED_OUT = 124
 
 @dataclass(frozen=True)
 class IsolatedRun:
-    """`code` below zero is minus a signal's number; `err` is standard error, or why none came."""
+    """How the child ended: a negative `code` is a signal number; `err` is standard error, or the
+    reason why there is none."""
 
     code: int
     err: str
 
     @property
     def words(self) -> str:
-        """How it ended, for people."""
+        """How the child ended, as text: "exit 3", "SIGSEGV"."""
         if self.code >= 0:
             return f"exit {self.code}"
-        known = {int(number): number.name for number in signal.Signals}
-        return known.get(-self.code, f"signal {-self.code}")
+        names = {int(number): number.name for number in signal.Signals}
+        return names.get(-self.code, f"signal {-self.code}")
 
 
 def run_isolated(source: str, *arguments: str, limit_s: float = TIMEOUT_S) -> IsolatedRun:
-    """Run `source` with these in sys.argv[1:]; what it prints to standard output is dropped."""
+    """Run `source` with `arguments` in sys.argv[1:]; its standard output is discarded."""
     command = [sys.executable, "-c", source, *arguments]
     try:
         done = subprocess.run(command, capture_output=True, timeout=limit_s)
     except subprocess.TimeoutExpired:
-        return IsolatedRun(TIMED_OUT, f"no end after {limit_s:.0f} s")
+        return IsolatedRun(TIMED_OUT, f"still running after {limit_s:.0f} s")
     except OSError as error:
         if error.errno != errno.ENOEXEC:
             raise
@@ -51,32 +52,33 @@ def run_isolated(source: str, *arguments: str, limit_s: float = TIMEOUT_S) -> Is
 
 
 def _forked(source: str, arguments: tuple[str, ...], limit_s: float) -> IsolatedRun:
-    with tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as errors:
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
-            _be_the_child(source, arguments, told.fileno(), limit_s)
+            _run_child(source, arguments, errors.fileno(), limit_s)
         _, status = os.waitpid(pid, 0)
-        told.seek(0)
-        return IsolatedRun(os.waitstatus_to_exitcode(status), told.read().decode(errors="replace"))
+        errors.seek(0)
+        text = errors.read().decode(errors="replace")
+        return IsolatedRun(os.waitstatus_to_exitcode(status), text)
 
 
-def _be_the_child(source: str, arguments: tuple[str, ...], told: int, limit_s: float) -> None:
-    """Never returns; the parent's clean-ups are not this process's to run."""
+def _run_child(source: str, arguments: tuple[str, ...], errors: int, limit_s: float) -> None:
+    """Never returns: the child must not run the parent's cleanup handlers."""
     code = 1
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(told, 2)
+        os.dup2(errors, 2)
         sys.stdout, sys.stderr = (os.fdopen(n, "w", closefd=False) for n in (1, 2))
-        faulthandler.disable()  # a crash is told in a word
+        faulthandler.disable()  # the signal number is enough
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, limit_s)
         sys.argv = ["-c", *arguments]
-        exec(compile(source, "<apart>", "exec"), {"__name__": "__main__"})
+        exec(compile(source, "<isolated>", "exec"), {"__name__": "__main__"})
         code = 0
-    except SystemExit as leaving:
-        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
-    except BaseException:  # noqa: BLE001  the end of this process, whatever it was
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001  the child exits below in any case
         traceback.print_exc()
     finally:
         sys.stderr.flush()

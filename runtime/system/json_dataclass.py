@@ -1,10 +1,10 @@
-"""Dataclasses out of JSON, strictly: the fields are the keys, and nothing else is read.
+"""Parses dataclasses from JSON strictly: the keys must be exactly the fields.
 
-Only a field that is marked by `optional` may be left out, and one that has its default is left out
-where a dataclass is written: files of before it was thought of stay as they were.
+Only a field declared with `optional` may be missing. When a dataclass is written, an optional field
+that equals its default is omitted, so files from before the field existed do not change.
 
-A missing, unknown or wrongly typed key is an InputError that names its place. What comes from
-outside is shown escaped and cut short: a message ends on somebody's terminal.
+A missing, unknown or mistyped key is an InputError that gives its location. Messages quote external
+values escaped and truncated, because they may be printed on a terminal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ _OPTIONAL = "optional"
 
 
 def parse_dataclass(cls: type[T], data: Any, where: str, key: str = "") -> T:
-    """A dataclass from a JSON object with exactly its fields as keys, optional ones aside."""
+    """Parse `cls` from a JSON object whose keys are its fields; optional fields may be missing.
+
+    `where` names the file and `key` the object inside it. Raises InputError.
+    """
     if not isinstance(data, dict):
         raise _wrong_type(data, "an object", where, key)
     hints = _hints(typing.cast(Any, cls))
@@ -42,12 +45,12 @@ def parse_dataclass(cls: type[T], data: Any, where: str, key: str = "") -> T:
 
 
 def optional(default: Callable[[], Any]) -> Any:
-    """A field of a dataclass whose key may be missing; it then holds what `default` makes."""
+    """A dataclass field whose key may be missing; its value is then `default()`."""
     return dataclasses.field(default_factory=default, metadata={_OPTIONAL: True})
 
 
 def plain(value: Any) -> Any:
-    """A dataclass as what JSON knows, without the optional fields that hold their default."""
+    """Convert a dataclass to JSON types, omitting optional fields that equal their default."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             field.name: plain(item)
@@ -74,7 +77,7 @@ def _optional(cls: Any) -> frozenset[str]:
 
 @lru_cache
 def _hints(cls: Any) -> dict[str, Any]:
-    """Asked for once per tensor; working it out anew each time took half of the parsing."""
+    """Cached: get_type_hints once per tensor took half of the parsing time."""
     return typing.get_type_hints(cls)
 
 
@@ -84,9 +87,9 @@ def _parse(hint: Any, value: Any, where: str, key: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return parse_dataclass(typing.cast(type, hint), value, where, key)
     origin = typing.get_origin(hint)
-    if origin is types.UnionType:  # something or None
-        something = next(item for item in typing.get_args(hint) if item is not types.NoneType)
-        return None if value is None else _parse(something, value, where, key)
+    if origin is types.UnionType:  # T | None
+        inner = next(item for item in typing.get_args(hint) if item is not types.NoneType)
+        return None if value is None else _parse(inner, value, where, key)
     if origin is tuple:
         if not isinstance(value, list):
             raise _wrong_type(value, "a list", where, key)
@@ -105,5 +108,5 @@ def _parse(hint: Any, value: Any, where: str, key: str) -> Any:
 
 
 def _wrong_type(value: Any, wanted: str, where: str, key: str) -> InputError:
-    place = repr(key)[1:-1] or "the whole"
+    place = repr(key)[1:-1] or "the document"
     return InputError(f"{where}: {place:.100} must be {wanted}, found {value!r:.100}")

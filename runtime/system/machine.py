@@ -1,4 +1,4 @@
-"""The machine under us: its architecture, its instruction flags, and how many threads to use."""
+"""This machine's architecture and CPU flags, and the number of threads to use."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _CPUS = Path("/sys/devices/system/cpu")
 
 
 def architecture(name: str) -> str:
-    """One name for each of those that systems have for the same instruction set."""
+    """The canonical name of an architecture: "amd64" -> "x86_64", "arm64" -> "aarch64"."""
     return _ARCHITECTURES.get(name.lower(), name.lower())
 
 
 def this_machine() -> tuple[str, frozenset[str]]:
-    """Architecture and instruction flags, as Linux spells both; of the latter those in use."""
+    """Architecture and CPU flags in use, as Linux spells them (see cpu_level.py)."""
     file = Path("/proc/cpuinfo")
     text = file.read_text("utf-8", errors="replace") if file.exists() else ""
     machine = platform.machine()
@@ -31,7 +31,7 @@ def this_machine() -> tuple[str, frozenset[str]]:
 
 
 def cpu_flags(cpuinfo: str) -> frozenset[str]:
-    """The flags that every core has: on a big.LITTLE chip a thread may run on any of them."""
+    """Flags common to all cores: on a big.LITTLE chip a thread may run on any core."""
     lines = re.findall(r"^(?:flags|Features)[ \t]*:(.*)$", cpuinfo, re.MULTILINE)
     return frozenset.intersection(*(frozenset(line.split()) for line in lines or [""]))
 
@@ -44,7 +44,7 @@ def usable_cpus() -> set[int]:
 
 
 def physical_cores(cpus: set[int], root: Path = _CPUS) -> int:
-    """Cores behind these logical CPUs: hyperthreads share the units that a matmul needs."""
+    """Physical cores of these logical CPUs: hyperthreads share the units that a matmul uses."""
     cores = set()
     for cpu in cpus:
         siblings = root / f"cpu{cpu}" / "topology" / "thread_siblings_list"
@@ -53,11 +53,16 @@ def physical_cores(cpus: set[int], root: Path = _CPUS) -> int:
 
 
 def thread_count(threads: int | None) -> int:
-    """`threads` checked, or else TVM_NUM_THREADS, or else the physical cores we may use."""
+    """`threads` if given, otherwise TVM_NUM_THREADS, otherwise the usable physical cores.
+
+    Raises UsageError unless `threads` is an integer from 1 to the number of usable CPUs.
+    """
     cpus = usable_cpus()
     if threads is None:
-        given = os.environ.get("TVM_NUM_THREADS", "")
-        return int(given) if given.isdigit() and int(given) > 0 else physical_cores(cpus)
+        variable = os.environ.get("TVM_NUM_THREADS", "")
+        return int(variable) if variable.isdigit() and int(variable) > 0 else physical_cores(cpus)
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= len(cpus):
-        raise UsageError(f"threads={threads!r} must be between 1 and the {len(cpus)} usable CPUs")
+        raise UsageError(
+            f"threads={threads!r} must be between 1 and {len(cpus)}, the number of usable CPUs"
+        )
     return threads

@@ -1,4 +1,4 @@
-"""The most memory that this process ever held, mapped files included."""
+"""Peak resident memory of this process, mapped files included."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _STATUS = Path("/proc/self/status")
 
 
 def peak_bytes() -> int:
-    """From /proc where there is one: getrusage also counts what the parent held before the exec."""
+    """Peak resident bytes, from /proc if it exists: getrusage includes the parent before exec."""
     if _STATUS.exists():
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):

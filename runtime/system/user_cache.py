@@ -1,7 +1,7 @@
-"""What this program remembers from one start to the next: small JSON files of the user's own.
+"""Small JSON files that persist between runs, in the user's cache folder.
 
-They are in $XDG_CACHE_HOME/handglass, by default ~/.cache/handglass. Nothing is believed that
-somebody else could have written; a folder that cannot be written to is no error.
+They are in $XDG_CACHE_HOME/handglass, by default ~/.cache/handglass. A file that another user could
+have written is ignored; a folder that cannot be written is not an error.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def _user_folder(variable: str, default: str) -> Path:
 
 
 def read_cached(file: Path) -> dict[str, Any]:
-    """Nothing, unless file and folder are ours alone to write."""
+    """The content of the file; empty unless only this user can write the file and its folder."""
     try:
-        if not (_is_ours(file.parent) and _is_ours(file)):
+        if not (_is_private(file.parent) and _is_private(file)):
             return {}
         known = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -44,7 +44,7 @@ def read_cached(file: Path) -> dict[str, Any]:
 
 
 def write_cached(file: Path, known: dict[str, Any]) -> None:
-    """In one step, so that nobody reads half of it."""
+    """Write the file atomically, so that no reader sees a partial file."""
     part = file.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -57,6 +57,6 @@ def drop_cached(file: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _is_ours(path: Path) -> bool:
-    found = path.stat()
-    return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+def _is_private(path: Path) -> bool:
+    state = path.stat()
+    return state.st_uid == os.geteuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

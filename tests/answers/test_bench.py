@@ -1,4 +1,4 @@
-"""`handglass bench` on a small compiled bundle: every row, its limits, and what is left out."""
+"""`handglass bench` on a small compiled bundle: all rows, their limits, and skipped rows."""
 
 import json
 import os
@@ -19,7 +19,7 @@ ROWS = ["encode", "pp64", "pp512", "tg64@0", "tg64@512", "tg64@2048", "ttft", "l
 
 @pytest.fixture(scope="module")
 def told(small_bundle: Path) -> Any:
-    """Two samples of every row that fits a context of 128."""
+    """Two samples of every row that fits in a context of 128."""
     command = ["bench", str(small_bundle), "--samples", "2", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "handglass.cli.main", *command], capture_output=True, text=True
@@ -50,7 +50,7 @@ def test_fractions_are_below_the_limit(told: Any) -> None:
     fractions = {row["row"]: row["limit_fraction"] for row in told["rows"]}
     for name in ("encode", "pp64", "ttft"):
         assert 0 < fractions[name] < 1
-    # two layers of 128: all of it stays in the cache, which is faster than memory
+    # Two layers of width 128 stay in the CPU cache, which is faster than memory.
     assert fractions["tg64@0"] > 0
     assert fractions["load"] is None and fractions["peak_memory"] is None
 
@@ -60,7 +60,7 @@ def test_what_a_figure_is_worth_nothing_without(told: Any) -> None:
     assert told["scheme"] == {"language": "f32", "vision": "f32"}
     assert set(told["limits"]) == {"read_gb_s", "fma_gflop_s", "dot4_gop_s", "dot8_gop_s"}
     for limit in told["limits"].values():
-        if limit["median"] is not None:  # no row of a float32 bundle asks for integers
+        if limit["median"] is not None:  # no row of a float32 bundle uses the integer probes
             assert 0 < limit["min"] <= limit["median"] <= limit["p90"]
     assert told["limits"]["read_gb_s"]["median"] and told["limits"]["fma_gflop_s"]["median"]
     assert told["interrupted"] is False

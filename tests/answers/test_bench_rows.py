@@ -1,4 +1,4 @@
-"""Rows of the benchmark and its limits, without a bundle."""
+"""Benchmark rows and limits, without a bundle."""
 
 from pathlib import Path
 
@@ -49,4 +49,4 @@ def test_a_bundle_without_probes_says_so() -> None:
         def function(self, name: str) -> None:
             raise MismatchError(name)
 
-    assert "before there were probes" in Limits(Old()).missing()  # type: ignore[arg-type]
+    assert "probe_read" in Limits(Old()).missing()  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The token loop over a numpy session: what it says, when it ends, what it computes again."""
+"""The generation loop on a numpy session: tokens, end conditions, and reuse of the cache."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +33,7 @@ def answer(
 
 
 def greedy(session: FakeSession, keys: Sequence[Key], n: int) -> list[int]:
-    """The obvious way: every token after a prefill of all there is."""
+    """The reference: one full prefill per token."""
     rows = [PICTURES[k[0]][k[1]] if isinstance(k, tuple) else session.table[k] for k in keys]
     out = []
     for _ in range(n):
@@ -84,16 +84,16 @@ def test_max_tokens_ends_without_a_wasted_step(n: int) -> None:
 def test_a_full_context_ends_with_length(prompt: int) -> None:
     session = FakeSession(context=16)
     generation = answer(Conversation(session), list(range(prompt)), 100)
-    # Each position but the last one's successor: the last token needs no place of its own.
+    # The last token takes no cache position.
     assert len(list(generation)) == 16 - prompt + 1
     assert generation.finish_reason == "length"
     assert max((pos for _, pos in session.decoded), default=0) <= 15
 
 
 def test_a_prompt_longer_than_the_context_is_refused() -> None:
-    with pytest.raises(InputError, match="has 17 tokens, the context of this bundle holds 16"):
+    with pytest.raises(InputError, match=" 17 tokens.* 16 positions"):
         answer(Conversation(FakeSession(context=16)), [1] * 17)
-    with pytest.raises(InputError, match="prompt has 0 tokens"):
+    with pytest.raises(InputError, match=" 0 tokens"):
         answer(Conversation(FakeSession()), [])
 
 
@@ -111,7 +111,7 @@ def test_the_second_turn_prefills_only_what_is_new() -> None:
     second: list[Key] = [*first, *said, 5, 6, 7]
     generation = answer(conversation, second, 4)
     tokens = list(generation)
-    # The last token of the first answer was said but never put into the cache.
+    # The last token of the first answer was emitted but never entered the cache.
     assert session.prefilled == [(7, 0), (4, 10)]
     assert (generation.prefill_tokens, generation.reused_tokens) == (4, 10)
     assert tokens == greedy(FakeSession(), second, 4)
@@ -137,7 +137,7 @@ def test_pictures_in_the_cache_are_not_asked_for_again() -> None:
 @pytest.mark.parametrize(
     ("second", "reused"),
     [
-        ([1, 2, 3, 4], 3),  # the same again: the last key must be computed for its logits
+        ([1, 2, 3, 4], 3),  # identical prompt: the last key must be computed for its logits
         ([1, 2, 9, 4], 2),
         ([9], 0),
         ([1, 2], 1),
@@ -191,7 +191,7 @@ def test_an_interrupt_leaves_the_cache_known(
     list(answer(conversation, [1, 2, 3], 2))
 
     def broken(*arguments: Any) -> np.ndarray:
-        session.cache[2:6] = 99  # half written
+        session.cache[2:6] = 99  # partially written
         raise error
 
     monkeypatch.setattr(session, where, broken)
@@ -199,7 +199,7 @@ def test_an_interrupt_leaves_the_cache_known(
         list(answer(conversation, [1, 2, 8, 9], 3))
     monkeypatch.undo()
     if where == "decode":
-        session.cache[2] = session.table[8]  # which the prefill had written before
+        session.cache[2] = session.table[8]  # already written by the prefill
         session.cache[3] = session.table[9]
     assert list(answer(conversation, [1, 2, 8, 5], 5)) == greedy(FakeSession(), [1, 2, 8, 5], 5)
 
@@ -209,11 +209,11 @@ def test_two_answers_at_once_are_refused() -> None:
     first = iter(answer(conversation, [1], 9))
     next(first)
     second = answer(conversation, [2], 3)
-    with pytest.raises(UsageError, match="another answer was started"):
+    with pytest.raises(UsageError, match="another answer"):
         next(first)
     assert list(second) == greedy(FakeSession(), [2], 3)
     third, fourth = answer(conversation, [1], 9), answer(conversation, [2], 3)
-    with pytest.raises(UsageError, match="another answer was started"):
+    with pytest.raises(UsageError, match="another answer"):
         next(iter(third))
     assert list(fourth) == second.tokens
 
@@ -232,7 +232,7 @@ def test_sampling_sees_the_generated_tokens_only() -> None:
 def test_a_model_gone_wrong_is_a_device_error() -> None:
     session = FakeSession()
     session.table[3] = np.nan
-    with pytest.raises(DeviceError, match="not numbers"):
+    with pytest.raises(DeviceError, match="NaN"):
         list(answer(Conversation(session), [3]))
 
 
@@ -257,7 +257,7 @@ def test_times_are_our_own_and_no_one_elses(monkeypatch: pytest.MonkeyPatch) -> 
     keys: list[Key] = [1, *picture("cat"), 2, *picture("dog")]
     generation = conversation.answer(keys, features, Sampler(Sampling()), (), 4)
     for _ in generation:
-        now[0] += 1000  # the caller takes its time
+        now[0] += 1000  # time spent by the caller
     assert (generation.encode_s, generation.prefill_s, generation.decode_s) == (60, 5, 0.75)
     assert (generation.prefill_tokens, generation.decode_tokens) == (10, 3)
 

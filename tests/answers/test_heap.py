@@ -1,4 +1,4 @@
-"""Large blocks that are freed come back without new pages."""
+"""Large freed blocks are reused without new page faults."""
 
 import ctypes
 import os

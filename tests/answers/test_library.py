@@ -1,4 +1,4 @@
-"""Finding the runtime and judging the machine, without loading anything."""
+"""Locating the runtime library and checking the machine, without loading a bundle."""
 
 import dataclasses
 import importlib.util
@@ -41,16 +41,16 @@ def test_a_machine_with_all_features_is_accepted() -> None:
 
 
 def test_missing_instructions_are_all_named() -> None:
-    with pytest.raises(DeviceError, match=r"x86-64-v3 \(target host\).*lacks avx2, f16c;"):
+    with pytest.raises(DeviceError, match=r"x86-64-v3 \(target host\).* avx2, f16c;"):
         check_target(V3, "x86_64", frozenset(["fma", "avx"]))
-    with pytest.raises(DeviceError, match="lacks avx2, fma, f16c"):
+    with pytest.raises(DeviceError, match="avx2, fma, f16c"):
         check_target(V3, "x86_64", frozenset())
 
 
 @pytest.mark.parametrize(("target", "architecture"), [(V3, "aarch64"), (ARM, "x86_64")])
 def test_another_architecture_is_refused(target: TargetEntry, architecture: str) -> None:
     everything = frozenset([*V3.features, *ARM.features])
-    with pytest.raises(DeviceError, match=f"target {target.name}.*this machine is {architecture}"):
+    with pytest.raises(DeviceError, match=f"target {target.name}.* {architecture};"):
         check_target(target, architecture, everything)
 
 
@@ -84,7 +84,7 @@ def test_hyperthreads_count_once(tmp_path: Path) -> None:
     assert physical_cores({0, 1, 2, 3}, tmp_path) == 2
     assert physical_cores({0, 2}, tmp_path) == 1
     assert physical_cores({0, 1}, tmp_path) == 2
-    assert physical_cores({0, 7, 8}, tmp_path) == 3  # of these nothing is known
+    assert physical_cores({0, 7, 8}, tmp_path) == 3  # no topology files
 
 
 def test_threads_are_given_or_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_threads_are_given_or_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 <= thread_count(None) <= len(cpus)
     assert thread_count(1) == 1
     assert thread_count(len(cpus)) == len(cpus)
-    with pytest.raises(UsageError, match=f"between 1 and the {len(cpus)} usable CPUs"):
+    with pytest.raises(UsageError, match=f"threads={len(cpus) + 1} .* {len(cpus)},"):
         thread_count(len(cpus) + 1)
     monkeypatch.setenv("TVM_NUM_THREADS", "1")
     assert thread_count(None) == 1
@@ -106,7 +106,7 @@ def test_affinity_limits_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TVM_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1}, raising=False)
     assert thread_count(None) == 1
-    with pytest.raises(UsageError, match="the 1 usable CPUs"):
+    with pytest.raises(UsageError, match="threads=2 .* 1,"):
         thread_count(2)
 
 
@@ -136,7 +136,7 @@ def test_an_unlisted_runtime_in_the_folder_is_not_taken(
     made = bundle(tmp_path / "b", FILES)
     (tmp_path / "b" / "libtvm_runtime.so").write_bytes(b"stranger")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DeviceError, match="neither in the bundle nor in an installed apache-tvm"):
+    with pytest.raises(DeviceError, match=r"libtvm_runtime\.so"):
         find_runtime(made)
 
 
@@ -158,7 +158,7 @@ def test_an_installed_runtime_is_found_without_importing_it(
     made = bundle(tmp_path / "b", FILES, tvm="0.27.0.post1")
     assert find_runtime(made) == tmp_path / "tvm" / "lib" / "libtvm_runtime.so"
     install(monkeypatch, tmp_path / "tvm", "0.28.0")
-    with pytest.raises(MismatchError, match=r"tvm 0\.27\.0\.post1, installed is 0\.28\.0"):
+    with pytest.raises(MismatchError, match=r"tvm 0\.27\.0\.post1, .*0\.28\.0"):
         find_runtime(made)
 
 
@@ -168,7 +168,7 @@ def test_the_compiler_library_is_never_taken(
     (tmp_path / "tvm" / "lib").mkdir(parents=True)
     (tmp_path / "tvm" / "lib" / "libtvm_compiler.so").write_bytes(b"compiler")
     install(monkeypatch, tmp_path / "tvm", "0.27.0")
-    with pytest.raises(DeviceError, match="neither in the bundle"):
+    with pytest.raises(DeviceError, match=r"libtvm_runtime\.so"):
         find_runtime(bundle(tmp_path / "b", FILES))
 
 
@@ -190,12 +190,12 @@ def test_a_tvm_that_is_there_is_used_if_it_fits(
     monkeypatch.setattr(tvm_runtime, "_set_threads", lambda *_: None)
     monkeypatch.setitem(sys.modules, "tvm", SimpleNamespace(__version__="0.27.9"))  # type: ignore
     library._start_runtime(bundle(tmp_path / "a", FILES, tvm="0.27.0"), None)
-    with pytest.raises(MismatchError, match=r"tvm 0\.26\.0, installed is 0\.27\.9"):
+    with pytest.raises(MismatchError, match=r"tvm 0\.26\.0, .*0\.27\.9"):
         library._start_runtime(bundle(tmp_path / "b", FILES, tvm="0.26.0"), None)
 
 
 def forbid_tvm_ffi(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Importing tvm_ffi fails; the list says what `torch` was at that moment."""
+    """Makes the import of tvm_ffi fail; the list records `sys.modules["torch"]` at that time."""
     seen: list[object] = []
 
     class Finder:
@@ -229,7 +229,7 @@ def test_a_torch_that_is_there_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_library_is_loaded_once(tmp_path: Path) -> None:
-    """What tvm_ffi loads it keeps: each load of a bundle took megabytes for good."""
+    """tvm_ffi never unloads a library, so loading the same file twice must not load a copy."""
     loaded: list[bytes] = []
 
     def load(path: str) -> int:
@@ -239,7 +239,7 @@ def test_a_library_is_loaded_once(tmp_path: Path) -> None:
     ffi, path = SimpleNamespace(load_module=load), tmp_path / "lib.so"
     path.write_bytes(b"one")
     assert [library._open_library(ffi, path) for _ in range(3)] == [1, 1, 1]
-    kept = path.rename(tmp_path / "kept.so")  # mapped, as a loaded one is
+    kept = path.rename(tmp_path / "kept.so")  # keeps its inode, as a mapped file does
     path.write_bytes(b"two")
     assert library._open_library(ffi, path) == 2
     assert library._open_library(ffi, kept) == 1

@@ -1,4 +1,4 @@
-"""The whole runtime but the compiled library: a fake session answers, the rest is real."""
+"""The whole runtime except the compiled library, which a fake session replaces."""
 
 import dataclasses
 import subprocess
@@ -201,7 +201,7 @@ def test_another_picture_is_not_taken_for_the_one_in_the_cache() -> None:
     asked = model()
     asked.chat("x", [picture(1)], max_tokens=3)
     again = asked.chat("x", [picture(200)], max_tokens=8)
-    assert again.timings.reused_tokens == 3  # <s>, the tag, <image>
+    assert again.timings.reused_tokens == 3  # <s>, the role marker, <image>
     assert again.tokens == model().chat("x", [picture(200)], max_tokens=8).tokens
 
 
@@ -233,34 +233,34 @@ def test_openbmbs_stream_and_options() -> None:
     assert "".join(pieces) == "It is red"
     assert len(model().chat(msgs=msgs, max_new_tokens=1, sampling=False)) <= 10
     draws = {model().chat(msgs=msgs, max_new_tokens=8, seed=s) for s in range(6)}
-    assert len(draws) > 1  # sampling is their default
+    assert len(draws) > 1  # OpenBMB's default is sampling
     assert {model().chat(msgs=msgs, max_new_tokens=8, top_k=1, seed=s) for s in range(3)} == {
         model().chat(msgs=msgs, max_new_tokens=8, sampling=False)
     }
 
 
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "nothing": ({}, InputError, "text is empty"),
-    "empty": ({"messages": ""}, InputError, "text is empty"),
-    "no turns": ({"messages": []}, InputError, "the prompt is empty"),
-    "one path": ({"messages": "x", "images": "a.png"}, InputError, "must be a list of pictures"),
-    "one image": ({"messages": "x", "images": picture(1)}, InputError, "list of pictures, found"),
-    "one array": ({"messages": "x", "images": np.zeros((3, 3))}, InputError, "list of pictures"),
-    "missing file": ({"messages": "x", "images": ["no.png"]}, InputError, "'no.png': no such file"),
-    "marks": ({"messages": MARK * 2, "images": [picture(1)]}, InputError, "2 picture marks"),
-    "too long": ({"messages": "hello " * 300}, InputError, "the context of this bundle holds 200"),
+    "nothing": ({}, InputError, "message 1: "),
+    "empty": ({"messages": ""}, InputError, "message 1: "),
+    "no turns": ({"messages": []}, InputError, "prompt is empty"),
+    "one path": ({"messages": "x", "images": "a.png"}, InputError, "images .*str"),
+    "one image": ({"messages": "x", "images": picture(1)}, InputError, "images .*Image"),
+    "one array": ({"messages": "x", "images": np.zeros((3, 3))}, InputError, "images .*ndarray"),
+    "missing file": ({"messages": "x", "images": ["no.png"]}, InputError, r"'no\.png'"),
+    "marks": ({"messages": MARK * 2, "images": [picture(1)]}, InputError, "2, .*1;"),
+    "too long": ({"messages": "hello " * 300}, InputError, " 200 positions"),
     "temp": ({"messages": "x", "temp": -1}, UsageError, "temp=-1"),
     "top_p": ({"messages": "x", "top_p": 2}, UsageError, "top_p=2"),
     "max_tokens": ({"messages": "x", "max_tokens": 0}, UsageError, "max_tokens=0"),
     "stop": ({"messages": "x", "stop": "."}, UsageError, "stop='.'"),
-    "unknown": ({"messages": "x", "beams": 3}, UsageError, "knows no 'beams'"),
+    "unknown": ({"messages": "x", "beams": 3}, UsageError, "'beams'"),
     "mixture": ({"messages": "x", "msgs": turns("y")}, UsageError, "not a mixture"),
     "image alone": ({"image": picture(1)}, UsageError, "msgs= and image="),
-    "msgs a text": ({"msgs": "What?"}, UsageError, "msgs must be a list"),
+    "msgs a text": ({"msgs": "What?"}, UsageError, "msgs .*str"),
     "image, odd content": (
         {"msgs": [{"role": "user", "content": 3}], "image": picture(1)},
         InputError,
-        r"picture \(int\): expected a path",
+        r"picture \(int\)",
     ),
 }
 
@@ -282,9 +282,9 @@ def test_after_an_error_the_model_answers_again() -> None:
     table = asked.session.table.copy()
     asked.session.table[:] = np.nan
     stream = asked.chat("y", stream=True)
-    with pytest.raises(DeviceError, match="not numbers"):
+    with pytest.raises(DeviceError, match="NaN"):
         list(stream)
-    with pytest.raises(UsageError, match="broken off"):
+    with pytest.raises(UsageError, match="earlier error"):
         stream.finish()
     asked.session.table[:] = table
     asked._conversation.history.clear()
@@ -297,13 +297,13 @@ def test_a_stream_that_was_left_is_no_obstacle() -> None:
     next(left)
     answer = asked.chat("x", max_tokens=5)
     assert answer.tokens == model().chat("x", max_tokens=5).tokens
-    with pytest.raises(UsageError, match="another answer was started"):
+    with pytest.raises(UsageError, match="another answer"):
         list(left)
 
 
 def test_a_stop_token_that_the_tokenizer_lacks_is_refused() -> None:
     prompt = dataclasses.replace(PROMPT, stop=("<|im_end|>",))
-    with pytest.raises(InputError, match="has no token '<|im_end|>'"):
+    with pytest.raises(InputError, match=r"'<\|im_end\|>'"):
         Model(FakeSession(), TOKENIZER, dataclasses.replace(MANIFEST, prompt=prompt))
 
 
@@ -311,9 +311,9 @@ def test_the_package_offers_load_and_model_lazily() -> None:
     assert handglass.Model is Model
     assert handglass.load is not None
     assert {"Model", "load", "__version__"} <= set(dir(handglass))
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="'nothing'"):
         handglass.nothing  # noqa: B018
-    with pytest.raises(InputError, match="not a bundle"):
+    with pytest.raises(InputError, match="nowhere: not a bundle"):
         handglass.load("nowhere")
 
 

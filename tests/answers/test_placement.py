@@ -1,4 +1,4 @@
-"""Tensors in another memory: the copying placement, tried on the memory that every machine has."""
+"""Tensors in device memory: the copying placement, tested on host memory."""
 
 import dataclasses
 from pathlib import Path
@@ -29,7 +29,7 @@ def _runtime() -> None:
 
 @pytest.fixture()
 def gpu() -> DeviceMemory:
-    """Copies as to a GPU; the memory is the CPU's, which the same functions of TVM serve."""
+    """Copies as for a GPU, but in CPU memory, through the same TVM functions."""
     return DeviceMemory("cpu", 1, 0)
 
 
@@ -39,7 +39,7 @@ def test_what_goes_up_comes_down(gpu: DeviceMemory, dtype: str, shape: tuple[int
     array = np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
     tensor = gpu.put(array)
     array_before = array.copy()
-    array[...] = 1  # the tensor is another memory
+    array[...] = 1  # the tensor has its own memory
     found = gpu.view(tensor)
     assert (found.dtype, found.shape) == (array.dtype, shape)
     assert np.array_equal(found, array_before)

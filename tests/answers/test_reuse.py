@@ -1,4 +1,4 @@
-"""A conversation over a state that cannot go back: what is continued, and nothing goes stale."""
+"""A conversation with a recurrent state, which cannot rewind: reuse without stale state."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ MIX = np.linalg.qr(np.random.default_rng(2).normal(size=(6, 6)))[0].astype(np.fl
 
 
 class Recurrent:
-    """The state is a mixture of all rows so far, in their order; there is no way back from it."""
+    """The state mixes all rows so far in order, so it cannot be rewound."""
 
     is_rewindable = False
     context = 64

@@ -69,7 +69,7 @@ PARAMS = (
 def test_a_step_reads_the_decoder_and_its_past() -> None:
     manifest = manifest_of(decode=decode_work(PARAMS, "llm.", ("llm.rotations.",)))
     assert decode_params_bytes(manifest) == 40 + 12
-    # 2 * 4 values of 2 bytes a position, and the whole of a recurrent state
+    # 2 * 4 values of 2 bytes per position, and the whole recurrent state
     assert decode_bytes(manifest, 2) == 40 + 12 + 3 * 16 + 12
 
 

@@ -1,4 +1,4 @@
-"""Choosing a token: each filter against the obvious loop, the draw against its probabilities."""
+"""Token selection: each filter against a simple loop, the draw against its probabilities."""
 
 import math
 from types import SimpleNamespace
@@ -107,7 +107,7 @@ def test_the_filters_come_in_the_order_of_the_reference() -> None:
 
 
 def test_torch_and_transformers_order_agree_on_a_worked_case() -> None:
-    """By hand: tokens 0 and 1 are penalised, then top_k 2 leaves 2 and 0, top_p 0.6 leaves 2."""
+    """Worked by hand: tokens 0 and 1 are penalized, top_k 2 keeps 2 and 0, top_p 0.6 keeps 2."""
     x = np.array([3.0, -1.0, 2.5, 0.0], np.float32)  # -> 2.0, -1.5, 2.5, 0 at penalty 1.5
     sampling = Sampling(temp=1, top_k=2, top_p=0.6, repeat_penalty=1.5, seed=0)
     assert {Sampler(sampling)(x, [0, 1]) for _ in range(50)} == {2}
@@ -145,7 +145,7 @@ def test_extreme_temperatures_stay_finite(temp: float) -> None:
 def test_values_that_are_not_numbers_are_a_device_error(bad: float, temp: float) -> None:
     x = logits()
     x[17] = bad
-    with pytest.raises(DeviceError, match="not numbers"):
+    with pytest.raises(DeviceError, match="NaN"):
         Sampler(Sampling(temp=temp))(x, [])
 
 

@@ -1,4 +1,4 @@
-"""What a session computes with a real compiled library, and what it refuses to be given."""
+"""A session with a compiled library: its results, and the arguments that it rejects."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def test_decoding_takes_no_new_memory_for_its_logits(session: Session) -> None:
 
 @pytest.mark.parametrize("token", [-1, V])
 def test_a_token_outside_the_vocabulary_is_refused(session: Session, token: int) -> None:
-    with pytest.raises(InputError, match=f"token id {token} is outside"):
+    with pytest.raises(InputError, match=f"token id {token} "):
         session.decode(token, 0)
 
 
@@ -91,7 +91,7 @@ def test_an_error_of_the_observer_is_raised(session: Session) -> None:
 
 def test_other_functions_can_be_run(session: Session) -> None:
     ids = np.array([3, 1], np.int32)
-    with pytest.raises(MismatchError, match="no function 'probe_read'"):
+    with pytest.raises(MismatchError, match="'probe_read'"):
         session.run("probe_read", ids)
 
 
@@ -103,7 +103,7 @@ def test_a_prefix_is_reused_by_going_back(session: Session) -> None:
 def test_two_sessions_share_no_cache(bundle: Bundle) -> None:
     first, second = Session(bundle), Session(bundle)
     first.prefill(first.embed([1, 2]), 0)
-    assert np.allclose(second.decode(5, 2), TABLE @ TABLE[5], atol=1e-5)  # zero-filled before
+    assert np.allclose(second.decode(5, 2), TABLE @ TABLE[5], atol=1e-5)  # initialized to zero
     assert np.allclose(first.decode(5, 2), logits_after([1, 2, 5]), atol=1e-5)
 
 
@@ -121,7 +121,7 @@ def test_the_context_can_be_filled_to_the_last_row(session: Session) -> None:
 
 @pytest.mark.parametrize(("s", "pos"), [(CONTEXT + 1, 0), (1, CONTEXT), (4, CONTEXT - 3), (1, -1)])
 def test_a_write_past_the_context_is_refused(session: Session, s: int, pos: int) -> None:
-    with pytest.raises(InputError, match=rf"{s} tokens at position {pos} .*context of {CONTEXT}"):
+    with pytest.raises(InputError, match=rf"{s} tokens at position {pos} .*{CONTEXT}"):
         session.prefill(np.zeros((s, D), np.float32), pos)
     if s == 1:
         with pytest.raises(InputError, match=f"context of {CONTEXT}"):

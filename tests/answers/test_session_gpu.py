@@ -1,4 +1,4 @@
-"""A session whose tensors are on a Vulkan device computes what the one on the CPU does."""
+"""A session on a Vulkan device computes the same as one on the CPU."""
 
 from pathlib import Path
 
@@ -74,9 +74,9 @@ class TestSession:
         assert np.allclose(other.decode(5, 1), logits_after([4, 5]), atol=1e-5)
 
     def test_bounds_are_checked_all_the_same(self, session: Session) -> None:
-        with pytest.raises(InputError, match="do not fit the context"):
+        with pytest.raises(InputError, match=f"position {CONTEXT} "):
             session.decode(1, CONTEXT)
-        with pytest.raises(InputError, match="outside the vocabulary"):
+        with pytest.raises(InputError, match=f"token id {V} "):
             session.decode(V, 0)
 
     def test_memory_is_told_and_does_not_grow(self, session: Session) -> None:
@@ -125,7 +125,7 @@ class TestSession:
     def test_an_ability_that_is_lacking(self, library: Path, tmp_path: Path) -> None:
         needed = {"max_shared_memory_per_block": 1 << 30}
         bundle = write_bundle(tmp_path / "large", library, abilities=needed)
-        with pytest.raises(DeviceError, match="max_shared_memory_per_block must be 1073741824 at"):
+        with pytest.raises(DeviceError, match="max_shared_memory_per_block .*1073741824"):
             Session(bundle)
 
 

@@ -1,4 +1,4 @@
-"""How a bundle comes to life: parameters, library, threads; what is refused when it is loaded."""
+"""Loading a bundle: parameters, library, threads, and the bundles that are rejected."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def test_a_library_without_the_functions_is_refused(tmp_path: Path) -> None:
     only = tvm.IRModule({"embed": TINY["embed"]})
     path = tmp_path / "lib.so"
     relax.build(only, tvm.target.Target({"kind": "llvm"})).export_library(str(path))
-    with pytest.raises(MismatchError, match="no function 'encode_image'"):
+    with pytest.raises(MismatchError, match="'encode_image'"):
         Session(write_bundle(tmp_path / "b", path, manifest()))
 
 
@@ -122,13 +122,13 @@ def test_code_for_another_cpu_is_refused_before_it_is_loaded(tmp_path: Path, cas
 def test_a_library_that_is_none_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "broken.so"
     path.write_bytes(b"not an ELF file")
-    with pytest.raises(MismatchError, match="cannot be loaded"):
+    with pytest.raises(MismatchError, match=r"lib\.so: cannot be loaded"):
         Session(write_bundle(tmp_path / "b", path, manifest()))
 
 
 def test_another_minor_version_of_tvm_ffi_is_refused(library: Path, tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "b", library, changed(versions={"tvm_ffi": "0.9.1"}))
-    with pytest.raises(MismatchError, match=r"tvm_ffi 0\.9\.1, installed is"):
+    with pytest.raises(MismatchError, match=r"tvm_ffi 0\.9\.1"):
         Session(bundle)
 
 
@@ -168,7 +168,7 @@ threads = tvm_ffi.get_global_func("runtime.NumThreads")()
 bound = os.sched_getaffinity(0) != cpus
 loaded = [name for name in ("tvm", "torch", "onnx") if name in sys.modules]
 maps = open("/proc/self/maps").read()
-import torch, tvm  # both still work afterwards
+import torch, tvm  # both still import afterwards
 print(json.dumps({"loaded": loaded, "compiler": "libtvm_compiler" in maps, "threads": threads,
                   "bound": bound, "logits": logits.tolist()}))
 """
@@ -186,7 +186,7 @@ def test_a_fresh_process_runs_without_tvm_or_torch(bundle: Bundle) -> None:
 
 
 def test_a_bundle_answers_questions_about_pictures(bundle: Bundle) -> None:
-    """Everything of the runtime at once; numpy plays the model beside it."""
+    """The whole runtime at once, compared with a numpy model."""
     model = handglass.load(bundle.path, threads=1)
     array = np.random.default_rng(8).integers(0, 256, (17, 23, 3), dtype=np.uint8)
     answer = model.chat("What is it?", images=[array], max_tokens=9)
@@ -211,7 +211,7 @@ def test_a_bundle_answers_questions_about_pictures(bundle: Bundle) -> None:
 
 
 def test_the_runtime_may_come_with_the_bundle(library: Path, tmp_path: Path) -> None:
-    """In a process that has no tvm at all: it is found in the bundle."""
+    """In a process without tvm installed, the bundle's runtime library is used."""
     installed = Path(tvm.__file__).parent / "lib" / "libtvm_runtime.so"
     with BundleWriter(tmp_path / "b") as writer:
         writer.add_file("lib.so", library)

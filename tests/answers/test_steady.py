@@ -1,4 +1,4 @@
-"""Numbers that must never change: bundles hold results that were computed from them."""
+"""Random numbers that must never change: bundles store results computed from them."""
 
 import numpy as np
 import pytest

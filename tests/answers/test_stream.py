@@ -1,4 +1,4 @@
-"""Text that arrives byte by byte: whole characters only, and nothing lost."""
+"""Text that arrives byte by byte: only whole characters are emitted, and none are lost."""
 
 import random
 
@@ -42,9 +42,9 @@ def test_a_character_is_held_until_it_is_whole() -> None:
 @pytest.mark.parametrize(
     ("data", "chunks"),
     [
-        (b"a\xff", ["a", "\ufffd", ""]),  # can begin nothing: wrong at once
-        (b"\xe4\xbd", ["", "", "\ufffd"]),  # might have become a character until the end
-        (b"\xe4a", ["", "\ufffda", ""]),  # the next byte proves it wrong
+        (b"a\xff", ["a", "\ufffd", ""]),  # cannot begin a character: replaced at once
+        (b"\xe4\xbd", ["", "", "\ufffd"]),  # could become a character until the end
+        (b"\xe4a", ["", "\ufffda", ""]),  # invalid after the next byte
         (b"\x80", ["\ufffd", ""]),
     ],
 )

@@ -1,4 +1,4 @@
-"""The bundle folder: strict to read, and never trusted before it is hashed."""
+"""The bundle folder: parsed strictly, and trusted only after every file is hashed."""
 
 import dataclasses
 import json
@@ -92,7 +92,7 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def put(*keys: Any) -> Callable[[dict[str, Any]], object]:
-    """A change that sets data[keys[0]]...[keys[-2]] = keys[-1]."""
+    """A change that sets data[keys[0]]...[keys[-2]] to keys[-1]."""
 
     def change(data: Any) -> None:
         for key in keys[:-2]:
@@ -112,41 +112,41 @@ def drop(*keys: Any) -> Callable[[dict[str, Any]], object]:
 
 
 WRONG_INPUT = {
-    "another format": (put("format", "gguf"), "not a bundle of handglass"),
-    "no format": (drop("format"), "not a bundle of handglass"),
-    "missing key": (drop("state"), "key 'state' is missing"),
-    "missing inner key": (drop("vision", "std"), "key 'vision.std' is missing"),
-    "missing in a list": (drop("params", 0, "dtype"), r"key 'params\[0\].dtype' is missing"),
-    "unknown key": (put("extra", 1), "key 'extra' is unknown; keys: model"),
-    "unknown inner key": (put("state", "extra", 1), "key 'state.extra' is unknown"),
-    "text for number": (put("vocab_size", "10"), "vocab_size must be int, found '10'"),
-    "truth for number": (put("vocab_size", True), "vocab_size must be int, found True"),
-    "fraction": (put("state", "context", 16.0), "state.context must be int"),
-    "number for text": (put("target", "cpu", 3), "target.cpu must be str"),
-    "object for list": (put("params", {}), "params must be a list"),
-    "list for object": (put("files", []), "files must be an object"),
-    "text for object": (put("model", "x"), "model must be an object"),
-    "text in shape": (put("params", 0, "shape", ["3"]), r"params\[0\].shape\[0\] must be int"),
-    "null": (put("prompt", None), "prompt must be an object"),
-    "no positions": (put("state", "context", 0), "must be positive"),
+    "another format": (put("format", "gguf"), "'handglass-bundle'"),
+    "no format": (drop("format"), "'handglass-bundle'"),
+    "missing key": (drop("state"), "'state' is missing"),
+    "missing inner key": (drop("vision", "std"), "'vision.std' is missing"),
+    "missing in a list": (drop("params", 0, "dtype"), r"'params\[0\].dtype' is missing"),
+    "unknown key": (put("extra", 1), "'extra' is unknown"),
+    "unknown inner key": (put("state", "extra", 1), "'state.extra' is unknown"),
+    "text for number": (put("vocab_size", "10"), "vocab_size .*'10'"),
+    "truth for number": (put("vocab_size", True), "vocab_size .*True"),
+    "fraction": (put("state", "context", 16.0), r"state\.context .*16\.0"),
+    "number for text": (put("target", "cpu", 3), r"target\.cpu .*3"),
+    "object for list": (put("params", {}), r"params .*\{\}"),
+    "list for object": (put("files", []), r"files .*\[\]"),
+    "text for object": (put("model", "x"), "model .*'x'"),
+    "text in shape": (put("params", 0, "shape", ["3"]), r"params\[0\]\.shape\[0\] .*'3'"),
+    "null": (put("prompt", None), "prompt .*None"),
+    "no positions": (put("state", "context", 0), r"state\.context"),
     "state kind": (put("state", "tensors", 0, "kind", "liquid"), "positions, recurrent"),
-    "no user": (drop("prompt", "roles", "user"), "roles must have user and assistant"),
-    "no rows": (put("vision", "query_num", 0), "one of vision.query_num and"),
-    "rows twice": (put("vision", "patches_per_row", 4), "one of vision.query_num and"),
-    "negative work": (put("work", {"decode": {"bytes": -1}}), "work must not be negative"),
-    "no patches": (put("vision", "patch_size", 0), "must be positive"),
-    "patch size": (put("vision", "patch_size", 13), "multiple of vision.patch_size"),
-    "two means": (put("vision", "mean", [0.5, 0.5]), "three numbers"),
-    "zero std": (put("vision", "std", [0.5, 0, 0.5]), "std not 0"),
-    "no stop": (put("prompt", "stop", []), "prompt.stop"),
-    "tokenizer kind": (put("tokenizer", "kind", "words"), "one of sentencepiece, tokenizers"),
-    "negative shape": (put("params", 0, "shape", [-1, 5]), "negative size"),
+    "no user": (drop("prompt", "roles", "user"), r"prompt\.roles"),
+    "no rows": (put("vision", "query_num", 0), r"vision\.query_num"),
+    "rows twice": (put("vision", "patches_per_row", 4), r"vision\.query_num"),
+    "negative work": (put("work", {"decode": {"bytes": -1}}), "work"),
+    "no patches": (put("vision", "patch_size", 0), r"vision\.patch_size"),
+    "patch size": (put("vision", "patch_size", 13), r"multiple of vision\.patch_size"),
+    "two means": (put("vision", "mean", [0.5, 0.5]), r"vision\.mean"),
+    "zero std": (put("vision", "std", [0.5, 0, 0.5]), r"vision\.std"),
+    "no stop": (put("prompt", "stop", []), r"prompt\.stop"),
+    "tokenizer kind": (put("tokenizer", "kind", "words"), r"tokenizer\.kind"),
+    "negative shape": (put("params", 0, "shape", [-1, 5]), "negative"),
     "tensor twice": (
         lambda data: data["params"].append(data["params"][0]),
-        "a tensor is listed twice",
+        "once",
     ),
-    "short hash": (put("files", "lib.so", "sha256", "12ab"), "64 hexadecimal digits"),
-    "upper-case hash": (put("files", "lib.so", "sha256", "A" * 64), "64 hexadecimal digits"),
+    "short hash": (put("files", "lib.so", "sha256", "12ab"), "sha256"),
+    "upper-case hash": (put("files", "lib.so", "sha256", "A" * 64), "sha256"),
 }
 
 
@@ -164,14 +164,14 @@ def test_a_wrong_manifest_is_an_input_error(path: Path, case: str) -> None:
 @pytest.mark.parametrize("version", [1, 3, 0, "2", None, True])
 def test_another_version_is_a_mismatch(path: Path, version: Any) -> None:
     edit(path, put("version", version))
-    with pytest.raises(MismatchError, match=f"bundle version {version!r}, this handglass reads 2"):
+    with pytest.raises(MismatchError, match=f"version {version!r} .*version 2"):
         Bundle.open(path)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 99999, b'"text"'])
 def test_a_manifest_that_is_no_json_object_is_an_input_error(path: Path, text: bytes) -> None:
     (path / "manifest.json").write_bytes(text)
-    with pytest.raises(InputError, match=r"manifest\.json: not"):
+    with pytest.raises(InputError, match=r"manifest\.json"):
         Bundle.open(path)
 
 
@@ -182,14 +182,14 @@ def test_a_manifest_beyond_all_size_is_not_read(
     monkeypatch.setattr(bundle_module, "_MAX_MANIFEST", size)
     Bundle.open(path)
     monkeypatch.setattr(bundle_module, "_MAX_MANIFEST", size - 1)
-    with pytest.raises(InputError, match=f"is larger than {size - 1} bytes"):
+    with pytest.raises(InputError, match=f"{size - 1} bytes"):
         Bundle.open(path)
 
 
 def test_a_folder_without_manifest_and_no_folder_are_input_errors(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for name in (".", "missing", "file"):
-        with pytest.raises(InputError, match="not a bundle: manifest.json"):
+        with pytest.raises(InputError, match=r"not a bundle: manifest\.json"):
             Bundle.open(tmp_path / name)
 
 
@@ -218,20 +218,20 @@ def test_the_quick_check_hashes_all_but_parameters(path: Path) -> None:
         Bundle.open(path)
     Bundle.open(path, verify="library")
     params.write_bytes(b"WEIGHT")
-    with pytest.raises(MismatchError, match="has 6 bytes, the manifest says 7"):
+    with pytest.raises(MismatchError, match="6 bytes.* 7"):
         Bundle.open(path, verify="library")
     params.write_bytes(b"WEIGHTS")
     for name in ("lib.so", "tokenizer.model"):
         data = (path / name).read_bytes()
         (path / name).write_bytes(b"X" + data[1:])
-        with pytest.raises(MismatchError, match=f"{name}: its sha256"):
+        with pytest.raises(MismatchError, match=f"{name}: .*sha256"):
             Bundle.open(path, verify="library")
         (path / name).write_bytes(data)
 
 
 @pytest.mark.parametrize("verify", ["none", "", None, True])
 def test_there_is_no_fourth_way_to_verify(path: Path, verify: Any) -> None:
-    with pytest.raises(UsageError, match="known: all, remembered, library"):
+    with pytest.raises(UsageError, match=f"verify={verify!r}"):
         Bundle.open(path, verify=verify)
 
 
@@ -243,20 +243,20 @@ def test_no_name_leads_out_of_the_folder(path: Path, name: str) -> None:
     (path.parent / "secret").write_bytes(b"code")
     entry = json.loads((path / "manifest.json").read_text("utf-8"))["files"]["lib.so"]
     edit(path, put("files", name, entry))
-    with pytest.raises(MismatchError, match="leads out of the bundle"):
+    with pytest.raises(MismatchError, match="outside the bundle"):
         Bundle.open(path)
     states = {state.name: state.problem for state in Bundle.inspect(path).files}
-    assert states[name] == "leads out of the bundle"
+    assert "outside the bundle" in states[name]
     with BundleWriter(path.parent / "other") as writer, pytest.raises(UsageError):
         writer.add_file(name, b"x")
 
 
 def test_no_link_leads_out_of_the_folder(path: Path) -> None:
     outside = path.parent / "outside.so"
-    outside.write_bytes(b"code")  # even with the right hash
+    outside.write_bytes(b"code")  # refused although the hash matches
     (path / "lib.so").unlink()
     (path / "lib.so").symlink_to(outside)
-    with pytest.raises(MismatchError, match=r"lib\.so: leads out of the bundle"):
+    with pytest.raises(MismatchError, match=r"lib\.so: .*outside the bundle"):
         Bundle.open(path)
     (path / "lib.so").unlink()
     (path / "lib.so").symlink_to(path / "lib.so")
@@ -275,13 +275,13 @@ def test_a_bundle_may_be_reached_by_a_link_and_hold_links_inside(path: Path) -> 
 @pytest.mark.parametrize("name", ["lib.so", "tokenizer.model"])
 def test_needed_files_must_be_listed(path: Path, name: str) -> None:
     edit(path, drop("files", name))
-    with pytest.raises(MismatchError, match=f"'{name}' is needed but not listed"):
+    with pytest.raises(MismatchError, match=f"'{name}'"):
         Bundle.open(path)
 
 
 def test_only_listed_files_are_handed_out(path: Path) -> None:
     (path / "stranger.so").write_bytes(b"x")
-    with pytest.raises(MismatchError, match=r"'stranger\.so' is not listed"):
+    with pytest.raises(MismatchError, match=r"'stranger\.so'"):
         Bundle.open(path).file("stranger.so")
 
 

@@ -1,4 +1,4 @@
-"""A parameter file is hashed again once anything about it changed; code is hashed every time."""
+"""A parameter file is hashed again after any change to it; code is hashed at every start."""
 
 import json
 import os
@@ -19,7 +19,7 @@ PARAMS = "params-00001.safetensors"
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A bundle that is old enough to be remembered, and a cache of its own."""
+    """A bundle old enough for its state to be cached, with a private cache folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(verified, "RECENT_NS", -1)
     write(tmp_path / "bundle")
@@ -28,7 +28,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def hashed(path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
-    """Opens the bundle and tells which files were hashed."""
+    """A function that opens the bundle and returns the names of the files it hashed."""
     seen: list[str] = []
     original = bundle_module.sha256_of
 
@@ -99,7 +99,7 @@ def test_a_changed_library_is_always_found(path: Path, hashed: Hashed) -> None:
 def test_a_missing_file_is_named(path: Path, hashed: Hashed) -> None:
     hashed()
     (path / PARAMS).unlink()
-    with pytest.raises(MismatchError, match="is missing"):
+    with pytest.raises(MismatchError, match=f"{PARAMS}: is missing"):
         hashed()
 
 
@@ -151,7 +151,7 @@ def test_a_memory_that_others_may_write_is_not_believed(path: Path, hashed: Hash
 
 
 def test_a_forged_hash_is_not_enough(path: Path, hashed: Hashed) -> None:
-    """The memory says which hash it saw: the manifest's must be that one."""
+    """The cached hash must equal the one in the manifest."""
     hashed()
     known = json.loads(memory_file(path).read_text())
     known[PARAMS]["sha256"] = "0" * 64

@@ -14,7 +14,7 @@ BARE_X86 = describe("x86_64", "flags : sse2\n", "", 2)
 
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Pretends that these programs, and no others, are installed."""
+    """Simulates a machine on which only these programs are installed."""
 
     def pretend(*names: str, zig: bool = False) -> None:
         which = lambda name: f"/usr/bin/{name}" if name in names else None  # noqa: E731

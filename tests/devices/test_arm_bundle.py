@@ -1,4 +1,4 @@
-"""The demo model on an emulated ARM board: deployed, asked, checked by doctor.
+"""The demo model on an emulated ARM board: deployment, answers, and doctor.
 
 Part of `make test-arm`; elsewhere skipped, since it needs qemu, a cross linker and the network.
 """
@@ -43,7 +43,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def host_answers(bundles: Path) -> list[dict[str, Any]]:
-    """Of the model in float32 on this machine."""
+    """The answer of the float32 model on this machine."""
     bundle = compiled(bundles, "host", quantization="f32")
     command = [sys.executable, "-m", "handglass.cli.main", "run", "-m", str(bundle), "--json"]
     answers = []
@@ -58,7 +58,7 @@ def host_answers(bundles: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def boards(bundles: Path, arm_tree: Tree) -> Callable[[str], Board]:
-    """A preset's bundle as `compile` makes it by default, on the oldest CPU of its floor."""
+    """A preset's bundle with default options, on the oldest CPU that the preset supports."""
 
     @cache
     def board(name: str) -> Board:
@@ -81,7 +81,7 @@ def ask(board: Board, question: str, images: list[Path]) -> dict[str, Any]:
 def test_float32_gives_the_same_tokens(
     bundles: Path, arm_tree: Tree, host_answers: list[dict[str, Any]]
 ) -> None:
-    """With numpy, tvm_ffi and TVM's runtime library, and nothing else of TVM."""
+    """With numpy, tvm_ffi and TVM's runtime library, without the tvm package."""
     folder = bundles / "board-f32"
     bring(compiled(bundles, "arm64", quantization="f32"), folder, PICTURES[:2])
     board = Board(folder, arm_tree, "cortex-a76")
@@ -98,7 +98,7 @@ def test_each_preset_answers_on_the_oldest_cpu_of_its_floor(
     host_answers: list[dict[str, Any]],
     evidence: Callable[..., None],
 ) -> None:
-    """In w4a8, whose sums differ by instruction set in the last bits: the answers have to agree."""
+    """In w4a8, sums differ between instruction sets in the last bits; the answers must agree."""
     question, images = QUESTIONS[0]
     assert ask(boards(name), question, images)["text"] == host_answers[0]["text"]
     evidence(
@@ -106,7 +106,7 @@ def test_each_preset_answers_on_the_oldest_cpu_of_its_floor(
     )
 
 
-# a preset of each level, and the newest CPU that lacks something of it
+# A preset of each level, and the newest CPU that lacks one of its features.
 BELOW = {"arm64": "cortex-a72", "jetson-thor-cpu": "cortex-a76"}
 
 
@@ -135,7 +135,7 @@ def test_below_the_floor_it_is_told_what_is_missing(
 
 @pytest.mark.parametrize(("name", "cpu"), BELOW.items())
 def test_sigill_is_a_clear_error(name: str, cpu: str, boards: Callable[[str], Board]) -> None:
-    """Of a bundle whose manifest promises less than its code needs."""
+    """A bundle whose manifest lists fewer features than its code uses."""
     weak = replace(boards(name), cpu=cpu)
     manifest = weak.folder / "bundle" / "manifest.json"
     honest = manifest.read_text("utf-8")

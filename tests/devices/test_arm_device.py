@@ -40,7 +40,7 @@ PI = known_targets()["raspberry-pi-5"]
 
 @dataclass
 class Server:
-    """`handglass device serve` on the board; its `process` may be killed and started again."""
+    """`handglass device serve` on the board; tests may kill and restart its `process`."""
 
     board: Board
     process: subprocess.Popen[str] | None = None
@@ -89,7 +89,7 @@ def library(folder: Path, kernels: dict[str, Kernel], target: str = PI.name) -> 
 
 
 def items(kernel: Kernel) -> list[dict[str, Any]]:
-    """What the device makes the arguments from; the numbers do not matter."""
+    """Descriptions of arguments; their values do not matter."""
     return [item(array) for array in (*kernel.inputs, *kernel.outputs)]
 
 
@@ -126,7 +126,7 @@ def test_a_kernel_is_measured_and_compared(server: Server, tmp_path: Path) -> No
 
 
 def other_norm(m: int, d: int) -> tirx.PrimFunc:
-    """The norm of `row_norm`, its epsilon so large that every number is another one."""
+    """`row_norm` with an epsilon so large that every result differs."""
     x, w = placeholder((height(m), d), "float32"), placeholder((d,), "float32", "w")
     return te.create_prim_func([x, w, norms.rms_norm(x, w, 3.0)])
 
@@ -165,7 +165,7 @@ def test_code_for_a_newer_core_ends_the_session_and_not_the_server(
 def test_tuning_goes_on_after_the_board_was_gone(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One kernel of the demo model; the server is killed when one candidate has been measured."""
+    """Tunes one kernel of the demo model; the server is killed after one measured candidate."""
     subject, add = read_tuning_input(CHECKPOINT, CompileOptions(target=PI.name)), TrialLog.add
 
     def run() -> Tuned:
@@ -183,7 +183,7 @@ def test_tuning_goes_on_after_the_board_was_gone(
         server.kill()
 
     monkeypatch.setattr(TrialLog, "add", killing)
-    with pytest.raises(DeviceError, match="127.0.0.1"):
+    with pytest.raises(DeviceError, match=r"127\.0\.0\.1"):
         run()
     monkeypatch.undo()
     (journal,) = tmp_path.glob("trials-*.jsonl")

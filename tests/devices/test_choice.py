@@ -1,4 +1,4 @@
-"""Which device is meant, and what the words are where it is none or too little."""
+"""Selection of a device, and the errors for a missing or insufficient one."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def test_how_a_device_is_asked_for(text: str, asked: DeviceRequest) -> None:
 
 @pytest.mark.parametrize("text", ["", "cuda", "cuda:0", "vulkan:", "vulkan: ", "cpu:0", "Vulkan"])
 def test_what_is_no_device(text: str) -> None:
-    with pytest.raises(UsageError, match="must be cpu, vulkan, vulkan:NUMBER or vulkan:PART"):
+    with pytest.raises(UsageError, match="vulkan:NUMBER"):
         parse_device(text)
 
 
@@ -59,12 +59,12 @@ def test_one_that_is_not_there(which: str) -> None:
 
 
 def test_a_name_of_two() -> None:
-    with pytest.raises(DeviceError, match=r"more than one .* vulkan:1 .*, vulkan:2 "):
+    with pytest.raises(DeviceError, match=r"vulkan:radeon: vulkan:1 .*, vulkan:2 "):
         choose(DeviceRequest("vulkan", "radeon"), GPUS)
 
 
 def test_no_device_at_all() -> None:
-    with pytest.raises(DeviceError, match=r"no Vulkan device was found \(no loader\): install a"):
+    with pytest.raises(DeviceError, match=r"Vulkan .*\(no loader\): install a"):
         choose(DeviceRequest("vulkan"), [], "no loader")
 
 
@@ -72,9 +72,9 @@ def test_a_bundle_is_for_one_kind_of_device() -> None:
     assert requested_device(CPU_TARGET, None, "b") == DeviceRequest("cpu")
     assert requested_device(GPU_TARGET, None, "b") == DeviceRequest("vulkan")
     assert requested_device(GPU_TARGET, "vulkan:1", "b") == DeviceRequest("vulkan", "1")
-    with pytest.raises(MismatchError, match="b: the bundle is compiled for Vulkan .*cpu is a CPU"):
+    with pytest.raises(MismatchError, match="b: .*Vulkan .*--device cpu is a CPU"):
         requested_device(GPU_TARGET, "cpu", "b")
-    with pytest.raises(MismatchError, match="compiled for a CPU .*--device vulkan:0 is Vulkan"):
+    with pytest.raises(MismatchError, match="a CPU .*--device vulkan:0 is Vulkan"):
         requested_device(CPU_TARGET, "vulkan:0", "b")
 
 
@@ -94,21 +94,21 @@ def test_a_device_that_has_everything() -> None:
         ({"supports_new_thing": True}, "it lacks supports_new_thing"),
         (
             {"max_shared_memory_per_block": 32768},
-            "max_shared_memory_per_block must be 32768 at least, it has 16384",
+            "max_shared_memory_per_block must be at least 32768, the device has 16384",
         ),
         (
             {"supported_subgroup_operations": 0b1101},
-            "supported_subgroup_operations needs 0xd, of which it lacks 0x8",
+            "supported_subgroup_operations needs bits 0xd, the device lacks 0x8",
         ),
     ],
 )
 def test_a_device_that_lacks_something(needed: dict[str, Any], words: str) -> None:
-    with pytest.raises(DeviceError, match="compiled for vulkan and cannot run on vulkan:0") as e:
+    with pytest.raises(DeviceError, match="vulkan:0") as e:
         check_abilities(needing(supports_float16=1, **needed), GPUS[0], frozenset())
     assert words in str(e.value) and "supports_float16" not in str(e.value)
 
 
 def test_what_a_driver_gets_wrong_is_as_good_as_lacking() -> None:
     lost = frozenset({"supports_float16", "supports_int8"})
-    with pytest.raises(DeviceError, match="supports_float16 is not to be used there"):
+    with pytest.raises(DeviceError, match="wrong results with supports_float16"):
         check_abilities(needing(supports_float16=1, supports_int8=0), GPUS[0], lost)

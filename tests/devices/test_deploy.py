@@ -105,7 +105,7 @@ def test_a_device_that_goes_away_in_the_middle(
     resumed = bring(to)
     assert resumed.sent == ["bundle/lib.so"] and resumed.answer
     size = (there / "bundle" / "lib.so").stat().st_size
-    kept = lose if to.startswith("ssh") else 0  # adb sends a file anew
+    kept = lose if to.startswith("ssh") else 0  # adb resends the whole file
     assert resumed.bytes_sent == size - kept
 
 
@@ -183,7 +183,7 @@ def test_a_damaged_bundle_goes_nowhere(
 ) -> None:
     copy = Path(shutil.copytree(small_bundle, tmp_path / "copy"))
     (copy / "lib.so").write_bytes(b"spoiled")
-    with pytest.raises(MismatchError, match="lib.so"):
+    with pytest.raises(MismatchError, match=r"lib\.so"):
         bring("ssh:pi@board", copy)
     assert list(device_home.iterdir()) == []
 
@@ -199,7 +199,7 @@ def changed(bundle: Path, folder: Path, **target: Any) -> Path:
 def test_another_architecture(
     bring: Callable[..., Deployment], small_bundle: Path, tmp_path: Path, device_home: Path
 ) -> None:
-    """A device refuses it; a folder may be a memory card."""
+    """A device rejects the bundle; a folder accepts it, since it may be a memory card."""
     other = "aarch64" if os.uname().machine == "x86_64" else "x86_64"
     foreign = changed(small_bundle, tmp_path / "foreign", triple=f"{other}-linux-gnu")
     with pytest.raises(DeviceError, match=f"board: .*{other}"):
@@ -311,7 +311,7 @@ def test_a_device_that_has_all_of_it_gets_no_packages(small_bundle: Path) -> Non
     versions = manifest.versions
     full = device.Python("python3", "3.11", "glibc 2.36", handglass.__version__, "", "")
     full = replace(full, tvm_ffi=versions["tvm_ffi"])
-    assert runtime.has_runtime(full, manifest)  # the runtime library is in this bundle
+    assert runtime.has_runtime(full, manifest)  # this bundle contains the runtime library
     without = replace(manifest, files={})
     assert not runtime.has_runtime(full, without)
     assert runtime.has_runtime(replace(full, tvm=versions["tvm"]), without)

@@ -1,4 +1,4 @@
-"""Arguments made on a device: shapes, fills, copies, and what they may cost."""
+"""Arguments created on a device: shapes, fills, copies, and memory limits."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ FLOATS = [dtype for dtype in DTYPES if "float" in dtype]
 
 
 def made(*items: Any, copies: int = 1, seed: int = 3) -> list[list[Any]]:
-    """The arguments of each copy, tensors as arrays."""
+    """The arguments of each copy, with tensors as arrays."""
     calls = Arguments(read_items(items), copies, seed).calls
     return [[a if isinstance(a, int) else np.from_dlpack(a) for a in call] for call in calls]
 
@@ -108,27 +108,27 @@ def test_large_tensors_are_filled_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 BAD = [
-    ("tensor", "item 0: expected an object"),
-    ({"int": 1.0}, "'int' must be an integer"),
-    ({"int": 1 << 63}, "'int' must be an integer"),
-    ({"int": 1, "shape": [1]}, "unknown field 'shape'"),
+    ("tensor", "item 0: .*'tensor'"),
+    ({"int": 1.0}, "'int'"),
+    ({"int": 1 << 63}, "'int'"),
+    ({"int": 1, "shape": [1]}, "'shape'"),
     ({"shape": [1], "dtype": "float32"}, "'fill' is missing"),
-    (tensor(0, kind="constant", value=1), "a size of a shape"),
-    (tensor(-1, kind="constant", value=1), "a size of a shape"),
-    (tensor(True, kind="constant", value=1), "a size of a shape"),
-    (tensor(*[1] * 17, kind="constant", value=1), "a list of at most 16"),
-    (tensor(1, dtype="float64", kind="constant", value=1), "'dtype' must be one of"),
-    (tensor(1, kind="zeros"), "'kind' must be one of normal, bfloat16"),
+    (tensor(0, kind="constant", value=1), "size of a shape"),
+    (tensor(-1, kind="constant", value=1), "size of a shape"),
+    (tensor(True, kind="constant", value=1), "size of a shape"),
+    (tensor(*[1] * 17, kind="constant", value=1), "'shape' .*16"),
+    (tensor(1, dtype="float64", kind="constant", value=1), "'dtype' .*'float64'"),
+    (tensor(1, kind="zeros"), "'kind' .*'zeros'"),
     (tensor(1, kind="normal"), "'scale' is missing"),
-    (tensor(1, kind="normal", scale=-1), "'scale' must be a finite number"),
-    (tensor(1, kind="normal", scale=1, low=2), "unknown field 'low'"),
-    (tensor(1, dtype="int8", kind="normal", scale=1), "int8 takes 'uniform' or 'constant'"),
-    (tensor(1, kind="bfloat16", scale=1), "needs dtype bfloat16, uint16 or uint32"),
-    (tensor(1, kind="uniform", low=2, high=1), "low 2.0 is above high 1.0"),
-    (tensor(1, dtype="int8", kind="uniform", low=0, high=128), "an integer from -128 to 127"),
-    (tensor(1, dtype="uint8", kind="constant", value=-1), "an integer from 0 to 255"),
-    (tensor(1, dtype="uint8", kind="constant", value=1.0), "an integer from 0 to 255"),
-    (tensor(1, kind="constant", value=1e31), "'value' must be a finite number"),
+    (tensor(1, kind="normal", scale=-1), "'scale' .*-1"),
+    (tensor(1, kind="normal", scale=1, low=2), "'low'"),
+    (tensor(1, dtype="int8", kind="normal", scale=1), "'normal' .*int8"),
+    (tensor(1, kind="bfloat16", scale=1), "'bfloat16' .*float32"),
+    (tensor(1, kind="uniform", low=2, high=1), r"low 2\.0 .*high 1\.0"),
+    (tensor(1, dtype="int8", kind="uniform", low=0, high=128), "-128 to 127"),
+    (tensor(1, dtype="uint8", kind="constant", value=-1), "0 to 255"),
+    (tensor(1, dtype="uint8", kind="constant", value=1.0), "0 to 255"),
+    (tensor(1, kind="constant", value=1e31), "'value'"),
 ]
 
 
@@ -140,7 +140,7 @@ def test_items_are_read_strictly(item: object, words: str) -> None:
 
 def test_more_than_the_memory_is_refused_before_it_is_taken() -> None:
     items = read_items([tensor(1 << 40, kind="constant", value=1)])
-    with pytest.raises(DeviceError, match=r"need 4398\d+ bytes, the device has \d+ available"):
+    with pytest.raises(DeviceError, match=r" 4398\d+ bytes"):
         Arguments(items, 1, 0)
 
 
@@ -151,5 +151,5 @@ def test_a_machine_that_does_not_tell_its_memory(monkeypatch: pytest.MonkeyPatch
 
 def test_too_many_tensors_are_refused() -> None:
     items = read_items([tensor(1, kind="constant", value=1)] * 2)
-    with pytest.raises(InputError, match="40000 copies of 2 items"):
+    with pytest.raises(InputError, match="40000 copies"):
         Arguments(items, 40_000, 0)

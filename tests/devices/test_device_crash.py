@@ -1,4 +1,4 @@
-"""Code that crashes, hangs or leaves: its session dies, the server lives, the client learns why."""
+"""Code that crashes, hangs or exits ends its session; the server survives and reports the cause."""
 
 from collections.abc import Iterator
 
@@ -29,11 +29,11 @@ DEATHS = {
 
 @pytest.mark.parametrize("function", DEATHS)
 def test_the_client_learns_why(client: DeviceClient, device: Endpoint, function: str) -> None:
-    with pytest.raises(SessionDied, match="the session died during 'measure'") as died:
+    with pytest.raises(SessionDied, match="'measure'") as died:
         client.measure("lib", function, "x", 1, 1, deadline_s=0.5)
     assert died.value.reason == DEATHS[function]
     assert not isinstance(died.value, DeviceGone)
-    with pytest.raises(SessionDied, match="it had ended before"):
+    with pytest.raises(SessionDied, match="'describe'"):
         client.describe()
     with DeviceClient(*device) as next_client:
         assert next_client.describe().threads == 1
@@ -42,7 +42,7 @@ def test_the_client_learns_why(client: DeviceClient, device: Endpoint, function:
 def test_what_the_dead_session_held_is_gone(client: DeviceClient, device: Endpoint) -> None:
     with pytest.raises(SessionDied):
         client.measure("lib", "touch_null", "x", 1, 1)
-    with DeviceClient(*device) as next_client, pytest.raises(InputError, match="no library 'lib'"):
+    with DeviceClient(*device) as next_client, pytest.raises(InputError, match="'lib'"):
         next_client.load("lib")
 
 
@@ -56,7 +56,7 @@ def test_a_device_that_is_gone() -> None:
     with local_device(threads=1) as device:
         client = DeviceClient(*device)
     where = f"{device.host}:{device.port}"
-    with client, pytest.raises(DeviceGone, match=f"device gone: {where} does not answer") as gone:
+    with client, pytest.raises(DeviceGone, match=where) as gone:
         client.describe()
     assert gone.value.reason == f"device gone: {where} does not answer"
     with pytest.raises(DeviceGone):
@@ -64,7 +64,7 @@ def test_a_device_that_is_gone() -> None:
 
 
 def test_a_device_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if its deadline did not work, or its machine had stopped: patience ends before it."""
+    """A deadline that has no effect, as on a stopped machine: the client gives up by itself."""
     monkeypatch.setattr("handglass.runtime.remote.client.GRACE", -9.5)
     with local_device(threads=1) as device, DeviceClient(*device) as client:
         client.put("lib", library(), deadline_s=60)

@@ -1,4 +1,4 @@
-"""Frames: what goes in comes out, and whatever is no frame is refused before it is trusted."""
+"""Frames: round trips, and rejection of everything that is not a valid frame."""
 
 import json
 import socket
@@ -38,7 +38,7 @@ def framed(data: bytes) -> bytes:
     ],
 )
 def test_round_trip(pair: Pair, message: dict[str, object]) -> None:
-    with ThreadPoolExecutor(1) as sender:  # more than a socket holds
+    with ThreadPoolExecutor(1) as sender:  # more than a socket buffer holds
         sender.submit(frames.send, pair[0], message)
         sender.submit(frames.send, pair[0], {"next": 1})
         assert frames.receive(pair[1]) == message
@@ -90,7 +90,7 @@ def test_limits_of_the_receiver(pair: Pair) -> None:
 
 def test_no_payload_where_none_is_allowed(pair: Pair) -> None:
     frames.send(pair[0], {"payload": b"1"})
-    with pytest.raises(FrameError, match="not between 0 and 0"):
+    with pytest.raises(FrameError, match="payload 1 "):
         frames.receive(pair[1], payload_limit=0)
 
 
@@ -116,7 +116,7 @@ def test_a_payload_that_is_too_long_is_not_begun(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frames, "MAX_PAYLOAD", 3)
-    with pytest.raises(InputError, match="4 bytes are too many"):
+    with pytest.raises(InputError, match="4 bytes"):
         frames.send(pair[0], {"payload": b"1234"})
     frames.send(pair[0], {"first": 1})
     assert frames.receive(pair[1]) == {"first": 1}

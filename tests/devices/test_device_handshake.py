@@ -1,4 +1,4 @@
-"""Both sides prove that they know the key, and neither tells it."""
+"""Both sides prove that they know the key without sending it."""
 
 import contextlib
 import socket
@@ -18,13 +18,13 @@ KEY = "a key that is long enough"
 
 
 def greeted(answer: Callable[[dict[str, Any], str], dict[str, Any]], **hello: Any) -> str | None:
-    """What the client makes of a server that says `hello` and then `answer(message, nonce)`."""
+    """The client's result for a server that sends `hello` and then `answer(message, nonce)`."""
     ours, theirs = socket.socketpair()
     nonce = handshake.fresh_nonce()
 
     def serve() -> None:
         frames.send(theirs, {**handshake.hello(nonce), **hello})
-        with contextlib.suppress(EOFError, OSError):  # the client may hang up
+        with contextlib.suppress(EOFError, OSError):  # the client may close the connection
             frames.send(theirs, answer(frames.receive(theirs), nonce))
         theirs.close()
 
@@ -53,8 +53,8 @@ def test_a_server_with_the_key_is_believed() -> None:
         lambda message, nonce: proof(
             "another key, just as long", "server", nonce, message["nonce"]
         ),
-        lambda message, nonce: message["proof"],  # our own, sent back
-        lambda message, nonce: proof(KEY, "server", nonce, nonce),  # of another conversation
+        lambda message, nonce: message["proof"],  # the client's own proof, reflected
+        lambda message, nonce: proof(KEY, "server", nonce, nonce),  # from another handshake
         lambda message, nonce: "0" * 64,
         lambda message, nonce: None,
         lambda message, nonce: "ü" * 64,
@@ -63,18 +63,18 @@ def test_a_server_with_the_key_is_believed() -> None:
 def test_a_server_without_the_key_is_not(
     forged: Callable[[dict[str, Any], str], Any],
 ) -> None:
-    with pytest.raises(MismatchError, match="does not know the key"):
+    with pytest.raises(MismatchError, match="key"):
         greeted(lambda message, nonce: {"ok": True, "proof": forged(message, nonce)})
 
 
 @pytest.mark.parametrize(
     ("hello", "words"),
     [
-        ({"protocol": "ssh"}, "not a handglass device server"),
-        ({"nonce": "0" * 63}, "not a handglass device server"),
-        ({"nonce": "G" * 64}, "not a handglass device server"),
-        ({"nonce": 5}, "not a handglass device server"),
-        ({"version": 2}, "speaks version 2 of the device protocol, this is 1"),
+        ({"protocol": "ssh"}, "handglass device server"),
+        ({"nonce": "0" * 63}, "handglass device server"),
+        ({"nonce": "G" * 64}, "handglass device server"),
+        ({"nonce": 5}, "handglass device server"),
+        ({"version": 2}, "version 2 .*1;"),
     ],
 )
 def test_another_protocol_is_told_nothing(hello: dict[str, Any], words: str) -> None:
@@ -87,9 +87,9 @@ def test_another_protocol_is_told_nothing(hello: dict[str, Any], words: str) -> 
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        ("wrong key", MismatchError, "wrong key; give the one"),
+        ("wrong key", MismatchError, "wrong key"),
         ("busy: another client", DeviceBusy, "busy: another client"),
-        ("no more processes", DeviceError, "refused: no more processes"),
+        ("no more processes", DeviceError, "no more processes"),
     ],
 )
 def test_refusals(error: str, kind: type[Exception], words: str) -> None:
@@ -164,6 +164,6 @@ def test_a_server_that_hangs_up_is_gone() -> None:
         host, port = listener.getsockname()
         hang_up = threading.Thread(target=lambda: listener.accept()[0].close())
         hang_up.start()
-        with pytest.raises(DeviceGone, match=f"device gone: {host}:{port} does not answer"):
+        with pytest.raises(DeviceGone, match=f"{host}:{port}"):
             DeviceClient(host, port, KEY)
         hang_up.join(10)

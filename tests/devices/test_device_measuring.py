@@ -1,4 +1,4 @@
-"""Timing and comparing on a device, with libraries that are right, wrong or worse."""
+"""Timing and comparing on a device, with correct, wrong and misbehaving libraries."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from handglass.runtime.remote.local import Endpoint
 
 @pytest.fixture(scope="module")
 def client(device: Endpoint) -> Iterator[DeviceClient]:
-    """With every variant loaded."""
+    """A client with every variant of the library loaded."""
     with DeviceClient(*device) as client:
         for variant in VARIANTS:
             client.put(variant, library(variant))
@@ -26,7 +26,7 @@ def client(device: Endpoint) -> Iterator[DeviceClient]:
 
 
 def compared(client: DeviceClient, candidate: str) -> tuple[Difference, Difference]:
-    """x and y after `scale` of the right library and of another."""
+    """The differences of x and y after `scale` of the correct library and of another one."""
     client.arguments("xyk", SCALED)
     x, y = client.compare("right", candidate, "scale", "xyk", seed=9)
     assert (x.index, y.index) == (0, 1)
@@ -44,13 +44,13 @@ def test_a_wrong_result(client: DeviceClient) -> None:
     assert x.snr_db is None
     assert y.snr_db is not None and y.finite
     assert y.max_error == pytest.approx(1, rel=1e-5)
-    assert y.snr_db == pytest.approx(10 * math.log10(N * K * K), abs=1)  # against an error of 1
+    assert y.snr_db == pytest.approx(10 * math.log10(N * K * K), abs=1)  # for an error of 1
 
 
 def test_a_result_that_is_no_number(client: DeviceClient) -> None:
     x, y = compared(client, "not-a-number")
     assert x.finite and not y.finite
-    assert y.snr_db is None  # over the numbers: hence `finite`
+    assert y.snr_db is None  # the ratio covers finite values only, hence `finite`
 
 
 def test_a_candidate_that_writes_into_an_input(client: DeviceClient) -> None:
@@ -60,7 +60,7 @@ def test_a_candidate_that_writes_into_an_input(client: DeviceClient) -> None:
 
 
 def test_comparing_begins_anew_each_time(client: DeviceClient) -> None:
-    """`count` adds to what is there: both must find the same."""
+    """`count` accumulates in place, so both libraries must start from the same values."""
     client.arguments("x", [tensor(3, kind="normal", scale=1.0)], copies=2)
     for _ in range(2):
         (x,) = client.compare("right", "wrong", "count", "x")
@@ -144,7 +144,7 @@ def test_bfloat16_is_compared_as_numbers(dtype: str) -> None:
 
 @pytest.mark.compiler
 def test_a_library_of_the_compiler(client: DeviceClient) -> None:
-    """A matmul as TVM builds it, and one with another schedule and a loop that is too short."""
+    """A matmul built by TVM's default, and one with another schedule and a loop cut short."""
     pytest.importorskip("tvm", reason="builds a library with the TVM compiler")
     from device_kernels import matmul_library
 

@@ -1,4 +1,4 @@
-"""`handglass device serve`: keys, addresses, and what it needs to start."""
+"""`handglass device serve`: keys, addresses, and requirements."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def test_an_address_that_others_reach_needs_a_word(host: str, handglass: Any) ->
 
 def test_exposing_is_told_in_words() -> None:
     text = Started("192.0.2.1", 9190, exposed=True, key="k" * 32).told(as_json=False)
-    assert "EXPOSED" in text and "run\nany code as your user" in text
+    assert "EXPOSED" in text and "run any code as your user" in text
     assert "--rpc 192.0.2.1:9190" in text
     text = Started("127.0.0.1", 1234, exposed=False, key=None).told(as_json=False)
     assert "Only programs on this machine can connect" in text
@@ -79,9 +79,9 @@ def test_keys_from_file_and_environment(tmp_path: Path, monkeypatch: pytest.Monk
     file.chmod(0o600)
     assert find_key(file) == "f" * 16
     file.chmod(0o640)
-    with pytest.raises(InputError, match="others may read the key; chmod 600"):
+    with pytest.raises(InputError, match=f"chmod 600 {file}"):
         find_key(file)
-    with pytest.raises(InputError, match="cannot read the key"):
+    with pytest.raises(InputError, match="none: "):
         find_key(tmp_path / "none")
 
 
@@ -102,9 +102,9 @@ def test_a_port_that_is_taken(handglass: Any) -> None:
 def test_usage(handglass: Any, tmp_path: Path) -> None:
     assert "serve" in handglass("device", "--help").out
     assert handglass("device", "serve", "--port", "70000").code == 2
-    with pytest.raises(UsageError, match="not an address of this machine"):
+    with pytest.raises(UsageError, match=r"--host no\.such\.host\.invalid"):
         serve(Options("no.such.host.invalid"), told)
-    with pytest.raises(UsageError, match="threads=100000 must be between"):
+    with pytest.raises(UsageError, match="threads=100000"):
         serve(Options(threads=100_000), told)
     for flag in ("--runtime", "--vulkan"):
         assert handglass("device", "serve", flag, tmp_path / "none").code == 3
@@ -134,7 +134,7 @@ class OnlyThese:
 sys.meta_path.insert(0, OnlyThese())
 import os, runpy, subprocess
 for name in ("execv", "execve", "posix_spawn"):
-    setattr(os, name, None)  # nothing may be executed
+    setattr(os, name, None)  # the server must not execute programs
 subprocess.Popen = None
 sys.argv = ["device", *sys.argv[1:]]
 runpy.run_module("handglass.runtime.remote", run_name="__main__", alter_sys=True)
@@ -143,7 +143,7 @@ runpy.run_module("handglass.runtime.remote", run_name="__main__", alter_sys=True
 
 @contextmanager
 def slim_server(*flags: str) -> Iterator[tuple[DeviceClient, int]]:
-    """A client of it, and its process."""
+    """A client of the server, and the server process."""
     from handglass.runtime.execution.tvm_runtime import installed_runtime
 
     runtime = installed_runtime()
@@ -188,7 +188,7 @@ def test_a_slim_device_brings_its_vulkan_library(tmp_path: Path) -> None:
     broken.write_bytes(b"no library")
     with (
         slim_server("--vulkan", str(broken)) as (client, _),
-        pytest.raises(DeviceError, match="library.so: cannot be loaded"),
+        pytest.raises(DeviceError, match=r"library\.so: "),
     ):
         client.describe("vulkan")
 

@@ -1,4 +1,4 @@
-"""What an ARM kernel tells a process about instruction sets, bit by bit."""
+"""Instruction set bits that Linux reports on ARM."""
 
 import platform
 
@@ -29,10 +29,10 @@ def test_this_machine() -> None:
 
 
 def test_an_arm_machine_is_asked_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under an emulator /proc/cpuinfo is another machine's."""
+    """Under an emulator, /proc/cpuinfo describes the host."""
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     monkeypatch.setattr(machine, "cpu_flags", lambda text: frozenset({"of the host"}))
     monkeypatch.setattr(machine, "arm_flags", lambda: frozenset({"asimd"}))
     assert machine.this_machine() == ("aarch64", {"asimd"})
-    monkeypatch.setattr(machine, "arm_flags", frozenset)  # a C library that cannot ask
+    monkeypatch.setattr(machine, "arm_flags", frozenset)  # a C library without getauxval
     assert machine.this_machine() == ("aarch64", {"of the host"})

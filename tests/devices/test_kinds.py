@@ -1,4 +1,4 @@
-"""Kinds of devices are lines of tables: nothing else names one, and a new one is a file and a line.
+"""Only tables and its own folders name a device kind, and a new kind is a file and a table line.
 
 The new one is made up (tests/support/fake_kind.py): the CPU's memory behind a copying placement.
 """
@@ -36,7 +36,7 @@ from handglass.runtime.devices.self_test import verdict_file
 from handglass.runtime.engine.session import Session
 from handglass.runtime.execution.placement import DeviceMemory
 from handglass.runtime.execution.tvm_runtime import installed_runtime, start_runtime
-from handglass.runtime.remote.devices import placement_of, told_devices
+from handglass.runtime.remote.devices import device_entries, placement_of
 from handglass.schedules import RULES_BY_KIND
 from handglass.targets import find_target
 from handglass.targets.codegen.kinds import GENERATORS
@@ -51,14 +51,14 @@ OWN = (
     "targets/presets/{kind}.py",
     "schedules/{kind}/",
 )
-"""What may name a kind anywhere: its folders, and the presets of its targets."""
+"""Places that may name a kind without limit: its folders, and the presets of its targets."""
 TABLES = {
     "runtime/devices/kinds.py": 1,
     "targets/codegen/kinds.py": 1,
-    "targets/table.py": 2,  # presets are imported and put among the others
+    "targets/table.py": 2,  # presets are imported and added to the table
     "schedules/__init__.py": 2,  # ... and so are rules
 }
-"""The tables, and how many lines of each may name a kind."""
+"""The tables, and the number of lines of each that may name a kind."""
 EXCEPTIONS = {
     "schedules/gpu/": "names of rules, which are hashed into tuning records and must stay",
     "schedules/select.py": "the same names, in the table of kernels",
@@ -66,7 +66,7 @@ EXCEPTIONS = {
 
 
 def named(kind: str, source: str) -> set[int]:
-    """The lines of code that name the kind. What explains (docstrings, comments) may name any."""
+    """The lines of code that name the kind; docstrings and comments do not count."""
     tree = ast.parse(source)
     texts = (n.value for n in ast.walk(tree) if isinstance(n, ast.Expr))
     explains = {id(value) for value in texts if isinstance(value, ast.Constant)}
@@ -75,7 +75,7 @@ def named(kind: str, source: str) -> set[int]:
 
 
 def words_of(node: Any) -> Iterator[str]:
-    """Names and texts of one node of a syntax tree; whatever has any has a line."""
+    """Names and strings of one node of a syntax tree; every such node has a line number."""
     for field in ("id", "attr", "arg", "name", "asname", "module", "value"):
         word = getattr(node, field, None)
         if isinstance(word, str):
@@ -130,7 +130,7 @@ def test_a_kind_is_imported_when_it_is_used(library: Path, tmp_path: Path) -> No
 
 
 def write_bundle(path: Path, library: Path, target: TargetEntry) -> Bundle:
-    """The tiny model, with a known answer of one of its kernels."""
+    """The tiny model, with a known-answer case for one of its kernels."""
     with BundleWriter(path) as writer:
         writer.add_file("lib.so", library)
         writer.add_file("tokenizer.model", PIECES)
@@ -172,7 +172,7 @@ class TestNewKind:
     def test_it_is_asked_for(self) -> None:
         assert parse_device("fake:0") == DeviceRequest("fake", "0")
         assert device_names().endswith("fake, fake:NUMBER or fake:PART-OF-ITS-NAME")
-        with pytest.raises(UsageError, match=r"must be cpu, vulkan, .* or fake:PART-OF-ITS-NAME$"):
+        with pytest.raises(UsageError, match=r"fake:PART-OF-ITS-NAME$"):
             parse_device("fakes")
 
     def test_it_is_listed_in_a_process_apart(self, runtime: Path) -> None:
@@ -183,13 +183,13 @@ class TestNewKind:
     def test_none_is_there(self, runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(fake_kind.COUNT, "0")
         assert list_devices(KINDS["fake"], runtime, None) == ([], "FAKE_DEVICES is 0")
-        words = r"no Fake device was found \(FAKE_DEVICES is 0\): plug one in, or set FAKE_DEVICES"
+        words = r"no Fake device .*\(FAKE_DEVICES is 0\): plug one in, or set FAKE_DEVICES"
         with pytest.raises(DeviceError, match=words):
-            told_devices("fake", {})
+            device_entries("fake", {})
 
     def test_a_driver_that_crashes(self, runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(fake_kind.COUNT, "crash")
-        with pytest.raises(DeviceError, match="a driver crashes when .* its devices; pull it out"):
+        with pytest.raises(DeviceError, match="crashes .*; pull it out"):
             list_devices(KINDS["fake"], runtime, None)
 
     def test_a_session_answers(self, library: Path, tmp_path: Path) -> None:
@@ -207,12 +207,12 @@ class TestNewKind:
 
     def test_it_lacks_something(self, library: Path, tmp_path: Path) -> None:
         bundle = self.make(tmp_path, library, supports_float16=1, max_threads_per_block=256)
-        words = r"cannot run on fake:0 .*supports_float16 is not to be used there: .*it has 64; .*"
+        words = r"cannot run on fake:0 .*supports_float16; max_threads_per_block .*64; .*"
         with pytest.raises(DeviceError, match=rf"{words}\(--target fake asks for least\)"):
             Session(bundle)
 
     def test_another_kind_is_asked_for(self, library: Path, tmp_path: Path) -> None:
-        with pytest.raises(MismatchError, match="compiled for Fake .*--device cpu is a CPU"):
+        with pytest.raises(MismatchError, match="Fake .*--device cpu"):
             Session(self.make(tmp_path, library), device="cpu")
 
     def test_a_handglass_that_does_not_know_it(
@@ -220,7 +220,7 @@ class TestNewKind:
     ) -> None:
         bundle = self.make(tmp_path, library)
         monkeypatch.delitem(KINDS, "fake")
-        with pytest.raises(MismatchError, match="of the kind 'fake' .* knows cpu, vulkan; update"):
+        with pytest.raises(MismatchError, match="'fake' .* cpu, vulkan;"):
             requested_device(bundle.manifest.target, None, bundle.path)
 
     def test_doctor_has_a_line_for_everything(self, library: Path, tmp_path: Path) -> None:
@@ -236,9 +236,9 @@ class TestNewKind:
         assert checks["copies"].ok and checks["products"].ok
 
     def test_a_tuner_measures_on_it(self, runtime: Path) -> None:
-        (left, right) = told_devices("fake", {})
+        (left, right) = device_entries("fake", {})
         assert (left["index"], right["name"]) == (0, "Right hand")
         assert left["abilities"] == {"supports_float16": 0, "max_threads_per_block": 64}
         assert isinstance(placement_of("fake:0", {}), DeviceMemory)
-        with pytest.raises(InputError, match="must be cpu or vulkan:NUMBER or fake:NUMBER"):
+        with pytest.raises(InputError, match="'fake:left' .*fake:NUMBER"):
             placement_of("fake:left", {})

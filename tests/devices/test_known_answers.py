@@ -1,4 +1,4 @@
-"""Known answers of a bundle's own kernels: made by the compiler, tried on the CPU in a process."""
+"""Known-answer cases of a bundle's kernels: made by the compiler, run on the CPU in a process."""
 
 import dataclasses
 import json
@@ -59,7 +59,7 @@ def append(destination: T.handle, row_of: T.handle, pos: T.int64) -> None:
 
 
 FUNCTIONS = {"small": small, "large": large, "append": append}
-"""Two of one kind, a small and a large one, and one that writes to its first argument."""
+"""A small and a large kernel of one kind, and one that writes to its first argument."""
 ROWS = [
     KernelRow("small", "rows", 1),
     KernelRow("large", "rows", 1),
@@ -106,7 +106,7 @@ def test_the_smallest_kernel_of_each_rule_has_an_answer(answers: KnownAnswers) -
 
 
 def test_a_rule_that_goes_two_ways_has_two_answers() -> None:
-    """One row and many rows: the rule asks for other choices."""
+    """One row and many rows, for which the rule makes different choices."""
     one = KernelRow("large", "rows", 1, choices={"parts": 4})
     many = KernelRow("small", "rows", 1, choices={"columns": 8})
     both = known_answers(find_target("host"), [one, many], module())
@@ -155,7 +155,7 @@ def test_a_value_that_is_not_finite_is_wrong(folder: Path) -> None:
 
 def test_a_kernel_that_writes_where_it_should_not_is_wrong(folder: Path) -> None:
     cases = json.loads((folder / CASES).read_text())
-    cases["cases"][1]["answers"] = {}  # then no argument may change
+    cases["cases"][1]["answers"] = {}  # no argument may change
     (folder / CASES).write_text(json.dumps(cases))
     assert list(failed(try_cases(folder, place()))) == ["append"]
 
@@ -170,15 +170,15 @@ def test_a_missing_function_is_a_finding(folder: Path) -> None:
 
 def test_a_runtime_that_does_not_load_is_an_error(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.so").write_bytes(b"no library")
-    with pytest.raises(DeviceError, match="the device cannot be tried: .*broken.so"):
+    with pytest.raises(DeviceError, match=r"broken\.so"):
         try_cases(folder, dataclasses.replace(place(), runtime=tmp_path / "broken.so"))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"library": "../lib.so"}, "library '../lib.so' is none of it"),
-        ({"answers": {"7": "x"}}, "item '7' is no tensor"),
+        ({"library": "../lib.so"}, r"library '\.\./lib\.so'"),
+        ({"answers": {"7": "x"}}, "item '7'"),
         ({"seed": "1"}, "seed must be int"),
         ({"items": [{"shape": [1]}]}, "item 0: 'dtype' is missing"),
     ],

@@ -17,7 +17,7 @@ PHONE = find_target("android-arm64")
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """A machine of a given architecture with these programs, and with ziglang or without."""
+    """Simulates a machine of an architecture with these programs, with or without ziglang."""
 
     def pretend(architecture: str, programs: tuple[str, ...] = (), zig: bool = False) -> None:
         monkeypatch.setattr(linker.platform, "machine", lambda: architecture)

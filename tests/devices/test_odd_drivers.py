@@ -1,4 +1,4 @@
-"""Drivers that crash, hang, lie or have too little: one sentence, exit code 4, and no harm done.
+"""Drivers that crash, hang, lie or lack features: a one-line error, exit code 4, no side effects.
 
 Part of `make test-vulkan`; skipped where there is no device.
 """
@@ -32,26 +32,25 @@ self_test_process.MOST_DEATHS = 1
 self_test.try_cases = partial(self_test_process.try_cases, limit_s=30)
 sys.exit(execute(sys.argv[1:]))
 """
-"""The command line, with less patience for a driver."""
+"""The command line with a shorter time limit."""
 DEMO = Path(__file__).parents[2] / "examples" / "demo-checkpoint"
 UNTRIED = {"HANDGLASS_TRUST_DRIVER": "1"}
 REFUSED = {
-    "crash": r"element-wise float32 \(crashed: SIGSEGV\); .*not tried after that",
+    "crash": r"element-wise float32 \(crashed: SIGSEGV\); .*not run after that: \d",
     "crashing compiler": r"element-wise float32 \(crashed: SIGSEGV\)",
     "lost": r"float32 \(vulkan: device lost: .*VK_ERROR_DEVICE_LOST while it ran 1 kernels, at the "
     r"end known_0_kernel\)",
     "idle": r"float32 \(wrong: largest error [\d.]+ of [\d.]+ \(0 dB\)\); .*shared memory \(wrong",
     "nan": r"float32 \(wrong: \d+ values are not finite\); .*shared memory \(wrong: ",
-    "no memory": r"could not be tried: copies \(vulkan: out of memory: allocation of .*close what",
+    "no memory": r"copies \(vulkan: out of memory: allocation of ",
     "small buffers": r"kernel known_0_kernel: argument 0 .* above the 64 \(maxStorageBufferRange\)",
-    "few threads": r"cannot run on vulkan:0 .*: max_threads_per_block must be 256 at least, it has "
-    "32;",
+    "few threads": r"cannot run on vulkan:0 .*: max_threads_per_block .*256, .*32;",
     "no bytes": r"cannot run on vulkan:0 .*: it lacks supports_8bit_buffer;",
     "old device": r"no Vulkan device was found \(no Vulkan driver .* with Vulkan 1\.1\)",
-    "crashing list": r"a driver crashes when it is asked for its devices; VK_DRIVER_FILES names",
+    "crashing list": r"a driver crashes .*VK_DRIVER_FILES",
     "old loader": r"no Vulkan device was found \(the Vulkan loader is of version 1\.0; 1\.1 is",
 }
-"""What `run` says; doctor has the same words, one kind of kernels a line."""
+"""The messages of `run`; doctor prints the same, one family of kernels per line."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +76,7 @@ def ask(bundle: Path) -> tuple[Any, ...]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The demo model for any GPU, in a scheme."""
+    """Compiles the demo model for any GPU in a given scheme."""
     folder = tmp_path_factory.mktemp("demo")
 
     def compiled(scheme: str) -> Path:
@@ -88,7 +87,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def refused(done: subprocess.CompletedProcess[str], words: str) -> None:
-    """One sentence for a person, on standard error."""
+    """Checks exit code 4 and a one-line error that matches `words`."""
     assert (done.returncode, done.stdout.strip()) == (4, ""), done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line]
     assert line.startswith("error: ")
@@ -96,7 +95,7 @@ def refused(done: subprocess.CompletedProcess[str], words: str) -> None:
 
 
 def broken(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
-    """Lines of doctor that are not ok, hint and all."""
+    """The failed checks of doctor, with their hints."""
     assert done.returncode == 4, done.stderr
     checks = json.loads(done.stdout)["checks"]
     return {c["name"]: f"{c['value']} {c['hint']}" for c in checks if c["ok"] is False}
@@ -113,7 +112,7 @@ def test_run_refuses_it_and_the_next_run_is_as_ever(
 
 def test_a_driver_that_hangs_is_given_up(machine: Machine, bundle: Path) -> None:
     done = machine.run("hang", *ask(bundle), start=("-c", IMPATIENT))
-    refused(done, r"element-wise float32 \(hung: no end after 30 s\); 4 more kinds of kernels not")
+    refused(done, r"element-wise float32 \(hung: .* 30 s\); .*: 4;")
 
 
 def test_what_the_code_does_not_use_a_device_may_lack(
@@ -138,7 +137,7 @@ def test_what_the_code_uses_it_must_have(machine: Machine, demo: Callable[[str],
     [
         ("lost", "device lost: vulkan:0 .*VK_ERROR_DEVICE_LOST .*kernel", {}),
         ("endless", r"no answer within 2 s while it ran", {"HANDGLASS_VULKAN_TIMEOUT": "2"}),
-        ("no memory", "out of memory: allocation of .*close what else uses the device", {}),
+        ("no memory", "out of memory: allocation of .*--context", {}),
     ],
 )
 def test_one_that_passed_and_fails_later(
@@ -151,7 +150,7 @@ def test_one_that_passed_and_fails_later(
 def test_doctor_has_a_line_for_what_is_wrong(machine: Machine, bundle: Path, odd: str) -> None:
     found = broken(machine.run(odd, "doctor", bundle, "--device", "vulkan:0", "--json"))
     if odd == "few threads":
-        assert "it has 32" in found["abilities"]
+        assert "max_threads_per_block" in found["abilities"] and "32" in found["abilities"]
         return
     words = {"crash": "crashed: SIGSEGV", "nan": "values are not finite"}[odd]
     assert words in found["element-wise float32"] and "copies" not in found
@@ -160,4 +159,4 @@ def test_doctor_has_a_line_for_what_is_wrong(machine: Machine, bundle: Path, odd
 
 def test_doctor_survives_a_driver_that_crashes_at_once(machine: Machine, bundle: Path) -> None:
     found = broken(machine.run("crashing list", "doctor", bundle, "--json"))
-    assert "a driver crashes when it is asked for its devices" in found["vulkan"]
+    assert "a driver crashes" in found["vulkan"]

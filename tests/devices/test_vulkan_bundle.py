@@ -40,7 +40,7 @@ QUESTIONS: tuple[tuple[str, list[Path]], ...] = (
 )
 LENGTHS = (1, 7, 64, 333)
 TOLERANCE = {"f32": 2e-5, "f16": 5e-3, "w4": 5e-3}
-"""Of the largest logit, against the same storage on the CPU."""
+"""Tolerance relative to the largest logit, against the same weights on the CPU."""
 WATCHED = """
 import sys
 from pathlib import Path
@@ -88,7 +88,7 @@ def test_float32_gives_the_same_tokens(
 
 @pytest.mark.parametrize("scheme", TOLERANCE)
 def test_logits_at_every_length(bundle: Callable[[str, str], Path], scheme: str) -> None:
-    """Prefill, then a step of decoding behind it."""
+    """A prefill, then one decode step."""
     here, there = (Session(Bundle.open(bundle(t, scheme))) for t in ("host", "vulkan"))
     rng = np.random.default_rng(5)
     for length in LENGTHS:
@@ -103,7 +103,7 @@ def test_logits_at_every_length(bundle: Callable[[str, str], Path], scheme: str)
 
 
 def test_integers_round_as_on_the_cpu(bundle: Callable[[str, str], Path]) -> None:
-    """Rows are rounded on both sides: a step apart now and then, so in dB and not in digits."""
+    """Both sides round rows and may differ by one quantization step, so compare in dB."""
     here, there = (Session(Bundle.open(bundle(t, "w4a8"))) for t in ("host", "vulkan"))
     x = here.embed(np.random.default_rng(6).integers(0, here.vocab_size, 64).tolist())
     expected, found = here.prefill(x, 0), there.prefill(x, 0)
@@ -113,7 +113,7 @@ def test_integers_round_as_on_the_cpu(bundle: Callable[[str, str], Path]) -> Non
 
 @pytest.mark.parametrize("scheme", ["f32", "w4a8"])
 def test_the_validation_layer_is_silent(bundle: Callable[[str, str], Path], scheme: str) -> None:
-    """It prints to standard output whatever of Vulkan is not used as it should be."""
+    """The validation layer prints every invalid use of Vulkan to standard output."""
     layer = {"VK_INSTANCE_LAYERS": "VK_LAYER_KHRONOS_validation", "HANDGLASS_TRUST_DRIVER": "1"}
     done = subprocess.run(
         [sys.executable, "-c", WATCHED, str(bundle("vulkan", scheme)), str(PICTURES[0])],

@@ -1,4 +1,4 @@
-"""The Vulkan runtime on a device: launches, copies, views, limits, errors, nothing left over."""
+"""The Vulkan runtime on a device: launches, copies, views, limits, errors, and leaks."""
 
 import ctypes
 import dataclasses
@@ -50,10 +50,10 @@ def test_nothing_is_left_and_the_validation_layer_is_silent(switches: dict[str, 
     done = child([str(TESTS / "vulkan_calls.py"), "2000"], **LAYER, **switches)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 1, done.stdout  # the layer prints there
+    assert len(lines) == 1, done.stdout  # the validation layer prints to it
     found = json.loads(lines[0])
     assert found["launches"] == 2000
-    assert found["live_buffers"] <= 2  # y, and the last x until its command has run
+    assert found["live_buffers"] <= 2  # y, and the last x until its command has completed
     assert found["blocks"] == 1
     assert found["host_chunks"] <= 24
     assert found["pipelines"] == 2
@@ -80,7 +80,7 @@ def test_an_offset_that_cannot_be_bound_is_refused() -> None:
     module, tensor = calls.load(axpy()), calls.on_device(np.zeros(256, np.float32))
     if vulkan_devices()[0].report["limits"]["min_storage_buffer_offset_alignment"] <= 4:
         pytest.skip("this device binds any word")
-    with pytest.raises(RuntimeError, match=r"kernel axpy: argument 0 begins at byte 4 .*multiple"):
+    with pytest.raises(RuntimeError, match=r"kernel axpy: argument 0 .*byte 4 "):
         module["axpy"](calls.handle(tensor, 4), calls.handle(tensor), 1.0, 64, 1, 64)
 
 
@@ -109,7 +109,7 @@ def test_buffer_range_and_grid() -> None:
     limits = vulkan_devices()[0].report["limits"]
     kernel = calls.load(axpy())["axpy"]
     small = calls.empty((64,))
-    with pytest.raises(RuntimeError, match=r"workgroups along blockIdx.x, above the"):
+    with pytest.raises(RuntimeError, match=r"blockIdx\.x"):
         kernel(calls.handle(small), calls.handle(small), 1.0, 64, 1 << 32, 64)
     if limits["max_storage_buffer_range"] < min(limits["max_allocation"], 1 << 30):
         large = calls.empty((limits["max_storage_buffer_range"] // 4 + 1,))
@@ -125,9 +125,9 @@ def test_out_of_memory_is_an_error_and_passes() -> None:
 
 def test_foreign_pointers_and_damaged_modules_are_refused() -> None:
     kernel, tensor = calls.load(axpy())["axpy"], calls.empty((64,))
-    with pytest.raises(RuntimeError, match="argument 0 is no tensor of vulkan:0"):
+    with pytest.raises(RuntimeError, match="argument 0 .*vulkan:0"):
         kernel(ctypes.c_void_p(4096), calls.handle(tensor), 1.0, 64, 1, 64)
-    with pytest.raises(RuntimeError, match="called with 2 arguments, not 6"):
+    with pytest.raises(RuntimeError, match="2 arguments.* 6"):
         kernel(calls.handle(tensor), calls.handle(tensor))
     whole = pack_module(axpy())
     loader = calls.function("ffi.Module.load_from_bytes.vulkan")
@@ -153,7 +153,7 @@ def test_stamps_and_timer() -> None:
 
 
 def test_statistics_of_a_device_that_is_not_there() -> None:
-    with pytest.raises(DeviceError, match="there is no device vulkan:99; this machine has"):
+    with pytest.raises(DeviceError, match="vulkan:99"):
         vulkan_statistics(99)
 
 
@@ -205,7 +205,7 @@ def test_a_device_that_does_not_answer_is_lost_and_the_process_ends() -> None:
 
 
 def new_cache(folder: Path) -> Path:
-    """With the library alone."""
+    """In a process that loads only the plug-in."""
     library = Path(os.environ["XDG_CACHE_HOME"]) / "handglass" / "vulkan"
     mine = folder / "handglass" / "vulkan"
     mine.mkdir(parents=True)
@@ -224,7 +224,7 @@ def test_a_damaged_pipeline_cache_is_ignored(tmp_path: Path) -> None:
 
 
 def test_a_pipeline_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
-    """A file where the folder should be: unlike permissions, it stops root too."""
+    """A file in place of the folder; unlike permissions, this also stops root."""
     file = new_cache(tmp_path) / "pipelines"
     file.write_text("in the way")
     done = child([str(TESTS / "vulkan_calls.py"), "4"], XDG_CACHE_HOME=str(tmp_path))

@@ -1,4 +1,4 @@
-"""GPUs as targets: presets, beside which host, and what is made of what a driver reports."""
+"""GPU targets: presets, their hosts, and targets derived from a driver's report."""
 
 from dataclasses import replace
 
@@ -42,7 +42,7 @@ FLOATS, BYTES = (0, 0, 1, 1), (3, 3, 5, 5)
 
 
 def matrix(m: int, n: int, k: int, types: tuple[int, ...] = FLOATS) -> dict[str, int | bool]:
-    """As Vulkan's library reports it, for a subgroup."""
+    """A cooperative matrix of subgroup scope, as the plug-in reports it."""
     named = dict(zip(("a", "b", "c", "result"), types, strict=True))
     return {"m": m, "n": n, "k": k, **named, "saturating": False, "scope": 3}
 
@@ -69,7 +69,7 @@ def test_sums_across_subgroups_take_all_of_their_operations(operations: int) -> 
 
 @pytest.mark.parametrize("sizes", [0, 64])
 def test_no_matrices_where_the_width_of_subgroups_may_change(sizes: int) -> None:
-    """Their kernels count on it: others would compute something else, and say nothing."""
+    """Their kernels rely on this size; with another one, results would be silently wrong."""
     gpu = gpu_of(device(matrix(16, 16, 16), subgroup_sizes=sizes))
     assert gpu.cooperative_matrix is None and not gpu.abilities["supports_cooperative_matrix"]
     assert gpu.subgroup_size is None and "mattr" not in gpu.tvm
@@ -85,7 +85,7 @@ def test_sums_by_subgroups_take_so_many_threads_or_more() -> None:
     assert gpu.tvm["mattr"] == ["subgroup-32"] and "subgroup_sizes" not in gpu.abilities
     entry = TargetEntry("t", "x86_64-linux-gnu", "x86-64", (), "vulkan", gpu.abilities)
     check_abilities(entry, device(subgroup_sizes=64, widest_subgroup=64), frozenset())
-    with pytest.raises(DeviceError, match="widest_subgroup must be 32 at least, it has 16"):
+    with pytest.raises(DeviceError, match="widest_subgroup .*32, .*16"):
         check_abilities(entry, device(subgroup_sizes=16, widest_subgroup=16), frozenset())
 
 
@@ -95,7 +95,7 @@ def test_a_bundle_with_matrices_asks_for_the_width_that_it_was_made_for() -> Non
     wide = {"subgroup_sizes": 64, "widest_subgroup": 64}
     entry = TargetEntry("t", "x86_64-linux-gnu", "x86-64", (), "vulkan", gpu.abilities)
     check_abilities(entry, device(matrix(16, 16, 16)), frozenset())
-    with pytest.raises(DeviceError, match="subgroup_sizes needs 0x20, of which it lacks 0x20"):
+    with pytest.raises(DeviceError, match="subgroup_sizes .*0x20"):
         check_abilities(entry, device(matrix(16, 16, 16), **wide), frozenset())
 
 
@@ -115,14 +115,14 @@ def test_a_gpu_stands_beside_another_cpu() -> None:
 
 @pytest.mark.parametrize("name", ["arm64@vulkan", "vulkan@vulkan-amd", "arm64@arm64"])
 def test_not_the_other_way_round(name: str) -> None:
-    with pytest.raises(UsageError, match="a GPU comes before the @"):
+    with pytest.raises(UsageError, match="@"):
         find_target(name)
 
 
 def test_no_device_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vulkan, "vulkan_devices", list)
     monkeypatch.setattr(vulkan, "vulkan_problem", lambda: "no driver is installed")
-    with pytest.raises(DeviceError, match="no driver is installed.*--target vulkan"):
+    with pytest.raises(DeviceError, match="--target vulkan"):
         find_target(DETECTED)
 
 

@@ -1,4 +1,4 @@
-"""Building the native program: what goes in, and what is compiled again."""
+"""Building the native runner: its inputs, and incremental compilation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class FakeZig(Zig):
-    """Writes the names of what it compiles, and the dependencies that a compiler would."""
+    """A fake compiler that records its inputs and writes dependency files."""
 
     def run(self, *arguments: str) -> None:
         words = dict(pairwise(arguments))
@@ -47,7 +47,7 @@ def test_machines_by_any_of_their_names() -> None:
     names = ("aarch64", "arm64", "aarch64-linux-gnu", "aarch64-linux-android24")
     assert {find_triple(name) for name in names} == {"aarch64-linux-musl"}
     assert find_triple("x86_64") == "x86_64-linux-musl"
-    with pytest.raises(UsageError, match="known: aarch64, x86_64"):
+    with pytest.raises(UsageError, match="aarch64, x86_64"):
         find_triple("riscv64")
 
 
@@ -62,7 +62,7 @@ def test_every_source_is_there() -> None:
 def test_another_release_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tvm")
     monkeypatch.setattr(native_sources, "version", lambda _: "0.28.0")
-    with pytest.raises(MismatchError, match=r"apache-tvm is 0\.28\.0"):
+    with pytest.raises(MismatchError, match=r"0\.28\.0"):
         sources()
 
 
@@ -71,7 +71,7 @@ def test_without_zig(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(native, "version", missing)
-    with pytest.raises(DeviceError, match="pip install 'ziglang"):
+    with pytest.raises(DeviceError, match="ziglang"):
         build_native("aarch64", tmp_path)
 
 
@@ -134,7 +134,7 @@ def test_the_sources_travel_in_the_wheel() -> None:
 
 
 def test_no_text_of_others_is_in_our_sources() -> None:
-    """They are written from how the wheels' sources use them, not taken from anywhere."""
+    """Our headers are written from the way the wheels' sources use them, not copied."""
     for file in (*OURS.rglob("*.cc"), *OURS.rglob("*.h")):
         text = file.read_text("utf-8")
         assert "Licensed to the Apache" not in text and "\\brief" not in text, file

@@ -1,4 +1,4 @@
-"""handglass-native serve: the device protocol, and callers that mean no good."""
+"""handglass-native serve: the device protocol, and hostile callers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from native_program import NativeProgram
 
 KEY = "a key of the tests, 0123456789abcdef"
 ENTRY = "int __tvm_ffi_{name}(void* self, const void* arguments, int count, void* result) {body}"
-# An argument of TVM's calling convention is {int32 type, int32, pointer}; a tensor is an object
-# with a head of 24 bytes, then the pointer to its data.
+# In TVM's calling convention an argument is {int32 type, int32, pointer}; a tensor is an object
+# with a header of 24 bytes, followed by its data pointer.
 DATA = "(*(float**)(((char**)arguments)[2 * {n} + 1] + 24))"
 CANDIDATES = {
     "copy": f"{{ for (int i = 0; i < 8; ++i) {DATA.format(n=1)}[i] = {DATA.format(n=0)}[i];"
@@ -43,7 +43,7 @@ PAIR = [{"shape": [8], "dtype": "float32", "fill": NORMAL}] * 2
 
 @cache
 def library(machine: str, source: str, folder: Path) -> bytes:
-    """A shared library without a C library, as code generation makes them."""
+    """A shared library that does not use libc, like compiled models."""
     pytest.importorskip("ziglang", reason="compiles with zig")
     if machine == "x86_64":
         source = source.replace(".inst 0", "ud2")
@@ -70,7 +70,7 @@ class Server:
         return caller
 
     def previous(self) -> str | None:
-        """How the last session ended, as the next is told."""
+        """How the last session ended, as reported to the next one."""
         with Caller(self.port) as caller:
             told: str | None = caller.greet(KEY)["previous"]
             return told
@@ -108,7 +108,7 @@ def session(server: Server) -> Iterator[Caller]:
 
 @pytest.fixture
 def loaded(server: Server, session: Caller) -> Caller:
-    """A session with the candidates as `c` and two tensors and a number as `x`."""
+    """A session with the candidates as `c`, and two tensors and a number as `x`."""
     assert session.put("c", server.candidates()) == {"ok": True}
     assert session.ask("load", name="c") == {"ok": True}
     items = [*PAIR, {"int": -5}]
@@ -159,7 +159,7 @@ def test_equal_is_told_from_different(server: Server, loaded: Caller) -> None:
 
 
 def test_a_candidate_must_not_write_its_input(server: Server, loaded: Caller) -> None:
-    """The reference does nothing, the candidate adds one to an input."""
+    """The reference does nothing; the candidate adds one to an input."""
     quiet = ENTRY.format(name="touch", body="{ return 0; }")
     assert loaded.put("d", server.candidates())["ok"] and loaded.ask("load", name="d")["ok"]
     assert loaded.put("c", library(server.machine, quiet, server.folder.parent))["ok"]
@@ -215,7 +215,7 @@ def test_fills(
     first, second = compare(session, "nothing", seed=4)
     assert low <= first["largest"] <= high and first["snr_db"] is None
     if fill["kind"] in ("normal", "bfloat16"):
-        assert first["largest"] != second["largest"]  # two items of a seed are not alike
+        assert first["largest"] != second["largest"]  # two items of one seed differ
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_what_is_no_library_is_not_loaded(server: Server, session: Caller) -> No
 
 
 def test_damaged_libraries_end_at_most_their_session(server: Server) -> None:
-    """Whatever a byte of the tables says: an error in words, or the death of the session."""
+    """Any corrupt byte of the ELF tables gives an error message or ends the session."""
     data = bytearray(server.candidates())
     for place in (*range(32, 64, 4), *range(64, 64 + 56 * 4, 12)):
         damaged = bytes(data[:place]) + b"\xff\xff\xff\x7f" + bytes(data[place + 4 :])
@@ -286,7 +286,7 @@ def test_damaged_libraries_end_at_most_their_session(server: Server) -> None:
                 answer = caller.ask("load", name="bad")
                 assert answer["ok"] or answer["kind"] in ("mismatch", "device"), answer
             except EOFError:
-                continue  # what it said it is was mapped, and its tables lay elsewhere
+                continue  # the session died: the file was mapped, but its tables are elsewhere
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_the_folder_of_a_session_goes_with_it(server: Server) -> None:
         assert caller.put("c", server.candidates())["ok"]
         (folder,) = server.folder.iterdir()
         assert folder.stat().st_mode & 0o777 == 0o700 and len(list(folder.iterdir())) == 1
-    assert server.previous() is None  # waits for the end of the one before
+    assert server.previous() is None  # waits until the previous session has ended
     deadline = time.monotonic() + 20
     while list(server.folder.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -396,7 +396,7 @@ def test_the_folder_of_a_session_goes_with_it(server: Server) -> None:
 
 
 def test_a_full_disk_is_said(program: NativeProgram, server: Server) -> None:
-    """A limit on the size of files stands for it."""
+    """A limit on file sizes simulates a full disk."""
     key = server.folder.parent / "key"
     command = program.command("serve", "--port", 0, "--key-file", key, cpu="max")
     limited = ["sh", "-c", 'trap "" XFSZ; ulimit -f 8; exec "$@"', "sh", *command]

@@ -1,4 +1,4 @@
-"""What a host writes for the native runner, and what it makes of its output."""
+"""The host side of the native runner: writing requests and reading its output."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def writer(small_bundle: Path) -> RequestWriter:
 
 @pytest.fixture
 def halving(small_bundle: Path, tmp_path: Path) -> RequestWriter:
-    """Shows each picture whole, then its left half: it needs the manifest and the tokenizer."""
+    """A bundle with two tiles per picture, the whole and its left half, without a library."""
     bundle = tmp_path / "halving"
     bundle.mkdir()
     manifest = json.loads((small_bundle / "manifest.json").read_text("utf-8"))
@@ -62,7 +62,7 @@ def noise(seed: int) -> np.ndarray:
 
 
 def places(request: Path) -> list[int]:
-    """Tiles in the order in which the prompt shows them."""
+    """The tiles, in prompt order."""
     segments = json.loads(request.read_text("utf-8"))["prompt"]
     return [segment["tile"] for segment in segments if isinstance(segment, dict)]
 
@@ -117,7 +117,7 @@ def test_ids_become_text_again(writer: RequestWriter) -> None:
 
 @pytest.mark.parametrize("lines", [[], ["1"], ["x", json.dumps(FOOTER)], ["{}"], ["1", "[]"]])
 def test_what_the_runner_did_not_print(writer: RequestWriter, lines: list[str]) -> None:
-    with pytest.raises(InputError, match="not what handglass-native run prints"):
+    with pytest.raises(InputError, match="handglass-native run"):
         writer.read(lines)
 
 
@@ -128,5 +128,5 @@ def test_the_command_line(small_bundle: Path, tmp_path: Path) -> None:
     )
     (tmp_path / "out").write_text(f"5\n{json.dumps(FOOTER)}\n")
     assert len(list(main([str(small_bundle), "--read", str(tmp_path / "out")]))) == 1
-    with pytest.raises(UsageError, match="give a FOLDER"):
+    with pytest.raises(UsageError, match="FOLDER"):
         list(main([str(small_bundle)]))

@@ -1,4 +1,4 @@
-"""handglass-native run, bench and describe: the answers of the Python runtime, clear refusals."""
+"""handglass-native run, bench and describe: the same answers as in Python, and clear errors."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ VISION_FUNCTIONS = ("encode_image", "encode_vision", "resample")
 
 @pytest.fixture
 def copied(bundle: Path, tmp_path: Path) -> Path:
-    """A bundle to damage."""
+    """A copy of the bundle that the test may damage."""
     return Path(shutil.copytree(bundle, tmp_path / "copied"))
 
 
@@ -117,12 +117,12 @@ def test_answers_are_those_of_python(
 
 
 def halve(manifest: dict[str, Any]) -> None:
-    """Each picture is shown whole, then its left half twice."""
+    """A bundle with three tiles per picture: the whole, then its left half twice."""
     manifest["vision"]["slicing"]["parameters"]["boxes"] += [HALF, HALF]
 
 
 def blind(manifest: dict[str, Any]) -> None:
-    """A bundle that reads text alone."""
+    """A text-only bundle."""
     manifest["vision"] = None
     for name in VISION_FUNCTIONS:
         del manifest["functions"][name]
@@ -152,7 +152,7 @@ def test_pictures_of_several_tiles(
 
 
 def test_rows_by_patches(program: NativeProgram, copied: Path, question: Written) -> None:
-    """Tiles may become as many rows as their patches say; here these are as many as the queries."""
+    """Rows per tile derived from its patches; in this test they equal the number of queries."""
     expected = program.run(*asked(question, copied)).stdout.splitlines()[:-1]
     change_manifest(copied, lambda m: m["vision"].update(query_num=0, patches_per_row=1))
     assert program.run(*asked(question, copied)).stdout.splitlines()[:-1] == expected
@@ -163,7 +163,7 @@ def test_rows_by_patches(program: NativeProgram, copied: Path, question: Written
 
 
 def test_kinds_of_state(program: NativeProgram, copied: Path, question: Written) -> None:
-    """One answer from zeros on needs no copy, whatever the kind says; none is `positions`."""
+    """One answer from zeros needs no copy for any state kind; the default kind is `positions`."""
     expected = program.run(*asked(question, copied), "-n", 4).stdout.splitlines()[:-1]
 
     def change(manifest: dict[str, Any]) -> None:
@@ -336,7 +336,7 @@ def test_tiles_that_are_not_given(program: NativeProgram, bundle: Path, question
 
 
 def tile(height: int, width: int) -> dict[str, np.ndarray]:
-    """Of the demo model: patches of 14 x 14, a table of 8 x 8 positions."""
+    """The inputs of the demo model: patches of 14 x 14, a table of 8 x 8 positions."""
     n = height * width
     grid = np.stack(np.divmod(np.arange(n), width), axis=1)
     ids = grid @ [8, 1]

@@ -1,4 +1,4 @@
-"""Position ids against torch, against the published exceptions, and against plain arithmetic."""
+"""Position ids against torch, the published exceptions, and plain arithmetic."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from handglass.errors import UsageError
 from handglass.runtime.prompt.positions import buckets, position_ids
 
-# n -> patches whose id of a 70-wide table is one below floor(70 * i / n): the published table.
+# n -> patches whose id in a 70-wide table is one below floor(70 * i / n), as published.
 BELOW_FLOOR = {
     25: [5, 10, 15, 20],
     49: [7, 14, 35, 42],
@@ -50,7 +50,7 @@ def test_every_length_is_what_torch_computes(side: int) -> None:
     torch = pytest.importorskip("torch")
     boundaries = torch.arange(1 / side, 1.0, 1 / side)
     for n in range(1, 301):
-        # The reference divides by an element of a tensor, hence float32.
+        # The reference divides by a tensor element, hence float32.
         coordinates = torch.arange(0, 1 - 1e-6, 1 / torch.tensor(n, dtype=torch.int32))
         expected = torch.bucketize(coordinates, boundaries, right=True).numpy()
         if n != side:

@@ -1,4 +1,4 @@
-"""Prompts against a template spelled out by hand, with one id per character."""
+"""Prompts against a template written out by hand, with one id per character."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ PIECES = ["<s>", "</s>", "<unk>", "<image>", "</image>", "<AI>"]  # <用户> is 
 
 
 class Characters:
-    """One id per character, and a few whole pieces from 0x110000 on."""
+    """One id per character, and a few whole pieces from id 0x110000 up."""
 
     size = 0x110000 + len(PIECES)
     special = frozenset(PIECES)
@@ -36,7 +36,7 @@ TOKENIZER = Tokenizer(Characters(), TEMPLATE.reserved)
 
 
 def shown(prompt: Prompt) -> str:
-    """The prompt as a text, with [k] for picture k."""
+    """The prompt as text, with [k] for picture k."""
     out = ""
     for segment in prompt.segments:
         if isinstance(segment, Slot):
@@ -148,40 +148,40 @@ def test_special_strings_in_text_are_no_special_tokens() -> None:
 
 
 def test_a_tag_that_cannot_be_spelled_otherwise_is_refused() -> None:
-    with pytest.raises(InputError, match="the text contains '<用户>'"):
+    with pytest.raises(InputError, match="'<用户>'"):
         build("a<用户>b")
 
 
 @pytest.mark.parametrize(("marks", "pictures"), [(1, 0), (2, 1), (1, 2), (3, 2)])
 def test_marks_and_pictures_must_agree(marks: int, pictures: int) -> None:
-    with pytest.raises(InputError, match=f"{marks} picture marks .* and {pictures} pictures"):
+    with pytest.raises(InputError, match=f"{marks}, .*{pictures};"):
         build("x" + MARK * marks, *[A] * pictures)
 
 
 REFUSED = {
-    "empty text": ("", "message 1: the user's text is empty"),
-    "blank text": (" \n ", "message 1: the user's text is empty"),
+    "empty text": ("", "message 1: .*empty"),
+    "blank text": (" \n ", "message 1: .*empty"),
     "no messages": ([], "the prompt is empty"),
     "none": (None, "the prompt is empty"),
     "number": (7, "the prompt is empty"),
-    "no dict": (["hello"], "message 1 must be a dict"),
-    "no content": ([{"role": "user"}], "message 1 must be a dict with role and content"),
-    "no role": ([{"content": "a"}], "message 1 must be a dict with role and content"),
-    "unknown role": ([{"role": "system", "content": "a"}], "role 'system' is unknown"),
-    "role no text": ([{"role": ["user"], "content": "a"}], r"role \['user'\] is unknown"),
-    "two users": ([user("a"), user("b")], "message 2: role 'user' where 'assistant' is due"),
-    "assistant first": ([assistant("a")], "message 1: role 'assistant' where 'user'"),
-    "assistant last": ([user("a"), assistant("b")], "the last message must be the user's"),
-    "empty later": ([user("a"), assistant("b"), user([])], "message 3: the user's text is empty"),
-    "content number": ([user(3)], "message 1: content must be a text or a list"),
-    "content bytes": ([user(b"x")], "message 1: content must be a text or a list"),
-    "content null": ([user(None)], "message 1: content must be a text or a list"),
-    "unknown part": ([user([{"type": "video", "video": "x"}])], "message 1: a part must be"),
-    "part without type": ([user([{"text": "x"}])], "message 1: a part must be"),
-    "part without text": ([user([{"type": "text"}])], "message 1: a part must be"),
+    "no dict": (["hello"], "message 1 .*dict"),
+    "no content": ([{"role": "user"}], "message 1 .*role and content"),
+    "no role": ([{"content": "a"}], "message 1 .*role and content"),
+    "unknown role": ([{"role": "system", "content": "a"}], "role 'system'"),
+    "role no text": ([{"role": ["user"], "content": "a"}], r"role \['user'\]"),
+    "two users": ([user("a"), user("b")], "message 2: .*'user', .*'assistant'"),
+    "assistant first": ([assistant("a")], "message 1: .*'assistant', .*'user'"),
+    "assistant last": ([user("a"), assistant("b")], "message 2: .*'user'"),
+    "empty later": ([user("a"), assistant("b"), user([])], "message 3: .*empty"),
+    "content number": ([user(3)], "message 1: content"),
+    "content bytes": ([user(b"x")], "message 1: content"),
+    "content null": ([user(None)], "message 1: content"),
+    "unknown part": ([user([{"type": "video", "video": "x"}])], "message 1: .*'type'"),
+    "part without type": ([user([{"text": "x"}])], "message 1: .*'type'"),
+    "part without text": ([user([{"type": "text"}])], "message 1: .*'type'"),
     "picture of the assistant": (
         [user("a"), assistant([A]), user("b")],
-        "message 2: only the user can show pictures",
+        "message 2: .*pictures",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Tokenizers: exact bytes both ways, and no text of a user's that turns into a special token."""
+"""Tokenizers: exact round trips of bytes; user text never becomes a special token."""
 
 import random
 from pathlib import Path
@@ -102,7 +102,7 @@ def test_tags_with_one_spelling_only_are_refused(tmp_path: Path, tag: str) -> No
     tokenizer = make("spelled tags", tmp_path)
     assert len(tokenizer.marker_ids(tag)) > 1
     for text in (tag, f"I say:{tag}to you"):
-        with pytest.raises(InputError, match=f"the text contains '{tag}'"):
+        with pytest.raises(InputError, match=f"'{tag}'"):
             tokenizer.encode(text)
     assert tokenizer.decode(tokenizer.encode("<A I>")) == b"<A I>"
 
@@ -121,7 +121,7 @@ def test_ids_of_the_control_tokens_are_the_models(tmp_path: Path) -> None:
 
 
 def test_an_unknown_token_is_named(tokenizer: Tokenizer) -> None:
-    with pytest.raises(InputError, match="has no token '<nope>'"):
+    with pytest.raises(InputError, match="'<nope>'"):
         tokenizer.token_id("<nope>")
 
 
@@ -134,7 +134,7 @@ def test_bytes_of_a_character_come_one_by_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("token", [-1, 10**6])
 def test_ids_outside_the_vocabulary_are_refused(tokenizer: Tokenizer, token: int) -> None:
-    with pytest.raises(InputError, match=f"token id {token} is outside"):
+    with pytest.raises(InputError, match=f"token id {token} "):
         tokenizer.decode([token])
 
 
@@ -157,14 +157,14 @@ def test_an_unknown_kind_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         open_tokenizer("sentencepiece", tmp_path / "none")
     (tmp_path / "x").write_bytes(b"x")
-    with pytest.raises(InputError, match="kind 'words' is unknown"):
+    with pytest.raises(InputError, match="'words'"):
         open_tokenizer("words", tmp_path / "x")
 
 
 def test_a_decoder_we_do_not_know_is_refused(tmp_path: Path) -> None:
     data = byte_fallback_json().replace(b'"ByteFallback"', b'"WordPiece"')
     (tmp_path / "x").write_bytes(data)
-    with pytest.raises(InputError, match="decoder .*WordPiece"):
+    with pytest.raises(InputError, match="WordPiece"):
         open_tokenizer("tokenizers", tmp_path / "x")
 
 
@@ -191,5 +191,5 @@ def test_without_reserved_strings_text_is_text() -> None:
 
     tokenizer = Tokenizer(Letters())
     assert tokenizer.decode(tokenizer.encode("<s>")) == b"<s>"
-    with pytest.raises(InputError, match="contains '#'"):  # one character cannot be spelled out
+    with pytest.raises(InputError, match="'#'"):  # a single character cannot be split
         Tokenizer(Letters(), ["#"]).encode("a#b")

@@ -1,9 +1,9 @@
-"""Vulkan for TVM's runtime: a C++ library of ours, built or found, and loaded once per process.
+"""A Vulkan plug-in for TVM's runtime, in C++: found or built, and loaded once per process.
 
-    load_vulkan()          after it `tvm.device("vulkan")`, or any program on TVM's runtime
-    vulkan_devices()       what this machine has, in the order of vulkan:0, vulkan:1, ...
+    load_vulkan()          enables `tvm.device("vulkan")` for any program on TVM's runtime
+    vulkan_devices()       the devices of this machine, in the order of vulkan:0, vulkan:1, ...
 
-The environment variables that change its ways are listed in settings.h.
+settings.h lists the environment variables that configure it.
 """
 
 from .build import build_plugin

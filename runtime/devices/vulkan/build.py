@@ -1,8 +1,8 @@
-"""Compiles the library, for this machine or for another.
+"""Compiles the Vulkan plug-in, for this machine or for another.
 
-The result is one shared object with nothing linked in: TVM's and tvm-ffi's symbols are there when
-it is loaded, and libvulkan is opened when a device is first asked for. So a cross build needs
-headers alone.
+The result is one shared object that links neither TVM, tvm-ffi nor libvulkan: their symbols are
+resolved when it is loaded, and libvulkan is opened when a device is first used. So a cross build
+needs only headers.
 """
 
 from __future__ import annotations
@@ -28,30 +28,31 @@ LIBRARY = KINDS["vulkan"].library
 RECORD = "built.json"
 FLAGS = (
     *("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread"),
-    "-fno-sanitize=all",  # zig adds checks of its own, and their runtime
+    "-fno-sanitize=all",  # zig enables sanitizers, which need a runtime
 )
 
 
 def find_compiler() -> list[str]:
-    """$CXX, else the first C++ compiler on PATH. DeviceError where there is none."""
+    """$CXX, or else the first C++ compiler on PATH. Raises DeviceError if there is none."""
     named = shlex.split(os.environ.get("CXX", ""))
     for command in [named] if named else [["g++"], ["clang++"], ["c++"]]:
         if shutil.which(command[0]):
             return command
-    what = f"$CXX = {named[0]} is not found" if named else "no C++ compiler is on PATH"
+    what = f"$CXX = {named[0]} was not found" if named else "no C++ compiler is on PATH"
     raise DeviceError(
-        f"the Vulkan library must be built once, and {what}; install one "
+        f"the Vulkan library must be built once, but {what}; install a compiler "
         "(Debian, Ubuntu: apt install g++ libvulkan-dev; Fedora: dnf: gcc-c++ vulkan-headers)"
     )
 
 
 def build_plugin(compiler: Sequence[str], output: Path) -> Path:
-    """Compiles with `compiler` (a command and its first arguments) into the folder `output`, and
-    returns the library's path; beside it a record of what it was built from.
+    """Compile the plug-in into the folder `output`, with a record of its inputs (RECORD).
 
-    The compiler decides the machine: `["aarch64-linux-gnu-g++"]`,
+    `compiler` is a command with its first arguments and determines the target machine:
+    `["aarch64-linux-gnu-g++"]`,
     `[sys.executable, "-m", "ziglang", "c++", "-target", "aarch64-linux-gnu"]`.
-    DeviceError in words where a header is missing or the compiler fails.
+    Returns the path of the library. Raises DeviceError if a header is missing or the compiler
+    fails.
     """
     includes = [f"-isystem{folder}" for folder in include_folders()]
     output.mkdir(parents=True, exist_ok=True)
@@ -65,13 +66,13 @@ def build_plugin(compiler: Sequence[str], output: Path) -> Path:
         _run([*compiler, "-shared", "-pthread", *objects, "-o", str(library), "-ldl"])
         record = _record(compiler, library)
         Path(scratch, RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        for name in (LIBRARY, RECORD):  # the record last: without it there is no library
+        for name in (LIBRARY, RECORD):  # the record last: it marks the library as complete
             Path(scratch, name).replace(output / name)
     return output / LIBRARY
 
 
 def ingredients(machine: str) -> Ingredients:
-    """What a library for `machine` would be built from here."""
+    """The inputs of a library for `machine` that is built by this installation."""
     return Ingredients(
         sources=sources_hash(),
         tvm=installed_version("apache-tvm") or "",
@@ -87,7 +88,7 @@ def machine_of(library: Path) -> str:
     names = {62: "x86_64", 183: "aarch64", 243: "riscv64"}
     code = int.from_bytes(header[18:20], "little")
     if header[:4] != b"\x7fELF" or code not in names:
-        raise DeviceError(f"{library}: not a shared library of a machine that is known here")
+        raise DeviceError(f"{library}: not a shared library for x86_64, aarch64 or riscv64")
     return f"{names[code]}-linux"
 
 
@@ -105,9 +106,9 @@ def compiler_version(compiler: Sequence[str]) -> str:
 
 
 def _compile(command: Sequence[str], source: Path, folder: Path) -> str:
-    made = folder / f"{source.stem}.o"
-    _run([*command, "-c", str(source), "-o", str(made)])
-    return str(made)
+    output = folder / f"{source.stem}.o"
+    _run([*command, "-c", str(source), "-o", str(output)])
+    return str(output)
 
 
 def _run(command: Sequence[str]) -> str:
@@ -118,11 +119,11 @@ def _run(command: Sequence[str]) -> str:
     except OSError as error:
         raise DeviceError(f"{command[0]} cannot be run: {error}") from error
     if done.returncode:
-        raise DeviceError(_in_words(command, done.stderr))
+        raise DeviceError(_explain(command, done.stderr))
     return done.stdout
 
 
-def _in_words(command: Sequence[str], errors: str) -> str:
+def _explain(command: Sequence[str], errors: str) -> str:
     gcc = "vulkan/vulkan.h" in errors and "o such file" in errors
     missing = gcc or "'vulkan/vulkan.h'" in errors
     if missing:

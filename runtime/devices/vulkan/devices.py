@@ -1,4 +1,4 @@
-"""The Vulkan devices of this machine, as their drivers describe them."""
+"""Lists the Vulkan devices of this machine as their drivers describe them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .loading import vulkan_function
 
 @dataclass(frozen=True)
 class Matrix:
-    """A shape of cooperative matrices: [m, k] x [k, n] + [m, n]; types as "f16", "s8", "u32"."""
+    """A cooperative matrix shape: a (m, k) * b (k, n) + c (m, n); types such as "f16", "s8"."""
 
     m: int
     n: int
@@ -28,19 +28,22 @@ class Matrix:
 
 
 def vulkan_devices() -> list[DeviceInfo]:
-    """Empty where there is no driver (`vulkan_problem()` says why). DeviceError where the library
-    itself is missing or the environment names a device that does not exist."""
+    """The devices of this machine; empty if there is no driver (`vulkan_problem()` says why).
+
+    Raises DeviceError if the plug-in is missing or the environment names a device that does not
+    exist.
+    """
     return [_device(index, report) for index, report in enumerate(_described()["devices"])]
 
 
 def vulkan_problem() -> str | None:
-    """Why there are no devices, in words; None where there are."""
+    """Why there are no devices; None if there are."""
     return _described()["problem"] or None
 
 
 def vulkan_statistics(device: int = 0) -> dict[str, Any]:
-    """Counts since the device was opened, which this does if need be: live_bytes, peak_bytes,
-    live_buffers, blocks, launches, submits, pipelines, ... DeviceError where there is none."""
+    """Counters since the device was opened (opens it if necessary): live_bytes, peak_bytes,
+    live_buffers, blocks, launches, submits, pipelines, ... Raises DeviceError if there is none."""
     return _ask("statistics", device)
 
 
@@ -58,12 +61,12 @@ def _ask(name: str, *arguments: int) -> dict[str, Any]:
 
 
 def matrices_of(device: DeviceInfo) -> tuple[Matrix, ...]:
-    """The shapes of cooperative matrices that it multiplies."""
+    """The cooperative matrix shapes that the device supports."""
     return tuple(_matrix(each) for each in device.report["cooperative_matrices"])
 
 
 def _device(index: int, report: dict[str, Any]) -> DeviceInfo:
-    """Its memory is the largest heap of the device's own."""
+    """Build a DeviceInfo; `memory` is the largest device-local heap."""
     local = [heap["bytes"] for heap in report["heaps"] if heap["device_local"]]
     key = ("vendor_id", "device_id", "driver_id", "driver_version")
     return DeviceInfo(
@@ -83,7 +86,7 @@ def _device(index: int, report: dict[str, Any]) -> DeviceInfo:
 
 
 def _abilities(report: dict[str, Any]) -> dict[str, Ability]:
-    """Features by the names of TVM's attributes, where it has one."""
+    """Capabilities, named after TVM's target attributes where these exist."""
     features, limits, subgroup = report["features"], report["limits"], report["subgroup"]
     size = limits["max_workgroup_size"]
     return {
@@ -126,7 +129,7 @@ def _abilities(report: dict[str, Any]) -> dict[str, Ability]:
 
 
 def _subgroup_sizes(subgroup: dict[str, Any]) -> int:
-    """Those that a kernel can be sure to get, one bit for each: 8 | 16 | 32."""
+    """The subgroup sizes that a kernel can request or rely on, as a bit mask: 8 | 16 | 32."""
     least, most = subgroup["min_size"], subgroup["max_size"]
     if least != most and not subgroup["choosable"]:
         return 0

@@ -1,4 +1,4 @@
-"""Vulkan as a kind of devices: what driver.py asks of one."""
+"""Vulkan as a device kind: the implementation of driver.py."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .loading import load_vulkan
 from .quirks import VulkanQuirk, quirks_of
 
 MANIFESTS = ("/usr/share", "/usr/local/share", "/etc", "/etc/xdg", "~/.local/share", "~/.config")
-"""Where the loader looks for vulkan/icd.d and the folders of layers beside it."""
+"""Folders in which the Vulkan loader looks for vulkan/icd.d and the folders of layers."""
 
 
 class VulkanDriver(Driver):
     hints = Hints(
-        absent="install a driver (Mesa's is called mesa-vulkan-drivers in Debian; vendors bring "
-        "their own), check VK_DRIVER_FILES if it is set, and look at 'handglass doctor'; a bundle "
-        "that is compiled for a CPU needs none",
-        crash="VK_DRIVER_FILES names the ones to use, VK_LOADER_DEBUG=all tells which it is",
-        hang="VK_DRIVER_FILES names the ones to use",
-        lacking="--target vulkan asks for least, with --quantization f32 or w4a8",
+        absent="install a driver (for Mesa, mesa-vulkan-drivers in Debian; vendors provide their "
+        "own), check VK_DRIVER_FILES if it is set, and run 'handglass doctor'; a bundle "
+        "compiled for a CPU needs no driver",
+        crash="set VK_DRIVER_FILES to the drivers to use; VK_LOADER_DEBUG=all shows which crashes",
+        hang="set VK_DRIVER_FILES to the drivers to use",
+        lacking="--target vulkan requires least, with --quantization f32 or w4a8",
     )
     variables = ("VK_", "LD_LIBRARY_PATH", "LD_PRELOAD", "HANDGLASS_VULKAN_")
 

@@ -1,7 +1,7 @@
-"""Which file to load: one that is given, else the package's own, else the cache's, else a new one.
+"""Finds the plug-in to load: a given file, or one in the package, in the cache, or a new build.
 
-A library is taken only if it was built from this package's sources for the versions of TVM and
-tvm-ffi that are installed: a `DeviceAPI` is a C++ class, and its layout may change with them.
+A library is used only if it was built from the sources of this package for the installed versions
+of TVM and tvm-ffi: `DeviceAPI` is a C++ class whose layout may change between versions.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ...system.user_cache import cache_folder
 from .build import LIBRARY, RECORD, build_plugin, compiler_version, find_compiler, ingredients
 from .sources import FOLDER, installed_version
 
-PREBUILT = FOLDER / "prebuilt"  # put there by those who make wheels or bundles
+PREBUILT = FOLDER / "prebuilt"  # filled when wheels or bundles are made
 _STALE = 3600.0  # seconds; no build takes that long
 
 
 def find_library(given: Path | None = None) -> Path:
-    """DeviceError in words where there is none and none can be built."""
+    """The library to load. Raises DeviceError if there is none and none can be built."""
     if given is not None:
         check_versions(given)
         return given
@@ -37,34 +37,34 @@ def find_library(given: Path | None = None) -> Path:
 
 
 def cross_library(machine: str, compiler: Sequence[str]) -> Path:
-    """The library for another machine ("aarch64-linux"), kept like those for this one.
+    """The library for another machine ("aarch64-linux"), from the cache or a new build.
 
-    DeviceError in words where the compiler cannot build it.
+    Raises DeviceError if the compiler cannot build it.
     """
     return _cached(machine) or _build(compiler, machine)
 
 
 def check_versions(library: Path) -> None:
-    """DeviceError where the record beside a library names another machine or other versions.
+    """Raise DeviceError if the record of a library names another machine or other versions.
 
-    Without a record the caller vouches for it. A wheel that is not installed cannot disagree: a
-    bundle brings the runtime that its library was built for.
+    A library without a record is accepted. The version of a wheel that is not installed is not
+    compared: a bundle contains the runtime that its library was built for.
     """
     if not library.is_file():
-        raise DeviceError(f"{library}: there is no such Vulkan library")
+        raise DeviceError(f"{library}: no such Vulkan library")
     record = _read_record(library.parent)
     if record is None:
         return
-    here = {
+    installed = {
         "machine": this_machine(),
         "tvm": installed_version("apache-tvm"),
         "tvm_ffi": installed_version("apache-tvm-ffi"),
     }
-    for key, mine in here.items():
+    for key, current in installed.items():
         built = record.get(key)
-        if mine is not None and built and built != mine:
+        if current is not None and built and built != current:
             raise DeviceError(
-                f"{library} was built for {key} {built}, and this is {mine}; build it anew"
+                f"{library} was built for {key} {built}, but this machine has {current}; rebuild it"
             )
 
 
@@ -73,7 +73,7 @@ def this_machine() -> str:
 
 
 def _cached(machine: str) -> Path | None:
-    """Any compiler's build will do: one may have been installed for the build alone."""
+    """A cached library of any compiler; the compiler may have been installed only for the build."""
     folders = (record.parent for record in sorted(cache_folder("vulkan").glob(f"*/{RECORD}")))
     return next(filter(None, (_fitting(folder, machine) for folder in folders)), None)
 
@@ -85,10 +85,10 @@ def _fitting(folder: Path, machine: str) -> Path | None:
         return None
     library = folder / LIBRARY
     try:
-        found = hashlib.sha256(library.read_bytes()).hexdigest()
+        actual = hashlib.sha256(library.read_bytes()).hexdigest()
     except OSError:
         return None
-    return library if found == record.get("sha256") else None
+    return library if actual == record.get("sha256") else None
 
 
 def _read_record(folder: Path) -> dict[str, Any] | None:
@@ -114,18 +114,18 @@ def _build(compiler: Sequence[str], machine: str) -> Path:
 
 
 def _sweep(cache: Path) -> None:
-    """What a build that was killed left behind."""
+    """Remove the folders of killed builds."""
     for folder in cache.glob(".new-*"):
         if time.time() - folder.stat().st_mtime > _STALE:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _publish(made: Path, home: Path, machine: str) -> Path:
-    """Another process may have been faster: then theirs, which was built from the same."""
+    """Move a build to its final folder, or use an equal build of another process."""
     try:
         made.rename(home)
     except OSError:
-        if _fitting(home, machine) is None:  # a torn one of before: file by file, the record last
+        if _fitting(home, machine) is None:  # incomplete: replace its files, the record last
             home.mkdir(parents=True, exist_ok=True)
             for name in (LIBRARY, RECORD):
                 (made / name).replace(home / name)

@@ -1,4 +1,4 @@
-"""Loads the library into this process, once, behind TVM's runtime."""
+"""Loads the plug-in into this process, once, after TVM's runtime."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PLUGIN = "the Vulkan plug-in"
 
 
 def load_vulkan(library: Path | None = None) -> None:
-    """Makes `device_api.vulkan`, the module loader and the timer known to TVM.
+    """Register `device_api.vulkan`, the module loader and the timer with TVM.
 
-    Works behind `import tvm` and without it, where TVM's runtime library was loaded or can be
-    found. Does nothing where it was done already, or where TVM brings its own Vulkan. `library` is
-    a file built elsewhere (a bundle's); by default the package's, the cache's or a new one.
-    DeviceError in words where that fails; a machine without a Vulkan driver is no failure here.
+    Works after `import tvm`, and without it if TVM's runtime library is loaded or can be found.
+    Does nothing if already called, or if TVM has its own Vulkan runtime. `library` is a prebuilt
+    file, such as that of a bundle; None finds or builds one. Raises DeviceError if that fails; a
+    machine without a Vulkan driver is not an error.
     """
     tvm_ffi = import_tvm_ffi()
     with PROCESS.lock:
@@ -32,14 +32,14 @@ def load_vulkan(library: Path | None = None) -> None:
 
 
 def vulkan_function(name: str) -> Any:
-    """A function of ours, by its name after "handglass.vulkan."; loads the library.
+    """The plug-in function "handglass.vulkan.NAME"; loads the plug-in.
 
-    DeviceError where TVM's own Vulkan is in its place.
+    Raises DeviceError if TVM's own Vulkan runtime is loaded instead.
     """
     load_vulkan()
     function = _function(import_tvm_ffi(), f"handglass.vulkan.{name}")
     if function is None:
-        raise DeviceError(f"TVM's own Vulkan runtime is loaded: it has no {name}()")
+        raise DeviceError(f"TVM's own Vulkan runtime is loaded, which has no {name}()")
     return function
 
 
@@ -48,7 +48,7 @@ def _function(tvm_ffi: Any, name: str) -> Any:
 
 
 def _need_runtime(tvm_ffi: Any) -> None:
-    """The library's symbols are those of a runtime that is loaded for all (RTLD_GLOBAL)."""
+    """Load TVM's runtime with RTLD_GLOBAL unless it is loaded: the plug-in uses its symbols."""
     if _function(tvm_ffi, "runtime.GetDeviceAttr") is not None:
         return
     load_runtime(_locate)

@@ -1,4 +1,4 @@
-"""Which rows of quirks.json are about a device: by driver, version, vendor and name."""
+"""Selects the rows of quirks.json that apply to a device, by driver, version, vendor and name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..quirks import Quirk, read_table
 
 TABLE = Path(__file__).with_name("quirks.json")
 NVIDIA, INTEL_WINDOWS = 4, 5
-"""VkDriverId of those that pack their version in a way of their own."""
+"""VkDriverId of the drivers that encode their version in their own format."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Table:
 
 
 def quirks_of(device: DeviceInfo) -> tuple[VulkanQuirk, ...]:
-    """The rows that are about this device."""
+    """The rows that apply to this device."""
     return tuple(quirk for quirk in known_quirks() if quirk.matches(device))
 
 
@@ -50,12 +50,12 @@ def known_quirks() -> tuple[VulkanQuirk, ...]:
 
 
 def read_quirks(text: str, where: str) -> tuple[VulkanQuirk, ...]:
-    """InputError, with its place, for a row that cannot be meant."""
+    """Parse the table. Raises InputError, with the location, for an invalid row."""
     return read_table(_Table, text, where)
 
 
 def driver_version(device: DeviceInfo) -> tuple[int, ...]:
-    """The numbers that its maker gives the driver, out of the one that Vulkan packs them into."""
+    """The driver version as the vendor numbers it, decoded from Vulkan's packed integer."""
     packed, driver = device.report["driver_version"], device.report["driver_id"]
     if driver == NVIDIA:
         return packed >> 22, packed >> 14 & 0xFF, packed >> 6 & 0xFF, packed & 0x3F

@@ -1,4 +1,4 @@
-"""What the library is compiled from: our C++ and the headers of two published wheels.
+"""The inputs of the plug-in: our C++ sources and the headers of the apache-tvm wheels.
 
 The wheels are located, not imported.
 """
@@ -20,12 +20,12 @@ SUPPORT = FOLDER.parents[1] / "native" / "support"  # headers of TVM's that are 
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What a build of the library depends on; two equal ones are interchangeable."""
+    """The inputs of a build; libraries with equal inputs are interchangeable."""
 
-    sources: str  # sha256 of our files
+    sources: str  # sha256 of our source files
     tvm: str
     tvm_ffi: str
-    machine: str  # architecture and kind of system, as in "x86_64-linux"
+    machine: str  # architecture and operating system, as in "x86_64-linux"
 
     def described(self) -> dict[str, str]:
         return asdict(self)
@@ -46,7 +46,7 @@ def cpp_files() -> list[Path]:
 
 
 def include_folders() -> list[Path]:
-    """DeviceError where a wheel or its headers are missing."""
+    """Include folders. Raises DeviceError if a wheel or its headers are missing."""
     return [
         SUPPORT,
         _headers("tvm", "apache-tvm", "tvm/runtime/device_api.h"),
@@ -63,12 +63,12 @@ def installed_version(package: str) -> str | None:
 
 
 def _headers(module: str, package: str, header: str) -> Path:
-    spec = find_spec(module)  # of a top-level package: finds, does not import
+    spec = find_spec(module)  # does not import a top-level package
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for include in (Path(folder, "include"), Path(folder, "3rdparty", "dlpack", "include")):
             if (include / header).exists():
                 return include
     raise DeviceError(
-        f"the Vulkan library cannot be built here: {header} of {package} is missing; "
-        f"install {package} (pip), or take a library that was built elsewhere"
+        f"the Vulkan library cannot be built: {header} of {package} is missing; "
+        f"pip install {package}, or use a prebuilt library"
     )
