@@ -254,9 +254,9 @@ def main() -> None:
     }
     for title, rows in tables.items():
         print(f"\n{title}\n\n{table(rows)}")
-    told = {title: [asdict(r) for r in rows] for title, rows in tables.items()}
+    report = {title: [asdict(r) for r in rows] for title, rows in tables.items()}
     versions = {"llama_cpp_python": LLAMA, "llvm-mca": mca and mca_version(mca)}
-    (FOLDER / "counts.json").write_text(json.dumps({"versions": versions, **told}, indent=1))
+    (FOLDER / "counts.json").write_text(json.dumps({"versions": versions, **report}, indent=1))
 
 
 if __name__ == "__main__":

@@ -76,13 +76,13 @@ class Program:
 
     def count(self, cpu: str, calls: Sequence[Call]) -> tuple[list[list[np.ndarray]], Counts]:
         """Like `run`; also returns how often each address was executed."""
-        plugin, told = self.folder / "plugin.so", self.folder / "counts"
+        plugin, output = self.folder / "plugin.so", self.folder / "counts"
         source = HERE / "arm_count_plugin.c"
         subprocess.run(
             [tool("cc"), "-O2", "-shared", "-fPIC", str(source), "-o", str(plugin)], check=True
         )
-        results = self.run(cpu, calls, "-plugin", f"{plugin},out={told}")
-        lines = (line.split() for line in told.read_text().splitlines())
+        results = self.run(cpu, calls, "-plugin", f"{plugin},out={output}")
+        lines = (line.split() for line in output.read_text().splitlines())
         counts = {int(address, 16): int(count) for address, count in lines}
         return results, Counts(counts, self.path, self.folder / "map")
 

@@ -26,8 +26,8 @@ def measure(name: str) -> dict[str, dict[str, Any]]:
     """The rows of the benchmark, by name."""
     bundle = FOLDER / name
     handglass("compile", "-m", CHECKPOINT, "-o", bundle, "--target", name, "--overwrite")
-    told = handglass("bench", bundle, "--quick")
-    return {row["row"]: row for row in told.result["rows"]}
+    step = handglass("bench", bundle, "--quick")
+    return {row["row"]: row for row in step.result["rows"]}
 
 
 def line(name: str, rows: dict[str, dict[str, Any]]) -> str:

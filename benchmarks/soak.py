@@ -50,24 +50,24 @@ COUNTED = (
 
 
 def main() -> int:
-    asked = arguments()
-    load = lambda: handglass.load(asked.bundle, device=asked.device)  # noqa: E731
+    options = arguments()
+    load = lambda: handglass.load(options.bundle, device=options.device)  # noqa: E731
     model = load()
-    told: dict[str, Any] = {
-        "questions": repeat(asked.questions, lambda n: question(model, n), model),
-        "sessions": repeat(asked.sessions, lambda n: session(model, n), model),
+    result: dict[str, Any] = {
+        "questions": repeat(options.questions, lambda n: question(model, n), model),
+        "sessions": repeat(options.sessions, lambda n: session(model, n), model),
     }
-    told["loads"] = repeat(asked.loads, lambda n: question(load(), 0), model)
-    told["killed"] = [
-        kill(asked.bundle, asked.device, number, when)
+    result["loads"] = repeat(options.loads, lambda n: question(load(), 0), model)
+    result["killed"] = [
+        kill(options.bundle, options.device, number, when)
         for number in SIGNALS
         for when in ("starting", "answering")
     ]
-    rounds = [told[name] for name in ("questions", "sessions", "loads") if told[name]]
-    told["ok"] = all(one["same"] and one["flat"] for one in rounds)
-    told["ok"] = told["ok"] and all(one["ok"] for one in told["killed"])
-    print(json.dumps(told, indent=1))
-    return 0 if told["ok"] else 1
+    rounds = [result[name] for name in ("questions", "sessions", "loads") if result[name]]
+    result["ok"] = all(one["same"] and one["flat"] for one in rounds)
+    result["ok"] = result["ok"] and all(one["ok"] for one in result["killed"])
+    print(json.dumps(result, indent=1))
+    return 0 if result["ok"] else 1
 
 
 def arguments() -> argparse.Namespace:
@@ -124,7 +124,7 @@ class Watch:
             found |= {name: int(counts[name]) for name in COUNTED}
         self.readings.append(found)
 
-    def told(self) -> dict[str, dict[str, int]]:
+    def summary(self) -> dict[str, dict[str, int]]:
         """For each quantity: the maximum during warm-up, the maximum after it, the last value."""
         warm = max(1, int(len(self.readings) * WARM))
         return {
@@ -151,15 +151,15 @@ def repeat(
         which, tokens = ask(number)
         same = same and tokens == first.setdefault(which, tokens)
         watch.read()
-    told = watch.told()
+    readings = watch.summary()
     slack = {"process_bytes": SLACK_BYTES}
     return {
         "rounds": rounds,
         "seconds": round(time.monotonic() - start, 1),
         "different": len(first),
         "same": same,
-        "flat": all(held["most"] - held["warm"] <= slack.get(n, 0) for n, held in told.items()),
-        "held": told,
+        "flat": all(held["most"] - held["warm"] <= slack.get(n, 0) for n, held in readings.items()),
+        "held": readings,
     }
 
 

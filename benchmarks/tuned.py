@@ -68,14 +68,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
-    told = {
+    result = {
         "date": date.today().isoformat(),
         "handglass": handglass.__version__,
         "bundles": [str(given.default), str(given.tuned)],
         "rounds": given.rounds,
         "rows": measure([given.default, given.tuned], given.rounds, given.threads),
     }
-    print(json.dumps(told, indent=1))
+    print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

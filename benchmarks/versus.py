@@ -106,20 +106,20 @@ def line(row: str, peer: str, ratio: Any, ours: Any, theirs: Any) -> dict[str, A
     return {"row": row, "peer": peer, "ratio": ratio, "ours_s": ours, "theirs_s": theirs}
 
 
-def as_text(told: dict[str, Any]) -> str:
+def as_text(result: dict[str, Any]) -> str:
     lines = [
-        f"{told['device']}, {told['date']}, {told['revision']}",
-        f"{told['samples']} interleaved samples",
+        f"{result['device']}, {result['date']}, {result['revision']}",
+        f"{result['samples']} interleaved samples",
         "ratio: speed, ours over theirs; above 1 we are faster",
         "",
     ]
-    for about in told["engines"]:
+    for about in result["engines"]:
         facts = [about["version"], about["weights"], f"cache {about['cache']}"]
         facts += [f"{about['threads']} threads", about["wait"]]
         lines.append(f"* {about['name']}: {'; '.join(facts)}")
     lines += ["", "| row | against | ratio: min | median | p90 | ours s | theirs s |"]
     lines.append("|---|---|---|---|---|---|---|")
-    lines += map(line_text, told["rows"])
+    lines += map(line_text, result["rows"])
     return "\n".join(lines)
 
 
@@ -174,7 +174,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted: partial results", file=sys.stderr)
     machine = read_machine()
-    told = {
+    result = {
         "device": f"{machine.model}, {machine.cores} cores",
         "date": datetime.date.today().isoformat(),
         "revision": revision(),
@@ -184,7 +184,7 @@ def main() -> None:
     }
     for worker in workers:
         worker.close()
-    print(json.dumps(told) if options.json else as_text(told))
+    print(json.dumps(result) if options.json else as_text(result))
 
 
 if __name__ == "__main__":
