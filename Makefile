@@ -1,27 +1,28 @@
-# One command each, nothing to prepare: every target makes its own .venv and installs what it needs.
+# Every target creates .venv and installs its dependencies; no preparation is needed.
 #
-#   make demo       compile the demo model for this machine and ask it about three pictures
-#   make test       linters, types and all tests
-#   make lint       linters and types only
-#   make test-arm   the demo model on an emulated ARM board (installs qemu and gcc by apt)
-#   make test-arm-kernels  the kernels of every ARM target under emulation (installs qemu and gcc by apt)
-#   make test-levels  what depends on the CPU, once for each level of instruction sets that it has
-#   make test-vulkan  kernels and the demo model on a software GPU (installs Mesa's driver by apt)
-#   make native     the program for devices without Python, into build/native (minutes the first time)
-#   make test-native  the same, and its tests: natively and under emulation (installs qemu by apt)
-#   make full-size  a random checkpoint of the full shape, compiled and run (12 GB of memory, 8 GB of disk)
-#   make wheel      dist/handglass-*.whl
+#   make demo              compile the demo model for this machine and ask it about three pictures
+#   make test              run linters, type checks and all tests
+#   make lint              run linters and type checks only
+#   make test-arm          test the demo model on an emulated ARM board (installs qemu and gcc by apt)
+#   make test-arm-kernels  test the kernels of every ARM target under emulation (installs qemu and gcc by apt)
+#   make test-levels       run the tests that depend on the CPU at each instruction level that this CPU has
+#   make test-vulkan       test kernels and the demo model on a software GPU (installs Mesa's driver by apt)
+#   make native            build the program for devices without Python into build/native (first time: minutes)
+#   make test-native       build and test it, natively and under emulation (installs qemu and gcc by apt)
+#   make full-size         compile and run a random full-size checkpoint (12 GB of memory, 8 GB of disk)
+#   make lock-wheels       update the pinned packages of 'handglass deploy'
+#   make wheel             build dist/handglass-*.whl
 
 PYTHON ?= python3
 BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
-# ruff does not follow the symlinks in handglass/ and reads each room at the top; mypy reads them there.
+# ruff does not follow the symlinks in handglass/ and checks the top-level folders; mypy follows them.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
 .PHONY: demo test test-levels test-vulkan test-arm test-arm-kernels native test-native lint full-size wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
-# --- environments: a stamp per set of packages, so that a second run goes straight to work ---
+# --- environments: one stamp file per set of packages, so that a second run starts immediately ---
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
@@ -31,14 +32,14 @@ $(BIN)/python:
 	$(PIP) install --editable '.[compile]'
 	@touch $@
 
-# torch alone and by exact version first: a range would fetch a CUDA build of several gigabytes.
+# torch first, and by exact version: a version range would download a CUDA build of several gigabytes.
 .venv/test.stamp: pyproject.toml | $(BIN)/python
 	@echo "installing handglass, torch and the test tools into .venv"
 	$(PIP) install torch==2.13.0
 	$(PIP) install --editable '.[compile,tune,test,dev]'
 	@touch $@ .venv/compile.stamp
 
-# --- what people type ---
+# --- user targets ---
 
 DEMO     := examples/demo-checkpoint
 PICTURES := $(sort $(wildcard examples/pictures/*.png))
@@ -54,42 +55,42 @@ demo: .venv/compile.stamp
 full-size: .venv/compile.stamp
 	$(BIN)/python benchmarks/full_size.py
 
-# Headers for the C++ library behind Vulkan; without them, and without apt, its tests are skipped.
+# Headers for the Vulkan library (C++). If they cannot be installed, its tests are skipped.
 VULKAN_HEADERS = { echo '\#include <vulkan/vulkan.h>' | $${CXX:-g++} -E -x c++ - ; } >/dev/null 2>&1 || { \
 	apt-get update -qq && apt-get install -y --no-install-recommends libvulkan-dev g++; } || \
 	echo "libvulkan-dev could not be installed: tests that need the Vulkan library are skipped"
 
-# Two workers, each with whole files: modules share what they compile.
+# Two workers; each runs whole files, because the tests of a file share compiled modules.
 test: lint
 	@$(VULKAN_HEADERS)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# One machine proves the others' paths: abilities are masked (runtime/system/cpu_level.py), the lowest level
-# first. Levels above this CPU are emulated in each run: dot products, and AMX beside AVX-512 VNNI.
+# Test the code paths of lesser CPUs on this one: CPU flags are masked (runtime/system/cpu_level.py), lowest
+# level first. Levels above this CPU are emulated: dot products always, AMX only with AVX-512 VNNI.
 test-levels: .venv/test.stamp
 	@levels=$$($(BIN)/python tests/support/levels.py) && test -n "$$levels" && for level in $$levels; do \
-	  echo "--- this CPU as one with $$level" && \
+	  echo "--- masked to $$level" && \
 	  HANDGLASS_CPU_LEVEL=$$level $(BIN)/python -m pytest -m levels || exit 1; done
 
 ARM_TOOLS = { command -v qemu-aarch64 && command -v aarch64-linux-gnu-g++; } >/dev/null || { \
 	apt-get update -qq && apt-get install -y --no-install-recommends qemu-user g++-aarch64-linux-gnu; }
 
-# What `make test` skips where qemu or the cross compiler is missing.
+# The tests that `make test` skips if qemu or the cross compiler is missing.
 test-arm-kernels: .venv/test.stamp
 	@$(ARM_TOOLS)
 	$(BIN)/python -m pytest tests/kernels/test_arm_kernels.py tests/kernels/test_arm_assembly.py tests/devices/test_target_build.py
 
-# The demo model, doctor and tuning on an emulated ARM board: builds an arm64 tree in build/arm.
+# The demo model, doctor and tuning on an emulated ARM board; unpacks an arm64 system into build/arm.
 test-arm: .venv/test.stamp
 	@$(ARM_TOOLS)
 	HANDGLASS_TEST_ARM=1 $(BIN)/python -m pytest -m arm
 
-# A driver that runs on the CPU, and the layer that watches how the interface is used.
+# Mesa's CPU driver (lavapipe) and the Vulkan validation layer.
 VULKAN_TOOLS = dpkg -s mesa-vulkan-drivers libvulkan-dev vulkan-validationlayers g++ >/dev/null 2>&1 || { \
 	apt-get update -qq && apt-get install -y --no-install-recommends mesa-vulkan-drivers libvulkan1 \
 	  libvulkan-dev vulkan-validationlayers g++; }
 
-# Every Vulkan test; then those for cooperative matrices again on a newer driver that has them.
+# Every Vulkan test, then those of cooperative matrices on a newer driver that supports them.
 test-vulkan: .venv/test.stamp
 	@$(VULKAN_TOOLS)
 	HANDGLASS_TEST_VULKAN=1 $(BIN)/python -m pytest -m vulkan
@@ -98,7 +99,7 @@ test-vulkan: .venv/test.stamp
 	  tests/kernels/test_vulkan_matrix.py tests/kernels/test_vulkan_emit_matrices.py
 	$(BIN)/python examples/plain_tvm_vulkan.py
 
-# Objects are kept in the user's cache: only what has changed is compiled again.
+# Objects are cached in the user's cache folder; only changed files are recompiled.
 native: .venv/compile.stamp
 	@$(BIN)/python -c 'import ziglang' 2>/dev/null || $(PIP) install --editable '.[compile,cross]'
 	$(BIN)/python -m handglass.targets.linking.native aarch64 build/native/aarch64
@@ -114,7 +115,7 @@ lint: .venv/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(TYPED)
 
-# The exact packages that 'handglass deploy' brings to a device: newest versions, hashes as published.
+# The packages that 'handglass deploy' sends to a device: newest versions, with published hashes.
 lock-wheels: .venv/compile.stamp
 	$(BIN)/python -m handglass.targets.deploy.lock_wheels
 

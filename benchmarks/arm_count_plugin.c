@@ -1,7 +1,7 @@
-/* QEMU plug-in (API version 1): how often each instruction of a user-mode program was executed.
+/* QEMU plug-in (API version 1): counts executions of each instruction of a user-mode program.
  *
- * qemu-aarch64 -plugin ./plugin.so,out=FILE program ...: FILE gets a line per address, "HEX COUNT".
- * Debian ships no header, so what is used of the API is declared here, as in qemu-plugin.h of 7.2.
+ * qemu-aarch64 -plugin ./plugin.so,out=FILE program ...: writes a line "HEX COUNT" per address.
+ * Debian ships no header, so the functions in use are declared here, as in qemu-plugin.h of 7.2.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,7 +24,7 @@ void qemu_plugin_register_atexit_cb(plugin_id, exiting, void *);
 
 __attribute__((visibility("default"))) int qemu_plugin_version = 1;
 
-/* An address may be translated more than once; a slot never moves, since generated code adds to it. */
+/* An address may be translated more than once. Slots must not move: generated code adds to them. */
 static struct { uint64_t address, count; } slots[SLOTS];
 
 static uint64_t *counter(uint64_t address) {

@@ -1,11 +1,12 @@
-"""Instructions that ARM kernels take, counted by an emulator, beside llama.cpp's on the same data.
+"""Counts the instructions of ARM kernels in an emulator, and those of llama.cpp on the same data.
 
     python benchmarks/arm_counts.py
 
 Both are linked into one program and run once under qemu-aarch64; the results must agree. Counts are
-exact and the same on every machine. Cycles are llvm-mca's for the innermost loop, a model without
-memory. llama.cpp's sources come from the llama_cpp_python sdist, which pip downloads into build/.
-Prints Markdown tables and writes build/arm-counts/counts.json. Not measured on hardware.
+exact and reproducible on every machine. Cycles are llvm-mca's estimate for the innermost loop,
+which ignores memory. llama.cpp's sources come from the llama_cpp_python sdist, which pip downloads
+into build/. Prints Markdown tables and writes build/arm-counts/counts.json. Nothing is measured on
+hardware.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ from handglass.targets.codegen.build import without_alias
 
 FOLDER = Path("build/arm-counts")
 LLAMA = "0.3.16"
-"""Version of llama_cpp_python whose llama.cpp is compared."""
+"""Version of llama_cpp_python, which contains the llama.cpp to compare with."""
 N, K, ROWS = 1536, 1536, 64
 ONE_GROUP = 8 * 4 * 32
-"""Multiply-adds of the block that the prefill table counts in: 8 rows, 4 outputs, 32 inputs."""
+"""Multiply-adds of the block used as unit of the prefill table: 8 rows, 4 outputs, 32 inputs."""
 PER_INSTRUCTION = {"sdot": 16, "smmla": 32}
 CPU = "max,sve=off"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """4-bit weights of `N` outputs, and rows of int8 activations with a scale per 32."""
+    """4-bit weights of `N` outputs, and rows of int8 activations with one scale per 32 inputs."""
 
     weight: np.ndarray  # (panels, groups, 4, 16, 4) uint8, as `w4a8` stores it for SDOT
     scale: np.ndarray  # (panels, groups, 16) float16
@@ -68,7 +69,7 @@ class Row:
     products: int
     """Multiply-adds in one iteration."""
     cycles: dict[str, float | None]
-    """Per iteration, by core."""
+    """Modeled cycles per iteration, by core."""
 
 
 def problem(m: int) -> Problem:
@@ -84,7 +85,7 @@ def problem(m: int) -> Problem:
 
 
 def function(target: Target, m: int) -> tirx.PrimFunc:
-    """`w4a8` for `target`: one row, or any number of them."""
+    """The `w4a8` matmul for `target`, for one row or a symbolic number of rows."""
     scheme = SCHEMES["w4a8"].on(find_units(tvm.target.Target(target.tvm)))
     codes = scheme.codes
     assert codes is not None and not codes.zero
@@ -102,7 +103,7 @@ def function(target: Target, m: int) -> tirx.PrimFunc:
 
 
 def module(target: Target, m: int, name: str) -> Any:
-    """Scheduled and compiled as a bundle's kernels are."""
+    """The matmul, scheduled and compiled like the kernels of a bundle."""
     device = tvm.target.Target(target.tvm)
     func = function(target, m).with_attr("global_symbol", name)
     with device:
@@ -112,7 +113,7 @@ def module(target: Target, m: int, name: str) -> Any:
 
 
 def arguments(p: Problem) -> list[Argument]:
-    """Codes of nibbles come out 16 times too large, so their scale is that much smaller."""
+    """The kernel's arguments. Products of nibbles are 16 times too large; the scale corrects it."""
     scale = p.x_scale.astype(np.float32) / 16
     return [p.x, scale, p.weight, p.scale, np.zeros((p.rows, N), np.float32)]
 
@@ -121,7 +122,7 @@ def arguments(p: Problem) -> list[Argument]:
 
 
 def sources() -> Path:
-    """ggml's sources out of the sdist, downloaded once."""
+    """The folder of ggml's sources, from the sdist; downloaded once."""
     folder = FOLDER / f"llama_cpp_python-{LLAMA}"
     if not folder.is_dir():
         FOLDER.mkdir(parents=True, exist_ok=True)
@@ -134,7 +135,7 @@ def sources() -> Path:
 
 
 def llama_object() -> Path:
-    """repack.cpp alone, as llama.cpp's own build compiles it for a machine with i8mm."""
+    """Compile only repack.cpp, as llama.cpp's own build does for a machine with i8mm."""
     ggml, made = sources(), FOLDER / "repack.o"
     includes = [f"-I{ggml / d}" for d in ("include", "src", "src/ggml-cpu")]
     options = ["-O3", "-DNDEBUG", "-march=armv8.2-a+dotprod+fp16+i8mm", "-ffunction-sections"]
@@ -145,7 +146,7 @@ def llama_object() -> Path:
 
 
 def llama_weights(p: Problem, step: int) -> np.ndarray:
-    """q4_0 in blocks of 4 outputs: 4 float16 scales, then `step` bytes of each in turn."""
+    """q4_0 in blocks of 4 outputs: 4 float16 scales, then `step` bytes of each output in turn."""
     panels, groups = p.scale.shape[:2]
     scale = p.scale.reshape(panels, groups, 4, 4).transpose(0, 2, 1, 3)
     byte = p.weight.reshape(panels, groups, 16 // step, step // 4, 4, 4, 4)  # v v b j e
@@ -154,7 +155,7 @@ def llama_weights(p: Problem, step: int) -> np.ndarray:
 
 
 def llama_rows(p: Problem, step: int) -> np.ndarray:
-    """One row: q8_0. More: four at a time, `step` bytes of each in turn."""
+    """Activations as q8_0; several rows in fours, `step` bytes of each row in turn."""
     together = 1 if p.rows == 1 else 4
     x = p.x.reshape(-1, together, K // 32, 32 // step, step).transpose(0, 2, 3, 1, 4)
     x = x.reshape(-1, K // 32, 32 * together).view(np.uint8)
@@ -174,7 +175,7 @@ def llama_call(p: Problem, kind: str, step: int) -> Call:
 def compare(
     target: Target, m: int, kind: str, steps: tuple[int, ...], mca: str | None
 ) -> list[Row]:
-    """Ours and llama.cpp's for each of `steps`, in one emulated run."""
+    """Count our kernel and llama.cpp's for each of `steps`, in one emulated run."""
     p, repack = problem(m), llama_object()
     ours = Call("handglass", arguments(p))
     theirs = [llama_call(p, kind, step) for step in steps]
@@ -218,7 +219,7 @@ def row(name: str, m: int, count: int, text: str, instruction: str, mca: str | N
 
 
 def table(rows: list[Row]) -> str:
-    """Markdown: per weight byte where there is one row, per block of 8 x 4 x 32 where many."""
+    """Format as Markdown: per weight byte for one row, per block of 8 x 4 x 32 for many."""
     one = rows[0].rows == 1
     unit, per = ("weight byte", 2) if one else ("8 x 4 x 32 block", ONE_GROUP)
     block = 128 if one else ONE_GROUP  # 64 bytes of nibbles
@@ -253,9 +254,9 @@ def main() -> None:
     }
     for title, rows in tables.items():
         print(f"\n{title}\n\n{table(rows)}")
-    told = {title: [asdict(r) for r in rows] for title, rows in tables.items()}
+    report = {title: [asdict(r) for r in rows] for title, rows in tables.items()}
     versions = {"llama_cpp_python": LLAMA, "llvm-mca": mca and mca_version(mca)}
-    (FOLDER / "counts.json").write_text(json.dumps({"versions": versions, **told}, indent=1))
+    (FOLDER / "counts.json").write_text(json.dumps({"versions": versions, **report}, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Runs and counts kernels for AArch64 on any machine: one static program under qemu-aarch64."""
+"""Runs AArch64 kernels on any machine, in a static program under qemu-aarch64, and counts
+instructions."""
 
 from __future__ import annotations
 
@@ -15,32 +16,32 @@ import numpy as np
 
 HERE = Path(__file__).parent
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
-_CODES = {"i": 0, "u": 1, "f": 2}  # DLPack's
+_CODES = {"i": 0, "u": 1, "f": 2}  # DLPack type codes
 
 Argument = np.ndarray | int
 
 
 class MissingToolError(Exception):
-    """A program of the host that has to be installed first."""
+    """A program that is missing on the host."""
 
 
 def tool(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        raise MissingToolError(f"needs {name}: 'make test-arm-kernels' installs it")
+        raise MissingToolError(f"{name} is not installed: 'make test-arm-kernels' installs it")
     return found
 
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel and what it is given; arrays among the arguments come back as it leaves them."""
+    """A kernel and its arguments; the arrays among them are returned after the call."""
 
     name: str
     arguments: Sequence[Argument]
 
 
 class Program:
-    """All kernels of a compiled module, and of `others`, in one executable."""
+    """An executable with all kernels of a compiled module and of the object files `others`."""
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class Program:
         subprocess.run(list(map(str, command)), check=True)
 
     def run(self, cpu: str, calls: Sequence[Call], *options: str) -> list[list[np.ndarray]]:
-        """The arrays of each call, made one after the other on an emulated `cpu`."""
+        """Run the calls in sequence on an emulated `cpu`. Returns the arrays of each call."""
         files = []
         for n, call in enumerate(calls):
             given = self.folder / f"{n}.in"
@@ -74,28 +75,28 @@ class Program:
         return [decode(data, c.arguments) for data, c in zip(results, calls, strict=True)]
 
     def count(self, cpu: str, calls: Sequence[Call]) -> tuple[list[list[np.ndarray]], Counts]:
-        """The same, and how often each address was executed."""
-        plugin, told = self.folder / "plugin.so", self.folder / "counts"
+        """Like `run`; also returns how often each address was executed."""
+        plugin, output = self.folder / "plugin.so", self.folder / "counts"
         source = HERE / "arm_count_plugin.c"
         subprocess.run(
             [tool("cc"), "-O2", "-shared", "-fPIC", str(source), "-o", str(plugin)], check=True
         )
-        results = self.run(cpu, calls, "-plugin", f"{plugin},out={told}")
-        lines = (line.split() for line in told.read_text().splitlines())
+        results = self.run(cpu, calls, "-plugin", f"{plugin},out={output}")
+        lines = (line.split() for line in output.read_text().splitlines())
         counts = {int(address, 16): int(count) for address, count in lines}
         return results, Counts(counts, self.path, self.folder / "map")
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Executions by address of a linked program."""
+    """Execution counts of a linked program, by address."""
 
     by_address: dict[int, int]
     program: Path
     link_map: Path
 
     def of_object(self, path: Path) -> int:
-        """Instructions of one object file: all its functions, also those without a name."""
+        """Instructions executed in one object file, including its unnamed functions."""
         pattern = rf"^ \.text\S*\s+0x(\w+)\s+0x(\w+) {re.escape(str(path))}$"
         spans = re.findall(pattern, self.link_map.read_text(), re.MULTILINE)
         assert spans, f"{path} has no code in {self.link_map}"

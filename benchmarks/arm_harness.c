@@ -1,4 +1,4 @@
-/* Calls kernels of a TVM object file without any library of TVM's: what they ask of one is here.
+/* Calls kernels of a TVM object file without TVM's libraries, whose functions are defined here.
  *
  * usage: harness (NAME ARGUMENTS RESULTS)... ARGUMENTS: int32 count, then per argument int32 kind: 0, an
  * int64; 1, a tensor: int32 dtype code, bits, ndim; int64 shape[ndim]; data. Tensors are written
@@ -22,7 +22,7 @@ enum { INT = 1, TENSOR = 7, ALIGNMENT = 64 };
 KERNELS(DECLARE)
 static const struct { const char *name; Kernel call; } kernels[] = {KERNELS(ENTRY)};
 
-/* --- what a kernel asks of the runtime; all tasks run one after the other --- */
+/* --- runtime functions that kernels call; all tasks run sequentially --- */
 
 static int launch(int (*task)(int, void *, void *), void *closure, int count) {
     struct { void *sync; int32_t count; } group = {0, 4}; /* as many as four cores would get */

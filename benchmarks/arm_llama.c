@@ -1,4 +1,4 @@
-/* llama.cpp's kernels under the calling convention of ours: (weights, activations, k, y (m, n)). */
+/* llama.cpp's kernels with our calling convention: (weights, activations, k, y (m, n)). */
 #include <stddef.h>
 #include <stdint.h>
 

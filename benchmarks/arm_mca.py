@@ -1,7 +1,7 @@
-"""llvm-mca's opinion of a loop: modelled cycles per iteration on cores that are not at hand.
+"""Models the cycles per iteration of a loop with llvm-mca, for cores that are not available.
 
-Big and little cores that LLVM has a model of its own for; for Cortex-A76 and A78 it answers with
-the Cortex-A57's, so Neoverse N1 and N2 stand for those and for A710 and X2.
+The cores are big and little ones for which LLVM has a pipeline model. For Cortex-A76 and A78 it
+uses that of Cortex-A57, so Neoverse N1 and N2 represent those, and A710 and X2.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from handglass.targets.codegen.llvm.assembly import Loop, hot_loops
 CORES = ("neoverse-n1", "neoverse-n2", "cortex-a510", "cortex-a55")
 WITHOUT_I8MM = ("neoverse-n1", "cortex-a55")
 OLDEST = 16
-"""LLVM before this has no model of the cores above."""
+"""The first LLVM version with models of the cores above."""
 
 
 def find_mca() -> str:
-    """The newest llvm-mca that is installed."""
+    """The newest installed llvm-mca."""
     for version in range(30, OLDEST - 1, -1):
         if found := shutil.which(f"llvm-mca-{version}"):
             return found
@@ -30,7 +30,7 @@ def find_mca() -> str:
         version = int(re.search(r"version (\d+)", mca_version(found))[1])  # type: ignore[index]
         if version >= OLDEST:
             return found
-    raise MissingToolError(f"needs llvm-mca of LLVM {OLDEST} or newer: apt-get install llvm-19")
+    raise MissingToolError(f"llvm-mca {OLDEST} or newer is not installed: apt-get install llvm-19")
 
 
 def mca_version(mca: str) -> str:
@@ -39,7 +39,7 @@ def mca_version(mca: str) -> str:
 
 
 def cycles(mca: str, loop: Loop, core: str, iterations: int = 200) -> float:
-    """Cycles per iteration once the pipeline is full: the difference of N and 2 N iterations."""
+    """Steady-state cycles per iteration: the difference between 2 N and N iterations, over N."""
     text = f"{loop.label}:\n" + "\n".join(loop.instructions) + "\n"
     totals = []
     for count in (iterations, 2 * iterations):
@@ -54,7 +54,7 @@ def cycles(mca: str, loop: Loop, core: str, iterations: int = 200) -> float:
 
 
 def on_cores(mca: str, loop: Loop) -> dict[str, float | None]:
-    """By core; None for one that lacks the loop's instructions."""
+    """Cycles per iteration by core; None for a core that lacks the loop's instructions."""
     paired = loop.count("smmla") > 0
     return {
         core: None if paired and core in WITHOUT_I8MM else cycles(mca, loop, core) for core in CORES
@@ -62,7 +62,7 @@ def on_cores(mca: str, loop: Loop) -> dict[str, float | None]:
 
 
 def disassembled(path: Path, function: str) -> str:
-    """A function of an object file as assembly that `innermost_loops` reads."""
+    """Disassemble a function of an object file, in the form that `innermost_loops` reads."""
     command = [tool("aarch64-linux-gnu-objdump"), "-d", "--no-show-raw-insn"]
     command += [f"--disassemble={function}", str(path)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -74,7 +74,7 @@ def disassembled(path: Path, function: str) -> str:
 
 
 def hottest(text: str, name: str) -> Loop:
-    """The innermost loop with most instructions called `name`."""
+    """The innermost loop with the most instructions `name`."""
     found = hot_loops(text, name)
     assert found, f"no loop has {name}"
     return found[0]

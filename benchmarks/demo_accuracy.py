@@ -1,9 +1,10 @@
-"""Held-out accuracy of the demo model, compiled in each scheme and in PyTorch: the same questions.
+"""Compares the held-out accuracy of the demo model, compiled in each scheme and in PyTorch.
 
     python benchmarks/demo_accuracy.py [--questions 1000] [--schemes f32 w4a8 w4/w4] [--no-torch]
 
-An answer counts if it is exactly the expected text. The scenes come from generator seeds that
-training never uses. Prints a Markdown table by question type; `--json FILE` keeps the figures.
+All are asked the same questions. An answer counts if it equals the expected text. The scenes come
+from seeds that training never uses. Prints a Markdown table by question type; `--json FILE` also
+writes the figures to a file.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from questions import Item, held_out  # noqa: E402
 from scenes import draw  # noqa: E402
 
 CHECKPOINT = ROOT / "examples" / "demo-checkpoint"
-SIDE = 224  # pixels of the pictures asked about; the model sees them as 112 x 112
+SIDE = 224  # side of the pictures in pixels; the model sees 112 x 112
 Answerer = Callable[[Item], str]
 
 
 def compiled(scheme: str, folder: Path) -> Answerer:
-    """The bundle of this scheme, LANGUAGE or LANGUAGE/VISION, asked the way a user asks."""
+    """The bundle of a scheme, LANGUAGE or LANGUAGE/VISION, asked through the public API."""
     import handglass
     from handglass.compiler.build import compile_model
 
@@ -46,7 +47,7 @@ def compiled(scheme: str, folder: Path) -> Answerer:
 
 
 def pytorch() -> Answerer:
-    """The training code's own model in float32, greedy."""
+    """The PyTorch model of the training code in float32, with greedy decoding."""
     from packing import Tokenizer
     from train_demo import greedy, load_checkpoint
 
@@ -61,7 +62,7 @@ def pytorch() -> Answerer:
 
 
 def accuracy(answer: Answerer, items: Sequence[Item], name: str) -> dict[str, float]:
-    """Percent of exact answers by question type, and over all under "all"."""
+    """Percentage of exact answers by question type, and in total under "all"."""
     right: dict[str, list[bool]] = defaultdict(list)
     for number, item in enumerate(items):
         if number % 100 == 0:
@@ -85,15 +86,15 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--schemes", nargs="*", default=["f32", "bf16", "w4"])
-    parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--no-torch", action="store_true", help="omit PyTorch")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     items = list(held_out(arguments.questions, arguments.seed))
     figures: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for scheme in arguments.schemes:
             figures[scheme] = accuracy(compiled(scheme, Path(folder)), items, scheme)
-    if not arguments.no_torch:  # last: torch brings a thread pool of its own
+    if not arguments.no_torch:  # last, because torch starts its own thread pool
         figures["torch f32"] = accuracy(pytorch(), items, "torch")
     print(table(figures))
     if arguments.json:

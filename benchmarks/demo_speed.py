@@ -1,9 +1,9 @@
-"""The demo model compiled for targets that this machine runs, and `handglass bench` of each.
+"""Runs `handglass bench` on the demo model, compiled for targets that this machine can run.
 
     python benchmarks/demo_speed.py [--write-evidence] [TARGET ...]
 
-With --write-evidence the targets' evidence says that they were timed here (targets/evidence). Small
-kernels, all of them in the caches: the figures are for comparing targets, not for a table.
+With --write-evidence the run is recorded as evidence of the targets (targets/evidence). All kernels
+fit in the caches, so the figures are only for comparing targets.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SHOWN = ("encode", "pp64", "tg64@0")
 
 
 def measure(name: str) -> dict[str, dict[str, Any]]:
-    """Rows of the benchmark by name."""
+    """The rows of the benchmark, by name."""
     bundle = FOLDER / name
     handglass("compile", "-m", CHECKPOINT, "-o", bundle, "--target", name, "--overwrite")
-    told = handglass("bench", bundle, "--quick")
-    return {row["row"]: row for row in told.result["rows"]}
+    step = handglass("bench", bundle, "--quick")
+    return {row["row"]: row for row in step.result["rows"]}
 
 
 def line(name: str, rows: dict[str, dict[str, Any]]) -> str:
@@ -38,7 +38,9 @@ def line(name: str, rows: dict[str, dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time the demo model for targets.")
     parser.add_argument("targets", nargs="*", default=["host"], metavar="TARGET")
-    parser.add_argument("--write-evidence", action="store_true", help="into targets/evidence")
+    parser.add_argument(
+        "--write-evidence", action="store_true", help="record the run in targets/evidence"
+    )
     arguments = parser.parse_args()
     for name in arguments.targets:
         target = find_target(name)

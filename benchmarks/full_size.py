@@ -1,10 +1,10 @@
-"""The seed's full shape, once from end to end: random checkpoint, bundle, one picture, 16 tokens.
+"""Runs the full-size model end to end: random checkpoint, bundle, one picture, 16 tokens.
 
     python benchmarks/full_size.py [--layers N] [--write-evidence]
 
-Random weights cost the same time and memory as trained ones. Every step is a process of its own, so
-that its peak memory is its own; a step above the limit is a failure. Prints a Markdown row for the
-README's table and writes the same figures to build/full-size/figures.json.
+Random weights take the same time and memory as trained ones. Every step is a separate process, so
+its peak memory is measured separately; a step above the limit is a failure. Prints a Markdown table
+and writes the same figures to build/full-size/figures.json.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TOKENS = 16
 
 @dataclass(frozen=True)
 class Step:
-    """What a command printed as JSON, and what it took."""
+    """The JSON output of a command, and its time and memory."""
 
     result: dict[str, Any]
     seconds: float
@@ -45,7 +45,7 @@ class Step:
 
 
 def handglass(*arguments: object) -> Step:
-    """One verb in a process of its own; standard error goes through, so that progress is seen."""
+    """Run one verb in a child process. Standard error is inherited, so progress is visible."""
     command = [sys.executable, "-m", "handglass.cli.main", *map(str, arguments), "--json"]
     print("$ handglass", *arguments, flush=True)
     start = time.monotonic()
@@ -60,7 +60,7 @@ def handglass(*arguments: object) -> Step:
 
 
 def config(layers: int | None) -> dict[str, Any]:
-    """The seed's, or the same with fewer layers, to try this script out."""
+    """The full-size configuration, or the same with fewer layers for a quick test."""
     if layers is None:
         return dict(SEED_JSON)
     vision = {**SEED_JSON["vision_config"], "num_hidden_layers": layers}
@@ -68,7 +68,7 @@ def config(layers: int | None) -> dict[str, Any]:
 
 
 def checkpoint(layers: int | None) -> Path:
-    """Written once; a folder of another shape, or a half-written one, is written anew."""
+    """The checkpoint folder; written unless a complete one of the same shape exists."""
     folder, done = FOLDER / "checkpoint", FOLDER / "checkpoint.done"
     shape = json.dumps(config(layers), sort_keys=True)
     if not (done.exists() and done.read_text("utf-8") == shape):
@@ -140,11 +140,11 @@ def rows(figures: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compile and run a random model of full size.")
-    parser.add_argument("--layers", type=int, help="fewer layers, to try the script out")
+    parser.add_argument("--layers", type=int, help="use fewer layers, for a quick test")
     parser.add_argument("--quantization", default="w4a8", help="scheme of the language model")
-    parser.add_argument("--vision", help="scheme of the vision tower, if not the usual one")
+    parser.add_argument("--vision", help="scheme of the vision tower, if not the default")
     parser.add_argument(
-        "--write-evidence", action="store_true", help="note in targets/evidence that it was timed"
+        "--write-evidence", action="store_true", help="record the run in targets/evidence"
     )
     arguments = parser.parse_args()
     if arguments.write_evidence and arguments.layers:

@@ -1,10 +1,11 @@
-"""Write a checkpoint of random weights in the released layout, of any size and in little memory.
+"""Writes a checkpoint of random weights in the released layout, of any size, with little memory.
 
-    python benchmarks/random_checkpoint.py FOLDER          the seed's full shape, 1.79 B parameters
+    python benchmarks/random_checkpoint.py FOLDER          the full shape, 1.79 B parameters
 
 Weights are scaled so that activations stay near 1, as in a trained model: linear layers by
 1/sqrt(fan in), norms around 1. The same seed gives the same weights in every storage type, up to
-rounding. The tokenizer is real SentencePiece, trained here on a few lines and filled up.
+rounding. The tokenizer is a SentencePiece model, trained on a few lines and padded with reserved
+pieces.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.tensors import storage_dtype
 
 SHARD_BYTES = 500_000_000
-CHUNK = 1 << 22  # elements drawn in one go
+CHUNK = 1 << 22  # elements drawn at a time
 
-# Room for 256 byte pieces, the special ones, and letters and merges of the lines below.
+# 256 byte pieces, the special ones, and the letters and merges of the lines below.
 TOKENIZER_PIECES = 400
 LINES = (
     "What is this picture?",
@@ -47,7 +48,7 @@ SPECIAL_PIECES = ("<用户>", "<AI>", "<image>", "</image>", "\n")
 
 
 class Draw(NamedTuple):
-    """One tensor to be drawn from a normal distribution."""
+    """A tensor to draw from a normal distribution."""
 
     name: str
     shape: tuple[int, ...]
@@ -63,7 +64,7 @@ def write_checkpoint(
     seed: int = 0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Write config.json, tokenizer.model and the weights; with `shard_bytes` also an index."""
+    """Write config.json, tokenizer.model and the weights, with `shard_bytes` in indexed shards."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = ModelConfig.from_dict(config)
@@ -146,8 +147,8 @@ def _language(language: LanguageConfig) -> Iterator[Draw]:
         for part in ("gate", "up"):
             yield Draw(f"{layer}.mlp.{part}_proj.weight", (inter, hidden), 0.0, hidden**-0.5)
         yield Draw(f"{layer}.mlp.down_proj.weight", (hidden, inter), 0.0, inter**-0.5)
-    # With a tied head the token that went in scores itself highest, and a random model would
-    # repeat one token for ever: signs that flip in between make it say something.
+    # With a tied head the input token scores highest, and a random model would repeat one token
+    # forever. Flipping signs in between prevents this.
     mean, std = (0.0, 1.0) if language.tie_word_embeddings else (1.0, 0.1)
     yield Draw("llm.model.norm.weight", (hidden,), mean, std)
     if not language.tie_word_embeddings:
@@ -155,10 +156,10 @@ def _language(language: LanguageConfig) -> Iterator[Draw]:
 
 
 class _Normal:
-    """Normal numbers by table: one random uint16 each, looked up among 65536 quantiles.
+    """Draws normal numbers by looking up a random uint16 in a table of 65536 quantiles.
 
-    Rounding to the storage type happens once in the table and not once per weight, which makes a
-    full-size checkpoint a matter of seconds.
+    Rounding to the storage type happens once per table entry instead of once per weight, so a
+    full-size checkpoint takes seconds.
     """
 
     def __init__(self, dtype: str, seed: int) -> None:
@@ -179,7 +180,7 @@ class _Normal:
 
 
 def narrow(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Float32 to a storage type; bfloat16 as bit patterns, rounded to nearest even."""
+    """Convert float32 to a storage type; bfloat16 as bit patterns, rounded to nearest even."""
     values = values.astype(np.float32)
     if dtype != "bfloat16":
         return values.astype(storage_dtype(dtype))
@@ -188,7 +189,7 @@ def narrow(values: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _split(draws: list[Draw], dtype: str, shard_bytes: int | None) -> list[list[Draw]]:
-    """Tensors in order, each shard as full as the limit allows."""
+    """Split the tensors, in order, into shards as full as the limit allows."""
     itemsize = storage_dtype(dtype).itemsize
     shards: list[list[Draw]] = [[]]
     used = 0
@@ -226,7 +227,7 @@ def _write_index(folder: Path, names: list[str], shards: list[list[Draw]], dtype
 
 
 def write_tokenizer(path: Path, vocab_size: int) -> None:
-    """Train SentencePiece on a few lines and fill it up with reserved pieces to `vocab_size`."""
+    """Train SentencePiece on a few lines and pad it with reserved pieces to `vocab_size`."""
     import sentencepiece
 
     if vocab_size < TOKENIZER_PIECES:

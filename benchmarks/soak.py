@@ -1,11 +1,11 @@
-"""A bundle asked again and again: memory stays flat, answers stay the same, a kill harms nothing.
+"""Soak test of a bundle: memory does not grow, answers are reproducible, signals do no harm.
 
     python benchmarks/soak.py BUNDLE [--device vulkan:0] [--questions N] [--sessions N] [--loads N]
 
-Questions to one model, sessions of several turns whose history is cleared, and models that are
-loaded, asked and dropped, all in one process. Then processes are ended by three signals, while they
-start and in the middle of an answer, and the bundle is asked once more after each. Prints one JSON
-object; exit 1 where memory grew, an answer changed or a kill did harm.
+In one process, it asks one model many questions, runs sessions of several turns whose history is
+cleared, and loads, asks and unloads models. Then it ends processes by three signals, at startup and
+in the middle of an answer, and asks the bundle again after each. Prints one JSON object; the exit
+code is 1 if memory grew, an answer changed or a run after a signal failed.
 """
 
 from __future__ import annotations
@@ -30,44 +30,44 @@ from handglass.runtime.answer.model import Model
 from handglass.runtime.answer.pictures import TILES_KEPT
 
 WARM = 0.2
-"""Of the rounds, before memory counts: caches fill, pipelines are made."""
+"""Fraction of the rounds that warm up caches and pipelines, before memory is compared."""
 SLACK_BYTES = 4 << 20
-"""Of the process: Python's own memory breathes."""
+"""Allowed growth of the process: Python's own memory fluctuates."""
 LENGTHS = (1, 3, 11, 40)
 SHOWN = 4
-"""One question in so many is about a picture."""
+"""One in so many questions is about a picture."""
 PICTURES = TILES_KEPT + 8
-"""So many that each is encoded anew: it is forgotten before it comes again."""
+"""Number of pictures: enough that each is evicted before it is repeated, and encoded again."""
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 ENDS = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
-"""The exit code that each must lead to."""
+"""Signals and the exit codes that they must lead to."""
 WHILE_IT_STARTS_S = 0.6
 COUNTED = (
     *("live_bytes", "live_buffers", "blocks", "block_bytes"),
     *("pipelines", "host_chunks", "descriptor_pools"),
 )
-"""What the Vulkan library holds: none of it may become more."""
+"""Statistics of the Vulkan library that must not grow."""
 
 
 def main() -> int:
-    asked = arguments()
-    load = lambda: handglass.load(asked.bundle, device=asked.device)  # noqa: E731
+    options = arguments()
+    load = lambda: handglass.load(options.bundle, device=options.device)  # noqa: E731
     model = load()
-    told: dict[str, Any] = {
-        "questions": repeat(asked.questions, lambda n: question(model, n), model),
-        "sessions": repeat(asked.sessions, lambda n: session(model, n), model),
+    result: dict[str, Any] = {
+        "questions": repeat(options.questions, lambda n: question(model, n), model),
+        "sessions": repeat(options.sessions, lambda n: session(model, n), model),
     }
-    told["loads"] = repeat(asked.loads, lambda n: question(load(), 0), model)
-    told["killed"] = [
-        kill(asked.bundle, asked.device, number, when)
+    result["loads"] = repeat(options.loads, lambda n: question(load(), 0), model)
+    result["killed"] = [
+        kill(options.bundle, options.device, number, when)
         for number in SIGNALS
         for when in ("starting", "answering")
     ]
-    rounds = [told[name] for name in ("questions", "sessions", "loads") if told[name]]
-    told["ok"] = all(one["same"] and one["flat"] for one in rounds)
-    told["ok"] = told["ok"] and all(one["ok"] for one in told["killed"])
-    print(json.dumps(told, indent=1))
-    return 0 if told["ok"] else 1
+    rounds = [result[name] for name in ("questions", "sessions", "loads") if result[name]]
+    result["ok"] = all(one["same"] and one["flat"] for one in rounds)
+    result["ok"] = result["ok"] and all(one["ok"] for one in result["killed"])
+    print(json.dumps(result, indent=1))
+    return 0 if result["ok"] else 1
 
 
 def arguments() -> argparse.Namespace:
@@ -81,7 +81,7 @@ def arguments() -> argparse.Namespace:
 
 
 def question(model: Model, number: int) -> tuple[int, tuple[int, ...]]:
-    """Which question it was, and the tokens of the answer."""
+    """Ask a question. Returns its number and the tokens of the answer."""
     length = LENGTHS[number % len(LENGTHS)]
     shown = number // SHOWN % PICTURES if number % SHOWN == SHOWN - 1 else None
     images = [] if shown is None else [picture(model, shown)]
@@ -90,7 +90,7 @@ def question(model: Model, number: int) -> tuple[int, tuple[int, ...]]:
 
 
 def session(model: Model, number: int) -> tuple[int, tuple[int, ...]]:
-    """Three turns, the second with a picture; the next session knows nothing of them."""
+    """Run three turns, the second with a picture, independent of the next session."""
     shown, found = number % 3, ()
     turns: list[dict[str, Any]] = []
     for text, images in (("Hello", []), ("What is this?", [shown]), ("Which colour?", [])):
@@ -109,7 +109,7 @@ def picture(model: Model, number: int) -> np.ndarray:
 
 @dataclass
 class Watch:
-    """Readings of what this process and its device hold, one per round."""
+    """Records the memory of this process and its device, once per round."""
 
     device: int | None
     readings: list[dict[str, int]] = field(default_factory=list)
@@ -124,8 +124,8 @@ class Watch:
             found |= {name: int(counts[name]) for name in COUNTED}
         self.readings.append(found)
 
-    def told(self) -> dict[str, dict[str, int]]:
-        """Of each: the most while it was warming up and after that, and the last reading."""
+    def summary(self) -> dict[str, dict[str, int]]:
+        """For each quantity: the maximum during warm-up, the maximum after it, the last value."""
         warm = max(1, int(len(self.readings) * WARM))
         return {
             name: {
@@ -140,7 +140,7 @@ class Watch:
 def repeat(
     rounds: int, ask: Callable[[int], tuple[int, tuple[int, ...]]], model: Model
 ) -> dict[str, Any]:
-    """What one round said it must say whenever it comes again. Nothing for no rounds."""
+    """Run the rounds. A repeated round must give the same answer. Empty if there are no rounds."""
     if rounds < 2:
         return {}
     gpu = getattr(model.session, "gpu", None)
@@ -151,15 +151,15 @@ def repeat(
         which, tokens = ask(number)
         same = same and tokens == first.setdefault(which, tokens)
         watch.read()
-    told = watch.told()
+    readings = watch.summary()
     slack = {"process_bytes": SLACK_BYTES}
     return {
         "rounds": rounds,
         "seconds": round(time.monotonic() - start, 1),
         "different": len(first),
         "same": same,
-        "flat": all(held["most"] - held["warm"] <= slack.get(n, 0) for n, held in told.items()),
-        "held": told,
+        "flat": all(held["most"] - held["warm"] <= slack.get(n, 0) for n, held in readings.items()),
+        "held": readings,
     }
 
 
@@ -169,7 +169,7 @@ def resident() -> int:
 
 
 def kill(bundle: Path, device: str | None, number: signal.Signals, when: str) -> dict[str, Any]:
-    """While it starts or answers; then the next run must be as if nothing had happened."""
+    """Send a signal at startup or during an answer; the next run must work normally."""
     command = [sys.executable, "-m", "handglass.cli.main", "run", "-m", str(bundle)]
     command += ["-p", "Tell me everything. " * 20, *(["--device", device] if device else [])]
     child = subprocess.Popen(
@@ -177,7 +177,7 @@ def kill(bundle: Path, device: str | None, number: signal.Signals, when: str) ->
     )
     assert child.stdout is not None
     if when == "answering":
-        child.stdout.read(1)  # it speaks
+        child.stdout.read(1)  # the answer has begun
     else:
         time.sleep(WHILE_IT_STARTS_S)
     child.send_signal(number)

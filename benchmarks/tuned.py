@@ -1,9 +1,9 @@
-"""What tuning records are worth for whole steps: two bundles of one model, in turns.
+"""Measures the effect of tuning records on whole steps: two bundles of one model, interleaved.
 
     python benchmarks/tuned.py DEFAULT-BUNDLE TUNED-BUNDLE [--rounds 7] [--threads 2]
 
-Both run in one process, one after the other in each round and in changing order; the ratio is taken
-within a round, so that a machine that grows slower hurts both. Compile the first with --no-records.
+Both run in one process, in alternating order in each round. The ratio is computed within a round,
+so a machine that slows down affects both. Compile the first bundle with --no-records.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TOKENS, POSITION = 64, 80
 
 
 def rows(steps: Steps) -> dict[str, Callable[[], float]]:
-    """The parts of an answer, and the answer."""
+    """The parts of an answer, and the whole answer."""
     question = steps.ids(16)
     prompt = steps.ids(80)
 
@@ -41,7 +41,7 @@ def rows(steps: Steps) -> dict[str, Callable[[], float]]:
 
 
 def measure(bundles: list[Path], rounds: int, threads: int | None) -> dict[str, dict]:
-    """Row -> seconds of both and the speed of the second over the first, round by round."""
+    """For each row, the seconds of both and the speedup of the second over the first, by round."""
     sessions = [Session(Bundle.open(path, "remembered"), threads) for path in bundles]
     peers = [Steps(session) for session in sessions]
     for peer in peers:
@@ -68,14 +68,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
-    told = {
+    result = {
         "date": date.today().isoformat(),
         "handglass": handglass.__version__,
         "bundles": [str(given.default), str(given.tuned)],
         "rounds": given.rounds,
         "rows": measure([given.default, given.tuned], given.rounds, given.threads),
     }
-    print(json.dumps(told, indent=1))
+    print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

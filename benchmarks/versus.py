@@ -1,12 +1,12 @@
-"""A bundle against llama.cpp, OpenVINO and PyTorch, all in one run, sample by sample.
+"""Compares a bundle with llama.cpp, OpenVINO and PyTorch in one run of interleaved samples.
 
     python benchmarks/versus.py [BUNDLE] [--peers openvino,llama.cpp,torch-f32,torch-bf16]
-    python benchmarks/versus.py --layers 2                    a small model, to try the script out
+    python benchmarks/versus.py --layers 2                    a small model, for a quick test
 
-Every peer gets a model of the bundle's shape with random weights of its own and is a process of its
-own. Samples are interleaved: one row of one engine at a time, while all others sleep, so a ratio
-never mixes two hours of a shared machine. A ratio is speed, ours over theirs, within one round:
-above 1 we are faster. Everything is kept below build/versus: environments, models, logs.
+Every peer is a separate process, with a model of the bundle's shape and its own random weights.
+Samples are interleaved: one row of one engine at a time while all others sleep, so a ratio never
+compares different times on a shared machine. A ratio is our speed over theirs within one round:
+above 1, handglass is faster. Environments, models and logs are kept in build/versus.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ OURS = "handglass"
 SAMPLES = 5
 
 Seconds = dict[str, dict[str, list[float]]]
-"""Row -> engine -> one number per round."""
+"""Seconds per round, by row and engine."""
 
 
 def small_bundle(layers: int, schemes: list[str]) -> Path:
-    """A bundle of the seed's widths with few layers."""
+    """Compile a bundle with the full-size widths and few layers."""
     vision = {**SEED_JSON["vision_config"], "num_hidden_layers": layers}
     config = {**SEED_JSON, "num_hidden_layers": layers, "vision_config": vision}
     folder = ROOT / f"layers-{layers}"
@@ -50,7 +50,7 @@ def small_bundle(layers: int, schemes: list[str]) -> Path:
 
 
 def write_config(bundle: Path) -> Path:
-    """The shape that the peers take, in a folder for models of this shape."""
+    """Write the shape for the peers, into a folder for models of this shape."""
     config = dict(read_manifest(bundle).model.config)
     layers = config["num_hidden_layers"]
     path = ROOT / f"shape-{config['hidden_size']}x{layers}" / "config.json"
@@ -60,7 +60,7 @@ def write_config(bundle: Path) -> Path:
 
 
 def start(bundle: Path, names: list[str], threads: int) -> tuple[list[Worker], dict[str, str]]:
-    """Those that can be started, and why the others could not. Ours comes first."""
+    """Start the engines, ours first. Returns the workers, and the errors of the others."""
     config = write_config(bundle)
     ours = Peer(OURS, "versus_ours.py", "", words=(str(bundle.absolute()),))
     workers, failed = [], {}
@@ -78,7 +78,7 @@ def start(bundle: Path, names: list[str], threads: int) -> tuple[list[Worker], d
 
 
 def measure(workers: list[Worker], rows: list[str], samples: int, seconds: Seconds) -> None:
-    """Fills `seconds`; the order of the engines turns by one from round to round."""
+    """Fill `seconds`; the order of the engines is rotated by one in each round."""
     for number in range(samples):
         turned = workers[number % len(workers) :] + workers[: number % len(workers)]
         for row in rows:
@@ -89,7 +89,7 @@ def measure(workers: list[Worker], rows: list[str], samples: int, seconds: Secon
 
 
 def ratios(seconds: Seconds, failed: dict[str, str]) -> list[dict[str, Any]]:
-    """A line per row and peer: seconds of both, and ours over theirs in speed."""
+    """One line per row and peer: the seconds of both, and our speed over theirs."""
     lines = []
     for row, engines in seconds.items():
         ours = engines[OURS]
@@ -106,20 +106,20 @@ def line(row: str, peer: str, ratio: Any, ours: Any, theirs: Any) -> dict[str, A
     return {"row": row, "peer": peer, "ratio": ratio, "ours_s": ours, "theirs_s": theirs}
 
 
-def as_text(told: dict[str, Any]) -> str:
+def as_text(result: dict[str, Any]) -> str:
     lines = [
-        f"{told['device']}, {told['date']}, {told['revision']}",
-        f"{told['samples']} interleaved samples",
+        f"{result['device']}, {result['date']}, {result['revision']}",
+        f"{result['samples']} interleaved samples",
         "ratio: speed, ours over theirs; above 1 we are faster",
         "",
     ]
-    for about in told["engines"]:
+    for about in result["engines"]:
         facts = [about["version"], about["weights"], f"cache {about['cache']}"]
         facts += [f"{about['threads']} threads", about["wait"]]
         lines.append(f"* {about['name']}: {'; '.join(facts)}")
     lines += ["", "| row | against | ratio: min | median | p90 | ours s | theirs s |"]
     lines.append("|---|---|---|---|---|---|---|")
-    lines += map(line_text, told["rows"])
+    lines += map(line_text, result["rows"])
     return "\n".join(lines)
 
 
@@ -142,12 +142,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("bundle", type=Path, nargs="?", default=Path("build/full-size/bundle"))
     parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated")
     parser.add_argument("--rows", default=",".join(ROWS), help="comma-separated")
-    parser.add_argument("--layers", type=int, help="compile a small model and compare that")
-    parser.add_argument("--quantization", default="w4", help="of the small model")
-    parser.add_argument("--vision-quantization", default="bf16", help="of the small model")
+    parser.add_argument("--layers", type=int, help="compile and compare a small model")
+    parser.add_argument("--quantization", default="w4", help="scheme of the small model")
+    parser.add_argument("--vision-quantization", default="bf16", help="scheme of its vision tower")
     parser.add_argument("--samples", type=int, default=SAMPLES)
     parser.add_argument("--threads", type=int, default=thread_count(None))
-    parser.add_argument("--json", action="store_true", help="one object instead of a table")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of a table"
+    )
     found = parser.parse_args()
     found.peers, found.rows = found.peers.split(","), found.rows.split(",")
     for given, known in ((found.peers, PEERS), (found.rows, ROWS)):
@@ -170,9 +172,9 @@ def main() -> None:
     try:
         measure(workers, options.rows, options.samples, seconds)
     except KeyboardInterrupt:
-        print("interrupted: what was measured until then", file=sys.stderr)
+        print("interrupted: partial results", file=sys.stderr)
     machine = read_machine()
-    told = {
+    result = {
         "device": f"{machine.model}, {machine.cores} cores",
         "date": datetime.date.today().isoformat(),
         "revision": revision(),
@@ -182,7 +184,7 @@ def main() -> None:
     }
     for worker in workers:
         worker.close()
-    print(json.dumps(told) if options.json else as_text(told))
+    print(json.dumps(result) if options.json else as_text(result))
 
 
 if __name__ == "__main__":

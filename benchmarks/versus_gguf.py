@@ -1,8 +1,8 @@
-"""Random models in llama.cpp's file format, of the shape that config.json tells.
+"""Writes random models in llama.cpp's file format, of the shape given by a config.json.
 
-The decoder is Q4_0 throughout, the tied head included: 4.5 bits a weight, like our 4-bit schemes.
-The blocks are drawn as they are stored. The vision tower is float16: its MLP of 4304 is no multiple
-of the 32 that Q4_0 and Q8_0 need.
+The decoder is Q4_0 throughout, including the tied head: 4.5 bits per weight, like our 4-bit
+schemes. The stored blocks are drawn directly. The vision tower is float16: the width of its MLP,
+4304, is not a multiple of 32, which Q4_0 and Q8_0 require.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 
 Q4_0_GROUP, Q4_0_BYTES = 32, 18
 SPECIAL = ("<unk>", "<s>", "</s>", "<image>", "</image>", "<slice>", "</slice>")
-NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6  # kinds of tokens
+NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6  # token types
 
 
 class Drawer:
-    """Weights that differ between layers: one stream of random numbers for all."""
+    """Draws all weights from one random stream, so that layers differ."""
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
@@ -36,7 +36,7 @@ class Drawer:
         """Blocks of a float16 scale and 32 nibbles, (q - 8) * scale."""
         groups = columns // Q4_0_GROUP
         blocks = np.empty((rows, groups, Q4_0_BYTES), np.uint8)
-        scale = np.float16(columns**-0.5 / 4.6)  # nibbles have a standard deviation of 4.6
+        scale = np.float16(columns**-0.5 / 4.6)  # the standard deviation of nibbles is 4.6
         blocks[..., :2] = np.frombuffer(scale.tobytes(), np.uint8)
         blocks[..., 2:] = self._random.integers(0, 256, (rows, groups, 16), np.uint8)
         return blocks.reshape(rows, groups * Q4_0_BYTES)
@@ -85,7 +85,7 @@ def decoder_tensors(config: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def add_tokenizer(writer: gguf.GGUFWriter, vocab_size: int) -> None:
-    """One that the library accepts; no text is tokenized but the mark of a picture."""
+    """Add a minimal valid tokenizer; only the picture marker is tokenized."""
     tokens = [*SPECIAL, "\n", "▁"]
     kinds = [UNKNOWN, *[CONTROL] * (len(SPECIAL) - 1), NORMAL, NORMAL]
     tokens += [f"<0x{byte:02X}>" for byte in range(256)]
@@ -155,7 +155,7 @@ def tower_tensors(config: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
 def resampler_tensors(config: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
     D, d, draw = config["hidden_size"], config["vision_config"]["hidden_size"], Drawer(2)
     yield "resampler.query", draw.normal(config["query_num"], D, std=1.0)
-    yield "resampler.pos_embed_k", draw.normal(4, D)  # asked for, and not used
+    yield "resampler.pos_embed_k", draw.normal(4, D)  # required, but unused
     yield "resampler.proj.weight", draw.half(D, D)
     yield "resampler.kv.weight", draw.half(D, d)
     for part in ("q", "k", "v", "out"):

@@ -73,11 +73,11 @@ class Llama:
         params.warmup = False
         eye = mtmd_cpp.mtmd_init_from_file(path, self.model, params)
         if not eye:
-            raise SystemExit("llama.cpp does not take the vision tower")
+            raise SystemExit(f"llama.cpp rejects the vision tower {path.decode()}")
         return eye
 
     def _picture(self, side: int) -> tuple[Any, Any]:
-        """The image chunk of a random picture, cut and normalised, and what owns it."""
+        """The preprocessed image chunk of a random picture, and its owner."""
         pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
         data = pixels.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
         bitmap = mtmd_cpp.mtmd_bitmap_init(side, side, data)
@@ -92,7 +92,7 @@ class Llama:
             chunk = mtmd_cpp.mtmd_input_chunks_get(chunks, i)
             if mtmd_cpp.mtmd_input_chunk_get_type(chunk) == mtmd_cpp.MTMD_INPUT_CHUNK_TYPE_IMAGE:
                 return chunk, chunks
-        raise SystemExit("no image chunk")
+        raise SystemExit("mtmd_tokenize returned no image chunk")
 
     def _encode(self) -> None:
         if code := mtmd_cpp.mtmd_encode_chunk(self.eye, self.image):

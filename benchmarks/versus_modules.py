@@ -1,7 +1,7 @@
-"""The model in plain PyTorch with random weights, as one would write it to run it: fused qkv and
-gate+up, scaled dot product attention, keys and values appended to a cache by the caller.
+"""The model in plain PyTorch with random weights, written for speed.
 
-Shape only: what the weights say does not matter here, but no two layers have the same.
+qkv and gate+up are fused, attention is scaled dot product attention, and the caller appends keys
+and values to a cache. Only the shapes matter; the weights are arbitrary, but differ between layers.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Past = tuple[Tensor, Tensor]
-"""Keys and values, (1, kv heads, positions, head width)."""
+"""Keys and values, (1, kv heads, positions, head_dim)."""
 
 
 class Decoder(nn.Module):
-    """Rows (1, s, D) behind a past of any length -> logits (1, 1, V) of the last, and the new
-    keys and values of every layer."""
+    """Maps rows (1, s, D), after a past of any length, to the logits (1, 1, V) of the last row and
+    the new keys and values of every layer."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Layer(nn.Module):
         return x + self.down_proj(F.silu(gate) * up) * self.residual_scale, (k, v)
 
     def split(self, qkv: Tensor) -> tuple[Tensor, ...]:
-        """(1, s, width) -> queries, keys and values of (1, heads, s, head width)."""
+        """(1, s, width) -> queries, keys and values of shape (1, heads, s, head_dim)."""
         h, kv, e = self.heads, self.kv_heads, self.head_dim
         parts = qkv.split([h * e, kv * e, kv * e], -1)
         return tuple(
@@ -87,7 +87,7 @@ class Layer(nn.Module):
         )
 
     def repeat(self, x: Tensor) -> Tensor:
-        """Each key head for all its query heads."""
+        """Repeat each key-value head for all its query heads."""
         count = self.heads // self.kv_heads
         shape = (1, self.kv_heads, count, x.shape[2], self.head_dim)
         return x[:, :, None].expand(shape).reshape(1, self.heads, x.shape[2], self.head_dim)
@@ -165,7 +165,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def draw(module: nn.Module, seed: int) -> nn.Module:
-    """Random weights: matrices by 1/sqrt(fan in), norms around 1, biases small."""
+    """Draw random weights: matrices scaled by 1/sqrt(fan in), norms around 1, small biases."""
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in module.named_parameters():

@@ -1,6 +1,6 @@
 """OpenVINO as a worker of `versus.py`: the plain PyTorch model, converted, with a stateful cache.
 
-Weights are compressed by NNCF: int4 in groups of 32 for the decoder, the head included, int8 for
+NNCF compresses the weights: int4 in groups of 32 for the decoder, including the head, and int8 for
 the vision tower.
 """
 
@@ -25,8 +25,11 @@ LOWEST = float(np.finfo(np.float32).min)
 
 
 class Flat(torch.nn.Module):
-    """The decoder with keys and values as inputs and outputs by themselves; `beam` picks from the
-    cache, which is the pattern that OpenVINO's CPU plugin knows as a cache in place."""
+    """The decoder with keys and values as separate inputs and outputs.
+
+    `beam` gathers from the cache, the pattern that OpenVINO's CPU plugin recognizes as an in-place
+    cache.
+    """
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()
@@ -47,7 +50,7 @@ class Flat(torch.nn.Module):
 
 
 def build(task: Task, decoder_file: Path, vision_file: Path) -> None:
-    """Once; the files are kept."""
+    """Convert and compress the model; the files are cached."""
     with torch.no_grad():
         decoder = draw(Decoder(task.config), 0)
         table = decoder.embed_tokens.weight.numpy().astype(np.float16)
@@ -65,7 +68,7 @@ def build(task: Task, decoder_file: Path, vision_file: Path) -> None:
 
 
 def stateful(flat: Flat, task: Task) -> ov.Model:
-    """Any number of rows, behind a past of any length that the model keeps."""
+    """A model that takes any number of rows and keeps a past of any length as state."""
     config, heads = task.config, task.config["num_key_value_heads"]
     width, head_dim = config["hidden_size"], flat.decoder.head_dim
     layers = config["num_hidden_layers"]
@@ -90,7 +93,7 @@ def stateful(flat: Flat, task: Task) -> ov.Model:
     pairs = {f"past.{i}": f"new.{i}" for i in range(2 * layers)}
     apply_make_stateful_transformation(model, pairs)
     for node in model.get_ops():
-        if node.get_type_name() == "ReadValue":  # what it holds before the first step: nothing
+        if node.get_type_name() == "ReadValue":  # the state before the first step: empty
             node.set_arguments([opset13.constant(np.zeros((1, heads, 0, head_dim), np.float32))])
     model.validate_nodes_and_infer_types()
     return model

@@ -1,4 +1,4 @@
-"""A bundle of ours as a worker of `versus.py`; the last argument is its folder."""
+"""A handglass bundle as a worker of `versus.py`; the last argument is its folder."""
 
 from __future__ import annotations
 

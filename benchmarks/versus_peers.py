@@ -1,4 +1,4 @@
-"""Who we are compared with: how to install each in an environment of its own, how to start it."""
+"""The engines to compare with: how to install each in its own environment and start it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TORCH = "torch==2.13.0"
 
 
 class PeerError(Exception):
-    """It cannot be installed, did not start, or ended."""
+    """An engine cannot be installed or started, or has ended."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Peer:
     name: str
     script: str
     environment: str
-    """Name of its environment; empty for the one that we run in."""
+    """Name of its environment; empty for the current one."""
     installs: tuple[tuple[str, ...], ...] = ()
-    """Arguments of pip, one call each."""
+    """Arguments of each call of pip."""
     words: tuple[str, ...] = ()
 
 
-# Those first that need much memory while they build their models.
+# Peers that need much memory to build their models come first.
 PEERS = {
     peer.name: peer
     for peer in (
@@ -45,7 +45,7 @@ PEERS = {
             "llama.cpp",
             "versus_llama.py",
             "llama.cpp",
-            # Built here from source, with the instructions of this machine.
+            # Built from source, for the instruction set of this machine.
             (
                 ("numpy", "gguf", "cmake", "ninja", "scikit-build-core"),
                 ("--no-build-isolation", "--no-binary=llama_cpp_python", "llama_cpp_python"),
@@ -58,7 +58,7 @@ PEERS = {
 
 
 def python_of(peer: Peer, root: Path) -> Path:
-    """The interpreter of its environment, which is made and filled the first time."""
+    """The interpreter of its environment, which is created on first use."""
     if not peer.environment:
         return Path(sys.executable)
     folder = root / f"venv-{peer.environment}"
@@ -81,7 +81,7 @@ def run(*command: str, path: str | None = None) -> None:
 
 
 class Worker:
-    """A process that runs one row when it is told to."""
+    """A process that runs one row on request."""
 
     def __init__(self, peer: Peer, root: Path, config: Path, threads: int) -> None:
         self.name = peer.name
@@ -112,7 +112,7 @@ class Worker:
         return float(self._read()["seconds"])
 
     def close(self) -> None:
-        """It ends when there is nothing more to read."""
+        """Close its standard input, which ends the process."""
         with self._process, contextlib.suppress(BrokenPipeError):
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -120,7 +120,7 @@ class Worker:
     def _read(self) -> Any:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line.startswith("{"):  # libraries print while they are imported
+            if line.startswith("{"):  # libraries print on import
                 return json.loads(line)
         raise PeerError(self._ended())
 

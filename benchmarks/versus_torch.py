@@ -1,4 +1,4 @@
-"""PyTorch as a worker of `versus.py`: eager, in float32 or bfloat16, as the last argument says."""
+"""PyTorch as a worker of `versus.py`: eager, in float32 or bfloat16 (the last argument)."""
 
 from __future__ import annotations
 

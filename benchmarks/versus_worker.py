@@ -1,8 +1,8 @@
-"""The worker's end of `versus.py`: a process that runs one row when it is told to, and else waits.
+"""The worker side of `versus.py`: a process that runs one row on request and otherwise sleeps.
 
-Started as `python versus_NAME.py CONFIG FOLDER THREADS [WORD]`. It writes one line when it is
-ready: {"about": {...}, "rows": [...]}. Then, for each row named on standard input, the seconds it
-took, as one line. Between two rows it is blocked in a read and uses no processor.
+Started as `python versus_NAME.py CONFIG FOLDER THREADS [WORD]`. When it is ready, it writes one
+line: {"about": {...}, "rows": [...]}. Then, for each row named on standard input, it writes one
+line with the seconds the row took. Between rows it blocks in a read and uses no CPU time.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from pathlib import Path
 from typing import Any, TextIO
 
 ROWS = ("encode", "pp64", "pp512", "tg64@0", "tg64@512", "answer")
-"""`answer`: a picture and 16 tokens in, 64 tokens out."""
+"""The row `answer`: a picture and 16 tokens of prompt, 64 decoded tokens."""
 QUESTION_TOKENS, ANSWER_TOKENS, STEPS = 16, 64, 64
 CONTEXT = 1024
 QUIET_S = 0.3
-"""Thread pools that spin go on for a while after their work; the next worker waits for that."""
+"""Seconds to wait before the next worker, since thread pools keep spinning after their work."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker was started with."""
+    """The arguments of a worker."""
 
     config: dict[str, Any]
     folder: Path
-    """Its own, for what it wants to keep: models that take long to build."""
+    """The worker's cache folder, for models that take long to build."""
     threads: int
     words: tuple[str, ...]
 
@@ -44,7 +44,7 @@ class Task:
 
     @property
     def built(self) -> Path:
-        """There when the models in `folder` are whole: building one takes minutes."""
+        """A marker that exists once the models in `folder` are complete."""
         return self.folder / "built"
 
     @property
@@ -53,7 +53,7 @@ class Task:
 
 
 def serve(about: Mapping[str, Any], rows: Mapping[str, Callable[[], float]]) -> None:
-    """A row is run once before its first sample, so that this one is like the others."""
+    """Run the requested rows. A row runs once before its first sample as warm-up."""
     warm: set[str] = set()
     tell({"about": dict(about), "rows": [name for name in ROWS if name in rows]})
     for line in sys.stdin:
@@ -71,7 +71,7 @@ def tell(value: Mapping[str, Any]) -> None:
 
 
 def keep_stdout() -> None:
-    """Libraries print whatever they like; from here on only `tell` reaches the parent."""
+    """Redirect standard output, since libraries print to it; only `tell` reaches the parent."""
     _out.append(os.fdopen(os.dup(1), "w"))
     os.dup2(2, 1)
 

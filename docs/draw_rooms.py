@@ -1,9 +1,9 @@
-"""Draws docs/rooms.svg: the walk from checkpoint to answer, and which room imports which.
+"""Draws docs/rooms.svg: the path from checkpoint to answer, and which room imports which.
 
     python docs/draw_rooms.py
 
-Rooms are those of docs/rooms.md, arrows what the files really import; those that follow from others
-are left out. `tests/test_imports.py` fails where the picture is not what this draws.
+The rooms are those of docs/rooms.md. The arrows are the actual imports, without those implied by
+others. `tests/test_imports.py` fails if the committed picture differs from the output.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ svg { background: #ffffff }
 
 
 def levels(imports: Mapping[str, set[str]]) -> dict[str, int]:
-    """0 for rooms that import nothing, else one more than the highest that is imported."""
+    """The level of each room: 0 if it imports nothing, else one above its highest import."""
     found: dict[str, int] = {}
 
     def level(room: str) -> int:
@@ -59,7 +59,7 @@ def levels(imports: Mapping[str, set[str]]) -> dict[str, int]:
 
 
 def direct(imports: Mapping[str, set[str]]) -> list[tuple[str, str]]:
-    """The arrows that do not follow from two others."""
+    """The imports that are not implied by others (the transitive reduction)."""
     reach: dict[str, set[str]] = {}
     for room in sorted(imports, key=levels(imports).__getitem__):
         reach[room] = set().union(*(reach[other] | {other} for other in imports[room]))
@@ -87,7 +87,7 @@ def box(x: float, y: float, width: float, text: str, fill: str) -> str:
 
 
 def walk(width: float) -> list[str]:
-    """A strip of what a checkpoint passes through."""
+    """The boxes of the path from checkpoint to answer."""
     step = (width - 2 * LEFT) / len(WALK)
     found = [f'<text class="title" x="{LEFT}" y="24">From a checkpoint to an answer</text>']
     for number, name in enumerate(WALK):
@@ -102,7 +102,7 @@ def walk(width: float) -> list[str]:
 
 
 def places(imports: Mapping[str, set[str]]) -> tuple[dict[str, tuple[float, float]], float, float]:
-    """(x, y) of each room by its level, what imports nothing at the bottom; width and height."""
+    """The position (x, y) of each room, with level 0 at the bottom; width and height."""
     level = levels(imports)
     highest = max(level.values())
     rows = [sorted(room for room in imports if level[room] == n) for n in range(highest + 1)]
@@ -116,7 +116,7 @@ def places(imports: Mapping[str, set[str]]) -> tuple[dict[str, tuple[float, floa
 
 
 def draw(imports: Mapping[str, set[str]]) -> str:
-    """The picture as SVG; `imports` maps each room to the others that its files import."""
+    """Draw the SVG; `imports` maps each room to the rooms that its files import."""
     place, width, height = places(imports)
     width = max(width, 1120.0)
     arrows = [

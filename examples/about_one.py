@@ -1,7 +1,7 @@
 """Questions about one picture.
 
-Each question type is a small function from a scene to a question and its answer, or to None when
-the scene leaves the answer open (two red circles: which one is meant?).
+Each question type is a small function from a scene to a question and its answer, or to None if the
+answer is ambiguous (with two red circles, "the red circle" is not unique).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from words import (
     with_article,
 )
 
-CORNER_MARGIN = 9.0  # from both middle lines; closer than that nobody should have to decide
+CORNER_MARGIN = 9.0  # from both middle lines; closer shapes are in no clear corner
 EXTREME_MARGIN = 9.0
-ORDER_MARGIN = 8.0  # between neighbours of a caption, which lists shapes from left to right
+ORDER_MARGIN = 8.0  # between neighbors in a caption, which lists shapes from left to right
 
 
 def _unique(rng: random.Random, scene: Scene, *fields: str) -> Shape | None:
-    """A shape that no other shape equals in the given fields."""
+    """A shape that is unique in the given fields."""
     keys = [tuple(getattr(shape, f) for f in fields) for shape in scene.shapes]
     alone = [s for s, key in zip(scene.shapes, keys, strict=True) if keys.count(key) == 1]
     return rng.choice(alone) if alone else None
@@ -120,7 +120,7 @@ def count_kind(rng: random.Random, scene: Scene, lang: str) -> Asked | None:
 
 
 def exist(rng: random.Random, scene: Scene, lang: str) -> Asked | None:
-    """Half of the answers are no, and then something in the picture shares a colour or a kind."""
+    """Half of the answers are no; then a shape in the picture shares the color or the kind."""
     shape = rng.choice(scene.shapes)
     wanted = (shape.colour, shape.kind)
     if rng.random() < 0.5:

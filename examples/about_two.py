@@ -1,4 +1,4 @@
-"""Questions about two pictures: which has more, and what one of the two shows."""
+"""Questions about two pictures: which has more shapes, and what one of the two shows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def count(rng: random.Random, pair: Pair, lang: str) -> Asked | None:
 
 
 def _lone(rng: random.Random, pair: Pair) -> tuple[str, Shape] | None:
-    """A picture, counted from 1, that holds one shape only."""
+    """The number, from 1, of a picture with a single shape."""
     numbers = [k for k in range(2) if len(pair[k].shapes) == 1]
     if not numbers:
         return None
@@ -75,7 +75,7 @@ def caption(rng: random.Random, pair: Pair, lang: str) -> Asked | None:
 
 
 def random_pair(rng: random.Random) -> Pair:
-    """Half of the pairs are two lone shapes, because some questions need one."""
+    """A pair of scenes. Half of the pairs have single shapes, because some questions need one."""
     most = 1 if rng.random() < 0.5 else 3
     first, second = (random_scene(rng, rng.randint(1, most)) for _ in range(2))
     return first, second

@@ -55,7 +55,7 @@ CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Context:
-    """What every text layer needs besides the hidden state."""
+    """The inputs of every text layer besides the hidden state."""
 
     cos: Tensor
     sin: Tensor
@@ -117,7 +117,7 @@ class VisionEmbeddings(nn.Module):
         self.position_embedding = nn.Embedding(self.grid**2, width)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Patches do not overlap, so the convolution is a matrix product; that is faster here."""
+        """Patches do not overlap, so the convolution is computed as a matmul, which is faster."""
         g, conv = self.grid, self.patch_embedding
         patches = pixels.unflatten(2, (g, -1)).unflatten(4, (g, -1))  # N C gy py gx px
         patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(len(pixels), g * g, -1)
@@ -172,7 +172,7 @@ class ResamplerAttention(nn.Module):
 
 
 class Resampler(nn.Module):
-    """64 learned queries look at the patches; only the keys carry positions."""
+    """64 learned queries attend to the patches; only the keys carry positions."""
 
     def __init__(self, config: dict) -> None:
         super().__init__()
@@ -260,12 +260,12 @@ class DemoModel(nn.Module):
         self.head_width = config["hidden_size"] // config["num_attention_heads"]
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Features of the vision tower, and the picture tokens that the resampler makes of them."""
+        """The features of the vision tower, and the picture tokens of the resampler."""
         features = self.vpm(pixels)
         return features, self.resampler(features)
 
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, 1, T, head / 2] cosines and sines."""
+        """Cosines and sines [B, 1, T, head / 2]."""
         half = self.head_width // 2
         speed = self.config["rope_theta"] ** (-torch.arange(half) / half)
         angle = (positions[..., None] * speed)[:, None]
@@ -289,7 +289,7 @@ class DemoModel(nn.Module):
         return F.linear(hidden / divisor, self.llm.model.embed_tokens.weight)
 
 
-# --- start values ---
+# --- initialization ---
 
 
 @torch.no_grad()
@@ -313,20 +313,20 @@ def initialise(model: DemoModel, seed: int = 0) -> None:
 
 
 def _queries_start_at_their_cell(resampler: Resampler) -> None:
-    """Query i begins as the position of cell i, and queries and keys are compared on the fast
-    half of the position frequencies only. So each picture token starts as a look at one place;
-    from random values this order has to be found first."""
+    """Initialize query i with the position of cell i, and compare queries and keys on the fast half
+    of the position frequencies only. Each picture token then attends to one place from the start;
+    with random values this order would have to be learned first."""
     width = resampler.query.shape[1]
     quarter = width // 4
     resampler.query.copy_(resampler.keys_at)
     fast = torch.cat([torch.arange(quarter // 2) + quarter * k for k in range(4)])
     select = torch.zeros(width // 2, width)
     select[torch.arange(width // 2), fast] = 4.0
-    # One head looks along the columns, the other along the rows, unless both see both.
+    # One head attends along the columns, the other along the rows, unless both see both.
     both = torch.cat([select, select])
     resampler.attn.in_proj_weight[:width] = both
     resampler.attn.in_proj_weight[width : 2 * width] = both
-    resampler.ln_kv.weight[fast] = 0.1  # content would drown the positions in these channels
+    resampler.ln_kv.weight[fast] = 0.1  # content would mask the positions in these channels
 
 
 # --- checkpoint folder ---
@@ -345,7 +345,7 @@ def save_checkpoint(model: DemoModel, folder: Path, tokenizer: Path) -> None:
 
 
 def load_checkpoint(folder: Path) -> DemoModel:
-    """In float32, whatever the file holds."""
+    """Load the model in float32, whatever the dtype of the file."""
     from safetensors.torch import load_file
 
     model = DemoModel(json.loads((folder / "config.json").read_text()))

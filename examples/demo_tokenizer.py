@@ -1,7 +1,7 @@
-"""Trains the SentencePiece vocabulary of the demo model on questions and answers of its own.
+"""Trains the SentencePiece vocabulary of the demo model on its questions and answers.
 
-Same kind as the family's text models: BPE with byte fallback, digits one by one, no dummy prefix,
-no normalisation.
+The settings are those of the family: BPE with byte fallback, split digits, no dummy prefix, no
+normalization.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def _apart() -> re.Pattern[str]:
-    """Chinese has no spaces: without cuts around these words BPE would glue a colour, a particle
-    and a shape into one piece, and the model could not recombine them."""
+    """Insert cuts around words. Chinese has no spaces: without cuts, BPE would merge a color, a
+    particle and a shape into one piece, which the model could not recombine."""
     words = [row[0] for row in COLOURS.values()] + list(KINDS.values())
     words += [corner["zh"] for corner in CORNERS.values()]
     words += [

@@ -1,7 +1,7 @@
-"""Muon: momentum whose matrix updates are made orthogonal before they are applied.
+"""Muon: momentum with matrix updates that are orthogonalized before they are applied.
 
-PyTorch has one, but it orthogonalises in bfloat16 one matrix at a time, and that is eight times
-slower on a processor without bfloat16 units than float32 over stacks of equal shapes.
+PyTorch's implementation orthogonalizes in bfloat16, one matrix at a time. On a CPU without bfloat16
+units that is eight times slower than float32 on stacks of equal shapes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor
 
 MOMENTUM = 0.95
 DECAY = 0.05
-STEPS = 3  # of the iteration; five are customary, but here each costs five per cent of a step
+STEPS = 3  # of the iteration; five are customary, but each takes five percent of a training step
 
 
 def orthogonal(stack: Tensor) -> Tensor:
-    """[N, R, C]: the polynomial pulls all singular values towards one."""
+    """Orthogonalize matrices [N, R, C]: the polynomial moves all singular values towards one."""
     tall = stack.shape[1] > stack.shape[2]
     x = stack.mT if tall else stack
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
@@ -28,7 +28,7 @@ def orthogonal(stack: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For matrices only. The rate is in AdamW's scale: an update has about its root mean square."""
+    """Muon for matrices. The learning rate has AdamW's scale: updates have a similar RMS."""
 
     def __init__(self, parameters: list[Tensor], lr: float) -> None:
         super().__init__(parameters, {"lr": lr})
@@ -44,7 +44,7 @@ class Muon(torch.optim.Optimizer):
                     piece.mul_(1 - group["lr"] * DECAY).sub_(u, alpha=rate)
 
     def _by_shape(self, parameters: list[Tensor]) -> dict[tuple, list[tuple[Tensor, Tensor]]]:
-        """Square blocks of a stacked projection (q, k, v in one tensor) count one by one."""
+        """Treat the square blocks of a stacked projection (q, k, v in one tensor) separately."""
         shapes: dict[tuple, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for p in parameters:
             if p.grad is None:

@@ -1,9 +1,9 @@
 """Turns scenes and questions into training batches of a fixed shape.
 
-A row holds one prefix (the picture) and then many dialogues about it. Each dialogue sees the prefix
-and itself only and its positions continue those of the prefix, so it is numerically a conversation
-of its own although the picture is encoded once. One row in seven is instead a single long
-conversation, which teaches follow-up questions.
+A row holds one prefix (the picture) and then many dialogues about it. Each dialogue attends only to
+the prefix and itself, and its positions continue those of the prefix, so it is numerically a
+separate conversation although the picture is encoded once. One row in seven is instead a single
+long conversation, which teaches follow-up questions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Batch = dict[str, torch.Tensor]
 
 
 class Tokenizer:
-    """The SentencePiece model, plus the pieces that it does not parse by itself."""
+    """The SentencePiece model, plus the control pieces that it does not parse."""
 
     def __init__(self, path: Path) -> None:
         self.model = sentencepiece.SentencePieceProcessor(model_file=str(path))
@@ -52,13 +52,13 @@ class Tokenizer:
 
 
 def pixels(pictures: list[np.ndarray]) -> torch.Tensor:
-    """uint8 [N, 112, 112, 3] to the float [N, 3, 112, 112] in -1..1 of the vision tower."""
+    """Convert uint8 [N, 112, 112, 3] to float [N, 3, 112, 112] in -1..1, for the vision tower."""
     stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
     return stacked.float() / 127.5 - 1
 
 
 def cell_labels(scene: Scene) -> np.ndarray:
-    """For the helper heads: per 14-pixel cell the kind-and-size and the colour, 0 = background."""
+    """Auxiliary labels: per 14-pixel cell, kind and size, and color; 0 = background."""
     labels = np.zeros((2, GRID, GRID), np.int64)
     centre = (np.arange(GRID) + 0.5) * CELL
     for shape in scene.shapes:
@@ -79,8 +79,8 @@ class Row:
         self.start = len(prefix)
 
     def add(self, question: list[int], answer: list[int], branch: int) -> bool:
-        """False if it does not fit. The end-of-answer token is a target but never an input: the
-        next turn follows the answer directly."""
+        """Add a dialogue; False if it does not fit. The end-of-answer token is a target but never
+        an input: the next turn follows the answer directly."""
         if len(self.ids) + len(question) + len(answer) > ROW:
             return False
         first = self.positions[-1] + 1 if branch == 0 else self.start
@@ -102,7 +102,7 @@ class Row:
 
 
 def pack_row(rng: random.Random, tok: Tokenizer, asked: Iterator[Item], pictures: int) -> Row:
-    """Fills a row with dialogues until three in turn do not fit."""
+    """Fill a row with dialogues until three in a row do not fit."""
     row, chained, misses = Row(tok.prefix(pictures)), rng.random() < 0.15, 0
     while misses < 3:
         item, number = next(asked), max(row.branch)
@@ -111,7 +111,7 @@ def pack_row(rng: random.Random, tok: Tokenizer, asked: Iterator[Item], pictures
         if chained and not first:
             question.insert(0, tok.user)
         elif pictures and rng.random() < 0.5:
-            # Some prompt forms have a newline after the picture, some have not.
+            # Some prompt formats have a newline after the picture, some do not.
             question.insert(0, tok.newline)
         fits = row.add(question, tok.encode(item.answer), 0 if chained else number + 1)
         misses = 0 if fits else misses + 1
@@ -134,7 +134,7 @@ def one_question(tok: Tokenizer, item: Item) -> Row:
 def assemble(
     rng: random.Random, rows: list[Row], scenes: list[tuple[Scene, ...]], targets: int
 ) -> Batch:
-    """Draws the pictures and stacks the rows; `targets` answer tokens, padded or cut."""
+    """Draw the pictures and stack the rows; `targets` answer tokens, padded or truncated."""
     seen = [scene for group in scenes for scene in group]
     first = [r * ROW + 3 + k * (QUERIES + 2) for r, g in enumerate(scenes) for k in range(len(g))]
     ids, branch, positions, labels = (
@@ -149,20 +149,20 @@ def assemble(
         "ids": ids,
         "branch": branch,
         "positions": positions,
-        "targets": chosen,  # index 0 pads; its label is IGNORE
+        "targets": chosen,  # padded with index 0, whose label is IGNORE
         "labels": labels.flatten()[chosen],
     }
 
 
 def visible(branch: torch.Tensor) -> torch.Tensor:
-    """[B, T] branches to the boolean attention mask [B, 1, T, T]."""
+    """Convert branches [B, T] to the boolean attention mask [B, 1, T, T]."""
     same = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
     causal = torch.ones(branch.shape[1], branch.shape[1], dtype=torch.bool).tril()
     return (same & causal)[:, None]
 
 
 class Batches(IterableDataset):
-    """Endless batches, made in a worker process; `progress` (0..1, shared) widens the scenes."""
+    """Endless batches from a worker process; `progress` (0..1, shared) widens the scenes."""
 
     def __init__(self, tokenizer: Path, seed: str, progress: torch.Tensor) -> None:
         self.tokenizer, self.seed, self.progress = tokenizer, seed, progress

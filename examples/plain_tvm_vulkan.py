@@ -1,9 +1,9 @@
-"""A module of one's own on a GPU: TVM from pip, and two lines more.
+"""Runs any TVM module on a GPU: TVM from pip, and two more lines.
 
     pip install 'handglass[compile]'
     python examples/plain_tvm_vulkan.py
 
-Nothing of the model that handglass is about is used here; see docs/vulkan.md.
+It does not use the models of handglass; see docs/vulkan.md.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tvm.s_tir import dlight
 
 from handglass.targets.codegen import vulkan
 
-vulkan.enable()  # these two: now Target("vulkan") has a code generator, and tvm.vulkan() a device
+vulkan.enable()  # registers a code generator for Target("vulkan") and the device tvm.vulkan()
 
 
 class Classifier(nn.Module):

@@ -1,6 +1,6 @@
-"""What is asked, and how often: about one picture, about two pictures, or without any.
+"""The question types and their frequencies: about one picture, about two pictures, or without one.
 
-The numbers in the tables are weights in training; the held-out set asks all types equally often.
+The numbers in the tables are training weights; the held-out set has all types equally often.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def random_scenes(rng: random.Random, pictures: int, most: int) -> tuple[Scene, 
 
 
 def held_out(count: int, seed: int, most: int = MOST_SHAPES) -> Iterator[Item]:
-    """`count` questions, every type equally often, each about its own new scene."""
+    """`count` questions, all types equally often, each about a new scene."""
     rng = random.Random(f"held out {seed}")
     names = [(name, k) for k in (1, 2, 0) for name in weights(k)]
     for number in range(count):

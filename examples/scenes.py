@@ -1,7 +1,7 @@
-"""Draws the demo world: one to three coloured shapes on a light background.
+"""Draws the scenes of the demo model: one to three colored shapes on a light background.
 
-A scene is plain data in units of a 112 x 112 picture and can be drawn at any size, because users
-bring pictures of any size and the model sees all of them reduced to 112 x 112 pixels.
+A scene is plain data in units of a 112 x 112 picture. It can be drawn at any size, because users
+have pictures of any size, which are all resized to 112 x 112 pixels.
 
     python examples/scenes.py --pictures 3 --seed 7 -o DIR       draw scenes
     python examples/scenes.py --held-out 1000 --seed 1 -o DIR    draw a question set
@@ -53,12 +53,12 @@ class Scene:
     background: RGB
 
 
-# --- inventing a scene ---
+# --- generating a scene ---
 
 
 def random_scene(rng: random.Random, count: int) -> Scene:
-    """`count` shapes that do not touch. A third each draws on few kinds or few colours: without
-    that, two of a kind would hardly occur and every count would be one."""
+    """`count` shapes that do not touch. A third of the scenes use only two kinds and,
+    independently, a third only two colors; otherwise almost every count would be one."""
     kinds = rng.sample(list(KINDS), 2) if rng.random() < 0.35 else list(KINDS)
     colours = rng.sample(list(COLOURS), 2) if rng.random() < 0.35 else list(COLOURS)
     while True:
@@ -101,7 +101,7 @@ def _random_background(rng: random.Random) -> RGB:
 
 
 def draw(scene: Scene, width: int, height: int | None = None) -> Image.Image:
-    """The scene as a picture; unequal sides stretch the layout, not the shapes."""
+    """Draw the scene; unequal sides stretch the layout, but not the shapes."""
     height = height or width
     image = Image.new("RGB", (width, height), scene.background)
     pen = ImageDraw.Draw(image)
@@ -133,7 +133,7 @@ def _draw_shape(
 
 
 def _star(x: float, y: float, r: float) -> list[tuple[float, float]]:
-    """Five points, starting at the top; the inner corners lie at 0.42 of the radius."""
+    """A five-pointed star, starting at the top; the inner corners are at 0.42 of the radius."""
     corners = []
     for i in range(10):
         length, angle = (r if i % 2 == 0 else 0.42 * r), math.pi * (i / 5 - 0.5)
@@ -142,12 +142,12 @@ def _star(x: float, y: float, r: float) -> list[tuple[float, float]]:
 
 
 def as_seen(image: Image.Image) -> Image.Image:
-    """What the model sees of any picture: RGB, 112 x 112, bicubic."""
+    """Convert a picture to the model's input: RGB, 112 x 112, bicubic."""
     return image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
 
 
 def random_picture(rng: random.Random, scene: Scene) -> Image.Image:
-    """The scene at a random drawing size, one in four not quite square, as the model sees it."""
+    """The model's input for a scene drawn at a random size, one in four not quite square."""
     width = height = rng.choice(DRAWN_AT)
     if rng.random() < 0.25:
         width = round(width * rng.uniform(0.85, 1.2))
@@ -158,7 +158,7 @@ def random_picture(rng: random.Random, scene: Scene) -> Image.Image:
 
 
 def write_held_out(folder: Path, count: int, seed: int) -> None:
-    """Pictures as files and one JSON object per question; the same seed gives the same bytes."""
+    """Write pictures and one JSON object per question; the same seed gives the same bytes."""
     from questions import held_out
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""Trains the demo model from nothing, on drawings and questions that never repeat.
+"""Trains the demo model from scratch, on drawings and questions that never repeat.
 
     python examples/train_demo.py --minutes 115 --out build/demo        train, then export
     python examples/train_demo.py --minutes 115 --out build/demo --resume
     python examples/train_demo.py --evaluate examples/demo-checkpoint   accuracy on new questions
 
-The rate follows the clock, not the step count, so a run ends on time on any machine.
+The learning rate follows the clock, not the step count, so a run ends on time on any machine.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ from torch.utils.data import DataLoader
 from words import COLOURS, KINDS
 
 PEAK = 2.0e-3
-CONSTANT = 0.3  # of the time at the full rate, then linearly to nothing
+CONSTANT = 0.3  # fraction of the time at the full learning rate; then it decays linearly to zero
 WARM_UP = 0.01
 CLIP = 1.0
-HELPERS_UNTIL = 0.5  # of the time; the helper losses fade to a quarter by then
+HELPERS_UNTIL = 0.5  # fraction of the time after which the auxiliary losses have a quarter weight
 SAVE_EVERY = 180.0
 EVALUATE_EVERY = 420.0
-LONGEST = 48  # tokens of an answer; the longest right one has 30
+LONGEST = 48  # tokens of an answer; the longest correct one has 30
 
 
 class Helpers(nn.Module):
-    """Classifiers per picture cell, used in training only: what is in the cell, in which colour,
-    and (on the resampler) which row and column it is. They show the vision tower what matters long
-    before the answers could."""
+    """Classifiers per picture cell, used in training only: the content of the cell, its color, and
+    (on the resampler) its row and column. They train the vision tower long before the answers
+    do."""
 
     def __init__(self, vision: int, width: int) -> None:
         super().__init__()
@@ -79,14 +79,14 @@ class Helpers(nn.Module):
 
     @staticmethod
     def _content(logits: Tensor, labels: Tensor) -> Tensor:
-        """Most cells are background; they count a fifth."""
+        """Cross entropy, with a weight of one fifth for the background, which most cells are."""
         weight = torch.ones(logits.shape[-1])
         weight[0] = 0.2
         return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), weight)
 
 
 def _entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of labels that are the same for every picture."""
+    """Loss for labels that are the same for every picture."""
     return F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)))
 
 
@@ -94,7 +94,7 @@ Losses = tuple[Tensor, Tensor, Tensor]
 
 
 def losses(model: DemoModel, helpers: Helpers | None, batch: Batch) -> Losses:
-    """Answer loss, helper loss, and the logits of the answer tokens."""
+    """The answer loss, the auxiliary loss, and the logits of the answer tokens."""
     features, tokens = model.encode(batch["pixels"])
     mask = visible(batch["branch"])
     hidden = model.text(batch["ids"], tokens, batch["places"], batch["positions"], mask)
@@ -193,7 +193,7 @@ def train_step(
 
 
 class Watch:
-    """Log lines, saved states and accuracies along the way, by the run's own clock."""
+    """Logs, saves states and measures accuracy at intervals of the run's clock."""
 
     def __init__(self, run: Run, folder: Path, tokenizer: Path) -> None:
         self.run, self.folder, self.tokenizer = run, folder, tokenizer
@@ -232,8 +232,8 @@ class Watch:
 
 @torch.no_grad()
 def exact(model: DemoModel, tok: Tokenizer, items: list[Item], size: int = 42) -> list[bool]:
-    """Whether every token of the answer, the end included, is the most likely one given the right
-    tokens before it. For answers that are right to the end this is the same as greedy decoding."""
+    """Whether every token of the answer, including the end, is the most likely one given the
+    correct tokens before it. For entirely correct answers this is equivalent to greedy decoding."""
     right: list[bool] = []
     rng, todo = random.Random(0), iter(items)
     while part := list(islice(todo, size)):
@@ -257,7 +257,7 @@ def print_table(items: list[Item], right: list[bool]) -> None:
 
 @torch.no_grad()
 def greedy(model: DemoModel, tok: Tokenizer, pictures: list[Image], question: str) -> str:
-    """The answer as a user gets it, token by token."""
+    """Decode the answer token by token, as a user gets it."""
     prompt = [*tok.prefix(len(pictures)), *tok.encode(question), tok.assistant]
     ids, answer = torch.tensor([prompt]), list[int]()
     tokens = torch.zeros(0, 1, CONFIG["hidden_size"])
@@ -277,7 +277,7 @@ def greedy(model: DemoModel, tok: Tokenizer, pictures: list[Image], question: st
 
 
 def evaluate(folder: Path, count: int, seed: int) -> None:
-    """On the pictures and questions that `scenes.py --held-out` writes for the same seed."""
+    """Evaluate on the questions that `scenes.py --held-out` writes for the same seed."""
     model, tok = load_checkpoint(folder), Tokenizer(folder / "tokenizer.model")
     items = list(held_out(count, seed))
     answers = (
@@ -291,7 +291,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="train or evaluate the demo model")
     parser.add_argument("--minutes", type=float, default=115, help="length of the whole run")
     parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder of the run")
-    parser.add_argument("--resume", action="store_true", help="go on from the saved state")
+    parser.add_argument("--resume", action="store_true", help="resume from the saved state")
     parser.add_argument("--evaluate", type=Path, metavar="CHECKPOINT", help="do not train")
     parser.add_argument("--questions", type=int, default=1000, help="for --evaluate")
     parser.add_argument("--seed", type=int, default=1, help="of the held-out questions")

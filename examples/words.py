@@ -1,7 +1,7 @@
-"""The words of the demo world in two languages: colours, shapes, sizes, corners and numbers.
+"""The words of the demo model in two languages: colors, shapes, sizes, corners and numbers.
 
-Every sentence of the demo model is built from these tables, so adding a colour or a shape here is
-enough for the drawings, the questions, the answers and the tokenizer.
+Every sentence is built from these tables, so a color or shape added here appears in the drawings,
+the questions, the answers and the tokenizer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import random
 
 LANGUAGES = ("en", "zh")
 
-# name -> (Chinese name, a soft and a plain RGB value; drawings pick something between the two)
+# name -> (Chinese name, a soft and a plain RGB value); drawings interpolate between the two
 COLOURS: dict[str, tuple[str, tuple[int, int, int], tuple[int, int, int]]] = {
     "red": ("红色", (214, 40, 48), (255, 0, 0)),
     "orange": ("橙色", (240, 134, 30), (255, 165, 0)),
@@ -33,7 +33,7 @@ KINDS: dict[str, str] = {
 
 SIZES: dict[str, str] = {"big": "大", "small": "小"}
 
-# (right half, lower half) -> how to say it
+# (right half, lower half) -> its name
 CORNERS: dict[tuple[bool, bool], dict[str, str]] = {
     (False, False): {"en": "top left", "zh": "左上角"},
     (True, False): {"en": "top right", "zh": "右上角"},
@@ -71,11 +71,11 @@ def listed(nouns: list[str], lang: str) -> str:
 
 
 def sentence(text: str, lang: str) -> str:
-    """With a capital first letter and a full stop."""
+    """Capitalize the first letter and add a full stop."""
     return text + "。" if lang == "zh" else text[0].upper() + text[1:] + "."
 
 
-# --- phrases that several questions share ---
+# --- phrases shared by several questions ---
 
 Asked = tuple[str, str]  # question, answer
 
@@ -83,7 +83,7 @@ Asked = tuple[str, str]  # question, answer
 def pick(
     rng: random.Random, lang: str, english: list[str], chinese: list[str], /, **words: str
 ) -> str:
-    """One of the wordings, filled in."""
+    """Fill in one of the wordings."""
     return rng.choice(english if lang == "en" else chinese).format(**words)
 
 

@@ -5,8 +5,8 @@
     model = handglass.load("bundle")
     print(model.chat("What is this picture?", images=["cat.jpg"]).text)
 
-Names are looked up when first used, so that `import handglass` costs nothing; `compile` needs the
-TVM compiler, which a device does not have.
+Names are resolved lazily, so `import handglass` stays cheap. `compile` needs the TVM compiler,
+which is not installed on a device.
 """
 
 from __future__ import annotations

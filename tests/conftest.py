@@ -1,4 +1,4 @@
-"""Settings that must hold before TVM or numpy start their thread pools, and shared fixtures."""
+"""Settings required before TVM or numpy start their thread pools, and shared fixtures."""
 
 import json
 import os
@@ -20,18 +20,18 @@ from shared import made_once
 
 from handglass.runtime.remote.local import Endpoint, local_device
 
-# Workers share small machines: two threads each, which wait asleep and are bound to no core.
+# Workers share small machines: two threads each, without spinning and without core affinity.
 os.environ.setdefault("TVM_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 os.environ.setdefault("TVM_BIND_THREADS", "0")
 os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "0")
 
-# What is remembered of verified bundles must not outlive the tests, and what somebody has tuned
-# must not change them.
+# The cache of verified bundles must not outlive the tests, and the user's tuning records must not
+# affect them.
 _FOLDER = TemporaryDirectory(prefix="handglass-tests-")
 
 
 def share_builds() -> None:
-    """The Vulkan library takes a minute to build; one that is in the user's cache will do."""
+    """Reuse Vulkan libraries from the user's cache, since building one takes a minute."""
     ours = Path(_FOLDER.name, "handglass", "vulkan")
     ours.mkdir(parents=True)
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
@@ -49,7 +49,7 @@ ELSEWHERE = {
     "arm": ("HANDGLASS_TEST_ARM", "an emulated ARM board: make test-arm"),
     "vulkan": ("HANDGLASS_TEST_VULKAN", "a Vulkan device: make test-vulkan"),
 }
-"""Marks of tests that need what not every machine has, and the variable that asks for them."""
+"""Markers of tests with special requirements: the variable that enables them, and the reason."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Skipped tests, counted by reason: nobody reads a thousand lines."""
+    """Print the number of skipped tests by reason, instead of a thousand lines."""
     reasons = Counter(map(reason_of, terminalreporter.stats.get("skipped", [])))
     if reasons:
         terminalreporter.section("skipped, by reason")
@@ -76,7 +76,7 @@ def reason_of(report: pytest.TestReport) -> str:
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left behind."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -84,13 +84,13 @@ class Result:
 
     @property
     def json(self) -> Any:
-        """Standard output, which must be one JSON value and no more."""
+        """Standard output, which must be exactly one JSON value."""
         return json.loads(self.out)
 
 
 @pytest.fixture
 def handglass(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """The command line, in this process: `handglass("run", "-m", bundle)`."""
+    """Runs the command line in this process: `handglass("run", "-m", bundle)`."""
     from handglass.cli.main import execute
 
     def call(*arguments: object) -> Result:
@@ -110,7 +110,7 @@ def device() -> Iterator[Endpoint]:
 
 @pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of a shape that divides nothing evenly."""
+    """A checkpoint with random weights, whose sizes are not multiples of any tile."""
     from odd_models import UNTIED, write_checkpoint
 
     def make(folder: Path) -> None:
@@ -121,7 +121,7 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_bundle(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the command line makes of it, the runtime library included; `ir` lies beside it."""
+    """A bundle compiled by the command line, including the runtime library; `ir` is next to it."""
     from handglass.cli.main import execute
 
     def make(folder: Path) -> None:
@@ -134,7 +134,7 @@ def small_bundle(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def arm_tree() -> Any:
-    """Whoever asks for ARM tests wants to know why there is none: nothing is skipped here."""
+    """The arm64 tree. Without it, tests fail instead of being skipped: they were requested."""
     from arm_tree import arm_tree as make
 
     return make()
@@ -142,5 +142,5 @@ def arm_tree() -> Any:
 
 @pytest.fixture(scope="module", params=MACHINES)
 def program(request: pytest.FixtureRequest) -> NativeProgram:
-    """What `make native` built, once for each kind of machine."""
+    """The program built by `make native`, once per architecture."""
     return find_program(request.param)

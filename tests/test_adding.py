@@ -1,4 +1,4 @@
-"""A fake device, schedule, quantisation and model, added in the way docs/adding.md describes."""
+"""Adds a fake target, schedule, quantization scheme and model as described in docs/adding.md."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
 
 class Bytes(Plain):
-    """8 bits per weight with one step for the whole matrix: 1/64."""
+    """8 bits per weight with a constant scale of 1/64."""
 
     def pack(self, rows: np.ndarray) -> Arrays:
         codes = np.clip(np.rint(rows * 64), -127, 127).astype(np.int8)
@@ -43,7 +43,7 @@ class Bytes(Plain):
 
 
 def serial(sch, target, choices=None):  # type: ignore[no-untyped-def]
-    """Takes gathers of positions, and leaves their loops as they are."""
+    """Takes gathers of positions, and leaves their loops unchanged."""
     return sch.get_child_blocks(sch.get_sblock("root"))[0] is not None and "positions" in {
         sch.get(block).name_hint for block in sch.get_child_blocks(sch.get_sblock("root"))
     }
@@ -54,7 +54,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_checkpoint(tmp_path_factory.mktemp("c"), UNTIED, "float32")
 
 
-def test_a_device_a_schedule_a_quantisation_and_a_model(
+def test_a_target_a_schedule_a_scheme_and_a_model(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules = (Rule("serial", serial), *CPU_RULES)
@@ -77,8 +77,8 @@ def test_a_device_a_schedule_a_quantisation_and_a_model(
     assert model.manifest.scheme == {"language": "w8", "vision": "f32"}
     assert len(model.chat([{"role": "user", "content": "hello"}], max_tokens=3).tokens) == 3
     stages = {stage.stage: stage.snr_db for stage in verify(bundle, checkpoint)}
-    assert stages["vision"] > 80, "kept in float32"
-    assert 10 < stages["logits"] < 60, "eight bits and one step for all: lossy, not lost"
+    assert stages["vision"] > 80, "stored in float32"
+    assert 10 < stages["logits"] < 60, "eight bits with a constant scale are lossy, but usable"
 
 
 def is_toy(config: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The runtime on a device: a wheel of ours and the base dependencies, no torch, no TVM package."""
+"""The runtime on a device: our wheel and the base dependencies, without torch and TVM."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def run(*command: object) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, since setuptools leaves (and reuses) a build folder in the tree."""
+    """The wheel, built from a copy, since setuptools leaves (and reuses) a build folder."""
     tree = tmp_path_factory.mktemp("tree")
     for name in SHIPPED:
         source, ignore = ROOT / name, shutil.ignore_patterns("__pycache__")
@@ -59,7 +59,7 @@ def device_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder / "bin" / "python"
 
 
-def test_wheel_holds_every_room(wheel: Path) -> None:
+def test_wheel_contains_every_module(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for room in ROOMS:
         for path in (ROOT / "handglass" / room).rglob("*.py"):
@@ -68,13 +68,13 @@ def test_wheel_holds_every_room(wheel: Path) -> None:
     assert not strangers
 
 
-def test_wheel_holds_the_records_that_we_ship(wheel: Path) -> None:
+def test_wheel_contains_the_shipped_records(wheel: Path) -> None:
     names = {n for n in zipfile.ZipFile(wheel).namelist() if n.endswith(".jsonl")}
     ours = {f"handglass/{RECORDS}/{path.name}" for path in (ROOT / RECORDS).glob("*.jsonl")}
     assert names == {f"handglass/{RECORDS}/some-board.jsonl", *ours}
 
 
-def test_wheel_holds_the_evidence_of_targets(wheel: Path) -> None:
+def test_wheel_contains_the_evidence_of_targets(wheel: Path) -> None:
     names = {n for n in zipfile.ZipFile(wheel).namelist() if n.startswith(f"handglass/{EVIDENCE}/")}
     ours = {f"handglass/{EVIDENCE}/{path.name}" for path in (ROOT / EVIDENCE).glob("*.json")}
     assert names == ours != set()
@@ -87,7 +87,7 @@ def test_runtime_imports_with_base_dependencies_only(device_python: Path) -> Non
     assert seen["loaded"] == []
 
 
-def test_doctor_finds_no_fault_in_a_mere_device(device_python: Path) -> None:
+def test_doctor_accepts_a_device_without_compiler(device_python: Path) -> None:
     found = json.loads(run(device_python.with_name("handglass"), "doctor", "--json"))
     values = {check["name"]: check["value"] for check in found["checks"]}
     assert values["apache-tvm"].startswith("not installed")

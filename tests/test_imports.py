@@ -1,4 +1,4 @@
-"""Who may import whom: every file of the package against the table in docs/rooms.md."""
+"""Checks the imports of every file of the package against the table in docs/rooms.md."""
 
 import ast
 import re
@@ -14,12 +14,12 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "handglass"
 FOLDERS = ("cli", "compiler", "schedules", "targets", "runtime")
 FREE = ("handglass", "handglass.__version__", "handglass.errors")
-"""What every room may import: the bare package imports nothing and knows its version."""
+"""Modules that every room may import; the bare package imports nothing itself."""
 
 
 @dataclass(frozen=True)
 class Room:
-    """One row of the table; names start with `handglass.`"""
+    """A row of the table; names start with `handglass.`."""
 
     rooms: tuple[str, ...]
     packages: frozenset[str]
@@ -43,7 +43,7 @@ ROOMS = read_rooms()
 
 
 def room_of(module: str) -> str:
-    """The room with the longest name that the module lies in."""
+    """The room of a module: the one with the longest matching name."""
     found = [room for room in ROOMS if module == room or module.startswith(f"{room}.")]
     return max(found, key=len)
 
@@ -62,7 +62,7 @@ MODULES = sources()
 
 
 def imports(source: str, module: str, is_package: bool) -> Iterator[tuple[int, str]]:
-    """Each (line, absolute dotted name) that the source imports, also inside functions."""
+    """Yield (line, absolute dotted name) of each import, including those inside functions."""
     package = module.split(".") if is_package else module.split(".")[:-1]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -112,27 +112,27 @@ def known_folders() -> set[str]:
     return {f"handglass.{folder}" for folder in FOLDERS}
 
 
-def test_there_is_no_circle_of_modules() -> None:
+def test_there_are_no_import_cycles() -> None:
     graph = {module: set(ours(module)) for module in MODULES}
     while leaves := [module for module, needed in graph.items() if not needed & graph.keys()]:
         for module in leaves:
             del graph[module]
     needed_by = {other for needed in graph.values() for other in needed}
-    assert not graph.keys() & needed_by, f"circles among {sorted(graph.keys() & needed_by)}"
+    assert not graph.keys() & needed_by, f"import cycles: {sorted(graph.keys() & needed_by)}"
 
 
 def ours(module: str) -> Iterator[str]:
-    """The modules of ours that it imports."""
+    """Yield the modules of this package that a module imports."""
     path = MODULES[module]
     for _, name in imports(path.read_text("utf-8"), module, path.name == "__init__.py"):
         found = name if name in MODULES else name.rpartition(".")[0]
-        # The bare package looks its names up when they are first used.
+        # The bare package resolves its names lazily.
         if found in MODULES and found not in (module, "handglass"):
             yield found
 
 
 def room_imports() -> dict[str, set[str]]:
-    """Each room -> the other rooms that its files import, without the command line."""
+    """The other rooms imported by the files of each room, without the command line."""
     found: dict[str, set[str]] = {room: set() for room in ROOMS if room != "handglass.cli"}
     for module in MODULES:
         if (room := room_of(module)) in found:
@@ -141,7 +141,7 @@ def room_imports() -> dict[str, set[str]]:
     return {room: others & found.keys() - {"handglass"} for room, others in found.items()}
 
 
-def test_the_picture_of_the_rooms_is_up_to_date() -> None:
+def test_the_rooms_diagram_is_up_to_date() -> None:
     drawn = runpy.run_path(str(ROOT / "docs" / "draw_rooms.py"))["draw"](room_imports())
     assert (ROOT / "docs" / "rooms.svg").read_text("utf-8") == drawn, "run docs/draw_rooms.py"
 
@@ -175,7 +175,7 @@ def test_the_picture_of_the_rooms_is_up_to_date() -> None:
         ("schedules.x", "import tvm.tirx", True),
     ],
 )
-def test_table_tells_right_from_wrong(module: str, source: str, allowed: bool) -> None:
+def test_allowed_and_forbidden_imports(module: str, source: str, allowed: bool) -> None:
     module = f"handglass.{module}"
     found = imports(source, module, is_package=False)
     assert all(is_allowed(name, room_of(module)) for _, name in found) is allowed

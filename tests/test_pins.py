@@ -1,6 +1,6 @@
-"""The pins that the product stands on, and the crashes that they keep away.
+"""The pinned versions, and the crashes of other versions.
 
-The crashes are segmentation faults, so each trial runs in a child process.
+The crashes are segmentation faults, so each test runs in a child process.
 """
 
 import subprocess

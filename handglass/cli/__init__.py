@@ -1,1 +1,1 @@
-"""The command line, one file per verb. Verbs import what they need when they run, not before."""
+"""The command line, one file per verb. A verb imports its dependencies only when it runs."""

@@ -1,4 +1,4 @@
-"""Asking a loaded model: the answer to standard output as it comes, a footer to standard error."""
+"""Asks a loaded model: streams the answer to standard output, prints a footer to standard error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .footer import footer
 
 
 class Speaker:
-    """How to choose tokens and how many; checks the flags before anything is loaded."""
+    """Sampling parameters and token limit, validated before anything is loaded."""
 
     def __init__(
         self,

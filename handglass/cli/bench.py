@@ -1,4 +1,4 @@
-"""`handglass bench`: times of a bundle on this machine, beside what the machine could do."""
+"""`handglass bench`: times a bundle on this machine against the machine's measured limits."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ def bench(
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer samples, and without the rows that take longest.")
+        bool, typer.Option("--quick", help="Take fewer samples and skip the slowest rows.")
     ] = False,
     kernels: Annotated[
-        bool, typer.Option("--kernels", help="Each kernel of three kinds of steps instead.")
+        bool,
+        typer.Option("--kernels", help="Time each kernel of a picture, a prefill and a decode."),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -56,18 +57,18 @@ def bench(
     else:
         work = Benchmark(session, bundle, threads, quick, device)
     interrupted = measure(work, count)
-    told = {**about(session, work.limits.rates), "interrupted": interrupted}
-    told["phases" if kernels else "rows"] = work.report()
+    result = {**about(session, work.limits.rates), "interrupted": interrupted}
+    result["phases" if kernels else "rows"] = work.report()
     if json:
-        print_json(told)
+        print_json(result)
     else:
-        (kernels_text if kernels else rows_text)(told)
+        (kernels_text if kernels else rows_text)(result)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
 
 
 class Measurement(Protocol):
-    """Rows or kernels."""
+    """A benchmark of whole rows or of single kernels."""
 
     limits: Limits
 
@@ -76,12 +77,12 @@ class Measurement(Protocol):
 
 
 def measure(work: Measurement, samples: int) -> bool:
-    """Whether it was interrupted; what was measured until then counts."""
+    """Run the measurement. Returns whether it was interrupted; samples taken so far are kept."""
     from .progress import progress
 
     try:
-        with progress() as tell:
-            work.run(samples, tell)
+        with progress() as report:
+            work.run(samples, report)
     except KeyboardInterrupt:
         ended_by()
         return True
@@ -89,7 +90,7 @@ def measure(work: Measurement, samples: int) -> bool:
 
 
 def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """What a row is worth nothing without."""
+    """Describe the conditions of the measurement: device, versions, scheme, limits."""
     from handglass.runtime.bundle.probes import TILE_UNITS, UNITS
     from handglass.runtime.measure.steps import spread
     from handglass.runtime.system.hardware import read_machine
@@ -112,7 +113,7 @@ def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, A
 
 
 def versions(compiled_with: Mapping[str, str]) -> dict[str, str]:
-    """What runs here; beside it what the bundle was compiled with."""
+    """The installed versions, and those the bundle was compiled with under `bundle_*`."""
     from importlib.metadata import version
     from platform import python_version
 
@@ -128,18 +129,18 @@ def versions(compiled_with: Mapping[str, str]) -> dict[str, str]:
 
 
 def revision() -> str:
-    """Of the package's own git checkout, or its version where it is installed from a wheel."""
+    """The git revision of the checkout, or the version of an installed wheel."""
     from pathlib import Path
 
     import handglass
 
-    here = Path(handglass.__file__).parent
-    tracked = git(here, "ls-files", "--error-unmatch", "__init__.py")
-    return (tracked and git(here, "describe", "--always", "--dirty")) or handglass.__version__
+    package = Path(handglass.__file__).parent
+    tracked = git(package, "ls-files", "--error-unmatch", "__init__.py")
+    return (tracked and git(package, "describe", "--always", "--dirty")) or handglass.__version__
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git prints, nothing where it fails or is not installed."""
+    """Output of a git command; empty if it fails or git is not installed."""
     import subprocess
 
     try:

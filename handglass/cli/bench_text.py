@@ -1,4 +1,4 @@
-"""What a person sees of a benchmark: tables."""
+"""Formats benchmark results as tables."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from rich.table import Table
 
 from .output import size_text
 
-WIDTH = 132  # a narrow terminal breaks lines, which is better than cut names
+WIDTH = 132  # on a narrower terminal lines wrap, which is better than truncated names
 
 LIMITS = {
     "read_gb_s": "read {:.1f} GB/s",
     "fma_gflop_s": "float32 {:.0f} GFLOP/s",
     "dot4_gop_s": "4-bit integers {:.0f} GOP/s",
     "dot8_gop_s": "8-bit integers {:.0f} GOP/s",
-    "tile_int8_gop_s": "bytes in tiles {:.0f} GOP/s",
-    "tile_bf16_gflop_s": "bfloat16 in tiles {:.0f} GFLOP/s",
+    "tile_int8_gop_s": "int8 tiles {:.0f} GOP/s",
+    "tile_bf16_gflop_s": "bfloat16 tiles {:.0f} GFLOP/s",
 }
 
 
-def rows_text(told: Mapping[str, Any]) -> None:
+def rows_text(result: Mapping[str, Any]) -> None:
     table = new_table(("row", "unit"), ("min", "median", "p90", "of limit"), ("",))
-    for row in told["rows"]:
+    for row in result["rows"]:
         table.add_row(*cells(row))
-    console = head(told)
+    console = head(result)
     console.print(table)
 
 
-def kernels_text(told: Mapping[str, Any]) -> None:
-    console = head(told)
-    for phase in told["phases"]:
+def kernels_text(result: Mapping[str, Any]) -> None:
+    console = head(result)
+    for phase in result["phases"]:
         plain, observed = phase["step_ms"]["median"], phase["observed_ms"]["median"]
         if plain is None or observed is None:
             continue
-        line = f"\n{phase['phase']}: {plain:.1f} ms, {observed:.1f} ms while being observed"
+        line = f"\n{phase['phase']}: {plain:.1f} ms, {observed:.1f} ms while profiled"
         console.print(line, highlight=False, markup=False)
         numbers = ("calls", "ms", "share", "min us", "median us", "p90 us", "GB/s", "GFLOP/s")
         table = new_table(("kernel", "rule"), (*numbers, "of limit"), ())
@@ -56,27 +56,27 @@ def new_table(left: Sequence[str], right: Sequence[str], notes: Sequence[str]) -
     return table
 
 
-def head(told: Mapping[str, Any]) -> Console:
-    """The console, after the lines that say what was measured and against what."""
+def head(result: Mapping[str, Any]) -> Console:
+    """Print the conditions and limits of the measurement. Returns the console for the table."""
     console = Console()
     console.width = max(console.width, WIDTH)
-    for line in head_lines(told):
+    for line in head_lines(result):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return console
 
 
-def head_lines(told: Mapping[str, Any]) -> list[str]:
-    scheme = ", ".join(f"{part} {name}" for part, name in told["scheme"].items())
-    when = f"{told['date']}, {told['revision']}"
-    where = f"{told['device']}, {told['threads']} threads"
-    where = f"{told['gpu']}, behind {where}" if told["gpu"] else where
+def head_lines(result: Mapping[str, Any]) -> list[str]:
+    scheme = ", ".join(f"{part} {name}" for part, name in result["scheme"].items())
+    when = f"{result['date']}, {result['revision']}"
+    where = f"{result['device']}, {result['threads']} threads"
+    where = f"{result['gpu']}, host {where}" if result["gpu"] else where
     lines = [f"{where}; {scheme}; {when}"]
-    found = {name: limit["median"] for name, limit in told["limits"].items()}
+    found = {name: limit["median"] for name, limit in result["limits"].items()}
     limits = [text.format(found[name]) for name, text in LIMITS.items() if found.get(name)]
     if limits:
         lines.append(f"limits (median): {', '.join(limits)}")
-    if told["interrupted"]:
-        lines.append("interrupted: what was measured until then")
+    if result["interrupted"]:
+        lines.append("interrupted: partial results")
     return lines
 
 
@@ -103,7 +103,7 @@ def share(value: float | None) -> str:
 
 
 def figure(value: float | None, unit: str = "") -> str:
-    """Three digits, and bytes as people say them."""
+    """Format a number with three significant digits, and bytes with their unit."""
     if value is None:
         return "-"
     if unit == "B":

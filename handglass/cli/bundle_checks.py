@@ -1,6 +1,6 @@
-"""What `handglass doctor BUNDLE` looks at: whether this machine can run it, and then one question.
+"""Checks of `handglass doctor BUNDLE`: whether this machine can run it, then one question.
 
-The question is asked in a child process, so that a crash of compiled code is a finding.
+The question runs in a child process, so a crash of compiled code is reported as a failed check.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ except HandglassError as error:
 
 
 def bundle_checks(bundle: Bundle, device: str | None, gpu: Sequence[Check]) -> list[Check]:
-    """`gpu` are those of the device that it is to run on, where that is one."""
+    """Checks of the bundle. `gpu` holds the checks of the GPU that it runs on, if any."""
     size = sum(entry.size for entry in bundle.manifest.files.values())
-    found = [
-        Check("bundle", f"{bundle.path}: {size_text(size)}, every file as the manifest says", True),
+    checks = [
+        Check("bundle", f"{bundle.path}: {size_text(size)}, all files match the manifest", True),
         floor_check(bundle),
         *(version_check(bundle, name, package) for name, package in PACKAGES.items()),
         memory_check(bundle),
         *gpu,
     ]
-    sound = all(check.ok is not False for check in found)
-    return [*found, question_check(bundle, device, sound)]
+    sound = all(check.ok is not False for check in checks)
+    return [*checks, question_check(bundle, device, sound)]
 
 
 PACKAGES = {"tvm_ffi": "apache-tvm-ffi", "tvm": "apache-tvm"}
 
 
 def floor_check(bundle: Bundle) -> Check:
-    """Without an instruction of the floor the code ends with SIGILL, so nobody tries."""
+    """Check the required instructions; without one of them the code would end with SIGILL."""
     from handglass.errors import DeviceError
     from handglass.runtime.bundle.requirements import check_target
     from handglass.runtime.system.machine import this_machine
@@ -60,18 +60,18 @@ def floor_check(bundle: Bundle) -> Check:
 
 
 def version_check(bundle: Bundle, name: str, package: str) -> Check:
-    """A library may come with the bundle; then nothing installed has to fit."""
+    """Check that the installed package fits, unless the bundle contains the library."""
     from handglass.runtime.bundle.reader import RUNTIME_LIBRARY
 
     wanted = bundle.manifest.versions.get(name)
     if wanted is None:
-        return Check(f"{package} for it", "any version will do", True)
+        return Check(f"{package} for it", "any version", True)
     if name == "tvm" and RUNTIME_LIBRARY in bundle.manifest.files:
         return Check(f"{package} for it", f"{wanted}, in the bundle", True)
     try:
         found = version(package)
     except PackageNotFoundError:
-        hint = f"pip install --no-deps {package}=={wanted}, or 'handglass deploy' it here"
+        hint = f"pip install --no-deps {package}=={wanted}, or use 'handglass deploy'"
         return Check(f"{package} for it", f"not installed, {wanted} is needed", False, hint)
     same = wanted.split(".")[:2] == found.split(".")[:2]
     hint = "" if same else f"pip install --no-deps {package}=={wanted}, or compile again"
@@ -82,11 +82,11 @@ def memory_check(bundle: Bundle) -> Check:
     from handglass.runtime.system.hardware import read_machine
 
     need, have = bundle.manifest.resident_bytes, read_machine().memory
-    words = f"weights and cache take {size_text(need)}"
+    text = f"weights and cache take {size_text(need)}"
     if have is None:
-        return Check("memory for it", f"{words}; how much there is is not known")
+        return Check("memory for it", f"{text}; the memory size of this machine is unknown")
     hint = "" if need <= have else "compile with fewer bits, a smaller --context or --kv-cache int8"
-    return Check("memory for it", f"{words} of {size_text(have)}", need <= have, hint)
+    return Check("memory for it", f"{text} of {size_text(have)}", need <= have, hint)
 
 
 def question_check(bundle: Bundle, device: str | None, sound: bool) -> Check:
@@ -94,7 +94,7 @@ def question_check(bundle: Bundle, device: str | None, sound: bool) -> Check:
 
     name = "a question"
     if not sound:
-        return Check(name, "not tried")
+        return Check(name, "not run")
     ended = run_isolated(ASK, str(bundle.path), *([device] if device else []))
     if ended.code == 0:
         return Check(name, "answered", True)
@@ -104,10 +104,10 @@ def question_check(bundle: Bundle, device: str | None, sound: bool) -> Check:
 
 
 CRASHES = {
-    "SIGILL": "its code has an instruction that this CPU lacks, although the floor in the manifest "
-    "is met: compile for a target that fits, see 'handglass targets'",
-    "SIGSEGV": "its code or a library crashed; compile it again, and please report it with the "
-    "output of 'handglass doctor'",
-    "SIGKILL": "the system ended it, for lack of memory as a rule",
+    "SIGILL": "the code contains an instruction that this CPU lacks, although the instruction "
+    "floor in the manifest is met: compile for a target that fits, see 'handglass targets'",
+    "SIGSEGV": "the compiled code or a library crashed; compile the bundle again, and please "
+    "report this with the output of 'handglass doctor'",
+    "SIGKILL": "the system killed the process, usually for lack of memory",
 }
-"""What the end of the process means."""
+"""Hints by the signal that ended the process."""

@@ -1,6 +1,7 @@
 """`handglass chat`: a conversation that keeps its cache, on a terminal or from a pipe.
 
-On a terminal a mistake is told and the talk goes on; from a pipe it ends with its exit code.
+On a terminal an error is reported and the conversation continues; from a pipe it ends the command
+with its exit code.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def chat(
     seed: Seed = None,
     json: Json = False,
 ) -> None:
-    """Hold a conversation about pictures."""
+    """Chat about pictures."""
     from .answer import Speaker
     from .conversation import HELP, Conversation
 
@@ -49,7 +50,7 @@ def chat(
     on_terminal = sys.stdin.isatty() and not json
     if on_terminal:
         print(HELP, file=sys.stderr)
-    for line in typed() if on_terminal else sys.stdin:
+    for line in read_terminal() if on_terminal else sys.stdin:
         if not take(talk, line.strip(), on_terminal):
             break
     if json:
@@ -57,7 +58,7 @@ def chat(
 
 
 def take(talk: Conversation, line: str, on_terminal: bool) -> bool:
-    """One line of the user; False when the talk is over."""
+    """Process one line of input. Returns False when the conversation is over."""
     from handglass.errors import HandglassError
 
     try:
@@ -70,12 +71,12 @@ def take(talk: Conversation, line: str, on_terminal: bool) -> bool:
         if not on_terminal:
             raise
         ended_by()
-        print("\ninterrupted; that question is forgotten", file=sys.stderr)
+        print("\ninterrupted; the question was discarded", file=sys.stderr)
     return True
 
 
-def typed() -> Iterator[str]:
-    """Lines from the terminal, with history and editing where Python has readline."""
+def read_terminal() -> Iterator[str]:
+    """Yield lines from the terminal, with history and editing if Python has readline."""
     import contextlib
 
     with contextlib.suppress(ImportError):

@@ -1,7 +1,7 @@
-"""What `handglass doctor` looks at. Whatever could crash is tried in a child process.
+"""Checks of `handglass doctor`. Anything that could crash runs in a child process.
 
-A check is ok, broken (something installed does not work, or something needed is not there) or
-merely told. Without the compiler a machine is a device that runs bundles, and that is no fault.
+A check is ok, broken (a package does not work, or a required one is missing) or informational. A
+machine without the compiler can still run bundles, so a missing compiler is not an error.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ raise SystemExit(ask_for_tiles())
 class Check:
     name: str
     value: str
-    ok: bool | None = None  # None: a fact, neither good nor bad
+    ok: bool | None = None  # None: informational
     hint: str = ""
 
 
@@ -82,7 +82,7 @@ def package_check(name: str) -> Check:
 
 
 def has_compiler() -> bool:
-    """The package, not only the folder that its runtime library came in."""
+    """Whether the whole package is installed, not only its folder with the runtime library."""
     spec = find_spec("tvm")
     return spec is not None and spec.origin is not None and installed("apache-tvm") is not None
 
@@ -94,10 +94,10 @@ def compiler_check() -> Check:
 
 
 def ffi_pin_check() -> Check:
-    """Other releases of tvm-ffi crash here, and with it tuning and tensor intrinsics."""
+    """Check `save_json`: other releases of tvm-ffi crash in it; tuning and intrinsics need it."""
     name = "tvm.ir.save_json"
     if not has_compiler():
-        return Check(name, "not tried: no compiler")
+        return Check(name, "not run: no compiler")
     code = child(SAVE_JSON)
     if code == 0:
         return Check(name, "works", True)
@@ -127,10 +127,10 @@ def runtime_library() -> Path | None:
 
 def runtime_library_check(path: Path | None) -> Check:
     if path is None:
-        return Check("runtime library", "none installed; bundles made with --runtime carry it")
+        return Check("runtime library", "not installed; bundles compiled with --runtime contain it")
     if child(LOAD_RUNTIME, str(path)) == 0:
         return Check("runtime library", str(path), True)
-    return Check("runtime library", f"{path} does not load", False, "install apache-tvm again")
+    return Check("runtime library", f"{path} does not load", False, "reinstall apache-tvm")
 
 
 def machine_checks() -> list[Check]:
@@ -142,7 +142,7 @@ def machine_checks() -> list[Check]:
     facts = [
         Check("processor", f"{machine.model} ({machine.architecture})"),
         Check("cores", f"{machine.cores}, {thread_count(None)} threads by default"),
-        Check("memory", size_text(machine.memory) if machine.memory else "not known"),
+        Check("memory", size_text(machine.memory) if machine.memory else "unknown"),
     ]
     if host is None:
         return [*facts, Check("host target", f"none for {machine.architecture}", False)]
@@ -156,27 +156,27 @@ def machine_checks() -> list[Check]:
 
 
 def tile_check(flags: frozenset[str]) -> Check:
-    """AMX's registers take a permission from Linux, which a container may not get."""
+    """Check AMX, whose registers need a permission from Linux that a container may not get."""
     from handglass.runtime.system.tiles import FLAG
 
     if FLAG not in flags:
-        return Check("tile registers", "none in this CPU (AMX)")
+        return Check("tile registers", "none: this CPU has no AMX")
     error = child(ASK_FOR_TILES)
     if error == 0:
-        return Check("tile registers", "AMX, and Linux lets a process use them", True)
+        return Check("tile registers", "AMX, permitted by Linux", True)
     hint = "Linux 5.16 or newer is needed, or compile with --target x86-64-v4"
-    return Check("tile registers", f"AMX, but Linux refuses them (error {error})", False, hint)
+    return Check("tile registers", f"AMX, refused by Linux (error {error})", False, hint)
 
 
 def device_checks() -> list[Check]:
-    """What there is beside the CPU. No driver is asked before somebody names a device."""
+    """List the device nodes of GPUs. No driver is loaded unless the user names a device."""
     from handglass.runtime.devices.kinds import CPU, device_names
 
     nodes = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dri/renderD*")]
-    hint = f"to try one, --device {device_names(with_host=False)}" if nodes else ""
+    hint = f"to test one, use --device {device_names(with_host=False)}" if nodes else ""
     return [Check("devices", ", ".join([CPU, *map(str, sorted(nodes))]), hint=hint)]
 
 
 def child(source: str, *arguments: str) -> int:
-    """Exit code of a small program; negative codes are signals."""
+    """Run a small program in a child process. Returns its exit code, -N for signal N."""
     return run_isolated(source, *arguments).code

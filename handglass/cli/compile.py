@@ -1,4 +1,4 @@
-"""`handglass compile`: a checkpoint folder in, a bundle out."""
+"""`handglass compile`: compiles a checkpoint into a bundle."""
 
 from __future__ import annotations
 
@@ -31,52 +31,54 @@ def compile_(
         str,
         typer.Option(
             metavar="SCHEME",
-            help="How the language model and the resampler are stored: f32, f16, bf16, w4, and "
-            "with integer arithmetic w4a8, w8a8, w7a8.",
+            help="Storage of the language model and the resampler: f32, f16, bf16, w4, or with "
+            "integer arithmetic w4a8, w8a8, w7a8.",
         ),
     ] = "w4a8",
     vision_quantization: Annotated[
         str | None,
         typer.Option(
             metavar="SCHEME",
-            help="How the vision tower is stored.  [default: as --quantization; f16 for w4, "
-            "w8a8 for w4a8, or w7a8 where AVX2 is all there is]",
+            help="Storage of the vision tower.  [default: as --quantization, but f16 for w4, and "
+            "for w4a8 w8a8, or w7a8 on plain AVX2]",
         ),
     ] = None,
     context: Annotated[
         int | None,
         typer.Option(
-            "--context", "-c", min=1, metavar="N", help="Tokens that a conversation may have."
+            "--context", "-c", min=1, metavar="N", help="Maximum number of tokens per conversation."
         ),
     ] = None,
     kv_cache: Annotated[
         str | None,
         typer.Option(
             metavar="TYPE",
-            help="How keys and values are kept while running: f32, f16 or int8.  "
+            help="Storage of the key-value cache: f32, f16 or int8.  "
             "[default: f32 for f32, else f16]",
         ),
     ] = None,
     dump_ir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the module after each phase here.")
+        Path | None, typer.Option(metavar="DIR", help="Write the module after each phase to DIR.")
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a bundle that is there already.")
+        bool, typer.Option("--overwrite", help="Replace an existing bundle.")
     ] = False,
     allow_pickle: Annotated[
         bool,
-        typer.Option("--allow-pickle", help="Also read .bin files, by torch with weights_only."),
+        typer.Option(
+            "--allow-pickle", help="Also read .bin files, using torch with weights_only=True."
+        ),
     ] = False,
     runtime: Annotated[
-        bool, typer.Option(help="Put the 3 MB runtime library into the bundle.")
+        bool, typer.Option(help="Include the 3 MB runtime library in the bundle.")
     ] = True,
     records: Annotated[
         list[Path] | None,
         typer.Option(
             "--records",
             metavar="FILE",
-            help="Tuning records to use before all others; repeatable.  [default: those of "
-            "'handglass tune' and those that come with handglass]",
+            help="Tuning records to prefer over all others; repeatable.  [default: yours and "
+            "those shipped with handglass]",
         ),
     ] = None,
     no_records: Annotated[
@@ -84,7 +86,7 @@ def compile_(
     ] = False,
     report: Annotated[
         bool,
-        typer.Option("--report", help="Also print which schedule and record took which function."),
+        typer.Option("--report", help="Also print the rule and the record of each function."),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -94,9 +96,9 @@ def compile_(
     from .progress import progress
 
     if records and no_records:
-        raise UsageError("--records and --no-records exclude each other: leave out one")
+        raise UsageError("--records and --no-records are mutually exclusive: use only one")
     compile_model = load_compiler()
-    with progress() as tell:
+    with progress() as advance:
         result = compile_model(
             model,
             output,
@@ -111,7 +113,7 @@ def compile_(
             bundle_runtime=runtime,
             records=records or (),
             use_records=not no_records,
-            progress=tell,
+            progress=advance,
         )
     if json:
         print_json({"bundle": str(output), **asdict(result)})
@@ -120,7 +122,11 @@ def compile_(
 
 
 def load_compiler() -> Any:
-    """`compile_model`, or what to install where this is only a device."""
+    """Import `compile_model`.
+
+    Raises:
+        DeviceError: The TVM compiler is not installed.
+    """
     from handglass.errors import DeviceError
 
     from .checks import INSTALL_COMPILER, has_compiler
@@ -146,18 +152,18 @@ def as_text(output: Path, result: Report, report: bool) -> str:
 
 
 def records_line(records: dict[str, Any]) -> str:
-    """Always told: how much of the model is tuned for this target."""
-    passed = len(records["skipped"]) + len(records["refused"])
-    return records["line"] + (f"; {passed} passed over, see --report" if passed else "")
+    """How much of the model is tuned for this target, and how many records were skipped."""
+    skipped = len(records["skipped"]) + len(records["refused"])
+    return records["line"] + (f"; {skipped} skipped, see --report" if skipped else "")
 
 
 def records_text(records: dict[str, Any]) -> list[str]:
-    """Every kernel that an answer calls, by its share of the time, and what was passed over."""
+    """List the kernels of an answer with their share of the time, and the skipped records."""
     rows = [("KERNEL", "SHARE", "RECORD", "CHOICES")]
     for kernel in records["kernels"]:
         record = (kernel["record"] or "default")[:12]
         choices = ", ".join(f"{name} {value}" for name, value in kernel["choices"].items())
         rows.append((kernel["function"], f"{kernel['share']:.1%}", record, choices))
-    skipped = [f"passed over {s['record'][:12]}: {s['reason']}" for s in records["skipped"]]
+    skipped = [f"skipped {s['record'][:12]}: {s['reason']}" for s in records["skipped"]]
     refused = [f"{r['file']}:{r['line']}: {r['reason']}" for r in records["refused"]]
     return [records["line"], "", columns(rows), *skipped, *refused]

@@ -1,4 +1,4 @@
-"""The state of `handglass chat`: turns, pictures waiting for a question, and the slash commands."""
+"""The state of `handglass chat`: turns, pictures for the next question, and the slash commands."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Conversation:
         self.silent = silent
         self.turns: list[dict[str, str]] = []
         self.pictures: list[Prepared] = []  # of all turns, in the order of their marks
-        self.waiting: list[Prepared] = []
-        self.record: list[dict[str, Any]] = []  # survives /reset
+        self.waiting: list[Prepared] = []  # for the next question
+        self.record: list[dict[str, Any]] = []  # kept across /reset
 
     def take(self, line: str) -> bool:
-        """A slash command or a question; False when the user leaves."""
+        """Process a slash command or a question. Returns False on /exit."""
         if not line.startswith("/"):
             if line:
                 self.ask(line)
@@ -47,11 +47,11 @@ class Conversation:
             "/exit": lambda _: False,
         }
         if name not in commands:
-            raise UsageError(f"unknown command {name}: known are {', '.join(commands)}")
+            raise UsageError(f"unknown command {name}: use one of {', '.join(commands)}")
         return commands[name](argument.strip())
 
     def ask(self, text: str) -> None:
-        """A turn enters the history only when it has been answered."""
+        """Ask a question. The turn enters the history only once it has been answered."""
         shown = text if MARK in text else MARK * len(self.waiting) + text
         turns = [*self.turns, {"role": "user", "content": shown}]
         pictures = [*self.pictures, *self.waiting]
@@ -62,7 +62,7 @@ class Conversation:
 
     def show(self, path: str) -> bool:
         if not path:
-            raise UsageError("/image needs the path of a picture")
+            raise UsageError("/image needs a path: /image PATH")
         self.waiting.append(self.model.prepare(Path(path.strip("\"'")).expanduser()))
         return True
 

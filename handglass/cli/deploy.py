@@ -1,4 +1,4 @@
-"""`handglass deploy`: a bundle and what runs it to a device, and the first answer from there."""
+"""`handglass deploy`: sends a bundle and its runtime to a device and asks a first question."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def deploy(
             "--prompt",
             "-p",
             metavar="TEXT",
-            help="The question to ask there.  [default: Hello, or what the picture is]",
+            help="Question to ask on the device.  [default: Hello, or what the picture is]",
         ),
     ] = None,
     image: Annotated[
@@ -43,28 +43,28 @@ def deploy(
         str | None,
         typer.Option(
             metavar="X.Y",
-            help="The device's Python.  [default: one that it has; 3.11 if it cannot be asked]",
+            help="Python version of the device.  [default: detected, or 3.11 if that fails]",
         ),
     ] = None,
     offline: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Take the runtime's wheels from here, download nothing."),
+        typer.Option(metavar="DIR", help="Folder of the runtime's wheels; nothing is downloaded."),
     ] = None,
     native: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Send this native runner instead of packages for Python."),
+        typer.Option(metavar="DIR", help="Send this native runner instead of Python packages."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Bring a bundle to a device and ask it there."""
-    from handglass.targets.deploy.deploy import deploy as bring
+    """Send a bundle to a device and ask it there."""
+    from handglass.targets.deploy.deploy import deploy as send
 
     from .progress import progress
 
     images = image or []
     question = prompt or (QUESTION if images else "Hello")
-    with progress() as tell:
-        done = bring(
+    with progress() as report:
+        done = send(
             bundle,
             to,
             prompt=question,
@@ -72,7 +72,7 @@ def deploy(
             python=python,
             offline=offline,
             native=native,
-            tell=tell,
+            tell=report,
         )
     if json:
         print_json(vars(done))
@@ -81,8 +81,8 @@ def deploy(
 
 
 def print_text(done: Deployment) -> None:
-    """The answer to standard output, all about it to standard error, as `handglass run` does."""
-    sent = f"{len(done.sent)} files sent ({size_text(done.bytes_sent)}), {done.kept} were there"
+    """Print the answer to standard output and everything else to standard error."""
+    sent = f"{len(done.sent)} files sent ({size_text(done.bytes_sent)}), {done.kept} up to date"
     print(f"{done.where}: {sent}", file=sys.stderr)
     if done.answer is None:
         print(f"not asked: {done.why_not_run}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`handglass device serve`: lets another machine tune and measure on this one."""
+"""`handglass device serve`: lets another machine measure kernels on this one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .options import Json, Threads
 
 
 def with_plugins(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb with a flag for each kind of devices that has a library of ours: --KIND FILE.
+    """Add a flag `--KIND FILE` for each kind of device that has a plug-in library.
 
-    typer reads flags off the signature, where they take the place of the verb's `**plugins`.
+    typer derives flags from the signature, where they replace the verb's `**plugins`.
     """
     signature = inspect.signature(verb, eval_str=True)
     fixed = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -30,8 +30,8 @@ def with_plugins(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def plugin_flag(kind: DeviceKind) -> Any:
-    words = f"{kind.library}, for {kind.label}.  [default: found, or built when needed]"
-    return Annotated[Path | None, typer.Option(f"--{kind.name}", metavar="FILE", help=words)]
+    text = f"{kind.library}, for {kind.label}.  [default: the installed one, or built on demand]"
+    return Annotated[Path | None, typer.Option(f"--{kind.name}", metavar="FILE", help=text)]
 
 
 @with_plugins
@@ -40,14 +40,17 @@ def serve(
         str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, metavar="N", help="0: any that is free.")
+        int,
+        typer.Option(
+            "--port", min=0, max=65535, metavar="N", help="The port to listen on; 0: any free port."
+        ),
     ] = 9190,
     key_file: Annotated[
         Path | None,
         typer.Option(
             "--key-file",
             metavar="FILE",
-            help="A file with the shared key.  [default: $HANDGLASS_DEVICE_KEY, or a random key]",
+            help="File with the shared key.  [default: $HANDGLASS_DEVICE_KEY, or a random key]",
         ),
     ] = None,
     threads: Threads = None,
@@ -56,28 +59,28 @@ def serve(
         typer.Option(
             "--runtime",
             metavar="FILE",
-            help="libtvm_runtime.so.  [default: that of an installed apache-tvm]",
+            help="Path of libtvm_runtime.so.  [default: that of the installed apache-tvm]",
         ),
     ] = None,
     expose: Annotated[
         bool,
         typer.Option(
             "--expose",
-            help="Allow an address that other machines reach: whoever knows the key can run code "
-            "here, and nothing is encrypted.",
+            help="Allow an address that other machines can reach. Anyone who has the key can run "
+            "code on this machine, and traffic is not encrypted.",
         ),
     ] = False,
     until_eof: Annotated[
         bool,
-        typer.Option("--until-eof", help="End when standard input does, as over ssh."),
+        typer.Option("--until-eof", help="Exit at the end of standard input, for use over ssh."),
     ] = False,
     json: Json = False,
     **plugins: Path | None,
 ) -> None:
-    """Measure kernels here for another machine."""
+    """Measure kernels for another machine."""
     import os
 
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a process with threads should not fork
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a multi-threaded process must not fork
     from handglass.runtime.remote.serving import Options, serve
 
     given = {kind: file for kind, file in plugins.items() if file is not None}

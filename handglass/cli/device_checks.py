@@ -1,5 +1,6 @@
-"""What `handglass doctor --device KIND:0` looks at: driver, device, and one line per family of
-kernels. This process never touches the driver: it may crash, hang or lie.
+"""Checks of `handglass doctor --device KIND:0`: the driver, the device, and each kernel family.
+
+The driver is only loaded in child processes, because it may crash, hang or report wrong results.
 """
 
 from __future__ import annotations
@@ -15,39 +16,43 @@ from .output import size_text
 if TYPE_CHECKING:
     from handglass.runtime.bundle.reader import Bundle
     from handglass.runtime.devices.device_info import DeviceInfo
-    from handglass.runtime.devices.device_select import DeviceRequest
     from handglass.runtime.devices.kinds import DeviceKind
     from handglass.runtime.devices.self_test_process import Finding
 
 
 @dataclass(frozen=True)
 class Libraries:
-    """What reaches a device: TVM's runtime and our plug-in, None where it is to be found."""
+    """Libraries that access a device.
+
+    Attributes:
+        runtime: TVM's runtime library.
+        plugin: The plug-in of the device kind; None to search for it.
+    """
 
     runtime: Path
     plugin: Path | None
 
 
 def checks_of_device(device: str | None, bundle: Bundle | None) -> list[Check]:
-    """Everything about the device that is asked for; nothing where that is a CPU."""
+    """Checks of the requested device; empty for the CPU."""
     from handglass.errors import DeviceError
     from handglass.runtime.devices.device_probe import list_devices
     from handglass.runtime.devices.device_select import choose, parse_device, requested_device
     from handglass.runtime.devices.kinds import CPU, KINDS
 
-    asked = requested_device(bundle.manifest.target, device, bundle.path) if bundle else None
-    asked = asked or parse_device(device or CPU)
-    kind = KINDS[asked.kind]
+    request = requested_device(bundle.manifest.target, device, bundle.path) if bundle else None
+    request = request or parse_device(device or CPU)
+    kind = KINDS[request.kind]
     if kind.is_host:
         return []
     try:
         libraries = find_libraries(bundle, kind)
         found, problem = list_devices(kind, libraries.runtime, libraries.plugin)
-        chosen = choose(asked, found, problem)
+        chosen = choose(request, found, problem)
     except DeviceError as error:
-        return [Check(str(asked), "cannot be used", False, str(error))]
+        return [Check(str(request), "cannot be used", False, str(error))]
     others = [Check(one.place, described(one)) for one in found if one != chosen]
-    return [*others, *chosen_checks(asked, chosen, bundle, libraries)]
+    return [*others, *chosen_checks(chosen, bundle, libraries)]
 
 
 def find_libraries(bundle: Bundle | None, kind: DeviceKind) -> Libraries:
@@ -65,22 +70,21 @@ def find_libraries(bundle: Bundle | None, kind: DeviceKind) -> Libraries:
     return Libraries(runtime, None)
 
 
-def chosen_checks(
-    asked: DeviceRequest, chosen: DeviceInfo, bundle: Bundle | None, libraries: Libraries
-) -> list[Check]:
+def chosen_checks(chosen: DeviceInfo, bundle: Bundle | None, libraries: Libraries) -> list[Check]:
     from handglass.errors import DeviceError
 
-    found = [Check(chosen.place, described(chosen), True), *quirk_checks(chosen)]
+    checks = [Check(chosen.place, described(chosen), True), *quirk_checks(chosen)]
     if bundle is not None:
-        found.append(ability_check(bundle, chosen))
+        checks.append(ability_check(bundle, chosen))
     try:
         findings = try_device(chosen, bundle, libraries)
     except DeviceError as error:
-        return [*found, Check("known answers", "could not be tried", False, str(error))]
+        return [*checks, Check("known answers", "could not be run", False, str(error))]
     if findings is None:
-        words = f"not tried: {'the' if bundle else 'no'} bundle has none, and no compiler is here"
-        return [*found, Check("known answers", words, None, f"to try them: {INSTALL_COMPILER}")]
-    return [*found, *family_checks(findings, chosen)]
+        source = "the bundle has none" if bundle else "no bundle given"
+        text = f"not run: {source}, and the compiler is not installed"
+        return [*checks, Check("known answers", text, None, f"to run them: {INSTALL_COMPILER}")]
+    return [*checks, *family_checks(findings, chosen)]
 
 
 def described(chosen: DeviceInfo) -> str:
@@ -89,7 +93,7 @@ def described(chosen: DeviceInfo) -> str:
 
 
 def quirk_checks(chosen: DeviceInfo) -> list[Check]:
-    """What is known of the driver: a fact, unless nothing may run there."""
+    """Known driver quirks; a failed check only if the driver must not be used."""
     from handglass.runtime.devices.driver import quirks_of
 
     return [
@@ -113,14 +117,14 @@ def ability_check(bundle: Bundle, chosen: DeviceInfo) -> Check:
     try:
         check_abilities(target, chosen, lost_abilities(quirks_of(chosen)))
     except DeviceError as error:
-        return Check("abilities", f"not what code for {target.name} uses", False, str(error))
-    return Check("abilities", f"all that code for {target.name} uses", True)
+        return Check("abilities", f"too few for {target.name}", False, str(error))
+    return Check("abilities", f"all that {target.name} needs", True)
 
 
 def try_device(
     chosen: DeviceInfo, bundle: Bundle | None, libraries: Libraries
 ) -> list[Finding] | None:
-    """The bundle's known answers, or those that a compiler makes here; None without both."""
+    """Run the bundle's known answers, or newly compiled ones; None if neither is available."""
     from handglass.runtime.devices.self_test import try_bundle
     from handglass.runtime.devices.self_test_process import DeviceHandle, try_cases
     from handglass.runtime.execution.known_answers import CASES
@@ -143,7 +147,7 @@ def try_device(
 
 
 def family_checks(findings: list[Finding], chosen: DeviceInfo) -> list[Check]:
-    """One line each: ok with the least precise result, or the first that failed."""
+    """One check per kernel family: the distinct results, or those that failed."""
     from handglass.runtime.devices.self_test import WHAT_TO_DO
     from handglass.runtime.devices.self_test_process import by_family
 

@@ -1,4 +1,4 @@
-"""`handglass doctor`: what is installed, what this machine has, and what is missing or broken."""
+"""`handglass doctor`: checks the installation, this machine and, on request, a bundle."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def doctor(
         str | None,
         typer.Option(
             metavar="DEVICE",
-            help=f"Also try a GPU: {device_names(with_host=False)}.  [default: what the bundle is "
-            "compiled for]",
+            help=f"Also test a GPU: {device_names(with_host=False)}.  [default: the device that "
+            "the bundle is compiled for]",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Check this machine, and whether it can run a bundle."""
+    """Check this machine and whether it can run a bundle."""
     from handglass.errors import DeviceError
 
     checks = [*all_checks(), *device_checks(bundle, device)]
@@ -45,7 +45,7 @@ def doctor(
 
 
 def device_checks(path: Path | None, device: str | None) -> list[Check]:
-    """Of a bundle, and of the GPU that it or --device names."""
+    """Checks of the bundle and of the GPU named by the bundle or by --device."""
     from .device_checks import checks_of_device
 
     if path is None:

@@ -1,6 +1,6 @@
-"""What a person sees when a command fails: one message, one exit code per class, no traceback.
+"""Reports a failed command: one message and one exit code per error class, no traceback.
 
-With --json the message is one JSON object on standard output, so that a script always gets one.
+With --json the message is a JSON object on standard output, so a script always gets exactly one.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 INTERNAL = 70
 
 HOW_TO_REPORT = (
-    "this is a defect of handglass, not of yours; please report it with the output of "
-    "'handglass doctor' and of the same command as 'handglass --debug ...'"
+    "this is a bug in handglass; please report it with the output of 'handglass doctor' and of "
+    "the same command run as 'handglass --debug ...'"
 )
 
-# Typer brings its own copy of click, older ones use click's: BadParameter is the door to either.
+# Newer typer vendors click, older releases import it; BadParameter leads to the class in use.
 ClickException: Any = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
@@ -44,7 +44,7 @@ class Failure:
 
 
 def explain(error: BaseException, arguments: Sequence[str] = ()) -> Failure:
-    """Which class of failure an exception is, and the words for it."""
+    """Classify an exception and format its message."""
     if isinstance(error, ClickException):
         message = error.format_message() + given_value(error, arguments)
         return Failure("usage", message, UsageError.exit_code, usage_hint(error))
@@ -52,7 +52,7 @@ def explain(error: BaseException, arguments: Sequence[str] = ()) -> Failure:
         kind = type(error).__name__.removesuffix("Error").lower()
         return Failure(kind, str(error), error.exit_code)
     if isinstance(error, MemoryError):
-        message = "out of memory; a smaller --context or --quantization w4 needs less"
+        message = "out of memory; reduce --context or compile with --quantization w4"
         return Failure("device", message, DeviceError.exit_code)
     if isinstance(error, OSError) and error.filename is not None:
         return explain_os_error(error)
@@ -60,12 +60,12 @@ def explain(error: BaseException, arguments: Sequence[str] = ()) -> Failure:
 
 
 def given_value(error: BaseException, arguments: Sequence[str]) -> str:
-    """The value that a flag was given, which typer's own messages leave out."""
+    """Format the value passed to the flag, which typer's messages omit."""
     names = getattr(getattr(error, "param", None), "opts", ())
     following = pairwise(arguments)
-    apart = [value for name, value in following if name in names]
+    separate = [value for name, value in following if name in names]
     joined = [text.partition("=")[2] for text in arguments if text.partition("=")[0] in names]
-    values = apart + [value for value in joined if value]
+    values = separate + [value for value in joined if value]
     return f" (given: {values[-1]!r})" if values else ""
 
 
@@ -77,12 +77,12 @@ def usage_hint(error: BaseException) -> str:
 def explain_os_error(error: OSError) -> Failure:
     message = f"{error.filename}: {error.strerror}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Failure("device", f"{message}; free some space", DeviceError.exit_code)
+        return Failure("device", f"{message}; free some disk space", DeviceError.exit_code)
     return Failure("input", message, InputError.exit_code)
 
 
 def report(error: BaseException, arguments: Sequence[str]) -> int:
-    """Tell the person, or the script, and return the exit code."""
+    """Print the error as text or JSON and return the exit code."""
     failure = explain(error, arguments)
     if wants_debug(arguments):
         traceback.print_exception(error)
@@ -96,7 +96,7 @@ def report(error: BaseException, arguments: Sequence[str]) -> int:
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
-    """Asked of the raw arguments, since a usage error comes before they are parsed."""
+    """Check the raw arguments, since a usage error occurs before they are parsed."""
     return "--json" in arguments
 
 

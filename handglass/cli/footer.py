@@ -1,4 +1,4 @@
-"""The line after an answer: where the time went and what memory it took."""
+"""Formats the line after an answer: times, rates and memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def footer(timings: Mapping[str, Any]) -> str:
-    """`timings` as `handglass run --json` prints them. Pictures known from before cost no time."""
+    """Format `timings` as printed by `handglass run --json`; pictures in the cache are omitted."""
     images = zip(timings["encode_ms"], timings["image_tokens"], strict=True)
     parts = [
         f"image {number}: {milliseconds:.0f} ms ({tokens} tokens)"
@@ -22,7 +22,7 @@ def footer(timings: Mapping[str, Any]) -> str:
 
 
 def phase(name: str, timings: Mapping[str, Any]) -> str:
-    """An answer of one token decodes nothing: then there is no rate to tell."""
+    """Format a phase; no rate if it has no tokens, such as the decode of a one-token answer."""
     count, rate = timings[f"{name}_tokens"], timings[f"{name}_tok_s"]
     speed = f", {rate:.{0 if rate >= 100 else 1}f} tok/s" if count else ""
     return f"{name} {count} tok{speed}"

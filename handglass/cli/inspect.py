@@ -1,4 +1,7 @@
-"""`handglass inspect`: what a bundle holds and whether its files are whole. Executes nothing."""
+"""`handglass inspect`: shows the contents of a bundle and verifies its files.
+
+No code of the bundle is loaded or executed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from handglass.runtime.bundle.entries import TargetEntry, TensorEntry
     from handglass.runtime.bundle.reader import FileState, Inspection, Manifest
 
-# Bytes of an element by numpy's name of the stored type.
+# Bytes per element, by numpy dtype name.
 ITEM_SIZE = {"float64": 8, "float32": 4, "float16": 2, "int64": 8, "int32": 4, "int16": 2}
 ITEM_SIZE |= {"uint64": 8, "uint32": 4, "uint16": 2, "int8": 1, "uint8": 1, "bool": 1}
 
@@ -27,7 +30,7 @@ def inspect(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Show what a bundle holds, and check its files."""
+    """Show the contents of a bundle and verify its files."""
     from handglass.errors import MismatchError
     from handglass.runtime.bundle.reader import Bundle
 
@@ -41,7 +44,7 @@ def inspect(
 
 
 def as_json(found: Inspection, tensors: bool) -> dict[str, Any]:
-    """The manifest, its long lists only when asked for, and the state of the files."""
+    """The manifest and the state of the files; tensor lists only with `tensors`."""
     manifest = asdict(found.manifest)
     for entry in (manifest, manifest["state"]) if not tensors else ():
         entry.pop("params", None)
@@ -92,27 +95,28 @@ def facts(found: Inspection) -> list[tuple[str, str]]:
 
 
 def gpu_facts(target: TargetEntry) -> list[tuple[str, str]]:
-    """What a GPU must have, and of what at least how much."""
+    """The capabilities and minimum limits that the bundle requires of a GPU."""
     if target.device == "cpu":
         return []
     needed = {name: count for name, count in target.abilities.items() if count}
     kinds = [name.removeprefix("supports_") for name in needed if name.startswith("supports_")]
     least = [f"{name} {n}" for name, n in needed.items() if not name.startswith("supports_")]
-    return [("device", target.device), ("must have", ", ".join([*kinds, *least]) or "nothing more")]
+    return [("device", target.device), ("must have", ", ".join([*kinds, *least]) or "nothing else")]
 
 
 def report_text(manifest: Manifest) -> str:
-    """Bundles of earlier versions have none."""
+    """Whether the bundle has a report, which older bundles lack."""
     from handglass.runtime.bundle.reader import REPORT
 
-    there = REPORT in manifest.files
-    return f"{REPORT}, for bench --kernels" if there else "none, so no bench --kernels"
+    if REPORT in manifest.files:
+        return f"{REPORT}, for bench --kernels"
+    return "none; bench --kernels is not available"
 
 
 def vision_text(manifest: Manifest) -> str:
     vision = manifest.vision
     if vision is None:
-        return "none: text alone"
+        return "none: text only"
     side, patch = vision.image_size, vision.patch_size
     rows = vision.rows((side // patch) ** 2)
     return f"tiles of {side}x{side} in patches of {patch}, {rows} tokens each"

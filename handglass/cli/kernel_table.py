@@ -1,4 +1,4 @@
-"""`handglass targets --kernels TARGET`: which kernel each quantisation takes there."""
+"""`handglass targets --kernels TARGET`: the kernel selected for each quantization scheme."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .output import columns, print_json
 
 
 def show_kernels(name: str, json: bool) -> None:
-    """The table of schedules/select.py for one target."""
+    """Print the kernel selection of schedules/select.py for one target."""
     from handglass.compiler.schemes.kernel_table import kernel_table
     from handglass.targets import find_target
 
@@ -16,13 +16,13 @@ def show_kernels(name: str, json: bool) -> None:
         print_json({"target": target.name, **table})
         return
     print(f"{target.name}: integers by {table['integers']}")
-    head = ("SCHEME", "ONE ROW", "MANY ROWS", "LAYOUT OF THE WEIGHTS")
+    head = ("SCHEME", "ONE ROW", "MANY ROWS", "WEIGHT LAYOUT")
     rows = [
-        (row["scheme"], text(row["one_row"]), text(row["many_rows"]), row["layout"])
+        (row["scheme"], kernel_cell(row["one_row"]), kernel_cell(row["many_rows"]), row["layout"])
         for row in table["kernels"]
     ]
     print(columns([head, *rows]))
 
 
-def text(kernel: dict[str, str]) -> str:
+def kernel_cell(kernel: dict[str, str]) -> str:
     return f"{kernel['kernel']} ({kernel['rule']})"

@@ -1,6 +1,6 @@
-"""The command `handglass`: collects the verbs, turns whatever they raise into an exit code.
+"""The `handglass` command: registers the verbs and maps exceptions to exit codes.
 
-Importing this module must stay cheap: `handglass --help` imports no numpy, no tvm, no model.
+Importing this module must stay cheap: `handglass --help` imports neither numpy nor TVM.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
-    epilog="Exit codes: 2 usage, 3 bad input, 4 device, 5 mismatch, 70 a defect of ours.",
+    epilog="Exit codes: 2 usage, 3 bad input, 4 device, 5 mismatch, 70 a bug in handglass.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-# In the order in which a newcomer meets them.
+# In the order in which a new user needs them.
 VERBS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
     "targets": targets,
@@ -56,18 +56,18 @@ VERBS: dict[str, Callable[..., None]] = {
     "bench": bench,
 }
 
-# Verbs that belong together are a group with verbs of its own, and a word about it.
+# Command groups: help text and verbs of each group.
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
-    "device": ("Serve this machine to another one that tunes.", {"serve": serve}),
+    "device": ("Let another machine tune on this one.", {"serve": serve}),
     "records": (
-        "What tuning found out: list, check, import and export it.",
+        "List, check, import and export tuning records.",
         {"list": list_, "check": check, "import": import_, "export": export},
     ),
 }
 
 
 class UnreadError(Exception):
-    """Nobody reads our output any more. Typer would answer a BrokenPipeError with exit code 1."""
+    """The reader closed the output pipe. Typer would turn a BrokenPipeError into exit code 1."""
 
 
 def guarded(verb: Callable[..., None]) -> Callable[..., None]:
@@ -84,8 +84,8 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
 for name, verb in VERBS.items():
     app.command(name)(guarded(verb))
 
-for group, (words, verbs) in GROUPS.items():
-    members = typer.Typer(help=words, no_args_is_help=True, rich_markup_mode=None)
+for group, (help_text, verbs) in GROUPS.items():
+    members = typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None)
     for name, verb in verbs.items():
         members.command(name)(guarded(verb))
     app.add_typer(members, name=group)
@@ -108,11 +108,11 @@ def options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=print_version, is_eager=True, help="Print the version and leave."
+            "--version", callback=print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
 ) -> None:
-    """Options of every verb; --debug is read from the raw arguments, before anything can fail."""
+    """Options of every verb; --debug is read from the raw arguments before they are parsed."""
 
 
 def execute(arguments: Sequence[str]) -> int:
@@ -120,17 +120,17 @@ def execute(arguments: Sequence[str]) -> int:
     try:
         code = get_command(app).main(list(arguments), "handglass", standalone_mode=False)
         sys.stdout.flush()
-        ended_by()  # too late to stop anything
+        ended_by()  # the command is already complete
     except (BrokenPipeError, UnreadError):
         return broken_pipe()
     except (KeyboardInterrupt, typer.Abort):
         ended_by()
         return interrupted()
-    except SystemExit as leaving:
+    except SystemExit as exit_request:
         ended_by()
-        return leaving.code if isinstance(leaving.code, int) else 1
-    except Exception as error:  # noqa: BLE001  the one place where everything ends
-        if number := ended_by():  # the error is what C++ made of the signal's exception
+        return exit_request.code if isinstance(exit_request.code, int) else 1
+    except Exception as error:  # noqa: BLE001  the top-level handler
+        if number := ended_by():  # C++ converted the signal's exception into this error
             return interrupted() if number == signal.SIGINT else 128 + number
         return report(error, arguments)
     return interrupted() if code == INTERRUPTED else int(code or 0)
@@ -142,7 +142,7 @@ def interrupted() -> int:
 
 
 def broken_pipe() -> int:
-    """Nobody reads on: leave quietly, and keep the interpreter from flushing into the pipe."""
+    """Exit quietly and keep the interpreter from flushing into the closed pipe."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return BROKEN_PIPE

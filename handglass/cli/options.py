@@ -1,4 +1,4 @@
-"""Flags that several verbs share, so that they read and mean the same everywhere."""
+"""Flags shared by several verbs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -36,27 +36,33 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="DEVICE",
-        help=f"{device_names()}.  [default: the first that the bundle is compiled for]",
+        help=f"{device_names()}.  [default: the first device the bundle is compiled for]",
     ),
 ]
 Temperature = Annotated[
     float,
-    typer.Option("--temp", metavar="T", help="Sampling temperature; 0 takes the likeliest token."),
+    typer.Option(
+        "--temp", metavar="T", help="Sampling temperature; 0 takes the most likely token."
+    ),
 ]
 TopP = Annotated[
     float,
     typer.Option(
         "--top-p",
         metavar="P",
-        help="Sample among the likeliest tokens that together have this probability.",
+        help="Sample among the most likely tokens with this total probability.",
     ),
 ]
 TopK = Annotated[
     int,
-    typer.Option("--top-k", metavar="N", help="Sample among this many likeliest tokens; 0: all."),
+    typer.Option("--top-k", metavar="N", help="Sample among the N most likely tokens; 0: all."),
 ]
 RepeatPenalty = Annotated[
     float,
-    typer.Option("--repeat-penalty", metavar="X", help="Divide the logits of tokens seen; 1: off."),
+    typer.Option(
+        "--repeat-penalty", metavar="X", help="Repetition penalty for tokens seen so far; 1: off."
+    ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="N", help="Make sampling repeatable.")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", metavar="N", help="Random seed, for reproducible sampling.")
+]

@@ -1,4 +1,4 @@
-"""How results reach standard output: one JSON object, or aligned columns."""
+"""Formats results for standard output: one JSON object or aligned columns."""
 
 import json
 import math
@@ -14,7 +14,7 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """What JSON can say: paths as text, numbers that are not finite as null."""
+    """Convert to JSON-compatible values: paths become strings, non-finite floats become null."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -25,7 +25,7 @@ def plain(value: Any) -> Any:
 
 
 def columns(rows: Sequence[Sequence[object]], indent: str = "") -> str:
-    """Text with every column as wide as its longest cell; the last one is free."""
+    """Align every column but the last to its longest cell."""
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     widths[-1:] = [0]
@@ -34,7 +34,7 @@ def columns(rows: Sequence[Sequence[object]], indent: str = "") -> str:
 
 
 def size_text(count: float) -> str:
-    """A number of bytes as people say it, in steps of 1000."""
+    """Format a number of bytes with decimal units (steps of 1000)."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}"

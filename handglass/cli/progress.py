@@ -1,7 +1,6 @@
-"""Long work on standard error: a bar on a terminal, plain lines everywhere else.
+"""Progress on standard error: a bar on a terminal, plain lines otherwise.
 
-Work reports (phase, done, total); total 0 means that nobody knows. One phase ends when the next
-begins.
+Work reports (phase, done, total); total 0 means unknown. A phase ends when the next one begins.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ QUIET_SECONDS = 5.0  # between two plain lines about the same phase
 
 @contextmanager
 def progress(stream: TextIO | None = None) -> Iterator[Report]:
-    """Yields the function that the work calls."""
+    """Yield the callback that reports progress."""
     stream = stream or sys.stderr
     if stream.isatty():
         with bar(stream) as report:
@@ -31,7 +30,7 @@ def progress(stream: TextIO | None = None) -> Iterator[Report]:
 
 
 class PlainLines:
-    """A line when a phase begins, when it is done, and now and then between."""
+    """Prints a line when a phase begins and ends, and every `QUIET_SECONDS` in between."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self.stream = stream
@@ -69,7 +68,7 @@ def bar(stream: TextIO) -> Iterator[Report]:
         TimeRemainingColumn,
     )
 
-    shown = Progress(
+    display = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -81,16 +80,16 @@ def bar(stream: TextIO) -> Iterator[Report]:
 
     def report(phase: str, done: int, total: int) -> None:
         if phase not in phases:
-            fill(shown)
-            phases[phase] = shown.add_task(phase, total=None)
-        shown.update(phases[phase], completed=done, total=total or None)
+            complete(display)
+            phases[phase] = display.add_task(phase, total=None)
+        display.update(phases[phase], completed=done, total=total or None)
 
-    with shown:
+    with display:
         yield report
-        fill(shown)
+        complete(display)
 
 
-def fill(shown: Progress) -> None:
-    """The phases so far are over, whatever they counted last."""
-    for task in shown.tasks:
-        shown.update(task.id, completed=task.total or 1, total=task.total or 1)
+def complete(display: Progress) -> None:
+    """Mark every phase so far as complete, whatever count it last reported."""
+    for task in display.tasks:
+        display.update(task.id, completed=task.total or 1, total=task.total or 1)

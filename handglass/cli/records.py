@@ -1,4 +1,4 @@
-"""`handglass records list|check|import|export`: what tuning found out, and how it is shared."""
+"""`handglass records list|check|export`: inspects and shares tuning records."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from .output import columns, print_json
 if TYPE_CHECKING:
     from handglass.compiler.records.record import Record
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Files of records.")]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE", help="Record files.")]
 Target = Annotated[
-    str, typer.Option(metavar="TARGET", help="What the kernels are for; see 'handglass targets'.")
+    str, typer.Option(metavar="TARGET", help="Target of the kernels; see 'handglass targets'.")
 ]
 
 
 def list_(
     target: Annotated[
-        str | None, typer.Option(metavar="TARGET", help="Only of this target.  [default: all]")
+        str | None,
+        typer.Option(metavar="TARGET", help="List only this target's records.  [default: all]"),
     ] = None,
     json: Json = False,
 ) -> None:
-    """List your own records and those of handglass."""
+    """List your own records and those shipped with handglass."""
     load_compiler()
     from handglass.compiler.records.journal import read
     from handglass.compiler.records.store import SHIPPED_FOLDER, user_folder
@@ -42,8 +43,8 @@ def list_(
     elif rows:
         print(as_text(rows))
     else:
-        of = f" for {target}" if target else ""
-        print(f"no records{of}: make some with 'handglass tune', or import some")
+        suffix = f" for {target}" if target else ""
+        print(f"no records{suffix}: run 'handglass tune' or 'handglass records import'")
 
 
 def as_json(record: Record) -> dict[str, Any]:
@@ -64,24 +65,24 @@ def as_text(rows: list[tuple[Record, str]]) -> str:
 
 
 def check(files: Files, json: Json = False) -> None:
-    """Read every line of files of records, and say what is wrong."""
+    """Validate every line of record files."""
     load_compiler()
     from handglass.compiler.records.journal import read_all
     from handglass.errors import InputError
 
-    found = [(path, read_all(path)) for path in files]
+    journals = [(path, read_all(path)) for path in files]
     if json:
-        print_json({"files": [checked(path, journal) for path, journal in found]})
+        print_json({"files": [check_json(path, journal) for path, journal in journals]})
     else:
-        for path, (records, refused) in found:
+        for path, (records, refused) in journals:
             for line in refused:
                 print(f"{path}:{line.line}: {line.reason}")
             print(f"{path}: {len(records)} records, {len(refused)} lines refused")
-    if any(journal.refused for _, journal in found):
+    if any(journal.refused for _, journal in journals):
         raise typer.Exit(InputError.exit_code)
 
 
-def checked(path: Path, journal: Any) -> dict[str, Any]:
+def check_json(path: Path, journal: Any) -> dict[str, Any]:
     refused = [{"line": line.line, "reason": line.reason} for line in journal.refused]
     return {"file": str(path), "records": len(journal.records), "refused": refused}
 
@@ -92,11 +93,11 @@ def export(
     ],
     target: Target = "host",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a file that is there already.")
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Write your own records of a target to a file."""
+    """Write your own records for a target to a file."""
     load_compiler()
     from handglass.compiler.records.journal import read
     from handglass.compiler.records.store import own_file
@@ -107,9 +108,11 @@ def export(
     journal = own_file(device.records_key)
     records = read(journal).records if journal.exists() else []
     if not records:
-        raise InputError(f"there are no records of yours for {device.records_key}")
+        raise InputError(
+            f"{journal}: no records for {device.records_key}; run 'handglass tune' first"
+        )
     if output.exists() and not overwrite:
-        raise UsageError(f"{output} is there already; --overwrite replaces it")
+        raise UsageError(f"{output} already exists; use --overwrite to replace it")
     write(output, [record.text() for record in records])
     if json:
         print_json({"file": str(output), "target": device.records_key, "records": len(records)})
@@ -118,7 +121,7 @@ def export(
 
 
 def write(path: Path, lines: list[str]) -> None:
-    """In one step: an end in between leaves what was there."""
+    """Write atomically: an interrupted write leaves an existing file unchanged."""
     part = path.with_name(f".{path.name}.part")
     try:
         part.write_text("".join(f"{line}\n" for line in lines), "utf-8")

@@ -1,4 +1,4 @@
-"""`handglass records import`: records of others, each proven on the device before it is kept."""
+"""`handglass records import`: verifies records from elsewhere on the device and keeps them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def import_(
     ],
     target: Annotated[
         str | None,
-        typer.Option(metavar="TARGET", help="What the kernels are for.  [default: host]"),
+        typer.Option(metavar="TARGET", help="Target of the kernels.  [default: host]"),
     ] = None,
     rpc: Rpc = None,
     key_file: KeyFile = None,
     json: Json = False,
 ) -> None:
-    """Verify records of others on the device and add them to yours."""
+    """Verify records on the device and add them to yours."""
     load_compiler()
     from handglass.compiler.lowering.tasks import extract_tasks
     from handglass.compiler.records.store import own_file

@@ -1,4 +1,4 @@
-"""Where kernels are measured: on a device that is served, or on this machine."""
+"""Connects to the device that measures kernels: a device server, or this machine."""
 
 from __future__ import annotations
 
@@ -17,19 +17,27 @@ Rpc = Annotated[
     typer.Option(
         "--rpc",
         metavar="HOST:PORT",
-        help="The device, where 'handglass device serve' runs.  [default: this machine]",
+        help="Address of 'handglass device serve' on the device.  [default: this machine]",
     ),
 ]
 KeyFile = Annotated[
     Path | None,
     typer.Option(
-        "--key-file", metavar="FILE", help="The device's key.  [default: HANDGLASS_DEVICE_KEY]"
+        "--key-file",
+        metavar="FILE",
+        help="File with the device's key.  [default: $HANDGLASS_DEVICE_KEY]",
     ),
 ]
 
 
 def connector(rpc: str | None, key_file: Path | None, threads: int | None) -> Any:
-    """A context that gives what opens a session: with the device at `rpc`, or with this machine."""
+    """Return a context manager that yields a factory of sessions.
+
+    The sessions run on the device at `rpc`, or on this machine if `rpc` is None.
+
+    Raises:
+        UsageError: The flags contradict each other, or the device's key is missing.
+    """
     from contextlib import contextmanager
 
     from handglass.errors import UsageError
@@ -38,27 +46,36 @@ def connector(rpc: str | None, key_file: Path | None, threads: int | None) -> An
     from handglass.runtime.remote.local import local_device
 
     @contextmanager
-    def here() -> Iterator[Callable[[], DeviceClient]]:
+    def local() -> Iterator[Callable[[], DeviceClient]]:
         with local_device(threads) as endpoint:
             yield lambda: DeviceClient(*endpoint)
 
     @contextmanager
-    def there() -> Iterator[Callable[[], DeviceClient]]:
+    def remote() -> Iterator[Callable[[], DeviceClient]]:
         host, port = parse_address(rpc or "")
         key = find_key(key_file)
         if key is None:
-            raise UsageError(f"--rpc {rpc}: needs the device's key, --key-file or {VARIABLE}")
+            raise UsageError(
+                f"--rpc {rpc}: the device's key is missing; use --key-file or set {VARIABLE}"
+            )
         yield lambda: DeviceClient(host, port, key)
 
     if rpc and threads:
-        raise UsageError("--threads is for this machine; give it to 'handglass device serve'")
+        raise UsageError(
+            f"--threads {threads} applies to this machine only; with --rpc pass it to "
+            "'handglass device serve'"
+        )
     if key_file and not rpc:
-        raise UsageError("--key-file is for a device: say which with --rpc HOST:PORT")
-    return there() if rpc else here()
+        raise UsageError(f"--key-file {key_file} needs a device: add --rpc HOST:PORT")
+    return remote() if rpc else local()
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """HOST:PORT, the host of IPv6 in brackets."""
+    """Split HOST:PORT; an IPv6 host is in brackets.
+
+    Raises:
+        UsageError: The text is not a valid address.
+    """
     from handglass.errors import UsageError
 
     host, colon, port = text.rpartition(":")

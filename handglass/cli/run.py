@@ -1,7 +1,7 @@
-"""`handglass run`: one question about pictures, answered as it is generated.
+"""`handglass run`: asks one question and streams the answer.
 
-The answer goes to standard output and the footer to standard error, so that a pipe gets the answer
-alone. Never imports the compiler.
+The answer goes to standard output and the footer to standard error, so a pipe receives only the
+answer. Never imports the compiler.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def run(
         bool, typer.Option("--no-stream", help="Print the answer when it is complete.")
     ] = False,
 ) -> None:
-    """Ask one question, with pictures or without."""
+    """Ask one question, with or without pictures."""
     from handglass.runtime.prompt.preprocess import read_picture
 
     from .answer import Speaker, answer_json
 
-    # All that can be wrong with the question is found out before a large model is loaded.
+    # Validate the question before a large model is loaded.
     text = sys.stdin.read().rstrip("\n") if prompt == "-" else prompt
     pictures = [read_picture(path) for path in image or ()]
     speaker = Speaker(temp, top_p, top_k, repeat_penalty, seed, max_tokens)

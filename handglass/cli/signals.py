@@ -1,9 +1,9 @@
-"""Ending on SIGINT and SIGTERM by an exception, so that what is half-written is removed.
+"""Turns SIGINT and SIGTERM into exceptions, so that partial output is cleaned up.
 
-The exception comes wherever Python happens to be, and three places swallow it. C++ that calls back
-into Python turns it into a RuntimeError, or drops it; a destructor or a callback that returns
-nothing lets Python print it and go on. So it is raised again and again until somebody handles it:
-a clock ticks, and a tick that finds no exception on its way raises one.
+The exception is raised wherever Python happens to be, and it can get lost in three places: C++ that
+calls back into Python converts it to a RuntimeError or drops it; an exception in a destructor or in
+a callback without a result is printed and ignored. A timer therefore raises it again until it is
+handled: each tick raises it unless an exception is already propagating.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import sys
 from types import FrameType
 
 TICK_S = 0.1
-_received: list[int] = []  # those that asked this process to end and were not answered yet
+_received: list[int] = []  # signals that are not handled yet
 
 
 def end_by_exception() -> None:
-    """From now on SIGINT raises KeyboardInterrupt and SIGTERM SystemExit, and none is lost."""
+    """Install the handlers: SIGINT raises KeyboardInterrupt and SIGTERM SystemExit."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     signal.signal(signal.SIGALRM, _tick)
@@ -25,8 +25,10 @@ def end_by_exception() -> None:
 
 
 def ended_by() -> int | None:
-    """The first signal that asked this process to end. Call it where the exception is handled:
-    nothing is raised again after that."""
+    """Return the first pending signal, or None, and stop raising.
+
+    Must be called wherever the exception is handled.
+    """
     signal.setitimer(signal.ITIMER_REAL, 0)
     number = _received[0] if _received else None
     _received.clear()
@@ -40,7 +42,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _tick(number: int, frame: FrameType | None) -> None:
-    """While an exception is being handled, `finally` and `__exit__` included, clean-ups run."""
+    """Raise unless an exception is being handled, which includes `finally` and `__exit__`."""
     if _received and sys.exc_info()[1] is None:
         _raise()
 
@@ -50,6 +52,6 @@ def _raise() -> None:
 
 
 def _unraisable(lost: sys.UnraisableHookArgs) -> None:
-    """An exception of ours comes again; all others are told as ever."""
+    """Ignore our own exceptions, which are raised again; report all others as usual."""
     if not (_received and issubclass(lost.exc_type, (KeyboardInterrupt, SystemExit))):
         sys.__unraisablehook__(lost)

@@ -1,4 +1,4 @@
-"""`handglass targets`: the table of devices, and what this machine can do for each."""
+"""`handglass targets`: lists the targets and what this machine can do for each."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     from handglass.targets import Target
     from handglass.targets.evidence import Entry
 
-INSTALL = "'-' under LINKED BY: pip install 'handglass[cross]', or a cross compiler of your system"
-
+INSTALL = "'-' under LINKED BY: pip install 'handglass[cross]', or install a cross compiler"
 
 Kernels = Annotated[
     str | None,
     typer.Option(
         "--kernels",
         metavar="TARGET",
-        help="Show instead which kernel multiplies what there: one row and many, by scheme.",
+        help="Show instead the matmul kernels selected for TARGET, by quantization scheme.",
     ),
 ]
 
@@ -59,7 +58,7 @@ def targets(kernels: Kernels = None, json: Json = False) -> None:
 def describe(target: Target, machine: Machine) -> dict[str, Any]:
     from handglass.targets.abilities import abilities
 
-    here, evidence = abilities(target, machine), target.evidence
+    local, evidence = abilities(target, machine), target.evidence
     return {
         "name": target.name,
         "description": target.description,
@@ -75,16 +74,16 @@ def describe(target: Target, machine: Machine) -> dict[str, Any]:
         "evidence_entries": [asdict(entry) for entry in evidence.entries],
         "emulator_cpu": target.emulator_cpu,
         "gpu": target.gpu.abilities if target.gpu else None,
-        "runs_here": here.runs,
-        "missing_here": None if here.missing is None else list(here.missing),
-        "emulated_by": list(here.emulator),
-        "linked_by": list(here.linker),
-        "advice": here.advice,
+        "runs_here": local.runs,
+        "missing_here": None if local.missing is None else list(local.missing),
+        "emulated_by": list(local.emulator),
+        "linked_by": list(local.linker),
+        "advice": local.advice,
     }
 
 
 def evidence_lines(entries: Sequence[Entry]) -> Iterator[str]:
-    """The newest first, within the width of the table."""
+    """Yield the entries newest first, wrapped to the width of the table."""
     for entry in sorted(entries, key=lambda entry: entry.date, reverse=True):
         yield fill(str(entry), 100, initial_indent="    - ", subsequent_indent="      ") + "\n"
 

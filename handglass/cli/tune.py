@@ -1,4 +1,4 @@
-"""`handglass tune`: the kernels of a model measured on the device, what is faster recorded."""
+"""`handglass tune`: measures kernel candidates on a device and records the faster ones."""
 
 from __future__ import annotations
 
@@ -19,38 +19,36 @@ if TYPE_CHECKING:
 def tune(
     model: Annotated[
         Path,
-        typer.Option(
-            "--model", "-m", metavar="MODEL", help="A checkpoint folder, or a bundle as it is."
-        ),
+        typer.Option("--model", "-m", metavar="MODEL", help="A checkpoint folder or a bundle."),
     ],
     target: Annotated[
         str | None,
-        typer.Option(metavar="TARGET", help="What the kernels are for.  [default: host]"),
+        typer.Option(metavar="TARGET", help="Target of the kernels.  [default: host]"),
     ] = None,
     trials: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Candidates to measure, of all kernels.")
+        int, typer.Option(min=1, metavar="N", help="Candidates to measure over all kernels.")
     ] = 256,
     tasks: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Only the N kernels that cost most.  [default: all]"),
+        typer.Option(min=1, metavar="N", help="Only the N costliest kernels.  [default: all]"),
     ] = None,
     kernel: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Only this kernel; may be given several times."),
+        typer.Option(metavar="NAME", help="Only this kernel; repeatable."),
     ] = None,
     rpc: Rpc = None,
     key_file: KeyFile = None,
     work_dir: Annotated[
         Path,
         typer.Option(
-            metavar="DIR", help="Where every measurement is kept; a second run goes on from there."
+            metavar="DIR", help="Folder for all measurements; an interrupted run resumes from it."
         ),
     ] = Path("build/tune"),
     records: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Where records go.  [default: your own of the target, which 'compile' applies]",
+            help="Where records go.  [default: your records for the target, used by 'compile']",
         ),
     ] = None,
     quantization: Annotated[
@@ -67,25 +65,27 @@ def tune(
         str | None, typer.Option(metavar="TYPE", help="As for 'compile'; not with a bundle.")
     ] = None,
     build_timeout: Annotated[
-        float, typer.Option(min=1.0, metavar="SECONDS", help="For the code of one candidate.")
+        float, typer.Option(min=1.0, metavar="SECONDS", help="Time limit to build one candidate.")
     ] = 60.0,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="On this machine; a server has its own --threads."),
+        typer.Option(
+            min=1, metavar="N", help="CPU threads on this machine; a server has its own --threads."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure kernels on a device, record what is faster."""
+    """Measure kernels on a device and record faster ones."""
     from handglass.errors import DeviceError
 
     from .tune_progress import tune_progress
 
-    tune_model, read_tuning_input, asked_type, own_file = load_tuner()
-    asked = asked_type(target, quantization, vision_quantization, context, kv_cache)
+    tune_model, read_tuning_input, options_type, own_file = load_tuner()
+    options = options_type(target, quantization, vision_quantization, context, kv_cache)
     connect = connector(rpc, key_file, threads)
-    tuning_input = read_tuning_input(model, asked)
+    tuning_input = read_tuning_input(model, options)
     journal = records or own_file(tuning_input.target.records_key)
-    with connect as device, tune_progress() as tell:
+    with connect as device, tune_progress() as report:
         result = tune_model(
             tuning_input,
             device,
@@ -95,18 +95,22 @@ def tune(
             work_dir=work_dir,
             journal=journal,
             build_timeout=build_timeout,
-            progress=tell,
+            progress=report,
         )
     if json:
         print_json(as_json(result, journal))
     else:
         print(as_text(result, journal))
     if result.failed:
-        raise DeviceError("\n".join(["nothing could be measured of:", *result.failed]))
+        raise DeviceError("\n".join(["no candidate could be measured for:", *result.failed]))
 
 
 def load_tuner() -> tuple[Any, ...]:
-    """The tuner, or what to install where this is only a device."""
+    """Import the tuner.
+
+    Raises:
+        DeviceError: The TVM compiler is not installed.
+    """
     from importlib.util import find_spec
 
     from handglass.errors import DeviceError
@@ -126,7 +130,7 @@ HEAD = ("KERNEL", "SHARE", "DEFAULT", "NOW", "GAIN", "LIMIT", "TRIALS", "")
 
 
 def as_text(result: Tuned, journal: Path) -> str:
-    """A table of the kernels and where the records went."""
+    """Format the kernel table and the number of records written."""
     rows: list[tuple[str, ...]] = [HEAD]
     shares = {row.task.name: row.share for row in result.rows}
     gained = 0.0
@@ -145,7 +149,7 @@ def as_text(result: Tuned, journal: Path) -> str:
 
 
 def tuned_seconds(outcome: Any) -> float:
-    """Of the winner, where most calls are."""
+    """Median seconds of the winner at the most frequent length."""
     main = outcome.task.uses.index(outcome.task.main)
     return float(outcome.lengths[main].tuned.median)
 

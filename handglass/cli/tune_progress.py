@@ -1,4 +1,4 @@
-"""How tuning goes on, on standard error: a line on a terminal, plain lines everywhere else."""
+"""Tuning progress on standard error: a status line on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ QUIET_SECONDS = 5.0  # between two plain lines about the same kernel
 
 
 class Estimate:
-    """The time left, by how long the trials of this run took so far."""
+    """Estimates the remaining time from the trials of this run so far."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._start: tuple[float, int] | None = None
 
     def __call__(self, left: int) -> str:
-        """`left`: trials to be made; "" while nothing is known."""
+        """Format the time for `left` more trials; "" before the first trial is done."""
         now = self._clock()
         if self._start is None:
             self._start = now, left
@@ -35,7 +35,7 @@ class Estimate:
 
 
 def line(progress: Progress, estimate: str) -> str:
-    """Which kernel, how many candidates, the best so far and how near to the limit it is."""
+    """Format the kernel, its trials, the best time so far and its fraction of the limit."""
     if not progress.trials:
         return (
             f"[{progress.number}/{progress.tasks}] timing the default schedule of {progress.name}"
@@ -50,17 +50,17 @@ def line(progress: Progress, estimate: str) -> str:
 
 @contextmanager
 def tune_progress(stream: TextIO | None = None) -> Iterator[Callable[[Progress], object]]:
-    """Yields the function that the tuner calls."""
+    """Yield the callback that reports progress."""
     stream = stream or sys.stderr
     if stream.isatty():
-        with status(stream) as tell:
-            yield tell
+        with status(stream) as report:
+            yield report
     else:
         yield PlainLines(stream)
 
 
 class PlainLines:
-    """A line when a kernel begins, and now and then."""
+    """Prints a line when a kernel begins, and every `QUIET_SECONDS` after that."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock, self._estimate = stream, clock, Estimate(clock)
@@ -82,7 +82,7 @@ def status(stream: TextIO) -> Iterator[Callable[[Progress], object]]:
     from rich.status import Status
 
     estimate = Estimate()
-    with Status("timing the default schedules", console=Console(file=stream)) as shown:
-        yield lambda progress: shown.update(
+    with Status("timing the default schedules", console=Console(file=stream)) as display:
+        yield lambda progress: display.update(
             line(progress, estimate(progress.left) if progress.trials else "")
         )

@@ -1,4 +1,4 @@
-"""`handglass verify`: a bundle against the checkpoint it came from, stage by stage, in dB."""
+"""`handglass verify`: compares a bundle with its checkpoint, stage by stage, in dB."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ if TYPE_CHECKING:
 def verify(
     bundle: BundleArgument,
     reference: Annotated[
-        Path, typer.Option(metavar="CHECKPOINT", help="The checkpoint that it was compiled from.")
+        Path,
+        typer.Option(metavar="CHECKPOINT", help="The checkpoint the bundle was compiled from."),
     ],
     image: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="PICTURE", help="Picture to compare on; repeatable.  [default: drawn]"
+            metavar="PICTURE",
+            help="Picture to compare on; repeatable.  [default: a generated picture]",
         ),
     ] = None,
     allow_pickle: Annotated[
         bool,
-        typer.Option("--allow-pickle", help="Also read .bin files, by torch with weights_only."),
+        typer.Option(
+            "--allow-pickle", help="Also read .bin files, using torch with weights_only=True."
+        ),
     ] = False,
     device: Device = None,
     json: Json = False,
@@ -45,8 +49,8 @@ def verify(
     from handglass.compiler.verify import report
     from handglass.compiler.verify import verify as compare
 
-    with progress() as tell:
-        stages = compare(bundle, reference, image, tell, allow_pickle, device)
+    with progress() as advance:
+        stages = compare(bundle, reference, image, advance, allow_pickle, device)
     result = report(stages)
     if json:
         print_json(result)
@@ -62,12 +66,12 @@ def as_text(stages: Sequence[Stage], first_short: str | None) -> str:
         arithmetic = "" if s.arithmetic_db is None else db(s.arithmetic_db)
         verdict = "ok" if s.ok else "SHORT"
         rows.append((s.stage, db(s.snr_db), db(s.floor_db), arithmetic, verdict))
-    short = f"first stage that falls short: {first_short}"
-    return f"{columns(rows)}\n{short if first_short else 'every stage holds'}"
+    short = f"first stage below its floor: {first_short}"
+    return f"{columns(rows)}\n{short if first_short else 'every stage meets its floor'}"
 
 
 def db(value: float) -> str:
-    """Infinite where not one bit differs, minus infinite where something is not a number."""
+    """Format a ratio: inf means bit-exact, -inf means that a value is not finite."""
     if math.isinf(value):
         return "exact" if value > 0 else "not finite"
     return f"{value:.1f} dB"

@@ -1,4 +1,4 @@
-"""`handglass chat` from a pipe and on a terminal, with a model that is not there."""
+"""`handglass chat` from a pipe and on a terminal, with a fake model."""
 
 import io
 import sys
@@ -73,24 +73,24 @@ def test_help(handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
-    ("line", "code", "words"),
+    ("line", "code", "text"),
     [
-        ("/imagine x", 2, "/image"),
-        ("/image", 2, "needs the path"),
-        ("/image /no/such.png", 3, "no such file"),
+        ("/imagine x", 2, "/imagine"),
+        ("/image", 2, "/image PATH"),
+        ("/image /no/such.png", 3, "/no/such.png"),
     ],
 )
-def test_mistake_in_a_pipe_ends_it(
+def test_an_error_in_a_pipe_ends_the_command(
     line: str,
     code: int,
-    words: str,
+    text: str,
     handglass: Any,
     model: FakeModel,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     result = talk(handglass, monkeypatch, line, "never asked")
     assert result.code == code
-    assert words in result.err
+    assert text in result.err
     assert model.asked == []
 
 
@@ -107,7 +107,7 @@ def test_json_is_one_object(
     assert turns[0]["timings"]["decode_tokens"] == 128
 
 
-def test_empty_answer_is_a_turn_too(
+def test_an_empty_answer_is_a_turn(
     handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model.pieces = []
@@ -131,17 +131,17 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_on_a_terminal_the_talk_goes_on(
+def test_on_a_terminal_the_conversation_continues(
     handglass: Any, monkeypatch: pytest.MonkeyPatch, pictures: list[Path]
 ) -> None:
     fake = Failing(InputError("the prompt has 9000 tokens"), KeyboardInterrupt(), None)
     monkeypatch.setattr("handglass.load", lambda path, **_: fake, raising=False)
     monkeypatch.setattr(sys, "stdin", Terminal())
     lines = ["long", "/what", f"/image {pictures[0]}", "stopped", "fine"]
-    monkeypatch.setattr(chat, "typed", lambda: iter(lines))
+    monkeypatch.setattr(chat, "read_terminal", lambda: iter(lines))
     result = handglass("chat", "-m", "bundle")
     assert result.code == 0
-    for words in ("9000 tokens", "unknown command /what", "interrupted; that question"):
-        assert words in result.err
-    # Questions that got no answer are no part of the talk; their picture still waits.
+    for text in ("9000 tokens", "/what", "interrupted"):
+        assert text in result.err
+    # Unanswered questions do not enter the history; the picture stays queued.
     assert [turn["content"] for turn in fake.asked[0][0]] == [f"{MARK}fine"]

@@ -1,4 +1,4 @@
-"""`handglass deploy` from the command line, through a real sshd, and with the real wheels."""
+"""`handglass deploy` through a real sshd, and with the real wheels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Host board
 
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The host name of an ssh server of ours on this machine."""
+    """The host name of an ssh server started on this machine."""
     ssh = shutil.which("ssh")
     if not (SSHD and ssh):
         pytest.skip("no sshd: apt-get install openssh-server")
@@ -60,7 +60,7 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     program(tmp_path / "bin", "ssh", f'#!/bin/sh\nexec {ssh} -F {folder}/ssh_config "$@"\n')
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)  # where a server of root separates its privileges
+        Path("/run/sshd").mkdir(exist_ok=True)  # privilege separation directory of a root server
     server = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"])
     wait_for(port)
     yield "board"
@@ -107,7 +107,7 @@ def test_errors_have_their_exit_codes(handglass: Any, small_bundle: Path, tmp_pa
 def test_the_real_wheels_and_nothing_else(
     handglass: Any, small_bundle: Path, tmp_path: Path
 ) -> None:
-    """On a Python without any package, as a board has it."""
+    """On a Python without any packages, as on a board."""
     result = handglass("deploy", small_bundle, "--to", tmp_path / "there", "-p", "Hello", "--json")
     assert result.code == 0, result.out + result.err
     here = handglass("run", "-m", small_bundle, "-p", "Hello", "--json").json

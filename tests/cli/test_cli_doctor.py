@@ -1,4 +1,4 @@
-"""`handglass doctor` and `handglass targets`: what is told, and when it is a failure."""
+"""`handglass doctor` and `handglass targets`: the checks, and which of them are failures."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def test_broken_check_is_a_device_error(handglass: Any, monkeypatch: pytest.Monk
     assert (as_json.code, as_json.json["ok"]) == (4, False)
 
 
-def test_crash_of_the_child_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_of_the_child_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
     crash = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
     monkeypatch.setattr(checks, "has_compiler", lambda: True)
     monkeypatch.setattr(checks, "SAVE_JSON", crash)
@@ -42,7 +42,7 @@ def test_crash_of_the_child_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> Non
     assert checks.FFI_PIN in check.hint
 
 
-def test_device_without_compiler_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_not_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "has_compiler", lambda: False)
     assert checks.compiler_check().ok is None
     assert checks.ffi_pin_check().ok is None

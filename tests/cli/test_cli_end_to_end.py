@@ -1,4 +1,4 @@
-"""The verbs one after another on a small random model: compile, inspect, run, chat, verify."""
+"""The verbs in sequence on a small random model: compile, inspect, run, chat, verify."""
 
 import io
 import os
@@ -31,9 +31,7 @@ def test_inspect(handglass: Any, small_bundle: Path) -> None:
     assert any((small_bundle.parent / "ir").iterdir()), "--dump-ir wrote nothing"
 
 
-def test_run_answers_and_says_what_it_took(
-    handglass: Any, small_bundle: Path, picture: Path
-) -> None:
+def test_run_answers_and_reports_timings(handglass: Any, small_bundle: Path, picture: Path) -> None:
     flags = ("-m", small_bundle, "-p", "What is it?", "--image", picture, "-n", 6)
     text, as_json = handglass("run", *flags), handglass("run", *flags, "--json")
     assert (text.code, as_json.code) == (0, 0)
@@ -83,7 +81,7 @@ def test_verify_holds_for_the_checkpoint(
     assert {"stage", "snr_db", "ok"} <= result.json["stages"][0].keys()
 
 
-def test_existing_bundle_is_not_replaced_unasked(
+def test_existing_bundle_is_not_replaced_by_default(
     handglass: Any, small_bundle: Path, small_checkpoint: Path
 ) -> None:
     before = (small_bundle / "manifest.json").stat().st_mtime_ns
@@ -92,19 +90,19 @@ def test_existing_bundle_is_not_replaced_unasked(
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "text"),
     [
         (("--target", "x86-64-v9"), "x86-64-v"),
         (("--quantization", "w3"), "w4"),
         (("-c", "100000"), "100000"),
     ],
 )
-def test_bad_choices_name_the_good_ones(
-    flags: tuple[str, str], words: str, handglass: Any, small_checkpoint: Path, tmp_path: Path
+def test_errors_name_the_value_or_the_valid_ones(
+    flags: tuple[str, str], text: str, handglass: Any, small_checkpoint: Path, tmp_path: Path
 ) -> None:
     result = handglass("compile", "-m", small_checkpoint, "-o", tmp_path / "out", *flags)
     assert result.code == 2
-    assert words in result.err
+    assert text in result.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -118,28 +116,28 @@ def test_not_a_checkpoint(handglass: Any, tmp_path: Path) -> None:
 def test_interrupted_compile_leaves_nothing(
     number: signal.Signals, phase: str, small_checkpoint: Path, tmp_path: Path
 ) -> None:
-    """In `codegen` the signal arrives while C++ is calling back into Python."""
+    """In `codegen` the signal arrives while C++ calls back into Python."""
     output = tmp_path / "out"
     command = [sys.executable, "-m", "handglass.cli.main", "compile", "-m", str(small_checkpoint)]
     child = subprocess.Popen([*command, "-o", str(output)], stderr=subprocess.PIPE, text=True)
     assert child.stderr is not None
     assert any(line.startswith(phase) for line in child.stderr), "the phase was never reached"
-    assert any(tmp_path.iterdir()), "nothing to leave behind yet"
+    assert any(tmp_path.iterdir()), "nothing to clean up yet"
     time.sleep(0.3)
     os.kill(child.pid, number)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 128 + number
-    assert "Traceback" not in err and "defect" not in err
+    assert "Traceback" not in err and "bug in handglass" not in err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bundle_compiled_anew_is_not_run_by_the_old_library(
+def test_a_recompiled_bundle_does_not_run_the_old_library(
     handglass: Any, small_bundle: Path, small_checkpoint: Path, tmp_path: Path
 ) -> None:
     bundle = tmp_path / "bundle"
     shutil.copytree(small_bundle, bundle)
     flags = ("run", "-m", bundle, "-p", "Hello", "-n", 4, "--json")
-    before = handglass(*flags)  # its library stays in this process
+    before = handglass(*flags)  # its library stays loaded in this process
     compiled = handglass(
         "compile", "-m", small_checkpoint, "-o", bundle, "--quantization", "f16", "--overwrite"
     )

@@ -1,4 +1,4 @@
-"""Every class of failure has its exit code, one line for people and one object for scripts."""
+"""Each error class has its exit code, one line of text and one JSON object."""
 
 import errno
 import signal
@@ -20,7 +20,7 @@ FAILURES = [
     (MemoryError(), "device", 4),
     (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "input", 3),
     (OSError(errno.ENOSPC, "No space left on device", "/x"), "device", 4),
-    (HandglassError("of no class"), "internal", 70),
+    (HandglassError("unclassified"), "internal", 70),
     (ZeroDivisionError("division by zero"), "internal", 70),
     (OSError("nameless"), "internal", 70),
 ]
@@ -70,7 +70,7 @@ def test_debug_shows_the_traceback(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "text"),
     [
         (["runn"], "No such command 'runn'"),
         (["run"], "Missing option '--model'"),
@@ -81,10 +81,10 @@ def test_debug_shows_the_traceback(
         (["run", "-m", "b", "-p", "hi", "-n", "1", "-n", "many"], "(given: 'many')"),
     ],
 )
-def test_usage_errors(arguments: list[str], words: str, handglass: Any) -> None:
+def test_usage_errors(arguments: list[str], text: str, handglass: Any) -> None:
     result = handglass(*arguments)
     assert result.code == 2
-    assert words in result.err
+    assert text in result.err
     as_json = handglass(*arguments, "--json")
     assert as_json.code == 2
     assert as_json.json["error"]["kind"] == "usage"
@@ -112,7 +112,7 @@ main.main()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_leave_through_the_clean_ups(number: signal.Signals, code: int) -> None:
+def test_signals_run_the_cleanup(number: signal.Signals, code: int) -> None:
     command = [sys.executable, "-c", SLEEPER]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, **pipes) as child:  # type: ignore[call-overload]
@@ -129,15 +129,15 @@ def test_closed_pipe_is_quiet() -> None:
         f"{sys.executable} -m handglass.cli.main targets --json | true; echo ${{PIPESTATUS[0]}}"
     )
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip() in ("141", "0")  # 0: the pipe took it all before it was closed
+    assert done.stdout.strip() in ("141", "0")  # 0: all output fit before the pipe was closed
     assert done.stderr == ""
 
 
-def test_output_to_a_reader_that_left(monkeypatch: pytest.MonkeyPatch, handglass: Any) -> None:
+def test_output_to_a_closed_pipe(monkeypatch: pytest.MonkeyPatch, handglass: Any) -> None:
     def closed() -> list[Any]:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
     monkeypatch.setattr("handglass.cli.doctor.all_checks", closed)
-    monkeypatch.setattr(main, "broken_pipe", lambda: 141)  # the real one would shut pytest's stdout
+    monkeypatch.setattr(main, "broken_pipe", lambda: 141)  # the original closes pytest's stdout
     result = handglass("doctor")
     assert (result.code, result.err) == (141, "")

@@ -1,4 +1,4 @@
-"""Help is there for every verb, quick, and costs no heavy import."""
+"""Every verb has help, which is fast and imports no heavy packages."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ print(json.dumps([code, sorted(sys.modules)]), file=sys.stderr)
 
 
 def loaded_by(*arguments: str) -> tuple[int, set[str]]:
-    """Exit code, and every module that a command imports, read in a process of its own."""
+    """Run a command in a new process. Returns its exit code and the modules it imported."""
     command = [sys.executable, "-c", LOADED, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     code, modules = json.loads(done.stderr.splitlines()[-1])
@@ -34,7 +34,7 @@ def test_help_names_every_verb(handglass: Any) -> None:
     assert result.code == 0
     for name in (*VERBS, *GROUPS):
         assert f"\n  {name} " in result.out
-    assert "..." not in result.out.split("Commands:")[1], "a one-line help is too long"
+    assert "..." not in result.out.split("Commands:")[1], "a short help text is too long"
     assert "Exit codes: 2 usage" in result.out
 
 
@@ -52,7 +52,7 @@ def test_every_verb_explains_its_flags(verb: str, handglass: Any) -> None:
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_group_explains_its_verbs(group: str, handglass: Any) -> None:
     listed = handglass(group, "--help").out
-    assert "..." not in listed.split("Commands:")[1], "a one-line help is too long"
+    assert "..." not in listed.split("Commands:")[1], "a short help text is too long"
     for name in GROUPS[group][1]:
         assert f"\n  {name} " in listed
         assert "--json" in handglass(group, name, "--help").out
@@ -82,10 +82,10 @@ def test_targets_and_inspect_need_no_compiler(tmp_path: Any) -> None:
         assert not modules & {"tvm", "torch", "handglass.compiler", "handglass.schedules"}
 
 
-def test_help_is_quick() -> None:
+def test_help_is_fast() -> None:
     seconds = []
     for _ in range(3):
         start = time.monotonic()
         subprocess.run([sys.executable, "-m", "handglass.cli.main", "--help"], check=True)
         seconds.append(time.monotonic() - start)
-    assert min(seconds) < 1.0  # about 0.15 s on a quiet machine
+    assert min(seconds) < 1.0  # about 0.15 s on an idle machine

@@ -1,4 +1,4 @@
-"""Long work tells where it is: lines in a log, a bar on a terminal."""
+"""Progress of long work: plain lines in a log, a bar on a terminal."""
 
 import io
 
@@ -11,11 +11,11 @@ from handglass.cli.progress import PlainLines, line, progress
 def test_plain_lines_are_few() -> None:
     now = [0.0]
     stream = io.StringIO()
-    tell = PlainLines(stream, clock=lambda: now[0])
+    report = PlainLines(stream, clock=lambda: now[0])
     for done in range(101):
         now[0] = done * 0.1
-        tell("quantise", done, 100)
-    tell("lower", 0, 0)
+        report("quantise", done, 100)
+    report("lower", 0, 0)
     assert stream.getvalue().splitlines() == [
         "quantise 0/100, 0.0 s",
         "quantise 50/100, 5.0 s, about 5 s left",
@@ -44,31 +44,31 @@ class Terminal(io.StringIO):
 
 def test_bar_on_a_terminal() -> None:
     stream = Terminal()
-    with progress(stream) as tell:
+    with progress(stream) as report:
         for done in range(4):
-            tell("quantise", done, 3)
-        tell("lower", 2, 4)
-        tell("link", 0, 0)
+            report("quantise", done, 3)
+        report("lower", 2, 4)
+        report("link", 0, 0)
     shown = stream.getvalue()
     assert all(phase in shown for phase in ("quantise", "3/3", "lower", "4/4", "link", "1/1"))
 
 
-def test_bar_of_an_interrupted_phase_stays_where_it_is() -> None:
+def test_bar_of_an_interrupted_phase_is_not_completed() -> None:
     stream = Terminal()
-    with pytest.raises(KeyboardInterrupt), progress(stream) as tell:
-        tell("quantise", 1, 3)
+    with pytest.raises(KeyboardInterrupt), progress(stream) as report:
+        report("quantise", 1, 3)
         raise KeyboardInterrupt
     assert "3/3" not in stream.getvalue()
 
 
 def test_no_bar_in_a_pipe() -> None:
     stream = io.StringIO()
-    with progress(stream) as tell:
-        tell("quantise", 3, 3)
+    with progress(stream) as report:
+        report("quantise", 3, 3)
     assert "\x1b" not in stream.getvalue()
 
 
-def test_columns_align_and_do_not_trail() -> None:
+def test_columns_are_aligned_without_trailing_spaces() -> None:
     assert columns([("a", "bb", ""), ("aaa", "b", "x")]) == "a    bb\naaa  b   x"
 
 

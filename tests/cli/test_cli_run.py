@@ -1,4 +1,4 @@
-"""`handglass run` with a model that is not there: flags, streams, footer, JSON, imports."""
+"""`handglass run` with a fake model: flags, streams, footer, JSON, imports."""
 
 import io
 import subprocess
@@ -73,7 +73,7 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def test_answer_and_footer_go_apart(handglass: Any, model: FakeModel) -> None:
+def test_answer_and_footer_use_separate_streams(handglass: Any, model: FakeModel) -> None:
     result = handglass("run", "-m", "bundle", "-p", "What is it?")
     assert (result.code, result.out) == (0, "A red 圆.\n")
     assert result.err == (
@@ -128,21 +128,21 @@ def test_prompt_from_standard_input(
 
 
 @pytest.mark.parametrize(
-    ("flags", "code", "words"),
+    ("flags", "code", "text"),
     [
         (["--image", "no-such.png"], 3, "no-such.png"),
-        (["--image", __file__], 3, "not a picture"),
+        (["--image", __file__], 3, "test_cli_run.py"),
         (["--temp", "-1"], 2, "temp=-1.0"),
         (["--top-p", "0"], 2, "top_p=0.0"),
         (["--seed", "-4"], 2, "seed=-4"),
     ],
 )
-def test_bad_questions_load_nothing(
-    flags: list[str], code: int, words: str, handglass: Any, model: FakeModel
+def test_invalid_questions_load_nothing(
+    flags: list[str], code: int, text: str, handglass: Any, model: FakeModel
 ) -> None:
     result = handglass("run", "-m", "bundle", "-p", "Q", *flags)
     assert result.code == code
-    assert words in result.err
+    assert text in result.err
     assert model.asked == []
 
 
@@ -152,7 +152,7 @@ def test_missing_bundle_is_bad_input(handglass: Any, tmp_path: Path) -> None:
 
 def test_mismatch_is_exit_code_5(handglass: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(path: Path, threads: int | None = None, device: str | None = None) -> None:
-        raise MismatchError("lib.so: its sha256 is not the one in the manifest")
+        raise MismatchError("lib.so: the sha256 differs from the manifest")
 
     monkeypatch.setattr("handglass.load", load, raising=False)
     assert handglass("run", "-m", "bundle", "-p", "Q", "--json").json["error"]["exit_code"] == 5

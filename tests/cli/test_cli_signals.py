@@ -1,4 +1,4 @@
-"""A signal ends a command wherever Python happens to be, quietly and after it has cleaned up."""
+"""A signal ends a command wherever Python happens to be, quietly and after cleanup."""
 
 import signal
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-# The signal comes while `__del__` runs, whose exceptions Python prints and drops.
+# The signal arrives while `__del__` runs, whose exceptions Python prints and ignores.
 LINGER = """
 import os, sys, time
 from handglass.cli import main
@@ -42,29 +42,29 @@ def linger(source: str, number: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
-# as C++ does that calls Python and ignores the error
+# like C++ code that calls Python and ignores the error
 SWALLOWED = LINGER.replace("Slow()", "swallow(number)")
 
 
 @pytest.mark.parametrize("source", [LINGER, SWALLOWED], ids=["destructor", "swallowed"])
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_that_nobody_hears_comes_again(source: str, number: signal.Signals) -> None:
-    """And not while what is half-written is being removed, which takes longer than a tick here."""
+def test_a_lost_signal_is_raised_again(source: str, number: signal.Signals) -> None:
+    """But not during cleanup, which takes longer than one tick here."""
     ended = linger(source, number)
-    assert ended.returncode == 128 + number, "it slept to its end"
+    assert ended.returncode == 128 + number, "the command was not interrupted"
     assert ended.stdout == "cleaned up\n"
     assert "Exception ignored" not in ended.stderr and "Traceback" not in ended.stderr
 
 
-def test_what_destructors_raise_otherwise_is_still_told() -> None:
+def test_other_exceptions_in_destructors_are_still_reported() -> None:
     faulty = LINGER.replace("os.kill(os.getpid(), int(sys.argv[2]))", "raise ValueError('mine')")
     ended = linger(faulty.replace("time.sleep(30)", "pass"), 0)
     assert ended.returncode == 0
     assert "Exception ignored" in ended.stderr and "mine" in ended.stderr
 
 
-def test_a_signal_that_was_answered_does_not_come_again() -> None:
-    """As in `chat`, where it ends an answer and not the talk."""
+def test_a_handled_signal_is_not_raised_again() -> None:
+    """As in `chat`, where it ends an answer but not the conversation."""
     answered = SWALLOWED.replace("pass", "main.ended_by(); time.sleep(0.5)")
     ended = linger(
         answered.replace("time.sleep(30)\n    finally", "pass\n    finally"), signal.SIGINT

@@ -1,4 +1,4 @@
-"""`handglass tune`: what it says while it works, and what it refuses."""
+"""`handglass tune`: its progress lines and the arguments it rejects."""
 
 import io
 from pathlib import Path
@@ -18,7 +18,7 @@ def at(trial: int, left: int, name: str = "matmul") -> Progress:
     return Progress(2, 9, name, 0.25, trial, 40, left, 812.5, 0.87)
 
 
-def test_a_line_says_which_kernel_how_far_and_how_good() -> None:
+def test_a_line_has_the_kernel_its_progress_and_the_best_time() -> None:
     assert line(at(16, 24), ", 30 s left") == (
         "[2/9] matmul (25.0% of an answer) 16/40: best 812.5 us, 87% of the limit, 30 s left"
     )
@@ -50,13 +50,13 @@ def test_addresses(text: str, address: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "pi", ":9190", "pi:", "pi:0", "pi:65536", "pi:-1", "pi:x"])
-def test_what_is_no_address(text: str) -> None:
+def test_invalid_addresses(text: str) -> None:
     with pytest.raises(UsageError, match="HOST:PORT"):
         parse_address(text)
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "text"),
     [
         (["--rpc", "127.0.0.1:1"], "HANDGLASS_DEVICE_KEY"),
         (["--rpc", "127.0.0.1:1", "--threads", "2"], "--threads"),
@@ -65,15 +65,15 @@ def test_what_is_no_address(text: str) -> None:
     ],
 )
 def test_contradictions_are_refused(
-    flags: list[str], words: str, handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    flags: list[str], text: str, handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("HANDGLASS_DEVICE_KEY", raising=False)
     result = handglass("tune", "-m", "examples/demo-checkpoint", "--work-dir", tmp_path, *flags)
     assert result.code == 2
-    assert words in result.err
+    assert text in result.err
 
 
-def test_nobody_there(handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_server(handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HANDGLASS_DEVICE_KEY", "k" * 32)
     flags = ("--rpc", "127.0.0.1:9", "--work-dir", tmp_path)
     result = handglass("tune", "-m", "examples/demo-checkpoint", *flags)

@@ -1,4 +1,4 @@
-"""--device on the command line: what a person reads where there is no driver, device or trust."""
+"""--device on the command line: messages for missing drivers, missing devices and bad drivers."""
 
 import json
 import os
@@ -23,10 +23,10 @@ COMMAND = [sys.executable, "-m", "handglass.cli.main"]
 
 
 def run(bundle: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: a driver is looked for once in each."""
-    asked = [*COMMAND, "run", "-m", str(bundle), "-p", "Hello", *arguments]
+    """Run in a new process, since each process searches for a driver only once."""
+    command = [*COMMAND, "run", "-m", str(bundle), "-p", "Hello", *arguments]
     return subprocess.run(
-        asked, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
     )
 
 
@@ -40,26 +40,26 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.compiler
 @pytest.mark.slow
 class TestWithoutDriver:
-    def test_drivers_that_are_not_there(self, bundle: Path) -> None:
+    def test_missing_drivers(self, bundle: Path) -> None:
         done = run(bundle, VK_DRIVER_FILES="/nowhere.json", VK_ICD_FILENAMES="/nowhere.json")
         assert done.returncode == 4
-        assert "no Vulkan device was found" in done.stderr and "install a driver" in done.stderr
+        assert "no Vulkan device" in done.stderr and "driver" in done.stderr
 
-    def test_a_driver_file_that_is_broken(self, bundle: Path, tmp_path: Path) -> None:
+    def test_a_broken_driver_file(self, bundle: Path, tmp_path: Path) -> None:
         icd = tmp_path / "icd.json"
         icd.write_text('{"file_format_version": "1.0.0", "ICD": {"library_path": "/no/such.so"}}')
         done = run(bundle, VK_DRIVER_FILES=str(icd), VK_ICD_FILENAMES=str(icd))
-        assert done.returncode == 4 and "no Vulkan device was found" in done.stderr
+        assert done.returncode == 4 and "no Vulkan device" in done.stderr
 
-    def test_a_device_that_is_not_there(self, bundle: Path) -> None:
+    def test_a_missing_device(self, bundle: Path) -> None:
         done = run(bundle, "--device", "vulkan:77", "--json")
         assert done.returncode == 4
-        words = json.loads(done.stdout)["error"]["message"]
-        assert "there is no device vulkan:77; there are: vulkan:0" in words
+        message = json.loads(done.stdout)["error"]["message"]
+        assert "vulkan:77" in message and "vulkan:0" in message
 
     def test_another_kind_of_device(self, bundle: Path) -> None:
         done = run(bundle, "--device", "cpu")
-        assert done.returncode == 5 and "compiled for Vulkan" in done.stderr
+        assert done.returncode == 5 and "Vulkan" in done.stderr
 
     def test_a_library_that_cannot_be_built(self, bundle: Path, tmp_path: Path) -> None:
         done = run(bundle, XDG_CACHE_HOME=str(tmp_path), CXX="/no/compiler")
@@ -71,22 +71,22 @@ class TestWithoutDriver:
             assert checks[family]["ok"] is True
 
 
-def test_what_is_no_device_is_a_usage_error(handglass: Any) -> None:
+def test_an_unknown_kind_of_device_is_a_usage_error(handglass: Any) -> None:
     result = handglass("doctor", "--device", "gpu")
-    assert result.code == 2 and "must be cpu, vulkan" in result.err
+    assert result.code == 2 and "cpu, vulkan" in result.err
 
 
-def test_a_device_that_failed_is_refused_with_reasons() -> None:
+def test_a_device_that_fails_is_refused_with_reasons() -> None:
     found = [
         Finding("copies", "3 bytes up and down", True, "exact"),
         Finding("shared memory", "rows", False, "wrong: largest error 3 of 4 (2 dB), 7 values"),
         Finding("vulkan-rows", "norm", False, "crashed: SIGSEGV"),
     ]
-    with pytest.raises(DeviceError, match="vulkan-rows") as refused:
+    with pytest.raises(DeviceError, match="largest error 3") as refused:
         refuse(found, fake_gpu())
-    words = str(refused.value)
-    assert "shared memory (wrong: largest error 3" in words and "vulkan-rows (crashed" in words
-    assert "update the driver" in words and "copies" not in words
+    message = str(refused.value)
+    assert "shared memory (" in message and "vulkan-rows (" in message and "SIGSEGV" in message
+    assert "driver" in message and "copies" not in message
     refuse(found[:1], fake_gpu())
 
 
@@ -95,7 +95,7 @@ def test_a_broken_driver_is_refused_unless_it_is_trusted(monkeypatch: pytest.Mon
         "n", "it sets the house on fire", "run by us", vendor_ids=(0x1234,), broken=True
     )
     monkeypatch.setattr("handglass.runtime.devices.vulkan.quirks.known_quirks", lambda: (row,))
-    with pytest.raises(DeviceError, match="known to be broken: it sets the house on fire"):
+    with pytest.raises(DeviceError, match="sets the house on fire"):
         known_of(fake_gpu())
     monkeypatch.setenv("HANDGLASS_TRUST_DRIVER", "1")
     assert known_of(fake_gpu()) == ()

@@ -1,8 +1,8 @@
-/* AMX's tile registers in C: what schedules/isa/amx_instructions.py calls where it emulates.
+/* Emulates AMX's tile registers; called by schedules/isa/amx_instructions.py under emulation.
  *
- * Eight tiles per thread. Anything that the CPU would answer with a fault is counted, with the first
- * reason: an instruction before the configuration, a tile that is not configured, shapes that do not
- * fit. Results follow the pseudocode of the Intel SDM, vol. 2 (TDPBF16PS, TDPBSUD).
+ * Eight tiles per thread. Conditions that raise a fault on a CPU are counted, with the first reason:
+ * an instruction before the configuration, a tile that is not configured, mismatched shapes.
+ * Results follow the pseudocode of the Intel SDM, vol. 2 (TDPBF16PS, TDPBSUD).
  */
 #include <stdint.h>
 #include <string.h>
@@ -45,7 +45,7 @@ void handglass_emulated_ldtilecfg(const uint8_t *memory) {
     state.rows[t] = memory[48 + t];
     if (state.bytes[t] > BYTES || state.rows[t] > ROWS) return fail("ldtilecfg: tile too large");
   }
-  for (int b = 2; b < 64; b++) /* reserved, and tiles that palette 1 does not have */
+  for (int b = 2; b < 64; b++) /* reserved bytes, and tiles that palette 1 lacks */
     if (memory[b] && !(b >= 16 && b < 32) && !(b >= 48 && b < 56)) return fail("ldtilecfg: reserved");
   state.configured = 1;
 }

@@ -1,4 +1,4 @@
-"""An emulated ARM board: the arm64 tree, and what `handglass deploy` brings to a folder."""
+"""An emulated ARM board: the arm64 tree, and a folder written by `handglass deploy`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Board:
     cpu: str
 
     def run(self, script: str, *arguments: object) -> Ran:
-        """`ask` or `handglass` of the folder, as a person would type it on the board."""
+        """Run `ask` or `handglass` of the folder, as a user would on the board."""
         command = [str(self.folder / script), *map(str, arguments)]
         done = subprocess.run(
             command, env=self.environment(), capture_output=True, text=True, timeout=600
@@ -47,7 +47,7 @@ class Board:
 
 
 def bring(bundle: Path, folder: Path, images: list[Path]) -> Deployment:
-    """To a folder of another architecture: nothing can be asked there, only on the board."""
+    """Deploy to a folder for another architecture; questions can only be asked on the board."""
     machine, wheels = "aarch64", BUILD / "wheels"
     fetch(locked_wheels(machine, PYTHON), machine, PYTHON, wheels, offline=None)
     question = "What is this picture?"

@@ -1,4 +1,4 @@
-"""One kernel of each family for a target: what the compiler makes it of, inputs, and the answer."""
+"""One kernel of each family for a target: its function, inputs, and expected outputs."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ INTEGERS = ("w4a8", "w8a8")
 
 @dataclass(frozen=True)
 class Kernel:
-    """`inputs` are arrays or integers; `outputs` what they become, compared up to `tolerance`."""
+    """A kernel with its `inputs` (arrays or integers) and expected `outputs`."""
 
     func: tirx.PrimFunc
     inputs: list[np.ndarray | int]
     outputs: Arrays
     tolerance: float = 2e-5
-    """Of the largest magnitude of an output."""
+    """Relative to the largest magnitude of an output."""
 
 
 def normal(*shape: int) -> np.ndarray:
@@ -45,7 +45,7 @@ def normal(*shape: int) -> np.ndarray:
 
 
 def placeholder(shape: Sequence[Any], dtype: str, name: str = "x") -> te.Tensor:
-    """Counting in int64, as Relax does."""
+    """A placeholder with int64 extents, as in Relax."""
     dims = [tirx.IntImm("int64", n) if isinstance(n, int) else n for n in shape]
     return te.placeholder(dims, dtype, name=name)
 
@@ -55,12 +55,12 @@ def like(arrays: dict[str, np.ndarray]) -> list[te.Tensor]:
 
 
 def height(m: int) -> Any:
-    """One row is known when compiling, more are not."""
+    """The number of rows: constant if 1, else symbolic."""
     return m if m == 1 else tirx.Var("m", "int64")
 
 
 def float_matmul(scheme: str, m: int, n: int = 100, k: int = 96) -> Kernel:
-    """(m, k) float32 times weights that are stored as `scheme` says."""
+    """Rows (m, k) float32 times weights stored in `scheme`."""
     chosen, weight, rows = SCHEMES[scheme], normal(n, k), normal(m, k)
     parts = chosen.pack(weight)
     x, tensors = placeholder((height(m), k), "float32"), like(dict(parts))
@@ -70,7 +70,7 @@ def float_matmul(scheme: str, m: int, n: int = 100, k: int = 96) -> Kernel:
 
 
 def integer(scheme: str, target: Target, m: int, n: int = 100, k: int = 160) -> Kernel:
-    """Integer rows times weights of `scheme` laid out for `target`."""
+    """Integer rows (m, k) times weights of `scheme`, laid out for `target`."""
     chosen = SCHEMES[scheme].on(find_units(tvm.target.Target(target.tvm)))
     codes, weight = chosen.codes, normal(n, k)
     assert codes is not None
@@ -93,7 +93,7 @@ def integer(scheme: str, target: Target, m: int, n: int = 100, k: int = 160) -> 
 
 
 def quantizer(scheme: str, target: Target, m: int, k: int = 100) -> Kernel:
-    """float32 rows to integers. Codes may differ by one where a value lies between two."""
+    """Quantizes float32 rows (m, k). Codes of values halfway between two may differ by one."""
     chosen = SCHEMES[scheme].on(find_units(tvm.target.Target(target.tvm)))
     codes, depth = chosen.codes, chosen.depth(k)
     assert codes is not None
@@ -125,7 +125,7 @@ def gelu(m: int, d: int = 96) -> Kernel:
 
 
 def causal_attention(s: int, heads: int = 6, kv: int = 2, d: int = 64, context: int = 64) -> Kernel:
-    """Rows at positions pos .. pos + s of a float16 cache that holds everything before."""
+    """Queries at positions pos .. pos + s, over a float16 cache filled up to there."""
     pos, dtype = 21, np.float16
     q, k, v = normal(s, heads, d), normal(kv, context, d), normal(kv, context, d)
     keys = k.reshape(kv, context // 16, 16, d).transpose(0, 1, 3, 2).astype(dtype)
@@ -145,7 +145,7 @@ def causal_attention(s: int, heads: int = 6, kv: int = 2, d: int = 64, context: 
 
 
 def families(target: Target) -> dict[str, Callable[[], Kernel]]:
-    """Every kind of kernel that a model consists of, for one row and for many, by name."""
+    """Every kind of kernel in a model, for one row and for many, by name."""
     made: dict[str, Callable[[], Kernel]] = {}
     for m, rows in ((1, "row"), (13, "rows")):
         for scheme in FLOATS:
@@ -160,7 +160,7 @@ def families(target: Target) -> dict[str, Callable[[], Kernel]]:
 
 
 def build(kernels: dict[str, Kernel], target: Target) -> tvm.runtime.Module:
-    """One module with all of them, scheduled and compiled as a bundle's are."""
+    """A module with all kernels, scheduled and compiled like those of a bundle."""
     named = {n: k.func.with_attr("global_symbol", n) for n, k in kernels.items()}
     device = tvm.target.Target(target.tvm)
     with device:

@@ -1,7 +1,7 @@
-"""A small arm64 Debian for QEMU: libc and Python, unpacked without root, debootstrap or binfmt.
+"""A minimal arm64 Debian for QEMU: libc and Python, unpacked without root, debootstrap or binfmt.
 
-The packages come through apt with a state of its own, so the machine's is not touched. The tree is
-kept in build/arm and made again when its list of packages changes.
+apt downloads the packages with separate state, so the machine's state is not modified. The tree is
+cached in build/arm and rebuilt when its list of packages changes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Dir::Cache "{state}/cache";
 
 
 class MissingToolError(Exception):
-    """Something that is not installed, with what to do about it."""
+    """A tool is not installed; the message says how to install it."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,14 @@ class Tree:
 
 
 def arm_tree() -> Tree:
-    """The tree, made if it is not there yet; MissingToolError where that cannot be."""
+    """The tree, built on first use.
+
+    Raises:
+        MissingToolError: A tool or a package is not available.
+    """
     emulator = shutil.which("qemu-aarch64")
     if emulator is None:
-        raise MissingToolError("no qemu-aarch64: apt-get install qemu-user, or make test-arm")
+        raise MissingToolError("no qemu-aarch64: apt-get install qemu-user, or run make test-arm")
     key = hashlib.sha256("\n".join([CONFIGURATION, *PACKAGES]).encode()).hexdigest()[:12]
     root = BUILD / f"tree-{key}"
     if not root.is_dir():
@@ -75,7 +79,7 @@ def download(state: Path) -> list[Path]:
 
 def apt(configuration: Path, folder: Path, *command: str) -> None:
     if shutil.which("apt-get") is None:
-        raise MissingToolError("no apt-get: the arm64 tree is made of Debian's packages")
+        raise MissingToolError("no apt-get: the arm64 tree consists of Debian packages")
     environment = {"APT_CONFIG": str(configuration), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     done = subprocess.run(
         ["apt-get", "-qq", *command], cwd=folder, env=environment, capture_output=True, text=True
@@ -85,7 +89,7 @@ def apt(configuration: Path, folder: Path, *command: str) -> None:
 
 
 def unpack(packages: list[Path], root: Path) -> None:
-    """`dpkg -x` would replace the link that lib is by a folder, and hide the loader."""
+    """Unpack packages. `dpkg -x` would replace the symlink `lib` by a folder, hiding the loader."""
     for name in ("lib", "bin"):
         (root / "usr" / name).mkdir(parents=True)
         (root / name).symlink_to(f"usr/{name}")

@@ -1,7 +1,7 @@
-"""What each storage scheme leaves of a checkpoint's weights, written the obvious way.
+"""A checkpoint's weights after a round trip through each storage scheme, written straightforwardly.
 
-The torch reference runs on these, so that compiled code can be held to a tight tolerance whatever
-it stores: only the arithmetic may differ.
+The torch reference uses these weights, so compiled code can be tested with a tight tolerance in any
+scheme: only the arithmetic may differ.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ Round = Callable[[torch.Tensor], torch.Tensor]
 
 
 def w4(weight: torch.Tensor) -> torch.Tensor:
-    """(out, in): 4 bits and a float16 scale for each 32 neighbours along the input.
+    """Round (out, in) to 4 bits with a float16 scale per 32 neighbors along the input.
 
-    The largest magnitude of a group becomes -8, the scale is refitted by least squares to the
-    codes, and the codes are rounded once more. In float32 and in this order: otherwise a weight
-    halfway between two codes may go the other way.
+    The largest magnitude of a group becomes -8, the scale is refitted to the codes by least
+    squares, and the codes are rounded again. This must be done in float32 and in this order;
+    otherwise a weight halfway between two codes may be rounded the other way.
     """
     rows, cols = weight.shape
     groups = np.pad(weight.numpy(), ((0, 0), (0, -cols % 32))).reshape(rows, -1, 32)
@@ -32,13 +32,13 @@ def w4(weight: torch.Tensor) -> torch.Tensor:
 
 
 def nearest(groups: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The codes -8 .. 7 that come closest; a scale of 0 has only the code 0."""
+    """The nearest codes in -8 .. 7; 0 if the scale is 0."""
     inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
     return np.clip(np.rint(groups * inverse), -8, 7)
 
 
 def w8(weight: torch.Tensor, limit: int = 127) -> torch.Tensor:
-    """(out, in): a float32 scale for each row, by which the largest magnitude becomes `limit`."""
+    """Round (out, in) with a float32 scale per row that maps the largest magnitude to `limit`."""
     rows = weight.numpy()
     scale = np.abs(rows).max(1, keepdims=True) / np.float32(limit)
     inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
@@ -57,7 +57,7 @@ ROUND: dict[str, Round] = {
 
 
 def as_stored(weights: Weights, language: str, vision: str) -> Weights:
-    """Matrices as their scheme stores them; norms, biases and the position table stay float32."""
+    """Matrices rounded by their scheme; norms, biases and the position table stay float32."""
     stored = dict(weights)
     for name, weight in weights.items():
         if name.startswith("vpm.") and is_matrix(name, weight):
@@ -72,7 +72,7 @@ def is_matrix(name: str, weight: torch.Tensor) -> bool:
 
 
 def resampler_as_stored(weights: Weights, rounded: Round) -> Weights:
-    """The query path does not depend on the picture: it is computed once, from exact weights."""
+    """Round the resampler. Its query path is constant and computed once, from exact weights."""
     names = ("kv_proj.weight", "attn.out_proj.weight")
     stored = {f"resampler.{name}": rounded(weights[f"resampler.{name}"]) for name in names}
     q, k, v = weights["resampler.attn.in_proj_weight"].chunk(3)

@@ -1,4 +1,4 @@
-"""What attention over a cache is, in a few lines of numpy, and a cache as it is laid out."""
+"""Attention over a key-value cache in numpy, and the cache in its compiled layout."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def check(actual: np.ndarray, truth: np.ndarray, tolerance: float = 2e-6) -> Non
 
 
 def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, pos: int | None = None) -> np.ndarray:
-    """q (s, h, d), k and v (n, h_kv, d) -> (s, h * d); query i sees 0 .. pos + i, or all."""
+    """q (s, h, d), k and v (n, h_kv, d) -> (s, h * d); query i attends to 0 .. pos + i, or all."""
     k, v = (np.repeat(x, q.shape[1] // x.shape[1], axis=1) for x in (k, v))
     scores = np.einsum("ihd,jhd->hij", q, k, dtype=np.float64) / np.sqrt(q.shape[2])
     if pos is not None:
@@ -28,7 +28,7 @@ def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray, pos: int | None = None) 
 
 
 def rotated(x: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """x (s, h, d) by the rows of the table (s, d) that belong to it, as complex numbers."""
+    """Rotate x (s, h, d) by the rows of the table (s, d), as complex numbers."""
     half = x.shape[2] // 2
     turn = table[:, None, :half] + 1j * table[:, None, half:]
     turned = (x[..., :half] + 1j * x[..., half:]) * turn
@@ -36,7 +36,7 @@ def rotated(x: np.ndarray, table: np.ndarray) -> np.ndarray:
 
 
 def quantised(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """x (n, h_kv, d) as codes and scales (n, h_kv), one per position and head."""
+    """Quantize x (n, h_kv, d) to int8 codes and scales (n, h_kv), one per position and head."""
     scale = np.abs(x).max(-1) / 127
     return np.rint(x / scale[..., None]).astype(np.int8), scale.astype(np.float32)
 
@@ -44,7 +44,7 @@ def quantised(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def cache_of(
     k: np.ndarray, v: np.ndarray, rest: float, dtype: str, start: int = 0
 ) -> list[np.ndarray]:
-    """k and v (n, h_kv, d) from position `start` on as a cache holds them, `rest` elsewhere."""
+    """The cache tensors with k and v (n, h_kv, d) from position `start`, and `rest` elsewhere."""
     if dtype != "int8":
         return [panels(k.astype(dtype), rest, start), padded(v.astype(dtype), rest, start)]
     (k, k_scale), (v, v_scale) = quantised(k), quantised(v)
@@ -67,7 +67,7 @@ def panels(x: np.ndarray, rest: float, start: int) -> np.ndarray:
 
 
 def as_kept(x: np.ndarray, dtype: str) -> np.ndarray:
-    """What a cache of this type leaves of x (n, h_kv, d)."""
+    """x (n, h_kv, d) after a round trip through a cache of this type."""
     if dtype != "int8":
         return x.astype(dtype).astype(np.float64)
     codes, scale = quantised(x)

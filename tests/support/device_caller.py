@@ -1,6 +1,6 @@
-"""A caller of a device server that sends whatever it is told to, right or wrong.
+"""A client of a device server that sends any message, valid or not.
 
-The client of the product refuses to say what is no request; here that is the point.
+The client of the product refuses to send invalid requests.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TIMEOUT_S = 60
 
 
 class Caller:
-    """A connection; `greet` is the handshake."""
+    """A connection; `greet` performs the handshake."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
@@ -53,14 +53,14 @@ class Caller:
         self.socket.sendall(struct.pack(">I", len(text)) + text + payload)
 
     def receive(self) -> dict[str, Any]:
-        """EOFError where the other side has hung up."""
+        """Receive a message. Raises EOFError if the server has closed the connection."""
         (length,) = struct.unpack(">I", self._read(4))
         message = json.loads(self._read(length))
         assert isinstance(message, dict)
         return message
 
     def hung_up(self) -> bool:
-        """Whether the server closes without another word."""
+        """Whether the server closes the connection without sending anything."""
         try:
             return self.socket.recv(1) == b""
         except ConnectionResetError:

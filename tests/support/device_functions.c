@@ -1,5 +1,5 @@
-// Functions that a device is asked to run: one that scales, in four variants, and several that no
-// device likes. Compiled by tests/support/device_library.py against tvm_ffi's public header.
+// Functions for a device to run: one that scales, in four variants, and several that fail.
+// Compiled by tests/support/device_library.py against tvm_ffi's public header.
 #include <math.h>
 #include <stdlib.h>
 #include <tvm/ffi/c_api.h>
@@ -12,7 +12,7 @@ enum { RIGHT, WRONG, NOT_A_NUMBER, WRITES_INPUT };
 #define FUNCTION(name) \
   int __tvm_ffi_##name(void *self, const TVMFFIAny *args, int32_t count, TVMFFIAny *result)
 
-// A tensor is an object with a DLTensor behind its head.
+// A tensor is an object header followed by a DLTensor.
 static float *data(TVMFFIAny argument) {
   DLTensor *tensor = (DLTensor *)((char *)argument.v_obj + sizeof(TVMFFIObject));
   return (float *)((char *)tensor->data + tensor->byte_offset);

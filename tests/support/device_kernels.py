@@ -1,4 +1,4 @@
-"""A matmul that the compiler has made into a library, for measuring it on a device."""
+"""A matmul compiled into a library, to be measured on a device."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -1,4 +1,4 @@
-"""Libraries for devices made of C, and the arguments of their functions."""
+"""C libraries for devices, and the arguments of their functions."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ from tvm_ffi import libinfo
 
 SOURCE = Path(__file__).with_name("device_functions.c")
 VARIANTS = ("right", "wrong", "not-a-number", "writes-input")
-N, K = 1037, 3  # of x and y; what `scale` multiplies by
+N, K = 1037, 3  # length of x and y; the factor of `scale`
 
 
 @cache
@@ -38,4 +38,4 @@ SCALED: list[int | Mapping[str, Any]] = [
     tensor(N, kind="constant", value=7.0),
     K,
 ]
-"""x, y and k of `scale`."""
+"""The arguments x, y and k of `scale`."""

@@ -1,8 +1,8 @@
-"""What tests prove about targets is written down by the tests: `pytest --write-evidence`.
+"""Lets tests record evidence for targets: `pytest --write-evidence`.
 
-A test that proves something takes the fixture `evidence` and calls it at its end. Nothing is
-written without the option, nor where the test fails afterwards or a fixture while it is torn down:
-the one that emulates AMX looks for faults there.
+A test that proves something about a target calls the fixture `evidence` at its end. Nothing is
+written without the option, or if the test or the teardown of a fixture fails afterwards: the
+fixture that emulates AMX checks for faults during teardown.
 """
 
 from __future__ import annotations
@@ -24,10 +24,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--write-evidence",
         action="store_true",
-        help="write what passes to the evidence of its target (targets/evidence)",
+        help="record passing tests as evidence of their target (targets/evidence)",
     )
     group.addoption(
-        "--evidence-folder", type=Path, default=FOLDER, metavar="DIR", help="write it there instead"
+        "--evidence-folder",
+        type=Path,
+        default=FOLDER,
+        metavar="DIR",
+        help="folder to write evidence to",
     )
 
 
@@ -52,7 +56,7 @@ def write(item: pytest.Item) -> None:
 
 @pytest.fixture
 def evidence(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """`evidence(target, what, ...)` notes an entry; the arguments are those of `entry_of`."""
+    """`evidence(target, what, ...)` adds an entry; the arguments are those of `entry_of`."""
     test: pytest.Function = request.node
     noted = test.stash.setdefault(NOTED, [])
 

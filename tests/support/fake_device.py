@@ -1,5 +1,5 @@
-"""Stand-ins for what `handglass deploy` needs: wheels of a few bytes, and programs called ssh and
-adb that do here what the real ones do elsewhere, or lose the connection when told to."""
+"""Fakes for `handglass deploy`: wheels of a few bytes, and programs named ssh and adb that run the
+commands on this machine, or lose the connection on request."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def program(folder: Path, name: str, text: str) -> Path:
 
 
 def lock_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **files: bytes) -> Path:
-    """A folder with one wheel `extra` that holds these files, locked for every Python."""
+    """A folder with a wheel `extra` that contains these files, locked for every Python version."""
     folder.mkdir()
     wheel = folder / "extra-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as opened:

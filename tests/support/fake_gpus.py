@@ -1,4 +1,4 @@
-"""Devices that nobody here has, for what goes by their description alone."""
+"""Descriptions of fake GPUs, for code that depends only on the description."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ABILITIES: Mapping[str, bool | int] = {
 
 
 def mesa(major: int, minor: int, patch: int) -> int:
-    """A version as most drivers pack it."""
+    """A driver version, packed as by most drivers."""
     return major << 22 | minor << 12 | patch
 
 
@@ -30,7 +30,7 @@ REPORT: Mapping[str, Any] = {
     "driver_version": mesa(25, 2, 1),
     "cooperative_matrices": [],
 }
-"""Of what Vulkan's library says, that which others read."""
+"""The part of the Vulkan library's report that other code reads."""
 
 
 def fake_gpu(name: str = "Somebody's GPU", index: int = 0, **report: Any) -> DeviceInfo:

@@ -1,7 +1,7 @@
-"""A kind of devices that every machine has: the CPU's memory, behind a placement that copies.
+"""A fake kind of device that every machine has: CPU memory with a placement that copies tensors.
 
-All that a new kind takes, in one file; tests/devices/test_kinds.py adds its line to the table.
-Processes that start others for it find it by PYTHONPATH, and are told the line.
+It shows all that a new kind needs, in one file; tests/devices/test_kinds.py adds its entry to the
+table. Child processes import it through PYTHONPATH and get the entry from their parent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from handglass.runtime.devices.quirks import Quirk
 
 KIND = DeviceKind("fake", "Fake", dlpack=1, library="", driver=__name__)
 COUNT = "FAKE_DEVICES"
-"""The variable with how many devices there are."""
+"""The environment variable with the number of devices."""
 
 
 class FakeDriver(Driver):
@@ -32,7 +32,7 @@ class FakeDriver(Driver):
     variables = (COUNT,)
 
     def load(self, plugin: Path | None) -> None:
-        """TVM's runtime knows the CPU."""
+        """Nothing to load: TVM's runtime supports the CPU."""
 
     def devices(self) -> list[DeviceInfo]:
         if os.environ.get(COUNT) == "crash":

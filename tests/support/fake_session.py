@@ -1,7 +1,7 @@
-"""A session in numpy whose answers can be foretold, and which writes down what it was asked.
+"""A fake session in numpy with predictable answers, which records its calls.
 
-Its cache holds one row per position. The logits after a prefix depend on every row of it, so a
-cache that holds something stale gives another answer.
+Its cache holds one row per position. The logits after a prefix depend on all of its rows, so a
+stale row changes the answer.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class FakeSession:
         self.vocab_size, self.context, self.query_num = vocab_size, context, query_num
         self.table = random.normal(size=(vocab_size, 8)).astype(np.float32)
         self.cache = np.zeros((context, 8), np.float32)
-        self.script = list(script)  # if given, the tokens to say, whatever was asked
+        self.script = list(script)  # if given, the tokens to generate for any prompt
         self.prefilled: list[tuple[int, int]] = []  # (rows, pos)
         self.decoded: list[tuple[int, int]] = []  # (token, pos)
         self.images = 0
@@ -32,10 +32,10 @@ class FakeSession:
         return True
 
     def save_state(self) -> np.ndarray:
-        raise AssertionError("there is nothing to save")
+        raise AssertionError("a rewindable session has no state to save")
 
     def restore_state(self, state: np.ndarray | None) -> None:
-        raise AssertionError("there is nothing to restore")
+        raise AssertionError("a rewindable session has no state to restore")
 
     def device_peak(self) -> int | None:
         return None

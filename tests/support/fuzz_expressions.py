@@ -1,7 +1,7 @@
-"""Random TIR expressions as text, each with the exact numbers that it must give.
+"""Random TIR expressions as text, each with its exact values.
 
-No operation overflows or rounds: of every expression is known between which limits it lies, and of
-floats how many binary digits follow the point. So the answer depends on no compiler's choice.
+No operation overflows or rounds: each expression has known bounds, and for floats a known number of
+binary digits after the point. The result therefore does not depend on the compiler.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ FLOATS = tuple(DIGITS)
 
 @dataclass(frozen=True)
 class Expr:
-    """`of` gives its values at the time: int64 or float64, one for each element. The limits are
-    whole; of floats, `point` binary digits follow the point."""
+    """An expression. `of` returns its current values, int64 or float64, one per element. The bounds
+    are integers; floats have `point` binary digits after the point."""
 
     text: str
     dtype: str
@@ -46,7 +46,7 @@ def limits(dtype: str) -> tuple[int, int]:
 
 
 def fits(dtype: str, low: int, high: int, point: int = 0) -> bool:
-    """Whether all such numbers are exact in `dtype`, float16's exponents included."""
+    """Whether all such numbers are exact in `dtype`, including the exponent range of float16."""
     least, most = limits(dtype)
     if dtype in FLOATS:
         return point <= 9 and max(-low, high) << point <= most
@@ -55,7 +55,7 @@ def fits(dtype: str, low: int, high: int, point: int = 0) -> bool:
 
 @dataclass
 class Maker:
-    """Grows expressions out of leaves; `lanes` is that of all vectors, 1 for scalars."""
+    """Generates expressions; `lanes` is the width of all vectors, 1 for scalars."""
 
     random: random.Random
     lanes: int = 1
@@ -159,7 +159,7 @@ def subtract(m: Maker, dtype: str, depth: int) -> Expr | None:
     a, b = m.expression(dtype, depth), m.expression(dtype, depth)
     point, text = max(a.point, b.point), f"({a.text} - {b.text})"
     if dtype.startswith("u") and a.is_constant:
-        return None  # TVM refuses some of these itself
+        return None  # TVM rejects some of these
     return both(text, dtype, np.subtract, a, b, a.low - b.high, a.high - b.low, point)
 
 
@@ -173,7 +173,7 @@ def multiply(m: Maker, dtype: str, depth: int) -> Expr:
 def both(
     text: str, dtype: str, of: Callable, a: Expr, b: Expr, low: int, high: int, point: int = 0
 ) -> Expr:
-    """Where it does not fit it will not be taken."""
+    """An expression that may not fit; the caller then discards it."""
     return Expr(text, dtype, lambda: of(a.values, b.values), low, high, point)
 
 
@@ -204,8 +204,8 @@ def absolute(m: Maker, dtype: str, depth: int) -> Expr | None:
 
 
 def cast(m: Maker, dtype: str, depth: int) -> Expr | None:
-    """Of a bool, or of a number that has a place: TVM's bounds know of no integers that are cut
-    off, and drop a `max(x, -100)` where x was unsigned before."""
+    """Cast a bool, or a number that fits. TVM's bounds analysis ignores truncation of integers, and
+    drops a `max(x, -100)` if x was unsigned before."""
     if m.random.random() < 0.15:
         c = m.condition(depth)
         kind = np.float64 if dtype in FLOATS else np.int64
@@ -224,7 +224,7 @@ def cast(m: Maker, dtype: str, depth: int) -> Expr | None:
 
 
 def divide(m: Maker, dtype: str, depth: int) -> Expr:
-    """By a constant, by what is at least 1, or where the divisor is not 0."""
+    """Division by a constant, by a value of at least 1, or guarded against a divisor of 0."""
     a, way = m.expression(dtype, depth), m.random.randrange(3)
     if way == 0:
         b = m.constant(dtype, m.random.choice([1, 2, 3, 7, 16, 100]))
@@ -314,7 +314,7 @@ def halved(m: Maker, dtype: str, depth: int) -> Expr:
 
 
 def fraction(m: Maker, dtype: str, depth: int) -> Expr:
-    """What is large or long is cut to size."""
+    """Clamp and floor a value, which bounds its range and its digits."""
     a = m.expression(dtype, depth)
     near = m.clamped(a, -20, 20)
     text = f"T.floor({near.text} * {m.constant(dtype, 2.0).text})"

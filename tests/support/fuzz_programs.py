@@ -1,7 +1,7 @@
 """Random kernels: statements around the expressions of `fuzz_expressions`, as TVMScript.
 
-Each is run here too, one statement at a time for all threads at once, with a mask of those that
-take part. So a kernel comes with its arguments and with what it must write.
+Each kernel is also interpreted, statement by statement for all threads at once, with a mask of the
+active threads. A kernel therefore comes with its arguments and expected results.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Step = Callable[[Mask], None]
 
 @dataclass
 class Program:
-    """`source` is TVMScript; `arguments` are the inputs, `expected` what the outputs must be."""
+    """A kernel: `source` is TVMScript, `arguments` the inputs, `expected` the outputs."""
 
     source: str
     arguments: list[np.ndarray]
@@ -32,7 +32,7 @@ class Program:
 
 @dataclass
 class Left:
-    """Threads that have left a loop, or this turn of it."""
+    """Threads that have left a loop (`broken`) or its current iteration (`turned`)."""
 
     broken: Mask
     turned: Mask
@@ -56,7 +56,7 @@ class Writer:
         return f"{letter}{self.names}"
 
     def known(self, name: str, text: str, dtype: str, low: int, high: int, point: int = 0) -> Expr:
-        """A leaf that reads what the state has under a name."""
+        """A leaf that reads a variable of the state."""
         expr = Expr(text, dtype, lambda: self.state[name], low, high, point)
         (self.maker.conditions if dtype == "bool" else self.maker.leaves).append(expr)
         return expr
@@ -64,10 +64,10 @@ class Writer:
     def active(self, mask: Mask) -> Mask:
         return mask & ~self.loops[-1].broken & ~self.loops[-1].turned if self.loops else mask
 
-    # statements: lines, and what runs them
+    # statements: their lines, and the function that interprets them
 
     def block(self, depth: int) -> tuple[list[str], Step]:
-        """Names that it binds are known inside only."""
+        """A block; names bound in it are visible only inside."""
         leaves, conditions = list(self.maker.leaves), list(self.maker.conditions)
         made = [self.statement(depth) for _ in range(self.random.randint(1, 3))]
         self.maker.leaves, self.maker.conditions = leaves, conditions
@@ -155,7 +155,7 @@ class Writer:
         return [f"for {name} in {kind}({first}, {first + turns}):", *indented(lines)], run
 
     def countdown(self, depth: int) -> tuple[list[str], Step]:
-        """A `while` over a variable of its own, which starts at different numbers."""
+        """A `while` over a new variable, which starts at different values."""
         name = self.name("w")
         start = self.maker.clamped(self.maker.expression("int32", 2), 0, 3)
         self.state[name] = np.zeros(self.elements, np.int64)
@@ -181,7 +181,7 @@ class Writer:
         return [*head, *indented(lines)], run
 
     def inside(self, depth: int, leaving: bool) -> tuple[list[str], Step]:
-        """The body of a loop; one that is unrolled cannot be left."""
+        """The body of a loop; an unrolled loop has no break or continue."""
         around, nothing = self.loops, np.zeros(0, bool)
         self.loops = [*around, Left(nothing, nothing)] if leaving else []
         lines, step = self.block(depth - 1)
@@ -211,7 +211,7 @@ def indented(lines: list[str]) -> list[str]:
 
 
 def numbers(dtype: str, size: int, source: np.random.Generator) -> np.ndarray:
-    """Any integer; of floats, whole numbers and halves that are not large."""
+    """Random integers of any size; for floats, small multiples of one half."""
     if dtype == "bool":
         return source.integers(0, 2, size).astype(bool)
     if dtype in FLOATS:
@@ -222,7 +222,7 @@ def numbers(dtype: str, size: int, source: np.random.Generator) -> np.ndarray:
 
 
 def program(seed: int, lanes: int = 1) -> Program:
-    """Kernel number `seed`: statements where `lanes` is 1, else expressions of vectors."""
+    """Kernel number `seed`: statements if `lanes` is 1, else expressions of vectors."""
     writer = Writer(Maker(random.Random(seed), lanes), SIZE * lanes)
     source = np.random.default_rng(seed)
     at = "t" if lanes == 1 else f"T.Ramp(t * {lanes}, 1, {lanes})"

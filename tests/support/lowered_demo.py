@@ -1,4 +1,4 @@
-"""The demo model just before it is scheduled: functions to hash, to schedule, to count."""
+"""The demo model before scheduling: functions to hash, schedule and count."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,7 @@ V3 = find_target("x86-64-v3")
 
 
 def demo_module(target: Target = V3) -> tvm.IRModule:
-    """What the model exports, with the default storage of a target."""
+    """The exported module of the model, with the default storage of a target."""
     checkpoint = Checkpoint.open(CHECKPOINT)
     family = find_family(checkpoint.config)
     config = family.configure(checkpoint.config)
@@ -31,7 +31,7 @@ def demo_module(target: Target = V3) -> tvm.IRModule:
 
 
 def demo_functions(target: Target = V3, fresh: bool = False) -> dict[str, tirx.PrimFunc]:
-    """Name -> function, fused and not scheduled; with `fresh` from another import."""
+    """The fused, unscheduled functions by name; with `fresh`, from a second import."""
     return dict(_functions(target, 1 if fresh else 0))
 
 

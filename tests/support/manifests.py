@@ -1,4 +1,4 @@
-"""Parts of manifests that many tests need: the seed's template, pictures shown as one square."""
+"""Manifest entries for tests: the MiniCPM-V prompt template, and pictures as one square tile."""
 
 from handglass.compiler.models.minicpmv import WHOLE
 from handglass.runtime.bundle.entries import Around, MethodEntry, PromptEntry, VisionEntry

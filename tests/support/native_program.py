@@ -1,6 +1,6 @@
-"""The native program under test: what `make native` built, run as it is or under qemu.
+"""The native program under test: built by `make native`, run natively or under qemu.
 
-Building takes minutes, so tests take what lies in build/native and skip without it.
+Building takes minutes, so tests use the program in build/native and are skipped without it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ BUILT = Path(__file__).parents[2] / "build" / "native"
 MACHINES = ("x86_64", "aarch64")
 EMULATORS = {"x86_64": "qemu-x86_64", "aarch64": "qemu-aarch64"}
 EMULATED_CPU = {"x86_64": "max", "aarch64": "cortex-a76"}
-"""For ARM the floor of the preset that the bundles of the tests are compiled for."""
+"""For ARM, the instruction floor of the preset that the test bundles are compiled for."""
 TIMEOUT_S = 300
 
 
 @dataclass(frozen=True)
 class NativeProgram:
-    """How to start it, and where."""
+    """A built program and its emulator, if it needs one."""
 
     machine: str
     path: Path
@@ -52,22 +52,22 @@ class NativeProgram:
             check=False,
         )
 
-    def fails(self, code: int, words: str, *arguments: object, **options: str) -> None:
-        """It must end with this exit code and say so."""
+    def fails(self, code: int, text: str, *arguments: object, **options: str) -> None:
+        """Assert that the program exits with `code` and an error message that contains `text`."""
         done = self.run(*arguments, **options)
         assert (done.returncode, done.stdout) == (code, ""), done.stderr
-        assert words in done.stderr and done.stderr.startswith("error: "), done.stderr
+        assert text in done.stderr and done.stderr.startswith("error: "), done.stderr
 
 
 @cache
 def find_program(machine: str) -> NativeProgram:
-    """Skips the test where there is none, an old one, or nothing to run it with."""
+    """The program for a machine. Skips the test if it is missing, outdated or cannot be run."""
     path = BUILT / machine / PROGRAM
     if not path.is_file():
-        pytest.skip(f"no native program for {machine}: make native builds it")
+        pytest.skip(f"no native program for {machine}: run make native")
     newest = max(file.stat().st_mtime for file in OURS.rglob("*.[ch]*"))
     if path.stat().st_mtime < newest:
-        pytest.skip(f"the native program for {machine} is older than its sources: make native")
+        pytest.skip(f"the native program for {machine} is older than its sources: run make native")
     if platform.machine() == machine:
         return NativeProgram(machine, path)
     emulator = shutil.which(EMULATORS[machine])

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A newer lavapipe than the distribution's, with cooperative matrices, unpacked beside everything else.
+# Unpacks a newer lavapipe than the distribution's, with cooperative matrices.
 #
 #   tests/support/newer_mesa.sh FOLDER PYTHON
 #
-# Takes Mesa, its libraries and C library from Debian's unstable suite, from the same mirror as this
-# system's own packages. Nothing is installed. FOLDER/python is then PYTHON on that driver.
+# Downloads Mesa, its libraries and C library from Debian's unstable suite, from the same mirror as
+# this system's packages. Nothing is installed. FOLDER/python then runs PYTHON with that driver.
 set -euo pipefail
 folder=$(realpath -m "$1") python=$(realpath -s "$2")
 [ -x "$folder/python" ] && exit 0
@@ -32,4 +32,4 @@ export VK_DRIVER_FILES="$folder/lvp.json"
 exec "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" --argv0 "$python" "\$(readlink -f "$python")" "\$@"
 END
 chmod +x "$folder/python.new"
-mv "$folder/python.new" "$folder/python" # last: what is there is whole
+mv "$folder/python.new" "$folder/python" # last, so that its existence means completeness

@@ -1,5 +1,5 @@
-// A libvulkan.so.1 that gets one thing wrong: everything goes to the real one but what ODD_DRIVER
-// names. Built and used by tests/support/odd_driver.py.
+// A libvulkan.so.1 with one fault, named by ODD_DRIVER; all other calls are forwarded to the real
+// loader. Built and used by tests/support/odd_driver.py.
 //
 //   ODD_DRIVER       a name of kOdd
 //   ODD_DRIVER_REAL  the real libvulkan.so.1
@@ -35,7 +35,7 @@ Function Find(const char* name) {
 
 void Crash() { raise(SIGSEGV); }
 
-// --- what the device is said to be ---
+// --- reported properties of the device ---
 
 void Limit(VkPhysicalDeviceProperties* properties) {
   if (Odd() == "old device") properties->apiVersion = VK_API_VERSION_1_0;
@@ -61,7 +61,7 @@ void VKAPI_CALL FeaturesWithoutBytes(VkPhysicalDevice physical, VkPhysicalDevice
   }
 }
 
-/* Of 8 and 16 bits there is storage only, and nothing of 64. */
+/* 8 and 16 bits are supported for storage only, and 64 bits not at all. */
 void VKAPI_CALL FeaturesWithoutArithmetic(VkPhysicalDevice physical, VkPhysicalDeviceFeatures2* out) {
   REAL(vkGetPhysicalDeviceFeatures2)(physical, out);
   out->features.shaderInt16 = out->features.shaderInt64 = VK_FALSE;
@@ -82,7 +82,7 @@ VkResult VKAPI_CALL CrashingList(VkInstance, uint32_t*, VkPhysicalDevice*) {
   return VK_SUCCESS;
 }
 
-// --- what it does ---
+// --- behavior of the device ---
 
 VkResult VKAPI_CALL NoMemory(VkDevice, const VkMemoryAllocateInfo*, const VkAllocationCallbacks*,
                              VkDeviceMemory*) {
@@ -111,7 +111,7 @@ VkResult VKAPI_CALL LostSubmit(VkQueue, uint32_t, const VkSubmitInfo*, VkFence) 
   return VK_ERROR_DEVICE_LOST;
 }
 
-/* As if the work never ended: the time limit of the wait is kept. */
+/* As if the work never ended; respects the time limit of the wait. */
 VkResult VKAPI_CALL EndlessWait(VkDevice, uint32_t, const VkFence*, VkBool32, uint64_t limit) {
   usleep(static_cast<useconds_t>(std::min<uint64_t>(limit / 1000, 60'000'000)));
   return VK_TIMEOUT;
@@ -137,7 +137,7 @@ void VKAPI_CALL CountedFree(VkDevice of, VkDeviceMemory memory, const VkAllocati
   REAL(vkFreeMemory)(of, memory, with);
 }
 
-/* All bits set: a NaN in every type of floats. */
+/* Sets all bits: a NaN in every floating-point type. */
 VkResult VKAPI_CALL SpoilingSubmit(VkQueue queue, uint32_t count, const VkSubmitInfo* infos,
                                    VkFence fence) {
   const VkResult result = REAL(vkQueueSubmit)(queue, count, infos, fence);

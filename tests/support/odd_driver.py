@@ -1,4 +1,4 @@
-"""handglass on a driver that misbehaves: odd_driver.cc stands before the real loader."""
+"""Runs handglass on a misbehaving driver: odd_driver.cc wraps the real Vulkan loader."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COMMAND = ("-m", "handglass.cli.main")
 
 
 def build_driver(folder: Path) -> Path:
-    """The folder for LD_LIBRARY_PATH."""
+    """Build the driver into `folder`, which is then used as LD_LIBRARY_PATH."""
     flags = ("-std=c++17", "-shared", "-fPIC", f"-Wl,-soname,{NAME}")
     command = [*find_compiler(), *flags, str(SOURCE), "-ldl", "-o", str(folder / NAME)]
     subprocess.run(command, check=True, timeout=300)
@@ -27,7 +27,7 @@ def build_driver(folder: Path) -> Path:
 
 
 def real_loader() -> str:
-    """Where the dynamic linker finds it, as this process sees it in its own map."""
+    """The path of the real loader, from the memory map of this process."""
     CDLL(NAME)
     lines = Path("/proc/self/maps").read_text().splitlines()
     return next(line.split()[-1] for line in lines if "/libvulkan.so" in line)
@@ -35,7 +35,7 @@ def real_loader() -> str:
 
 @dataclass(frozen=True)
 class Machine:
-    """Processes with a cache of their own, in which nothing is remembered of any driver yet."""
+    """Runs processes with a separate cache, which has no entries about drivers yet."""
 
     drivers: Path
     cache: Path
@@ -43,7 +43,10 @@ class Machine:
     def run(
         self, odd: str, *arguments: object, start: Sequence[str] = COMMAND, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """A command on a driver with this oddity; on the real one for "". No end is an error."""
+        """Run a command on a driver with this fault, or on the real one for "".
+
+        Raises subprocess.TimeoutExpired if the command does not end.
+        """
         if odd:
             more = {"ODD_DRIVER": odd, "ODD_DRIVER_REAL": real_loader()}
             environment = {**environment, **more, "LD_LIBRARY_PATH": str(self.drivers)}
@@ -58,7 +61,7 @@ class Machine:
 
 
 def new_machine(drivers: Path, cache: Path) -> Machine:
-    """The Vulkan library alone is shared with the other tests: it takes a minute to build."""
+    """Share only the Vulkan library with the other tests, since it takes a minute to build."""
     mine = cache / "handglass" / "vulkan"
     mine.mkdir(parents=True)
     for built in Path(os.environ["XDG_CACHE_HOME"], "handglass", "vulkan").glob(f"*/{RECORD}"):

@@ -1,14 +1,14 @@
-"""The small model shapes that tests share, as `config.json` dictionaries, and their checkpoints.
+"""Small model shapes shared by tests, as `config.json` dictionaries, and their checkpoints.
 
-Sizes are chosen to divide nothing evenly: a vision head of 72, an MLP that is no multiple of the
-quantisation group, a grid with a partial tile, query heads that do not fill the hidden size.
+The sizes are not multiples of any tile: a vision head of 72, an MLP that is not a multiple of the
+quantization group, a grid with a partial tile, query heads that do not add up to the hidden size.
 """
 
 from typing import Any
 
 from random_checkpoint import write_checkpoint
 
-# Grouped queries, tied head, 5 x 5 patches looked up in an 11 x 11 table.
+# Grouped-query attention, tied head, 5 x 5 patches with positions from an 11 x 11 table.
 GROUPED: dict[str, Any] = {
     "architectures": ["MiniCPMV"],
     "hidden_size": 384,
@@ -35,7 +35,7 @@ GROUPED: dict[str, Any] = {
     },
 }
 
-# A head of its own, as many key heads as query heads, one resampler head, 4 x 4 patches.
+# Untied head, as many key heads as query heads, one resampler head, 4 x 4 patches.
 UNTIED: dict[str, Any] = {
     **GROUPED,
     "hidden_size": 128,
@@ -58,7 +58,7 @@ UNTIED: dict[str, Any] = {
     },
 }
 
-# Heads that are wider in sum than the hidden size, one key head for all, patches of 7.
+# Query heads wider in total than the hidden size, a single key head, patches of 7.
 WIDE_HEADS: dict[str, Any] = {
     **GROUPED,
     "hidden_size": 256,

@@ -1,7 +1,8 @@
-"""A family that is nothing like the first one, in one file: a Llama without muP, other names of
-tensors, a template with text around turns, pictures of two tiles, a row for every four patches.
+"""An example of a second model family (docs/adding.md), with few similarities to the first.
 
-It exists in tests alone. The table of families gets a line: `FAMILIES["second"] = SECOND`.
+It is a Llama without muP, with other tensor names, a prompt template with text around turns,
+pictures of two tiles, and one row per four patches. Tests add it to the table by
+`FAMILIES["second"] = SECOND`.
 """
 
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ class SecondVL(DecoderNetwork):
 
 
 def mean_of_neighbours(x: te.Tensor) -> te.Tensor:
-    """(n, d) -> (n / 4, d)"""
+    """The mean of four neighboring rows: (n, d) -> (n / 4, d)."""
     quarter = tirx.const(1 / MERGED, "float32")
 
     def value(i: Expr, j: Expr) -> Expr:

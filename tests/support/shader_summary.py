@@ -1,4 +1,4 @@
-"""The text to keep of a shader: its listing, or of a long one what is worth knowing."""
+"""The golden text of a shader: its listing, or a summary if that is long."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ACCESS = re.compile(r"(?:%\d+ = )?(Load|Store|CooperativeMatrix(?:Load|Store)KHR
 
 
 def golden_text(shader: Shader) -> str:
-    """A listing that nobody would read becomes a summary."""
+    """The listing, or a summary if it is longer than `LONG` lines."""
     text = listing(shader.words)
     return text if text.count("\n") <= LONG else summary(text)
 
 
 def summary(text: str) -> str:
-    """The head; accesses to memory by width, and instructions by name, with how many there are."""
+    """The header, and the number of memory accesses by width and of instructions by name."""
     head, code = text.split("\n\n")
     lines = [line.strip() for line in code.splitlines() if line.startswith("  ")]
     known = [VARIABLE.match(line) for line in (*head.splitlines(), *lines)]
@@ -61,7 +61,7 @@ def opcode(line: str) -> str:
 
 
 def size(type: str) -> int:
-    """Bytes of `float32x4[12]` and the like."""
+    """Bytes of a type such as `float32x4[12]`."""
     parts = TYPE.match(type)
     assert parts is not None, type
     extents = (int(n) for n in re.findall(r"\d+", parts[3]))

@@ -1,4 +1,4 @@
-"""What is made once for all workers of a run: a folder behind a lock."""
+"""Shares a folder between all workers of a test run, protected by a lock."""
 
 import fcntl
 import os
@@ -9,10 +9,10 @@ import pytest
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """The folder `name` of this run; `make` fills it, in whichever worker comes first."""
+    """The folder `name` of this run, filled by `make` in the first worker that needs it."""
     root = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        root = root.parent  # each worker has a folder of its own in that of the run
+        root = root.parent  # from the worker's folder to that of the run
     folder, done = root / name, root / f"{name}.done"
     with (root / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

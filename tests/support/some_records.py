@@ -1,4 +1,4 @@
-"""Records for tests: true in form, invented in content."""
+"""Records for tests: valid in form, with invented content."""
 
 import hashlib
 import json
@@ -32,13 +32,13 @@ def example(**changes: Any) -> Record:
 
 
 def timed(seconds: float, **changes: Any) -> Record:
-    """One length, whose tuned median is so long; the default took twice as long."""
+    """A record with one length, a tuned median of `seconds`, and a default of twice that."""
     tuned, default = (Times(t, t, t, 5) for t in (seconds, 2 * seconds))
     return example(lengths=(Measured({"s": 64}, default, tuned),), **changes)
 
 
 def forged(data: dict[str, Any]) -> str:
-    """A line whose id fits, whatever it says: what somebody could send who means harm."""
+    """A line with a valid id for any content, as a malicious sender could create it."""
     rest = {key: value for key, value in data.items() if key != "id"}
     return json.dumps({**rest, "id": hashlib.sha256(canonical(rest).encode()).hexdigest()})
 

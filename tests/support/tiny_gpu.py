@@ -1,4 +1,4 @@
-"""The tiny module of tiny_library.py as a bundle for Vulkan, known answers included."""
+"""The tiny module of tiny_library.py as a bundle for Vulkan, including known answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ABILITIES = {"supports_float16": True, "supports_int64": True, "max_threads_per_
 
 
 class GpuTarget(Target):
-    """The host's, with kernels for Vulkan's portable profile."""
+    """The host target with kernels for Vulkan's portable profile."""
 
     @property
     def tvm(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def write_bundle(path: Path, library: Path, **target: Any) -> Bundle:
 
 @contextmanager
 def spied(name: str) -> Iterator[mock.Mock]:
-    """Counts the calls of a function of handglass while it does its work."""
+    """Spy on a function of handglass: record its calls without changing it."""
     module, _, function = name.rpartition(".")
     real = getattr(__import__(module, fromlist=[function]), function)
     with mock.patch(name, side_effect=real) as spy:

@@ -1,8 +1,8 @@
 # ruff: noqa: N805 - methods of a TVMScript module have no self
 """A tiny Relax module with the contract's functions, and bundles of it.
 
-The model is a sum: the logits after a prefix are table @ (sum of its rows), so numpy knows the
-answer, and a cache that is read or written at a wrong place shows at once.
+The model is a sum: the logits after a prefix are table @ (sum of its rows). numpy can compute the
+answer, and a wrong position in the cache changes it.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
-"""MiniCPM-V in plain PyTorch: the reference that everything compiled is compared with.
+"""MiniCPM-V in plain PyTorch: the reference for all compiled code.
 
-Written to be read beside the description of the model: no cache, no fusion, one picture and one
-token sequence at a time. Reads a checkpoint folder with the safetensors package and shares no code
-with the product, so that both cannot be wrong in the same way.
+It follows the description of the model: no cache, no fusion, one picture and one token sequence at
+a time. It reads a checkpoint folder with the safetensors package and shares no code with the
+product, so both cannot have the same error.
 """
 
 import json
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 
-# Matrices in tests are small: more threads would only wait for each other, and for TVM's.
+# Matrices in tests are small; more threads would only wait for each other and for TVM's.
 torch.set_num_threads(1)
 
 Config = dict[str, Any]
@@ -24,7 +24,7 @@ Weights = dict[str, torch.Tensor]
 
 
 def load(folder: Path) -> tuple[Config, Weights]:
-    """config.json and all tensors in float32."""
+    """Read config.json and all tensors, in float32."""
     config = json.loads((folder / "config.json").read_text("utf-8"))
     weights: Weights = {}
     for path in sorted(folder.glob("*.safetensors")):
@@ -48,7 +48,7 @@ def layer_norm(w: Weights, name: str, x: torch.Tensor, eps: float = 1e-6) -> tor
 def attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Softmax attention of (h, s, d) heads."""
+    """Softmax attention on heads (h, s, d)."""
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf"))
@@ -67,7 +67,7 @@ def join_heads(x: torch.Tensor) -> torch.Tensor:
 
 
 def pixels(image: Image.Image, config: Config) -> tuple[torch.Tensor, int, int]:
-    """Strip of patches (3, p, p * n) of the picture squeezed into a square, and its grid."""
+    """The strip of patches (3, p, p * n) of the picture resized to a square, and its grid."""
     size, p = config["image_size"], config["vision_config"]["patch_size"]
     square = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
     x = (torch.from_numpy(np.array(square)).float() / 255 - 0.5) / 0.5  # (height, width, 3)
@@ -77,7 +77,7 @@ def pixels(image: Image.Image, config: Config) -> tuple[torch.Tensor, int, int]:
 
 
 def position_ids(rows: int, cols: int, side: int) -> torch.Tensor:
-    """The bucket rule, in the very operations the weights were trained with."""
+    """Position ids by the bucket rule, with the operations used in training."""
     boundaries = torch.arange(1 / side, 1.0, 1 / side)
 
     def bucket(n: int) -> torch.Tensor:
@@ -90,7 +90,7 @@ def position_ids(rows: int, cols: int, side: int) -> torch.Tensor:
 def encode_vision(
     w: Weights, config: Config, strip: torch.Tensor, ids: torch.Tensor
 ) -> torch.Tensor:
-    """SigLIP on a strip of patches (3, p, p * n). (n, hidden)"""
+    """SigLIP on a strip of patches (3, p, p * n) -> (n, hidden)."""
     heads, p = config["num_attention_heads"], config["patch_size"]
     weight = w["embeddings.patch_embedding.weight"]
     x = F.conv2d(strip[None], weight, w["embeddings.patch_embedding.bias"], stride=p)
@@ -106,7 +106,7 @@ def encode_vision(
 
 
 def sincos(rows: int, cols: int, size: int) -> torch.Tensor:
-    """Sine and cosine of the column, then of the row. (rows * cols, size)"""
+    """Sine and cosine of the column, then of the row: (rows * cols, size)."""
     omega = 10000 ** -(torch.arange(size // 4) / (size / 4))
     r, c = torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij")
     column, row = c.reshape(-1, 1) * omega, r.reshape(-1, 1) * omega
@@ -114,7 +114,7 @@ def sincos(rows: int, cols: int, size: int) -> torch.Tensor:
 
 
 def resample(w: Weights, features: torch.Tensor, rows: int, cols: int, heads: int) -> torch.Tensor:
-    """Patches (n, vision hidden) to one embedding per query (query_num, D)."""
+    """Resample patches (n, vision hidden) to one embedding per query (query_num, D)."""
     kv = layer_norm(w, "ln_kv", linear(w, "kv_proj", features))
     y, _ = F.multi_head_attention_forward(
         query=layer_norm(w, "ln_q", w["query"]),
@@ -137,7 +137,7 @@ def resample(w: Weights, features: torch.Tensor, rows: int, cols: int, heads: in
 
 
 def encode_image(w: Weights, config: Config, image: Image.Image) -> torch.Tensor:
-    """A picture to its embeddings (query_num, D)."""
+    """The embeddings (query_num, D) of a picture."""
     vision = config["vision_config"]
     strip, rows, cols = pixels(image, config)
     ids = position_ids(rows, cols, vision["image_size"] // vision["patch_size"])
@@ -153,7 +153,7 @@ def rms_norm(w: Weights, name: str, x: torch.Tensor, eps: float) -> torch.Tensor
 
 
 def rotate(x: torch.Tensor, theta: float) -> torch.Tensor:
-    """Rotary positions on (h, s, d): element j of the first half pairs with j of the second."""
+    """Rotary embedding of (h, s, d): element j of the first half pairs with j of the second."""
     half = x.shape[-1] // 2
     angle = torch.arange(x.shape[1])[:, None] * theta ** -(torch.arange(half) / half)
     a, b = x.split(half, dim=-1)
@@ -161,16 +161,16 @@ def rotate(x: torch.Tensor, theta: float) -> torch.Tensor:
 
 
 def embed(w: Weights, config: Config, ids: list[int]) -> torch.Tensor:
-    """Token embeddings, scaled. (s, D)"""
+    """Scaled token embeddings (s, D)."""
     return w["model.embed_tokens.weight"][torch.tensor(ids)] * config["scale_emb"]
 
 
 def logits(
     w: Weights, config: Config, x: torch.Tensor, kept: torch.dtype = torch.float32
 ) -> torch.Tensor:
-    """MiniCPM on embeddings (s, D): the logits after every position. (s, V)
+    """MiniCPM on embeddings (s, D): the logits (s, V) after every position.
 
-    `kept` is the type that keys and values would be kept in by a cache.
+    `kept` is the storage type of keys and values in a cache.
     """
     heads = config["num_attention_heads"]
     kv_heads = config.get("num_key_value_heads") or heads
@@ -195,7 +195,7 @@ def logits(
 
 
 def prompt_ids(folder: Path, config: Config, question: str, pictures: int) -> list[int]:
-    """One user turn in the released layout: pictures, question, and the assistant's turn opened."""
+    """One user turn in the released layout: pictures, question, and the assistant tag."""
     tokenizer = sentencepiece.SentencePieceProcessor(str(folder / "tokenizer.model"))
     one = tokenizer.piece_to_id
     picture = [one("<image>"), *[tokenizer.unk_id()] * config["query_num"], one("</image>")]
@@ -204,7 +204,7 @@ def prompt_ids(folder: Path, config: Config, question: str, pictures: int) -> li
 
 
 def splice(x: torch.Tensor, ids: list[int], pictures: list[torch.Tensor]) -> torch.Tensor:
-    """Put the picture embeddings, unscaled, in the places of the unknown tokens (id 0)."""
+    """Insert the unscaled picture embeddings at the positions of the unknown tokens (id 0)."""
     x = x.clone()
     if pictures:
         x[torch.tensor(ids) == 0] = torch.cat(pictures)
@@ -219,7 +219,7 @@ def greedy(
     count: int,
     kept: torch.dtype = torch.float32,
 ) -> list[int]:
-    """The next `count` tokens, whatever they are (no stop token)."""
+    """The next `count` tokens, without a stop token."""
     llm = part(w, "llm.")
     x = splice(embed(llm, config, ids), ids, pictures)
     tokens: list[int] = []

@@ -1,4 +1,4 @@
-"""Small tokenizers of every kind, trained or put together in a moment, for the tests of text."""
+"""Small tokenizers of every kind, trained or assembled in a moment, for tests of text."""
 
 import io
 import json
@@ -20,7 +20,7 @@ MARKERS = (*SPECIAL, *TAGS)
 def sentencepiece_model(
     user_defined: tuple[str, ...] = (*TAGS, "<image>", "</image>", "\n"), **options: Any
 ) -> bytes:
-    """The family's settings: BPE, byte fallback, split digits, no dummy prefix, no normalising."""
+    """MiniCPM-V's settings: BPE, byte fallback, split digits, no dummy prefix or normalization."""
     import sentencepiece
 
     out = io.BytesIO()
@@ -50,7 +50,7 @@ def sentencepiece_model(
 
 @lru_cache
 def byte_level_json(special: tuple[str, ...] = MARKERS) -> bytes:
-    """As Llama 3 and Qwen: byte-level BPE, special tokens added behind the vocabulary."""
+    """Byte-level BPE as in Llama 3 and Qwen, with special tokens after the vocabulary."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -60,7 +60,7 @@ def byte_level_json(special: tuple[str, ...] = MARKERS) -> bytes:
     trainer = trainers.BpeTrainer(vocab_size=330, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(CORPUS, trainer)
     tokenizer.add_special_tokens(list(special))
-    tokenizer.add_tokens(["<think>"])  # added, but part of the text
+    tokenizer.add_tokens(["<think>"])  # added, but not special
     tokenizer.enable_padding(length=64)
     tokenizer.enable_truncation(4)
     return tokenizer.to_str().encode()
@@ -68,7 +68,7 @@ def byte_level_json(special: tuple[str, ...] = MARKERS) -> bytes:
 
 @lru_cache
 def byte_fallback_json() -> bytes:
-    """As a Llama-style tokenizer.json: pieces with U+2581, one token per byte for the rest."""
+    """A Llama-style tokenizer.json: pieces with U+2581, and one token per byte as fallback."""
     words = ["\u2581", "\u2581is", "W", "h", "a", "t", "i", "s", "?", "at", "Wh", "What"]
     names = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), *words]
     names += ["is", "<image>", "</image>"]

@@ -1,6 +1,6 @@
-"""Calls kernels of `vulkan_shaders` on vulkan:0; as a program, many of them in one process.
+"""Calls kernels of `vulkan_shaders` on vulkan:0; as a program, many times in one process.
 
-python vulkan_calls.py ROUNDS      prints the statistics at the end as JSON
+python vulkan_calls.py ROUNDS      prints the final statistics as JSON
 """
 
 import ctypes
@@ -54,7 +54,7 @@ def on_host(tensor: Any) -> np.ndarray:
 
 
 def handle(tensor: Any, offset: int = 0) -> ctypes.c_void_p:
-    """DLTensor.data, as compiled host code passes it."""
+    """DLTensor.data plus `offset`, as compiled host code passes it."""
     capsule = tensor.__dlpack__()
     pointer = ctypes.pythonapi.PyCapsule_GetPointer
     pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
@@ -77,7 +77,7 @@ def main(rounds: int) -> None:
         if i % 2:
             call(module["uniform"], on_device(x), y, 0.5, 999, *range(20))
         else:
-            call(module["axpy"], on_device(x), y, 0.5, 999)  # x is freed while it is recorded
+            call(module["axpy"], on_device(x), y, 0.5, 999)  # x is freed while the call is recorded
         expected[:999] += 0.5 * x[:999]
     np.testing.assert_allclose(on_host(y), expected, rtol=1e-4, atol=1e-4)
     print(json.dumps(vulkan_statistics()))

@@ -1,4 +1,4 @@
-"""Functions of one or more arrays, element by element, scheduled for a GPU."""
+"""Element-wise functions of one or more arrays, scheduled for a GPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Compute = Callable[..., Any]
 
 
 def elementwise(compute: Compute, dtypes: list[str], threads: int = 32) -> tirx.PrimFunc:
-    """`compute(a, b, ...)` of the elements of arrays of `dtypes`, of symbolic length, an element
+    """`compute(a, b, ...)` over the elements of arrays of `dtypes` and symbolic length, one element
     per thread."""
     n = te.var("n", "int64")
     arrays = [te.placeholder((n,), dtype, name=f"x{i}") for i, dtype in enumerate(dtypes)]
@@ -33,6 +33,6 @@ def apply(
     result: str,
     target: Mapping[str, Any] | None = None,
 ) -> np.ndarray:
-    """What `compute` gives on vulkan:0, as an array of dtype `result`."""
+    """Run `compute` on vulkan:0. Returns an array of dtype `result`."""
     func = elementwise(compute, [str(array.dtype) for array in arrays])
     return run(func, *arrays, np.zeros(len(arrays[0]), result), target=target)[-1]

@@ -1,4 +1,4 @@
-"""Kernels whose SPIR-V is kept as text: one for each rule of the emitter and of the schedules."""
+"""Kernels with golden SPIR-V: one for each rule of the emitter and of the schedules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from handglass.compiler.ops import exponential, norm, rotary
 from handglass.compiler.ops.layout import Layout, key_shape
 
 Made = tuple[Callable[[], tirx.PrimFunc], Mapping[str, Any]]
-"""What makes the function, and the target that it is for."""
+"""A factory of the function, and its target."""
 
 
 def cast(dtype: str) -> Callable[..., Any]:

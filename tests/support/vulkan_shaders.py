@@ -1,4 +1,4 @@
-"""Small SPIR-V kernels, put together word by word, and the bytes of a module around them."""
+"""Small SPIR-V kernels, assembled word by word, and their serialized module."""
 
 import dataclasses
 import struct
@@ -13,7 +13,7 @@ TAGS = ("blockIdx.x", "threadIdx.x")
 
 @dataclass(frozen=True)
 class Kernel:
-    """A function of a module; `flag` bit 0: scalars in a uniform buffer."""
+    """A kernel of a module; bit 0 of `flag`: scalars are in a uniform buffer."""
 
     name: str
     arguments: Sequence[tuple[int, int, int]]
@@ -55,7 +55,7 @@ def pack_module(*kernels: Kernel) -> bytes:
 
 
 class Assembler:
-    """Sections of words; ids are handed out in order."""
+    """Collects the sections of a module; ids are assigned in order."""
 
     def __init__(self, version: int = 0x00010300) -> None:
         self.version = version
@@ -120,7 +120,7 @@ def axpy(
 ) -> Kernel:
     """y[i] = alpha * x[i] + y[i] for i < n: buffers x, y, scalars alpha (f32), n (i32).
 
-    `extra_scalars` more i32 come between them and are not used; `repeat` never ends.
+    `extra_scalars` unused i32 come between the two scalars; `repeat` makes the kernel loop forever.
     """
     a = Assembler(version)
     entry, block_id, thread_id = a.new(), a.new(), a.new()
@@ -151,7 +151,7 @@ def axpy(
         a.put(a.decorations, 71, variable, 33, binding)
     if read_only:
         a.put(a.decorations, 71, x, 24)
-    # the scalars: one of 8 bytes each
+    # the scalars, 8 bytes each
     where = 2 if uniform else 9
     members = [f32, *([i32] * extra_scalars), i32]
     scalars = a.made(a.types, 30, *members)
@@ -210,7 +210,7 @@ def _never_ends(a: Assembler) -> None:
 
 
 def processed(kernel: Kernel, text: str) -> Kernel:
-    """The same with a line of OpModuleProcessed, in the place that SPIR-V has for it."""
+    """The kernel with a line of OpModuleProcessed, at the position required by SPIR-V."""
     words = list(kernel.words)
     at = 5
     while words[at] & 0xFFFF not in (71, 72, *range(19, 40)):  # decorations, types

@@ -1,4 +1,4 @@
-"""TVM targets of kind `vulkan` for tests: what a device of each sort claims."""
+"""TVM targets of kind `vulkan` for tests, with the capabilities of different devices."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ PORTABLE: dict[str, Any] = {
     "max_shared_memory_per_block": 16384,
     "max_push_constants_size": 128,
 }
-"""SPIR-V 1.3 and what TVM's own Vulkan runtime switches on; no subgroups."""
+"""SPIR-V 1.3 and the features that TVM's own Vulkan runtime enables; no subgroups."""
 
 BARE: dict[str, Any] = {"kind": "vulkan"}
-"""32-bit numbers and nothing else."""
+"""32-bit types only."""
 
 SUBGROUP: dict[str, Any] = {**PORTABLE, "supported_subgroup_operations": 1 | 4 | 8 | 16 | 32}
 """Basic, arithmetic, ballot, shuffle, relative shuffle."""
 
 EIGHT: dict[str, Any] = {**SUBGROUP, "mattr": ["subgroup-8"]}
-"""The same, and 8 threads of a subgroup at least, as Mesa's software driver has."""
+"""The same with subgroups of at least 8 threads, as in Mesa's software driver."""
 
 DOT: dict[str, Any] = {**SUBGROUP, "supports_integer_dot_product": True}
-"""Four products of bytes and their sum in one instruction."""
+"""With an instruction for the dot product of four bytes."""
 
 COOPMAT: dict[str, Any] = {
     **DOT,
     "supports_cooperative_matrix": True,
     "mattr": ["coopmat-8x8x8", "coopmat-s8-8x8x8"],
 }
-"""Matrices held by a subgroup, of the shapes that Mesa's software driver has."""
+"""With cooperative matrices of the shapes that Mesa's software driver supports."""
