@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import handglass
-from handglass.runtime.answer.model import MAX_TOKENS, Answer, Model
+from handglass.runtime.answer.model import Answer, AnswerStream, Model
 from handglass.runtime.answer.sampler import Sampling
 
 from .footer import footer
 
 
+@dataclass(frozen=True)
 class Speaker:
-    """Sampling parameters and token limit, validated before anything is loaded."""
+    """The sampling options of the command line; None leaves the choice to the bundle.
 
-    def __init__(
-        self,
-        temp: float,
-        top_p: float,
-        top_k: int,
-        repeat_penalty: float,
-        seed: int | None,
-        max_tokens: int | None,
-    ) -> None:
-        self.sampling = Sampling(temp, top_k, top_p, repeat_penalty, seed)
-        self.max_tokens = max_tokens or MAX_TOKENS
+    Raises UsageError for a value out of range, before anything is loaded.
+    """
+
+    max_tokens: int | None = None
+    temp: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        Sampling(**{name: value for name, value in self.given.items() if name != "max_tokens"})
+
+    @property
+    def given(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     def load(self, bundle: Path, threads: int | None, device: str | None) -> Model:
         model: Model = handglass.load(bundle, threads=threads, device=device)
@@ -42,7 +48,7 @@ class Speaker:
         silent: bool = False,
         stream: bool = True,
     ) -> Answer:
-        pieces = model.stream(messages, images, self.sampling, self.max_tokens)
+        pieces: AnswerStream = model.chat(messages, images, stream=True, **self.given)
         for piece in pieces:
             if stream and not silent:
                 print(piece, end="", flush=True)

@@ -34,10 +34,10 @@ def chat(
     max_tokens: MaxTokens = None,
     threads: Threads = None,
     device: Device = None,
-    temp: Temperature = 0.0,
-    top_p: TopP = 1.0,
-    top_k: TopK = 0,
-    repeat_penalty: RepeatPenalty = 1.0,
+    temp: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    repeat_penalty: RepeatPenalty = None,
     seed: Seed = None,
     json: Json = False,
 ) -> None:
@@ -45,7 +45,7 @@ def chat(
     from .answer import Speaker
     from .conversation import HELP, Conversation
 
-    speaker = Speaker(temp, top_p, top_k, repeat_penalty, seed, max_tokens)
+    speaker = Speaker(max_tokens, temp, top_p, top_k, repeat_penalty, seed)
     talk = Conversation(speaker.load(model, threads, device), speaker, silent=json)
     on_terminal = sys.stdin.isatty() and not json
     if on_terminal:

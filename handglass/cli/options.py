@@ -22,7 +22,7 @@ MaxTokens = Annotated[
         "-n",
         min=1,
         metavar="N",
-        help="Stop after this many tokens.  [default: 512]",
+        help="Stop after this many tokens.  [default: the bundle's, else 512]",
     ),
 ]
 Threads = Annotated[
@@ -40,27 +40,37 @@ Device = Annotated[
     ),
 ]
 Temperature = Annotated[
-    float,
+    float | None,
     typer.Option(
-        "--temp", metavar="T", help="Sampling temperature; 0 takes the most likely token."
+        "--temp",
+        metavar="T",
+        help="Sampling temperature; 0 takes the most likely token.  "
+        "[default: the bundle's, else 0]",
     ),
 ]
 TopP = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--top-p",
         metavar="P",
-        help="Sample among the most likely tokens with this total probability.",
+        help="Sample among the most likely tokens with this total probability.  "
+        "[default: the bundle's, else 1]",
     ),
 ]
 TopK = Annotated[
-    int,
-    typer.Option("--top-k", metavar="N", help="Sample among the N most likely tokens; 0: all."),
+    int | None,
+    typer.Option(
+        "--top-k",
+        metavar="N",
+        help="Sample among the N most likely tokens; 0: all.  [default: the bundle's, else 0]",
+    ),
 ]
 RepeatPenalty = Annotated[
-    float,
+    float | None,
     typer.Option(
-        "--repeat-penalty", metavar="X", help="Repetition penalty for tokens seen so far; 1: off."
+        "--repeat-penalty",
+        metavar="X",
+        help="Repetition penalty for tokens seen so far; 1: off.  [default: the bundle's, else 1]",
     ),
 ]
 Seed = Annotated[

@@ -45,10 +45,10 @@ def run(
     max_tokens: MaxTokens = None,
     threads: Threads = None,
     device: Device = None,
-    temp: Temperature = 0.0,
-    top_p: TopP = 1.0,
-    top_k: TopK = 0,
-    repeat_penalty: RepeatPenalty = 1.0,
+    temp: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    repeat_penalty: RepeatPenalty = None,
     seed: Seed = None,
     json: Json = False,
     no_stream: Annotated[
@@ -63,7 +63,7 @@ def run(
     # Validate the question before a large model is loaded.
     text = sys.stdin.read().rstrip("\n") if prompt == "-" else prompt
     pictures = [read_picture(path) for path in image or ()]
-    speaker = Speaker(temp, top_p, top_k, repeat_penalty, seed, max_tokens)
+    speaker = Speaker(max_tokens, temp, top_p, top_k, repeat_penalty, seed)
     loaded = speaker.load(model, threads, device)
     answer = speaker.ask(loaded, text, pictures, silent=json, stream=not no_stream)
     if json:

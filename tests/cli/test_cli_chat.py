@@ -120,10 +120,10 @@ class Failing(FakeModel):
         super().__init__()
         self.errors = list(errors)
 
-    def stream(self, *arguments: Any) -> Any:
+    def chat(self, *arguments: Any, **options: Any) -> Any:
         if error := self.errors.pop(0):
             raise error
-        return super().stream(*arguments)
+        return super().chat(*arguments, **options)
 
 
 class Terminal(io.StringIO):

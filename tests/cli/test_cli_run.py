@@ -49,8 +49,9 @@ class FakeModel:
     def prepare(self, picture: Path) -> Image.Image:
         return read_picture(picture)
 
-    def stream(self, messages: Any, images: Any, sampling: Any, max_tokens: int) -> FakeStream:
-        self.asked.append((messages, list(images), sampling, max_tokens))
+    def chat(self, messages: Any, images: Any, *, stream: bool, **options: Any) -> FakeStream:
+        assert stream
+        self.asked.append((messages, list(images), options))
         return FakeStream(self.pieces)
 
 
@@ -107,16 +108,18 @@ def test_every_flag_reaches_the_model(handglass: Any, model: FakeModel, picture:
     flags += ["--repeat-penalty", "1.1", "--seed", "3"]
     handglass("run", "-m", "bundle", "-p", "Q", "--image", picture, "--image", picture, *flags)
     assert model.asked[0] == (Path("bundle"), 2)
-    messages, images, sampling, max_tokens = model.asked[1]
-    assert (messages, max_tokens, [image.size for image in images]) == ("Q", 9, [(30, 20)] * 2)
-    assert (sampling.temp, sampling.top_p, sampling.top_k) == (0.5, 0.9, 40)
-    assert (sampling.repeat_penalty, sampling.seed) == (1.1, 3)
+    messages, images, options = model.asked[1]
+    assert (messages, [image.size for image in images]) == ("Q", [(30, 20)] * 2)
+    sampling = {"temp": 0.5, "top_p": 0.9, "top_k": 40, "repeat_penalty": 1.1, "seed": 3}
+    assert options == {"max_tokens": 9, **sampling}
 
 
-def test_defaults_are_those_of_the_runtime(handglass: Any, model: FakeModel) -> None:
+def test_defaults_are_left_to_the_bundle(handglass: Any, model: FakeModel) -> None:
     handglass("run", "-m", "bundle", "-p", "Q")
-    assert model.asked[1][2:] == (type(model.asked[1][2])(), MAX_TOKENS)
-    assert f"[default: {MAX_TOKENS}]" in " ".join(handglass("run", "--help").out.split())
+    assert model.asked[1][2] == {}
+    assert f"[default: the bundle's, else {MAX_TOKENS}]" in " ".join(
+        handglass("run", "--help").out.split()
+    )
 
 
 def test_prompt_from_standard_input(
