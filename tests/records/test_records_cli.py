@@ -76,7 +76,7 @@ def test_export(handglass: Any, folders: Path) -> None:
     output = folders / "mine.jsonl"
     result = handglass("records", "export", "--target", "x86-64-v3", "-o", output)
     assert result.code == 3
-    assert "there are no records of yours for x86-64-v3" in result.err
+    assert "x86-64-v3" in result.err
     for record in (timed(1e-3), timed(2e-3)):
         append(own_file(V3.name), record)
     with own_file(V3.name).open("a") as file:
