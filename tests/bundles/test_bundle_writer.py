@@ -1,4 +1,4 @@
-"""A bundle is written to a temporary folder, so the final path holds a whole bundle or the old one."""
+"""A bundle is written to a temporary folder; an interrupted write leaves the old one in place."""
 
 import os
 import subprocess
