@@ -52,7 +52,7 @@ std::vector<StateTensor> ReadState(const Json::List& list, const std::string& wh
   return entries;
 }
 
-/* Rows of the table that position ids are of, by the method's name; 0 for a method unknown here. */
+/* Rows of the position table, by the name of the method; 0 for an unknown method. */
 int64_t ReadPositions(Fields method) {
   if (method.Text("kind") != "bucket") return 0;
   int64_t side = method.Inner("parameters").Integer("side", 1, kMaxSide);
@@ -92,7 +92,7 @@ Target ReadTarget(Fields fields) {
   return target;
 }
 
-/* "0.27.0.post1" -> "0.27": bytecode and calling convention may change with a minor release. */
+/* "0.27.0.post1" -> "0.27": bytecode and calling convention may change in a minor release. */
 std::string Minor(const std::string& version) {
   size_t first = version.find('.');
   return version.substr(0, first == version.npos ? first : version.find('.', first + 1));
@@ -123,7 +123,7 @@ void Bundle::ReadManifest() {
   }
   std::string where = file->path().string();
   if (file->size() > kMaxManifest)
-    throw InputError(where, ": is larger than ", kMaxManifest, " bytes");
+    throw InputError(where, ": larger than ", kMaxManifest, " bytes");
   Json table;
   try {
     table = Json::Parse({reinterpret_cast<const char*>(file->data()), file->size()});
@@ -132,7 +132,7 @@ void Bundle::ReadManifest() {
   }
   Fields fields(table, where);
   if (!fields.Has("format") || fields.Text("format") != "handglass-bundle") {
-    throw InputError(where, ": not a bundle of handglass");
+    throw InputError(where, ": not a handglass bundle");
   }
   const Json* version = table.Find("version");
   const auto* number = version == nullptr ? nullptr : version->As<int64_t>();
@@ -178,13 +178,13 @@ void Bundle::CheckVersions() const {
   }
 }
 
-/* A file that is what the manifest says of it. */
+/* A file that matches its entry in the manifest. */
 std::shared_ptr<const Mapping> Bundle::Check(const std::string& name, const File& file,
                                              bool hashed) const {
   std::string problem;
   std::shared_ptr<const Mapping> mapping;
   if (!IsInside(name)) {
-    problem = "leads out of the bundle";
+    problem = "points outside the bundle";
   } else {
     try {
       mapping = Mapping::Open(folder_ / name);
@@ -194,7 +194,7 @@ std::shared_ptr<const Mapping> Bundle::Check(const std::string& name, const File
     if (static_cast<int64_t>(mapping->size()) != file.size) {
       problem = Words("has ", mapping->size(), " bytes, the manifest says ", file.size);
     } else if (hashed && Sha256Hex(mapping->data(), mapping->size()) != file.sha256) {
-      problem = "its sha256 is not the one in the manifest";
+      problem = "its sha256 differs from the manifest";
     }
   }
   if (problem.empty()) return mapping;
@@ -202,7 +202,7 @@ std::shared_ptr<const Mapping> Bundle::Check(const std::string& name, const File
                       "; copy or compile the bundle again");
 }
 
-/* Plain relative names only, and no link that leads elsewhere. */
+/* Whether the name is a plain relative path that resolves to a place inside the bundle. */
 bool Bundle::IsInside(const std::string& name) const {
   std::filesystem::path path(name);
   if (name.empty() || path.is_absolute() || path.lexically_normal().string() != name) return false;

@@ -14,8 +14,8 @@ namespace {
 
 constexpr size_t kMaxRank = 16;
 constexpr int64_t kMaxSize = int64_t{1} << 40, kMaxTensors = 1 << 16;
-constexpr double kLargest = 1e30;  // far inside float32 and bfloat16
-constexpr double kSpared = 0.9;    // of the memory that Linux calls available
+constexpr double kLargest = 1e30;  // well within float32 and bfloat16
+constexpr double kSpared = 0.9;    // usable fraction of the available memory
 
 bool IsFloat(const std::string& dtype) { return dtype.find("float") != dtype.npos; }
 
@@ -41,7 +41,7 @@ Fill ReadRange(Fields& fields, const std::string& dtype, const char* low, const 
   return fill;
 }
 
-/* A fill for tensors of `dtype`, and whether its numbers are to be stored as bfloat16. */
+/* The fill for tensors of `dtype`, and whether its numbers are stored as bfloat16. */
 Fill ReadFill(Fields fields, const std::string& dtype, bool* bfloat16) {
   std::string kind = fields.Text("kind");
   Fill fill;
@@ -106,12 +106,12 @@ void WriteElements(T* to, size_t count, const Fill& fill, std::mt19937_64& rando
   }
 }
 
-/* Linux promises memory that it does not have and kills whoever takes it at its word. */
+/* Throws if memory is short: Linux would overcommit and kill the process later. */
 void CheckMemory(double bytes) {
   auto available = AvailableMemory();
   if (available && bytes > static_cast<double>(*available) * kSpared) {
     throw DeviceError("the arguments need ", std::llround(bytes / 1e6), " MB, the device has ",
-                      *available / 1000000, " available; ask for fewer copies");
+                      *available / 1000000, " available; request fewer copies");
   }
 }
 
@@ -181,7 +181,7 @@ DeviceArguments::DeviceArguments(std::vector<Item> items, int64_t copies, uint64
 
 void DeviceArguments::Refill(uint64_t seed) {
   for (size_t i = 0; i < items_.size(); ++i) {
-    constexpr uint64_t kStride = 0x9e3779b97f4a7c15;  // items of one seed are not alike
+    constexpr uint64_t kStride = 0x9e3779b97f4a7c15;  // items of one seed differ
     if (const auto* tensor = std::get_if<TensorItem>(&items_[i])) {
       tensor->Write(Data(i), seed + (i + 1) * kStride);
     }

@@ -35,9 +35,9 @@ std::string SignalName(int number) {
   int code = kDefect;
   for (int number : {SIGCHLD, SIGTERM, SIGINT, SIGALRM}) std::signal(number, SIG_DFL);
   rlimit none = {0, 0};
-  setrlimit(RLIMIT_CORE, &none);           // a crash is nothing to write down
-  prctl(PR_SET_PDEATHSIG, SIGKILL);        // a server that is killed takes its session with it
-  if (getppid() != parent) _exit(kEnded);  // it was killed just before
+  setrlimit(RLIMIT_CORE, &none);           // no core dumps
+  prctl(PR_SET_PDEATHSIG, SIGKILL);        // killed when the server dies
+  if (getppid() != parent) _exit(kEnded);  // the server died before the call
   try {
     code = work(folder);
   } catch (const std::exception& error) {
@@ -58,9 +58,9 @@ std::optional<std::string> DeathInWords(int status) {
     case kIdle:
       return Words("idle for ", kIdleSeconds, " s");
     case kGarbage:
-      return "the client sent what is not a frame";
+      return "the client sent a malformed frame";
     case kDefect:
-      return "a defect of the server; its output has the words";
+      return "a bug in the server; its output has the message";
     default:
       return Words("exit code ", code);
   }
@@ -69,7 +69,7 @@ std::optional<std::string> DeathInWords(int status) {
 void DeviceChild::Start(const std::function<int(const std::filesystem::path&)>& work) {
   std::string name = (parent_ / "handglass-device-XXXXXX").string();
   if (mkdtemp(name.data()) == nullptr) {  // 0700
-    throw DeviceError(name, ": cannot be made: ", std::strerror(errno));
+    throw DeviceError(name, ": cannot be created: ", std::strerror(errno));
   }
   folder_ = name;
   pid_t server = getpid(), pid = fork();

@@ -22,10 +22,10 @@
 namespace handglass {
 namespace {
 
-constexpr size_t kMaxCallers = 16;  // handshakes at a time; the oldest makes room for the next
-constexpr size_t kLimit = 4096;     // bytes of a frame from somebody who has proved nothing yet
+constexpr size_t kMaxCallers = 16;  // concurrent handshakes; a new caller replaces the oldest
+constexpr size_t kLimit = 4096;     // bytes of a frame from an unauthenticated peer
 constexpr double kHandshakeSeconds = 10;
-// What a session that is about to end gets, before the next caller is told "busy".
+// Time to wait for an ending session before the next caller gets "busy".
 constexpr double kPatience = 1;
 
 volatile sig_atomic_t ending = 0;
@@ -51,7 +51,7 @@ std::string Proof(const std::string& key, const std::string& side, const std::st
   return HmacHex(key, side + ":" + server_nonce + ":" + client_nonce);
 }
 
-/* Small messages into an empty buffer; a caller who does not read is forgotten in time. */
+/* Small messages fit into an empty buffer; a caller that does not read times out. */
 void Say(int connection, const Json& message) {
   std::string frame = EncodeFrame(message);
   [[maybe_unused]] ssize_t sent = send(connection, frame.data(), frame.size(), MSG_NOSIGNAL);
@@ -127,7 +127,7 @@ void DeviceServer::Wait(std::vector<int>* ready) {
 
 void DeviceServer::Accept() {
   int connection = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  if (connection < 0) return;  // it has left again, or there are no descriptors left
+  if (connection < 0) return;  // the caller has disconnected, or descriptors ran out
   if (callers_.size() >= kMaxCallers) Forget(callers_.begin());
   callers_.push_back({connection, Now() + kHandshakeSeconds, FreshNonce(), "", ""});
   Say(connection, Json::Object{{"protocol", "handglass-device"},
@@ -135,7 +135,7 @@ void DeviceServer::Accept() {
                                {"nonce", callers_.back().server_nonce}});
 }
 
-/* More of its proof. Whoever goes on before it was let in is not one of ours. */
+/* Reads the caller's proof; drops callers that send more data before they are accepted. */
 void DeviceServer::Hear(Place caller) {
   char bytes[kLimit];
   ssize_t count = recv(caller->connection, bytes, sizeof(bytes), 0);
@@ -156,7 +156,7 @@ void DeviceServer::Hear(Place caller) {
   Forget(caller);
 }
 
-/* False for a wrong key; nothing at all is said to what is no proof. */
+/* False for a wrong key; a message that is not a proof gets no answer. */
 bool DeviceServer::Judge(Place caller, const Json& message) {
   auto text = [&](const char* name) {
     const Json* value = message.Find(name);
@@ -179,7 +179,7 @@ void DeviceServer::Begin(Place caller) {
   }
 }
 
-/* In the child: nothing of the server's stays open here. */
+/* Runs in the child: closes the server's sockets, then answers requests. */
 int DeviceServer::BeSession(Place caller, const std::filesystem::path& folder) {
   close(listener_);
   close(wakeup[0]);

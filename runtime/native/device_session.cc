@@ -22,7 +22,7 @@ constexpr size_t kMaxItems = 256, kMaxWords = 2000;
 constexpr int64_t kMaxCopies = 1 << 16, kMaxCalls = 10'000'000, kMaxSamples = 10'000;
 constexpr int64_t kMaxSeed = std::numeric_limits<int64_t>::max();
 
-/* The process dies of SIGALRM when the time is over, wherever it is then. */
+/* SIGALRM kills the process at the deadline, also inside compiled code. */
 class Deadline {
  public:
   explicit Deadline(double seconds) { Set(seconds); }
@@ -64,10 +64,10 @@ void WriteFile(const std::filesystem::path& path, const std::string& data) {
   std::filesystem::remove(path, ignored);
   throw DeviceError(path.string(), ": cannot store ", data.size(),
                     " bytes: ", std::strerror(reason),
-                    "; free some space on the device, or start the server with another --dir");
+                    "; free disk space on the device, or start the server with another --dir");
 }
 
-/* A compiled function that refuses its arguments raises whatever kind of error it names. */
+/* A compiled function that rejects its arguments may raise an error of any class. */
 template <typename Work>
 auto Calling(const std::string& what, Work&& work) {
   try {
@@ -91,7 +91,7 @@ Json DeviceSession::Answer(const Message& message) {
   } catch (const Error& error) {
     return Refusal(error.kind, error.what());
   } catch (const std::bad_alloc&) {
-    return Refusal("device", "out of memory; ask for fewer copies");
+    return Refusal("device", "out of memory; request fewer copies");
   }
 }
 
@@ -125,7 +125,7 @@ Json::Object DeviceSession::Put(Fields& fields, const std::string& payload) {
   }
   std::string found = Sha256Hex(payload.data(), payload.size());
   if (found != sha256) {
-    throw MismatchError(name, ": sha256 is ", found, ", announced was ", Shown(Json(sha256)));
+    throw MismatchError(name, ": sha256 is ", found, ", expected ", Shown(Json(sha256)));
   }
   auto path = folder_ / (std::to_string(++count_) + "-" + name + ".so");
   WriteFile(path, payload);
@@ -151,7 +151,7 @@ Json::Object DeviceSession::Arguments(Fields& fields, const std::string&) {
   int64_t copies = fields.Integer("copies", 1, kMaxCopies);
   int64_t seed = fields.Integer("seed", 0, kMaxSeed);
   fields.Done();
-  arguments_.erase(id);  // its memory may be what the new one needs
+  arguments_.erase(id);  // the new set may need its memory
   auto made = std::make_unique<DeviceArguments>(std::move(items), copies, seed);
   int64_t bytes = made->bytes();
   arguments_[id] = std::move(made);
@@ -205,7 +205,7 @@ void DeviceSession::Forget(const std::string& library) {
 DeviceSession::Stored& DeviceSession::Library(const std::string& name) {
   auto found = libraries_.find(name);
   if (found == libraries_.end()) {
-    throw InputError("there is no library ", Shown(Json(name)), " in this session; put it first");
+    throw InputError("this session has no library ", Shown(Json(name)), "; put it first");
   }
   return found->second;
 }
@@ -223,7 +223,7 @@ ffi::Function DeviceSession::Function(const std::string& library, const std::str
 DeviceArguments& DeviceSession::Find(const std::string& id) {
   auto found = arguments_.find(id);
   if (found == arguments_.end()) {
-    throw InputError("there are no arguments ", Shown(Json(id)), " in this session");
+    throw InputError("this session has no arguments ", Shown(Json(id)));
   }
   return *found->second;
 }

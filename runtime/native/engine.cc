@@ -14,7 +14,7 @@
 namespace handglass {
 namespace {
 
-/* What TVM asks a library for. */
+/* The interface through which TVM looks up the functions of a library. */
 class LoadedLibrary final : public ffi::Library {
  public:
   explicit LoadedLibrary(std::shared_ptr<const Mapping> file) : library_(std::move(file)) {}
@@ -27,7 +27,7 @@ class LoadedLibrary final : public ffi::Library {
   ElfLibrary library_;
 };
 
-/* Memory that somebody allocated, held for a tensor. */
+/* Allocated memory that a tensor keeps alive. */
 struct Held {
   Memory memory;
   void AllocData(DLTensor* tensor) { tensor->data = memory.get(); }
@@ -37,10 +37,10 @@ struct Held {
 }  // namespace
 
 void StartThreads(int count) {
-  // A pool of one thread binds its caller to the first core: take that back.
+  // A pool of one thread pins its caller to the first core: restore the affinity.
   cpu_set_t cpus;
   bool known = sched_getaffinity(0, sizeof(cpus), &cpus) == 0;
-  setenv("TVM_NUM_THREADS", std::to_string(count).c_str(), 1);  // read once, when it starts
+  setenv("TVM_NUM_THREADS", std::to_string(count).c_str(), 1);  // read once, when the pool starts
   auto running = ffi::Function::GetGlobalRequired("runtime.NumThreads")().cast<int>();
   if (known) sched_setaffinity(0, sizeof(cpus), &cpus);
   if (running != count) throw DeviceError("asked for ", count, " threads, got ", running);
@@ -48,7 +48,7 @@ void StartThreads(int count) {
 
 ffi::Module OpenLibrary(const std::shared_ptr<const Mapping>& file, const std::string& sha256) {
   if (Sha256Hex(file->data(), file->size()) != sha256) {
-    throw MismatchError(file->path().string(), ": its sha256 is not the one that was announced");
+    throw MismatchError(file->path().string(), ": its sha256 differs from the expected one");
   }
   try {
     return ffi::CreateLibraryModule(ffi::make_object<LoadedLibrary>(file));
@@ -90,7 +90,7 @@ Memory UntouchedZeros(size_t bytes) {
   size_t size = bytes == 0 ? 1 : bytes;
   void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) throw DeviceError("no memory for ", bytes, " bytes more");
-  madvise(data, size, MADV_NOHUGEPAGE);  // a huge page would be zeroed whole for one token
+  madvise(data, size, MADV_NOHUGEPAGE);  // one token would zero a whole huge page
   return Memory(data, [size](void* old) { munmap(old, size); });
 }
 

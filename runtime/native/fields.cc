@@ -21,7 +21,7 @@ std::string Fields::Text(std::string_view name, size_t longest) {
   const Json& value = Take(name);
   const auto* text = value.As<std::string>();
   if (text == nullptr || text->empty() || text->size() > longest) {
-    throw InputError(where_, ": '", name, "' must be a text of 1 to ", longest, " bytes, got ",
+    throw InputError(where_, ": '", name, "' must be a string of 1 to ", longest, " bytes, got ",
                      Shown(value));
   }
   return *text;
@@ -81,7 +81,7 @@ std::vector<std::string> Texts(const Json::List& list, const std::string& where)
   std::vector<std::string> texts;
   for (const Json& item : list) {
     const auto* text = item.As<std::string>();
-    if (text == nullptr) throw InputError(where, ": not a text: ", Shown(item));
+    if (text == nullptr) throw InputError(where, ": not a string: ", Shown(item));
     texts.push_back(*text);
   }
   return texts;

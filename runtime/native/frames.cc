@@ -44,7 +44,7 @@ size_t ReceiveSome(int connection, char* to, size_t most) {
   throw Ended();
 }
 
-/* Memory is taken as bytes arrive, not as they are announced. */
+/* Allocates memory as bytes arrive, not by the declared size. */
 std::string ReadBytes(int connection, size_t count, bool at_start = false) {
   std::string data;
   while (data.size() < count) {
@@ -73,7 +73,7 @@ std::optional<Json> TakeFrame(std::string* buffer, size_t limit) {
   if (buffer->size() < end) return std::nullopt;
   Json message = ParseFrame(buffer->substr(kPrefix, end - kPrefix));
   buffer->erase(0, end);
-  if (message.Find("payload") != nullptr) throw FrameError("a payload where none is allowed");
+  if (message.Find("payload") != nullptr) throw FrameError("a payload is not allowed");
   return message;
 }
 

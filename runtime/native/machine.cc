@@ -24,7 +24,7 @@ constexpr char kArchitecture[] = "x86_64";
 
 const std::filesystem::path kCpus = "/sys/devices/system/cpu";
 
-/* The value of the first line "key : value" whose key is one of two, empty where there is none. */
+/* The value of the first line "key : value" with one of two keys; empty if there is none. */
 std::string Value(const std::string& text, const std::string& key, const std::string& other = "") {
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
@@ -68,7 +68,7 @@ std::vector<int> UsableCpus() {
   return cpus;
 }
 
-/* Hyperthreads share the units that a matmul needs, and count once. */
+/* Hyperthreads share the units that a matmul uses, so they count once. */
 int PhysicalCores() {
   std::set<std::string> cores;
   for (int cpu : UsableCpus()) {
@@ -79,7 +79,7 @@ int PhysicalCores() {
   return static_cast<int>(cores.size());
 }
 
-/* Linux hands out AMX's tile registers only when asked (arch/x86/xstate.rst). */
+/* Requests the AMX tile registers from Linux (Documentation/arch/x86/xstate.rst). */
 bool MayUseTiles() {
 #if defined(__x86_64__)
   constexpr long kRequest = 0x1023, kTileData = 18;

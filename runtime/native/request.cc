@@ -31,7 +31,7 @@ void CheckReadsPictures(const Manifest& manifest, const std::string& where) {
   throw InputError(where, ": shows a picture, but this model reads text alone; ask without any");
 }
 
-/* Tiles of each picture; together they are those that there are. */
+/* The number of tiles of each picture; their sum must be the number of --pixels. */
 std::vector<int64_t> ReadPictures(const Json::List& list, int64_t tiles, const std::string& where) {
   std::vector<int64_t> pictures = Sizes(list, where);
   int64_t left = tiles;
@@ -49,7 +49,7 @@ std::vector<int64_t> ReadPictures(const Json::List& list, int64_t tiles, const s
 Segment ReadSegment(const Json& item, const Manifest& manifest, int64_t tiles,
                     const std::string& where) {
   if (const auto* list = item.As<Json::List>()) {
-    if (list->empty()) throw InputError(where, ": a run of no ids");
+    if (list->empty()) throw InputError(where, ": an empty list of ids");
     return {ReadIds(*list, manifest, where), -1};
   }
   Fields fields(item, where);

@@ -1,4 +1,4 @@
-// handglass-native run: one answer, as token ids; a host turns them into text.
+// handglass-native run: generates one answer as token ids, which the host converts to text.
 
 #include <cstdio>
 #include <cstring>
@@ -20,7 +20,7 @@ void PrintLine(const std::string& line) {
   }
 }
 
-/* Whether the bundle has the functions that an answer takes. */
+/* Throws unless the bundle has the functions that an answer needs. */
 void CheckCanAnswer(const Manifest& manifest, bool with_tiles) {
   std::vector<std::string> wanted = {"embed", "prefill", "decode"};
   if (with_tiles) wanted.push_back("encode_image");
@@ -33,7 +33,7 @@ void CheckCanAnswer(const Manifest& manifest, bool with_tiles) {
 
 }  // namespace
 
-/* Each id on a line as it comes, then one JSON object. */
+/* Prints one id per line as it is generated, then one JSON object. */
 int RunVerb(const Arguments& arguments) {
   Options options(arguments, {"--ids", "--pixels", "-n", "--threads", "--verify"}, {});
   std::string verify = options.Text("--verify").value_or("all");
@@ -66,7 +66,7 @@ int RunVerb(const Arguments& arguments) {
 
 int DescribeVerb(const Arguments& arguments) {
   Options options(arguments, {"--threads"}, {});
-  if (!options.words().empty()) throw UsageError("describe takes no words");
+  if (!options.words().empty()) throw UsageError("describe takes no arguments");
   PrintLine(Json(Description(options.Integer("--threads", 1, kMost))).Dump());
   return 0;
 }

@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint64_t kMaxHeader = 100'000'000;  // the limit of the format's own library
 
-/* The format's spelling -> ours. */
+/* safetensors code -> dtype name in this project. */
 std::string TypeName(const std::string& code, const std::string& where) {
   static const std::map<std::string, std::string> names = {
       {"BOOL", "bool"},  {"U8", "uint8"},    {"I8", "int8"},       {"U16", "uint16"},
@@ -30,7 +30,7 @@ Safetensors::Safetensors(std::shared_ptr<const Mapping> file) : file_(std::move(
   uint64_t length = 0;
   if (file_->size() >= 8) std::memcpy(&length, file_->data(), 8);
   if (file_->size() < 8 || length > kMaxHeader || length > file_->size() - 8) {
-    throw InputError(where, ": not a safetensors file, or cut off");
+    throw InputError(where, ": not a safetensors file, or truncated");
   }
   try {
     Json header = Json::Parse({reinterpret_cast<const char*>(file_->data()) + 8, length});
@@ -60,7 +60,7 @@ void Safetensors::ReadEntry(const std::string& name, const Json& value, size_t d
   tensors_.emplace(name, std::move(stored));
 }
 
-/* Without overlap or hole, up to the last byte. */
+/* Checks that the tensors cover the data without overlaps or gaps, up to the last byte. */
 void Safetensors::CheckCoverage(size_t data) const {
   std::vector<const StoredTensor*> order;
   for (const auto& [name, stored] : tensors_) order.push_back(&stored);
@@ -74,7 +74,7 @@ void Safetensors::CheckCoverage(size_t data) const {
     if (reached > file_->size()) break;
   }
   if (reached != file_->size()) {
-    throw InputError(file_->path().string(), ": the tensors do not tile the file");
+    throw InputError(file_->path().string(), ": the tensors overlap or leave gaps");
   }
 }
 

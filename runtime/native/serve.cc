@@ -1,4 +1,4 @@
-// handglass-native serve: the key, the address, and the words about both.
+// handglass-native serve: reads the key, listens, and prints how to connect.
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -24,25 +24,25 @@ namespace {
 constexpr size_t kShortestKey = 16;
 constexpr int64_t kMost = 1 << 20;
 
-/* The text of a file that only its owner can read, without the space around it. */
+/* The text of a file that only its owner can read, without surrounding white space. */
 std::string ReadKey(const std::string& path) {
   auto file = Mapping::Open(path);
   struct stat found = {};
   if (fstat(file->descriptor(), &found) != 0 || (found.st_mode & 077) != 0) {
-    throw InputError(path, ": others may read the key; chmod 600 ", path);
+    throw InputError(path, ": other users can read the key; chmod 600 ", path);
   }
   std::string key(reinterpret_cast<const char*>(file->data()), file->size());
   constexpr char kSpace[] = " \t\r\n";
   size_t start = key.find_first_not_of(kSpace);
   key = start == key.npos ? "" : key.substr(start, key.find_last_not_of(kSpace) + 1 - start);
   if (key.size() < kShortestKey) {
-    throw UsageError(path, ": a key of ", key.size(), " characters can be guessed; take ",
+    throw UsageError(path, ": a key of ", key.size(), " characters can be guessed; use ",
                      kShortestKey, " or more (openssl rand -hex 16)");
   }
   return key;
 }
 
-/* A folder for what clients send: the one given, TMPDIR, or where Android and Linux keep such. */
+/* A folder for what clients send: the given one, TMPDIR, or the temporary folder of the system. */
 std::filesystem::path Folder(const std::optional<std::string>& given) {
   const char* temporary = std::getenv("TMPDIR");
   for (const std::string& path : {given.value_or(""), std::string(temporary ? temporary : ""),
@@ -51,7 +51,7 @@ std::filesystem::path Folder(const std::optional<std::string>& given) {
     if (access(path.c_str(), W_OK | X_OK) == 0) return path;
     if (given) throw UsageError("--dir ", path, ": ", std::strerror(errno));
   }
-  throw UsageError("there is no folder to keep libraries in; name one with --dir");
+  throw UsageError("there is no writable temporary folder; pass one with --dir");
 }
 
 int Listen(const std::string& host, int64_t port, bool expose) {
@@ -90,7 +90,7 @@ int PortOf(int listener) {
 int ServeVerb(const Arguments& arguments) {
   Options options(arguments, {"--port", "--key-file", "--host", "--threads", "--dir"},
                   {"--expose"});
-  if (!options.words().empty()) throw UsageError("serve takes no words");
+  if (!options.words().empty()) throw UsageError("serve takes no arguments");
   auto port = options.Integer("--port", 0, 65535);
   auto key_file = options.Text("--key-file");
   if (!port || !key_file) throw UsageError("serve needs --port and --key-file");

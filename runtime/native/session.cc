@@ -10,7 +10,7 @@ namespace handglass {
 namespace {
 
 constexpr int kCpu = 1, kCpuId = 0;
-// Allocator 1 gives memory back after each call; 2 keeps a set of buffers per length of a prompt.
+// Allocator 1 frees memory after each call; 2 keeps a set of buffers for every prompt length.
 constexpr int kUnpooled = 1;
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
@@ -27,7 +27,7 @@ bool SameType(DLDataType a, DLDataType b) {
   return a.code == b.code && a.bits == b.bits && a.lanes == b.lanes;
 }
 
-/* A compiled function's refusal names what it was given. */
+/* Adds the name of the file or function to an error of compiled code. */
 template <typename... Arguments>
 ffi::Any Call(const ffi::Function& function, const std::string& where, Arguments&&... arguments) {
   try {
@@ -37,7 +37,7 @@ ffi::Any Call(const ffi::Function& function, const std::string& where, Arguments
   }
 }
 
-/* The file of one tile. Compiled code looks up tables by its numbers and trusts them. */
+/* The file of one tile. Compiled code indexes tables with its values without checking them. */
 class TileFile {
  public:
   TileFile(const std::filesystem::path& path, const Vision& vision)
@@ -55,7 +55,7 @@ class TileFile {
  private:
   template <typename... Parts>
   Error NoTile(const Parts&... parts) const {
-    return InputError(path_, ": is no tile for this bundle: ", parts...,
+    return InputError(path_, ": not a tile for this bundle: ", parts...,
                       "; write it with handglass.runtime.answer.native_request");
   }
 
@@ -92,7 +92,7 @@ class TileFile {
                    " along a side");
     }
     if (vision_.query_num == 0 && n % vision_.patches_per_row != 0) {
-      throw NoTile("its ", n, " patches are no multiple of ", vision_.patches_per_row);
+      throw NoTile("its ", n, " patches are not a multiple of ", vision_.patches_per_row);
     }
   }
 
@@ -122,7 +122,7 @@ Session::Session(const Bundle& bundle, std::optional<int64_t> threads)
   StartThreads(threads_);
   ffi::Module library = OpenLibrary(bundle.library(), bundle.library_sha256());
   auto load = library->GetFunction("vm_load_executable");
-  if (!load.has_value()) throw MismatchError(where_, ": lib.so is no model");
+  if (!load.has_value()) throw MismatchError(where_, ": lib.so is not a compiled model");
   machine_ = Call(*load, where_).cast<ffi::Module>();
   Call(Required("vm_initialization"), where_, kCpu, kCpuId, kUnpooled);
   for (const std::string& name : manifest_.functions) functions_.emplace(name, Required(name));
@@ -134,7 +134,7 @@ Session::Session(const Bundle& bundle, std::optional<int64_t> threads)
   token_ = EmptyTensor({1}, DataType("int32"));
 }
 
-/* In the manifest's order, each what the manifest says of it. */
+/* The parameters in manifest order, each checked against its entry. */
 void Session::LoadParams(const Bundle& bundle) {
   std::map<std::string, ffi::Tensor> found;
   std::map<std::string, StoredTensor> stored;
@@ -222,9 +222,9 @@ ffi::Tensor Session::Decode(int32_t token, int64_t pos) {
 void Session::FillState() {
   for (size_t i = 0; i < manifest_.state.size(); ++i) {
     const StateTensor& entry = manifest_.state[i];
-    if (entry.recurrent) continue;  // every step writes all of it
+    if (entry.recurrent) continue;  // every step overwrites it
     auto tensor = state_[static_cast<int64_t>(i)].cast<ffi::Tensor>();
-    std::memset(tensor.data_ptr(), 0x21, entry.bytes());  // a small number in every type there is
+    std::memset(tensor.data_ptr(), 0x21, entry.bytes());  // a small number in every dtype
   }
 }
 

@@ -1,4 +1,4 @@
-"""A bundle is written to a temporary folder: the final path holds a whole bundle, old or new."""
+"""A bundle is written to a temporary folder; an interrupted write leaves the old one in place."""
 
 import os
 import subprocess

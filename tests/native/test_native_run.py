@@ -159,7 +159,7 @@ def test_rows_by_patches(program: NativeProgram, copied: Path, question: Written
     change_manifest(copied, lambda m: m["vision"].update(patches_per_row=2))
     program.fails(5, "encode_image returned (64, 256), the manifest", *asked(question, copied))
     change_manifest(copied, lambda m: m["vision"].update(patches_per_row=3))
-    program.fails(3, "its 64 patches are no multiple of 3", *asked(question, copied))
+    program.fails(3, "64 patches are not a multiple of 3", *asked(question, copied))
 
 
 def test_kinds_of_state(program: NativeProgram, copied: Path, question: Written) -> None:
@@ -245,7 +245,7 @@ def test_parameters_are_hashed_unless_told(
         (lambda m: m.update(version=True), 5, "bundle version true"),
         (lambda m: m.pop("version"), 5, "bundle version none"),
         (lambda m: m["versions"].update(tvm="0.28.0"), 5, "compiled with TVM's version 0.28.0"),
-        (lambda m: m.update(format="x"), 3, "not a bundle of handglass"),
+        (lambda m: m.update(format="x"), 3, "not a handglass bundle"),
         (lambda m: m.pop("state"), 3, "'state' is missing"),
         (lambda m: m["state"].update(context=0), 3, "'context' must be an integer from 1"),
         (lambda m: m["state"]["tensors"][0].update(kind="x"), 3, "'kind' must be positions or"),
@@ -261,7 +261,7 @@ def test_parameters_are_hashed_unless_told(
         (lambda m: m["vision"].update(image_size=98), 3, "position_ids (n,) int32 of 1 to 49"),
         (lambda m: m["params"].pop(), 5, "the params files hold"),
         (lambda m: m["params"][0]["shape"].reverse(), 5, "the manifest says"),
-        (lambda m: m["files"].update({"../x": m["files"]["lib.so"]}), 5, "leads out of the bundle"),
+        (lambda m: m["files"].update({"../x": m["files"]["lib.so"]}), 5, "outside the bundle"),
         (lambda m: m["files"].pop("lib.so"), 5, "lists no lib.so"),
     ],
 )
@@ -285,7 +285,7 @@ def test_a_link_out_of_the_bundle_is_refused(
     library = copied / "lib.so"
     moved = library.rename(copied.parent / "elsewhere.so")
     library.symlink_to(moved)
-    program.fails(5, "lib.so: leads out of the bundle", *asked(question, copied))
+    program.fails(5, "lib.so: points outside the bundle", *asked(question, copied))
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_a_link_out_of_the_bundle_is_refused(
         ({"pictures": [2**62, 2**62]}, "a picture of 4611686018427387904 tiles"),
         ({"pictures": [-1, 2]}, "not a size: -1"),
         ({"pictures": 1}, "'pictures' must be a list"),
-        ({"prompt": [[1], []]}, "a run of no ids"),
+        ({"prompt": [[1], []]}, "an empty list of ids"),
         ({"prompt": []}, "the prompt is empty"),
         ({"prompt": [[1] * 5000]}, "the context of this bundle holds"),
         ({"stop": [-1]}, "not a size: -1"),
