@@ -25,6 +25,7 @@ from handglass.runtime.bundle.reader import (
     Manifest,
 )
 from handglass.runtime.bundle.writer import BundleWriter
+from handglass.runtime.execution.tvm_runtime import installed_runtime
 from handglass.schedules.select import find_units
 from handglass.targets import find_target
 from handglass.targets.codegen.build import build_library
@@ -218,10 +219,10 @@ def find_runtime_library(target: Target) -> Path:
             f"this machine has no runtime library for {target.triple}: compile with --no-runtime "
             "and install apache-tvm on the device"
         )
-    libraries = sorted(Path(tvm.__file__).parent.rglob(RUNTIME_LIBRARY))
-    if not libraries:
+    library = installed_runtime()
+    if library is None:
         raise DeviceError(f"the installed apache-tvm does not contain {RUNTIME_LIBRARY}")
-    return libraries[0]
+    return library
 
 
 class Clock:

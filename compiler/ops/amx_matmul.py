@@ -19,6 +19,7 @@ from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
 from .bfloat16 import bfloat16_bits
+from .index_type import int64, reduce_axis
 from .quantized import Quantized
 
 
@@ -73,7 +74,7 @@ def pack_rows(
         return tirx.if_then_else(inside, convert(x[r * TILE + i, s * inputs + e]), zero)
 
     return te.compute(
-        (tiles, _int64(steps), _int64(TILE), _int64(inputs)),
+        (tiles, int64(steps), int64(TILE), int64(inputs)),
         value,
         name="rows",
         attrs={PATTERN: "rows"},
@@ -82,11 +83,11 @@ def pack_rows(
 
 def tile_sums(rows: te.Tensor, weight: te.Tensor, product: TileProduct) -> te.Tensor:
     """Packed rows times packed weights -> (panels, tiles of rows, 16, 16)."""
-    s = _axis(int(rows.shape[1]), "s")
-    places = [_axis(extent, f"q{n}") for n, extent in enumerate(product.places)]
-    e = _axis(product.pair, "e")
+    s = reduce_axis(int(rows.shape[1]), "s")
+    places = [reduce_axis(extent, f"q{n}") for n, extent in enumerate(product.places)]
+    e = reduce_axis(product.pair, "e")
     return te.compute(
-        (_int64(int(weight.shape[0])), rows.shape[0], _int64(TILE), _int64(TILE)),
+        (int64(int(weight.shape[0])), rows.shape[0], int64(TILE), int64(TILE)),
         lambda p, r, i, j: te.sum(
             product.term(rows, weight, [r, i], [p], s, places, j, e), axis=[s, *places, e]
         ),
@@ -102,14 +103,6 @@ def nibbles_to_words(weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
     def word(p: Expr, s: Expr, q: Expr, j: Expr) -> Expr:
         return word_of_nibbles(lambda v, e: weight[p, s, v, j, e], q, scale[p, s, j])
 
-    panels, groups = (_int64(int(extent)) for extent in weight.shape[:2])
-    shape = (panels, groups, _int64(TILE), _int64(TILE))
+    panels, groups = (int64(int(extent)) for extent in weight.shape[:2])
+    shape = (panels, groups, int64(TILE), int64(TILE))
     return te.compute(shape, word, name="words", attrs={PATTERN: "words"})
-
-
-def _int64(value: int) -> tirx.IntImm:
-    return tirx.IntImm("int64", value)
-
-
-def _axis(extent: int, name: str) -> tirx.IterVar:
-    return te.reduce_axis((_int64(0), _int64(extent)), name)

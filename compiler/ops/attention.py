@@ -13,8 +13,9 @@ from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
 from . import gpu_attention
-from .attention_tiles import Limit, Tiling, attend, int64
+from .attention_tiles import Limit, Tiling, attend
 from .exponential import LOG2_E
+from .index_type import int64
 from .lazy import Lazy, stored
 from .scope import on_gpu
 

@@ -24,6 +24,7 @@ from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import MULTIPLY_ADDS, PATTERN, SEEN
 
 from .exponential import exp2
+from .index_type import int64
 
 CHUNK = 8
 """Panels of 16 positions per chunk."""
@@ -33,13 +34,6 @@ LOWEST = -3.0e38
 
 Limit = Callable[[Expr], Expr]
 """Query i attends to the positions below limit(i), which is at least 1 and non-decreasing."""
-
-
-def int64(value: Expr | int) -> Expr:
-    """Convert to int64; constants stay constants."""
-    if isinstance(value, int | tirx.IntImm):
-        return tirx.IntImm("int64", int(value))
-    return value.astype("int64")
 
 
 @dataclass(frozen=True)

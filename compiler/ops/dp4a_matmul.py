@@ -13,8 +13,8 @@ from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, STEP, Codes
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
+from .index_type import int64, reduce_axis
 from .padded import (
-    int64,
     is_one_row,
     padded_columns,
     padded_rows,
@@ -77,7 +77,7 @@ def _by_group(
 ) -> te.Tensor:
     """4 bits: integer sums per group, scaled and accumulated in float32."""
     height, groups, width = rows.shape[0], words.shape[0], words.shape[-1]
-    g = _axis(int(groups), "g")
+    g = reduce_axis(int(groups), "g")
     sums = te.compute(
         (groups, height, width),
         lambda g, i, j: _sum(rows, words, i, j, g),
@@ -112,7 +112,7 @@ def _by_row(
     height, groups, width = rows.shape[0], int(words.shape[0]), words.shape[-1]
     sums = te.compute(
         (height, width),
-        lambda i, j: _sum(rows, words, i, j, _axis(groups, "g")),
+        lambda i, j: _sum(rows, words, i, j, reduce_axis(groups, "g")),
         name="dot",
         attrs={PATTERN: f"dot{bits}"},
     )
@@ -125,7 +125,7 @@ def _by_row(
 
 def _sum(rows: te.Tensor, words: te.Tensor, i: Expr, j: Expr, g: Expr) -> Expr:
     """The sum over a group of inputs, or over all groups if g is a reduction axis."""
-    h, v = _axis(HALVES, "h"), _axis(CHUNK_STEPS, "v")
+    h, v = reduce_axis(HALVES, "h"), reduce_axis(CHUNK_STEPS, "v")
     over = [g, h, v] if isinstance(g, tirx.IterVar) else [h, v]
     activation = rows[i, g * WORDS_OF_A_GROUP + h * CHUNK_STEPS + v]
     return te.sum(dot(words[g, h, v, j], activation), axis=over)
@@ -134,7 +134,3 @@ def _sum(rows: te.Tensor, words: te.Tensor, i: Expr, j: Expr, g: Expr) -> Expr:
 def dot(a: Expr, b: Expr) -> Expr:
     """The dot product of four signed bytes packed in each int32."""
     return tirx.call_pure_extern("int32", "__dp4a", a, b, tirx.const(0, "int32"))
-
-
-def _axis(extent: int, name: str) -> tirx.IterVar:
-    return te.reduce_axis((int64(0), int64(extent)), name)

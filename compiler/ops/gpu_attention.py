@@ -11,9 +11,10 @@ from tvm.tirx.script.builder import ir as T
 from handglass.schedules.rule import MULTIPLY_ADDS, PATTERN, SEEN
 
 from .attention_rows import Rows
-from .attention_tiles import Limit, int64
+from .attention_tiles import Limit
 from .exponential import LOG2_E
 from .gpu_attention_nest import Nest
+from .index_type import int64
 from .lazy import Lazy
 from .loops import bound, spatial
 from .short_vectors import f32

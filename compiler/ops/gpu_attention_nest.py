@@ -26,7 +26,7 @@ from tvm.tirx.script.builder import ir as T
 from handglass.schedules.isa.register_tiles import LANES
 
 from .attention_rows import Rows
-from .attention_tiles import int64
+from .index_type import int64
 from .lazy import Read
 from .loops import bound, ceil_div, spatial
 from .short_vectors import broadcast, element, f32, ramp, vector_dtype, vector_of

@@ -15,9 +15,9 @@ from handglass.schedules.isa.integer_isa import GROUP
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
+from .index_type import int64
 from .matmul import Dequantize
 from .padded import (
-    int64,
     is_one_row,
     padded_columns,
     padded_rows,

@@ -16,6 +16,7 @@ from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, Codes
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
+from .index_type import int64, reduce_axis, static_extents
 from .padded import is_one_row
 from .quantized import Quantized
 from .smmla_matmul import halved_row
@@ -77,8 +78,8 @@ def _scaled(
 
 def _grouped_sums(x: te.Tensor, codes: Codes, weight: te.Tensor) -> te.Tensor:
     """(panels, groups, height, 16)."""
-    panels, groups, height = *_static(weight, 2), _height(x)
-    h, v, e = _axis(2, "h"), _axis(CHUNK_STEPS, "v"), _axis(codes.step, "e")
+    panels, groups, height = *static_extents(weight, 2), _height(x)
+    h, v, e = reduce_axis(2, "h"), reduce_axis(CHUNK_STEPS, "v"), reduce_axis(codes.step, "e")
 
     def term(p, g, i, j):
         value = _at(x, i, g, GROUP, h * (GROUP // 2) + v * codes.step + e).astype("int32")
@@ -86,30 +87,30 @@ def _grouped_sums(x: te.Tensor, codes: Codes, weight: te.Tensor) -> te.Tensor:
             value * codes.nibble(weight[p, g, v, j, e], h).astype("int32"), axis=[h, v, e]
         )
 
-    shape = (panels, groups, height, _int64(LANES))
+    shape = (panels, groups, height, int64(LANES))
     return te.compute(shape, term, name="dot", attrs={PATTERN: "dot4"})
 
 
 def _row_sums(x: te.Tensor, codes: Codes, weight: te.Tensor) -> te.Tensor:
     """(panels, height, 16)."""
-    panels, chunks, height = *_static(weight, 2), _height(x)
-    c = te.reduce_axis((_int64(0), chunks), "c")
-    v, e = _axis(CHUNK_STEPS, "v"), _axis(codes.step, "e")
+    panels, chunks, height = *static_extents(weight, 2), _height(x)
+    c = te.reduce_axis((int64(0), chunks), "c")
+    v, e = reduce_axis(CHUNK_STEPS, "v"), reduce_axis(codes.step, "e")
 
     def term(p, i, j):
         value = _at(x, i, c, codes.chunk, v * codes.step + e).astype("int32")
         return te.sum(value * weight[p, c, v, j, e].astype("int32"), axis=[c, v, e])
 
-    shape = (panels, height, _int64(LANES))
+    shape = (panels, height, int64(LANES))
     return te.compute(shape, term, name="dot", attrs={PATTERN: f"dot{codes.bits}"})
 
 
 def _grouped(sums: Sums, x: Quantized, height: Expr, scale: te.Tensor) -> te.Tensor:
     """4 bits: integer sums per group, scaled and accumulated in float32."""
-    panels, groups = _static(scale, 2)
-    g = te.reduce_axis((_int64(0), groups), "g")
+    panels, groups = static_extents(scale, 2)
+    g = te.reduce_axis((int64(0), groups), "g")
     return te.compute(
-        (height, panels, _int64(LANES)),
+        (height, panels, int64(LANES)),
         lambda i, p, j: te.sum(
             x.shifted(sums(p, g, i, j), i, g).astype("float32")
             * (_at(x.scale, i, g, 1, 0) * scale[p, g, j].astype("float32")),
@@ -122,9 +123,9 @@ def _grouped(sums: Sums, x: Quantized, height: Expr, scale: te.Tensor) -> te.Ten
 
 def _by_row(sums: Sums, x: Quantized, height: Expr, scale: te.Tensor) -> te.Tensor:
     """8 bits: one integer sum over the whole input, scaled once."""
-    panels, _ = _static(scale, 2)
+    panels, _ = static_extents(scale, 2)
     return te.compute(
-        (height, panels, _int64(LANES)),
+        (height, panels, int64(LANES)),
         lambda i, p, j: (
             x.shifted(sums(p, i, j), i, 0).astype("float32")
             * (_at(x.scale, i, 0, 1, 0) * scale[p, 0, j])
@@ -155,7 +156,7 @@ def _tiled(x: te.Tensor, height: Expr, rows: int, size: int, name: str) -> te.Te
         row = t * rows + r
         return tirx.if_then_else(row < m, x[row, c * size + k], zero)
 
-    shape = (height // rows, width // size, _int64(rows), _int64(size))
+    shape = (height // rows, width // size, int64(rows), int64(size))
     return te.compute(shape, value, name=name, attrs={PATTERN: "rows"})
 
 
@@ -176,16 +177,3 @@ def _padded(x: te.Tensor, height: Expr, name: str) -> te.Tensor:
         name=name,
         attrs={PATTERN: "rows"},
     )
-
-
-def _int64(value: int) -> tirx.IntImm:
-    """int64 like Relax's shapes: intrinsic descriptions must use the same index type."""
-    return tirx.IntImm("int64", value)
-
-
-def _static(tensor: te.Tensor, count: int) -> list[tirx.IntImm]:
-    return [_int64(int(extent)) for extent in tensor.shape[:count]]
-
-
-def _axis(extent: int, name: str) -> tirx.IterVar:
-    return te.reduce_axis((_int64(0), _int64(extent)), name)

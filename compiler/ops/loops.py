@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tvm.ir import Expr
 from tvm.tirx.script.builder import ir as T
 
-from .attention_tiles import int64
+from .index_type import int64
 
 
 @contextmanager

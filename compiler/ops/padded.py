@@ -13,6 +13,8 @@ from tvm.ir import Expr
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
+from .index_type import int64
+
 
 def is_one_row(m: Expr) -> bool:
     """Whether m is the constant 1."""
@@ -89,8 +91,3 @@ def where(conditions: list[Expr], value: Expr) -> Expr:
 def round_up(value: int, unit: int) -> int:
     """Round value up to a multiple of unit."""
     return -(-value // unit) * unit
-
-
-def int64(value: int) -> tirx.IntImm:
-    """An int64 constant: indices have the type of Relax's shapes."""
-    return tirx.IntImm("int64", value)

@@ -14,6 +14,7 @@ from handglass.schedules.isa.integer_isa import CHUNK_STEPS, Codes
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
+from .index_type import int64, reduce_axis
 from .quantized import Quantized
 
 EIGHT, HALF = 8, 4
@@ -51,7 +52,7 @@ def pair_rows(x: te.Tensor, height: Expr, rows: int) -> te.Tensor:
         row = t * rows + i * 2 + b // EIGHT
         return tirx.if_then_else(row < m, x[row, k * EIGHT + b % EIGHT], zero)
 
-    shape = (height // rows, depth // EIGHT, _i64(rows // 2), _i64(2 * EIGHT))
+    shape = (height // rows, depth // EIGHT, int64(rows // 2), int64(2 * EIGHT))
     return te.compute(shape, value, name="rows", attrs={PATTERN: "rows"})
 
 
@@ -65,7 +66,7 @@ def pair_scales(scale: te.Tensor, height: Expr, rows: int) -> te.Tensor:
         row = t * rows + i * 2 + q // 2
         return tirx.if_then_else(row < m, scale[row, g], zero)
 
-    shape = (height // rows, groups, _i64(rows // 2), _i64(SQUARE))
+    shape = (height // rows, groups, int64(rows // 2), int64(SQUARE))
     return te.compute(shape, value, name="scale_rows", attrs={PATTERN: "rows"})
 
 
@@ -75,8 +76,8 @@ def grouped(
     """4 bits: weight (panels, groups, 4, 16, 4), scale (panels, groups, 16)
     -> (height, panels, 16).
     """
-    panels, groups = (_i64(int(n)) for n in weight.shape[:2])
-    h, v, u, e = (_axis(n, name) for n, name in ((2, "h"), (2, "v"), (2, "u"), (HALF, "e")))
+    panels, groups = (int64(int(n)) for n in weight.shape[:2])
+    h, v, u, e = (reduce_axis(n, name) for n, name in ((2, "h"), (2, "v"), (2, "u"), (HALF, "e")))
 
     def term(p, g, t, i, b, q):
         value = x[t, g * 4 + h * 2 + v, i, q // 2 * EIGHT + u * HALF + e].astype("int32")
@@ -84,9 +85,9 @@ def grouped(
         return te.sum(value * code.astype("int32"), axis=[h, v, u, e])
 
     tiles, _, pairs, _ = x.shape
-    square = (pairs, _i64(LANES // 2), _i64(SQUARE))
+    square = (pairs, int64(LANES // 2), int64(SQUARE))
     dot = te.compute((panels, groups, tiles, *square), term, name="dot", attrs={PATTERN: "pair4"})
-    g = te.reduce_axis((_i64(0), groups), "g")
+    g = te.reduce_axis((int64(0), groups), "g")
     scaled = te.compute(
         (panels, tiles, *square),
         lambda p, t, i, b, q: te.sum(
@@ -103,16 +104,16 @@ def grouped(
 
 def by_row(x: te.Tensor, x_scale: te.Tensor, weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
     """8 bits: weight (panels, chunks, 4, 16, 8), scale (panels, 1, 16) -> (height, panels, 16)."""
-    panels, chunks = (_i64(int(n)) for n in weight.shape[:2])
-    c = te.reduce_axis((_i64(0), chunks), "c")
-    v, e = _axis(CHUNK_STEPS, "v"), _axis(EIGHT, "e")
+    panels, chunks = (int64(int(n)) for n in weight.shape[:2])
+    c = te.reduce_axis((int64(0), chunks), "c")
+    v, e = reduce_axis(CHUNK_STEPS, "v"), reduce_axis(EIGHT, "e")
 
     def term(p, t, i, b, q):
         value = x[t, c * CHUNK_STEPS + v, i, q // 2 * EIGHT + e].astype("int32")
         return te.sum(value * weight[p, c, v, b * 2 + q % 2, e].astype("int32"), axis=[c, v, e])
 
     tiles, _, pairs, _ = x.shape
-    shape = (panels, tiles, pairs, _i64(LANES // 2), _i64(SQUARE))
+    shape = (panels, tiles, pairs, int64(LANES // 2), int64(SQUARE))
     value = _in_rows(te.compute(shape, term, name="dot", attrs={PATTERN: "pair8"}))
 
     def scaled(i, p, j, value):
@@ -125,16 +126,16 @@ def by_row(x: te.Tensor, x_scale: te.Tensor, weight: te.Tensor, scale: te.Tensor
 
 def halved_row(x: te.Tensor, weight: te.Tensor) -> te.Tensor:
     """8 bits, one row: x (1, depth) -> (panels, 1, 32), two halves of each sum."""
-    panels, chunks = (_i64(int(n)) for n in weight.shape[:2])
-    c = te.reduce_axis((_i64(0), chunks), "c")
-    v, e = _axis(CHUNK_STEPS, "v"), _axis(HALF, "e")
+    panels, chunks = (int64(int(n)) for n in weight.shape[:2])
+    c = te.reduce_axis((int64(0), chunks), "c")
+    v, e = reduce_axis(CHUNK_STEPS, "v"), reduce_axis(HALF, "e")
 
     def term(p, i, q):
         k = q % 2 * HALF + e
         value = x[i, c * (CHUNK_STEPS * EIGHT) + v * EIGHT + k].astype("int32")
         return te.sum(value * weight[p, c, v, q // 2, k].astype("int32"), axis=[c, v, e])
 
-    shape = (panels, _i64(1), _i64(2 * LANES))
+    shape = (panels, int64(1), int64(2 * LANES))
     return te.compute(shape, term, name="dot", attrs={PATTERN: "halves8"})
 
 
@@ -142,7 +143,7 @@ def _in_rows(squares: te.Tensor) -> te.Tensor:
     """(..., pairs, 8, 4) -> (..., pairs, 2, 16): the outputs of a row become consecutive."""
     *outer, _, _ = squares.shape
     return te.compute(
-        (*outer, _i64(2), _i64(LANES)),
+        (*outer, int64(2), int64(LANES)),
         lambda p, t, i, r, j: squares[p, t, i, j // 2, r * 2 + j % 2],
         name="in_rows",
         attrs={PATTERN: "in_rows"},
@@ -161,13 +162,5 @@ def _whole_rows(squares: te.Tensor, function, name: str) -> te.Tensor:
         r = i % (pairs * 2)
         return function(i, p, j, squares[p, i // (pairs * 2), r // 2, r % 2, j])
 
-    shape = (tiles * pairs * 2, panels, _i64(LANES))
+    shape = (tiles * pairs * 2, panels, int64(LANES))
     return te.compute(shape, value, name=name, attrs={PATTERN: name})
-
-
-def _i64(value: int) -> tirx.IntImm:
-    return tirx.IntImm("int64", value)
-
-
-def _axis(extent: int, name: str) -> tirx.IterVar:
-    return te.reduce_axis((_i64(0), _i64(extent)), name)

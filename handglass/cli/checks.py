@@ -52,7 +52,8 @@ class Check:
 
 
 def all_checks() -> list[Check]:
-    library = runtime_library()
+    from handglass.runtime.execution.tvm_runtime import installed_runtime
+
     return [
         Check("handglass", __version__),
         Check("python", f"{platform.python_version()} on {platform.platform()}"),
@@ -61,7 +62,7 @@ def all_checks() -> list[Check]:
         compiler_check(),
         ffi_pin_check(),
         c_compiler_check(),
-        runtime_library_check(library),
+        runtime_library_check(installed_runtime()),
         *machine_checks(),
         *device_checks(),
     ]
@@ -116,13 +117,6 @@ def c_compiler_check() -> Check:
     except DeviceError as error:
         broken = False if has_compiler() else None
         return Check("C compiler", "none found", broken, str(error) if has_compiler() else "")
-
-
-def runtime_library() -> Path | None:
-    spec = find_spec("tvm")
-    folders = spec.submodule_search_locations if spec else None
-    paths = [Path(folder) / "lib" / "libtvm_runtime.so" for folder in folders or ()]
-    return next((path for path in paths if path.is_file()), None)
 
 
 def runtime_library_check(path: Path | None) -> Check:

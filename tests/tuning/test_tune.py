@@ -23,6 +23,7 @@ from handglass.compiler.tune import Progress, Tuned, tune
 from handglass.compiler.tuning.builder import Builder
 from handglass.compiler.tuning.device import check_device
 from handglass.compiler.tuning.device_runner import CandidateError, DeviceRunner, _hold
+from handglass.compiler.tuning.task_tuner import UNSTEADY
 from handglass.compiler.tuning.tuning_input import CompileOptions, TuningInput, read_tuning_input
 from handglass.errors import DeviceError, MismatchError, UsageError
 from handglass.runtime.remote.client import DeviceClient
@@ -79,7 +80,8 @@ def test_kernels_are_timed_and_a_second_run_goes_on(
 ) -> None:
     reported: list[Progress] = []
     first = run(6, progress=reported.append)
-    assert not first.failed
+    # A busy machine may measure nothing stable; no other failure is accepted.
+    assert all(UNSTEADY in failure for failure in first.failed), first.failed
     assert first.rows and sum(row.share for row in first.rows) == pytest.approx(1)
     assert [row.share for row in first.rows] == sorted((r.share for r in first.rows), reverse=True)
     assert all(row.seconds > 0 for row in first.rows)

@@ -1,0 +1,36 @@
+"""Index arithmetic in int64, the type of Relax's shapes.
+
+Descriptions of tensor intrinsics must use the same type, or they do not match.
+"""
+
+from __future__ import annotations
+
+from typing import overload
+
+from tvm import te, tirx
+from tvm.ir import Expr
+
+
+@overload
+def int64(value: int) -> tirx.IntImm: ...
+
+
+@overload
+def int64(value: Expr | int) -> Expr: ...
+
+
+def int64(value: Expr | int) -> Expr:
+    """Convert to int64; constants stay constants."""
+    if isinstance(value, int | tirx.IntImm):
+        return tirx.IntImm("int64", int(value))
+    return value.astype("int64")
+
+
+def reduce_axis(extent: int, name: str) -> tirx.IterVar:
+    """A reduction axis over 0 to extent - 1."""
+    return te.reduce_axis((int64(0), int64(extent)), name)
+
+
+def static_extents(tensor: te.Tensor, count: int) -> list[tirx.IntImm]:
+    """The first `count` extents, which must be constant."""
+    return [int64(int(extent)) for extent in tensor.shape[:count]]
