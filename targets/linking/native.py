@@ -26,7 +26,7 @@ from handglass.errors import DeviceError, HandglassError, UsageError
 from handglass.runtime.system.machine import architecture, usable_cpus
 from handglass.runtime.system.user_cache import cache_folder
 
-from .native_sources import VERSIONS, Source, native_sources, package_folder
+from .native_sources import OURS, VERSIONS, Source, native_sources, package_folder
 
 PROGRAM = "handglass-native"
 TRIPLES = {"aarch64": "aarch64-linux-musl", "x86_64": "x86_64-linux-musl"}
@@ -107,6 +107,8 @@ class Objects:
         made = self.path(source)
         try:
             record = json.loads(made.with_suffix(".json").read_text("utf-8"))
+            if source.path.is_relative_to(OURS) and str(source.path) not in record:
+                return False  # made from another checkout of handglass
             return made.is_file() and record == {name: self._hash(name) for name in record}
         except (OSError, ValueError):
             return False

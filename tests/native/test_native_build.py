@@ -93,6 +93,17 @@ def test_what_has_not_changed_is_not_compiled_again(source: Source, tmp_path: Pa
     assert {p.suffix for p in folder.iterdir()} == {".o", ".json"}
 
 
+def test_another_checkout_compiles_its_own_sources(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = Objects(FakeZig(("zig",), "1"), tmp_path / "cache")
+    objects.make(source)
+    other = Source(source.name, tmp_path / "other" / "one.cc", source.flags)
+    monkeypatch.setattr(native, "OURS", other.path.parent)
+    assert objects.path(other) == objects.path(source) and objects.is_current(source)
+    assert not objects.is_current(other)
+
+
 def test_what_was_edited_meanwhile_is_compiled_again(source: Source, tmp_path: Path) -> None:
     later = time.time() + 60
     os.utime(source.path, (later, later))
