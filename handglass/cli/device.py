@@ -85,4 +85,4 @@ def serve(
 
     given = {kind: file for kind, file in plugins.items() if file is not None}
     options = Options(host, port, key_file, threads, runtime, expose, until_eof, given)
-    serve(options, lambda started: print(started.told(json), flush=True))
+    serve(options, lambda started: print(started.announcement(json), flush=True))

@@ -63,9 +63,9 @@ int Listen(const std::string& host, int64_t port, bool expose) {
     throw UsageError("--host ", host, ": not an IPv4 address");
   }
   if (ntohl(address.sin_addr.s_addr) >> 24 != 127 && !expose) {
-    throw UsageError("--host ", host, " can be reached from other machines. Whoever knows the key ",
+    throw UsageError("--host ", host, " can be reached from other machines. Anyone with the key ",
                      "can run any code as your user here, and the traffic is not encrypted. Keep ",
-                     "the default address and come in by 'ssh -L' or 'adb forward', or add ",
+                     "the default address and connect by 'ssh -L' or 'adb forward', or add ",
                      "--expose if you mean it");
   }
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
@@ -103,7 +103,7 @@ int ServeVerb(const Arguments& arguments) {
               static_cast<int>(getpid()));
   std::puts(
       options.Has("--expose")
-          ? "EXPOSED: every machine that reaches this address can connect. Whoever knows the\n"
+          ? "EXPOSED: every machine that reaches this address can connect. Anyone with the\n"
             "key can run any code as your user here, and the traffic is not encrypted."
           : "Only programs on this machine can connect, and only with the key.");
   std::fflush(stdout);

@@ -22,7 +22,7 @@ def main() -> int:
     try:
         serve(
             Options(**flags, plugins=plugins),
-            lambda started: print(started.told(as_json), flush=True),
+            lambda started: print(started.announcement(as_json), flush=True),
         )
     except HandglassError as error:
         print(f"error: {error}", file=sys.stderr)

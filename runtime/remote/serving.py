@@ -52,7 +52,7 @@ class Started:
     exposed: bool
     key: str | None
 
-    def told(self, as_json: bool) -> str:
+    def announcement(self, as_json: bool) -> str:
         """The announcement: one line of JSON, or text for the user."""
         return json.dumps({**vars(self), "pid": os.getpid()}) if as_json else self._text()
 

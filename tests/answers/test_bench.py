@@ -18,7 +18,7 @@ ROWS = ["encode", "pp64", "pp512", "tg64@0", "tg64@512", "tg64@2048", "ttft", "l
 
 
 @pytest.fixture(scope="module")
-def told(small_bundle: Path) -> Any:
+def report(small_bundle: Path) -> Any:
     """Two samples of every row that fits in a context of 128."""
     command = ["bench", str(small_bundle), "--samples", "2", "--json"]
     done = subprocess.run(
@@ -28,9 +28,9 @@ def told(small_bundle: Path) -> Any:
     return json.loads(done.stdout)
 
 
-def test_every_row_is_there(told: Any) -> None:
-    assert [row["row"] for row in told["rows"]] == ROWS
-    measured = [row for row in told["rows"] if row["min"] is not None]
+def test_every_row_is_there(report: Any) -> None:
+    assert [row["row"] for row in report["rows"]] == ROWS
+    measured = [row for row in report["rows"] if row["min"] is not None]
     assert [row["row"] for row in measured] == [
         *("encode", "pp64", "tg64@0", "ttft", "load", "peak_memory")
     ]
@@ -39,15 +39,15 @@ def test_every_row_is_there(told: Any) -> None:
         assert 0 < row["min"] <= row["median"] <= row["p90"]
 
 
-def test_rows_that_do_not_fit_say_why(told: Any) -> None:
-    notes = {row["row"]: row.get("note", "") for row in told["rows"]}
+def test_rows_that_do_not_fit_say_why(report: Any) -> None:
+    notes = {row["row"]: row.get("note", "") for row in report["rows"]}
     assert notes["pp512"] == "needs a context of 512, this bundle has 128"
     assert notes["tg64@2048"] == "needs a context of 2112, this bundle has 128"
     assert notes["encode"] == "one tile of 56x56"
 
 
-def test_fractions_are_below_the_limit(told: Any) -> None:
-    fractions = {row["row"]: row["limit_fraction"] for row in told["rows"]}
+def test_fractions_are_below_the_limit(report: Any) -> None:
+    fractions = {row["row"]: row["limit_fraction"] for row in report["rows"]}
     for name in ("encode", "pp64", "ttft"):
         assert 0 < fractions[name] < 1
     # Two layers of width 128 stay in the CPU cache, which is faster than memory.
@@ -55,19 +55,19 @@ def test_fractions_are_below_the_limit(told: Any) -> None:
     assert fractions["load"] is None and fractions["peak_memory"] is None
 
 
-def test_what_a_figure_is_worth_nothing_without(told: Any) -> None:
-    assert told["threads"] >= 1 and told["device"] and told["revision"]
-    assert told["scheme"] == {"language": "f32", "vision": "f32"}
-    assert set(told["limits"]) == {"read_gb_s", "fma_gflop_s", "dot4_gop_s", "dot8_gop_s"}
-    for limit in told["limits"].values():
+def test_what_a_figure_is_worth_nothing_without(report: Any) -> None:
+    assert report["threads"] >= 1 and report["device"] and report["revision"]
+    assert report["scheme"] == {"language": "f32", "vision": "f32"}
+    assert set(report["limits"]) == {"read_gb_s", "fma_gflop_s", "dot4_gop_s", "dot8_gop_s"}
+    for limit in report["limits"].values():
         if limit["median"] is not None:  # no row of a float32 bundle uses the integer probes
             assert 0 < limit["min"] <= limit["median"] <= limit["p90"]
-    assert told["limits"]["read_gb_s"]["median"] and told["limits"]["fma_gflop_s"]["median"]
-    assert told["interrupted"] is False
+    assert report["limits"]["read_gb_s"]["median"] and report["limits"]["fma_gflop_s"]["median"]
+    assert report["interrupted"] is False
 
 
-def test_peak_memory_is_the_childs_own(told: Any) -> None:
-    (row,) = [row for row in told["rows"] if row["row"] == "peak_memory"]
+def test_peak_memory_is_the_childs_own(report: Any) -> None:
+    (row,) = [row for row in report["rows"] if row["row"] == "peak_memory"]
     assert 20e6 < row["median"] < 250e6, "the parent holds the array of the read probe"
 
 
@@ -93,10 +93,10 @@ def test_interrupt_prints_what_was_measured(small_bundle: Path) -> None:
             break
     child.send_signal(signal.SIGINT)
     out, _ = child.communicate(timeout=120)
-    told = json.loads(out)
+    report = json.loads(out)
     assert child.returncode == 130
-    assert told["interrupted"] is True
-    assert [row["row"] for row in told["rows"]] == ROWS
+    assert report["interrupted"] is True
+    assert [row["row"] for row in report["rows"]] == ROWS
 
 
 def test_a_bundle_that_is_none(handglass: Any, tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ def test_a_bundle_that_is_none(handglass: Any, tmp_path: Path) -> None:
 
 
 def test_kernels(handglass: Any, small_bundle: Path) -> None:
-    told = handglass("bench", small_bundle, "--kernels", "--samples", "2", "--json").json
-    assert [phase["phase"] for phase in told["phases"]] == ["encode", "prefill 64", "decode@127"]
-    for phase in told["phases"]:
+    report = handglass("bench", small_bundle, "--kernels", "--samples", "2", "--json").json
+    assert [phase["phase"] for phase in report["phases"]] == ["encode", "prefill 64", "decode@127"]
+    for phase in report["phases"]:
         rows = phase["kernels"]
         assert sum(row["share"] for row in rows) == pytest.approx(1)
         assert rows == sorted(rows, key=lambda row: -row["share"])

@@ -96,7 +96,7 @@ def test_an_interrupted_round_does_not_count() -> None:
 def test_text() -> None:
     seconds = {"tg64@0": {"handglass": [2.0], "other": [3.0]}}
     engine = {"name": "other", "version": "1", "weights": "int4", "cache": "f16", "threads": 2}
-    told = {
+    report = {
         "device": "a machine",
         "date": "2026-01-01",
         "revision": "abc",
@@ -104,7 +104,7 @@ def test_text() -> None:
         "engines": [{**engine, "wait": "sleeps"}],
         "rows": ratios(seconds, {"third": "no wheel"}),
     }
-    text = as_text(told)
+    text = as_text(report)
     assert "| tg64@0 | other | 1.50 | 1.50 | 1.50 | 2 | 3 |" in text
     assert "not measured: no wheel" in text
     assert "sleeps" in text and "2 threads" in text

@@ -139,9 +139,9 @@ def test_sigill_is_a_clear_error(name: str, cpu: str, boards: Callable[[str], Bo
     weak = replace(boards(name), cpu=cpu)
     manifest = weak.folder / "bundle" / "manifest.json"
     honest = manifest.read_text("utf-8")
-    told = json.loads(honest)
-    told["target"]["features"] = ["fp", "asimd"]
-    manifest.write_text(json.dumps(told), "utf-8")
+    entries = json.loads(honest)
+    entries["target"]["features"] = ["fp", "asimd"]
+    manifest.write_text(json.dumps(entries), "utf-8")
     ran = weak.run("handglass", "doctor", weak.folder / "bundle")
     manifest.write_text(honest, "utf-8")
     assert ran.code == 4

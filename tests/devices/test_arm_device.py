@@ -104,10 +104,10 @@ def item(array: Any) -> dict[str, Any]:
 
 def test_the_board_tells_what_it_is(server: Server) -> None:
     with server.connect() as device:
-        told = device.describe()
-    assert (told.machine.architecture, told.runtime) == ("aarch64", "python")
-    assert not PI.missing_on(told.machine.flags)
-    assert "i8mm" not in told.machine.flags, "the flags are those of the machine below"
+        description = device.describe()
+    assert (description.machine.architecture, description.runtime) == ("aarch64", "python")
+    assert not PI.missing_on(description.machine.flags)
+    assert "i8mm" not in description.machine.flags, "the flags are those of the machine below"
 
 
 def test_a_kernel_is_measured_and_compared(server: Server, tmp_path: Path) -> None:

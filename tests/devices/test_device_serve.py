@@ -21,7 +21,7 @@ from handglass.runtime.remote.serving import Options, Started, find_runtime, ser
 ROOT = Path(__file__).parents[2]
 
 
-def told(started: Started) -> None:
+def announcement(started: Started) -> None:
     pytest.fail(f"it serves: {started}")
 
 
@@ -34,10 +34,10 @@ def test_an_address_that_others_reach_needs_a_word(host: str, handglass: Any) ->
 
 
 def test_exposing_is_told_in_words() -> None:
-    text = Started("192.0.2.1", 9190, exposed=True, key="k" * 32).told(as_json=False)
+    text = Started("192.0.2.1", 9190, exposed=True, key="k" * 32).announcement(as_json=False)
     assert "EXPOSED" in text and "run any code as your user" in text
     assert "--rpc 192.0.2.1:9190" in text
-    text = Started("127.0.0.1", 1234, exposed=False, key=None).told(as_json=False)
+    text = Started("127.0.0.1", 1234, exposed=False, key=None).announcement(as_json=False)
     assert "Only programs on this machine can connect" in text
     assert "ssh -N -L 1234:127.0.0.1:1234" in text and "adb forward tcp:1234 tcp:1234" in text
     assert "k" * 32 not in text
@@ -103,9 +103,9 @@ def test_usage(handglass: Any, tmp_path: Path) -> None:
     assert "serve" in handglass("device", "--help").out
     assert handglass("device", "serve", "--port", "70000").code == 2
     with pytest.raises(UsageError, match=r"--host no\.such\.host\.invalid"):
-        serve(Options("no.such.host.invalid"), told)
+        serve(Options("no.such.host.invalid"), announcement)
     with pytest.raises(UsageError, match="threads=100000"):
-        serve(Options(threads=100_000), told)
+        serve(Options(threads=100_000), announcement)
     for flag in ("--runtime", "--vulkan"):
         assert handglass("device", "serve", flag, tmp_path / "none").code == 3
 

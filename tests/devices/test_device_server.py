@@ -57,9 +57,9 @@ class Server:
             env={**os.environ, "HANDGLASS_DEVICE_KEY": KEY, "TMPDIR": str(folder)},
         )
         assert self.process.stdout is not None
-        told = json.loads(self.process.stdout.readline())
-        assert told["key"] is None and told["pid"] == self.process.pid
-        self.endpoint = Endpoint(told["host"], told["port"], KEY)
+        greeting = json.loads(self.process.stdout.readline())
+        assert greeting["key"] is None and greeting["pid"] == self.process.pid
+        self.endpoint = Endpoint(greeting["host"], greeting["port"], KEY)
 
     def stuck_session(self, client: DeviceClient) -> int:
         """The process of a session that is running an endless loop."""

@@ -44,8 +44,8 @@ def test_an_ability_is_lost() -> None:
 
 
 def test_a_row_may_only_tell() -> None:
-    (told,) = quirks_of(fake_gpu("Intel(R) Arc(tm) A770", driver_id=6))
-    assert not told.loses and not told.broken and told.source.startswith("https://")
+    (quirk,) = quirks_of(fake_gpu("Intel(R) Arc(tm) A770", driver_id=6))
+    assert not quirk.loses and not quirk.broken and quirk.source.startswith("https://")
 
 
 @pytest.mark.parametrize(

@@ -121,10 +121,10 @@ def test_gpus_are_told_by_their_kind_of_device() -> None:
     ],
 )
 def test_what_a_gpu_says_it_can_decides(half: bool, matrix: bool, kernels: tuple[str, ...]) -> None:
-    told: dict[str, Any] = {"kind": "vulkan", "supports_16bit_buffer": True}
-    told |= {"supports_float16": half, "supports_cooperative_matrix": matrix}
-    told |= {"mattr": ["coopmat-16x16x16", "subgroup-32"]} if matrix else {}
-    units: Units = find_units(tvm.target.Target(told))
+    settings: dict[str, Any] = {"kind": "vulkan", "supports_16bit_buffer": True}
+    settings |= {"supports_float16": half, "supports_cooperative_matrix": matrix}
+    settings |= {"mattr": ["coopmat-16x16x16", "subgroup-32"]} if matrix else {}
+    units: Units = find_units(tvm.target.Target(settings))
     found = [selection_of(SCHEMES[name].on(units)).many_rows for name in ("bf16", "f16", "w4a8")]
     assert tuple(kernel.name for kernel in found) == kernels
 

@@ -48,8 +48,8 @@ def wrong(seeds: range) -> list[str]:
     shaders(mod, PORTABLE)
     built = tvm.compile(mod, target=tvm_target(PORTABLE))
     found = [difference(one, built[f"kernel{seed}"]) for seed, one in made.items()]
-    told = zip(made.items(), found, strict=True)
-    return [f"kernel {seed}: {words}\n{one.source}" for (seed, one), words in told if words]
+    results = zip(made.items(), found, strict=True)
+    return [f"kernel {seed}: {words}\n{one.source}" for (seed, one), words in results if words]
 
 
 def function(seed: int, one: Program) -> tirx.PrimFunc | None:

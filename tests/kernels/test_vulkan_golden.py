@@ -62,8 +62,8 @@ def test_every_file_belongs_to_a_kernel() -> None:
 def test_a_listing_says_what_the_disassembler_says(name: str) -> None:
     """The same instructions in the same order."""
     (shader,) = made(name)
-    told = [line.split() for line in disassembled(shader) if not line.startswith(";")]
-    theirs = [next(word for word in words if word.startswith("Op"))[2:] for words in told]
+    listed = [line.split() for line in disassembled(shader) if not line.startswith(";")]
+    theirs = [next(word for word in words if word.startswith("Op"))[2:] for words in listed]
     assert [OPS[op] for op, _ in instructions(shader.words)] == theirs
     code = listing(shader.words).partition("\n\n")[2].splitlines()
     labels = sum(name == "Label" for name in theirs)

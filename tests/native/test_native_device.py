@@ -72,8 +72,8 @@ class Server:
     def previous(self) -> str | None:
         """How the last session ended, as reported to the next one."""
         with Caller(self.port) as caller:
-            told: str | None = caller.greet(KEY)["previous"]
-            return told
+            description: str | None = caller.greet(KEY)["previous"]
+            return description
 
     def candidates(self) -> bytes:
         names = "\n".join(ENTRY.format(name=n, body=b) for n, b in CANDIDATES.items())
@@ -135,10 +135,17 @@ def compare(caller: Caller, function: str, seed: int = 0) -> list[dict[str, Any]
 
 
 def test_describe_tells_the_machine(session: Caller, server: Server) -> None:
-    told = session.ask("describe")
-    assert told["ok"] and told["threads"] == 2 and told["runtime"] == "native"
-    assert told["machine"]["architecture"] == server.machine
-    assert set(told["machine"]) == {"architecture", "model", "flags", "cores", "memory", "l2"}
+    description = session.ask("describe")
+    assert description["ok"] and description["threads"] == 2 and description["runtime"] == "native"
+    assert description["machine"]["architecture"] == server.machine
+    assert set(description["machine"]) == {
+        "architecture",
+        "model",
+        "flags",
+        "cores",
+        "memory",
+        "l2",
+    }
 
 
 def test_a_library_runs(loaded: Caller) -> None:

@@ -422,8 +422,14 @@ def test_bench_has_every_row(program: NativeProgram, bundle: Path) -> None:
 
 
 def test_describe_is_the_machine(program: NativeProgram) -> None:
-    told = json.loads(program.run("describe").stdout)
-    assert told["machine"]["architecture"] == program.machine and told["runtime"] == "native"
-    assert told["versions"] == {"handglass": handglass.__version__, "tvm_ffi": "0.1.14.post1"}
+    description = json.loads(program.run("describe").stdout)
+    assert (
+        description["machine"]["architecture"] == program.machine
+        and description["runtime"] == "native"
+    )
+    assert description["versions"] == {
+        "handglass": handglass.__version__,
+        "tvm_ffi": "0.1.14.post1",
+    }
     flag = {"x86_64": "sse2", "aarch64": "asimddp"}[program.machine]
-    assert flag in told["machine"]["flags"] and told["machine"]["memory"] > 1 << 20
+    assert flag in description["machine"]["flags"] and description["machine"]["memory"] > 1 << 20
