@@ -251,7 +251,7 @@ def test_items_are_checked(session: Caller, item: object, words: str) -> None:
 def test_more_than_the_memory_is_refused(session: Caller) -> None:
     item = {"shape": [1 << 38], "dtype": "float32", "fill": NORMAL}
     answer = session.ask("arguments", id="x", items=[item], copies=1, seed=0)
-    refused(answer, "device", "ask for fewer copies")
+    refused(answer, "device", "1099512 MB")
 
 
 def test_a_wrong_hash_stores_nothing(server: Server, session: Caller) -> None:
