@@ -1,4 +1,4 @@
-"""Helpers for hand-written loop nests of workgroups."""
+"""Loops and axes of hand-written loop nests."""
 
 from __future__ import annotations
 

@@ -6,8 +6,9 @@ The question runs in a child process, so a crash of compiled code is reported as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
+
+from handglass.runtime.system.packages import installed_version
 
 from .checks import Check
 from .output import size_text
@@ -68,9 +69,8 @@ def version_check(bundle: Bundle, name: str, package: str) -> Check:
         return Check(f"{package} for it", "any version", True)
     if name == "tvm" and RUNTIME_LIBRARY in bundle.manifest.files:
         return Check(f"{package} for it", f"{wanted}, in the bundle", True)
-    try:
-        found = version(package)
-    except PackageNotFoundError:
+    found = installed_version(package)
+    if found is None:
         hint = f"pip install --no-deps {package}=={wanted}, or use 'handglass deploy'"
         return Check(f"{package} for it", f"not installed, {wanted} is needed", False, hint)
     same = wanted.split(".")[:2] == found.split(".")[:2]

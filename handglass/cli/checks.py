@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
 from handglass import __version__
 from handglass.runtime.system.isolated import run_isolated
+from handglass.runtime.system.packages import installed_version
 
 from .output import size_text
 
@@ -58,7 +58,7 @@ def all_checks() -> list[Check]:
         Check("handglass", __version__),
         Check("python", f"{platform.python_version()} on {platform.platform()}"),
         *(package_check(name) for name in RUNTIME_PACKAGES),
-        Check("torch", installed("torch") or "not installed; nothing at run time needs it"),
+        Check("torch", installed_version("torch") or "not installed; nothing at run time needs it"),
         compiler_check(),
         ffi_pin_check(),
         c_compiler_check(),
@@ -68,15 +68,8 @@ def all_checks() -> list[Check]:
     ]
 
 
-def installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def package_check(name: str) -> Check:
-    found = installed(name)
+    found = installed_version(name)
     if found:
         return Check(name, found, True)
     return Check(name, "not installed", False, f"needed to run a bundle: pip install {name}")
@@ -85,12 +78,13 @@ def package_check(name: str) -> Check:
 def has_compiler() -> bool:
     """Whether the whole package is installed, not only its folder with the runtime library."""
     spec = find_spec("tvm")
-    return spec is not None and spec.origin is not None and installed("apache-tvm") is not None
+    whole = spec is not None and spec.origin is not None
+    return whole and installed_version("apache-tvm") is not None
 
 
 def compiler_check() -> Check:
     if has_compiler():
-        return Check("apache-tvm", installed("apache-tvm") or "", True)
+        return Check("apache-tvm", installed_version("apache-tvm") or "", True)
     return Check("apache-tvm", f"not installed; only compiling needs it ({INSTALL_COMPILER})")
 
 
@@ -102,7 +96,7 @@ def ffi_pin_check() -> Check:
     code = child(SAVE_JSON)
     if code == 0:
         return Check(name, "works", True)
-    hint = f"pip install apache-tvm-ffi=={FFI_PIN} (found {installed('apache-tvm-ffi')})"
+    hint = f"pip install apache-tvm-ffi=={FFI_PIN} (found {installed_version('apache-tvm-ffi')})"
     return Check(name, f"fails in a child process (exit {code})", False, hint)
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from ..prompt.preprocess import Picture, Tile
+from ..system.file_state import file_state, is_settled
 
 TILES_KEPT = 32  # encoded tiles; 64 rows of 1536 floats take 0.4 MB
 FILES_KEPT = 16  # a tile of 448 x 448 pixels in float32 is 2.4 MB
@@ -28,10 +29,10 @@ class TilesOfFiles:
 
     def __init__(self, tiles_of: Callable[[Picture], list[Tile]]) -> None:
         self._tiles_of = tiles_of
-        self._known: OrderedDict[tuple[object, ...], list[Tile]] = OrderedDict()
+        self._known: OrderedDict[tuple[int, ...], list[Tile]] = OrderedDict()
 
     def __call__(self, picture: Picture) -> list[Tile]:
-        key = _file_key(picture)
+        key = _settled_state(picture)
         if key is None:
             return self._tiles_of(picture)
         if key not in self._known:
@@ -42,14 +43,15 @@ class TilesOfFiles:
         return self._known[key]
 
 
-def _file_key(picture: Picture) -> tuple[object, ...] | None:
+def _settled_state(picture: Picture) -> tuple[int, ...] | None:
+    """The state of a picture file, or None if an unchanged state would not prove it unchanged."""
     if not isinstance(picture, str | os.PathLike):
         return None
     try:
-        found = Path(picture).stat()
+        stat = Path(picture).stat()
     except (OSError, ValueError):  # reading the file reports it
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return tuple(file_state(stat).values()) if is_settled(stat) else None
 
 
 class VisionEngine(Protocol):

@@ -21,14 +21,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from pathlib import Path
 from typing import Any
 
+from ..system.file_state import file_state, is_settled
 from ..system.user_cache import cache_folder, read_cached, write_cached
-
-RECENT_NS = 2_000_000_000
-"""A file changed within this time may change again within the same tick of the timestamp clock."""
 
 
 class Verified:
@@ -47,8 +44,7 @@ class Verified:
     def add(self, file: Path, before: os.stat_result, sha256: str) -> None:
         """Record that the file has this hash; `before` is its state from before it was read."""
         state = _state(before, sha256)
-        settled = time.time_ns() - before.st_ctime_ns > RECENT_NS
-        if settled and state == _state(file.stat(), sha256):
+        if is_settled(before) and state == _state(file.stat(), sha256):
             self._known[file.name] = state
             self._changed = True
 
@@ -60,11 +56,4 @@ class Verified:
 
 
 def _state(stat: os.stat_result, sha256: str) -> dict[str, Any]:
-    return {
-        "device": stat.st_dev,
-        "inode": stat.st_ino,
-        "size": stat.st_size,
-        "mtime_ns": stat.st_mtime_ns,
-        "ctime_ns": stat.st_ctime_ns,
-        "sha256": sha256,
-    }
+    return {**file_state(stat), "sha256": sha256}

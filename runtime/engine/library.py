@@ -5,7 +5,6 @@ The runtime library comes from the bundle if it has one, otherwise from an insta
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +20,7 @@ from ..execution.placement import Host, Placement
 from ..execution.process import PROCESS, first_line
 from ..execution.tvm_runtime import import_tvm_ffi, installed_runtime, start_runtime
 from ..system.machine import this_machine
+from ..system.packages import installed_version
 from .tile_permission import allow_tiles
 
 if TYPE_CHECKING:
@@ -124,9 +124,9 @@ def _check_version(bundle: Bundle, package: str, installed: str) -> None:
 
 
 def _installed_version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError as error:
+    found = installed_version(package)
+    if found is None:
         raise DeviceError(
             f"{package}: its library is installed but its version is unknown; reinstall it with pip"
-        ) from error
+        )
+    return found

@@ -1,6 +1,6 @@
 """What this process has loaded: TVM's runtime, plug-ins for devices, libraries of bundles.
 
-None of it can be unloaded. Each is loaded once, under one lock, and handed out again.
+Nothing can be unloaded. Each library is loaded once, under one lock, and reused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ RUNTIME = "TVM's runtime"
 
 
 class LoadedLibraries:
-    """One owner per process: `PROCESS`. Tests make their own."""
+    """The process has one instance, `PROCESS`; tests create their own."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -25,11 +25,11 @@ class LoadedLibraries:
         self._modules: dict[tuple[int, int], Any] = {}
 
     def has(self, name: str) -> bool:
-        """Whether the shared library called `name` was loaded through this."""
+        """Whether the shared library `name` was loaded by this object."""
         return name in self._shared
 
     def load(self, name: str, locate: Callable[[], Path], mode: int = ctypes.DEFAULT_MODE) -> None:
-        """Load the shared library called `name`; `locate` is asked only the first time.
+        """Load the shared library `name`; `locate` is called only the first time.
 
         Raises DeviceError if the file cannot be loaded.
         """
@@ -43,13 +43,13 @@ class LoadedLibraries:
                 raise DeviceError(f"{path}: cannot be loaded: {first_line(error)}") from error
 
     def module(self, path: Path, load: Callable[[Path], Any]) -> Any:
-        """The module in the file at `path`, the same one for the same file.
+        """The module of the file at `path`; the same object for the same file.
 
-        A file is known by device and inode: those of a mapped file are not given to another.
+        A file is identified by device and inode, which are not reused while the file is mapped.
         """
         with self.lock:
-            found = path.stat()
-            key = found.st_dev, found.st_ino
+            stat = path.stat()
+            key = stat.st_dev, stat.st_ino
             if key not in self._modules:
                 self._modules[key] = load(path)
             return self._modules[key]
@@ -59,5 +59,5 @@ PROCESS = LoadedLibraries()
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or the name of its type."""
+    """The first line of the error message, or the name of the error's type."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

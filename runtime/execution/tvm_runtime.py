@@ -7,7 +7,6 @@ compiler.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from handglass.errors import DeviceError
 from ..bundle.manifest import RUNTIME_LIBRARY
 from ..system.heap import keep_freed_memory
 from ..system.machine import thread_count
+from ..system.packages import package_folders
 from .process import PROCESS, RUNTIME, first_line
 
 
@@ -41,9 +41,8 @@ def start_runtime(locate: Callable[[], Path], threads: int | None = None) -> Any
 
 def installed_runtime() -> Path | None:
     """The runtime library of an installed apache-tvm, or None."""
-    spec = importlib.util.find_spec("tvm")  # does not import a top-level package
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        for file in (Path(folder, "lib", RUNTIME_LIBRARY), Path(folder, RUNTIME_LIBRARY)):
+    for folder in package_folders("apache-tvm"):
+        for file in (folder / "lib" / RUNTIME_LIBRARY, folder / RUNTIME_LIBRARY):
             if file.exists():
                 return file
     return None

@@ -1,7 +1,7 @@
-"""Leaves instruction sets of this CPU unused, so that it stands in for a lesser one.
+"""Masks CPU flags, so that this machine behaves like one with fewer instruction sets.
 
-HANDGLASS_CPU_LEVEL names the highest level to use, and what is above it is taken away from what
-Linux tells. Nothing is ever added: a CPU that does not reach the level keeps what it has.
+HANDGLASS_CPU_LEVEL names the highest level to use; flags above it are removed from those that Linux
+reports. Flags are never added: a CPU below the level keeps its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BEYOND: dict[str, dict[str, str]] = {
     "x86_64": {
         "avx2": r"avx_|avx512|avx10|amx_",
         "avx-vnni": r"avx512|avx10|amx_",
-        # as the first servers with it: none of what came later
+        # the features of the first servers with AVX-512, without later extensions
         "avx512": r"avx_|avx512(?!(f|bw|cd|dq|vl)$)|avx10|amx_",
         "avx512-vnni": r"amx_",
         "amx": NOTHING,
@@ -30,20 +30,19 @@ BEYOND: dict[str, dict[str, str]] = {
         "i8mm": NOTHING,
     },
 }
-"""Architecture -> level, the least first -> flags that are taken away: their beginnings, or where
-the name ends in $ the whole of them."""
+"""Architecture -> level, lowest first -> pattern of the flags to remove, matched at the start."""
 
 
 def within_level(
     architecture: str, flags: frozenset[str], environment: Mapping[str, str] = os.environ
 ) -> frozenset[str]:
-    """The flags that may be used; UsageError for a level that is not known."""
+    """The flags that may be used. Raises UsageError for an unknown level."""
     level = environment.get(VARIABLE, "")
     return without_beyond(architecture, level, flags) if level else flags
 
 
 def without_beyond(architecture: str, level: str, flags: frozenset[str]) -> frozenset[str]:
-    """The flags less those beyond the level."""
+    """The flags without those above the level."""
     known = BEYOND.get(architecture, {})
     if level not in known:
         raise UsageError(

@@ -19,11 +19,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.metadata import distribution
 from pathlib import Path
 
 from handglass.errors import DeviceError, HandglassError, UsageError
 from handglass.runtime.system.machine import architecture, usable_cpus
+from handglass.runtime.system.packages import installed_version
 from handglass.runtime.system.user_cache import cache_folder
 
 from .native_sources import OURS, VERSIONS, Source, native_sources, package_folder
@@ -74,10 +75,9 @@ class Zig:
 
     @classmethod
     def find(cls, triple: str) -> Zig:
-        try:
-            found = version("ziglang")
-        except PackageNotFoundError as error:
-            raise DeviceError("ziglang is not installed; pip install 'ziglang~=0.17'") from error
+        found = installed_version("ziglang")
+        if found is None:
+            raise DeviceError("ziglang is not installed; pip install 'ziglang~=0.17'")
         return cls((sys.executable, "-m", "ziglang", "c++", "-target", triple), found)
 
     def run(self, *arguments: str) -> None:

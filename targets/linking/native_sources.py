@@ -7,12 +7,11 @@ machine on a CPU needs: no RPC (device_server.cc has its own protocol), no GPU, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 import handglass
 from handglass.errors import DeviceError, MismatchError
+from handglass.runtime.system.packages import header_folders, installed_version, package_folders
 
 OURS = Path(__file__).parents[2] / "runtime" / "native"
 VERSIONS = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
@@ -70,15 +69,8 @@ class Source:
 def native_sources() -> list[Source]:
     """All sources. Raises DeviceError if a wheel is missing, MismatchError for another release."""
     tvm, ffi = package_folder("apache-tvm"), package_folder("apache-tvm-ffi")
-    include = tuple(
-        f"-isystem{folder}"
-        for folder in (
-            tvm / "include",
-            ffi / "include",
-            ffi / "3rdparty" / "dlpack" / "include",
-            ffi / "src" / "ffi" / "extra",
-        )
-    )
+    headers = (*header_folders("the native program"), ffi / "src" / "ffi" / "extra")
+    include = tuple(f"-isystem{folder}" for folder in headers)
     # "../support/x.h" and "../../support/x.h" resolve from the first and the second of these
     support = (f"-I{OURS / 'support'}", f"-I{OURS / 'support' / 'tvm'}")
     theirs = (*FLAGS, *include, *support, "-w")
@@ -106,20 +98,15 @@ def package_folder(package: str) -> Path:
     Raises DeviceError if it is not installed, MismatchError if it is another release.
     """
     wanted = VERSIONS[package]
-    module = package.removeprefix("apache-").replace("-", "_")
-    spec = find_spec(module)  # does not import a top-level package
-    try:
-        found = version(package)
-    except PackageNotFoundError:
-        found = ""
-    if spec is None or not spec.submodule_search_locations or not found:
+    folders, found = package_folders(package), installed_version(package)
+    if not folders or not found:
         raise DeviceError(f"{package} is not installed; pip install {package}=={wanted}")
     if found != wanted:
         raise MismatchError(
             f"{package} is {found}, the native program needs the sources of {wanted}; "
             f"pip install {package}=={wanted}"
         )
-    return Path(spec.submodule_search_locations[0])
+    return folders[0]
 
 
 def _definitions() -> tuple[str, ...]:

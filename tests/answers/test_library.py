@@ -1,6 +1,7 @@
 """Locating the runtime library and checking the machine, without loading a bundle."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -144,7 +145,7 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, version: str) -> None
     spec = ModuleSpec("tvm", None, is_package=True)
     spec.submodule_search_locations = [str(folder)]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
-    monkeypatch.setattr(library.importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
 
 
 def test_an_installed_runtime_is_found_without_importing_it(

@@ -23,6 +23,7 @@ from handglass.runtime.bundle.reader import Manifest
 from handglass.runtime.prompt import preprocess
 from handglass.runtime.prompt.chat_template import MARK
 from handglass.runtime.prompt.tokenizer import SentencePieceVocabulary, Tokenizer
+from handglass.runtime.system import file_state
 
 PROMPT = seed_prompt()
 MANIFEST = Manifest(
@@ -139,6 +140,7 @@ def test_earlier_pictures_are_not_read_again(
     path = tmp_path / "x.png"
     picture(3).save(path)
     seen = counted(asked, monkeypatch)
+    monkeypatch.setattr(file_state, "RECENT_NS", -1)
     shown = asked.prepare(picture(9))
     turns = [{"role": "user", "content": [shown, path, "What?"]}]
     for _ in range(3):
@@ -148,10 +150,25 @@ def test_earlier_pictures_are_not_read_again(
     assert asked.session.images == 2
 
 
+def test_a_file_that_may_still_change_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second change of the same size within a tick of the clock would leave no trace."""
+    asked = model()
+    path = tmp_path / "x.png"
+    picture(3).save(path)
+    seen = counted(asked, monkeypatch)
+    monkeypatch.setattr(file_state, "RECENT_NS", 3_600_000_000_000)
+    for _ in range(2):
+        asked.chat("What?", [path], max_tokens=1)
+    assert len(seen) == 2
+
+
 def test_a_file_that_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = model()
     path = tmp_path / "x.png"
     seen = counted(asked, monkeypatch)
+    monkeypatch.setattr(file_state, "RECENT_NS", -1)
     for shade in (3, 200):
         picture(shade).save(path)
         for _ in range(2):

@@ -13,6 +13,7 @@ from handglass.errors import MismatchError
 from handglass.runtime.bundle import hashes as verified
 from handglass.runtime.bundle import reader as bundle_module
 from handglass.runtime.bundle.reader import Bundle
+from handglass.runtime.system import file_state
 
 PARAMS = "params-00001.safetensors"
 
@@ -21,7 +22,7 @@ PARAMS = "params-00001.safetensors"
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A bundle old enough for its state to be cached, with a private cache folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(verified, "RECENT_NS", -1)
+    monkeypatch.setattr(file_state, "RECENT_NS", -1)
     write(tmp_path / "bundle")
     return tmp_path / "bundle"
 
@@ -120,7 +121,7 @@ def test_a_copy_elsewhere_has_a_memory_of_its_own(path: Path, hashed: Hashed) ->
 def test_just_written_files_are_not_remembered(
     hashed: Hashed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verified, "RECENT_NS", 3_600_000_000_000)
+    monkeypatch.setattr(file_state, "RECENT_NS", 3_600_000_000_000)
     assert [hashed(), hashed()] == [EVERYTHING] * 2
 
 

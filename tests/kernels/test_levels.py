@@ -1,4 +1,4 @@
-"""The levels that other tests run on: each is the machine that it says, and none is left out."""
+"""The levels of tests/support/levels.py: each selects its instruction set, and all are covered."""
 
 from dataclasses import replace
 
@@ -28,11 +28,11 @@ pytestmark = [pytest.mark.compiler, pytest.mark.levels]
 
 
 @pytest.mark.parametrize("level", LEVELS.values(), ids=lambda level: level.name)
-def test_a_machine_of_the_level_multiplies_by_its_dot(level: Level) -> None:
+def test_the_target_of_a_level_selects_its_instruction_set(level: Level) -> None:
     assert find_integer_isa(tvm.target.Target(level.target.tvm)) is level.isa
 
 
-def test_every_way_to_multiply_is_a_level_and_that_of_the_host_runs_here() -> None:
+def test_every_instruction_set_has_a_level_and_the_level_of_the_host_runs_here() -> None:
     assert set(LEVELS) == {isa.name for isa in INTEGER_ISAS}
     host = find_integer_isa(tvm.target.Target(find_target("host").tvm))
     assert LEVELS[host.name] in BY_INSTRUCTION and LEVELS[host.name].has_tiles
@@ -40,8 +40,8 @@ def test_every_way_to_multiply_is_a_level_and_that_of_the_host_runs_here() -> No
 
 
 @pytest.mark.skipif(HERE not in BEYOND, reason="no levels of this architecture")
-def test_masks_that_differ_here() -> None:
-    """The last takes nothing away, so that `make test-levels` also runs the machine as it is."""
+def test_the_masks_of_this_machine_differ() -> None:
+    """The last removes nothing, so `make test-levels` also tests the unmasked machine."""
     left = [without_beyond(HERE, level, MACHINE.flags) for level in distinct()]
     assert len(set(left)) == len(left) and left[-1] == MACHINE.flags
 
@@ -56,7 +56,7 @@ def test_the_emulator_replaces_every_tile_instruction() -> None:
 
 
 @pytest.mark.skipif(LEVELS["amx"] not in BY_INSTRUCTION, reason="needs AVX-512 VNNI")
-def test_standing_in_ends_and_tells_of_faults() -> None:
+def test_standing_in_is_undone_and_reports_faults() -> None:
     before = build.find_target, build.build_library, library.this_machine, library.allow_tiles
     with standing_in(LEVELS["amx"]):
         assert "amx_tile" in library.this_machine()[1]
@@ -81,7 +81,7 @@ FULL = {
 @pytest.mark.parametrize(
     ("architecture", "mask"), [(name, mask) for name, masks in BEYOND.items() for mask in masks]
 )
-def test_a_masked_machine_multiplies_as_the_mask_is_called(architecture: str, mask: str) -> None:
+def test_a_mask_selects_the_instruction_set_of_its_name(architecture: str, mask: str) -> None:
     flags, names = FULL[architecture]
     left = without_beyond(architecture, mask, flags)
     host = host_target(replace(MACHINE, architecture=architecture, flags=left))

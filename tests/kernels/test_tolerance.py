@@ -1,4 +1,4 @@
-"""The table of tolerances: what it is meant for passes, and what is two bits coarser does not."""
+"""Tolerances: arithmetic of the intended precision passes, two bits less fails."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 import torch_minicpmv as expected
 
-pytest.importorskip("tvm", reason="the table asks schemes for their arithmetic")
+pytest.importorskip("tvm", reason="schemes define the arithmetic")
 
 from odd_models import ODD_MODELS, write_checkpoint
 from tolerance import (
@@ -30,7 +30,7 @@ Round = Callable[[torch.Tensor], torch.Tensor]
 
 
 def mantissa(bits: int) -> Round:
-    """Floats with so many bits: 8 are bfloat16."""
+    """Round to floats with `bits` bits of mantissa; bfloat16 has 8."""
 
     def rounded(x: torch.Tensor) -> torch.Tensor:
         fraction, exponent = torch.frexp(x)
@@ -40,7 +40,7 @@ def mantissa(bits: int) -> Round:
 
 
 def integers(limit: int, size: int | None = None) -> Round:
-    """Every `size` neighbours of a row, or all of it, to integers up to `limit`."""
+    """Quantize groups of `size` neighbours, or whole rows, to integers up to `limit`."""
 
     def rounded(x: torch.Tensor) -> torch.Tensor:
         width = size or x.shape[-1]
@@ -58,7 +58,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[expected.Config, ex
 
 
 @pytest.mark.parametrize(
-    ("tolerance", "meant", "coarser"),
+    ("tolerance", "intended", "coarser"),
     [
         (FLOAT32, mantissa(20), mantissa(8)),
         (BFLOAT16_ROWS, mantissa(8), mantissa(6)),
@@ -67,10 +67,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[expected.Config, ex
     ],
     ids=["float32", "bf16", "rows", "groups"],
 )
-def test_rows_as_they_are_meant_to_be_and_coarser_ones(
+def test_intended_precision_passes_and_less_fails(
     model: tuple[expected.Config, expected.Weights],
     tolerance: Tolerance,
-    meant: Round,
+    intended: Round,
     coarser: Round,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -87,13 +87,13 @@ def test_rows_as_they_are_meant_to_be_and_coarser_ones(
             return expected.logits(expected.part(weights, "llm."), config, x)[-1].numpy()
 
     truth = logits()
-    tolerance.check(logits(meant), truth)
+    tolerance.check(logits(intended), truth)
     with pytest.raises(AssertionError, match="dB"):
         tolerance.check(logits(coarser), truth)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_a_number_is_no_small_error(bad: float) -> None:
+def test_nan_inf_and_a_wrong_shape_fail(bad: float) -> None:
     truth = np.ones((3, 4), np.float32)
     wrong = truth.copy()
     wrong[1, 2] = bad
@@ -103,7 +103,7 @@ def test_what_is_not_a_number_is_no_small_error(bad: float) -> None:
         EXACT.check(truth[:2], truth)
 
 
-def test_the_kind_follows_the_scheme_and_the_machine() -> None:
+def test_the_tolerance_depends_on_scheme_and_units() -> None:
     kinds = {
         name: of_rows(find_scheme(name, cpu_units(AMX))) for name in ("f32", "bf16", "w8a8", "w4a8")
     }

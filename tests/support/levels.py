@@ -1,8 +1,8 @@
-"""The ways of multiplying as machines of their own, for tests of what depends on the host.
+"""One simulated machine per instruction set, for tests of code that depends on the host.
 
-A level runs by the real instruction where this CPU has it (less what HANDGLASS_CPU_LEVEL takes
-away), and emulated elsewhere: dot products by portable arithmetic, tile registers in C.
-`python tests/support/levels.py` prints the values of that variable which differ on this machine.
+A level uses the real instructions if this CPU, as masked by HANDGLASS_CPU_LEVEL, has them.
+Otherwise they are emulated: dot products by portable arithmetic, tile registers in C.
+`python tests/support/levels.py` prints the values of that variable that differ on this machine.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ ARM_FLOORS = {"sdot": aarch64.DOTPROD, "i8mm": aarch64.I8MM}
 
 @dataclass(frozen=True)
 class Level:
-    """A machine that multiplies integers by `dot`, and has no more than that takes."""
+    """A machine that multiplies integers with `isa` and has only the flags that this requires."""
 
     isa: IntegerIsa
     architecture: str
@@ -62,7 +62,7 @@ class Level:
 
     @property
     def target(self) -> Target:
-        """What `host` means there."""
+        """The target `host` of this machine."""
         target = host_target(
             replace(MACHINE, architecture=self.architecture, flags=frozenset(self.floor))
         )
@@ -71,20 +71,20 @@ class Level:
 
     @cached_property
     def has_vectors(self) -> bool:
-        """Whether this CPU executes all but the tile instructions."""
+        """Whether this CPU executes all instructions except those on tiles."""
         vectors = {flag for flag in self.floor if not flag.startswith("amx_")}
         return self.architecture == HERE and vectors <= MACHINE.flags
 
     @cached_property
     def has_tiles(self) -> bool:
-        """Whether it executes these, too, and Linux lets us; True where none are needed."""
+        """Whether it also executes tile instructions (Linux permitting), or needs none."""
         wanted = {flag for flag in self.floor if flag.startswith("amx_")}
         return not wanted or (wanted <= MACHINE.flags and ask_for_tiles() == 0)
 
     def schedule(
         self, func: tirx.PrimFunc, choices: Choices = DEFAULTS, seed: int | None = None
     ) -> Schedule:
-        """A matmul of integers by the rule for it."""
+        """Schedule an integer matmul with the rule of this level."""
         sch, emulate = Schedule(func, seed=seed), not self.has_vectors
         assert (
             schedule_dot(sch, self.isa, choices, emulate)
@@ -94,7 +94,7 @@ class Level:
         return sch
 
     def compile(self, sch: Schedule) -> Any:
-        """Machine code that runs here."""
+        """Compile to machine code that runs on this machine."""
         mod = configure_tiles()(sch.mod)
         if not self.has_tiles:
             open_emulator()
@@ -113,15 +113,15 @@ def _level(isa: IntegerIsa) -> Level:
 
 LEVELS = {isa.name: _level(isa) for isa in INTEGER_ISAS}
 BY_INSTRUCTION = [level for level in LEVELS.values() if level.has_vectors]
-"""Those that run here by their own instructions, at most their tiles emulated."""
+"""Levels that run on this machine by their own instructions; only tiles may be emulated."""
 
 
 @contextmanager
 def standing_in(level: Level) -> Iterator[None]:
-    """This machine as one of the level: `host` is compiled for that, and its bundles are loaded.
+    """Compile `host` for the level, and load its bundles, on this machine.
 
-    It must have the level's vectors. Tiles are emulated where it has none; what the CPU would have
-    answered with a fault is an error at the end.
+    Requires `has_vectors`. Missing tiles are emulated. Fails at the end if a tile instruction would
+    have raised a fault.
     """
     assert level.has_vectors, level.name
     with pytest.MonkeyPatch.context() as patch:
@@ -136,7 +136,7 @@ def standing_in(level: Level) -> Iterator[None]:
         patch.setattr(library, "this_machine", lambda: (MACHINE.architecture, flags))
         patch.setattr(library, "allow_tiles", lambda target: None)
         yield
-        assert emulator.errors == (0, ""), "the CPU would have answered with a fault"
+        assert emulator.errors == (0, ""), "a tile instruction would have raised a fault"
 
 
 _build_library = build.build_library
@@ -147,7 +147,7 @@ def _build_emulated(mod: tvm.IRModule, *where: Any) -> Any:
 
 
 def distinct() -> list[str]:
-    """Levels to mask this machine by, each of which leaves other abilities in use."""
+    """Levels that mask this machine to different sets of flags, lowest first."""
     levels = BEYOND.get(HERE, {})
     left = {without_beyond(HERE, level, MACHINE.flags): level for level in reversed(levels)}
     return [level for level in levels if level in left.values()]

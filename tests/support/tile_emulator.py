@@ -1,8 +1,8 @@
-"""AMX's tile registers in C, for machines without them: what the library of a bundle calls then.
+"""Emulates AMX tile instructions in C, on machines without them.
 
-`emulated` rewrites a lowered module: each tile instruction becomes a call of the function of the
-same meaning in amx_emulator.c, which counts what the CPU would answer with a fault. Everything
-else is the code that a machine with AMX runs.
+`emulated` rewrites a lowered module: each tile instruction becomes a call to its counterpart in
+amx_emulator.c, which also counts operations that would raise a fault. All other code is what a
+machine with AMX runs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _INTRINSIC = tirx.call_llvm_intrin("void", RELEASE).op
 
 
 class Emulator:
-    """What the library has counted since it was reset."""
+    """The loaded emulator; its counters start at `reset`."""
 
     def __init__(self, path: Path) -> None:
         self.library = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
@@ -55,7 +55,10 @@ class Emulator:
 
 @cache
 def open_emulator() -> Emulator:
-    """Compiled with this machine's C compiler, its functions visible to all code."""
+    """Compile and load it once per process, with its symbols visible to all code.
+
+    A second copy would have tile registers of its own.
+    """
     folder = TemporaryDirectory(prefix="handglass-tiles-")
     atexit.register(folder.cleanup)
     path = Path(folder.name, "emulator.so")
@@ -67,7 +70,7 @@ def open_emulator() -> Emulator:
 
 
 def emulated(mod: tvm.IRModule) -> tvm.IRModule:
-    """`mod` with calls of the emulator in place of tile instructions."""
+    """Replace the tile instructions of `mod` by calls to the emulator."""
     names = {int(T.llvm_lookup_intrinsic_id(name)): name for name in INSTRUCTIONS}
 
     def replaced(call: tvm.ir.Call) -> tvm.ir.Expr:

@@ -1,4 +1,4 @@
-"""The C++ library behind Vulkan, for tests that need it and no device."""
+"""The Vulkan library (C++), for tests that need it but no device."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from handglass.runtime.devices.vulkan.library import find_library
 
 
 def skip_without_library() -> None:
-    """Only where it takes what is not installed and `make test` could not install: a library that
-    the compiler refuses is a fault of ours."""
+    """Skip the test if a build dependency is missing; an error in our own code still fails it."""
     try:
         find_library()
     except DeviceError:
@@ -23,7 +22,7 @@ def skip_without_library() -> None:
 
 
 def what_is_missing() -> str:
-    """To build the library with; "" where there is all of it."""
+    """The missing build dependency; "" if there is none."""
     try:
         compiler = find_compiler()
     except DeviceError as error:

@@ -21,8 +21,9 @@ from pathlib import Path
 from handglass.errors import DeviceError
 
 from ...system.machine import usable_cpus
+from ...system.packages import installed_version
 from ..kinds import KINDS
-from .sources import Ingredients, cpp_files, include_folders, installed_version, sources_hash
+from .sources import Ingredients, cpp_files, include_folders, sources_hash
 
 LIBRARY = KINDS["vulkan"].library
 RECORD = "built.json"

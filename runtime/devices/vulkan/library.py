@@ -19,9 +19,10 @@ from typing import Any
 from handglass.errors import DeviceError
 
 from ...system.machine import architecture
+from ...system.packages import installed_version
 from ...system.user_cache import cache_folder
 from .build import LIBRARY, RECORD, build_plugin, compiler_version, find_compiler, ingredients
-from .sources import FOLDER, installed_version
+from .sources import FOLDER
 
 PREBUILT = FOLDER / "prebuilt"  # filled when wheels or bundles are made
 _STALE = 3600.0  # seconds; no build takes that long
