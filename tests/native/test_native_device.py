@@ -408,13 +408,15 @@ def test_a_full_disk_is_said(program: NativeProgram, server: Server) -> None:
     command = program.command("serve", "--port", 0, "--key-file", key, cpu="max")
     limited = ["sh", "-c", 'trap "" XFSZ; ulimit -f 8; exec "$@"', "sh", *command]
     with subprocess.Popen(limited, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = int(process.stdout.readline().split(":")[1].split(",")[0])
-        with Caller(port) as caller:
-            assert caller.greet(KEY)["ok"]
-            refused(caller.put("large", bytes(100_000)), "device", "free some space")
-            assert caller.put("small", bytes(100))["ok"]
-        process.terminate()
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline().split(":")[1].split(",")[0])
+            with Caller(port) as caller:
+                assert caller.greet(KEY)["ok"]
+                refused(caller.put("large", bytes(100_000)), "device", "disk space")
+                assert caller.put("small", bytes(100))["ok"]
+        finally:
+            process.terminate()
 
 
 def test_the_product_s_client(server: Server) -> None:
@@ -447,12 +449,15 @@ def test_a_killed_server_takes_its_session_with_it(program: NativeProgram, serve
     key = server.folder.parent / "key"
     command = program.command("serve", "--port", 0, "--key-file", key)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = int(process.stdout.readline().split(":")[1].split(",")[0])
-        with Caller(port) as caller:
-            assert caller.greet(KEY)["ok"]
-            os.kill(process.pid, signal.SIGKILL)
-            assert caller.hung_up()
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline().split(":")[1].split(",")[0])
+            with Caller(port) as caller:
+                assert caller.greet(KEY)["ok"]
+                os.kill(process.pid, signal.SIGKILL)
+                assert caller.hung_up()
+        finally:
+            process.kill()
 
 
 def test_json_of_the_description_is_strict(program: NativeProgram) -> None:
