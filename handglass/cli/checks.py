@@ -33,7 +33,7 @@ import ctypes, sys
 from handglass.runtime.execution.tvm_runtime import import_tvm_ffi
 tvm_ffi = import_tvm_ffi()
 ctypes.CDLL(sys.argv[1], ctypes.RTLD_GLOBAL)
-tvm_ffi.get_global_func("runtime.NumThreads")
+tvm_ffi.get_global_func("vm.builtin.copy")
 """
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 from handglass.errors import UsageError
 
+from ..engine.worker import Job, Worker
 from ..system.memory import peak_bytes
 from .generate import Generation, Timings
 from .pictures import PictureEncoder
@@ -26,7 +28,60 @@ class Answer:
 
 
 class AnswerStream:
-    """An iterator over pieces of text; after the last one, `answer` holds the complete answer."""
+    """An iterator over pieces of text; after the last one, `answer` holds the complete answer.
+
+    The first step queues the answer in the model's thread, which generates all of it, however fast
+    the pieces are read. `close`, or dropping the stream, ends it early.
+    """
+
+    def __init__(self, worker: Worker, production: Production) -> None:
+        self._worker = worker
+        self._production = production
+        self._job: Job[None] | None = None
+
+    @property
+    def answer(self) -> Answer | None:
+        return self._production.answer
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        job = self._start()
+        piece = self._production.pieces.get()
+        if piece is None:
+            self._production.pieces.put(None)  # for another call
+            job.result()  # raises the error that ended it
+            raise StopIteration
+        return piece
+
+    def finish(self) -> Answer:
+        """Generate the rest and return the complete answer. Raises UsageError after an error."""
+        job = self._start()
+        try:
+            job.result()
+        except KeyboardInterrupt:
+            self.close()
+            raise
+        if self.answer is None:
+            raise UsageError("this answer was closed before its end; ask again")
+        return self.answer
+
+    def close(self) -> None:
+        """End the answer after its current step. The pieces so far can still be read."""
+        self._production.closed = True
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _start(self) -> Job[None]:
+        if self._job is None:
+            self._job = self._worker.submit(self._production.run)
+        return self._job
+
+
+class Production:
+    """Generates an answer in the model's thread. Pieces of text go to a queue, None at the end."""
 
     def __init__(
         self,
@@ -46,32 +101,29 @@ class AnswerStream:
         self._load_s = load_s
         self._device_peak = device_peak
         self._ttft_ms = 0.0
-        self._chunks = self._run()
+        self.pieces: SimpleQueue[str | None] = SimpleQueue()
         self.answer: Answer | None = None
+        self.closed = False
 
-    def __iter__(self) -> Iterator[str]:
-        return self
+    def run(self) -> None:
+        try:
+            for piece in self._generate():
+                self.pieces.put(piece)
+        finally:
+            self.pieces.put(None)
 
-    def __next__(self) -> str:
-        return next(self._chunks)
-
-    def finish(self) -> Answer:
-        """Generate the rest and return the complete answer. Raises UsageError after an error."""
-        for _ in self._chunks:
-            pass
-        if self.answer is None:
-            raise UsageError("an earlier error ended this answer; ask again")
-        return self.answer
-
-    def _run(self) -> Iterator[str]:
-        for token in self._generation:
+    def _generate(self) -> Iterator[str]:
+        tokens = iter(self._generation)
+        while not self.closed and (token := next(tokens, None)) is not None:
             self._ttft_ms = self._ttft_ms or (time.perf_counter() - self._start) * 1e3
-            if chunk := self._text.feed(self._surface(token)):
-                yield chunk
+            if piece := self._text.feed(self._surface(token)):
+                yield piece
             if self._text.stopped:
                 break
-        if chunk := self._text.finish():
-            yield chunk
+        if self.closed:
+            return
+        if piece := self._text.finish():
+            yield piece
         self.answer = self._answer()
 
     def _answer(self) -> Answer:

@@ -55,7 +55,7 @@ class Conversation:
         self.session = session
         self.history: list[Key] = []
         self._reuse = Reuse(session)
-        self.current: Generation | None = None
+        self.current: Generation | None = None  # the last one that began
 
     def answer(
         self,
@@ -77,8 +77,7 @@ class Conversation:
                 f"the prompt has {len(keys)} tokens, the context of this bundle has {context} "
                 "positions; shorten the prompt, or compile with a larger --context"
             )
-        self.current = Generation(self, list(keys), features, sample, stop, max_tokens)
-        return self.current
+        return Generation(self, list(keys), features, sample, stop, max_tokens)
 
     def prefill(self, keys: list[Key], features: Features) -> tuple[np.ndarray, int]:
         """Logits after `keys`, (vocab_size,), and the number of keys reused from the cache."""
@@ -156,7 +155,7 @@ class Generation:
         return len(self.tokens) == self._max_tokens or used >= self._conversation.session.context
 
     def _prefill(self) -> np.ndarray:
-        self._check_current()
+        self._conversation.current = self
         start = time.perf_counter()
         logits, self.reused_tokens = self._conversation.prefill(self._keys, self._timed_features)
         self.prefill_s = time.perf_counter() - start - self.encode_s
@@ -170,14 +169,10 @@ class Generation:
         return rows
 
     def _decode(self, token: int) -> np.ndarray:
-        self._check_current()
+        if self._conversation.current is not self:
+            raise UsageError("another answer was started on this model; finish one at a time")
         start = time.perf_counter()
         logits = self._conversation.decode(token)
         self.decode_s += time.perf_counter() - start
         self.decode_tokens += 1
         return logits
-
-    def _check_current(self) -> None:
-        """Raise UsageError if another answer has taken over the cache."""
-        if self._conversation.current is not self:
-            raise UsageError("another answer was started on this model; finish one at a time")

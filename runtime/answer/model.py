@@ -1,12 +1,13 @@
 """The public interface: a loaded bundle that answers questions about pictures.
 
 A model builds prompts, encodes each picture once and converts tokens to text. It has one cache for
-one conversation and generates one answer at a time.
+one conversation and generates one answer at a time. Callers in several threads wait their turn.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -15,11 +16,12 @@ from handglass.errors import InputError
 
 from ..bundle.reader import Bundle, Manifest
 from ..engine.session import Session
+from ..engine.worker import Worker
 from ..prompt.chat_template import Prompt, Slot, build_prompt
 from ..prompt.openbmb import translate
 from ..prompt.preprocess import Prepared, Tile, open_preprocessor
 from ..prompt.tokenizer import Tokenizer, open_tokenizer
-from .answer import Answer, AnswerStream
+from .answer import Answer, AnswerStream, Production
 from .generate import Conversation, Engine, Key
 from .pictures import Memory, PictureEncoder, TilesOfFiles, VisionEngine
 from .sampler import Sampler, Sampling
@@ -34,6 +36,8 @@ MAX_TOKENS = 512  # default limit of an answer
 
 class ModelEngine(Engine, VisionEngine, Protocol):
     """The part of a session that a model uses."""
+
+    worker: Worker
 
     def device_peak(self) -> int | None: ...
 
@@ -60,6 +64,7 @@ class Model:
         self._encoded = Memory()
         self._stop = {tokenizer.token_id(token) for token in manifest.prompt.stop}
         self._tiles_of = TilesOfFiles(open_preprocessor(manifest))
+        self._preparing = threading.Lock()
 
     @classmethod
     def load(
@@ -150,13 +155,14 @@ class Model:
     ) -> AnswerStream:
         """Stream the answer. Bad input raises here, not when the first piece is read."""
         start = time.perf_counter()
-        prompt = build_prompt(
-            "" if messages is None else messages,
-            _picture_list(images),
-            self.tokenizer,
-            self.manifest.prompt,
-            self._tiles_of,
-        )
+        with self._preparing:
+            prompt = build_prompt(
+                "" if messages is None else messages,
+                _picture_list(images),
+                self.tokenizer,
+                self.manifest.prompt,
+                self._tiles_of,
+            )
         encoder = PictureEncoder(self.session, self._encoded, prompt.pictures)
         keys = _keys(prompt)
         generation = self._conversation.answer(
@@ -164,7 +170,8 @@ class Model:
         )
         text = TextStream(stop)
         surface, device_peak = self.tokenizer.surface, self.session.device_peak
-        return AnswerStream(generation, encoder, text, surface, start, self.load_s, device_peak)
+        production = Production(generation, encoder, text, surface, start, self.load_s, device_peak)
+        return AnswerStream(self.session.worker, production)
 
 
 def _picture_list(images: Any) -> list[Any]:

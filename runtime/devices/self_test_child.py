@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _run(arguments: Sequence[str]) -> None:
     task = parse_dataclass(Task, json.loads(arguments[0]), "task")
-    ffi = start_runtime(lambda: Path(task.runtime), None)
+    ffi = start_runtime(lambda: Path(task.runtime))
     place = _placement(task)
     for number, verdict in _verdicts(task, ffi, place):
         message: dict[str, Any] = {"case": number}

@@ -18,8 +18,9 @@ from ..devices.device_select import requested_device
 from ..devices.kinds import KINDS
 from ..execution.placement import Host, Placement
 from ..execution.process import PROCESS, first_line
+from ..execution.thread_pool import POOL
 from ..execution.tvm_runtime import import_tvm_ffi, installed_runtime, start_runtime
-from ..system.machine import this_machine
+from ..system.machine import this_machine, thread_count
 from ..system.packages import installed_version
 from .tile_permission import allow_tiles
 
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
 class Loaded(NamedTuple):
     """The initialized virtual machine of a bundle and the placement of its tensors.
 
-    `machine[name]` is a function of the library. `device` is None on the CPU.
+    `machine[name]` is a function of the library, `threads` the number of CPU threads for it.
+    `device` is None on the CPU.
     """
 
     machine: Any
     placement: Placement
+    threads: int
     device: DeviceInfo | None = None
 
 
@@ -48,14 +51,15 @@ def load_library(bundle: Bundle, threads: int | None = None, device: str | None 
     request = requested_device(target, device, bundle.path)
     check_target(target, *this_machine())
     allow_tiles(target)
-    tvm_ffi = _start_runtime(bundle, threads)
+    count = thread_count(threads)
+    tvm_ffi = _start_runtime(bundle)
     if KINDS[request.kind].is_host:
         host = Host()
-        return Loaded(_start_machine(tvm_ffi, bundle, host), host)
+        return Loaded(_start_machine(tvm_ffi, bundle, host), host, count)
     from ..devices.open_device import open_device
 
     placement, opened = open_device(bundle, request, find_runtime(bundle))
-    return Loaded(_start_machine(tvm_ffi, bundle, placement), placement, opened)
+    return Loaded(_start_machine(tvm_ffi, bundle, placement), placement, count, opened)
 
 
 def _start_machine(tvm_ffi: Any, bundle: Bundle, placement: Placement) -> Any:
@@ -71,13 +75,13 @@ def _start_machine(tvm_ffi: Any, bundle: Bundle, placement: Placement) -> Any:
     return machine
 
 
-def _start_runtime(bundle: Bundle, threads: int | None) -> Any:
+def _start_runtime(bundle: Bundle) -> Any:
     """tvm_ffi with TVM's runtime loaded, both of the versions that compiled the bundle."""
     _check_version(bundle, "tvm_ffi", import_tvm_ffi().__version__)
     tvm = sys.modules.get("tvm")
     if tvm is not None:  # it has loaded its own runtime
         _check_version(bundle, "tvm", tvm.__version__)
-    return start_runtime(lambda: find_runtime(bundle), threads)
+    return start_runtime(lambda: find_runtime(bundle))
 
 
 def _open_library(tvm_ffi: Any, path: Path) -> Any:
@@ -91,7 +95,10 @@ def _open_library(tvm_ffi: Any, path: Path) -> Any:
         with TemporaryDirectory(prefix="handglass-") as folder:
             link = Path(folder, path.name)
             link.symlink_to(path)
-            return tvm_ffi.load_module(str(link))
+            module = tvm_ffi.load_module(str(link))
+        if not POOL.attach(module):
+            raise MismatchError(f"{path}: the library has no thread pool; compile again")
+        return module
 
     return PROCESS.module(path, load)
 

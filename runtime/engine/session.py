@@ -19,13 +19,17 @@ from ..bundle.entries import RECURRENT, VisionEntry
 from ..bundle.reader import Bundle
 from ..bundle.tensors import aligned_empty
 from ..execution.clocks import Clock
+from ..execution.thread_pool import POOL
 from ..execution.tvm_runtime import import_tvm_ffi
 from .library import load_library
 from .parameters import place_params
+from .worker import HasWorker, Worker, in_worker
 
 
-class Session:
+class Session(HasWorker):
     """One model in memory, with the state of one conversation.
+
+    Calls may come from any thread; the session's own thread runs them one after the other.
 
     The bundle determines its capabilities: `has("encode_image")`. Calling a function that the
     bundle lacks raises MismatchError; arguments of a wrong shape, dtype or range raise InputError.
@@ -34,10 +38,12 @@ class Session:
     def __init__(
         self, bundle: Bundle, threads: int | None = None, device: str | None = None
     ) -> None:
-        """`threads`: size of the thread pool; None: one per physical core. `device`: a value of
-        --device; None: the first device of the bundle's kind."""
+        """`threads`: threads that run the compiled code; None: `default_threads`. `device`: a value
+        of --device; None: the first device of the bundle's kind."""
+        self.worker = Worker()
         self.manifest = bundle.manifest
-        self._machine, self._place, self.device = load_library(bundle, threads, device)
+        loaded = load_library(bundle, threads, device)
+        self._machine, self._place, self.threads, self.device = loaded
         self._ffi = import_tvm_ffi()
         self._path = bundle.path
         self._functions = {name: self.function(name) for name in self.manifest.functions}
@@ -62,6 +68,7 @@ class Session:
         """Whether the bundle exports a function of this name."""
         return capability in self.manifest.functions
 
+    @in_worker
     def encode_image(
         self, strip: np.ndarray, position_ids: np.ndarray, grid: np.ndarray
     ) -> np.ndarray:
@@ -75,6 +82,7 @@ class Session:
         result = self._call("encode_image", strip, position_ids, grid, self._params)
         return self._result("encode_image", result, (rows, self.manifest.hidden_size))
 
+    @in_worker
     def encode_vision(self, strip: np.ndarray, position_ids: np.ndarray) -> np.ndarray:
         """The vision tower of `encode_image` alone, for verification.
 
@@ -84,6 +92,7 @@ class Session:
         result = self._call("encode_vision", strip, position_ids, self._params)
         return self._result("encode_vision", result, (len(position_ids), result.shape[1]))
 
+    @in_worker
     def resample(self, features: np.ndarray, grid: np.ndarray) -> np.ndarray:
         """The resampler of `encode_image` alone, for verification.
 
@@ -95,6 +104,7 @@ class Session:
         result = self._call("resample", features, grid, self._params)
         return self._result("resample", result, (rows, self.manifest.hidden_size))
 
+    @in_worker
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """Embeddings of token ids, (len(ids), hidden_size) float32."""
         result = self._call("embed", self._ids(ids), self._params)
@@ -105,6 +115,7 @@ class Session:
         """Whether the model runs on a device with its own memory."""
         return self._place.copies
 
+    @in_worker
     def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
         """Append rows x (s, hidden_size) float32 at position `pos`.
 
@@ -116,6 +127,7 @@ class Session:
         result = self._call("prefill", x, self._ffi.Shape((pos,)), self._cache, self._params)
         return self._result("prefill", result, (self.vocab_size,))
 
+    @in_worker
     def decode(self, token: int, pos: int) -> np.ndarray:
         """Append one token at position `pos`; returns the next logits, (vocab_size,) float32.
 
@@ -131,15 +143,11 @@ class Session:
         return self._logits
 
     @property
-    def threads(self) -> int:
-        """Threads in the pool that runs the compiled code."""
-        return int(self._ffi.get_global_func("runtime.NumThreads")())
-
-    @property
     def cache(self) -> tuple[np.ndarray, ...]:
         """The state tensors in manifest order: views on the CPU, copies from a GPU."""
         return tuple(self._place.view(tensor) for tensor in self._cache_tensors)
 
+    @in_worker
     def fill_cache(self, arrays: Iterable[np.ndarray]) -> None:
         """Replace the contents of the state tensors, in manifest order."""
         for tensor, array in zip(self._cache_tensors, arrays, strict=True):
@@ -151,10 +159,12 @@ class Session:
         position or after `restore_state`."""
         return self.manifest.state.is_rewindable
 
+    @in_worker
     def save_state(self) -> tuple[np.ndarray, ...]:
         """A copy of the recurrent state tensors."""
         return tuple(np.array(self._place.view(tensor)) for tensor in self._recurrent())
 
+    @in_worker
     def restore_state(self, state: Sequence[np.ndarray] | None) -> None:
         """Restore the state that `save_state` returned; None restores the initial zeros."""
         tensors = self._recurrent()
@@ -167,6 +177,7 @@ class Session:
         pairs = zip(self._cache_tensors, entries, strict=True)
         return [tensor for tensor, entry in pairs if entry.kind == RECURRENT]
 
+    @in_worker
     def put(self, array: np.ndarray) -> Any:
         """Copy the array to the device, for several calls of `run`."""
         return self._place.put(array)
@@ -186,6 +197,7 @@ class Session:
         except AttributeError as error:
             raise MismatchError(f"{self._path}: the library has no function {name!r}") from error
 
+    @in_worker
     def run(self, name: str, *arguments: Any) -> np.ndarray:
         """Call a function that returns one array; arguments are arrays, results of `put`, or
         shapes as tuples."""
@@ -193,6 +205,7 @@ class Session:
         view = self._place.view(self._call(name, *ready))
         return view if self._place.copies else np.array(view)
 
+    @in_worker
     def seconds(self, name: str, *arguments: Any) -> float:
         """Seconds that such a call takes on its device; on a GPU, without launch and readback."""
         clock = self.clock()
@@ -245,6 +258,8 @@ class Session:
         ready = (self._place.put(a) if isinstance(a, np.ndarray) else a for a in arguments)
         # Functions for verification are not in the manifest and are looked up on demand.
         function = self._functions.get(name) or self.function(name)
+        if POOL.threads != self.threads:  # another session has another number
+            POOL.threads = self.threads
         try:
             return function(*ready)
         except RuntimeError as error:

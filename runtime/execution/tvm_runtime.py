@@ -9,8 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +17,21 @@ from handglass.errors import DeviceError
 
 from ..bundle.manifest import RUNTIME_LIBRARY
 from ..system.heap import keep_freed_memory
-from ..system.machine import thread_count
 from ..system.packages import package_folders
 from .process import PROCESS, RUNTIME, first_line
 
 
-def start_runtime(locate: Callable[[], Path], threads: int | None = None) -> Any:
-    """Load TVM's runtime and start its thread pool; returns tvm_ffi.
+def start_runtime(locate: Callable[[], Path]) -> Any:
+    """Load TVM's runtime; returns tvm_ffi.
 
-    `locate` returns the path of libtvm_runtime.so; it is called only if none is loaded yet.
-    `threads`: None uses one per physical core. Raises DeviceError, or UsageError for `threads`.
+    `locate` returns the path of libtvm_runtime.so; it is called only if none is loaded yet. Raises
+    DeviceError.
     """
-    count = thread_count(threads)
     tvm_ffi = import_tvm_ffi()
     keep_freed_memory()
-    os.environ["TVM_NUM_THREADS"] = str(count)  # read once, when the pool starts
-    with _affinity_kept():
-        load_runtime(locate)
-        _set_threads(tvm_ffi, count, threads)
+    # Libraries bring their own pool (thread_pool.py). TVM's must not pin threads if one starts it.
+    os.environ.setdefault("TVM_BIND_THREADS", "0")
+    load_runtime(locate)
     return tvm_ffi
 
 
@@ -77,30 +73,3 @@ def load_runtime(locate: Callable[[], Path]) -> None:
     """
     if sys.modules.get("tvm") is None:
         PROCESS.load(RUNTIME, locate, ctypes.RTLD_GLOBAL)
-
-
-def _set_threads(tvm_ffi: Any, count: int, requested: int | None) -> None:
-    """Resize the pool. A running pool can only shrink; raises DeviceError if it must grow."""
-    running = tvm_ffi.get_global_func("runtime.NumThreads")  # starts the pool
-    if running() == count or requested is None:
-        return
-    tvm_ffi.get_global_func("runtime.config_threadpool")(1, count)
-    if running() != count:
-        raise DeviceError(
-            f"threads={count}: the thread pool of this process has {running()} threads and cannot "
-            "grow; use a new process"
-        )
-
-
-@contextmanager
-def _affinity_kept() -> Iterator[None]:
-    """Restore the CPU affinity: a pool of one thread pins its caller to the first core, and with it
-    all child processes and later sessions, which would find only one usable CPU."""
-    if not hasattr(os, "sched_getaffinity"):
-        yield
-        return
-    cpus = os.sched_getaffinity(0)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, cpus)

@@ -107,7 +107,7 @@ class Benchmark:
         order = [row for number in range(samples) for row in rows if row.wants(number)]
         for done, row in enumerate(order):
             progress("measure", done, len(order))
-            self._sample(row)
+            self.session.worker.run(self._sample, row)
         progress("measure", len(order), len(order))
 
     def report(self) -> list[dict[str, Any]]:

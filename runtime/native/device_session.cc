@@ -13,6 +13,7 @@
 #include "machine.h"
 #include "measuring.h"
 #include "sha256.h"
+#include "threads.h"
 
 namespace handglass {
 namespace {

@@ -1,6 +1,5 @@
 #include "engine.h"
 
-#include <sched.h>
 #include <sys/mman.h>
 
 #include <cstdlib>
@@ -35,16 +34,6 @@ struct Held {
 };
 
 }  // namespace
-
-void StartThreads(int count) {
-  // A pool of one thread pins its caller to the first core: restore the affinity.
-  cpu_set_t cpus;
-  bool known = sched_getaffinity(0, sizeof(cpus), &cpus) == 0;
-  setenv("TVM_NUM_THREADS", std::to_string(count).c_str(), 1);  // read once, when the pool starts
-  auto running = ffi::Function::GetGlobalRequired("runtime.NumThreads")().cast<int>();
-  if (known) sched_setaffinity(0, sizeof(cpus), &cpus);
-  if (running != count) throw DeviceError("asked for ", count, " threads, got ", running);
-}
 
 ffi::Module OpenLibrary(const std::shared_ptr<const Mapping>& file, const std::string& sha256) {
   if (Sha256Hex(file->data(), file->size()) != sha256) {

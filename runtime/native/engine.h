@@ -1,5 +1,4 @@
-// TVM's runtime inside this program: its thread pool, libraries by our own loader, and tensors over
-// memory of ours.
+// TVM's runtime inside this program: libraries by our own loader, and tensors over memory of ours.
 #pragma once
 
 #include <tvm/ffi/container/tensor.h>
@@ -16,9 +15,6 @@
 namespace handglass {
 
 namespace ffi = tvm::ffi;
-
-/* Starts the pool with so many threads; afterwards it can only be asked for as many or fewer. */
-void StartThreads(int count);
 
 /* A library whose bytes have this hash; MismatchError for any other. */
 ffi::Module OpenLibrary(const std::shared_ptr<const Mapping>& file, const std::string& sha256);

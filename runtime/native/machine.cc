@@ -12,6 +12,7 @@
 #include "errors.h"
 #include "hwcap.h"
 #include "mapping.h"
+#include "threads.h"
 
 namespace handglass {
 namespace {
@@ -58,27 +59,6 @@ std::optional<int64_t> Kilobytes(const std::string& value) {
   return std::atoll(value.c_str()) * 1024;
 }
 
-std::vector<int> UsableCpus() {
-  cpu_set_t mask;
-  std::vector<int> cpus;
-  if (sched_getaffinity(0, sizeof(mask), &mask) != 0) return {0};
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (CPU_ISSET(cpu, &mask)) cpus.push_back(cpu);
-  }
-  return cpus;
-}
-
-/* Hyperthreads share the units that a matmul uses, so they count once. */
-int PhysicalCores() {
-  std::set<std::string> cores;
-  for (int cpu : UsableCpus()) {
-    std::string name = std::to_string(cpu);
-    std::string siblings = FirstLine(kCpus / ("cpu" + name) / "topology/thread_siblings_list");
-    cores.insert(siblings.empty() ? name : siblings);
-  }
-  return static_cast<int>(cores.size());
-}
-
 /* Requests the AMX tile registers from Linux (Documentation/arch/x86/xstate.rst). */
 bool MayUseTiles() {
 #if defined(__x86_64__)
@@ -100,6 +80,26 @@ Json OrNull(const std::optional<T>& value) {
 }
 
 }  // namespace
+
+std::vector<int> UsableCpus() {
+  cpu_set_t mask;
+  std::vector<int> cpus;
+  if (sched_getaffinity(0, sizeof(mask), &mask) != 0) return {0};
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (CPU_ISSET(cpu, &mask)) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
+int PhysicalCores() {
+  std::set<std::string> cores;
+  for (int cpu : UsableCpus()) {
+    std::string name = std::to_string(cpu);
+    std::string siblings = FirstLine(kCpus / ("cpu" + name) / "topology/thread_siblings_list");
+    cores.insert(siblings.empty() ? name : siblings);
+  }
+  return static_cast<int>(cores.size());
+}
 
 std::set<std::string> CpuFlags(const std::string& cpuinfo) {
   std::istringstream lines(cpuinfo);
@@ -150,19 +150,6 @@ void CheckTarget(const Target& target, const Machine& machine) {
                       "); this CPU lacks ", missing,
                       "; compile with a target that fits this machine");
   }
-}
-
-int ThreadCount(std::optional<int64_t> asked) {
-  auto cpus = static_cast<int64_t>(UsableCpus().size());
-  if (!asked) {
-    const char* given = std::getenv("TVM_NUM_THREADS");
-    int count = given == nullptr ? 0 : std::atoi(given);
-    return count > 0 ? count : PhysicalCores();
-  }
-  if (*asked < 1 || *asked > cpus) {
-    throw UsageError("threads=", *asked, " must be between 1 and the ", cpus, " usable CPUs");
-  }
-  return static_cast<int>(*asked);
 }
 
 Json::Object Description(std::optional<int64_t> threads) {

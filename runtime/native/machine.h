@@ -34,8 +34,11 @@ std::set<std::string> CpuFlags(const std::string& cpuinfo);
  * the process without a word. Asks Linux for AMX's tiles where the code has them. */
 void CheckTarget(const Target& target, const Machine& machine);
 
-/* `asked` checked, or else TVM_NUM_THREADS, or else the physical cores that we may use. */
-int ThreadCount(std::optional<int64_t> asked);
+/* The logical CPUs that this process may run on. */
+std::vector<int> UsableCpus();
+
+/* Their physical cores: hyperthreads share the units that a matmul uses, so they count once. */
+int PhysicalCores();
 
 /* What `describe` answers, here and over the network. */
 Json::Object Description(std::optional<int64_t> threads);

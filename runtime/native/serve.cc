@@ -16,6 +16,7 @@
 #include "machine.h"
 #include "mapping.h"
 #include "options.h"
+#include "threads.h"
 #include "verbs.h"
 
 namespace handglass {

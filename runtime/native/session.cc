@@ -5,6 +5,7 @@
 
 #include "errors.h"
 #include "safetensors.h"
+#include "threads.h"
 
 namespace handglass {
 namespace {

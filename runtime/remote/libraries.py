@@ -11,7 +11,9 @@ from typing import Any
 from handglass.errors import DeviceError, InputError, MismatchError
 
 from ..execution.process import first_line
+from ..execution.thread_pool import POOL
 from ..execution.tvm_runtime import start_runtime
+from ..system.machine import thread_count
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,80}")
 
@@ -33,7 +35,8 @@ class Libraries:
 
     def start(self) -> Any:
         """Load TVM's runtime if necessary; returns tvm_ffi."""
-        return start_runtime(lambda: self._runtime, self._threads)
+        POOL.threads = thread_count(self._threads)
+        return start_runtime(lambda: self._runtime)
 
     def put(self, name: str, sha256: str, data: bytes) -> None:
         """Store a library. Raises InputError, MismatchError (wrong hash) or DeviceError (disk)."""
@@ -58,9 +61,10 @@ class Libraries:
             raise MismatchError(f"{name}: the file has changed since it was stored")
         tvm_ffi = self.start()
         try:
-            self._loaded[name] = tvm_ffi.load_module(str(stored.path))
+            self._loaded[name] = module = tvm_ffi.load_module(str(stored.path))
         except (RuntimeError, OSError, ValueError) as error:
             raise MismatchError(f"{name}: cannot be loaded: {first_line(error)}") from error
+        POOL.attach(module)
 
     def function(self, name: str, function: str) -> Any:
         self._find(name)

@@ -10,10 +10,12 @@ from pathlib import Path
 from handglass.errors import UsageError
 
 from .cpu_level import within_level
+from .cpu_quota import cpu_quota
 from .hwcap import arm_flags
 
 _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 _CPUS = Path("/sys/devices/system/cpu")
+VARIABLE = "TVM_NUM_THREADS"
 
 
 def architecture(name: str) -> str:
@@ -52,17 +54,31 @@ def physical_cores(cpus: set[int], root: Path = _CPUS) -> int:
     return len(cores)
 
 
-def thread_count(threads: int | None) -> int:
-    """`threads` if given, otherwise TVM_NUM_THREADS, otherwise the usable physical cores.
+def default_threads() -> int:
+    """The usable physical cores, or fewer in a container that grants less CPU time."""
+    cores, quota = physical_cores(usable_cpus()), cpu_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
 
-    Raises UsageError unless `threads` is an integer from 1 to the number of usable CPUs.
+
+def thread_count(threads: int | None) -> int:
+    """`threads` if given, otherwise TVM_NUM_THREADS if set, otherwise `default_threads`.
+
+    Raises UsageError unless it is an integer from 1 to the number of usable CPUs.
     """
-    cpus = usable_cpus()
-    if threads is None:
-        variable = os.environ.get("TVM_NUM_THREADS", "")
-        return int(variable) if variable.isdigit() and int(variable) > 0 else physical_cores(cpus)
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= len(cpus):
+    if threads is not None:
+        return _checked("threads", threads, threads)
+    variable = os.environ.get(VARIABLE, "").strip()
+    if not variable:
+        return default_threads()
+    number = int(variable) if re.fullmatch("[0-9]{1,9}", variable) else None
+    return _checked(VARIABLE, variable, number)
+
+
+def _checked(name: str, given: object, threads: object) -> int:
+    most = len(usable_cpus())
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= most:
         raise UsageError(
-            f"threads={threads!r} must be between 1 and {len(cpus)}, the number of usable CPUs"
+            f"{name}={given!r:.40} must be an integer between 1 and {most}, the number of usable "
+            "CPUs"
         )
     return threads

@@ -23,6 +23,12 @@ from handglass.runtime.system.machine import architecture
 
 from ..target import Target
 
+POOL = tuple(
+    str(Path(__file__).parents[2] / "runtime" / "threads" / name)
+    for name in ("pool.c", "library.c")
+)
+"""The thread pool that every library brings along: C without includes, so any compiler takes it."""
+_COMPILE_POOL = ("-O2", "-fPIC", "-fvisibility=hidden", "-x", "c", *POOL, "-x", "none")
 GLIBC = "2.28"
 """The glibc version that zig links against: of 2018, available in all supported distributions."""
 
@@ -40,7 +46,7 @@ class Linker:
     def __call__(
         self, output: str, objects: Sequence[str], options: Sequence[str] | None = None
     ) -> None:
-        """Link `objects` to the shared library `output`.
+        """Link `objects` and the thread pool to the shared library `output`.
 
         Raises DeviceError with the compiler's output if it fails.
         """
@@ -48,7 +54,8 @@ class Linker:
             stubs = [self._stub(name, Path(folder)) for name in self.stubs]
             bare = ("-nostdlib", "-Wl,--no-as-needed") if stubs else ()
             libraries = [*stubs] if stubs else ["-lm"]
-            self._run(*self.flags, *bare, *objects, *libraries, *(options or ()), "-o", output)
+            inputs = *_COMPILE_POOL, *objects, *libraries
+            self._run(*self.flags, *bare, *inputs, *(options or ()), "-o", output)
 
     def _stub(self, name: str, folder: Path) -> str:
         """Build an empty lib`name`.so, so that the linker records it as a dependency."""
@@ -86,7 +93,9 @@ def zig(target: Target) -> tuple[str, ...]:
 
 
 def _linker(target: Target, *command: str) -> Linker:
-    return Linker(command, target.stub_libraries, target.link_flags)
+    # Outlined atomics are functions of libgcc, which a stub target does not have.
+    inline = ("-mno-outline-atomics",) if target.architecture == "aarch64" else ()
+    return Linker(command, target.stub_libraries, (*target.link_flags, *inline))
 
 
 def _nothing_found(target: Target, names: Sequence[str], crossing: bool) -> str:

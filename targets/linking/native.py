@@ -107,7 +107,7 @@ class Objects:
         made = self.path(source)
         try:
             record = json.loads(made.with_suffix(".json").read_text("utf-8"))
-            if source.path.is_relative_to(OURS) and str(source.path) not in record:
+            if source.path.is_relative_to(OURS.parent) and str(source.path) not in record:
                 return False  # made from another checkout of handglass
             return made.is_file() and record == {name: self._hash(name) for name in record}
         except (OSError, ValueError):

@@ -14,6 +14,7 @@ from handglass.errors import DeviceError, MismatchError
 from handglass.runtime.system.packages import header_folders, installed_version, package_folders
 
 OURS = Path(__file__).parents[2] / "runtime" / "native"
+POOL = OURS.parent / "threads" / "pool.c"
 VERSIONS = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
 """The headers in runtime/native/support match the sources of these versions."""
 
@@ -24,8 +25,6 @@ TVM_SOURCES = (
     "memory/memory_manager",
     "module",
     "tensor",
-    "thread_pool",
-    "threading_backend",
     "vm/builtin",
     "vm/bytecode",
     "vm/executable",
@@ -49,8 +48,10 @@ FFI_SOURCES = (
     "object",
     "tensor",
 )
+OBJECT_FLAGS = ("-O2", "-fPIC", "-ffunction-sections", "-fdata-sections")
+WARNINGS = ("-Wall", "-Wextra")
 FLAGS = (
-    *("-std=c++20", "-O2", "-fPIC", "-ffunction-sections", "-fdata-sections"),
+    *("-std=c++20", *OBJECT_FLAGS),
     "-fno-sanitize=undefined",  # zig's default would trap undefined behaviour in upstream code
     *("-DTVM_FFI_STATIC=1", "-DTVM_FFI_EXPORTS=1", "-DTVM_RUNTIME_EXPORTS=1"),
     *("-DTVM_FFI_CMAKE_LITTLE_ENDIAN=1", "-DTVM_FFI_USE_LIBBACKTRACE=0", '-DTVM_VERSION="0.27.0"'),
@@ -81,7 +82,8 @@ def native_sources() -> list[Source]:
         for folder, names in folders
         for name in names
     ]
-    sources += [Source(f"ours-{p.stem}", p, (*ours, "-Wall", "-Wextra")) for p in own_sources()]
+    sources += [Source(f"ours-{p.stem}", p, (*ours, *WARNINGS)) for p in own_sources()]
+    sources.append(Source("ours-pool", POOL, ("-std=c11", *OBJECT_FLAGS, *WARNINGS)))
     for source in sources:
         if not source.path.is_file():
             raise MismatchError(f"{source.path}: file is missing; reinstall its package")

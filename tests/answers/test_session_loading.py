@@ -21,6 +21,7 @@ from tiny_library import (
     V,
     build_library,
     changed,
+    export,
     logits_after,
     manifest,
     write_bundle,
@@ -35,6 +36,7 @@ from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.tensors import TensorFile
 from handglass.runtime.bundle.writer import BundleWriter
 from handglass.runtime.engine.session import Session
+from handglass.runtime.execution.thread_pool import POOL
 from handglass.runtime.prompt.preprocess import open_preprocessor
 from handglass.runtime.system.machine import this_machine
 
@@ -94,8 +96,7 @@ def test_parameters_that_are_not_aligned_are_copied(library: Path, tmp_path: Pat
 
 def test_a_library_without_the_functions_is_refused(tmp_path: Path) -> None:
     only = tvm.IRModule({"embed": TINY["embed"]})
-    path = tmp_path / "lib.so"
-    relax.build(only, tvm.target.Target({"kind": "llvm"})).export_library(str(path))
+    path = export(only, tmp_path / "lib.so")
     with pytest.raises(MismatchError, match="'encode_image'"):
         Session(write_bundle(tmp_path / "b", path, manifest()))
 
@@ -138,21 +139,20 @@ def test_impossible_thread_counts_are_refused(bundle: Bundle, threads: int) -> N
         Session(bundle, threads=threads)
 
 
-def test_a_running_pool_shrinks_and_grows_back(bundle: Bundle) -> None:
-    import tvm_ffi
-
-    Session(bundle)
-    running = tvm_ffi.get_global_func("runtime.NumThreads")
-    before = running()
-    try:
-        cpus = os.sched_getaffinity(0)
-        session = Session(bundle, threads=1)
-        assert running() == 1
+def test_sessions_of_a_process_have_their_own_number_of_threads(bundle: Bundle) -> None:
+    cpus = os.sched_getaffinity(0)
+    one, all_of_them = Session(bundle, threads=1), Session(bundle, threads=len(cpus))
+    for session, threads in [(one, 1), (all_of_them, len(cpus)), (one, 1)]:
         session.prefill(session.embed([1, 2]), 0)
-        assert os.sched_getaffinity(0) == cpus
-    finally:
-        Session(bundle, threads=before)
-    assert running() == before
+        assert (session.threads, POOL.threads) == (threads, threads)
+    assert os.sched_getaffinity(0) == cpus
+
+
+def test_a_library_without_a_thread_pool_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "lib.so"
+    relax.build(TINY, tvm.target.Target({"kind": "llvm"})).export_library(str(path))
+    with pytest.raises(MismatchError, match=r"lib\.so: .*compile again"):
+        Session(write_bundle(tmp_path / "b", path, manifest()))
 
 
 CHILD = """
@@ -160,11 +160,12 @@ import json, os, sys
 from handglass.runtime.bundle.reader import Bundle
 cpus = os.sched_getaffinity(0)
 from handglass.runtime.engine.session import Session
+from handglass.runtime.execution.thread_pool import POOL
 bundle = Bundle.open(sys.argv[1])
 session = Session(bundle, threads=1)
 logits = session.prefill(session.embed([1, 2]), 0)
-import tvm_ffi
-threads = tvm_ffi.get_global_func("runtime.NumThreads")()
+from handglass.runtime.execution.thread_pool import POOL
+threads = POOL.threads
 bound = os.sched_getaffinity(0) != cpus
 loaded = [name for name in ("tvm", "torch", "onnx") if name in sys.modules]
 maps = open("/proc/self/maps").read()

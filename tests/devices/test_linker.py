@@ -13,6 +13,7 @@ from handglass.targets.linking.linker import Linker, find_linker
 
 PI = find_target("raspberry-pi-5")
 PHONE = find_target("android-arm64")
+INLINE = ("-mno-outline-atomics",)
 
 
 @pytest.fixture
@@ -30,7 +31,9 @@ def host(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
 
 def test_a_cross_compiler_is_preferred_to_zig(host) -> None:  # type: ignore[no-untyped-def]
     host("x86_64", ("gcc", "aarch64-linux-gnu-gcc"), zig=True)
-    assert find_linker(PI) == Linker(("/usr/bin/aarch64-linux-gnu-gcc",))
+    assert find_linker(PI) == Linker(
+        ("/usr/bin/aarch64-linux-gnu-gcc",), flags=("-mno-outline-atomics",)
+    )
 
 
 def test_zig_links_for_a_libc_of_a_known_age(host) -> None:  # type: ignore[no-untyped-def]
@@ -43,7 +46,7 @@ def test_zig_links_for_a_libc_of_a_known_age(host) -> None:  # type: ignore[no-u
 
 def test_a_board_links_for_itself_and_for_a_phone(host) -> None:  # type: ignore[no-untyped-def]
     host("aarch64", ("gcc",))
-    assert find_linker(PI) == Linker(("/usr/bin/gcc",))
+    assert find_linker(PI) == Linker(("/usr/bin/gcc",), flags=INLINE)
     assert find_linker(PHONE).stubs == ("c", "m")
 
 

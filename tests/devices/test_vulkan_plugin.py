@@ -18,7 +18,7 @@ from handglass.runtime.devices.vulkan import vulkan_devices, vulkan_statistics
 from handglass.runtime.execution.tvm_runtime import import_tvm_ffi
 
 pytestmark = pytest.mark.vulkan
-TESTS = Path(__file__).parent
+CALLS = calls.__file__
 LAYER = {"VK_INSTANCE_LAYERS": "VK_LAYER_KHRONOS_validation"}
 STAGING = {"HANDGLASS_VULKAN_STAGING": "1"}
 POOLS = {"HANDGLASS_VULKAN_PUSH_DESCRIPTOR": "0"}
@@ -47,7 +47,7 @@ def test_axpy(n: int, uniform: bool) -> None:
 
 @pytest.mark.parametrize("switches", [{}, STAGING, POOLS, {**STAGING, **POOLS}], ids=str)
 def test_nothing_is_left_and_the_validation_layer_is_silent(switches: dict[str, str]) -> None:
-    done = child([str(TESTS / "vulkan_calls.py"), "2000"], **LAYER, **switches)
+    done = child([CALLS, "2000"], **LAYER, **switches)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 1, done.stdout  # the validation layer prints to it
@@ -217,7 +217,7 @@ def new_cache(folder: Path) -> Path:
 def test_a_damaged_pipeline_cache_is_ignored(tmp_path: Path) -> None:
     mine = new_cache(tmp_path)
     for spoil in (lambda raw: raw, lambda raw: raw[:-1], lambda raw: b"", lambda raw: raw[::-1]):
-        done = child([str(TESTS / "vulkan_calls.py"), "4"], XDG_CACHE_HOME=str(tmp_path))
+        done = child([CALLS, "4"], XDG_CACHE_HOME=str(tmp_path))
         assert done.returncode == 0, done.stderr
         (file,) = (mine / "pipelines").iterdir()
         file.write_bytes(spoil(file.read_bytes()))
@@ -227,6 +227,6 @@ def test_a_pipeline_cache_that_cannot_be_written_is_done_without(tmp_path: Path)
     """A file in place of the folder; unlike permissions, this also stops root."""
     file = new_cache(tmp_path) / "pipelines"
     file.write_text("in the way")
-    done = child([str(TESTS / "vulkan_calls.py"), "4"], XDG_CACHE_HOME=str(tmp_path))
+    done = child([CALLS, "4"], XDG_CACHE_HOME=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
     assert file.read_text() == "in the way"

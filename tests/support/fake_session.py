@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from handglass.runtime.engine.worker import Worker
+
 
 class FakeSession:
     def __init__(
@@ -17,6 +19,7 @@ class FakeSession:
         query_num: int = 4,
         script: Sequence[int] = (),
     ) -> None:
+        self.worker = Worker()
         random = np.random.default_rng(vocab_size)
         self.vocab_size, self.context, self.query_num = vocab_size, context, query_num
         self.table = random.normal(size=(vocab_size, 8)).astype(np.float32)

@@ -23,6 +23,7 @@ from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.writer import BundleWriter
 from handglass.targets import find_target
 from handglass.targets.codegen import vulkan
+from handglass.targets.linking.linker import find_linker
 from handglass.targets.target import Target
 
 ABILITIES = {"supports_float16": True, "supports_int64": True, "max_threads_per_block": 256}
@@ -33,14 +34,14 @@ class GpuTarget(Target):
 
     @property
     def tvm(self) -> dict[str, Any]:
-        return {**PORTABLE, "host": super().tvm}
+        return {**PORTABLE, "host": self.host_tvm}
 
 
 @functools.cache
 def gpu_target() -> Target:
     host = find_target("host")
     fields = {f.name: getattr(host, f.name) for f in dataclasses.fields(host)}
-    return GpuTarget(**{**fields, "name": "vulkan-test"})
+    return GpuTarget(**{**fields, "name": "vulkan-test", "gpu": find_target("vulkan").gpu})
 
 
 def build_library(path: Path) -> Path:
@@ -50,7 +51,8 @@ def build_library(path: Path) -> Path:
     with target:
         mod = relax.get_pipeline("zero")(relax.transform.LegalizeOps()(TINY))
         mod = dlight.ApplyDefaultSchedule(dlight.gpu.Fallback())(mod)
-        relax.build(mod, target).export_library(str(path))
+        linker = find_linker(find_target("host"))
+        relax.build(mod, target).export_library(str(path), fcompile=linker)
     return path
 
 

@@ -31,6 +31,8 @@ from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.writer import BundleWriter
 from handglass.runtime.prompt.tokenizer import SentencePieceVocabulary, Tokenizer
 from handglass.runtime.system.machine import this_machine
+from handglass.targets import find_target
+from handglass.targets.linking.linker import find_linker
 
 PIECES = sentencepiece_model()
 TOKENIZER = Tokenizer(SentencePieceVocabulary(PIECES, "test"), MARKERS)
@@ -164,7 +166,13 @@ def changed(**fields: object) -> Manifest:
 
 
 def build_library(path: Path) -> Path:
-    relax.build(TINY, tvm.target.Target({"kind": "llvm"})).export_library(str(path))
+    return export(TINY, path)
+
+
+def export(mod: tvm.IRModule, path: Path) -> Path:
+    """Compile `mod` for the host, with the thread pool that the compiler links to every library."""
+    built = relax.build(mod, tvm.target.Target({"kind": "llvm"}))
+    built.export_library(str(path), fcompile=find_linker(find_target("host")))
     return path
 
 

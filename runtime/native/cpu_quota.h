@@ -1,0 +1,11 @@
+// The CPU time that a container grants (runtime/system/cpu_quota.py).
+#pragma once
+
+#include <optional>
+
+namespace handglass {
+
+/* CPUs that this process may use on average, such as 1.5; nothing if they are not limited. */
+std::optional<double> CpuQuota();
+
+}  // namespace handglass
