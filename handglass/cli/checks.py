@@ -123,13 +123,12 @@ def runtime_library_check(path: Path | None) -> Check:
 
 def machine_checks() -> list[Check]:
     from handglass.runtime.system.hardware import read_machine
-    from handglass.runtime.system.machine import thread_count
     from handglass.targets import known_targets
 
     machine, host = read_machine(), known_targets().get("host")
     facts = [
         Check("processor", f"{machine.model} ({machine.architecture})"),
-        Check("cores", f"{machine.cores}, {thread_count(None)} threads by default"),
+        thread_check(),
         Check("memory", size_text(machine.memory) if machine.memory else "unknown"),
     ]
     if host is None:
@@ -141,6 +140,21 @@ def machine_checks() -> list[Check]:
         Check("instruction sets", features),
         tile_check(machine.flags),
     ]
+
+
+def thread_check() -> Check:
+    """The default number of threads, and what limits it."""
+    from handglass.errors import UsageError
+    from handglass.runtime.system.cpu_quota import cpu_quota
+    from handglass.runtime.system.machine import VARIABLE, physical_cores, thread_count, usable_cpus
+
+    cpus, quota = usable_cpus(), cpu_quota()
+    facts = f"usable CPUs: {len(cpus)}, physical cores: {physical_cores(cpus)}, CPU quota of the "
+    facts += "container: " + ("none" if quota is None else f"{quota:g}")
+    try:
+        return Check("threads", f"{thread_count(None)} by default ({facts})", True)
+    except UsageError as error:
+        return Check("threads", str(error), False, f"unset {VARIABLE}")
 
 
 def tile_check(flags: frozenset[str]) -> Check:

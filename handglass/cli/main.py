@@ -150,7 +150,10 @@ def broken_pipe() -> int:
 
 def main() -> None:
     end_by_exception()
-    sys.exit(execute(sys.argv[1:]))
+    code = execute(sys.argv[1:])
+    if (worker := sys.modules.get("handglass.runtime.engine.worker")) is not None:
+        worker.end_threads(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ callers of any number wait for each other, and a caller can be interrupted while
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import os
+import sys
 import threading
 import time
 import weakref
@@ -112,14 +114,18 @@ def _after_fork() -> None:
 
 
 @atexit.register
-def _finish() -> None:
+def end_threads(exit_code: int = INTERRUPTED) -> None:
     """Compiled code must not run while the process takes its libraries down.
 
-    Only an interrupted call is still running here. If it takes longer, end without cleaning up.
+    Only an interrupted call is still running here. If it takes longer, the process ends at once,
+    with `exit_code`.
     """
     end = time.monotonic() + LAST_STEP_S
     if not all(worker.stop(max(0.0, end - time.monotonic())) for worker in list(_WORKERS)):
-        os._exit(INTERRUPTED)
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or None
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(exit_code)
 
 
 if hasattr(os, "register_at_fork"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -138,6 +139,25 @@ def test_an_interrupted_caller_does_not_wait_for_the_step(bundle: Path) -> None:
     assert (done.returncode, done.stdout) == (130, '"interrupted"\n'), done.stderr
 
 
+def test_the_command_line_ends_with_the_code_of_the_signal(bundle: Path) -> None:
+    code = """
+    import signal
+    from handglass.cli import main as cli
+    def endless():
+        while True: time.sleep(0.05)
+    def execute(_):
+        try:
+            model.session.worker.run(endless)
+        except SystemExit as ended:
+            return ended.code
+    cli.execute = execute
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    cli.main()
+    """
+    done = run(bundle, code)
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, ""), done.stderr
+
+
 def test_an_error_in_the_thread_is_raised_where_the_caller_waits(bundle: Path) -> None:
     code = """
     from handglass.errors import InputError
@@ -150,3 +170,17 @@ def test_an_error_in_the_thread_is_raised_where_the_caller_waits(bundle: Path) -
     assert isinstance(seen, list)
     assert "1000000000" in seen[0]
     assert seen[1] is True
+
+
+def test_no_thread_is_pinned_and_idle_ones_sleep(bundle: Path) -> None:
+    code = """
+    def field(task, name):
+        lines = open(f"/proc/self/task/{task}/status").read().splitlines()
+        return next(line.split()[1] for line in lines if line.startswith(name + ":"))
+    time.sleep(0.5)
+    others = [task for task in os.listdir("/proc/self/task") if int(task) != os.getpid()]
+    allowed = {field(task, "Cpus_allowed_list") for task in others}
+    print(json.dumps([len(others) >= 2, allowed == {field(os.getpid(), "Cpus_allowed_list")},
+                      {field(task, "State") for task in others} == {"S"}]))
+    """
+    assert result(bundle, code) == [True, True, True]
