@@ -22,6 +22,7 @@ from handglass.runtime.bundle.entries import ModelEntry, StateEntry, TargetEntry
 from handglass.runtime.bundle.reader import Manifest
 from handglass.runtime.prompt import preprocess
 from handglass.runtime.prompt.chat_template import MARK
+from handglass.runtime.prompt.pictures.upright import Upright
 from handglass.runtime.prompt.tokenizer import SentencePieceVocabulary, Tokenizer
 from handglass.runtime.system import file_state
 
@@ -123,13 +124,13 @@ def test_a_picture_given_twice_is_encoded_once(tmp_path: Path) -> None:
 def counted(asked: Model, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Pictures that are read and cut from now on."""
     seen: list[object] = []
-    read = preprocess.read_picture
+    read = preprocess.open_picture
 
-    def count(picture: object) -> Image.Image:
+    def count(picture: object) -> Upright:
         seen.append(picture)
         return read(picture)
 
-    monkeypatch.setattr(preprocess, "read_picture", count)
+    monkeypatch.setattr(preprocess, "open_picture", count)
     return seen
 
 

@@ -109,7 +109,7 @@ def test_every_flag_reaches_the_model(handglass: Any, model: FakeModel, picture:
     handglass("run", "-m", "bundle", "-p", "Q", "--image", picture, "--image", picture, *flags)
     assert model.asked[0] == (Path("bundle"), 2)
     messages, images, options = model.asked[1]
-    assert (messages, [image.size for image in images]) == ("Q", [(30, 20)] * 2)
+    assert (messages, images) == ("Q", [picture, picture])
     sampling = {"temp": 0.5, "top_p": 0.9, "top_k": 40, "repeat_penalty": 1.1, "seed": 3}
     assert options == {"max_tokens": 9, **sampling}
 
