@@ -23,7 +23,8 @@ from handglass.runtime.bundle.reader import Manifest
 from handglass.runtime.prompt import preprocess
 from handglass.runtime.prompt.chat_template import MARK
 from handglass.runtime.prompt.pictures.upright import Upright
-from handglass.runtime.prompt.tokenizer import SentencePieceVocabulary, Tokenizer
+from handglass.runtime.prompt.tokenizer import Tokenizer
+from handglass.runtime.prompt.vocabularies import SentencePieceVocabulary
 from handglass.runtime.system import file_state
 
 PROMPT = seed_prompt()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import warnings
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from handglass.errors import InputError
 
+from ..regular_file import open_regular
 from . import limits
 from .formats import READ, open_file
 from .ifd import ORIENTATION
@@ -76,7 +76,7 @@ def _decoded(picture: Picture) -> Upright:
     if isinstance(picture, np.ndarray):
         return Upright(_from_array(picture))
     if isinstance(picture, str | os.PathLike):
-        with _open_regular(os.fspath(picture)) as file:
+        with open_regular(picture, limits.FILE_BYTES) as file:
             return _load(file)
     if isinstance(picture, bytes | bytearray | memoryview):
         return _load(io.BytesIO(picture))
@@ -103,27 +103,6 @@ def _from_image(image: Image.Image) -> Upright:
 def _check_float(image: Image.Image) -> None:
     if image.mode == "F":
         raise InputError("the range of floating-point pixels is unknown; save it as 8-bit")
-
-
-def _open_regular(path: str | bytes) -> BinaryIO:
-    """Open a regular file of limited size; a pipe or a device may be endless or never answer."""
-    # O_NONBLOCK: opening a pipe without a writer would wait for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        _check_status(os.fstat(descriptor))
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
-def _check_status(status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        raise InputError("cannot be read: it is a folder")
-    if not stat.S_ISREG(status.st_mode):
-        raise InputError("cannot be read: it is not a regular file; save the picture as a file")
-    if status.st_size > limits.FILE_BYTES:
-        raise InputError(f"{status.st_size} bytes exceed the limit of {limits.FILE_BYTES} bytes")
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
