@@ -84,7 +84,7 @@ class Conversation:
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
             raise UsageError(f"max_tokens={max_tokens!r} must be an integer of at least 1")
         if not keys:
-            raise InputError("the prompt has no tokens; ask a question")
+            raise InputError("the prompt has 0 tokens; ask a question")
         if len(keys) > context:
             raise ContextFullError(len(keys), context)
         self.current = Generation(self, list(keys), features, sample, stop, max_tokens)
