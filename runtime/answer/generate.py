@@ -194,4 +194,4 @@ class Generation:
     def _check_current(self) -> None:
         """Raise UsageError if another answer has taken over the cache."""
         if self._conversation.current is not self:
-            raise UsageError("another answer was started on this model; finish one at a time")
+            raise UsageError("another answer was started on this model; finish one before the next")

@@ -49,8 +49,8 @@ def within(seconds: float, call: Callable[[], T], where: str) -> T:
         raise errors[0]
     if not results:
         raise InputError(
-            f"{where}: splitting the text takes more than {seconds:.0f} s; its regular expression "
-            "is not fit for this text"
+            f"{where}: splitting the text takes more than {seconds:.0f} s; its regular "
+            "expression is too slow for this text"
         )
     return results[0]
 

@@ -26,7 +26,10 @@ def check_patterns(table: Any, where: str) -> None:
     for part in ("normalizer", "pre_tokenizer"):
         for pattern in _patterns(table.get(part), 0):
             if len(pattern) > LENGTH:
-                raise InputError(f"{where}: {part}: a regular expression of {len(pattern)} bytes")
+                raise InputError(
+                    f"{where}: {part}: a regular expression of {len(pattern)} characters; the "
+                    f"limit is {LENGTH}"
+                )
             if reason := _refused(pattern):
                 raise InputError(
                     f"{where}: {part}: the regular expression {pattern!r:.100} {reason}; its time "

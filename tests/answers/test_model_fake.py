@@ -273,7 +273,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "max_tokens": ({"messages": "x", "max_tokens": 0}, UsageError, "max_tokens=0"),
     "stop": ({"messages": "x", "stop": "."}, UsageError, "stop='.'"),
     "unknown": ({"messages": "x", "beams": 3}, UsageError, "'beams'"),
-    "mixture": ({"messages": "x", "msgs": turns("y")}, UsageError, "not a mixture"),
+    "mixture": ({"messages": "x", "msgs": turns("y")}, UsageError, "not both"),
     "image alone": ({"image": picture(1)}, UsageError, "msgs= and image="),
     "msgs a text": ({"msgs": "What?"}, UsageError, "msgs .*str"),
     "image, odd content": (
