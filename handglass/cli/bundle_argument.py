@@ -13,8 +13,13 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 
-def bundle_folder(path: Path) -> Path:
-    """Return the path. Raises InputError for a checkpoint, one of its files, or a hub's name."""
+def bundle_folder(path: Path | None) -> Path | None:
+    """Return the path, or None if none is given.
+
+    Raises InputError for a checkpoint, one of its files, or a name on a hub.
+    """
+    if path is None:
+        return None
     if (path / "config.json").is_file() and not os.path.lexists(path / "manifest.json"):
         raise InputError(
             f"{path}: is a checkpoint, not a bundle; compile it first: {command(path)}"

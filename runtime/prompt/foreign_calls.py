@@ -7,6 +7,7 @@ then goes on in a thread of its own, which ends with the process.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from handglass.errors import HandglassError, InputError
 
 T = TypeVar("T")
 SECONDS = 2.0
+_STDERR, _STDERR_NUMBER = threading.Lock(), 2
 CHARACTERS_PER_SECOND = 100_000  # far below what the libraries reach
 
 
@@ -27,8 +29,35 @@ def foreign(where: str, what: str) -> Iterator[None]:
     except (HandglassError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"{where}: {what}: {reason}") from error
+        raise InputError(f"{where}: {what}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The text of an error on one line, with control characters escaped."""
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+@contextmanager
+def without_stderr() -> Iterator[None]:
+    """Drop what the libraries print about damaged files: panics, with backtraces.
+
+    It concerns the whole process, so it is for the moment in which a file is opened.
+    """
+    with _STDERR:
+        try:
+            saved = os.dup(_STDERR_NUMBER)
+        except OSError:  # closed
+            yield
+            return
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, _STDERR_NUMBER)
+        try:
+            yield
+        finally:
+            os.dup2(saved, _STDERR_NUMBER)
+            os.close(saved)
+            os.close(null)
 
 
 def within(seconds: float, call: Callable[[], T], where: str) -> T:

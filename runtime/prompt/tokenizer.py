@@ -17,7 +17,7 @@ from typing import Protocol
 
 from handglass.errors import InputError
 
-from .foreign_calls import foreign
+from .foreign_calls import foreign, without_stderr
 from .regular_file import open_regular
 from .vocabularies import JsonVocabulary, SentencePieceVocabulary
 
@@ -124,8 +124,8 @@ def open_tokenizer(kind: str, path: Path, reserved: Iterable[str] = ()) -> Token
         raise InputError(f"{path}: {error}") from error
     if kind not in KINDS:
         raise InputError(f"tokenizer kind {kind!r} is unknown; known: {', '.join(KINDS)}")
-    tokenizer = Tokenizer(KINDS[kind](data, str(path)), reserved)
-    with foreign(str(path), "damaged tokenizer"):
+    with foreign(str(path), "damaged tokenizer"), without_stderr():
+        tokenizer = Tokenizer(KINDS[kind](data, str(path)), reserved)
         text = tokenizer.decode(tokenizer.encode(SAMPLE))
         if text.split() != SAMPLE.encode().split():
             raise InputError(

@@ -50,8 +50,9 @@ class SentencePieceVocabulary:
         return _piece_bytes(self._model.id_to_piece(token), self._model.is_byte(token))
 
     def find(self, piece: str) -> int | None:
-        id_ = self._model.piece_to_id(piece)  # the id of the unknown token if it is missing
-        return id_ if self._model.id_to_piece(id_) == piece else None
+        with foreign(self._where, f"cannot find {piece!r}"):
+            id_ = self._model.piece_to_id(piece)  # the id of the unknown token if it is missing
+            return id_ if self._model.id_to_piece(id_) == piece else None
 
     def _is_special(self, token: int) -> bool:
         return self._model.is_control(token) or self._model.is_unknown(token)
@@ -107,7 +108,9 @@ class JsonVocabulary:
         return _piece_bytes(piece, _BYTE_PIECE.fullmatch(piece) is not None)
 
     def find(self, piece: str) -> int | None:
-        return self._model.token_to_id(piece)
+        with foreign(self._where, f"cannot find {piece!r}"):
+            id_: int | None = self._model.token_to_id(piece)
+        return id_
 
 
 def _check_bytes(where: str, missing: Collection[str], unknown: Collection[str]) -> None:

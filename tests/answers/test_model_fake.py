@@ -98,15 +98,17 @@ def test_an_unfinished_character_is_replaced_at_the_end() -> None:
 
 def test_stop_strings_cut_the_text() -> None:
     answer = model(says("one. two. three")).chat("x", stop=[". t"])
-    assert answer.text == "one" and answer.finish_reason == "stop"
+    assert answer.text == "one" and (answer.finish_reason, answer.cut_by) == ("stop", "")
     assert len(answer.tokens) < len(says("one. two. three")) - 1
 
 
 def test_max_tokens_and_the_context_end_with_length() -> None:
-    assert model().chat("x", max_tokens=4).finish_reason == "length"
+    answer = model().chat("x", max_tokens=4)
+    assert (answer.finish_reason, answer.cut_by) == ("length", "max_tokens")
     n = prompt_ids("hello world")
     answer = model(context=n + 2).chat("hello world")
-    assert answer.finish_reason == "length" and len(answer.tokens) == 3
+    assert (answer.finish_reason, answer.cut_by) == ("length", "context")
+    assert len(answer.tokens) == 3
 
 
 def test_a_picture_given_twice_is_encoded_once(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_missing_bundle_is_bad_input(handglass: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", [("run", "-p", "Q", "-m"), ("chat", "-m"), ("bench",), ("inspect",)]
+    "verb", [("run", "-p", "Q", "-m"), ("chat", "-m"), ("bench",), ("inspect",), ("doctor",)]
 )
 def test_a_checkpoint_must_be_compiled_first(
     verb: tuple[str, ...], handglass: Any, model: FakeModel, tmp_path: Path

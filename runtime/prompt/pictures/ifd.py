@@ -7,6 +7,7 @@ Entries may point anywhere, also at the same bytes: a table of 65,535 entries ca
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ _SUB_TABLES = (0x8769, 0x8825, 0xA005)  # EXIF, GPS, interoperability
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _NUMBER_BYTES = 1 << 20  # arrays of numbers, such as offsets of strips, grow when they are parsed
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I"}
+_XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)([1-8])")
 ENTRIES = 1024
 
 
@@ -91,13 +93,19 @@ def check_sizes(file: BinaryIO, entries: list[Entry], limit: int, depth: int = 2
 
 
 def orientation(exif: bytes) -> int:
-    """The orientation 1 to 8 that EXIF data states; 1 where it states none or is damaged."""
+    """The orientation 1 to 8 that EXIF data states; 0 where it states none or is damaged."""
     data = io.BytesIO(exif.removeprefix(b"Exif\0\0"))
     try:
         entries = first_table(data)
     except InputError:
-        return 1
+        return 0
     for entry in entries:
         if entry.tag == ORIENTATION and (value := entry.numbers(data)):
-            return value[0] if 1 <= value[0] <= 8 else 1
-    return 1
+            return value[0] if 1 <= value[0] <= 8 else 0
+    return 0
+
+
+def xmp_orientation(xmp: bytes) -> int:
+    """The orientation 1 to 8 that an XMP packet states; 0 where it states none."""
+    match = _XMP_ORIENTATION.search(xmp)
+    return int(match[1]) if match else 0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from handglass.errors import InputError
 
 from . import limits
-from .ifd import orientation
+from .ifd import orientation, xmp_orientation
 from .spans import parts_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BASELINE = (0xC0, 0xC1, 0xC9)  # one pass over the picture, if one scan has all components
-_SCAN, _END, _EXIF, _ADOBE, _JFIF = 0xDA, 0xD9, 0xE1, 0xEE, 0xE0
+_SCAN, _END, _APP1, _ADOBE, _JFIF = 0xDA, 0xD9, 0xE1, 0xEE, 0xE0
 _ALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length
 _MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
 _CHUNK = 1 << 16
@@ -40,8 +40,13 @@ class Markers:
     is_baseline: bool = False
     scans: int = 0
     first_scan: int = 0  # its offset
-    orientation: int = 1
+    exif: int = 0  # the orientation, 0 if not stated
+    xmp: int = 0
     parts: list[tuple[int, int]] = field(default_factory=list)  # of the file, without metadata
+
+    @property
+    def orientation(self) -> int:
+        return self.exif or self.xmp or 1
 
     @property
     def coefficient_bytes(self) -> float:
@@ -120,9 +125,12 @@ def _take(found: Markers, file: BinaryIO, marker: int, start: int, end: int) -> 
             raise InputError(
                 f"more than {limits.SCANS} scans; save it as a baseline JPEG, or as PNG"
             )
-    elif marker == _EXIF and found.orientation == 1:
+    elif marker == _APP1 and not found.exif:
         data = file.read(end - start - 4)
-        found.orientation = orientation(data) if data.startswith(b"Exif\0\0") else 1
+        if data.startswith(b"Exif\0\0"):
+            found.exif = orientation(data)
+        elif data.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
+            found.xmp = xmp_orientation(data)
     is_metadata = 0xE0 <= marker <= 0xEF or marker == 0xFE
     if not found.scans and (not is_metadata or marker in (_ADOBE, _JFIF)):
         found.parts.append((start, end))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from handglass.errors import InputError
 
 from . import limits
-from .ifd import orientation
+from .ifd import orientation, xmp_orientation
 from .spans import parts_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def open_png(file: BinaryIO) -> tuple[Image.Image, int]:
     from PIL import PngImagePlugin
 
     file.seek(8)
-    parts, turn, count, size = [(0, 8)], 1, 0, (0, 0)
+    parts, exif, xmp, count, size = [(0, 8)], 0, 0, 0, (0, 0)
     while len(head := file.read(8)) == 8:
         count += 1
         limits.check_blocks(count)
@@ -35,13 +35,15 @@ def open_png(file: BinaryIO) -> tuple[Image.Image, int]:
             size = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
             limits.check_pixels(*size)
         if kind == b"eXIf" and length <= 1 << 20:
-            turn = orientation(file.read(length))
+            exif = orientation(file.read(length))
+        if kind == b"iTXt" and length <= 1 << 20:
+            xmp = xmp or xmp_orientation(file.read(length))
         if kind in _PIXELS:
             parts.append((start, start + length + 12))
         elif not kind[0] & 32:
             raise InputError(f"its chunk {kind!r} is unknown")
         file.seek(start + length + 12)
-    return PngImagePlugin.PngImageFile(parts_of(file, _within(file, parts))), turn
+    return PngImagePlugin.PngImageFile(parts_of(file, _within(file, parts))), exif or xmp or 1
 
 
 def _within(file: BinaryIO, parts: list[tuple[int, int]]) -> list[tuple[int, int]]:

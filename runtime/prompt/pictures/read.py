@@ -85,9 +85,10 @@ def _decoded(picture: Picture) -> Upright:
 
 
 def _load(file: BinaryIO) -> Upright:
-    """Decode a file. Pillow itself turns a TIFF, and states then that it is upright."""
     image, orientation = open_file(file)
     image.load()
+    if image.format == "TIFF":  # newer versions of Pillow turn it, and drop the tag then
+        orientation = _valid(image.getexif().get(ORIENTATION, 1))
     _check_float(image)
     return Upright(image, orientation)
 
@@ -96,8 +97,11 @@ def _from_image(image: Image.Image) -> Upright:
     limits.check_pixels(*image.size)
     image.load()
     _check_float(image)
-    orientation = image.getexif().get(ORIENTATION, 1)
-    return Upright(image, orientation if orientation in range(1, 9) else 1)
+    return Upright(image, _valid(image.getexif().get(ORIENTATION, 1)))
+
+
+def _valid(orientation: Any) -> int:
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _check_float(image: Image.Image) -> None:

@@ -19,7 +19,7 @@ COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
 
 
 def open_tiff(file: BinaryIO) -> tuple[Image.Image, int]:
-    """The first page, not decoded yet; Pillow turns it upright. Raises InputError."""
+    """The first page, not decoded yet, and 1: its orientation is read once it is decoded."""
     from PIL import TiffImagePlugin
 
     entries = first_table(file)

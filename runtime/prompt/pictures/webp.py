@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from handglass.errors import InputError
 
 from . import limits
-from .ifd import orientation
+from .ifd import orientation, xmp_orientation
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,7 +38,8 @@ def open_webp(file: BinaryIO) -> tuple[Image.Image, int]:
             f"is {limits.MEMORY / 1e6:.0f} MB; resize the picture, or convert it to JPEG"
         )
     image = WebPImagePlugin.WebPImageFile(file)
-    return image, orientation(image.info.get("exif", b""))
+    stated = orientation(image.info.get("exif", b""))
+    return image, stated or xmp_orientation(image.info.get("xmp", b"")) or 1
 
 
 def _canvas(head: bytes) -> tuple[int, int]:
