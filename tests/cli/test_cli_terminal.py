@@ -91,8 +91,11 @@ def test_ctrl_c_clears_the_line_and_leaves_when_pressed_twice(terminal: Terminal
 def test_a_question_is_confirmed_by_y_only(terminal: Terminal, key: str, answer: bool) -> None:
     terminal.write("ask\r")
     terminal.wait_for("Sure? [y/N] ")
-    terminal.write(key)
-    terminal.wait_for(f"confirmed {answer}")
+    if key == "\x03":
+        terminal.interrupt(f"confirmed {answer}")
+    else:
+        terminal.write(key)
+        terminal.wait_for(f"confirmed {answer}")
     terminal.wait_for("> ")
     terminal.write("\x04")
     terminal.wait_for("left")
