@@ -13,8 +13,9 @@ from types import TracebackType
 from handglass.errors import DeviceError, UsageError
 
 from .entries import FileEntry
+from .file_checks import is_inside, sha256_of
 from .manifest import Manifest
-from .reader import MANIFEST, Bundle, is_bundle, is_inside, sha256_of
+from .reader import MANIFEST, Bundle, is_bundle
 
 STALE = 3600.0
 """Seconds without a change after which a partial folder is abandoned; compile steps are shorter."""

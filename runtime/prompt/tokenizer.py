@@ -18,6 +18,9 @@ from typing import Any, Protocol
 
 from handglass.errors import InputError
 
+from ..bundle.reader import Bundle
+from ..system.regular_file import read_regular
+
 _BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
 
 
@@ -111,9 +114,21 @@ class Tokenizer:
 def open_tokenizer(kind: str, path: Path, reserved: Iterable[str] = ()) -> Tokenizer:
     """Read a tokenizer file; `kind` is "sentencepiece" or "tokenizers". Raises InputError."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse_tokenizer(kind, data, path, reserved)
+
+
+def tokenizer_of(bundle: Bundle) -> Tokenizer:
+    """The tokenizer of a bundle. Raises InputError, or MismatchError for another hash."""
+    entry = bundle.manifest.tokenizer
+    data, reserved = bundle.read(entry.file), bundle.manifest.prompt.reserved
+    return parse_tokenizer(entry.kind, data, bundle.file(entry.file), reserved)
+
+
+def parse_tokenizer(kind: str, data: bytes, path: Path, reserved: Iterable[str] = ()) -> Tokenizer:
+    """The tokenizer with the content `data`; `path` names it in errors. Raises InputError."""
     if kind == "sentencepiece":
         return Tokenizer(SentencePieceVocabulary(data, str(path)), reserved)
     if kind == "tokenizers":
