@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from manifests import seed_prompt, square
 
@@ -24,6 +25,7 @@ from handglass.runtime.bundle.entries import (
     TokenizerEntry,
 )
 from handglass.runtime.bundle.reader import Bundle, Manifest
+from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.writer import BundleWriter
 
 MANIFEST = Manifest(
@@ -324,3 +326,33 @@ def test_a_bundle_can_be_moved_and_copied(path: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "renamed"
     shutil.copytree(path, moved)
     assert Bundle.open(moved).manifest == Bundle.open(path).manifest
+
+
+def with_params(path: Path, value: float) -> Path:
+    """The path of a bundle with one tensor; its size does not depend on the value."""
+    specs = [("a", (4,), "float32")]
+    with BundleWriter(path) as writer:
+        for name in ("lib.so", "tokenizer.model"):
+            writer.add_file(name, FILES[name])
+        with TensorWriter(writer.folder / "params-00001.safetensors", specs) as tensors:
+            tensors.write("a", np.full(4, value, np.float32))
+        writer.add_file("params-00001.safetensors")
+        writer.finish(MANIFEST)
+    return path
+
+
+@pytest.mark.parametrize("verify", ["all", "library"])
+def test_a_file_replaced_after_the_check_is_not_used(tmp_path: Path, verify: str) -> None:
+    name = "params-00001.safetensors"
+    path, other = with_params(tmp_path / "b", 1), with_params(tmp_path / "other", 2)
+    bundle = Bundle.open(path, verify)
+    assert bundle.tensors(name).array("a")[0] == 1
+    shutil.copy(path / name, tmp_path / "same")
+    (tmp_path / "same").replace(path / name)
+    assert bundle.tensors(name).array("a")[0] == 1  # another file with the same content
+    (other / name).replace(path / name)
+    with pytest.raises(MismatchError, match=rf"{name}: .*sha256"):
+        bundle.tensors(name)
+    (path / "tokenizer.model").write_bytes(b"PIECES")
+    with pytest.raises(MismatchError, match=r"tokenizer\.model: .*sha256"):
+        bundle.read("tokenizer.model")
