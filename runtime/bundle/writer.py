@@ -10,6 +10,7 @@ from types import TracebackType
 
 from handglass.errors import DeviceError, UsageError
 
+from ..system.regular_file import open_regular
 from .entries import FileEntry
 from .file_checks import is_inside, sha256_of
 from .manifest import Manifest
@@ -74,7 +75,8 @@ class BundleWriter:
             if isinstance(source, bytes):
                 file.write_bytes(source)
             elif source is not None:
-                shutil.copyfile(source, file)
+                with open_regular(source) as given, file.open("wb") as copy:
+                    shutil.copyfileobj(given, copy, 1 << 20)
         except OSError as error:
             raise DeviceError(f"{file}: cannot be written: {error.strerror}") from error
         if not file.is_file():
