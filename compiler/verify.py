@@ -20,7 +20,7 @@ from handglass.runtime.bundle.reader import Bundle, Manifest
 from handglass.runtime.engine.session import Session
 from handglass.runtime.prompt.chat_template import Slot, build_prompt
 from handglass.runtime.prompt.preprocess import Picture, Tile, open_preprocessor
-from handglass.runtime.prompt.tokenizer import Tokenizer, open_tokenizer
+from handglass.runtime.prompt.tokenizer import Tokenizer, parse_tokenizer
 from handglass.schedules.isa.integer_isa import AMX
 from handglass.schedules.select import ANY_CPU, cpu_units
 from handglass.targets.presets.x86 import AMX_FLAGS
@@ -320,5 +320,6 @@ def drawn_picture() -> np.ndarray:
 
 
 def _tokenizer(bundle: Bundle) -> Tokenizer:
+    """The tokenizer without reserved strings."""
     entry = bundle.manifest.tokenizer
-    return open_tokenizer(entry.kind, bundle.file(entry.file))
+    return parse_tokenizer(entry.kind, bundle.read(entry.file), bundle.file(entry.file))

@@ -21,6 +21,7 @@ from typing import Any
 
 from handglass.errors import InputError
 from handglass.runtime.system.json_dataclass import parse_dataclass
+from handglass.runtime.system.regular_file import read_regular
 
 FOLDER = Path(str(files("handglass.targets"))) / "evidence"
 LARGEST, MOST = 1 << 16, 64
@@ -90,12 +91,10 @@ def read_evidence(name: str, folder: Path = FOLDER) -> Evidence:
     file = folder / f"{name}.json"
     if not re.fullmatch(NAME, name) or not file.is_file():
         return Evidence()
-    with file.open("rb") as opened:
-        text = opened.read(LARGEST + 1)
-    if len(text) > LARGEST:
-        raise InputError(f"{file}: larger than {LARGEST} bytes")
     try:
-        data = json.loads(text)
+        data = json.loads(read_regular(file, LARGEST))
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: not valid JSON: {error!s:.120}") from error
     return parse_evidence(data, str(file))

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from handglass.errors import InputError
+from handglass.runtime.system.regular_file import read_text
 
 from .contradictions import contradictions, nearest
 from .target import Target
 
+LARGEST = 1 << 20
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 TEXT = ("name", "description", "triple", "cpu", "emulator_cpu")
 NUMBERS = ("vector_bits", "cores", "l2", "memory_limit")
@@ -51,7 +53,9 @@ def read_target(file: Path, presets: dict[str, Target]) -> Target:
 
 def _object(file: Path) -> dict[str, Any]:
     try:
-        given = json.loads(file.read_text("utf-8"))
+        given = json.loads(read_text(file, LARGEST))
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{file}: not valid JSON: {error}") from error
     if not isinstance(given, dict):

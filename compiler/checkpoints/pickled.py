@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from handglass.errors import InputError
+from handglass.runtime.system.regular_file import open_regular
 
 
 class PickledFile:
@@ -32,6 +33,7 @@ class PickledFile:
                 f"{path}: reading a .bin file needs PyTorch: pip install torch"
             ) from None
         try:
+            open_regular(path).close()
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
             raise InputError(f"{path}: not a file of plain tensors: {error}") from None

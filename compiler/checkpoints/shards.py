@@ -15,6 +15,10 @@ import numpy as np
 
 from handglass.errors import InputError
 from handglass.runtime.bundle.tensors import TensorFile
+from handglass.runtime.system.regular_file import read_text
+
+MAX_JSON = 16 << 20
+"""Largest config.json or index in bytes; the index of a large model has under 1 MB."""
 
 HOW_TO_CONVERT = (
     "loading it can be unsafe. Convert it once with safetensors.torch.save_file("
@@ -52,7 +56,7 @@ def open_shards(folder: Path, allow_pickle: bool) -> dict[str, Shard]:
 def read_json(path: Path) -> Any:
     """Parse a JSON file. Raises InputError if it is invalid or repeats a key."""
     try:
-        return json.loads(path.read_text("utf-8"), object_pairs_hook=_unique_keys)
+        return json.loads(read_text(path, MAX_JSON), object_pairs_hook=_unique_keys)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from handglass.errors import DeviceError, InputError
+from handglass.runtime.system.regular_file import open_regular
 
 MAX_LINE = 16 << 10
 """Largest line in bytes, including the newline."""
@@ -80,10 +81,8 @@ def read_lines(path: Path, limit: int = MAX_LINE) -> Iterator[Line | Refused]:
     No lock is held between two lines, so the reader may append. Raises InputError if there is no
     such file or it cannot be read.
     """
-    if not path.is_file():  # a pipe would block, a device would never end
-        raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             yield from _lines(file, limit, _size(file))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error

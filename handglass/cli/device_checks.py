@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from handglass.runtime.devices.device_info import DeviceInfo
     from handglass.runtime.devices.kinds import DeviceKind
     from handglass.runtime.devices.self_test_process import Finding
+    from handglass.runtime.system.shared_library import SharedLibrary
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Libraries:
         plugin: The plug-in of the device kind; None to search for it.
     """
 
-    runtime: Path
-    plugin: Path | None
+    runtime: SharedLibrary
+    plugin: SharedLibrary | None
 
 
 def checks_of_device(device: str | None, bundle: Bundle | None) -> list[Check]:
@@ -58,6 +59,7 @@ def checks_of_device(device: str | None, bundle: Bundle | None) -> list[Check]:
 def find_libraries(bundle: Bundle | None, kind: DeviceKind) -> Libraries:
     from handglass.errors import DeviceError
     from handglass.runtime.execution.tvm_runtime import installed_runtime
+    from handglass.runtime.system.shared_library import SharedLibrary
 
     if bundle is not None:
         from handglass.runtime.devices.open_device import own_library
@@ -67,7 +69,7 @@ def find_libraries(bundle: Bundle | None, kind: DeviceKind) -> Libraries:
     runtime = installed_runtime()
     if runtime is None:
         raise DeviceError("TVM's runtime is not installed: pip install apache-tvm --no-deps")
-    return Libraries(runtime, None)
+    return Libraries(SharedLibrary(runtime), None)
 
 
 def chosen_checks(chosen: DeviceInfo, bundle: Bundle | None, libraries: Libraries) -> list[Check]:

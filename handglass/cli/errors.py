@@ -87,13 +87,20 @@ def report(error: BaseException, arguments: Sequence[str]) -> int:
     failure = explain(error, arguments)
     if wants_debug(arguments):
         traceback.print_exception(error)
-    if wants_json(arguments):
-        print_json({"error": vars(failure)})
-    else:
+    if not (wants_json(arguments) and printed({"error": vars(failure)})):
         print(f"error: {failure.message}", file=sys.stderr)
         if failure.hint:
             print(failure.hint, file=sys.stderr)
     return failure.exit_code
+
+
+def printed(value: dict[str, Any]) -> bool:
+    """Print to standard output; returns False if that is what failed."""
+    try:
+        print_json(value)
+    except (DeviceError, OSError):
+        return False
+    return True
 
 
 def wants_json(arguments: Sequence[str]) -> bool:

@@ -5,9 +5,7 @@ Importing this module must stay cheap: `handglass --help` imports neither numpy 
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
+
+from handglass.errors import DeviceError
 
 from .bench import bench
 from .chat import chat
@@ -28,6 +28,7 @@ from .records import check, export, list_
 from .records_import import import_
 from .run import run
 from .signals import end_by_exception, ended_by
+from .streams import discard_output, output_failed, prepare_streams
 from .targets import targets
 from .tune import tune
 from .verify import verify
@@ -132,8 +133,19 @@ def execute(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001  the top-level handler
         if number := ended_by():  # C++ converted the signal's exception into this error
             return interrupted() if number == signal.SIGINT else 128 + number
-        return report(error, arguments)
+        if isinstance(error, OSError) and output_failed():
+            error = DeviceError(f"standard output: {error.strerror}")
+        return ended_in(report(error, arguments))
     return interrupted() if code == INTERRUPTED else int(code or 0)
+
+
+def ended_in(code: int) -> int:
+    """The exit code, once all output is written or cannot be."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard_output()
+    return code
 
 
 def interrupted() -> int:
@@ -143,12 +155,12 @@ def interrupted() -> int:
 
 def broken_pipe() -> int:
     """Exit quietly and keep the interpreter from flushing into the closed pipe."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    discard_output()
     return BROKEN_PIPE
 
 
 def main() -> None:
+    prepare_streams()
     end_by_exception()
     code = execute(sys.argv[1:])
     if (worker := sys.modules.get("handglass.runtime.engine.worker")) is not None:

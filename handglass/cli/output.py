@@ -9,8 +9,15 @@ from typing import Any
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """Print one line. It is complete before anything is written."""
+    """Print one line. It is complete before anything is written.
+
+    Characters that the encoding of standard output lacks are escaped as JSON does it.
+    """
     text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(plain(value), allow_nan=False)
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

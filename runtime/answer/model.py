@@ -20,7 +20,7 @@ from ..engine.worker import Worker
 from ..prompt.chat_template import Prompt, Slot, build_prompt
 from ..prompt.openbmb import translate
 from ..prompt.preprocess import Prepared, Tile, open_preprocessor
-from ..prompt.tokenizer import Tokenizer, open_tokenizer
+from ..prompt.tokenizer import Tokenizer, tokenizer_of
 from .answer import Answer, AnswerStream, Production
 from .generate import Conversation, Engine, Key
 from .pictures import Memory, PictureEncoder, TilesOfFiles, VisionEngine
@@ -87,8 +87,7 @@ class Model:
         start = time.perf_counter()
         bundle = Bundle.open(path, verify or os.environ.get(VERIFY_VARIABLE) or "remembered")
         manifest = bundle.manifest
-        file = bundle.file(manifest.tokenizer.file)
-        tokenizer = open_tokenizer(manifest.tokenizer.kind, file, manifest.prompt.reserved)
+        tokenizer = tokenizer_of(bundle)
         session = Session(bundle, threads, device)
         return cls(session, tokenizer, manifest, time.perf_counter() - start)
 

@@ -27,11 +27,12 @@ import numpy as np
 from handglass.errors import DeviceError, HandglassError, InputError, UsageError
 
 from ..bundle.manifest import Manifest
-from ..bundle.reader import read_manifest
+from ..bundle.reader import Bundle
 from ..bundle.tensor_writer import TensorWriter
 from ..prompt.chat_template import Prompt, Slot, build_prompt
 from ..prompt.preprocess import Tile, open_preprocessor
-from ..prompt.tokenizer import Tokenizer, open_tokenizer
+from ..prompt.tokenizer import Tokenizer, tokenizer_of
+from ..system.regular_file import read_text
 from .answer import Answer
 from .generate import Timings
 from .model import MAX_TOKENS, Messages
@@ -58,12 +59,10 @@ class RequestWriter:
     """Writes requests for a bundle, of which it needs the manifest and the tokenizer only."""
 
     def __init__(self, bundle: Path) -> None:
-        self.manifest: Manifest = read_manifest(bundle)
-        entry = self.manifest.tokenizer
+        opened = Bundle.of_manifest(bundle)
+        self.manifest: Manifest = opened.manifest
         self._tiles_of = open_preprocessor(self.manifest)
-        self.tokenizer: Tokenizer = open_tokenizer(
-            entry.kind, bundle / entry.file, self.manifest.prompt.reserved
-        )
+        self.tokenizer: Tokenizer = tokenizer_of(opened)
 
     def write(
         self,
@@ -173,7 +172,7 @@ def _lines(name: str) -> list[str]:
     if name == "-":
         return sys.stdin.readlines()
     try:
-        return Path(name).read_text("utf-8").splitlines()
+        return read_text(name).splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: cannot be read: {error}") from error
 

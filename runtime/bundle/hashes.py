@@ -37,15 +37,15 @@ class Verified:
         self._known = read_cached(self._file)
         self._changed = False
 
-    def knows(self, file: Path, sha256: str) -> bool:
+    def knows(self, name: str, now: os.stat_result, sha256: str) -> bool:
         """Whether the file had this hash when last verified and has not changed since."""
-        return self._known.get(file.name) == _state(file.stat(), sha256)
+        return self._known.get(name) == _state(now, sha256)
 
-    def add(self, file: Path, before: os.stat_result, sha256: str) -> None:
-        """Record that the file has this hash; `before` is its state from before it was read."""
+    def add(self, name: str, before: os.stat_result, after: os.stat_result, sha256: str) -> None:
+        """Record that the file has this hash; `before` and `after` it was read."""
         state = _state(before, sha256)
-        if is_settled(before) and state == _state(file.stat(), sha256):
-            self._known[file.name] = state
+        if is_settled(before) and state == _state(after, sha256):
+            self._known[name] = state
             self._changed = True
 
     def save(self) -> None:

@@ -11,16 +11,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from handglass.errors import InputError, MismatchError, UsageError
 
-from .entries import (
-    FileEntry,
-)
+from ..system.file_state import file_state
+from ..system.regular_file import open_regular, read_regular
+from ..system.shared_library import SharedLibrary
+from .entries import FileEntry
+from .file_checks import MANIFEST, DiffersError, check_content, check_file, is_inside, is_params
 from .hashes import Verified
 from .manifest import FORMAT, LIBRARY, RUNTIME_LIBRARY, Manifest
+from .tensors import TensorFile
 
 __all__ = [
     "LIBRARY",
@@ -35,11 +39,10 @@ __all__ = [
     "is_bundle",
 ]
 
-MANIFEST = "manifest.json"
 REPORT = "report.json"
 VERIFY = ("all", "remembered", "library")
 _MAX_MANIFEST = 64 << 20
-_CHUNK = 1 << 20
+AGAIN = "copy or compile the bundle again"
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,16 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder whose listed files have been checked against the manifest."""
+    """A folder whose listed files have been checked against the manifest.
+
+    A file may be replaced after the check, so what is used is checked again: `read`, `library` and
+    `tensors` return what was hashed, not what the path leads to by then.
+    """
 
     path: Path
     manifest: Manifest
+    states: Mapping[str, dict[str, int]] = field(default_factory=dict, compare=False)
+    """The state (runtime/system/file_state.py) in which each file was checked."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], verify: str = "all") -> Bundle:
@@ -78,14 +87,24 @@ class Bundle:
         text = read_manifest_text(path)
         manifest = Manifest.parse(text, str(path / MANIFEST))
         memory = Verified(path, text) if verify == "remembered" else None
+        states = {}
         for name, entry in manifest.files.items():
-            known = is_params(name) and (verify == "library" or _knows(memory, path / name, entry))
-            problem = _problem(path, name, entry, hashed=not known, memory=memory)
-            if problem:
-                raise MismatchError(f"{path}: {name}: {problem}; copy or compile the bundle again")
+            try:
+                states[name] = check_file(path, name, entry, memory, verify == "library")
+            except DiffersError as problem:
+                raise MismatchError(f"{path}: {name}: {problem}; {AGAIN}") from problem
         if memory:
             memory.save()
-        return cls(path, manifest)
+        return cls(path, manifest, states)
+
+    @classmethod
+    def of_manifest(cls, path: str | os.PathLike[str]) -> Bundle:
+        """The bundle with no file checked yet; each is checked when it is used.
+
+        For programs that need few of the files, which may be all that there are. Raises InputError
+        or MismatchError for an invalid manifest.
+        """
+        return cls(Path(path), read_manifest(Path(path)))
 
     @staticmethod
     def inspect(path: str | os.PathLike[str]) -> Inspection:
@@ -93,29 +112,58 @@ class Bundle:
         path = Path(path)
         manifest = read_manifest(path)
         states = (
-            FileState(name, entry.size, _problem(path, name, entry, hashed=True))
+            FileState(name, entry.size, _problem(path, name, entry))
             for name, entry in manifest.files.items()
         )
         return Inspection(path, manifest, tuple(states))
 
     def file(self, name: str) -> Path:
-        """The path of a listed, and therefore checked, file. Raises MismatchError for another."""
+        """The path of a listed file, for messages and copies. Raises MismatchError for another."""
         if name not in self.manifest.files:
             raise MismatchError(f"{self.path}: {name!r} is not listed in {MANIFEST}")
+        if not is_inside(self.path, name):
+            raise MismatchError(f"{self.path}: {name!r} points outside the bundle")
         return self.path / name
 
-    def params_files(self) -> list[Path]:
-        return [self.path / name for name in sorted(self.manifest.files) if is_params(name)]
+    def read(self, name: str) -> bytes:
+        """The content of a listed file. Raises MismatchError if its hash differs."""
+        file, entry = self.file(name), self.manifest.files[name]
+        try:
+            data = read_regular(file, entry.size)
+        except OSError as error:
+            raise MismatchError(f"{file}: cannot be read: {error.strerror}; {AGAIN}") from error
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise MismatchError(f"{file}: its sha256 differs from the manifest; {AGAIN}")
+        return data
 
+    def library(self, name: str) -> SharedLibrary:
+        """A listed library with its hash, which is checked when the library is loaded."""
+        return SharedLibrary(self.file(name).absolute(), self.manifest.files[name].sha256)
 
-def is_params(name: str) -> bool:
-    return name.startswith("params-") and name.endswith(".safetensors")
+    def tensors(self, name: str) -> TensorFile:
+        """A listed file of tensors: the one that was checked, or one with the hash of the manifest.
+
+        Raises MismatchError for any other, InputError for an invalid header.
+        """
+        path, entry = self.file(name), self.manifest.files[name]
+        try:
+            with open_regular(path) as file:
+                if self.states.get(name) != file_state(os.fstat(file.fileno())):
+                    check_content(file, entry, hashed=True)
+                return TensorFile.map(path, file)
+        except (OSError, DiffersError) as error:
+            problem = getattr(error, "strerror", None) or error
+            raise MismatchError(f"{path}: {problem}; {AGAIN}") from error
+
+    def params_names(self) -> list[str]:
+        """The names of the parameter files, in order."""
+        return sorted(filter(is_params, self.manifest.files))
 
 
 def is_bundle(path: Path) -> bool:
     """Whether the folder has a handglass manifest of any version, valid or not."""
     try:
-        data = json.loads((path / MANIFEST).read_bytes())
+        data = json.loads(read_regular(path / MANIFEST, _MAX_MANIFEST))
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(data, dict) and data.get("format") == FORMAT
@@ -126,60 +174,16 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_manifest_text(path: Path) -> bytes:
-    file = path / MANIFEST
     try:
-        if file.stat().st_size > _MAX_MANIFEST:
-            raise InputError(f"{file}: larger than {_MAX_MANIFEST} bytes")
-        return file.read_bytes()
+        return read_regular(path / MANIFEST, _MAX_MANIFEST)
     except OSError as error:
         raise InputError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
 
 
-def _knows(memory: Verified | None, file: Path, entry: FileEntry) -> bool:
-    try:
-        return memory is not None and memory.knows(file, entry.sha256)
-    except OSError:  # _problem reports it
-        return False
-
-
-def _problem(
-    folder: Path, name: str, entry: FileEntry, hashed: bool, memory: Verified | None = None
-) -> str:
+def _problem(folder: Path, name: str, entry: FileEntry) -> str:
     """What is wrong with a listed file, or the empty string."""
-    if not is_inside(folder, name):
-        return "points outside the bundle"
-    file = folder / name
     try:
-        if not file.is_file():
-            return "is missing"
-        stat = file.stat()
-        if stat.st_size != entry.size:
-            return f"has {stat.st_size} bytes, the manifest says {entry.size}"
-        if hashed and sha256_of(file) != entry.sha256:
-            return "its sha256 differs from the manifest"
-        if hashed and memory and is_params(name):
-            memory.add(file, stat, entry.sha256)
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        check_file(folder, name, entry)
+    except DiffersError as problem:
+        return str(problem)
     return ""
-
-
-def is_inside(folder: Path, name: str) -> bool:
-    """Whether `name` is a plain relative path that resolves to a place inside `folder`."""
-    pure = PurePosixPath(name)
-    plain = bool(pure.parts) and str(pure) == name and not set(name) & set("\0\\")
-    if not plain or ".." in pure.parts or pure.is_absolute() or name == MANIFEST:
-        return False
-    root = folder.resolve()
-    try:
-        return (folder / name).resolve().is_relative_to(root)
-    except (OSError, RuntimeError):  # a symlink loop
-        return False
-
-
-def sha256_of(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

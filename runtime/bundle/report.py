@@ -89,9 +89,9 @@ def read_report(bundle: Bundle) -> dict[str, Kernel]:
         raise MismatchError(f"{bundle.path}: the bundle has no {REPORT}; compile the model again")
     file = bundle.file(REPORT)
     try:
-        rows = json.loads(file.read_bytes())["kernels"]
+        rows = json.loads(bundle.read(REPORT))["kernels"]
         kernels = [Kernel(**{**row, "patterns": tuple(row["patterns"])}) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{file}: not a handglass report: {error!r:.200}") from error
     return {kernel.function: kernel for kernel in kernels}
 

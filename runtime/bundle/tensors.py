@@ -12,11 +12,13 @@ import mmap
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from handglass.errors import InputError
+
+from ..system.regular_file import open_regular
 
 ALIGNMENT = 64
 MAX_HEADER = 100_000_000  # the limit of the format's own library
@@ -118,13 +120,22 @@ class TensorFile:
         """Map the file. Raises InputError if it cannot be read or its header is invalid."""
         path = Path(path)
         try:
-            with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                header, start = _read_header(path, file, size)
-                # ACCESS_COPY: numpy and DLPack need writable memory; the file stays unchanged.
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            with open_regular(path) as file:
+                return cls.map(path, file)
         except OSError as error:
             raise InputError(f"{path}: cannot read: {error.strerror or error}") from error
+
+    @classmethod
+    def map(cls, path: Path, file: BinaryIO) -> TensorFile:
+        """Map an open file, which may be closed afterwards. `path` names it in errors.
+
+        Raises OSError if it cannot be read, InputError if its header is invalid.
+        """
+        file.seek(0)
+        size = os.fstat(file.fileno()).st_size
+        header, start = _read_header(path, file, size)
+        # ACCESS_COPY: numpy and DLPack need writable memory; the file stays unchanged.
+        mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
         return cls(path, _parse_header(path, header, start, size), mapped)
 
     @property

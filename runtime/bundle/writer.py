@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import os
 import shutil
-import time
 from pathlib import Path
 from types import TracebackType
 
 from handglass.errors import DeviceError, UsageError
 
+from ..system.regular_file import open_regular
 from .entries import FileEntry
+from .file_checks import is_inside, sha256_of
 from .manifest import Manifest
-from .reader import MANIFEST, Bundle, is_bundle, is_inside, sha256_of
-
-STALE = 3600.0
-"""Seconds without a change after which a partial folder is abandoned; compile steps are shorter."""
+from .reader import MANIFEST, Bundle, is_bundle
+from .replacing import hold, partial_folder, put_in_place, sweep
 
 
 class BundleWriter:
@@ -34,7 +32,9 @@ class BundleWriter:
 
     def __init__(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         self.path = Path(path)
-        self.folder = self.path.parent / f".{self.path.name}.partial-{os.getpid()}"
+        self.folder = partial_folder(self.path)
+        self._overwrite = overwrite
+        self._lock = -1
         self._files: list[str] = []
         if not self.path.name:
             raise UsageError(f"{os.fspath(path)!r} cannot be the name of a bundle")
@@ -43,8 +43,10 @@ class BundleWriter:
     def __enter__(self) -> BundleWriter:
         try:
             shutil.rmtree(self.folder, ignore_errors=True)  # left by a killed process with this PID
-            _sweep(self.path)
+            sweep(self.path)
+            _check_replaceable(self.path, self._overwrite)  # it may have restored one
             self.folder.mkdir(parents=True)
+            self._lock = hold(self.folder)
         except OSError as error:
             raise DeviceError(f"{self.folder}: cannot be created: {error.strerror}") from error
         return self
@@ -55,7 +57,10 @@ class BundleWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)  # `finish` has renamed it
+        shutil.rmtree(self.folder, ignore_errors=True)  # or the old bundle, after `finish`
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def add_file(self, name: str, source: Path | bytes | None = None) -> Path:
         """Add a file: copied from a path, written from bytes, or already present in `folder`.
@@ -70,7 +75,8 @@ class BundleWriter:
             if isinstance(source, bytes):
                 file.write_bytes(source)
             elif source is not None:
-                shutil.copyfile(source, file)
+                with open_regular(source) as given, file.open("wb") as copy:
+                    shutil.copyfileobj(given, copy, 1 << 20)
         except OSError as error:
             raise DeviceError(f"{file}: cannot be written: {error.strerror}") from error
         if not file.is_file():
@@ -89,7 +95,7 @@ class BundleWriter:
             for name in (*entries, MANIFEST):
                 _fsync(self.folder / name)
             _fsync(self.folder)
-            _move(self.folder, self.path)
+            put_in_place(self.folder, self.path)
             _fsync(self.path.parent)
         except OSError as error:
             raise DeviceError(f"{self.path}: cannot be written: {error.strerror}") from error
@@ -97,33 +103,6 @@ class BundleWriter:
 
     def _entry(self, file: Path) -> FileEntry:
         return FileEntry(sha256_of(file), file.stat().st_size)
-
-
-def _sweep(path: Path) -> None:
-    """Remove partial folders of killed writers of this bundle that are over an hour old."""
-    for folder in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
-        number = folder.name.rpartition("-")[2]
-        if number.isdecimal() and not _is_alive(int(number)) and _age(folder) > STALE:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _age(folder: Path) -> float:
-    """Seconds since anything in the folder changed; 0 if it is being removed concurrently."""
-    try:
-        return time.time() - max(f.stat().st_mtime for f in (folder, *folder.rglob("*")))
-    except OSError:
-        return 0.0
-
-
-def _is_alive(number: int) -> bool:
-    """Whether this machine has such a process; a writer on a shared disk may run elsewhere."""
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # another user's process, or not a valid PID
-        return True
-    return True
 
 
 def _check_replaceable(path: Path, overwrite: bool) -> None:
@@ -143,18 +122,3 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _move(folder: Path, path: Path) -> None:
-    """Rename to `path`, moving an old bundle away first and back again if the rename fails."""
-    old = path.parent / f".{path.name}.old-{os.getpid()}"
-    replaces = is_bundle(path)
-    if replaces:
-        path.rename(old)
-    try:
-        folder.rename(path)
-    except BaseException:
-        if replaces:
-            old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -19,6 +19,7 @@ from handglass import __version__
 from handglass.errors import DeviceError
 
 from ..system.isolated import TIMED_OUT, IsolatedRun, run_isolated
+from ..system.shared_library import SharedLibrary
 from ..system.user_cache import cache_folder, read_cached, write_cached
 from .device_info import DeviceInfo
 from .driver import Driver, open_driver
@@ -32,11 +33,13 @@ from handglass.errors import HandglassError
 from handglass.runtime.execution.tvm_runtime import start_runtime
 from handglass.runtime.devices.driver import open_driver
 from handglass.runtime.devices.kinds import DeviceKind
-output, runtime, plugin, kind = sys.argv[1:]
+from handglass.runtime.system.shared_library import SharedLibrary
+output, kind, runtime, *plugin = (json.loads(text) for text in sys.argv[1:])
+library = lambda given: SharedLibrary(Path(given[0]), given[1])
 try:
-    start_runtime(lambda: Path(runtime))
-    driver = open_driver(DeviceKind(**json.loads(kind)))
-    found, problem = driver.find(Path(plugin) if plugin else None)
+    start_runtime(lambda: library(runtime))
+    driver = open_driver(DeviceKind(**kind))
+    found, problem = driver.find(library(plugin[0]) if plugin else None)
     devices = [asdict(device) for device in found]
 except HandglassError as error:
     print(error, file=sys.stderr)
@@ -48,7 +51,7 @@ LIST_SECONDS = 120.0
 
 
 def list_devices(
-    kind: DeviceKind, runtime: Path, plugin: Path | None
+    kind: DeviceKind, runtime: SharedLibrary, plugin: SharedLibrary | None
 ) -> tuple[list[DeviceInfo], str | None]:
     """The devices of a kind, and the reason if there are none.
 
@@ -57,7 +60,8 @@ def list_devices(
     """
     with TemporaryDirectory(prefix="handglass-devices-") as folder:
         output = Path(folder, "devices.json")
-        arguments = str(output), str(runtime), str(plugin or ""), json.dumps(asdict(kind))
+        libraries = [[str(one.path), one.sha256] for one in (runtime, plugin) if one]
+        arguments = map(json.dumps, (str(output), asdict(kind), *libraries))
         ended = run_isolated(LIST_DEVICES, *arguments, limit_s=LIST_SECONDS)
         if not output.exists():
             raise DeviceError(_reason(kind, ended))
@@ -65,7 +69,7 @@ def list_devices(
     return [DeviceInfo(**fields) for fields in listed["devices"]], listed["problem"]
 
 
-def check_listing(kind: DeviceKind, runtime: Path, plugin: Path | None) -> None:
+def check_listing(kind: DeviceKind, runtime: SharedLibrary, plugin: SharedLibrary | None) -> None:
     """List the devices in a child process first, unless the cache has a successful listing."""
     file = cache_folder(kind.name) / "listed" / f"{_drivers(open_driver(kind))}.json"
     if read_cached(file).get("ok") is not True:

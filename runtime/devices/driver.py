@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..execution.placement import DeviceMemory, Placement
+from ..system.shared_library import SharedLibrary
 from .device_info import DeviceInfo
 from .kinds import KINDS, DeviceKind
 from .quirks import Quirk
@@ -43,7 +44,7 @@ class Driver(ABC):
         self.kind = kind
 
     @abstractmethod
-    def load(self, plugin: Path | None) -> None:
+    def load(self, plugin: SharedLibrary | None) -> None:
         """Register devices of this kind with TVM's runtime; a second call does nothing.
 
         `plugin` is a prebuilt library, or None to find or build it. Raises DeviceError if that
@@ -74,7 +75,7 @@ class Driver(ABC):
         """The placement of tensors on the device, with its clock and error translation."""
         return DeviceMemory(self.kind.name, self.kind.dlpack, index)
 
-    def find(self, plugin: Path | None = None) -> tuple[Sequence[DeviceInfo], str | None]:
+    def find(self, plugin: SharedLibrary | None = None) -> tuple[Sequence[DeviceInfo], str | None]:
         """Load the plug-in and list the devices; also the reason if there are none."""
         self.load(plugin)
         devices = self.devices()

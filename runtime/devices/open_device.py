@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..bundle.reader import Bundle
 from ..execution.placement import Placement
+from ..system.shared_library import SharedLibrary
 from .device_info import DeviceInfo
 from .device_probe import check_listing
 from .device_select import DeviceRequest, check_abilities, choose
@@ -17,7 +16,7 @@ from .self_test_process import DeviceHandle
 
 
 def open_device(
-    bundle: Bundle, asked: DeviceRequest, runtime: Path
+    bundle: Bundle, asked: DeviceRequest, runtime: SharedLibrary
 ) -> tuple[Placement, DeviceInfo]:
     """Open the requested device; TVM's runtime must be loaded.
 
@@ -34,8 +33,8 @@ def open_device(
     return driver.open(device.index), device
 
 
-def own_library(bundle: Bundle, kind: DeviceKind) -> Path | None:
-    """The plug-in in the bundle, hashed when the bundle was opened, or None."""
+def own_library(bundle: Bundle, kind: DeviceKind) -> SharedLibrary | None:
+    """The plug-in in the bundle, or None."""
     if kind.library in bundle.manifest.files:
-        return bundle.file(kind.library).resolve()
+        return bundle.library(kind.library)
     return None

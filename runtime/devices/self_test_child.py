@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,26 @@ from ..execution.known_answers import (
 )
 from ..execution.placement import Host, Placement
 from ..execution.process import first_line
-from ..execution.tvm_runtime import start_runtime
+from ..execution.tvm_runtime import load_module, start_runtime
 from ..system.json_dataclass import parse_dataclass
+from ..system.shared_library import SharedLibrary
 from .driver import open_driver
 from .kinds import DeviceKind
+
+
+@dataclass(frozen=True)
+class LibraryTask:
+    """A SharedLibrary in the form of JSON."""
+
+    path: str
+    sha256: str
+
+    @classmethod
+    def of(cls, library: SharedLibrary) -> LibraryTask:
+        return cls(str(library.path), library.sha256)
+
+    def library(self) -> SharedLibrary:
+        return SharedLibrary(Path(self.path), self.sha256)
 
 
 @dataclass(frozen=True)
@@ -45,8 +61,11 @@ class Task:
     folder: str
     kind: DeviceKind
     number: int
-    runtime: str  # libtvm_runtime.so
-    plugin: str | None  # the plug-in, or None to find or build it
+    runtime: LibraryTask
+    plugin: LibraryTask | None
+    """The plug-in, or None to find or build it."""
+    hashes: Mapping[str, str]
+    """Those of the libraries in the folder, by name."""
     tried: tuple[int, ...]
     pipe: int
 
@@ -80,7 +99,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _run(arguments: Sequence[str]) -> None:
     task = parse_dataclass(Task, json.loads(arguments[0]), "task")
-    ffi = start_runtime(lambda: Path(task.runtime))
+    ffi = start_runtime(task.runtime.library)
     place = _placement(task)
     for number, verdict in _verdicts(task, ffi, place):
         message: dict[str, Any] = {"case": number}
@@ -93,7 +112,7 @@ def _placement(task: Task) -> Placement:
     if task.kind.is_host:
         return Host()
     driver = open_driver(task.kind)
-    driver.load(Path(task.plugin) if task.plugin else None)
+    driver.load(task.plugin.library() if task.plugin else None)
     return driver.open(task.number)
 
 
@@ -110,7 +129,9 @@ def _verdicts(task: Task, ffi: Any, place: Placement) -> Iterator[tuple[int, Ver
                 yield number, copy_verdict(place, case.nbytes)
                 continue
             if case.library not in libraries:
-                libraries[case.library] = ffi.load_module(str(folder / case.library))
+                sha256 = task.hashes.get(case.library, "")
+                library = SharedLibrary(folder / case.library, sha256)
+                libraries[case.library] = load_module(ffi, library)
             function = libraries[case.library].get_function(case.function, True)
             yield number, run_case(case, function, answers, place)
         except (RuntimeError, ValueError, TypeError, AttributeError, OSError) as error:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -22,9 +22,11 @@ from typing import IO
 from handglass.errors import DeviceError
 
 from ..execution.known_answers import Verdict
+from ..system.shared_library import SharedLibrary
 from .kinds import KINDS
-from .self_test_child import Task, all_cases
+from .self_test_child import LibraryTask, Task, all_cases
 
+Hashes = Mapping[str, str]
 LIMIT_S = 60.0
 """Time limit of one case, and of the start: compiling a new pipeline may take a driver seconds."""
 MOST_DEATHS = 3
@@ -48,13 +50,16 @@ class DeviceHandle:
 
     kind: str
     number: int
-    runtime: Path
-    plugin: Path | None = None
+    runtime: SharedLibrary
+    plugin: SharedLibrary | None = None
 
 
-def try_cases(folder: Path, place: DeviceHandle, limit_s: float = LIMIT_S) -> list[Finding]:
+def try_cases(
+    folder: Path, place: DeviceHandle, limit_s: float = LIMIT_S, hashes: Hashes | None = None
+) -> list[Finding]:
     """Run all cases of the folder; one finding per case.
 
+    `hashes` are those of the libraries by name; a folder that this process filled needs none.
     Raises DeviceError if the process dies before it has run any case.
     """
     cases = all_cases(folder)
@@ -62,7 +67,7 @@ def try_cases(folder: Path, place: DeviceHandle, limit_s: float = LIMIT_S) -> li
     deaths = 0
     while len(found) < len(cases) and deaths < MOST_DEATHS:
         before = len(found)
-        end = _Attempt(folder, place, limit_s).run(found)
+        end = _Attempt(folder, place, limit_s, hashes).run(found)
         deaths += bool(end)
         if end and len(found) == before:
             raise DeviceError(f"the self-test of the device cannot run: {end}")
@@ -81,14 +86,17 @@ def by_family(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
 class _Attempt:
     """One child process, which reports each case through a pipe before and after it runs."""
 
-    def __init__(self, folder: Path, place: DeviceHandle, limit_s: float) -> None:
+    def __init__(
+        self, folder: Path, place: DeviceHandle, limit_s: float, hashes: Hashes | None
+    ) -> None:
         self._limit = limit_s
         self._task = Task(
             str(folder.resolve()),
             KINDS[place.kind],
             place.number,
-            str(place.runtime),
-            str(place.plugin) if place.plugin else None,
+            LibraryTask.of(place.runtime),
+            LibraryTask.of(place.plugin) if place.plugin else None,
+            hashes or {},
             (),
             -1,
         )

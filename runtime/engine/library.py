@@ -6,8 +6,6 @@ The runtime library comes from the bundle if it has one, otherwise from an insta
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from handglass.errors import DeviceError, MismatchError
@@ -19,9 +17,15 @@ from ..devices.kinds import KINDS
 from ..execution.placement import Host, Placement
 from ..execution.process import PROCESS, first_line
 from ..execution.thread_pool import POOL
-from ..execution.tvm_runtime import import_tvm_ffi, installed_runtime, start_runtime
+from ..execution.tvm_runtime import (
+    import_tvm_ffi,
+    installed_runtime,
+    load_module,
+    start_runtime,
+)
 from ..system.machine import this_machine, thread_count
 from ..system.packages import installed_version
+from ..system.shared_library import SharedLibrary
 from .tile_permission import allow_tiles
 
 if TYPE_CHECKING:
@@ -63,15 +67,15 @@ def load_library(bundle: Bundle, threads: int | None = None, device: str | None 
 
 
 def _start_machine(tvm_ffi: Any, bundle: Bundle, placement: Placement) -> Any:
-    path = bundle.file(LIBRARY).resolve()
+    library = bundle.library(LIBRARY)
     try:
-        machine = _open_library(tvm_ffi, path)["vm_load_executable"]()
+        machine = _open_library(tvm_ffi, library)["vm_load_executable"]()
         machine["vm_initialization"](*placement.machine_devices)
     except (AttributeError, RuntimeError, OSError) as error:
         translated = placement.translate_error(error)
         if isinstance(translated, DeviceError):  # for example, its constants did not fit
             raise translated from error
-        raise MismatchError(f"{path}: cannot be loaded: {first_line(error)}") from error
+        raise MismatchError(f"{library.path}: cannot be loaded: {first_line(error)}") from error
     return machine
 
 
@@ -84,36 +88,29 @@ def _start_runtime(bundle: Bundle) -> Any:
     return start_runtime(lambda: find_runtime(bundle))
 
 
-def _open_library(tvm_ffi: Any, path: Path) -> Any:
-    """The module of a library file; the same object for the same file, since it is never unloaded.
+def _open_library(tvm_ffi: Any, library: SharedLibrary) -> Any:
+    """The module of a library; the same object for the same content: it is never unloaded."""
 
-    dlopen matches loaded libraries by name first: if a file was replaced under a known name, it
-    would return the old library. A symlink with a unique name makes dlopen compare the file itself.
-    """
-
-    def load(path: Path) -> Any:
-        with TemporaryDirectory(prefix="handglass-") as folder:
-            link = Path(folder, path.name)
-            link.symlink_to(path)
-            module = tvm_ffi.load_module(str(link))
+    def load(library: SharedLibrary) -> Any:
+        module = load_module(tvm_ffi, library)
         if not POOL.attach(module):
-            raise MismatchError(f"{path}: the library has no thread pool; compile again")
+            raise MismatchError(f"{library.path}: the library has no thread pool; compile again")
         return module
 
-    return PROCESS.module(path, load)
+    return PROCESS.module(library, load)
 
 
-def find_runtime(bundle: Bundle) -> Path:
-    """The path of libtvm_runtime.so, from the bundle (hashed when it was opened) or apache-tvm.
+def find_runtime(bundle: Bundle) -> SharedLibrary:
+    """libtvm_runtime.so, from the bundle or from apache-tvm.
 
     Raises DeviceError if there is none, MismatchError if the installed version differs.
     """
     if RUNTIME_LIBRARY in bundle.manifest.files:
-        return bundle.file(RUNTIME_LIBRARY).resolve()
+        return bundle.library(RUNTIME_LIBRARY)
     installed = installed_runtime()
     if installed is not None:
         _check_version(bundle, "tvm", _installed_version("apache-tvm"))
-        return installed
+        return SharedLibrary(installed)
     raise DeviceError(
         f"{RUNTIME_LIBRARY} is neither in the bundle nor in an installed apache-tvm; "
         "pip install apache-tvm==0.27.0.post1 --no-deps, or compile with the runtime included"

@@ -32,11 +32,11 @@ def place_params(bundle: Bundle, placement: Placement) -> list[Any]:
 def _files(bundle: Bundle) -> dict[str, TensorFile]:
     """The file of each tensor, by name. The manifest and the files must list the same tensors."""
     files: dict[str, TensorFile] = {}
-    for path in bundle.params_files():
-        file = TensorFile.open(path)
+    for params in bundle.params_names():
+        file = bundle.tensors(params)
         for name in file.names:
             if name in files:
-                raise MismatchError(f"{path}: tensor {name!r} is in more than one file")
+                raise MismatchError(f"{file.path}: tensor {name!r} is in more than one file")
             files[name] = file
     listed = {entry.name for entry in bundle.manifest.params}
     for entry in bundle.manifest.params:

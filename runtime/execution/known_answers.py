@@ -22,6 +22,7 @@ from handglass.errors import InputError, MismatchError
 from ..bundle.manifest import LIBRARY
 from ..bundle.tensors import TensorFile
 from ..system.json_dataclass import parse_dataclass, plain
+from ..system.regular_file import read_regular
 from .kernel_arguments import Item, Tensor, read_items
 from .kernel_timing import difference
 from .placement import Placement
@@ -80,7 +81,7 @@ class Verdict:
 def read_cases(path: Path) -> tuple[Case, ...]:
     """Read the cases. Raises InputError for a malformed file, MismatchError for another version."""
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     parsed = parse_dataclass(_Cases, data, str(path))

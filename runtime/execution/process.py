@@ -8,10 +8,12 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from handglass.errors import DeviceError
+
+from ..system.sealed_copy import load_library
+from ..system.shared_library import SharedLibrary
 
 RUNTIME = "TVM's runtime"
 
@@ -22,37 +24,36 @@ class LoadedLibraries:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._shared: dict[str, ctypes.CDLL] = {}
-        self._modules: dict[tuple[int, int], Any] = {}
+        self._modules: dict[str, Any] = {}
 
     def has(self, name: str) -> bool:
         """Whether the shared library `name` was loaded by this object."""
         return name in self._shared
 
-    def load(self, name: str, locate: Callable[[], Path], mode: int = ctypes.DEFAULT_MODE) -> None:
+    def load(
+        self, name: str, locate: Callable[[], SharedLibrary], mode: int = ctypes.DEFAULT_MODE
+    ) -> None:
         """Load the shared library `name`; `locate` is called only the first time.
 
-        Raises DeviceError if the file cannot be loaded.
+        Raises DeviceError if it cannot be loaded, MismatchError if its hash differs.
         """
         with self.lock:
             if name in self._shared:
                 return
-            path = locate()
+            library = locate()
             try:
-                self._shared[name] = ctypes.CDLL(str(path), mode)
+                self._shared[name] = load_library(library, lambda path: ctypes.CDLL(path, mode))
             except OSError as error:
-                raise DeviceError(f"{path}: cannot be loaded: {first_line(error)}") from error
+                raise DeviceError(
+                    f"{library.path}: cannot be loaded: {first_line(error)}"
+                ) from error
 
-    def module(self, path: Path, load: Callable[[Path], Any]) -> Any:
-        """The module of the file at `path`; the same object for the same file.
-
-        A file is identified by device and inode, which are not reused while the file is mapped.
-        """
+    def module(self, library: SharedLibrary, load: Callable[[SharedLibrary], Any]) -> Any:
+        """The module of a library with a hash; the same object for the same content."""
         with self.lock:
-            stat = path.stat()
-            key = stat.st_dev, stat.st_ino
-            if key not in self._modules:
-                self._modules[key] = load(path)
-            return self._modules[key]
+            if library.sha256 not in self._modules:
+                self._modules[library.sha256] = load(library)
+            return self._modules[library.sha256]
 
 
 PROCESS = LoadedLibraries()

@@ -18,13 +18,15 @@ from handglass.errors import DeviceError
 from ..bundle.manifest import RUNTIME_LIBRARY
 from ..system.heap import keep_freed_memory
 from ..system.packages import package_folders
+from ..system.sealed_copy import load_library
+from ..system.shared_library import SharedLibrary
 from .process import PROCESS, RUNTIME, first_line
 
 
-def start_runtime(locate: Callable[[], Path]) -> Any:
+def start_runtime(locate: Callable[[], SharedLibrary]) -> Any:
     """Load TVM's runtime; returns tvm_ffi.
 
-    `locate` returns the path of libtvm_runtime.so; it is called only if none is loaded yet. Raises
+    `locate` returns libtvm_runtime.so; it is called only if none is loaded yet. Raises
     DeviceError.
     """
     tvm_ffi = import_tvm_ffi()
@@ -33,6 +35,15 @@ def start_runtime(locate: Callable[[], Path]) -> Any:
     os.environ.setdefault("TVM_BIND_THREADS", "0")
     load_runtime(locate)
     return tvm_ffi
+
+
+def load_module(tvm_ffi: Any, library: SharedLibrary) -> Any:
+    """The module of a library, loaded for good; see sealed_copy.py for what it raises."""
+    # tvm_ffi.load_module wants a name in .so, which a copy in memory has not.
+    load = tvm_ffi.get_global_func("ffi.Module.load_from_file.so")
+    module = load_library(library, lambda path: load(path, "so"))
+    tvm_ffi.get_global_func("ffi.ModuleGlobalsAdd")(module)
+    return module
 
 
 def installed_runtime() -> Path | None:
@@ -66,7 +77,7 @@ def import_tvm_ffi() -> Any:
     return tvm_ffi
 
 
-def load_runtime(locate: Callable[[], Path]) -> None:
+def load_runtime(locate: Callable[[], SharedLibrary]) -> None:
     """Load TVM's runtime library with RTLD_GLOBAL, unless this process has one.
 
     Everything that links to it shares its registry of functions. `locate` is called only if needed.

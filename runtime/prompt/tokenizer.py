@@ -17,8 +17,9 @@ from typing import Protocol
 
 from handglass.errors import InputError
 
+from ..bundle.reader import Bundle
+from ..system.regular_file import read_regular
 from .foreign_calls import foreign, without_stderr
-from .regular_file import open_regular
 from .vocabularies import JsonVocabulary, SentencePieceVocabulary
 
 FILE_BYTES = 128 << 20
@@ -116,12 +117,21 @@ class Tokenizer:
 def open_tokenizer(kind: str, path: Path, reserved: Iterable[str] = ()) -> Tokenizer:
     """Read a tokenizer file; `kind` is "sentencepiece" or "tokenizers". Raises InputError."""
     try:
-        with open_regular(path, FILE_BYTES) as file:
-            data = file.read(FILE_BYTES)
+        data = read_regular(path, FILE_BYTES)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    return parse_tokenizer(kind, data, path, reserved)
+
+
+def tokenizer_of(bundle: Bundle) -> Tokenizer:
+    """The tokenizer of a bundle. Raises InputError, or MismatchError for another hash."""
+    entry = bundle.manifest.tokenizer
+    data, reserved = bundle.read(entry.file), bundle.manifest.prompt.reserved
+    return parse_tokenizer(entry.kind, data, bundle.file(entry.file), reserved)
+
+
+def parse_tokenizer(kind: str, data: bytes, path: Path, reserved: Iterable[str] = ()) -> Tokenizer:
+    """The tokenizer with the content `data`; `path` names it in errors. Raises InputError."""
     if kind not in KINDS:
         raise InputError(f"tokenizer kind {kind!r} is unknown; known: {', '.join(KINDS)}")
     with foreign(str(path), "damaged tokenizer"), without_stderr():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from handglass.errors import InputError
@@ -20,8 +19,9 @@ from ..devices.driver import Driver, open_driver
 from ..devices.kinds import CPU, KINDS
 from ..devices.quirks import lost_abilities
 from ..execution.placement import Host, Placement
+from ..system.shared_library import SharedLibrary
 
-Plugins = Mapping[str, Path]
+Plugins = Mapping[str, SharedLibrary]
 """Kind -> plug-in library; a kind without an entry finds or builds its library."""
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from handglass.errors import InputError, UsageError
 
+from ..system.regular_file import open_regular, read_within
+
 VARIABLE = "HANDGLASS_DEVICE_KEY"
 _SHORTEST = 16
+_LONGEST = 64 << 10
 
 
 def find_key(file: Path | None) -> str | None:
@@ -25,9 +29,11 @@ def find_key(file: Path | None) -> str | None:
 
 def _read(file: Path) -> str:
     try:
-        if file.stat().st_mode & 0o077:
-            raise InputError(f"{file}: other users can read the key; chmod 600 {file}")
-        return file.read_text("utf-8").strip()
+        with open_regular(file) as opened:
+            if os.fstat(opened.fileno()).st_mode & 0o077:
+                name = shlex.quote(str(file))
+                raise InputError(f"{file}: other users can read the key; chmod 600 {name}")
+            return read_within(opened, _LONGEST, file).decode("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot read the key: {error}") from error
 

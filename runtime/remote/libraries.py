@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,19 @@ from handglass.errors import DeviceError, InputError, MismatchError
 
 from ..execution.process import first_line
 from ..execution.thread_pool import POOL
-from ..execution.tvm_runtime import start_runtime
+from ..execution.tvm_runtime import load_module, start_runtime
 from ..system.machine import thread_count
+from ..system.shared_library import SharedLibrary
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,80}")
-
-
-@dataclass(frozen=True)
-class _Stored:
-    path: Path
-    sha256: str
 
 
 class Libraries:
     """Stores and loads libraries; `runtime` (libtvm_runtime.so) is loaded before the first one."""
 
-    def __init__(self, folder: Path, runtime: Path, threads: int | None) -> None:
+    def __init__(self, folder: Path, runtime: SharedLibrary, threads: int | None) -> None:
         self._folder, self._runtime, self._threads = folder, runtime, threads
-        self._stored: dict[str, _Stored] = {}
+        self._stored: dict[str, SharedLibrary] = {}
         self._loaded: dict[str, Any] = {}
         self._count = 0
 
@@ -45,23 +39,21 @@ class Libraries:
         actual = hashlib.sha256(data).hexdigest()
         if actual != sha256:
             raise MismatchError(f"{name}: sha256 is {actual}, expected {sha256!r:.80}")
-        self._count += 1  # dlopen would return the old library for a known file name
+        self._count += 1
         path = self._folder / f"{self._count}-{name}.so"
         _write(path, data)
         if name in self._stored:
             self.drop(name)
-        self._stored[name] = _Stored(path, sha256)
+        self._stored[name] = SharedLibrary(path, sha256)
 
     def load(self, name: str) -> None:
         """Load a stored library, which runs its initializers. Raises MismatchError."""
         stored = self._find(name)
         if name in self._loaded:
             return
-        if hashlib.sha256(stored.path.read_bytes()).hexdigest() != stored.sha256:
-            raise MismatchError(f"{name}: the file has changed since it was stored")
         tvm_ffi = self.start()
         try:
-            self._loaded[name] = module = tvm_ffi.load_module(str(stored.path))
+            self._loaded[name] = module = load_module(tvm_ffi, stored)
         except (RuntimeError, OSError, ValueError) as error:
             raise MismatchError(f"{name}: cannot be loaded: {first_line(error)}") from error
         POOL.attach(module)
@@ -81,7 +73,7 @@ class Libraries:
         del self._stored[name]
         stored.path.unlink(missing_ok=True)
 
-    def _find(self, name: str) -> _Stored:
+    def _find(self, name: str) -> SharedLibrary:
         if name not in self._stored:
             raise InputError(f"this session has no library {name!r:.80}; put it first")
         return self._stored[name]

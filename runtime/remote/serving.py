@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from handglass.errors import DeviceError, InputError, UsageError
 
 from ..execution.tvm_runtime import import_tvm_ffi, installed_runtime
 from ..system.machine import thread_count
-from .devices import Plugins
+from ..system.regular_file import is_regular
+from ..system.shared_library import SharedLibrary
 from .keys import VARIABLE, find_key
 from .server import DeviceServer
 from .session import Settings
@@ -39,7 +40,7 @@ class Options:
     runtime: Path | None = None
     expose: bool = False
     until_eof: bool = False
-    plugins: Plugins = field(default_factory=dict)
+    plugins: Mapping[str, Path] = field(default_factory=dict)
     """Plug-in libraries, from the flags named after the kinds."""
 
 
@@ -90,7 +91,7 @@ def serve(options: Options, announce: Callable[[Started], None]) -> None:
     key = shared_key or secrets.token_hex(16)
     thread_count(options.threads)
     files = ((kind, _existing(file, f"--{kind}")) for kind, file in options.plugins.items())
-    plugins = {kind: file for kind, file in files if file is not None}
+    plugins = {kind: SharedLibrary(file) for kind, file in files if file is not None}
     settings = Settings(find_runtime(options.runtime), options.threads, plugins)
     import_tvm_ffi()  # before forking, instead of once per session
     address = _resolve(options.host, options.port)
@@ -103,25 +104,25 @@ def serve(options: Options, announce: Callable[[Started], None]) -> None:
         DeviceServer(listener, key, settings, _STDIN if options.until_eof else None).run()
 
 
-def find_runtime(given: Path | None) -> Path:
+def find_runtime(given: Path | None) -> SharedLibrary:
     """libtvm_runtime.so: `given`, or that of an installed apache-tvm, which is not imported.
 
     Raises InputError if `given` does not exist, DeviceError if there is no runtime.
     """
     file = _existing(given, "--runtime")
     if file is not None:
-        return file
+        return SharedLibrary(file)
     installed = installed_runtime()
     if installed is None:
         raise DeviceError(
             "libtvm_runtime.so was not found: pip install apache-tvm==0.27.0.post1 --no-deps, "
             "or pass the file with --runtime (every bundle compiled with --runtime has one)"
         )
-    return installed
+    return SharedLibrary(installed)
 
 
 def _existing(file: Path | None, flag: str) -> Path | None:
-    if file is not None and not file.is_file():
+    if file is not None and not is_regular(file):
         raise InputError(f"{flag} {file}: no such file")
     return file.resolve() if file else None
 

@@ -24,6 +24,7 @@ from ..execution.tvm_runtime import import_tvm_ffi
 from ..system.hardware import read_machine
 from ..system.heap import release_freed_memory
 from ..system.machine import thread_count
+from ..system.shared_library import SharedLibrary
 from ..system.tiles import FLAG, ask_for_tiles
 from .devices import Plugins, device_entries, placement_of
 from .libraries import Libraries
@@ -38,7 +39,7 @@ Answer = dict[str, Any]
 class Settings:
     """The settings of the server."""
 
-    runtime: Path  # libtvm_runtime.so
+    runtime: SharedLibrary  # libtvm_runtime.so
     threads: int | None = None
     plugins: Plugins = field(default_factory=dict)
 

@@ -7,11 +7,14 @@ have written is ignored; a folder that cannot be written is not an error.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from .regular_file import SMALL_FILE, open_regular, read_within
 
 
 def cache_folder(name: str) -> Path:
@@ -35,9 +38,8 @@ def _user_folder(variable: str, default: str) -> Path:
 def read_cached(file: Path) -> dict[str, Any]:
     """The content of the file; empty unless only this user can write the file and its folder."""
     try:
-        if not (_is_private(file.parent) and _is_private(file)):
-            return {}
-        known = json.loads(file.read_bytes())
+        with open_private(file) as opened:
+            known = json.loads(read_within(opened, SMALL_FILE, file))
     except (OSError, ValueError, RecursionError):
         return {}
     return known if isinstance(known, dict) else {}
@@ -57,6 +59,15 @@ def drop_cached(file: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def _is_private(path: Path) -> bool:
-    state = path.stat()
+def open_private(file: Path) -> BinaryIO:
+    """Open a file of the cache. Raises PermissionError if another user could have written it."""
+    opened = open_regular(file)
+    if is_private(file.parent.stat()) and is_private(os.fstat(opened.fileno())):
+        return opened
+    opened.close()
+    raise PermissionError(errno.EPERM, "another user can write it or its folder", str(file))
+
+
+def is_private(state: os.stat_result) -> bool:
+    """Whether only this user can write the file."""
     return state.st_uid == os.geteuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from handglass.errors import DeviceError
+from handglass.runtime.system.regular_file import open_regular
 
 from .transport import Done, failed
 
@@ -25,7 +26,7 @@ class Folder:
 
     def send(self, source: Path, target: str, offset: int) -> None:
         try:
-            with source.open("rb") as given, Path(target).open("ab") as taken:
+            with open_regular(source) as given, Path(target).open("ab") as taken:
                 given.seek(offset)
                 shutil.copyfileobj(given, taken, 1 << 20)
         except OSError as error:

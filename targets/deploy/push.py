@@ -13,7 +13,7 @@ from pathlib import Path
 from shlex import quote
 
 from handglass.errors import InputError
-from handglass.runtime.bundle.reader import sha256_of
+from handglass.runtime.bundle.file_checks import sha256_of
 
 from .transport import Transport, run
 

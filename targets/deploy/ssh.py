@@ -13,6 +13,7 @@ from pathlib import Path
 from shlex import quote
 
 from handglass.errors import DeviceError, UsageError
+from handglass.runtime.system.regular_file import open_regular
 
 from .transport import Done, failed, lost
 
@@ -45,7 +46,7 @@ class Ssh:
         return self._checked(Done(done.returncode, done.stdout, done.stderr))
 
     def send(self, source: Path, target: str, offset: int) -> None:
-        with source.open("rb") as given:
+        with open_regular(source) as given:
             given.seek(offset)
             command = self._command(f"cat >> {quote(target)}")
             done = subprocess.run(command, stdin=given, stderr=subprocess.PIPE)

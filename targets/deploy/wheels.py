@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from handglass.errors import DeviceError, MismatchError
-from handglass.runtime.bundle.reader import sha256_of
+from handglass.runtime.bundle.file_checks import sha256_of
 
 FORMAT = "handglass-wheels"
 LOCK = Path(__file__).with_name("wheels.lock.json")

@@ -1,6 +1,7 @@
 """Locating the runtime library and checking the machine, without loading a bundle."""
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -31,6 +32,7 @@ from handglass.runtime.system.machine import (
     thread_count,
     usable_cpus,
 )
+from handglass.runtime.system.shared_library import SharedLibrary
 
 V3 = TargetEntry("host", "x86_64-linux-gnu", "x86-64-v3", ("avx2", "fma", "f16c"))
 ARM = TargetEntry("phone", "aarch64-linux-gnu", "cortex-a76", ("asimddp",))
@@ -135,7 +137,8 @@ def bundle(path: Path, files: dict[str, bytes], **versions: str) -> Bundle:
 
 def test_the_runtime_of_the_bundle_comes_first(tmp_path: Path) -> None:
     made = bundle(tmp_path / "b", FILES | {"libtvm_runtime.so": b"runtime"})
-    assert find_runtime(made) == (tmp_path / "b" / "libtvm_runtime.so").resolve()
+    sha256 = hashlib.sha256(b"runtime").hexdigest()
+    assert find_runtime(made) == (tmp_path / "b" / "libtvm_runtime.so", sha256)
 
 
 def test_an_unlisted_runtime_in_the_folder_is_not_taken(
@@ -164,7 +167,7 @@ def test_an_installed_runtime_is_found_without_importing_it(
     (tmp_path / "tvm" / "__init__.py").write_text("raise SystemExit('imported')")
     install(monkeypatch, tmp_path / "tvm", "0.27.3")
     made = bundle(tmp_path / "b", FILES, tvm="0.27.0.post1")
-    assert find_runtime(made) == tmp_path / "tvm" / "lib" / "libtvm_runtime.so"
+    assert find_runtime(made) == (tmp_path / "tvm" / "lib" / "libtvm_runtime.so", "")
     install(monkeypatch, tmp_path / "tvm", "0.28.0")
     with pytest.raises(MismatchError, match=r"tvm 0\.27\.0\.post1, .*0\.28\.0"):
         find_runtime(made)
@@ -188,7 +191,7 @@ def test_a_runtime_that_is_none_is_a_device_error(
     path = tmp_path / "libtvm_runtime.so"
     path.write_bytes(b"not an ELF file")
     with pytest.raises(DeviceError, match=r"libtvm_runtime\.so: cannot be loaded"):
-        tvm_runtime.start_runtime(lambda: path)
+        tvm_runtime.start_runtime(lambda: SharedLibrary(path))
 
 
 def test_a_tvm_that_is_there_is_used_if_it_fits(
@@ -236,19 +239,25 @@ def test_a_torch_that_is_there_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_library_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """tvm_ffi never unloads a library, so loading the same file twice must not load a copy."""
+    """tvm_ffi never unloads a library, so loading the same content twice must not load a copy."""
     monkeypatch.setattr(library.POOL, "attach", lambda module: True)
+    monkeypatch.setattr(library, "PROCESS", LoadedLibraries())
     loaded: list[bytes] = []
 
-    def load(path: str) -> int:
+    def load(path: str, kind: str) -> int:
         loaded.append(Path(path).read_bytes())
         return len(loaded)
 
-    ffi, path = SimpleNamespace(load_module=load), tmp_path / "lib.so"
-    path.write_bytes(b"one")
-    assert [library._open_library(ffi, path) for _ in range(3)] == [1, 1, 1]
-    kept = path.rename(tmp_path / "kept.so")  # keeps its inode, as a mapped file does
-    path.write_bytes(b"two")
-    assert library._open_library(ffi, path) == 2
-    assert library._open_library(ffi, kept) == 1
+    functions = {"ffi.Module.load_from_file.so": load, "ffi.ModuleGlobalsAdd": lambda module: None}
+    ffi, path = SimpleNamespace(get_global_func=functions.get), tmp_path / "lib.so"
+
+    def given(content: bytes) -> SharedLibrary:
+        path.write_bytes(content)
+        return SharedLibrary(path, hashlib.sha256(content).hexdigest())
+
+    one = given(b"one")
+    assert [library._open_library(ffi, one) for _ in range(3)] == [1, 1, 1]
+    two = given(b"two")  # another library under the same name
+    assert library._open_library(ffi, two) == 2
+    assert library._open_library(ffi, one) == 1
     assert loaded == [b"one", b"two"]

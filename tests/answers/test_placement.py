@@ -15,6 +15,7 @@ from handglass.runtime.bundle.writer import BundleWriter
 from handglass.runtime.engine.parameters import place_params
 from handglass.runtime.execution.placement import DeviceMemory, Host
 from handglass.runtime.execution.tvm_runtime import installed_runtime, start_runtime
+from handglass.runtime.system.shared_library import SharedLibrary
 
 DTYPES = ("float32", "float16", "int8", "uint8", "uint16", "int32", "uint32", "int64")
 
@@ -24,7 +25,7 @@ def _runtime() -> None:
     runtime = installed_runtime()
     if runtime is None:
         pytest.skip("TVM's runtime is not installed")
-    start_runtime(lambda: runtime)
+    start_runtime(lambda: SharedLibrary(runtime))
 
 
 @pytest.fixture()

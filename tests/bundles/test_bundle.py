@@ -1,12 +1,14 @@
 """The bundle folder: parsed strictly, and trusted only after every file is hashed."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from manifests import seed_prompt, square
 
@@ -23,6 +25,7 @@ from handglass.runtime.bundle.entries import (
     TokenizerEntry,
 )
 from handglass.runtime.bundle.reader import Bundle, Manifest
+from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.writer import BundleWriter
 
 MANIFEST = Manifest(
@@ -60,7 +63,7 @@ def test_what_was_written_is_read(path: Path) -> None:
     assert dataclasses.replace(bundle.manifest, files={}) == MANIFEST
     assert set(bundle.manifest.files) == set(FILES)
     assert bundle.file("lib.so").read_bytes() == b"code"
-    assert bundle.params_files() == [path / "params-00001.safetensors"]
+    assert bundle.params_names() == ["params-00001.safetensors"]
     assert bundle.manifest.files["lib.so"] == FileEntry(
         "5694d08a2e53ffcae0c3103e5ad6f6076abd960eb1f8a56577040bc1028f702b", 4
     )
@@ -251,17 +254,46 @@ def test_no_name_leads_out_of_the_folder(path: Path, name: str) -> None:
         writer.add_file(name, b"x")
 
 
-def test_no_link_leads_out_of_the_folder(path: Path) -> None:
-    outside = path.parent / "outside.so"
-    outside.write_bytes(b"code")  # refused although the hash matches
-    (path / "lib.so").unlink()
-    (path / "lib.so").symlink_to(outside)
-    with pytest.raises(MismatchError, match=r"lib\.so: .*outside the bundle"):
-        Bundle.open(path)
+def test_a_link_to_itself_is_a_mismatch(path: Path) -> None:
     (path / "lib.so").unlink()
     (path / "lib.so").symlink_to(path / "lib.so")
     with pytest.raises(MismatchError, match=r"lib\.so: "):
         Bundle.open(path)
+
+
+def as_hub_cache(path: Path) -> Path:
+    """The bundle in the layout of a model hub: snapshots/REVISION/NAME -> ../../blobs/HASH."""
+    blobs, snapshot = path.parent / "blobs", path.parent / "snapshots" / "main"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    for file in path.iterdir():
+        blob = hashlib.sha256(file.read_bytes()).hexdigest()
+        file.rename(blobs / blob)
+        (snapshot / file.name).symlink_to(f"../../blobs/{blob}")
+    return snapshot
+
+
+def test_a_bundle_in_a_hub_cache_is_read(path: Path) -> None:
+    snapshot = as_hub_cache(path)
+    bundle = Bundle.open(snapshot)
+    assert bundle.read("lib.so") == b"code"
+    assert not any(state.problem for state in Bundle.inspect(snapshot).files)
+    (snapshot / "lib.so").resolve().write_bytes(b"CODE")
+    with pytest.raises(MismatchError, match=r"lib\.so: .*sha256"):
+        Bundle.open(snapshot)
+
+
+def test_no_folder_leads_out_of_the_bundle(path: Path) -> None:
+    outside = path.parent / "outside"
+    outside.mkdir()
+    (outside / "lib.so").write_bytes(b"code")
+    (path / "part").symlink_to(outside)
+    entry = json.loads((path / "manifest.json").read_text("utf-8"))["files"]["lib.so"]
+    edit(path, put("files", "part/lib.so", entry))
+    with pytest.raises(MismatchError, match=r"part/lib\.so: .*outside the bundle"):
+        Bundle.open(path)
+    with pytest.raises(MismatchError, match="outside the bundle"):
+        Bundle.of_manifest(path).read("part/lib.so")
 
 
 def test_a_bundle_may_be_reached_by_a_link_and_hold_links_inside(path: Path) -> None:
@@ -294,3 +326,33 @@ def test_a_bundle_can_be_moved_and_copied(path: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "renamed"
     shutil.copytree(path, moved)
     assert Bundle.open(moved).manifest == Bundle.open(path).manifest
+
+
+def with_params(path: Path, value: float) -> Path:
+    """The path of a bundle with one tensor; its size does not depend on the value."""
+    specs = [("a", (4,), "float32")]
+    with BundleWriter(path) as writer:
+        for name in ("lib.so", "tokenizer.model"):
+            writer.add_file(name, FILES[name])
+        with TensorWriter(writer.folder / "params-00001.safetensors", specs) as tensors:
+            tensors.write("a", np.full(4, value, np.float32))
+        writer.add_file("params-00001.safetensors")
+        writer.finish(MANIFEST)
+    return path
+
+
+@pytest.mark.parametrize("verify", ["all", "library"])
+def test_a_file_replaced_after_the_check_is_not_used(tmp_path: Path, verify: str) -> None:
+    name = "params-00001.safetensors"
+    path, other = with_params(tmp_path / "b", 1), with_params(tmp_path / "other", 2)
+    bundle = Bundle.open(path, verify)
+    assert bundle.tensors(name).array("a")[0] == 1
+    shutil.copy(path / name, tmp_path / "same")
+    (tmp_path / "same").replace(path / name)
+    assert bundle.tensors(name).array("a")[0] == 1  # another file with the same content
+    (other / name).replace(path / name)
+    with pytest.raises(MismatchError, match=rf"{name}: .*sha256"):
+        bundle.tensors(name)
+    (path / "tokenizer.model").write_bytes(b"PIECES")
+    with pytest.raises(MismatchError, match=r"tokenizer\.model: .*sha256"):
+        bundle.read("tokenizer.model")

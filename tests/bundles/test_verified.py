@@ -5,13 +5,15 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from test_bundle import write
 
 from handglass.errors import MismatchError
+from handglass.runtime.bundle import file_checks
 from handglass.runtime.bundle import hashes as verified
-from handglass.runtime.bundle import reader as bundle_module
+from handglass.runtime.bundle.entries import FileEntry
 from handglass.runtime.bundle.reader import Bundle
 from handglass.runtime.system import file_state
 
@@ -31,13 +33,15 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def hashed(path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
     """A function that opens the bundle and returns the names of the files it hashed."""
     seen: list[str] = []
-    original = bundle_module.sha256_of
+    original = file_checks.check_content
+    names = {entry.sha256: name for name, entry in Bundle.open(path).manifest.files.items()}
 
-    def sha256_of(file: Path) -> str:
-        seen.append(file.name)
-        return original(file)
+    def check_content(file: BinaryIO, entry: FileEntry, hashed: bool) -> None:
+        if hashed:
+            seen.append(names[entry.sha256])
+        original(file, entry, hashed)
 
-    monkeypatch.setattr(bundle_module, "sha256_of", sha256_of)
+    monkeypatch.setattr(file_checks, "check_content", check_content)
 
     def open_() -> list[str]:
         seen.clear()
@@ -131,8 +135,10 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
     memory = verified.Verified(path, b"")
     before = (path / PARAMS).stat()
     (path / PARAMS).write_bytes(b"Weights")
-    memory.add(path / PARAMS, before, "0" * 64)
-    assert not memory.knows(path / PARAMS, "0" * 64)
+    after = (path / PARAMS).stat()
+    memory.add(PARAMS, before, after, "0" * 64)
+    assert not memory.knows(PARAMS, before, "0" * 64)
+    assert not memory.knows(PARAMS, after, "0" * 64)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"params-00001.safetensors": 3}', "\xff"])

@@ -14,6 +14,7 @@ from handglass.errors import DeviceError, InputError, MismatchError
 from handglass.runtime.remote.client import DeviceClient
 from handglass.runtime.remote.libraries import Libraries
 from handglass.runtime.remote.local import Endpoint
+from handglass.runtime.system.shared_library import SharedLibrary
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def client(device: Endpoint) -> Iterator[DeviceClient]:
 @pytest.fixture
 def libraries(tmp_path: Path) -> Libraries:
     """Libraries without a server, which are stored but not loaded."""
-    return Libraries(tmp_path, runtime=tmp_path / "none", threads=1)
+    return Libraries(tmp_path, runtime=SharedLibrary(tmp_path / "none"), threads=1)
 
 
 def test_a_library_is_put_loaded_and_called(client: DeviceClient) -> None:

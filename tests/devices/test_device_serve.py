@@ -17,6 +17,7 @@ from handglass.runtime.remote import serving
 from handglass.runtime.remote.client import DeviceClient
 from handglass.runtime.remote.keys import find_key
 from handglass.runtime.remote.serving import Options, Started, find_runtime, serve
+from handglass.runtime.system.shared_library import SharedLibrary
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,12 +114,12 @@ def test_usage(handglass: Any, tmp_path: Path) -> None:
 def test_the_runtime_is_given_or_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "libtvm_runtime.so"
     file.write_bytes(b"")
-    assert find_runtime(file) == file
+    assert find_runtime(file) == SharedLibrary(file)
     monkeypatch.setattr(serving, "installed_runtime", lambda: None)
     with pytest.raises(DeviceError, match="pip install apache-tvm"):
         find_runtime(None)
     monkeypatch.setattr(serving, "installed_runtime", lambda: file)
-    assert find_runtime(None) == file
+    assert find_runtime(None) == SharedLibrary(file)
 
 
 SLIM = """
@@ -182,7 +183,7 @@ def test_a_slim_device_serves_without_typer_or_tvm_or_exec() -> None:
 def test_a_slim_device_brings_its_vulkan_library(tmp_path: Path) -> None:
     from handglass.runtime.devices.vulkan.library import find_library
 
-    with slim_server("--vulkan", str(find_library())) as (client, _):
+    with slim_server("--vulkan", str(find_library().path)) as (client, _):
         assert client.describe("vulkan").devices[0].name
     broken = tmp_path / "library.so"
     broken.write_bytes(b"no library")

@@ -37,6 +37,7 @@ from handglass.runtime.engine.session import Session
 from handglass.runtime.execution.placement import DeviceMemory
 from handglass.runtime.execution.tvm_runtime import installed_runtime, start_runtime
 from handglass.runtime.remote.devices import device_entries, placement_of
+from handglass.runtime.system.shared_library import SharedLibrary
 from handglass.schedules import RULES_BY_KIND
 from handglass.targets import find_target
 from handglass.targets.codegen.kinds import GENERATORS
@@ -157,11 +158,12 @@ class TestNewKind:
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
 
     @pytest.fixture()
-    def runtime(self) -> Path:
+    def runtime(self) -> SharedLibrary:
         found = installed_runtime()
         assert found is not None
-        start_runtime(lambda: found)
-        return found
+        library = SharedLibrary(found)
+        start_runtime(lambda: library)
+        return library
 
     def make(self, folder: Path, library: Path, **abilities: int) -> Bundle:
         target = dataclasses.replace(
@@ -175,19 +177,21 @@ class TestNewKind:
         with pytest.raises(UsageError, match=r"fake:PART-OF-ITS-NAME$"):
             parse_device("fakes")
 
-    def test_it_is_listed_in_a_process_apart(self, runtime: Path) -> None:
+    def test_it_is_listed_in_a_process_apart(self, runtime: SharedLibrary) -> None:
         found, problem = list_devices(KINDS["fake"], runtime, None)
         assert found == [fake_kind.fake_device(0), fake_kind.fake_device(1)]
         assert problem is None and str(found[1]) == "fake:1 (Right hand)"
 
-    def test_none_is_there(self, runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_none_is_there(self, runtime: SharedLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(fake_kind.COUNT, "0")
         assert list_devices(KINDS["fake"], runtime, None) == ([], "FAKE_DEVICES is 0")
         words = r"no Fake device .*\(FAKE_DEVICES is 0\): plug one in, or set FAKE_DEVICES"
         with pytest.raises(DeviceError, match=words):
             device_entries("fake", {})
 
-    def test_a_driver_that_crashes(self, runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_driver_that_crashes(
+        self, runtime: SharedLibrary, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv(fake_kind.COUNT, "crash")
         with pytest.raises(DeviceError, match="crashes .*; pull it out"):
             list_devices(KINDS["fake"], runtime, None)
@@ -235,7 +239,7 @@ class TestNewKind:
         assert "it forgets halves" in checks["known driver problem"].value
         assert checks["copies"].ok and checks["products"].ok
 
-    def test_a_tuner_measures_on_it(self, runtime: Path) -> None:
+    def test_a_tuner_measures_on_it(self, runtime: SharedLibrary) -> None:
         (left, right) = device_entries("fake", {})
         assert (left["index"], right["name"]) == (0, "Right hand")
         assert left["abilities"] == {"supports_float16": 0, "max_threads_per_block": 64}

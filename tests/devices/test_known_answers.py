@@ -22,6 +22,7 @@ from handglass.runtime.bundle.tensors import TensorFile
 from handglass.runtime.devices.self_test_process import DeviceHandle, Finding, by_family, try_cases
 from handglass.runtime.execution.known_answers import ANSWERS, CASES, COPIES, read_cases
 from handglass.runtime.execution.tvm_runtime import installed_runtime
+from handglass.runtime.system.shared_library import SharedLibrary
 from handglass.targets import find_target
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
@@ -91,7 +92,7 @@ def folder(answers: KnownAnswers, library: bytes, tmp_path: Path) -> Path:
 def place() -> DeviceHandle:
     runtime = installed_runtime()
     assert runtime is not None
-    return DeviceHandle("cpu", 0, runtime)
+    return DeviceHandle("cpu", 0, SharedLibrary(runtime))
 
 
 def failed(findings: list[Finding]) -> dict[str, str]:
@@ -170,8 +171,9 @@ def test_a_missing_function_is_a_finding(folder: Path) -> None:
 
 def test_a_runtime_that_does_not_load_is_an_error(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.so").write_bytes(b"no library")
+    broken = SharedLibrary(tmp_path / "broken.so")
     with pytest.raises(DeviceError, match=r"broken\.so"):
-        try_cases(folder, dataclasses.replace(place(), runtime=tmp_path / "broken.so"))
+        try_cases(folder, dataclasses.replace(place(), runtime=broken))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from handglass.errors import DeviceError
 from handglass.runtime.devices.vulkan import build, library
 from handglass.runtime.devices.vulkan.build import LIBRARY, RECORD, build_plugin, machine_of
+from handglass.runtime.system.shared_library import SharedLibrary
 
 ELF = b"\x7fELF" + bytes(14)
 
@@ -69,14 +70,16 @@ def test_a_library_is_taken_only_if_all_agrees(tmp_path: Path) -> None:
 
 
 def test_a_given_library_of_other_versions_is_refused(tmp_path: Path) -> None:
-    right = fake_build(tmp_path / "right", machine=library.this_machine())
+    here = library.this_machine()
+    right = SharedLibrary(fake_build(tmp_path / "right", machine=here))
     assert library.find_library(right) == right
     with pytest.raises(DeviceError, match=r"tvm 0\.1"):
-        library.find_library(fake_build(tmp_path / "a", tvm="0.1", machine=library.this_machine()))
+        other = fake_build(tmp_path / "a", tvm="0.1", machine=here)
+        library.find_library(SharedLibrary(other))
     with pytest.raises(DeviceError, match="machine vax-linux"):
-        library.find_library(fake_build(tmp_path / "b", machine="vax-linux"))
+        library.find_library(SharedLibrary(fake_build(tmp_path / "b", machine="vax-linux")))
     with pytest.raises(DeviceError, match=r"c\.so"):
-        library.find_library(tmp_path / "c.so")
+        library.find_library(SharedLibrary(tmp_path / "c.so"))
 
 
 def test_machine_of_what_is_no_library(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
-from handglass.errors import InputError, UsageError
+from handglass.errors import InputError, MismatchError, UsageError
 from handglass.runtime.answer.native_request import RequestWriter, main
 from handglass.runtime.bundle.tensors import TensorFile
 from handglass.runtime.prompt.preprocess import Preprocessor
@@ -130,3 +130,23 @@ def test_the_command_line(small_bundle: Path, tmp_path: Path) -> None:
     assert len(list(main([str(small_bundle), "--read", str(tmp_path / "out")]))) == 1
     with pytest.raises(UsageError, match="FOLDER"):
         list(main([str(small_bundle)]))
+
+
+def test_the_tokenizer_is_opened_like_any_file_of_a_bundle(
+    small_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    manifest = json.loads((small_bundle / "manifest.json").read_text("utf-8"))
+    name = manifest["tokenizer"]["file"]
+    shutil.copy(small_bundle / name, tmp_path / "outside")
+    manifest["files"]["../outside"] = manifest["files"][name]
+    manifest["tokenizer"]["file"] = "../outside"
+    (bundle / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    with pytest.raises(MismatchError, match=r"'\.\./outside'"):
+        RequestWriter(bundle)
+    manifest["tokenizer"]["file"] = name
+    (bundle / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    (bundle / name).write_bytes((small_bundle / name).read_bytes() + b" ")
+    with pytest.raises(MismatchError, match=name):
+        RequestWriter(bundle)

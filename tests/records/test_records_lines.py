@@ -72,12 +72,12 @@ print(list(read_lines(Path({str(path)!r}))))
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nothing: no such file"):
+    with pytest.raises(InputError, match="nothing: "):
         read(tmp_path / "nothing")
-    with pytest.raises(InputError, match="not a file"):
+    with pytest.raises(InputError, match="a folder"):
         read(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match="pipe: not a file"):
+    with pytest.raises(InputError, match="pipe: .*pipe"):
         read(tmp_path / "pipe")
 
 

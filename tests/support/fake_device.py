@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from handglass.runtime.bundle.reader import sha256_of
+from handglass.runtime.bundle.file_checks import sha256_of
 from handglass.targets.deploy import wheels
 
 # The connection is lost once, after `$FAULTS/lose` bytes of a file.

@@ -16,6 +16,7 @@ from handglass.runtime.devices.device_info import DeviceInfo
 from handglass.runtime.devices.driver import Driver, Hints
 from handglass.runtime.devices.kinds import DeviceKind
 from handglass.runtime.devices.quirks import Quirk
+from handglass.runtime.system.shared_library import SharedLibrary
 
 KIND = DeviceKind("fake", "Fake", dlpack=1, library="", driver=__name__)
 COUNT = "FAKE_DEVICES"
@@ -31,7 +32,7 @@ class FakeDriver(Driver):
     )
     variables = (COUNT,)
 
-    def load(self, plugin: Path | None) -> None:
+    def load(self, plugin: SharedLibrary | None) -> None:
         """Nothing to load: TVM's runtime supports the CPU."""
 
     def devices(self) -> list[DeviceInfo]:

@@ -22,6 +22,7 @@ from handglass.errors import DeviceError
 
 from ...system.machine import usable_cpus
 from ...system.packages import installed_version
+from ...system.regular_file import open_regular, read_regular
 from ..kinds import KINDS
 from .sources import Ingredients, cpp_files, include_folders, sources_hash
 
@@ -84,7 +85,7 @@ def ingredients(machine: str) -> Ingredients:
 
 def machine_of(library: Path) -> str:
     """The architecture in the header of an ELF file, as "x86_64-linux"."""
-    with library.open("rb") as file:
+    with open_regular(library) as file:
         header = file.read(20)
     names = {62: "x86_64", 183: "aarch64", 243: "riscv64"}
     code = int.from_bytes(header[18:20], "little")
@@ -94,7 +95,7 @@ def machine_of(library: Path) -> str:
 
 
 def _record(compiler: Sequence[str], library: Path) -> dict[str, str]:
-    content = library.read_bytes()
+    content = read_regular(library)
     return {
         **ingredients(machine_of(library)).described(),
         "compiler": compiler_version(compiler),

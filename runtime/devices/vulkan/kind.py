@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...system.shared_library import SharedLibrary
 from ..device_info import DeviceInfo
 from ..driver import Driver, Hints
 from .devices import vulkan_devices, vulkan_problem, vulkan_statistics
@@ -28,7 +29,7 @@ class VulkanDriver(Driver):
     )
     variables = ("VK_", "LD_LIBRARY_PATH", "LD_PRELOAD", "HANDGLASS_VULKAN_")
 
-    def load(self, plugin: Path | None) -> None:
+    def load(self, plugin: SharedLibrary | None) -> None:
         load_vulkan(plugin)
 
     def devices(self) -> list[DeviceInfo]:

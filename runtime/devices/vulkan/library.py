@@ -16,28 +16,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from handglass.errors import DeviceError
+from handglass.errors import DeviceError, MismatchError
 
 from ...system.machine import architecture
 from ...system.packages import installed_version
-from ...system.user_cache import cache_folder
+from ...system.regular_file import read_regular
+from ...system.sealed_copy import read_checked
+from ...system.shared_library import SharedLibrary
+from ...system.user_cache import cache_folder, is_private
 from .build import LIBRARY, RECORD, build_plugin, compiler_version, find_compiler, ingredients
 from .sources import FOLDER
 
 PREBUILT = FOLDER / "prebuilt"  # filled when wheels or bundles are made
+_LARGEST_RECORD = 1 << 16
 _STALE = 3600.0  # seconds; no build takes that long
 
 
-def find_library(given: Path | None = None) -> Path:
+def find_library(given: SharedLibrary | None = None) -> SharedLibrary:
     """The library to load. Raises DeviceError if there is none and none can be built."""
     if given is not None:
-        check_versions(given)
+        check_versions(given.path)
         return given
     machine = this_machine()
     return _fitting(PREBUILT, machine) or _cached(machine) or _build(find_compiler(), machine)
 
 
-def cross_library(machine: str, compiler: Sequence[str]) -> Path:
+def cross_library(machine: str, compiler: Sequence[str]) -> SharedLibrary:
     """The library for another machine ("aarch64-linux"), from the cache or a new build.
 
     Raises DeviceError if the compiler cannot build it.
@@ -73,45 +77,66 @@ def this_machine() -> str:
     return f"{architecture(platform.machine())}-linux"
 
 
-def _cached(machine: str) -> Path | None:
+def _cached(machine: str) -> SharedLibrary | None:
     """A cached library of any compiler; the compiler may have been installed only for the build."""
     folders = (record.parent for record in sorted(cache_folder("vulkan").glob(f"*/{RECORD}")))
-    return next(filter(None, (_fitting(folder, machine) for folder in folders)), None)
+    fitting = (_fitting(folder, machine) for folder in folders if _is_ours(folder))
+    return next(filter(None, fitting), None)
 
 
-def _fitting(folder: Path, machine: str) -> Path | None:
+def _is_ours(folder: Path) -> bool:
+    """Whether only this user could have written the folder, its record and its library.
+
+    The record holds the hash of the library, so it must be as safe as the library itself.
+    """
+    try:
+        places = (folder.parent, folder, folder / RECORD, folder / LIBRARY)
+        return all(is_private(place.stat()) for place in places)
+    except OSError:
+        return False
+
+
+def _fitting(folder: Path, machine: str) -> SharedLibrary | None:
     record = _read_record(folder)
     wanted = ingredients(machine).described()
     if record is None or any(record.get(key) != value for key, value in wanted.items()):
         return None
-    library = folder / LIBRARY
+    library = SharedLibrary(folder / LIBRARY, str(record.get("sha256")))
     try:
-        actual = hashlib.sha256(library.read_bytes()).hexdigest()
-    except OSError:
+        read_checked(library)
+    except MismatchError:
         return None
-    return library if actual == record.get("sha256") else None
+    return library
 
 
 def _read_record(folder: Path) -> dict[str, Any] | None:
     try:
-        record = json.loads((folder / RECORD).read_text("utf-8"))
-    except (OSError, ValueError):
+        record = json.loads(read_regular(folder / RECORD, _LARGEST_RECORD))
+    except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 
 
-def _build(compiler: Sequence[str], machine: str) -> Path:
+def _build(compiler: Sequence[str], machine: str) -> SharedLibrary:
     cache = cache_folder("vulkan")
     wanted = {**ingredients(machine).described(), "compiler": compiler_version(compiler)}
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:32]
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         _sweep(cache)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".new-") as scratch:
             build_plugin(compiler, Path(scratch, key))
-            return _publish(Path(scratch, key), cache / key, machine)
+            home = _publish(Path(scratch, key), cache / key, machine)
     except OSError as error:
         raise DeviceError(f"the Vulkan library cannot be built in {cache}: {error}") from error
+    library = _fitting(home, machine)
+    if library is None or not _is_ours(home):
+        raise DeviceError(
+            f"{home}: the Vulkan library cannot be used from there, because another user can write "
+            "it; remove group and world write permission from these folders, or set "
+            "XDG_CACHE_HOME to a folder of your own"
+        )
+    return library
 
 
 def _sweep(cache: Path) -> None:
@@ -130,4 +155,4 @@ def _publish(made: Path, home: Path, machine: str) -> Path:
             home.mkdir(parents=True, exist_ok=True)
             for name in (LIBRARY, RECORD):
                 (made / name).replace(home / name)
-    return home / LIBRARY
+    return home

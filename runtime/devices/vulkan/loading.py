@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from handglass.errors import DeviceError
 
 from ...execution.process import PROCESS
 from ...execution.tvm_runtime import import_tvm_ffi, installed_runtime, load_runtime
+from ...system.shared_library import SharedLibrary
 from .library import find_library
 
 PLUGIN = "the Vulkan plug-in"
 
 
-def load_vulkan(library: Path | None = None) -> None:
+def load_vulkan(library: SharedLibrary | None = None) -> None:
     """Register `device_api.vulkan`, the module loader and the timer with TVM.
 
     Works after `import tvm`, and without it if TVM's runtime library is loaded or can be found.
     Does nothing if already called, or if TVM has its own Vulkan runtime. `library` is a prebuilt
-    file, such as that of a bundle; None finds or builds one. Raises DeviceError if that fails; a
+    one, such as that of a bundle; None finds or builds one. Raises DeviceError if that fails; a
     machine without a Vulkan driver is not an error.
     """
     tvm_ffi = import_tvm_ffi()
@@ -54,8 +54,8 @@ def _need_runtime(tvm_ffi: Any) -> None:
     load_runtime(_locate)
 
 
-def _locate() -> Path:
+def _locate() -> SharedLibrary:
     path = installed_runtime()
     if path is None:
         raise DeviceError("Vulkan needs TVM's runtime: install apache-tvm, or load a bundle first")
-    return path
+    return SharedLibrary(path)

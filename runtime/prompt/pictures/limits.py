@@ -45,6 +45,11 @@ def check_memory(width: int, height: int, pixel_bytes: float) -> None:
         )
 
 
+def check_file(size: int) -> None:
+    if size > FILE_BYTES:
+        raise InputError(f"{size} bytes exceed the limit of {FILE_BYTES} bytes")
+
+
 def check_blocks(count: int) -> None:
     if count > BLOCKS:
         raise InputError(f"has more than {BLOCKS} segments; save it again as JPEG or PNG")

@@ -14,7 +14,7 @@ import numpy as np
 
 from handglass.errors import InputError
 
-from ..regular_file import open_regular
+from ...system.regular_file import open_regular
 from . import limits
 from .formats import READ, open_file
 from .ifd import ORIENTATION
@@ -76,7 +76,8 @@ def _decoded(picture: Picture) -> Upright:
     if isinstance(picture, np.ndarray):
         return Upright(_from_array(picture))
     if isinstance(picture, str | os.PathLike):
-        with open_regular(picture, limits.FILE_BYTES) as file:
+        with open_regular(picture) as file:
+            limits.check_file(os.fstat(file.fileno()).st_size)
             return _load(file)
     if isinstance(picture, bytes | bytearray | memoryview):
         return _load(io.BytesIO(picture))

@@ -30,8 +30,8 @@ def plugin_for(target: Target, needed: bool) -> Path | None:
 
 def _plugin_for(target: Target) -> Path:
     if target.architecture == architecture(platform.machine()) and not target.stub_libraries:
-        return find_library()
+        return find_library().path
     compiler = shutil.which(f"{target.gnu_triple}-g++")
     if compiler is None or target.stub_libraries:  # Android has a different C++ library
         raise DeviceError(f"the Vulkan library for {target.triple} cannot be built on this machine")
-    return cross_library(f"{target.architecture}-linux", [compiler])
+    return cross_library(f"{target.architecture}-linux", [compiler]).path
