@@ -6,7 +6,6 @@ in the same layouts. Every tensor must be in exactly one file; otherwise an `Inp
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +14,10 @@ import numpy as np
 
 from handglass.errors import InputError
 from handglass.runtime.bundle.tensors import TensorFile
+from handglass.runtime.system.json_text import parse_json
 
+MAX_JSON = 8 << 20
+"""Largest config.json or index in bytes; an index of 10,000 tensors has 1 MB."""
 HOW_TO_CONVERT = (
     "loading it can be unsafe. Convert it once with safetensors.torch.save_file("
     "torch.load(path, weights_only=True), 'model.safetensors'), or pass --allow-pickle"
@@ -50,24 +52,14 @@ def open_shards(folder: Path, allow_pickle: bool) -> dict[str, Shard]:
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises InputError if it is invalid or repeats a key."""
+    """Parse a JSON file of at most MAX_JSON bytes; see `parse_json`. Raises InputError."""
     try:
-        return json.loads(path.read_text("utf-8"), object_pairs_hook=_unique_keys)
+        with path.open("rb") as file:
+            return parse_json(file.read(MAX_JSON + 1), str(path), MAX_JSON)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = dict(pairs)
-    if len(keys) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice!r} appears twice")
-    return keys
 
 
 def _single(shard: Shard) -> dict[str, Shard]:

@@ -17,6 +17,7 @@ from typing import Any
 import typer
 
 from handglass.errors import DeviceError, HandglassError, InputError, UsageError
+from handglass.runtime.system.printable import printable
 
 from .output import print_json
 
@@ -89,7 +90,7 @@ def report(error: BaseException, arguments: Sequence[str]) -> int:
     if wants_json(arguments):
         print_json({"error": vars(failure)})
     else:
-        print(f"error: {failure.message}", file=sys.stderr)
+        print(f"error: {printable(failure.message, lines=True)}", file=sys.stderr)
         if failure.hint:
             print(failure.hint, file=sys.stderr)
     return failure.exit_code

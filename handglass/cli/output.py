@@ -1,16 +1,16 @@
 """Formats results for standard output: one JSON object or aligned columns."""
 
-import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from handglass.runtime.system.printable import json_text, printable
+
 
 def print_json(value: dict[str, Any]) -> None:
-    json.dump(plain(value), sys.stdout, ensure_ascii=False, allow_nan=False)
-    print(flush=True)
+    """Print the whole object on one line; if it cannot be formatted, nothing is printed."""
+    print(json_text(plain(value)), flush=True)
 
 
 def plain(value: Any) -> Any:
@@ -25,8 +25,8 @@ def plain(value: Any) -> Any:
 
 
 def columns(rows: Sequence[Sequence[object]], indent: str = "") -> str:
-    """Align every column but the last to its longest cell."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    """Align every column but the last to its longest cell; control characters are escaped."""
+    cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     widths[-1:] = [0]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]

@@ -32,6 +32,7 @@ from ..bundle.tensor_writer import TensorWriter
 from ..prompt.chat_template import Prompt, Slot, build_prompt
 from ..prompt.preprocess import Tile, open_preprocessor
 from ..prompt.tokenizer import Tokenizer, open_tokenizer
+from ..system.printable import printable
 from .answer import Answer
 from .generate import Timings
 from .model import MAX_TOKENS, Messages
@@ -183,5 +184,5 @@ if __name__ == "__main__":
         for line in main():
             print(line)
     except HandglassError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -9,18 +9,18 @@ This module neither loads nor executes the contents of a bundle.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from handglass.errors import InputError, MismatchError, UsageError
 
+from ..system.json_text import parse_json
 from .entries import (
     FileEntry,
 )
 from .hashes import Verified
-from .manifest import FORMAT, LIBRARY, RUNTIME_LIBRARY, Manifest
+from .manifest import FORMAT, LIBRARY, MAX_MANIFEST, RUNTIME_LIBRARY, Manifest
 
 __all__ = [
     "LIBRARY",
@@ -38,7 +38,6 @@ __all__ = [
 MANIFEST = "manifest.json"
 REPORT = "report.json"
 VERIFY = ("all", "remembered", "library")
-_MAX_MANIFEST = 64 << 20
 _CHUNK = 1 << 20
 
 
@@ -82,7 +81,9 @@ class Bundle:
             known = is_params(name) and (verify == "library" or _knows(memory, path / name, entry))
             problem = _problem(path, name, entry, hashed=not known, memory=memory)
             if problem:
-                raise MismatchError(f"{path}: {name}: {problem}; copy or compile the bundle again")
+                raise MismatchError(
+                    f"{path}: {name[:200]}: {problem}; copy or compile the bundle again"
+                )
         if memory:
             memory.save()
         return cls(path, manifest)
@@ -101,7 +102,7 @@ class Bundle:
     def file(self, name: str) -> Path:
         """The path of a listed, and therefore checked, file. Raises MismatchError for another."""
         if name not in self.manifest.files:
-            raise MismatchError(f"{self.path}: {name!r} is not listed in {MANIFEST}")
+            raise MismatchError(f"{self.path}: {name[:200]!r} is not listed in {MANIFEST}")
         return self.path / name
 
     def params_files(self) -> list[Path]:
@@ -115,8 +116,8 @@ def is_params(name: str) -> bool:
 def is_bundle(path: Path) -> bool:
     """Whether the folder has a handglass manifest of any version, valid or not."""
     try:
-        data = json.loads((path / MANIFEST).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        data = parse_json(read_manifest_text(path), MANIFEST, MAX_MANIFEST)
+    except InputError:
         return False
     return isinstance(data, dict) and data.get("format") == FORMAT
 
@@ -128,8 +129,8 @@ def read_manifest(path: Path) -> Manifest:
 def read_manifest_text(path: Path) -> bytes:
     file = path / MANIFEST
     try:
-        if file.stat().st_size > _MAX_MANIFEST:
-            raise InputError(f"{file}: larger than {_MAX_MANIFEST} bytes")
+        if file.stat().st_size > MAX_MANIFEST:
+            raise InputError(f"{file}: larger than {MAX_MANIFEST} bytes")
         return file.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
