@@ -42,7 +42,8 @@ def open_shards(folder: Path, allow_pickle: bool) -> dict[str, Shard]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         return _indexed(index, TensorFile.open)
-    files = sorted(folder.glob("*.safetensors"))
+    # Names with a leading dot are leftovers, such as the "._" files of macOS.
+    files = sorted(path for path in folder.glob("*.safetensors") if path.name[0] != ".")
     if len(files) > 1:
         names = ", ".join(path.name for path in files)
         raise InputError(f"{folder}: several shards ({names}) but no {index.name} that lists them")
