@@ -8,17 +8,19 @@ are excluded, because such files are shared.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from handglass.errors import InputError
+from handglass.runtime.system.json_text import parse_json
 
 from .contradictions import contradictions, nearest
 from .target import Target
 
+LARGEST = 1 << 16
+"""Largest file in bytes."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 TEXT = ("name", "description", "triple", "cpu", "emulator_cpu")
 NUMBERS = ("vector_bits", "cores", "l2", "memory_limit")
@@ -48,10 +50,8 @@ def read_target(file: Path, presets: dict[str, Target]) -> Target:
 
 
 def _object(file: Path) -> dict[str, Any]:
-    try:
-        given = json.loads(file.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: not valid JSON: {error}") from error
+    with file.open("rb") as opened:
+        given = parse_json(opened.read(LARGEST + 1), str(file), LARGEST)
     if not isinstance(given, dict):
         raise InputError(f"{file}: must be one JSON object, found {given!r:.60}")
     return given
