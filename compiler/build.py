@@ -38,6 +38,7 @@ from .lowering.phases import Lowered, Progress, fuse, lower
 from .lowering.probes import add_probes
 from .lowering.workload import parts_of
 from .models import Network, find_family
+from .models.matching import build_for
 from .models.storage import choose_storage
 from .packing.describe import describe, target_entry
 from .packing.pack import entries, pack_parameters
@@ -98,7 +99,7 @@ def compile_model(
     book = load_tuning_records(device, records, use_records)
     clock = Clock()
     with BundleWriter(Path(output), overwrite=overwrite) as writer:
-        network = family.build(checkpoint, config, storage)
+        network = build_for(checkpoint, family, config, storage)
         with clock.phase("lower"):
             with tvm.target.Target(device.tvm):  # operators differ between CPU and GPU
                 mod, parameters = network.export()

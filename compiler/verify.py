@@ -28,6 +28,7 @@ from handglass.targets.presets.x86 import AMX_FLAGS
 from .checkpoints.checkpoint import Checkpoint
 from .models import find_family
 from .models.config import ModelConfig
+from .models.matching import build_for
 from .models.storage import Storage
 from .parity import reference
 from .parity.reference import Weights
@@ -135,7 +136,7 @@ class Comparison:
         language, vision = self._schemes()
         self.cache = cache_type_of(manifest.state.tensors[0].dtype)
         storage = Storage(language, vision, manifest.state.context, self.cache)
-        self.stored = StoredWeights(weights, family.build(weights, self.model, storage))
+        self.stored = StoredWeights(weights, build_for(weights, family, self.model, storage))
 
     def run(self, pictures: Sequence[Picture], progress: Progress) -> list[Stage]:
         """The result of every stage: its lowest ratio over all pictures."""

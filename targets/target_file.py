@@ -8,19 +8,20 @@ are excluded, because such files are shared.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from handglass.errors import InputError
-from handglass.runtime.system.regular_file import read_text
+from handglass.runtime.system.json_text import parse_json
+from handglass.runtime.system.regular_file import read_regular
 
 from .contradictions import contradictions, nearest
 from .target import Target
 
-LARGEST = 1 << 20
+LARGEST = 1 << 16
+"""Largest file in bytes."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 TEXT = ("name", "description", "triple", "cpu", "emulator_cpu")
 NUMBERS = ("vector_bits", "cores", "l2", "memory_limit")
@@ -53,11 +54,9 @@ def read_target(file: Path, presets: dict[str, Target]) -> Target:
 
 def _object(file: Path) -> dict[str, Any]:
     try:
-        given = json.loads(read_text(file, LARGEST))
+        given = parse_json(read_regular(file, LARGEST), str(file), LARGEST)
     except OSError as error:
         raise InputError(f"{file}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: not valid JSON: {error}") from error
     if not isinstance(given, dict):
         raise InputError(f"{file}: must be one JSON object, found {given!r:.60}")
     return given

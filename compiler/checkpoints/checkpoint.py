@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import logging
 import mmap
+import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from handglass.errors import InputError
+from handglass.runtime.system.json_text import LFS_POINTER, refuse_pointer
 
 from .shards import Shard, open_shards, read_json
 
@@ -26,8 +29,10 @@ EMBEDDING, LM_HEAD = f"llm.{EMBEDDING_NAME}", f"llm.{HEAD_NAME}"
 IGNORED_PREFIXES = ("mtp.", "apm.", "audio_projection_layer.", "audio_avg_pooler.", "tts.")
 IGNORED_SUFFIXES = ("rotary_emb.inv_freq", ".position_ids")
 
+TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json")
 FLOATS = ("float32", "float16", "bfloat16")
 CHUNK = 1 << 22  # elements checked at a time
+MAX_PREFIX = 200  # characters that all tensor names may begin with
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +44,8 @@ class Checkpoint:
         self.folder = folder
         self.config = config
         self._shards = shards
+        self._names = {name: name for name in shards}
+        """Tensor name -> its name in the file."""
         self._used: set[str] = set()
 
     @classmethod
@@ -48,6 +55,8 @@ class Checkpoint:
         Raises InputError for a missing or damaged file, and for a pickle unless `allow_pickle`.
         """
         folder = Path(folder)
+        for name in TOKENIZER_FILES:
+            _refuse_pointer(folder / name)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; a checkpoint is a folder with config.json")
         config = read_json(folder / "config.json")
@@ -55,12 +64,20 @@ class Checkpoint:
             raise InputError(f"{folder / 'config.json'}: expected an object")
         return cls(folder, config, open_shards(folder, allow_pickle))
 
+    def generation(self) -> dict[str, Any]:
+        """generation_config.json; empty if there is none. Raises InputError for a damaged one."""
+        path = self.folder / "generation_config.json"
+        value = read_json(path) if path.is_file() else {}
+        if not isinstance(value, dict):
+            raise InputError(f"{path}: expected an object")
+        return value
+
     def __contains__(self, name: str) -> bool:
         return name in self._shards
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of one tensor, as stored."""
-        return tuple(self._shard(name).shape(name))
+        return tuple(self._shard(name).shape(self._names[name]))
 
     def expect(self, name: str, shape: tuple[int, ...]) -> None:
         """Raise InputError if the tensor has another shape. Call it before `read_rows`."""
@@ -82,6 +99,27 @@ class Checkpoint:
     def rounded(self, name: str, x: np.ndarray) -> np.ndarray:
         """Activations x as multiplied by the weight `name`: unchanged, as nothing is quantized."""
         return x
+
+    def extra_prefix(self, names: Iterable[str]) -> str:
+        """What every tensor name begins with in addition to these names, e.g. "module."; "" if the
+        checkpoint has one of the names as it is, or no such prefix."""
+        names = set(names)
+        if names & self._shards.keys():
+            return ""
+        common = os.path.commonprefix(list(self._shards))[:MAX_PREFIX]  # noqa: RUF071  any prefix
+        prefixes = (common[: at + 1] for at, c in enumerate(common) if c == ".")
+        found = (p for p in prefixes if any(p + name in self._shards for name in names))
+        return next(found, "")
+
+    def drop_prefix(self, prefix: str) -> None:
+        """Remove a prefix from all tensor names."""
+        self._names = {name.removeprefix(prefix): name for name in self._shards}
+        self._shards = {name: self._shards[stored] for name, stored in self._names.items()}
+
+    def unused(self, names: Collection[str]) -> list[str]:
+        """The tensors that are not among these names and not among those to be ignored."""
+        known = {*names, *self._used}
+        return sorted(name for name in self._shards if name not in known and not _ignored(name))
 
     def lm_head(self, tied: bool, prefix: str = "llm.") -> str:
         """Name of the tensor to use as the language model head.
@@ -121,10 +159,10 @@ class Checkpoint:
 
     def _stored(self, name: str) -> np.ndarray:
         self._used.add(name)
-        return self._shard(name).array(name)
+        return self._shard(name).array(self._names[name])
 
     def _convert(self, name: str, stored: np.ndarray) -> np.ndarray:
-        dtype = self._shard(name).dtype(name)
+        dtype = self._shard(name).dtype(self._names[name])
         if dtype not in FLOATS:
             raise InputError(f"{name}: stored as {dtype}; supported types: {', '.join(FLOATS)}")
         values = widen(stored, dtype)
@@ -133,10 +171,10 @@ class Checkpoint:
         return values
 
     def _equal(self, name: str, other: str) -> bool:
-        if self.shape(name) != self.shape(other):
+        shape = self.shape(name)
+        if shape != self.shape(other) or len(shape) != 2 or 0 in shape:
             return False
-        rows = self.shape(name)[0]
-        step = max(1, CHUNK // self.shape(name)[1])
+        rows, step = shape[0], max(1, CHUNK // shape[1])
         return all(
             np.array_equal(
                 self.read_rows(name, start, min(start + step, rows)),
@@ -144,6 +182,13 @@ class Checkpoint:
             )
             for start in range(0, rows, step)
         )
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Raise InputError if the file is a Git LFS pointer; a missing file is found later."""
+    if path.is_file():
+        with path.open("rb") as file:
+            refuse_pointer(file.read(len(LFS_POINTER)), str(path))
 
 
 def widen(stored: np.ndarray, dtype: str) -> np.ndarray:

@@ -12,6 +12,7 @@ from handglass.errors import InputError
 
 # No model size is larger; without a limit, a typo could exhaust time or memory.
 LARGEST = 1 << 24
+MOST_TOKENS = 64  # of a list of token ids
 LARGEST_FLOAT = 3.4e38  # the largest float32, as compiled code computes in float32
 
 
@@ -52,6 +53,15 @@ class Fields:
             raise InputError(f"{self._where}: {key} is {value}, but vocab_size is {vocab_size}")
         return value
 
+    def tokens(self, key: str, vocab_size: int) -> tuple[int, ...]:
+        """Token ids: a list, a single one, or none if the key is absent."""
+        value = self.get(key)
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        if len(ids) > MOST_TOKENS:
+            raise InputError(f"{self._where}: {key} has {len(ids)} ids, at most {MOST_TOKENS}")
+        single = (Fields({key: id}, self._where).token(key, vocab_size, -1) for id in ids)
+        return tuple(dict.fromkeys(single))
+
     def number(self, key: str, default: float | None = None) -> float:
         """A finite number above zero."""
         value = self._required(key, default)
@@ -81,7 +91,9 @@ class Fields:
         """Raise InputError unless the key is absent or has the only supported value."""
         value = self.get(key)
         if value is not None and value != only:
-            raise InputError(f"{self._where}: {key} is {value!r}, but only {only!r} is supported")
+            raise InputError(
+                f"{self._where}: {key} is {value!r:.200}, but only {only!r} is supported"
+            )
 
     def multiple(self, key: str, value: int, divisor_name: str, divisor: int) -> None:
         """Raise InputError unless `value` is a multiple of `divisor`."""
@@ -100,7 +112,7 @@ class Fields:
         return default
 
     def _wrong_type(self, key: str, value: object, wanted: str) -> InputError:
-        return InputError(f"{self._where}: {key} is {value!r} ({_kind(value)}), not {wanted}")
+        return InputError(f"{self._where}: {key} is {value!r:.200} ({_kind(value)}), not {wanted}")
 
 
 def _kind(value: object) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from handglass.errors import InputError
+from handglass.runtime.system.json_text import LFS_POINTER, refuse_pointer
 from handglass.runtime.system.regular_file import open_regular
 
 
@@ -26,6 +27,8 @@ class PickledFile:
     @classmethod
     def open(cls, path: Path) -> PickledFile:
         """Map a zip-format file. Raises InputError if it contains anything but tensors."""
+        with path.open("rb") as file:
+            refuse_pointer(file.read(len(LFS_POINTER)), str(path))
         try:
             import torch
         except ImportError:

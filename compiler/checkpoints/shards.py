@@ -6,7 +6,6 @@ in the same layouts. Every tensor must be in exactly one file; otherwise an `Inp
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,11 +14,11 @@ import numpy as np
 
 from handglass.errors import InputError
 from handglass.runtime.bundle.tensors import TensorFile
-from handglass.runtime.system.regular_file import read_text
+from handglass.runtime.system.json_text import parse_json
+from handglass.runtime.system.regular_file import open_regular
 
-MAX_JSON = 16 << 20
-"""Largest config.json or index in bytes; the index of a large model has under 1 MB."""
-
+MAX_JSON = 8 << 20
+"""Largest config.json or index in bytes; an index of 10,000 tensors has 1 MB."""
 HOW_TO_CONVERT = (
     "loading it can be unsafe. Convert it once with safetensors.torch.save_file("
     "torch.load(path, weights_only=True), 'model.safetensors'), or pass --allow-pickle"
@@ -44,7 +43,8 @@ def open_shards(folder: Path, allow_pickle: bool) -> dict[str, Shard]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         return _indexed(index, TensorFile.open)
-    files = sorted(folder.glob("*.safetensors"))
+    # Names with a leading dot are leftovers, such as the "._" files of macOS.
+    files = sorted(path for path in folder.glob("*.safetensors") if path.name[0] != ".")
     if len(files) > 1:
         names = ", ".join(path.name for path in files)
         raise InputError(f"{folder}: several shards ({names}) but no {index.name} that lists them")
@@ -54,24 +54,14 @@ def open_shards(folder: Path, allow_pickle: bool) -> dict[str, Shard]:
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises InputError if it is invalid or repeats a key."""
+    """Parse a JSON file of at most MAX_JSON bytes; see `parse_json`. Raises InputError."""
     try:
-        return json.loads(read_text(path, MAX_JSON), object_pairs_hook=_unique_keys)
+        with open_regular(path) as file:
+            return parse_json(file.read(MAX_JSON + 1), str(path), MAX_JSON)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = dict(pairs)
-    if len(keys) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice!r} appears twice")
-    return keys
 
 
 def _single(shard: Shard) -> dict[str, Shard]:

@@ -14,6 +14,7 @@ from typing import Any
 from handglass.errors import InputError
 
 from ..checkpoints.fields import Fields
+from .rope import rope_theta
 
 # Every release with a resampler uses 128 columns per resampler head.
 RESAMPLER_HEAD_DIM = 128
@@ -39,8 +40,6 @@ RELEASED_SHAPES = (
 # Keys that change the arithmetic or the prompt when they are set: key -> the feature it enables.
 REFUSED_KEYS = {
     "quantization_config": "quantized weights; compile from the original checkpoint instead",
-    "rope_scaling": "scaled rotary positions",
-    "rope_parameters": "scaled rotary positions",
     "attention_bias": "biases on the q, k and v projections",
     "qkv_bias": "biases on the q, k and v projections",
     "mlp_bias": "biases in the language model's MLP",
@@ -101,7 +100,8 @@ class LanguageConfig:
     max_position_embeddings: int
     tie_word_embeddings: bool
     bos_token_id: int = 1
-    eos_token_id: int = 2
+    eos_token_ids: tuple[int, ...] = ()
+    """Tokens that end an answer, in addition to those of the prompt template."""
     scale_emb: float = 1.0
     scale_depth: float | None = None
     dim_model_base: float | None = None
@@ -211,7 +211,7 @@ def _language(fields: Fields) -> LanguageConfig:
         head_dim=_head_dim(fields, hidden_size, heads),
         vocab_size=vocab_size,
         rms_norm_eps=fields.number("rms_norm_eps"),
-        rope_theta=fields.number("rope_theta", default=10000.0),
+        rope_theta=rope_theta(fields),
         max_position_embeddings=fields.integer("max_position_embeddings"),
         scale_emb=fields.number("scale_emb"),
         scale_depth=fields.number("scale_depth"),
@@ -219,7 +219,7 @@ def _language(fields: Fields) -> LanguageConfig:
         # The class default: MiniCPM-1B omits the key and stores no head.
         tie_word_embeddings=fields.flag("tie_word_embeddings", default=True),
         bos_token_id=fields.token("bos_token_id", vocab_size, default=1),
-        eos_token_id=fields.token("eos_token_id", vocab_size, default=2),
+        eos_token_ids=fields.tokens("eos_token_id", vocab_size),
     )
     fields.multiple(
         "num_attention_heads", heads, "num_key_value_heads", language.num_key_value_heads

@@ -46,6 +46,9 @@ class Rows:
 class Leaf(nn.Module):
     """A module that holds parameters."""
 
+    sources: tuple[Rows, ...] = ()
+    """The parts of the checkpoint that `load` reads."""
+
     def load(self, checkpoint: Checkpoint) -> Mapping[str, np.ndarray]:
         """The arrays of this leaf's parameters, by attribute name."""
         raise AssertionError("a subclass of Leaf must implement load()")
@@ -54,8 +57,14 @@ class Leaf(nn.Module):
 class Stored(Leaf):
     """One float32 tensor that `read` computes from the checkpoint or the configuration."""
 
-    def __init__(self, shape: Sequence[int], read: Callable[[Checkpoint], np.ndarray]) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        read: Callable[[Checkpoint], np.ndarray],
+        sources: Sequence[Rows] = (),
+    ) -> None:
         super().__init__()
+        self.sources = tuple(sources)
         self.value = nn.Parameter(tuple(shape), "float32")
         self._read = read
 
@@ -66,7 +75,7 @@ class Stored(Leaf):
 def vector(*sources: Rows) -> Stored:
     """Concatenated one-dimensional checkpoint tensors, e.g. the biases of q, k and v."""
     length = sum(source.count for source in sources)
-    return Stored((length,), lambda ckpt: np.concatenate([s.read(ckpt) for s in sources]))
+    return Stored((length,), lambda ckpt: np.concatenate([s.read(ckpt) for s in sources]), sources)
 
 
 def leaves(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Leaf]]:

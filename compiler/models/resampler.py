@@ -28,7 +28,12 @@ class Resampler(nn.Module):
         super().__init__()
         d, self.prefix, self.config = config.hidden_size, prefix, config
         self.heads = config.num_attention_heads
-        self.projected_query = Stored((config.query_num, d), self._project_query)
+        self.query = Rows(f"{prefix}.query", (config.query_num, d))
+        self.ln_q = [Rows(f"{prefix}.ln_q.{part}", (d,)) for part in ("weight", "bias")]
+        (weight,), (bias,) = self._rows(0)
+        self.projected_query = Stored(
+            self.query.shape, self._project_query, [self.query, *self.ln_q, weight, bias]
+        )
         self.frequencies = Stored((d // 4,), lambda _: _frequencies(d // 4))
         self.kv_proj = Linear(
             scheme, [Rows(f"{prefix}.kv_proj.weight", (d, config.vision_hidden_size))]
@@ -69,12 +74,11 @@ class Resampler(nn.Module):
         return Linear(scheme, *self._rows(part))
 
     def _project_query(self, checkpoint: Checkpoint) -> np.ndarray:
-        d, count = self.config.hidden_size, self.config.query_num
-        read = lambda name, *shape: checkpoint.read(f"{self.prefix}.{name}", shape)  # noqa: E731
-        query = read("query", count, d).astype(np.float64)
+        query = self.query.read(checkpoint).astype(np.float64)
         centred = query - query.mean(-1, keepdims=True)
         query = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + EPS)
-        query = query * read("ln_q.weight", d) + read("ln_q.bias", d)
+        scale, shift = (source.read(checkpoint) for source in self.ln_q)
+        query = query * scale + shift
         (weight,), (bias,) = self._rows(0)
         return query @ weight.read(checkpoint).T.astype(np.float64) + bias.read(checkpoint)
 

@@ -34,7 +34,7 @@ class VisionTower(nn.Module):
             [Rows(f"{name}.patch_embedding.bias", (d,))],
         )
         table = Rows(f"{name}.position_embedding.weight", (side * side, d))
-        self.position_embedding = Stored(table.shape, table.read)
+        self.position_embedding = Stored(table.shape, table.read, [table])
         self.layers = nn.ModuleList(
             [
                 EncoderLayer(config, scheme, f"{prefix}.encoder.layers.{i}")

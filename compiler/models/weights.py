@@ -40,7 +40,8 @@ class Panels(Leaf):
 
     def __init__(self, scheme: Scheme, sources: Sequence[Rows], transpose: bool = False) -> None:
         super().__init__()
-        self.scheme, self.sources, self.transpose = scheme, tuple(sources), transpose
+        self.scheme, self.transpose = scheme, transpose
+        self.sources = tuple(sources)
         count, width = sum(s.count for s in sources), int(np.prod(sources[0].shape[1:]))
         self.out_features, self.in_features = (width, count) if transpose else (count, width)
         parts = scheme.shapes(self.out_features, self.in_features)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from importlib.metadata import version
 
 import handglass
@@ -15,11 +17,13 @@ from handglass.runtime.bundle.entries import (
     TokenizerEntry,
 )
 from handglass.runtime.bundle.manifest import Manifest
-from handglass.runtime.prompt.tokenizer import open_tokenizer
+from handglass.runtime.prompt.tokenizer import Tokenizer, open_tokenizer
 from handglass.targets.target import Target
 
 from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.fields import Fields
 from ..models import Family, FamilyConfig, Network
+from ..models.config import LanguageConfig
 
 TOKENIZERS = (("sentencepiece", "tokenizer.model"), ("tokenizers", "tokenizer.json"))
 
@@ -38,6 +42,8 @@ def describe(
     """
     storage, language = network.storage, config.language
     prompt = family.prompt(config)
+    entry, tokenizer = find_tokenizer(checkpoint, prompt, language.vocab_size)
+    prompt = with_stops(prompt, tokenizer, stop_ids(checkpoint, language))
     return Manifest(
         model=ModelEntry(config.architecture, checkpoint.config),
         target=target_entry(target),
@@ -52,7 +58,7 @@ def describe(
         state=StateEntry(storage.context, network.state()),
         vision=family.vision(config),
         prompt=prompt,
-        tokenizer=find_tokenizer(checkpoint, prompt, language.vocab_size),
+        tokenizer=entry,
         vocab_size=language.vocab_size,
         hidden_size=language.hidden_size,
         work=network.work(params),
@@ -67,7 +73,21 @@ def target_entry(target: Target) -> TargetEntry:
     return TargetEntry(*host, device=target.kind, abilities=target.gpu.abilities)
 
 
-def find_tokenizer(checkpoint: Checkpoint, prompt: PromptEntry, vocab_size: int) -> TokenizerEntry:
+def stop_ids(checkpoint: Checkpoint, language: LanguageConfig) -> tuple[int, ...]:
+    """The tokens that end an answer: of config.json, then of generation_config.json."""
+    fields = Fields(checkpoint.generation(), "generation_config.json")
+    return (*language.eos_token_ids, *fields.tokens("eos_token_id", language.vocab_size))
+
+
+def with_stops(prompt: PromptEntry, tokenizer: Tokenizer, ids: Iterable[int]) -> PromptEntry:
+    """The template with these tokens as additional stops."""
+    names = (tokenizer.name_of(id) for id in ids if id < tokenizer.vocab_size)
+    return replace(prompt, stop=tuple(dict.fromkeys([*prompt.stop, *filter(None, names)])))
+
+
+def find_tokenizer(
+    checkpoint: Checkpoint, prompt: PromptEntry, vocab_size: int
+) -> tuple[TokenizerEntry, Tokenizer]:
     """Find the tokenizer file and check that it has every marker of the prompt template."""
     for kind, name in TOKENIZERS:
         if (path := checkpoint.folder / name).is_file():
@@ -82,6 +102,6 @@ def find_tokenizer(checkpoint: Checkpoint, prompt: PromptEntry, vocab_size: int)
             for around in (*prompt.roles.values(), *prompt.tiles.values()):
                 tokenizer.marker_ids(around.before)
                 tokenizer.marker_ids(around.after)
-            return TokenizerEntry(kind, name)
+            return TokenizerEntry(kind, name), tokenizer
     wanted = " or ".join(name for _, name in TOKENIZERS)
     raise InputError(f"{checkpoint.folder}: no tokenizer; expected {wanted}")

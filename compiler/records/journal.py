@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from handglass.errors import HandglassError
+from handglass.runtime.system.printable import printable
 
 from .allowed import check_allowed
 from .lines import Line, Refused, append_line, read_lines
@@ -59,7 +60,7 @@ def _record(line: Line | Refused) -> Record | Refused:
         record = Record.parse(line.text)
         check_allowed(record)
     except HandglassError as error:
-        return Refused(line.number, str(error))
+        return Refused(line.number, printable(error))
     return record
 
 

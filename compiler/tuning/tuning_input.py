@@ -18,6 +18,7 @@ from ..checkpoints.checkpoint import EMBEDDING_NAME, HEAD_NAME, Checkpoint
 from ..lowering.phases import fuse
 from ..lowering.workload import Part, parts_of
 from ..models import Family, FamilyConfig, HasHead, find_family
+from ..models.matching import build_for
 from ..models.storage import Storage, choose_storage
 from ..schemes.kv_cache import cache_type_of
 from ..schemes.quantize import find_scheme
@@ -104,7 +105,10 @@ def _of_bundle(manifest: Manifest, options: CompileOptions) -> TuningInput:
 def _tuning_input(
     family: Family, config: FamilyConfig, storage: Storage, target: Target, head: HasHead
 ) -> TuningInput:
-    network = family.build(head, config, storage)
+    if isinstance(head, Checkpoint):
+        network = build_for(head, family, config, storage)
+    else:
+        network = family.build(head, config, storage)
     with tvm.target.Target(target.tvm):  # operators depend on whether it is a CPU or a GPU
         mod, _ = network.export()
     parts = parts_of(family.vision(config), family.typical_tiles, storage.context)

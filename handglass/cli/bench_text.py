@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from handglass.runtime.system.printable import printable
+
 from .output import size_text
 
 WIDTH = 132  # on a narrower terminal lines wrap, which is better than truncated names
@@ -25,7 +27,7 @@ LIMITS = {
 def rows_text(result: Mapping[str, Any]) -> None:
     table = new_table(("row", "unit"), ("min", "median", "p90", "of limit"), ("",))
     for row in result["rows"]:
-        table.add_row(*cells(row))
+        table.add_row(*map(printable, cells(row)))
     console = head(result)
     console.print(table)
 
@@ -61,7 +63,7 @@ def head(result: Mapping[str, Any]) -> Console:
     console = Console()
     console.width = max(console.width, WIDTH)
     for line in head_lines(result):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
     return console
 
 
@@ -88,8 +90,8 @@ def cells(row: Mapping[str, Any]) -> Sequence[str]:
 
 def kernel_cells(row: Mapping[str, Any]) -> Sequence[str]:
     return (
-        row["kernel"],
-        row["rule"],
+        printable(row["kernel"]),
+        printable(row["rule"]),
         f"{row['calls']:.0f}",
         figure(row["total_ms"]),
         share(row["share"]),

@@ -20,10 +20,11 @@ ASK = """
 import sys
 from handglass.errors import HandglassError
 from handglass.runtime.answer.model import Model
+from handglass.runtime.system.printable import printable
 try:
     Model.load(sys.argv[1], device=(sys.argv + [None])[2]).chat("Hello", max_tokens=2)
 except HandglassError as error:
-    print(error, file=sys.stderr)
+    print(printable(error), file=sys.stderr)
     raise SystemExit(error.exit_code)
 """
 

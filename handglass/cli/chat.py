@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from handglass.runtime.system.printable import printable
+
 from .options import (
     BundleOption,
     Device,
@@ -65,7 +67,7 @@ def take(talk: Conversation, line: str, on_terminal: bool) -> bool:
     except HandglassError as error:
         if not on_terminal:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error, lines=True)}", file=sys.stderr)
     except KeyboardInterrupt:
         if not on_terminal:
             raise

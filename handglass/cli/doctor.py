@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from handglass.runtime.devices.kinds import device_names
+from handglass.runtime.system.printable import printable
 
 from .bundle_argument import bundle_folder
 from .bundle_checks import bundle_checks
@@ -64,4 +65,4 @@ def print_text(checks: list[Check]) -> None:
     print(columns([(check.name, MARKS[check.ok], check.value) for check in checks]))
     for check in checks:
         if check.hint:
-            print(f"\n{check.name}: {check.hint}")
+            print(f"\n{check.name}: {printable(check.hint, lines=True)}")

@@ -5,7 +5,6 @@ No code of the bundle is loaded or executed.
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,10 +16,6 @@ from .output import columns, print_json, size_text
 if TYPE_CHECKING:
     from handglass.runtime.bundle.entries import TargetEntry, TensorEntry
     from handglass.runtime.bundle.reader import FileState, Inspection, Manifest
-
-# Bytes per element, by numpy dtype name.
-ITEM_SIZE = {"float64": 8, "float32": 4, "float16": 2, "int64": 8, "int32": 4, "int16": 2}
-ITEM_SIZE |= {"uint64": 8, "uint32": 4, "uint16": 2, "int8": 1, "uint8": 1, "bool": 1}
 
 
 def inspect(
@@ -141,4 +136,4 @@ def tensor_rows(entries: tuple[TensorEntry, ...]) -> list[tuple[str, str, str]]:
 
 
 def total_bytes(entries: tuple[TensorEntry, ...]) -> int:
-    return sum(math.prod(entry.shape) * ITEM_SIZE.get(entry.dtype, 0) for entry in entries)
+    return sum(entry.nbytes for entry in entries)

@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from handglass.runtime.system.printable import json_text, printable
+
 
 def print_json(value: dict[str, Any]) -> None:
-    """Print one line. It is complete before anything is written.
+    """Print the whole object on one line; if it cannot be formatted, nothing is printed.
 
     Characters that the encoding of standard output lacks are escaped as JSON does it.
     """
-    text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+    text = json_text(plain(value))
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
-        text = json.dumps(plain(value), allow_nan=False)
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+        text = json.dumps(json.loads(text))
+    print(text, flush=True)
 
 
 def plain(value: Any) -> Any:
@@ -34,8 +35,8 @@ def plain(value: Any) -> Any:
 
 
 def columns(rows: Sequence[Sequence[object]], indent: str = "") -> str:
-    """Align every column but the last to its longest cell."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    """Align every column but the last to its longest cell; control characters are escaped."""
+    cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     widths[-1:] = [0]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from handglass.runtime.system.printable import printable
+
 from .compile import load_compiler
 from .options import Json
 from .output import print_json
@@ -64,7 +66,7 @@ def import_(
 
 def as_text(outcome: Outcome) -> str:
     if outcome.record is None:
-        return f"{outcome.file}:{outcome.line}: refused: {outcome.words}"
+        return f"{outcome.file}:{outcome.line}: refused: {printable(outcome.words)}"
     name = outcome.record.about.partition(":")[0]
     verdict = "kept" if outcome.kept else "not kept"
     return f"{outcome.record.id[:12]} {name}: {verdict}: {outcome.words}"

@@ -32,6 +32,8 @@ from ..bundle.tensor_writer import TensorWriter
 from ..prompt.chat_template import Prompt, Slot, build_prompt
 from ..prompt.preprocess import Tile, open_preprocessor
 from ..prompt.tokenizer import Tokenizer, tokenizer_of
+from ..system.json_text import parse_json
+from ..system.printable import printable
 from ..system.regular_file import read_text
 from .answer import Answer
 from .generate import Timings
@@ -39,6 +41,8 @@ from .model import MAX_TOKENS, Messages
 from .stream import TextStream
 
 FORMAT, VERSION = "handglass-request", 2
+MAX_LINE = 1 << 20
+"""Largest last line of the output of the runner, in bytes."""
 REQUEST = "request.json"
 
 
@@ -97,13 +101,13 @@ class RequestWriter:
         *ids, last = [line for line in lines if line.strip()] or [""]
         try:
             tokens = tuple(int(line) for line in ids)
-            summary = json.loads(last)
+            summary = parse_json(last.encode("utf-8", "surrogatepass"), "the last line", MAX_LINE)
             timings: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value
                 for name, value in summary["timings"].items()
             }
             reason, times = str(summary["finish_reason"]), Timings(**timings)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, InputError) as error:
             raise InputError(
                 f"not the output of handglass-native run, which ends with a JSON object: "
                 f"{error!r:.200}"
@@ -182,5 +186,5 @@ if __name__ == "__main__":
         for line in main():
             print(line)
     except HandglassError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         sys.exit(error.exit_code)

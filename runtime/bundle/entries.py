@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import numpy as np
-
 from ..system.json_dataclass import optional, parse_dataclass
+from .tensors import storage_dtype
 
 T = TypeVar("T")
 POSITIONS, RECURRENT = "positions", "recurrent"
@@ -53,11 +52,11 @@ class FunctionEntry:
 class TensorEntry:
     name: str
     shape: tuple[int, ...]
-    dtype: str  # numpy name of the stored element type
+    dtype: str  # a key of tensors.CODES
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * storage_dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from handglass.errors import InputError, MismatchError
 
 from ..system.json_dataclass import optional, parse_dataclass, plain
+from ..system.json_text import parse_json
+from .bounds import files_beyond, sizes_beyond, tensors_beyond, vision_beyond
 from .entries import (
     STATE_KINDS,
     FileEntry,
@@ -32,6 +34,8 @@ FORMAT = "handglass-bundle"
 VERSION = 2
 LIBRARY = "lib.so"
 RUNTIME_LIBRARY = "libtvm_runtime.so"
+MAX_MANIFEST = 4 << 20
+"""Largest manifest.json in bytes; that of a model of 1,000 layers has 1."""
 TOKENIZER_KINDS = ("sentencepiece", "tokenizers")
 
 
@@ -65,16 +69,13 @@ class Manifest:
         Raises InputError for malformed content, MismatchError for another format version or for a
         required file that is not listed.
         """
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: not valid JSON: {error}") from error
+        data = parse_json(_bytes(text), where, MAX_MANIFEST)
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise InputError(f"{where}: not a handglass bundle (format must be {FORMAT!r})")
         if data.get("version") != VERSION or isinstance(data["version"], bool):
             raise MismatchError(
-                f"{where}: bundle version {data.get('version')!r} is not supported, this handglass "
-                f"reads version {VERSION}; compile the model again"
+                f"{where}: bundle version {data.get('version')!r:.40} is not supported, this "
+                f"handglass reads version {VERSION}; compile the model again"
             )
         body = {key: value for key, value in data.items() if key not in ("format", "version")}
         manifest = parse_dataclass(cls, body, where, "")
@@ -87,14 +88,29 @@ class Manifest:
         return json.dumps(head | plain(self), indent=1, ensure_ascii=False) + "\n"
 
 
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+
+
 def _check_values(manifest: Manifest, where: str) -> None:
     """Check constraints that the field types do not express."""
+    for text in _beyond(manifest):
+        raise InputError(f"{where}: {text}")
     for text, holds in (_checks(manifest) | _vision_checks(manifest.vision)).items():
         if not holds:
             raise InputError(f"{where}: {text}")
     for name in (LIBRARY, manifest.tokenizer.file):
         if name not in manifest.files:
-            raise MismatchError(f"{where}: {name!r} is needed but not listed under files")
+            raise MismatchError(f"{where}: {name[:100]!r} is needed but not listed under files")
+
+
+def _beyond(manifest: Manifest) -> Iterator[str]:
+    sizes = {"vocab_size": manifest.vocab_size, "hidden_size": manifest.hidden_size}
+    yield from sizes_beyond({**sizes, "state.context": manifest.state.context})
+    yield from tensors_beyond(manifest.params, manifest.state)
+    yield from files_beyond(manifest.files)
+    if manifest.vision is not None:
+        yield from vision_beyond(manifest.vision)
 
 
 def _checks(manifest: Manifest) -> dict[str, bool]:
@@ -121,13 +137,9 @@ def _checks(manifest: Manifest) -> dict[str, bool]:
         in TOKENIZER_KINDS,
         "params and state.tensors must list each tensor once": len({t.name for t in tensors})
         == len(tensors),
-        "tensor shapes must not contain negative sizes": all(
-            n >= 0 for t in tensors for n in t.shape
-        ),
         "work must not be negative": all(min(_amounts(w)) >= 0 for w in manifest.work.values()),
-        "each of files must have a size and a sha256 of 64 lowercase hexadecimal digits": all(
-            f.size >= 0 and re.fullmatch("[0-9a-f]{64}", f.sha256) is not None
-            for f in manifest.files.values()
+        "each of files must have a sha256 of 64 lowercase hexadecimal digits": all(
+            re.fullmatch("[0-9a-f]{64}", f.sha256) for f in manifest.files.values()
         ),
     }
 

@@ -9,7 +9,6 @@ This module neither loads nor executes the contents of a bundle.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,12 +17,13 @@ from pathlib import Path
 from handglass.errors import InputError, MismatchError, UsageError
 
 from ..system.file_state import file_state
+from ..system.json_text import parse_json
 from ..system.regular_file import open_regular, read_regular
 from ..system.shared_library import SharedLibrary
 from .entries import FileEntry
 from .file_checks import MANIFEST, DiffersError, check_content, check_file, is_inside, is_params
 from .hashes import Verified
-from .manifest import FORMAT, LIBRARY, RUNTIME_LIBRARY, Manifest
+from .manifest import FORMAT, LIBRARY, MAX_MANIFEST, RUNTIME_LIBRARY, Manifest
 from .tensors import TensorFile
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
 
 REPORT = "report.json"
 VERIFY = ("all", "remembered", "library")
-_MAX_MANIFEST = 64 << 20
 AGAIN = "copy or compile the bundle again"
 
 
@@ -92,7 +91,7 @@ class Bundle:
             try:
                 states[name] = check_file(path, name, entry, memory, verify == "library")
             except DiffersError as problem:
-                raise MismatchError(f"{path}: {name}: {problem}; {AGAIN}") from problem
+                raise MismatchError(f"{path}: {name[:200]}: {problem}; {AGAIN}") from problem
         if memory:
             memory.save()
         return cls(path, manifest, states)
@@ -120,9 +119,9 @@ class Bundle:
     def file(self, name: str) -> Path:
         """The path of a listed file, for messages and copies. Raises MismatchError for another."""
         if name not in self.manifest.files:
-            raise MismatchError(f"{self.path}: {name!r} is not listed in {MANIFEST}")
+            raise MismatchError(f"{self.path}: {name[:200]!r} is not listed in {MANIFEST}")
         if not is_inside(self.path, name):
-            raise MismatchError(f"{self.path}: {name!r} points outside the bundle")
+            raise MismatchError(f"{self.path}: {name[:200]!r} points outside the bundle")
         return self.path / name
 
     def read(self, name: str) -> bytes:
@@ -163,8 +162,8 @@ class Bundle:
 def is_bundle(path: Path) -> bool:
     """Whether the folder has a handglass manifest of any version, valid or not."""
     try:
-        data = json.loads(read_regular(path / MANIFEST, _MAX_MANIFEST))
-    except (OSError, ValueError, RecursionError):
+        data = parse_json(read_manifest_text(path), MANIFEST, MAX_MANIFEST)
+    except InputError:
         return False
     return isinstance(data, dict) and data.get("format") == FORMAT
 
@@ -175,7 +174,7 @@ def read_manifest(path: Path) -> Manifest:
 
 def read_manifest_text(path: Path) -> bytes:
     try:
-        return read_regular(path / MANIFEST, _MAX_MANIFEST)
+        return read_regular(path / MANIFEST, MAX_MANIFEST)
     except OSError as error:
         raise InputError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
 

@@ -7,17 +7,23 @@ the arguments of a call.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from handglass.errors import InputError, MismatchError
 
+from ..system.json_dataclass import optional, parse_dataclass
+from ..system.json_text import parse_json
 from .probes import DOT4, DOT8, FMA, TILE_BF16, TILE_INT8
 from .reader import REPORT, Bundle
+from .report_work import check_work
 
+FORMAT = "handglass-report"
+MAX_REPORT = 4 << 20
+"""Largest report.json in bytes."""
 LIMIT_OF = {
     **dict.fromkeys(("dot4", "pair4"), DOT4),
     **dict.fromkeys(("dot7", "dot8", "pair8", "halves8"), DOT8),
@@ -41,8 +47,8 @@ class Kernel:
     calls: int
     patterns: tuple[str, ...]
     work: Mapping[str, Any] | None
-    choices: Mapping[str, int] = field(default_factory=dict)
-    record: str | None = None
+    choices: Mapping[str, int] = optional(dict)
+    record: str | None = optional(lambda: None)
     """The id of the tuning record that the choices come from."""
 
     @property
@@ -51,14 +57,38 @@ class Kernel:
         return next((LIMIT_OF[pattern] for pattern in self.patterns if pattern in LIMIT_OF), FMA)
 
     def flops(self, sizes: Sizes) -> float | None:
-        """Operations of one call, two per multiply-add; None if the compiler found no count."""
+        """Operations of one call, two per multiply-add; None if the compiler found no count.
+
+        Raises InputError if the work does not fit the arguments.
+        """
         if self.work is None:
             return None
+        with self._fitting():
+            return self._flops(sizes)
+
+    def bytes(self, sizes: Sizes, itemsizes: Sequence[int]) -> float:
+        """Least bytes that one call reads and writes, counting every argument once.
+
+        Raises InputError if the work does not fit the arguments.
+        """
+        with self._fitting():
+            return self._bytes(sizes, itemsizes)
+
+    @contextmanager
+    def _fitting(self) -> Iterator[None]:
+        try:
+            yield
+        except (IndexError, KeyError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"{REPORT}: {self.function[:100]!r}: its work does not fit the arguments of a call"
+            ) from error
+
+    def _flops(self, sizes: Sizes) -> float:
+        assert self.work is not None
         symbols = self._symbols(sizes)
         return 2 * sum(_product(product, symbols) for product in self.work["multiply_adds"])
 
-    def bytes(self, sizes: Sizes, itemsizes: Sequence[int]) -> float:
-        """Least bytes that one call reads and writes, counting every argument once."""
+    def _bytes(self, sizes: Sizes, itemsizes: Sequence[int]) -> float:
         parts = self.work["touched"] if self.work else {}
         symbols = self._symbols(sizes) if parts else {}
         total = 0.0
@@ -76,24 +106,47 @@ class Kernel:
         values = {}
         for name, (number, *dimension) in self.work["symbols"].items():
             size = sizes[number]
-            if dimension and not isinstance(size, int):
+            if dimension:
+                if isinstance(size, int):
+                    raise ValueError(f"{name} is a dimension of a number")
                 values[name] = size[dimension[0]]
             elif isinstance(size, int):
                 values[name] = size
         return values
 
 
+@dataclass(frozen=True)
+class Report:
+    """The whole file; its fields are the JSON keys."""
+
+    format: str
+    versions: Mapping[str, str]
+    phases: Mapping[str, float]
+    kernels: tuple[Kernel, ...]
+    records: Mapping[str, Any] = optional(dict)
+
+
 def read_report(bundle: Bundle) -> dict[str, Kernel]:
-    """Kernel name -> kernel. Raises MismatchError if the bundle has no report."""
+    """Kernel name -> kernel. Raises MismatchError if the bundle has no report, InputError if it is
+    malformed."""
     if REPORT not in bundle.manifest.files:
         raise MismatchError(f"{bundle.path}: the bundle has no {REPORT}; compile the model again")
     file = bundle.file(REPORT)
     try:
-        rows = json.loads(bundle.read(REPORT))["kernels"]
-        kernels = [Kernel(**{**row, "patterns": tuple(row["patterns"])}) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{file}: not a handglass report: {error!r:.200}") from error
-    return {kernel.function: kernel for kernel in kernels}
+        return parse_report(bundle.read(REPORT), str(file))
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+
+
+def parse_report(data: bytes, where: str) -> dict[str, Kernel]:
+    """Kernel name -> kernel; `where` names the file in errors. Raises InputError."""
+    report = parse_dataclass(Report, parse_json(data, where, MAX_REPORT), where)
+    if report.format != FORMAT:
+        raise InputError(f"{where}: format is {report.format[:100]!r}, must be {FORMAT!r}")
+    for number, kernel in enumerate(report.kernels):
+        if kernel.work is not None:
+            check_work(kernel.work, where, f"kernels[{number}].work")
+    return {kernel.function: kernel for kernel in report.kernels}
 
 
 def _elements(access: Sequence[Any], shape: Sequence[int], symbols: Mapping[str, int]) -> float:

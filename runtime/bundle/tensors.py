@@ -6,7 +6,6 @@ numpy has no bfloat16 type: its values are returned as uint16 bit patterns.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import mmap
 import os
@@ -18,10 +17,16 @@ import numpy as np
 
 from handglass.errors import InputError
 
+from ..system.json_text import parse_json, refuse_pointer
 from ..system.regular_file import open_regular
 
 ALIGNMENT = 64
-MAX_HEADER = 100_000_000  # the limit of the format's own library
+MAX_HEADER = 8 << 20
+"""Largest header in bytes: 70,000 tensors. The format's own library allows 100 MB, which can take
+2.5 GB of Python objects."""
+MAX_DIMENSIONS = 16
+MAX_BYTES = 1 << 47
+"""Most bytes of a tensor: the address space of a process."""
 
 # safetensors code -> (dtype name in this project, numpy type of the stored elements)
 DTYPES: Mapping[str, tuple[str, np.dtype[Any]]] = {
@@ -70,6 +75,17 @@ def storage_dtype(dtype: str) -> np.dtype[Any]:
     if dtype not in CODES:
         raise InputError(f"tensor type {dtype!r} is unknown; known: {', '.join(sorted(CODES))}")
     return DTYPES[CODES[dtype]][1]
+
+
+def fits(shape: tuple[int, ...], dtype: str) -> bool:
+    """Whether an array of this shape can exist.
+
+    A size of 0 does not excuse the others: numpy refuses (0, 2^63).
+    """
+    if len(shape) > MAX_DIMENSIONS or any(not 0 <= size <= MAX_BYTES for size in shape):
+        return False
+    nbytes = math.prod(max(size, 1) for size in shape) * storage_dtype(dtype).itemsize
+    return nbytes <= MAX_BYTES
 
 
 def untouched_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -181,6 +197,8 @@ def _read_header(path: Path, file: Any, size: int) -> tuple[bytes, int]:
     prefix = file.read(8)
     if len(prefix) < 8:
         raise InputError(f"{path}: {size} bytes is too short for a safetensors file")
+    refuse_pointer(prefix + file.read(64), str(path))
+    file.seek(len(prefix))
     length = int.from_bytes(prefix, "little")
     if length > MAX_HEADER or 8 + length > size:
         raise InputError(
@@ -191,10 +209,7 @@ def _read_header(path: Path, file: Any, size: int) -> tuple[bytes, int]:
 
 
 def _parse_header(path: Path, header: bytes, start: int, size: int) -> dict[str, TensorPlace]:
-    try:
-        table = json.loads(header.decode("utf-8"), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: the header is not valid JSON: {error}") from error
+    table = parse_json(header, f"{path}: the header", MAX_HEADER)
     if not isinstance(table, dict):
         raise InputError(f"{path}: the header is a JSON {type(table).__name__}, not an object")
     table.pop("__metadata__", None)
@@ -204,27 +219,20 @@ def _parse_header(path: Path, header: bytes, start: int, size: int) -> dict[str,
     return {entry.spec.name: entry for entry in entries}
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in table:
-            raise ValueError(f"{name!r} occurs twice")
-        table[name] = value
-    return table
-
-
 def _parse_entry(path: Path, name: str, value: Any, start: int) -> TensorPlace:
-    where = f"{path}: tensor {name!r}"
+    where = f"{path}: tensor {name[:200]!r}"
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise InputError(f"{where}: expected dtype, shape and data_offsets, found {value!r:.200}")
     code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(code, str) or code not in DTYPES:
-        raise InputError(f"{where}: dtype {code!r} is unknown; known: {', '.join(DTYPES)}")
+        raise InputError(f"{where}: dtype {code!r:.100} is unknown; known: {', '.join(DTYPES)}")
     if not _is_sizes(shape):
         raise InputError(f"{where}: shape {shape!r:.200} is not a list of sizes")
     if not _is_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise InputError(f"{where}: data_offsets {offsets!r:.200} is not [begin, end]")
     spec = TensorSpec(name, tuple(shape), DTYPES[code][0])
+    if not fits(spec.shape, spec.dtype):
+        raise InputError(f"{where}: shape {shape!r:.200} is not the shape of a tensor")
     if spec.nbytes != offsets[1] - offsets[0]:
         raise InputError(
             f"{where}: shape {shape} of {code} needs {spec.nbytes} bytes, "
@@ -243,8 +251,9 @@ def _check_coverage(path: Path, entries: list[TensorPlace], start: int, size: in
     for entry in entries:
         if entry.start != reached:
             kind = "overlaps the previous one" if entry.start < reached else "leaves a gap"
+            name = entry.spec.name[:200]
             raise InputError(
-                f"{path}: tensor {entry.spec.name!r} {kind}: it begins at byte {entry.start}, "
+                f"{path}: tensor {name!r} {kind}: it begins at byte {entry.start}, "
                 f"the preceding data ends at {reached}"
             )
         reached = entry.stop

@@ -70,7 +70,7 @@ def read_table(table: type, text: str, where: str) -> tuple[Any, ...]:
     """
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not valid JSON: {error}") from error
     quirks: tuple[Quirk, ...] = parse_dataclass(table, data, where).quirks
     for quirk in quirks:

@@ -22,6 +22,7 @@ from handglass.errors import InputError, MismatchError
 from ..bundle.manifest import LIBRARY
 from ..bundle.tensors import TensorFile
 from ..system.json_dataclass import parse_dataclass, plain
+from ..system.json_text import parse_json
 from ..system.regular_file import read_regular
 from .kernel_arguments import Item, Tensor, read_items
 from .kernel_timing import difference
@@ -30,6 +31,8 @@ from .portable_random import PortableRandom
 
 CASES, ANSWERS, CHECKS_LIBRARY = "checks.json", "checks.safetensors", "checks.so"
 FORMAT, VERSION = "handglass-known-answers", 1
+MAX_CASES = 8 << 20
+"""Largest checks.json in bytes."""
 COPIES = (1, 3, 4097, (1 << 20) + 7, 80 << 20)
 """Sizes in bytes of round trips to the device; the last one exceeds a staging buffer."""
 COPY_FAMILY = "copies"
@@ -81,10 +84,10 @@ class Verdict:
 def read_cases(path: Path) -> tuple[Case, ...]:
     """Read the cases. Raises InputError for a malformed file, MismatchError for another version."""
     try:
-        data = json.loads(read_regular(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    parsed = parse_dataclass(_Cases, data, str(path))
+        data = read_regular(path, MAX_CASES)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    parsed = parse_dataclass(_Cases, parse_json(data, str(path), MAX_CASES), str(path))
     if (parsed.format, parsed.version) != (FORMAT, VERSION):
         raise MismatchError(
             f"{path}: format {parsed.format!r:.40} version {parsed.version} is not supported, this "

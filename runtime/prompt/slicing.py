@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 WHERE = "manifest.json: vision.slicing"
 MAX_TILES = 1024
+MAX_PIXELS = 1 << 24
+"""Most pixels of all tiles of a picture together."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ def crops(vision: VisionEntry) -> Slicer:
     boxes = vision.slicing.parse(Crops, WHERE).boxes
     if not 0 < len(boxes) <= MAX_TILES:
         raise InputError(f"{WHERE}: {len(boxes)} boxes; must be 1 to {MAX_TILES}")
+    if len(boxes) * vision.image_size**2 > MAX_PIXELS:
+        raise InputError(
+            f"{WHERE}: {len(boxes)} tiles of {vision.image_size} x {vision.image_size} have more "
+            f"than {MAX_PIXELS} pixels"
+        )
     for box in boxes:
         if not (0 <= box.left < box.right <= 1 and 0 <= box.top < box.bottom <= 1):
             raise InputError(

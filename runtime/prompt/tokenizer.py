@@ -87,6 +87,12 @@ class Tokenizer:
             )
         return id_
 
+    def name_of(self, token: int) -> str | None:
+        """The piece whose `token_id` is `token`; None if it has no spelling of its own."""
+        text = self.surface(token).decode("utf-8", "replace")
+        pieces = (text, *sorted(self._vocabulary.special))
+        return next((p for p in pieces if p and self._vocabulary.find(p) == token), None)
+
     def marker_ids(self, marker: str) -> tuple[int, ...]:
         """Ids of a template marker: one piece if the vocabulary has it, otherwise several."""
         if not marker:

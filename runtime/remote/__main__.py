@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ..devices.kinds import plugin_kinds
+from ..system.printable import printable
 
 
 def main() -> int:
@@ -25,7 +26,7 @@ def main() -> int:
             lambda started: print(started.announcement(as_json), flush=True),
         )
     except HandglassError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,10 @@ def drop(*keys: Any) -> Callable[[dict[str, Any]], object]:
     return change
 
 
+def nested(depth: int) -> Any:
+    return [] if depth == 0 else [nested(depth - 1)]
+
+
 WRONG_INPUT = {
     "another format": (put("format", "gguf"), "'handglass-bundle'"),
     "no format": (drop("format"), "'handglass-bundle'"),
@@ -143,7 +148,25 @@ WRONG_INPUT = {
     "zero std": (put("vision", "std", [0.5, 0, 0.5]), r"vision\.std"),
     "no stop": (put("prompt", "stop", []), r"prompt\.stop"),
     "tokenizer kind": (put("tokenizer", "kind", "words"), r"tokenizer\.kind"),
-    "negative shape": (put("params", 0, "shape", [-1, 5]), "negative"),
+    "negative shape": (put("params", 0, "shape", [-1, 5]), r"params\[0\]\.shape .*-1"),
+    "nested": (put("model", "config", {"a": nested(99)}), "nested"),
+    "surrogate": (put("target", "name", "\ud800"), "surrogate"),
+    "not finite": (put("vision", "mean", [math.inf, 0.5, 0.5]), "Infinity"),
+    "number of 400 digits": (put("state", "context", 10**399), "1000000"),
+    "shape of 400 digits": (put("params", 0, "shape", [10**399]), "1000000"),
+    "shape of many bytes": (put("params", 0, "shape", [2**40, 2**40]), r"params\[0\]\.shape"),
+    "empty, and huge": (put("params", 0, "shape", [0, 2**62]), r"params\[0\]\.shape"),
+    "many dimensions": (put("params", 0, "shape", [1] * 40), r"params\[0\]\.shape"),
+    "dtype": (put("params", 0, "dtype", "foo"), r"params\[0\]\.dtype .*'foo'"),
+    "dtype of Python objects": (put("params", 0, "dtype", "O"), r"params\[0\]\.dtype .*'O'"),
+    "state dtype": (put("state", "tensors", 0, "dtype", "V9"), r"state\.tensors\[0\]\.dtype"),
+    "large tile": (put("vision", "image_size", 57344), r"vision\.image_size .*57344"),
+    "many rows": (put("vision", "query_num", 2**62), rf"vision\.query_num .*{2**62}"),
+    "long context": (put("state", "context", 2**40), rf"state\.context .*{2**40}"),
+    "vocabulary": (put("vocab_size", 2**40), rf"vocab_size .*{2**40}"),
+    "hidden size": (put("hidden_size", 2**40), rf"hidden_size .*{2**40}"),
+    "file size": (put("files", "lib.so", "size", 2**62), r"files\.'lib.so'\.size"),
+    "tiny std": (put("vision", "std", [0.5, 1e-300, 0.5]), r"vision\.std .*1e-300"),
     "tensor twice": (
         lambda data: data["params"].append(data["params"][0]),
         "once",
@@ -182,9 +205,9 @@ def test_a_manifest_beyond_all_size_is_not_read(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = (path / "manifest.json").stat().st_size
-    monkeypatch.setattr(bundle_module, "_MAX_MANIFEST", size)
+    monkeypatch.setattr(bundle_module, "MAX_MANIFEST", size)
     Bundle.open(path)
-    monkeypatch.setattr(bundle_module, "_MAX_MANIFEST", size - 1)
+    monkeypatch.setattr(bundle_module, "MAX_MANIFEST", size - 1)
     with pytest.raises(InputError, match=f"{size - 1} bytes"):
         Bundle.open(path)
 

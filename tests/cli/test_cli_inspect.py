@@ -1,10 +1,10 @@
 """`handglass inspect`: shows the contents of a bundle, finds broken files, executes nothing."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from manifests import seed_prompt, square
 
@@ -107,11 +107,45 @@ def test_not_a_bundle(handglass: Any, tmp_path: Path) -> None:
     assert str(tmp_path) in result.err
 
 
-def test_item_sizes_match_numpy() -> None:
-    from handglass.cli.inspect import ITEM_SIZE
-
-    assert {name: np.dtype(name).itemsize for name in ITEM_SIZE} == ITEM_SIZE
-
-
 def test_fixture_is_a_bundle(bundle: Path) -> None:
     assert Bundle.open(bundle).manifest.hidden_size == 8
+
+
+HOSTILE = "\x1b]0;title\x07\u202e\x9b2J"
+
+
+@pytest.mark.parametrize("options", [(), ("--tensors",), ("--json", "--tensors")])
+def test_text_of_the_manifest_is_shown_escaped(handglass: Any, bundle: Path, options: Any) -> None:
+    change(bundle, target__name=HOSTILE, versions={HOSTILE: "1"}, scheme={"language": HOSTILE})
+    result = handglass("inspect", bundle, *options)
+    assert (result.code, result.err) == (0, "")
+    assert all(line.isprintable() for line in result.out.splitlines())
+    assert "title" in result.out
+
+
+def test_a_message_is_shown_escaped(handglass: Any, tmp_path: Path) -> None:
+    result = handglass("inspect", tmp_path / HOSTILE)
+    assert result.code == 3 and "title" in result.err
+    assert all(line.isprintable() for line in result.err.splitlines())
+
+
+@pytest.mark.parametrize("digits", [20, 400, 5000])
+def test_json_is_printed_whole(handglass: Any, bundle: Path, digits: int) -> None:
+    change(bundle, model__config={"a": 1})
+    file = bundle / "manifest.json"
+    file.write_text(file.read_text("utf-8").replace('"a": 1', f'"a": {"1" * digits}'), "utf-8")
+    result = handglass("inspect", bundle, "--json")
+    assert (result.code, result.json["error"]["kind"]) == (3, "input")
+
+
+def change(bundle: Path, **values: Any) -> None:
+    """Set manifest keys; `a__b` is the key b of the object a."""
+    file = bundle / "manifest.json"
+    data = json.loads(file.read_text("utf-8"))
+    for name, value in values.items():
+        place, *rest = name.split("__")
+        if rest:
+            data[place][rest[0]] = value
+        else:
+            data[place] = value
+    file.write_text(json.dumps(data), "utf-8")

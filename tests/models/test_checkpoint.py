@@ -199,7 +199,7 @@ FOLDERS: list[tuple[Callable[[Path], Any], str]] = [
     (rewrite("config.json", lambda b: b"{"), "config.json: not valid JSON"),
     (rewrite("config.json", lambda b: b"\xff\xfe"), "config.json: not valid JSON"),
     (rewrite("config.json", lambda b: b"[" * 100_000), "config.json: not valid JSON"),
-    (rewrite("config.json", lambda b: b'{"a": 1, "a": 2}'), "'a' appears twice"),
+    (rewrite("config.json", lambda b: b'{"a": 1, "a": 2}'), "'a' occurs twice"),
     (rewrite("config.json", lambda b: b"[]"), "expected an object"),
     (lambda p: (p / "model.safetensors").unlink(), "*.safetensors"),
     (rewrite("model.safetensors", lambda b: b[:-1]), "model.safetensors"),

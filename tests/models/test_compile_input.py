@@ -13,7 +13,13 @@ from safetensors.numpy import load_file, save_file
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 from handglass.compiler.build import compile_model
+from handglass.compiler.checkpoints.checkpoint import Checkpoint
+from handglass.compiler.models import find_family
+from handglass.compiler.models.matching import build_for
+from handglass.compiler.models.storage import choose_storage
+from handglass.compiler.packing.describe import find_tokenizer, stop_ids, with_stops
 from handglass.errors import DeviceError, HandglassError, InputError, UsageError
+from handglass.schedules.select import ANY_CPU
 
 pytestmark = pytest.mark.compiler
 Damage = Callable[[Path], Any]
@@ -53,16 +59,18 @@ def truncate(folder: Path) -> None:
 
 DAMAGES: list[tuple[Damage, type[HandglassError], str]] = [
     (change_config(architectures=["GPT"]), InputError, "'GPT'"),
-    (change_config(num_hidden_layers=3), InputError, "layers.2.* is missing"),
+    (change_config(num_hidden_layers=3), InputError, "missing: .*layers.2"),
     (change_config(num_hidden_layers=1), InputError, "9 tensors"),
-    (change_config(vocab_size=402), InputError, "embed_tokens.weight: .*402"),
-    (change_tensors(lambda t: t.pop("resampler.query")), InputError, "resampler.query is missing"),
+    (change_config(num_hidden_layers=1000), InputError, "8982 tensors .*missing"),
+    (change_config(query_num=1 << 24), InputError, "resampler.query .*16777216"),
+    (change_config(vocab_size=402), InputError, "embed_tokens.weight .*402"),
+    (change_tensors(lambda t: t.pop("resampler.query")), InputError, "missing: resampler.query"),
     (
         change_tensors(lambda t: t.update({"resampler.pos_embed": np.zeros((5, 128), "f4")})),
         InputError,
         "1 tensor .*: resampler.pos_embed",
     ),
-    (change_tensors(transpose), InputError, r"fc1.weight: .*\(48, 100\).*\(100, 48\)"),
+    (change_tensors(transpose), InputError, r"fc1.weight .*\(48, 100\).*\(100, 48\)"),
     (change_tensors(spoil), InputError, "up_proj.weight: .*NaN"),
     (truncate, InputError, "model.safetensors"),
     (lambda folder: (folder / "tokenizer.model").unlink(), InputError, "tokenizer.model"),
@@ -121,3 +129,85 @@ def test_interrupted(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         compile_model(checkpoint, checkpoint.parent / "bundle", context=64, progress=interrupt)
     assert sorted(checkpoint.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize("damage", [change_config(vocab_size=9), change_tensors(transpose)])
+def test_nothing_is_lowered_for_another_model(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, damage: Damage
+) -> None:
+    """The config.json is held against the tensors before the model is lowered."""
+    monkeypatch.setattr("handglass.compiler.build.lower", lambda *_: pytest.fail("lowered"))
+    damage(checkpoint)
+    compile_fails(checkpoint, InputError, "checkpoint")
+
+
+def renamed(prefix: str) -> Damage:
+    def rename(tensors: dict[str, np.ndarray]) -> None:
+        for name in list(tensors):
+            tensors[prefix + name] = tensors.pop(name)
+
+    return change_tensors(rename)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.module."])
+def test_a_prefix_of_all_names_is_removed(checkpoint: Path, prefix: str) -> None:
+    plain = opened(checkpoint).read("llm.lm_head.weight", (401, 128))
+    renamed(prefix)(checkpoint)
+    assert np.array_equal(opened(checkpoint).read("llm.lm_head.weight", (401, 128)), plain)
+
+
+def test_a_prefix_of_some_names_is_a_fault(checkpoint: Path) -> None:
+    change_tensors(lambda t: t.update({"module.resampler.query": t.pop("resampler.query")}))(
+        checkpoint
+    )
+    with pytest.raises(InputError, match="missing: resampler.query.*: module.resampler.query"):
+        opened(checkpoint)
+
+
+def opened(folder: Path) -> Checkpoint:
+    """The checkpoint, after it was held against its model."""
+    weights = Checkpoint.open(folder)
+    family = find_family(weights.config)
+    config = family.configure(weights.config)
+    storage = choose_storage(config.language, ANY_CPU, "f32", None, 64, None)
+    build_for(weights, family, config, storage)
+    return weights
+
+
+@pytest.mark.parametrize("where", ["config.json", "generation_config.json"])
+def test_every_end_token_stops_an_answer(checkpoint: Path, where: str) -> None:
+    path = checkpoint / where
+    content = json.loads(path.read_text()) if path.exists() else {}
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(content | {"eos_token_id": [2, 0]}).encode())
+    weights = Checkpoint.open(checkpoint)
+    family = find_family(weights.config)
+    config = family.configure(weights.config)
+    prompt = family.prompt(config)
+    _, tokenizer = find_tokenizer(weights, prompt, config.language.vocab_size)
+    stops = with_stops(prompt, tokenizer, stop_ids(weights, config.language)).stop
+    assert [tokenizer.token_id(name) for name in stops] == [2, 0]
+
+
+@pytest.mark.parametrize("value", [[401], "x", [[2]], {"a": 2}, -1])
+def test_bad_end_tokens(checkpoint: Path, value: Any) -> None:
+    (checkpoint / "generation_config.json").write_text(json.dumps({"eos_token_id": value}))
+    compile_fails(checkpoint, InputError, "generation_config.json: eos_token_id")
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.model"])
+def test_a_git_lfs_pointer_is_named(checkpoint: Path, name: str) -> None:
+    (checkpoint / name).write_bytes(POINTER)
+    compile_fails(checkpoint, InputError, f"{name}: .*git lfs pull")
+
+
+def test_leftovers_beside_the_weights_are_ignored(checkpoint: Path) -> None:
+    (checkpoint / "._model.safetensors").write_bytes(b"\0\5\x16\7")
+    assert "llm.lm_head.weight" in Checkpoint.open(checkpoint)
+    names = dict.fromkeys(load_file(checkpoint / "model.safetensors"), "model.safetensors")
+    index = checkpoint / "model.safetensors.index.json"
+    index.write_bytes(b"\xef\xbb\xbf" + json.dumps({"weight_map": names}).encode())
+    (checkpoint / "consolidated.safetensors").write_bytes(b"stray")
+    assert "llm.lm_head.weight" in Checkpoint.open(checkpoint)

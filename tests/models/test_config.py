@@ -44,12 +44,27 @@ def test_class_defaults_of_the_released_files() -> None:
     model = ModelConfig.from_dict(config)
     assert model.language.num_key_value_heads == 24
     assert model.language.rope_theta == 10000.0
-    assert (model.language.bos_token_id, model.language.eos_token_id) == (1, 2)
+    assert (model.language.bos_token_id, model.language.eos_token_ids) == (1, ())
     assert model.vision.layer_norm_eps == 1e-6
 
 
 def test_stated_head_dim_wins() -> None:
     assert ModelConfig.from_dict(changed(head_dim=128)).language.head_dim == 128
+
+
+def test_rotary_positions_without_scaling_in_newer_keys() -> None:
+    for section in ("rope_parameters", "rope_scaling"):
+        for key in ("rope_type", "type"):
+            config = changed(rope_theta=ABSENT) | {section: {key: "default", "rope_theta": 5e5}}
+            assert ModelConfig.from_dict(config).language.rope_theta == 5e5
+            config = changed(rope_theta=5e5) | {section: {key: "default", "factor": 1.0}}
+            assert ModelConfig.from_dict(config).language.rope_theta == 5e5
+
+
+def test_one_or_several_tokens_end_an_answer() -> None:
+    assert ModelConfig.from_dict(changed(eos_token_id=7)).language.eos_token_ids == (7,)
+    config = changed(eos_token_id=[7, 2, 7])
+    assert ModelConfig.from_dict(config).language.eos_token_ids == (7, 2)
 
 
 def test_keys_that_are_set_to_nothing_are_fine() -> None:
@@ -74,6 +89,15 @@ REFUSED = [
     ({"hidden_size": 2560, "intermediate_size": 10240}, "MiniCPM-V 4.0"),
     ({"quantization_config": {"bits": 4}}, "quantization_config"),
     ({"rope_scaling": {"type": "longrope"}}, "rope_scaling"),
+    ({"rope_scaling": {"type": "default", "factor": 4}}, "rope_scaling"),
+    ({"rope_scaling": {"rope_theta": 10000.0}}, "rope_scaling"),
+    ({"rope_scaling": [1]}, "rope_scaling"),
+    ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_parameters"),
+    ({"rope_parameters": {"rope_type": "default", "rope_theta": 5e4}}, "50000"),
+    ({"rope_parameters": {"rope_type": "default", "rope_theta": "x"}}, "'x'"),
+    ({"rope_theta": 0}, "rope_theta is 0"),
+    ({"eos_token_id": ["</s>"]}, "'</s>'"),
+    ({"eos_token_id": [2] * 65}, "65"),
     ({"attention_bias": True}, "attention_bias is True"),
     ({"qkv_bias": True}, "qkv_bias is True"),
     ({"drop_vision_last_layer": True}, "drop_vision_last_layer"),
@@ -105,7 +129,7 @@ REFUSED = [
     ({"scale_emb": -12}, "scale_emb is -12"),
     ({"scale_emb": 10**400}, "scale_emb is 1000"),
     ({"tie_word_embeddings": 1}, "tie_word_embeddings is 1 (a number)"),
-    ({"eos_token_id": [2, 73440]}, "eos_token_id is [2, 73440] (a list)"),
+    ({"eos_token_id": [2, 73440]}, "eos_token_id is 73440"),
     ({"eos_token_id": 73440}, "eos_token_id is 73440"),
 ]
 
