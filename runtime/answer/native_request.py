@@ -33,6 +33,7 @@ from ..prompt.chat_template import Prompt, Slot, build_prompt
 from ..prompt.preprocess import Tile, open_preprocessor
 from ..prompt.tokenizer import Tokenizer, tokenizer_of
 from ..system.regular_file import read_text
+from ..system.tilde import check_expanded
 from .answer import Answer
 from .generate import Timings
 from .model import MAX_TOKENS, Messages
@@ -77,6 +78,7 @@ class RequestWriter:
         `messages` and `images` as for `Model.chat`. Raises InputError for bad input, DeviceError if
         the folder cannot be written.
         """
+        check_expanded(folder)
         prompt = build_prompt(
             messages, images, self.tokenizer, self.manifest.prompt, self._tiles_of
         )

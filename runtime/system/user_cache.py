@@ -31,8 +31,20 @@ def _user_folder(variable: str, default: str) -> Path:
     """A variable that is not an absolute path is ignored: XDG Base Directory Specification."""
     base = Path(os.environ.get(variable, ""))
     if not base.is_absolute():
-        base = Path(os.path.expanduser("~")) / default  # noqa: PTH111  Path.home() may raise
+        base = _home(variable) / default
     return base / "handglass"
+
+
+def _home(variable: str) -> Path:
+    """The user's home folder, or a path that cannot exist and says in errors what to set.
+
+    Without HOME and an entry in /etc/passwd there is none. Python then gives "~", which is a folder
+    of this name where the program happens to run.
+    """
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  Path.home() may raise
+    if home.is_absolute() and os.environ.get("HOME") != "":
+        return home
+    return Path(os.devnull, f"HOME is not set; set {variable}")
 
 
 def read_cached(file: Path) -> dict[str, Any]:
