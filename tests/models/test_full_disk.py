@@ -1,4 +1,4 @@
-"""Compiling needs no /tmp; a full disk is one line, and nothing is left behind."""
+"""Disks that are full or cannot be written: running needs none, compiling reports one line."""
 
 import shutil
 import subprocess
@@ -69,3 +69,26 @@ def test_a_full_disk_is_one_line(tmp_path: Path, size: str) -> None:
     assert len(errors) == 1 and "No space left on device" in errors[0]
     assert str(disk) in errors[0] and done.stderr.endswith(errors[0] + "\n")
     assert done.stdout == ""
+
+
+@needs_mounts
+def test_a_bundle_runs_where_nothing_can_be_written(small_bundle: Path, tmp_path: Path) -> None:
+    root, picture = tmp_path / "root", ROOT / "examples" / "pictures" / "scene-4132-0.png"
+    root.mkdir()
+    (tmp_path / "home").mkdir()
+    mounting = f'mount --rbind / "{root}" && mount -o remount,ro,bind "{root}"'
+    hidden = "for d in /dev/shm /run; do mount -t tmpfs -o ro tmpfs $d; done"
+    inside = f'{hidden}; cd "{tmp_path}"; touch home/x && exit 99; exec "$@"'
+    script = f"{mounting} && exec chroot {root} sh -c '{inside}' sh \"$@\""
+    question = ("-p", "What is it?", "--image", str(picture), "-n", "5")
+    command = [sys.executable, "-m", "handglass.cli.main", "run", "-m", str(small_bundle)]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    done = subprocess.run(
+        [*UNSHARE, "sh", "-c", script, "sh", *command, *question],
+        capture_output=True,
+        text=True,
+        env={**environment, "HOME": str(tmp_path / "home")},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Read-only file system" in done.stderr and "decode" in done.stderr

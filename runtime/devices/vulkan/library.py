@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Sequence
@@ -125,7 +127,8 @@ def _build(compiler: Sequence[str], machine: str) -> SharedLibrary:
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         _sweep(cache)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".new-") as scratch:
-            build_plugin(compiler, Path(scratch, key))
+            built = build_plugin(compiler, Path(scratch, key))
+            _close_to_others(cache, built.parent, *built.parent.iterdir())
             home = _publish(Path(scratch, key), cache / key, machine)
     except OSError as error:
         raise DeviceError(f"the Vulkan library cannot be built in {cache}: {error}") from error
@@ -137,6 +140,14 @@ def _build(compiler: Sequence[str], machine: str) -> SharedLibrary:
             "XDG_CACHE_HOME to a folder of your own"
         )
     return library
+
+
+def _close_to_others(*paths: Path) -> None:
+    """Take away the write permission that a umask of 002 gives to the group."""
+    for path in paths:
+        state = path.stat()
+        if state.st_uid == os.geteuid():
+            path.chmod(stat.S_IMODE(state.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH))
 
 
 def _sweep(cache: Path) -> None:
