@@ -160,7 +160,7 @@ def generate(
     except Exception as error:
         if not book.used:
             raise
-        book.set_aside(f"the library could not be built with it: {reason_of(error)}")
+        book.set_aside(f"the library cannot be built with this record: {reason_of(error)}")
         lowered = lower(mod, target, replays=book)
         build_library(add_probes(lowered.mod, target), target, path)
     return lowered

@@ -89,7 +89,10 @@ def verify(
     weights = Checkpoint.open(checkpoint, allow_pickle)
     manifest = opened.manifest
     if dict(manifest.model.config) != weights.config:
-        raise MismatchError(f"{bundle}: compiled from another config.json than {checkpoint}'s")
+        raise MismatchError(
+            f"{bundle}: its configuration differs from config.json of {checkpoint}; pass the "
+            "checkpoint that it was compiled from"
+        )
     comparison = Comparison(Session(opened, device=device), weights, manifest, _tokenizer(opened))
     return comparison.run(images or [drawn_picture()], progress or (lambda *_: None))
 

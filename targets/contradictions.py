@@ -19,7 +19,7 @@ def contradictions(target: Target) -> Iterator[str]:
     names = LLVM_NAMES.get(target.architecture)
     if names is None:
         known = ", ".join(LLVM_NAMES)
-        yield f"triple '{target.triple}': no code for this architecture; known: {known}"
+        yield f"triple '{target.triple}': this architecture is not supported; known: {known}"
         return
     yield from _numbers(target)
     yield from _unknown(target.features, names, "features", target.architecture)
@@ -58,7 +58,7 @@ def _vectors(target: Target) -> Iterator[str]:
         yield f"vector_bits {target.vector_bits}: must be one of {known} for {target.architecture}"
         return
     for flag in set(widths[target.vector_bits]) - set(target.features or widths[128]):
-        yield f"vector_bits {target.vector_bits}: needs '{flag}' among the features"
+        yield f"vector_bits {target.vector_bits}: requires '{flag}' in features"
 
 
 def _libraries(target: Target) -> Iterator[str]:

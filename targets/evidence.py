@@ -57,7 +57,9 @@ class Entry:
 
     def __str__(self) -> str:
         where = f"{self.emulator} on {self.on}" if self.emulator else self.on
-        instead = ", special instructions in plain C" if self.emulated_instructions else ""
+        instead = (
+            ", with its special instructions emulated in C" if self.emulated_instructions else ""
+        )
         done = "timed: " if self.timed else ""
         return f"{done}{self.what}; {where}{instead}; {self.date}, {self.by}"
 
@@ -78,7 +80,7 @@ class Evidence:
         if not self.entries:
             return f"never run; {timed}"
         if all(entry.emulated_instructions for entry in self.entries):
-            return f"ran with its special instructions in plain C only; {timed}"
+            return f"ran only with its special instructions emulated in C; {timed}"
         if all(entry.emulator for entry in self.entries):
             return f"ran under emulation only; {timed}"
         return f"ran; {timed}"
@@ -130,11 +132,11 @@ def _conditions(e: Entry) -> Iterator[tuple[str, bool]]:
     )
     yield "date must be a day like 2026-11-29", _is_day(e.date)
     yield (
-        "revision must be that of git, 7 to 40 hexadecimal digits, or null",
+        "revision must be a git revision of 7 to 40 hexadecimal digits, or null",
         e.revision is None or re.fullmatch("[0-9a-f]{7,40}(-dirty)?", e.revision) is not None,
     )
     yield (
-        "timed must be false for a run in an emulator or in plain C",
+        "timed must be false for a run in an emulator, or with instructions emulated in C",
         not (e.timed and (e.emulator or e.emulated_instructions)),
     )
 

@@ -51,7 +51,7 @@ def _with_host(gpu: str, host: str, targets: dict[str, Target]) -> Target:
     device, cpu = find_target(gpu, targets), find_target(host, targets)
     if device.gpu is None or cpu.gpu is not None:
         raise UsageError(
-            f"target '{gpu}@{host}': a GPU comes before the @ and its host CPU after it, "
+            f"target '{gpu}@{host}': write the GPU before the @ and its host CPU after it, "
             f"for example {next((t.name for t in targets.values() if t.gpu), 'GPU')}@arm64"
         )
     name = f"{device.name}@{cpu.name}"

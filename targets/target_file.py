@@ -42,7 +42,9 @@ def read_target(file: Path, presets: dict[str, Target]) -> Target:
         raise InputError(f"{file}: base '{base}' is not a target; {nearest(base, presets)}")
     if name in presets or not NAME.fullmatch(name):
         raise InputError(f"{file}: name '{name}' must consist of [a-z0-9._-] and not be a preset")
-    values.setdefault("description", f"{presets[base].description}, as {file.name} changes it")
+    values.setdefault(
+        "description", f"{presets[base].description}, with the changes of {file.name}"
+    )
     target = replace(presets[base], evidence_of="", **values)
     if found := list(contradictions(target)):
         raise InputError(f"{file}: target '{name}' is inconsistent:\n  " + "\n  ".join(found))

@@ -13,7 +13,8 @@ from handglass.schedules.rule import MULTIPLY_ADDS, PATTERN, SEEN
 from .attention_rows import Rows
 from .attention_tiles import Limit
 from .exponential import LOG2_E
-from .gpu_attention_nest import Nest
+from .gpu_attention_nest import attention_nest
+from .gpu_attention_steps import Operands
 from .index_type import int64
 from .lazy import Lazy
 from .loops import bound, spatial
@@ -48,8 +49,9 @@ def attend(
     def nest(ins: Sequence[tirx.Buffer], outs: Sequence[tirx.Buffer]) -> tirx.Stmt:
         buffers = dict(zip(inputs, ins, strict=True))
         read = values.read([buffers[t] for t in values.inputs])
-        stored = [buffers[t] for t in scales]
-        return Nest(shape, rows(ins), splits, buffers[keys], read, stored, list(outs)).statement()
+        stored = tuple(buffers[t] for t in scales)
+        operands = Operands(rows(ins), buffers[keys], read, stored, tuple(outs))
+        return attention_nest(shape, splits, operands)
 
     work = [h * d, s, limit(int64(0)) + limit(s - 1)]  # as on the CPU: attention_tiles.py
     attrs = {

@@ -38,7 +38,7 @@ ROUNDED_DB = 30.0
 
 HOPELESS = 4.0
 """A candidate slower than this multiple of the default's time is measured with one call only."""
-UNSTEADY = "unsteady: the default moved by over 10 % each time"
+UNSTEADY = "unsteady: the time of the default schedule changed by more than 10 % each time"
 """A temporary failure: a later run measures the candidate again. Stored in trial logs."""
 
 

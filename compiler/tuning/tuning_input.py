@@ -81,7 +81,8 @@ class _Head:
 def _of_bundle(manifest: Manifest, options: CompileOptions) -> TuningInput:
     if any((options.quantization, options.vision_quantization, options.context, options.kv_cache)):
         raise UsageError(
-            "a bundle is tuned as it was compiled: omit quantization, context and cache"
+            "a bundle keeps the options that it was compiled with; omit --quantization, "
+            "--vision-quantization, --context and --kv-cache"
         )
     target = find_target(options.target or manifest.target.name)
     if (target.triple, target.kind) != (manifest.target.triple, manifest.target.device):

@@ -55,9 +55,17 @@ class Speaker:
         answer = pieces.finish()
         if not silent:
             print("" if stream else answer.text, flush=True)
-            line = footer(asdict(answer.timings))
-            print(line, file=sys.stderr)
+            print(footer(asdict(answer.timings)), file=sys.stderr)
+            if answer.finish_reason == "length":
+                print(cut_text(answer), file=sys.stderr)
         return answer
+
+
+def cut_text(answer: Answer) -> str:
+    """Why an answer ends before the model ended it."""
+    if answer.cut_by == "context":
+        return "the answer is cut: the context of this bundle is full"
+    return f"the answer is cut after {len(answer.tokens)} tokens; -n sets the limit"
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:

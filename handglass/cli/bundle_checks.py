@@ -55,9 +55,14 @@ def floor_check(bundle: Bundle) -> Check:
     try:
         check_target(target, *this_machine())
     except DeviceError as error:
-        return Check("instruction floor", f"not met (target {target.name})", False, str(error))
-    promised = " ".join(target.features) or "only the baseline"
-    return Check("instruction floor", f"met (target {target.name}): {promised}", True)
+        return Check(
+            "required instructions",
+            f"missing on this CPU (target {target.name})",
+            False,
+            str(error),
+        )
+    promised = " ".join(target.features) or "none beyond the baseline"
+    return Check("required instructions", f"present (target {target.name}): {promised}", True)
 
 
 def version_check(bundle: Bundle, name: str, package: str) -> Check:
@@ -66,16 +71,21 @@ def version_check(bundle: Bundle, name: str, package: str) -> Check:
 
     wanted = bundle.manifest.versions.get(name)
     if wanted is None:
-        return Check(f"{package} for it", "any version", True)
+        return Check(f"{package} for the bundle", "any version", True)
     if name == "tvm" and RUNTIME_LIBRARY in bundle.manifest.files:
-        return Check(f"{package} for it", f"{wanted}, in the bundle", True)
+        return Check(f"{package} for the bundle", f"{wanted}, in the bundle", True)
     found = installed_version(package)
     if found is None:
         hint = f"pip install --no-deps {package}=={wanted}, or use 'handglass deploy'"
-        return Check(f"{package} for it", f"not installed, {wanted} is needed", False, hint)
+        return Check(f"{package} for the bundle", f"not installed, {wanted} is needed", False, hint)
     same = wanted.split(".")[:2] == found.split(".")[:2]
     hint = "" if same else f"pip install --no-deps {package}=={wanted}, or compile again"
-    return Check(f"{package} for it", f"{found}, compiled with {wanted}", same, hint)
+    return Check(
+        f"{package} for the bundle",
+        f"{found} is installed, the bundle is compiled with {wanted}",
+        same,
+        hint,
+    )
 
 
 def memory_check(bundle: Bundle) -> Check:
@@ -84,9 +94,11 @@ def memory_check(bundle: Bundle) -> Check:
     need, have = bundle.manifest.resident_bytes, read_machine().memory
     text = f"weights and cache take {size_text(need)}"
     if have is None:
-        return Check("memory for it", f"{text}; the memory size of this machine is unknown")
+        return Check("memory for the bundle", f"{text}; the memory size of this machine is unknown")
     hint = "" if need <= have else "compile with fewer bits, a smaller --context or --kv-cache int8"
-    return Check("memory for it", f"{text} of {size_text(have)}", need <= have, hint)
+    return Check(
+        "memory for the bundle", f"{text}, this machine has {size_text(have)}", need <= have, hint
+    )
 
 
 def question_check(bundle: Bundle, device: str | None, sound: bool) -> Check:
@@ -104,8 +116,8 @@ def question_check(bundle: Bundle, device: str | None, sound: bool) -> Check:
 
 
 CRASHES = {
-    "SIGILL": "the code contains an instruction that this CPU lacks, although the instruction "
-    "floor in the manifest is met: compile for a target that fits, see 'handglass targets'",
+    "SIGILL": "the compiled code uses an instruction that this CPU lacks and that the manifest "
+    "does not list; compile for another target, see 'handglass targets'",
     "SIGSEGV": "the compiled code or a library crashed; compile the bundle again, and please "
     "report this with the output of 'handglass doctor'",
     "SIGKILL": "the system killed the process, usually for lack of memory",

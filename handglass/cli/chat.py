@@ -1,13 +1,13 @@
 """`handglass chat`: a conversation that keeps its cache, on a terminal or from a pipe.
 
 On a terminal an error is reported and the conversation continues; from a pipe it ends the command
-with its exit code.
+with its exit code. With --json each turn is one line, written when it is complete, so that nothing
+is lost if the process is killed.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .options import (
@@ -22,8 +22,8 @@ from .options import (
     TopK,
     TopP,
 )
-from .output import print_json
 from .signals import ended_by
+from .terminal import confirmed, read_lines
 
 if TYPE_CHECKING:
     from .conversation import Conversation
@@ -41,20 +41,19 @@ def chat(
     seed: Seed = None,
     json: Json = False,
 ) -> None:
-    """Chat about pictures."""
+    """Chat about pictures; --json prints one JSON object per turn."""
     from .answer import Speaker
-    from .conversation import HELP, Conversation
+    from .conversation import COMMANDS, HELP, Conversation
 
     speaker = Speaker(max_tokens, temp, top_p, top_k, repeat_penalty, seed)
-    talk = Conversation(speaker.load(model, threads, device), speaker, silent=json)
     on_terminal = sys.stdin.isatty() and not json
+    talk = Conversation(speaker.load(model, threads, device), speaker, silent=json)
     if on_terminal:
+        talk.confirmed = confirmed
         print(HELP, file=sys.stderr)
-    for line in read_terminal() if on_terminal else sys.stdin:
+    for line in read_lines(COMMANDS) if on_terminal else sys.stdin:
         if not take(talk, line.strip(), on_terminal):
             break
-    if json:
-        print_json({"turns": talk.record})
 
 
 def take(talk: Conversation, line: str, on_terminal: bool) -> bool:
@@ -73,17 +72,3 @@ def take(talk: Conversation, line: str, on_terminal: bool) -> bool:
         ended_by()
         print("\ninterrupted; the question was discarded", file=sys.stderr)
     return True
-
-
-def read_terminal() -> Iterator[str]:
-    """Yield lines from the terminal, with history and editing if Python has readline."""
-    import contextlib
-
-    with contextlib.suppress(ImportError):
-        import readline  # noqa: F401
-    while True:
-        try:
-            yield input("> ")
-        except EOFError:
-            print(file=sys.stderr)
-            return

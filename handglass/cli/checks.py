@@ -133,7 +133,7 @@ def machine_checks() -> list[Check]:
     ]
     if host is None:
         return [*facts, Check("host target", f"none for {machine.architecture}", False)]
-    features = " ".join(host.features) or "only the baseline"
+    features = " ".join(host.features) or "none beyond the baseline"
     return [
         *facts,
         Check("host target", " ".join([host.cpu, *host.mattr]), True),

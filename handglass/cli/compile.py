@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,8 +40,8 @@ def compile_(
         str | None,
         typer.Option(
             metavar="SCHEME",
-            help="Storage of the vision tower.  [default: as --quantization, but f16 for w4, and "
-            "for w4a8 w8a8, or w7a8 on plain AVX2]",
+            help="Storage of the vision tower.  [default: f16 with --quantization w4; w8a8 with "
+            "w4a8, on AVX2 without VNNI w7a8; otherwise the same]",
         ),
     ] = None,
     context: Annotated[
@@ -147,7 +148,7 @@ def as_text(output: Path, result: Report, report: bool) -> str:
         lines += ["", columns(phases), "", columns(rows), "", *records_text(result.records), ""]
     else:
         lines.append(records_line(result.records))
-    lines.append(f"ask it: handglass run -m {output} --image PICTURE -p QUESTION")
+    lines.append(f"to ask it: handglass run -m {quote(str(output))} --image PICTURE -p QUESTION")
     return "\n".join(lines)
 
 

@@ -4,41 +4,49 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from handglass.errors import UsageError
+from handglass.errors import InputError, UsageError
 from handglass.runtime.prompt.chat_template import MARK
 
 from .answer import Speaker, answer_json
+from .output import print_json
+from .picture_paths import entered_path, entered_pictures
 
 if TYPE_CHECKING:
-    from handglass.runtime.answer.model import Model
+    from handglass.runtime.answer.model import Answer, Model
     from handglass.runtime.prompt.preprocess import Prepared
 
 HELP = """\
-/image PATH  show a picture with the next question
+/image PATH  show a picture with the next question; a picture's path alone does the same
 /reset       forget the conversation
 /help        this list
 /exit        leave (or Ctrl-D)"""
+COMMANDS = ("/image", "/reset", "/help", "/exit")
+HOW_TO_SHORTEN = "/reset forgets the conversation"
+OFFER = "Forget the oldest question and answer, and ask again?"
 
 
 class Conversation:
-    def __init__(self, model: Model, speaker: Speaker, silent: bool = False) -> None:
+    """`silent` prints one JSON object per turn instead of the answer."""
+
+    def __init__(
+        self,
+        model: Model,
+        speaker: Speaker,
+        silent: bool = False,
+        confirmed: Callable[[str], bool] = lambda question: False,
+    ) -> None:
         self.model = model
         self.speaker = speaker
         self.silent = silent
+        self.confirmed = confirmed
         self.turns: list[dict[str, str]] = []
         self.pictures: list[Prepared] = []  # of all turns, in the order of their marks
         self.waiting: list[Prepared] = []  # for the next question
-        self.record: list[dict[str, Any]] = []  # kept across /reset
 
     def take(self, line: str) -> bool:
-        """Process a slash command or a question. Returns False on /exit."""
-        if not line.startswith("/"):
-            if line:
-                self.ask(line)
-            return True
+        """Process a slash command, a picture or a question. Returns False on /exit."""
         name, _, argument = line.partition(" ")
         commands: dict[str, Callable[[str], bool]] = {
             "/image": self.show,
@@ -46,24 +54,57 @@ class Conversation:
             "/help": self.help,
             "/exit": lambda _: False,
         }
-        if name not in commands:
+        if name in commands:
+            return commands[name](argument.strip())
+        if pictures := entered_pictures(line):
+            for path in pictures:
+                self.show(str(path))
+        elif line.startswith("/"):
             raise UsageError(f"unknown command {name}: use one of {', '.join(commands)}")
-        return commands[name](argument.strip())
+        elif line:
+            self.ask(line)
+        return True
 
     def ask(self, text: str) -> None:
         """Ask a question. The turn enters the history only once it has been answered."""
         shown = text if MARK in text else MARK * len(self.waiting) + text
-        turns = [*self.turns, {"role": "user", "content": shown}]
-        pictures = [*self.pictures, *self.waiting]
-        answer = self.speaker.ask(self.model, turns, pictures, self.silent)
-        self.record.append({"prompt": text, "images": len(self.waiting), **answer_json(answer)})
-        self.turns = [*turns, {"role": "assistant", "content": answer.text}]
-        self.pictures, self.waiting = pictures, []
+        answer = self._answer({"role": "user", "content": shown})
+        if self.silent:
+            print_json({"prompt": text, "images": len(self.waiting), **answer_json(answer)})
+        self.turns += [
+            {"role": "user", "content": shown},
+            {"role": "assistant", "content": answer.text},
+        ]
+        self.pictures, self.waiting = [*self.pictures, *self.waiting], []
 
-    def show(self, path: str) -> bool:
-        if not path:
+    def _answer(self, question: dict[str, str]) -> Answer:
+        """Ask with the history. If it is too long, offer to forget its oldest turns."""
+        from handglass.runtime.answer.generate import ContextFullError
+
+        while True:
+            pictures = [*self.pictures, *self.waiting]
+            try:
+                turns = [*self.turns, question]
+                return self.speaker.ask(self.model, turns, pictures, self.silent)
+            except ContextFullError as error:
+                if not self.turns:
+                    raise
+                if not self.confirmed(f"{error.counts}. {OFFER}"):
+                    raise InputError(f"{error.counts}; {HOW_TO_SHORTEN}") from error
+                self.forget_oldest()
+
+    def forget_oldest(self) -> None:
+        """Drop the first question, its answer and its pictures."""
+        del self.pictures[: self.turns[0]["content"].count(MARK)]
+        del self.turns[:2]
+
+    def show(self, text: str) -> bool:
+        if not text:
             raise UsageError("/image needs a path: /image PATH")
-        self.waiting.append(self.model.prepare(Path(path.strip("\"'")).expanduser()))
+        path = entered_path(text)
+        self.waiting.append(self.model.prepare(path))
+        if not self.silent:
+            print(f"{path.name}: shown with the next question", file=sys.stderr)
         return True
 
     def reset(self, argument: str) -> bool:

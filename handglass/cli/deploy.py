@@ -85,8 +85,8 @@ def print_text(done: Deployment) -> None:
     sent = f"{len(done.sent)} files sent ({size_text(done.bytes_sent)}), {done.kept} up to date"
     print(f"{done.where}: {sent}", file=sys.stderr)
     if done.answer is None:
-        print(f"not asked: {done.why_not_run}", file=sys.stderr)
+        print(f"the question was not asked: {done.why_not_run}", file=sys.stderr)
     else:
         print(done.answer["text"])
         print(footer(done.answer["timings"]), file=sys.stderr)
-    print(f"on the device: {done.command}", file=sys.stderr)
+    print(f"to ask on the device: {done.command}", file=sys.stderr)

@@ -81,11 +81,19 @@ def chosen_checks(chosen: DeviceInfo, bundle: Bundle | None, libraries: Librarie
     try:
         findings = try_device(chosen, bundle, libraries)
     except DeviceError as error:
-        return [*checks, Check("known answers", "could not be run", False, str(error))]
+        return [*checks, Check("known answers", "cannot be run", False, str(error))]
     if findings is None:
-        source = "the bundle has none" if bundle else "no bundle given"
+        source = "the bundle contains none" if bundle else "no bundle was given"
         text = f"not run: {source}, and the compiler is not installed"
-        return [*checks, Check("known answers", text, None, f"to run them: {INSTALL_COMPILER}")]
+        return [
+            *checks,
+            Check(
+                "known answers",
+                text,
+                None,
+                f"to run them, install the compiler: {INSTALL_COMPILER}",
+            ),
+        ]
     return [*checks, *family_checks(findings, chosen)]
 
 
@@ -100,10 +108,10 @@ def quirk_checks(chosen: DeviceInfo) -> list[Check]:
 
     return [
         Check(
-            "known of its driver",
+            "known driver problem",
             f"{quirk.reason} ({quirk.source})",
             False if quirk.broken else None,
-            f"not used: {', '.join(quirk.loses)}" if quirk.loses else "",
+            f"handglass does not use: {', '.join(quirk.loses)}" if quirk.loses else "",
         )
         for quirk in quirks_of(chosen)
     ]
@@ -119,7 +127,7 @@ def ability_check(bundle: Bundle, chosen: DeviceInfo) -> Check:
     try:
         check_abilities(target, chosen, lost_abilities(quirks_of(chosen)))
     except DeviceError as error:
-        return Check("abilities", f"too few for {target.name}", False, str(error))
+        return Check("abilities", f"not enough for {target.name}", False, str(error))
     return Check("abilities", f"all that {target.name} needs", True)
 
 
@@ -159,5 +167,5 @@ def family_checks(findings: list[Finding], chosen: DeviceInfo) -> list[Check]:
         worst = "; ".join(failed) or ", ".join(dict.fromkeys(row.words for row in rows))
         checks.append(Check(family, worst, not failed))
     if any(not check.ok for check in checks):
-        checks.append(Check(chosen.place, "not to be trusted", False, WHAT_TO_DO))
+        checks.append(Check(chosen.place, "computes wrong results", False, WHAT_TO_DO))
     return checks

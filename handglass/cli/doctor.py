@@ -9,6 +9,7 @@ import typer
 
 from handglass.runtime.devices.kinds import device_names
 
+from .bundle_argument import bundle_folder
 from .bundle_checks import bundle_checks
 from .checks import Check, all_checks
 from .options import Json
@@ -19,7 +20,10 @@ MARKS = {True: "ok", False: "BROKEN", None: "-"}
 
 def doctor(
     bundle: Annotated[
-        Path | None, typer.Argument(metavar="BUNDLE", help="A bundle to check on this machine.")
+        Path | None,
+        typer.Argument(
+            metavar="BUNDLE", help="A bundle to check on this machine.", callback=bundle_folder
+        ),
     ] = None,
     device: Annotated[
         str | None,

@@ -1,6 +1,6 @@
 """Reports a failed command: one message and one exit code per error class, no traceback.
 
-With --json the message is a JSON object on standard output, so a script always gets exactly one.
+With --json the message is a JSON object on standard output, so that a script always gets one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def explain(error: BaseException, arguments: Sequence[str] = ()) -> Failure:
         message = error.format_message() + given_value(error, arguments)
         return Failure("usage", message, UsageError.exit_code, usage_hint(error))
     if isinstance(error, HandglassError) and error.exit_code != INTERNAL:
-        kind = type(error).__name__.removesuffix("Error").lower()
+        kinds = (kind for kind in type(error).__mro__ if "exit_code" in vars(kind))
+        kind = next(kinds).__name__.removesuffix("Error").lower()
         return Failure(kind, str(error), error.exit_code)
     if isinstance(error, MemoryError):
         message = "out of memory; reduce --context or compile with --quantization w4"

@@ -82,7 +82,7 @@ def facts(found: Inspection) -> list[tuple[str, str]]:
         ("bundle", str(found.path)),
         ("model", manifest.model.architecture),
         ("target", f"{target.name} ({target.triple}, {target.cpu})"),
-        ("needs", " ".join(target.features) or "only the baseline"),
+        ("needs", " ".join(target.features) or "nothing beyond the baseline"),
         *gpu_facts(target),
         ("scheme", ", ".join(f"{part} {name}" for part, name in manifest.scheme.items())),
         ("parameters", f"{len(manifest.params)}, {size_text(total_bytes(manifest.params))}"),
@@ -101,7 +101,10 @@ def gpu_facts(target: TargetEntry) -> list[tuple[str, str]]:
     needed = {name: count for name, count in target.abilities.items() if count}
     kinds = [name.removeprefix("supports_") for name in needed if name.startswith("supports_")]
     least = [f"{name} {n}" for name, n in needed.items() if not name.startswith("supports_")]
-    return [("device", target.device), ("must have", ", ".join([*kinds, *least]) or "nothing else")]
+    return [
+        ("device", target.device),
+        ("must have", ", ".join([*kinds, *least]) or "no optional capabilities"),
+    ]
 
 
 def report_text(manifest: Manifest) -> str:
@@ -110,7 +113,7 @@ def report_text(manifest: Manifest) -> str:
 
     if REPORT in manifest.files:
         return f"{REPORT}, for bench --kernels"
-    return "none; bench --kernels is not available"
+    return "none; bench --kernels needs one, compile again"
 
 
 def vision_text(manifest: Manifest) -> str:

@@ -15,7 +15,7 @@ def show_kernels(name: str, json: bool) -> None:
     if json:
         print_json({"target": target.name, **table})
         return
-    print(f"{target.name}: integers by {table['integers']}")
+    print(f"{target.name}: integer arithmetic with {table['integers']}")
     head = ("SCHEME", "ONE ROW", "MANY ROWS", "WEIGHT LAYOUT")
     rows = [
         (row["scheme"], kernel_cell(row["one_row"]), kernel_cell(row["many_rows"]), row["layout"])

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from handglass.errors import HandglassError
+from handglass.errors import DeviceError
 
 from .bench import bench
 from .chat import chat
@@ -28,7 +28,7 @@ from .records import check, export, list_
 from .records_import import import_
 from .run import run
 from .signals import end_by_exception, ended_by
-from .streams import discard_output, prepare_streams
+from .streams import discard_output, output_failed, prepare_streams
 from .targets import targets
 from .tune import tune
 from .verify import verify
@@ -133,6 +133,8 @@ def execute(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001  the top-level handler
         if number := ended_by():  # C++ converted the signal's exception into this error
             return interrupted() if number == signal.SIGINT else 128 + number
+        if isinstance(error, OSError) and output_failed():
+            error = DeviceError(f"standard output: {error.strerror}")
         return ended_in(report(error, arguments))
     return interrupted() if code == INTERRUPTED else int(code or 0)
 
@@ -141,7 +143,7 @@ def ended_in(code: int) -> int:
     """The exit code, once all output is written or cannot be."""
     try:
         sys.stdout.flush()
-    except (HandglassError, OSError):
+    except OSError:
         discard_output()
     return code
 

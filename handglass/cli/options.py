@@ -7,13 +7,24 @@ import typer
 
 from handglass.runtime.devices.kinds import device_names
 
+from .bundle_argument import bundle_folder
+
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output instead of text.")
 ]
 BundleOption = Annotated[
-    Path, typer.Option("--model", "-m", metavar="BUNDLE", help="The bundle folder to load.")
+    Path,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="BUNDLE",
+        help="The bundle folder to load.",
+        callback=bundle_folder,
+    ),
 ]
-BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle folder.")]
+BundleArgument = Annotated[
+    Path, typer.Argument(metavar="BUNDLE", help="A bundle folder.", callback=bundle_folder)
+]
 
 MaxTokens = Annotated[
     int | None,

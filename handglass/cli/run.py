@@ -56,15 +56,17 @@ def run(
     ] = False,
 ) -> None:
     """Ask one question, with or without pictures."""
-    from handglass.runtime.prompt.preprocess import read_picture
+    from handglass.runtime.prompt.preprocess import open_picture
 
     from .answer import Speaker, answer_json
 
-    # Validate the question before a large model is loaded.
+    # Validate the question before a large model is loaded. A decoded picture may take 300 MB, so
+    # that it is not kept.
     text = sys.stdin.read().rstrip("\n") if prompt == "-" else prompt
-    pictures = [read_picture(path) for path in image or ()]
+    for path in image or ():
+        open_picture(path)
     speaker = Speaker(max_tokens, temp, top_p, top_k, repeat_penalty, seed)
     loaded = speaker.load(model, threads, device)
-    answer = speaker.ask(loaded, text, pictures, silent=json, stream=not no_stream)
+    answer = speaker.ask(loaded, text, image or [], silent=json, stream=not no_stream)
     if json:
         print_json(answer_json(answer))

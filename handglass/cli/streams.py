@@ -14,8 +14,6 @@ import os
 import sys
 from typing import Any
 
-from handglass.errors import DeviceError
-
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 
@@ -27,26 +25,27 @@ def prepare_streams() -> None:
         sys.stdin = open(STDIN, closefd=False)  # noqa: SIM115
     with contextlib.suppress(AttributeError):  # a stream of a test
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-    sys.stdout = _text(Results(STDOUT, "wb", closefd=False), sys.stdout)
+    sys.stdout = _text(io.FileIO(STDOUT, "wb", closefd=False), sys.stdout)
     sys.stderr = _text(Messages(STDERR, "wb", closefd=False), sys.stderr, line_buffering=True)
+
+
+def output_failed() -> bool:
+    """Whether standard output cannot take what is waiting in its buffer.
+
+    Its errors are not translated where they occur: a signal's exception in a Python method `write`
+    would make the buffer write the text twice.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 def discard_output() -> None:
     """Keep the interpreter from writing the rest of standard output when it ends."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
-
-
-class Results(io.FileIO):
-    """Standard output. BrokenPipeError is left to the caller; any other error is a DeviceError."""
-
-    def write(self, data: Any) -> int | None:  # type: ignore[override]
-        try:
-            return super().write(data)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise DeviceError(f"standard output: {error.strerror}") from error
 
 
 class Messages(io.FileIO):

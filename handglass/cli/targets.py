@@ -25,7 +25,7 @@ Kernels = Annotated[
     typer.Option(
         "--kernels",
         metavar="TARGET",
-        help="Show instead the matmul kernels selected for TARGET, by quantization scheme.",
+        help="Show the matmul kernels of TARGET by quantization scheme, not the list of targets.",
     ),
 ]
 

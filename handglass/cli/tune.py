@@ -144,7 +144,7 @@ def as_text(result: Tuned, journal: Path) -> str:
         us = [f"{seconds * 1e6:,.1f} us" for seconds in (main, now)]
         rows.append((outcome.task.name, share, *us, gain, limit, str(outcome.trials), outcome.note))
     kept = f"{len(result.records)} records for {result.target} added to {journal}"
-    saved = f"they save {gained:.1%} of the kernels' time in an answer"
+    saved = f"they make the kernels of an answer {gained:.1%} faster"
     return "\n".join([columns(rows), "", f"{kept}; {saved}" if result.records else kept])
 
 

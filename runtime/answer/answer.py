@@ -22,6 +22,7 @@ class Answer:
     tokens: tuple[int, ...]
     finish_reason: str  # "stop" or "length"
     timings: Timings
+    cut_by: str = ""  # "max_tokens" or "context" if the finish_reason is "length"
 
     def __str__(self) -> str:
         return self.text
@@ -129,7 +130,9 @@ class Production:
     def _answer(self) -> Answer:
         generation = self._generation
         reason = "stop" if self._text.stopped else generation.finish_reason
-        return Answer(self._text.text, tuple(generation.tokens), reason, self._timings())
+        cut_by = "" if reason == "stop" else generation.cut_by
+        tokens = tuple(generation.tokens)
+        return Answer(self._text.text, tokens, reason, self._timings(), cut_by)
 
     def _timings(self) -> Timings:
         generation, device_peak = self._generation, self._device_peak()

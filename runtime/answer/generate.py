@@ -48,6 +48,16 @@ class Engine(StateEngine, Protocol):
     def decode(self, token: int, pos: int) -> np.ndarray: ...
 
 
+class ContextFullError(InputError):
+    """The prompt is longer than the context."""
+
+    def __init__(self, needed: int, context: int) -> None:
+        self.counts = (
+            f"the prompt has {needed} tokens, the context of this bundle has {context} positions"
+        )
+        super().__init__(f"{self.counts}; shorten the prompt, or compile with a larger --context")
+
+
 class Conversation:
     """Tracks the keys that the cache of its session holds."""
 
@@ -67,16 +77,16 @@ class Conversation:
     ) -> Generation:
         """A generation that continues `keys`; nothing is computed until it is iterated.
 
-        Raises UsageError for a bad `max_tokens`, InputError if the prompt is empty or too long.
+        Raises UsageError for a bad `max_tokens`, InputError if the prompt is empty, and its
+        subclass ContextFullError if it is too long.
         """
         context = self.session.context
         if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
             raise UsageError(f"max_tokens={max_tokens!r} must be an integer of at least 1")
-        if not keys or len(keys) > context:
-            raise InputError(
-                f"the prompt has {len(keys)} tokens, the context of this bundle has {context} "
-                "positions; shorten the prompt, or compile with a larger --context"
-            )
+        if not keys:
+            raise InputError("the prompt has 0 tokens; ask a question")
+        if len(keys) > context:
+            raise ContextFullError(len(keys), context)
         return Generation(self, list(keys), features, sample, stop, max_tokens)
 
     def prefill(self, keys: list[Key], features: Features) -> tuple[np.ndarray, int]:
@@ -131,6 +141,7 @@ class Generation:
         self._max_tokens = max_tokens
         self.tokens: list[int] = []
         self.finish_reason = ""  # "stop" or "length"; empty while it runs
+        self.cut_by = ""  # "max_tokens" or "context" if the reason is "length"
         self.prefill_tokens = self.reused_tokens = self.decode_tokens = 0
         self.encode_s = self.prefill_s = self.decode_s = 0.0
 
@@ -143,16 +154,19 @@ class Generation:
                 self.finish_reason = "stop"
                 return
             self.tokens.append(token)
-            if self._is_full():
+            self.cut_by = self._limit_reached()
+            if self.cut_by:
                 self.finish_reason = "length"
             yield token
             if self.finish_reason:
                 return
             logits = self._decode(token)
 
-    def _is_full(self) -> bool:
+    def _limit_reached(self) -> str:
+        if len(self.tokens) == self._max_tokens:
+            return "max_tokens"
         used = len(self._conversation.history)
-        return len(self.tokens) == self._max_tokens or used >= self._conversation.session.context
+        return "context" if used >= self._conversation.session.context else ""
 
     def _prefill(self) -> np.ndarray:
         self._conversation.current = self
@@ -170,7 +184,7 @@ class Generation:
 
     def _decode(self, token: int) -> np.ndarray:
         if self._conversation.current is not self:
-            raise UsageError("another answer was started on this model; finish one at a time")
+            raise UsageError("another answer was started on this model; finish one before the next")
         start = time.perf_counter()
         logits = self._conversation.decode(token)
         self.decode_s += time.perf_counter() - start

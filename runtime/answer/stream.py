@@ -15,7 +15,7 @@ from handglass.errors import UsageError
 class TextStream:
     def __init__(self, stop: Sequence[str] = ()) -> None:
         if isinstance(stop, str) or not all(isinstance(s, str) and s for s in stop):
-            raise UsageError(f"stop={stop!r} must be a list of non-empty strings")
+            raise UsageError(f"stop={stop!r}: must be a list of non-empty strings")
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop = tuple(stop)
         self._held = ""  # decoded text that may be the beginning of a stop string

@@ -64,7 +64,7 @@ def choose(
     Raises DeviceError, with a list of all devices, unless exactly one matches.
     """
     if not devices:
-        kind, why = KINDS[asked.kind], problem or "no driver has one"
+        kind, why = KINDS[asked.kind], problem or "no driver lists one"
         hint = open_driver(kind).hints.absent
         raise DeviceError(f"no {kind.label} device was found ({why}): {hint}")
     if not asked.which:
@@ -74,7 +74,7 @@ def choose(
     else:
         matches = [device for device in devices if asked.which.lower() in device.name.lower()]
     if not matches:
-        raise DeviceError(f"there is no device {asked}; there are: {listed(devices)}")
+        raise DeviceError(f"no device matches {asked}; available: {listed(devices)}")
     if len(matches) > 1:
         raise DeviceError(
             f"more than one device matches {asked}: {listed(matches)}; use KIND:NUMBER"

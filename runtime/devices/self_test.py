@@ -78,12 +78,12 @@ def refuse(findings: Sequence[Finding], device: DeviceInfo) -> None:
     failures = [f"{name} ({rows[0].words})" for name, rows in failed.items()]
     if all(OUT_OF_MEMORY in rows[0].words for rows in failed.values()):
         raise DeviceError(
-            f"{_label(device)} could not run the self-test: {failures[0]}; "
+            f"{_label(device)} cannot run the self-test: {failures[0]}; "
             "close other programs that use the device"
         )
     left = by_family([f for f in findings if f.words == NOT_TRIED]).keys() - failed.keys()
     if left:
-        failures.append(f"families of kernels not run after that: {len(left)}")
+        failures.append(f"{len(left)} more kernel families were not run")
     raise DeviceError(f"{_label(device)} fails the self-test: {'; '.join(failures)}; {WHAT_TO_DO}")
 
 

@@ -31,7 +31,7 @@ LIMIT_S = 60.0
 """Time limit of one case, and of the start: compiling a new pipeline may take a driver seconds."""
 MOST_DEATHS = 3
 """Number of process deaths after which the self-test stops."""
-NOT_TRIED = "not tried: too many cases before it ended the process"
+NOT_TRIED = "not run: too many earlier cases ended the process"
 
 
 @dataclass(frozen=True)

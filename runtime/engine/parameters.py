@@ -41,7 +41,9 @@ def _files(bundle: Bundle) -> dict[str, TensorFile]:
     listed = {entry.name for entry in bundle.manifest.params}
     for entry in bundle.manifest.params:
         if entry.name not in files:
-            raise MismatchError(f"{bundle.path}: parameter {entry.name!r} is in no params file")
+            raise MismatchError(
+                f"{bundle.path}: parameter {entry.name!r} is missing from the params files"
+            )
     if extra := files.keys() - listed:
         raise MismatchError(f"{bundle.path}: tensor {min(extra)!r} is not in the manifest")
     return files

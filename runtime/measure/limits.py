@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 READ_BYTES = 256 << 20  # or eight times the last-level cache, if that is more
 TASK_SHAPE = (1024, 64)  # 256 kB per parallel task; the probe fixes the second size
 ROUNDS = 1 << 20
+COMPILE_AGAIN = "it was compiled by an older handglass; compile it again"
 GPU_READ_BYTES, GPU_SHARE, GPU_TASK_SHAPE = 1 << 30, 16, (64, 64)
 """Bytes to read, more than the caches of large GPUs; the divisor of the device memory that bounds
 it on small ones; and the part of one workgroup, small enough that all workgroups have work."""
@@ -49,7 +50,7 @@ class Limits:
         """Why the limits cannot be measured, or the empty string."""
         for name in PROBES.values():
             if not self._has(name):
-                return f"the bundle has no {name}: its compiler predates probes"
+                return f"the bundle has no {name}: {COMPILE_AGAIN}"
         return ""
 
     def unmeasured(self, kind: str) -> str:
@@ -57,7 +58,7 @@ class Limits:
         is no substitute."""
         if kind in self.probes:
             return ""
-        return f"the bundle has no {TILE_PROBES[kind]}: its compiler predates that probe"
+        return f"the bundle has no {TILE_PROBES[kind]}: {COMPILE_AGAIN}"
 
     def _has(self, name: str) -> bool:
         try:

@@ -108,7 +108,7 @@ def _checked_role(role: Any, number: int, before: Sequence[str], template: Promp
     if role not in due:
         raise InputError(
             f"message {number}: the role is {role!r}, expected {due[-1]!r}; user and assistant "
-            "must alternate, user first, and a system message must come before all others"
+            "alternate, user first; a system message comes before all others"
         )
     return role
 
@@ -159,8 +159,8 @@ def _place_images(
     marks = sum(part is _MARK for _, parts in turns for part in parts)
     if marks not in (0, len(images)):
         raise InputError(
-            f"number of {MARK} marks in the prompt: {marks}, of pictures: {len(images)}; "
-            "use one mark per picture, or no marks"
+            f"marks {MARK} in the prompt: {marks}, pictures: {len(images)}; "
+            "write one mark per picture, or none"
         )
     placed = [_Picture(image) for image in images]
     if marks == 0 and placed:

@@ -35,7 +35,7 @@ def translate(
         raise UsageError(f"chat() has no argument {unknown[0]!r}; arguments of OpenBMB: {known}")
     msgs = arguments.get("msgs")
     if msgs is None or messages is not None or images is not None:
-        raise UsageError("chat() takes messages= and images=, or msgs= and image=, not a mixture")
+        raise UsageError("chat() takes messages= and images=, or msgs= and image=, not both")
     options = dict(SAMPLING) if arguments.get("sampling", True) else {}
     given = {ours: arguments[theirs] for theirs, ours in RENAMED.items() if theirs in arguments}
     return _with_image(msgs, arguments.get("image")), options | given

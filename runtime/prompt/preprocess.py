@@ -2,36 +2,38 @@
 
 Reproduces the reference bit for bit: convert to RGB (alpha is dropped, not blended), resize the
 8-bit original with Pillow's bicubic filter, x/255, (x - mean)/std, concatenate the patches in one
-strip. Any problem with a picture is a one-line InputError that names it.
+strip. Only a JPEG too large to be held in memory is decoded at 1/2, 1/4 or 1/8 of its size first.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from handglass.errors import InputError
 
+from .pictures.read import Picture, open_picture, read_picture
 from .positions import open_positions
 from .slicing import Crop, open_slicer
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from ..bundle.entries import VisionEntry
     from ..bundle.manifest import Manifest
 
-_MAX_BYTES = 256 << 20  # per file; Pillow limits the number of pixels
-Picture = Any  # path, bytes, PIL.Image.Image or numpy array, as read_picture accepts
+__all__ = [
+    "Picture",
+    "Prepared",
+    "Preprocessor",
+    "Tile",
+    "open_picture",
+    "open_preprocessor",
+    "read_picture",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +85,7 @@ class Preprocessor:
             if picture.vision != self._vision:
                 raise InputError("the picture was prepared for another model; prepare it again")
             return list(picture.tiles)
-        return [self._tile(crop) for crop in self._slice(read_picture(picture))]
+        return [self._tile(crop) for crop in self._slice(open_picture(picture))]
 
     def _tile(self, crop: Crop) -> Tile:
         vision = self._vision
@@ -125,125 +127,3 @@ def cut_patches(x: np.ndarray, patch_size: int) -> tuple[np.ndarray, np.ndarray]
     strip = np.ascontiguousarray(split.transpose(0, 2, 1, 3, 4).reshape(3, p, height * width * p))
     grid = np.stack(np.divmod(np.arange(height * width), width), axis=1)
     return strip, grid.astype(np.int32)
-
-
-def read_picture(picture: Picture) -> Image.Image:
-    """A picture as upright 8-bit RGB (the first frame of an animation). Raises InputError."""
-    from PIL import Image, ImageOps
-
-    name = picture_name(picture)
-    try:
-        with warnings.catch_warnings():
-            # The pixel limit is checked below; dropping the alpha of palettes is intended.
-            warnings.simplefilter("ignore")
-            image = _open(picture, name)
-            _check_size(image, name, Image.MAX_IMAGE_PIXELS)
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            return _to_rgb(upright, name)
-    except InputError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise InputError(f"picture {name}: too large: {_one_line(error)}") from error
-    except FileNotFoundError as error:
-        raise InputError(f"picture {name}: no such file") from error
-    except Image.UnidentifiedImageError as error:
-        raise InputError(f"picture {name}: not in a format that Pillow can read") from error
-    except MemoryError as error:
-        raise InputError(f"picture {name}: does not fit into memory") from error
-    except Exception as error:  # on damaged files Pillow raises exceptions of many types
-        raise InputError(f"picture {name}: cannot be read: {_one_line(error)}") from error
-
-
-def picture_name(picture: Picture) -> str:
-    """The name of the picture in error messages."""
-    if isinstance(picture, str | os.PathLike):
-        return repr(os.fspath(picture))
-    if isinstance(picture, bytes | bytearray | memoryview):
-        return f"({len(picture)} bytes)"
-    filename = getattr(picture, "filename", "")
-    return repr(filename) if filename else f"({type(picture).__name__})"
-
-
-def _open(picture: Picture, name: str) -> Image.Image:
-    from PIL import Image
-
-    if isinstance(picture, Image.Image):
-        return picture
-    if isinstance(picture, np.ndarray):
-        return _from_array(picture, name)
-    if isinstance(picture, str | os.PathLike):
-        data = _read_file(Path(picture), name)
-    elif isinstance(picture, bytes | bytearray | memoryview):
-        data = bytes(picture)
-    else:
-        raise InputError(
-            f"picture {name}: expected a path, bytes, PIL.Image or numpy array, "
-            f"got {type(picture).__name__}"
-        )
-    if not data:
-        raise InputError(f"picture {name}: is empty")
-    return Image.open(io.BytesIO(data))
-
-
-def _read_file(path: Path, name: str) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(_MAX_BYTES + 1)  # a device or a pipe may be endless
-    if len(data) > _MAX_BYTES:
-        raise InputError(f"picture {name}: larger than {_MAX_BYTES} bytes")
-    return data
-
-
-def _from_array(array: np.ndarray, name: str) -> Image.Image:
-    from PIL import Image
-
-    grey = array.ndim == 2
-    colour = array.ndim == 3 and array.shape[2] in (3, 4)
-    if array.dtype == np.uint8 and (grey or colour):
-        return Image.fromarray(np.ascontiguousarray(array))
-    if array.dtype == np.uint16 and grey:
-        return Image.fromarray(np.ascontiguousarray(array))
-    raise InputError(
-        f"picture {name}: an array must be (h, w) or (h, w, 3 or 4) of uint8, or (h, w) of "
-        f"uint16; got {array.shape} of {array.dtype}"
-    )
-
-
-def _check_size(image: Image.Image, name: str, limit: int | None) -> None:
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise InputError(f"picture {name}: has no pixels ({width} x {height})")
-    if limit is not None and width * height > limit:
-        raise InputError(
-            f"picture {name}: {width} x {height} pixels exceed the limit of {limit}; "
-            "resize the picture"
-        )
-
-
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    from PIL import Image
-
-    if image.mode == "F":
-        raise InputError(
-            f"picture {name}: the range of floating-point pixels is unknown; save it as 8-bit"
-        )
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return Image.fromarray(_from_16_bit(np.asarray(image), name)).convert("RGB")
-    if image.mode in ("RGBa", "La"):  # premultiplied alpha: Pillow converts it only in two steps
-        image = image.convert(image.mode.replace("a", "A"))
-    return image.convert("RGB")
-
-
-def _from_16_bit(values: np.ndarray, name: str) -> np.ndarray:
-    """Scale 0..65535 to 0..255, rounded; Pillow's conversion would clip values above 255."""
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
-        raise InputError(
-            f"picture {name}: grey values {low}..{high} exceed 16 bits; save it as 8-bit"
-        )
-    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text or type(error).__name__

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from handglass.errors import InputError, MismatchError
 
+from .pictures.upright import Upright
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -29,7 +31,7 @@ class Crop:
     image: Image.Image
 
 
-Slicer = Callable[["Image.Image"], list[Crop]]
+Slicer = Callable[[Upright], list[Crop]]
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,10 @@ def crops(vision: VisionEntry) -> Slicer:
     return lambda image: [Crop(box.role, _resized(image, box, side)) for box in boxes]
 
 
-def _resized(image: Image.Image, box: Box, side: int) -> Image.Image:
-    from PIL import Image as Pillow
-
-    width, height = image.size
+def _resized(picture: Upright, box: Box, side: int) -> Image.Image:
+    width, height = picture.size
     part = (box.left * width, box.top * height, box.right * width, box.bottom * height)
-    return image.resize((side, side), Pillow.Resampling.BICUBIC, part)
+    return picture.resize((side, side), part)
 
 
 SLICINGS: dict[str, Callable[[VisionEntry], Slicer]] = {"crops": crops}

@@ -9,19 +9,22 @@ tokenizer libraries: U+2581, which pieces use for the space, is decoded as a spa
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from handglass.errors import InputError
 
 from ..bundle.reader import Bundle
 from ..system.regular_file import read_regular
+from .foreign_calls import foreign, without_stderr
+from .vocabularies import JsonVocabulary, SentencePieceVocabulary
 
-_BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
+FILE_BYTES = 128 << 20
+SAMPLE = "What is this picture?\n  12 \u00e9\u4f60\U0001f642 " + "a" * 60
+"""Each tokenizer must give this text back when it is opened, except for white space."""
 
 
 class Vocabulary(Protocol):
@@ -114,7 +117,7 @@ class Tokenizer:
 def open_tokenizer(kind: str, path: Path, reserved: Iterable[str] = ()) -> Tokenizer:
     """Read a tokenizer file; `kind` is "sentencepiece" or "tokenizers". Raises InputError."""
     try:
-        data = read_regular(path)
+        data = read_regular(path, FILE_BYTES)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     return parse_tokenizer(kind, data, path, reserved)
@@ -129,106 +132,22 @@ def tokenizer_of(bundle: Bundle) -> Tokenizer:
 
 def parse_tokenizer(kind: str, data: bytes, path: Path, reserved: Iterable[str] = ()) -> Tokenizer:
     """The tokenizer with the content `data`; `path` names it in errors. Raises InputError."""
-    if kind == "sentencepiece":
-        return Tokenizer(SentencePieceVocabulary(data, str(path)), reserved)
-    if kind == "tokenizers":
-        return Tokenizer(JsonVocabulary(data, str(path)), reserved)
-    raise InputError(f"tokenizer kind {kind!r} is unknown; known: sentencepiece, tokenizers")
+    if kind not in KINDS:
+        raise InputError(f"tokenizer kind {kind!r} is unknown; known: {', '.join(KINDS)}")
+    with foreign(str(path), "damaged tokenizer"), without_stderr():
+        tokenizer = Tokenizer(KINDS[kind](data, str(path)), reserved)
+        text = tokenizer.decode(tokenizer.encode(SAMPLE))
+        if text.split() != SAMPLE.encode().split():
+            raise InputError(
+                f"{path}: damaged tokenizer: the text {SAMPLE[:21]!r} comes back as {text[:40]!r}"
+            )
+    return tokenizer
 
 
-class SentencePieceVocabulary:
-    """A SentencePiece model: pieces that use U+2581 for the space, and one piece per byte."""
-
-    def __init__(self, data: bytes, where: str) -> None:
-        import sentencepiece
-
-        try:
-            self._model = sentencepiece.SentencePieceProcessor(model_proto=data)
-        except RuntimeError as error:
-            raise InputError(f"{where}: not a SentencePiece model") from error
-        self.size = self._model.get_piece_size()
-        if not self.size:
-            raise InputError(f"{where}: not a SentencePiece model, or an empty one")
-        ids = filter(self._is_special, range(self.size))
-        self.special = frozenset(self._model.id_to_piece(i) for i in ids)
-
-    def encode(self, text: str) -> list[int]:
-        return list(self._model.encode(text))
-
-    def surface(self, token: int) -> bytes:
-        if self._is_special(token):
-            return b""
-        return _piece_bytes(self._model.id_to_piece(token), self._model.is_byte(token))
-
-    def find(self, piece: str) -> int | None:
-        id_ = self._model.piece_to_id(piece)  # the id of the unknown token if it is missing
-        return id_ if self._model.id_to_piece(id_) == piece else None
-
-    def _is_special(self, token: int) -> bool:
-        return self._model.is_control(token) or self._model.is_unknown(token)
-
-
-class JsonVocabulary:
-    """A tokenizer.json: byte-level BPE (Llama 3, Qwen), or Llama's pieces with byte fallback."""
-
-    def __init__(self, data: bytes, where: str) -> None:
-        import tokenizers
-
-        try:
-            self._byte_level = _is_byte_level(json.loads(data), where)
-            self._model = tokenizers.Tokenizer.from_buffer(data)
-        except InputError:
-            raise
-        except Exception as error:  # the library raises plain Exception
-            raise InputError(f"{where}: not a tokenizer.json: {error}") from error
-        self._model.no_padding()
-        self._model.no_truncation()
-        self.size = self._model.get_vocab_size()
-        self._added = self._model.get_added_tokens_decoder()
-        self.special = frozenset(t.content for t in self._added.values() if t.special)
-
-    def encode(self, text: str) -> list[int]:
-        return list(self._model.encode(text, add_special_tokens=False).ids)
-
-    def surface(self, token: int) -> bytes:
-        if token in self._added:
-            added = self._added[token]
-            return b"" if added.special else added.content.encode()
-        piece = self._model.id_to_token(token) or ""
-        if self._byte_level:
-            return bytes(byte_alphabet()[character] for character in piece)
-        return _piece_bytes(piece, _BYTE_PIECE.fullmatch(piece) is not None)
-
-    def find(self, piece: str) -> int | None:
-        return self._model.token_to_id(piece)
-
-
-def _piece_bytes(piece: str, is_byte: bool) -> bytes:
-    if is_byte:
-        return bytes([int(piece[3:5], 16)])
-    return piece.replace("\u2581", " ").encode()
-
-
-def _is_byte_level(table: Any, where: str) -> bool:
-    """Whether pieces are byte-level, by the decoder entry. InputError for an unknown decoder."""
-    decoder = table.get("decoder") or {}
-    kinds = {step.get("type") for step in (decoder, *decoder.get("decoders", ()))}
-    if "ByteLevel" in kinds:
-        return True
-    if "ByteFallback" in kinds:
-        return False
-    names = ", ".join(sorted(map(str, kinds)))
-    raise InputError(f"{where}: decoder {names} is not supported; known: ByteLevel, ByteFallback")
-
-
-@lru_cache(maxsize=1)
-def byte_alphabet() -> dict[str, int]:
-    """The alphabet of byte-level BPE: a printable byte is its own character, the other bytes are
-    U+0100 and up, in order."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    table = {chr(byte): byte for byte in printable}
-    return table | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+KINDS: dict[str, Callable[[bytes, str], Vocabulary]] = {
+    "sentencepiece": SentencePieceVocabulary,
+    "tokenizers": JsonVocabulary,
+}
 
 
 def _contains(ids: Sequence[int], part: Sequence[int]) -> bool:

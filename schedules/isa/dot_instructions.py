@@ -66,42 +66,39 @@ def _one_lane(x, index: list, v: Expr) -> Expr:
     return T.reinterpret(T.broadcast(T.Shuffle([words], [v]), 4), dtype="int8x16")
 
 
-def _avx2_nibbles(sums: Expr, weights: Expr, x: Expr) -> Expr:
-    return sums + _call("llvm.x86.avx2.pmadd.ub.sw", "int16x16", _bytes(weights, 32), x)
+@dataclass(frozen=True)
+class _MultiplyAdd:
+    """AVX2's or AVX-512's products of bytes, whose sums of pairs are 16 bits wide, and of those."""
+
+    register_bytes: int
+    of_bytes: str
+    of_words: str
+
+    def nibbles(self, sums: Expr, weights: Expr, x: Expr) -> Expr:
+        return sums + self._pairs(weights, x)
+
+    def widened(self, pairs: Expr) -> Expr:
+        """16-bit sums of pairs -> 32-bit sums of four."""
+        ones = T.broadcast(T.int16(1), self.register_bytes // 2)
+        return _call(self.of_words, self._dtype("int32"), pairs, ones)
+
+    def sevens(self, sums: Expr, weights: Expr, x: Expr) -> Expr:
+        return sums + self.widened(self._pairs(weights, x))
+
+    def eights(self, sums: Expr, weights: Expr, x: Expr) -> Expr:
+        wide = T.Cast(self._dtype("int16"), weights)
+        return sums + _call(self.of_words, self._dtype("int32"), wide, x)
+
+    def _pairs(self, weights: Expr, x: Expr) -> Expr:
+        unsigned = _bytes(weights, self.register_bytes)
+        return _call(self.of_bytes, self._dtype("int16"), unsigned, x)
+
+    def _dtype(self, name: str) -> str:
+        return f"{name}x{8 * self.register_bytes // int(name.removeprefix('int'))}"
 
 
-def _avx2_pairs(sums: Expr) -> Expr:
-    ones = T.broadcast(T.int16(1), 16)
-    return _call("llvm.x86.avx2.pmadd.wd", "int32x8", sums, ones)
-
-
-def _avx2_sevens(sums: Expr, weights: Expr, x: Expr) -> Expr:
-    pairs = _call("llvm.x86.avx2.pmadd.ub.sw", "int16x16", _bytes(weights, 32), x)
-    return sums + _avx2_pairs(pairs)
-
-
-def _avx2_bytes(sums: Expr, weights: Expr, x: Expr) -> Expr:
-    wide = T.Cast("int16x16", weights)
-    return sums + _call("llvm.x86.avx2.pmadd.wd", "int32x8", wide, x)
-
-
-def _avx512_nibbles(sums: Expr, weights: Expr, x: Expr) -> Expr:
-    return sums + _call("llvm.x86.avx512.pmaddubs.w.512", "int16x32", _bytes(weights, 64), x)
-
-
-def _avx512_pairs(sums: Expr) -> Expr:
-    ones = T.broadcast(T.int16(1), 32)
-    return _call("llvm.x86.avx512.pmaddw.d.512", "int32x16", sums, ones)
-
-
-def _avx512_sevens(sums: Expr, weights: Expr, x: Expr) -> Expr:
-    pairs = _call("llvm.x86.avx512.pmaddubs.w.512", "int16x32", _bytes(weights, 64), x)
-    return sums + _avx512_pairs(pairs)
-
-
-def _avx512_bytes(sums: Expr, weights: Expr, x: Expr) -> Expr:
-    wide = T.Cast("int16x32", weights)
-    return sums + _call("llvm.x86.avx512.pmaddw.d.512", "int32x16", wide, x)
+_AVX2 = _MultiplyAdd(32, "llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd")
+_AVX512 = _MultiplyAdd(64, "llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512")
 
 
 def _vpdpbusd(lanes: int) -> Callable[[Expr, Expr, Expr], Expr]:
@@ -130,14 +127,14 @@ _NEON = Instruction("int32x4", _sdot, _one_lane, unroll=True)
 _NEON_PAIRS = replace(_NEON, multiply=_smmla)
 
 INSTRUCTIONS: dict[tuple[str, int], Instruction] = {
-    ("avx2", 4): Instruction("int16x16", _avx2_nibbles, _broadcast(8, 4, "int8"), _avx2_pairs),
-    ("avx2", 7): Instruction("int32x8", _avx2_sevens, _broadcast(8, 4, "int8"), steps=1),
-    ("avx2", 8): Instruction("int32x8", _avx2_bytes, _broadcast(8, 2, "int16"), steps=1),
+    ("avx2", 4): Instruction("int16x16", _AVX2.nibbles, _broadcast(8, 4, "int8"), _AVX2.widened),
+    ("avx2", 7): Instruction("int32x8", _AVX2.sevens, _broadcast(8, 4, "int8"), steps=1),
+    ("avx2", 8): Instruction("int32x8", _AVX2.eights, _broadcast(8, 2, "int16"), steps=1),
     ("avx512", 4): Instruction(
-        "int16x32", _avx512_nibbles, _broadcast(16, 4, "int8"), _avx512_pairs
+        "int16x32", _AVX512.nibbles, _broadcast(16, 4, "int8"), _AVX512.widened
     ),
-    ("avx512", 7): Instruction("int32x16", _avx512_sevens, _broadcast(16, 4, "int8"), steps=1),
-    ("avx512", 8): Instruction("int32x16", _avx512_bytes, _broadcast(16, 2, "int16"), steps=1),
+    ("avx512", 7): Instruction("int32x16", _AVX512.sevens, _broadcast(16, 4, "int8"), steps=1),
+    ("avx512", 8): Instruction("int32x16", _AVX512.eights, _broadcast(16, 2, "int16"), steps=1),
     ("avx-vnni", 4): _YMM,
     ("avx-vnni", 7): _YMM_BYTES,
     ("avx-vnni", 8): _YMM_BYTES,

@@ -101,7 +101,7 @@ def _arrive(transport: Transport, item: Item) -> str:
         cd {quote(transport.folder)} || exit 1
         set -- $(sha256sum {item.part})
         if [ "$1" != {item.sha256} ]; then
-            rm -f {item.part}; echo "it arrived with sha256 $1, not {item.sha256}" >&2; exit 1
+            rm -f {item.part}; echo "the file arrived with sha256 $1, not {item.sha256}" >&2; exit 1
         fi
         chmod {mode} {item.part} && mv -f {item.part} {quote(item.name)}
     """

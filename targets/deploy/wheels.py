@@ -63,7 +63,7 @@ def fetch(
     missing = [wheel for wheel in wheels if not (folder / wheel.file).is_file()]
     if missing and offline:
         names = ", ".join(wheel.file for wheel in missing)
-        raise DeviceError(f"{offline}: lacks {names}; omit --offline to download them")
+        raise DeviceError(f"{offline}: {names} are missing; omit --offline to download them")
     if missing:
         _download(missing, architecture, python, cache)
     for wheel in wheels:

@@ -22,7 +22,9 @@ from handglass.runtime.bundle.entries import ModelEntry, StateEntry, TargetEntry
 from handglass.runtime.bundle.reader import Manifest
 from handglass.runtime.prompt import preprocess
 from handglass.runtime.prompt.chat_template import MARK
-from handglass.runtime.prompt.tokenizer import SentencePieceVocabulary, Tokenizer
+from handglass.runtime.prompt.pictures.upright import Upright
+from handglass.runtime.prompt.tokenizer import Tokenizer
+from handglass.runtime.prompt.vocabularies import SentencePieceVocabulary
 from handglass.runtime.system import file_state
 
 PROMPT = seed_prompt()
@@ -96,15 +98,17 @@ def test_an_unfinished_character_is_replaced_at_the_end() -> None:
 
 def test_stop_strings_cut_the_text() -> None:
     answer = model(says("one. two. three")).chat("x", stop=[". t"])
-    assert answer.text == "one" and answer.finish_reason == "stop"
+    assert answer.text == "one" and (answer.finish_reason, answer.cut_by) == ("stop", "")
     assert len(answer.tokens) < len(says("one. two. three")) - 1
 
 
 def test_max_tokens_and_the_context_end_with_length() -> None:
-    assert model().chat("x", max_tokens=4).finish_reason == "length"
+    answer = model().chat("x", max_tokens=4)
+    assert (answer.finish_reason, answer.cut_by) == ("length", "max_tokens")
     n = prompt_ids("hello world")
     answer = model(context=n + 2).chat("hello world")
-    assert answer.finish_reason == "length" and len(answer.tokens) == 3
+    assert (answer.finish_reason, answer.cut_by) == ("length", "context")
+    assert len(answer.tokens) == 3
 
 
 def test_a_picture_given_twice_is_encoded_once(tmp_path: Path) -> None:
@@ -123,13 +127,13 @@ def test_a_picture_given_twice_is_encoded_once(tmp_path: Path) -> None:
 def counted(asked: Model, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Pictures that are read and cut from now on."""
     seen: list[object] = []
-    read = preprocess.read_picture
+    read = preprocess.open_picture
 
-    def count(picture: object) -> Image.Image:
+    def count(picture: object) -> Upright:
         seen.append(picture)
         return read(picture)
 
-    monkeypatch.setattr(preprocess, "read_picture", count)
+    monkeypatch.setattr(preprocess, "open_picture", count)
     return seen
 
 
@@ -271,7 +275,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "max_tokens": ({"messages": "x", "max_tokens": 0}, UsageError, "max_tokens=0"),
     "stop": ({"messages": "x", "stop": "."}, UsageError, "stop='.'"),
     "unknown": ({"messages": "x", "beams": 3}, UsageError, "'beams'"),
-    "mixture": ({"messages": "x", "msgs": turns("y")}, UsageError, "not a mixture"),
+    "mixture": ({"messages": "x", "msgs": turns("y")}, UsageError, "not both"),
     "image alone": ({"image": picture(1)}, UsageError, "msgs= and image="),
     "msgs a text": ({"msgs": "What?"}, UsageError, "msgs .*str"),
     "image, odd content": (

@@ -57,7 +57,7 @@ WRONG_PARAMS = {
     "dtype": ((TensorEntry("table", (V, D), "float16"),), "the manifest says float16"),
     "missing": (
         (TensorEntry("table", (V, D), "float32"), TensorEntry("other", (1,), "float32")),
-        "'other' is in no params file",
+        "'other' is missing from the params files",
     ),
     "extra": ((), "'table' is not in the manifest"),
 }

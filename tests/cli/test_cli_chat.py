@@ -1,6 +1,8 @@
 """`handglass chat` from a pipe and on a terminal, with a fake model."""
 
 import io
+import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from test_cli_run import FakeModel
 
 from handglass.cli import chat
 from handglass.errors import InputError
+from handglass.runtime.answer.generate import ContextFullError
 from handglass.runtime.prompt.chat_template import MARK
 
 
@@ -94,17 +97,59 @@ def test_an_error_in_a_pipe_ends_the_command(
     assert model.asked == []
 
 
-def test_json_is_one_object(
+def test_json_is_one_line_per_turn(
     handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch, pictures: list[Path]
 ) -> None:
     result = talk(
         *(handglass, monkeypatch, f"/image {pictures[1]}", "one", "/reset", "two"),
         flags=("--json",),
     )
-    turns = result.json["turns"]
+    turns = [json.loads(line) for line in result.out.splitlines()]
     assert [(turn["prompt"], turn["images"]) for turn in turns] == [("one", 1), ("two", 0)]
     assert turns[0]["text"] == "A red 圆."
+    assert turns[0]["finish_reason"] == "stop"
     assert turns[0]["timings"]["decode_tokens"] == 128
+    assert result.err == ""
+
+
+def test_turns_before_an_error_are_not_lost(
+    handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = talk(handglass, monkeypatch, "one", "/image no.png", "two", flags=("--json",))
+    turn, failure = (json.loads(line) for line in result.out.splitlines())
+    assert turn["prompt"] == "one"
+    assert failure["error"]["kind"] == "input" and result.code == 3
+
+
+KILLED = """
+import os, signal, sys
+sys.path[:0] = sys.argv[1:]
+import handglass
+from test_cli_run import FakeModel
+from handglass.cli.main import main
+
+class Killed(FakeModel):
+    def chat(self, *arguments, **options):
+        if self.asked:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().chat(*arguments, **options)
+
+handglass.load = lambda path, **_: Killed()
+sys.argv = ["handglass", "chat", "-m", "bundle", "--json"]
+main()
+"""
+
+
+def test_a_killed_process_leaves_the_turns_before() -> None:
+    folder = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder), str(folder.parent / "support")],
+        input="one\ntwo\n",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode < 0
+    assert [json.loads(line)["prompt"] for line in done.stdout.splitlines()] == ["one"]
 
 
 def test_an_empty_answer_is_a_turn(
@@ -138,10 +183,97 @@ def test_on_a_terminal_the_conversation_continues(
     monkeypatch.setattr("handglass.load", lambda path, **_: fake, raising=False)
     monkeypatch.setattr(sys, "stdin", Terminal())
     lines = ["long", "/what", f"/image {pictures[0]}", "stopped", "fine"]
-    monkeypatch.setattr(chat, "read_terminal", lambda: iter(lines))
+    monkeypatch.setattr(chat, "read_lines", lambda commands: iter(lines))
     result = handglass("chat", "-m", "bundle")
     assert result.code == 0
     for text in ("9000 tokens", "/what", "interrupted"):
         assert text in result.err
     # Unanswered questions do not enter the history; the picture stays queued.
     assert [turn["content"] for turn in fake.asked[0][0]] == [f"{MARK}fine"]
+
+
+def test_a_full_context_names_reset(handglass: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Failing(None, ContextFullError(900, 512))
+    monkeypatch.setattr("handglass.load", lambda path, **_: fake, raising=False)
+    result = talk(handglass, monkeypatch, "one", "two")
+    assert result.code == 3
+    for text in ("900", "512", "/reset"):
+        assert text in result.err
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_a_full_context_may_drop_the_oldest_turns(
+    agrees: bool, handglass: Any, monkeypatch: pytest.MonkeyPatch, pictures: list[Path]
+) -> None:
+    fake = Failing(None, None, ContextFullError(900, 512), None)
+    monkeypatch.setattr("handglass.load", lambda path, **_: fake, raising=False)
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    lines = [f"/image {pictures[0]}", "one", f"/image {pictures[1]}", "two", "three"]
+    monkeypatch.setattr(chat, "read_lines", lambda commands: iter(lines))
+    asked: list[str] = []
+
+    def confirmed(question: str) -> bool:
+        asked.append(question)
+        return agrees
+
+    monkeypatch.setattr(chat, "confirmed", confirmed)
+    result = handglass("chat", "-m", "bundle")
+    assert result.code == 0 and len(asked) == 1 and "900" in asked[0]
+    assert ("/reset" in result.err.partition("leave")[2]) is not agrees
+    if agrees:
+        turns, images, _ = fake.asked[-1]
+        assert [turn["content"] for turn in turns] == [f"{MARK}two", "A red 圆.", "three"]
+        assert [image.size for image in images] == [(16, 16)]
+
+
+def test_a_cut_answer_says_so(
+    handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.reason = "length"
+    assert "cut after 3 tokens; -n" in talk(handglass, monkeypatch, "one").err
+    model.reason = "stop"
+    assert "cut" not in talk(handglass, monkeypatch, "one").err
+
+
+def entered(path: Path) -> dict[str, str]:
+    """How desktops type a dragged path."""
+    return {
+        "plain": str(path),
+        "single quotes": f"'{path}'",
+        "double quotes": f'"{path}"',
+        "quotes and a space": f"'{path}' ",
+        "backslashes": str(path).replace(" ", "\\ ").replace("#", "\\#"),
+        "URL": path.as_uri(),
+    }
+
+
+@pytest.mark.parametrize("way", entered(Path("/x")))
+@pytest.mark.parametrize("command", ["/image ", ""])
+def test_dragged_paths_are_pictures(
+    way: str, command: str, handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    path = tmp_path / "my 圆 #1?.png"
+    Image.new("RGB", (5, 4)).save(path)
+    result = talk(handglass, monkeypatch, f"{command}{entered(path)[way]}", "what?")
+    assert result.code == 0
+    ((turns, images, _),) = model.asked
+    assert turns[0]["content"] == f"{MARK}what?"
+    assert [image.size for image in images] == [(5, 4)]
+    assert path.name in result.err
+
+
+def test_several_dragged_pictures_and_none(
+    handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch, pictures: list[Path]
+) -> None:
+    red, blue = pictures
+    talk(handglass, monkeypatch, f"'{red}' {blue.as_uri()}", f"is {blue} blue?", "don't")
+    assert [len(images) for _, images, _ in model.asked] == [2, 2]
+    assert model.asked[0][0][-1]["content"] == f"{MARK}{MARK}is {blue} blue?"
+
+
+def test_an_unknown_home_is_an_error(
+    handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = talk(handglass, monkeypatch, "/image ~nosuch/x.png")
+    assert result.code == 3 and "~nosuch/x.png" in result.err

@@ -41,8 +41,8 @@ def test_a_bundle_that_runs(handglass: Any, small_bundle: Path) -> None:
     assert result.code == 0, result.out
     checks = found(result)
     assert checks["a question"]["value"] == "answered"
-    assert checks["instruction floor"]["ok"] is checks["memory for it"]["ok"] is True
-    assert "in the bundle" in checks["apache-tvm for it"]["value"]
+    assert checks["required instructions"]["ok"] is checks["memory for the bundle"]["ok"] is True
+    assert "in the bundle" in checks["apache-tvm for the bundle"]["value"]
 
 
 def test_a_floor_that_is_not_met(handglass: Any, bundle: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_floor_that_is_not_met(handglass: Any, bundle: Path) -> None:
     result = handglass("doctor", bundle, "--json")
     checks = found(result)
     assert result.code == 4
-    assert "avx1024" in checks["instruction floor"]["hint"]
+    assert "avx1024" in checks["required instructions"]["hint"]
     assert (checks["a question"]["value"], checks["a question"]["ok"]) == ("not run", None)
 
 
@@ -63,9 +63,9 @@ def test_versions_and_memory(handglass: Any, bundle: Path) -> None:
     result = handglass("doctor", bundle, "--json")
     checks = found(result)
     assert result.code == 4
-    assert "compiled with 0.9.0" in checks["apache-tvm-ffi for it"]["value"]
-    assert "apache-tvm-ffi==0.9.0" in checks["apache-tvm-ffi for it"]["hint"]
-    assert checks["memory for it"]["ok"] is False
+    assert "compiled with 0.9.0" in checks["apache-tvm-ffi for the bundle"]["value"]
+    assert "apache-tvm-ffi==0.9.0" in checks["apache-tvm-ffi for the bundle"]["hint"]
+    assert checks["memory for the bundle"]["ok"] is False
 
 
 @pytest.mark.parametrize(

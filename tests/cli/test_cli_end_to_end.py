@@ -1,6 +1,7 @@
 """The verbs in sequence on a small random model: compile, inspect, run, chat, verify."""
 
 import io
+import json
 import os
 import shutil
 import signal
@@ -60,7 +61,8 @@ def test_first_turn_of_chat_is_what_run_answers(
 ) -> None:
     ran = handglass("run", "-m", small_bundle, "-p", "Hello", "--image", picture, "-n", 5, "--json")
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"/image {picture}\nHello\nAnd now?\n"))
-    turns = handglass("chat", "-m", small_bundle, "-n", 5, "--json").json["turns"]
+    lines = handglass("chat", "-m", small_bundle, "-n", 5, "--json").out.splitlines()
+    turns = [json.loads(line) for line in lines]
     assert turns[0]["tokens"] == ran.json["tokens"]
     assert turns[0]["timings"]["reused_tokens"] == 0 < turns[1]["timings"]["reused_tokens"]
 

@@ -1,6 +1,7 @@
 """`handglass run` with a fake model: flags, streams, footer, JSON, imports."""
 
 import io
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,20 +32,22 @@ TIMINGS = Timings(
 
 
 class FakeStream:
-    def __init__(self, pieces: list[str]) -> None:
+    def __init__(self, pieces: list[str], reason: str) -> None:
         self.pieces = pieces
+        self.reason = reason
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.pieces)
 
     def finish(self) -> Answer:
-        return Answer("".join(self.pieces), (7, 8, 9), "stop", TIMINGS)
+        return Answer("".join(self.pieces), (7, 8, 9), self.reason, TIMINGS)
 
 
 class FakeModel:
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.pieces = ["A red ", "圆", "."]
+        self.reason = "stop"
 
     def prepare(self, picture: Path) -> Image.Image:
         return read_picture(picture)
@@ -52,7 +55,7 @@ class FakeModel:
     def chat(self, messages: Any, images: Any, *, stream: bool, **options: Any) -> FakeStream:
         assert stream
         self.asked.append((messages, list(images), options))
-        return FakeStream(self.pieces)
+        return FakeStream(self.pieces, self.reason)
 
 
 @pytest.fixture
@@ -109,7 +112,7 @@ def test_every_flag_reaches_the_model(handglass: Any, model: FakeModel, picture:
     handglass("run", "-m", "bundle", "-p", "Q", "--image", picture, "--image", picture, *flags)
     assert model.asked[0] == (Path("bundle"), 2)
     messages, images, options = model.asked[1]
-    assert (messages, [image.size for image in images]) == ("Q", [(30, 20)] * 2)
+    assert (messages, images) == ("Q", [picture, picture])
     sampling = {"temp": 0.5, "top_p": 0.9, "top_k": 40, "repeat_penalty": 1.1, "seed": 3}
     assert options == {"max_tokens": 9, **sampling}
 
@@ -151,6 +154,37 @@ def test_invalid_questions_load_nothing(
 
 def test_missing_bundle_is_bad_input(handglass: Any, tmp_path: Path) -> None:
     assert handglass("run", "-m", tmp_path / "none", "-p", "Q").code == 3
+
+
+@pytest.mark.parametrize(
+    "verb", [("run", "-p", "Q", "-m"), ("chat", "-m"), ("bench",), ("inspect",), ("doctor",)]
+)
+def test_a_checkpoint_must_be_compiled_first(
+    verb: tuple[str, ...], handglass: Any, model: FakeModel, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my checkpoint"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").touch()
+    for given in (folder, folder / "model.safetensors"):
+        result = handglass(*verb, given)
+        assert result.code == 3
+        command = shlex.split(result.err.strip().partition("first: ")[2])
+        assert command[:4] == ["handglass", "compile", "-m", str(folder)]
+
+
+def test_a_name_on_a_hub_must_be_compiled_first(handglass: Any, model: FakeModel) -> None:
+    result = handglass("run", "-m", "openbmb/MiniCPM-V", "-p", "Q")
+    assert result.code == 3
+    assert "hf download openbmb/MiniCPM-V" in result.err
+    assert "handglass compile -m MiniCPM-V" in result.err
+
+
+def test_a_cut_answer_says_so(handglass: Any, model: FakeModel) -> None:
+    model.reason = "length"
+    assert "cut after 3 tokens; -n" in handglass("run", "-m", "bundle", "-p", "Q").err
+    result = handglass("run", "-m", "bundle", "-p", "Q", "--json")
+    assert result.json["finish_reason"] == "length" and result.err == ""
 
 
 def test_mismatch_is_exit_code_5(handglass: Any, monkeypatch: pytest.MonkeyPatch) -> None:

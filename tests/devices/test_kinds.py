@@ -206,7 +206,7 @@ class TestNewKind:
         assert verdict_file(bundle, fake_kind.fake_device(0)).exists(), "it was tried before"
 
     def test_one_that_is_not_there(self, library: Path, tmp_path: Path) -> None:
-        with pytest.raises(DeviceError, match=r"no device fake:7; there are: fake:0 \(Left hand\)"):
+        with pytest.raises(DeviceError, match=r"fake:7; available: fake:0 \(Left hand\)"):
             Session(self.make(tmp_path, library), device="fake:7")
 
     def test_it_lacks_something(self, library: Path, tmp_path: Path) -> None:
@@ -233,10 +233,10 @@ class TestNewKind:
         found = checks_of_device("fake:1", self.make(tmp_path, library))
         checks = {check.name: check for check in found}
         assert list(checks) == [
-            *("fake:0", "fake:1", "known of its driver", "abilities", "copies", "products")
+            *("fake:0", "fake:1", "known driver problem", "abilities", "copies", "products")
         ]
         assert checks["fake:1"].value.startswith("Right hand (virtual), hands 1.0, Fake 1.0, ")
-        assert "it forgets halves" in checks["known of its driver"].value
+        assert "it forgets halves" in checks["known driver problem"].value
         assert checks["copies"].ok and checks["products"].ok
 
     def test_a_tuner_measures_on_it(self, runtime: SharedLibrary) -> None:

@@ -127,7 +127,7 @@ def test_a_name_is_no_path(tmp_path: Path) -> None:
         ((ENTRY, EMULATED), "ran; not timed on hardware"),
         ((ENTRY, TIMED), "ran; timed on hardware"),
         ((EMULATED,), "ran under emulation only; not timed on hardware"),
-        ((PLAIN_C,), "ran with its special instructions in plain C only; not timed on hardware"),
+        ((PLAIN_C,), "ran only with its special instructions emulated in C; not timed on hardware"),
     ],
 )
 def test_in_one_line(entries: tuple[Entry, ...], text: str) -> None:

@@ -131,7 +131,7 @@ def test_what_a_gpu_says_it_can_decides(half: bool, matrix: bool, kernels: tuple
 
 def test_the_table_is_printed_for_a_target(handglass: Any) -> None:
     lines = handglass("targets", "--kernels", "x86-64-amx").out.splitlines()
-    assert lines[0] == "x86-64-amx: integers by amx"
+    assert lines[0] == "x86-64-amx: integer arithmetic with amx"
     (row,) = (line for line in lines if line.startswith("w8a8"))
     assert "integer dot (cpu-dot)" in row and "amx int8 (cpu-tiles)" in row
     found = handglass("targets", "--kernels", "vulkan-nvidia-mma", "--json").json["kernels"]

@@ -225,14 +225,14 @@ JPEG = encoded(Image.fromarray(rgb(64, 64)), "JPEG")
 PNG = encoded(Image.fromarray(rgb(64, 64)), "PNG")
 BAD_FILES = {
     "empty": (b"", "is empty"),
-    "text": (b"I am no picture at all", "Pillow"),
+    "text": (b"I am no picture at all", "PNG, JPEG"),
     "cut JPEG": (JPEG[: len(JPEG) // 2], "cannot be read: .*truncated"),
     "cut PNG": (PNG[: len(PNG) // 2], "cannot be read: "),
     "PNG without data": (png(8, 8), "cannot be read"),
-    "wrong checksum": (PNG[:45] + b"\0\0\0\0" + PNG[49:], "cannot be read|Pillow"),
-    "bomb": (png(60000, 60000), "too large"),
+    "wrong checksum": (PNG[:45] + b"\0\0\0\0" + PNG[49:], "cannot be read|damaged"),
+    "bomb": (png(60000, 60000), "60000 x 60000 pixels"),
     "a little too large": (png(10000, 10000), "10000 x 10000 pixels"),
-    "no pixels": (b"P6 0 5 255\n", "Pillow|no pixels|cannot be read"),
+    "no pixels": (b"P6 0 5 255\n", "no pixels|cannot be read|damaged"),
 }  # fmt: skip
 
 
@@ -261,7 +261,7 @@ def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
 
 
 def test_a_file_without_end_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("handglass.runtime.prompt.preprocess._MAX_BYTES", len(PNG))
+    monkeypatch.setattr("handglass.runtime.prompt.pictures.limits.FILE_BYTES", len(PNG))
     (tmp_path / "x.png").write_bytes(PNG)
     run(tmp_path / "x.png")
     (tmp_path / "x.png").write_bytes(PNG + b"x")
@@ -289,13 +289,10 @@ def test_values_that_are_no_pictures_are_refused(case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_the_limit_is_pillows_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_of_pillow_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    run(rgb(10, 10))
-    with pytest.raises(InputError, match="11 x 10 pixels .* 100;"):
-        run(rgb(10, 11))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    run(rgb(50, 50))
+    run(PNG)
+    run(JPEG)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from vocabularies import (
 )
 
 from handglass.errors import InputError
-from handglass.runtime.prompt.tokenizer import Tokenizer, byte_alphabet, open_tokenizer
+from handglass.runtime.prompt.tokenizer import Tokenizer, open_tokenizer
+from handglass.runtime.prompt.vocabularies import byte_alphabet
 
 KINDS = {
     "sentencepiece": ("sentencepiece", sentencepiece_model),

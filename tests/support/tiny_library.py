@@ -29,7 +29,8 @@ from handglass.runtime.bundle.entries import (
 from handglass.runtime.bundle.reader import Bundle, Manifest
 from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.writer import BundleWriter
-from handglass.runtime.prompt.tokenizer import SentencePieceVocabulary, Tokenizer
+from handglass.runtime.prompt.tokenizer import Tokenizer
+from handglass.runtime.prompt.vocabularies import SentencePieceVocabulary
 from handglass.runtime.system.machine import this_machine
 from handglass.targets import find_target
 from handglass.targets.linking.linker import find_linker

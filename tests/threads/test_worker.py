@@ -149,6 +149,7 @@ def test_the_command_line_ends_with_the_code_of_the_signal(bundle: Path) -> None
         try:
             model.session.worker.run(endless)
         except SystemExit as ended:
+            cli.ended_by()
             return ended.code
     cli.execute = execute
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()

@@ -51,7 +51,7 @@ class Api final : public tvm::runtime::DeviceAPI {
   }
 
   void FreeDataSpace(Device device, void* pointer) final {
-    if (IsForked()) return;  // it is the parent's
+    if (IsForked()) return;  // the device belongs to the parent
     Ours& ours = Open(device);
     std::lock_guard<std::mutex> lock(ours.mutex);
     ours.Free(AddressOf(pointer, 0));
@@ -65,7 +65,7 @@ class Api final : public tvm::runtime::DeviceAPI {
     ours.pipelines->Save(false);
   }
 
-  // an address is a number; a view may begin inside a tensor where the device can bind it there
+  // an address is a number; a view may begin inside a tensor if the device can bind it there
   bool SupportsDevicePointerArithmeticsOnHost() final {
     const Registry* registry = Registry::Find();
     return registry && std::all_of(registry->physical().begin(), registry->physical().end(),
@@ -96,7 +96,7 @@ class Api final : public tvm::runtime::DeviceAPI {
   }
 
  private:
-  /* Two devices share no memory here: by way of the host. */
+  /* Two devices share no memory: copy through the host. */
   static void Between(Device from_device, uint64_t from, Device to_device, uint64_t to,
                       size_t bytes) {
     Ours& source = Open(from_device);
@@ -151,7 +151,7 @@ class Api final : public tvm::runtime::DeviceAPI {
       case tvm::runtime::kTotalGlobalMemory:
         *result = static_cast<int64_t>(TotalMemory(physical));
         break;
-      default:  // Vulkan does not say: left as None
+      default:  // not reported by Vulkan: None
         break;
     }
   }

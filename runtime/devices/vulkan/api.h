@@ -8,7 +8,7 @@
 namespace handglass {
 namespace vulkan {
 
-/* The device that TVM has set for this thread, opened. Throws. */
+/* The current device of this thread in TVM, opened. Throws. */
 Device& ActiveDevice();
 
 /* "device_api.vulkan": lives as long as the process. */

@@ -65,7 +65,7 @@ uint64_t Device::Allocate(uint64_t bytes) {
   uint64_t address = 0;
   VkResult result = memory->Allocate(bytes, &address);
   if (IsOutOfMemory(result)) {
-    recorder->Sync();  // what was freed while commands used it comes back here
+    recorder->Sync();  // returns memory that was freed while commands used it
     result = memory->Allocate(bytes, &address);
   }
   if (result != VK_SUCCESS) OutOfMemory(bytes, result);

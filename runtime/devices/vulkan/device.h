@@ -32,13 +32,13 @@ class Device {
   /* Seconds that a submission may take. */
   double Timeout() const;
 
-  /* Throws when the device was lost before. */
+  /* Throws if the device was lost earlier. */
   void CheckAlive() const;
   bool lost() const { return !lost_.empty(); }
-  /* Remembers that nothing more is to be asked of the driver, and throws. */
+  /* Marks the device as lost, so that the driver is not called again, and throws. */
   [[noreturn]] void Lose(const std::string& why);
 
-  /* Memory for a tensor; waits for what is freed before it gives up. Throws. */
+  /* Allocates memory for a tensor; waits for pending frees before it fails. Throws. */
   uint64_t Allocate(uint64_t bytes);
   /* May be called at any time, also for a lost device: never throws. */
   void Free(uint64_t address);

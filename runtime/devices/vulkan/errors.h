@@ -1,4 +1,4 @@
-// Errors in words: each begins with "vulkan: " and says what, where and which value.
+// Error messages: each begins with "vulkan: " and states what failed, where, and the value.
 #pragma once
 
 #include <sstream>
@@ -9,7 +9,7 @@
 namespace handglass {
 namespace vulkan {
 
-/* The parts, written one after another. */
+/* Concatenates the parts. */
 template <typename... Parts>
 std::string Words(const Parts&... parts) {
   std::ostringstream words;
@@ -17,7 +17,7 @@ std::string Words(const Parts&... parts) {
   return words.str();
 }
 
-/* Python sees a RuntimeError. In a file of its own: TVM's headers take a second to compile. */
+/* Python sees a RuntimeError. In a separate file: TVM's headers take a second to compile. */
 [[noreturn]] void Throw(const std::string& words);
 
 template <typename... Parts>
@@ -27,7 +27,7 @@ template <typename... Parts>
 
 const char* NameOf(VkResult result);
 
-/* Throws unless `result` is a success; `parts` say what was tried. */
+/* Throws unless `result` is a success code; `parts` describe the call. */
 template <typename... Parts>
 void Check(VkResult result, const Parts&... parts) {
   if (result < 0) {

@@ -8,7 +8,7 @@ namespace handglass {
 namespace vulkan {
 namespace {
 
-/* Where a structure of features comes from: an extension, or the version that took it in. */
+/* The origin of a feature structure: an extension, or the version that adopted it. */
 struct Source {
   void* structure;
   const char* extension;
@@ -42,7 +42,7 @@ Features::Features(const Instance& instance, VkPhysicalDevice device, uint32_t a
     node->pNext = static_cast<VkBaseOutStructure*>(core_.pNext);
     core_.pNext = node;
   }
-  // the first two: what the others are said to need; the last: a must where it is offered
+  // the first two are required by others; the last is mandatory if offered
   for (const char* extension :
        {"VK_KHR_storage_buffer_storage_class", "VK_KHR_shader_float_controls", "VK_KHR_spirv_1_4",
         "VK_KHR_push_descriptor", "VK_KHR_driver_properties", "VK_KHR_portability_subset"}) {
@@ -52,7 +52,7 @@ Features::Features(const Instance& instance, VkPhysicalDevice device, uint32_t a
   KeepWanted();
 }
 
-/* Of the features of Vulkan 1.0 only the types; the bounds checks of robustBufferAccess cost time. */
+/* Of the Vulkan 1.0 features only the types: the bounds checks of robustBufferAccess cost time. */
 void Features::KeepWanted() {
   const VkPhysicalDeviceFeatures found = core_.features;
   core_.features = {};

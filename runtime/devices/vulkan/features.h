@@ -1,4 +1,4 @@
-// What a device can do beyond plain Vulkan 1.1: one chain that is asked for, then enabled as found.
+// Features beyond Vulkan 1.1: one structure chain, queried and then enabled as reported.
 #pragma once
 
 #include <string>
@@ -10,14 +10,14 @@
 namespace handglass {
 namespace vulkan {
 
-/* The structures point at each other: neither copied nor moved. */
+/* Not copyable or movable: the structures point to each other. */
 class Features {
  public:
   Features(const Instance& instance, VkPhysicalDevice device, uint32_t api_version);
   Features(const Features&) = delete;
   Features& operator=(const Features&) = delete;
 
-  /* For VkDeviceCreateInfo: all that was found, enabled. */
+  /* For VkDeviceCreateInfo: every supported feature is enabled. */
   const void* chain() const { return &core_; }
   std::vector<const char*> Extensions() const;
   bool Has(const char* extension) const;
@@ -53,8 +53,8 @@ class Features {
   void ReadExtensions(const Instance& instance, VkPhysicalDevice device);
   void KeepWanted();
 
-  std::vector<std::string> extensions_;  // all that the device offers
-  std::vector<const char*> wanted_;      // those that are enabled
+  std::vector<std::string> extensions_;  // supported by the device
+  std::vector<const char*> wanted_;      // enabled
 };
 
 }  // namespace vulkan

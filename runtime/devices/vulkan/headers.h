@@ -1,4 +1,4 @@
-// The Vulkan API: types of the system's header, entry points of our own (loader.h).
+// The Vulkan API: types from the system header, entry points loaded at run time (loader.h).
 #pragma once
 
 #ifndef VK_NO_PROTOTYPES
@@ -6,7 +6,7 @@
 #endif
 #include <vulkan/vulkan.h>
 
-// Younger than the headers of Debian 12 (1.3.239).
+// Newer than the headers of Debian 12 (1.3.239).
 #ifndef VK_KHR_cooperative_matrix
 #define VK_KHR_cooperative_matrix 1
 #define VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME "VK_KHR_cooperative_matrix"

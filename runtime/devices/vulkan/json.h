@@ -1,4 +1,4 @@
-// Writes JSON, a value at a time.
+// Writes JSON, one value at a time.
 #pragma once
 
 #include <cstdint>
@@ -63,7 +63,7 @@ class Json {
     if (!first_) text_ << ',';
     first_ = false;
   }
-  /* Names of drivers are UTF-8; control characters have no business in them. */
+  /* Driver names are UTF-8; control characters are replaced. */
   void Quote(const std::string& value) {
     text_ << '"';
     for (char each : value) {

@@ -1,4 +1,4 @@
-// A kernel as the module has it: what the host passes, and the shader.
+// A kernel in a module: its host arguments and its shader.
 #pragma once
 
 #include <dlpack/dlpack.h>
@@ -30,7 +30,7 @@ struct Kernel {
 
 class Device;
 
-/* Throws where the device cannot run the kernel: the kernel, the limit, the value, the device. */
+/* Throws if the device cannot run the kernel; names kernel, limit, value and device. */
 void CheckKernel(const Kernel& kernel, const Device& device);
 
 }  // namespace vulkan

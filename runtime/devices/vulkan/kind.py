@@ -25,7 +25,7 @@ class VulkanDriver(Driver):
         "compiled for a CPU needs no driver",
         crash="set VK_DRIVER_FILES to the drivers to use; VK_LOADER_DEBUG=all shows which crashes",
         hang="set VK_DRIVER_FILES to the drivers to use",
-        lacking="--target vulkan requires least, with --quantization f32 or w4a8",
+        lacking="--target vulkan has the lowest requirements, with --quantization f32 or w4a8",
     )
     variables = ("VK_", "LD_LIBRARY_PATH", "LD_PRELOAD", "HANDGLASS_VULKAN_")
 

@@ -17,7 +17,7 @@ int Axis(const std::string& tag) {
   return tag[9] >= 'x' && tag[9] <= 'z' ? tag[9] - 'x' : -1;
 }
 
-/* Converted as the declared type has it, in the low bytes of 8. */
+/* Converted to the declared type, in the low bytes of 8. */
 void PutScalar(const TVMFFIAny& value, DLDataType type, char* out) {
   std::memset(out, 0, 8);
   if (type.code == kDLFloat) {
@@ -53,7 +53,7 @@ void BindBuffer(const Kernel& kernel, uint32_t i, const TVMFFIAny& handle, Devic
          " of its tensor; a multiple of ", limits.minStorageBufferOffsetAlignment,
          " (minStorageBufferOffsetAlignment) is needed on ", device.Title());
   }
-  // the last word may be filled up: a shader reads bytes as words
+  // the last word may be padded: a shader reads bytes as words
   const uint64_t range = (place.rest() + 3) / 4 * 4;
   bound->buffers.push_back({place.buffer(), place.in_block(), range});
   bound->tensors.emplace_back(place.allocation, kernel.Writes(i));

@@ -1,4 +1,4 @@
-// One call of a kernel: arguments to descriptors and constants, extents to a grid.
+// A kernel launch: maps arguments to descriptors and constants, and extents to a grid.
 #pragma once
 
 #include <tvm/ffi/function.h>
@@ -13,12 +13,12 @@
 namespace handglass {
 namespace vulkan {
 
-/* A kernel and what it was compiled to on each device that has run it. */
+/* A kernel and its pipeline on each device that has run it. */
 class Launcher {
  public:
   explicit Launcher(Kernel kernel);
 
-  /* Records a launch on the device that is set for this thread.
+  /* Records a launch on the current device of this thread.
    *
    * `arguments` are the handles (addresses of Memory), the scalars, then one extent per tag. */
   void Launch(tvm::ffi::PackedArgs arguments);

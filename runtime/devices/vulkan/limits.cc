@@ -1,4 +1,4 @@
-// Whether a device can run a kernel: asked before the driver is, which may crash or run it wrongly.
+// Checks whether a device can run a kernel, before the driver, which may crash or miscompile it.
 #include <algorithm>
 
 #include "device.h"
@@ -9,7 +9,7 @@ namespace handglass {
 namespace vulkan {
 namespace {
 
-/* A capability of SPIR-V and what the device must say to have it. */
+/* A SPIR-V capability and the device feature that it requires. */
 struct Need {
   uint32_t capability;
   const char* name;

@@ -11,7 +11,7 @@ namespace handglass {
 namespace vulkan {
 namespace {
 
-// 1.1 is what the kernels need; what newer versions brought is asked for by feature.
+// The kernels need 1.1; features of newer versions are requested one by one.
 constexpr uint32_t kNewestVersion = VK_MAKE_API_VERSION(0, 1, 3, 0);
 
 PFN_vkGetInstanceProcAddr OpenLibrary() {
@@ -43,7 +43,7 @@ uint32_t VersionOf(PFN_vkGetInstanceProcAddr get) {
   return version < kNewestVersion ? version : kNewestVersion;
 }
 
-/* Drivers on top of another API (MoltenVK) show only to those who ask. */
+/* Drivers on top of another API (MoltenVK) are listed only on request. */
 bool HasPortability(PFN_vkGetInstanceProcAddr get) {
   PFN_vkEnumerateInstanceExtensionProperties enumerate = nullptr;
   Look(get, VK_NULL_HANDLE, "vkEnumerateInstanceExtensionProperties", &enumerate);

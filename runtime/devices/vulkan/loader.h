@@ -1,4 +1,4 @@
-// Entry points of libvulkan, looked up at run time: global, per instance, per device.
+// Entry points of libvulkan, resolved at run time: global, per instance, per device.
 #pragma once
 
 #include <string>
@@ -70,12 +70,12 @@ namespace vulkan {
 /* An instance and its entry points. */
 struct InstanceFunctions {
   HANDGLASS_VULKAN_INSTANCE_FUNCTIONS(HANDGLASS_VULKAN_MEMBER)
-  // of an extension of devices, but asked of the instance; null where no driver has it
+  // device extension, resolved through the instance; null if no driver has it
   PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR
       vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR = nullptr;
 };
 
-/* Entry points of one device: straight into its driver. */
+/* Entry points of one device, which call its driver directly. */
 struct DeviceFunctions {
   HANDGLASS_VULKAN_DEVICE_FUNCTIONS(HANDGLASS_VULKAN_MEMBER)
   PFN_vkCmdPushDescriptorSetKHR vkCmdPushDescriptorSetKHR = nullptr;  // optional
@@ -89,12 +89,12 @@ struct Instance {
   InstanceFunctions functions;
 };
 
-/* Why there is no Vulkan on this machine. An exception of ours only: the registry catches it. */
+/* States why this machine has no Vulkan. Internal: the registry catches it. */
 struct Absent {
   std::string words;
 };
 
-/* Opens libvulkan and makes an instance. Throws Absent where there is no libvulkan or no driver. */
+/* Opens libvulkan and creates an instance. Throws Absent without libvulkan or a driver. */
 Instance MakeInstance();
 
 DeviceFunctions LoadDevice(const Instance& instance, VkDevice device);

@@ -21,7 +21,7 @@ constexpr VkBufferUsageFlags kHost = VK_BUFFER_USAGE_TRANSFER_SRC_BIT |
                                      VK_BUFFER_USAGE_TRANSFER_DST_BIT |
                                      VK_BUFFER_USAGE_UNIFORM_BUFFER_BIT;
 
-/* Ranges no pointer of the host is in: on x86-64 and aarch64 such addresses are not canonical. */
+/* Ranges without host pointers: on x86-64 and aarch64 these addresses are not canonical. */
 uint64_t ReserveAddresses(uint64_t bytes) {
   static std::atomic<uint64_t> next{uint64_t{1} << 62};
   constexpr uint64_t kPage = 1 << 20;
@@ -36,7 +36,7 @@ std::optional<uint32_t> TypeWith(const VkPhysicalDeviceMemoryProperties& memory,
   return {};
 }
 
-/* The part of a discrete GPU's memory that the host can see may be a small window of 256 MB: only a
+/* The host-visible part of a discrete GPU's memory may be a window of 256 MB: only a
  * type on the largest device-local heap counts as mapped. */
 std::optional<uint32_t> MappedType(const VkPhysicalDeviceMemoryProperties& memory,
                                    uint32_t allowed) {
@@ -98,7 +98,7 @@ VkResult Memory::MakeBlock(uint64_t bytes, VkBufferUsageFlags usage, uint32_t ty
     VkMemoryRequirements needs{};
     functions_.vkGetBufferMemoryRequirements(device_, block->buffer, &needs);
     VkMemoryDedicatedAllocateInfo dedicated{VK_STRUCTURE_TYPE_MEMORY_DEDICATED_ALLOCATE_INFO};
-    dedicated.buffer = block->buffer;  // each memory has one buffer: drivers may place it better
+    dedicated.buffer = block->buffer;  // one buffer per memory: drivers may place it better
     VkMemoryAllocateInfo allocate{VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, &dedicated};
     allocate.allocationSize = needs.size;
     allocate.memoryTypeIndex = type;
@@ -217,7 +217,7 @@ void Memory::GiveBack(Block* block, uint64_t offset, uint64_t bytes) {
   holes[offset] = bytes;
 }
 
-/* One empty block is kept: a loop that makes and frees one tensor need not ask the driver. */
+/* One empty block is kept, so that a loop over one tensor does not call the driver. */
 void Memory::DropEmpty(Block* block) {
   const auto empty = [](const auto& each) { return !each->used && !each->dedicated; };
   if (!block->dedicated && std::count_if(blocks_.begin(), blocks_.end(), empty) < 2) return;

@@ -1,6 +1,6 @@
-// Device memory: tensors cut out of blocks, found again by their address.
+// Device memory: tensors are suballocated from blocks and looked up by address.
 //
-// An address is a number of ours, no pointer that the host could follow: the start of a block's
+// An address is a number, not a pointer that the host can dereference: the start of a block's
 // range plus an offset. Arithmetic on it stays within the tensor, so a view may begin inside one.
 #pragma once
 
@@ -22,7 +22,7 @@ struct Block {
   uint64_t size = 0;
   uint64_t address = 0;
   uint64_t used = 0;
-  char* host = nullptr;                // where it is mapped; null where it cannot be
+  char* host = nullptr;                // mapping; null if not host-visible
   bool dedicated = false;              // holds one tensor
   std::map<uint64_t, uint64_t> holes;  // offset -> bytes, never adjacent
 };
@@ -32,7 +32,7 @@ struct Allocation {
   Block* block = nullptr;
   uint64_t offset = 0;    // in the block
   uint64_t bytes = 0;     // asked for
-  uint64_t reserved = 0;  // with the filling up to the next tensor
+  uint64_t reserved = 0;  // including padding
   uint64_t last_use = 0;  // serial of the newest submission that may touch it
   bool freed = false;     // by its owner; kept while commands may use it
 };
@@ -61,21 +61,21 @@ class Memory {
   Memory(const PhysicalDevice& physical, VkDevice device, const DeviceFunctions& functions,
          uint64_t block_bytes, bool staging);
 
-  /* A result other than VK_SUCCESS: no memory; nothing has changed. */
+  /* On a result other than VK_SUCCESS nothing was allocated. */
   VkResult Allocate(uint64_t bytes, uint64_t* address);
-  /* Gives the range back; no command may use it any more. */
+  /* Frees the range; no command may still use it. */
   void Release(uint64_t address);
-  /* The tensor around an address; `allocation` null where there is none. */
+  /* The tensor that contains an address; `allocation` is null if there is none. */
   Place Find(uint64_t address);
 
-  /* A buffer of its own, mapped: staging and uniforms. `cached` for what the host reads. */
+  /* A mapped buffer for staging or uniforms. `cached`: the host reads it. */
   VkResult MakeHostBlock(uint64_t bytes, bool cached, std::unique_ptr<Block>* out);
 
   void Destroy(Block* block);
 
-  /* Whether tensors are mapped, so that the host can write them itself. */
+  /* Whether tensors are mapped, so that the host can write them directly. */
   bool mapped() const { return mapped_; }
-  /* ... and read them: without its cache a host reads mapped memory at a tenth of the speed. */
+  /* Whether it can also read them: uncached reads of mapped memory run at a tenth of the speed. */
   bool readable() const { return mapped_ && cached_; }
   uint64_t largest() const { return largest_; }
   uint64_t heap_bytes() const;

@@ -1,4 +1,4 @@
-// Modules of kind "vulkan": the bytes that TVM's own Vulkan backend writes, read back to kernels.
+// Modules of kind "vulkan": parses the bytes that TVM's Vulkan backend writes into kernels.
 #include <tvm/ffi/extra/module.h>
 #include <tvm/ffi/reflection/registry.h>
 
@@ -17,7 +17,7 @@ namespace {
 
 namespace ffi = tvm::ffi;
 
-/* Little-endian integers and length-prefixed strings, never past the end. */
+/* Reads little-endian integers and length-prefixed strings, never past the end. */
 class Bytes {
  public:
   Bytes(const char* data, size_t size) : at_(data), end_(data + size) {}
@@ -32,7 +32,7 @@ class Bytes {
     const uint64_t size = Count(1);
     return std::string(Skip(size), size);
   }
-  /* A count of things of at least `least` bytes each. */
+  /* Reads a count of items of at least `least` bytes each. */
   uint64_t Count(uint64_t least) {
     const auto count = Take<uint64_t>();
     if (count > static_cast<uint64_t>(end_ - at_) / least) Bad();
@@ -123,7 +123,7 @@ class ModuleObject final : public ffi::ModuleObj {
   }
 
  private:
-  const std::string blob_;  // kept: saved as it came
+  const std::string blob_;  // saved unchanged
   std::unordered_map<std::string, std::shared_ptr<Launcher>> launchers_;
 };
 

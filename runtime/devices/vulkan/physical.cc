@@ -11,7 +11,7 @@ namespace handglass {
 namespace vulkan {
 namespace {
 
-/* A family that computes and does not draw, where there is one: it is not shared with the screen. */
+/* Prefers a family without graphics, which is not shared with the display. */
 std::optional<uint32_t> ComputeFamily(const std::vector<VkQueueFamilyProperties>& families) {
   std::optional<uint32_t> found;
   for (uint32_t i = 0; i < families.size(); ++i) {
@@ -160,7 +160,7 @@ std::vector<PhysicalDevice> FindDevices(const Instance& instance, const Settings
   const auto enumerate = instance.functions.vkEnumeratePhysicalDevices;
   uint32_t count = 0;
   const VkResult result = enumerate(instance.handle, &count, nullptr);
-  // the loader's word for "drivers, but none starts"
+  // the loader's code for "drivers exist, but none starts"
   if (result == VK_ERROR_INITIALIZATION_FAILED) count = 0;
   if (result != VK_ERROR_INITIALIZATION_FAILED) Check(result, "vkEnumeratePhysicalDevices");
   std::vector<VkPhysicalDevice> handles(count);

@@ -1,4 +1,4 @@
-// The physical devices of this machine and what they say of themselves, in the order of vulkan:N.
+// The physical devices of this machine and their properties, in the order of vulkan:N.
 #pragma once
 
 #include <memory>
@@ -12,7 +12,7 @@
 namespace handglass {
 namespace vulkan {
 
-/* Answers of the driver that never change. */
+/* Constant properties reported by the driver. */
 struct PhysicalDevice {
   VkPhysicalDevice handle = VK_NULL_HANDLE;
   uint32_t api_version = 0;  // the lower of the loader's and the device's
@@ -42,11 +42,11 @@ struct PhysicalDevice {
 const char* NameOfType(VkPhysicalDeviceType type);
 /* "1.3.0" */
 std::string VersionText(uint32_t version);
-/* The version word of the newest SPIR-V that the device takes: 0x00010300 is 1.3. */
+/* Version word of the newest SPIR-V that the device accepts: 0x00010300 is 1.3. */
 uint32_t NewestSpirv(const PhysicalDevice& device);
 
-/* All that can compute with Vulkan 1.1: discrete first, then integrated, virtual and the CPU; the
- * one that HANDGLASS_VULKAN_DEVICE names before all others. Throws where it names none of them. */
+/* All devices with compute and Vulkan 1.1: discrete first, then integrated, virtual and CPU; the
+ * one that HANDGLASS_VULKAN_DEVICE names comes first. Throws if it names none of them. */
 std::vector<PhysicalDevice> FindDevices(const Instance& instance, const Settings& settings);
 
 }  // namespace vulkan

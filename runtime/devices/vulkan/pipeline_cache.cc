@@ -44,7 +44,7 @@ std::string ReadFile(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
 }
 
-/* The header that the specification fixes: drivers should check it too, and some crash instead. */
+/* The header of the specification: drivers should check it too, but some crash instead. */
 bool IsOf(const std::string& bytes, const PhysicalDevice& physical) {
   struct Header {
     uint32_t size, version, vendor, device;
@@ -58,7 +58,7 @@ bool IsOf(const std::string& bytes, const PhysicalDevice& physical) {
          !std::memcmp(header.uuid, mine.pipelineCacheUUID, VK_UUID_SIZE);
 }
 
-/* Our own frame around the driver's bytes, so that a torn or altered file is seen: FNV-1a. */
+/* A frame around the driver's bytes that detects a torn or altered file: FNV-1a. */
 uint64_t Sum(const char* bytes, size_t count) {
   uint64_t sum = 0xcbf29ce484222325;
   for (size_t i = 0; i < count; ++i) sum = (sum ^ static_cast<uint8_t>(bytes[i])) * 0x100000001b3;
@@ -116,7 +116,7 @@ void PipelineCache::Save(bool now) noexcept {
   Write(bytes);
 }
 
-/* Under a name of its own, then renamed: another process sees the old file or the new one. */
+/* Written under a unique name, then renamed: other processes see the old file or the new one. */
 void PipelineCache::Write(const std::string& bytes) const {
   MakeFolders(folder_);
   const std::string part = Words(file_, ".", getpid(), ".part");

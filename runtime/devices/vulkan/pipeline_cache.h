@@ -1,4 +1,4 @@
-// What the driver compiled before, on disk: $XDG_CACHE_HOME/handglass/vulkan/pipelines/*.bin.
+// Compiled pipelines on disk: $XDG_CACHE_HOME/handglass/vulkan/pipelines/*.bin.
 #pragma once
 
 #include <chrono>
@@ -13,13 +13,13 @@ class Device;
 
 class PipelineCache {
  public:
-  /* Reads the file of this device and driver; one that is damaged or of another driver is ignored. */
+  /* Reads the file of this device and driver; ignores a damaged file or one of another driver. */
   explicit PipelineCache(const Device& device);
 
   VkPipelineCache handle() const { return handle_; }
   void Added();
   /* Writes the file if a pipeline was added and some time has passed (or `now`). Never throws: a
-   * disk that is full or read-only costs time at the next start, no more. */
+   * full or read-only disk only costs time at the next start. */
   void Save(bool now) noexcept;
 
  private:

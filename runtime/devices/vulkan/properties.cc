@@ -1,4 +1,4 @@
-// "device_api.vulkan.get_target_property": what a TVM target of kind "vulkan" asks of a device.
+// "device_api.vulkan.get_target_property": the attributes of a TVM target of kind "vulkan".
 #include <tvm/ffi/function.h>
 #include <tvm/ffi/reflection/registry.h>
 #include <tvm/ffi/string.h>
@@ -21,7 +21,7 @@ using Property = ffi::Any (*)(const PhysicalDevice&);
 
 ffi::Any Flag(bool value) { return ffi::Any(value); }
 ffi::Any Number(uint64_t value) {
-  // some drivers say "no limit" as 2^64 - 1
+  // some drivers report "no limit" as 2^64 - 1
   return ffi::Any(static_cast<int64_t>(std::min<uint64_t>(value, INT64_MAX)));
 }
 ffi::Any Text(const std::string& value) { return ffi::Any(ffi::String(value)); }
@@ -58,7 +58,7 @@ const std::unordered_map<std::string, Property>& Table() {
       {"max_num_threads", [](P d) { return Number(d.limits().maxComputeWorkGroupInvocations); }},
       {"max_threads_per_block",
        [](P d) { return Number(d.limits().maxComputeWorkGroupInvocations); }},
-      // one: with more, TVM leaves barriers out that Vulkan needs
+      // one: with more, TVM omits barriers that Vulkan needs
       {"thread_warp_size", [](P) { return Number(1); }},
       {"max_block_size_x", [](P d) { return Number(d.limits().maxComputeWorkGroupSize[0]); }},
       {"max_block_size_y", [](P d) { return Number(d.limits().maxComputeWorkGroupSize[1]); }},
@@ -84,7 +84,7 @@ const std::unordered_map<std::string, Property>& Table() {
   return *table;
 }
 
-/* None for a name that is not of the kind's: TVM then keeps its default. */
+/* None for a name that the kind lacks: TVM then keeps its default. */
 ffi::Any TargetProperty(tvm::Device device, const ffi::String& name) {
   const PhysicalDevice& physical = Registry::Get().Physical(device.device_id);
   const auto found = Table().find(std::string(name.data(), name.size()));

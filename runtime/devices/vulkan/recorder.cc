@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint64_t kStagedPerSubmit = 32 << 20;
 constexpr size_t kSpareChunks = 16;
-constexpr size_t kTouched = 128;  // looking through more costs more than a barrier
+constexpr size_t kTouched = 128;  // searching more costs more than a barrier
 constexpr uint32_t kSetsPerPool = 256;
 constexpr uint32_t kBuffersPerPool = kSetsPerPool * 8;
 
@@ -256,7 +256,7 @@ void Recorder::CheckDevice(VkResult result, const Frame& frame, const char* what
   Lost(frame, Words(what, ": ", NameOf(result)));
 }
 
-/* The names tell a user which kernel to suspect: the last of the submission that failed. */
+/* The names show which kernel to suspect: the last one of the failed submission. */
 void Recorder::Lost(const Frame& frame, const std::string& what) {
   constexpr size_t kNames = 4;
   std::string names;

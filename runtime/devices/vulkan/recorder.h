@@ -1,7 +1,7 @@
-// Records launches and copies, submits them in bunches, and knows what has finished.
+// Records launches and copies, submits them in batches, and tracks completion.
 //
-// Each submission has a serial number, counted from 1. Up to three are under way: one being
-// recorded, the others with the device. What a submission uses is let go when it has finished.
+// Each submission has a serial number, starting at 1. Up to three are in flight: one being
+// recorded, the others on the device. Resources of a submission are released when it completes.
 #pragma once
 
 #include <array>
@@ -19,7 +19,7 @@ namespace vulkan {
 class Device;
 class Pipeline;
 
-/* A piece of mapped memory that lives until its submission has finished. */
+/* Mapped memory that lives until its submission completes. */
 struct HostPlace {
   VkBuffer buffer = VK_NULL_HANDLE;
   uint64_t offset = 0;
@@ -40,14 +40,14 @@ class Recorder {
 
   /* The command buffer to record into. */
   VkCommandBuffer Commands();
-  /* The serial that commands recorded now will have. */
+  /* Serial of the commands that are recorded now. */
   uint64_t serial() const { return serial_; }
   uint64_t completed() const { return completed_; }
 
   /* Before a command that touches `tensors` ((tensor, whether it is written)): waits on the device
    * for earlier commands, if one of them meets it. */
   void Order(const std::vector<std::pair<Allocation*, bool>>& tensors);
-  /* After a launch: keeps its pipeline, and submits when there are many. */
+  /* Called after a launch: keeps its pipeline alive, and submits if enough are recorded. */
   void Launched(std::shared_ptr<Pipeline> pipeline);
 
   /* `bytes` at most kPiece, for staging or uniforms. */
@@ -59,7 +59,7 @@ class Recorder {
 
   void Submit();
   void Wait(uint64_t serial);
-  /* All that was recorded has run when this returns. */
+  /* Returns after all recorded commands have run. */
   void Sync();
 
   const RecorderStatistics& statistics() const { return statistics_; }

@@ -24,7 +24,7 @@ void SaveAll() {
   if (!mine || forked) return;
   for (int i = 0; i < mine->size(); ++i) {
     Device* device = mine->Opened(i);
-    if (!device || !device->mutex.try_lock()) continue;  // a thread still runs: leave it alone
+    if (!device || !device->mutex.try_lock()) continue;  // still used by a thread
     if (!device->lost()) device->pipelines->Save(true);
     device->mutex.unlock();
   }

@@ -1,4 +1,4 @@
-// The devices of this process: found once, opened when first used, never closed.
+// The devices of this process: enumerated once, opened on first use, never closed.
 #pragma once
 
 #include <memory>
@@ -15,21 +15,21 @@ namespace vulkan {
 
 class Registry {
  public:
-  /* Throws where a setting is wrong, and in a process that was forked from one that used Vulkan:
+  /* Throws on an invalid setting, and in a process forked from one that used Vulkan:
    * the device belongs to the parent. */
   static Registry& Get();
-  /* Null instead of all that. */
+  /* The same, but returns null instead of throwing. */
   static Registry* Find() noexcept;
 
   const std::vector<PhysicalDevice>& physical() const { return physical_; }
-  /* Opens it if need be. Throws for an index that there is not. */
+  /* Opens it if necessary. Throws for an invalid index. */
   Device& Open(int index);
-  /* Null if it was not opened yet. */
+  /* Null if it is not open. */
   Device* Opened(int index) const;
   int size() const { return static_cast<int>(physical_.size()); }
-  /* The answers of device `index`. Throws for an index that there is not. */
+  /* The properties of device `index`. Throws for an invalid index. */
   const PhysicalDevice& Physical(int index) const;
-  /* Why there are no devices; empty where there are. */
+  /* Why there are no devices; empty if there are some. */
   const std::string& problem() const { return problem_; }
 
  private:
@@ -42,7 +42,7 @@ class Registry {
   std::vector<std::unique_ptr<Device>> devices_;
 };
 
-/* Whether this process inherited its devices from another: then they must not be touched. */
+/* Whether this process inherited its devices by a fork; they must not be used then. */
 bool IsForked();
 
 }  // namespace vulkan

@@ -1,4 +1,4 @@
-// "handglass.vulkan.devices" and "handglass.vulkan.statistics": JSON for those who choose targets.
+// "handglass.vulkan.devices" and "handglass.vulkan.statistics": JSON for device selection.
 #include <tvm/ffi/function.h>
 #include <tvm/ffi/reflection/registry.h>
 #include <tvm/ffi/string.h>
@@ -98,7 +98,7 @@ void AddMatrices(const PhysicalDevice& device, Json* json) {
   json->Close(']');
 }
 
-/* Unified: all memory that is the device's own can be seen by the host. */
+/* Unified: all device-local memory is host-visible. */
 void AddMemory(const PhysicalDevice& device, Json* json) {
   const VkPhysicalDeviceMemoryProperties& memory = device.memory;
   bool local_only = false;
@@ -141,7 +141,7 @@ void AddDevices(const std::vector<PhysicalDevice>& devices, Json* json) {
   json->Close(']');
 }
 
-/* {"devices": [...], "problem": why there are none, or ""}. Throws where a setting is wrong. */
+/* {"devices": [...], "problem": why there are none, or ""}. Throws on an invalid setting. */
 std::string Devices() {
   const Registry& registry = Registry::Get();
   Json json;
@@ -150,7 +150,7 @@ std::string Devices() {
   return json.Field("problem", registry.problem()).Close('}').Text();
 }
 
-/* Counts since the device was opened; opens it if need be. */
+/* Counts since the device was opened; opens it if necessary. */
 std::string Statistics(int64_t index) {
   Device& device = Registry::Get().Open(static_cast<int>(index));
   std::lock_guard<std::mutex> lock(device.mutex);

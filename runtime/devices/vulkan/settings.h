@@ -1,4 +1,4 @@
-// What the environment may change. Read once, when the instance is made.
+// Settings from the environment, read once when the instance is created.
 //
 //   HANDGLASS_VULKAN_DEVICE           index or part of a name: this device becomes vulkan:0
 //   HANDGLASS_VULKAN_TIMEOUT          seconds that a submission may take before the device counts as
@@ -28,10 +28,10 @@ struct Settings {
   bool pipeline_cache = true;
 };
 
-/* Throws for a value that is no number, or out of range. */
+/* Throws for a value that is not a number or out of range. */
 Settings ReadSettings();
 
-/* $XDG_CACHE_HOME/handglass/vulkan, or the same under ~/.cache; empty where neither is known. */
+/* $XDG_CACHE_HOME/handglass/vulkan, or the same under ~/.cache; empty if neither is set. */
 std::string CacheFolder();
 
 }  // namespace vulkan

@@ -38,7 +38,7 @@ constexpr uint32_t kLocalSize = 17;
 constexpr uint32_t kWorkgroup = 4;
 constexpr uint32_t kNonWritable = 24;
 constexpr uint32_t kBinding = 33;
-/* What our code generator says in OpModuleProcessed, which drivers skip: "handglass.subgroup = 32"
+/* A note of our code generator in OpModuleProcessed, which drivers skip: "handglass.subgroup = 32"
  * or "handglass.subgroup >= 8". */
 constexpr char kSubgroup[] = "handglass.subgroup ";
 

@@ -1,4 +1,4 @@
-// What a shader says of itself: enough of SPIR-V to hold it against a device before it is compiled.
+// Parses enough of a SPIR-V shader to check it against a device before it is compiled.
 #pragma once
 
 #include <array>
@@ -9,10 +9,10 @@
 namespace handglass {
 namespace vulkan {
 
-/* Threads of a subgroup that a kernel counts on. 0: none, any number will do. */
+/* The subgroup size that a kernel requires. 0: any. */
 struct SubgroupNeed {
   uint32_t size = 0;
-  bool exactly = false;  // or so many at least
+  bool exactly = false;  // false: at least
 };
 
 struct ShaderFacts {
@@ -20,12 +20,12 @@ struct ShaderFacts {
   std::vector<uint32_t> capabilities;
   std::vector<std::string> entry_points;         // of compute shaders
   std::array<uint32_t, 3> local_size{1, 1, 1};
-  uint64_t shared_bytes = 0;                     // all variables of class Workgroup
+  uint64_t shared_bytes = 0;                     // variables of class Workgroup
   SubgroupNeed subgroup;                         // of OpModuleProcessed
   std::vector<bool> writable;                    // by binding of set 0; false: decorated NonWritable
 };
 
-/* Throws where the words are no SPIR-V; `kernel` is named in the error. */
+/* Throws if the words are not SPIR-V; the error names `kernel`. */
 ShaderFacts ReadShader(const std::vector<uint32_t>& words, const std::string& kernel);
 
 }  // namespace vulkan

@@ -15,7 +15,7 @@ std::string Sentence(const SubgroupSizes& sizes) {
                sizes.choosable ? "" : " and does not let a kernel choose");
 }
 
-/* The size to ask for, 0 for none: whatever comes fits. */
+/* The size to request, or 0 if every size of the device fits. */
 uint32_t Wanted(const Kernel& kernel, const Device& device) {
   const SubgroupNeed& need = kernel.facts.subgroup;
   const SubgroupSizes sizes = SizesOf(device.physical);
@@ -27,7 +27,7 @@ uint32_t Wanted(const Kernel& kernel, const Device& device) {
        ": compile for a target that fits it");
 }
 
-/* A required size also bounds the workgroup. */
+/* A required size also limits the workgroup. */
 void CheckWorkgroup(const Kernel& kernel, const Device& device, uint32_t size) {
   const auto& local = kernel.facts.local_size;
   const uint64_t threads = uint64_t{1} * local[0] * local[1] * local[2];
@@ -43,7 +43,7 @@ SubgroupSizes SizesOf(const PhysicalDevice& device) {
   const auto& range = device.subgroup_size;
   const uint32_t usual = device.subgroup.subgroupSize;
   SubgroupSizes sizes{usual, usual, false};
-  // drivers without the extension leave zeros, and have one size
+  // drivers without the extension leave zeros and have one size
   if (range.minSubgroupSize) sizes.least = range.minSubgroupSize;
   if (range.maxSubgroupSize) sizes.most = range.maxSubgroupSize;
   sizes.choosable = device.features->subgroup_size.subgroupSizeControl &&
@@ -58,7 +58,7 @@ SubgroupRequest RequestFor(const Kernel& kernel, const Device& device) {
   const uint32_t size = Wanted(kernel, device);
   if (size) CheckWorkgroup(kernel, device, size);
   request.size.requiredSubgroupSize = size;
-  // full ones may be asked for where rows of threads are made of them; others cannot be meant
+  // full subgroups may be requested if they fill the rows of the workgroup
   const bool full = device.physical.features->subgroup_size.computeFullSubgroups;
   if (need.exactly && full && kernel.facts.local_size[0] % need.size == 0) {
     request.flags = VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT;

@@ -1,4 +1,4 @@
-// The width of subgroups that a kernel counts on, and what is asked of the driver for it.
+// The subgroup size that a kernel requires, and how it is requested from the driver.
 #pragma once
 
 #include <cstdint>
@@ -9,24 +9,24 @@
 namespace handglass {
 namespace vulkan {
 
-/* The widths that a device may give a kernel. */
+/* The subgroup sizes that a device may choose for a kernel. */
 struct SubgroupSizes {
   uint32_t least = 0;
   uint32_t most = 0;
-  bool choosable = false;  // a pipeline may ask for one of them
+  bool choosable = false;  // a pipeline may request one
 };
 
 SubgroupSizes SizesOf(const PhysicalDevice& device);
 
-/* What the stage of a pipeline asks for; the structure is to outlive its creation. */
+/* The request in a pipeline's stage; the structure must outlive its creation. */
 struct SubgroupRequest {
   VkPipelineShaderStageRequiredSubgroupSizeCreateInfo size{
       VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO};
   VkPipelineShaderStageCreateFlags flags = 0;
 };
 
-/* A size of 0: nothing need be asked for. Throws where the device cannot give what the kernel counts
- * on: the kernel, the size, those of the device. */
+/* Size 0: no request is needed. Throws if the device cannot meet the kernel's requirement; names
+ * the kernel, the size and the sizes of the device. */
 SubgroupRequest RequestFor(const Kernel& kernel, const Device& device);
 
 }  // namespace vulkan

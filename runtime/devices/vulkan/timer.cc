@@ -1,4 +1,4 @@
-// "runtime.timer.vulkan" for TVM's time_evaluator, and stamps for a time per kernel.
+// "runtime.timer.vulkan" for TVM's time_evaluator, and timestamps per kernel.
 #include <tvm/runtime/timer.h>
 
 #include <tvm/ffi/container/array.h>
@@ -50,7 +50,7 @@ class TimerObject final : public tvm::runtime::TimerNode {
   std::vector<Moment> moments_;
 };
 
-/* By device; under the device's lock, the table itself under its own. */
+/* By device, guarded by the device's lock; the table has its own lock. */
 std::vector<Moment>& Stamps(int64_t device) {
   static std::mutex mutex;
   static auto* stamps = new std::map<int64_t, std::vector<Moment>>();
@@ -58,7 +58,7 @@ std::vector<Moment>& Stamps(int64_t device) {
   return (*stamps)[device];
 }
 
-/* Records a moment; returns how many there are since TakeStamps. */
+/* Records a timestamp; returns their number since TakeStamps. */
 int64_t Stamp(int64_t index) {
   Ours& device = Registry::Get().Open(static_cast<int>(index));
   std::lock_guard<std::mutex> lock(device.mutex);
@@ -67,7 +67,7 @@ int64_t Stamp(int64_t index) {
   return static_cast<int64_t>(stamps.size());
 }
 
-/* Nanoseconds from the first moment to each; waits for them and forgets them. */
+/* Nanoseconds from the first timestamp to each; waits for them and clears them. */
 ffi::Array<int64_t> TakeStamps(int64_t index) {
   Ours& device = Registry::Get().Open(static_cast<int>(index));
   std::lock_guard<std::mutex> lock(device.mutex);

@@ -1,4 +1,4 @@
-// The device's own clock: moments between commands, read after the commands have run.
+// Timestamps of the device, written between commands and read after the commands have run.
 #pragma once
 
 #include <cstdint>
@@ -11,20 +11,20 @@ namespace vulkan {
 
 class Device;
 
-/* Where the device has no clock, a moment is the host's, after all earlier commands have run. */
+/* Without a device clock, the host's time after all earlier commands have run. */
 struct Moment {
   uint32_t query = 0;
   uint64_t serial = 0;  // of the submission that writes it
-  int64_t host = 0;     // nanoseconds, without a clock of the device's
+  int64_t host = 0;     // nanoseconds, without a device clock
 };
 
 class Timestamps {
  public:
   explicit Timestamps(Device& device);
 
-  /* Records a moment: after all commands so far. Throws when too many are unread. */
+  /* Records a timestamp after all commands so far. Throws if too many are unread. */
   Moment Mark();
-  /* Waits for both; nanoseconds between them. */
+  /* Waits for both and returns the nanoseconds between them. */
   int64_t Between(const Moment& from, const Moment& to);
   void Forget(const Moment& moment);
 

@@ -14,7 +14,7 @@ namespace {
 Place Target(Device& device, uint64_t address, uint64_t bytes) {
   const Place place = device.memory->Find(address);
   if (!place.allocation) Fail("copy: no tensor of ", device.Title(), " is at the address");
-  // the filling up to whole words may be copied too
+  // the padding to whole words may be copied too
   const uint64_t rest = std::max(place.rest(), (place.rest() + 3) / 4 * 4);
   if (bytes > rest) {
     Fail("copy of ", bytes, " bytes at byte ", place.offset, " of a tensor of ",
@@ -33,14 +33,14 @@ bool IsIdle(Device& device, const Place& place) {
   return place.allocation->last_use <= device.recorder->completed();
 }
 
-/* Recorded in its turn, so nothing waits: the bytes are taken at once, the device gets them later. */
+/* Recorded in order, without waiting: the bytes are copied now and uploaded later. */
 void UploadStaged(Device& device, const char* from, const Place& to, uint64_t bytes) {
   Recorder& recorder = *device.recorder;
   for (uint64_t done = 0; done < bytes;) {
     const uint64_t piece = std::min(bytes - done, Recorder::kPiece);
     const HostPlace place = recorder.Stage(piece, 16);
     std::memcpy(place.host, from + done, piece);
-    // the pieces do not overlap: one barrier for all of them, again where a submission lies between
+    // the pieces do not overlap: one barrier for all of them, repeated after a submission
     if (done == 0 || to.allocation->last_use != recorder.serial()) {
       recorder.Order({{to.allocation, true}});
     }

@@ -9,7 +9,7 @@ namespace vulkan {
 class Device;
 
 void Upload(Device& device, const void* from, uint64_t to, uint64_t bytes);
-/* The data is there when this returns. */
+/* Returns after the data has arrived. */
 void Download(Device& device, uint64_t from, void* to, uint64_t bytes);
 void CopyWithin(Device& device, uint64_t from, uint64_t to, uint64_t bytes);
 

@@ -1,0 +1,1 @@
+"""Opens picture files from untrusted sources within fixed limits of memory and time."""
