@@ -63,6 +63,7 @@ def write_cached(file: Path, known: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         part.write_text(json.dumps(known), "utf-8")
+        close_to_others(part)
         part.replace(file)
 
 
@@ -83,3 +84,11 @@ def open_private(file: Path) -> BinaryIO:
 def is_private(state: os.stat_result) -> bool:
     """Whether only this user can write the file."""
     return state.st_uid == os.geteuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def close_to_others(*paths: Path) -> None:
+    """Take away the write permission that a umask of 002 gives to the group."""
+    for path in paths:
+        state = path.stat()
+        if state.st_uid == os.geteuid():
+            path.chmod(stat.S_IMODE(state.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH))

@@ -79,3 +79,12 @@ def test_a_file_too_large_for_the_disk(tmp_path: Path) -> None:
 
     with pytest.raises(DeviceError, match=r"x\.safetensors"):
         TensorWriter(tmp_path / "x.safetensors", [("a", (1 << 60,), "float32")])
+
+
+def test_a_cache_is_read_again_under_any_umask(tmp_path: Path) -> None:
+    before = os.umask(0o000)
+    try:
+        write_cached(tmp_path / "folder" / "x.json", {"a": 1})
+    finally:
+        os.umask(before)
+    assert read_cached(tmp_path / "folder" / "x.json") == {"a": 1}

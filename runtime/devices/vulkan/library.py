@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,7 +23,7 @@ from ...system.packages import installed_version
 from ...system.regular_file import read_regular
 from ...system.sealed_copy import read_checked
 from ...system.shared_library import SharedLibrary
-from ...system.user_cache import cache_folder, is_private
+from ...system.user_cache import cache_folder, close_to_others, is_private
 from .build import LIBRARY, RECORD, build_plugin, compiler_version, find_compiler, ingredients
 from .sources import FOLDER
 
@@ -128,7 +126,7 @@ def _build(compiler: Sequence[str], machine: str) -> SharedLibrary:
         _sweep(cache)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".new-") as scratch:
             built = build_plugin(compiler, Path(scratch, key))
-            _close_to_others(cache, built.parent, *built.parent.iterdir())
+            close_to_others(cache, built.parent, *built.parent.iterdir())
             home = _publish(Path(scratch, key), cache / key, machine)
     except OSError as error:
         raise DeviceError(f"the Vulkan library cannot be built in {cache}: {error}") from error
@@ -140,14 +138,6 @@ def _build(compiler: Sequence[str], machine: str) -> SharedLibrary:
             "XDG_CACHE_HOME to a folder of your own"
         )
     return library
-
-
-def _close_to_others(*paths: Path) -> None:
-    """Take away the write permission that a umask of 002 gives to the group."""
-    for path in paths:
-        state = path.stat()
-        if state.st_uid == os.geteuid():
-            path.chmod(stat.S_IMODE(state.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH))
 
 
 def _sweep(cache: Path) -> None:
