@@ -26,6 +26,7 @@ from handglass.runtime.bundle.reader import (
 )
 from handglass.runtime.bundle.writer import BundleWriter
 from handglass.runtime.execution.tvm_runtime import installed_runtime
+from handglass.runtime.system.tilde import check_expanded
 from handglass.schedules.select import find_units
 from handglass.targets import find_target
 from handglass.targets.codegen.build import build_library
@@ -89,6 +90,8 @@ def compile_model(
     if this machine lacks a compiler or the target lacks memory. After an error, `output` does not
     contain a partial bundle.
     """
+    if dump_ir:
+        check_expanded(dump_ir)
     device = find_target(target)
     checkpoint = Checkpoint.open(Path(model), allow_pickle=allow_pickle)
     family = find_family(checkpoint.config)

@@ -9,6 +9,7 @@ import tvm
 from tvm import tirx
 
 from handglass.schedules.isa.amx_configuration import configure_tiles
+from handglass.targets.codegen.export import export_library
 from handglass.targets.codegen.kinds import prepare_compiler
 from handglass.targets.linking.linker import find_linker
 from handglass.targets.target import Target
@@ -31,5 +32,5 @@ def export(mod: tvm.IRModule, target: Target) -> bytes:
         built = tvm.compile(configure_tiles()(mod), tvm_target)
     with TemporaryDirectory(prefix="handglass-kernel-") as folder:
         path = Path(folder, "kernel.so")
-        built.export_library(str(path), fcompile=find_linker(target))
+        export_library(built, path, find_linker(target))
         return path.read_bytes()

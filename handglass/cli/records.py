@@ -98,6 +98,9 @@ def export(
     json: Json = False,
 ) -> None:
     """Write your own records for a target to a file."""
+    from handglass.runtime.system.tilde import check_expanded
+
+    check_expanded(output)
     load_compiler()
     from handglass.compiler.records.journal import read
     from handglass.compiler.records.store import own_file

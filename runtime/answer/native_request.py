@@ -35,6 +35,7 @@ from ..prompt.tokenizer import Tokenizer, tokenizer_of
 from ..system.json_text import parse_json
 from ..system.printable import printable
 from ..system.regular_file import read_text
+from ..system.tilde import check_expanded
 from .answer import Answer
 from .generate import Timings
 from .model import MAX_TOKENS, Messages
@@ -81,6 +82,7 @@ class RequestWriter:
         `messages` and `images` as for `Model.chat`. Raises InputError for bad input, DeviceError if
         the folder cannot be written.
         """
+        check_expanded(folder)
         prompt = build_prompt(
             messages, images, self.tokenizer, self.manifest.prompt, self._tiles_of
         )

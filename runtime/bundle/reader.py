@@ -41,6 +41,7 @@ __all__ = [
 
 REPORT = "report.json"
 VERIFY = ("all", "remembered", "library")
+_MAX_READ = 256 << 20  # of a file that is read whole, such as a tokenizer
 AGAIN = "copy or compile the bundle again"
 
 
@@ -125,10 +126,10 @@ class Bundle:
         return self.path / name
 
     def read(self, name: str) -> bytes:
-        """The content of a listed file. Raises MismatchError if its hash differs."""
+        """The content of a listed file of at most 256 MB. MismatchError if its hash differs."""
         file, entry = self.file(name), self.manifest.files[name]
         try:
-            data = read_regular(file, entry.size)
+            data = read_regular(file, min(entry.size, _MAX_READ))
         except OSError as error:
             raise MismatchError(f"{file}: cannot be read: {error.strerror}; {AGAIN}") from error
         if hashlib.sha256(data).hexdigest() != entry.sha256:

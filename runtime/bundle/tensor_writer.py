@@ -40,7 +40,10 @@ class TensorWriter:
         except OSError as error:
             raise DeviceError(f"{self.path}: cannot write: {error.strerror}") from error
         self._pwrite(len(header).to_bytes(8, "little") + header, 0)
-        os.ftruncate(self._fd, self._data_start + end)
+        try:
+            os.ftruncate(self._fd, self._data_start + end)
+        except OSError as error:  # too large for the file system
+            raise DeviceError(f"{self.path}: cannot write: {error.strerror}") from error
 
     def write(self, name: str, array: np.ndarray) -> None:
         """Store one tensor of the declared shape and dtype (bfloat16: uint16 bit patterns).

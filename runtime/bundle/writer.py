@@ -11,6 +11,7 @@ from types import TracebackType
 from handglass.errors import DeviceError, UsageError
 
 from ..system.regular_file import open_regular
+from ..system.tilde import check_expanded
 from .entries import FileEntry
 from .file_checks import is_inside, sha256_of
 from .manifest import Manifest
@@ -38,6 +39,7 @@ class BundleWriter:
         self._files: list[str] = []
         if not self.path.name:
             raise UsageError(f"{os.fspath(path)!r} cannot be the name of a bundle")
+        check_expanded(path)
         _check_replaceable(self.path, overwrite)
 
     def __enter__(self) -> BundleWriter:

@@ -12,13 +12,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from handglass import __version__
 from handglass.errors import DeviceError
 
 from ..system.isolated import TIMED_OUT, IsolatedRun, run_isolated
+from ..system.scratch_file import scratch_file
 from ..system.shared_library import SharedLibrary
 from ..system.user_cache import cache_folder, read_cached, write_cached
 from .device_info import DeviceInfo
@@ -44,7 +44,8 @@ try:
 except HandglassError as error:
     print(error, file=sys.stderr)
     raise SystemExit(error.exit_code)
-Path(output).write_text(json.dumps({"devices": devices, "problem": problem}))
+with open(output, "w", closefd=False) as file:
+    file.write(json.dumps({"devices": devices, "problem": problem}))
 """
 LIST_SECONDS = 120.0
 """Time limit; the listing may include building the plug-in."""
@@ -58,14 +59,17 @@ def list_devices(
     `runtime` is TVM's runtime library; `plugin` is the plug-in, or None to find or build it. Raises
     DeviceError if the child process fails.
     """
-    with TemporaryDirectory(prefix="handglass-devices-") as folder:
-        output = Path(folder, "devices.json")
+    with scratch_file() as output:
         libraries = [[str(one.path), one.sha256] for one in (runtime, plugin) if one]
-        arguments = map(json.dumps, (str(output), asdict(kind), *libraries))
-        ended = run_isolated(LIST_DEVICES, *arguments, limit_s=LIST_SECONDS)
-        if not output.exists():
+        arguments = map(json.dumps, (output.fileno(), asdict(kind), *libraries))
+        ended = run_isolated(
+            LIST_DEVICES, *arguments, limit_s=LIST_SECONDS, keep=(output.fileno(),)
+        )
+        output.seek(0)
+        text = output.read()
+        if ended.code or not text:
             raise DeviceError(_reason(kind, ended))
-        listed: dict[str, Any] = json.loads(output.read_text())
+        listed: dict[str, Any] = json.loads(text)
     return [DeviceInfo(**fields) for fields in listed["devices"]], listed["problem"]
 
 

@@ -12,7 +12,6 @@ import selectors
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from typing import IO
 from handglass.errors import DeviceError
 
 from ..execution.known_answers import Verdict
+from ..system.scratch_file import scratch_file
 from ..system.shared_library import SharedLibrary
 from .kinds import KINDS
 from .self_test_child import LibraryTask, Task, all_cases
@@ -106,7 +106,7 @@ class _Attempt:
         reading, writing = os.pipe()
         task = replace(self._task, tried=tuple(sorted(found)), pipe=writing)
         command = [sys.executable, "-m", "handglass.runtime.devices.self_test_child"]
-        with os.fdopen(reading, "rb") as pipe, tempfile.TemporaryFile() as errors:
+        with os.fdopen(reading, "rb") as pipe, scratch_file() as errors:
             try:
                 child = subprocess.Popen(
                     [*command, json.dumps(asdict(task))],

@@ -12,9 +12,10 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import traceback
 from dataclasses import dataclass
+
+from .scratch_file import scratch_file
 
 TIMEOUT_S = 300.0
 TIMED_OUT = 124
@@ -37,11 +38,16 @@ class IsolatedRun:
         return names.get(-self.code, f"signal {-self.code}")
 
 
-def run_isolated(source: str, *arguments: str, limit_s: float = TIMEOUT_S) -> IsolatedRun:
-    """Run `source` with `arguments` in sys.argv[1:]; its standard output is discarded."""
+def run_isolated(
+    source: str, *arguments: str, limit_s: float = TIMEOUT_S, keep: tuple[int, ...] = ()
+) -> IsolatedRun:
+    """Run `source` with `arguments` in sys.argv[1:]; its standard output is discarded.
+
+    The descriptors `keep` are open in the child under the same numbers.
+    """
     command = [sys.executable, "-c", source, *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=limit_s)
+        done = subprocess.run(command, capture_output=True, timeout=limit_s, pass_fds=keep)
     except subprocess.TimeoutExpired:
         return IsolatedRun(TIMED_OUT, f"still running after {limit_s:.0f} s")
     except OSError as error:
@@ -52,7 +58,7 @@ def run_isolated(source: str, *arguments: str, limit_s: float = TIMEOUT_S) -> Is
 
 
 def _forked(source: str, arguments: tuple[str, ...], limit_s: float) -> IsolatedRun:
-    with tempfile.TemporaryFile() as errors:
+    with scratch_file() as errors:
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:

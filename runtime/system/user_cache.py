@@ -31,8 +31,20 @@ def _user_folder(variable: str, default: str) -> Path:
     """A variable that is not an absolute path is ignored: XDG Base Directory Specification."""
     base = Path(os.environ.get(variable, ""))
     if not base.is_absolute():
-        base = Path(os.path.expanduser("~")) / default  # noqa: PTH111  Path.home() may raise
+        base = _home(variable) / default
     return base / "handglass"
+
+
+def _home(variable: str) -> Path:
+    """The user's home folder, or a path that cannot exist and says in errors what to set.
+
+    Without HOME and an entry in /etc/passwd there is none. Python then gives "~", which is a folder
+    of this name where the program happens to run.
+    """
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  Path.home() may raise
+    if home.is_absolute() and os.environ.get("HOME") != "":
+        return home
+    return Path(os.devnull, f"HOME is not set; set {variable}")
 
 
 def read_cached(file: Path) -> dict[str, Any]:
@@ -51,6 +63,7 @@ def write_cached(file: Path, known: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         part.write_text(json.dumps(known), "utf-8")
+        close_to_others(part)
         part.replace(file)
 
 
@@ -71,3 +84,11 @@ def open_private(file: Path) -> BinaryIO:
 def is_private(state: os.stat_result) -> bool:
     """Whether only this user can write the file."""
     return state.st_uid == os.geteuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def close_to_others(*paths: Path) -> None:
+    """Take away the write permission that a umask of 002 gives to the group."""
+    for path in paths:
+        state = path.stat()
+        if state.st_uid == os.geteuid():
+            path.chmod(stat.S_IMODE(state.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH))

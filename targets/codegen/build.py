@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..linking.linker import find_linker
 from ..target import Target
 from .errors_through_tvm import keep_classes
+from .export import export_library
 from .kinds import prepare_compiler
 
 if TYPE_CHECKING:
@@ -46,5 +47,5 @@ def build_library(mod: tvm.IRModule, target: Target, path: str | Path) -> Path:
     keep_classes()
     prepare_compiler(target)
     executable = relax.build(mod, tvm.target.Target(target.tvm), relax_pipeline=without_alias())
-    executable.export_library(str(path), fcompile=linker)
+    export_library(executable, Path(path), linker)
     return Path(path)

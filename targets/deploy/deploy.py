@@ -11,6 +11,7 @@ from typing import Any
 
 from handglass.errors import DeviceError, UsageError
 from handglass.runtime.bundle.reader import MANIFEST, Bundle
+from handglass.runtime.system.tilde import check_expanded
 
 from .adb import Adb
 from .device import Device, ask_device, check_fits, free_bytes
@@ -94,6 +95,7 @@ def open_transport(to: str) -> Transport:
         return Adb(rest)
     if not to:
         raise UsageError("--to: must be a folder, ssh:[USER@]HOST[:PATH] or adb:SERIAL")
+    check_expanded(to)
     return Folder(Path(to))
 
 

@@ -14,6 +14,7 @@ from shlex import quote
 
 from handglass.errors import DeviceError, UsageError
 from handglass.runtime.system.regular_file import open_regular
+from handglass.runtime.system.tilde import check_expanded
 
 from .transport import Done, failed, lost
 
@@ -37,6 +38,7 @@ class Ssh:
         if shutil.which("ssh") is None:
             raise DeviceError("ssh is not installed: apt-get install openssh-client")
         self.where = host
+        check_expanded(path.removeprefix("~/"))
         self.folder = path.removeprefix("~/") or FOLDER
 
     def shell(self, script: str) -> Done:

@@ -8,6 +8,8 @@ loader searches only the libraries that are listed as dependencies.
 
 from __future__ import annotations
 
+import errno
+import os
 import platform
 import shutil
 import subprocess
@@ -50,24 +52,32 @@ class Linker:
 
         Raises DeviceError with the compiler's output if it fails.
         """
-        with TemporaryDirectory(prefix="handglass-link-") as folder:
+        with TemporaryDirectory(prefix=".link-", dir=Path(output).parent) as folder:
             stubs = [self._stub(name, Path(folder)) for name in self.stubs]
             bare = ("-nostdlib", "-Wl,--no-as-needed") if stubs else ()
             libraries = [*stubs] if stubs else ["-lm"]
             inputs = *_COMPILE_POOL, *objects, *libraries
-            self._run(*self.flags, *bare, *inputs, *(options or ()), "-o", output)
+            arguments = *self.flags, *bare, *inputs, *(options or ()), "-o", output
+            self._run(*arguments, temporary=folder)
 
     def _stub(self, name: str, folder: Path) -> str:
         """Build an empty lib`name`.so, so that the linker records it as a dependency."""
         source, library = folder / "empty.c", folder / f"lib{name}.so"
         source.write_text("")
-        self._run("-nostdlib", f"-Wl,-soname,lib{name}.so", str(source), "-o", str(library))
+        soname = f"-Wl,-soname,lib{name}.so"
+        self._run("-nostdlib", soname, str(source), "-o", str(library), temporary=str(folder))
         return str(library)
 
-    def _run(self, *arguments: str) -> None:
+    def _run(self, *arguments: str, temporary: str) -> None:
         command = [*self.command, "-shared", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        environment = {**os.environ, "TMPDIR": temporary, "LC_ALL": "C"}
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", env=environment
+        )
         if done.returncode:
+            full = os.strerror(errno.ENOSPC)
+            if full in done.stderr:
+                raise DeviceError(f"{Path(temporary).parent}: {full}; free some disk space")
             raise DeviceError(f"{' '.join(self.command)} failed to link:\n{done.stderr.strip()}")
 
 

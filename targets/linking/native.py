@@ -25,7 +25,12 @@ from pathlib import Path
 from handglass.errors import DeviceError, HandglassError, UsageError
 from handglass.runtime.system.machine import architecture, usable_cpus
 from handglass.runtime.system.packages import installed_version
-from handglass.runtime.system.user_cache import cache_folder
+from handglass.runtime.system.user_cache import (
+    cache_folder,
+    close_to_others,
+    is_private,
+    open_private,
+)
 
 from .native_sources import OURS, VERSIONS, Source, native_sources, package_folder
 
@@ -106,7 +111,10 @@ class Objects:
     def is_current(self, source: Source) -> bool:
         made = self.path(source)
         try:
-            record = json.loads(made.with_suffix(".json").read_text("utf-8"))
+            if not all(is_private(path.stat()) for path in (self.folder, made)):
+                return False  # another user could have written it
+            with open_private(made.with_suffix(".json")) as file:
+                record = json.load(file)
             if source.path.is_relative_to(OURS.parent) and str(source.path) not in record:
                 return False  # made from another checkout of handglass
             return made.is_file() and record == {name: self._hash(name) for name in record}
@@ -125,11 +133,13 @@ class Objects:
             self.zig.run(
                 *source.flags, "-MMD", "-MF", str(depends), "-c", str(source.path), "-o", str(part)
             )
+            close_to_others(self.folder, part)
             part.replace(made)
             names = _dependencies(depends)
             if all(Path(name).stat().st_mtime < started for name in names):  # unchanged meanwhile
                 record = {name: self._hash(name) for name in names}
                 made.with_suffix(".json").write_text(json.dumps(record), "utf-8")
+                close_to_others(made.with_suffix(".json"))
         finally:
             depends.unlink(missing_ok=True)
             part.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """A session on a Vulkan device computes the same as one on the CPU."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,13 +81,16 @@ class TestSession:
             session.decode(V, 0)
 
     def test_memory_is_told_and_does_not_grow(self, session: Session) -> None:
-        for n in range(CONTEXT):
-            session.decode(n % V, n)
-        before = vulkan_statistics(0)
-        for _ in range(20):
+        def run() -> dict[str, Any]:
             session.prefill(session.embed([3, 4, 5]), 0)
             session.decode(6, 3)
-        after = vulkan_statistics(0)
+            return vulkan_statistics(0)
+
+        for n in range(CONTEXT):
+            session.decode(n % V, n)
+        before = run()
+        for _ in range(20):
+            after = run()
         assert after["live_bytes"] == before["live_bytes"]
         assert after["live_buffers"] == before["live_buffers"]
         peak = session.device_peak()
@@ -119,7 +123,7 @@ class TestSession:
 
     @pytest.mark.parametrize("device", ["vulkan:99", "vulkan:no such name"])
     def test_a_device_that_is_not_there(self, bundle: Bundle, device: str) -> None:
-        with pytest.raises(DeviceError, match=f"no device {device}; there are: vulkan:0"):
+        with pytest.raises(DeviceError, match=f"{device}; available: vulkan:0"):
             Session(bundle, device=device)
 
     def test_an_ability_that_is_lacking(self, library: Path, tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from handglass.errors import DeviceError
+from handglass.errors import DeviceError, MismatchError
 from handglass.runtime.devices.vulkan import build, library
 from handglass.runtime.devices.vulkan.build import LIBRARY, RECORD, build_plugin, machine_of
+from handglass.runtime.execution.process import LoadedLibraries
+from handglass.runtime.system.sealed_copy import load_copy, read_checked
 from handglass.runtime.system.shared_library import SharedLibrary
 
 ELF = b"\x7fELF" + bytes(14)
@@ -67,6 +69,50 @@ def test_a_library_is_taken_only_if_all_agrees(tmp_path: Path) -> None:
     assert library._fitting(tmp_path / "same", "vax-linux") is None
     (tmp_path / "same" / RECORD).write_text("{")
     assert library._fitting(tmp_path / "same", here) is None
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache of libraries, which is empty; builds are fake."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(library, "PREBUILT", tmp_path / "none")
+    monkeypatch.setattr(library, "find_compiler", lambda: ["true"])
+    monkeypatch.setattr(library, "build_plugin", lambda compiler, output: fake_build(output))
+    return tmp_path / "handglass" / "vulkan"
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o000])
+def test_a_build_is_closed_to_others(cache: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        made = library.find_library()
+    finally:
+        os.umask(before)
+    for path in (cache, made.path.parent, made.path):
+        assert not path.stat().st_mode & 0o022
+    assert library._cached(library.this_machine()) == made
+    assert load_copy(made.path, read_checked(made), lambda path: Path(path).read_bytes())
+
+
+@pytest.mark.parametrize("which", ["cache", "folder", "library", "record"])
+def test_what_another_user_can_write_is_not_loaded(cache: Path, which: str) -> None:
+    made = library.find_library()
+    folder = made.path.parent
+    places = {"cache": cache, "folder": folder, "library": made.path, "record": folder / RECORD}
+    places[which].chmod(0o777)
+    assert library._cached(library.this_machine()) is None
+    if which == "cache":  # it is ours, so that it can be closed
+        assert library.find_library() == made
+        return
+    with pytest.raises(DeviceError, match="XDG_CACHE_HOME"):
+        library.find_library()
+
+
+def test_a_library_changed_after_its_check_is_not_loaded(cache: Path) -> None:
+    made = library.find_library()
+    made.path.write_bytes(b"another")
+    with pytest.raises(MismatchError, match=LIBRARY):
+        LoadedLibraries().load("x", lambda: made)
 
 
 def test_a_given_library_of_other_versions_is_refused(tmp_path: Path) -> None:

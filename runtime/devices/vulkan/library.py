@@ -23,7 +23,7 @@ from ...system.packages import installed_version
 from ...system.regular_file import read_regular
 from ...system.sealed_copy import read_checked
 from ...system.shared_library import SharedLibrary
-from ...system.user_cache import cache_folder, is_private
+from ...system.user_cache import cache_folder, close_to_others, is_private
 from .build import LIBRARY, RECORD, build_plugin, compiler_version, find_compiler, ingredients
 from .sources import FOLDER
 
@@ -125,7 +125,8 @@ def _build(compiler: Sequence[str], machine: str) -> SharedLibrary:
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
         _sweep(cache)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".new-") as scratch:
-            build_plugin(compiler, Path(scratch, key))
+            built = build_plugin(compiler, Path(scratch, key))
+            close_to_others(cache, built.parent, *built.parent.iterdir())
             home = _publish(Path(scratch, key), cache / key, machine)
     except OSError as error:
         raise DeviceError(f"the Vulkan library cannot be built in {cache}: {error}") from error
