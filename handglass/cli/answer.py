@@ -65,7 +65,8 @@ def cut_text(answer: Answer) -> str:
     """Why an answer ends before the model ended it."""
     if answer.cut_by == "context":
         return "the answer is cut: the context of this bundle is full"
-    return f"the answer is cut after {len(answer.tokens)} tokens; -n sets the limit"
+    count = len(answer.tokens)
+    return f"the answer is cut after {count} token{'' if count == 1 else 's'}; -n sets the limit"
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:

@@ -54,6 +54,9 @@ def _guarded(picture: Picture, whole: bool) -> Any:
         raise InputError(f"picture {name}: is damaged, or not a picture ({READ})") from error
     except MemoryError as error:
         raise InputError(f"picture {name}: does not fit into memory") from error
+    except OSError as error:
+        problem = error.strerror or _one_line(error)  # Pillow raises it without a number
+        raise InputError(f"picture {name}: cannot be read: {problem}") from error
     except Exception as error:  # on damaged files Pillow raises exceptions of many types
         raise InputError(f"picture {name}: cannot be read: {_one_line(error)}") from error
 
