@@ -43,12 +43,13 @@ enum { WAIT_PRIVATE = 128, WAKE_PRIVATE = 129, SET_MASK = 2, MONOTONIC = 1 };
 
 enum { PIECES_PER_THREAD = 8, RELAXES_PER_LOOK = 32 };
 
-/* Nanoseconds. A worker waits through the gaps between the loops of one decode step. The launcher
- * gives its core up sooner: the scheduler can then move a preempted worker there. */
-static const u64 WORKER_SPIN = 60000, LAUNCHER_SPIN = 20000;
+/* Nanoseconds. A worker waits through the gaps between the loops of a decode step, up to 1 ms at full
+ * size: waking it costs more. The launcher gives its core up sooner: the scheduler can then move a
+ * preempted worker there. */
+static const u64 WORKER_SPIN = 2000000, LAUNCHER_SPIN = 20000;
 /* The time of loops after which they are compared with one thread. */
-static const u64 COMPARED = 2000000;
-/* Time alone if one thread is faster; it doubles up to the longest while that stays so. */
+static const u64 COMPARED = 4000000;
+/* Time alone if one thread is faster; it doubles each time, and halves if several are faster. */
 static const u64 SHORTEST_ALONE = 10000000, LONGEST_ALONE = 320000000;
 
 typedef struct {
@@ -187,14 +188,6 @@ static int RunAlone(Parallel lambda, void* data, int pieces) {
   return 0;
 }
 
-/* Works alone for a while, longer if the last time was recent. */
-static void StayAlone(u64 now) {
-  u64 calm = now - pool.alone_until;
-  pool.alone = calm > 2 * pool.alone ? SHORTEST_ALONE : pool.alone * 2;
-  if (pool.alone > LONGEST_ALONE) pool.alone = LONGEST_ALONE;
-  pool.alone_until = now + pool.alone;
-}
-
 static void SleepUntilFinished(void) {
   __atomic_store_n(&pool.launcher_sleeps, 1, __ATOMIC_SEQ_CST);
   u32 left;
@@ -218,7 +211,13 @@ static void Compare(u64 start, u64 own_end, u32 own, u32 pieces) {
   pool.together += end - start;
   pool.estimated += busy + (others < most ? others : most);
   if (pool.together < COMPARED) return;
-  if (pool.estimated < pool.together) StayAlone(end);
+  /* A worker that slept costs no time; a preempted one costs more than a tenth. */
+  if (pool.together > pool.estimated + pool.estimated / 10) {
+    pool.alone_until = end + pool.alone;
+    pool.alone = pool.alone < LONGEST_ALONE ? 2 * pool.alone : LONGEST_ALONE;
+  } else if (pool.alone > SHORTEST_ALONE) {
+    pool.alone /= 2;
+  }
   pool.together = pool.estimated = 0;
 }
 
@@ -272,7 +271,10 @@ int HandglassParallelLaunch(Parallel lambda, void* data, int pieces) {
   return result;
 }
 
-void HandglassStartPool(const struct System* system) { pool.system = *system; }
+void HandglassStartPool(const struct System* system) {
+  pool.system = *system;
+  pool.alone = SHORTEST_ALONE;
+}
 
 void HandglassSetThreads(int threads) {
   if (threads < 1 || !pool.system.pthread_create) threads = 1;
@@ -283,6 +285,7 @@ void HandglassSetThreads(int threads) {
 void HandglassForgetThreads(void) {
   pool.started = pool.busy = 0;
   pool.sleepers = pool.launcher_sleeps = pool.unfinished = 0;
-  pool.alone_until = pool.alone = pool.together = pool.estimated = 0;
+  pool.alone = SHORTEST_ALONE;
+  pool.alone_until = pool.together = pool.estimated = 0;
   pool.error = 0;
 }
