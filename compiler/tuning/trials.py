@@ -67,7 +67,7 @@ def _parse(text: str, device: str) -> tuple[str, Trial] | tuple[()] | None:
         if (ratio is None) != (seconds is None):
             return None
         return str(data["task"]), Trial(choices, ratio, seconds, str(data["failure"]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 

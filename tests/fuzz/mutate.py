@@ -8,10 +8,33 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-NUMBERS = (0, -1, 1, 2**31 - 1, 2**31, 2**32, 2**53, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64)
+NUMBERS: tuple[int, ...] = (
+    0,
+    -1,
+    1,
+    2**31 - 1,
+    2**31,
+    2**32,
+    2**53,
+    2**62,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+    2**64,
+)
 NUMBERS += (57344, 10**9, -(2**63), -(2**31), 10**400)
 FLOATS = (0.5, -0.5, 1e308, -1e308, 5e-324, 1e-30, float("nan"), float("inf"))
-STRINGS = ("", "foo", "\x1b]0;x\x07", "\ud800", "../../etc/passwd", "/", "\0", "a" * 5000, "\u202e")
+STRINGS: tuple[str, ...] = (
+    "",
+    "foo",
+    "\x1b]0;x\x07",
+    "\ud800",
+    "../../etc/passwd",
+    "/",
+    "\0",
+    "a" * 5000,
+    "\u202e",
+)
 STRINGS += ("float64", "O", "int8", "<s>", "-1", "[]", "你好", "%s%n", "{0.__class__}")
 Mutation = Callable[[bytes, bytes, Random], bytes]
 
@@ -121,12 +144,10 @@ def _places(document: Any) -> list[tuple[Any, Any]]:
     waiting = [document]
     while waiting:
         holder = waiting.pop()
-        pairs = holder.items() if isinstance(holder, dict) else enumerate(holder)
         if isinstance(holder, dict | list):
-            for key, item in pairs:
-                found.append((holder, key))
-                if isinstance(item, dict | list):
-                    waiting.append(item)
+            keys = list(holder) if isinstance(holder, dict) else range(len(holder))
+            found += [(holder, key) for key in keys]
+            waiting += [holder[key] for key in keys]
     return found
 
 
