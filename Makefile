@@ -3,6 +3,7 @@
 #   make demo              compile the demo model for this machine and ask it about three pictures
 #   make test              run linters, type checks and all tests
 #   make lint              run linters and type checks only
+#   make fuzz              read 20,000 damaged files of every kind in processes with limits
 #   make test-arm          test the demo model on an emulated ARM board (installs qemu and gcc by apt)
 #   make test-arm-kernels  test the kernels of every ARM target under emulation (installs qemu and gcc by apt)
 #   make test-levels       run the tests that depend on the CPU at each instruction level that this CPU has
@@ -19,7 +20,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ruff does not follow the symlinks in handglass/ and checks the top-level folders; mypy follows them.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test test-levels test-vulkan test-arm test-arm-kernels native test-native lint full-size wheel lock-wheels clean
+.PHONY: demo test test-levels test-vulkan test-arm test-arm-kernels native test-native fuzz lint full-size wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
 # --- environments: one stamp file per set of packages, so that a second run starts immediately ---
@@ -109,6 +110,12 @@ test-native: .venv/test.stamp native
 	@$(ARM_TOOLS)
 	$(BIN)/python -m pytest tests/native/test_native_run.py tests/native/test_native_device.py \
 	  tests/native/test_native_build.py tests/native/test_native_request.py
+
+# Damaged files for every reader, in processes with limits; those met badly are saved in build/fuzz.
+FUZZ_COUNT ?= 20000
+FUZZ_SEED  ?= 1
+fuzz: .venv/test.stamp
+	cd tests && PYTHONPATH=support:../benchmarks ../$(BIN)/python -m fuzz --count $(FUZZ_COUNT) --seed $(FUZZ_SEED)
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .

@@ -13,6 +13,8 @@ from typing import Any
 from .features import LLVM_NAMES, WIDTHS
 from .target import Target
 
+LARGEST = {"cores": 1 << 12, "l2": 1 << 40, "memory_limit": 1 << 50}
+
 
 def contradictions(target: Target) -> Iterator[str]:
     """Yield one message per contradiction, with the value and the remedy. Needs the compiler."""
@@ -26,14 +28,15 @@ def contradictions(target: Target) -> Iterator[str]:
     yield from _forbidden(target, names)
     yield from _vectors(target)
     yield from _libraries(target)
-    yield from _code_generator(target, names)
+    if target.vector_bits in WIDTHS[target.architecture]:  # LLVM ends with an error for another
+        yield from _code_generator(target, names)
 
 
 def _numbers(target: Target) -> Iterator[str]:
-    for key in ("cores", "l2", "memory_limit"):
+    for key, largest in LARGEST.items():
         value = getattr(target, key)
-        if value is not None and value < 1:
-            yield f"{key} {value}: must be 1 or more"
+        if value is not None and not 1 <= value <= largest:
+            yield f"{key} {value}: must be from 1 to {largest}"
 
 
 def _unknown(given: tuple[str, ...], known: Any, key: str, architecture: str) -> Iterator[str]:

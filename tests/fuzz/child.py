@@ -49,7 +49,8 @@ def fault_of(name: str, data: bytes, folder: Path) -> str:
         if isinstance(error, READERS[name].refusals):
             return ""
         failure = explain(error)
-        if failure.exit_code == INTERNAL or "\n" in failure.message.strip():
+        lines = failure.message.splitlines()
+        if failure.exit_code == INTERNAL or not all(line.startswith("  ") for line in lines[1:]):
             return traceback.format_exc(limit=-6)
     return ""
 

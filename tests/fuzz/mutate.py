@@ -144,12 +144,10 @@ def _places(document: Any) -> list[tuple[Any, Any]]:
     waiting = [document]
     while waiting:
         holder = waiting.pop()
-        pairs = holder.items() if isinstance(holder, dict) else enumerate(holder)
         if isinstance(holder, dict | list):
-            for key, item in pairs:
-                found.append((holder, key))
-                if isinstance(item, dict | list):
-                    waiting.append(item)
+            keys = list(holder) if isinstance(holder, dict) else range(len(holder))
+            found += [(holder, key) for key in keys]
+            waiting += [holder[key] for key in keys]
     return found
 
 

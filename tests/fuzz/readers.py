@@ -9,10 +9,9 @@ import contextlib
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,8 +20,7 @@ CHECKPOINT = ROOT / "examples" / "demo-checkpoint"
 QUESTION = "What is this picture?\n12 红色 <image> \U0001f642"
 
 
-@dataclass(frozen=True)
-class Reader:
+class Reader(NamedTuple):
     """`read` is given an input and a folder for files, which may hold those of earlier inputs."""
 
     seeds: Callable[[], Sequence[bytes]]
@@ -284,21 +282,22 @@ def read_messages(data: bytes, folder: Path) -> None:
 @cache
 def messages() -> list[bytes]:
     turns = [
-        {"role": "user", "content": "Hello (<image>./</image>)"},
+        {"role": "user", "content": "Hello"},
         {"role": "assistant", "content": "Hi"},
-        {"role": "user", "content": ["What?", QUESTION]},
+        {"role": "user", "content": [{"type": "text", "text": "What?"}, QUESTION]},
     ]
     return [json.dumps(turns[:1]).encode(), json.dumps(turns).encode()]
 
 
 def read_template(data: bytes, folder: Path) -> None:
     """The chat template of a manifest, rendered with the demo tokenizer."""
-    from handglass.runtime.bundle.entries import PromptEntry
+    from handglass.runtime.bundle.manifest import Manifest
     from handglass.runtime.prompt.chat_template import build_prompt
-    from handglass.runtime.system.json_dataclass import parse_dataclass
-    from handglass.runtime.system.json_text import parse_json
 
-    template = parse_dataclass(PromptEntry, parse_json(data, "prompt", 1 << 20), "prompt")
+    rest = {**json.loads(manifests()[0])}
+    del rest["prompt"]
+    text = b'{"prompt": ' + data + b", " + json.dumps(rest).encode()[1:]
+    template = Manifest.parse(text, "manifest.json").prompt
     picture = np.zeros((30, 20, 3), np.uint8)
     build_prompt("What is this?", [picture], demo_tokenizer(), template, preprocessor())
 
@@ -330,6 +329,19 @@ def read_records(data: bytes, folder: Path) -> None:
     assert all(line.reason.isprintable() for line in journal.refused), "not escaped"
 
 
+def read_trials(data: bytes, folder: Path) -> None:
+    from handglass.compiler.tuning.trials import TrialLog
+
+    TrialLog(written(folder, "trials.jsonl", data), "device").of("task")
+
+
+@cache
+def trials() -> list[bytes]:
+    head = {"format": "handglass-trial", "version": 1, "device": "device", "task": "task"}
+    trial = {"choices": {"rows": 2}, "ratio": 0.5, "seconds": 1e-3, "failure": ""}
+    return [json.dumps({**head, **trial}).encode() + b"\n"]
+
+
 def read_target(data: bytes, folder: Path) -> None:
     from handglass.targets import find_target
 
@@ -339,7 +351,7 @@ def read_target(data: bytes, folder: Path) -> None:
 @cache
 def targets() -> list[bytes]:
     board = {"base": "raspberry-pi-5", "name": "my-board", "cores": 2, "memory_limit": 2000000000}
-    more = {"base": "x86-64-v3", "name": "pc", "mattr": ["+sse4.2"], "features": ["avx2", "fma"]}
+    more = {"base": "x86-64-v3", "name": "pc", "cpu": "x86-64-v3", "mattr": ["-avx512f"]}
     return [json.dumps(board).encode(), json.dumps({**more, "vector_bits": 256, "l2": 1}).encode()]
 
 
@@ -378,7 +390,9 @@ def answer_reader(folder: Path) -> Any:
 
 @cache
 def answers() -> list[bytes]:
-    timings = {"prefill_tokens": 3, "encode_ms": [1.5], "image_tokens": [64], "peak_mb": 9.5}
+    names = ("load_s", "prefill_tokens", "reused_tokens", "prefill_tok_s", "decode_tokens")
+    names += ("decode_tok_s", "ttft_ms", "peak_mb")
+    timings = {**dict.fromkeys(names, 3), "encode_ms": [1.5], "image_tokens": [64]}
     return [f"5\n17\n{json.dumps({'finish_reason': 'stop', 'timings': timings})}\n".encode()]
 
 
@@ -422,6 +436,7 @@ READERS = {
     "messages": Reader(messages, read_messages),
     "template": Reader(templates, read_template),
     "records": Reader(records, read_records),
+    "trials": Reader(trials, read_trials),
     "target": Reader(targets, read_target),
     "frame": Reader(device_frames, read_frame, frame_refusals()),
     "native-answer": Reader(answers, read_answer),
