@@ -1,5 +1,6 @@
 #include "device_arguments.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -12,7 +13,6 @@
 namespace handglass {
 namespace {
 
-constexpr size_t kMaxRank = 16;
 constexpr int64_t kMaxSize = int64_t{1} << 40, kMaxTensors = 1 << 16;
 constexpr double kLargest = 1e30;  // well within float32 and bfloat16
 constexpr double kSpared = 0.9;    // usable fraction of the available memory
@@ -80,6 +80,7 @@ Item ReadItem(const Json& value, const std::string& where) {
   }
   item.dtype = fields.Text("dtype");
   if (!IsElementType(item.dtype)) throw InputError(where, ": dtype '", item.dtype, "' is unknown");
+  BytesOf(item.shape, DataType(item.dtype), where);
   item.fill = ReadFill(fields.Inner("fill"), item.dtype, &item.bfloat16);
   fields.Done();
   return item;
@@ -117,9 +118,7 @@ void CheckMemory(double bytes) {
 
 }  // namespace
 
-size_t TensorItem::bytes() const {
-  return static_cast<size_t>(CountOf(shape)) * DataType(dtype).bits / 8;
-}
+size_t TensorItem::bytes() const { return BytesOf(shape, DataType(dtype)); }
 
 void TensorItem::Write(void* data, uint64_t seed) const {
   std::mt19937_64 random(seed);
@@ -143,7 +142,7 @@ std::vector<Item> ReadItems(const Json::List& list) {
 DeviceArguments::DeviceArguments(std::vector<Item> items, int64_t copies, uint64_t seed)
     : items_(std::move(items)) {
   auto count = static_cast<int64_t>(items_.size());
-  if (copies * count > kMaxTensors) {
+  if (copies < 1 || copies > kMaxTensors / std::max<int64_t>(count, 1)) {
     throw InputError(copies, " copies of ", count, " items; ", kMaxTensors, " are possible");
   }
   double needed = 0;

@@ -10,9 +10,9 @@
 #include <variant>
 #include <vector>
 
-#include "engine.h"
 #include "fields.h"
 #include "json.h"
+#include "tensors.h"
 
 namespace handglass {
 

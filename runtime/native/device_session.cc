@@ -142,7 +142,7 @@ Json::Object DeviceSession::Load(Fields& fields, const std::string&) {
   if (stored.module) return {};
   if (!started_) StartThreads(ThreadCount(threads_));
   started_ = true;
-  stored.module = OpenLibrary(Mapping::Open(stored.path), stored.sha256);
+  stored.module = OpenLibrary(Mapping::Read(stored.path, kMaxPayload), stored.sha256);
   return {};
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "device_arguments.h"
+#include "engine.h"
 #include "fields.h"
 #include "frames.h"
 

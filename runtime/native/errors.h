@@ -1,4 +1,4 @@
-// The errors that a user can cause and mend, one per exit code, as handglass/errors.py has them.
+// Errors that a user can cause and correct, one per exit code, as in handglass/errors.py.
 #pragma once
 
 #include <sstream>
@@ -7,7 +7,7 @@
 
 namespace handglass {
 
-/* `kind` is what the device protocol calls it. */
+/* `kind` is the name of the class in the device protocol. */
 class Error : public std::runtime_error {
  public:
   Error(int exit_code, const char* kind, const std::string& words)
@@ -17,7 +17,7 @@ class Error : public std::runtime_error {
   const char* const kind;
 };
 
-/* The parts, written one after another. */
+/* The parts as one string. */
 template <typename... Parts>
 std::string Words(const Parts&... parts) {
   std::ostringstream words;

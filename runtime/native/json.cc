@@ -9,6 +9,7 @@ namespace handglass {
 namespace {
 
 constexpr int kDeepest = 64;
+constexpr int kMostValues = 1 << 21;  // a value takes 40 bytes, its text as few as two
 
 class Parser {
  public:
@@ -17,7 +18,7 @@ class Parser {
   Json Whole() {
     Json value = Value(0);
     SkipSpace();
-    if (at_ != text_.size()) Fail("something follows the value");
+    if (at_ != text_.size()) Fail("text after the value");
     return value;
   }
 
@@ -40,6 +41,7 @@ class Parser {
 
   Json Value(int depth) {
     if (depth > kDeepest) Fail("nested too deeply");
+    if (++values_ > kMostValues) Fail("too many values");
     SkipSpace();
     if (Take("{")) return Object(depth);
     if (Take("[")) return List(depth);
@@ -84,7 +86,7 @@ class Parser {
     std::vector<std::string_view> keys;
     for (const auto& [key, value] : object) keys.push_back(key);
     std::sort(keys.begin(), keys.end());
-    if (std::adjacent_find(keys.begin(), keys.end()) != keys.end()) Fail("a key occurs twice");
+    if (std::adjacent_find(keys.begin(), keys.end()) != keys.end()) Fail("duplicate key");
   }
 
   Json Number() {
@@ -103,21 +105,21 @@ class Parser {
     const char* end = number.data() + number.size();
     if (whole && std::from_chars(number.data(), end, integer).ec == std::errc()) return integer;
     double value = std::strtod(number.c_str(), nullptr);
-    if (!std::isfinite(value)) Fail("a number beyond every float");
+    if (!std::isfinite(value)) Fail("a number out of range");
     return value;
   }
 
   void Digits() {
     size_t start = at_;
     while (Peek() >= '0' && Peek() <= '9') ++at_;
-    if (at_ == start) Fail("not a value");
+    if (at_ == start) Fail("expected a value");
   }
 
   /* What follows an opening quote. */
   std::string Text() {
     std::string text;
     while (!Take("\"")) {
-      if (at_ == text_.size()) Fail("a text does not end");
+      if (at_ == text_.size()) Fail("unterminated string");
       if (Take("\\")) {
         Escape(&text);
       } else {
@@ -143,9 +145,9 @@ class Parser {
   uint32_t CodePoint() {
     uint32_t high = Four();
     if (high < 0xd800 || high > 0xdfff) return high;
-    if (high > 0xdbff || !Take("\\u")) Fail("half a surrogate pair");
+    if (high > 0xdbff || !Take("\\u")) Fail("a lone surrogate");
     uint32_t low = Four();
-    if (low < 0xdc00 || low > 0xdfff) Fail("half a surrogate pair");
+    if (low < 0xdc00 || low > 0xdfff) Fail("a lone surrogate");
     return 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
   }
 
@@ -172,7 +174,7 @@ class Parser {
   /* One character of UTF-8, in its shortest form. */
   void Character(std::string* text) {
     auto lead = static_cast<uint8_t>(text_[at_]);
-    if (lead < 0x20) Fail("a control character in a text");
+    if (lead < 0x20) Fail("a control character in a string");
     size_t size = lead < 0x80       ? 1
                   : lead >> 5 == 6  ? 2
                   : lead >> 4 == 14 ? 3
@@ -195,6 +197,7 @@ class Parser {
 
   std::string_view text_;
   size_t at_ = 0;
+  int values_ = 0;
 };
 
 struct Writer {
@@ -204,7 +207,7 @@ struct Writer {
   void operator()(bool value) { out += value ? "true" : "false"; }
   void operator()(int64_t value) { out += std::to_string(value); }
   void operator()(double value) {
-    if (!std::isfinite(value)) throw JsonError("a number that is not finite");
+    if (!std::isfinite(value)) throw JsonError("a number is not finite");
     char digits[32];
     size_t start = out.size();
     out.append(digits, std::to_chars(digits, digits + sizeof(digits), value).ptr);

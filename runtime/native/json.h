@@ -1,4 +1,5 @@
-// JSON (RFC 8259), strictly: one value, no key twice, valid UTF-8, nothing nested deeper than 64.
+// A strict JSON (RFC 8259) reader and writer: no duplicate keys, valid UTF-8 without lone surrogates,
+// a nesting depth of at most 64, at most 2^21 values, and numbers that are finite.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +12,7 @@
 
 namespace handglass {
 
-/* What was read is not JSON; the words say where. */
+/* The text is not JSON. The message says why and at which byte. */
 struct JsonError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -33,23 +34,23 @@ class Json {
 
   static Json Parse(std::string_view text);
 
-  /* In one line; numbers that are not finite are a JsonError. */
+  /* The text on one line. JsonError for a number that is not finite. */
   std::string Dump() const;
 
-  /* The value if it is of that type, else null; an integer is no double. */
+  /* The value if it has this type, otherwise null. An integer is not a double. */
   template <typename T>
   const T* As() const {
     return std::get_if<T>(&value_);
   }
 
-  /* The value of a key, null where this is no object or has none such. */
+  /* The value of a key, or null if this is not an object or lacks the key. */
   const Json* Find(std::string_view key) const;
 
  private:
   std::variant<std::nullptr_t, bool, int64_t, double, std::string, List, Object> value_ = nullptr;
 };
 
-/* At most `longest` bytes of a value as text, for the words of an error. */
+/* A value as text for a message, truncated to `longest` bytes. */
 std::string Shown(const Json& value, size_t longest = 80);
 
 }  // namespace handglass

@@ -1,9 +1,11 @@
 // handglass-native: bundles and candidates on a device without Python.
 
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <map>
 #include <new>
+#include <string_view>
 
 #include "errors.h"
 #include "verbs.h"
@@ -43,18 +45,39 @@ int Main(const Arguments& arguments) {
   return verb->second(Arguments(arguments.begin() + 1, arguments.end()));
 }
 
-/* The message alone; what is no error of ours is a defect. */
+/* A message for a terminal: on one line, with control characters escaped, because it may quote a
+ * file, and not longer than a screen. */
+std::string Printable(std::string_view message) {
+  constexpr size_t kLongest = 4000;
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string shown;
+  for (size_t i = 0; i < message.size() && shown.size() < kLongest; ++i) {
+    auto byte = static_cast<uint8_t>(message[i]);
+    auto next = i + 1 < message.size() ? static_cast<uint8_t>(message[i + 1]) : uint8_t{0};
+    bool c1 = byte == 0xc2 && next >= 0x80 && next < 0xa0;  // U+0080 to U+009F in UTF-8
+    if (byte >= 0x20 && byte != 0x7f && !c1) {
+      shown += message[i];
+      continue;
+    }
+    if (c1) byte = next, ++i;
+    shown += {'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
+  }
+  return shown;
+}
+
+/* Prints the message of an error and returns its exit code. Other exceptions are defects. */
 int Guarded(const Arguments& arguments) {
   try {
     return Main(arguments);
   } catch (const Error& error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
+    std::fprintf(stderr, "error: %s\n", Printable(error.what()).c_str());
     return error.exit_code;
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "error: out of memory\n");
     return 4;
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "error: a defect of handglass, please report it: %s\n", error.what());
+    std::fprintf(stderr, "error: a defect of handglass, please report it: %s\n",
+                 Printable(error.what()).c_str());
     return kDefect;
   }
 }

@@ -1,4 +1,4 @@
-// A file in memory, read when it is touched.
+// The bytes of a regular file: mapped, or read into private memory.
 #pragma once
 
 #include <cstddef>
@@ -6,14 +6,26 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace handglass {
 
-/* Private and read-only; the descriptor stays open, so that what was hashed is what is used. */
+/* A read-only view of a file. Only regular files are opened, so a FIFO or a device cannot block. */
 class Mapping {
  public:
-  /* InputError if there is no such file. */
+  /* Maps the file; pages are read when they are touched. For parameters, which are large and are
+   * only numbers: another process may still change them. If it truncates the file, the process
+   * prints an error and exits with code 5 when it touches a lost page. InputError if the file
+   * cannot be read. */
   static std::shared_ptr<const Mapping> Open(const std::filesystem::path& path);
+
+  /* Reads the file into private memory, which nobody else can change: what was checked is what is
+   * used. InputError if the file cannot be read or has more than `limit` bytes. */
+  static std::shared_ptr<const Mapping> Read(const std::filesystem::path& path, size_t limit);
+
+  /* A copy of `text`, as if it had been read from `path`. */
+  static std::shared_ptr<const Mapping> Copy(const std::filesystem::path& path,
+                                             std::string_view text);
 
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
@@ -22,22 +34,26 @@ class Mapping {
   const std::filesystem::path& path() const { return path_; }
   const uint8_t* data() const { return data_; }
   size_t size() const { return size_; }
-  int descriptor() const { return descriptor_; }
+  std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+
+  /* Permission bits of the file when it was opened. */
+  unsigned mode() const { return mode_; }
 
  private:
-  Mapping(std::filesystem::path path, int descriptor, const uint8_t* data, size_t size)
-      : path_(std::move(path)), descriptor_(descriptor), data_(data), size_(size) {}
+  Mapping(std::filesystem::path path, const uint8_t* data, size_t size, unsigned mode, bool mapped)
+      : path_(std::move(path)), data_(data), size_(size), mode_(mode), mapped_(mapped) {}
 
   std::filesystem::path path_;
-  int descriptor_;
   const uint8_t* data_;
   size_t size_;
+  unsigned mode_;
+  bool mapped_;
 };
 
-/* The first line of a small file such as those of /sys, empty where there is none. */
+/* The first line of a small file of /sys or /proc, empty if there is none. */
 std::string FirstLine(const std::filesystem::path& path);
 
-/* All of a small file, empty where there is none. */
+/* The text of a small file of /sys or /proc, empty if there is none. */
 std::string ReadText(const std::filesystem::path& path);
 
 }  // namespace handglass

@@ -1,7 +1,6 @@
 #include "request.h"
 
 #include <iostream>
-#include <iterator>
 #include <limits>
 
 #include "errors.h"
@@ -10,7 +9,7 @@
 namespace handglass {
 namespace {
 
-constexpr size_t kMaxIds = 1 << 20;
+constexpr size_t kMaxIds = 1 << 20, kMaxRequest = 16 << 20;
 constexpr int64_t kVersion = 2;
 
 std::vector<int32_t> ReadIds(const Json::List& list, const Manifest& manifest,
@@ -61,9 +60,14 @@ Segment ReadSegment(const Json& item, const Manifest& manifest, int64_t tiles,
 }
 
 std::string ReadAll(const std::string& path) {
-  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
-  auto file = Mapping::Open(path);
-  return {reinterpret_cast<const char*>(file->data()), file->size()};
+  if (path != "-") return std::string(Mapping::Read(path, kMaxRequest)->text());
+  std::string text(kMaxRequest + 1, '\0');
+  std::cin.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(std::cin.gcount()));
+  if (text.size() > kMaxRequest) {
+    throw InputError("standard input: larger than ", kMaxRequest, " bytes, the limit of a request");
+  }
+  return text;
 }
 
 }  // namespace
@@ -78,10 +82,14 @@ int64_t Request::Length(const std::vector<Tile>& tiles) const {
 }
 
 Request ReadRequest(const std::string& path, const Manifest& manifest, int64_t tiles) {
-  std::string where = path == "-" ? "standard input" : path;
+  return ParseRequest(ReadAll(path), path == "-" ? "standard input" : path, manifest, tiles);
+}
+
+Request ParseRequest(std::string_view text, const std::string& where, const Manifest& manifest,
+                     int64_t tiles) {
   Json table;
   try {
-    table = Json::Parse(ReadAll(path));
+    table = Json::Parse(text);
   } catch (const JsonError& error) {
     throw InputError(where, ": not valid JSON: ", error.what());
   }

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bundle.h"
@@ -31,8 +32,12 @@ struct Request {
   int64_t Length(const std::vector<Tile>& tiles) const;
 };
 
-/* A request of a file, or of standard input for "-"; `tiles` is how many there are: none for
- * a bundle that reads text alone. */
+/* Reads a request from a file, or from standard input for "-". `tiles` is the number of tiles given
+ * with it, 0 for a text-only bundle. InputError if the request is malformed or does not fit. */
 Request ReadRequest(const std::string& path, const Manifest& manifest, int64_t tiles);
+
+/* The same for the text of a request; `where` names it in messages. */
+Request ParseRequest(std::string_view text, const std::string& where, const Manifest& manifest,
+                     int64_t tiles);
 
 }  // namespace handglass

@@ -9,7 +9,8 @@
 namespace handglass {
 namespace {
 
-constexpr uint64_t kMaxHeader = 100'000'000;  // the limit of the format's own library
+constexpr size_t kLongest = 200;          // part of a name in a message
+constexpr uint64_t kMaxHeader = 8 << 20;  // as in runtime/bundle/tensors.py
 
 /* safetensors code -> dtype name in this project. */
 std::string TypeName(const std::string& code, const std::string& where) {
@@ -30,10 +31,12 @@ Safetensors::Safetensors(std::shared_ptr<const Mapping> file) : file_(std::move(
   uint64_t length = 0;
   if (file_->size() >= 8) std::memcpy(&length, file_->data(), 8);
   if (file_->size() < 8 || length > kMaxHeader || length > file_->size() - 8) {
-    throw InputError(where, ": not a safetensors file, or truncated");
+    throw InputError(where, ": its header has ", length, " bytes (limit ", kMaxHeader,
+                     "); not a safetensors file, or truncated");
   }
   try {
-    Json header = Json::Parse({reinterpret_cast<const char*>(file_->data()) + 8, length});
+    // parsed in a copy: another process may change a mapped file meanwhile
+    Json header = Json::Parse(std::string(file_->text().substr(8, length)));
     for (const auto& [name, value] : Fields(header, where).All()) {
       if (name != "__metadata__") ReadEntry(name, value, 8 + length);
     }
@@ -44,17 +47,18 @@ Safetensors::Safetensors(std::shared_ptr<const Mapping> file) : file_(std::move(
 }
 
 void Safetensors::ReadEntry(const std::string& name, const Json& value, size_t data) {
-  std::string where = file_->path().string() + ": tensor '" + name + "'";
+  std::string where = Words(file_->path().string(), ": tensor '", name.substr(0, kLongest), "'");
   Fields fields(value, where);
   StoredTensor stored;
   stored.dtype = TypeName(fields.Text("dtype"), where);
-  stored.shape = Sizes(fields.List("shape", 16), where);
+  stored.shape = Sizes(fields.List("shape", kMaxRank), where);
   std::vector<int64_t> offsets = Sizes(fields.List("data_offsets", 2), where);
   fields.Done();
-  stored.bytes = static_cast<size_t>(CountOf(stored.shape)) * DataType(stored.dtype).bits / 8;
+  stored.bytes = BytesOf(stored.shape, DataType(stored.dtype), where);
   if (offsets.size() != 2 || offsets[0] > offsets[1] ||
       static_cast<size_t>(offsets[1] - offsets[0]) != stored.bytes) {
-    throw InputError(where, ": data_offsets do not hold its ", stored.bytes, " bytes");
+    throw InputError(where, ": data_offsets must span its ", stored.bytes, " bytes, got ",
+                     Shown(*value.Find("data_offsets")));
   }
   stored.start = data + static_cast<size_t>(offsets[0]);
   tensors_.emplace(name, std::move(stored));

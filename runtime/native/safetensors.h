@@ -1,4 +1,4 @@
-// Safetensors files, mapped: a strict reader that trusts nothing in the header.
+// A strict reader of safetensors files. It trusts nothing in the header.
 #pragma once
 
 #include <map>
@@ -6,9 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "engine.h"
 #include "json.h"
 #include "mapping.h"
+#include "tensors.h"
 
 namespace handglass {
 
@@ -20,12 +20,12 @@ struct StoredTensor {
 
 class Safetensors {
  public:
-  /* InputError for what is no such file, or whose tensors do not tile it. */
+  /* InputError unless it is such a file and its tensors cover the data without gaps or overlaps. */
   explicit Safetensors(std::shared_ptr<const Mapping> file);
 
   const std::map<std::string, StoredTensor>& tensors() const { return tensors_; }
 
-  /* Over the mapping where that is aligned, otherwise a copy; read-only in either case. */
+  /* A read-only tensor: over the mapping if the data is aligned, otherwise a copy. */
   ffi::Tensor Tensor(const StoredTensor& stored) const;
 
  private:

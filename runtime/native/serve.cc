@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -22,17 +21,16 @@
 namespace handglass {
 namespace {
 
-constexpr size_t kShortestKey = 16;
+constexpr size_t kShortestKey = 16, kMaxKey = 1 << 16;
 constexpr int64_t kMost = 1 << 20;
 
 /* The text of a file that only its owner can read, without surrounding white space. */
 std::string ReadKey(const std::string& path) {
-  auto file = Mapping::Open(path);
-  struct stat found = {};
-  if (fstat(file->descriptor(), &found) != 0 || (found.st_mode & 077) != 0) {
+  auto file = Mapping::Read(path, kMaxKey);
+  if ((file->mode() & 077) != 0) {
     throw InputError(path, ": other users can read the key; chmod 600 ", path);
   }
-  std::string key(reinterpret_cast<const char*>(file->data()), file->size());
+  std::string key(file->text());
   constexpr char kSpace[] = " \t\r\n";
   size_t start = key.find_first_not_of(kSpace);
   key = start == key.npos ? "" : key.substr(start, key.find_last_not_of(kSpace) + 1 - start);

@@ -13,6 +13,7 @@ namespace {
 constexpr int kCpu = 1, kCpuId = 0;
 // Allocator 1 frees memory after each call; 2 keeps a set of buffers for every prompt length.
 constexpr int kUnpooled = 1;
+constexpr size_t kMaxTileFile = 128 << 20;  // the largest tile takes half of it
 
 std::string ShapeText(const std::vector<int64_t>& shape) {
   std::string text;
@@ -38,11 +39,12 @@ ffi::Any Call(const ffi::Function& function, const std::string& where, Arguments
   }
 }
 
-/* The file of one tile. Compiled code indexes tables with its values without checking them. */
+/* The file of one tile. Compiled code indexes tables with its values without checking them, so it
+ * is read into private memory first. */
 class TileFile {
  public:
   TileFile(const std::filesystem::path& path, const Vision& vision)
-      : path_(path.string()), vision_(vision), file_(Mapping::Open(path)) {}
+      : path_(path.string()), vision_(vision), file_(Mapping::Read(path, kMaxTileFile)) {}
 
   Tile Read() const {
     int64_t p = vision_.patch_size, n = Patches();

@@ -277,15 +277,31 @@ def test_a_manifest_is_not_believed(
     program.fails(code, words, *asked(question, copied))
 
 
-def test_a_link_out_of_the_bundle_is_refused(
-    program: NativeProgram,
-    copied: Path,
-    question: Written,
+def test_a_bundle_may_be_laid_out_as_a_hub_cache(
+    program: NativeProgram, copied: Path, question: Written
 ) -> None:
-    library = copied / "lib.so"
-    moved = library.rename(copied.parent / "elsewhere.so")
-    library.symlink_to(moved)
-    program.fails(5, "lib.so: points outside the bundle", *asked(question, copied))
+    """Every file is a link to a blob outside the folder; its content is still checked."""
+    expected = program.run(*asked(question, copied), "-n", 2).stdout.splitlines()[:-1]
+    blobs = copied.parent / "blobs"
+    blobs.mkdir()
+    for file in [file for file in copied.rglob("*") if file.is_file()]:
+        file.symlink_to(file.rename(blobs / file.name))
+    done = program.run(*asked(question, copied), "-n", 2)
+    assert done.stdout.splitlines()[:-1] == expected, done.stderr
+    with (blobs / "lib.so").open("ab") as library:
+        library.write(b"x")
+    program.fails(5, "lib.so: has", *asked(question, copied))
+
+
+def test_a_folder_may_not_lead_out_of_the_bundle(
+    program: NativeProgram, copied: Path, question: Written
+) -> None:
+    outside = copied.parent / "outside"
+    outside.mkdir()
+    shutil.copy(copied / "lib.so", outside / "lib.so")
+    (copied / "inside").symlink_to(outside)
+    change_manifest(copied, lambda m: m["files"].update({"inside/lib.so": m["files"]["lib.so"]}))
+    program.fails(5, "inside/lib.so: points outside the bundle", *asked(question, copied))
 
 
 @pytest.mark.parametrize(

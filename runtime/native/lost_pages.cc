@@ -1,0 +1,63 @@
+#include "lost_pages.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <cstring>
+
+#include "mapping.h"
+
+namespace handglass {
+namespace {
+
+constexpr int kMismatch = 5;  // exit code of MismatchError
+
+// A signal handler cannot take locks, so this is a fixed table. Mappings beyond it end the process
+// without words.
+std::array<std::atomic<const Mapping*>, 256> watched;
+
+void Say(const char* text) {
+  [[maybe_unused]] ssize_t written = write(STDERR_FILENO, text, std::strlen(text));
+}
+
+bool Holds(const Mapping* mapping, const void* address) {
+  if (mapping == nullptr) return false;
+  const auto* byte = static_cast<const uint8_t*>(address);
+  return mapping->data() <= byte && byte < mapping->data() + mapping->size();
+}
+
+void ReportLostPage(int number, siginfo_t* info, void*) {
+  for (const auto& entry : watched) {
+    const Mapping* mapping = entry;
+    if (!Holds(mapping, info->si_addr)) continue;
+    Say("error: ");
+    Say(mapping->path().c_str());
+    Say(": truncated or unreadable while in use; copy or compile the bundle again\n");
+    _exit(kMismatch);
+  }
+  std::signal(number, SIG_DFL);  // not ours: the instruction repeats and ends the process
+}
+
+}  // namespace
+
+void WatchPages(const Mapping& mapping) {
+  struct sigaction action = {};
+  action.sa_sigaction = ReportLostPage;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(SIGBUS, &action, nullptr);
+  for (auto& entry : watched) {
+    const Mapping* none = nullptr;
+    if (entry.compare_exchange_strong(none, &mapping)) return;
+  }
+}
+
+void ForgetPages(const Mapping& mapping) {
+  for (auto& entry : watched) {
+    const Mapping* found = &mapping;
+    entry.compare_exchange_strong(found, nullptr);
+  }
+}
+
+}  // namespace handglass
