@@ -4,6 +4,7 @@
 #   make test              run linters, type checks and all tests
 #   make lint              run linters and type checks only
 #   make fuzz              read 20,000 damaged files of every kind in processes with limits
+#   make fuzz-native       the same for the readers in C++, with sanitizers (installs clang by apt)
 #   make test-arm          test the demo model on an emulated ARM board (installs qemu and gcc by apt)
 #   make test-arm-kernels  test the kernels of every ARM target under emulation (installs qemu and gcc by apt)
 #   make test-levels       run the tests that depend on the CPU at each instruction level that this CPU has
@@ -20,7 +21,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ruff does not follow the symlinks in handglass/ and checks the top-level folders; mypy follows them.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test test-levels test-vulkan test-arm test-arm-kernels native test-native fuzz lint full-size wheel lock-wheels clean
+.PHONY: demo test test-levels test-vulkan test-arm test-arm-kernels native test-native fuzz fuzz-native lint full-size wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
 # --- environments: one stamp file per set of packages, so that a second run starts immediately ---
@@ -116,6 +117,14 @@ FUZZ_COUNT ?= 20000
 FUZZ_SEED  ?= 1
 fuzz: .venv/test.stamp
 	cd tests && PYTHONPATH=support:../benchmarks ../$(BIN)/python -m fuzz --count $(FUZZ_COUNT) --seed $(FUZZ_SEED)
+
+# libFuzzer with the address and undefined-behaviour sanitizers; inputs that crash are in build/fuzz-native.
+FUZZ_TOOLS = ls $$(clang -print-resource-dir)/lib/*/libclang_rt.fuzzer*.a >/dev/null 2>&1 || { \
+	apt-get update -qq && apt-get install -y --no-install-recommends clang libclang-rt-dev g++; }
+
+fuzz-native: .venv/test.stamp
+	@$(FUZZ_TOOLS)
+	$(BIN)/python tests/fuzz_native/run.py $(FUZZ_COUNT) build/fuzz-native
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .

@@ -39,7 +39,7 @@ enum { FUTEX = 98, SIGNAL_MASK = 135 };
 #else
 #error "the thread pool knows the system calls of x86-64 and aarch64 only"
 #endif
-enum { WAIT_PRIVATE = 128, WAKE_PRIVATE = 129, SET_MASK = 2, MONOTONIC = 1 };
+enum { WAIT_PRIVATE = 128, WAKE_PRIVATE = 129, SET_MASK = 2, MONOTONIC = 1, THREAD_CPU = 3 };
 
 enum { PIECES_PER_THREAD = 8, RELAXES_PER_LOOK = 32 };
 
@@ -49,7 +49,7 @@ enum { PIECES_PER_THREAD = 8, RELAXES_PER_LOOK = 32 };
 static const u64 WORKER_SPIN = 2000000, LAUNCHER_SPIN = 20000;
 /* The time of loops after which they are compared with one thread. */
 static const u64 COMPARED = 4000000;
-/* Time alone if one thread is faster; it doubles each time, and halves if several are faster. */
+/* Time alone if one thread is faster; it doubles each time, and shrinks if several are faster. */
 static const u64 SHORTEST_ALONE = 10000000, LONGEST_ALONE = 320000000;
 
 typedef struct {
@@ -76,17 +76,21 @@ static struct {
   int crew;         /* threads of the current loop */
   int started;      /* workers */
   u64 alone_until, alone;
-  u64 together, estimated; /* of the loops compared so far: their time, and that of one thread */
+  /* Of the loops compared so far: their time, the launcher's pieces, what the others' pieces would
+   * have taken it, and its sleep; and its CPU time when the first of them began. */
+  u64 together, own, others_alone, slept, began_cpu;
 
   struct System system;
   Share shares[MOST_THREADS];
 } pool;
 
-static u64 Now(void) {
+static u64 Read(int clock) {
   struct Time time;
-  pool.system.clock_gettime(MONOTONIC, &time);
+  pool.system.clock_gettime(clock, &time);
   return (u64)time.seconds * 1000000000u + (u64)time.nanoseconds;
 }
+
+static u64 Now(void) { return Read(MONOTONIC); }
 
 static void Sleep(u32* word, u32 value) { pool.system.syscall(FUTEX, word, WAIT_PRIVATE, value, 0, 0, 0); }
 
@@ -198,27 +202,45 @@ static void SleepUntilFinished(void) {
 }
 
 static void WaitForOthers(void) {
-  if (!Spin(&pool.unfinished, 0, 1, LAUNCHER_SPIN)) SleepUntilFinished();
+  if (Spin(&pool.unfinished, 0, 1, LAUNCHER_SPIN)) return;
+  u64 start = Now();
+  SleepUntilFinished();
+  pool.slept += Now() - start;
 }
 
-/* Compares the loops of the last milliseconds with one thread, which would have taken the time of
- * the others' pieces too. A preempted thread's time says nothing: at most twice that of as many
- * pieces of the launcher counts. */
-static void Compare(u64 start, u64 own_end, u32 own, u32 pieces) {
-  u64 end = Now(), busy = own_end - start;
+static void BeginComparing(void) {
+  pool.together = pool.own = pool.others_alone = pool.slept = 0;
+  pool.began_cpu = Read(THREAD_CPU);
+}
+
+/* Whether one thread would have been faster by more than a tenth in the loops compared. It would not
+ * have shared its core: time for which the launcher was preempted does not count. */
+static int OneIsFaster(void) {
+  u64 used = Read(THREAD_CPU) - pool.began_cpu + pool.slept;
+  u64 preempted = pool.together > used ? pool.together - used : 0;
+  u64 own = pool.own > preempted ? pool.own - preempted : 0;
+  if (own < pool.own / 4) own = pool.own / 4; /* another thread launched: its clock is another */
+  double alone = (double)own * (1 + (double)pool.others_alone / (double)(pool.own + 1));
+  return (double)pool.together > 1.1 * alone;
+}
+
+/* Decides after some milliseconds of loops whether the next ones run alone. The time of a preempted
+ * worker says nothing: at most that of as many pieces of the launcher counts. */
+static void Compare(u64 start, u64 own_end, u32 taken, u32 pieces) {
+  u64 end = Now(), own = own_end - start;
   u64 others = __atomic_load_n(&pool.others, __ATOMIC_RELAXED);
-  u64 most = 2 * busy * (pieces - own) / (own ? own : 1);
+  u64 most = own * (pieces - taken) / (taken ? taken : 1);
   pool.together += end - start;
-  pool.estimated += busy + (others < most ? others : most);
+  pool.own += own;
+  pool.others_alone += others < most ? others : most;
   if (pool.together < COMPARED) return;
-  /* A worker that slept costs no time; a preempted one costs more than a tenth. */
-  if (pool.together > pool.estimated + pool.estimated / 10) {
+  if (OneIsFaster()) {
     pool.alone_until = end + pool.alone;
     pool.alone = pool.alone < LONGEST_ALONE ? 2 * pool.alone : LONGEST_ALONE;
   } else if (pool.alone > SHORTEST_ALONE) {
-    pool.alone /= 2;
+    pool.alone -= pool.alone / 4;
   }
-  pool.together = pool.estimated = 0;
+  pool.together = 0;
 }
 
 static void Publish(Parallel lambda, void* data, int pieces, int threads) {
@@ -258,6 +280,7 @@ int HandglassParallelLaunch(Parallel lambda, void* data, int pieces) {
   if (threads < 2 || start < pool.alone_until) {
     result = RunAlone(lambda, data, pieces);
   } else {
+    if (pool.together == 0) BeginComparing();
     if (pieces <= 0) pieces = threads * PIECES_PER_THREAD;
     Publish(lambda, data, pieces, threads);
     u32 taken = TakePieces(0, threads);
@@ -286,6 +309,6 @@ void HandglassForgetThreads(void) {
   pool.started = pool.busy = 0;
   pool.sleepers = pool.launcher_sleeps = pool.unfinished = 0;
   pool.alone = SHORTEST_ALONE;
-  pool.alone_until = pool.together = pool.estimated = 0;
+  pool.alone_until = pool.together = 0;
   pool.error = 0;
 }
