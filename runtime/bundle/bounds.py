@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from .entries import FileEntry, StateEntry, TensorEntry, VisionEntry
-from .tensors import CODES, fits
+from .tensors import CODES, SHAPES, fits
 
 LARGEST: Mapping[str, int] = {
     "vocab_size": 1 << 24,
@@ -51,7 +51,7 @@ def _tensor(key: str, tensor: TensorEntry) -> Iterator[str]:
         known = ", ".join(sorted(CODES))
         yield f"{key}.dtype is {tensor.dtype[:100]!r}, which is unknown; known: {known}"
     elif not fits(tensor.shape, tensor.dtype):
-        yield f"{key}.shape is {list(tensor.shape)!s:.100}, which is not the shape of a tensor"
+        yield f"{key}.shape is {list(tensor.shape)!s:.100}, but must have {SHAPES}"
 
 
 def vision_beyond(vision: VisionEntry) -> Iterator[str]:

@@ -27,6 +27,8 @@ MAX_HEADER = 8 << 20
 MAX_DIMENSIONS = 16
 MAX_BYTES = 1 << 47
 """Most bytes of a tensor: the address space of a process."""
+SHAPES = f"at most {MAX_DIMENSIONS} sizes, none negative, and {MAX_BYTES} bytes"
+"""What `fits` requires, for messages."""
 
 # safetensors code -> (dtype name in this project, numpy type of the stored elements)
 DTYPES: Mapping[str, tuple[str, np.dtype[Any]]] = {
@@ -232,7 +234,7 @@ def _parse_entry(path: Path, name: str, value: Any, start: int) -> TensorPlace:
         raise InputError(f"{where}: data_offsets {offsets!r:.200} is not [begin, end]")
     spec = TensorSpec(name, tuple(shape), DTYPES[code][0])
     if not fits(spec.shape, spec.dtype):
-        raise InputError(f"{where}: shape {shape!r:.200} is not the shape of a tensor")
+        raise InputError(f"{where}: shape is {shape!r:.200}, but must have {SHAPES}")
     if spec.nbytes != offsets[1] - offsets[0]:
         raise InputError(
             f"{where}: shape {shape} of {code} needs {spec.nbytes} bytes, "

@@ -8,34 +8,12 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-NUMBERS: tuple[int, ...] = (
-    0,
-    -1,
-    1,
-    2**31 - 1,
-    2**31,
-    2**32,
-    2**53,
-    2**62,
-    2**63 - 1,
-    2**63,
-    2**64 - 1,
-    2**64,
-)
-NUMBERS += (57344, 10**9, -(2**63), -(2**31), 10**400)
+WORDS = (2**31 - 1, 2**31, 2**32, 2**53, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64)
+NUMBERS = (0, -1, 1, *WORDS, 57344, 10**9, -(2**63), -(2**31), 10**400)
 FLOATS = (0.5, -0.5, 1e308, -1e308, 5e-324, 1e-30, float("nan"), float("inf"))
-STRINGS: tuple[str, ...] = (
-    "",
-    "foo",
-    "\x1b]0;x\x07",
-    "\ud800",
-    "../../etc/passwd",
-    "/",
-    "\0",
-    "a" * 5000,
-    "\u202e",
-)
-STRINGS += ("float64", "O", "int8", "<s>", "-1", "[]", "你好", "%s%n", "{0.__class__}")
+NAMES = ("foo", "../../etc/passwd", "/", "float64", "O", "int8", "<s>", "-1", "[]", "你好")
+HOSTILE = ("", "\x1b]0;x\x07", "\ud800", "\0", "a" * 5000, "\u202e", "%s%n", "{0.__class__}")
+STRINGS = (*NAMES, *HOSTILE)
 Mutation = Callable[[bytes, bytes, Random], bytes]
 
 
