@@ -119,8 +119,8 @@ fuzz: .venv/test.stamp
 	cd tests && PYTHONPATH=support:../benchmarks ../$(BIN)/python -m fuzz --count $(FUZZ_COUNT) --seed $(FUZZ_SEED)
 
 # libFuzzer with the address and undefined-behaviour sanitizers; inputs that crash are in build/fuzz-native.
-FUZZ_TOOLS = ls $$(clang -print-resource-dir)/lib/*/libclang_rt.fuzzer*.a >/dev/null 2>&1 || { \
-	apt-get update -qq && apt-get install -y --no-install-recommends clang libclang-rt-dev g++; }
+FUZZ_TOOLS = command -v clang++-16 >/dev/null || { \
+	apt-get update -qq && apt-get install -y --no-install-recommends clang-16 libclang-rt-16-dev g++; }
 
 fuzz-native: .venv/test.stamp
 	@$(FUZZ_TOOLS)

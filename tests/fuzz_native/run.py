@@ -29,6 +29,7 @@ TARGETS = {
     "elf": (*READERS, "elf_library", "elf_segments"),
 }
 """The target in this folder -> the files of runtime/native that it tests."""
+COMPILER = "clang++-16"  # older ones lack _Float16 on x86
 FLAGS = (
     *("-std=c++20", "-g", "-O1", "-fsanitize=fuzzer,address,undefined"),
     "-fno-sanitize-recover=undefined",
@@ -56,7 +57,18 @@ def seeds(name: str, folder: Path) -> list[bytes]:
     if name == "elf":
         source, library = folder / "seed.c", folder / "seed.so"
         source.write_text(LIBRARY)
-        run("clang", "-shared", "-fPIC", "-O1", "-nostdlib", str(source), "-o", str(library))
+        run(
+            COMPILER,
+            "-x",
+            "c",
+            "-shared",
+            "-fPIC",
+            "-O1",
+            "-nostdlib",
+            str(source),
+            "-o",
+            str(library),
+        )
         return [library.read_bytes()]
     if name == "safetensors":
         head = {"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}
@@ -97,7 +109,7 @@ def build(name: str, folder: Path) -> Path:
     program = folder / "target"
     link = [str(library), f"-Wl,-rpath,{library.parent}"]
     paths = [f"-I{path}" for path in include]
-    run("clang++", *FLAGS, "-w", *paths, *map(str, sources), *link, "-o", str(program))
+    run(COMPILER, *FLAGS, "-w", *paths, *map(str, sources), *link, "-o", str(program))
     return program
 
 
