@@ -9,6 +9,7 @@
 #   make test-vulkan       test kernels and the demo model on a software GPU (installs Mesa's driver by apt)
 #   make native            build the program for devices without Python into build/native (first time: minutes)
 #   make test-native       build and test it, natively and under emulation (installs qemu and gcc by apt)
+#   make fuzz-native       fuzz the readers of that program with sanitizers (installs clang by apt)
 #   make full-size         compile and run a random full-size checkpoint (12 GB of memory, 8 GB of disk)
 #   make lock-wheels       update the pinned packages of 'handglass deploy'
 #   make wheel             build dist/handglass-*.whl
@@ -19,7 +20,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ruff does not follow the symlinks in handglass/ and checks the top-level folders; mypy follows them.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test test-levels test-vulkan test-arm test-arm-kernels native test-native lint full-size wheel lock-wheels clean
+.PHONY: demo test test-levels test-vulkan test-arm test-arm-kernels native test-native fuzz-native lint full-size wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
 # --- environments: one stamp file per set of packages, so that a second run starts immediately ---
@@ -109,6 +110,18 @@ test-native: .venv/test.stamp native
 	@$(ARM_TOOLS)
 	$(BIN)/python -m pytest tests/native/test_native_run.py tests/native/test_native_device.py \
 	  tests/native/test_native_build.py tests/native/test_native_request.py
+
+# The readers of files and frames need clang 15 or newer: older ones lack _Float16 on x86-64.
+FUZZ_TOOLS = { for c in clang++ clang++-22 clang++-19 clang++-16; do \
+	  echo '_Float16 x;' | $$c -fsyntax-only -x c++ - && exit 0; done; exit 1; } >/dev/null 2>&1
+FUZZ_INSTALL = { apt-get update -qq && \
+	  for v in 16 19 22; do apt-get install -y --no-install-recommends clang-$$v libclang-rt-$$v-dev && exit 0; \
+	  done; exit 1; }
+
+# 20,000 inputs per reader; one that fails is kept in build/fuzz-native/crashes.
+fuzz-native: .venv/test.stamp
+	@( $(FUZZ_TOOLS) ) || ( $(FUZZ_INSTALL) )
+	$(BIN)/python tests/fuzz_native/run.py --runs 20000
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
