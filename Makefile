@@ -11,6 +11,7 @@
 #   make test-vulkan       test kernels and the demo model on a software GPU (installs Mesa's driver by apt)
 #   make native            build the program for devices without Python into build/native (first time: minutes)
 #   make test-native       build and test it, natively and under emulation (installs qemu and gcc by apt)
+#   make fuzz-native       fuzz the readers of that program with sanitizers (installs clang by apt)
 #   make full-size         compile and run a random full-size checkpoint (12 GB of memory, 8 GB of disk)
 #   make lock-wheels       update the pinned packages of 'handglass deploy'
 #   make wheel             build dist/handglass-*.whl
@@ -118,13 +119,17 @@ FUZZ_SEED  ?= 1
 fuzz: .venv/test.stamp
 	cd tests && PYTHONPATH=support:../benchmarks ../$(BIN)/python -m fuzz --count $(FUZZ_COUNT) --seed $(FUZZ_SEED)
 
-# libFuzzer with the address and undefined-behaviour sanitizers; inputs that crash are in build/fuzz-native.
-FUZZ_TOOLS = command -v clang++-16 >/dev/null || { \
-	apt-get update -qq && apt-get install -y --no-install-recommends clang-16 libclang-rt-16-dev g++; }
+# The readers of files and frames need clang 15 or newer: older ones lack _Float16 on x86-64.
+FUZZ_TOOLS = { for c in clang++ clang++-22 clang++-19 clang++-16; do \
+	  echo '_Float16 x;' | $$c -fsyntax-only -x c++ - && exit 0; done; exit 1; } >/dev/null 2>&1
+FUZZ_INSTALL = { apt-get update -qq && \
+	  for v in 16 19 22; do apt-get install -y --no-install-recommends clang-$$v libclang-rt-$$v-dev && exit 0; \
+	  done; exit 1; }
 
+# FUZZ_COUNT inputs per reader; one that fails is kept in build/fuzz-native/crashes.
 fuzz-native: .venv/test.stamp
-	@$(FUZZ_TOOLS)
-	$(BIN)/python tests/fuzz_native/run.py $(FUZZ_COUNT) build/fuzz-native
+	@( $(FUZZ_TOOLS) ) || ( $(FUZZ_INSTALL) )
+	$(BIN)/python tests/fuzz_native/run.py --runs $(FUZZ_COUNT)
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .

@@ -51,7 +51,8 @@ void Bundle::CheckVersions() const {
   for (const auto& [wanted, ours] : pairs) {
     if (Minor(wanted) != Minor(ours)) {
       throw MismatchError(folder_.string(), ": compiled with TVM's version ", wanted,
-                          ", this program has ", ours, "; build the program or compile the bundle again");
+                          ", this program has ", ours,
+                          "; build the program or compile the bundle again");
     }
   }
 }

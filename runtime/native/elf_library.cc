@@ -86,7 +86,8 @@ void* ElfLibrary::Symbol(const std::string& name) const {
 
 uint64_t ElfLibrary::Extent(const std::string& name, bool writable) const {
   auto found = symbols_.find(name);
-  return found == symbols_.end() ? 0 : segments_.Extent(found->second, writable ? PF_R | PF_W : PF_R);
+  if (found == symbols_.end()) return 0;
+  return segments_.Extent(found->second, writable ? PF_R | PF_W : PF_R);
 }
 
 ElfLibrary::Dynamic ElfLibrary::ReadDynamic() const {
@@ -128,7 +129,9 @@ uint64_t ElfLibrary::CountHashed(uint64_t table) const {
 
 /* A name of the string table. Bounded, because a relocation may overwrite its terminator. */
 std::string_view ElfLibrary::Name(const Dynamic& dynamic, uint64_t offset) const {
-  if (offset >= dynamic.names_size) segments_.Refuse(Words("a name at ", offset, " is out of bounds"));
+  if (offset >= dynamic.names_size) {
+    segments_.Refuse(Words("a name at ", offset, " is out of bounds"));
+  }
   uint64_t most = dynamic.names_size - offset;
   const char* name = segments_.At<const char>(dynamic.names + offset, most);
   return {name, strnlen(name, most)};
@@ -192,7 +195,8 @@ void ElfLibrary::Relocate(const Dynamic& dynamic, uint64_t table, uint64_t bytes
         *Place(entry.r_offset) = Resolve(dynamic, number) + addend;
         break;
       default:
-        segments_.Refuse(Words("relocation type ", ELF64_R_TYPE(entry.r_info), " is not supported"));
+        segments_.Refuse(
+            Words("relocation type ", ELF64_R_TYPE(entry.r_info), " is not supported"));
     }
   }
 }

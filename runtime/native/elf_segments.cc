@@ -29,7 +29,9 @@ ElfSegments::ElfSegments(const Mapping& file)
   if (segments_.empty() || dynamic_bytes_ == 0) Refuse("it has no segments to load");
   span_ = Up(segments_.back().end());
   void* reserved = mmap(nullptr, span_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (reserved == MAP_FAILED) throw DeviceError("not enough memory for a library of ", span_, " bytes");
+  if (reserved == MAP_FAILED) {
+    throw DeviceError("not enough memory for a library of ", span_, " bytes");
+  }
   base_ = static_cast<uint8_t*>(reserved);
   try {
     for (const Segment& segment : segments_) Copy(segment, file);
@@ -57,7 +59,10 @@ bool ElfSegments::Holds(uint64_t address, uint64_t bytes, uint32_t flags) const 
 uint64_t ElfSegments::Extent(uint64_t address, uint32_t flags) const {
   for (const Segment& segment : segments_) {
     bool inside = segment.start <= address && address < segment.end();
-    if (inside && (segment.flags & flags) == flags) return segment.end() - address;
+    if (!inside || (segment.flags & flags) != flags) continue;
+    bool cut = (flags & PF_W) != 0 && address < locked_end_ && locked_ < segment.end();
+    if (!cut) return segment.end() - address;
+    return address < locked_ ? locked_ - address : 0;
   }
   return 0;
 }
@@ -134,7 +139,9 @@ void ElfSegments::ProtectRelocated() {
     if ((segment.flags & PF_W) == 0 || relro_ < segment.start || relro_ >= last) continue;
     if (relro_bytes_ > last - relro_) break;
     uint64_t start = Down(relro_), end = Down(relro_ + relro_bytes_);
-    if (start < end) SetProtection(start, end, PF_R);
+    if (start >= end) return;
+    SetProtection(start, end, PF_R);
+    locked_ = start, locked_end_ = end;
     return;
   }
   Refuse("its read-only tables (RELRO) are outside its writable segments");

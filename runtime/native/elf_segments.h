@@ -31,16 +31,18 @@ class ElfSegments {
    * PF_W, PF_X). */
   bool Holds(uint64_t address, uint64_t bytes, uint32_t flags) const;
 
-  /* How many bytes from an address on are in the same segment, 0 if it lacks one of these flags. */
+  /* How many bytes from an address on are in the same segment, 0 if it lacks one of these flags.
+   * After Protect(), RELRO no longer counts as writable. */
   uint64_t Extent(uint64_t address, uint32_t flags) const;
 
   /* `count` elements at an address of the library. MismatchError unless they are aligned and lie in
-   * one segment with these flags. */
+   * one segment with these flags; null for none. */
   template <typename T>
   T* At(uint64_t address, uint64_t count = 1, uint32_t flags = PF_R) const {
     bool fits = count <= kLargest / sizeof(T) && address % alignof(T) == 0 &&
                 Holds(address, count * sizeof(T), flags);
-    if (!fits && count > 0) RefuseAddress(address);
+    if (count == 0) return nullptr;
+    if (!fits) RefuseAddress(address);
     return reinterpret_cast<T*>(base_ + address);
   }
 
@@ -83,6 +85,7 @@ class ElfSegments {
   std::vector<Segment> segments_;  // ordered by address, without common pages
   uint64_t dynamic_ = 0, dynamic_bytes_ = 0;
   uint64_t relro_ = 0, relro_bytes_ = 0;
+  uint64_t locked_ = 0, locked_end_ = 0;  // pages of RELRO, once they are read-only
 };
 
 }  // namespace handglass

@@ -34,7 +34,8 @@ class LoadedLibrary final : public ffi::Library {
                 (extent >= sizeof(bytes) && bytes <= extent - sizeof(bytes));
     fits = fits && (library_.Symbol(context) == nullptr ||
                     library_.Extent(context, true) >= sizeof(void*));
-    if (!fits) throw MismatchError(file.path().string(), ": cannot be loaded: its modules are damaged");
+    if (fits) return;
+    throw MismatchError(file.path().string(), ": cannot be loaded: its modules are damaged");
   }
 
   ElfLibrary library_;

@@ -1,5 +1,5 @@
-// A strict JSON (RFC 8259) reader and writer: no duplicate keys, valid UTF-8 without lone surrogates,
-// a nesting depth of at most 64, at most 2^21 values, and numbers that are finite.
+// A strict JSON (RFC 8259) reader and writer: no duplicate keys, valid UTF-8 without lone
+// surrogates, a nesting depth of at most 64, at most 2^21 values, and numbers that are finite.
 #pragma once
 
 #include <cstdint>

@@ -22,7 +22,7 @@ TensorEntry ReadTensor(Fields& fields) {
   std::string where = Words(fields.where(), ", ", entry.name);
   entry.shape = Sizes(fields.List("shape", kMaxRank), where);
   entry.dtype = fields.Text("dtype");
-  BytesOf(entry.shape, DataType(entry.dtype), where);
+  BytesOf(entry.shape, DataType(entry.dtype, where), where);
   return entry;
 }
 

@@ -20,7 +20,7 @@ struct Held {
 
 }  // namespace
 
-DLDataType DataType(const std::string& name) {
+DLDataType DataType(const std::string& name, const std::string& where) {
   static const std::map<std::string, DLDataType> types = {
       {"float64", {kDLFloat, 64, 1}}, {"float32", {kDLFloat, 32, 1}},
       {"float16", {kDLFloat, 16, 1}}, {"bfloat16", {kDLUInt, 16, 1}},
@@ -30,7 +30,7 @@ DLDataType DataType(const std::string& name) {
       {"uint32", {kDLUInt, 32, 1}},   {"uint64", {kDLUInt, 64, 1}},
       {"bool", {kDLBool, 8, 1}}};
   auto found = types.find(name);
-  if (found == types.end()) throw InputError("dtype '", name, "' is unknown");
+  if (found == types.end()) throw InputError(where, ": dtype '", name, "' is unknown");
   return found->second;
 }
 
@@ -50,7 +50,8 @@ size_t BytesOf(const std::vector<int64_t>& shape, DLDataType type, const std::st
 
 Memory Allocate(size_t bytes) {
   void* data = nullptr;
-  size_t padded = bytes + (bytes == 0 ? kAlignment : (kAlignment - bytes % kAlignment) % kAlignment);
+  size_t rest = bytes % kAlignment;
+  size_t padded = bytes + (rest > 0 || bytes == 0 ? kAlignment - rest : 0);
   if (padded < bytes || posix_memalign(&data, kAlignment, padded) != 0) {
     throw DeviceError("not enough memory for another ", bytes, " bytes");
   }

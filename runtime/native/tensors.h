@@ -17,11 +17,12 @@ namespace ffi = tvm::ffi;
 constexpr int64_t kMaxTensorBytes = int64_t{1} << 47;
 constexpr size_t kMaxRank = 16;
 
-/* A dtype by its numpy name; bfloat16 is stored as uint16. InputError for an unknown name. */
-DLDataType DataType(const std::string& name);
+/* A dtype by its numpy name; bfloat16 is stored as uint16. InputError, starting with `where`, for
+ * an unknown name. */
+DLDataType DataType(const std::string& name, const std::string& where = "tensor");
 
-/* Bytes of a tensor. InputError, starting with `where`, if the shape has a size out of bounds, or if
- * the product of the sizes is, even where another size is 0. */
+/* Bytes of a tensor. InputError, starting with `where`, if a size or the product of the sizes is
+ * out of bounds; a size of 0 counts as 1 in the product. */
 size_t BytesOf(const std::vector<int64_t>& shape, DLDataType type,
                const std::string& where = "tensor");
 

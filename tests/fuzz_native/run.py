@@ -1,141 +1,114 @@
-"""Builds and runs the fuzz targets of the native program: python run.py RUNS FOLDER.
+"""Builds the fuzz targets of the native readers with libFuzzer and sanitizers, and runs them.
 
-Each target is compiled with libFuzzer and the address and undefined-behaviour sanitizers, starts
-from a few valid inputs, and runs RUNS times. An input that crashes one is left in FOLDER/NAME.
+    python tests/fuzz_native/run.py [--runs N] [--output FOLDER] [TARGET ...]
+
+Each target starts from small valid inputs (seeds.py). A crash, a sanitizer report, a run of more
+than 20 s or 1 GB fails the program; the input is kept in FOLDER/crashes.
 """
 
 from __future__ import annotations
 
-import json
-import struct
+import argparse
+import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import handglass
+from seeds import write_seeds
+
 from handglass.runtime.system.packages import header_folders
+from handglass.targets.linking.native_sources import OURS, POOL, package_folder
 
 HERE = Path(__file__).parent
-NATIVE = Path(handglass.__file__).parents[1] / "runtime" / "native"
 READERS = ("json", "fields", "mapping", "lost_pages")
+TENSORS = (*READERS, "tensors")
 TARGETS = {
-    "json": ("json",),
-    "safetensors": (*READERS, "safetensors", "tensors"),
-    "bundle": (*READERS, "bundle", "manifest", "sha256", "tensors"),
-    "request": (*READERS, "request", "manifest", "sha256", "tensors"),
+    "json": READERS,
+    "safetensors": (*TENSORS, "safetensors"),
+    "bundle": (*TENSORS, "manifest", "bundle", "sha256"),
+    "request": (*READERS, "request"),
     "frames": (*READERS, "frames"),
-    "arguments": (*READERS, "device_arguments", "tensors", "machine", "threads", "cpu_quota"),
-    "elf": (*READERS, "elf_library", "elf_segments"),
+    "arguments": (*TENSORS, "device_arguments", "machine", "threads", "cpu_quota"),
+    "elf": ("mapping", "lost_pages", "elf_segments", "elf_library"),
 }
-"""The target in this folder -> the files of runtime/native that it tests."""
-COMPILER = "clang++-16"  # older ones lack _Float16 on x86
-FLAGS = (
-    *("-std=c++20", "-g", "-O1", "-fsanitize=fuzzer,address,undefined"),
-    "-fno-sanitize-recover=undefined",
-    *(f'-DHANDGLASS_{name}="fuzz"' for name in ("VERSION", "TVM", "TVM_FFI")),
-)
-LIMITS = (
-    "-rss_limit_mb=1024",
-    "-timeout=20",
-    "-max_len=16384",
-    "-print_final_stats=0",
-    "-verbosity=0",
-)
-LIBRARY = """
-int values[3] = {1, 2, 3};
-float scale = 2;
-static int hidden = 3;
-int *counter = &hidden;
-extern float expf(float);
-float apply(float x) { return expf(x) * scale + *counter; }
-"""
+"""Target -> the sources of the native program that it links."""
+COMPILERS = ("clang++", *(f"clang++-{version}" for version in range(30, 14, -1)))
+SANITIZERS = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
+LIMITS = ("-timeout=20", "-rss_limit_mb=1024", "-max_len=8192", "-print_final_stats=0")
+PROBE = 'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return _Float16(0); }'
 
 
-def seeds(name: str, folder: Path) -> list[bytes]:
-    """Valid inputs of a target."""
-    if name == "elf":
-        source, library = folder / "seed.c", folder / "seed.so"
-        source.write_text(LIBRARY)
-        run(
-            COMPILER,
-            "-x",
-            "c",
-            "-shared",
-            "-fPIC",
-            "-O1",
-            "-nostdlib",
-            str(source),
-            "-o",
-            str(library),
-        )
-        return [library.read_bytes()]
-    if name == "safetensors":
-        head = {"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}
-        text = json.dumps(head).encode()
-        return [struct.pack("<Q", len(text)) + text + bytes(24)]
-    if name == "frames":
-        text = json.dumps({"do": "describe", "seed": 3, "items": [1, 2], "fill": {}}).encode()
-        return [struct.pack(f"{order}I", len(text)) + text for order in "<>"]
-    tensor = {"shape": [2, 3], "dtype": "float32", "fill": {"kind": "normal", "scale": 1.0}}
-    request = {"format": "handglass-request", "version": 1, "max_tokens": 8, "stop": [2]}
-    texts: dict[str, list[object]] = {
-        "json": [{"a": [1, 2.5, "b\u00e9", None, True, {"c": []}]}],
-        "bundle": [manifest()],
-        "request": [{**request, "segments": [{"ids": [1, 2, 3]}, {"picture": 0, "tile": 0}]}],
-        "arguments": [{"items": [tensor, 3, 2.5], "copies": 2}],
-    }
-    return [json.dumps(text).encode() for text in texts[name]]
+def find_compiler(folder: Path) -> str:
+    """The first clang that has libFuzzer and _Float16 (clang 15 or newer)."""
+    probe = folder / "probe.cc"
+    probe.write_text(PROBE, "utf-8")
+    for name in filter(shutil.which, COMPILERS):
+        command = [name, *SANITIZERS, str(probe), "-o", str(folder / "probe")]
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return name
+    sys.exit("error: no clang++ with libFuzzer was found; install clang and libclang-rt-dev")
 
 
-def manifest() -> dict[str, object]:
-    """The manifest of the demo model if it is compiled, otherwise only its beginning."""
-    for folder in (NATIVE.parents[1] / "build" / "demo",):
-        if (folder / "manifest.json").is_file():
-            found: dict[str, object] = json.loads((folder / "manifest.json").read_text())
-            return found
-    return {"format": "handglass", "version": 2, "files": {}, "params": [], "state": {}}
-
-
-def build(name: str, folder: Path) -> Path:
-    import tvm_ffi.libinfo
-
-    library = Path(tvm_ffi.libinfo.find_libtvm_ffi())
-    sources = [HERE / f"{name}.cc", *(NATIVE / f"{part}.cc" for part in TARGETS[name])]
-    if "threads" in TARGETS[name]:
-        sources.append(NATIVE.parent / "threads" / "pool.c")
-    include = [NATIVE, NATIVE / "support", NATIVE / "support" / "tvm", HERE]
-    include += [Path(path) for path in header_folders("the fuzz targets")]
-    program = folder / "target"
-    link = [str(library), f"-Wl,-rpath,{library.parent}"]
-    paths = [f"-I{path}" for path in include]
-    run(COMPILER, *FLAGS, "-w", *paths, *map(str, sources), *link, "-o", str(program))
+def build(compiler: str, target: str, folder: Path) -> Path:
+    ffi = package_folder("apache-tvm-ffi")
+    includes = [f"-isystem{path}" for path in header_folders("the fuzz targets")]
+    sources = [HERE / f"{target}.cc", *(OURS / f"{name}.cc" for name in TARGETS[target])]
+    library = [f"-L{ffi / 'lib'}", f"-Wl,-rpath,{ffi / 'lib'}", "-ltvm_ffi"]
+    program = folder / target
+    command = [compiler, "-std=c++20", "-g", "-O1", *SANITIZERS, *includes, f"-I{OURS}"]
+    command += [
+        '-DHANDGLASS_VERSION="0"',
+        '-DHANDGLASS_TVM="0.27.0"',
+        '-DHANDGLASS_TVM_FFI="0.1.14"',
+    ]
+    command += [*map(str, sources), *pool(compiler, target, folder)]
+    subprocess.run([*command, *library, "-o", str(program)], check=True)
     return program
 
 
-def run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+def pool(compiler: str, target: str, folder: Path) -> list[str]:
+    """The object file of the thread pool, which is C, for the target that links it."""
+    if "threads" not in TARGETS[target]:
+        return []
+    made = folder / "pool.o"
+    c = compiler.replace("clang++", "clang")
+    subprocess.run([c, "-std=c11", "-g", "-O1", "-c", str(POOL), "-o", str(made)], check=True)
+    return [str(made)]
+
+
+def fuzz(program: Path, corpus: Path, crashes: Path, runs: int) -> bool:
+    """Run a target; whether it found nothing."""
+    found = corpus.with_name(f"{corpus.name}.found")
+    shutil.rmtree(found, ignore_errors=True)
+    found.mkdir()
+    command = [str(program), f"-runs={runs}", *LIMITS, "-seed=1"]
+    command += [f"-artifact_prefix={crashes}/{program.name}-", str(found), str(corpus)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    last = done.stderr.splitlines()[-1:] or [""]
+    print(f"{program.name}: {'ok' if done.returncode == 0 else 'FAILED'}, {last[0]}", flush=True)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}"[-6000:])
+        print(done.stderr[-6000:], file=sys.stderr)
+    return done.returncode == 0
 
 
-def fuzz(name: str, runs: int, folder: Path) -> str:
-    corpus = folder / "corpus"
-    corpus.mkdir(parents=True, exist_ok=True)
-    for number, data in enumerate(seeds(name, folder)):
-        (corpus / f"seed-{number}").write_bytes(data)
-    program = build(name, folder)
-    artifacts = f"-artifact_prefix={folder}/"
-    run(str(program), f"-runs={runs}", "-seed=1", artifacts, *LIMITS, str(corpus))
-    return f"{name}: {runs} runs, nothing found"
-
-
-def main() -> None:
-    runs, folder = int(sys.argv[1]), Path(sys.argv[2]).resolve()
-    with ThreadPoolExecutor(2) as pool:
-        for line in pool.map(lambda name: fuzz(name, runs, folder / name), TARGETS):
-            print(line, flush=True)
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("targets", nargs="*", default=list(TARGETS), metavar="TARGET")
+    parser.add_argument("--runs", type=int, default=20_000)
+    parser.add_argument("--output", type=Path, default=Path("build/fuzz-native"))
+    given = parser.parse_args()
+    folder = given.output.absolute()
+    crashes = folder / "crashes"
+    crashes.mkdir(parents=True, exist_ok=True)
+    compiler = find_compiler(folder)
+    write_seeds(folder / "seeds", compiler)
+    with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as workers:
+        programs = list(workers.map(lambda name: build(compiler, name, folder), given.targets))
+    clean = [fuzz(p, folder / "seeds" / p.name, crashes, given.runs) for p in programs]
+    return 0 if all(clean) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -282,18 +282,15 @@ def test_what_is_no_library_is_not_loaded(server: Server, session: Caller) -> No
         refused(session.ask("load", name="bad"), "mismatch", words)
 
 
-def test_damaged_libraries_end_at_most_their_session(server: Server) -> None:
-    """Any corrupt byte of the ELF tables gives an error message or ends the session."""
+def test_damaged_libraries_are_answered(server: Server) -> None:
+    """A library with corrupt ELF headers loads or is refused; the session goes on either way."""
     data = bytearray(server.candidates())
     for place in (*range(32, 64, 4), *range(64, 64 + 56 * 4, 12)):
         damaged = bytes(data[:place]) + b"\xff\xff\xff\x7f" + bytes(data[place + 4 :])
         with server.open() as caller:
             assert caller.put("bad", damaged)["ok"]
-            try:
-                answer = caller.ask("load", name="bad")
-                assert answer["ok"] or answer["kind"] in ("mismatch", "device"), answer
-            except EOFError:
-                continue  # the session died: the file was mapped, but its tables are elsewhere
+            answer = caller.ask("load", name="bad")
+            assert answer["ok"] or answer["kind"] in ("mismatch", "device"), answer
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -401,6 +402,77 @@ def test_a_tile_is_checked(
     change(arrays)
     write_arrays(question.tiles[0], arrays)
     program.fails(3, words, *asked(question, bundle))
+
+
+def safetensors(header: bytes, data: bytes = b"") -> bytes:
+    return len(header).to_bytes(8, "little") + header + data
+
+
+def one_tensor(shape: list[int], name: str = "x") -> bytes:
+    entry = {"dtype": "F64", "shape": shape, "data_offsets": [0, 0]}
+    return safetensors(json.dumps({name: entry}).encode())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (one_tensor([1 << 58]), "tensor 'x': shape"),
+        (one_tensor([1 << 59, 1 << 5]), "tensor 'x': shape"),
+        (one_tensor([0, 1 << 62, 1 << 62]), "tensor 'x': shape"),
+        (one_tensor([10**30]), "tensor 'x': not a size"),
+        (one_tensor([1 << 59], "\x1b[2Jx"), "tensor '\\x1b[2Jx'"),
+        (safetensors(b"[" + b"[]," * (1 << 20) + b"[]]"), "expected an object"),
+        (safetensors(b"[" + b"0," * (3 << 20) + b"0]"), "too many values"),
+        (safetensors(b" " * (9 << 20)), str(9 << 20)),
+        (safetensors(b"[" * 5000), "nested too deeply"),
+        (safetensors(b'{"\\ud800": 1}'), "lone surrogate"),
+    ],
+    ids=["2^61", "wraps", "empty", "10^30", "escape", "lists", "numbers", "long", "deep", "half"],
+)
+def test_hostile_headers(
+    program: NativeProgram, bundle: Path, question: Written, content: bytes, words: str
+) -> None:
+    question.tiles[0].write_bytes(content)
+    program.fails(3, words, *asked(question, bundle))
+
+
+@pytest.mark.parametrize("place", ["manifest.json", "lib.so", "tile", "request"])
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_only_regular_files_are_read(
+    program: NativeProgram, copied: Path, question: Written, place: str, kind: str
+) -> None:
+    """A FIFO without a writer does not block, and /dev/zero is not read."""
+    file = {"tile": question.tiles[0], "request": question.request}.get(place, copied / place)
+    file.unlink()
+    if kind == "fifo":
+        os.mkfifo(file)
+    else:
+        file.symlink_to("/dev/zero")
+    code = 5 if place == "lib.so" else 3
+    program.fails(code, f"{file}: cannot be read", *asked(question, copied))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["vision"].update(image_size=57344),
+        lambda m: m["vision"].update(query_num=2**62),
+        lambda m: m["params"][0].update(shape=[2**59, 2**5]),
+        lambda m: m["params"][0].update(dtype="foo"),
+        lambda m: m["state"]["tensors"][0].update(shape=[10**400]),
+        lambda m: m["state"].update(context=2**30),
+        lambda m: m["files"]["lib.so"].update(size=2**60),
+    ],
+    ids=["image_size", "query_num", "wraps", "dtype", "10^400", "context", "size"],
+)
+def test_numbers_of_a_manifest_are_bounded(
+    program: NativeProgram,
+    copied: Path,
+    question: Written,
+    change: Callable[[dict[str, Any]], object],
+) -> None:
+    change_manifest(copied, change)
+    program.fails(3, "manifest.json", *asked(question, copied))
 
 
 def test_a_file_that_is_no_tile(program: NativeProgram, bundle: Path, question: Written) -> None:
