@@ -11,7 +11,6 @@
 #   make test-vulkan       test kernels and the demo model on a software GPU (installs Mesa's driver by apt)
 #   make native            build the program for devices without Python into build/native (first time: minutes)
 #   make test-native       build and test it, natively and under emulation (installs qemu and gcc by apt)
-#   make fuzz-native       fuzz the readers of that program with sanitizers (installs clang by apt)
 #   make full-size         compile and run a random full-size checkpoint (12 GB of memory, 8 GB of disk)
 #   make lock-wheels       update the pinned packages of 'handglass deploy'
 #   make wheel             build dist/handglass-*.whl
