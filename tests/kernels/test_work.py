@@ -1,5 +1,6 @@
 """The work of a kernel, as the compiler stores it and the runtime reads it, against hand counts."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from handglass.compiler.lowering.work import work_of
 from handglass.compiler.ops.attention import attention
 from handglass.compiler.ops.matmul import matmul
 from handglass.errors import InputError, MismatchError
+from handglass.runtime.bundle.entries import FileEntry
 from handglass.runtime.bundle.reader import Bundle
 from handglass.runtime.bundle.report import Kernel, read_report
 
@@ -117,6 +119,8 @@ def test_a_bundle_without_report(small_bundle: Path) -> None:
 @pytest.mark.parametrize("text", ["", "{}", '{"kernels": 3}', '{"kernels": [{"name": 1}]}'])
 def test_a_spoilt_report(small_bundle: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "report.json").write_text(text)
-    bundle = Bundle(tmp_path, Bundle.open(small_bundle).manifest)
+    manifest = Bundle.open(small_bundle).manifest
+    entry = FileEntry(hashlib.sha256(text.encode()).hexdigest(), len(text))
+    bundle = Bundle(tmp_path, replace(manifest, files={**manifest.files, "report.json": entry}))
     with pytest.raises(InputError, match=r"report\.json"):
         read_report(bundle)

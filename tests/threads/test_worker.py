@@ -181,7 +181,7 @@ def test_no_thread_is_pinned_and_idle_ones_sleep(bundle: Path) -> None:
     time.sleep(0.5)
     others = [task for task in os.listdir("/proc/self/task") if int(task) != os.getpid()]
     allowed = {field(task, "Cpus_allowed_list") for task in others}
-    print(json.dumps([len(others) >= 2, allowed == {field(os.getpid(), "Cpus_allowed_list")},
+    print(json.dumps([len(others) >= 1, allowed == {field(os.getpid(), "Cpus_allowed_list")},
                       {field(task, "State") for task in others} == {"S"}]))
     """
     assert result(bundle, code) == [True, True, True]
