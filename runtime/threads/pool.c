@@ -50,7 +50,7 @@ static const u64 WORKER_SPIN = 2000000, LAUNCHER_SPIN = 20000;
 /* The time of loops after which they are compared with one thread. It takes the scheduler a few ticks
  * to move a worker that woke on the launcher's core to an idle one. */
 static const u64 COMPARED = 16000000;
-/* Time alone if one thread is faster; it doubles each time, and shrinks if several are faster. */
+/* Time alone if one thread is faster; it grows fourfold each time, and shrinks if several are faster. */
 static const u64 SHORTEST_ALONE = 10000000, LONGEST_ALONE = 320000000;
 
 typedef struct {
@@ -238,7 +238,7 @@ static void Compare(u64 start, u64 own_end, u32 taken, u32 pieces) {
   if (OneIsFaster()) {
     if (end - pool.alone_until > 4 * pool.alone) pool.alone = SHORTEST_ALONE; /* it was calm */
     pool.alone_until = end + pool.alone;
-    pool.alone = pool.alone < LONGEST_ALONE ? 2 * pool.alone : LONGEST_ALONE;
+    pool.alone = pool.alone < LONGEST_ALONE / 4 ? 4 * pool.alone : LONGEST_ALONE;
   } else if (pool.alone > SHORTEST_ALONE) {
     pool.alone -= pool.alone / 4;
   }
