@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import TypeVar
 
 from handglass.errors import UsageError
 
@@ -14,6 +15,8 @@ from ..system.memory import peak_bytes
 from .generate import Generation, Timings
 from .pictures import PictureEncoder
 from .stream import TextStream
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class AnswerStream:
 
     def __next__(self) -> str:
         job = self._start()
-        piece = self._production.pieces.get()
+        piece = self._wait(self._production.pieces.get)
         if piece is None:
             self._production.pieces.put(None)  # for another call
             job.result()  # raises the error that ended it
@@ -58,12 +61,7 @@ class AnswerStream:
 
     def finish(self) -> Answer:
         """Generate the rest and return the complete answer. Raises UsageError after an error."""
-        job = self._start()
-        try:
-            job.result()
-        except KeyboardInterrupt:
-            self.close()
-            raise
+        self._wait(self._start().result)
         if self.answer is None:
             raise UsageError("this answer was closed before its end; ask again")
         return self.answer
@@ -74,6 +72,14 @@ class AnswerStream:
 
     def __del__(self) -> None:
         self.close()
+
+    def _wait(self, call: Callable[[], T]) -> T:
+        """Wait for the model's thread; an interrupt, such as Ctrl-C, ends the answer."""
+        try:
+            return call()
+        except BaseException:
+            self.close()
+            raise
 
     def _start(self) -> Job[None]:
         if self._job is None:

@@ -84,7 +84,10 @@ class Worker:
         if thread is not None:
             self._jobs.put(None)
             thread.join(seconds)
-        return thread is None or not thread.is_alive()
+            if thread.is_alive():
+                return False
+            self._forget()  # a later call starts a new thread
+        return True
 
     def _queue(self) -> SimpleQueue[Job[Any] | None]:
         with self._lock:

@@ -1,6 +1,6 @@
 """The thread pool of this process, which all compiled libraries share (runtime/threads/pool.c).
 
-Every library contains the pool. The process uses that of the first library with parallel loops.
+Every library contains the pool. The process uses that of the first library that it loads.
 """
 
 from __future__ import annotations

@@ -43,8 +43,8 @@ enum { WAIT_PRIVATE = 128, WAKE_PRIVATE = 129, SET_MASK = 2, MONOTONIC = 1, THRE
 
 enum { PIECES_PER_THREAD = 8, RELAXES_PER_LOOK = 32 };
 
-/* Nanoseconds. A worker waits through the gaps between the loops of a decode step, up to 1 ms at full
- * size: waking it costs more. The launcher gives its core up sooner: the scheduler can then move a
+/* Nanoseconds. A worker waits through the gaps between the loops of a decode step, 0.3 ms on average
+ * at full size: waking it costs more. The launcher gives its core up sooner: the scheduler can then move a
  * preempted worker there. */
 static const u64 WORKER_SPIN = 2000000, LAUNCHER_SPIN = 20000;
 /* The time of loops after which they are compared with one thread. It takes the scheduler a few ticks
@@ -313,4 +313,5 @@ void HandglassForgetThreads(void) {
   pool.alone = SHORTEST_ALONE;
   pool.alone_until = pool.together = 0;
   pool.error = 0;
+  for (int i = 0; i < MOST_THREADS; ++i) pool.shares[i].word = 0; /* of a loop of the parent */
 }
