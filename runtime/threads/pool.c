@@ -50,8 +50,8 @@ static const u64 WORKER_SPIN = 2000000, LAUNCHER_SPIN = 20000;
 /* The time of loops after which they are compared with one thread. It takes the scheduler a few ticks
  * to move a worker that woke on the launcher's core to an idle one. */
 static const u64 COMPARED = 16000000;
-/* Time alone if one thread is faster; it grows fourfold each time, and shrinks if several are faster. */
-static const u64 SHORTEST_ALONE = 10000000, LONGEST_ALONE = 320000000;
+/* Time alone if one thread is as fast; it grows fourfold each time, and shrinks if several are faster. */
+static const u64 SHORTEST_ALONE = 10000000, LONGEST_ALONE = 640000000;
 
 typedef struct {
   u64 word ALIGNED; /* end << 32 | next: the pieces that nobody has taken yet */
@@ -214,15 +214,15 @@ static void BeginComparing(void) {
   pool.began_cpu = Read(THREAD_CPU);
 }
 
-/* Whether one thread would have been faster by more than a tenth in the loops compared. It would not
- * have shared its core: time for which the launcher was preempted does not count. */
+/* Whether one thread would have been as fast in the loops compared. It would not have shared its core:
+ * time for which the launcher was preempted does not count. */
 static int OneIsFaster(void) {
   u64 used = Read(THREAD_CPU) - pool.began_cpu + pool.slept;
   u64 preempted = pool.together > used ? pool.together - used : 0;
   u64 own = pool.own > preempted ? pool.own - preempted : 0;
   if (own < pool.own / 4) own = pool.own / 4; /* another thread launched: its clock is another */
   double alone = (double)own * (1 + (double)pool.others_alone / (double)(pool.own + 1));
-  return (double)pool.together > 1.1 * alone;
+  return (double)pool.together > 0.95 * alone;
 }
 
 /* Decides after some milliseconds of loops whether the next ones run alone. The time of a preempted
