@@ -174,7 +174,7 @@ def measure(sides: dict[str, Situations], rounds: int) -> dict[str, dict[str, li
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         for name in next(iter(sides.values())).all():
-            for side, situations in sides.items():
+            for side, situations in sorted(sides.items(), reverse=number % 2 == 1):
                 settle()
                 samples[side][name].append(situations.all()[name]())
     return samples
