@@ -143,8 +143,8 @@ class PromptEntry:
     """The marker that opens an answer, "plain" or "thinking"; by default the assistant's `before`.
     It may contain what the model would have written first, e.g. an empty block of thoughts."""
     thoughts: Around = optional(lambda: Around(""))  # noqa: RUF009  a field, not a call
-    """Markers that the model writes around its thoughts, which earlier turns do not repeat; empty if
-    it has none."""
+    """Markers that the model writes around its thoughts; empty if it has none. Earlier turns do not
+    repeat the thoughts."""
     system: str = optional(str)
     """The text of the system turn if the user gives none; empty: no system turn."""
     is_trimmed: bool = optional(lambda: False)
