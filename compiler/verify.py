@@ -134,7 +134,7 @@ class Comparison:
         if not isinstance(self.model, ModelConfig):
             raise UsageError(f"the model family '{family.name}' has no numpy reference")
         language, vision = self._schemes()
-        self.cache = cache_type_of(manifest.state.tensors[0].dtype)
+        self.cache = cache_type_of(manifest.state.cache_dtype)
         storage = Storage(language, vision, manifest.state.context, self.cache)
         self.stored = StoredWeights(weights, build_for(weights, family, self.model, storage))
 

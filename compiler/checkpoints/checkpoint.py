@@ -20,9 +20,8 @@ from handglass.runtime.system.json_text import LFS_POINTER, refuse_pointer
 
 from .shards import Shard, open_shards, read_json
 
-EMBEDDING_NAME, HEAD_NAME = "model.embed_tokens.weight", "lm_head.weight"
-"""Tensor names in a language model; a multimodal checkpoint adds a prefix."""
-EMBEDDING, LM_HEAD = f"llm.{EMBEDDING_NAME}", f"llm.{HEAD_NAME}"
+EMBEDDING, LM_HEAD = "llm.model.embed_tokens.weight", "llm.lm_head.weight"
+"""Tensor names of most multimodal checkpoints."""
 
 # Tensors of released files that the model does not use: buffers derived from the configuration, and
 # towers of related models with the same layout.
@@ -121,12 +120,11 @@ class Checkpoint:
         known = {*names, *self._used}
         return sorted(name for name in self._shards if name not in known and not _ignored(name))
 
-    def lm_head(self, tied: bool, prefix: str = "llm.") -> str:
+    def lm_head(self, tied: bool, head: str = LM_HEAD, embedding: str = EMBEDDING) -> str:
         """Name of the tensor to use as the language model head.
 
         With `tied`, a stored head that differs from the embedding takes precedence, with a warning.
         """
-        head, embedding = f"{prefix}{HEAD_NAME}", f"{prefix}{EMBEDDING_NAME}"
         if not tied:
             return head
         if head not in self:

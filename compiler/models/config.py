@@ -85,8 +85,22 @@ class ResamplerConfig:
 
 
 @dataclass(frozen=True)
+class DeltaConfig:
+    """Linear attention by the gated delta rule, of Qwen3.5."""
+
+    num_key_heads: int
+    num_value_heads: int
+    key_head_dim: int
+    value_head_dim: int
+    conv_kernel_dim: int
+
+
+@dataclass(frozen=True)
 class LanguageConfig:
-    """A Llama-style decoder with the muP scales that MiniCPM is trained with."""
+    """A Llama-style decoder, with the options of the released language models.
+
+    The muP scales are those that MiniCPM is trained with; None: not used.
+    """
 
     hidden_size: int
     intermediate_size: int
@@ -105,6 +119,19 @@ class LanguageConfig:
     scale_emb: float = 1.0
     scale_depth: float | None = None
     dim_model_base: float | None = None
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    """RMSNorm of each query and key head before the rotation."""
+    are_norms_centred: bool = False
+    """Norm weights are stored minus one."""
+    rotary_dim: int | None = None
+    """Elements of a head that are rotated; None: all."""
+    has_output_gate: bool = False
+    """q_proj also yields a gate of the attention's result."""
+    linear_layers: frozenset[int] = frozenset()
+    """Layers with linear attention."""
+    delta: DeltaConfig | None = None
+    """The linear attention of these layers."""
 
     @property
     def residual_scale(self) -> float:

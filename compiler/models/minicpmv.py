@@ -40,7 +40,7 @@ class MiniCPMV(DecoderNetwork):
         self.config = config
         self.vpm = VisionTower(config.vision, storage.vision)
         self.resampler = Resampler(config.resampler, storage.language)
-        self.llm = Decoder(config.language, storage.language, storage.context, head)
+        self.llm = Decoder(config.language, storage, head)
 
     def encode_vision(self, pixels: nn.Tensor, position_ids: nn.Tensor) -> nn.Tensor:
         return self.vpm(pixels, position_ids)

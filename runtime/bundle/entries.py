@@ -81,6 +81,12 @@ class StateEntry:
         """Whether generation can continue from any prefix of the computed positions."""
         return all(tensor.kind == POSITIONS for tensor in self.tensors)
 
+    @property
+    def cache_dtype(self) -> str:
+        """The type of keys and values; float32 if no layer has any."""
+        kept = (tensor.dtype for tensor in self.tensors if tensor.kind == POSITIONS)
+        return next(kept, "float32")
+
 
 @dataclass(frozen=True)
 class MethodEntry:
