@@ -14,7 +14,7 @@ from typing import Any
 from handglass.errors import InputError
 
 from ..checkpoints.fields import Fields
-from .rope import rope_theta
+from .rope import rope_theta, rotary_factor
 
 # Every release with a resampler uses 128 columns per resampler head.
 RESAMPLER_HEAD_DIM = 128
@@ -226,6 +226,8 @@ def _vision(fields: Fields) -> VisionConfig:
 
 def _language(fields: Fields) -> LanguageConfig:
     fields.expect("hidden_act", "silu")
+    if (factor := rotary_factor(fields)) != 1:
+        raise InputError(f"config.json: partial_rotary_factor is {factor:g}: not supported yet")
     hidden_size = fields.integer("hidden_size")
     heads = fields.integer("num_attention_heads")
     vocab_size = fields.integer("vocab_size")

@@ -1,8 +1,9 @@
 """The decoder: embeddings in, next-token logits out; the state is updated in place.
 
 Llama's block (RMSNorm, rotary positions, grouped-query attention, SiLU gate), or a block with
-linear attention (delta_net.py). MiniCPM adds the three scales of muP: `scale_emb` on token embeddings, `scale_depth / sqrt(layers)` on every residual branch,
-`dim_model_base / hidden_size` before the head (Hu et al. 2024, https://arxiv.org/abs/2404.06395).
+linear attention (delta_net.py). MiniCPM adds the three scales of muP: `scale_emb` on token
+embeddings, `scale_depth / sqrt(layers)` on every residual branch, `dim_model_base / hidden_size`
+before the head (Hu et al. 2024, https://arxiv.org/abs/2404.06395).
 """
 
 from __future__ import annotations

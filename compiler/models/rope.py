@@ -14,25 +14,38 @@ from ..checkpoints.fields import Fields
 
 SECTIONS = ("rope_parameters", "rope_scaling")
 TYPE_KEYS = ("rope_type", "type")
-NEUTRAL = {"factor": 1, "partial_rotary_factor": 1}
+NEUTRAL = {"factor": 1}
 """Keys that may be present with this value, which changes nothing."""
+READ = ("rope_theta", "partial_rotary_factor")
+"""Keys that are read."""
 DEFAULT_THETA = 10000.0
 
 
 def rope_theta(fields: Fields) -> float:
     """The base. Raises InputError for scaled positions and for two bases that differ."""
-    found = (
-        {"rope_theta": fields.number("rope_theta")} if fields.get("rope_theta") is not None else {}
-    )
+    return _agreed(fields, "rope_theta", DEFAULT_THETA)
+
+
+def rotary_factor(fields: Fields) -> float:
+    """The part of each head that is rotated, up to 1."""
+    factor = _agreed(fields, "partial_rotary_factor", 1.0)
+    if factor > 1:
+        raise InputError(f"config.json: partial_rotary_factor is {factor:g}; must be at most 1")
+    return factor
+
+
+def _agreed(fields: Fields, key: str, default: float) -> float:
+    """A number at the top or in a section. Raises InputError if two values differ."""
+    found = {key: fields.number(key)} if fields.get(key) is not None else {}
     for section in SECTIONS:
         if fields.get(section):
             inner = _unscaled(fields, section)
-            if inner.get("rope_theta") is not None:
-                found[f"{section}.rope_theta"] = inner.number("rope_theta")
+            if inner.get(key) is not None:
+                found[f"{section}.{key}"] = inner.number(key)
     if len(set(found.values())) > 1:
-        given = ", ".join(f"{key} is {value:g}" for key, value in found.items())
+        given = ", ".join(f"{name} is {value:g}" for name, value in found.items())
         raise InputError(f"config.json: {given}; they must agree")
-    return next(iter(found.values()), DEFAULT_THETA)
+    return next(iter(found.values()), default)
 
 
 def _unscaled(fields: Fields, section: str) -> Fields:
@@ -42,7 +55,7 @@ def _unscaled(fields: Fields, section: str) -> Fields:
     others = {
         key: item
         for key, item in value.items()
-        if key not in (*TYPE_KEYS, "rope_theta") and item is not None and NEUTRAL.get(key) != item
+        if key not in (*TYPE_KEYS, *READ) and item is not None and NEUTRAL.get(key) != item
     }
     if kinds != {"default"} or others:
         raise InputError(

@@ -1,7 +1,7 @@
 """Causal depthwise convolution over time, with SiLU; the last inputs are kept in place.
 
-c[t] = silu(sum_k weight[k] x[t - taps + 1 + k]). Inputs before the first row come from `tail`, which
-holds the last taps - 1 inputs of earlier calls and is then advanced.
+c[t] = silu(sum_k weight[k] x[t - taps + 1 + k]). Inputs before the first row come from `tail`,
+which holds the last taps - 1 inputs of earlier calls and is then advanced.
 """
 
 from __future__ import annotations

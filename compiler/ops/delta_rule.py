@@ -1,5 +1,5 @@
-"""The gated delta rule (Yang et al. 2024, https://arxiv.org/abs/2412.06464): linear attention with a
-state of constant size, which is updated in place.
+"""The gated delta rule (Yang et al. 2024, https://arxiv.org/abs/2412.06464): linear attention
+with a state of constant size, which is updated in place.
 
 Per value head and position t, with state S (key dim, value dim), decay a_t and step b_t:
     d = b_t (v_t - a_t S^T k_t);  S <- a_t S + k_t d^T;  o_t = S^T q_t
@@ -72,10 +72,10 @@ def gates(projected: te.Tensor, rate: te.Tensor, bias: te.Tensor) -> te.Tensor:
     h = int(width) // 2
     zero, one = tirx.const(0.0, "float32"), tirx.const(1.0, "float32")
 
+    log2_e = tirx.const(LOG2_E, "float32")
+
     def softplus(x):
-        return tirx.max(x, zero) + tirx.log(
-            one + exp2(-tirx.abs(x) * tirx.const(LOG2_E, "float32"))
-        )
+        return tirx.max(x, zero) + tirx.log(one + exp2(-tirx.abs(x) * log2_e))
 
     def value(i, j):
         decay = exp2(rate[j % h] * softplus(projected[i, j] + bias[j % h]))
@@ -85,7 +85,8 @@ def gates(projected: te.Tensor, rate: te.Tensor, bias: te.Tensor) -> te.Tensor:
 
 
 def gated_norm(o: te.Tensor, x: te.Tensor, weight: te.Tensor, first: int, eps: float) -> te.Tensor:
-    """RMSNorm of each head of o (s, h e) with weight (e,), times silu of x[:, first:first + h e]."""
+    """RMSNorm of each head of o (s, h e) with weight (e,), times silu of h e columns of x from
+    `first` on."""
     m, width = o.shape
     e = int(weight.shape[0])
     square = lambda i, h, c: o[i, h * e + c] * o[i, h * e + c]  # noqa: E731

@@ -1,5 +1,5 @@
-"""Written-out loops over the positions of a recurrent layer: tasks run in parallel, each through all
-positions.
+"""Written-out loops over the positions of a recurrent layer: tasks run in parallel, each through
+all positions.
 
 The operators (compiler/ops/delta_rule.py, causal_conv.py) vectorize their own columns.
 """
