@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from tvm import te, tirx
+from tvm import relax, te, tirx
+from tvm.ir import Expr
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
@@ -166,3 +167,23 @@ class LayerNorm(nn.Module):
             lambda x, w, b: norm_op.layer_norm(x, w, b, self.eps),
             (x, self.weight.value, self.bias.value),
         )
+
+
+def view(x: nn.Tensor, *shape: Expr | int) -> nn.Tensor:
+    """The same memory with another shape. `op.reshape` would be compiled to a copy."""
+    same = relax.op.memory.view(x._expr, shape)
+    return nn.Tensor(_expr=relax.BlockBuilder.current().emit(same))
+
+
+def grouped(x: nn.Tensor, size: int, apart: bool = False) -> nn.Tensor:
+    """x (n, d), `size` rows as one -> (n / size, size * d), or (n / size, size, d) if `apart`.
+
+    The first dimension of the result is a new symbol, as an expression in its place would keep
+    layers before and after the grouping from sharing their kernels.
+    """
+    n, d = x.shape
+    inner = (size, d) if apart else (size * d,)
+    fewer = view(x, n // size, *inner)._expr
+    kind = relax.TensorType([tirx.Var("m", "int64"), *inner], x.dtype)
+    return nn.Tensor(_expr=relax.BlockBuilder.current().match_cast(fewer, kind))
+
