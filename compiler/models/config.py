@@ -23,7 +23,6 @@ MAX_LAYERS = 1000
 # Released architectures that are recognized but not supported yet, for a clear error message.
 NOT_YET = {
     "MiniCPMO": "MiniCPM-o",
-    "MiniCPMV4_6ForConditionalGeneration": "MiniCPM-V 4.6",
     "MiniCPMV4_7ForConditionalGeneration": "MiniCPM-V 4.7",
 }
 
@@ -161,7 +160,7 @@ class ModelConfig:
         top = Fields(config, "config.json")
         architecture = _architecture(top)
         _refuse_unsupported(top)
-        vision = _vision(top.section("vision_config"))
+        vision = vision_config(top.section("vision_config"))
         language = _language(top)
         image_size = top.integer("image_size")
         top.multiple("image_size", image_size, "patch_size", vision.patch_size)
@@ -203,7 +202,7 @@ def _refuse_other_patch_size(top: Fields, patch_size: int) -> None:
         )
 
 
-def _vision(fields: Fields) -> VisionConfig:
+def vision_config(fields: Fields) -> VisionConfig:
     # Released files omit the activation and the epsilon: SigLIP's class defaults apply.
     fields.expect("hidden_act", "gelu_pytorch_tanh")
     fields.expect("num_channels", 3)

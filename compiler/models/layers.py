@@ -186,4 +186,3 @@ def grouped(x: nn.Tensor, size: int, apart: bool = False) -> nn.Tensor:
     fewer = view(x, n // size, *inner)._expr
     kind = relax.TensorType([tirx.Var("m", "int64"), *inner], x.dtype)
     return nn.Tensor(_expr=relax.BlockBuilder.current().match_cast(fewer, kind))
-
