@@ -1,5 +1,7 @@
 """Manifest entries for tests: the MiniCPM-V prompt template, and pictures as one square tile."""
 
+from typing import Any
+
 from handglass.compiler.models.minicpmv import WHOLE
 from handglass.runtime.bundle.entries import Around, MethodEntry, PromptEntry, VisionEntry
 
@@ -31,4 +33,19 @@ def square(
         MethodEntry("crops", {"boxes": [WHOLE]}),
         MethodEntry("bucket", {"side": side}),
         query_num,
+    )
+
+
+def grid_vision(multiple: Any = 56, levels: int = 2, **parameters: Any) -> VisionEntry:
+    """MiniCPM-V 4.6's pictures; `parameters` are those of the slicing."""
+    slicing = {"resolution": 448, "multiple": multiple, "max_slices": 9, **parameters}
+    return VisionEntry(
+        448,
+        14,
+        (0.5, 0.5, 0.5),
+        (0.5, 0.5, 0.5),
+        MethodEntry("grid", slicing),
+        MethodEntry("floor", {"side": 70}),
+        patches_per_row=1 << 2 * levels if levels else 16,
+        window_levels=levels,
     )
