@@ -2,7 +2,8 @@
 
 Reproduces the reference bit for bit: convert to RGB (alpha is dropped, not blended), resize the
 8-bit original with Pillow's bicubic filter, x/255, (x - mean)/std, concatenate the patches in one
-strip, by rows or window by window. Only a JPEG too large to be held in memory is decoded at 1/2, 1/4 or 1/8 of its size first.
+strip, by rows or window by window. Only a JPEG too large to be held in memory is decoded at 1/2,
+1/4 or 1/8 of its size first.
 """
 
 from __future__ import annotations
