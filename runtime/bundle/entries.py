@@ -147,7 +147,8 @@ class PromptEntry:
     stop: tuple[str, ...]  # tokens that end an answer
     answer: Mapping[str, str] = optional(dict)
     """The marker that opens an answer, "plain" or "thinking"; by default the assistant's `before`.
-    It may contain what the model would have written first, e.g. an empty block of thoughts."""
+    It may contain what the model would have written first, e.g. an empty block of thoughts. A
+    model can be asked to think, or not to, only if it has "thinking"."""
     thoughts: Around = optional(lambda: Around(""))  # noqa: RUF009  a field, not a call
     """Markers that the model writes around its thoughts; empty if it has none. Earlier turns do not
     repeat the thoughts."""
