@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from .errors import INTERRUPTED
+from handglass.runtime.system.exits import INTERRUPTED
+
 from .options import BundleArgument, Device, Json, Threads
 from .output import print_json
 from .signals import ended_by

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from handglass.runtime.system.printable import printable
+from handglass.runtime.system.streams import input_lines
 
 from .options import (
     BundleOption,
@@ -53,7 +54,7 @@ def chat(
     if on_terminal:
         talk.confirmed = confirmed
         print(HELP, file=sys.stderr)
-    for line in read_lines(COMMANDS) if on_terminal else sys.stdin:
+    for line in read_lines(COMMANDS) if on_terminal else input_lines():
         if not take(talk, line.strip(), on_terminal):
             break
 

@@ -17,14 +17,11 @@ from typing import Any
 import typer
 
 from handglass.errors import DeviceError, HandglassError, InputError, UsageError
-from handglass.runtime.system.printable import printable
+from handglass.runtime.system.exits import print_error
 
 from .output import print_json
 
-INTERRUPTED = 130  # 128 + SIGINT
-BROKEN_PIPE = 141  # 128 + SIGPIPE
 INTERNAL = 70
-LONGEST = 4000  # characters of a message
 
 HOW_TO_REPORT = (
     "this is a bug in handglass; please report it with the output of 'handglass doctor' and of "
@@ -90,16 +87,10 @@ def report(error: BaseException, arguments: Sequence[str]) -> int:
     if wants_debug(arguments):
         traceback.print_exception(error)
     if not (wants_json(arguments) and printed({"error": vars(failure)})):
-        print(f"error: {printable(shortened(failure.message), lines=True)}", file=sys.stderr)
+        print_error(failure.message)
         if failure.hint:
             print(failure.hint, file=sys.stderr)
     return failure.exit_code
-
-
-def shortened(message: str) -> str:
-    """A message may quote a file; the rest of a very long one helps nobody."""
-    cut = message[:LONGEST]
-    return message if cut == message else f"{cut} ... ({len(message)} characters)"
 
 
 def printed(value: dict[str, Any]) -> bool:

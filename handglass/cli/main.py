@@ -14,7 +14,14 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from handglass.errors import DeviceError
+from handglass.runtime.system.exits import (
+    INTERRUPTED,
+    broken_pipe,
+    ended_in,
+    interrupted,
+    output_error,
+)
+from handglass.runtime.system.streams import output_failed, prepare_streams
 
 from .bench import bench
 from .chat import chat
@@ -22,13 +29,12 @@ from .compile import compile_
 from .deploy import deploy
 from .device import serve
 from .doctor import doctor
-from .errors import BROKEN_PIPE, INTERRUPTED, report
+from .errors import report
 from .inspect import inspect
 from .records import check, export, list_
 from .records_import import import_
 from .run import run
 from .signals import end_by_exception, ended_by
-from .streams import discard_output, output_failed, prepare_streams
 from .targets import targets
 from .tune import tune
 from .verify import verify
@@ -134,29 +140,9 @@ def execute(arguments: Sequence[str]) -> int:
         if number := ended_by():  # C++ converted the signal's exception into this error
             return interrupted() if number == signal.SIGINT else 128 + number
         if isinstance(error, OSError) and output_failed():
-            error = DeviceError(f"standard output: {error.strerror}")
+            error = output_error(error)
         return ended_in(report(error, arguments))
     return interrupted() if code == INTERRUPTED else int(code or 0)
-
-
-def ended_in(code: int) -> int:
-    """The exit code, once all output is written or cannot be."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        discard_output()
-    return code
-
-
-def interrupted() -> int:
-    print("interrupted", file=sys.stderr)
-    return INTERRUPTED
-
-
-def broken_pipe() -> int:
-    """Exit quietly and keep the interpreter from flushing into the closed pipe."""
-    discard_output()
-    return BROKEN_PIPE
 
 
 def main() -> None:

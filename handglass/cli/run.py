@@ -6,11 +6,12 @@ answer. Never imports the compiler.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from handglass.runtime.system.streams import input_lines
 
 from .options import (
     BundleOption,
@@ -62,7 +63,7 @@ def run(
 
     # Validate the question before a large model is loaded. A decoded picture may take 300 MB, so
     # that it is not kept.
-    text = sys.stdin.read().rstrip("\n") if prompt == "-" else prompt
+    text = "".join(input_lines()).rstrip("\n") if prompt == "-" else prompt
     for path in image or ():
         open_picture(path)
     speaker = Speaker(max_tokens, temp, top_p, top_k, repeat_penalty, seed)

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from handglass.errors import DeviceError, HandglassError, InputError, UsageError
+from handglass.errors import DeviceError, InputError, UsageError
 
 from ..bundle.manifest import Manifest
 from ..bundle.reader import Bundle
@@ -32,9 +32,10 @@ from ..bundle.tensor_writer import TensorWriter
 from ..prompt.chat_template import Prompt, Slot, build_prompt
 from ..prompt.preprocess import Tile, open_preprocessor
 from ..prompt.tokenizer import Tokenizer, tokenizer_of
+from ..system.exits import run_module
 from ..system.json_text import parse_json
-from ..system.printable import printable
 from ..system.regular_file import read_text
+from ..system.streams import input_lines
 from ..system.tilde import check_expanded
 from .answer import Answer
 from .generate import Timings
@@ -176,17 +177,17 @@ def main(arguments: Sequence[str] | None = None) -> Iterator[str]:
 
 def _lines(name: str) -> list[str]:
     if name == "-":
-        return sys.stdin.readlines()
+        return list(input_lines())
     try:
         return read_text(name).splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"{name}: cannot be read: {error}") from error
 
 
+def _print_lines() -> None:
+    for line in main():
+        print(line)
+
+
 if __name__ == "__main__":
-    try:
-        for line in main():
-            print(line)
-    except HandglassError as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    sys.exit(run_module(_print_lines))

@@ -8,27 +8,24 @@ import sys
 from pathlib import Path
 
 from ..devices.kinds import plugin_kinds
-from ..system.printable import printable
+from ..system.exits import run_module
 
 
 def main() -> int:
+    return run_module(_serve)
+
+
+def _serve() -> None:
     flags = vars(_parser().parse_args())
     as_json = flags.pop("json")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a multithreaded process must not fork
-    from handglass.errors import HandglassError
-
     from .serving import Options, serve
 
     plugins = {kind.name: file for kind in plugin_kinds() if (file := flags.pop(kind.name))}
-    try:
-        serve(
-            Options(**flags, plugins=plugins),
-            lambda started: print(started.announcement(as_json), flush=True),
-        )
-    except HandglassError as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    serve(
+        Options(**flags, plugins=plugins),
+        lambda started: print(started.announcement(as_json), flush=True),
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

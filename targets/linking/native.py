@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
 
-from handglass.errors import DeviceError, HandglassError, UsageError
+from handglass.errors import DeviceError, UsageError
+from handglass.runtime.system.exits import run_module
 from handglass.runtime.system.machine import architecture, usable_cpus
 from handglass.runtime.system.packages import installed_version
 from handglass.runtime.system.user_cache import (
@@ -219,8 +220,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except HandglassError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    sys.exit(run_module(lambda: main(sys.argv[1:])))

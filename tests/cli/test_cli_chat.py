@@ -1,5 +1,6 @@
 """`handglass chat` from a pipe and on a terminal, with a fake model."""
 
+import errno
 import io
 import json
 import subprocess
@@ -190,6 +191,19 @@ def test_on_a_terminal_the_conversation_continues(
         assert text in result.err
     # Unanswered questions do not enter the history; the picture stays queued.
     assert [turn["content"] for turn in fake.asked[0][0]] == [f"{MARK}fine"]
+
+
+class Unreadable(io.StringIO):
+    def __next__(self) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_input_that_cannot_be_read(
+    handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Unreadable())
+    result = handglass("chat", "-m", "bundle")
+    assert (result.code, result.err) == (3, "error: standard input: Input/output error\n")
 
 
 def test_a_full_context_names_reset(handglass: Any, monkeypatch: pytest.MonkeyPatch) -> None:

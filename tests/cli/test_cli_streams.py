@@ -7,11 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from redirected import FULL, ROOT, full
+from redirected import shell as redirected
 from test_bundle import write
-
-ROOT = Path(__file__).parents[2]
-FULL = "/dev/full"
-full = pytest.mark.skipif(not Path(FULL).exists(), reason="needs /dev/full")
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +21,7 @@ def shell(
     redirections: str, *arguments: str | bytes, **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
     """The command line, run by a shell with these redirections."""
-    command = [sys.executable, "-m", "handglass.cli.main", *arguments]
-    return subprocess.run(
-        ["sh", "-c", f'exec "$@" {redirections}', "sh", *command],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        timeout=120,
-    )
+    return redirected(redirections, "handglass.cli.main", *arguments, **environment)
 
 
 @full
@@ -62,10 +54,17 @@ def test_closed_streams_change_no_exit_code(bundle: Path, tmp_path: Path, closed
     assert shell(closed, "--help").returncode == 0
 
 
+def test_input_that_cannot_be_read_is_an_input_error() -> None:
+    done = shell("0>/dev/null", "run", "-m", "bundle", "-p", "-")
+    assert done.returncode == 3
+    assert done.stderr == b"error: standard input: Bad file descriptor\n"
+
+
 def test_no_file_takes_the_number_of_a_closed_stream() -> None:
     """A message would be written into it."""
     code = (
-        "import os; from handglass.cli.streams import prepare_streams; prepare_streams()\n"
+        "import os; from handglass.runtime.system.streams import prepare_streams\n"
+        "prepare_streams()\n"
         "file = open('/dev/null'); assert file.fileno() > 2; os.write(2, b'x'); print('y')"
     )
     command = [sys.executable, "-c", code]

@@ -3,7 +3,8 @@
 A closed stream becomes /dev/null: otherwise the next file that is opened would get its number, and
 messages would be written into it. Characters that the encoding lacks are escaped. Messages that
 cannot be written to standard error are lost, and the command goes on; a result that cannot be
-written to standard output is an error of class "device".
+written to standard output is an error of class "device", standard input that cannot be read one of
+class "input".
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
+
+from handglass.errors import InputError
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
@@ -27,6 +31,14 @@ def prepare_streams() -> None:
         sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     sys.stdout = _text(io.FileIO(STDOUT, "wb", closefd=False), sys.stdout)
     sys.stderr = _text(Messages(STDERR, "wb", closefd=False), sys.stderr, line_buffering=True)
+
+
+def input_lines() -> Iterator[str]:
+    """The lines of standard input; raises InputError if it cannot be read."""
+    try:
+        yield from sys.stdin
+    except OSError as error:
+        raise InputError(f"standard input: {error.strerror or error}") from error
 
 
 def output_failed() -> bool:
