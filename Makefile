@@ -109,8 +109,7 @@ native: .venv/compile.stamp
 
 test-native: .venv/test.stamp native
 	@$(ARM_TOOLS)
-	$(BIN)/python -m pytest tests/native/test_native_run.py tests/native/test_native_device.py \
-	  tests/native/test_native_build.py tests/native/test_native_request.py
+	$(BIN)/python -m pytest tests/native
 
 # Damaged files for every reader, in processes with limits; those met badly are saved in build/fuzz.
 FUZZ_COUNT ?= 20000
