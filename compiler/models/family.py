@@ -76,5 +76,7 @@ class Family:
     build: Callable[[HasHead, Any, Storage], Network]
     prompt: Callable[[Any], PromptEntry]
     vision: Callable[[Any], VisionEntry | None] = lambda config: None
+    ignored: Callable[[Any], tuple[str, ...]] = lambda config: ()
+    """Prefixes of tensors that released checkpoints have and this configuration does not use."""
     typical_tiles: int = 1
     """Image tiles in the answer that kernels are tuned for."""

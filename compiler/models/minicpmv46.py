@@ -119,6 +119,10 @@ def build(checkpoint: HasHead, config: MiniCPMV46Config, storage: Storage) -> Mi
     return MiniCPMV46(config, storage, checkpoint.lm_head(tied, "lm_head.weight", embedding))
 
 
+def ignored(config: MiniCPMV46Config) -> tuple[str, ...]:
+    return () if config.merger.levels == 2 else ("model.vision_tower.vit_merger.",)
+
+
 def vision_entry(config: MiniCPMV46Config) -> VisionEntry:
     patch, merger = config.vision.patch_size, config.merger
     grid = {"resolution": RESOLUTION, "multiple": patch << merger.levels, "max_slices": MAX_SLICES}
@@ -174,5 +178,6 @@ FAMILY = Family(
     build=build,
     prompt=prompt_entry,
     vision=vision_entry,
+    ignored=ignored,
     typical_tiles=PHOTO_TILES,
 )
