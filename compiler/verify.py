@@ -27,8 +27,8 @@ from handglass.targets.presets.x86 import AMX_FLAGS
 
 from .checkpoints.checkpoint import Checkpoint
 from .models import find_family
-from .models.config import ModelConfig
 from .models.matching import build_for
+from .models.release import ModelConfig
 from .models.storage import Storage
 from .parity import reference
 from .parity.reference import Weights

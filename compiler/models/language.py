@@ -62,7 +62,14 @@ class Decoder(nn.Module):
         self.lm_head = None if head == embedding else Panels(scheme, [Rows(head, shape)])
         self.rotations = Stored(
             (context, config.head_dim),
-            lambda _: rotary.table(context, config.head_dim, config.rope_theta, config.rotary_dim),
+            lambda _: rotary.table(
+                context,
+                config.head_dim,
+                config.rope_theta,
+                config.rotary_dim,
+                config.rope_divisors,
+                config.rope_magnitude,
+            ),
         )
         schemes = Schemes(scheme, storage.gates)
         self.layers = nn.ModuleList(

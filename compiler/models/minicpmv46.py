@@ -11,7 +11,6 @@ from tvm.relax.frontend.nn import spec
 
 from handglass.errors import InputError
 from handglass.runtime.bundle.entries import (
-    Around,
     FunctionEntry,
     MethodEntry,
     PromptEntry,
@@ -29,6 +28,7 @@ from .merger_config import MergerConfig
 from .network import DecoderNetwork
 from .qwen35 import qwen35_config
 from .storage import Storage
+from .templates import chatml, picture_tiles, reserved_tags
 from .work import merged_vision_flops
 
 ARCHITECTURE = "MiniCPMV4_6ForConditionalGeneration"
@@ -139,30 +139,12 @@ def vision_entry(config: MiniCPMV46Config) -> VisionEntry:
 
 
 def prompt_entry(config: MiniCPMV46Config) -> PromptEntry:
-    turn = lambda role: Around(f"<|im_start|>{role}\n", "<|im_end|>\n")  # noqa: E731
-    whole = Around("<image_id>{picture}</image_id><image>", "</image>")
-    tags = ("image", "slice", "image_id")
-    return PromptEntry(
-        bos="",
-        roles={role: turn(role) for role in ("system", "user", "assistant")},
-        tiles={
-            "picture": whole,
-            "overview": whole,
-            "slice": Around("<slice>", "</slice>"),
-            "row_end": Around("<slice>", "</slice>\n"),
-            "last": Around("<slice>", "</slice>"),
-        },
-        reserved=(
-            *("<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|video_pad|>"),
-            *(f"<{slash}{tag}>" for tag in tags for slash in ("", "/")),
-        ),
-        stop=("<|im_end|>",),
-        answer={
-            "plain": "<|im_start|>assistant\n<think>\n\n</think>\n\n",
-            "thinking": "<|im_start|>assistant\n<think>\n",
-        },
-        thoughts=Around("<think>", "</think>"),
+    pads = ("<|image_pad|>", "<|video_pad|>")
+    return chatml(
+        picture_tiles(),
+        thinks=True,
         is_trimmed=True,
+        reserved=(*pads, *reserved_tags()),
         defaults={"temp": 0.7},
     )
 

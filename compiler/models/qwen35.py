@@ -8,7 +8,7 @@ from handglass.errors import InputError
 
 from ..checkpoints.fields import Fields
 from .config import MAX_LAYERS, DeltaConfig, LanguageConfig
-from .rope import rope_theta, rotary_factor
+from .rope import rope_scaling, rope_theta, rotary_factor
 
 LINEAR, FULL = "linear_attention", "full_attention"
 MAX_TAPS = 16
@@ -26,6 +26,8 @@ def qwen35_config(fields: Fields, is_tied: bool) -> LanguageConfig:
     kv_heads = fields.integer("num_key_value_heads")
     fields.multiple("num_attention_heads", heads, "num_key_value_heads", kv_heads)
     head_dim, vocab_size = fields.integer("head_dim"), fields.integer("vocab_size")
+    longest, rotated = fields.integer("max_position_embeddings"), _rotary_dim(fields, head_dim)
+    scaling = rope_scaling(fields, rotated, longest)
     return LanguageConfig(
         hidden_size=fields.integer("hidden_size"),
         intermediate_size=fields.integer("intermediate_size"),
@@ -36,12 +38,14 @@ def qwen35_config(fields: Fields, is_tied: bool) -> LanguageConfig:
         vocab_size=vocab_size,
         rms_norm_eps=fields.number("rms_norm_eps"),
         rope_theta=rope_theta(fields),
-        max_position_embeddings=fields.integer("max_position_embeddings"),
+        rope_divisors=scaling.divisors,
+        rope_magnitude=scaling.magnitude,
+        max_position_embeddings=longest,
         tie_word_embeddings=is_tied,
         eos_token_ids=fields.tokens("eos_token_id", vocab_size),
         qk_norm=True,
         are_norms_centred=True,
-        rotary_dim=_rotary_dim(fields, head_dim),
+        rotary_dim=rotated,
         has_output_gate=True,
         linear_layers=_linear_layers(fields, layers),
         delta=_delta(fields),
