@@ -421,13 +421,14 @@ def one_tensor(shape: list[int], name: str = "x") -> bytes:
         (one_tensor([0, 1 << 62, 1 << 62]), "tensor 'x': shape"),
         (one_tensor([10**30]), "tensor 'x': not a size"),
         (one_tensor([1 << 59], "\x1b[2Jx"), "tensor '\\x1b[2Jx'"),
+        (one_tensor([1 << 59], "\x9b2J\u202e圆\u2069"), "tensor '\\x9b2J\\u202e圆\\u2069'"),
         (safetensors(b"[" + b"[]," * (1 << 20) + b"[]]"), "expected an object"),
         (safetensors(b"[" + b"0," * (3 << 20) + b"0]"), "too many values"),
         (safetensors(b" " * (9 << 20)), str(9 << 20)),
         (safetensors(b"[" * 5000), "nested too deeply"),
         (safetensors(b'{"\\ud800": 1}'), "lone surrogate"),
     ],
-    ids=["2^61", "wraps", "empty", "10^30", "escape", "lists", "numbers", "long", "deep", "half"],
+    ids="2^61 wraps empty 10^30 escape overrides lists numbers long deep half".split(),
 )
 def test_hostile_headers(
     program: NativeProgram, bundle: Path, question: Written, content: bytes, words: str
