@@ -11,6 +11,7 @@ from typing import Any
 import handglass
 from handglass.runtime.answer.model import Answer, AnswerStream, Model
 from handglass.runtime.answer.sampler import Sampling
+from handglass.runtime.system.streams import print_answer
 
 from .footer import footer
 
@@ -51,10 +52,10 @@ class Speaker:
         pieces: AnswerStream = model.chat(messages, images, stream=True, **self.given)
         for piece in pieces:
             if stream and not silent:
-                print(piece, end="", flush=True)
+                print_answer(piece, end="")
         answer = pieces.finish()
         if not silent:
-            print("" if stream else answer.text, flush=True)
+            print_answer("" if stream else answer.text)
             print(footer(asdict(answer.timings)), file=sys.stderr)
             if answer.finish_reason == "length":
                 print(cut_text(answer), file=sys.stderr)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from handglass.runtime.system.streams import print_answer
+
 from .footer import footer
 from .options import BundleArgument, Json
 from .output import print_json, size_text
@@ -87,6 +89,6 @@ def print_text(done: Deployment) -> None:
     if done.answer is None:
         print(f"the question was not asked: {done.why_not_run}", file=sys.stderr)
     else:
-        print(done.answer["text"])
+        print_answer(str(done.answer["text"]))
         print(footer(done.answer["timings"]), file=sys.stderr)
     print(f"to ask on the device: {done.command}", file=sys.stderr)

@@ -35,7 +35,7 @@ from ..prompt.tokenizer import Tokenizer, tokenizer_of
 from ..system.exits import run_module
 from ..system.json_text import parse_json
 from ..system.regular_file import read_text
-from ..system.streams import input_lines
+from ..system.streams import input_lines, print_answer
 from ..system.tilde import check_expanded
 from .answer import Answer
 from .generate import Timings
@@ -186,7 +186,7 @@ def _lines(name: str) -> list[str]:
 
 def _print_lines() -> None:
     for line in main():
-        print(line)
+        print_answer(line)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@
 
 #include "device_session.h"
 #include "errors.h"
+#include "printable.h"
 
 namespace handglass {
 namespace {
@@ -41,7 +42,8 @@ std::string SignalName(int number) {
   try {
     code = work(folder);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "error: a defect of handglass, please report it: %s\n", error.what());
+    std::fprintf(stderr, "error: a defect of handglass, please report it: %s\n",
+                 Printable(error.what()).c_str());
   }
   _exit(code);
 }

@@ -1,13 +1,13 @@
 // handglass-native: bundles and candidates on a device without Python.
 
-#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <map>
 #include <new>
-#include <string_view>
+#include <string>
 
 #include "errors.h"
+#include "printable.h"
 #include "verbs.h"
 
 namespace handglass {
@@ -43,26 +43,6 @@ int Main(const Arguments& arguments) {
     throw UsageError(name.empty() ? "no verb was given" : "there is no verb '" + name + "'");
   }
   return verb->second(Arguments(arguments.begin() + 1, arguments.end()));
-}
-
-/* A message for a terminal: on one line, with control characters escaped, because it may quote a
- * file, and not longer than a screen. */
-std::string Printable(std::string_view message) {
-  constexpr size_t kLongest = 4000;
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::string shown;
-  for (size_t i = 0; i < message.size() && shown.size() < kLongest; ++i) {
-    auto byte = static_cast<uint8_t>(message[i]);
-    auto next = i + 1 < message.size() ? static_cast<uint8_t>(message[i + 1]) : uint8_t{0};
-    bool c1 = byte == 0xc2 && next >= 0x80 && next < 0xa0;  // U+0080 to U+009F in UTF-8
-    if (byte >= 0x20 && byte != 0x7f && !c1) {
-      shown += message[i];
-      continue;
-    }
-    if (c1) byte = next, ++i;
-    shown += {'\\', 'x', kDigits[byte >> 4], kDigits[byte & 15]};
-  }
-  return shown;
 }
 
 /* Prints the message of an error and returns its exit code. Other exceptions are defects. */

@@ -18,6 +18,8 @@ from typing import Any
 
 from handglass.errors import InputError
 
+from .printable import answer_text
+
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 
@@ -39,6 +41,11 @@ def input_lines() -> Iterator[str]:
         yield from sys.stdin
     except OSError as error:
         raise InputError(f"standard input: {error.strerror or error}") from error
+
+
+def print_answer(text: str, end: str = "\n") -> None:
+    """Print what a model said: escaped on a terminal, exact to a file or a pipe."""
+    print(answer_text(text) if sys.stdout.isatty() else text, end=end, flush=True)
 
 
 def output_failed() -> bool:

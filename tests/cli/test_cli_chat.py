@@ -194,7 +194,7 @@ def test_on_a_terminal_the_conversation_continues(
 
 
 class Unreadable(io.StringIO):
-    def __next__(self) -> str:
+    def __next__(self) -> str:  # type: ignore[override]
         raise OSError(errno.EIO, "Input/output error")
 
 

@@ -1,6 +1,8 @@
 """The module that writes requests keeps the rules of `handglass` for its standard streams."""
 
 import json
+import os
+import pty
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,16 @@ def test_what_the_encoding_lacks_is_escaped(
     name = b"none \xff"
     done = shell("", MODULE, str(small_bundle), "--read", name, PYTHONIOENCODING=encoding)
     assert done.returncode == 3 and b"none \\udcff: cannot be read" in done.stderr
+
+
+def test_an_answer_is_escaped_on_a_terminal_only(small_bundle: Path, tmp_path: Path) -> None:
+    ids = RequestWriter(small_bundle).tokenizer.encode("\x1b[2J")
+    path = tmp_path / "answer"
+    path.write_text("".join(f"{id}\n" for id in [*ids, json.dumps(FOOTER)]))
+    flags = (str(small_bundle), "--read", str(path))
+    assert shell("", MODULE, *flags).stdout.strip() == b"\x1b[2J"
+    master, slave = pty.openpty()
+    assert shell(f">{os.ttyname(slave)}", MODULE, *flags).returncode == 0
+    assert os.read(master, 4096).strip() == rb"\x1b[2J"
+    os.close(slave)
+    os.close(master)

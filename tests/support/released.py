@@ -1,0 +1,160 @@
+"""Tiny checkpoints in the layout of the releases with a resampler, and their answers in torch.
+
+The language model is written and run by transformers' own class, the vision tower and the resampler
+by the plain reference (torch_minicpmv.py). Prompts are rendered here, as text.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch_minicpmv as expected
+from random_checkpoint import _resampler, _vision
+from safetensors.torch import save_file
+from tokenizers import Tokenizer as Library
+from vocabularies import byte_level_json
+
+from handglass.compiler.models.config import ResamplerConfig, VisionConfig
+
+SPECIAL = (
+    *("<|im_start|>", "<|im_end|>", "<image>", "</image>", "<slice>", "</slice>"),
+    *("<image_id>", "</image_id>", "<unk>"),
+)
+VISION = {
+    "hidden_size": 48,
+    "intermediate_size": 72,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 980,
+    "patch_size": 14,
+    "model_type": "siglip_vision_model",
+}
+TEXT = {
+    "hidden_size": 128,
+    "intermediate_size": 176,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+    "hidden_act": "silu",
+}
+QUERIES = 8
+LONG = [1.0 + n / 3 for n in range(24)]
+CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "2.6": ("Qwen2", {"rope_theta": 1e6, "use_sliding_window": False}),
+    "4.0": (
+        "Llama",
+        {
+            "head_dim": 48,
+            "rope_scaling": {
+                "rope_type": "longrope",
+                "factor": 1.0,
+                "original_max_position_embeddings": 2050,
+                "short_factor": LONG,
+                "long_factor": LONG,
+            },
+        },
+    ),
+    "4.5": ("Qwen3", {"head_dim": 48, "rope_theta": 1e6}),
+}
+HELPFUL = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+OPENED = {"2.6": "", "4.0": "", "4.5": "<think>\n\n</think>\n\n"}
+
+
+@dataclass(frozen=True)
+class Release:
+    """A checkpoint folder and its reference."""
+
+    version: str
+    model: Any
+    weights: expected.Weights
+    library: Library
+
+    def prompt(self, question: str, blocks: Sequence[str]) -> str:
+        """The text of one turn; `blocks` are the pictures' markers, with <unk> per row."""
+        text = "\n".join([*blocks, question])
+        system = HELPFUL if self.version == "2.6" else ""
+        turn = f"{system}<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+        return turn + OPENED[self.version]
+
+    def tile_rows(self, tile: Any) -> torch.Tensor:
+        """Expected encode_image of a tile."""
+        ids = expected.position_ids(tile.height, tile.width, 70)
+        strip = torch.from_numpy(tile.strip)
+        vpm, bridge = (expected.part(self.weights, p) for p in ("vpm.", "resampler."))
+        features = expected.encode_vision(vpm, VISION, strip, ids)
+        return expected.resample(bridge, features, tile.height, tile.width, 1)
+
+    def logits(self, ids: Sequence[int], rows: torch.Tensor, after: int) -> np.ndarray:
+        """Logits from position `after` - 1 on; `rows` replace the <unk> tokens."""
+        with torch.no_grad():
+            x = self.model.get_input_embeddings()(torch.tensor(ids))
+            x[torch.tensor(ids) == self.library.token_to_id("<unk>")] = rows
+            out: np.ndarray = self.model(inputs_embeds=x[None]).logits[0, after - 1 :].numpy()
+        return out
+
+
+def write_release(folder: Path, version: str, architecture: str = "MiniCPMV") -> Release:
+    """Write a checkpoint with random weights."""
+    import transformers
+
+    folder.mkdir(parents=True)
+    data = byte_level_json(SPECIAL)
+    library = Library.from_str(data.decode())
+    library.no_padding()
+    library.no_truncation()
+    name, options = CLASSES[version]
+    text = TEXT | options | {"vocab_size": library.get_vocab_size()}
+    torch.manual_seed(len(version))
+    kind = getattr(transformers, f"{name}ForCausalLM")
+    model = kind(getattr(transformers, f"{name}Config")(**text)).eval()
+    _draw(model)
+    weights = {f"llm.{k}": v.detach().clone() for k, v in model.state_dict().items()}
+    weights |= _eyes(np.random.default_rng(3))
+    save_file({k: v.contiguous() for k, v in weights.items()}, folder / "model.safetensors")
+    (folder / "tokenizer.json").write_bytes(data)
+    config = text | {
+        "architectures": [architecture],
+        "version": version,
+        "model_type": architecture.lower(),
+        "vision_config": VISION,
+        "query_num": QUERIES,
+        "image_size": 448,
+        "slice_config": {"max_slice_nums": 9, "patch_size": 14, "scale_resolution": 448},
+        "slice_mode": True,
+        "batch_vision_input": True,
+        "drop_vision_last_layer": False,
+        "auto_map": {"AutoModel": "modeling_minicpmv.MiniCPMV"},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return Release(version, model, weights, library)
+
+
+def _draw(model: Any) -> None:
+    """Weights of a size that keeps rows alive; norms around one."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.normal_(1, 0.2)
+            elif parameter.dim() > 1 and "embed" not in name:
+                parameter.normal_(0, 1.2 / parameter.shape[1] ** 0.5)
+            else:
+                parameter.normal_(0, 0.3)
+
+
+def _eyes(random: np.random.Generator) -> expected.Weights:
+    vision = {k: v for k, v in VISION.items() if k != "model_type"}
+    sight = VisionConfig(**vision, layer_norm_eps=1e-6, hidden_act="gelu_pytorch_tanh")
+    bridge = ResamplerConfig(QUERIES, TEXT["hidden_size"], VISION["hidden_size"], 1)
+    return {
+        d.name: torch.from_numpy(
+            (d.mean + d.std * random.standard_normal(d.shape)).astype(np.float32)
+        )
+        for d in [*_vision(sight), *_resampler(bridge)]
+    }
