@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import handglass
 from handglass.runtime.answer.model import Answer, AnswerStream, Model
 from handglass.runtime.answer.sampler import Sampling
+from handglass.runtime.answer.thoughts import Thought
+from handglass.runtime.prompt.preprocess import Prepared
 
 from .footer import footer
+
+DIM, NOT_DIM = "\x1b[2m", "\x1b[22m"
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """The sampling options of the command line; None leaves the choice to the bundle.
+    """The options of the command line for answers; None leaves the choice to the bundle.
 
     Raises UsageError for a value out of range, before anything is loaded.
     """
@@ -28,9 +32,12 @@ class Speaker:
     top_k: int | None = None
     repeat_penalty: float | None = None
     seed: int | None = None
+    max_slices: int | None = None
+    thinking: bool | None = None
 
     def __post_init__(self) -> None:
-        Sampling(**{name: value for name, value in self.given.items() if name != "max_tokens"})
+        names = {field.name for field in fields(Sampling)}
+        Sampling(**{name: value for name, value in self.given.items() if name in names})
 
     @property
     def given(self) -> dict[str, Any]:
@@ -38,7 +45,12 @@ class Speaker:
 
     def load(self, bundle: Path, threads: int | None, device: str | None) -> Model:
         model: Model = handglass.load(bundle, threads=threads, device=device)
+        if self.max_slices is not None or self.thinking is not None:
+            model.check(self.max_slices, self.thinking)
         return model
+
+    def prepare(self, model: Model, picture: Path) -> Prepared:
+        return model.prepare(picture, self.max_slices)
 
     def ask(
         self,
@@ -49,16 +61,37 @@ class Speaker:
         stream: bool = True,
     ) -> Answer:
         pieces: AnswerStream = model.chat(messages, images, stream=True, **self.given)
-        for piece in pieces:
+        printer = Printer()
+        for piece in pieces.with_thoughts():
             if stream and not silent:
-                print(piece, end="", flush=True)
+                printer.print(piece)
         answer = pieces.finish()
         if not silent:
-            print("" if stream else answer.text, flush=True)
+            if not stream:
+                printer.print(Thought(answer.thinking))
+                printer.print(answer.text)
+            print(flush=True)
             print(footer(asdict(answer.timings)), file=sys.stderr)
             if answer.finish_reason == "length":
                 print(cut_text(answer), file=sys.stderr)
         return answer
+
+
+class Printer:
+    """Prints pieces of an answer. Thoughts are dim on a terminal, and left out elsewhere."""
+
+    def __init__(self) -> None:
+        self._shows_thoughts = sys.stdout.isatty()
+        self._is_thinking = False
+
+    def print(self, piece: str) -> None:
+        is_thought = isinstance(piece, Thought)
+        if not piece or (is_thought and not self._shows_thoughts):
+            return
+        if self._is_thinking and not is_thought:
+            print("\n")
+        self._is_thinking = is_thought
+        print(f"{DIM}{piece}{NOT_DIM}" if is_thought else piece, end="", flush=True)
 
 
 def cut_text(answer: Answer) -> str:
@@ -72,6 +105,7 @@ def cut_text(answer: Answer) -> str:
 def answer_json(answer: Answer) -> dict[str, Any]:
     return {
         "text": answer.text,
+        "thinking": answer.thinking,
         "tokens": list(answer.tokens),
         "finish_reason": answer.finish_reason,
         "timings": asdict(answer.timings),

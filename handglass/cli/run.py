@@ -16,10 +16,12 @@ from .options import (
     BundleOption,
     Device,
     Json,
+    MaxSlices,
     MaxTokens,
     RepeatPenalty,
     Seed,
     Temperature,
+    Think,
     Threads,
     TopK,
     TopP,
@@ -50,6 +52,8 @@ def run(
     top_k: TopK = None,
     repeat_penalty: RepeatPenalty = None,
     seed: Seed = None,
+    max_slices: MaxSlices = None,
+    think: Think = None,
     json: Json = False,
     no_stream: Annotated[
         bool, typer.Option("--no-stream", help="Print the answer when it is complete.")
@@ -65,7 +69,7 @@ def run(
     text = sys.stdin.read().rstrip("\n") if prompt == "-" else prompt
     for path in image or ():
         open_picture(path)
-    speaker = Speaker(max_tokens, temp, top_p, top_k, repeat_penalty, seed)
+    speaker = Speaker(max_tokens, temp, top_p, top_k, repeat_penalty, seed, max_slices, think)
     loaded = speaker.load(model, threads, device)
     answer = speaker.ask(loaded, text, image or [], silent=json, stream=not no_stream)
     if json:
