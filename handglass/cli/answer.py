@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import handglass
 from handglass.runtime.answer.model import Answer, AnswerStream, Model
 from handglass.runtime.answer.sampler import Sampling
-from handglass.runtime.system.streams import print_answer
+from handglass.runtime.answer.thoughts import Thought
+from handglass.runtime.prompt.preprocess import Prepared
+from handglass.runtime.system.printable import answer_text
 
 from .footer import footer
+
+DIM, NOT_DIM = "\x1b[2m", "\x1b[22m"
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """The sampling options of the command line; None leaves the choice to the bundle.
+    """The options of the command line for answers; None leaves the choice to the bundle.
 
     Raises UsageError for a value out of range, before anything is loaded.
     """
@@ -29,9 +33,12 @@ class Speaker:
     top_k: int | None = None
     repeat_penalty: float | None = None
     seed: int | None = None
+    max_slices: int | None = None
+    thinking: bool | None = None
 
     def __post_init__(self) -> None:
-        Sampling(**{name: value for name, value in self.given.items() if name != "max_tokens"})
+        names = {field.name for field in fields(Sampling)}
+        Sampling(**{name: value for name, value in self.given.items() if name in names})
 
     @property
     def given(self) -> dict[str, Any]:
@@ -39,7 +46,12 @@ class Speaker:
 
     def load(self, bundle: Path, threads: int | None, device: str | None) -> Model:
         model: Model = handglass.load(bundle, threads=threads, device=device)
+        if self.max_slices is not None or self.thinking is not None:
+            model.check(self.max_slices, self.thinking)
         return model
+
+    def prepare(self, model: Model, picture: Path) -> Prepared:
+        return model.prepare(picture, self.max_slices)
 
     def ask(
         self,
@@ -50,16 +62,39 @@ class Speaker:
         stream: bool = True,
     ) -> Answer:
         pieces: AnswerStream = model.chat(messages, images, stream=True, **self.given)
-        for piece in pieces:
+        printer = Printer()
+        for piece in pieces.with_thoughts():
             if stream and not silent:
-                print_answer(piece, end="")
+                printer.print(piece)
         answer = pieces.finish()
         if not silent:
-            print_answer("" if stream else answer.text)
+            if not stream:
+                printer.print(Thought(answer.thinking))
+                printer.print(answer.text)
+            print(flush=True)
             print(footer(asdict(answer.timings)), file=sys.stderr)
             if answer.finish_reason == "length":
                 print(cut_text(answer), file=sys.stderr)
         return answer
+
+
+class Printer:
+    """Prints pieces of an answer: on a terminal escaped, and thoughts dim; elsewhere exact, without
+    the thoughts."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stdout.isatty()
+        self._is_thinking = False
+
+    def print(self, piece: str) -> None:
+        is_thought = isinstance(piece, Thought)
+        if not piece or (is_thought and not self._is_terminal):
+            return
+        if self._is_thinking and not is_thought:
+            print("\n")
+        self._is_thinking = is_thought
+        text = answer_text(piece) if self._is_terminal else piece
+        print(f"{DIM}{text}{NOT_DIM}" if is_thought else text, end="", flush=True)
 
 
 def cut_text(answer: Answer) -> str:
@@ -73,6 +108,7 @@ def cut_text(answer: Answer) -> str:
 def answer_json(answer: Answer) -> dict[str, Any]:
     return {
         "text": answer.text,
+        "thinking": answer.thinking,
         "tokens": list(answer.tokens),
         "finish_reason": answer.finish_reason,
         "timings": asdict(answer.timings),

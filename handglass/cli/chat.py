@@ -17,10 +17,12 @@ from .options import (
     BundleOption,
     Device,
     Json,
+    MaxSlices,
     MaxTokens,
     RepeatPenalty,
     Seed,
     Temperature,
+    Think,
     Threads,
     TopK,
     TopP,
@@ -42,13 +44,15 @@ def chat(
     top_k: TopK = None,
     repeat_penalty: RepeatPenalty = None,
     seed: Seed = None,
+    max_slices: MaxSlices = None,
+    think: Think = None,
     json: Json = False,
 ) -> None:
     """Chat about pictures; --json prints one JSON object per turn."""
     from .answer import Speaker
     from .conversation import COMMANDS, HELP, Conversation
 
-    speaker = Speaker(max_tokens, temp, top_p, top_k, repeat_penalty, seed)
+    speaker = Speaker(max_tokens, temp, top_p, top_k, repeat_penalty, seed, max_slices, think)
     on_terminal = sys.stdin.isatty() and not json
     talk = Conversation(speaker.load(model, threads, device), speaker, silent=json)
     if on_terminal:

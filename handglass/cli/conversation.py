@@ -102,7 +102,7 @@ class Conversation:
         if not text:
             raise UsageError("/image needs a path: /image PATH")
         path = entered_path(text)
-        self.waiting.append(self.model.prepare(path))
+        self.waiting.append(self.speaker.prepare(self.model, path))
         if not self.silent:
             print(f"{path.name}: shown with the next question", file=sys.stderr)
         return True

@@ -84,6 +84,22 @@ RepeatPenalty = Annotated[
         help="Repetition penalty for tokens seen so far; 1: off.  [default: the bundle's, else 1]",
     ),
 ]
+MaxSlices = Annotated[
+    int | None,
+    typer.Option(
+        "--max-slices",
+        min=1,
+        metavar="N",
+        help="Cut a large picture into at most N slices; 1: none.  [default: the bundle's]",
+    ),
+]
+Think = Annotated[
+    bool | None,
+    typer.Option(
+        "--think/--no-think",
+        help="Let the model think before it answers, if it can.  [default: the bundle's]",
+    ),
+]
 Seed = Annotated[
     int | None, typer.Option("--seed", metavar="N", help="Random seed, for reproducible sampling.")
 ]

@@ -17,10 +17,12 @@ from .options import (
     BundleOption,
     Device,
     Json,
+    MaxSlices,
     MaxTokens,
     RepeatPenalty,
     Seed,
     Temperature,
+    Think,
     Threads,
     TopK,
     TopP,
@@ -51,6 +53,8 @@ def run(
     top_k: TopK = None,
     repeat_penalty: RepeatPenalty = None,
     seed: Seed = None,
+    max_slices: MaxSlices = None,
+    think: Think = None,
     json: Json = False,
     no_stream: Annotated[
         bool, typer.Option("--no-stream", help="Print the answer when it is complete.")
@@ -66,7 +70,7 @@ def run(
     text = "".join(input_lines()).rstrip("\n") if prompt == "-" else prompt
     for path in image or ():
         open_picture(path)
-    speaker = Speaker(max_tokens, temp, top_p, top_k, repeat_penalty, seed)
+    speaker = Speaker(max_tokens, temp, top_p, top_k, repeat_penalty, seed, max_slices, think)
     loaded = speaker.load(model, threads, device)
     answer = speaker.ask(loaded, text, image or [], silent=json, stream=not no_stream)
     if json:

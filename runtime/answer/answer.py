@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from ..system.memory import peak_bytes
 from .generate import Generation, Timings
 from .pictures import PictureEncoder
 from .stream import TextStream
+from .thoughts import Thought
 
 T = TypeVar("T")
 
@@ -26,6 +28,7 @@ class Answer:
     finish_reason: str  # "stop" or "length"
     timings: Timings
     cut_by: str = ""  # "max_tokens" or "context" if the finish_reason is "length"
+    thinking: str = ""  # what the model thought before the text
 
     def __str__(self) -> str:
         return self.text
@@ -33,6 +36,8 @@ class Answer:
 
 class AnswerStream:
     """An iterator over pieces of text; after the last one, `answer` holds the complete answer.
+
+    `with_thoughts` iterates over the thoughts as well, which are then instances of `Thought`.
 
     The first step queues the answer in the model's thread, which generates all of it, however fast
     the pieces are read. `close`, or dropping the stream, ends it early.
@@ -51,6 +56,17 @@ class AnswerStream:
         return self
 
     def __next__(self) -> str:
+        while isinstance(piece := self._next(), Thought):
+            pass
+        return piece
+
+    def with_thoughts(self) -> Iterator[str]:
+        """The pieces of the thoughts, then those of the text, in the order of their generation."""
+        with contextlib.suppress(StopIteration):
+            while True:
+                yield self._next()
+
+    def _next(self) -> str:
         job = self._start()
         piece = self._wait(self._production.pieces.get)
         if piece is None:
@@ -123,22 +139,27 @@ class Production:
         tokens = iter(self._generation)
         while not self.closed and (token := next(tokens, None)) is not None:
             self._ttft_ms = self._ttft_ms or (time.perf_counter() - self._start) * 1e3
-            if piece := self._text.feed(self._surface(token)):
-                yield piece
+            yield from self._pieces(self._text.feed(self._surface(token)))
             if self._text.stopped:
                 break
         if self.closed:
             return
-        if piece := self._text.finish():
-            yield piece
+        yield from self._pieces(self._text.finish())
         self.answer = self._answer()
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        if thought := self._text.thoughts.fetch():
+            yield Thought(thought)
+        if text:
+            yield text
 
     def _answer(self) -> Answer:
         generation = self._generation
         reason = "stop" if self._text.stopped else generation.finish_reason
         cut_by = "" if reason == "stop" else generation.cut_by
         tokens = tuple(generation.tokens)
-        return Answer(self._text.text, tokens, reason, self._timings(), cut_by)
+        thinking = self._text.thoughts.text.strip()
+        return Answer(self._text.text, tokens, reason, self._timings(), cut_by, thinking)
 
     def _timings(self) -> Timings:
         generation, device_peak = self._generation, self._device_peak()

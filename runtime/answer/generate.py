@@ -49,13 +49,16 @@ class Engine(StateEngine, Protocol):
 
 
 class ContextFullError(InputError):
-    """The prompt is longer than the context."""
+    """The prompt is longer than the context. `of_it` says what takes a part of the tokens."""
 
-    def __init__(self, needed: int, context: int) -> None:
+    def __init__(
+        self, needed: int, context: int, of_it: str = "", advice: str = "shorten the prompt"
+    ) -> None:
         self.counts = (
-            f"the prompt has {needed} tokens, the context of this bundle has {context} positions"
+            f"the prompt has {needed} tokens{of_it}, the context of this bundle has {context} "
+            "positions"
         )
-        super().__init__(f"{self.counts}; shorten the prompt, or compile with a larger --context")
+        super().__init__(f"{self.counts}; {advice}, or compile with a larger --context")
 
 
 class Conversation:
@@ -74,8 +77,11 @@ class Conversation:
         sample: Callable[[np.ndarray, Sequence[int]], int],
         stop: Container[int],
         max_tokens: int,
+        branch: int | None = None,
     ) -> Generation:
         """A generation that continues `keys`; nothing is computed until it is iterated.
+
+        The next prompt is expected to repeat the first `branch` keys; None: all of them.
 
         Raises UsageError for a bad `max_tokens`, InputError if the prompt is empty, and its
         subclass ContextFullError if it is too long.
@@ -87,20 +93,29 @@ class Conversation:
             raise InputError("the prompt has 0 tokens; ask a question")
         if len(keys) > context:
             raise ContextFullError(len(keys), context)
-        return Generation(self, list(keys), features, sample, stop, max_tokens)
+        return Generation(self, list(keys), features, sample, stop, max_tokens, branch)
 
-    def prefill(self, keys: list[Key], features: Features) -> tuple[np.ndarray, int]:
+    def prefill(
+        self, keys: list[Key], features: Features, branch: int | None = None
+    ) -> tuple[np.ndarray, int]:
         """Logits after `keys`, (vocab_size,), and the number of keys reused from the cache."""
         reused = self._reuse.begin(self.history, keys)
         del self.history[reused.length :]  # before the calls below, which may be interrupted
         if reused.logits is not None:
             return reused.logits, reused.length
-        x = self._rows(keys[reused.length :], features)
-        with self._reuse.step():
-            logits = self.session.prefill(x, reused.length)
-        self.history.extend(keys[reused.length :])
-        self._reuse.end(len(keys), logits)
+        start = reused.length
+        for end in self._reuse.ends(start, len(keys), branch):
+            logits = self._extend(keys[start:end], start, features)
+            start = end
         return logits, reused.length
+
+    def _extend(self, keys: list[Key], start: int, features: Features) -> np.ndarray:
+        x = self._rows(keys, features)
+        with self._reuse.step():
+            logits = self.session.prefill(x, start)
+        self.history.extend(keys)
+        self._reuse.end(start + len(keys), logits)
+        return logits
 
     def decode(self, token: int) -> np.ndarray:
         with self._reuse.step():
@@ -132,6 +147,7 @@ class Generation:
         sample: Callable[[np.ndarray, Sequence[int]], int],
         stop: Container[int],
         max_tokens: int,
+        branch: int | None = None,
     ) -> None:
         self._conversation = conversation
         self._keys = keys
@@ -139,6 +155,7 @@ class Generation:
         self._sample = sample
         self._stop = stop
         self._max_tokens = max_tokens
+        self._branch = branch
         self.tokens: list[int] = []
         self.finish_reason = ""  # "stop" or "length"; empty while it runs
         self.cut_by = ""  # "max_tokens" or "context" if the reason is "length"
@@ -171,7 +188,9 @@ class Generation:
     def _prefill(self) -> np.ndarray:
         self._conversation.current = self
         start = time.perf_counter()
-        logits, self.reused_tokens = self._conversation.prefill(self._keys, self._timed_features)
+        logits, self.reused_tokens = self._conversation.prefill(
+            self._keys, self._timed_features, self._branch
+        )
         self.prefill_s = time.perf_counter() - start - self.encode_s
         self.prefill_tokens = len(self._keys) - self.reused_tokens
         return logits

@@ -10,22 +10,27 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
-from handglass.errors import InputError
+from handglass.errors import InputError, UsageError
 
+from ..bundle.entries import Around
 from ..bundle.reader import Bundle, Manifest
 from ..engine.session import Session
 from ..engine.worker import Worker
-from ..prompt.chat_template import Prompt, Slot, build_prompt
+from ..prompt.chat_template import Prompt, Slot, build_prompt, opening
 from ..prompt.openbmb import translate
 from ..prompt.preprocess import Prepared, Tile, open_preprocessor
+from ..prompt.slicing import limited
 from ..prompt.tokenizer import Tokenizer, tokenizer_of
 from .answer import Answer, AnswerStream, Production
+from .fitting import check_fits
 from .generate import Conversation, Engine, Key
 from .pictures import Memory, PictureEncoder, TilesOfFiles, VisionEngine
 from .sampler import Sampler, Sampling
 from .stream import TextStream
+from .thoughts import Thoughts
 
 __all__ = ["MAX_TOKENS", "Answer", "AnswerStream", "Model", "load"]
 
@@ -63,6 +68,7 @@ class Model:
         self._conversation = Conversation(session)
         self._encoded = Memory()
         self._stop = {tokenizer.token_id(token) for token in manifest.prompt.stop}
+        self._markers = _thought_tokens(tokenizer, manifest.prompt.thoughts)
         self._tiles_of = TilesOfFiles(open_preprocessor(manifest))
         self._preparing = threading.Lock()
 
@@ -91,15 +97,24 @@ class Model:
         session = Session(bundle, threads, device)
         return cls(session, tokenizer, manifest, time.perf_counter() - start)
 
-    def prepare(self, picture: Any) -> Prepared:
+    def prepare(self, picture: Any, max_slices: int | None = None) -> Prepared:
         """A picture (path, bytes, PIL image, array) for several turns: read and cut now, once.
 
         It is shown like any other: `chat("What is this?", [prepared])`. Raises InputError where it
-        cannot be read, or where the model reads text alone.
+        cannot be read, has more tokens than the context, or where the model reads text alone, and
+        UsageError for a `max_slices` (see `chat`) that the model does not have.
         """
-        tiles = tuple(self._tiles_of(picture))
+        self.check(max_slices)
+        tiles = tuple(self._tiles_of(picture, max_slices))
         assert self.manifest.vision is not None  # else the line above has refused
+        check_fits(sum(tile.rows for tile in tiles), self.session.context, [tiles])
         return Prepared(tiles, self.manifest.vision)
+
+    def check(self, max_slices: int | None = None, thinking: bool | None = None) -> None:
+        """Raise UsageError if the model does not have these options of `chat`."""
+        limited(self.manifest.vision, max_slices)
+        if thinking is not None and "thinking" not in self.manifest.prompt.answer:
+            raise UsageError(f"thinking={thinking!r}: this model has no thinking mode")
 
     def chat(
         self,
@@ -114,15 +129,18 @@ class Model:
         repeat_penalty: float | None = None,
         seed: int | None = None,
         stop: Sequence[str] = (),
+        max_slices: int | None = None,
+        thinking: bool | None = None,
         **openbmb: Any,
     ) -> Any:
         """Return an `Answer`, or with `stream=True` an `AnswerStream` over pieces of text.
 
         `messages` is the user's text or a list of {"role", "content"}; `images` are paths, bytes,
         PIL images or arrays. None selects the default of the bundle, else greedy decoding of at
-        most MAX_TOKENS tokens. With OpenBMB's arguments, `chat(image=, msgs=, tokenizer=None)`,
-        it returns only the text, as the reference does. Raises UsageError or InputError for bad
-        arguments.
+        most MAX_TOKENS tokens. `max_slices` lowers the number of slices of a large picture, for a
+        model that slices; `thinking` lets a model think first, if it can. With OpenBMB's arguments,
+        `chat(image=, msgs=, tokenizer=None)`, it returns only the text, as the reference does.
+        Raises UsageError or InputError for bad arguments.
         """
         options: dict[str, Any] = {
             "max_tokens": max_tokens,
@@ -131,14 +149,17 @@ class Model:
             "top_k": top_k,
             "repeat_penalty": repeat_penalty,
             "seed": seed,
+            "max_slices": max_slices,
+            "thinking": thinking,
         }
-        given: dict[str, Any] = dict(self.manifest.prompt.defaults)
+        given: dict[str, Any] = dict(self.manifest.prompt.sampling)
         given |= {name: value for name, value in options.items() if value is not None}
         if openbmb:
             messages, theirs = translate(messages, images, openbmb)
             given = theirs | given
         limit = given.pop("max_tokens", MAX_TOKENS)
-        answers = self.stream(messages, images, Sampling(**given), limit, stop)
+        own = {name: given.pop(name) for name in ("max_slices", "thinking") if name in given}
+        answers = self.stream(messages, images, Sampling(**given), limit, stop, **own)
         if stream:
             return answers
         answer = answers.finish()
@@ -151,26 +172,43 @@ class Model:
         sampling: Sampling = Sampling(),  # noqa: B008 - frozen
         max_tokens: int = MAX_TOKENS,
         stop: Sequence[str] = (),
+        max_slices: int | None = None,
+        thinking: bool | None = None,
     ) -> AnswerStream:
         """Stream the answer. Bad input raises here, not when the first piece is read."""
         start = time.perf_counter()
+        self.check(max_slices, thinking)
+        template = self.manifest.prompt
         with self._preparing:
             prompt = build_prompt(
                 "" if messages is None else messages,
                 _picture_list(images),
                 self.tokenizer,
-                self.manifest.prompt,
-                self._tiles_of,
+                template,
+                partial(self._tiles_of, max_slices=max_slices),
+                bool(thinking),
             )
         encoder = PictureEncoder(self.session, self._encoded, prompt.pictures)
         keys = _keys(prompt)
+        check_fits(len(keys), self.session.context, prompt.pictures)
+        branch = len(keys) - prompt.passing
         generation = self._conversation.answer(
-            keys, encoder, Sampler(sampling), self._stop, max_tokens
+            keys, encoder, Sampler(sampling), self._stop, max_tokens, branch
         )
-        text = TextStream(stop)
-        surface, device_peak = self.tokenizer.surface, self.session.device_peak
+        text = TextStream(stop, Thoughts(template.thoughts, opening(template, bool(thinking))))
+        surface, device_peak = self._surface, self.session.device_peak
         production = Production(generation, encoder, text, surface, start, self.load_s, device_peak)
         return AnswerStream(self.session.worker, production)
+
+    def _surface(self, token: int) -> bytes:
+        """The bytes of a token; those of a marker of thoughts even if it is a special one."""
+        return self._markers.get(token) or self.tokenizer.surface(token)
+
+
+def _thought_tokens(tokenizer: Tokenizer, thoughts: Around) -> dict[int, bytes]:
+    markers = filter(None, (thoughts.before, thoughts.after))
+    ids = ((tokenizer.marker_ids(marker), marker.encode()) for marker in markers)
+    return {marker_ids[0]: text for marker_ids, text in ids if len(marker_ids) == 1}
 
 
 def _picture_list(images: Any) -> list[Any]:

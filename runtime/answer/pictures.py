@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from ..prompt.preprocess import Picture, Tile
+from ..prompt.preprocess import Picture, Tile, TilesOf
 from ..system.file_state import file_state, is_settled
 
 TILES_KEPT = 32  # encoded tiles; 64 rows of 1536 floats take 0.4 MB
-FILES_KEPT = 16  # a tile of 448 x 448 pixels in float32 is 2.4 MB
+CUT_TILES_KEPT = 16  # tiles of files; one of 448 x 448 pixels in float32 is 2.4 MB
 
 Memory = OrderedDict[str, np.ndarray]  # digest -> (rows, hidden_size), most recently used last
 
@@ -27,20 +27,25 @@ class TilesOfFiles:
     that is shown in several turns with `Model.prepare`.
     """
 
-    def __init__(self, tiles_of: Callable[[Picture], list[Tile]]) -> None:
+    def __init__(self, tiles_of: TilesOf) -> None:
         self._tiles_of = tiles_of
-        self._known: OrderedDict[tuple[int, ...], list[Tile]] = OrderedDict()
+        self._known: OrderedDict[tuple[int | None, ...], list[Tile]] = OrderedDict()
 
-    def __call__(self, picture: Picture) -> list[Tile]:
-        key = _settled_state(picture)
-        if key is None:
-            return self._tiles_of(picture)
+    def __call__(self, picture: Picture, max_slices: int | None = None) -> list[Tile]:
+        state = _settled_state(picture)
+        if state is None:
+            return self._tiles_of(picture, max_slices)
+        key = (max_slices, *state)
         if key not in self._known:
-            self._known[key] = self._tiles_of(picture)
-            while len(self._known) > FILES_KEPT:
-                self._known.popitem(last=False)
+            self._known[key] = self._tiles_of(picture, max_slices)
+            self._forget()
         self._known.move_to_end(key)
         return self._known[key]
+
+    def _forget(self) -> None:
+        """Drop the oldest files until few tiles are left, or the newest file alone."""
+        while len(self._known) > 1 and sum(map(len, self._known.values())) > CUT_TILES_KEPT:
+            self._known.popitem(last=False)
 
 
 def _settled_state(picture: Picture) -> tuple[int, ...] | None:

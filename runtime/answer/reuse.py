@@ -3,7 +3,8 @@
 Keys and values are stored per position, so any common prefix can be continued. A recurrent state
 summarizes all positions, so it can be continued only from its current end or from a saved copy. A
 copy is saved at the end of each prompt, where the next prompt most often branches off (a repeated
-or a rephrased question).
+or a rephrased question). If the prompt ends with an opening that later turns do not repeat, such as
+an empty block of thoughts, another copy is saved before it.
 """
 
 from __future__ import annotations
@@ -75,6 +76,14 @@ class Reuse:
         self._is_broken = True
         yield
         self._is_broken = False
+
+    def ends(self, start: int, length: int, branch: int | None) -> tuple[int, ...]:
+        """Where to end the steps that compute a prompt from `start`: one for each copy.
+
+        `branch` is where the next prompt branches off; None: at the end of this one.
+        """
+        has_two = branch is not None and start < branch < length
+        return (branch, length) if has_two and not self._session.is_rewindable else (length,)
 
     def end(self, length: int, logits: np.ndarray) -> None:
         """Save a copy: the state holds a prompt of `length` keys with these logits."""

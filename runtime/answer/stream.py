@@ -2,6 +2,7 @@
 
 The byte tokens of a character arrive one by one; the character is emitted when complete. Bytes that
 cannot become a character are replaced by U+FFFD. The text ends before the first stop string.
+Thoughts are kept apart from the text, and stop strings in them end nothing.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ from collections.abc import Sequence
 
 from handglass.errors import UsageError
 
+from ..bundle.entries import Around
+from .thoughts import Thoughts, overlap
+
 
 class TextStream:
-    def __init__(self, stop: Sequence[str] = ()) -> None:
+    def __init__(self, stop: Sequence[str] = (), thoughts: Thoughts | None = None) -> None:
         if isinstance(stop, str) or not all(isinstance(s, str) and s for s in stop):
             raise UsageError(f"stop={stop!r}: must be a list of non-empty strings")
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stop = tuple(stop)
+        self.thoughts = thoughts or Thoughts(Around(""))
         self._held = ""  # decoded text that may be the beginning of a stop string
         self.text = ""  # all emitted text
         self.stopped = False
@@ -26,7 +31,7 @@ class TextStream:
         """The text that these bytes complete; empty after a stop string."""
         if self.stopped:
             return ""
-        self._held += self._decoder.decode(data, final)
+        self._held += self.thoughts.split(self._decoder.decode(data, final), final)
         out = self._take(final)
         self.text += out
         return out
@@ -40,12 +45,7 @@ class TextStream:
         if starts:
             self.stopped = True
             return self._held[: min(starts)]
-        keep = 0 if final else self._overlap()
+        keep = 0 if final else overlap(self._held, self._stop)
         out = self._held[: len(self._held) - keep]
         self._held = self._held[len(self._held) - keep :]
         return out
-
-    def _overlap(self) -> int:
-        """Length of the longest suffix of the held text that begins a stop string."""
-        lengths = (n for s in self._stop for n in range(1, len(s)) if self._held.endswith(s[:n]))
-        return max(lengths, default=0)

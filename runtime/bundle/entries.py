@@ -159,6 +159,12 @@ class PromptEntry:
     defaults: Mapping[str, float] = optional(dict)
     """Default sampling options, keyed by the argument names of `Model.chat`."""
 
+    @property
+    def sampling(self) -> dict[str, float | int]:
+        """The defaults, whole numbers as int: JSON reads them as floats here."""
+        pairs = self.defaults.items()
+        return {k: int(v) if float(v).is_integer() else v for k, v in pairs}
+
 
 @dataclass(frozen=True)
 class WorkEntry:

@@ -17,6 +17,8 @@ RENAMED = {
     "top_p": "top_p",
     "top_k": "top_k",
     "repetition_penalty": "repeat_penalty",
+    "max_slice_nums": "max_slices",
+    "enable_thinking": "thinking",
 }
 SAMPLING = {"temp": 0.7, "top_p": 0.8, "top_k": 100, "repeat_penalty": 1.05}
 KNOWN = ("image", "msgs", "tokenizer", "context", "sampling", *RENAMED)

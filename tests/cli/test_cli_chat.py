@@ -15,6 +15,7 @@ from test_cli_run import FakeModel
 from handglass.cli import chat
 from handglass.errors import InputError
 from handglass.runtime.answer.generate import ContextFullError
+from handglass.runtime.answer.thoughts import Thought
 from handglass.runtime.prompt.chat_template import MARK
 
 
@@ -59,6 +60,24 @@ def test_pictures_stay_with_their_question(
     assert [len(asked[1]) for asked in model.asked] == [0, 2, 3]
     users = [turn["content"] for turn in model.asked[2][0] if turn["role"] == "user"]
     assert users == ["hi", f"{MARK}{MARK}which?", f"and {MARK}?"]
+
+
+def test_thoughts_are_no_part_of_the_next_prompt(
+    handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.pieces = [Thought("Hm."), "Red."]
+    result = talk(handglass, monkeypatch, "one", "two", flags=("--think", "--json"))
+    assert [json.loads(line)["thinking"] for line in result.out.splitlines()] == ["Hm."] * 2
+    assert [turn["content"] for turn in model.asked[1][0]] == ["one", "Red.", "two"]
+    assert model.asked[1][2] == {"thinking": True}
+
+
+def test_slices_of_shown_pictures(
+    handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch, pictures: list[Path]
+) -> None:
+    lines = (f"/image {pictures[0]}", "one")
+    talk(handglass, monkeypatch, *lines, flags=("--max-slices", "3"))
+    assert model.prepared == [3]
 
 
 def test_reset_and_exit(

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from handglass.cli.answer import Printer
 from handglass.cli.footer import footer
-from handglass.errors import MismatchError
+from handglass.errors import MismatchError, UsageError
 from handglass.runtime.answer.generate import Timings
 from handglass.runtime.answer.model import MAX_TOKENS, Answer
+from handglass.runtime.answer.thoughts import Thought
 from handglass.runtime.prompt.preprocess import read_picture
 
 TIMINGS = Timings(
@@ -36,21 +38,29 @@ class FakeStream:
         self.pieces = pieces
         self.reason = reason
 
-    def __iter__(self) -> Iterator[str]:
+    def with_thoughts(self) -> Iterator[str]:
         return iter(self.pieces)
 
     def finish(self) -> Answer:
-        return Answer("".join(self.pieces), (7, 8, 9), self.reason, TIMINGS)
+        text = "".join(p for p in self.pieces if not isinstance(p, Thought))
+        thinking = "".join(p for p in self.pieces if isinstance(p, Thought))
+        return Answer(text, (7, 8, 9), self.reason, TIMINGS, thinking=thinking)
 
 
 class FakeModel:
     def __init__(self) -> None:
         self.asked: list[Any] = []
-        self.pieces = ["A red ", "圆", "."]
+        self.prepared: list[int | None] = []
+        self.pieces: list[str] = ["A red ", "圆", "."]
         self.reason = "stop"
 
-    def prepare(self, picture: Path) -> Image.Image:
+    def prepare(self, picture: Path, max_slices: int | None = None) -> Image.Image:
+        self.prepared.append(max_slices)
         return read_picture(picture)
+
+    def check(self, max_slices: int | None, thinking: bool | None) -> None:
+        if max_slices == 99:
+            raise UsageError("max_slices=99 must be 1 to 9 for this model")
 
     def chat(self, messages: Any, images: Any, *, stream: bool, **options: Any) -> FakeStream:
         assert stream
@@ -95,7 +105,7 @@ def test_json_is_one_object(handglass: Any, model: FakeModel) -> None:
     result = handglass("run", "-m", "bundle", "-p", "What is it?", "--json")
     answer = result.json
     assert result.err == ""
-    assert list(answer) == ["text", "tokens", "finish_reason", "timings"]
+    assert list(answer) == ["text", "thinking", "tokens", "finish_reason", "timings"]
     assert (answer["text"], answer["tokens"], answer["finish_reason"]) == (
         *("A red 圆.", [7, 8, 9]),
         "stop",
@@ -108,13 +118,55 @@ def test_json_is_one_object(handglass: Any, model: FakeModel) -> None:
 
 def test_every_flag_reaches_the_model(handglass: Any, model: FakeModel, picture: Path) -> None:
     flags = ["-n", "9", "-t", "2", "--temp", "0.5", "--top-p", "0.9", "--top-k", "40"]
-    flags += ["--repeat-penalty", "1.1", "--seed", "3"]
+    flags += ["--repeat-penalty", "1.1", "--seed", "3", "--max-slices", "4", "--think"]
     handglass("run", "-m", "bundle", "-p", "Q", "--image", picture, "--image", picture, *flags)
     assert model.asked[0] == (Path("bundle"), 2)
     messages, images, options = model.asked[1]
     assert (messages, images) == ("Q", [picture, picture])
     sampling = {"temp": 0.5, "top_p": 0.9, "top_k": 40, "repeat_penalty": 1.1, "seed": 3}
-    assert options == {"max_tokens": 9, **sampling}
+    assert options == {"max_tokens": 9, **sampling, "max_slices": 4, "thinking": True}
+
+
+def test_options_that_the_model_lacks_are_refused_before_a_question(
+    handglass: Any, model: FakeModel
+) -> None:
+    result = handglass("run", "-m", "bundle", "-p", "Q", "--max-slices", "99")
+    assert result.code == 2 and "max_slices=99 must be 1 to 9" in result.err
+    assert len(model.asked) == 1, "loaded alone"
+    assert handglass("run", "-m", "bundle", "-p", "Q", "--max-slices", "0").code == 2
+
+
+def test_no_think_reaches_the_model(handglass: Any, model: FakeModel) -> None:
+    handglass("run", "-m", "bundle", "-p", "Q", "--no-think")
+    assert model.asked[1][2] == {"thinking": False}
+
+
+THOUGHTS = [Thought("Is it "), Thought("red?"), "It is ", "red."]
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-stream",)])
+def test_a_pipe_receives_no_thoughts(
+    handglass: Any, model: FakeModel, flags: tuple[str, ...]
+) -> None:
+    model.pieces = THOUGHTS
+    assert handglass("run", "-m", "bundle", "-p", "Q", *flags).out == "It is red.\n"
+
+
+def test_json_keeps_thoughts_apart(handglass: Any, model: FakeModel) -> None:
+    model.pieces = THOUGHTS
+    answer = handglass("run", "-m", "bundle", "-p", "Q", "--json").json
+    assert (answer["text"], answer["thinking"]) == ("It is red.", "Is it red?")
+
+
+def test_on_a_terminal_thoughts_are_dim(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    printer = Printer()
+    for piece in THOUGHTS:
+        printer.print(piece)
+    dim = "".join(f"\x1b[2m{piece}\x1b[22m" for piece in ("Is it ", "red?"))
+    assert capsys.readouterr().out == f"{dim}\n\nIt is red."
 
 
 def test_defaults_are_left_to_the_bundle(handglass: Any, model: FakeModel) -> None:

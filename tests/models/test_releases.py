@@ -1,6 +1,5 @@
 """MiniCPM-V 2.6, 4.0 and 4.5 and the o-models compiled from their folders, against torch."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np

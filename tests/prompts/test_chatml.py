@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from manifests import CHATML, chatml_prompt, seed_prompt
+from vocabularies import chatml_json
 
 from handglass.compiler.packing.describe import check_markers
 from handglass.errors import InputError, MismatchError
@@ -16,44 +17,19 @@ from handglass.runtime.prompt.chat_template import MARK, Prompt, Slot, build_pro
 from handglass.runtime.prompt.tokenizer import Tokenizer, parse_tokenizer
 
 PUBLISHED = Path(__file__).parents[3] / "shared/data/tokenizers/4.6/chat_template.jinja"
-# The pre-tokenizer: as Qwen's, with single digits.
-WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}|"
-    r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-CORPUS = [
-    "system\nYou are a helpful assistant.", "user\nWhat is this picture?", "assistant\n",
-    "It is a red circle.\n\nIt is red.", "\n\n", "\n", "红色的圆 123 45",
-] * 20  # fmt: skip
 THINK_NOTHING = "<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 
 @lru_cache
 def library_tokenizer() -> Any:
-    from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
     from tokenizers import Tokenizer as Library
 
-    library = Library(models.BPE())
-    split = pre_tokenizers.Split(Regex(WORDS), "isolated")
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    library.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
-    library.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    library.train_from_iterator(CORPUS, trainer)
-    thoughts = [AddedToken(text, special=False, normalized=False) for text in CHATML[-2:]]
-    library.add_special_tokens(list(CHATML[:-2]))
-    library.add_tokens(thoughts)
-    return library
+    return Library.from_str(chatml_json().decode())
 
 
 @lru_cache
 def tokenizer() -> Tokenizer:
-    data = library_tokenizer().to_str().encode()
-    return parse_tokenizer("tokenizers", data, Path("tokenizer.json"), CHATML)
+    return parse_tokenizer("tokenizers", chatml_json(), Path("tokenizer.json"), CHATML)
 
 
 @dataclass(frozen=True)

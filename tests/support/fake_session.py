@@ -47,7 +47,8 @@ class FakeSession:
         self, strip: np.ndarray, position_ids: np.ndarray, grid: np.ndarray
     ) -> np.ndarray:
         self.images += 1
-        rows = np.arange(1, self.query_num * 8 + 1, dtype=np.float32).reshape(-1, 8)
+        count = self.query_num or len(position_ids) // 16
+        rows = np.arange(1, count * 8 + 1, dtype=np.float32).reshape(-1, 8)
         return rows * strip.mean()
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:

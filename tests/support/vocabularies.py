@@ -108,3 +108,30 @@ def byte_fallback_json() -> bytes:
         },
     }
     return json.dumps(table).encode()
+
+
+# MiniCPM-V 4.6's words: as Qwen's, with single digits and combining marks kept with letters.
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}|"
+    r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_TURNS = ["system\n", "user\n", "assistant\n", "You are a helpful assistant.", "\n\n", "\n"]
+
+
+@lru_cache
+def chatml_json() -> bytes:
+    """Byte-level BPE with the tokens of MiniCPM-V 4.6; those of thoughts are not special."""
+    from manifests import CHATML
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(_WORDS), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator([*CORPUS, *_TURNS] * 20, trainer)
+    tokenizer.add_special_tokens(list(CHATML[:-2]))
+    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in CHATML[-2:]])
+    return tokenizer.to_str().encode()
