@@ -39,7 +39,7 @@ from test_cli_run import FakeModel, FakeStream
 from handglass.cli.main import main
 
 class Waiting(FakeStream):
-    def __iter__(self):
+    def with_thoughts(self):
         for piece in self.pieces:
             yield piece
             sys.stdin.read(1)

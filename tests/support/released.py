@@ -95,7 +95,8 @@ class Release:
         """Logits from position `after` - 1 on; `rows` replace the <unk> tokens."""
         with torch.no_grad():
             x = self.model.get_input_embeddings()(torch.tensor(ids))
-            x[torch.tensor(ids) == self.library.token_to_id("<unk>")] = rows
+            prompt = torch.tensor(ids[:after])
+            x[:after][prompt == self.library.token_to_id("<unk>")] = rows
             out: np.ndarray = self.model(inputs_embeds=x[None]).logits[0, after - 1 :].numpy()
         return out
 
