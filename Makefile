@@ -83,9 +83,11 @@ test-arm-kernels: .venv/test.stamp
 	$(BIN)/python -m pytest tests/kernels/test_arm_kernels.py tests/kernels/test_arm_assembly.py tests/devices/test_target_build.py
 
 # The demo model, doctor and tuning on an emulated ARM board; unpacks an arm64 system into build/arm.
+# Then the loader of the native program.
 test-arm: .venv/test.stamp
 	@$(ARM_TOOLS)
 	HANDGLASS_TEST_ARM=1 $(BIN)/python -m pytest -m arm
+	$(BIN)/python -m pytest tests/native/test_native_loader.py
 
 # Mesa's CPU driver (lavapipe) and the Vulkan validation layer.
 VULKAN_TOOLS = dpkg -s mesa-vulkan-drivers libvulkan-dev vulkan-validationlayers g++ >/dev/null 2>&1 || { \
@@ -109,8 +111,7 @@ native: .venv/compile.stamp
 
 test-native: .venv/test.stamp native
 	@$(ARM_TOOLS)
-	$(BIN)/python -m pytest tests/native/test_native_run.py tests/native/test_native_device.py \
-	  tests/native/test_native_build.py tests/native/test_native_request.py
+	$(BIN)/python -m pytest tests/native
 
 # Damaged files for every reader, in processes with limits; those met badly are saved in build/fuzz.
 FUZZ_COUNT ?= 20000

@@ -4,10 +4,10 @@
 
 In every round each situation runs once, in turn: all threads or one thread, alone or beside a
 process that keeps one core busy, and four processes at once. The busy process may run on any core,
-or is bound to the last one. Workers are separate processes that sleep until their turn, which begins
-when the machine is idle: TVM's pool spins for seconds after a loop if its threads share a core. Prints
-min / median / p90 in tok/s, the ratios that the issue of a busy machine is about, and how long a
-worker took to end after SIGTERM and after its last token, beside the busy process.
+or is bound to the last one. Workers are separate processes that sleep until their turn, which
+begins when the machine is idle: TVM's pool spins for seconds after a loop if its threads share a
+core. Prints min / median / p90 in tok/s, the ratios that the issue of a busy machine is about, and
+how long a worker took to end after SIGTERM and after its last token, beside the busy process.
 With --baseline the same is measured with another checkout and a bundle that it compiled.
 """
 
@@ -174,7 +174,7 @@ def measure(sides: dict[str, Situations], rounds: int) -> dict[str, dict[str, li
     for number in range(rounds):
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         for name in next(iter(sides.values())).all():
-            for side, situations in sides.items():
+            for side, situations in sorted(sides.items(), reverse=number % 2 == 1):
                 settle()
                 samples[side][name].append(situations.all()[name]())
     return samples

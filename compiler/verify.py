@@ -27,8 +27,8 @@ from handglass.targets.presets.x86 import AMX_FLAGS
 
 from .checkpoints.checkpoint import Checkpoint
 from .models import find_family
-from .models.config import ModelConfig
 from .models.matching import build_for
+from .models.release import ModelConfig
 from .models.storage import Storage
 from .parity import reference
 from .parity.reference import Weights
@@ -134,7 +134,7 @@ class Comparison:
         if not isinstance(self.model, ModelConfig):
             raise UsageError(f"the model family '{family.name}' has no numpy reference")
         language, vision = self._schemes()
-        self.cache = cache_type_of(manifest.state.tensors[0].dtype)
+        self.cache = cache_type_of(manifest.state.cache_dtype)
         storage = Storage(language, vision, manifest.state.context, self.cache)
         self.stored = StoredWeights(weights, build_for(weights, family, self.model, storage))
 

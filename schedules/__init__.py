@@ -10,6 +10,7 @@ from .cpu import attention as cpu_attention
 from .cpu import dot as cpu_dot
 from .cpu import elementwise as cpu_elementwise
 from .cpu import matmul as cpu_matmul
+from .cpu import recurrence as cpu_recurrence
 from .cpu import rows as cpu_rows
 from .cpu import smmla as cpu_pairs
 from .rule import Rule, Scheduled, apply_rules
@@ -21,6 +22,7 @@ CPU_RULES: tuple[Rule, ...] = (
     cpu_tiles.RULE,
     cpu_pairs.RULE,
     cpu_attention.RULE,
+    cpu_recurrence.RULE,
     cpu_rows.RULE,
     cpu_elementwise.RULE,
 )

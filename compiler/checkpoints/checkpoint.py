@@ -20,9 +20,8 @@ from handglass.runtime.system.json_text import LFS_POINTER, refuse_pointer
 
 from .shards import Shard, open_shards, read_json
 
-EMBEDDING_NAME, HEAD_NAME = "model.embed_tokens.weight", "lm_head.weight"
-"""Tensor names in a language model; a multimodal checkpoint adds a prefix."""
-EMBEDDING, LM_HEAD = f"llm.{EMBEDDING_NAME}", f"llm.{HEAD_NAME}"
+EMBEDDING, LM_HEAD = "llm.model.embed_tokens.weight", "llm.lm_head.weight"
+"""Tensor names of most multimodal checkpoints."""
 
 # Tensors of released files that the model does not use: buffers derived from the configuration, and
 # towers of related models with the same layout.
@@ -47,6 +46,7 @@ class Checkpoint:
         self._names = {name: name for name in shards}
         """Tensor name -> its name in the file."""
         self._used: set[str] = set()
+        self._ignored_prefixes = IGNORED_PREFIXES
 
     @classmethod
     def open(cls, folder: str | Path, allow_pickle: bool = False) -> Checkpoint:
@@ -116,17 +116,22 @@ class Checkpoint:
         self._names = {name.removeprefix(prefix): name for name in self._shards}
         self._shards = {name: self._shards[stored] for name, stored in self._names.items()}
 
+    def ignore(self, prefixes: Iterable[str]) -> None:
+        """Do not report tensors with these prefixes as superfluous."""
+        self._ignored_prefixes = (*self._ignored_prefixes, *prefixes)
+
     def unused(self, names: Collection[str]) -> list[str]:
         """The tensors that are not among these names and not among those to be ignored."""
         known = {*names, *self._used}
-        return sorted(name for name in self._shards if name not in known and not _ignored(name))
+        return sorted(
+            name for name in self._shards if name not in known and not self._is_ignored(name)
+        )
 
-    def lm_head(self, tied: bool, prefix: str = "llm.") -> str:
+    def lm_head(self, tied: bool, head: str = LM_HEAD, embedding: str = EMBEDDING) -> str:
         """Name of the tensor to use as the language model head.
 
         With `tied`, a stored head that differs from the embedding takes precedence, with a warning.
         """
-        head, embedding = f"{prefix}{HEAD_NAME}", f"{prefix}{EMBEDDING_NAME}"
         if not tied:
             return head
         if head not in self:
@@ -143,14 +148,17 @@ class Checkpoint:
 
     def finish(self) -> None:
         """Raise InputError if a tensor was not used and is not one of those to be ignored."""
-        left = [name for name in self._shards if name not in self._used and not _ignored(name)]
+        left = self.unused(())
         if not left:
             return
-        shown = ", ".join(sorted(left)[:10]) + (", ..." if len(left) > 10 else "")
+        shown = ", ".join(left[:10]) + (", ..." if len(left) > 10 else "")
         count = "1 tensor is" if len(left) == 1 else f"{len(left)} tensors are"
         raise InputError(
             f"{self.folder}: {count} not part of the model that config.json describes: {shown}"
         )
+
+    def _is_ignored(self, name: str) -> bool:
+        return name.startswith(self._ignored_prefixes) or name.endswith(IGNORED_SUFFIXES)
 
     def _shard(self, name: str) -> Shard:
         if name not in self._shards:
@@ -199,10 +207,6 @@ def widen(stored: np.ndarray, dtype: str) -> np.ndarray:
     else:
         values[...] = stored
     return values
-
-
-def _ignored(name: str) -> bool:
-    return name.startswith(IGNORED_PREFIXES) or name.endswith(IGNORED_SUFFIXES)
 
 
 def _check_finite(name: str, values: np.ndarray) -> None:

@@ -72,6 +72,13 @@ class Fields:
             raise InputError(f"{self._where}: {key} is {value}, but must be a number above 0")
         return float(value)
 
+    def numbers(self, key: str, count: int) -> tuple[float, ...]:
+        """A list of `count` finite numbers above zero."""
+        value = self._required(key, None)
+        if not isinstance(value, list) or len(value) != count:
+            raise self._wrong_type(key, value, f"a list of {count} numbers")
+        return tuple(Fields({key: item}, self._where).number(key) for item in value)
+
     def flag(self, key: str, default: bool) -> bool:
         """True or false."""
         value = self._required(key, default)

@@ -107,6 +107,8 @@ class _Counter:
         """Take the work of a hand-written loop nest from its annotations."""
         factors = [self._form(factor) for factor in block.annotations[MULTIPLY_ADDS]]
         self.multiply_adds.append(_product(factors))
+        if SEEN not in block.annotations:
+            return  # all inputs are read as a whole
         seen, size = block.annotations[SEEN]
         for load in nodes_of(block.body, TensorLoad):
             number = self._number(load.source)

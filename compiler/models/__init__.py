@@ -7,11 +7,12 @@ from typing import Any
 
 from handglass.errors import InputError
 
-from .config import ModelConfig
 from .family import Family, FamilyConfig, HasHead, Network
-from .minicpmv import SEED_FAMILY
+from .minicpmv import FAMILY as MINICPMV_FAMILY
+from .minicpmv46 import FAMILY as MINICPMV46_FAMILY
+from .release import ModelConfig
 
-FAMILIES: dict[str, Family] = {"minicpmv": SEED_FAMILY}
+FAMILIES: dict[str, Family] = {"minicpmv4_6": MINICPMV46_FAMILY, "minicpmv": MINICPMV_FAMILY}
 
 __all__ = ["FAMILIES", "Family", "FamilyConfig", "HasHead", "Network", "find_family"]
 

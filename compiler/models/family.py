@@ -18,6 +18,7 @@ from handglass.runtime.bundle.entries import (
     WorkEntry,
 )
 
+from ..checkpoints.checkpoint import EMBEDDING, LM_HEAD
 from .config import LanguageConfig
 from .storage import Storage
 
@@ -34,7 +35,7 @@ class FamilyConfig(Protocol):
 class HasHead(Protocol):
     """The part of a checkpoint that building a model uses; no weights are read."""
 
-    def lm_head(self, tied: bool, prefix: str = "llm.") -> str:
+    def lm_head(self, tied: bool, head: str = LM_HEAD, embedding: str = EMBEDDING) -> str:
         """Name of the tensor to use as the language model head."""
 
 
@@ -75,5 +76,7 @@ class Family:
     build: Callable[[HasHead, Any, Storage], Network]
     prompt: Callable[[Any], PromptEntry]
     vision: Callable[[Any], VisionEntry | None] = lambda config: None
+    ignored: Callable[[Any], tuple[str, ...]] = lambda config: ()
+    """Prefixes of tensors that released checkpoints have and this configuration does not use."""
     typical_tiles: int = 1
     """Image tiles in the answer that kernels are tuned for."""

@@ -1,57 +1,86 @@
-"""The MiniCPM decoder: embeddings in, next-token logits out; the KV cache is updated in place.
+"""The decoder: embeddings in, next-token logits out; the state is updated in place.
 
-Llama's block (RMSNorm, rotary positions, grouped-query attention, SiLU gate) with the three scales
-of muP: `scale_emb` on token embeddings, `scale_depth / sqrt(layers)` on every residual branch,
-`dim_model_base / hidden_size` before the head (Hu et al. 2024, https://arxiv.org/abs/2404.06395).
+Llama's block (RMSNorm, rotary positions, grouped-query attention, SiLU gate), or a block with
+linear attention (delta_net.py). MiniCPM adds the three scales of muP: `scale_emb` on token
+embeddings, `scale_depth / sqrt(layers)` on every residual branch, `dim_model_base / hidden_size`
+before the head (Hu et al. 2024, https://arxiv.org/abs/2404.06395).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from tvm import te, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
+from handglass.runtime.bundle.entries import POSITIONS, RECURRENT, StateTensor
 from handglass.schedules.rule import PATTERN
 
-from ..ops import cache as cache_op
 from ..ops import exponential, norm, rotary
 from ..ops.embedding import lookup
-from ..ops.layout import Layout, key_shape, scale_shape
 from ..schemes.kv_cache import CacheType
 from ..schemes.scheme import Scheme
 from .config import LanguageConfig
+from .delta_net import DeltaNet, state_shapes
 from .layers import Linear, RMSNorm, Source, multiply, opaque
 from .leaves import Rows, Stored
+from .self_attention import Attention, cache_shapes
+from .storage import Storage
 from .weights import Panels
 
-Cache = list[nn.Tensor]
-"""For each layer: keys, values and, if these are integers, the scales of both."""
+State = list[nn.Tensor]
+"""For each layer: keys, values and, if these are integers, the scales of both; or the state of its
+linear attention."""
+
+
+@dataclass(frozen=True)
+class Schemes:
+    """The storage of a layer's weights, and of the gates of linear attention."""
+
+    weights: Scheme
+    gates: Scheme
 
 
 class Decoder(nn.Module):
     """The language model; `head` is the name of the checkpoint tensor of the LM head."""
 
     def __init__(
-        self, config: LanguageConfig, scheme: Scheme, context: int, head: str, prefix: str = "llm."
+        self,
+        config: LanguageConfig,
+        storage: Storage,
+        head: str,
+        prefix: str = "llm.model",
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, scheme, context = config, storage.language, storage.context
         shape = (config.vocab_size, config.hidden_size)
-        embedding = f"{prefix}model.embed_tokens.weight"
+        embedding = f"{prefix}.embed_tokens.weight"
+        self.counts = [len(state) for state in state_tensors(config, context, storage.cache)]
         self.embed_tokens = Panels(scheme, [Rows(embedding, shape)])
         self.lm_head = None if head == embedding else Panels(scheme, [Rows(head, shape)])
         self.rotations = Stored(
             (context, config.head_dim),
-            lambda _: rotary.table(context, config.head_dim, config.rope_theta),
+            lambda _: rotary.table(
+                context,
+                config.head_dim,
+                config.rope_theta,
+                config.rotary_dim,
+                config.rope_divisors,
+                config.rope_magnitude,
+            ),
         )
+        schemes = Schemes(scheme, storage.gates)
         self.layers = nn.ModuleList(
             [
-                DecoderLayer(config, scheme, f"{prefix}model.layers.{i}")
+                DecoderLayer(config, schemes, f"{prefix}.layers.{i}", i in config.linear_layers)
                 for i in range(config.num_hidden_layers)
             ]
         )
-        self.norm = RMSNorm(f"{prefix}model.norm", config.hidden_size, config.rms_norm_eps)
+        self.norm = RMSNorm(
+            f"{prefix}.norm", config.hidden_size, config.rms_norm_eps, config.are_norms_centred
+        )
 
     def embed(self, ids: nn.Tensor) -> nn.Tensor:
         """ids (s,) -> (s, hidden_size), scaled by `scale_emb`."""
@@ -64,11 +93,12 @@ class Decoder(nn.Module):
             *tensors,
         )
 
-    def forward(self, x: nn.Tensor, pos: tirx.Var, cache: Cache) -> nn.Tensor:
+    def forward(self, x: nn.Tensor, pos: tirx.Var, state: State) -> nn.Tensor:
         """x (s, hidden_size) at positions pos..pos + s - 1 -> logits (vocab_size,) of the last."""
-        count = len(cache) // len(self.layers)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, pos, self.rotations.value, cache[i * count : (i + 1) * count])
+        first = 0
+        for layer, count in zip(self.layers, self.counts, strict=True):
+            x = layer(x, pos, self.rotations.value, state[first : first + count])
+            first += count
         logits = multiply(self._last(x), self.lm_head or self.embed_tokens)
         return op.reshape(logits, (self.config.vocab_size,))
 
@@ -87,17 +117,24 @@ class Decoder(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """x (s, d) -> (s, d); appends its keys and values to the cache."""
+    """x (s, d) -> (s, d); updates the state of its attention."""
 
-    def __init__(self, config: LanguageConfig, scheme: Scheme, prefix: str) -> None:
+    def __init__(
+        self, config: LanguageConfig, schemes: Schemes, prefix: str, is_linear: bool
+    ) -> None:
         super().__init__()
         d, f = config.hidden_size, config.intermediate_size
+        scheme = schemes.weights
         self.residual_scale = config.residual_scale
-        self.input_layernorm = RMSNorm(f"{prefix}.input_layernorm", d, config.rms_norm_eps)
-        self.self_attn = Attention(config, scheme, f"{prefix}.self_attn")
-        self.post_attention_layernorm = RMSNorm(
-            f"{prefix}.post_attention_layernorm", d, config.rms_norm_eps
+        norm = lambda name: RMSNorm(  # noqa: E731
+            f"{prefix}.{name}", d, config.rms_norm_eps, config.are_norms_centred
         )
+        self.input_layernorm = norm("input_layernorm")
+        self.self_attn = None if is_linear else Attention(config, scheme, f"{prefix}.self_attn")
+        self.linear_attn = (
+            DeltaNet(config, scheme, schemes.gates, f"{prefix}.linear_attn") if is_linear else None
+        )
+        self.post_attention_layernorm = norm("post_attention_layernorm")
         self.gate_up_proj = Linear(
             scheme,
             [
@@ -107,12 +144,17 @@ class DecoderLayer(nn.Module):
         )
         self.down_proj = Linear(scheme, [Rows(f"{prefix}.mlp.down_proj.weight", (d, f))])
 
-    def forward(self, x, pos: tirx.Var, rotations, cache: Cache) -> nn.Tensor:
-        attended = self.self_attn(self.input_layernorm(x), pos, rotations, cache)
-        x = self._add(x, attended)
+    def forward(self, x, pos: tirx.Var, rotations, state: State) -> nn.Tensor:
+        x = self._add(x, self._attend(self.input_layernorm(x), pos, rotations, state))
         gate_up = self.gate_up_proj(self.post_attention_layernorm(x))  # (s, 2 f)
         hidden = Source("silu_gate", exponential.silu_gate, (gate_up,))  # (s, f)
         return self._add(x, self.down_proj(hidden))
+
+    def _attend(self, x: Source, pos: tirx.Var, rotations, state: State) -> nn.Tensor:
+        if self.linear_attn is not None:
+            return self.linear_attn(x, state)
+        assert self.self_attn is not None
+        return self.self_attn(x, pos, rotations, state)
 
     def _add(self, x: nn.Tensor, branch: nn.Tensor) -> nn.Tensor:
         if self.residual_scale == 1.0:
@@ -120,56 +162,22 @@ class DecoderLayer(nn.Module):
         return op.add(x, op.multiply(branch, _scalar(self.residual_scale)))
 
 
-class Attention(nn.Module):
-    """x (s, d) -> (s, d); each row attends to all cached positions up to its own."""
-
-    def __init__(self, config: LanguageConfig, scheme: Scheme, prefix: str) -> None:
-        super().__init__()
-        self.layout = Layout(
-            config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        )
-        h, h_kv, e = self.layout.heads, self.layout.kv_heads, self.layout.head_dim
-        d = config.hidden_size
-        self.qkv_proj = Linear(
-            scheme,
-            [
-                Rows(f"{prefix}.q_proj.weight", (h * e, d)),
-                Rows(f"{prefix}.k_proj.weight", (h_kv * e, d)),
-                Rows(f"{prefix}.v_proj.weight", (h_kv * e, d)),
-            ],
-        )
-        self.o_proj = Linear(scheme, [Rows(f"{prefix}.o_proj.weight", (d, h * e))])
-
-    def forward(self, x, pos: tirx.Var, rotations, cache: Cache) -> nn.Tensor:
-        qkv = self.qkv_proj(x)  # (s, (h + 2 h_kv) * head_dim)
-        cache = cache_op.append(cache, qkv, rotations, pos, self.layout)
-        mixed = opaque(
-            lambda qkv, rotations, pos, *cache: rotary.causal_attention(
-                qkv, rotations, cache, pos, self.layout
-            ),
-            "causal_attention",
-            qkv,
-            rotations,
-            pos,
-            *cache,
-        )
-        return self.o_proj(mixed)
+def state_tensors(config: LanguageConfig, context: int, kind: CacheType) -> list[list[StateTensor]]:
+    """The state tensors of each layer, in the order in which its attention takes them."""
+    return [_state_of(config, number, context, kind) for number in range(config.num_hidden_layers)]
 
 
-def cache_tensors(
-    config: LanguageConfig, context: int, kind: CacheType
-) -> list[tuple[str, tuple[int, ...], str]]:
-    """Name, shape and dtype of the cache tensors, in the order of `Cache`."""
-    h_kv, e = config.num_key_value_heads, config.head_dim
-    scale = (scale_shape(h_kv, context), "float32")
-    layer = {
-        "k_cache": (key_shape(h_kv, context, e), kind.dtype),
-        "v_cache": ((h_kv, context, e), kind.dtype),
-    } | ({"k_scale": scale, "v_scale": scale} if kind.scaled else {})
+def _state_of(
+    config: LanguageConfig, number: int, context: int, kind: CacheType
+) -> list[StateTensor]:
+    if number in config.linear_layers:
+        assert config.delta is not None
+        shapes, rewinds = state_shapes(config.delta), RECURRENT
+    else:
+        shapes, rewinds = cache_shapes(config, context, kind), POSITIONS
     return [
-        (f"layers.{i}.{name}", shape, dtype)
-        for i in range(config.num_hidden_layers)
-        for name, (shape, dtype) in layer.items()
+        StateTensor(f"layers.{number}.{name}", shape, dtype, rewinds)
+        for name, (shape, dtype) in shapes.items()
     ]
 
 

@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from tvm import te, tirx
+import numpy as np
+from tvm import relax, te, tirx
+from tvm.ir import Expr
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
@@ -19,7 +21,7 @@ from ..ops import kernels
 from ..ops import norm as norm_op
 from ..ops.quantize_rows import quantize_rows
 from ..schemes.scheme import Scheme, selection_of
-from .leaves import Rows, vector
+from .leaves import Rows, Stored, vector
 from .weights import Panels
 
 OUT_ELEMENTWISE, OPAQUE = 4, 8
@@ -131,16 +133,23 @@ def opaque(function: Callable, name: str, *args: nn.Tensor | tirx.Var | int):
 
 
 class RMSNorm(nn.Module):
-    """x (m, d) -> (m, d)."""
+    """x (m, d) -> (m, d). `is_centred`: the checkpoint stores the weight minus one."""
 
-    def __init__(self, name: str, hidden_size: int, eps: float) -> None:
+    def __init__(self, name: str, hidden_size: int, eps: float, is_centred: bool = False) -> None:
         super().__init__()
-        self.weight, self.eps = vector(Rows(f"{name}.weight", (hidden_size,))), eps
+        self.weight = norm_weight(Rows(f"{name}.weight", (hidden_size,)), is_centred)
+        self.eps = eps
 
     def forward(self, x: nn.Tensor) -> Source:
         return Source(
             "rms_norm", lambda x, w: norm_op.rms_norm(x, w, self.eps), (x, self.weight.value)
         )
+
+
+def norm_weight(source: Rows, is_centred: bool) -> Stored:
+    """The weight of an RMSNorm."""
+    one = np.float32(is_centred)
+    return Stored((source.count,), lambda ckpt: source.read(ckpt) + one, [source])
 
 
 class LayerNorm(nn.Module):
@@ -158,3 +167,22 @@ class LayerNorm(nn.Module):
             lambda x, w, b: norm_op.layer_norm(x, w, b, self.eps),
             (x, self.weight.value, self.bias.value),
         )
+
+
+def view(x: nn.Tensor, *shape: Expr | int) -> nn.Tensor:
+    """The same memory with another shape. `op.reshape` would be compiled to a copy."""
+    same = relax.op.memory.view(x._expr, shape)
+    return nn.Tensor(_expr=relax.BlockBuilder.current().emit(same))
+
+
+def grouped(x: nn.Tensor, size: int, apart: bool = False) -> nn.Tensor:
+    """x (n, d), `size` rows as one -> (n / size, size * d), or (n / size, size, d) if `apart`.
+
+    The first dimension of the result is a new symbol, as an expression in its place would keep
+    layers before and after the grouping from sharing their kernels.
+    """
+    n, d = x.shape
+    inner = (size, d) if apart else (size * d,)
+    fewer = view(x, n // size, *inner)._expr
+    kind = relax.TensorType([tirx.Var("m", "int64"), *inner], x.dtype)
+    return nn.Tensor(_expr=relax.BlockBuilder.current().match_cast(fewer, kind))

@@ -32,6 +32,7 @@ def build_for(checkpoint: Checkpoint, family: Family, config: Any, storage: Stor
     with the count and the names of the tensors that are missing, superfluous or of another shape.
     """
     network = family.build(checkpoint, config, storage)
+    checkpoint.ignore(family.ignored(config))
     prefix = checkpoint.extra_prefix(tensors_of(network))
     if prefix:
         checkpoint.drop_prefix(prefix)

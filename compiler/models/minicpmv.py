@@ -1,27 +1,28 @@
-"""The seed model: SigLIP on one square image, the resampler, the MiniCPM decoder.
+"""SigLIP, the resampler and a decoder: the seed and the releases 2.6 to 4.5 (release.py).
 
 docs/architecture.md specifies the exported functions and their arguments.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import spec
 
 from handglass.runtime.bundle.entries import (
-    Around,
     FunctionEntry,
     MethodEntry,
-    PromptEntry,
     TensorEntry,
     VisionEntry,
     WorkEntry,
 )
 
-from .config import ModelConfig
 from .family import Family, HasHead
 from .language import Decoder
 from .network import DecoderNetwork
+from .release import ARCHITECTURES, ModelConfig
 from .resampler import Resampler
 from .storage import Storage
 from .vision import VisionTower
@@ -40,7 +41,7 @@ class MiniCPMV(DecoderNetwork):
         self.config = config
         self.vpm = VisionTower(config.vision, storage.vision)
         self.resampler = Resampler(config.resampler, storage.language)
-        self.llm = Decoder(config.language, storage.language, storage.context, head)
+        self.llm = Decoder(config.language, storage, head)
 
     def encode_vision(self, pixels: nn.Tensor, position_ids: nn.Tensor) -> nn.Tensor:
         return self.vpm(pixels, position_ids)
@@ -96,27 +97,32 @@ def vision_entry(config: ModelConfig) -> VisionEntry:
         patch_size=config.vision.patch_size,
         mean=NORMALISATION,
         std=NORMALISATION,
-        slicing=MethodEntry("crops", {"boxes": [WHOLE]}),
+        slicing=_slicing(config),
         positions=MethodEntry("bucket", {"side": config.vision.positions_per_side}),
         query_num=config.resampler.query_num,
     )
 
 
-def prompt_entry(config: ModelConfig) -> PromptEntry:
-    return PromptEntry(
-        bos="<s>",
-        roles={"user": Around("<用户>"), "assistant": Around("<AI>")},
-        tiles={"picture": Around("<image>", "</image>")},
-        reserved=("<s>", "<用户>", "<AI>", "<image>", "</image>", "<unk>", "</s>"),
-        stop=("</s>",),
-    )
+def _slicing(config: ModelConfig) -> MethodEntry:
+    """The seed takes a square; the releases plan a grid of tiles of about that area."""
+    if not config.release.slices:
+        return MethodEntry("crops", {"boxes": [WHOLE]})
+    size, multiple = config.image_size, config.vision.patch_size
+    grid = {"resolution": size, "multiple": multiple, "max_slices": config.max_slices}
+    return MethodEntry("grid", grid)
 
 
-SEED_FAMILY = Family(
-    name="MiniCPM-V, SigLIP 1.0 on one square, resampler, MiniCPM",
-    matches=lambda config: config.get("architectures") == ["MiniCPMV"],
+def matches(config: Mapping[str, Any]) -> bool:
+    """Whether the architecture is one with a resampler; `configure` tells the releases apart."""
+    names = config.get("architectures")
+    return isinstance(names, list) and len(names) == 1 and names[0] in ARCHITECTURES
+
+
+FAMILY = Family(
+    name="MiniCPM-V with a resampler",
+    matches=matches,
     configure=ModelConfig.from_dict,
     build=build,
-    prompt=prompt_entry,
+    prompt=lambda config: config.prompt,
     vision=vision_entry,
 )

@@ -9,7 +9,7 @@ from tvm.relax.frontend.nn import spec
 
 from handglass.runtime.bundle.entries import FunctionEntry, StateTensor, TensorEntry, WorkEntry
 
-from .language import Cache, Decoder, cache_tensors
+from .language import Decoder, State, state_tensors
 from .storage import Storage
 from .work import decode_work, prefill_work
 
@@ -36,11 +36,11 @@ class DecoderNetwork(nn.Module):
     def embed(self, ids: nn.Tensor) -> nn.Tensor:
         return self.decoder.embed(ids)
 
-    def prefill(self, x: nn.Tensor, pos: tirx.Var, cache: Cache) -> nn.Tensor:
-        return self.decoder(x, pos, cache)
+    def prefill(self, x: nn.Tensor, pos: tirx.Var, state: State) -> nn.Tensor:
+        return self.decoder(x, pos, state)
 
-    def decode(self, ids: nn.Tensor, pos: tirx.Var, cache: Cache) -> nn.Tensor:
-        return self.decoder(self.decoder.embed(ids), pos, cache)
+    def decode(self, ids: nn.Tensor, pos: tirx.Var, state: State) -> nn.Tensor:
+        return self.decoder(self.decoder.embed(ids), pos, state)
 
     def export(self) -> tuple[tvm.IRModule, list[tuple[str, nn.Parameter]]]:
         """One module with all functions; parameters in the order of the `params` tuple."""
@@ -50,11 +50,11 @@ class DecoderNetwork(nn.Module):
     def specs(self) -> dict[str, dict]:
         """The arguments of each exported function."""
         d = self.decoder.config.hidden_size
-        cache = [spec.Tensor(tensor.shape, tensor.dtype) for tensor in self.state()]
+        state = [spec.Tensor(tensor.shape, tensor.dtype) for tensor in self.state()]
         return {
             "embed": {"ids": spec.Tensor(["s"], "int32")},
-            "prefill": {"x": spec.Tensor(["s", d], "float32"), "pos": int, "cache": cache},
-            "decode": {"ids": spec.Tensor([1], "int32"), "pos": int, "cache": cache},
+            "prefill": {"x": spec.Tensor(["s", d], "float32"), "pos": int, "state": state},
+            "decode": {"ids": spec.Tensor([1], "int32"), "pos": int, "state": state},
         }
 
     def functions(self) -> dict[str, FunctionEntry]:
@@ -63,14 +63,15 @@ class DecoderNetwork(nn.Module):
         d, logits = config.hidden_size, f"({config.vocab_size},) float32"
         return {
             "embed": FunctionEntry(("ids (s,) int32", "params"), f"(s, {d}) float32"),
-            "prefill": FunctionEntry((f"x (s, {d}) float32", "pos", "cache", "params"), logits),
-            "decode": FunctionEntry(("ids (1,) int32", "pos", "cache", "params"), logits),
+            "prefill": FunctionEntry((f"x (s, {d}) float32", "pos", "state", "params"), logits),
+            "decode": FunctionEntry(("ids (1,) int32", "pos", "state", "params"), logits),
         }
 
     def state(self) -> tuple[StateTensor, ...]:
-        """Keys and values of each layer."""
-        tensors = cache_tensors(self.decoder.config, self.storage.context, self.storage.cache)
-        return tuple(StateTensor(*tensor) for tensor in tensors)
+        """The state of all layers."""
+        config, storage = self.decoder.config, self.storage
+        layers = state_tensors(config, storage.context, storage.cache)
+        return tuple(tensor for layer in layers for tensor in layer)
 
     def work(self, params: tuple[TensorEntry, ...]) -> dict[str, WorkEntry]:
         """The work of one call of each function: operations and bytes."""

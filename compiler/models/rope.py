@@ -1,11 +1,20 @@
-"""The base of the rotary positions, from the older and the newer keys of `config.json`.
+"""The rotary positions of `config.json`: base, rotated part of a head, and scaling.
 
-Older files have `rope_theta`; newer ones have an object `rope_parameters` (or `rope_scaling`) with
-a type and the base. Only the type "default", positions without scaling, is supported.
+Older files have `rope_theta` and `rope_scaling`; newer ones have an object `rope_parameters` with a
+type, the base and the constants of the type. A scaled type divides each frequency by a constant:
+
+* llama3: long wavelengths by `factor`, short ones not at all, those between in part;
+* longrope: by a list, and cosines and sines are multiplied by a magnitude (Ding et al. 2024,
+  https://arxiv.org/abs/2402.13753);
+* linear: by `factor`;
+* dynamic: not at all up to max_position_embeddings, which no bundle exceeds.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log, pi, sqrt
 from typing import Any
 
 from handglass.errors import InputError
@@ -14,38 +23,143 @@ from ..checkpoints.fields import Fields
 
 SECTIONS = ("rope_parameters", "rope_scaling")
 TYPE_KEYS = ("rope_type", "type")
-NEUTRAL = {"factor": 1, "partial_rotary_factor": 1}
-"""Keys that may be present with this value, which changes nothing."""
+READ = ("rope_theta", "partial_rotary_factor")
 DEFAULT_THETA = 10000.0
+SMALLEST, LARGEST = 1e-6, 1e6
+"""Of a divisor."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Divisors of the frequencies, one per pair of elements (empty: all 1), and the magnitude."""
+
+    divisors: tuple[float, ...] = ()
+    magnitude: float = 1.0
 
 
 def rope_theta(fields: Fields) -> float:
-    """The base. Raises InputError for scaled positions and for two bases that differ."""
-    found = (
-        {"rope_theta": fields.number("rope_theta")} if fields.get("rope_theta") is not None else {}
-    )
+    """The base. Raises InputError if two values differ."""
+    return _agreed(fields, "rope_theta", DEFAULT_THETA)
+
+
+def rotary_factor(fields: Fields) -> float:
+    """The part of each head that is rotated, up to 1."""
+    factor = _agreed(fields, "partial_rotary_factor", 1.0)
+    if factor > 1:
+        raise InputError(f"config.json: partial_rotary_factor is {factor:g}; must be at most 1")
+    return factor
+
+
+def rope_scaling(fields: Fields, rotated: int, longest: int) -> Scaling:
+    """The scaling of heads with `rotated` rotated elements; `longest`: max_position_embeddings.
+
+    Raises InputError for an unknown type or key, and if two sections differ.
+    """
+    found = {
+        section: _scaling(fields, section, rotated, longest)
+        for section in SECTIONS
+        if fields.get(section)
+    }
+    if len(set(found.values())) > 1:
+        raise InputError(f"config.json: {' and '.join(found)} differ; they must agree")
+    return next(iter(found.values()), Scaling())
+
+
+def _agreed(fields: Fields, key: str, default: float) -> float:
+    """A number at the top or in a section. Raises InputError if two values differ."""
+    found = {key: fields.number(key)} if fields.get(key) is not None else {}
     for section in SECTIONS:
         if fields.get(section):
-            inner = _unscaled(fields, section)
-            if inner.get("rope_theta") is not None:
-                found[f"{section}.rope_theta"] = inner.number("rope_theta")
+            inner = fields.section(section)
+            if inner.get(key) is not None:
+                found[f"{section}.{key}"] = inner.number(key)
     if len(set(found.values())) > 1:
-        given = ", ".join(f"{key} is {value:g}" for key, value in found.items())
+        given = ", ".join(f"{name} is {value:g}" for name, value in found.items())
         raise InputError(f"config.json: {given}; they must agree")
-    return next(iter(found.values()), DEFAULT_THETA)
+    return next(iter(found.values()), default)
 
 
-def _unscaled(fields: Fields, section: str) -> Fields:
+def _scaling(fields: Fields, section: str, rotated: int, longest: int) -> Scaling:
     value: Any = fields.get(section)
     inner = fields.section(section)
     kinds = {value[key] for key in TYPE_KEYS if isinstance(value.get(key), str)}
+    kind = kinds.pop() if len(kinds) == 1 else None
+    keys, scaled = TYPES.get(kind or "", ((), None))
     others = {
         key: item
         for key, item in value.items()
-        if key not in (*TYPE_KEYS, "rope_theta") and item is not None and NEUTRAL.get(key) != item
+        if key not in (*TYPE_KEYS, *READ, *keys) and item is not None and (key, item) != NEUTRAL
     }
-    if kinds != {"default"} or others:
+    if scaled is None or others:
         raise InputError(
-            f"config.json: {section} is {value!r:.200}: scaled rotary positions: not supported yet"
+            f"config.json: {section} is {value!r:.200}: rotary positions of this kind: "
+            "not supported yet"
         )
-    return inner
+    frequencies = [rope_theta(fields) ** (-2 * j / rotated) for j in range(rotated // 2)]
+    return _checked(scaled(inner, frequencies, longest), section)
+
+
+NEUTRAL = ("factor", 1)
+"""A key that every type may have with this value."""
+
+
+def _checked(scaling: Scaling, section: str) -> Scaling:
+    for value in (*scaling.divisors, scaling.magnitude):
+        if not SMALLEST <= value <= LARGEST:
+            raise InputError(f"config.json: {section} divides a frequency by {value:g}")
+    return scaling
+
+
+def _default(inner: Fields, frequencies: list[float], longest: int) -> Scaling:
+    return Scaling()
+
+
+def _linear(inner: Fields, frequencies: list[float], longest: int) -> Scaling:
+    return Scaling((inner.number("factor"),) * len(frequencies))
+
+
+def _llama3(inner: Fields, frequencies: list[float], longest: int) -> Scaling:
+    factor, original = inner.number("factor"), inner.number("original_max_position_embeddings")
+    low, high = inner.number("low_freq_factor"), inner.number("high_freq_factor")
+    if high <= low:
+        raise InputError(
+            f"config.json: high_freq_factor is {high:g}, but must be above low_freq_factor {low:g}"
+        )
+
+    def divisor(frequency: float) -> float:
+        turns = original * frequency / (2 * pi)  # within the original length
+        kept = min(max((turns - low) / (high - low), 0.0), 1.0)
+        return 1 / ((1 - kept) / factor + kept)
+
+    return Scaling(tuple(map(divisor, frequencies)))
+
+
+def _longrope(inner: Fields, frequencies: list[float], longest: int) -> Scaling:
+    """The long list if the model is longer than it was trained first, as the reference does."""
+    original = inner.number("original_max_position_embeddings", default=float(longest))
+    key = "long_factor" if longest > original else "short_factor"
+    return Scaling(
+        inner.numbers(key, len(frequencies)), _longrope_magnitude(inner, original, longest)
+    )
+
+
+def _longrope_magnitude(inner: Fields, original: float, longest: int) -> float:
+    if inner.get("attention_factor") is not None:
+        return inner.number("attention_factor")
+    factor = inner.number("factor", default=longest / original)
+    return 1.0 if factor <= 1 or original <= 1 else sqrt(1 + log(factor) / log(original))
+
+
+ORIGINAL = "original_max_position_embeddings"
+Scale = Callable[[Fields, list[float], int], Scaling]
+TYPES: dict[str, tuple[tuple[str, ...], Scale]] = {
+    "default": ((), _default),
+    "linear": (("factor",), _linear),
+    "dynamic": (("factor",), _default),
+    "llama3": (("factor", "low_freq_factor", "high_freq_factor", ORIGINAL), _llama3),
+    "longrope": (
+        ("factor", "short_factor", "long_factor", "attention_factor", ORIGINAL),
+        _longrope,
+    ),
+}
+"""Type -> its keys and its scaling."""

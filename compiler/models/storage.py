@@ -27,6 +27,11 @@ class Storage:
     context: int
     cache: CacheType
 
+    @property
+    def gates(self) -> Scheme:
+        """The scheme of small matrices whose errors would accumulate: unrounded."""
+        return find_scheme("f32", self.language.units)
+
 
 def choose_storage(
     config: LanguageConfig,

@@ -44,6 +44,13 @@ class VisionTower(nn.Module):
         self.post_layernorm = LayerNorm(f"{prefix}.post_layernorm", d, config.layer_norm_eps)
 
     def forward(self, pixels: nn.Tensor, position_ids: nn.Tensor) -> nn.Tensor:
+        x = self.embed(pixels, position_ids)
+        for layer in self.layers:
+            x = layer(x)
+        return self.post_layernorm(x).computed()
+
+    def embed(self, pixels: nn.Tensor, position_ids: nn.Tensor) -> nn.Tensor:
+        """The input of the first layer: patches and their positions, (n, d)."""
         patches = opaque(
             lambda pixels, ids: _patches(pixels, ids.shape[0], self.patch_size),
             "patches",
@@ -51,10 +58,7 @@ class VisionTower(nn.Module):
             position_ids,
         )
         positions = opaque(_gather, "positions", self.position_embedding.value, position_ids)
-        x = op.add(self.patch_embedding(patches), positions)  # (n, d)
-        for layer in self.layers:
-            x = layer(x)
-        return self.post_layernorm(x).computed()
+        return op.add(self.patch_embedding(patches), positions)
 
 
 class EncoderLayer(nn.Module):
@@ -63,15 +67,13 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: VisionConfig, scheme: Scheme, prefix: str) -> None:
         super().__init__()
         d, f, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps
-        square = lambda name: _linear(scheme, prefix, (d, d), f"self_attn.{name}")  # noqa: E731
+        attention = f"{prefix}.self_attn"
         self.layer_norm1 = LayerNorm(f"{prefix}.layer_norm1", d, eps)
-        self.qkv_proj = _linear(
-            scheme, prefix, (d, d), "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"
-        )
-        self.out_proj = square("out_proj")
+        self.qkv_proj = linear(scheme, attention, (d, d), "q_proj", "k_proj", "v_proj")
+        self.out_proj = linear(scheme, attention, (d, d), "out_proj")
         self.layer_norm2 = LayerNorm(f"{prefix}.layer_norm2", d, eps)
-        self.fc1 = _linear(scheme, prefix, (f, d), "mlp.fc1")
-        self.fc2 = _linear(scheme, prefix, (d, f), "mlp.fc2")
+        self.fc1 = linear(scheme, prefix, (f, d), "mlp.fc1")
+        self.fc2 = linear(scheme, prefix, (d, f), "mlp.fc2")
         self.heads = config.num_attention_heads
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
@@ -83,7 +85,8 @@ class EncoderLayer(nn.Module):
         return op.add(x, self.fc2(hidden))
 
 
-def _linear(scheme: Scheme, prefix: str, shape: tuple[int, int], *names: str) -> Linear:
+def linear(scheme: Scheme, prefix: str, shape: tuple[int, int], *names: str) -> Linear:
+    """A linear layer with bias; several stored ones of the same shape (out, in) are stacked."""
     return Linear(
         scheme,
         [Rows(f"{prefix}.{name}.weight", shape) for name in names],

@@ -11,14 +11,37 @@ from collections.abc import Sequence
 from handglass.runtime.bundle.entries import TensorEntry, WorkEntry
 
 from .config import LanguageConfig, ResamplerConfig, VisionConfig
+from .merger_config import WINDOW, MergerConfig
 
 
 def vision_flops(config: VisionConfig, n: int) -> int:
     """Operations of the vision tower over n patches."""
+    return _patch_flops(config, n) + config.num_hidden_layers * _layer_flops(config, n)
+
+
+def merged_vision_flops(config: VisionConfig, merger: MergerConfig, n: int) -> int:
+    """Operations of the vision tower and its mergers over n patches."""
+    d, layers, many = config.hidden_size, config.num_hidden_layers, 0
+    flops, wide = _patch_flops(config, n), WINDOW * d
+    if merger.levels == 2:
+        many = merger.insert_layer_id + 1  # layers before the windows are merged
+        flops += many * _layer_flops(config, n)
+        flops += 2 * n * 4 * d * d + 4 * n * WINDOW * d  # q, k, v, out; scores and values
+        n //= WINDOW
+        flops += 2 * n * (wide + d) * WINDOW * config.intermediate_size
+    flops += (layers - many) * _layer_flops(config, n)
+    return flops + 2 * (n // WINDOW) * (wide * wide + wide * merger.hidden_size)
+
+
+def _patch_flops(config: VisionConfig, n: int) -> int:
+    return 2 * n * 3 * config.patch_size**2 * config.hidden_size
+
+
+def _layer_flops(config: VisionConfig, n: int) -> int:
+    """Operations of one encoder layer over n rows."""
     d, f = config.hidden_size, config.intermediate_size
-    layer = 2 * n * (4 * d * d + 2 * d * f)  # q, k, v, out; fc1, fc2
-    layer += 4 * n * n * d  # attention of n x n patches: scores, then values
-    return 2 * n * 3 * config.patch_size**2 * d + config.num_hidden_layers * layer
+    products = 2 * n * (4 * d * d + 2 * d * f)  # q, k, v, out; fc1, fc2
+    return products + 4 * n * n * d  # attention of n x n rows: scores, then values
 
 
 def resampler_flops(config: ResamplerConfig, n: int) -> int:

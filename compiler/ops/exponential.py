@@ -15,6 +15,12 @@ _COEFFICIENTS = (1.0, 0.6931471805599453, 0.2402265069591007, 0.0555041086648215
 _ROUND = 1.5 * 2.0**23 + 127.0  # includes the bias of the exponent
 LOG2_E = 1.4426950408889634
 
+# log2(erfc(a)) / a for a in [0, 4]: minimax coefficients for the error of erf, 1.6e-8 at most
+_ERFC = (-1.62790859311061, -0.9184163926290625, -0.14848161785344094, 0.028253686755582152,
+         -0.0007746355698967644, -0.0014894384462719457, 0.00044550682510727246,
+         -4.535852196838053e-05)  # fmt: skip
+_ERFC_END = 4.0  # from here on, erf is 1 in float32
+
 
 def exp2(x: Expr) -> Expr:
     """2^x in float32; x is clamped to [-126, 126], so the result is never 0, inf or denormal.
@@ -41,6 +47,21 @@ def sigmoid(x: Expr) -> Expr:
     return one / (one + exp2(x * tirx.const(-LOG2_E, "float32")))
 
 
+def erf(x: Expr) -> Expr:
+    """The error function: sign(x) (1 - erfc(|x|)), with erfc as a power of two.
+
+    The absolute error is at most 2e-7 (tests/kernels/test_ops.py). The library function is one
+    call per vector lane on LLVM targets, and SPIR-V has none.
+    """
+    f32 = lambda value: tirx.const(value, "float32")  # noqa: E731 (a local cast, used often)
+    size = tirx.min(f32(_ERFC_END), tirx.Select(x < f32(0.0), -x, x))  # this order propagates NaN
+    power = f32(_ERFC[-1])
+    for coefficient in reversed(_ERFC[:-1]):
+        power = power * size + f32(coefficient)
+    value = f32(1.0) - exp2(power * size)
+    return tirx.Select(x < f32(0.0), -value, value)
+
+
 def silu_gate(gate_up: te.Tensor) -> te.Tensor:
     """(m, 2f), gate and up concatenated -> silu(gate) * up, (m, f)."""
     m, width = gate_up.shape
@@ -62,3 +83,10 @@ def gelu_tanh(x: te.Tensor) -> te.Tensor:
         return v * sigmoid(inner * (v + cubic * v * v * v))
 
     return te.compute(x.shape, value, name="gelu_tanh")
+
+
+def gelu(x: te.Tensor) -> te.Tensor:
+    """GELU (exact): x/2 (1 + erf(x / sqrt(2)))."""
+    half, root = tirx.const(0.5, "float32"), tirx.const(0.7071067811865476, "float32")
+    one = tirx.const(1.0, "float32")
+    return te.compute(x.shape, lambda *i: half * x[i] * (one + erf(root * x[i])), name="gelu")

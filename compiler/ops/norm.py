@@ -24,6 +24,27 @@ def rms_norm(x: te.Tensor, weight: te.Tensor, eps: float) -> te.Tensor:
     )
 
 
+def head_norm(
+    qkv: te.Tensor, weight: te.Tensor, head_dim: int, width: int, eps: float
+) -> te.Tensor:
+    """qkv (s, >= width) -> (s, width): RMSNorm of each head that `weight` covers, with its weights.
+
+    The weight is (heads * head_dim,), for the first heads; further columns are copied.
+    """
+    m, normed = qkv.shape[0], int(weight.shape[0])
+    square = lambda i, h, c: qkv[i, h * head_dim + c] * qkv[i, h * head_dim + c]  # noqa: E731
+    names = ("square_lanes", "square_sum")
+    total = reduce_rows((m, normed // head_dim), head_dim, square, te.sum, names, _NORM)
+    inverse, epsilon = tirx.const(1.0 / head_dim, "float32"), tirx.const(eps, "float32")
+
+    def value(i, j):
+        head, column = tirx.min(j, normed - 1) // head_dim, tirx.min(j, normed - 1)
+        scaled = qkv[i, j] * tirx.rsqrt(total[i, head] * inverse + epsilon) * weight[column]
+        return tirx.if_then_else(j < normed, scaled, qkv[i, j])
+
+    return te.compute((m, width), value, name="head_norm", attrs=_NORM)
+
+
 def layer_norm(x: te.Tensor, weight: te.Tensor, bias: te.Tensor, eps: float) -> te.Tensor:
     """(m, d), (d,), (d,) -> (m, d); two passes, since E[x^2] - E[x]^2 cancels in float32."""
     m, d = x.shape

@@ -16,15 +16,26 @@ from .layout import Layout
 from .lazy import Lazy
 
 
-def table(context: int, head_dim: int, theta: float) -> np.ndarray:
+def table(
+    context: int,
+    head_dim: int,
+    theta: float,
+    rotary_dim: int | None = None,
+    divisors: Sequence[float] = (),
+    magnitude: float = 1.0,
+) -> np.ndarray:
     """(context, head_dim) float32: cosines of each position, then sines.
 
-    Angles are computed in float32, as in training.
+    Angles are computed in float32, as in training. With `rotary_dim`, only the first rotary_dim / 2
+    pairs of a head are rotated; the angle of the others is 0. Frequencies are divided by `divisors`
+    (default: 1), cosines and sines multiplied by `magnitude`.
     """
-    half = head_dim // 2
-    inverse = (1.0 / theta ** (np.arange(0, head_dim, 2, dtype=np.float32) / head_dim)).astype("f4")
-    angle = np.arange(context, dtype=np.float32)[:, None] * inverse[None, :half]
-    return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+    rotated = rotary_dim or head_dim
+    inverse = (1.0 / theta ** (np.arange(0, rotated, 2, dtype=np.float32) / rotated)).astype("f4")
+    inverse = inverse / np.asarray(divisors or 1, np.float32)
+    inverse = np.concatenate([inverse, np.zeros((head_dim - rotated) // 2, np.float32)])
+    angle = np.arange(context, dtype=np.float32)[:, None] * inverse[None, :]
+    return np.concatenate([np.cos(angle), np.sin(angle)], axis=1) * np.float32(magnitude)
 
 
 def causal_attention(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+import string
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 
 import handglass
 from handglass.errors import InputError
@@ -17,6 +20,7 @@ from handglass.runtime.bundle.entries import (
     TokenizerEntry,
 )
 from handglass.runtime.bundle.manifest import Manifest
+from handglass.runtime.prompt.chat_template import PICTURE
 from handglass.runtime.prompt.tokenizer import Tokenizer, open_tokenizer
 from handglass.targets.target import Target
 
@@ -99,9 +103,41 @@ def find_tokenizer(
                 )
             for token in (*filter(None, [prompt.bos]), *prompt.stop):
                 tokenizer.token_id(token)
-            for around in (*prompt.roles.values(), *prompt.tiles.values()):
-                tokenizer.marker_ids(around.before)
-                tokenizer.marker_ids(around.after)
+            check_markers(prompt, tokenizer, path)
             return TokenizerEntry(kind, name), tokenizer
     wanted = " or ".join(name for _, name in TOKENIZERS)
     raise InputError(f"{checkpoint.folder}: no tokenizer; expected {wanted}")
+
+
+def check_markers(prompt: PromptEntry, tokenizer: Tokenizer, path: Path) -> None:
+    """Raise InputError unless the tokenizer spells every text of the template, as special tokens
+    or as it is.
+
+    `{picture}` in a marker stands for a number, so that all digits are tried in its place.
+    """
+    for marker in filter(None, markers(prompt)):
+        text = marker.replace(PICTURE, string.digits)
+        spelled = tokenizer.decode(tokenizer.marker_ids(text)).decode("utf-8", "replace")
+        plain = re.split("|".join(map(re.escape, tokenizer.special)) or "$", text)
+        if not _in_order(plain, spelled):
+            raise InputError(
+                f"{path}: the marker {text!r} of the chat template becomes {spelled!r}; the file "
+                "belongs to another model"
+            )
+
+
+def markers(prompt: PromptEntry) -> Iterator[str]:
+    """Every text that the template puts into a prompt."""
+    for around in (*prompt.roles.values(), *prompt.tiles.values(), prompt.thoughts):
+        yield around.before
+        yield around.after
+    yield from prompt.answer.values()
+
+
+def _in_order(parts: Iterable[str], text: str) -> bool:
+    """Whether the text has these parts, one after the other."""
+    for part in parts:
+        _, found, text = text.partition(part) if part else ("", True, text)
+        if not found:
+            return False
+    return True

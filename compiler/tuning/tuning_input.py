@@ -14,7 +14,7 @@ from handglass.schedules.select import find_units
 from handglass.targets import find_target
 from handglass.targets.target import Target
 
-from ..checkpoints.checkpoint import EMBEDDING_NAME, HEAD_NAME, Checkpoint
+from ..checkpoints.checkpoint import EMBEDDING, LM_HEAD, Checkpoint
 from ..lowering.phases import fuse
 from ..lowering.workload import Part, parts_of
 from ..models import Family, FamilyConfig, HasHead, find_family
@@ -73,10 +73,10 @@ class _Head:
 
     names: frozenset[str]
 
-    def lm_head(self, tied: bool, prefix: str = "llm.") -> str:
+    def lm_head(self, tied: bool, head: str = LM_HEAD, embedding: str = EMBEDDING) -> str:
         """Name of the head: a stored head has its own parameter, a tied one is the embedding."""
         own = any("lm_head." in name for name in self.names)
-        return prefix + (HEAD_NAME if own else EMBEDDING_NAME)
+        return head if own else embedding
 
 
 def _of_bundle(manifest: Manifest, options: CompileOptions) -> TuningInput:
@@ -96,7 +96,7 @@ def _of_bundle(manifest: Manifest, options: CompileOptions) -> TuningInput:
         find_scheme(manifest.scheme["language"], units),
         find_scheme(manifest.scheme["vision"], units),
         manifest.state.context,
-        cache_type_of(manifest.state.tensors[0].dtype),
+        cache_type_of(manifest.state.cache_dtype),
     )
     head = _Head(frozenset(entry.name for entry in manifest.params))
     return _tuning_input(family, config, storage, target, head)

@@ -19,6 +19,7 @@ LARGEST: Mapping[str, int] = {
     "vision.patch_size": 1 << 11,
     "vision.query_num": 1 << 16,
     "vision.patches_per_row": 1 << 16,
+    "vision.window_levels": 2,
 }
 PATCHES = 1 << 16
 """Largest number of patches of a tile."""
@@ -55,7 +56,7 @@ def _tensor(key: str, tensor: TensorEntry) -> Iterator[str]:
 
 
 def vision_beyond(vision: VisionEntry) -> Iterator[str]:
-    names = ("image_size", "patch_size", "query_num", "patches_per_row")
+    names = ("image_size", "patch_size", "query_num", "patches_per_row", "window_levels")
     yield from sizes_beyond({f"vision.{name}": getattr(vision, name) for name in names})
     patches = (vision.image_size // max(vision.patch_size, 1)) ** 2
     if patches > PATCHES:

@@ -81,6 +81,12 @@ class StateEntry:
         """Whether generation can continue from any prefix of the computed positions."""
         return all(tensor.kind == POSITIONS for tensor in self.tensors)
 
+    @property
+    def cache_dtype(self) -> str:
+        """The type of keys and values; float32 if no layer has any."""
+        kept = (tensor.dtype for tensor in self.tensors if tensor.kind == POSITIONS)
+        return next(kept, "float32")
+
 
 @dataclass(frozen=True)
 class MethodEntry:
@@ -110,6 +116,9 @@ class VisionEntry:
     query_num: int = optional(lambda: 0)
     """Embedding rows per tile; 0: one row per `patches_per_row` patches."""
     patches_per_row: int = optional(lambda: 0)
+    window_levels: int = optional(lambda: 0)
+    """How the patches of a tile are ordered. 0: by rows. 1: by rows of windows of 2 x 2 patches, a
+    window by rows. 2: by rows of windows of 2 x 2 windows, each of these as in 1."""
 
     def rows(self, patches: int) -> int:
         """Embedding rows that a tile of `patches` patches produces."""
@@ -131,9 +140,22 @@ class PromptEntry:
 
     bos: str  # one token, or empty
     roles: Mapping[str, Around]  # "user", "assistant" and optionally "system"
-    tiles: Mapping[str, Around]  # markers around the rows of a tile, by the tile's role
+    tiles: Mapping[str, Around]
+    """Markers around the rows of a tile, by the tile's role. `{picture}` in a marker is the number
+    of the picture in the prompt, from 0."""
     reserved: tuple[str, ...]  # strings, besides the special tokens, that users must not type
     stop: tuple[str, ...]  # tokens that end an answer
+    answer: Mapping[str, str] = optional(dict)
+    """The marker that opens an answer, "plain" or "thinking"; by default the assistant's `before`.
+    It may contain what the model would have written first, e.g. an empty block of thoughts. A
+    model can be asked to think, or not to, only if it has "thinking"."""
+    thoughts: Around = optional(lambda: Around(""))  # noqa: RUF009  a field, not a call
+    """Markers that the model writes around its thoughts; empty if it has none. Earlier turns do not
+    repeat the thoughts."""
+    system: str = optional(str)
+    """The text of the system turn if the user gives none; empty: no system turn."""
+    is_trimmed: bool = optional(lambda: False)
+    """Whether whitespace at both ends of a turn's text is removed."""
     defaults: Mapping[str, float] = optional(dict)
     """Default sampling options, keyed by the argument names of `Model.chat`."""
 

@@ -133,6 +133,13 @@ def _checks(manifest: Manifest) -> dict[str, bool]:
         ),
         "prompt.roles must have user and assistant": {"user", "assistant"} <= prompt.roles.keys(),
         "prompt.stop must name a token": bool(prompt.stop),
+        "prompt.answer must have the keys plain and thinking only": prompt.answer.keys()
+        <= {"plain", "thinking"},
+        "prompt.thoughts must have both markers, or none": bool(prompt.thoughts.before)
+        == bool(prompt.thoughts.after),
+        "prompt.answer.thinking needs prompt.thoughts": "thinking" not in prompt.answer
+        or bool(prompt.thoughts.after),
+        "prompt.system needs a role system": not prompt.system or "system" in prompt.roles,
         f"tokenizer.kind must be one of {', '.join(TOKENIZER_KINDS)}": manifest.tokenizer.kind
         in TOKENIZER_KINDS,
         "params and state.tensors must list each tensor once": len({t.name for t in tensors})

@@ -21,7 +21,8 @@ from ..execution.clocks import Clock, HostClock, Moment
 from .limits import Limits
 from .steps import Steps, spread
 
-BUILTIN = "vm.builtin."
+BUILTIN = ("vm.builtin.", "runtime.")
+"""Prefixes of calls that are not kernels."""
 MACHINE = "(virtual machine)"  # the sum of allocation, shapes and views
 MOST_SPANS = 3000
 """Spans between two readouts: a device buffers only a few thousand unread time stamps."""

@@ -15,7 +15,7 @@ namespace {
 constexpr int kMismatch = 5;  // exit code of MismatchError
 
 // A signal handler cannot take locks, so this is a fixed table. Mappings beyond it end the process
-// without words.
+// without a message.
 std::array<std::atomic<const Mapping*>, 256> watched;
 
 void Say(const char* text) {
@@ -28,16 +28,26 @@ bool Holds(const Mapping* mapping, const void* address) {
   return mapping->data() <= byte && byte < mapping->data() + mapping->size();
 }
 
+/* Prints the error and exits. Several threads may get here at once; the first one prints. */
+[[noreturn]] void ExitOver(const Mapping& mapping) {
+  static std::atomic_flag taken = ATOMIC_FLAG_INIT;
+  while (taken.test_and_set()) pause();
+  Say("error: ");
+  Say(mapping.path().c_str());
+  Say(": truncated or unreadable while in use; copy or compile the bundle again\n");
+  _exit(kMismatch);
+}
+
 void ReportLostPage(int number, siginfo_t* info, void*) {
   for (const auto& entry : watched) {
     const Mapping* mapping = entry;
     if (!Holds(mapping, info->si_addr)) continue;
-    Say("error: ");
-    Say(mapping->path().c_str());
-    Say(": truncated or unreadable while in use; copy or compile the bundle again\n");
-    _exit(kMismatch);
+    ExitOver(*mapping);
   }
-  std::signal(number, SIG_DFL);  // not ours: the instruction repeats and ends the process
+  // Not ours: the default action ends the process when the handler returns. Raised again because a
+  // signal that was sent does not repeat.
+  std::signal(number, SIG_DFL);
+  std::raise(number);
 }
 
 }  // namespace

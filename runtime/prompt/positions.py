@@ -4,6 +4,8 @@
 are found by bucketing i/n. The reference computes the buckets in float32 with torch, where ties
 fall one bucket low for some n (25, 49, 50, 55, 58, ... for a 70-wide table). The weights were
 trained with those ids, so this module reproduces them bit for bit in numpy.
+
+`floor`: the exact buckets, side * i // n, which newer models are trained with.
 """
 
 from __future__ import annotations
@@ -36,7 +38,12 @@ def position_ids(rows: int, cols: int, positions_per_side: int) -> np.ndarray:
         raise UsageError(f"no position ids for a {rows} x {cols} grid of {positions_per_side}")
     row = buckets(rows, positions_per_side)
     col = buckets(cols, positions_per_side)
-    return (row[:, None] * positions_per_side + col[None, :]).reshape(-1).astype(np.int32)
+    return _pairs(row, col, positions_per_side)
+
+
+def _pairs(row: np.ndarray, col: np.ndarray, side: int) -> np.ndarray:
+    """Ids of all pairs of an index along each axis, row-major."""
+    return (row[:, None] * side + col[None, :]).reshape(-1).astype(np.int32)
 
 
 def buckets(n: int, side: int) -> np.ndarray:
@@ -59,21 +66,36 @@ def _arange(start: float, step: float, count: int) -> np.ndarray:
     return np.where(in_vector, base + step * (i % _LANES), start + step * i).astype(np.float32)
 
 
+def floor_ids(rows: int, cols: int, side: int) -> np.ndarray:
+    """Position ids by exact buckets, row-major: (rows * cols,) int32."""
+    return _pairs(np.arange(rows) * side // rows, np.arange(cols) * side // cols, side)
+
+
 @dataclass(frozen=True)
-class Bucket:
-    """Parameters of the method `bucket`."""
+class Table:
+    """Parameters of the methods `bucket` and `floor`."""
 
     side: int  # rows and columns of the table
 
 
-def bucket(vision: VisionEntry) -> PositionIds:
-    side = vision.positions.parse(Bucket, WHERE).side
+def _side(vision: VisionEntry) -> int:
+    side = vision.positions.parse(Table, WHERE).side
     if not 0 < side <= MAX_SIDE:
         raise InputError(f"{WHERE}: side {side:.100g} must be 1 to {MAX_SIDE}")
+    return side
+
+
+def bucket(vision: VisionEntry) -> PositionIds:
+    side = _side(vision)
     return lambda rows, cols: position_ids(rows, cols, side)
 
 
-METHODS: dict[str, Callable[[VisionEntry], PositionIds]] = {"bucket": bucket}
+def floor(vision: VisionEntry) -> PositionIds:
+    side = _side(vision)
+    return lambda rows, cols: floor_ids(rows, cols, side)
+
+
+METHODS: dict[str, Callable[[VisionEntry], PositionIds]] = {"bucket": bucket, "floor": floor}
 
 
 def open_positions(vision: VisionEntry) -> PositionIds:

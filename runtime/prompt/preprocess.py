@@ -2,24 +2,25 @@
 
 Reproduces the reference bit for bit: convert to RGB (alpha is dropped, not blended), resize the
 8-bit original with Pillow's bicubic filter, x/255, (x - mean)/std, concatenate the patches in one
-strip. Only a JPEG too large to be held in memory is decoded at 1/2, 1/4 or 1/8 of its size first.
+strip, by rows or window by window. Only a JPEG too large to be held in memory is decoded at 1/2,
+1/4 or 1/8 of its size first.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from handglass.errors import InputError
+from handglass.errors import InputError, MismatchError
 
-from .pictures.read import Picture, open_picture, read_picture
+from .pictures.read import Picture, open_picture, picture_name, read_picture
 from .positions import open_positions
-from .slicing import Crop, open_slicer
+from .slicing import Crop, Slicer, limited, open_slicer
 
 if TYPE_CHECKING:
     from ..bundle.entries import VisionEntry
@@ -68,6 +69,16 @@ class Prepared:
     vision: VisionEntry
 
 
+class TilesOf(Protocol):
+    """A function from a picture to its tiles, in prompt order.
+
+    `max_slices` lowers the manifest's. Raises InputError for an invalid picture, UsageError for a
+    `max_slices` that the model does not have.
+    """
+
+    def __call__(self, picture: Picture, max_slices: int | None = None) -> list[Tile]: ...
+
+
 class Preprocessor:
     """Preprocesses pictures for a bundle whose manifest has this `vision` entry.
 
@@ -76,16 +87,27 @@ class Preprocessor:
 
     def __init__(self, vision: VisionEntry) -> None:
         self._vision = vision
-        self._slice = open_slicer(vision)
+        self._slicers: dict[int | None, Slicer] = {None: open_slicer(vision)}
         self._position_ids = open_positions(vision)
 
-    def tiles(self, picture: Picture) -> list[Tile]:
-        """The tiles of a picture, in prompt order. Raises InputError for an invalid picture."""
+    def tiles(self, picture: Picture, max_slices: int | None = None) -> list[Tile]:
+        """See TilesOf. A picture that was prepared keeps the slices that it has."""
         if isinstance(picture, Prepared):
             if picture.vision != self._vision:
                 raise InputError("the picture was prepared for another model; prepare it again")
             return list(picture.tiles)
-        return [self._tile(crop) for crop in self._slice(open_picture(picture))]
+        slicer, opened = self._slicer(max_slices), open_picture(picture)
+        try:
+            return [self._tile(crop) for crop in slicer(opened)]
+        except InputError as error:
+            raise InputError(f"picture {picture_name(picture)}: {error}") from error
+
+    def _slicer(self, max_slices: int | None) -> Slicer:
+        if max_slices not in self._slicers:
+            vision = limited(self._vision, max_slices)
+            assert vision is not None
+            self._slicers[max_slices] = open_slicer(vision)
+        return self._slicers[max_slices]
 
     def _tile(self, crop: Crop) -> Tile:
         vision = self._vision
@@ -93,16 +115,19 @@ class Preprocessor:
         strip, grid = cut_patches(x, vision.patch_size)
         height, width = (side // vision.patch_size for side in x.shape[1:])
         ids = self._position_ids(height, width)
+        if vision.window_levels:
+            order = window_order(height, width, vision.window_levels)
+            strip, ids, grid = ordered(strip, order), ids[order], grid[order]
         return Tile(strip, ids, grid, height, width, vision.rows(len(grid)), crop.role)
 
 
-def open_preprocessor(manifest: Manifest) -> Callable[[Picture], list[Tile]]:
+def open_preprocessor(manifest: Manifest) -> TilesOf:
     """A function from picture to tiles; for a text-only bundle, one that raises InputError."""
     if manifest.vision is not None:
         return Preprocessor(manifest.vision).tiles
     architecture = manifest.model.architecture
 
-    def refuse(picture: Picture) -> list[Tile]:
+    def refuse(picture: Picture, max_slices: int | None = None) -> list[Tile]:
         raise InputError(f"this model ({architecture}) is text-only; ask without pictures")
 
     return refuse
@@ -127,3 +152,25 @@ def cut_patches(x: np.ndarray, patch_size: int) -> tuple[np.ndarray, np.ndarray]
     strip = np.ascontiguousarray(split.transpose(0, 2, 1, 3, 4).reshape(3, p, height * width * p))
     grid = np.stack(np.divmod(np.arange(height * width), width), axis=1)
     return strip, grid.astype(np.int32)
+
+
+def window_order(height: int, width: int, levels: int) -> np.ndarray:
+    """The patches of a grid, as indices by rows, in the order of `VisionEntry.window_levels`.
+
+    Raises MismatchError if the windows do not divide the grid.
+    """
+    side = 1 << levels
+    if height % side or width % side:
+        raise MismatchError(
+            f"manifest.json: vision: a tile of {height} x {width} patches has no whole windows of "
+            f"{side} x {side}; compile the model again"
+        )
+    row, column = np.divmod(np.arange(height * width), width)
+    # By the largest windows first, and by single patches last; lexsort takes its keys in reverse.
+    return np.lexsort([axis >> level for level in range(levels + 1) for axis in (column, row)])
+
+
+def ordered(strip: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The strip with its patches in another order."""
+    patches = strip.reshape(*strip.shape[:2], len(order), -1)
+    return np.ascontiguousarray(patches[:, :, order].reshape(strip.shape))

@@ -6,12 +6,14 @@ in prompt order. Cutting into patches and normalization happen in preprocess.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from handglass.errors import InputError, MismatchError
+from handglass.errors import InputError, MismatchError, UsageError
 
+from ..bundle.bounds import LARGEST, PATCHES
+from .grid_plan import Grid, Plan, plan
 from .pictures.upright import Upright
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 WHERE = "manifest.json: vision.slicing"
 MAX_TILES = 1024
+MAX_SLICES = 100
 MAX_PIXELS = 1 << 24
 """Most pixels of all tiles of a picture together."""
 
@@ -79,7 +82,67 @@ def _resized(picture: Upright, box: Box, side: int) -> Image.Image:
     return picture.resize((side, side), part)
 
 
-SLICINGS: dict[str, Callable[[VisionEntry], Slicer]] = {"crops": crops}
+def grid(vision: VisionEntry) -> Slicer:
+    """An overview and slices, as the planner of the reference lays them out (grid_plan.py).
+
+    The roles are "picture" for a picture without slices, else "overview", then row by row "slice",
+    "row_end" for the last slice of each row but the last, and "last" for the very last one.
+    """
+    parameters = vision.slicing.parse(Grid, WHERE)
+    for text in _beyond(parameters, vision):
+        raise InputError(f"{WHERE}: {text}")
+    return lambda image: list(_sliced(image, plan(image.size, parameters)))
+
+
+def _beyond(grid: Grid, vision: VisionEntry) -> Iterator[str]:
+    """What is wrong with the parameters."""
+    side, largest = vision.patch_size << vision.window_levels, LARGEST["vision.image_size"]
+    if not 0 < grid.resolution <= largest:
+        yield f"resolution {grid.resolution:.100g} must be 1 to {largest}"
+    if not 0 < grid.multiple <= grid.resolution or grid.multiple % side:
+        yield (
+            f"multiple {grid.multiple:.100g} must be a multiple of {side} (patches, in windows), "
+            "and at most the resolution"
+        )
+    if not 0 < grid.max_slices <= MAX_SLICES:
+        yield f"max_slices {grid.max_slices:.100g} must be 1 to {MAX_SLICES}"
+    tile = grid.largest_tile
+    if tile > PATCHES * vision.patch_size**2 or tile * (grid.max_slices + 1) > MAX_PIXELS:
+        yield (
+            f"tiles may have {tile} pixels, more than {PATCHES} patches, or than {MAX_PIXELS} "
+            "pixels together"
+        )
+
+
+def _sliced(picture: Upright, tiles: Plan) -> Iterator[Crop]:
+    count = tiles.columns * tiles.rows
+    yield Crop("overview" if count else "picture", picture.resize(tiles.whole))
+    if not count:
+        return
+    refined = picture.resize(tiles.refined)
+    for number, box in enumerate(tiles.boxes, 1):
+        ends_row = number % tiles.columns == 0
+        role = "last" if number == count else "row_end" if ends_row else "slice"
+        yield Crop(role, refined.crop(box))
+
+
+SLICINGS: dict[str, Callable[[VisionEntry], Slicer]] = {"crops": crops, "grid": grid}
+
+
+def limited(vision: VisionEntry | None, max_slices: int | None) -> VisionEntry | None:
+    """The entry with at most `max_slices` slices; None leaves it as it is.
+
+    Raises UsageError if the model does not slice pictures, or not into so many.
+    """
+    if max_slices is None:
+        return vision
+    if vision is None or vision.slicing.kind != "grid":
+        raise UsageError(f"max_slices={max_slices!r}: this model does not slice pictures")
+    most = vision.slicing.parse(Grid, WHERE).max_slices
+    if type(max_slices) is not int or not 1 <= max_slices <= most:
+        raise UsageError(f"max_slices={max_slices!r} must be 1 to {most} for this model")
+    parameters = {**vision.slicing.parameters, "max_slices": max_slices}
+    return replace(vision, slicing=replace(vision.slicing, parameters=parameters))
 
 
 def open_slicer(vision: VisionEntry) -> Slicer:

@@ -48,7 +48,9 @@ class Tokenizer:
 
     def __init__(self, vocabulary: Vocabulary, reserved: Iterable[str] = ()) -> None:
         self._vocabulary = vocabulary
-        self._reserved = sorted({*reserved, *vocabulary.special} - {""}, key=len, reverse=True)
+        strings = {*reserved, *vocabulary.special} - {""}
+        self.reserved = tuple(sorted(strings, key=len, reverse=True))
+        self.special = tuple(s for s in self.reserved if s in vocabulary.special)
         self.vocab_size = vocabulary.size
 
     def encode(self, text: str) -> list[int]:
@@ -94,20 +96,32 @@ class Tokenizer:
         return next((p for p in pieces if p and self._vocabulary.find(p) == token), None)
 
     def marker_ids(self, marker: str) -> tuple[int, ...]:
-        """Ids of a template marker: one piece if the vocabulary has it, otherwise several."""
-        if not marker:
-            return ()
-        id_ = self._vocabulary.find(marker)
-        return tuple(self._vocabulary.encode(marker)) if id_ is None else (id_,)
+        """Ids of a template marker: one piece if the vocabulary has it, otherwise several.
+
+        The reserved strings in it become their pieces, and what is between them ordinary ones.
+        """
+        whole = self._vocabulary.find(marker) if marker else None
+        if whole is not None:
+            return (whole,)
+        parts = re.split(f"({self._pattern.pattern})", marker) if self.reserved else [marker]
+        return tuple(id_ for part in parts if part for id_ in self._piece_ids(part))
+
+    def _piece_ids(self, part: str) -> list[int]:
+        id_ = self._vocabulary.find(part) if part in self.reserved else None
+        return self._vocabulary.encode(part) if id_ is None else [id_]
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        """The reserved strings; where several begin, the longest."""
+        return re.compile("|".join(map(re.escape, self.reserved)))
 
     def _spelled_out(self, text: str) -> list[str]:
         """Split the text after the first character of each reserved string; parts are encoded
         separately."""
-        if not self._reserved:
+        if not self.reserved:
             return [text]
-        pattern = re.compile("|".join(map(re.escape, self._reserved)))
         cuts, position = [0], 0
-        while match := pattern.search(text, position):
+        while match := self._pattern.search(text, position):
             position = match.start() + 1
             cuts.append(position)
         return [text[a:b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True)]
@@ -116,7 +130,7 @@ class Tokenizer:
     def _forbidden(self) -> list[tuple[str, tuple[int, ...]]]:
         """Id sequences that user text must not contain; <unk> alone is allowed, for unknown
         characters."""
-        markers = [(m, self.marker_ids(m)) for m in self._reserved]
+        markers = [(m, self.marker_ids(m)) for m in self.reserved]
         return [(m, ids) for m, ids in markers if ids and ids != (self._vocabulary.find("<unk>"),)]
 
 

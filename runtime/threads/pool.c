@@ -41,6 +41,9 @@ enum { FUTEX = 98, SIGNAL_MASK = 135 };
 #endif
 enum { WAIT_PRIVATE = 128, WAKE_PRIVATE = 129, SET_MASK = 2, MONOTONIC = 1, THREAD_CPU = 3 };
 
+/* SIGILL, SIGTRAP, SIGBUS, SIGFPE and SIGSEGV: the bit of signal n is n - 1. */
+static const u64 FAULTS = 1 << 3 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 10;
+
 enum { PIECES_PER_THREAD = 8, RELAXES_PER_LOOK = 32 };
 
 /* Nanoseconds. A worker waits through the gaps between the loops of a decode step, 0.3 ms on average
@@ -169,11 +172,13 @@ static void* Work(void* index) {
 }
 
 /* Starts the missing workers, which inherit blocked signals: handlers run in the caller's threads.
+ * Only faults are not blocked: they cannot be delayed, so the kernel would end the process without
+ * calling their handlers.
  * Returns how many threads there are; fewer than wanted if the system refuses more. */
 static int StartWorkers(int wanted) {
-  u64 all = ~0ull, old = 0;
+  u64 blocked = ~FAULTS, old = 0;
   if (pool.started + 1 >= wanted) return pool.started + 1;
-  pool.system.syscall(SIGNAL_MASK, SET_MASK, &all, &old, sizeof(all));
+  pool.system.syscall(SIGNAL_MASK, SET_MASK, &blocked, &old, sizeof(blocked));
   while (pool.started + 1 < wanted) {
     unsigned long thread;
     void* index = (void*)(long)(pool.started + 1);

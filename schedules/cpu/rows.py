@@ -1,4 +1,5 @@
-"""Row-wise kernels: norms, activation functions, and quantisation of their results.
+"""Row-wise kernels: norms, activation functions, quantisation of their results, attention within
+windows of a few rows.
 
 All stages of a row run in one iteration of one loop, so the row stays in the L1 cache. A single row
 runs serially: waking the other cores costs as much as the row itself.
@@ -15,13 +16,15 @@ from ..rule import Rule, blocks, find, pattern_of
 from ..tiling import is_one
 from .elementwise import vectorize
 
+PATTERNS = frozenset({"norm", "quantize", "windows"})
+
 
 def rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Merge the row loops of all stages into one.
 
     Several stages may be outputs, and an output cannot be computed at another one's loop.
     """
-    if not find(sch, "norm") and not find(sch, "quantize"):
+    if not any(find(sch, pattern) for pattern in PATTERNS):
         return False
     for block in blocks(sch)[:-1]:
         if pattern_of(sch, block) == "view":
@@ -49,4 +52,4 @@ def _vectorize(sch: Schedule, block) -> None:
         sch.vectorize(sch.get_loops(sch.decompose_reduction(block, k))[-1])
 
 
-RULE = Rule("cpu-rows", rows, frozenset({"norm", "quantize"}))
+RULE = Rule("cpu-rows", rows, PATTERNS)

@@ -7,7 +7,7 @@ import pytest
 from odd_models import GROUPED
 from test_cli_inspect import MANIFEST
 
-from handglass.compiler.models.config import ModelConfig
+from handglass.compiler.models.release import ModelConfig
 from handglass.compiler.models.work import (
     decode_work,
     prefill_work,

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from handglass.compiler.models.config import SEED, SEED_JSON, ModelConfig
+from handglass.compiler.models.release import ModelConfig
+from handglass.compiler.models.seed import SEED, SEED_JSON
 from handglass.errors import InputError
 
 ABSENT = object()
@@ -80,13 +81,12 @@ REFUSED = [
     ({"architectures": "MiniCPMV"}, "architectures is 'MiniCPMV' (a string)"),
     ({"architectures": ["LlavaForConditionalGeneration"]}, "LlavaForConditionalGeneration"),
     ({"architectures": ["MiniCPMO"]}, "MiniCPM-o"),
-    ({"architectures": ["MiniCPMV4_6ForConditionalGeneration"]}, "MiniCPM-V 4.6"),
+    ({"architectures": ["MiniCPMO"], "version": "9"}, "MiniCPM-o 9"),
+    ({"architectures": ["MiniCPMV4_7ForConditionalGeneration"]}, "MiniCPM-V 4.7"),
     ({"version": "2.5"}, "MiniCPM-V 2.5"),
-    ({"version": 2.6}, "MiniCPM-V 2.6"),
+    ({"version": 1.5}, "MiniCPM-V 1.5"),
     ({"hidden_size": 2304, "intermediate_size": 5760}, "MiniCPM-V 1.0 or 2.0"),
     ({"hidden_size": 4096, "intermediate_size": 14336}, "MiniCPM-V 2.5"),
-    ({"hidden_size": 3584, "intermediate_size": 18944}, "MiniCPM-V 2.6"),
-    ({"hidden_size": 2560, "intermediate_size": 10240}, "MiniCPM-V 4.0"),
     ({"quantization_config": {"bits": 4}}, "quantization_config"),
     ({"rope_scaling": {"type": "longrope"}}, "rope_scaling"),
     ({"rope_scaling": {"type": "default", "factor": 4}}, "rope_scaling"),

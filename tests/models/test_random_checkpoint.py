@@ -12,7 +12,7 @@ from odd_models import GROUPED, ODD_MODELS, write_checkpoint
 from PIL import Image
 from random_checkpoint import narrow, tensors
 
-from handglass.compiler.models.config import SEED
+from handglass.compiler.models.seed import SEED
 
 
 def test_seed_has_its_published_number_of_parameters() -> None:

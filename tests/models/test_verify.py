@@ -19,7 +19,7 @@ from odd_models import UNTIED, write_checkpoint
 
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
 from handglass.compiler.models import FAMILIES
-from handglass.compiler.models.config import ModelConfig
+from handglass.compiler.models.release import ModelConfig
 from handglass.compiler.models.storage import Storage
 from handglass.compiler.parity import reference
 from handglass.compiler.parity.stored_weights import StoredWeights

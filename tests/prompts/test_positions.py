@@ -1,10 +1,14 @@
 """Position ids against torch, the published exceptions, and plain arithmetic."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from manifests import square
 
-from handglass.errors import UsageError
-from handglass.runtime.prompt.positions import buckets, position_ids
+from handglass.errors import InputError, MismatchError, UsageError
+from handglass.runtime.bundle.entries import MethodEntry
+from handglass.runtime.prompt.positions import buckets, open_positions, position_ids
 
 # n -> patches whose id in a 70-wide table is one below floor(70 * i / n), as published.
 BELOW_FLOOR = {
@@ -77,3 +81,28 @@ def test_ids_are_row_major_pairs_of_buckets(rows: int, cols: int) -> None:
 def test_an_empty_grid_is_refused(rows: int, cols: int, side: int) -> None:
     with pytest.raises(UsageError, match=f"{rows} x {cols} grid of {side}"):
         position_ids(rows, cols, side)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(4, 8), (58, 18), (80, 4), (70, 70), (100, 9)])
+def test_floor_ids_are_exact_buckets(rows: int, cols: int) -> None:
+    vision = dataclasses.replace(
+        square(28, 14, 4, 70), positions=MethodEntry("floor", {"side": 70})
+    )
+    ids = open_positions(vision)(rows, cols)
+    assert ids.dtype == np.int32 and ids.max() < 4900
+    expected = [70 * r // rows * 70 + 70 * c // cols for r in range(rows) for c in range(cols)]
+    assert ids.tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["floor", "bucket"])
+@pytest.mark.parametrize("side", [0, -1, 4097])
+def test_a_table_without_rows_is_refused(kind: str, side: int) -> None:
+    vision = dataclasses.replace(square(28, 14, 4, 70), positions=MethodEntry(kind, {"side": side}))
+    with pytest.raises(InputError, match=f"side {side} must be 1 to 4096"):
+        open_positions(vision)
+
+
+def test_an_unknown_method_is_refused() -> None:
+    vision = dataclasses.replace(square(28, 14, 4, 70), positions=MethodEntry("canvas", {}))
+    with pytest.raises(MismatchError, match="'canvas' is unknown; known: bucket, floor"):
+        open_positions(vision)

@@ -39,9 +39,9 @@ class NativeProgram:
         return [*start, str(self.path), *map(str, arguments)]
 
     def run(
-        self, *arguments: object, cpu: str = "", stdin: str = ""
+        self, *arguments: object, cpu: str = "", stdin: str = "", threads: str = "2"
     ) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "TVM_NUM_THREADS": "2"}
+        environment = {**os.environ, "TVM_NUM_THREADS": threads}
         return subprocess.run(
             self.command(*arguments, cpu=cpu),
             input=stdin,

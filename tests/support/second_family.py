@@ -80,7 +80,7 @@ class SecondVL(DecoderNetwork):
         self.config = config
         self.vision_tower = VisionTower(config.vision, storage.vision, "vision_tower")
         self.projector = Linear(storage.language, [Rows("projector.weight", (text.hidden_size, d))])
-        self.language_model = Decoder(text, storage.language, storage.context, head, PREFIX)
+        self.language_model = Decoder(text, storage, head, f"{PREFIX}model")
 
     def encode_image(
         self, pixels: nn.Tensor, position_ids: nn.Tensor, grid: nn.Tensor
@@ -126,7 +126,8 @@ def configure(config: dict[str, Any]) -> SecondConfig:
 
 
 def build(checkpoint: HasHead, config: SecondConfig, storage: Storage) -> SecondVL:
-    head = checkpoint.lm_head(config.language.tie_word_embeddings, PREFIX)
+    names = f"{PREFIX}lm_head.weight", f"{PREFIX}model.embed_tokens.weight"
+    head = checkpoint.lm_head(config.language.tie_word_embeddings, *names)
     return SecondVL(config, storage, head)
 
 

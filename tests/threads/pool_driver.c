@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,6 +116,31 @@ static void Resize(int loops, int threads) {
   }
 }
 
+static pthread_t launcher;
+
+/* Counts the pieces of workers. In a worker a fault, which cannot be delayed, must find its handler;
+ * a blocked one ends the process. */
+static int Masked(int piece, struct Environment* environment, void* data) {
+  static const int faults[] = {SIGILL, SIGTRAP, SIGBUS, SIGFPE, SIGSEGV};
+  volatile int sum = 0;
+  (void)piece, (void)environment;
+  for (int i = 0; i < 20000; ++i) sum += i;
+  if (pthread_equal(pthread_self(), launcher)) return 0;
+  sigset_t blocked;
+  pthread_sigmask(SIG_SETMASK, 0, &blocked);
+  for (int i = 0; i < 5; ++i) Check(!sigismember(&blocked, faults[i]), "faults are delivered");
+  Check(sigismember(&blocked, SIGINT) && sigismember(&blocked, SIGCHLD), "others are blocked");
+  __atomic_add_fetch((int*)data, 1, __ATOMIC_RELAXED);
+  return 0;
+}
+
+static void RunMasked(int loops, int threads) {
+  int taken = 0;
+  launcher = pthread_self();
+  for (int i = 0; i < loops; ++i) HandglassParallelLaunch(Masked, &taken, 0);
+  Check(taken > 0 || threads == 1, "workers take pieces");
+}
+
 int main(int count, char** arguments) {
   Check(count == 4, "usage");
   int threads = atoi(arguments[2]), loops = atoi(arguments[3]);
@@ -128,6 +154,7 @@ int main(int count, char** arguments) {
   if (!strcmp(name, "errors")) RunFailing(loops);
   if (!strcmp(name, "forks")) RunForks(loops);
   if (!strcmp(name, "resized")) Resize(loops, threads);
+  if (!strcmp(name, "signals")) RunMasked(loops, threads);
   if (!strcmp(name, "nested")) {
     for (int i = 0; i < loops; ++i) Check(HandglassParallelLaunch(Nested, 0, 0) == 0, "nested");
   }

@@ -22,6 +22,7 @@ LOOPS = {
     "forks": 20,
     "resized": 1000,
     "nested": 60,
+    "signals": 500,
 }
 
 

@@ -7,8 +7,18 @@ matrix products, without torch or TVM.
 
 from .arithmetic import Weights
 from .language import embed, logits
+from .merged_vision import encode_merged, in_windows
 from .pixels import pixels
 from .resampler import resample
 from .vision import encode_vision
 
-__all__ = ["Weights", "embed", "encode_vision", "logits", "pixels", "resample"]
+__all__ = [
+    "Weights",
+    "embed",
+    "encode_merged",
+    "encode_vision",
+    "in_windows",
+    "logits",
+    "pixels",
+    "resample",
+]

@@ -1,0 +1,165 @@
+"""MiniCPM-V 4.6: SigLIP on the tiles of a picture, merged by windows, and Qwen3.5."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn import spec
+
+from handglass.errors import InputError
+from handglass.runtime.bundle.entries import (
+    FunctionEntry,
+    MethodEntry,
+    PromptEntry,
+    TensorEntry,
+    VisionEntry,
+    WorkEntry,
+)
+
+from ..checkpoints.fields import Fields
+from .config import LanguageConfig, VisionConfig, vision_config
+from .family import Family, HasHead
+from .language import Decoder
+from .merged_vision import MergedVisionTower
+from .merger_config import MergerConfig
+from .network import DecoderNetwork
+from .qwen35 import qwen35_config
+from .storage import Storage
+from .templates import chatml, picture_tiles, reserved_tags
+from .work import merged_vision_flops
+
+ARCHITECTURE = "MiniCPMV4_6ForConditionalGeneration"
+LANGUAGE = "model.language_model"
+HALF = (0.5, 0.5, 0.5)
+RESOLUTION, MAX_SLICES = 448, 9
+"""Of the released preprocessor_config.json."""
+PHOTO_TILES = 10
+"""Tiles of a photo: nine slices and the overview."""
+
+
+@dataclass(frozen=True)
+class MiniCPMV46Config:
+    """A validated config.json."""
+
+    architecture: str
+    vision: VisionConfig
+    merger: MergerConfig
+    language: LanguageConfig
+
+
+class MiniCPMV46(DecoderNetwork):
+    """The vision tower with its mergers (`vision`) and the decoder (`language_model`)."""
+
+    decoder_name = "language_model"
+
+    def __init__(self, config: MiniCPMV46Config, storage: Storage, head: str) -> None:
+        super().__init__(storage)
+        self.config = config
+        self.vision = MergedVisionTower(config.vision, config.merger, storage.vision)
+        self.language_model = Decoder(config.language, storage, head, LANGUAGE)
+
+    def encode_image(
+        self, pixels: nn.Tensor, position_ids: nn.Tensor, grid: nn.Tensor
+    ) -> nn.Tensor:
+        return self.vision(pixels, position_ids)
+
+    def specs(self) -> dict[str, dict]:
+        pixels = spec.Tensor([3, self.config.vision.patch_size, "strip"], "float32")
+        ids, grid = spec.Tensor(["n"], "int32"), spec.Tensor(["n", 2], "int32")
+        eyes = {"encode_image": {"pixels": pixels, "position_ids": ids, "grid": grid}}
+        return eyes | super().specs()
+
+    def functions(self) -> dict[str, FunctionEntry]:
+        p, d = self.config.vision.patch_size, self.config.language.hidden_size
+        pixels, ids = f"pixels (3, {p}, {p} n) float32", "position_ids (n,) int32"
+        arguments = (pixels, ids, "grid (n, 2) int32", "params")
+        rows = f"(n / {self.config.merger.patches_per_row}, {d}) float32"
+        return {"encode_image": FunctionEntry(arguments, rows)} | super().functions()
+
+    def work(self, params: tuple[TensorEntry, ...]) -> dict[str, WorkEntry]:
+        n = (RESOLUTION // self.config.vision.patch_size) ** 2
+        flops = merged_vision_flops(self.config.vision, self.config.merger, n)
+        return {"encode_image": WorkEntry(flops=flops)} | super().work(params)
+
+
+def configure(config: dict[str, Any]) -> MiniCPMV46Config:
+    """Parse the released layout. Raises InputError for an invalid or unsupported setting."""
+    top = Fields(config, "config.json")
+    for key, only in (("drop_vision_last_layer", False), ("quantization_config", None)):
+        top.expect(key, only)
+    text, vision = top.section("text_config"), vision_config(top.section("vision_config"))
+    language = qwen35_config(text, _is_tied(top, text))
+    merger = MergerConfig(
+        hidden_size=language.hidden_size,
+        insert_layer_id=top.integer("insert_layer_id", default=6, minimum=0),
+        downsample=_downsample(top),
+    )
+    if merger.insert_layer_id >= vision.num_hidden_layers:
+        raise InputError(
+            f"config.json: insert_layer_id is {merger.insert_layer_id}, but the vision tower has "
+            f"{vision.num_hidden_layers} layers"
+        )
+    return MiniCPMV46Config(ARCHITECTURE, vision, merger, language)
+
+
+def _is_tied(top: Fields, text: Fields) -> bool:
+    return top.flag("tie_word_embeddings", text.flag("tie_word_embeddings", True))
+
+
+def _downsample(top: Fields) -> str:
+    value = top.get("downsample_mode")
+    return "16x" if value is None else str(value)
+
+
+def build(checkpoint: HasHead, config: MiniCPMV46Config, storage: Storage) -> MiniCPMV46:
+    tied, embedding = config.language.tie_word_embeddings, f"{LANGUAGE}.embed_tokens.weight"
+    return MiniCPMV46(config, storage, checkpoint.lm_head(tied, "lm_head.weight", embedding))
+
+
+def ignored(config: MiniCPMV46Config) -> tuple[str, ...]:
+    return () if config.merger.levels == 2 else ("model.vision_tower.vit_merger.",)
+
+
+def vision_entry(config: MiniCPMV46Config) -> VisionEntry:
+    patch, merger = config.vision.patch_size, config.merger
+    grid = {"resolution": RESOLUTION, "multiple": patch << merger.levels, "max_slices": MAX_SLICES}
+    return VisionEntry(
+        image_size=RESOLUTION,
+        patch_size=patch,
+        mean=HALF,
+        std=HALF,
+        slicing=MethodEntry("grid", grid),
+        positions=MethodEntry("floor", {"side": config.vision.positions_per_side}),
+        patches_per_row=merger.patches_per_row,
+        window_levels=merger.levels,
+    )
+
+
+def prompt_entry(config: MiniCPMV46Config) -> PromptEntry:
+    pads = ("<|image_pad|>", "<|video_pad|>")
+    return chatml(
+        picture_tiles(),
+        thinks=True,
+        is_trimmed=True,
+        reserved=(*pads, *reserved_tags()),
+        defaults={"temp": 0.7},
+    )
+
+
+def matches(config: Mapping[str, Any]) -> bool:
+    return config.get("architectures") == [ARCHITECTURE]
+
+
+FAMILY = Family(
+    name="MiniCPM-V 4.6: SigLIP merged by windows, Qwen3.5",
+    matches=matches,
+    configure=configure,
+    build=build,
+    prompt=prompt_entry,
+    vision=vision_entry,
+    ignored=ignored,
+    typical_tiles=PHOTO_TILES,
+)

@@ -1,0 +1,210 @@
+"""The releases with a resampler: which text model, slicing and template each has.
+
+All use the architecture MiniCPMV (the o-models MiniCPMO). The early ones have no `version`, so they
+are also recognized by their shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from handglass.errors import InputError
+from handglass.runtime.bundle.entries import Around, PromptEntry
+
+from ..checkpoints.fields import Fields
+from . import templates, text_config
+from .config import RESAMPLER_HEAD_DIM, LanguageConfig, ResamplerConfig, VisionConfig, vision_config
+
+RESOLUTION, MAX_SLICES = 448, 9
+MOST_SLICES = 100
+SAMPLING = {"temp": 0.7, "top_p": 0.8, "top_k": 100, "repeat_penalty": 1.05}
+"""Defaults of 2.0 to 4.0."""
+
+Shape = Mapping[str, int]
+MakePrompt = Callable[[Mapping[str, Around], Mapping[str, float]], PromptEntry]
+
+
+@dataclass(frozen=True)
+class Release:
+    """What config.json does not say."""
+
+    name: str
+    version: str
+    language: Callable[[Fields], LanguageConfig]
+    prompt: Callable[..., PromptEntry]
+    shapes: tuple[Shape, ...] = ()
+    """Recognizes the release if `version` is absent."""
+    is_omni: bool = False
+    slices: bool = True
+    defaults: tuple[tuple[str, float], ...] = tuple(SAMPLING.items())
+
+
+def _chatml(tiles: Mapping[str, Around], **options: Any) -> PromptEntry:
+    return templates.chatml(tiles, reserved=templates.reserved_tags(), **options)
+
+
+def _seed_prompt(tiles: Mapping[str, Around], defaults: Mapping[str, float]) -> PromptEntry:
+    return templates.minicpm({"picture": Around("<image>", "</image>")}, defaults)
+
+
+HELPFUL = "You are a helpful assistant."
+_qwen2_prompt = partial(_chatml, system=HELPFUL)
+_qwen3_prompt = partial(_chatml, thinks=True, opened="")
+SEED_RELEASE = Release("seed", "seed", text_config.minicpm, _seed_prompt, slices=False, defaults=())
+RELEASES = (
+    Release(
+        "MiniCPM-V 2.6",
+        "2.6",
+        text_config.qwen2,
+        _qwen2_prompt,
+        ({"hidden_size": 3584, "intermediate_size": 18944},),
+    ),
+    Release("MiniCPM-o 2.6", "2.6", text_config.qwen2, _qwen2_prompt, is_omni=True),
+    Release(
+        "MiniCPM-V 4.0",
+        "4.0",
+        text_config.llama,
+        _chatml,
+        ({"hidden_size": 2560, "intermediate_size": 10240},),
+    ),
+    Release(
+        "MiniCPM-V 4.5",
+        "4.5",
+        text_config.qwen3,
+        _qwen3_prompt,
+        ({"hidden_size": 4096, "intermediate_size": 12288}, {"vocab_size": 151748}),
+        defaults=tuple((SAMPLING | {"repeat_penalty": 1.03}).items()),
+    ),
+    Release(
+        "MiniCPM-o 4.5",
+        "4.5",
+        text_config.qwen3,
+        _qwen3_prompt,
+        is_omni=True,
+        defaults=(("temp", 0.6), ("top_p", 0.95), ("top_k", 20)),
+    ),
+)
+# Recognized for a clear message.
+NOT_YET_SHAPES: tuple[tuple[str, Shape], ...] = (
+    ("MiniCPM-V 1.0 or 2.0", {"hidden_size": 2304, "intermediate_size": 5760}),
+    ("MiniCPM-V 2.5", {"hidden_size": 4096, "intermediate_size": 14336}),
+)
+NOT_YET = {"MiniCPMV4_7ForConditionalGeneration": "MiniCPM-V 4.7"}
+ARCHITECTURES = {"MiniCPMV": False, "MiniCPMO": True}
+"""Architecture -> whether it is an o-model."""
+
+DROPPED = "drop_vision_last_layer", "a vision tower without its last layer"
+REFUSED_KEYS = dict([DROPPED])
+REFUSED_BY_SEED = REFUSED_KEYS | {
+    "slice_mode": "image slicing",
+    "use_image_id": "image numbers in the prompt",
+}
+"""Keys that change the model or the prompt when they are set -> the feature that they enable."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The whole model; `image_size` is the side of a square tile, in pixels."""
+
+    architecture: str
+    vision: VisionConfig
+    resampler: ResamplerConfig
+    language: LanguageConfig
+    image_size: int
+    release: Release = SEED_RELEASE
+    max_slices: int = 1
+    has_image_ids: bool = False
+
+    @classmethod
+    def from_dict(cls, config: dict[str, Any]) -> ModelConfig:
+        """Parse the released layout: language fields at the top level, the tower under
+        `vision_config`. Raises InputError for an invalid or unsupported setting."""
+        top = Fields(config, "config.json")
+        architecture = _architecture(top)
+        release = find_release(top, ARCHITECTURES[architecture])
+        _refuse(top, REFUSED_KEYS if release.slices else REFUSED_BY_SEED)
+        vision = vision_config(top.section("vision_config"))
+        language = release.language(top)
+        image_size = top.integer("image_size")
+        top.multiple("image_size", image_size, "patch_size", vision.patch_size)
+        _refuse_other_patch_size(top, vision.patch_size)
+        resampler = _resampler(top, vision, language)
+        sizes = vision, resampler, language, image_size
+        return cls(architecture, *sizes, release, *_slicing(top, release))
+
+    @property
+    def prompt(self) -> PromptEntry:
+        tiles = templates.picture_tiles(self.has_image_ids)
+        return self.release.prompt(tiles, defaults=dict(self.release.defaults))
+
+
+def find_release(top: Fields, is_omni: bool) -> Release:
+    """The release by `version`, else by shape, else the seed.
+
+    Raises InputError for a release that is not supported.
+    """
+    version = top.get("version")
+    text = "" if version is None else str(version)
+    for release in (r for r in RELEASES if r.is_omni == is_omni):
+        by_shape = any(all(top.get(k) == v for k, v in s.items()) for s in release.shapes)
+        if text == release.version or (not text and by_shape):
+            return release
+    kind = "MiniCPM-o" if is_omni else "MiniCPM-V"
+    if text or is_omni:
+        raise InputError(f"config.json: {kind} {text or 'without version'} is not supported yet")
+    for name, shape in NOT_YET_SHAPES:
+        if all(top.get(key) == value for key, value in shape.items()):
+            raise InputError(f"config.json: {name} is not supported yet (shape {shape})")
+    return SEED_RELEASE
+
+
+def _architecture(top: Fields) -> str:
+    """The supported architecture; InputError names the release if it is another one."""
+    names = top.texts("architectures")
+    name = names[0] if len(names) == 1 else ", ".join(names)
+    if name in NOT_YET:
+        raise InputError(f"config.json: {NOT_YET[name]} ({name!r}) is not supported yet")
+    if name not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise InputError(f"config.json: unknown architecture {name!r}; known here: {known}")
+    return name
+
+
+def _refuse(top: Fields, keys: Mapping[str, str]) -> None:
+    for key, meaning in keys.items():
+        value = top.get(key)
+        if value is not None and value is not False:
+            raise InputError(f"config.json: {key} is {value!r}: {meaning}: not supported yet")
+
+
+def _refuse_other_patch_size(top: Fields, patch_size: int) -> None:
+    """The released layout repeats the patch size at the top level; both values must agree."""
+    stated = top.integer("patch_size", default=patch_size)
+    if stated != patch_size:
+        raise InputError(
+            f"config.json: patch_size is {stated} but vision_config.patch_size is {patch_size}"
+        )
+
+
+def _slicing(top: Fields, release: Release) -> tuple[int, bool]:
+    """Most slices of a picture, and whether the prompt numbers the pictures."""
+    if not release.slices:
+        return 1, False
+    inner = top.section("slice_config") if top.get("slice_config") else top
+    inner.expect("scale_resolution", RESOLUTION)
+    most = inner.integer("max_slice_nums", default=MAX_SLICES, maximum=MOST_SLICES)
+    return most if top.flag("slice_mode", True) else 1, top.flag("use_image_id", True)
+
+
+def _resampler(top: Fields, vision: VisionConfig, language: LanguageConfig) -> ResamplerConfig:
+    hidden_size = language.hidden_size
+    top.multiple("hidden_size", hidden_size, "the resampler's head width", RESAMPLER_HEAD_DIM)
+    return ResamplerConfig(
+        query_num=top.integer("query_num"),
+        hidden_size=hidden_size,
+        vision_hidden_size=vision.hidden_size,
+        num_attention_heads=hidden_size // RESAMPLER_HEAD_DIM,
+    )

@@ -1,0 +1,64 @@
+"""Readers of the files of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+from .bundle_readers import tensor_files
+from .reader import CHECKPOINT, Reader, written
+
+
+def read_config(data: bytes, folder: Path) -> None:
+    """The config.json of the demo checkpoint, up to lowering."""
+    from handglass.compiler.checkpoints.checkpoint import Checkpoint
+    from handglass.compiler.models import find_family
+    from handglass.compiler.models.matching import build_for
+    from handglass.compiler.models.storage import choose_storage
+    from handglass.schedules.select import ANY_CPU
+
+    place = folder / "checkpoint"
+    place.mkdir(exist_ok=True)
+    weights = place / "model.safetensors"
+    if not weights.exists():
+        weights.symlink_to(CHECKPOINT / weights.name)
+    written(place, "config.json", data)
+    checkpoint = Checkpoint.open(place)
+    family = find_family(checkpoint.config)
+    config = family.configure(checkpoint.config)
+    storage = choose_storage(config.language, ANY_CPU, "w4a8", None, None, None)
+    build_for(checkpoint, family, config, storage)
+    family.prompt(config)
+    family.vision(config)
+
+
+def read_generation(data: bytes, folder: Path) -> None:
+    from handglass.compiler.checkpoints.fields import Fields
+    from handglass.compiler.checkpoints.shards import read_json
+
+    fields = Fields(read_json(written(folder, "generation_config.json", data)), "generation")
+    fields.tokens("eos_token_id", 660)
+
+
+def read_index(data: bytes, folder: Path) -> None:
+    from handglass.compiler.checkpoints.shards import open_shards
+
+    for number, content in enumerate(tensor_files(), 1):
+        written(folder, f"{number}.safetensors", content)
+    written(folder, "model.safetensors.index.json", data)
+    for name, shard in open_shards(folder, False).items():
+        shard.shape(name)
+
+
+@cache
+def indexes() -> list[bytes]:
+    owner = {"a": "1.safetensors", "b": "1.safetensors", "e": "3.safetensors"}
+    return [json.dumps({"metadata": {"total_size": 44}, "weight_map": owner}).encode()]
+
+
+READERS = {
+    "config": Reader(lambda: [(CHECKPOINT / "config.json").read_bytes()], read_config),
+    "generation-config": Reader(lambda: [b'{"eos_token_id": [2, 7]}'], read_generation),
+    "index": Reader(indexes, read_index),
+}

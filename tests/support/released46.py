@@ -1,0 +1,144 @@
+"""A tiny MiniCPM-V 4.6 checkpoint written by the classes of transformers, and their answers.
+
+Pictures go through the image processor of transformers, the prompt through the tokenizers library
+as one text; neither shares code with the product.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from manifests import CHATML
+from PIL import Image
+from test_chatml import library_tokenizer
+from transformers import MiniCPMV4_6Config, MiniCPMV4_6ForConditionalGeneration
+from transformers.models.minicpmv4_6.image_processing_pil_minicpmv4_6 import (
+    MiniCPMV4_6ImageProcessorPil,
+)
+
+TEXT = {
+    "vocab_size": library_tokenizer().get_vocab_size(),
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "full_attention_interval": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 16,
+    "linear_num_value_heads": 4,
+    "linear_value_head_dim": 16,
+    "max_position_embeddings": 4096,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 1e7,
+        "partial_rotary_factor": 0.25,
+    },
+    "tie_word_embeddings": True,
+    "eos_token_id": None,
+}
+VISION = {
+    "hidden_size": 48,
+    "intermediate_size": 72,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": 980,
+    "patch_size": 14,
+}
+PAD = "<|image_pad|>"
+
+
+def random_model(downsample: str = "16x") -> Any:
+    """A model whose logits depend on everything: weights of a size that keeps rows alive."""
+    config = MiniCPMV4_6Config(
+        text_config=TEXT | {"model_type": "qwen3_5_text"},
+        vision_config=VISION,
+        insert_layer_id=1,
+        image_token_id=library_tokenizer().token_to_id(PAD),
+        downsample_mode=downsample,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(1)
+    model = MiniCPMV4_6ForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            is_norm = name.endswith("weight") and "norm" in name
+            if is_norm and "language_model" in name and "linear_attn.norm" not in name:
+                parameter.normal_(0, 0.2)  # stored minus one
+            elif is_norm:
+                parameter.normal_(1, 0.2)
+            elif parameter.dim() > 1 and "embed" not in name:
+                parameter.normal_(0, 1.2 / parameter[0].numel() ** 0.5)
+            else:
+                parameter.normal_(0, 0.3)
+    return model
+
+
+def write_checkpoint(folder: Path, downsample: str = "16x") -> Any:
+    """Save model, configuration and tokenizer as they are released; returns the model."""
+    model = random_model(downsample)
+    model.save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(library_tokenizer().to_str(), "utf-8")
+    preprocessor = {"max_slice_nums": 9, "scale_resolution": 448, "patch_size": 14}
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    return model
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The inputs of the reference for one prompt."""
+
+    ids: list[int]
+    pixels: torch.Tensor | None
+    sizes: torch.Tensor | None
+
+
+class Reference:
+    """Answers of transformers' own model."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.downsample = model.config.downsample_mode
+        self.processor = MiniCPMV4_6ImageProcessorPil(downsample_mode=self.downsample)
+
+    def ask(self, question: str, pictures: Sequence[Image.Image]) -> Asked:
+        """One user turn with the pictures before the question, as content parts."""
+        blocks, pixels, sizes = [], None, None
+        if pictures:
+            found = self.processor(list(pictures), return_tensors="pt")
+            pixels, sizes = found["pixel_values"], torch.as_tensor(found["target_sizes"])
+            counts = np.cumsum([0, *found["num_patches_per_image"]])
+            for number, grid in enumerate(found["grids"]):
+                tiles = sizes[counts[number] : counts[number + 1]]
+                blocks.append(self._block(number, [int(s) for s in grid], tiles))
+        text = "\n".join([*blocks, question])
+        prompt = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+        prompt += "<think>\n\n</think>\n\n"
+        return Asked(library_tokenizer().encode(prompt).ids, pixels, sizes)
+
+    def _block(self, number: int, grid: list[int], sizes: torch.Tensor) -> str:
+        share = 4 if self.downsample == "4x" else 16
+        first, *others = (PAD * (int(h) * int(w) // share) for h, w in sizes)
+        block = f"<image_id>{number}</image_id><image>{first}</image>"
+        rows, columns = grid
+        slices = [f"<slice>{pads}</slice>" for pads in others]
+        parts = (slices[row * columns : (row + 1) * columns] for row in range(rows))
+        return block + "\n".join("".join(part) for part in parts)
+
+    def logits(self, asked: Asked, tokens: Sequence[int] = ()) -> np.ndarray:
+        """After the prompt and after each token: (len(tokens) + 1, vocab_size)."""
+        ids = torch.tensor([[*asked.ids, *tokens]])
+        with torch.no_grad():
+            out = self.model(
+                input_ids=ids, pixel_values=asked.pixels, target_sizes=asked.sizes
+            ).logits[0]
+        rows: np.ndarray = out[len(asked.ids) - 1 :].numpy()
+        return rows
+
+
+__all__ = ["CHATML", "Asked", "Reference", "write_checkpoint"]
