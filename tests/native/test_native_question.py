@@ -130,29 +130,29 @@ def one_tensor(shape: list[int], name: str = "x") -> bytes:
     return safetensors(json.dumps({name: entry}).encode())
 
 
-HEADERS = {
-    "2^61": (one_tensor([1 << 58]), "tensor 'x': shape"),
-    "wraps": (one_tensor([1 << 59, 1 << 5]), "tensor 'x': shape"),
-    "empty": (one_tensor([0, 1 << 62, 1 << 62]), "tensor 'x': shape"),
-    "10^30": (one_tensor([10**30]), "tensor 'x': not a size"),
-    "escape": (one_tensor([1 << 59], "\x1b[2Jx"), "tensor '\\x1b[2Jx'"),
-    "overrides": (
-        one_tensor([1 << 59], "\x9b2J\u202e圆\u2069"),
-        "tensor '\\x9b2J\\u202e圆\\u2069'",
-    ),
-    "lists": (safetensors(b"[" + b"[]," * (1 << 20) + b"[]]"), "expected an object"),
-    "numbers": (safetensors(b"[" + b"0," * (3 << 20) + b"0]"), "too many values"),
-    "long": (safetensors(b" " * (9 << 20)), str(9 << 20)),
-    "deep": (safetensors(b"[" * 5000), "nested too deeply"),
-    "half": (safetensors(b'{"\\ud800": 1}'), "lone surrogate"),
-}
-
-
-@pytest.mark.parametrize("case", HEADERS)
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (one_tensor([1 << 58]), "tensor 'x': shape"),
+        (one_tensor([1 << 59, 1 << 5]), "tensor 'x': shape"),
+        (one_tensor([0, 1 << 62, 1 << 62]), "tensor 'x': shape"),
+        (one_tensor([10**30]), "tensor 'x': not a size"),
+        (one_tensor([1 << 59], "\x1b[2Jx"), "tensor '\\x1b[2Jx'"),
+        (one_tensor([1 << 59], "\x9b\u202e圆\u2069"), "tensor '\\x9b\\u202e圆\\u2069'"),
+        (safetensors(b"[" + b"[]," * (1 << 20) + b"[]]"), "expected an object"),
+        (safetensors(b"[" + b"0," * (3 << 20) + b"0]"), "too many values"),
+        (safetensors(b" " * (9 << 20)), str(9 << 20)),
+        (safetensors(b"[" * 5000), "nested too deeply"),
+        (safetensors(b'{"\\ud800": 1}'), "lone surrogate"),
+    ],
+    ids=[
+        *("2^61", "wraps", "empty", "10^30", "escape", "overrides"),
+        *("lists", "numbers", "long", "deep", "half"),
+    ],
+)
 def test_hostile_headers(
-    program: NativeProgram, bundle: Path, question: Written, case: str
+    program: NativeProgram, bundle: Path, question: Written, content: bytes, words: str
 ) -> None:
-    content, words = HEADERS[case]
     question.tiles[0].write_bytes(content)
     program.fails(3, words, *asked(question, bundle))
 
