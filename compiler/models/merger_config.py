@@ -30,7 +30,7 @@ class MergerConfig:
 
     @property
     def levels(self) -> int:
-        """Mergers in a row; `window_levels` of the manifest, as the patches are ordered for them."""
+        """How many mergers follow each other: `window_levels` of the manifest."""
         return LEVELS[self.downsample]
 
     @property

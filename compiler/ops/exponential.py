@@ -89,6 +89,4 @@ def gelu(x: te.Tensor) -> te.Tensor:
     """GELU (exact): x/2 (1 + erf(x / sqrt(2)))."""
     half, root = tirx.const(0.5, "float32"), tirx.const(0.7071067811865476, "float32")
     one = tirx.const(1.0, "float32")
-    return te.compute(
-        x.shape, lambda *i: half * x[i] * (one + erf(root * x[i])), name="gelu"
-    )
+    return te.compute(x.shape, lambda *i: half * x[i] * (one + erf(root * x[i])), name="gelu")

@@ -16,7 +16,6 @@ from ..rule import Rule, blocks, find, pattern_of
 from ..tiling import is_one
 from .elementwise import vectorize
 
-
 PATTERNS = frozenset({"norm", "quantize", "windows"})
 
 

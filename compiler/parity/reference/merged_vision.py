@@ -65,9 +65,7 @@ def in_windows(rows: int, cols: int, levels: int) -> np.ndarray:
     return order.reshape(-1)
 
 
-def merge_windows(
-    weights: Weights, config: VisionConfig, name: str, x: np.ndarray
-) -> np.ndarray:
+def merge_windows(weights: Weights, config: VisionConfig, name: str, x: np.ndarray) -> np.ndarray:
     """Windows (m, 4, d) -> (m, d): attention within each, an MLP on all four rows, their mean."""
     m, _, d = x.shape
     y = layer_norm(weights, f"{name}.layer_norm1", x.reshape(4 * m, d), config.layer_norm_eps)
