@@ -19,6 +19,7 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import spec
 
 from handglass.compiler.lowering.phases import KernelRow
+from handglass.compiler.lowering.workload import parts_of
 from handglass.compiler.models.config import VisionConfig
 from handglass.compiler.models.leaves import leaves
 from handglass.compiler.models.merged_vision import FinalMerger, MergedVisionTower, WindowMerger
@@ -30,6 +31,7 @@ from handglass.compiler.parity.stored_weights import StoredWeights
 from handglass.compiler.schemes.quantize import SCHEMES
 from handglass.compiler.verify import snr_db
 from handglass.errors import InputError
+from handglass.runtime.bundle.entries import MethodEntry, VisionEntry
 
 pytestmark = [pytest.mark.compiler, pytest.mark.levels]
 
@@ -266,6 +268,24 @@ def counted(tower: Tower, n: int, layers: tuple[int, int]) -> int:
 def test_work(tower: Tower) -> None:
     layers = (2, 1) if tower.merger.levels == 2 else (3, 0)
     assert merged_vision_flops(ODD, tower.merger, 64) == counted(tower, 64, layers)
+
+
+def test_every_kernel_can_be_tuned_at_known_lengths(tower: Tower) -> None:
+    entry = VisionEntry(
+        image_size=448,
+        patch_size=14,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        slicing=MethodEntry("crops", {}),
+        positions=MethodEntry("bucket", {"side": 70}),
+        patches_per_row=tower.merger.patches_per_row,
+        window_levels=tower.merger.levels,
+    )
+    lengths = parts_of(entry, 1, 128)[0].lengths
+    rows = 1024 // tower.merger.patches_per_row
+    assert lengths == {"n": 1024, "strip": 14336, "m": 256, "r": rows}
+    named = {name for row in tower.kernels if row.work for name in row.work["symbols"]}
+    assert {"n", "strip", "r"} <= named <= set(lengths)
 
 
 def test_an_unknown_mode_is_refused() -> None:
