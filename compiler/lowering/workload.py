@@ -44,5 +44,7 @@ def _encode(vision: VisionEntry, tiles: int) -> Part:
 
 
 def _patches(vision: VisionEntry, n: int) -> dict[str, int]:
-    """`strip`: columns of the strip of patches that the vision tower reads."""
-    return {"n": n, "strip": n * vision.patch_size}
+    """`strip`: columns of the strip of patches that the vision tower reads. `m`: rows after windows
+    of four are merged; `r`: rows of the result."""
+    lengths = {"n": n, "strip": n * vision.patch_size}
+    return lengths | ({"m": n // 4, "r": vision.rows(n)} if vision.window_levels else {})

@@ -175,14 +175,14 @@ def view(x: nn.Tensor, *shape: Expr | int) -> nn.Tensor:
     return nn.Tensor(_expr=relax.BlockBuilder.current().emit(same))
 
 
-def grouped(x: nn.Tensor, size: int, apart: bool = False) -> nn.Tensor:
+def grouped(x: nn.Tensor, size: int, name: str, apart: bool = False) -> nn.Tensor:
     """x (n, d), `size` rows as one -> (n / size, size * d), or (n / size, size, d) if `apart`.
 
-    The first dimension of the result is a new symbol, as an expression in its place would keep
-    layers before and after the grouping from sharing their kernels.
+    The first dimension of the result is a new symbol called `name`: with an expression in its
+    place, layers before and after the grouping could not share their kernels.
     """
     n, d = x.shape
     inner = (size, d) if apart else (size * d,)
     fewer = view(x, n // size, *inner)._expr
-    kind = relax.TensorType([tirx.Var("m", "int64"), *inner], x.dtype)
+    kind = relax.TensorType([tirx.Var(name, "int64"), *inner], x.dtype)
     return nn.Tensor(_expr=relax.BlockBuilder.current().match_cast(fewer, kind))

@@ -3,6 +3,9 @@
 Patches arrive in the order of windows (`window_levels` of the manifest): four consecutive rows are
 a window, and so are four consecutive results. Merging a window is then a view of the same memory.
 Attention over a whole tile does not depend on the order. Names are those of the checkpoint.
+
+Kernels of the window merger have `m` rows, those of the final merger `r`; kernels of the encoder
+have `n`, also after the window merger (lowering/workload.py).
 """
 
 from __future__ import annotations
@@ -74,14 +77,14 @@ class WindowMerger(nn.Module):
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         x = op.add(x, self._attend(x))
-        joined = grouped(x, WINDOW)  # (n / 4, 4 d)
+        joined = grouped(x, WINDOW, "m")  # (n / 4, 4 d)
         hidden = self.linear_1(self.pre_norm(joined))  # (n / 4, 4 f)
         hidden = op.tensor_expr_op(exponential.gelu_tanh, "gelu_tanh", [hidden])
         return op.add(self.linear_2(hidden), opaque(_mean, "window_mean", joined))
 
     def _attend(self, x: nn.Tensor) -> nn.Tensor:
         qkv = self.qkv_proj(self.layer_norm1(x))  # (n, 3 d)
-        windows = grouped(qkv, WINDOW, apart=True)  # (n / 4, 4, 3 d)
+        windows = grouped(qkv, WINDOW, "m", apart=True)  # (n / 4, 4, 3 d)
         mixed = opaque(lambda qkv: window_attention(qkv, self.heads), "window_attention", windows)
         return self.out_proj(view(mixed, *x.shape))
 
@@ -97,7 +100,7 @@ class FinalMerger(nn.Module):
         self.linear_2 = linear(scheme, prefix, (hidden_size, wide), "linear_2")
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
-        hidden = self.linear_1(self.pre_norm(grouped(x, WINDOW)))  # (m / 4, 4 d)
+        hidden = self.linear_1(self.pre_norm(grouped(x, WINDOW, "r")))  # (m / 4, 4 d)
         # Exact here, although the encoder and the other merger use the approximation.
         return self.linear_2(op.tensor_expr_op(exponential.gelu, "gelu", [hidden]))
 

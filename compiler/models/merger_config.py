@@ -30,7 +30,7 @@ class MergerConfig:
 
     @property
     def levels(self) -> int:
-        """Mergers in a row: the `window_levels` of the manifest."""
+        """How many mergers follow each other: `window_levels` of the manifest."""
         return LEVELS[self.downsample]
 
     @property

@@ -28,7 +28,8 @@ def window_attention(qkv: te.Tensor, heads: int) -> te.Tensor:
     """
     windows, rows, d = qkv.shape[0], int(qkv.shape[1]), int(qkv.shape[2]) // 3
     head_dim = d // heads
-    # A GPU computes each stage in its own kernel; a CPU computes all stages of a window together.
+    # A CPU computes all stages of a window together. A GPU has two kernels, as the softmax is small
+    # and computed again for each output.
     attrs = {} if on_gpu() else {PATTERN: "windows"}
 
     def part(number: int, i: Expr, row: Expr, head: Expr, e: Expr) -> Expr:

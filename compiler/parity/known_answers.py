@@ -47,7 +47,7 @@ MOST_FLOPS = 200e6
 """Limit of a kernel's operations: unscheduled loops on one core compute the answer."""
 EXACT_DB, ROUNDED_DB = 60.0, 30.0
 """Lowest SNR: another order of additions leaves 120 dB in float32, 16 or 8 bits leave less."""
-LENGTHS = {"s": 33, "pos": 7, "n": 20}
+LENGTHS = {"s": 33, "pos": 7, "n": 20, "m": 5, "r": 3}
 """Lengths that are not multiples of any tile."""
 SEED = 20
 

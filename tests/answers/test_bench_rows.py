@@ -1,5 +1,6 @@
 """Benchmark rows and limits, without a bundle."""
 
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 
 from handglass.errors import MismatchError
 from handglass.runtime.bundle.entries import TensorEntry
+from handglass.runtime.execution.clocks import HostClock
 from handglass.runtime.measure.bench import Row
+from handglass.runtime.measure.kernels import MACHINE, Calls, Observer
 from handglass.runtime.measure.limits import Limits, last_level_cache
 from handglass.runtime.measure.steps import random_cache, spread
 
@@ -50,3 +53,13 @@ def test_a_bundle_without_probes_says_so() -> None:
             raise MismatchError(name)
 
     assert "probe_read" in Limits(Old()).missing()  # type: ignore[arg-type]
+
+
+def test_views_of_tensors_are_no_kernels() -> None:
+    """Their arguments have no sizes, so their work must not be counted."""
+    observer = Observer({}, HostClock())
+    observer.calls, observer.step = defaultdict(Calls), 1
+    observer.before("runtime.TVMTensorCreateView", [object()])
+    observer.after("runtime.TVMTensorCreateView")
+    observer.settle()
+    assert set(observer.calls) == {MACHINE}

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
@@ -28,6 +29,14 @@ def test_gelu(n: int) -> None:
     u = np.sqrt(2 / np.pi) * (x + 0.044715 * x.astype(np.float64) ** 3)
     actual = kernel(x, out=[((n, 10), "float32")])[0]
     assert (np.abs(actual - x / 2 * (1 + np.tanh(u))) <= 1e-6 * np.maximum(np.abs(x), 1)).all()
+
+
+@needs_vulkan
+def test_exact_gelu() -> None:
+    x = np.linspace(-6, 6, 990, dtype=np.float32).reshape(99, 10)
+    truth = torch.nn.functional.gelu(torch.from_numpy(x).double()).numpy()
+    actual = build(exponential.gelu, (["n", 10], "float32"))(x, out=[((99, 10), "float32")])[0]
+    assert (np.abs(actual - truth) <= 1e-6 * np.maximum(np.abs(x), 1)).all()
 
 
 @needs_vulkan
