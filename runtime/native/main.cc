@@ -40,13 +40,13 @@ int Main(const Arguments& arguments) {
   auto verb = verbs.find(name);
   if (verb == verbs.end()) {
     std::fputs(kHelp, stderr);
-    throw UsageError(name.empty() ? "no verb was given" : "there is no verb '" + name + "'");
+    throw UsageError(name.empty() ? "no command was given" : "unknown command '" + name + "'");
   }
   return verb->second(Arguments(arguments.begin() + 1, arguments.end()));
 }
 
-/* A message for a terminal: on one line, with control characters escaped, because it may quote a
- * file, and not longer than a screen. */
+/* Makes a message safe for a terminal: it may quote a file, so control characters are escaped, and
+ * its length is limited. */
 std::string Printable(std::string_view message) {
   constexpr size_t kLongest = 4000;
   constexpr char kDigits[] = "0123456789abcdef";
