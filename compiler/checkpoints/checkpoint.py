@@ -46,7 +46,7 @@ class Checkpoint:
         self._names = {name: name for name in shards}
         """Tensor name -> its name in the file."""
         self._used: set[str] = set()
-        self._ignored_prefixes = IGNORED_PREFIXES
+        self._ignored_prefixes: tuple[str, ...] = IGNORED_PREFIXES
 
     @classmethod
     def open(cls, folder: str | Path, allow_pickle: bool = False) -> Checkpoint:

@@ -62,7 +62,7 @@ class TileFile {
                       "; write it with handglass.runtime.answer.native_request");
   }
 
-  /* As many as there are position ids. */
+  /* The number of patches, which is that of the position ids. */
   int64_t Patches() const {
     auto found = file_.tensors().find("position_ids");
     int64_t most = vision_.side() * vision_.side();
@@ -82,7 +82,8 @@ class TileFile {
     return file_.Tensor(found->second);
   }
 
-  /* Rows of patches, each from left to right, and enough of them for whole rows of the model. */
+  /* The grid must list the patches row by row, and their number must fit whole rows of the language
+   * model. */
   void CheckGrid(const int32_t* grid, int64_t n) const {
     int64_t height = int64_t{grid[2 * n - 2]} + 1, width = int64_t{grid[2 * n - 1]} + 1;
     int64_t side = vision_.side();
@@ -102,7 +103,7 @@ class TileFile {
   void CheckPositions(const int32_t* ids, int64_t n) const {
     if (vision_.positions == 0) {
       throw MismatchError(path_,
-                          ": how the bundle numbers positions (vision.positions) is unknown here; "
+                          ": the position method of the bundle (vision.positions) is unknown; "
                           "use the program of the release that made the bundle");
     }
     auto [least, most] = std::minmax_element(ids, ids + n);
@@ -227,7 +228,7 @@ void Session::FillState() {
     const StateTensor& entry = manifest_.state[i];
     if (entry.recurrent) continue;  // every step overwrites it
     auto tensor = state_[static_cast<int64_t>(i)].cast<ffi::Tensor>();
-    std::memset(tensor.data_ptr(), 0x21, entry.bytes());  // a small number in every dtype
+    std::memset(tensor.data_ptr(), 0x21, entry.bytes());  // a small number in any dtype
   }
 }
 

@@ -168,7 +168,7 @@ def test_answer(kind: Kind, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_minicpm(tmp_path: Path, tied: bool) -> None:
-    """Its class is not in transformers: the plain reference, with the tensor names of MiniCPM-1B."""
+    """Its class is not in transformers: the plain reference, with the names of MiniCPM-1B."""
     data, library = tokenizer()
     config = SIZES | {"architectures": ["MiniCPMForCausalLM"], "scale_emb": 12, "head_dim": 16}
     config |= {"scale_depth": 1.4, "dim_model_base": 24, "vocab_size": library.get_vocab_size()}
