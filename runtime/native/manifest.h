@@ -32,6 +32,7 @@ struct Vision {
   int64_t patch_size = 0;
   int64_t query_num = 0, patches_per_row = 0;  // exactly one is 0
   int64_t positions = 0;  // rows of the position table; 0: unknown method
+  std::string unknown;    // the first method of the bundle that this program lacks
 
   /* Patches along the side of the largest tile. */
   int64_t side() const { return image_size / patch_size; }

@@ -47,6 +47,11 @@ class TileFile {
       : path_(path.string()), vision_(vision), file_(Mapping::Read(path, kMaxTileFile)) {}
 
   Tile Read() const {
+    if (!vision_.unknown.empty()) {
+      throw MismatchError(path_, ": how the bundle prepares pictures (", vision_.unknown,
+                          ") is unknown here; use 'handglass run', or the program of the release "
+                          "that made the bundle");
+    }
     int64_t p = vision_.patch_size, n = Patches();
     Tile tile = {Tensor("pixels", "float32", {3, p, p * n}), Tensor("position_ids", "int32", {n}),
                  Tensor("grid", "int32", {n, 2}), vision_.Rows(n)};
@@ -101,11 +106,6 @@ class TileFile {
   }
 
   void CheckPositions(const int32_t* ids, int64_t n) const {
-    if (vision_.positions == 0) {
-      throw MismatchError(path_,
-                          ": the position method of the bundle (vision.positions) is unknown; "
-                          "use the program of the release that made the bundle");
-    }
     auto [least, most] = std::minmax_element(ids, ids + n);
     if (*least < 0 || *most >= vision_.positions) {
       throw NoTile("position_ids must be from 0 to ", vision_.positions - 1);

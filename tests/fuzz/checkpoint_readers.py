@@ -12,8 +12,8 @@ from .reader import CHECKPOINT, Reader, written
 
 def read_config(data: bytes, folder: Path) -> None:
     """The config.json of the demo checkpoint, up to lowering."""
+    from handglass.compiler.checkpoints.checkpoint import Checkpoint
     from handglass.compiler.checkpoints.template_file import TemplateFile
-from handglass.compiler.checkpoints.checkpoint import Checkpoint
     from handglass.compiler.models import find_family
     from handglass.compiler.models.matching import build_for
     from handglass.compiler.models.storage import choose_storage
