@@ -163,4 +163,5 @@ FAMILY = Family(
     vision=vision_entry,
     ignored=ignored,
     typical_tiles=PHOTO_TILES,
+    reference="handglass.compiler.parity.reference.minicpmv46",
 )
