@@ -125,4 +125,5 @@ FAMILY = Family(
     build=build,
     prompt=lambda config: config.prompt,
     vision=vision_entry,
+    title=lambda config: config.release.name,
 )
