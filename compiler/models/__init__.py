@@ -13,8 +13,13 @@ from .family import Family, FamilyConfig, HasHead, Network
 from .minicpmv import FAMILY as MINICPMV_FAMILY
 from .minicpmv46 import FAMILY as MINICPMV46_FAMILY
 from .release import ModelConfig
+from .text_only import FAMILY as TEXT_FAMILY
 
-FAMILIES: dict[str, Family] = {"minicpmv4_6": MINICPMV46_FAMILY, "minicpmv": MINICPMV_FAMILY}
+FAMILIES: dict[str, Family] = {
+    "minicpmv4_6": MINICPMV46_FAMILY,
+    "minicpmv": MINICPMV_FAMILY,
+    "text": TEXT_FAMILY,
+}
 
 __all__ = ["FAMILIES", "Family", "FamilyConfig", "HasHead", "Network", "find_family", "read_config"]
 

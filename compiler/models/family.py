@@ -19,6 +19,7 @@ from handglass.runtime.bundle.entries import (
 )
 
 from ..checkpoints.checkpoint import EMBEDDING, LM_HEAD
+from ..checkpoints.template_file import TemplateFile
 from .config import LanguageConfig
 from .storage import Storage
 
@@ -77,7 +78,8 @@ class Family:
     configure: Callable[[dict[str, Any]], Any]
     """config.json -> FamilyConfig; raises InputError for settings that are not supported."""
     build: Callable[[HasHead, Any, Storage], Network]
-    prompt: Callable[[Any], PromptEntry]
+    prompt: Callable[[Any, TemplateFile], PromptEntry]
+    """The prompt, from the configuration and the chat template of the checkpoint."""
     vision: Callable[[Any], VisionEntry | None] = lambda config: None
     title: Callable[[Any], str] = lambda config: str(config.architecture)
     """The name of the released model that a configuration has."""

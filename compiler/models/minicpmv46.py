@@ -20,6 +20,7 @@ from handglass.runtime.bundle.entries import (
 )
 
 from ..checkpoints.fields import Fields
+from ..checkpoints.template_file import TemplateFile
 from .config import LanguageConfig, VisionConfig, vision_config
 from .family import Family, HasHead
 from .language import Decoder
@@ -146,7 +147,7 @@ def vision_entry(config: MiniCPMV46Config) -> VisionEntry:
     )
 
 
-def prompt_entry(config: MiniCPMV46Config) -> PromptEntry:
+def prompt_entry(config: MiniCPMV46Config, template: TemplateFile) -> PromptEntry:
     pads = ("<|image_pad|>", "<|video_pad|>")
     return chatml(
         picture_tiles(),

@@ -10,6 +10,7 @@ CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 TAGS = ("image", "slice", "image_id")
 ROLES = ("system", "user", "assistant")
 NO_THOUGHTS = "<think>\n\n</think>\n\n"
+THOUGHTS = Around("<think>", "</think>")
 
 
 def picture_tiles(has_ids: bool = True) -> dict[str, Around]:
@@ -49,12 +50,17 @@ def chatml(
         bos=bos,
         roles={role: Around(f"<|im_start|>{role}\n", "<|im_end|>\n") for role in ROLES},
         tiles=tiles,
-        reserved=(*CHATML_TOKENS, *reserved),
+        reserved=(
+            *CHATML_TOKENS,
+            *reserved,
+            *((THOUGHTS.before, THOUGHTS.after) if thinks else ()),
+        ),
         stop=("<|im_end|>",),
         answer=answer if thinks else {},
-        thoughts=Around("<think>", "</think>") if thinks else Around(""),
+        thoughts=THOUGHTS if thinks else Around(""),
         system=system,
         is_trimmed=is_trimmed,
+        between="\n" if tiles else "",
         defaults=dict(defaults or {}),
     )
 

@@ -13,6 +13,7 @@ from .reader import CHECKPOINT, Reader, written
 def read_config(data: bytes, folder: Path) -> None:
     """The config.json of the demo checkpoint, up to lowering."""
     from handglass.compiler.checkpoints.checkpoint import Checkpoint
+    from handglass.compiler.checkpoints.template_file import TemplateFile
     from handglass.compiler.models import find_family
     from handglass.compiler.models.matching import build_for
     from handglass.compiler.models.storage import choose_storage
@@ -29,7 +30,7 @@ def read_config(data: bytes, folder: Path) -> None:
     config = family.configure(checkpoint.config)
     storage = choose_storage(config.language, ANY_CPU, "w4a8", None, None, None)
     build_for(checkpoint, family, config, storage)
-    family.prompt(config)
+    family.prompt(config, TemplateFile())
     family.vision(config)
 
 

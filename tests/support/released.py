@@ -24,7 +24,7 @@ SPECIAL = (
     *("<|im_start|>", "<|im_end|>", "<image>", "</image>", "<slice>", "</slice>"),
     *("<image_id>", "</image_id>", "<unk>"),
 )
-VISION = {
+VISION: dict[str, Any] = {
     "hidden_size": 48,
     "intermediate_size": 72,
     "num_hidden_layers": 2,
@@ -33,7 +33,7 @@ VISION = {
     "patch_size": 14,
     "model_type": "siglip_vision_model",
 }
-TEXT = {
+TEXT: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 176,
     "num_hidden_layers": 3,
