@@ -126,4 +126,5 @@ FAMILY = Family(
     prompt=lambda config, template: config.prompt,
     vision=vision_entry,
     reference="handglass.compiler.parity.reference.minicpmv",
+    title=lambda config: config.release.name,
 )

@@ -56,7 +56,14 @@ def _seed_prompt(tiles: Mapping[str, Around], defaults: Mapping[str, float]) -> 
 HELPFUL = "You are a helpful assistant."
 _qwen2_prompt = partial(_chatml, system=HELPFUL)
 _qwen3_prompt = partial(_chatml, thinks=True, opened="")
-SEED_RELEASE = Release("seed", "seed", text_config.minicpm, _seed_prompt, slices=False, defaults=())
+SEED_RELEASE = Release(
+    "MiniCPM-V with MiniCPM-1B",
+    "seed",
+    text_config.minicpm,
+    _seed_prompt,
+    slices=False,
+    defaults=(),
+)
 RELEASES = (
     Release(
         "MiniCPM-V 2.5",

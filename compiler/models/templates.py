@@ -106,5 +106,6 @@ def llama3(tiles: Mapping[str, Around], defaults: Mapping[str, float] | None = N
         reserved=(*headers, *(_tokens(TAGS[:2]) if tiles else ())),
         stop=("<|eot_id|>",),
         is_trimmed=True,
+        between="\n" if tiles else "",
         defaults=dict(defaults or {}),
     )
