@@ -52,7 +52,9 @@ class DeltaNet(nn.Module):
         written = gpu_delta_rule if on_gpu() else delta_rule
         func = written.delta_writer(self.heads)
         o = _in_place(func, matrices, [unit, mixed, gates], self.heads.out)
-        return self.out_proj(Source("gated_norm", self._normed, (o, projected, self.norm.value)))
+        normed = Source("gated_norm", self._normed, (o, projected, self.norm.value))
+        # A GPU kernel has one level of groups: it does not quantise what it normalises by heads.
+        return self.out_proj(normed.computed() if on_gpu() else normed)
 
     def _normed(self, o, projected, weight):
         return delta_rule.gated_norm(o, projected, weight, self.heads.width, self.eps)

@@ -8,6 +8,7 @@ from tvm import te, tirx
 from handglass.schedules.rule import PATTERN
 
 from .reduce_rows import reduce_rows
+from .scope import on_gpu
 
 _NORM = {PATTERN: "norm"}
 
@@ -32,9 +33,11 @@ def head_norm(
     The weight is (heads * head_dim,), for the first heads; further columns are copied.
     """
     m, normed = qkv.shape[0], int(weight.shape[0])
+    # A GPU has the same number of threads for every head, so it also reduces those that are copied.
+    reduced = width if on_gpu() else normed
     square = lambda i, h, c: qkv[i, h * head_dim + c] * qkv[i, h * head_dim + c]  # noqa: E731
     names = ("square_lanes", "square_sum")
-    total = reduce_rows((m, normed // head_dim), head_dim, square, te.sum, names, _NORM)
+    total = reduce_rows((m, reduced // head_dim), head_dim, square, te.sum, names, _NORM)
     inverse, epsilon = tirx.const(1.0 / head_dim, "float32"), tirx.const(eps, "float32")
 
     def value(i, j):
