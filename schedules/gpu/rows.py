@@ -18,10 +18,12 @@ from ..choices import DEFAULTS, Choices
 from ..rule import Rule, blocks, find
 from .grid import THREADS, extent_of, inline_views, pick_threads, spatial_loops
 
+PATTERNS = frozenset({"norm", "heads", "quantize"})
+
 
 def rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Run all stages of a row in one workgroup, or of a few groups if no stage needs the row."""
-    if not find(sch, "norm") and not find(sch, "quantize"):
+    if not any(find(sch, pattern) for pattern in PATTERNS):
         return False
     inline_views(sch)
     threads = pick_threads(sch, target, choices, "threads", THREADS[-1])
@@ -94,4 +96,4 @@ def _in_groups(sch: Schedule, block, groups: int, shape: list[int]):
 
 
 OFFERS = {"threads": THREADS}
-RULE = Rule("vulkan-rows", rows, frozenset({"norm", "quantize"}), offers=OFFERS)
+RULE = Rule("vulkan-rows", rows, PATTERNS, offers=OFFERS)
