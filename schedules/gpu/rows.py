@@ -89,7 +89,7 @@ def _in_groups(sch: Schedule, block, groups: int, shape: list[int]):
     elif extent_of(sch, group) == groups * members:
         group, member = sch.split(group, [None, members])
     else:
-        group, inner, member = sch.split(group, [groups, None, members])
+        group, _, member = sch.split(group, [groups, None, members])
     chunk, group = sch.split(group, [None, together])
     _bind(sch, group, member)
     return chunk
