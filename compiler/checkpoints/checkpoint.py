@@ -99,7 +99,7 @@ class Checkpoint:
         assert 0 <= start <= stop <= rows, f"{name}: rows {start} to {stop} of {rows}"
         return self._convert(name, self._stored(name)[start:stop])
 
-    def rounded(self, name: str, x: np.ndarray) -> np.ndarray:
+    def rounded(self, name: str, x: np.ndarray, alone: bool = False) -> np.ndarray:
         """Activations x as multiplied by the weight `name`: unchanged, as nothing is quantized."""
         return x
 

@@ -87,3 +87,6 @@ class Family:
     """Prefixes of tensors that released checkpoints have and this configuration does not use."""
     typical_tiles: int = 1
     """Image tiles in the answer that kernels are tuned for."""
+    reference: str = ""
+    """The module whose `reference` (configuration) makes the numpy reference of `handglass verify`;
+    empty: none. A name, because the reference is independent code that compiling does not need."""

@@ -172,4 +172,5 @@ FAMILY = Family(
     title=lambda config: "MiniCPM-V 4.6",
     ignored=ignored,
     typical_tiles=PHOTO_TILES,
+    reference="handglass.compiler.parity.reference.minicpmv46",
 )
