@@ -33,9 +33,12 @@ def omni(config: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return config | {"architectures": ["MiniCPMO"], "model_type": "minicpmo"} | changes
 
 
+LLAMA3 = decoder("Llama", "4096 14336 32 32 8", 128256, rope_theta=5e5)
+del LLAMA3["architectures"]
 MINICPM_1B = decoder("MiniCPM", "1536 3840 52 24 8", 73440, **MUP)
 PUBLISHED: dict[str, dict[str, Any]] = {
     "MiniCPM-V with MiniCPM-1B": CONFIGS["seed"],
+    "MiniCPM-V 2.5": CONFIGS["2.6"] | LLAMA3 | {"version": "2.5", "query_num": 96},
     "MiniCPM-V 2.6": CONFIGS["2.6"] | {"version": 2.6, "use_sliding_window": False},
     "MiniCPM-o 2.6": omni(CONFIGS["2.6"], vocab_size=151700),
     "MiniCPM-V 4.0": CONFIGS["4.0"] | {"rope_scaling": LONGROPE},
@@ -52,6 +55,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 PARAMETERS = {
     "MiniCPM-V with MiniCPM-1B": 1_791_718_128,
+    "MiniCPM-V 2.5": 8_537_092_336,
     "MiniCPM-V 2.6": 8_099_175_152,
     "MiniCPM-V 4.0": 4_059_533_040,
     "MiniCPM-V 4.5": 8_695_895_280,
