@@ -120,4 +120,5 @@ FAMILY = Family(
     configure=configure,
     build=build,
     prompt=prompt_entry,
+    title=lambda config: config.architecture.removesuffix("ForCausalLM").replace("_", "."),
 )

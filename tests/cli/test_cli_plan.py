@@ -50,11 +50,11 @@ def test_too_large(handglass: Any, folder: Path) -> None:
 
 
 def test_refused(handglass: Any, folder: Path) -> None:
-    (folder / "config.json").write_text('{"architectures": ["MiniCPMV"], "version": "2.5"}')
+    (folder / "config.json").write_text('{"architectures": ["MiniCPMV"], "version": "2.7"}')
     result = handglass("compile", "--dry-run", "-m", folder)
     assert (result.code, result.err) == (
         3,
-        "error: config.json: MiniCPM-V 2.5 is not supported yet\n",
+        "error: config.json: MiniCPM-V 2.7 is not supported yet\n",
     )
     assert handglass("compile", "--dry-run", "-m", folder, "--report").code == 2
     result = handglass("compile", "-m", folder)

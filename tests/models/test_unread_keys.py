@@ -42,8 +42,9 @@ def test_released_configurations_have_none(name: str, caplog: pytest.LogCaptureF
     assert warnings(caplog) == []
 
 
-def test_a_released_file_has_none(caplog: pytest.LogCaptureFixture) -> None:
-    read_config(json.loads((released_folder("4.6") / "config.json").read_text()))
+@pytest.mark.parametrize("version", ["2.5", "4.6"])
+def test_a_released_file_has_none(version: str, caplog: pytest.LogCaptureFixture) -> None:
+    read_config(json.loads((released_folder(version) / "config.json").read_text()))
     assert warnings(caplog) == []
 
 
