@@ -25,7 +25,8 @@ from handglass.schedules.select import find_units
 from handglass.targets import find_target
 from handglass.targets.target import Target
 
-from .checkpoints.headers import Headers
+from .checkpoints.checkpoint import Checkpoint
+from .checkpoints.opening import open_headers
 from .models import Family, FamilyConfig, Network, read_config
 from .models.matching import build_for, tensors_of
 from .models.storage import Storage, choose_storage
@@ -122,7 +123,7 @@ def plan_model(
     if output is not None:
         BundleWriter(output, overwrite=overwrite)  # refuses what cannot be replaced; writes nothing
     device = find_target(target)
-    checkpoint = Headers.open(Path(model), allow_pickle=allow_pickle)
+    checkpoint = open_headers(Path(model), allow_pickle)
     family, config = read_config(checkpoint.config)
     units = find_units(tvm.target.Target(device.tvm))
     schemes = quantization, vision_quantization
@@ -145,12 +146,14 @@ def plan_model(
     )
 
 
-def build_unchecked(checkpoint: Headers, family: Family, config: Any, storage: Storage) -> Network:
+def build_unchecked(
+    checkpoint: Checkpoint, family: Family, config: Any, storage: Storage
+) -> Network:
     return family.build(checkpoint, config, storage)
 
 
 def describe_model(
-    checkpoint: Headers, family: Family, config: FamilyConfig, network: Network
+    checkpoint: Checkpoint, family: Family, config: FamilyConfig, network: Network
 ) -> ModelPlan:
     shapes = tensors_of(network).values()
     files = (name for _, name in TOKENIZERS if (checkpoint.folder / name).is_file())

@@ -49,10 +49,9 @@ def test_published_tokenizer() -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     table = json.loads(newline_words_json(SPECIAL))
-    words = {k: v for k, v in table["model"]["vocab"].items()}
     merges = [" ".join(pair) for pair in table["model"]["merges"]]
     added = {str(t["id"]): t for t in table["added_tokens"]}
-    write(tmp_path, "vocab.json", words)
+    write(tmp_path, "vocab.json", table["model"]["vocab"])
     (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), "utf-8")
     write(tmp_path, "tokenizer_config.json", CONFIG | {"added_tokens_decoder": added})
     return tmp_path
