@@ -11,7 +11,8 @@
 #   make test-vulkan       test kernels and the demo model on a software GPU (installs Mesa's driver by apt)
 #   make native            build the program for devices without Python into build/native (first time: minutes)
 #   make test-native       build and test it, natively and under emulation (installs qemu and gcc by apt)
-#   make full-size         compile and run a random full-size checkpoint (12 GB of memory, 8 GB of disk)
+#   make full-size         compile and run a random full-size checkpoint (12 GB of memory, 8 GB of disk);
+#                          MODEL=4.6 for another release than the seed
 #   make lock-wheels       update the pinned packages of 'handglass deploy'
 #   make wheel             build dist/handglass-*.whl
 
@@ -54,8 +55,10 @@ demo: .venv/compile.stamp
 	$(ASK) --image $(word 2,$(PICTURES)) --image $(word 3,$(PICTURES)) --prompt "Which picture has more shapes?"
 	$(ASK) --image $(word 3,$(PICTURES)) --prompt "这张图里有什么？"
 
+MODEL ?= seed
+
 full-size: .venv/compile.stamp
-	$(BIN)/python benchmarks/full_size.py
+	$(BIN)/python benchmarks/full_size.py --model $(MODEL)
 
 # Headers for the Vulkan library (C++). If they cannot be installed, its tests are skipped.
 VULKAN_HEADERS = { echo '\#include <vulkan/vulkan.h>' | $${CXX:-g++} -E -x c++ - ; } >/dev/null 2>&1 || { \

@@ -38,12 +38,13 @@ from .checkpoints.checkpoint import Checkpoint
 from .lowering.phases import Lowered, Progress, fuse, lower
 from .lowering.probes import add_probes
 from .lowering.workload import parts_of
-from .models import Network, find_family
+from .models import Network, read_config
 from .models.matching import build_for
 from .models.storage import choose_storage
 from .packing.describe import describe, target_entry
 from .packing.pack import entries, pack_parameters
 from .parity.known_answers import KnownAnswers, known_answers
+from .plan import check_memory
 from .records.apply import RecordBook, reason_of
 from .records.coverage import coverage
 from .records.store import open_store
@@ -94,8 +95,7 @@ def compile_model(
         check_expanded(dump_ir)
     device = find_target(target)
     checkpoint = Checkpoint.open(Path(model), allow_pickle=allow_pickle)
-    family = find_family(checkpoint.config)
-    config = family.configure(checkpoint.config)
+    family, config = read_config(checkpoint.config)
     units = find_units(tvm.target.Target(device.tvm))
     schemes = quantization, vision_quantization
     storage = choose_storage(config.language, units, *schemes, context, kv_cache)
@@ -109,7 +109,7 @@ def compile_model(
             lowered = lower(mod, device, Path(dump_ir) if dump_ir else None, progress, book)
         params = entries(parameters)
         manifest = describe(checkpoint, family, config, network, params, device)
-        check_memory(manifest, device)
+        check_memory(manifest.resident_bytes, device)
         with clock.phase("pack"):
             for name in pack_parameters(network, checkpoint, params, writer.folder, progress):
                 writer.add_file(name)
@@ -200,17 +200,6 @@ def report_text(
         "records": records,
     }
     return (json.dumps(text) + "\n").encode()
-
-
-def check_memory(manifest: Manifest, target: Target) -> None:
-    """Raise DeviceError if weights and cache exceed the target's memory, before packing starts."""
-    need, limit = manifest.resident_bytes, target.memory_limit
-    if limit is not None and need > limit:
-        raise DeviceError(
-            f"weights and cache take {need / 1e9:.2g} GB, but target '{target.name}' has "
-            f"{limit / 1e9:.2g} GB: use --quantization w4a8, a smaller --context, --kv-cache int8, "
-            "or a target file with a larger memory_limit"
-        )
 
 
 def find_runtime_library(target: Target) -> Path:

@@ -11,7 +11,7 @@ import mmap
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,7 @@ FLOATS = ("float32", "float16", "bfloat16")
 CHUNK = 1 << 22  # elements checked at a time
 MAX_PREFIX = 200  # characters that all tensor names may begin with
 
+C = TypeVar("C", bound="Checkpoint")
 log = logging.getLogger(__name__)
 
 
@@ -46,10 +47,10 @@ class Checkpoint:
         self._names = {name: name for name in shards}
         """Tensor name -> its name in the file."""
         self._used: set[str] = set()
-        self._ignored_prefixes = IGNORED_PREFIXES
+        self._ignored_prefixes: tuple[str, ...] = IGNORED_PREFIXES
 
     @classmethod
-    def open(cls, folder: str | Path, allow_pickle: bool = False) -> Checkpoint:
+    def open(cls: type[C], folder: str | Path, allow_pickle: bool = False) -> C:
         """Read config.json and the tensor headers, but no tensor data.
 
         Raises InputError for a missing or damaged file, and for a pickle unless `allow_pickle`.
@@ -62,7 +63,9 @@ class Checkpoint:
         config = read_json(folder / "config.json")
         if not isinstance(config, dict):
             raise InputError(f"{folder / 'config.json'}: expected an object")
-        return cls(folder, config, open_shards(folder, allow_pickle))
+        return cls(folder, config, cls._open_shards(folder, allow_pickle))
+
+    _open_shards = staticmethod(open_shards)
 
     def generation(self) -> dict[str, Any]:
         """generation_config.json; empty if there is none. Raises InputError for a damaged one."""

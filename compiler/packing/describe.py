@@ -26,9 +26,18 @@ from handglass.targets.target import Target
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.fields import Fields
+from ..checkpoints.template_file import read_template
 from ..models import Family, FamilyConfig, Network
 from ..models.config import LanguageConfig
 
+GENERATION = "generation_config.json"
+SAMPLING = {
+    "temp": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "repeat_penalty": "repetition_penalty",
+}
+"""Our name of a sampling option -> its key."""
 TOKENIZERS = (("sentencepiece", "tokenizer.model"), ("tokenizers", "tokenizer.json"))
 
 
@@ -45,7 +54,8 @@ def describe(
     Raises InputError if the checkpoint has no usable tokenizer.
     """
     storage, language = network.storage, config.language
-    prompt = family.prompt(config)
+    prompt = family.prompt(config, read_template(checkpoint.folder))
+    prompt = with_sampling(prompt, Fields(checkpoint.generation(), GENERATION))
     entry, tokenizer = find_tokenizer(checkpoint, prompt, language.vocab_size)
     prompt = with_stops(prompt, tokenizer, stop_ids(checkpoint, language))
     return Manifest(
@@ -79,8 +89,20 @@ def target_entry(target: Target) -> TargetEntry:
 
 def stop_ids(checkpoint: Checkpoint, language: LanguageConfig) -> tuple[int, ...]:
     """The tokens that end an answer: of config.json, then of generation_config.json."""
-    fields = Fields(checkpoint.generation(), "generation_config.json")
+    fields = Fields(checkpoint.generation(), GENERATION)
     return (*language.eos_token_ids, *fields.tokens("eos_token_id", language.vocab_size))
+
+
+def with_sampling(prompt: PromptEntry, generation: Fields) -> PromptEntry:
+    """The prompt with the sampling defaults of generation_config.json, if it samples."""
+    if not generation.flag("do_sample", False):
+        return prompt
+    given = {
+        ours: generation.number(theirs)
+        for ours, theirs in SAMPLING.items()
+        if generation.get(theirs)  # 0 switches top_k off
+    }
+    return replace(prompt, defaults=given)
 
 
 def with_stops(prompt: PromptEntry, tokenizer: Tokenizer, ids: Iterable[int]) -> PromptEntry:

@@ -156,8 +156,10 @@ class PromptEntry:
     """The text of the system turn if the user gives none; empty: no system turn."""
     is_trimmed: bool = optional(lambda: False)
     """Whether whitespace at both ends of a turn's text is removed."""
+    between: str = optional(str)
+    """Text that follows a picture which the user has not placed in the text, if anything does."""
     defaults: Mapping[str, float] = optional(dict)
-    """Default sampling options, keyed by the argument names of `Model.chat`."""
+    """Default options, keyed by the argument names of `Model.chat`."""
 
     @property
     def sampling(self) -> dict[str, float | int]:

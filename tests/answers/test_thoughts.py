@@ -84,7 +84,7 @@ def says(thoughts: str, text: str) -> list[int]:
     return [*before, *TOKENIZER.encode(text), TOKENIZER.token_id("<|im_end|>")]
 
 
-def model(script: list[int] | None = None, manifest: Manifest = MODEL, **options: Any) -> Model:
+def model(script: list[int] | None = None, manifest: Manifest = MODEL, **options: Any) -> Any:
     session = FakeSession(TOKENIZER.vocab_size, query_num=0, script=script or (), **options)
     return Model(session, TOKENIZER, manifest)
 

@@ -130,6 +130,11 @@ class Reference:
         parts = (slices[row * columns : (row + 1) * columns] for row in range(rows))
         return block + "\n".join("".join(part) for part in parts)
 
+    def before_pads(self, tokens: Sequence[int]) -> list[int]:
+        """The tokens before the first one that the model would take for a place in a picture."""
+        pad = self.model.config.image_token_id
+        return list(tokens[: tokens.index(pad)] if pad in tokens else tokens)
+
     def logits(self, asked: Asked, tokens: Sequence[int] = ()) -> np.ndarray:
         """After the prompt and after each token: (len(tokens) + 1, vocab_size)."""
         ids = torch.tensor([[*asked.ids, *tokens]])
