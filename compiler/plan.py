@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tvm
@@ -127,7 +126,6 @@ def plan_model(
     units = find_units(tvm.target.Target(device.tvm))
     schemes = quantization, vision_quantization
     storage = choose_storage(config.language, units, *schemes, context, kv_cache)
-    build = build_for if checkpoint.has_tensors else build_unchecked
     network = build(checkpoint, family, config, storage)
     params = entries(list(network.named_parameters()))
     memory = plan_memory(params, network.state(), device)
@@ -145,7 +143,10 @@ def plan_model(
     )
 
 
-def build_unchecked(checkpoint: Headers, family: Family, config: Any, storage: Storage) -> Network:
+def build(checkpoint: Headers, family: Family, config: FamilyConfig, storage: Storage) -> Network:
+    """The model, which is checked if there are tensors."""
+    if checkpoint.has_tensors:
+        return build_for(checkpoint, family, config, storage)
     return family.build(checkpoint, config, storage)
 
 
