@@ -51,8 +51,8 @@ def _seed_prompt(tiles: Mapping[str, Around], defaults: Mapping[str, float]) -> 
     return templates.minicpm({"picture": Around("<image>", "</image>")}, defaults)
 
 
-# The released code of 2.5 uses positions of a padded batch (1 x n). Here they are those of the grid,
-# as in other engines. Which is better was not verified on its weights.
+# The released code of 2.5 uses positions of a padded batch (1 x n). Here they are those of the
+# grid, as in other engines. Which is better was not verified on its weights.
 HELPFUL = "You are a helpful assistant."
 _qwen2_prompt = partial(_chatml, system=HELPFUL)
 _qwen3_prompt = partial(_chatml, thinks=True, opened="")

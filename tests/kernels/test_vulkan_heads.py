@@ -45,7 +45,9 @@ def f32(*shape: Any) -> tuple[tuple[Any, ...], str]:
 
 @needs_vulkan
 @pytest.mark.parametrize("target", [PORTABLE, SMALL], ids=["portable", "small"])
-@pytest.mark.parametrize(("normed", "copied", "e"), [(6, 2, 32), (3, 1, 48), (5, 5, 7), (3, 2, 128)])
+@pytest.mark.parametrize(
+    ("normed", "copied", "e"), [(6, 2, 32), (3, 1, 48), (5, 5, 7), (3, 2, 128)]
+)
 def test_head_norm(normed: int, copied: int, e: int, target: dict) -> None:
     """The norm of some heads; others are copied, and columns after them are left out."""
     width, more = (normed + copied) * e, 5

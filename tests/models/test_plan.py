@@ -126,6 +126,15 @@ def test_another_family(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan.picture is not None and plan.picture.tiles == 2
 
 
+def test_tokenizer_files(tmp_path: Path) -> None:
+    write_config(tmp_path, UNTIED)
+    found = []
+    for name in ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer.model"):
+        (tmp_path / name).touch()  # not read
+        found.append(plan_model(tmp_path).model.tokenizer)
+    assert found == [None, "vocab.json", "tokenizer.json", "tokenizer.model"]
+
+
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "checkpoint", UNTIED, "float32")
