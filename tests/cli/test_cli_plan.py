@@ -64,7 +64,15 @@ def test_refused(handglass: Any, folder: Path) -> None:
 
 def test_it_takes_two_seconds(folder: Path) -> None:
     """Of a CPU, with the start of Python and TVM; 1.3 s where it was written."""
-    command = [sys.executable, "-m", "handglass.cli.main", "compile", "--dry-run", "-m", folder]
+    command = [
+        sys.executable,
+        "-m",
+        "handglass.cli.main",
+        "compile",
+        "--dry-run",
+        "-m",
+        str(folder),
+    ]
     seconds = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -142,7 +142,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def test_no_tensor_is_read(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even to compare a stored head with the embedding to which it is tied."""
-    monkeypatch.setattr(Checkpoint, "_convert", lambda *_: pytest.fail("a tensor was read"))
+    monkeypatch.setattr(Checkpoint, "_read", lambda *_: pytest.fail("a tensor was read"))
     write_config(checkpoint, UNTIED | {"tie_word_embeddings": True})
     plan = plan_model(checkpoint)
     assert plan.model.tensors_checked
