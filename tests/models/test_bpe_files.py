@@ -33,10 +33,11 @@ def test_published_tokenizer() -> None:
     data = tokenizer_json(PUBLISHED)
     assert data is not None
     ours = Tokenizer.from_str(data.decode())
-    merges = (PUBLISHED / "merges.txt").read_text("utf-8").split("\n")
+    lines = (PUBLISHED / "merges.txt").read_text("utf-8").split("\n")
+    merges: Any = [tuple(line.split(" ")) for line in lines if line and line[0] != "#"]
     theirs = Qwen2Tokenizer(
         vocab=json.loads((PUBLISHED / "vocab.json").read_text("utf-8")),
-        merges=[tuple(line.split(" ")) for line in merges if line and line[0] != "#"],
+        merges=merges,
     )
     for text in TEXTS:
         ids = ours.encode(text, add_special_tokens=False).ids
