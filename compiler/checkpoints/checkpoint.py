@@ -19,7 +19,7 @@ import numpy as np
 from handglass.errors import InputError
 from handglass.runtime.system.json_text import LFS_POINTER, refuse_pointer
 
-from .bpe_files import tokenizer_json
+from .bpe_files import VOCABULARY, has_both, tokenizer_json
 from .shards import Shard, open_shards, read_json
 from .template_file import TemplateFile, read_template
 
@@ -88,6 +88,12 @@ class Checkpoint:
         if path.is_file():
             return path
         return tokenizer_json(self.folder) if name == "tokenizer.json" else None
+
+    @property
+    def tokenizer_file(self) -> str | None:
+        """The name of the file that `tokenizer` would read."""
+        names = (name for name in TOKENIZER_FILES if (self.folder / name).is_file())
+        return next(names, VOCABULARY if has_both(self.folder) else None)
 
     @property
     def has_tensors(self) -> bool:

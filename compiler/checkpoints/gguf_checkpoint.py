@@ -37,6 +37,10 @@ class GgufCheckpoint(Checkpoint):
     def template(self) -> TemplateFile:
         return template_of(self._header)
 
+    @property
+    def tokenizer_file(self) -> str:
+        return self._header.path.name
+
     def tokenizer(self, name: str) -> bytes | None:
         return self._tokenizer if name == "tokenizer.json" else None
 
