@@ -16,6 +16,7 @@ from .delta_rule import Heads
 from .gpu_delta_share import Share
 from .gpu_delta_steps import Operands, Task, advance
 
+
 def delta_writer(heads: Heads) -> tirx.PrimFunc:
     """The same function as `delta_rule.delta_writer`."""
     h, e, f = heads.values, heads.key_dim, heads.value_dim
