@@ -26,6 +26,8 @@ _INDICES = {"kind": "uniform", "low": 0, "high": 15}
 _CODES = {"kind": "uniform", "low": 1, "high": 63}
 """Valid for all integer weights and activations, including 7-bit ones."""
 _NIBBLES = {"kind": "uniform", "low": 0, "high": 255}
+_FADING = {"kind": "normal", "scale": 0.1}
+"""For recurrent layers: a state multiplied by larger numbers at every position is soon infinite."""
 _FILLS: dict[str, dict[str, Any]] = {
     "float32": {"kind": "normal", "scale": 1.0},
     "float16": {"kind": "normal", "scale": 0.1},
@@ -84,8 +86,12 @@ def copies_of(nbytes: int) -> int:
 def _tensor(shape: list[int], dtype: str, name: str, patterns: Sequence[str]) -> dict[str, Any]:
     if dtype not in _FILLS:
         raise InputError(f"kernel {name}: arguments of type {dtype} are not supported")
-    packed = dtype == "uint8" and "dot4" in patterns
-    return {"shape": shape, "dtype": dtype, "fill": _NIBBLES if packed else _FILLS[dtype]}
+    fill = _FILLS[dtype]
+    if dtype == "uint8" and "dot4" in patterns:
+        fill = _NIBBLES
+    if dtype == "float32" and "recurrence" in patterns:
+        fill = _FADING
+    return {"shape": shape, "dtype": dtype, "fill": fill}
 
 
 def _size(size: Any, lengths: Mapping[str, int], name: str) -> int:

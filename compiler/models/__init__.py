@@ -7,6 +7,8 @@ from typing import Any
 
 from handglass.errors import InputError
 
+from ..checkpoints.fields import Recorded
+from ..checkpoints.unread import warn_unread
 from .family import Family, FamilyConfig, HasHead, Network
 from .minicpmv import FAMILY as MINICPMV_FAMILY
 from .minicpmv46 import FAMILY as MINICPMV46_FAMILY
@@ -21,7 +23,7 @@ FAMILIES: dict[str, Family] = {
     "text": TEXT_FAMILY,
 }
 
-__all__ = ["FAMILIES", "Family", "FamilyConfig", "HasHead", "Network", "find_family"]
+__all__ = ["FAMILIES", "Family", "FamilyConfig", "HasHead", "Network", "find_family", "read_config"]
 
 
 def find_family(config: Mapping[str, Any]) -> Family:
@@ -35,3 +37,15 @@ def find_family(config: Mapping[str, Any]) -> Family:
     ModelConfig.from_dict(dict(config))  # raises a clearer error for releases it knows by name
     names, known = config.get("architectures"), ", ".join(FAMILIES)
     raise InputError(f"config.json: architectures {names!r:.200} match no model family ({known})")
+
+
+def read_config(config: Mapping[str, Any]) -> tuple[Family, Any]:
+    """The family of a parsed `config.json` and its configuration; warns of keys that neither reads.
+
+    Raises InputError.
+    """
+    recorded = Recorded(config)
+    family = find_family(recorded)
+    configuration = family.configure(recorded)
+    warn_unread(recorded)
+    return family, configuration

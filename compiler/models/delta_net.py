@@ -11,10 +11,10 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..ops import delta_rule
-from ..ops.causal_conv import conv_writer
+from ..ops import causal_conv, delta_rule, gpu_causal_conv, gpu_delta_rule
 from ..ops.delta_rule import Heads
 from ..ops.exponential import LOG2_E
+from ..ops.scope import on_gpu
 from ..schemes.scheme import Scheme
 from .config import DeltaConfig, LanguageConfig
 from .layers import Linear, Source, opaque
@@ -49,17 +49,20 @@ class DeltaNet(nn.Module):
         unit = opaque(lambda mixed: delta_rule.unit_heads(mixed, self.heads), "unit_heads", mixed)
         weights = self.in_proj_ba(x), self.rate.value, self.dt_bias.value
         gates = opaque(delta_rule.gates, "delta_gates", *weights)
-        o = _in_place(
-            delta_rule.delta_writer(self.heads), matrices, [unit, mixed, gates], self.heads.out
-        )
-        return self.out_proj(Source("gated_norm", self._normed, (o, projected, self.norm.value)))
+        written = gpu_delta_rule if on_gpu() else delta_rule
+        func = written.delta_writer(self.heads)
+        o = _in_place(func, matrices, [unit, mixed, gates], self.heads.out)
+        normed = Source("gated_norm", self._normed, (o, projected, self.norm.value))
+        # A GPU kernel has one level of groups: it does not quantise what it normalises by heads.
+        return self.out_proj(normed.computed() if on_gpu() else normed)
 
     def _normed(self, o, projected, weight):
         return delta_rule.gated_norm(o, projected, weight, self.heads.width, self.eps)
 
     def _convolve(self, projected: nn.Tensor, tail: nn.Tensor) -> nn.Tensor:
         width = self.heads.width
-        func = conv_writer(width + self.heads.out, width, self.taps)
+        written = gpu_causal_conv if on_gpu() else causal_conv
+        func = written.conv_writer(width + self.heads.out, width, self.taps)
         return _in_place(func, tail, [projected, self.conv.value], width)
 
     def _conv_weight(self) -> Stored:

@@ -125,4 +125,6 @@ FAMILY = Family(
     build=build,
     prompt=lambda config, template: config.prompt,
     vision=vision_entry,
+    reference="handglass.compiler.parity.reference.minicpmv",
+    title=lambda config: config.release.name,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm.relax.frontend import nn
@@ -37,6 +37,12 @@ LANGUAGE = "model.language_model"
 HALF = (0.5, 0.5, 0.5)
 RESOLUTION, MAX_SLICES = 448, 9
 """Of the released preprocessor_config.json."""
+EXPECTED = {
+    "drop_vision_last_layer": False,
+    "quantization_config": None,
+    "small_image_upsize": "always",  # MiniCPM-OCR has other values
+}
+"""Keys that change the model or its pictures when they have another value."""
 PHOTO_TILES = 10
 """Tiles of a photo: nine slices and the overview."""
 
@@ -102,10 +108,12 @@ def parse(
 ) -> MiniCPMV46Config:
     """Parse the layout of 4.6 and later; `language_of` reads the top and the `text_config`."""
     top = Fields(config, "config.json")
-    for key, only in (("drop_vision_last_layer", False), ("quantization_config", None)):
+    for key, only in EXPECTED.items():
         top.expect(key, only)
     text, vision = top.section("text_config"), vision_config(top.section("vision_config"))
     language = language_of(top, text)
+    stops = (*language.eos_token_ids, *top.tokens("eos_token_id", language.vocab_size))
+    language = replace(language, eos_token_ids=stops)
     merger = MergerConfig(
         hidden_size=language.hidden_size,
         insert_layer_id=top.integer("insert_layer_id", default=6, minimum=0),
@@ -174,6 +182,8 @@ FAMILY = Family(
     build=build,
     prompt=prompt_entry,
     vision=vision_entry,
+    title=lambda config: "MiniCPM-V 4.6",
     ignored=ignored,
     typical_tiles=PHOTO_TILES,
+    reference="handglass.compiler.parity.reference.minicpmv46",
 )

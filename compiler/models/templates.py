@@ -28,9 +28,24 @@ def picture_tiles(has_ids: bool = True) -> dict[str, Around]:
     }
 
 
+def bracketed_tiles(has_ids: bool = False) -> dict[str, Around]:
+    """The markers of 2.5: all slices together are in brackets, rows end with a newline."""
+    return {
+        "picture": Around("<image>", "</image>"),
+        "overview": Around("<image>", "</image><slice>"),
+        "slice": Around("<image>", "</image>"),
+        "row_end": Around("<image>", "</image>\n"),
+        "last": Around("<image>", "</image></slice>"),
+    }
+
+
 def reserved_tags() -> tuple[str, ...]:
     """The tokens of `picture_tiles`."""
-    return tuple(f"<{slash}{tag}>" for tag in TAGS for slash in ("", "/"))
+    return _tokens(TAGS)
+
+
+def _tokens(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"<{slash}{tag}>" for tag in tags for slash in ("", "/"))
 
 
 def chatml(
@@ -80,7 +95,7 @@ def minicpm(tiles: Mapping[str, Around], defaults: Mapping[str, float]) -> Promp
     )
 
 
-def llama3(tiles: Mapping[str, Around], reserved: tuple[str, ...] = ()) -> PromptEntry:
+def llama3(tiles: Mapping[str, Around], defaults: Mapping[str, float] | None = None) -> PromptEntry:
     """Llama 3: a header with the role, then trimmed text."""
     turn = lambda role: Around(  # noqa: E731
         f"<|start_header_id|>{role}<|end_header_id|>\n\n", "<|eot_id|>"
@@ -90,7 +105,9 @@ def llama3(tiles: Mapping[str, Around], reserved: tuple[str, ...] = ()) -> Promp
         bos="<|begin_of_text|>",
         roles={role: turn(role) for role in ROLES},
         tiles=tiles,
-        reserved=(*headers, *reserved),
+        reserved=(*headers, *(_tokens(TAGS[:2]) if tiles else ())),
         stop=("<|eot_id|>",),
         is_trimmed=True,
+        between="\n" if tiles else "",
+        defaults=dict(defaults or {}),
     )

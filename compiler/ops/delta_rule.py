@@ -14,12 +14,11 @@ from tvm import te, tirx
 from tvm.script import tirx as T
 
 from handglass.schedules.isa.register_tiles import LANES
-from handglass.schedules.rule import PATTERN
 
 from .exponential import LOG2_E, exp2, sigmoid
+from .norm import HEADS
 from .reduce_rows import reduce_rows
 
-_NORM = {PATTERN: "norm"}
 EPS = 1e-6
 
 
@@ -52,7 +51,7 @@ def unit_heads(mixed: te.Tensor, heads: Heads) -> te.Tensor:
     m, count, e = mixed.shape[0], 2 * heads.keys, heads.key_dim
     square = lambda i, h, c: mixed[i, h * e + c] * mixed[i, h * e + c]  # noqa: E731
     names = ("square_lanes", "square_sum")
-    total = reduce_rows((m, count), e, square, te.sum, names, _NORM)
+    total = reduce_rows((m, count), e, square, te.sum, names, HEADS)
     scale = tirx.const(e**-0.5, "float32")
     one, eps = tirx.const(1.0, "float32"), tirx.const(EPS, "float32")
 
@@ -60,7 +59,7 @@ def unit_heads(mixed: te.Tensor, heads: Heads) -> te.Tensor:
         factor = tirx.Select(j < heads.keys * e, scale, one)
         return mixed[i, j] * tirx.rsqrt(total[i, j // e] + eps) * factor
 
-    return te.compute((m, count * e), value, name="unit_heads", attrs=_NORM)
+    return te.compute((m, count * e), value, name="unit_heads", attrs=HEADS)
 
 
 def gates(projected: te.Tensor, rate: te.Tensor, bias: te.Tensor) -> te.Tensor:
@@ -91,7 +90,7 @@ def gated_norm(o: te.Tensor, x: te.Tensor, weight: te.Tensor, first: int, eps: f
     e = int(weight.shape[0])
     square = lambda i, h, c: o[i, h * e + c] * o[i, h * e + c]  # noqa: E731
     names = ("square_lanes", "square_sum")
-    total = reduce_rows((m, int(width) // e), e, square, te.sum, names, _NORM)
+    total = reduce_rows((m, int(width) // e), e, square, te.sum, names, HEADS)
     inverse, epsilon = tirx.const(1.0 / e, "float32"), tirx.const(eps, "float32")
 
     def value(i, j):
@@ -99,7 +98,7 @@ def gated_norm(o: te.Tensor, x: te.Tensor, weight: te.Tensor, first: int, eps: f
         scale = tirx.rsqrt(total[i, j // e] * inverse + epsilon)
         return o[i, j] * scale * weight[j % e] * gate * sigmoid(gate)
 
-    return te.compute((m, width), value, name="gated_norm", attrs=_NORM)
+    return te.compute((m, width), value, name="gated_norm", attrs=HEADS)
 
 
 def delta_writer(heads: Heads) -> tirx.PrimFunc:

@@ -8,8 +8,11 @@ from tvm import te, tirx
 from handglass.schedules.rule import PATTERN
 
 from .reduce_rows import reduce_rows
+from .scope import on_gpu
 
 _NORM = {PATTERN: "norm"}
+HEADS = {PATTERN: "heads"}
+"""Attributes of stages with a reduction for each head of a row."""
 
 
 def rms_norm(x: te.Tensor, weight: te.Tensor, eps: float) -> te.Tensor:
@@ -32,9 +35,11 @@ def head_norm(
     The weight is (heads * head_dim,), for the first heads; further columns are copied.
     """
     m, normed = qkv.shape[0], int(weight.shape[0])
+    # A GPU has the same number of threads for every head, so it also reduces those that are copied.
+    reduced = width if on_gpu() else normed
     square = lambda i, h, c: qkv[i, h * head_dim + c] * qkv[i, h * head_dim + c]  # noqa: E731
     names = ("square_lanes", "square_sum")
-    total = reduce_rows((m, normed // head_dim), head_dim, square, te.sum, names, _NORM)
+    total = reduce_rows((m, reduced // head_dim), head_dim, square, te.sum, names, HEADS)
     inverse, epsilon = tirx.const(1.0 / head_dim, "float32"), tirx.const(eps, "float32")
 
     def value(i, j):
@@ -42,7 +47,7 @@ def head_norm(
         scaled = qkv[i, j] * tirx.rsqrt(total[i, head] * inverse + epsilon) * weight[column]
         return tirx.if_then_else(j < normed, scaled, qkv[i, j])
 
-    return te.compute((m, width), value, name="head_norm", attrs=_NORM)
+    return te.compute((m, width), value, name="head_norm", attrs=HEADS)
 
 
 def layer_norm(x: te.Tensor, weight: te.Tensor, bias: te.Tensor, eps: float) -> te.Tensor:

@@ -16,7 +16,7 @@ from ..rule import Rule, blocks, find, pattern_of
 from ..tiling import is_one
 from .elementwise import vectorize
 
-PATTERNS = frozenset({"norm", "quantize", "windows"})
+PATTERNS = frozenset({"norm", "heads", "quantize", "windows"})
 
 
 def rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:

@@ -1,10 +1,11 @@
 """Row-wise kernels on a GPU: norms, activation functions, and quantisation of their results.
 
-A workgroup owns a row. Its threads compute a reduction over the row, or over a group of 32 adjacent
-elements, together, and each of them gets the result in a register. Everything else is recomputed
-where it is needed rather than stored: the second read of a row comes from the cache. Results are
-deliberately not in shared memory: `ThreadSync` mistakes a value that one thread of a group writes
-and the whole group reads for an access by a single thread, and inserts no barrier.
+A workgroup owns a row. Its threads compute a reduction over the row, or over a group of adjacent
+elements (32 codes, or a head), together, and each of them gets the result in a register. Everything
+else is recomputed where it is needed rather than stored: the second read of a row comes from the
+cache. Results are deliberately not in shared memory: `ThreadSync` mistakes a value that one thread
+of a group writes and the whole group reads for an access by a single thread, and inserts no
+barrier.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from ..choices import DEFAULTS, Choices
 from ..rule import Rule, blocks, find
 from .grid import THREADS, extent_of, inline_views, pick_threads, spatial_loops
 
+PATTERNS = frozenset({"norm", "heads", "quantize"})
+
 
 def rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Run all stages of a row in one workgroup, or of a few groups if no stage needs the row."""
-    if not find(sch, "norm") and not find(sch, "quantize"):
+    if not any(find(sch, pattern) for pattern in PATTERNS):
         return False
     inline_views(sch)
     threads = pick_threads(sch, target, choices, "threads", THREADS[-1])
@@ -63,11 +66,16 @@ def _groups_of(sch: Schedule, block) -> int:
 
 
 def _shape(sch: Schedule, grouped: list, threads: int) -> list[int]:
-    """Groups processed at a time, and threads per group: one for each stored element."""
+    """Groups processed at a time, and threads per group: one for each stored element, or for a few
+    of them if a group has more elements than a workgroup has threads."""
     groups = _groups_of(sch, grouped[0])
     stored = max(extent_of(sch, sch.get_loops(block)[1]) or 1 for block in grouped)
-    members = stored // groups
+    members = _largest_divisor(stored // groups, threads)
     return [min(threads // members, 1 << (groups - 1).bit_length()), members]
+
+
+def _largest_divisor(value: int, most: int) -> int:
+    return max(n for n in range(1, min(value, most) + 1) if value % n == 0)
 
 
 def _in_groups(sch: Schedule, block, groups: int, shape: list[int]):
@@ -79,12 +87,14 @@ def _in_groups(sch: Schedule, block, groups: int, shape: list[int]):
         member = sch.split(rest[0], [members, None])[0]
     elif extent_of(sch, group) == groups:
         member = sch.split(sch.add_unit_loop(block), [None, members])[1]
-    else:
+    elif extent_of(sch, group) == groups * members:
         group, member = sch.split(group, [None, members])
+    else:
+        group, _, member = sch.split(group, [groups, None, members])
     chunk, group = sch.split(group, [None, together])
     _bind(sch, group, member)
     return chunk
 
 
 OFFERS = {"threads": THREADS}
-RULE = Rule("vulkan-rows", rows, frozenset({"norm", "quantize"}), offers=OFFERS)
+RULE = Rule("vulkan-rows", rows, PATTERNS, offers=OFFERS)

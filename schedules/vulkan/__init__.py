@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..gpu import attention, dot, elementwise, matmul, rows
+from ..gpu import attention, dot, elementwise, matmul, recurrence, rows
 from ..rule import Rule
 from . import cooperative_matrix as matrix
 
@@ -11,6 +11,7 @@ VULKAN_RULES: tuple[Rule, ...] = (
     matmul.RULE,
     dot.RULE,
     attention.RULE,
+    recurrence.RULE,
     rows.RULE,
     elementwise.RULE,
 )

@@ -11,9 +11,8 @@ import torch
 import torch_minicpmv
 from random_checkpoint import _language
 from safetensors.numpy import save_file
-from tokenizers import Regex, pre_tokenizers
 from tokenizers import Tokenizer as Library
-from vocabularies import byte_level_json
+from vocabularies import newline_words_json
 
 import handglass
 from handglass.compiler.build import compile_model
@@ -22,11 +21,6 @@ from handglass.compiler.models.text_only import configure, prompt_entry
 from handglass.errors import InputError
 
 QUESTION = "What is this picture? 你好"
-# Of Llama 3 and Qwen: newlines are words of their own.
-WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
-    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 SPECIAL = (
     *("<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|begin_of_text|>", "<|eot_id|>"),
     *("<|start_header_id|>", "<|end_header_id|>"),
@@ -102,13 +96,8 @@ KINDS = [
 
 
 def tokenizer() -> tuple[bytes, Library]:
-    library = Library.from_str(byte_level_json(SPECIAL).decode())
-    library.no_padding()
-    library.no_truncation()
-    split = pre_tokenizers.Split(Regex(WORDS), "isolated")
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    library.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
-    return library.to_str().encode(), library
+    data = newline_words_json(SPECIAL)
+    return data, Library.from_str(data.decode())
 
 
 def write(folder: Path, kind: Kind) -> Any:

@@ -1,0 +1,138 @@
+"""The recurrent layers on a GPU, against a few lines of numpy."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="compiles with the TVM compiler")
+
+from tvm import tirx
+from vulkan_operator import check, normal, runnable, scheduled
+from vulkan_running import needs_vulkan, shaders, tvm_target
+from vulkan_targets import BARE, PORTABLE
+
+from handglass.compiler.ops import gpu_causal_conv, gpu_delta_rule
+from handglass.compiler.ops.delta_rule import Heads
+from handglass.schedules.choices import Written
+from handglass.schedules.gpu import recurrence
+
+pytestmark = pytest.mark.compiler
+
+LENGTHS = (1, 2, 3, 4, 8, 9, 333)
+
+
+def conv(width: int, channels: int, taps: int, target: dict = PORTABLE) -> tirx.PrimFunc:
+    with tvm_target(target):
+        return gpu_causal_conv.conv_writer(width, channels, taps)
+
+
+def delta(h: int, key_heads: int, e: int, f: int, target: dict = PORTABLE) -> tirx.PrimFunc:
+    with tvm_target(target):
+        return gpu_delta_rule.delta_writer(Heads(key_heads, h, e, f))
+
+
+def conv_truth(
+    tail: np.ndarray, x: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The new tail and the result."""
+    taps, channels = weight.shape
+    rows = np.concatenate([tail, x[:, :channels]]).astype(np.float64)
+    total = sum(weight[k] * rows[k : k + len(x)] for k in range(taps))
+    return rows[len(x) :], total / (1 + np.exp(-total))
+
+
+def delta_truth(
+    state: np.ndarray, unit: np.ndarray, v: np.ndarray, gates: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The new state (h, e, f) and the result (s, h, f); unit (s, 2, key heads, e), v (s, h, f)."""
+    h = len(state)
+    state, out = state.astype(np.float64), np.zeros(v.shape)
+    for t in range(len(v)):
+        for n in range(h):
+            q, k = unit[t, :, n * unit.shape[2] // h]
+            step, decay = gates[t, n], gates[t, h + n]
+            change = step * (v[t, n] - decay * (state[n].T @ k))
+            state[n] = decay * state[n] + np.outer(k, change)
+            out[t, n] = state[n].T @ q
+    return state, out
+
+
+def delta_arguments(h: int, key_heads: int, e: int, f: int, s: int) -> list[np.ndarray]:
+    """state, unit, v and gates of plausible sizes."""
+    unit = normal(s, 2, key_heads, e)
+    unit /= np.linalg.norm(unit, axis=-1, keepdims=True)
+    gates = 1 / (1 + np.exp(-normal(s, 2 * h) - 1))
+    return [normal(h, e, f), unit, normal(s, h, f), gates.astype(np.float32)]
+
+
+@needs_vulkan
+@pytest.mark.parametrize(
+    ("width", "channels", "taps"), [(100, 72, 4), (13, 13, 2), (300, 257, 3), (5, 1, 7)]
+)
+def test_convolution(width: int, channels: int, taps: int) -> None:
+    func, name = scheduled(conv(width, channels, taps))
+    assert name == "vulkan-recurrence"
+    kernel = runnable(func)
+    for s in LENGTHS:
+        tail, x = normal(taps - 1, channels), normal(s, width)
+        weight = normal(taps, channels, seed=8)
+        kept, _, _, out = kernel(tail, x, weight, np.full((s, channels), 77, np.float32))
+        for actual, truth in zip((kept, out), conv_truth(tail, x, weight), strict=True):
+            check(actual, truth)
+
+
+SIZES = [(4, 2, 16, 16), (2, 1, 128, 128), (3, 3, 17, 24), (2, 2, 37, 7), (1, 1, 96, 66)]
+
+
+@needs_vulkan
+@pytest.mark.parametrize(("h", "key_heads", "e", "f"), SIZES)
+def test_delta_rule(h: int, key_heads: int, e: int, f: int) -> None:
+    func, name = scheduled(delta(h, key_heads, e, f))
+    assert name == "vulkan-recurrence"
+    check_delta(runnable(func), (h, key_heads, e, f), LENGTHS)
+
+
+def check_delta(kernel, sizes: tuple[int, int, int, int], lengths: tuple[int, ...]) -> None:  # type: ignore[no-untyped-def]
+    h, _, _, f = sizes
+    for s in lengths:
+        state, unit, v, gates = delta_arguments(*sizes, s)
+        mixed = np.concatenate([normal(*unit.shape, seed=9).reshape(s, -1), v.reshape(s, -1)], 1)
+        unset = np.full((s, h * f), 77, np.float32)
+        kept, *_, out = kernel(state, unit.reshape(s, -1), mixed, gates, unset)
+        truth = delta_truth(state, unit, v, gates)
+        check(kept, truth[0], 1e-5)
+        check(out.reshape(v.shape), truth[1], 1e-5)
+
+
+@needs_vulkan
+@pytest.mark.parametrize(("threads", "shared"), [(16, 2048), (64, 8192), (1024, 49152)])
+def test_workgroups_follow_the_target(threads: int, shared: int) -> None:
+    limits = {"max_threads_per_block": threads, "max_num_threads": threads}
+    target = PORTABLE | limits | {"max_shared_memory_per_block": shared}
+    sizes = (2, 1, 128, 48)
+    func, _ = scheduled(delta(*sizes, target), target=target)
+    check_delta(runnable(func, target), sizes, (1, 11))
+
+
+def test_too_little_shared_memory_is_an_error() -> None:
+    with pytest.raises(ValueError, match="shared memory"):
+        delta(2, 1, 128, 64, PORTABLE | {"max_shared_memory_per_block": 512})
+
+
+@needs_vulkan
+@pytest.mark.parametrize("threads", recurrence.THREADS)
+def test_every_choice_is_right(threads: int) -> None:
+    chosen = Written({f"threads.{number}": threads for number in range(2)})
+    kernel = runnable(scheduled(conv(60, 60, 4), chosen)[0])
+    tail, x, weight = normal(3, 60), normal(21, 60), normal(4, 60)
+    kept, _, _, out = kernel(tail, x, weight, np.zeros((21, 60), np.float32))
+    for actual, truth in zip((kept, out), conv_truth(tail, x, weight), strict=True):
+        check(actual, truth)
+
+
+@pytest.mark.parametrize("target", [PORTABLE, BARE], ids=["portable", "bare"])
+def test_kernels_compile(target: dict) -> None:
+    """The convolution and its tail, and one kernel for the delta rule."""
+    for func, count in ((conv(96, 64, 4, target), 2), (delta(4, 2, 128, 128, target), 1)):
+        found, name = scheduled(func, target=target)
+        assert name == "vulkan-recurrence"
+        assert len(shaders(found, target)) == count
