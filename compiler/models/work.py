@@ -1,7 +1,7 @@
 """The work of a model's functions: operations (two per multiply-add) and bytes.
 
-Only matrix products, attention and recurrences are counted, without padding and masked positions, so the measure
-does not depend on the implementation.
+Only matrix products, attention and recurrences are counted, without padding and masked positions,
+so the measure does not depend on the implementation.
 """
 
 from __future__ import annotations
