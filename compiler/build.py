@@ -1,4 +1,4 @@
-"""The compilation pipeline: a checkpoint folder in, a bundle out.
+"""The compilation pipeline: a checkpoint in, a bundle out.
 
 read the configuration -> build the model in Relax -> lower and schedule -> pack the weights ->
 generate code -> write the manifest -> move the finished bundle into place
@@ -34,7 +34,7 @@ from handglass.targets.codegen.kinds import plugin_for
 from handglass.targets.codegen.used import Used, what_is_used
 from handglass.targets.target import Target
 
-from .checkpoints.checkpoint import Checkpoint
+from .checkpoints.opening import open_checkpoint
 from .lowering.phases import Lowered, Progress, fuse, lower
 from .lowering.probes import add_probes
 from .lowering.workload import parts_of
@@ -82,7 +82,9 @@ def compile_model(
     use_records: bool = True,
     progress: Progress | None = None,
 ) -> Report:
-    """Compile the checkpoint folder `model` for `target` into the bundle folder `output`.
+    """Compile the checkpoint `model` for `target` into the bundle folder `output`.
+
+    `model` is a folder, or a GGUF file of a language model.
 
     A kernel with a tuning record is scheduled with the choices of the record. The files `records`
     have precedence; with `use_records`, the user's store and the shipped records follow.
@@ -94,7 +96,7 @@ def compile_model(
     if dump_ir:
         check_expanded(dump_ir)
     device = find_target(target)
-    checkpoint = Checkpoint.open(Path(model), allow_pickle=allow_pickle)
+    checkpoint = open_checkpoint(Path(model), allow_pickle)
     family, config = read_config(checkpoint.config)
     units = find_units(tvm.target.Target(device.tvm))
     schemes = quantization, vision_quantization
@@ -129,7 +131,8 @@ def compile_model(
                 for name in answers.write(writer.folder):
                     writer.add_file(name)
         with clock.phase("write"):
-            writer.add_file(manifest.tokenizer.file, checkpoint.folder / manifest.tokenizer.file)
+            tokenizer = manifest.tokenizer.file
+            writer.add_file(tokenizer, checkpoint.tokenizer(tokenizer))
             if bundle_runtime:
                 writer.add_file(RUNTIME_LIBRARY, find_runtime_library(device))
             for name, file in plugin_for(device, bundle_runtime).items():

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tvm
@@ -25,11 +24,11 @@ from handglass.schedules.select import find_units
 from handglass.targets import find_target
 from handglass.targets.target import Target
 
-from .checkpoints.headers import Headers
+from .checkpoints.checkpoint import Checkpoint
+from .checkpoints.opening import open_headers
 from .models import Family, FamilyConfig, Network, read_config
 from .models.matching import build_for, tensors_of
 from .models.storage import Storage, choose_storage
-from .packing.describe import TOKENIZERS
 from .packing.pack import entries, packed_bytes
 
 PICTURE = 1920, 1080
@@ -122,12 +121,11 @@ def plan_model(
     if output is not None:
         BundleWriter(output, overwrite=overwrite)  # refuses what cannot be replaced; writes nothing
     device = find_target(target)
-    checkpoint = Headers.open(Path(model), allow_pickle=allow_pickle)
+    checkpoint = open_headers(Path(model), allow_pickle)
     family, config = read_config(checkpoint.config)
     units = find_units(tvm.target.Target(device.tvm))
     schemes = quantization, vision_quantization
     storage = choose_storage(config.language, units, *schemes, context, kv_cache)
-    build = build_for if checkpoint.has_tensors else build_unchecked
     network = build(checkpoint, family, config, storage)
     params = entries(list(network.named_parameters()))
     memory = plan_memory(params, network.state(), device)
@@ -145,15 +143,19 @@ def plan_model(
     )
 
 
-def build_unchecked(checkpoint: Headers, family: Family, config: Any, storage: Storage) -> Network:
+def build(
+    checkpoint: Checkpoint, family: Family, config: FamilyConfig, storage: Storage
+) -> Network:
+    """The model, which is checked if there are tensors."""
+    if checkpoint.has_tensors:
+        return build_for(checkpoint, family, config, storage)
     return family.build(checkpoint, config, storage)
 
 
 def describe_model(
-    checkpoint: Headers, family: Family, config: FamilyConfig, network: Network
+    checkpoint: Checkpoint, family: Family, config: FamilyConfig, network: Network
 ) -> ModelPlan:
     shapes = tensors_of(network).values()
-    files = (name for _, name in TOKENIZERS if (checkpoint.folder / name).is_file())
     return ModelPlan(
         name=family.title(config),
         family=family.name,
@@ -161,7 +163,7 @@ def describe_model(
         tensors=len(shapes),
         parameters=sum(map(math.prod, shapes)),
         tensors_checked=checkpoint.has_tensors,
-        tokenizer=next(files, None),
+        tokenizer=checkpoint.tokenizer_file,
     )
 
 

@@ -34,14 +34,18 @@ def tokenizer_json(folder: Path) -> bytes | None:
 
     Raises InputError for damaged files, and for a class whose words are not known.
     """
-    vocabulary, merges = folder / VOCABULARY, folder / MERGES
-    if not vocabulary.is_file() or not merges.is_file():
+    if not has_both(folder):
         return None
+    vocabulary, merges = folder / VOCABULARY, folder / MERGES
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     if not isinstance(config, dict):
         raise InputError(f"{folder / CONFIG}: expected an object")
     words = _words(config, folder)
     return _assemble(_ids(vocabulary), list(_pairs(merges)), words, list(_added(config, folder)))
+
+
+def has_both(folder: Path) -> bool:
+    return (folder / VOCABULARY).is_file() and (folder / MERGES).is_file()
 
 
 def _words(config: dict[str, Any], folder: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import EllipsisType
 
 import numpy as np
 
@@ -21,13 +21,9 @@ class Headers(Checkpoint):
         has_tensors = any(True for pattern in TENSOR_FILES for _ in folder.glob(pattern))
         return open_shards(folder, allow_pickle) if has_tensors else {}
 
-    @property
-    def has_tensors(self) -> bool:
-        return bool(self._shards)
-
     def _equal(self, name: str, other: str) -> bool:
         """Whether they may be equal: a stored head nearly always equals the tied embedding."""
         return self.shape(name) == self.shape(other)
 
-    def _stored(self, name: str) -> np.ndarray[Any, Any]:
+    def _read(self, name: str, rows: slice | EllipsisType) -> np.ndarray:
         raise AssertionError(f"planning reads no tensor, but {name} was asked for")

@@ -12,11 +12,13 @@ from ..checkpoints.unread import warn_unread
 from .family import Family, FamilyConfig, HasHead, Network
 from .minicpmv import FAMILY as MINICPMV_FAMILY
 from .minicpmv46 import FAMILY as MINICPMV46_FAMILY
+from .minicpmv47 import FAMILY as MINICPMV47_FAMILY
 from .release import ModelConfig
 from .text_only import FAMILY as TEXT_FAMILY
 
 FAMILIES: dict[str, Family] = {
     "minicpmv4_6": MINICPMV46_FAMILY,
+    "minicpmv4_7": MINICPMV47_FAMILY,
     "minicpmv": MINICPMV_FAMILY,
     "text": TEXT_FAMILY,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -94,11 +94,24 @@ class MiniCPMV46(DecoderNetwork):
 
 def configure(config: dict[str, Any]) -> MiniCPMV46Config:
     """Parse the released layout. Raises InputError for an invalid or unsupported setting."""
+    return parse(config, ARCHITECTURE, _language)
+
+
+def _language(top: Fields, text: Fields) -> LanguageConfig:
+    return qwen35_config(text, _is_tied(top, text))
+
+
+def parse(
+    config: dict[str, Any],
+    architecture: str,
+    language_of: Callable[[Fields, Fields], LanguageConfig],
+) -> MiniCPMV46Config:
+    """Parse the layout of 4.6 and later; `language_of` reads the top and the `text_config`."""
     top = Fields(config, "config.json")
     for key, only in EXPECTED.items():
         top.expect(key, only)
     text, vision = top.section("text_config"), vision_config(top.section("vision_config"))
-    language = qwen35_config(text, _is_tied(top, text))
+    language = language_of(top, text)
     stops = (*language.eos_token_ids, *top.tokens("eos_token_id", language.vocab_size))
     language = replace(language, eos_token_ids=stops)
     merger = MergerConfig(
@@ -111,7 +124,7 @@ def configure(config: dict[str, Any]) -> MiniCPMV46Config:
             f"config.json: insert_layer_id is {merger.insert_layer_id}, but the vision tower has "
             f"{vision.num_hidden_layers} layers"
         )
-    return MiniCPMV46Config(ARCHITECTURE, vision, merger, language)
+    return MiniCPMV46Config(architecture, vision, merger, language)
 
 
 def _is_tied(top: Fields, text: Fields) -> bool:

@@ -109,7 +109,6 @@ RELEASES = (
 NOT_YET_SHAPES: tuple[tuple[str, Shape], ...] = (
     ("MiniCPM-V 1.0 or 2.0", {"hidden_size": 2304, "intermediate_size": 5760}),
 )
-NOT_YET = {"MiniCPMV4_7ForConditionalGeneration": "MiniCPM-V 4.7"}
 ARCHITECTURES = {"MiniCPMV": False, "MiniCPMO": True}
 """Architecture -> whether it is an o-model."""
 
@@ -179,11 +178,9 @@ def find_release(top: Fields, is_omni: bool) -> Release:
 
 
 def _architecture(top: Fields) -> str:
-    """The supported architecture; InputError names the release if it is another one."""
+    """The supported architecture. Raises InputError for another one."""
     names = top.texts("architectures")
     name = names[0] if len(names) == 1 else ", ".join(names)
-    if name in NOT_YET:
-        raise InputError(f"config.json: {NOT_YET[name]} ({name!r}) is not supported yet")
     if name not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise InputError(f"config.json: unknown architecture {name!r}; known here: {known}")

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from handglass.runtime.bundle.entries import Around, PromptEntry
 
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
+TILE_MARKERS = ("<image>", "</image>", "<slice>", "</slice>")
+"""Around the rows of a tile, since 2.6."""
 TAGS = ("image", "slice", "image_id")
 ROLES = ("system", "user", "assistant")
 NO_THOUGHTS = "<think>\n\n</think>\n\n"

@@ -25,8 +25,8 @@ from .qwen35 import qwen35_config
 from .storage import Storage
 
 PREFIX, HEAD, EMBEDDING = "model", "lm_head.weight", "model.embed_tokens.weight"
-SYSTEM = re.compile(r"<\|im_start\|>system\\n([^'\"{}<|\\]{1,1000})<\|im_end\|>")
-"""The default system turn: a literal in the template."""
+SYSTEM = re.compile(r"<\|im_start\|>system(?:\\n|\n)([^'\"{}<|\\]{1,1000})<\|im_end\|>")
+"""The default system turn: a literal in the template, with an escaped newline or a plain one."""
 
 
 def _qwen35(fields: Fields) -> LanguageConfig:

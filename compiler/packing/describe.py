@@ -21,12 +21,11 @@ from handglass.runtime.bundle.entries import (
 )
 from handglass.runtime.bundle.manifest import Manifest
 from handglass.runtime.prompt.chat_template import PICTURE
-from handglass.runtime.prompt.tokenizer import Tokenizer, open_tokenizer
+from handglass.runtime.prompt.tokenizer import Tokenizer, open_tokenizer, parse_tokenizer
 from handglass.targets.target import Target
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.fields import Fields
-from ..checkpoints.template_file import read_template
 from ..models import Family, FamilyConfig, Network
 from ..models.config import LanguageConfig
 
@@ -54,7 +53,7 @@ def describe(
     Raises InputError if the checkpoint has no usable tokenizer.
     """
     storage, language = network.storage, config.language
-    prompt = family.prompt(config, read_template(checkpoint.folder))
+    prompt = family.prompt(config, checkpoint.template())
     prompt = with_sampling(prompt, Fields(checkpoint.generation(), GENERATION))
     entry, tokenizer = find_tokenizer(checkpoint, prompt, language.vocab_size)
     prompt = with_stops(prompt, tokenizer, stop_ids(checkpoint, language))
@@ -116,8 +115,12 @@ def find_tokenizer(
 ) -> tuple[TokenizerEntry, Tokenizer]:
     """Find the tokenizer file and check that it has every marker of the prompt template."""
     for kind, name in TOKENIZERS:
-        if (path := checkpoint.folder / name).is_file():
-            tokenizer = open_tokenizer(kind, path, prompt.reserved)
+        if (source := checkpoint.tokenizer(name)) is not None:
+            path = checkpoint.folder / name if isinstance(source, bytes) else source
+            if isinstance(source, bytes):
+                tokenizer = parse_tokenizer(kind, source, path, prompt.reserved)
+            else:
+                tokenizer = open_tokenizer(kind, source, prompt.reserved)
             if tokenizer.vocab_size > vocab_size:
                 raise InputError(
                     f"{path}: {tokenizer.vocab_size} tokens, but config.json says "

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 def compile_(
     model: Annotated[
         Path,
-        typer.Option("--model", "-m", metavar="CHECKPOINT", help="The checkpoint folder to read."),
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="CHECKPOINT",
+            help="The checkpoint to read: a folder, or a GGUF file of a language model.",
+        ),
     ],
     output: Annotated[
         Path | None,

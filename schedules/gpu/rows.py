@@ -1,10 +1,11 @@
 """Row-wise kernels on a GPU: norms, activation functions, and quantisation of their results.
 
 A workgroup owns a row. Its threads compute a reduction over the row, or over a group of adjacent
-elements (32 codes, or a head), together, and each of them gets the result in a register. Everything else is recomputed
-where it is needed rather than stored: the second read of a row comes from the cache. Results are
-deliberately not in shared memory: `ThreadSync` mistakes a value that one thread of a group writes
-and the whole group reads for an access by a single thread, and inserts no barrier.
+elements (32 codes, or a head), together, and each of them gets the result in a register. Everything
+else is recomputed where it is needed rather than stored: the second read of a row comes from the
+cache. Results are deliberately not in shared memory: `ThreadSync` mistakes a value that one thread
+of a group writes and the whole group reads for an access by a single thread, and inserts no
+barrier.
 """
 
 from __future__ import annotations

@@ -167,12 +167,12 @@ class Remembering(Recurrent):
     def device_peak(self) -> None:
         return None
 
-    def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
+    def prefill(self, x: np.ndarray, pos: int, positions: np.ndarray | None = None) -> np.ndarray:
         self.prefilled.append((len(x), pos))
         self.said = 0
         return self._logits(x)
 
-    def decode(self, token: int, pos: int) -> np.ndarray:
+    def decode(self, token: int, pos: int, position: int | None = None) -> np.ndarray:
         self.said += 1
         return self._logits(self.embed([token]))
 

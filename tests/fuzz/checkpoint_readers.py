@@ -13,9 +13,9 @@ from .reader import CHECKPOINT, Reader, written
 
 def read_config(data: bytes, folder: Path) -> None:
     """The config.json of the demo checkpoint, up to lowering."""
+    from handglass.compiler import models
     from handglass.compiler.checkpoints.checkpoint import Checkpoint
     from handglass.compiler.checkpoints.template_file import TemplateFile
-    from handglass.compiler import models
     from handglass.compiler.models.matching import build_for
     from handglass.compiler.models.storage import choose_storage
     from handglass.schedules.select import ANY_CPU

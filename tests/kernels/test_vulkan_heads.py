@@ -13,7 +13,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 from tvm import te
 from vulkan_operator import build, check, normal, scheduled, written
 from vulkan_running import needs_vulkan, shaders
-from vulkan_targets import PORTABLE
+from vulkan_targets import EIGHT, PORTABLE
 
 from handglass.compiler.ops import delta_rule, norm
 from handglass.compiler.ops.delta_rule import Heads
@@ -25,6 +25,9 @@ pytestmark = pytest.mark.compiler
 EPS = 1e-6
 ROWS = (1, 7, 64)
 SMALL = PORTABLE | {"max_threads_per_block": 64, "max_num_threads": 64}
+TARGETS = pytest.mark.parametrize(
+    "target", [PORTABLE, SMALL, EIGHT], ids=["portable", "small", "subgroups"]
+)
 
 
 def by_heads(x: np.ndarray, head_dim: int) -> np.ndarray:
@@ -44,7 +47,7 @@ def f32(*shape: Any) -> tuple[tuple[Any, ...], str]:
 
 
 @needs_vulkan
-@pytest.mark.parametrize("target", [PORTABLE, SMALL], ids=["portable", "small"])
+@TARGETS
 @pytest.mark.parametrize(
     ("normed", "copied", "e"), [(6, 2, 32), (3, 1, 48), (5, 5, 7), (3, 2, 128)]
 )
@@ -78,7 +81,7 @@ def test_unit_heads(heads: Heads) -> None:
 
 
 @needs_vulkan
-@pytest.mark.parametrize("target", [PORTABLE, SMALL], ids=["portable", "small"])
+@TARGETS
 @pytest.mark.parametrize(("h", "e", "first"), [(4, 24, 70), (1, 48, 0), (3, 128, 1), (5, 130, 3)])
 def test_gated_norm(h: int, e: int, first: int, target: dict) -> None:
     kernel = build(
@@ -115,7 +118,7 @@ def a_norm_of_heads(x: te.Tensor, w: te.Tensor) -> te.Tensor:
 SHAPED: tuple[Any, Any] = (f32("m", 300), f32(6 * 32))
 
 
-@pytest.mark.parametrize("target", [PORTABLE, SMALL], ids=["portable", "small"])
+@TARGETS
 def test_a_norm_of_heads_is_one_kernel(target: dict) -> None:
     func, rule = scheduled(written(a_norm_of_heads, *SHAPED, target=target), target=target)
     assert rule == "vulkan-rows"

@@ -82,7 +82,6 @@ REFUSED = [
     ({"architectures": ["LlavaForConditionalGeneration"]}, "LlavaForConditionalGeneration"),
     ({"architectures": ["MiniCPMO"]}, "MiniCPM-o"),
     ({"architectures": ["MiniCPMO"], "version": "9"}, "MiniCPM-o 9"),
-    ({"architectures": ["MiniCPMV4_7ForConditionalGeneration"]}, "MiniCPM-V 4.7"),
     ({"version": 1.5}, "MiniCPM-V 1.5"),
     ({"hidden_size": 2304, "intermediate_size": 5760}, "MiniCPM-V 1.0 or 2.0"),
     ({"quantization_config": {"bits": 4}}, "quantization_config"),

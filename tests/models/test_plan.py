@@ -126,6 +126,15 @@ def test_another_family(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan.picture is not None and plan.picture.tiles == 2
 
 
+def test_tokenizer_files(tmp_path: Path) -> None:
+    write_config(tmp_path, UNTIED)
+    found = []
+    for name in ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer.model"):
+        (tmp_path / name).touch()  # not read
+        found.append(plan_model(tmp_path).model.tokenizer)
+    assert found == [None, "vocab.json", "tokenizer.json", "tokenizer.model"]
+
+
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     return write_checkpoint(tmp_path / "checkpoint", UNTIED, "float32")
@@ -133,7 +142,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def test_no_tensor_is_read(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even to compare a stored head with the embedding to which it is tied."""
-    monkeypatch.setattr(Checkpoint, "_convert", lambda *_: pytest.fail("a tensor was read"))
+    monkeypatch.setattr(Checkpoint, "_read", lambda *_: pytest.fail("a tensor was read"))
     write_config(checkpoint, UNTIED | {"tie_word_embeddings": True})
     plan = plan_model(checkpoint)
     assert plan.model.tensors_checked

@@ -12,9 +12,11 @@ from tvm import te, tirx
 from vulkan_operator import scheduled, written
 from vulkan_products import Product
 from vulkan_rule_kernels import each
+from vulkan_running import tvm_target
 from vulkan_targets import BARE, COOPMAT, DOT, EIGHT, PORTABLE, SUBGROUP
 
-from handglass.compiler.ops import exponential, norm, rotary
+from handglass.compiler.ops import exponential, gpu_causal_conv, gpu_delta_rule, norm, rotary
+from handglass.compiler.ops.delta_rule import Heads
 from handglass.compiler.ops.layout import Layout, key_shape
 
 Made = tuple[Callable[[], tirx.PrimFunc], Mapping[str, Any]]
@@ -127,6 +129,21 @@ def gate() -> tirx.PrimFunc:
     return scheduled(written(exponential.silu_gate, (("m", 26), "float32")))[0]
 
 
+def heads_norm() -> tirx.PrimFunc:
+    shapes = (("m", 80), "float32"), ((48,), "float32")
+    return scheduled(written(lambda x, w: norm.head_norm(x, w, 16, 64, 1e-6), *shapes))[0]
+
+
+def convolution() -> tirx.PrimFunc:
+    with tvm_target(PORTABLE):
+        return scheduled(gpu_causal_conv.conv_writer(100, 72, 4))[0]
+
+
+def recurrence() -> tirx.PrimFunc:
+    with tvm_target(PORTABLE):
+        return scheduled(gpu_delta_rule.delta_writer(Heads(2, 4, 64, 16)))[0]
+
+
 SCHEDULES: dict[str, Made] = {
     "schedule-matmul-f16": (lambda: matmul("f16", None, PORTABLE), PORTABLE),
     "schedule-one-row-w4": (lambda: matmul("w4", 1, PORTABLE), PORTABLE),
@@ -137,5 +154,8 @@ SCHEDULES: dict[str, Made] = {
     "schedule-attention-decode": (lambda: decoding(1), PORTABLE),
     "schedule-attention-prefill": (lambda: decoding("s"), PORTABLE),
     "schedule-rows-rms-norm": (rms_norm, PORTABLE),
+    "schedule-rows-head-norm": (heads_norm, PORTABLE),
+    "schedule-recurrence-convolution": (convolution, PORTABLE),
+    "schedule-recurrence-delta-rule": (recurrence, PORTABLE),
     "schedule-elementwise-silu-gate": (gate, PORTABLE),
 }
