@@ -59,4 +59,5 @@ FAMILY = Family(
     vision=minicpmv46.vision_entry,
     ignored=minicpmv46.ignored,
     typical_tiles=minicpmv46.PHOTO_TILES,
+    reference=minicpmv46.FAMILY.reference,
 )
