@@ -60,4 +60,5 @@ FAMILY = Family(
     title=lambda config: "MiniCPM-V 4.7",
     ignored=minicpmv46.ignored,
     typical_tiles=minicpmv46.PHOTO_TILES,
+    reference=minicpmv46.FAMILY.reference,
 )
