@@ -34,7 +34,7 @@ from handglass.targets.codegen.kinds import plugin_for
 from handglass.targets.codegen.used import Used, what_is_used
 from handglass.targets.target import Target
 
-from .checkpoints.checkpoint import Checkpoint
+from .checkpoints.opening import open_checkpoint
 from .lowering.phases import Lowered, Progress, fuse, lower
 from .lowering.probes import add_probes
 from .lowering.workload import parts_of
@@ -95,7 +95,7 @@ def compile_model(
     if dump_ir:
         check_expanded(dump_ir)
     device = find_target(target)
-    checkpoint = Checkpoint.open(Path(model), allow_pickle=allow_pickle)
+    checkpoint = open_checkpoint(model, allow_pickle)
     family = find_family(checkpoint.config)
     config = family.configure(checkpoint.config)
     units = find_units(tvm.target.Target(device.tvm))

@@ -26,6 +26,7 @@ from handglass.schedules.select import ANY_CPU, cpu_units
 from handglass.targets.presets.x86 import AMX_FLAGS
 
 from .checkpoints.checkpoint import Checkpoint
+from .checkpoints.opening import open_checkpoint
 from .models import find_family
 from .models.matching import build_for
 from .models.release import ModelConfig
@@ -87,7 +88,7 @@ def verify(
     model family has no numpy reference.
     """
     opened = Bundle.open(bundle)
-    weights = Checkpoint.open(checkpoint, allow_pickle)
+    weights = open_checkpoint(checkpoint, allow_pickle)
     manifest = opened.manifest
     if dict(manifest.model.config) != weights.config:
         raise MismatchError(

@@ -18,7 +18,6 @@ import numpy as np
 
 from handglass.errors import InputError
 from handglass.runtime.system.json_text import LFS_POINTER, refuse_pointer
-from handglass.runtime.system.regular_file import is_regular
 
 from .shards import Shard, open_shards, read_json
 from .template_file import TemplateFile, read_template
@@ -53,15 +52,11 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: str | Path, allow_pickle: bool = False) -> Checkpoint:
-        """Read config.json and the tensor headers, but no tensor data; or a GGUF file's header.
+        """Read config.json and the tensor headers of a folder, but no tensor data.
 
         Raises InputError for a missing or damaged file, and for a pickle unless `allow_pickle`.
         """
         folder = Path(folder)
-        if is_regular(folder):
-            from .gguf_checkpoint import GgufCheckpoint  # a subclass
-
-            return GgufCheckpoint.read_file(folder)
         for name in TOKENIZER_FILES:
             _refuse_pointer(folder / name)
         if not folder.is_dir():

@@ -37,11 +37,17 @@ MAX_ALIGNMENT = 1 << 16
 ALIGNMENT = 32
 STRING, ARRAY = 8, 9
 SCALARS: Mapping[int, np.dtype[Any]] = {
-    code: np.dtype(kind)
-    for code, kind in {
-        **{0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?"},
-        **{10: "<u8", 11: "<i8", 12: "<f8"},
-    }.items()
+    0: np.dtype("<u1"),
+    1: np.dtype("<i1"),
+    2: np.dtype("<u2"),
+    3: np.dtype("<i2"),
+    4: np.dtype("<u4"),
+    5: np.dtype("<i4"),
+    6: np.dtype("<f4"),
+    7: np.dtype("?"),
+    10: np.dtype("<u8"),
+    11: np.dtype("<i8"),
+    12: np.dtype("<f8"),
 }
 """Type of a value -> its numpy type."""
 

@@ -140,9 +140,7 @@ def _steps(split: Split) -> list[dict[str, Any]]:
         steps.append({"type": "Digits", "individual_digits": True})
     if split.words:
         pattern = {"Regex": split.words}
-        steps.append(
-            {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
-        )
+        steps.append({"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False})
     return [*steps, _byte_level(not split.words)]
 
 

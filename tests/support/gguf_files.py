@@ -124,8 +124,6 @@ def finish(writer: gguf.GGUFWriter) -> None:
     writer.close()
 
 
-
-
 def write_kinds(path: Path, kinds: tuple[str, ...], tokenizer: bytes | None = None) -> Path:
     """A Llama without most of its tensors, and one matrix of each type."""
     random = np.random.default_rng(3)
