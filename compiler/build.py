@@ -1,4 +1,4 @@
-"""The compilation pipeline: a checkpoint folder in, a bundle out.
+"""The compilation pipeline: a checkpoint in, a bundle out.
 
 read the configuration -> build the model in Relax -> lower and schedule -> pack the weights ->
 generate code -> write the manifest -> move the finished bundle into place
@@ -34,16 +34,17 @@ from handglass.targets.codegen.kinds import plugin_for
 from handglass.targets.codegen.used import Used, what_is_used
 from handglass.targets.target import Target
 
-from .checkpoints.checkpoint import Checkpoint
+from .checkpoints.opening import open_checkpoint
 from .lowering.phases import Lowered, Progress, fuse, lower
 from .lowering.probes import add_probes
 from .lowering.workload import parts_of
-from .models import Network, find_family
+from .models import Network, read_config
 from .models.matching import build_for
 from .models.storage import choose_storage
 from .packing.describe import describe, target_entry
 from .packing.pack import entries, pack_parameters
 from .parity.known_answers import KnownAnswers, known_answers
+from .plan import check_memory
 from .records.apply import RecordBook, reason_of
 from .records.coverage import coverage
 from .records.store import open_store
@@ -81,7 +82,9 @@ def compile_model(
     use_records: bool = True,
     progress: Progress | None = None,
 ) -> Report:
-    """Compile the checkpoint folder `model` for `target` into the bundle folder `output`.
+    """Compile the checkpoint `model` for `target` into the bundle folder `output`.
+
+    `model` is a folder, or a GGUF file of a language model.
 
     A kernel with a tuning record is scheduled with the choices of the record. The files `records`
     have precedence; with `use_records`, the user's store and the shipped records follow.
@@ -93,9 +96,8 @@ def compile_model(
     if dump_ir:
         check_expanded(dump_ir)
     device = find_target(target)
-    checkpoint = Checkpoint.open(Path(model), allow_pickle=allow_pickle)
-    family = find_family(checkpoint.config)
-    config = family.configure(checkpoint.config)
+    checkpoint = open_checkpoint(Path(model), allow_pickle)
+    family, config = read_config(checkpoint.config)
     units = find_units(tvm.target.Target(device.tvm))
     schemes = quantization, vision_quantization
     storage = choose_storage(config.language, units, *schemes, context, kv_cache)
@@ -109,7 +111,7 @@ def compile_model(
             lowered = lower(mod, device, Path(dump_ir) if dump_ir else None, progress, book)
         params = entries(parameters)
         manifest = describe(checkpoint, family, config, network, params, device)
-        check_memory(manifest, device)
+        check_memory(manifest.resident_bytes, device)
         with clock.phase("pack"):
             for name in pack_parameters(network, checkpoint, params, writer.folder, progress):
                 writer.add_file(name)
@@ -129,7 +131,8 @@ def compile_model(
                 for name in answers.write(writer.folder):
                     writer.add_file(name)
         with clock.phase("write"):
-            writer.add_file(manifest.tokenizer.file, checkpoint.folder / manifest.tokenizer.file)
+            tokenizer = manifest.tokenizer.file
+            writer.add_file(tokenizer, checkpoint.tokenizer(tokenizer))
             if bundle_runtime:
                 writer.add_file(RUNTIME_LIBRARY, find_runtime_library(device))
             for name, file in plugin_for(device, bundle_runtime).items():
@@ -200,17 +203,6 @@ def report_text(
         "records": records,
     }
     return (json.dumps(text) + "\n").encode()
-
-
-def check_memory(manifest: Manifest, target: Target) -> None:
-    """Raise DeviceError if weights and cache exceed the target's memory, before packing starts."""
-    need, limit = manifest.resident_bytes, target.memory_limit
-    if limit is not None and need > limit:
-        raise DeviceError(
-            f"weights and cache take {need / 1e9:.2g} GB, but target '{target.name}' has "
-            f"{limit / 1e9:.2g} GB: use --quantization w4a8, a smaller --context, --kv-cache int8, "
-            "or a target file with a larger memory_limit"
-        )
 
 
 def find_runtime_library(target: Target) -> Path:

@@ -2,14 +2,15 @@
 
 Each stage receives the input of the reference, so the first stage below its floor contains the
 fault; `end_to_end` then runs the compiled model alone. There are two ratios: against the checkpoint
-in float32, and against the weights as stored, which isolates errors of the arithmetic.
+in float32, and against the weights as stored, which isolates errors of the arithmetic. A model has
+the stages that its family's reference and its bundle have: one without vision, none of tiles.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from handglass.schedules.select import ANY_CPU, cpu_units
 from handglass.targets.presets.x86 import AMX_FLAGS
 
 from .checkpoints.checkpoint import Checkpoint
-from .models import find_family
+from .models import Family, find_family
 from .models.matching import build_for
-from .models.release import ModelConfig
 from .models.storage import Storage
 from .parity import reference
-from .parity.reference import Weights
+from .parity.floors import Floors
+from .parity.ratios import Ratios, Stage, both, judge, snr_db
+from .parity.reference import Eyes, Pixels, Reference, Weights
 from .parity.stored_weights import StoredWeights
 from .schemes.kv_cache import cache_type_of
 from .schemes.quantize import find_scheme
@@ -41,36 +43,15 @@ Progress = Callable[[str, int, int], object]
 
 QUESTION = "What is this picture?"
 STEPS = 8  # tokens that are decoded after the prompt and compared one by one
+TILES = 3  # tiles of each picture that are compared and shown: the overview and two slices
 
-STAGES = ("pixels", "vision", "resampler", "encode_image", "embed", "logits", "end_to_end")
+ORDER = ("pixels", "vision", "resampler", "encode_image", "embed", "logits", "end_to_end")
 
-LIMIT_DB = 300.0  # beyond the resolution of float32
-PIXELS_FLOOR = 120.0  # the same few float32 operations: exact or nearly so
-
-Ratios = dict[str, tuple[float, float | None]]
-"""Stage -> SNR against the checkpoint, and against the weights as stored."""
-
-
-@dataclass(frozen=True)
-class _Role:
-    """The only tile attribute that the prompt template reads."""
-
-    role: str
-
-
-PICTURE = _Role("picture")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The result of one stage: its lowest ratio over all images."""
-
-    stage: str
-    snr_db: float
-    floor_db: float
-    ok: bool
-    arithmetic_db: float | None = None
-    """SNR against the weights as stored; None for `pixels` (no weights) and `end_to_end`."""
+CALLS: Mapping[str, Callable[[Session, np.ndarray, Tile], np.ndarray]] = {
+    "vision": lambda session, x, tile: session.encode_vision(x, tile.position_ids),
+    "resampler": lambda session, x, tile: session.resample(x, tile.grid),
+}
+"""Stage of a tile -> the function of the bundle that computes it alone."""
 
 
 def verify(
@@ -95,27 +76,7 @@ def verify(
             "checkpoint that it was compiled from"
         )
     comparison = Comparison(Session(opened, device=device), weights, manifest, _tokenizer(opened))
-    return comparison.run(images or [drawn_picture()], progress or (lambda *_: None))
-
-
-def report(stages: Sequence[Stage]) -> dict[str, Any]:
-    """The stages as JSON. JSON lacks infinity: an exact match is LIMIT_DB and a NaN -LIMIT_DB."""
-    rows = [
-        {
-            "stage": stage.stage,
-            "snr_db": _limited(stage.snr_db),
-            "floor_db": stage.floor_db,
-            "ok": stage.ok,
-            "arithmetic_db": _limited(stage.arithmetic_db),
-        }
-        for stage in stages
-    ]
-    first = next((stage.stage for stage in stages if not stage.ok), None)
-    return {"ok": first is None, "first_short": first, "stages": rows}
-
-
-def _limited(ratio: float | None) -> float | None:
-    return None if ratio is None else max(-LIMIT_DB, min(LIMIT_DB, ratio))
+    return comparison.run(images, progress or (lambda *_: None))
 
 
 class Comparison:
@@ -130,89 +91,110 @@ class Comparison:
         self.tokenizer = tokenizer
         self.tiles_of = open_preprocessor(manifest)
         family = find_family(weights.config)
-        self.model = family.configure(weights.config)
-        if not isinstance(self.model, ModelConfig):
-            raise UsageError(f"the model family '{family.name}' has no numpy reference")
-        language, vision = self._schemes()
-        self.cache = cache_type_of(manifest.state.cache_dtype)
-        storage = Storage(language, vision, manifest.state.context, self.cache)
-        self.stored = StoredWeights(weights, build_for(weights, family, self.model, storage))
+        model = family.configure(weights.config)
+        self.reference = reference_of(family, model)
+        schemes, cache = self._schemes(), cache_type_of(manifest.state.cache_dtype)
+        self.floors = Floors(schemes, cache, self.reference.eyes)
+        storage = Storage(schemes["language"], schemes["vision"], manifest.state.context, cache)
+        self.stored = StoredWeights(weights, build_for(weights, family, model, storage))
 
-    def run(self, pictures: Sequence[Picture], progress: Progress) -> list[Stage]:
-        """The result of every stage: its lowest ratio over all pictures."""
-        by_picture = [
-            self._picture(picture, f"picture {number} of {len(pictures)}", progress)
+    @property
+    def eyes(self) -> Eyes:
+        """Of a model that has tiles."""
+        assert self.reference.eyes is not None
+        return self.reference.eyes
+
+    def run(self, pictures: Sequence[Picture] | None, progress: Progress) -> list[Stage]:
+        """The result of every stage: its lowest ratio over all tiles and pictures."""
+        if not pictures:
+            pictures = [drawn_picture()] if self.reference.eyes else [None]
+        found = [
+            ratios
             for number, picture in enumerate(pictures, 1)
+            for ratios in self._question(picture, f"picture {number} of {len(pictures)}", progress)
         ]
-        floors, arithmetic = self._floors(), self._arithmetic_floors()
+        floors, arithmetic = self.floors.storage(), self.floors.arithmetic()
         return [
-            judge(stage, [ratios[stage] for ratios in by_picture], floors[stage], arithmetic[stage])
-            for stage in STAGES
+            judge(stage, measured, floors[stage], arithmetic.get(stage, 0.0))
+            for stage in ORDER
+            if (measured := [ratios[stage] for ratios in found if stage in ratios])
         ]
 
-    def _picture(self, picture: Picture, name: str, progress: Progress) -> Ratios:
-        (pixels,) = self.tiles_of(picture)
-        strip = reference.pixels(picture, self.model.image_size, self.model.vision.patch_size)
-        truth = replace(pixels, strip=strip)
+    def _question(self, picture: Picture, name: str, progress: Progress) -> list[Ratios]:
+        """The ratios of each tile, then those of the language model."""
+        pairs = [] if picture is None else self._pairs(picture)
+        ratios, embeddings = [], []
+        for number, (tile, pixels) in enumerate(pairs):
+            progress(f"{name}, vision", number, len(pairs))
+            measured, rows = self._tile(tile, pixels)
+            ratios.append(measured)
+            embeddings.append(rows)
+        tiles = [tile for tile, _ in pairs]
+        return [*ratios, self._language(tiles, embeddings, name, progress)]
 
-        progress(f"{name}, vision", 0, 2)
-        features = self._vision(self.weights, truth)
-        progress(f"{name}, vision", 1, 2)
-        stored_features = self._vision(self.stored, truth)
-        compiled_features = self.session.encode_vision(truth.strip, truth.position_ids)
+    def _pairs(self, picture: Picture) -> list[tuple[Tile, Pixels]]:
+        """The tiles of the runtime and of the reference. Raises InputError for a model without
+        vision, MismatchError if they differ in size."""
+        tiles = self.tiles_of(picture)
+        expected = self.eyes.tiles(picture)
+        sizes = [(tile.height, tile.width) for tile in tiles]
+        truth = [(pixels.rows, pixels.cols) for pixels in expected]
+        if sizes != truth:
+            raise MismatchError(f"the reference has tiles of {truth} patches, the bundle {sizes}")
+        return list(zip(tiles, expected, strict=True))[:TILES]
 
-        embeddings = self._resample(self.weights, features, truth)
-        resampled = self.session.resample(features, pixels.grid)
-        encoded = self.session.encode_image(*truth.arrays)
-        stored_encoded = self._resample(self.stored, stored_features, truth)
-        ratios: Ratios = {
-            "pixels": (snr_db(strip, pixels.strip), None),
-            "vision": both(features, stored_features, compiled_features),
-            "resampler": both(embeddings, self._resample(self.stored, features, truth), resampled),
-            "encode_image": both(embeddings, stored_encoded, encoded),
-        }
-        return ratios | self._language(pixels, embeddings, name, progress)
+    def _tile(self, tile: Tile, pixels: Pixels) -> tuple[Ratios, np.ndarray]:
+        """The ratios of one tile, and its rows by the reference."""
+        eyes, grid = self.eyes, (pixels.rows, pixels.cols)
+        truth = replace(tile, strip=pixels.reordered(eyes.order(*grid)))
+        ratios: Ratios = {"pixels": (snr_db(truth.strip, tile.strip), None)}
+        x, given = pixels.strip, truth.strip
+        stored = pixels.strip
+        for stage, step in eyes.steps.items():
+            exact = step.compute(self.weights, x, *grid)
+            after = step.compute(self.stored, x, *grid)
+            stored = after if stored is x else step.compute(self.stored, stored, *grid)
+            if len(eyes.steps) > 1:
+                ratios[stage] = both(exact, after, CALLS[stage](self.session, given, truth))
+            x = given = exact
+        ratios["encode_image"] = both(x, stored, self.session.encode_image(*truth.arrays))
+        return ratios, x
 
     def _language(
-        self, pixels: Tile, embeddings: np.ndarray, name: str, progress: Progress
+        self, tiles: Sequence[Tile], pictures: list[np.ndarray], name: str, progress: Progress
     ) -> Ratios:
         """The compiled model generates the tokens; the reference gets the same ones."""
-        language = self.model.language
-        ids = self._prompt_ids()
+        ids = self._prompt_ids(tiles)
         text = [i for i in ids if i is not None]
-        embedded = reference.embed(self.weights, language, text)
-        x = splice(ids, embedded, embeddings)
+        embedded = self._embed(self.weights, text)
+        x = splice(ids, embedded, pictures)
         compiled, tokens = self._decode(x)
-        forced = np.concatenate([x, reference.embed(self.weights, language, tokens)])
+        forced = np.concatenate([x, self._embed(self.weights, tokens)])
         truth = self._logits(self.weights, forced, f"{name}, language", progress)
-        forced[len(x) :] = reference.embed(self.stored, language, tokens)
+        forced[len(x) :] = self._embed(self.stored, tokens)
         weights = self.stored.with_rows_alone(len(tokens))
         stored = self._logits(weights, forced, f"{name}, language as stored", progress)
 
         own_text = self.session.embed(text)
-        own = splice(ids, own_text, self.session.encode_image(*pixels.arrays))
+        own = splice(ids, own_text, [self.session.encode_image(*tile.arrays) for tile in tiles])
         return {
-            "embed": both(embedded, reference.embed(self.stored, language, text), own_text),
+            "embed": both(embedded, self._embed(self.stored, text), own_text),
             "logits": both(truth, stored, compiled),
             "end_to_end": (snr_db(truth, self._decode(own, tokens)[0]), None),
         }
 
-    def _vision(self, weights: Weights, pixels: Tile) -> np.ndarray:
-        args = (pixels.strip, pixels.height, pixels.width)
-        return reference.encode_vision(weights, self.model.vision, *args)
-
-    def _resample(self, weights: Weights, features: np.ndarray, pixels: Tile) -> np.ndarray:
-        args = (features, pixels.height, pixels.width)
-        return reference.resample(weights, self.model.resampler, *args)
+    def _embed(self, weights: Weights, ids: Sequence[int]) -> np.ndarray:
+        return reference.embed(weights, self.reference.language, ids, self.reference.names)
 
     def _logits(
         self, weights: Weights, x: np.ndarray, phase: str, progress: Progress
     ) -> np.ndarray:
         return reference.logits(
             weights,
-            self.model.language,
+            self.reference.language,
             x,
             last=STEPS + 1,
+            names=self.reference.names,
             progress=lambda done, total: progress(phase, done, total),
         )
 
@@ -221,6 +203,7 @@ class Comparison:
     ) -> tuple[np.ndarray, list[int]]:
         """Logits (STEPS + 1, V) after the prompt x and after each of STEPS tokens, and the tokens:
         `forced`, or else the most likely ones."""
+        self.session.restore_state(None)
         rows = [self.session.prefill(x, 0)]
         tokens: list[int] = []
         for step in range(STEPS):
@@ -228,94 +211,55 @@ class Comparison:
             rows.append(self.session.decode(tokens[-1], len(x) + step).copy())
         return np.stack(rows), tokens
 
-    def _prompt_ids(self) -> list[int | None]:
-        """Token ids of a user turn with one image; None for each position of the image."""
+    def _prompt_ids(self, tiles: Sequence[Tile]) -> list[int | None]:
+        """Token ids of a user turn with a picture of these tiles, or without one; None for each of
+        their rows."""
+        images = [None] if tiles else []
         template = self.manifest.prompt
-        prompt = build_prompt(QUESTION, [None], self.tokenizer, template, lambda _: [PICTURE])
+        prompt = build_prompt(QUESTION, images, self.tokenizer, template, lambda _: tiles)
         ids: list[int | None] = []
         for segment in prompt.segments:
             if isinstance(segment, Slot):
-                ids.extend([None] * self.model.resampler.query_num)
+                ids.extend([None] * tiles[segment.tile].rows)
             else:
                 ids.extend(segment.ids)
         return ids
 
-    def _floors(self) -> dict[str, float]:
-        """Floors against the checkpoint. End to end, the noise of vision and language adds up:
-        at most 3 dB below the lower one."""
-        language, vision = (scheme.floor_db for scheme in self._schemes())
-        logits = min(language, self.cache.floor_db)
-        floors = by_stage(PIXELS_FLOOR, vision, language, min(vision, language) - 3.0)
-        return floors | {"logits": logits, "end_to_end": min(vision, logits) - 3.0}
-
-    def _arithmetic_floors(self) -> dict[str, float]:
-        """Floors against the weights as stored. That reference has no cache, so the logits include
-        the noise of the cache type."""
-        language, vision = (scheme.arithmetic_db for scheme in self._schemes())
-        floors = by_stage(PIXELS_FLOOR, vision, language, min(vision, language))
-        return floors | {"logits": min(language, self.cache.floor_db)}
-
-    def _schemes(self) -> tuple[Scheme, Scheme]:
+    def _schemes(self) -> dict[str, Scheme]:
         """The schemes of language and vision, laid out for the bundle's target."""
         tiles = set(AMX_FLAGS) <= set(self.manifest.target.features)
         units = cpu_units(AMX) if tiles else ANY_CPU
-        names = self.manifest.scheme["language"], self.manifest.scheme["vision"]
-        language, vision = (find_scheme(name, units) for name in names)
-        return language, vision
+        return {part: find_scheme(name, units) for part, name in self.manifest.scheme.items()}
 
 
-def by_stage(pixels: float, vision: float, language: float, joined: float) -> dict[str, float]:
-    """A value for each stage; `joined` is for stages that use both schemes."""
-    return dict.fromkeys(STAGES, language) | {
-        "pixels": pixels, "vision": vision, "encode_image": joined, "end_to_end": joined
-    }  # fmt: skip
+def reference_of(family: Family, config: Any) -> Reference:
+    """Raises UsageError for a family without a reference."""
+    if not family.reference:
+        raise UsageError(f"the model family '{family.name}' has no numpy reference")
+    made: Reference = import_module(family.reference).reference(config)
+    return made
 
 
-def judge(
-    stage: str, ratios: Sequence[tuple[float, float | None]], floor: float, arithmetic_floor: float
-) -> Stage:
-    """The lowest ratios over all images, and whether both reach their floors."""
-    worst = min(ratio for ratio, _ in ratios)
-    arithmetic = [ratio for _, ratio in ratios if ratio is not None]
-    ok = worst >= floor and all(ratio >= arithmetic_floor for ratio in arithmetic)
-    return Stage(stage, worst, floor, ok, min(arithmetic) if arithmetic else None)
-
-
-def both(truth: np.ndarray, stored: np.ndarray, compiled: np.ndarray) -> tuple[float, float]:
-    """SNR against the checkpoint, and against the weights as stored."""
-    return snr_db(truth, compiled), snr_db(stored, compiled)
-
-
-def snr_db(truth: np.ndarray, actual: np.ndarray) -> float:
-    """10 log10(signal / noise): infinity if equal, -infinity if `actual` has a NaN or infinity.
-
-    Raises MismatchError if the shapes differ.
-    """
-    if truth.shape != actual.shape:
-        raise MismatchError(f"the reference has shape {truth.shape}, the bundle {actual.shape}")
-    if not np.isfinite(actual).all():
-        return -math.inf
-    signal = float(np.square(truth, dtype=np.float64).sum())
-    noise = float(np.square(truth - actual, dtype=np.float64).sum())
-    if noise == 0:
-        return math.inf
-    return 10 * math.log10(signal / noise) if signal else -math.inf
-
-
-def splice(ids: Sequence[int | None], text: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """Merge the embeddings of text and image in the order of the prompt. (s, D)"""
+def splice(
+    ids: Sequence[int | None], text: np.ndarray, pictures: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Merge the embeddings of text and tiles in the order of the prompt. (s, D)"""
     is_picture = np.array([i is None for i in ids])
     x = np.empty((len(ids), text.shape[1]), np.float32)
     x[~is_picture] = text
-    x[is_picture] = picture
+    if pictures:
+        x[is_picture] = np.concatenate(pictures)
     return x
 
 
 def drawn_picture() -> np.ndarray:
-    """A fixed test image: soft colours under sharp squares. (h, w, 3) uint8"""
+    """A fixed test image: soft colours under sharp squares. (h, w, 3) uint8
+
+    Wide enough for models that slice pictures to cut it into two slices.
+    """
     rng = np.random.default_rng(0)
-    picture = np.kron(rng.integers(96, 256, (8, 8, 3)), np.ones((56, 56, 1))).astype(np.uint8)
-    for y, x, side in rng.integers((0, 0, 40), (300, 300, 140), (6, 3)):
+    picture = np.kron(rng.integers(96, 256, (8, 8, 3)), np.ones((56, 88, 1))).astype(np.uint8)
+    for y, x, side in rng.integers((0, 0, 40), (300, 550, 140), (6, 3)):
         picture[y : y + side, x : x + side] = rng.integers(0, 256, 3)
     return picture
 

@@ -1,4 +1,4 @@
-"""A released checkpoint folder, read one tensor at a time.
+"""A released checkpoint, read one tensor at a time: a folder, or a GGUF file.
 
 Tensors are converted to float32 from any stored type. Nothing is cached, and mapped pages are
 released after each read, so peak memory depends on the largest tensor and not on the file size.
@@ -11,14 +11,17 @@ import mmap
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from types import EllipsisType
+from typing import Any, TypeVar
 
 import numpy as np
 
 from handglass.errors import InputError
 from handglass.runtime.system.json_text import LFS_POINTER, refuse_pointer
 
+from .bpe_files import VOCABULARY, has_both, tokenizer_json
 from .shards import Shard, open_shards, read_json
+from .template_file import TemplateFile, read_template
 
 EMBEDDING, LM_HEAD = "llm.model.embed_tokens.weight", "llm.lm_head.weight"
 """Tensor names of most multimodal checkpoints."""
@@ -33,6 +36,7 @@ FLOATS = ("float32", "float16", "bfloat16")
 CHUNK = 1 << 22  # elements checked at a time
 MAX_PREFIX = 200  # characters that all tensor names may begin with
 
+C = TypeVar("C", bound="Checkpoint")
 log = logging.getLogger(__name__)
 
 
@@ -46,11 +50,11 @@ class Checkpoint:
         self._names = {name: name for name in shards}
         """Tensor name -> its name in the file."""
         self._used: set[str] = set()
-        self._ignored_prefixes = IGNORED_PREFIXES
+        self._ignored_prefixes: tuple[str, ...] = IGNORED_PREFIXES
 
     @classmethod
-    def open(cls, folder: str | Path, allow_pickle: bool = False) -> Checkpoint:
-        """Read config.json and the tensor headers, but no tensor data.
+    def open(cls: type[C], folder: str | Path, allow_pickle: bool = False) -> C:
+        """Read config.json and the tensor headers of a folder, but no tensor data.
 
         Raises InputError for a missing or damaged file, and for a pickle unless `allow_pickle`.
         """
@@ -62,7 +66,9 @@ class Checkpoint:
         config = read_json(folder / "config.json")
         if not isinstance(config, dict):
             raise InputError(f"{folder / 'config.json'}: expected an object")
-        return cls(folder, config, open_shards(folder, allow_pickle))
+        return cls(folder, config, cls._open_shards(folder, allow_pickle))
+
+    _open_shards = staticmethod(open_shards)
 
     def generation(self) -> dict[str, Any]:
         """generation_config.json; empty if there is none. Raises InputError for a damaged one."""
@@ -71,6 +77,27 @@ class Checkpoint:
         if not isinstance(value, dict):
             raise InputError(f"{path}: expected an object")
         return value
+
+    def template(self) -> TemplateFile:
+        """The chat template; empty if there is none. Raises InputError for a damaged file."""
+        return read_template(self.folder)
+
+    def tokenizer(self, name: str) -> Path | bytes | None:
+        """The tokenizer file `name`, as its path or its content; None if there is none."""
+        path = self.folder / name
+        if path.is_file():
+            return path
+        return tokenizer_json(self.folder) if name == "tokenizer.json" else None
+
+    @property
+    def tokenizer_file(self) -> str | None:
+        """The name of the file that `tokenizer` would read."""
+        names = (name for name in TOKENIZER_FILES if (self.folder / name).is_file())
+        return next(names, VOCABULARY if has_both(self.folder) else None)
+
+    @property
+    def has_tensors(self) -> bool:
+        return bool(self._shards)
 
     def __contains__(self, name: str) -> bool:
         return name in self._shards
@@ -88,15 +115,15 @@ class Checkpoint:
     def read(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """The whole tensor in float32. Raises InputError if its shape is not `shape`."""
         self.expect(name, shape)
-        return self._convert(name, self._stored(name))
+        return self._read(name, ...)
 
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows `start` to `stop` in float32, for tensors too large to hold in memory."""
         rows = self.shape(name)[0]
         assert 0 <= start <= stop <= rows, f"{name}: rows {start} to {stop} of {rows}"
-        return self._convert(name, self._stored(name)[start:stop])
+        return self._read(name, slice(start, stop))
 
-    def rounded(self, name: str, x: np.ndarray) -> np.ndarray:
+    def rounded(self, name: str, x: np.ndarray, alone: bool = False) -> np.ndarray:
         """Activations x as multiplied by the weight `name`: unchanged, as nothing is quantized."""
         return x
 
@@ -165,17 +192,15 @@ class Checkpoint:
             raise InputError(f"{self.folder}: the tensor {name} is missing")
         return self._shards[name]
 
-    def _stored(self, name: str) -> np.ndarray:
+    def _read(self, name: str, rows: slice | EllipsisType) -> np.ndarray:
         self._used.add(name)
-        return self._shard(name).array(self._names[name])
-
-    def _convert(self, name: str, stored: np.ndarray) -> np.ndarray:
-        dtype = self._shard(name).dtype(self._names[name])
+        shard, stored_name = self._shard(name), self._names[name]
+        stored, dtype = shard.array(stored_name)[rows], shard.dtype(stored_name)
         if dtype not in FLOATS:
             raise InputError(f"{name}: stored as {dtype}; supported types: {', '.join(FLOATS)}")
         values = widen(stored, dtype)
-        _drop_pages(stored)
-        _check_finite(name, values)
+        drop_pages(stored)
+        check_finite(name, values)
         return values
 
     def _equal(self, name: str, other: str) -> bool:
@@ -209,14 +234,15 @@ def widen(stored: np.ndarray, dtype: str) -> np.ndarray:
     return values
 
 
-def _check_finite(name: str, values: np.ndarray) -> None:
+def check_finite(name: str, values: np.ndarray) -> None:
+    """Raise InputError for NaN or infinity."""
     flat = values.reshape(-1)
     for start in range(0, flat.size, CHUNK):
         if not np.isfinite(flat[start : start + CHUNK]).all():
             raise InputError(f"{name}: contains NaN or infinity; the checkpoint is damaged")
 
 
-def _drop_pages(array: np.ndarray) -> None:
+def drop_pages(array: np.ndarray) -> None:
     """Release mapped pages of this process; they stay in the page cache of the system."""
     owner: Any = array
     while isinstance(owner, np.ndarray):

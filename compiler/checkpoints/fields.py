@@ -2,10 +2,13 @@
 
 Each method returns a validated value or raises an `InputError` that names the section, the key and
 the value. This module knows JSON types and ranges, but no model.
+
+A configuration that is a `Recorded` also knows afterwards which of its keys nothing has read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from handglass.errors import InputError
@@ -14,6 +17,37 @@ from handglass.errors import InputError
 LARGEST = 1 << 24
 MOST_TOKENS = 64  # of a list of token ids
 LARGEST_FLOAT = 3.4e38  # the largest float32, as compiled code computes in float32
+
+
+class Recorded(dict[str, Any]):
+    """A JSON object that remembers which keys were read, in nested objects too."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__(
+            (key, Recorded(value) if isinstance(value, dict) else value)
+            for key, value in values.items()
+        )
+        self._read: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._read.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        self._read.add(key)
+        return super().__getitem__(key)
+
+    def items(self) -> Any:
+        self._read.update(self)
+        return super().items()
+
+    def unread(self, prefix: str = "") -> Iterator[str]:
+        """The dotted paths of the keys that were not read; null is as good as absent."""
+        for key, value in super().items():
+            if key not in self._read:
+                yield from [] if value is None else [f"{prefix}{key}"]
+            elif isinstance(value, Recorded):
+                yield from value.unread(f"{prefix}{key}.")
 
 
 class Fields:
@@ -132,4 +166,5 @@ def _kind(value: object) -> str:
         float: "a number",
         type(None): "null",
     }
-    return names.get(type(value), type(value).__name__)
+    kind = dict if isinstance(value, dict) else type(value)
+    return names.get(kind, kind.__name__)

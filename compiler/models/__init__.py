@@ -7,14 +7,23 @@ from typing import Any
 
 from handglass.errors import InputError
 
+from ..checkpoints.fields import Recorded
+from ..checkpoints.unread import warn_unread
 from .family import Family, FamilyConfig, HasHead, Network
 from .minicpmv import FAMILY as MINICPMV_FAMILY
 from .minicpmv46 import FAMILY as MINICPMV46_FAMILY
+from .minicpmv47 import FAMILY as MINICPMV47_FAMILY
 from .release import ModelConfig
+from .text_only import FAMILY as TEXT_FAMILY
 
-FAMILIES: dict[str, Family] = {"minicpmv4_6": MINICPMV46_FAMILY, "minicpmv": MINICPMV_FAMILY}
+FAMILIES: dict[str, Family] = {
+    "minicpmv4_6": MINICPMV46_FAMILY,
+    "minicpmv4_7": MINICPMV47_FAMILY,
+    "minicpmv": MINICPMV_FAMILY,
+    "text": TEXT_FAMILY,
+}
 
-__all__ = ["FAMILIES", "Family", "FamilyConfig", "HasHead", "Network", "find_family"]
+__all__ = ["FAMILIES", "Family", "FamilyConfig", "HasHead", "Network", "find_family", "read_config"]
 
 
 def find_family(config: Mapping[str, Any]) -> Family:
@@ -28,3 +37,15 @@ def find_family(config: Mapping[str, Any]) -> Family:
     ModelConfig.from_dict(dict(config))  # raises a clearer error for releases it knows by name
     names, known = config.get("architectures"), ", ".join(FAMILIES)
     raise InputError(f"config.json: architectures {names!r:.200} match no model family ({known})")
+
+
+def read_config(config: Mapping[str, Any]) -> tuple[Family, Any]:
+    """The family of a parsed `config.json` and its configuration; warns of keys that neither reads.
+
+    Raises InputError.
+    """
+    recorded = Recorded(config)
+    family = find_family(recorded)
+    configuration = family.configure(recorded)
+    warn_unread(recorded)
+    return family, configuration

@@ -95,6 +95,8 @@ class LanguageConfig:
     """Divisors of the rotary frequencies; empty: all 1."""
     rope_magnitude: float = 1.0
     """The factor of cosines and sines."""
+    rope_sections: tuple[int, ...] = ()
+    """Rotated pairs per axis (T, H, W), for tokens with a position on each; empty: one position."""
     rotary_dim: int | None = None
     """Elements of a head that are rotated; None: all."""
     has_output_gate: bool = False

@@ -19,6 +19,7 @@ from handglass.runtime.bundle.entries import (
 )
 
 from ..checkpoints.checkpoint import EMBEDDING, LM_HEAD
+from ..checkpoints.template_file import TemplateFile
 from .config import LanguageConfig
 from .storage import Storage
 
@@ -60,6 +61,9 @@ class Network(Protocol):
     def modules(self) -> Any:
         """From the Relax frontend: this module and all its submodules."""
 
+    def named_parameters(self) -> Any:
+        """From the Relax frontend: what `export` returns as parameters, without exporting."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -74,9 +78,15 @@ class Family:
     configure: Callable[[dict[str, Any]], Any]
     """config.json -> FamilyConfig; raises InputError for settings that are not supported."""
     build: Callable[[HasHead, Any, Storage], Network]
-    prompt: Callable[[Any], PromptEntry]
+    prompt: Callable[[Any, TemplateFile], PromptEntry]
+    """The prompt, from the configuration and the chat template of the checkpoint."""
     vision: Callable[[Any], VisionEntry | None] = lambda config: None
+    title: Callable[[Any], str] = lambda config: str(config.architecture)
+    """The name of the released model that a configuration has."""
     ignored: Callable[[Any], tuple[str, ...]] = lambda config: ()
     """Prefixes of tensors that released checkpoints have and this configuration does not use."""
     typical_tiles: int = 1
     """Image tiles in the answer that kernels are tuned for."""
+    reference: str = ""
+    """The module whose `reference` (configuration) makes the numpy reference of `handglass verify`;
+    empty: none. A name, because the reference is independent code that compiling does not need."""

@@ -19,6 +19,7 @@ from handglass.runtime.bundle.entries import POSITIONS, RECURRENT, StateTensor
 from handglass.schedules.rule import PATTERN
 
 from ..ops import exponential, norm, rotary
+from ..ops import rotations as rotations_op
 from ..ops.embedding import lookup
 from ..schemes.kv_cache import CacheType
 from ..schemes.scheme import Scheme
@@ -30,9 +31,10 @@ from .self_attention import Attention, cache_shapes
 from .storage import Storage
 from .weights import Panels
 
+ROTATIONS = "rotations"
 State = list[nn.Tensor]
 """For each layer: keys, values and, if these are integers, the scales of both; or the state of its
-linear attention."""
+linear attention. Last, the rotations, if the model has `rope_sections`."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,19 @@ class Decoder(nn.Module):
             *tensors,
         )
 
-    def forward(self, x: nn.Tensor, pos: tirx.Var, state: State) -> nn.Tensor:
-        """x (s, hidden_size) at positions pos..pos + s - 1 -> logits (vocab_size,) of the last."""
-        first = 0
+    def forward(
+        self, x: nn.Tensor, pos: tirx.Var, state: State, positions: nn.Tensor | None = None
+    ) -> nn.Tensor:
+        """x (s, hidden_size) at places pos..pos + s - 1 -> logits (vocab_size,) of the last.
+
+        `positions` (s, 3): of a model with `rope_sections`, whose last state tensor is for them.
+        """
+        rotations, first = self.rotations.value, 0
+        if positions is not None:
+            sections = self.config.rope_sections
+            rotations = rotations_op.place(state[-1], rotations, positions, pos, sections)
         for layer, count in zip(self.layers, self.counts, strict=True):
-            x = layer(x, pos, self.rotations.value, state[first : first + count])
+            x = layer(x, pos, rotations, state[first : first + count])
             first += count
         logits = multiply(self._last(x), self.lm_head or self.embed_tokens)
         return op.reshape(logits, (self.config.vocab_size,))
@@ -165,6 +175,12 @@ class DecoderLayer(nn.Module):
 def state_tensors(config: LanguageConfig, context: int, kind: CacheType) -> list[list[StateTensor]]:
     """The state tensors of each layer, in the order in which its attention takes them."""
     return [_state_of(config, number, context, kind) for number in range(config.num_hidden_layers)]
+
+
+def placed_rotations(config: LanguageConfig, context: int) -> list[StateTensor]:
+    """The last state tensor of a model with `rope_sections`: the rotations of each place."""
+    shape = (context, config.head_dim)
+    return [StateTensor(ROTATIONS, shape, "float32", POSITIONS)] if config.rope_sections else []
 
 
 def _state_of(

@@ -123,6 +123,8 @@ FAMILY = Family(
     matches=matches,
     configure=ModelConfig.from_dict,
     build=build,
-    prompt=lambda config: config.prompt,
+    prompt=lambda config, template: config.prompt,
     vision=vision_entry,
+    reference="handglass.compiler.parity.reference.minicpmv",
+    title=lambda config: config.release.name,
 )

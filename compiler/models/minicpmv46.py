@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvm.relax.frontend import nn
@@ -20,6 +20,7 @@ from handglass.runtime.bundle.entries import (
 )
 
 from ..checkpoints.fields import Fields
+from ..checkpoints.template_file import TemplateFile
 from .config import LanguageConfig, VisionConfig, vision_config
 from .family import Family, HasHead
 from .language import Decoder
@@ -36,6 +37,12 @@ LANGUAGE = "model.language_model"
 HALF = (0.5, 0.5, 0.5)
 RESOLUTION, MAX_SLICES = 448, 9
 """Of the released preprocessor_config.json."""
+EXPECTED = {
+    "drop_vision_last_layer": False,
+    "quantization_config": None,
+    "small_image_upsize": "always",  # MiniCPM-OCR has other values
+}
+"""Keys that change the model or its pictures when they have another value."""
 PHOTO_TILES = 10
 """Tiles of a photo: nine slices and the overview."""
 
@@ -87,11 +94,26 @@ class MiniCPMV46(DecoderNetwork):
 
 def configure(config: dict[str, Any]) -> MiniCPMV46Config:
     """Parse the released layout. Raises InputError for an invalid or unsupported setting."""
+    return parse(config, ARCHITECTURE, _language)
+
+
+def _language(top: Fields, text: Fields) -> LanguageConfig:
+    return qwen35_config(text, _is_tied(top, text))
+
+
+def parse(
+    config: dict[str, Any],
+    architecture: str,
+    language_of: Callable[[Fields, Fields], LanguageConfig],
+) -> MiniCPMV46Config:
+    """Parse the layout of 4.6 and later; `language_of` reads the top and the `text_config`."""
     top = Fields(config, "config.json")
-    for key, only in (("drop_vision_last_layer", False), ("quantization_config", None)):
+    for key, only in EXPECTED.items():
         top.expect(key, only)
     text, vision = top.section("text_config"), vision_config(top.section("vision_config"))
-    language = qwen35_config(text, _is_tied(top, text))
+    language = language_of(top, text)
+    stops = (*language.eos_token_ids, *top.tokens("eos_token_id", language.vocab_size))
+    language = replace(language, eos_token_ids=stops)
     merger = MergerConfig(
         hidden_size=language.hidden_size,
         insert_layer_id=top.integer("insert_layer_id", default=6, minimum=0),
@@ -102,7 +124,7 @@ def configure(config: dict[str, Any]) -> MiniCPMV46Config:
             f"config.json: insert_layer_id is {merger.insert_layer_id}, but the vision tower has "
             f"{vision.num_hidden_layers} layers"
         )
-    return MiniCPMV46Config(ARCHITECTURE, vision, merger, language)
+    return MiniCPMV46Config(architecture, vision, merger, language)
 
 
 def _is_tied(top: Fields, text: Fields) -> bool:
@@ -138,7 +160,7 @@ def vision_entry(config: MiniCPMV46Config) -> VisionEntry:
     )
 
 
-def prompt_entry(config: MiniCPMV46Config) -> PromptEntry:
+def prompt_entry(config: MiniCPMV46Config, template: TemplateFile) -> PromptEntry:
     pads = ("<|image_pad|>", "<|video_pad|>")
     return chatml(
         picture_tiles(),
@@ -160,6 +182,8 @@ FAMILY = Family(
     build=build,
     prompt=prompt_entry,
     vision=vision_entry,
+    title=lambda config: "MiniCPM-V 4.6",
     ignored=ignored,
     typical_tiles=PHOTO_TILES,
+    reference="handglass.compiler.parity.reference.minicpmv46",
 )

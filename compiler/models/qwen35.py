@@ -8,15 +8,18 @@ from handglass.errors import InputError
 
 from ..checkpoints.fields import Fields
 from .config import MAX_LAYERS, DeltaConfig, LanguageConfig
-from .rope import rope_scaling, rope_theta, rotary_factor
+from .rope import AXIS_KEYS, rope_scaling, rope_sections, rope_theta, rotary_factor
 
 LINEAR, FULL = "linear_attention", "full_attention"
 MAX_TAPS = 16
 """Longest convolution; released models have 4 taps."""
 
 
-def qwen35_config(fields: Fields, is_tied: bool) -> LanguageConfig:
-    """Parse a `text_config`. Raises InputError for an invalid or unsupported setting."""
+def qwen35_config(fields: Fields, is_tied: bool, has_axes: bool = False) -> LanguageConfig:
+    """Parse a `text_config`; `has_axes`: tokens have a position on each of three axes.
+
+    Raises InputError for an invalid or unsupported setting.
+    """
     fields.expect("hidden_act", "silu")
     fields.expect("attention_bias", False)
     fields.expect("attn_output_gate", True)
@@ -27,7 +30,7 @@ def qwen35_config(fields: Fields, is_tied: bool) -> LanguageConfig:
     fields.multiple("num_attention_heads", heads, "num_key_value_heads", kv_heads)
     head_dim, vocab_size = fields.integer("head_dim"), fields.integer("vocab_size")
     longest, rotated = fields.integer("max_position_embeddings"), _rotary_dim(fields, head_dim)
-    scaling = rope_scaling(fields, rotated, longest)
+    scaling = rope_scaling(fields, rotated, longest, AXIS_KEYS)
     return LanguageConfig(
         hidden_size=fields.integer("hidden_size"),
         intermediate_size=fields.integer("intermediate_size"),
@@ -40,6 +43,7 @@ def qwen35_config(fields: Fields, is_tied: bool) -> LanguageConfig:
         rope_theta=rope_theta(fields),
         rope_divisors=scaling.divisors,
         rope_magnitude=scaling.magnitude,
+        rope_sections=rope_sections(fields, rotated) if has_axes else (),
         max_position_embeddings=longest,
         tie_word_embeddings=is_tied,
         eos_token_ids=fields.tokens("eos_token_id", vocab_size),

@@ -24,7 +24,6 @@ SAMPLING = {"temp": 0.7, "top_p": 0.8, "top_k": 100, "repeat_penalty": 1.05}
 """Defaults of 2.0 to 4.0."""
 
 Shape = Mapping[str, int]
-MakePrompt = Callable[[Mapping[str, Around], Mapping[str, float]], PromptEntry]
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class Release:
     version: str
     language: Callable[[Fields], LanguageConfig]
     prompt: Callable[..., PromptEntry]
+    tiles: Callable[[bool], dict[str, Around]] = templates.picture_tiles
+    """Whether the prompt numbers the pictures -> the markers of tiles."""
     shapes: tuple[Shape, ...] = ()
     """Recognizes the release if `version` is absent."""
     is_omni: bool = False
@@ -50,17 +51,34 @@ def _seed_prompt(tiles: Mapping[str, Around], defaults: Mapping[str, float]) -> 
     return templates.minicpm({"picture": Around("<image>", "</image>")}, defaults)
 
 
+# The released code of 2.5 uses positions of a padded batch (1 x n). Here they are those of the
+# grid, as in other engines. Which is better was not verified on its weights.
 HELPFUL = "You are a helpful assistant."
 _qwen2_prompt = partial(_chatml, system=HELPFUL)
 _qwen3_prompt = partial(_chatml, thinks=True, opened="")
-SEED_RELEASE = Release("seed", "seed", text_config.minicpm, _seed_prompt, slices=False, defaults=())
+SEED_RELEASE = Release(
+    "MiniCPM-V with MiniCPM-1B",
+    "seed",
+    text_config.minicpm,
+    _seed_prompt,
+    slices=False,
+    defaults=(),
+)
 RELEASES = (
+    Release(
+        "MiniCPM-V 2.5",
+        "2.5",
+        text_config.llama,
+        templates.llama3,
+        templates.bracketed_tiles,
+        ({"hidden_size": 4096, "intermediate_size": 14336},),
+    ),
     Release(
         "MiniCPM-V 2.6",
         "2.6",
         text_config.qwen2,
         _qwen2_prompt,
-        ({"hidden_size": 3584, "intermediate_size": 18944},),
+        shapes=({"hidden_size": 3584, "intermediate_size": 18944},),
     ),
     Release("MiniCPM-o 2.6", "2.6", text_config.qwen2, _qwen2_prompt, is_omni=True),
     Release(
@@ -68,14 +86,14 @@ RELEASES = (
         "4.0",
         text_config.llama,
         _chatml,
-        ({"hidden_size": 2560, "intermediate_size": 10240},),
+        shapes=({"hidden_size": 2560, "intermediate_size": 10240},),
     ),
     Release(
         "MiniCPM-V 4.5",
         "4.5",
         text_config.qwen3,
         _qwen3_prompt,
-        ({"hidden_size": 4096, "intermediate_size": 12288}, {"vocab_size": 151748}),
+        shapes=({"hidden_size": 4096, "intermediate_size": 12288}, {"vocab_size": 151748}),
         defaults=tuple((SAMPLING | {"repeat_penalty": 1.03}).items()),
     ),
     Release(
@@ -90,9 +108,7 @@ RELEASES = (
 # Recognized for a clear message.
 NOT_YET_SHAPES: tuple[tuple[str, Shape], ...] = (
     ("MiniCPM-V 1.0 or 2.0", {"hidden_size": 2304, "intermediate_size": 5760}),
-    ("MiniCPM-V 2.5", {"hidden_size": 4096, "intermediate_size": 14336}),
 )
-NOT_YET = {"MiniCPMV4_7ForConditionalGeneration": "MiniCPM-V 4.7"}
 ARCHITECTURES = {"MiniCPMV": False, "MiniCPMO": True}
 """Architecture -> whether it is an o-model."""
 
@@ -137,7 +153,7 @@ class ModelConfig:
 
     @property
     def prompt(self) -> PromptEntry:
-        tiles = templates.picture_tiles(self.has_image_ids)
+        tiles = self.release.tiles(self.has_image_ids)
         return self.release.prompt(tiles, defaults=dict(self.release.defaults))
 
 
@@ -162,11 +178,9 @@ def find_release(top: Fields, is_omni: bool) -> Release:
 
 
 def _architecture(top: Fields) -> str:
-    """The supported architecture; InputError names the release if it is another one."""
+    """The supported architecture. Raises InputError for another one."""
     names = top.texts("architectures")
     name = names[0] if len(names) == 1 else ", ".join(names)
-    if name in NOT_YET:
-        raise InputError(f"config.json: {NOT_YET[name]} ({name!r}) is not supported yet")
     if name not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise InputError(f"config.json: unknown architecture {name!r}; known here: {known}")

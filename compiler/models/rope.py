@@ -18,6 +18,7 @@ from math import log, pi, sqrt
 from typing import Any
 
 from handglass.errors import InputError
+from handglass.runtime.bundle.entries import AXES
 
 from ..checkpoints.fields import Fields
 
@@ -25,6 +26,10 @@ SECTIONS = ("rope_parameters", "rope_scaling")
 TYPE_KEYS = ("rope_type", "type")
 READ = ("rope_theta", "partial_rotary_factor")
 DEFAULT_THETA = 10000.0
+AXIS_SECTIONS, INTERLEAVED = AXIS_KEYS = "mrope_section", "mrope_interleaved"
+"""Keys for tokens with a position on each of three axes; equal positions make them irrelevant."""
+DEFAULT_SECTIONS = (11, 11, 10)
+"""Of the class in transformers."""
 SMALLEST, LARGEST = 1e-6, 1e6
 """Of a divisor."""
 
@@ -50,13 +55,35 @@ def rotary_factor(fields: Fields) -> float:
     return factor
 
 
-def rope_scaling(fields: Fields, rotated: int, longest: int) -> Scaling:
+def rope_sections(fields: Fields, rotated: int) -> tuple[int, ...]:
+    """Rotated pairs per axis (T, H, W), which are interleaved.
+
+    Raises InputError for sections that are not three numbers whose sum is the number of pairs.
+    """
+    for section in (fields.section(name) for name in SECTIONS if fields.get(name)):
+        section.expect(INTERLEAVED, True)
+        if section.get(AXIS_SECTIONS) is not None:
+            pairs: Any = section.get(AXIS_SECTIONS)
+            is_list = isinstance(pairs, list) and all(type(count) is int for count in pairs)
+            if not is_list or len(pairs) != AXES or min(pairs) < 1 or sum(pairs) != rotated // 2:
+                raise InputError(
+                    f"config.json: {AXIS_SECTIONS} is {pairs!r:.200}; must be {AXES} counts with "
+                    f"the sum {rotated // 2}, the rotated pairs of a head"
+                )
+            return tuple(pairs)
+    return DEFAULT_SECTIONS
+
+
+def rope_scaling(
+    fields: Fields, rotated: int, longest: int, other_keys: tuple[str, ...] = ()
+) -> Scaling:
     """The scaling of heads with `rotated` rotated elements; `longest`: max_position_embeddings.
 
-    Raises InputError for an unknown type or key, and if two sections differ.
+    `other_keys` of a section are read elsewhere, or do not matter. Raises InputError for an unknown
+    type or key, and if two sections differ.
     """
     found = {
-        section: _scaling(fields, section, rotated, longest)
+        section: _scaling(fields, section, rotated, longest, other_keys)
         for section in SECTIONS
         if fields.get(section)
     }
@@ -79,7 +106,9 @@ def _agreed(fields: Fields, key: str, default: float) -> float:
     return next(iter(found.values()), default)
 
 
-def _scaling(fields: Fields, section: str, rotated: int, longest: int) -> Scaling:
+def _scaling(
+    fields: Fields, section: str, rotated: int, longest: int, other_keys: tuple[str, ...]
+) -> Scaling:
     value: Any = fields.get(section)
     inner = fields.section(section)
     kinds = {value[key] for key in TYPE_KEYS if isinstance(value.get(key), str)}
@@ -88,7 +117,9 @@ def _scaling(fields: Fields, section: str, rotated: int, longest: int) -> Scalin
     others = {
         key: item
         for key, item in value.items()
-        if key not in (*TYPE_KEYS, *READ, *keys) and item is not None and (key, item) != NEUTRAL
+        if key not in (*TYPE_KEYS, *READ, *keys, *other_keys)
+        and item is not None
+        and (key, item) != NEUTRAL
     }
     if scaled is None or others:
         raise InputError(

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from handglass.runtime.bundle.entries import Around, PromptEntry
 
 CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
+TILE_MARKERS = ("<image>", "</image>", "<slice>", "</slice>")
+"""Around the rows of a tile, since 2.6."""
 TAGS = ("image", "slice", "image_id")
 ROLES = ("system", "user", "assistant")
 NO_THOUGHTS = "<think>\n\n</think>\n\n"
+THOUGHTS = Around("<think>", "</think>")
 
 
 def picture_tiles(has_ids: bool = True) -> dict[str, Around]:
@@ -25,9 +28,24 @@ def picture_tiles(has_ids: bool = True) -> dict[str, Around]:
     }
 
 
+def bracketed_tiles(has_ids: bool = False) -> dict[str, Around]:
+    """The markers of 2.5: all slices together are in brackets, rows end with a newline."""
+    return {
+        "picture": Around("<image>", "</image>"),
+        "overview": Around("<image>", "</image><slice>"),
+        "slice": Around("<image>", "</image>"),
+        "row_end": Around("<image>", "</image>\n"),
+        "last": Around("<image>", "</image></slice>"),
+    }
+
+
 def reserved_tags() -> tuple[str, ...]:
     """The tokens of `picture_tiles`."""
-    return tuple(f"<{slash}{tag}>" for tag in TAGS for slash in ("", "/"))
+    return _tokens(TAGS)
+
+
+def _tokens(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"<{slash}{tag}>" for tag in tags for slash in ("", "/"))
 
 
 def chatml(
@@ -49,12 +67,17 @@ def chatml(
         bos=bos,
         roles={role: Around(f"<|im_start|>{role}\n", "<|im_end|>\n") for role in ROLES},
         tiles=tiles,
-        reserved=(*CHATML_TOKENS, *reserved),
+        reserved=(
+            *CHATML_TOKENS,
+            *reserved,
+            *((THOUGHTS.before, THOUGHTS.after) if thinks else ()),
+        ),
         stop=("<|im_end|>",),
         answer=answer if thinks else {},
-        thoughts=Around("<think>", "</think>") if thinks else Around(""),
+        thoughts=THOUGHTS if thinks else Around(""),
         system=system,
         is_trimmed=is_trimmed,
+        between="\n" if tiles else "",
         defaults=dict(defaults or {}),
     )
 
@@ -72,7 +95,7 @@ def minicpm(tiles: Mapping[str, Around], defaults: Mapping[str, float]) -> Promp
     )
 
 
-def llama3(tiles: Mapping[str, Around], reserved: tuple[str, ...] = ()) -> PromptEntry:
+def llama3(tiles: Mapping[str, Around], defaults: Mapping[str, float] | None = None) -> PromptEntry:
     """Llama 3: a header with the role, then trimmed text."""
     turn = lambda role: Around(  # noqa: E731
         f"<|start_header_id|>{role}<|end_header_id|>\n\n", "<|eot_id|>"
@@ -82,7 +105,9 @@ def llama3(tiles: Mapping[str, Around], reserved: tuple[str, ...] = ()) -> Promp
         bos="<|begin_of_text|>",
         roles={role: turn(role) for role in ROLES},
         tiles=tiles,
-        reserved=(*headers, *reserved),
+        reserved=(*headers, *(_tokens(TAGS[:2]) if tiles else ())),
         stop=("<|eot_id|>",),
         is_trimmed=True,
+        between="\n" if tiles else "",
+        defaults=dict(defaults or {}),
     )

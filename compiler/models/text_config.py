@@ -92,8 +92,17 @@ def _refuse_unsupported(fields: Fields) -> None:
         value = fields.get(key)
         if value is not None and value is not False:
             raise InputError(f"config.json: {key} is {value!r}: {meaning}: not supported yet")
+    if (types := fields.get("layer_types")) is not None and not _is_full(types):
+        raise InputError(
+            f"config.json: layer_types is {types!r:.200}: layers without full attention: "
+            "not supported yet"
+        )
     if (factor := rotary_factor(fields)) != 1:
         raise InputError(f"config.json: partial_rotary_factor is {factor:g}: not supported yet")
+
+
+def _is_full(types: Any) -> bool:
+    return isinstance(types, list) and all(kind == "full_attention" for kind in types)
 
 
 def _head_dim(fields: Fields, hidden_size: int, heads: int) -> int:

@@ -21,7 +21,7 @@ from handglass.runtime.bundle.entries import (
 )
 from handglass.runtime.bundle.manifest import Manifest
 from handglass.runtime.prompt.chat_template import PICTURE
-from handglass.runtime.prompt.tokenizer import Tokenizer, open_tokenizer
+from handglass.runtime.prompt.tokenizer import Tokenizer, open_tokenizer, parse_tokenizer
 from handglass.targets.target import Target
 
 from ..checkpoints.checkpoint import Checkpoint
@@ -29,6 +29,14 @@ from ..checkpoints.fields import Fields
 from ..models import Family, FamilyConfig, Network
 from ..models.config import LanguageConfig
 
+GENERATION = "generation_config.json"
+SAMPLING = {
+    "temp": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "repeat_penalty": "repetition_penalty",
+}
+"""Our name of a sampling option -> its key."""
 TOKENIZERS = (("sentencepiece", "tokenizer.model"), ("tokenizers", "tokenizer.json"))
 
 
@@ -45,7 +53,8 @@ def describe(
     Raises InputError if the checkpoint has no usable tokenizer.
     """
     storage, language = network.storage, config.language
-    prompt = family.prompt(config)
+    prompt = family.prompt(config, checkpoint.template())
+    prompt = with_sampling(prompt, Fields(checkpoint.generation(), GENERATION))
     entry, tokenizer = find_tokenizer(checkpoint, prompt, language.vocab_size)
     prompt = with_stops(prompt, tokenizer, stop_ids(checkpoint, language))
     return Manifest(
@@ -79,8 +88,20 @@ def target_entry(target: Target) -> TargetEntry:
 
 def stop_ids(checkpoint: Checkpoint, language: LanguageConfig) -> tuple[int, ...]:
     """The tokens that end an answer: of config.json, then of generation_config.json."""
-    fields = Fields(checkpoint.generation(), "generation_config.json")
+    fields = Fields(checkpoint.generation(), GENERATION)
     return (*language.eos_token_ids, *fields.tokens("eos_token_id", language.vocab_size))
+
+
+def with_sampling(prompt: PromptEntry, generation: Fields) -> PromptEntry:
+    """The prompt with the sampling defaults of generation_config.json, if it samples."""
+    if not generation.flag("do_sample", False):
+        return prompt
+    given = {
+        ours: generation.number(theirs)
+        for ours, theirs in SAMPLING.items()
+        if generation.get(theirs)  # 0 switches top_k off
+    }
+    return replace(prompt, defaults=given)
 
 
 def with_stops(prompt: PromptEntry, tokenizer: Tokenizer, ids: Iterable[int]) -> PromptEntry:
@@ -94,8 +115,12 @@ def find_tokenizer(
 ) -> tuple[TokenizerEntry, Tokenizer]:
     """Find the tokenizer file and check that it has every marker of the prompt template."""
     for kind, name in TOKENIZERS:
-        if (path := checkpoint.folder / name).is_file():
-            tokenizer = open_tokenizer(kind, path, prompt.reserved)
+        if (source := checkpoint.tokenizer(name)) is not None:
+            path = checkpoint.folder / name if isinstance(source, bytes) else source
+            if isinstance(source, bytes):
+                tokenizer = parse_tokenizer(kind, source, path, prompt.reserved)
+            else:
+                tokenizer = open_tokenizer(kind, source, prompt.reserved)
             if tokenizer.vocab_size > vocab_size:
                 raise InputError(
                     f"{path}: {tokenizer.vocab_size} tokens, but config.json says "

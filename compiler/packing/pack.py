@@ -13,7 +13,7 @@ import numpy as np
 from tvm.relax.frontend import nn
 
 from handglass.runtime.bundle.entries import TensorEntry
-from handglass.runtime.bundle.tensor_writer import TensorWriter
+from handglass.runtime.bundle.tensor_writer import TensorWriter, file_size
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..lowering.phases import Progress
@@ -28,6 +28,12 @@ def entries(parameters: list[tuple[str, nn.Parameter]]) -> tuple[TensorEntry, ..
     return tuple(
         TensorEntry(name, tuple(int(n) for n in p.shape), str(p.dtype)) for name, p in parameters
     )
+
+
+def packed_bytes(params: tuple[TensorEntry, ...]) -> int:
+    """The size of the parameter files that `pack_parameters` writes."""
+    groups = ([(e.name, e.shape, e.dtype) for e in group] for group in _files(params))
+    return sum(map(file_size, groups))
 
 
 def pack_parameters(

@@ -37,9 +37,9 @@ class StoredWeights:
         """A copy for activations whose last `alone` rows are computed one at a time (decode)."""
         return StoredWeights(self._weights, self._network, alone)
 
-    def lm_head(self, tied: bool) -> str:
+    def lm_head(self, tied: bool, head: str = LM_HEAD, embedding: str = EMBEDDING) -> str:
         """Name of the tensor to use as the language model head."""
-        return self._weights.lm_head(tied)
+        return self._weights.lm_head(tied, head, embedding)
 
     def expect(self, name: str, shape: tuple[int, ...]) -> None:
         """Raise InputError if the tensor has another shape."""
@@ -61,15 +61,15 @@ class StoredWeights:
             values = _round(leaf, values)
         return values
 
-    def rounded(self, name: str, x: np.ndarray) -> np.ndarray:
+    def rounded(self, name: str, x: np.ndarray, alone: bool = False) -> np.ndarray:
         """Activations x as multiplied by the weight `name`: quantized for an integer kernel,
-        rounded for a bfloat16 or float16 kernel, which only takes many rows."""
+        rounded for a bfloat16 or float16 kernel, which only takes many rows. `alone`: every row is
+        multiplied in a call of its own, as the head does, however long the prompt is."""
         for _, leaf in self._packed[name]:
             one, many = (selection_of(leaf.scheme).kernel(one_row) for one_row in (True, False))
             if one.activations == many.activations:
                 return _round_rows(leaf.scheme, one, x)
-            # the head reads one row, however long the prompt is
-            together = 0 if name in (EMBEDDING, LM_HEAD) else max(len(x) - self._alone, 0)
+            together = 0 if alone else max(len(x) - self._alone, 0)
             halves = (many, x[:together]), (one, x[together:])
             parts = [_round_rows(leaf.scheme, *half) for half in halves if len(half[1])]
             return np.concatenate(parts)

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from handglass import __version__
+from handglass.errors import DeviceError
 from handglass.runtime.system.isolated import run_isolated
 from handglass.runtime.system.packages import installed_version
 
@@ -49,6 +50,12 @@ class Check:
     value: str
     ok: bool | None = None  # None: informational
     hint: str = ""
+
+
+def require_compiler() -> None:
+    """Raise DeviceError if the TVM compiler is not installed."""
+    if not has_compiler():
+        raise DeviceError(f"compiling needs the TVM compiler: {INSTALL_COMPILER}")
 
 
 def all_checks() -> list[Check]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .checks import require_compiler
 from .options import Json
 from .output import columns, print_json, size_text
 
@@ -19,11 +20,22 @@ if TYPE_CHECKING:
 def compile_(
     model: Annotated[
         Path,
-        typer.Option("--model", "-m", metavar="CHECKPOINT", help="The checkpoint folder to read."),
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="CHECKPOINT",
+            help="The checkpoint to read: a folder, or a GGUF file of a language model.",
+        ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="BUNDLE", help="The bundle folder to write.")
-    ],
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="BUNDLE",
+            help="The bundle folder to write; required except with --dry-run.",
+        ),
+    ] = None,
     target: Annotated[
         str,
         typer.Option(metavar="TARGET", help="The device to compile for; see 'handglass targets'."),
@@ -89,32 +101,51 @@ def compile_(
         bool,
         typer.Option("--report", help="Also print the rule and the record of each function."),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only print what would be compiled: sizes, memory, tokens per picture. CHECKPOINT "
+            "may consist of config.json alone.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Compile a checkpoint for a device."""
     from handglass.errors import UsageError
 
+    from .plan import show_plan
     from .progress import progress
 
     if records and no_records:
         raise UsageError("--records and --no-records are mutually exclusive: use only one")
+    choices: dict[str, Any] = {
+        "target": target,
+        "quantization": quantization,
+        "vision_quantization": vision_quantization,
+        "context": context,
+        "kv_cache": kv_cache,
+        "overwrite": overwrite,
+        "allow_pickle": allow_pickle,
+    }
+    if dry_run:
+        if dump_ir or report:
+            raise UsageError("--dry-run compiles nothing: use it without --dump-ir and --report")
+        show_plan(json, model, output, choices)
+        return
+    if output is None:
+        raise UsageError("--output BUNDLE is missing; only --dry-run works without it")
     compile_model = load_compiler()
     with progress() as advance:
         result = compile_model(
             model,
             output,
-            target=target,
-            quantization=quantization,
-            vision_quantization=vision_quantization,
-            context=context,
-            kv_cache=kv_cache,
             dump_ir=dump_ir,
-            overwrite=overwrite,
-            allow_pickle=allow_pickle,
             bundle_runtime=runtime,
             records=records or (),
             use_records=not no_records,
             progress=advance,
+            **choices,
         )
     if json:
         print_json({"bundle": str(output), **asdict(result)})
@@ -128,12 +159,7 @@ def load_compiler() -> Any:
     Raises:
         DeviceError: The TVM compiler is not installed.
     """
-    from handglass.errors import DeviceError
-
-    from .checks import INSTALL_COMPILER, has_compiler
-
-    if not has_compiler():
-        raise DeviceError(f"compiling needs the TVM compiler: {INSTALL_COMPILER}")
+    require_compiler()
     from handglass.compiler.build import compile_model
 
     return compile_model

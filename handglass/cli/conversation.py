@@ -67,7 +67,8 @@ class Conversation:
 
     def ask(self, text: str) -> None:
         """Ask a question. The turn enters the history only once it has been answered."""
-        shown = text if MARK in text else MARK * len(self.waiting) + text
+        mark = MARK + self.model.manifest.prompt.between
+        shown = text if MARK in text else mark * len(self.waiting) + text
         answer = self._answer({"role": "user", "content": shown})
         if self.silent:
             print_json({"prompt": text, "images": len(self.waiting), **answer_json(answer)})

@@ -117,7 +117,9 @@ def vision_text(manifest: Manifest) -> str:
         return "none: text only"
     side, patch = vision.image_size, vision.patch_size
     rows = vision.rows((side // patch) ** 2)
-    return f"tiles of {side}x{side} in patches of {patch}, {rows} tokens each"
+    slices = vision.slicing.parameters.get("max_slices", 1)
+    count = "tiles" if slices == 1 else f"an overview and up to {slices!r:.20} slices"
+    return f"{count} of {side}x{side} in patches of {patch}, {rows} tokens each"
 
 
 def function_rows(manifest: Manifest) -> list[tuple[str, str]]:

@@ -31,6 +31,7 @@ from .device import serve
 from .doctor import doctor
 from .errors import report
 from .inspect import inspect
+from .models import models
 from .records import check, export, list_
 from .records_import import import_
 from .run import run
@@ -53,6 +54,7 @@ app = typer.Typer(
 VERBS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
     "targets": targets,
+    "models": models,
     "compile": compile_,
     "tune": tune,
     "inspect": inspect,

@@ -15,7 +15,7 @@ from .output import columns, print_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from handglass.compiler.verify import Stage
+    from handglass.compiler.parity.ratios import Stage
 
 
 def verify(
@@ -46,7 +46,7 @@ def verify(
     from .progress import progress
 
     load_compiler()
-    from handglass.compiler.verify import report
+    from handglass.compiler.parity.ratios import report
     from handglass.compiler.verify import verify as compare
 
     with progress() as advance:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from handglass.errors import InputError, UsageError
 from .reuse import Reuse, StateEngine
 
 Key = int | tuple[str, int]
+Place = tuple[int, int, int]  # rotary positions T, H and W
 Features = Callable[[str], np.ndarray]  # digest of a tile -> (rows, hidden_size)
 
 
@@ -44,8 +45,10 @@ class Engine(StateEngine, Protocol):
     @property
     def context(self) -> int: ...
     def embed(self, ids: Sequence[int]) -> np.ndarray: ...
-    def prefill(self, x: np.ndarray, pos: int) -> np.ndarray: ...
-    def decode(self, token: int, pos: int) -> np.ndarray: ...
+    def prefill(
+        self, x: np.ndarray, pos: int, positions: np.ndarray | None = None
+    ) -> np.ndarray: ...
+    def decode(self, token: int, pos: int, position: int | None = None) -> np.ndarray: ...
 
 
 class ContextFullError(InputError):
@@ -67,6 +70,8 @@ class Conversation:
     def __init__(self, session: Engine) -> None:
         self.session = session
         self.history: list[Key] = []
+        self._places: list[Place] = []  # of the history, for a model that takes positions
+        self._ahead: int | None = None  # the next position without the place; None: takes none
         self._reuse = Reuse(session)
         self.current: Generation | None = None  # the last one that began
 
@@ -78,10 +83,12 @@ class Conversation:
         stop: Container[int],
         max_tokens: int,
         branch: int | None = None,
+        positions: np.ndarray | None = None,
     ) -> Generation:
         """A generation that continues `keys`; nothing is computed until it is iterated.
 
         The next prompt is expected to repeat the first `branch` keys; None: all of them.
+        `positions` (len(keys), 3) int32: their rotary positions, for a model that takes them.
 
         Raises UsageError for a bad `max_tokens`, InputError if the prompt is empty, and its
         subclass ContextFullError if it is too long.
@@ -93,34 +100,53 @@ class Conversation:
             raise InputError("the prompt has 0 tokens; ask a question")
         if len(keys) > context:
             raise ContextFullError(len(keys), context)
-        return Generation(self, list(keys), features, sample, stop, max_tokens, branch)
+        return Generation(self, list(keys), features, sample, stop, max_tokens, branch, positions)
 
     def prefill(
-        self, keys: list[Key], features: Features, branch: int | None = None
+        self,
+        keys: list[Key],
+        features: Features,
+        branch: int | None = None,
+        positions: np.ndarray | None = None,
     ) -> tuple[np.ndarray, int]:
-        """Logits after `keys`, (vocab_size,), and the number of keys reused from the cache."""
-        reused = self._reuse.begin(self.history, keys)
+        """Logits after `keys`, (vocab_size,), and the number of keys reused from the cache.
+
+        A key is reused only at the same rotary position.
+        """
+        places = _places(positions)
+        reused = self._reuse.begin(_placed(self.history, self._places), _placed(keys, places))
         del self.history[reused.length :]  # before the calls below, which may be interrupted
+        del self._places[reused.length :]
+        self._ahead = None if positions is None else int(positions.max()) + 1 - len(keys)
         if reused.logits is not None:
             return reused.logits, reused.length
         start = reused.length
         for end in self._reuse.ends(start, len(keys), branch):
-            logits = self._extend(keys[start:end], start, features)
+            part = None if positions is None else positions[start:end]
+            logits = self._extend(keys[start:end], start, features, part)
             start = end
         return logits, reused.length
 
-    def _extend(self, keys: list[Key], start: int, features: Features) -> np.ndarray:
+    def _extend(
+        self, keys: list[Key], start: int, features: Features, positions: np.ndarray | None
+    ) -> np.ndarray:
         x = self._rows(keys, features)
+        placed = () if positions is None else (positions,)
         with self._reuse.step():
-            logits = self.session.prefill(x, start)
+            logits = self.session.prefill(x, start, *placed)
         self.history.extend(keys)
+        self._places.extend(_places(positions))
         self._reuse.end(start + len(keys), logits)
         return logits
 
     def decode(self, token: int) -> np.ndarray:
+        place = len(self.history)
+        position = None if self._ahead is None else place + self._ahead
+        placed = () if position is None else (position,)
         with self._reuse.step():
-            logits = self.session.decode(token, len(self.history))
+            logits = self.session.decode(token, place, *placed)
         self.history.append(token)
+        self._places.extend((p, p, p) for p in placed)
         return logits
 
     def _rows(self, keys: list[Key], features: Features) -> np.ndarray:
@@ -136,6 +162,15 @@ class Conversation:
         return np.concatenate(parts)
 
 
+def _places(positions: np.ndarray | None) -> list[Place]:
+    return [] if positions is None else [(t, h, w) for t, h, w in positions.tolist()]
+
+
+def _placed(keys: Sequence[Key], places: Sequence[Place]) -> Sequence[Any]:
+    """Keys that differ where their positions do."""
+    return list(zip(keys, places, strict=False)) if places else keys
+
+
 class Generation:
     """One answer being generated: iterate over token ids, then read `finish_reason` and times."""
 
@@ -148,6 +183,7 @@ class Generation:
         stop: Container[int],
         max_tokens: int,
         branch: int | None = None,
+        positions: np.ndarray | None = None,
     ) -> None:
         self._conversation = conversation
         self._keys = keys
@@ -156,6 +192,7 @@ class Generation:
         self._stop = stop
         self._max_tokens = max_tokens
         self._branch = branch
+        self._positions = positions
         self.tokens: list[int] = []
         self.finish_reason = ""  # "stop" or "length"; empty while it runs
         self.cut_by = ""  # "max_tokens" or "context" if the reason is "length"
@@ -189,7 +226,7 @@ class Generation:
         self._conversation.current = self
         start = time.perf_counter()
         logits, self.reused_tokens = self._conversation.prefill(
-            self._keys, self._timed_features, self._branch
+            self._keys, self._timed_features, self._branch, self._positions
         )
         self.prefill_s = time.perf_counter() - start - self.encode_s
         self.prefill_tokens = len(self._keys) - self.reused_tokens

@@ -19,6 +19,7 @@ from ..bundle.entries import Around
 from ..bundle.reader import Bundle, Manifest
 from ..engine.session import Session
 from ..engine.worker import Worker
+from ..prompt.canvas import open_positions
 from ..prompt.chat_template import Prompt, Slot, build_prompt, opening
 from ..prompt.openbmb import translate
 from ..prompt.preprocess import Prepared, Tile, open_preprocessor
@@ -70,6 +71,7 @@ class Model:
         self._stop = {tokenizer.token_id(token) for token in manifest.prompt.stop}
         self._markers = _thought_tokens(tokenizer, manifest.prompt.thoughts)
         self._tiles_of = TilesOfFiles(open_preprocessor(manifest))
+        self._positions_of = open_positions(manifest.prompt, tokenizer)
         self._preparing = threading.Lock()
 
     @classmethod
@@ -190,10 +192,11 @@ class Model:
             )
         encoder = PictureEncoder(self.session, self._encoded, prompt.pictures)
         keys = _keys(prompt)
+        positions = None if self._positions_of is None else self._positions_of(prompt)
         check_fits(len(keys), self.session.context, prompt.pictures)
         branch = len(keys) - prompt.passing
         generation = self._conversation.answer(
-            keys, encoder, Sampler(sampling), self._stop, max_tokens, branch
+            keys, encoder, Sampler(sampling), self._stop, max_tokens, branch, positions
         )
         text = TextStream(stop, Thoughts(template.thoughts, opening(template, bool(thinking))))
         surface, device_peak = self._surface, self.session.device_peak

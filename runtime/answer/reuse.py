@@ -82,8 +82,9 @@ class Reuse:
 
         `branch` is where the next prompt branches off; None: at the end of this one.
         """
-        has_two = branch is not None and start < branch < length
-        return (branch, length) if has_two and not self._session.is_rewindable else (length,)
+        if branch is None or not start < branch < length or self._session.is_rewindable:
+            return (length,)
+        return branch, length
 
     def end(self, length: int, logits: np.ndarray) -> None:
         """Save a copy: the state holds a prompt of `length` keys with these logits."""

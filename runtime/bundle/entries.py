@@ -16,6 +16,10 @@ from .tensors import storage_dtype
 
 T = TypeVar("T")
 POSITIONS, RECURRENT = "positions", "recurrent"
+PLAIN, CANVAS = "plain", "canvas"
+"""Methods of `PromptEntry.positions`."""
+AXES = 3
+"""Rotary positions of a token, in functions with the argument `positions`: time, row, column."""
 STATE_KINDS = (POSITIONS, RECURRENT)
 
 
@@ -46,6 +50,10 @@ class FunctionEntry:
 
     arguments: tuple[str, ...]
     result: str
+
+    def takes(self, name: str) -> bool:
+        """Whether it has an argument of this name."""
+        return any(argument.split(" ")[0] == name for argument in self.arguments)
 
 
 @dataclass(frozen=True)
@@ -156,8 +164,12 @@ class PromptEntry:
     """The text of the system turn if the user gives none; empty: no system turn."""
     is_trimmed: bool = optional(lambda: False)
     """Whether whitespace at both ends of a turn's text is removed."""
+    between: str = optional(str)
+    """Text that follows a picture which the user has not placed in the text, if anything does."""
+    positions: MethodEntry = optional(lambda: MethodEntry(PLAIN, {}))  # noqa: RUF009  a field
+    """The rotary positions of the tokens: a method of runtime/prompt/canvas.py."""
     defaults: Mapping[str, float] = optional(dict)
-    """Default sampling options, keyed by the argument names of `Model.chat`."""
+    """Default options, keyed by the argument names of `Model.chat`."""
 
     @property
     def sampling(self) -> dict[str, float | int]:

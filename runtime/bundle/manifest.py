@@ -17,6 +17,8 @@ from ..system.json_dataclass import optional, parse_dataclass, plain
 from ..system.json_text import parse_json
 from .bounds import files_beyond, sizes_beyond, tensors_beyond, vision_beyond
 from .entries import (
+    PLAIN,
+    POSITIONS,
     STATE_KINDS,
     FileEntry,
     FunctionEntry,
@@ -139,6 +141,10 @@ def _checks(manifest: Manifest) -> dict[str, bool]:
         == bool(prompt.thoughts.after),
         "prompt.answer.thinking needs prompt.thoughts": "thinking" not in prompt.answer
         or bool(prompt.thoughts.after),
+        "prompt.positions must be plain exactly where prefill and decode take no positions": all(
+            manifest.functions[name].takes(POSITIONS) == (prompt.positions.kind != PLAIN)
+            for name in {"prefill", "decode"} & manifest.functions.keys()
+        ),
         "prompt.system needs a role system": not prompt.system or "system" in prompt.roles,
         f"tokenizer.kind must be one of {', '.join(TOKENIZER_KINDS)}": manifest.tokenizer.kind
         in TOKENIZER_KINDS,

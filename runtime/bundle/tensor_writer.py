@@ -105,6 +105,12 @@ class TensorWriter:
             view, offset = view[done:], offset + done
 
 
+def file_size(specs: Iterable[tuple[str, tuple[int, ...], str]]) -> int:
+    """The bytes of the file that a TensorWriter writes for these specs."""
+    entries = _layout(Path(), [TensorSpec(n, tuple(s), d) for n, s, d in specs]).values()
+    return 8 + len(_header(entries)) + max((entry.stop for entry in entries), default=0)
+
+
 def _layout(path: Path, specs: list[TensorSpec]) -> dict[str, TensorPlace]:
     """Offsets into the data. Tensors of a multiple of 64 bytes come first, so they are aligned."""
     entries: dict[str, TensorPlace] = {}

@@ -15,7 +15,7 @@ import numpy as np
 
 from handglass.errors import InputError, MismatchError
 
-from ..bundle.entries import RECURRENT, VisionEntry
+from ..bundle.entries import AXES, POSITIONS, RECURRENT, VisionEntry
 from ..bundle.reader import Bundle
 from ..bundle.tensors import aligned_empty
 from ..execution.clocks import Clock
@@ -55,6 +55,8 @@ class Session(HasWorker):
         self._token = aligned_empty((1,), np.int32)
         self._token_tensor = self._place.put(self._token)
         self._logits = aligned_empty((self.vocab_size,), np.float32)
+        self._position = aligned_empty((1, AXES), np.int32)
+        self._position_tensor = self._place.put(self._position)
 
     @property
     def context(self) -> int:
@@ -116,31 +118,68 @@ class Session(HasWorker):
         return self._place.copies
 
     @in_worker
-    def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
+    def prefill(self, x: np.ndarray, pos: int, positions: np.ndarray | None = None) -> np.ndarray:
         """Append rows x (s, hidden_size) float32 at position `pos`.
 
-        Returns the logits of the last row, (vocab_size,) float32. Raises InputError if the rows do
-        not fit the context.
+        `positions` (s, 3) int32: the rotary positions, if the bundle takes them; None: those of
+        text, equal to the place in the cache. Returns the logits of the last row, (vocab_size,)
+        float32. Raises InputError if the rows or a position do not fit the context.
         """
         _check("x", x, (len(x), self.manifest.hidden_size), np.float32)
         self._check_bounds(pos, len(x))
-        result = self._call("prefill", x, self._ffi.Shape((pos,)), self._cache, self._params)
+        placed = self._placed("prefill", positions, pos, len(x))
+        shape = self._ffi.Shape((pos,))
+        result = self._call("prefill", x, *placed, shape, self._cache, self._params)
         return self._result("prefill", result, (self.vocab_size,))
 
     @in_worker
-    def decode(self, token: int, pos: int) -> np.ndarray:
+    def decode(self, token: int, pos: int, position: int | None = None) -> np.ndarray:
         """Append one token at position `pos`; returns the next logits, (vocab_size,) float32.
 
+        `position`: the rotary position of the token, if the bundle takes one; None: `pos`.
         Every call returns the same array: the next call overwrites it.
         """
         self._check_bounds(pos, 1)
         self._token[0] = self._id(token)
         if self._place.copies:
             self._place.write(self._token_tensor, self._token)
+        placed = self._placed_token(pos, position)
         shape = self._ffi.Shape((pos,))
-        result = self._call("decode", self._token_tensor, shape, self._cache, self._params)
+        result = self._call("decode", self._token_tensor, *placed, shape, self._cache, self._params)
         np.copyto(self._logits, self._view("decode", result, (self.vocab_size,)))
         return self._logits
+
+    def _placed(
+        self, name: str, positions: np.ndarray | None, pos: int, s: int
+    ) -> tuple[np.ndarray, ...]:
+        """The argument `positions`, if the function has one; compiled code does not check it."""
+        if not self._takes_positions(name):
+            if positions is not None:
+                raise InputError(f"{self._path}: {name} of this bundle takes no positions")
+            return ()
+        if positions is None:
+            return (np.repeat(np.arange(pos, pos + s, dtype=np.int32)[:, None], AXES, axis=1),)
+        _check(POSITIONS, positions, (s, AXES), np.int32)
+        if positions.min() < 0 or positions.max() >= self.context:
+            raise InputError(
+                f"positions are {positions.min()} to {positions.max()}, but must be from 0 to "
+                f"{self.context - 1}"
+            )
+        return (positions,)
+
+    def _takes_positions(self, name: str) -> bool:
+        entry = self.manifest.functions.get(name)
+        return entry is not None and entry.takes(POSITIONS)
+
+    def _placed_token(self, pos: int, position: int | None) -> tuple[Any, ...]:
+        """The argument `positions` of decode, if it has one."""
+        if position is None and not self._takes_positions("decode"):
+            return ()
+        self._position[:] = pos if position is None else position
+        self._placed("decode", self._position, pos, 1)
+        if self._place.copies:
+            self._place.write(self._position_tensor, self._position)
+        return (self._position_tensor,)
 
     @property
     def cache(self) -> tuple[np.ndarray, ...]:

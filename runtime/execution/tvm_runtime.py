@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,25 +56,35 @@ def installed_runtime() -> Path | None:
     return None
 
 
-def import_tvm_ffi() -> Any:
-    """Import tvm_ffi without torch, which it would import if installed (2 s and 190 MB).
+@contextmanager
+def without_torch() -> Iterator[None]:
+    """TVM's packages, imported in this block, do not import an installed torch (2 s and 190 MB).
 
-    A None in `sys.modules` makes a module unimportable in Python; it is removed right after, and a
-    torch that is already loaded is kept. Raises DeviceError if tvm_ffi cannot be imported.
+    A None in `sys.modules` makes a module unimportable in Python; it is removed at the end, and a
+    torch that is already loaded is kept.
     """
-    hidden = "torch" not in sys.modules and "tvm_ffi" not in sys.modules
+    hidden = "torch" not in sys.modules
     if hidden:
         sys.modules["torch"] = None  # type: ignore[assignment]
     try:
-        import tvm_ffi
+        yield
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+
+
+def import_tvm_ffi() -> Any:
+    """Import tvm_ffi without torch. Raises DeviceError if it cannot be imported."""
+    if "tvm_ffi" in sys.modules:
+        return sys.modules["tvm_ffi"]
+    try:
+        with without_torch():
+            import tvm_ffi
     except (ImportError, OSError) as error:
         raise DeviceError(
             f"tvm_ffi cannot be imported ({first_line(error)}); "
             "install apache-tvm-ffi==0.1.14.post1"
         ) from error
-    finally:
-        if hidden:
-            del sys.modules["torch"]
     return tvm_ffi
 
 

@@ -1,6 +1,6 @@
 // handglass-native bench: how fast a bundle loads, encodes a tile of a picture, prefills and
-// decodes, beside what the machine can do at most by the bundle's own probes. Rows are interleaved,
-// so that a machine that grows slower hurts all alike.
+// decodes, next to the limits of the machine as measured by the bundle's probes. Rows are
+// interleaved, so a machine that slows down affects all of them alike.
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -46,18 +46,19 @@ double Timed(const std::function<void()>& work) {
   return Now() - start;
 }
 
-/* Seconds that a process of its own takes to load the bundle; the caller has no threads yet. */
+/* Seconds that a separate process takes to load the bundle. Must be called before any thread is
+ * started, because it forks. */
 double LoadSeconds(const std::string& path, Verify verify, std::optional<int64_t> threads) {
   int channel[2];
-  if (pipe(channel) != 0) throw DeviceError("no pipe: ", std::strerror(errno));
+  if (pipe(channel) != 0) throw DeviceError("cannot create a pipe: ", std::strerror(errno));
   pid_t child = fork();
-  if (child < 0) throw DeviceError("no process: ", std::strerror(errno));
+  if (child < 0) throw DeviceError("cannot start a process: ", std::strerror(errno));
   if (child == 0) {
     try {
       double seconds = Timed([&] { Session(Bundle(path, verify), threads); });
       _exit(write(channel[1], &seconds, sizeof(seconds)) == sizeof(seconds) ? 0 : 1);
     } catch (const std::exception&) {
-      _exit(1);  // the session that follows here fails in the same way, with words
+      _exit(1);  // loading in this process fails the same way and reports the error
     }
   }
   double seconds = 0;
@@ -99,7 +100,7 @@ class Benchmark {
 
   void Run(int64_t samples) {
     session_.FillState();
-    for (Row& row : rows_) row.figure();  // pages are touched, the pool runs
+    for (Row& row : rows_) row.figure();  // warm up: touch pages, start the thread pool
     for (int64_t sample = 0; sample < samples; ++sample) {
       for (Row& row : rows_) row.figures.push_back(row.figure());
     }
@@ -160,7 +161,7 @@ class Benchmark {
     return 2.0 * static_cast<double>(values) * kRounds / seconds;
   }
 
-  /* Greedy from token 0 on. */
+  /* Greedy decoding, starting with token 0. */
   void Decode() {
     int32_t token = 0;
     for (int64_t pos = 0; pos < kDecoded; ++pos) token = Choose(session_.Decode(token, pos), {}, 1);

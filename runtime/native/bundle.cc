@@ -57,7 +57,7 @@ void Bundle::CheckVersions() const {
   }
 }
 
-/* lib.so in private memory, any other file mapped. */
+/* Reads lib.so into private memory, maps any other file. */
 std::shared_ptr<const Mapping> Bundle::Open(const std::string& name) const {
   try {
     if (name != kLibrary) return Mapping::Open(folder_ / name);
@@ -67,7 +67,7 @@ std::shared_ptr<const Mapping> Bundle::Open(const std::string& name) const {
   }
 }
 
-/* A file that matches its entry in the manifest. */
+/* Opens a file and checks it against its entry in the manifest. */
 std::shared_ptr<const Mapping> Bundle::Check(const std::string& name, const FileEntry& entry,
                                              bool hashed) const {
   std::string problem;
@@ -88,7 +88,7 @@ std::shared_ptr<const Mapping> Bundle::Check(const std::string& name, const File
 }
 
 /* Whether the name is a plain relative path whose folder is inside the bundle. The file itself may
- * be a link, as in the cache of a model hub: it is checked by its content. */
+ * be a link, as in the cache of a model hub, since its content is checked. */
 bool Bundle::IsInside(const std::string& name) const {
   std::filesystem::path path(name);
   if (name.empty() || path.is_absolute() || path.lexically_normal().string() != name) return false;

@@ -21,7 +21,7 @@ class Bundle {
 
   const std::filesystem::path& folder() const { return folder_; }
   const Manifest& manifest() const { return manifest_; }
-  /* In private memory: what was hashed is what is loaded. */
+  /* In private memory, so that it cannot change between hashing and loading. */
   const std::shared_ptr<const Mapping>& library() const { return library_; }
   const std::string& library_sha256() const { return manifest_.files.at(kLibrary).sha256; }
 

@@ -1,4 +1,4 @@
-// Seconds on a clock that only goes forward.
+// Seconds of a monotonic clock.
 #pragma once
 
 #include <chrono>

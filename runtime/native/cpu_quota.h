@@ -5,7 +5,7 @@
 
 namespace handglass {
 
-/* CPUs that this process may use on average, such as 1.5; nothing if they are not limited. */
+/* CPUs that this process may use on average, such as 1.5; nothing if there is no limit. */
 std::optional<double> CpuQuota();
 
 }  // namespace handglass

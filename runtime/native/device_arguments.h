@@ -1,7 +1,7 @@
-// The arguments of a call: what a client describes, made here, in as many copies as it wants.
+// Creates the arguments of a call from a client's description, in several copies if requested.
 //
-// Several copies let timing walk over more memory than the caches hold. Contents follow from a
-// seed, so nothing large has to travel.
+// With several copies, timing covers more memory than the caches hold. Contents are generated from
+// a seed, so no large data is transferred.
 #pragma once
 
 #include <cstdint>
@@ -16,14 +16,14 @@
 
 namespace handglass {
 
-/* Random numbers, or one number everywhere; the value of integers is exact. */
+/* Random numbers or a constant; integer values are exact. */
 struct Fill {
   enum class Kind { kNormal, kUniform, kConstant } kind = Kind::kConstant;
-  double low = 0, high = 0;  // of floats; of a constant both, of a normal the scale
-  int64_t integer_low = 0, integer_high = 0;  // of integers
+  double low = 0, high = 0;  // for floats: the range, twice the constant, or twice the scale
+  int64_t integer_low = 0, integer_high = 0;  // for integers
 };
 
-/* A tensor still to be made; bfloat16 is held as bit patterns, in uint32 two a word. */
+/* Describes a tensor. bfloat16 is stored as bit patterns: one in a uint16, two in a uint32. */
 struct TensorItem {
   std::vector<int64_t> shape;
   std::string dtype;
@@ -40,19 +40,19 @@ std::vector<Item> ReadItems(const Json::List& list);
 
 class DeviceArguments {
  public:
-  /* DeviceError where they need more than there is. */
+  /* DeviceError if they need more memory than is available. */
   DeviceArguments(std::vector<Item> items, int64_t copies, uint64_t seed);
 
   int64_t bytes() const { return bytes_; }
   const std::vector<Item>& items() const { return items_; }
 
-  /* What a compiled function takes, copy by copy. */
+  /* The arguments for a compiled function, by copy. */
   const std::vector<std::vector<ffi::AnyView>>& calls() const { return calls_; }
 
-  /* Copy 0 as if it had been made with this seed. */
+  /* Refills copy 0 as if it had been made with this seed. */
   void Refill(uint64_t seed);
 
-  /* The memory of copy 0, null for a number. */
+  /* The data of a tensor in copy 0, null for a number. */
   void* Data(size_t item) const;
 
  private:

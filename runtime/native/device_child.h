@@ -1,6 +1,6 @@
-// The process of a session: a fork of the server, so that what kills it leaves the server alone.
+// The process of a session: a fork of the server, so that a crash does not affect the server.
 //
-// Never a new program: under qemu without binfmt only the first one of a machine's kind can start.
+// It does not exec: under qemu without binfmt, a foreign program cannot start another one.
 #pragma once
 
 #include <sys/types.h>
@@ -12,24 +12,24 @@
 
 namespace handglass {
 
-/* A wait status in words; nothing for an orderly end. */
+/* Describes a wait status; nothing for a normal exit. */
 std::optional<std::string> DeathInWords(int status);
 
 class DeviceChild {
  public:
-  /* Folders of sessions are made in `parent`. */
+  /* Session folders are created in `parent`. */
   explicit DeviceChild(std::filesystem::path parent) : parent_(std::move(parent)) {}
 
   bool alive() const { return pid_ > 0; }
   const std::optional<std::string>& previous() const { return previous_; }
 
-  /* Forks; the child does `work` in a folder of its own and exits with what it returns. */
+  /* Forks; the child calls `work` with a folder of its own and exits with its result. */
   void Start(const std::function<int(const std::filesystem::path&)>& work);
 
   /* Collects the child if it has ended. */
   void Reap() { Wait(true); }
 
-  /* Ends the child, whatever it is doing. */
+  /* Kills the child. */
   void Stop();
 
  private:

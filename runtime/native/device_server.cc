@@ -61,8 +61,8 @@ void SetOption(int connection, int level, int name, int value) {
   setsockopt(connection, level, name, &value, sizeof(value));
 }
 
-/* Blocking from here on, for as long as a session waits; and a machine that is gone is noticed
- * within two minutes, because until then the device is busy. */
+/* Makes the connection blocking, with the idle timeout of a session. Keep-alive detects a vanished
+ * client within two minutes; until then the device is busy. */
 void PrepareForSession(int connection) {
   fcntl(connection, F_SETFL, fcntl(connection, F_GETFL) & ~O_NONBLOCK);
   timeval idle = {kIdleSeconds, 0};
@@ -107,7 +107,7 @@ void DeviceServer::Turn() {
   }
 }
 
-/* Descriptors that have something to read, or nothing when a caller's time is over. */
+/* Descriptors that are ready to read; none if a caller timed out. */
 void DeviceServer::Wait(std::vector<int>* ready) {
   std::vector<pollfd> watched = {{wakeup[0], POLLIN, 0}, {listener_, POLLIN, 0}};
   double until = INFINITY;

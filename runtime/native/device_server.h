@@ -1,7 +1,7 @@
-// Listens, lets those in who know the key, one at a time, and gives each a process of its own.
+// Serves one authenticated client at a time, each in a process of its own.
 //
-// Handshakes run in one loop without threads, so that a caller who says nothing keeps nobody
-// waiting. The server itself loads no library and starts no thread: a fork of it is whole.
+// Handshakes run in one event loop, so a silent caller does not block others. The server itself
+// loads no library and starts no thread, so it can fork safely.
 #pragma once
 
 #include <list>
@@ -21,16 +21,16 @@ class DeviceServer {
                std::optional<int64_t> threads)
       : listener_(listener), key_(std::move(key)), threads_(threads), child_(folder) {}
 
-  /* Until SIGTERM or SIGINT. */
+  /* Serves until SIGTERM or SIGINT. */
   void Run();
 
  private:
-  /* Somebody who is not in yet. */
+  /* A connection that has not been authenticated yet. */
   struct Caller {
     int connection;
     double until;
     std::string server_nonce;
-    std::string client_nonce;  // known once the caller has proved itself
+    std::string client_nonce;  // set after authentication
     std::string received;
   };
   using Place = std::list<Caller>::iterator;
@@ -49,7 +49,7 @@ class DeviceServer {
   std::string key_;
   std::optional<int64_t> threads_;
   DeviceChild child_;
-  std::list<Caller> callers_;  // the oldest first
+  std::list<Caller> callers_;  // oldest first
 };
 
 }  // namespace handglass

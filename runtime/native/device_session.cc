@@ -152,7 +152,7 @@ Json::Object DeviceSession::Arguments(Fields& fields, const std::string&) {
   int64_t copies = fields.Integer("copies", 1, kMaxCopies);
   int64_t seed = fields.Integer("seed", 0, kMaxSeed);
   fields.Done();
-  arguments_.erase(id);  // the new set may need its memory
+  arguments_.erase(id);  // frees memory that the new set may need
   auto made = std::make_unique<DeviceArguments>(std::move(items), copies, seed);
   int64_t bytes = made->bytes();
   arguments_[id] = std::move(made);

@@ -1,6 +1,6 @@
-// What one client has sent so far, and the requests that it may make: a fixed table of seven.
+// The state of one client's session, and the seven requests that it may make.
 //
-// Nothing in a message is ever executed but the libraries that this session was sent.
+// Only libraries that were sent in this session are executed, never any other part of a message.
 #pragma once
 
 #include <filesystem>
@@ -16,17 +16,17 @@
 
 namespace handglass {
 
-/* What the process of a session exits with. */
+/* Exit codes of a session process. */
 constexpr int kEnded = 0, kIdle = 64, kGarbage = 65;
 constexpr int kIdleSeconds = 600;
 
 class DeviceSession {
  public:
-  /* `folder` is for what the client sends. */
+  /* Files from the client are stored in `folder`. */
   DeviceSession(std::filesystem::path folder, std::optional<int64_t> threads)
       : folder_(std::move(folder)), threads_(threads) {}
 
-  /* What a request is answered with; errors of ours become words. */
+  /* Answers a request; an Error becomes a refusal with its message. */
   Json Answer(const Message& message);
 
  private:

@@ -1,4 +1,4 @@
-// The types that a tensor of the device protocol may have: by name, and as numbers.
+// Element types of tensors in the device protocol, and conversions to and from numbers.
 #pragma once
 
 #include <array>
@@ -20,7 +20,7 @@ struct BFloat16 {
 template <typename T>
 constexpr bool kIsInteger = std::is_integral_v<T>;
 
-/* Rounded to nearest even. */
+/* Rounds to nearest even. */
 template <typename T>
 T Store(double value) {
   if constexpr (std::is_same_v<T, BFloat16>) {
@@ -46,7 +46,7 @@ double Number(T value) {
   }
 }
 
-/* Calls `work.operator()<T>()` with the type of that name; false for one that is unknown. */
+/* Calls `work.operator()<T>()` with the named type; false if the name is unknown. */
 template <typename Work>
 bool WithElementType(const std::string& name, Work&& work) {
   if (name == "float32")
@@ -76,7 +76,7 @@ inline bool IsElementType(const std::string& name) {
   return WithElementType(name, []<typename>() {});
 }
 
-/* Least and largest value of an integer type. */
+/* Smallest and largest value of an integer type. */
 inline std::pair<int64_t, int64_t> IntegerRange(const std::string& name) {
   std::pair<int64_t, int64_t> range;
   WithElementType(name, [&]<typename T>() {

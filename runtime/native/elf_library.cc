@@ -32,7 +32,7 @@ struct ElfLibrary::Dynamic {
   uint64_t rela = 0, rela_size = 0, plt = 0, plt_size = 0, relr = 0, relr_size = 0;
   uint64_t init = 0, init_array = 0, init_array_size = 0;
 
-  /* The field of a tag, null for a tag that is ignored (DT_NEEDED: functions go by their names). */
+  /* The field of a tag, null for ignored ones such as DT_NEEDED (functions are found by name). */
   uint64_t* Field(int64_t tag) {
     switch (tag) {
       case DT_SYMTAB:
@@ -105,7 +105,7 @@ ElfLibrary::Dynamic ElfLibrary::ReadDynamic() const {
   return found;
 }
 
-/* No entry tells how many symbols there are; the hash tables do. */
+/* The dynamic section has no entry for the number of symbols; the hash tables imply it. */
 uint64_t ElfLibrary::CountSymbols(const Dynamic& dynamic) const {
   if (dynamic.hash != 0) return segments_.At<const uint32_t>(dynamic.hash, 2)[1];
   if (dynamic.gnu_hash == 0) segments_.Refuse("it has no symbol table");
@@ -137,8 +137,8 @@ std::string_view ElfLibrary::Name(const Dynamic& dynamic, uint64_t offset) const
   return {name, strnlen(name, most)};
 }
 
-/* Exported functions must lie in code, and other symbols anywhere in the library; markers such as
- * _end may not, and are left out. */
+/* Exported functions must lie in code, other symbols anywhere in the library. Symbols outside it,
+ * such as the marker _end, are skipped. */
 void ElfLibrary::ReadSymbols(const Dynamic& dynamic) {
   const auto* symbols = segments_.At<const Elf64_Sym>(dynamic.symbols, dynamic.symbol_count);
   for (uint64_t i = 0; i < dynamic.symbol_count; ++i) {
@@ -201,7 +201,7 @@ void ElfLibrary::Relocate(const Dynamic& dynamic, uint64_t table, uint64_t bytes
   }
 }
 
-/* DT_RELR: an address, then words whose bits say which of the next 63 places are relative too. */
+/* DT_RELR: an address, then bitmaps of which of the next 63 words are relative relocations too. */
 void ElfLibrary::RelocateRelative(const Dynamic& dynamic) const {
   uint64_t count = dynamic.relr_size / sizeof(uint64_t), next = 0;
   const auto* entries = segments_.At<const uint64_t>(dynamic.relr, count);

@@ -1,12 +1,12 @@
 // A loader for compiled libraries: a static program has no dlopen.
 //
-// A kernel library needs little of a loader: segments, a few kinds of relocations, and a few dozen
-// functions of this program and the C library, which elf_symbols.cc lists. Libraries linked for
-// glibc and for Android load alike, because the C library is not loaded. Anything else (other
-// libraries, thread-local variables, indirect functions) is refused by name.
+// A kernel library needs only segments, a few kinds of relocations, and a few dozen functions of
+// this program and the C library, which elf_symbols.cc lists. Libraries linked for glibc and for
+// Android load alike, because their C library is not loaded. Anything else (other libraries,
+// thread-local variables, indirect functions) is rejected with an error that names it.
 //
-// Loading checks every table and executes nothing, so a damaged file cannot crash it. Running the
-// code of a library is another matter: check its hash first.
+// Loading checks every table and executes nothing, so a damaged file cannot crash it. That does not
+// make the code safe to run: check the hash of the library first.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,7 @@ class ElfLibrary {
   /* The address of an exported name, null if there is none. */
   void* Symbol(const std::string& name) const;
 
-  /* How many bytes from an exported name on are in the same segment; with `writable`, 0 unless
+  /* The number of bytes from an exported name to the end of its segment; with `writable`, 0 unless
    * they may be written. 0 if there is no such name. */
   uint64_t Extent(const std::string& name, bool writable) const;
 

@@ -85,7 +85,7 @@ std::vector<Elf64_Phdr> ElfSegments::ReadHeaders(const Mapping& file) const {
   return headers;
 }
 
-/* Checks a program header and records what it says. */
+/* Checks and records a program header. */
 void ElfSegments::Consider(const Elf64_Phdr& header, const Mapping& file) {
   if (header.p_type == PT_TLS && header.p_memsz > 0) Refuse("it has thread-local variables");
   if (header.p_type == PT_DYNAMIC) dynamic_ = header.p_vaddr, dynamic_bytes_ = header.p_memsz;
@@ -132,7 +132,7 @@ void ElfSegments::Protect() {
   if (relro_bytes_ > 0) ProtectRelocated();
 }
 
-/* RELRO covers whole pages; what is left of its last page stays writable. */
+/* Protects the whole pages of RELRO; a partial last page stays writable. */
 void ElfSegments::ProtectRelocated() {
   for (const Segment& segment : segments_) {
     uint64_t last = Up(segment.end());

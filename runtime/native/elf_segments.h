@@ -31,7 +31,7 @@ class ElfSegments {
    * PF_W, PF_X). */
   bool Holds(uint64_t address, uint64_t bytes, uint32_t flags) const;
 
-  /* How many bytes from an address on are in the same segment, 0 if it lacks one of these flags.
+  /* Bytes from an address to the end of its segment, 0 if the segment lacks one of these flags.
    * After Protect(), RELRO no longer counts as writable. */
   uint64_t Extent(uint64_t address, uint32_t flags) const;
 
@@ -49,7 +49,7 @@ class ElfSegments {
   /* The place in memory of an address that Holds() accepts. */
   uint8_t* Place(uint64_t address) const { return base_ + address; }
 
-  /* Where address 0 of the library lies. */
+  /* Where address 0 of the library is in memory. */
   uint64_t base() const { return reinterpret_cast<uint64_t>(base_); }
 
   /* Address and bytes of the dynamic section. */
@@ -82,7 +82,7 @@ class ElfSegments {
   uint64_t page_;
   uint8_t* base_ = nullptr;
   size_t span_ = 0;
-  std::vector<Segment> segments_;  // ordered by address, without common pages
+  std::vector<Segment> segments_;  // ordered by address; no two share a page
   uint64_t dynamic_ = 0, dynamic_bytes_ = 0;
   uint64_t relro_ = 0, relro_bytes_ = 0;
   uint64_t locked_ = 0, locked_end_ = 0;  // pages of RELRO, once they are read-only

@@ -1,5 +1,5 @@
-// What a compiled library may call: TVM's C interface, and the functions of the C library that code
-// generation emits calls to. A name that is not here is an error when a library is loaded.
+// The functions that a compiled library may call: TVM's C API, and those of the C library that code
+// generation emits calls to. A library that needs any other name is not loaded.
 
 #include <tvm/ffi/c_api.h>
 #include <tvm/ffi/extra/c_env_api.h>
@@ -21,7 +21,7 @@ void* Address(Result (*function)(Arguments...)) {
   return reinterpret_cast<void*>(function);
 }
 
-// A function of the C library for double and, with an f behind its name, for float.
+// The double and the float version (with the suffix f) of a function of the C library.
 #define UNARY(name) \
   {#name, Address<double, double>(::name)}, { #name "f", Address<float, float>(::name##f) }
 #define BINARY(name)                                   \

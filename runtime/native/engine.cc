@@ -23,8 +23,8 @@ class LoadedLibrary final : public ffi::Library {
   }
 
  private:
-  /* TVM reads modules behind the name of `library_bin`, as many bytes as it starts with says, and
-   * writes a pointer to `library_ctx`. */
+  /* TVM reads the modules at the symbol `library_bin`, whose first word is their size, and writes a
+   * pointer to the symbol `library_ctx`. Neither access may leave its segment. */
   void CheckContents(const Mapping& file) const {
     const std::string modules = ffi::symbol::tvm_ffi_library_bin;
     const std::string context = ffi::symbol::tvm_ffi_library_ctx;

@@ -13,8 +13,8 @@
 namespace handglass {
 
 /* Loads a library whose bytes have this hash, and runs its initialisers. `file` must be private
- * memory, so that what was hashed is what is loaded. MismatchError for another hash or a library
- * that cannot be loaded. */
+ * memory, so that it cannot change between hashing and loading. MismatchError for another hash or a
+ * library that cannot be loaded. */
 ffi::Module OpenLibrary(const std::shared_ptr<const Mapping>& file, const std::string& sha256);
 
 /* The first line of the message of a TVM error, without the backtrace. */

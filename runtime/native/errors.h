@@ -17,7 +17,7 @@ class Error : public std::runtime_error {
   const char* const kind;
 };
 
-/* The parts as one string. */
+/* Concatenates the parts. */
 template <typename... Parts>
 std::string Words(const Parts&... parts) {
   std::ostringstream words;

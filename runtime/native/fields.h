@@ -1,4 +1,4 @@
-// Reads the keys of a JSON object: each of its type and in its range, and none that nobody knows.
+// Reads the fields of a JSON object, checks their types and ranges, and rejects unknown fields.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace handglass {
 
-/* One object; `where` names it in the words of an InputError. */
+/* One object; `where` names it in error messages. */
 class Fields {
  public:
   Fields(const Json& table, std::string where);
@@ -23,11 +23,11 @@ class Fields {
   double Number(std::string_view name, double low, double high);
   const Json::List& List(std::string_view name, size_t longest);
   const Json& Any(std::string_view name) { return Take(name); }
-  /* The whole, key by key. */
+  /* All entries. */
   const Json::Object& All() const { return *table_.As<Json::Object>(); }
   Fields Inner(std::string_view name);
 
-  /* An error if there are keys that were not asked for. */
+  /* InputError if there are fields that were never read. */
   void Done() const;
 
   const std::string& where() const { return where_; }
@@ -40,10 +40,10 @@ class Fields {
   std::set<std::string_view> unread_;
 };
 
-/* A list of integers from 0 on, such as a shape. */
+/* A list of non-negative integers, such as a shape. */
 std::vector<int64_t> Sizes(const Json::List& list, const std::string& where);
 
-/* A list of texts. */
+/* A list of strings. */
 std::vector<std::string> Texts(const Json::List& list, const std::string& where);
 
 }  // namespace handglass

@@ -33,7 +33,7 @@ Json ParseFrame(const std::string& text) {
   return message;
 }
 
-/* Some bytes; 0 at the end of the connection. */
+/* The number of bytes received; 0 at the end of the connection. */
 size_t ReceiveSome(int connection, char* to, size_t most) {
   ssize_t got = 0;
   do {

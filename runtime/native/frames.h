@@ -10,13 +10,13 @@
 
 namespace handglass {
 
-/* What came is not a frame: nothing on the connection can be trusted from here on. */
+/* The received bytes are not a frame; the connection is out of sync and must be closed. */
 struct FrameError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
-/* The other side left, or the way to it is gone. */
+/* The peer closed the connection, or it broke. */
 struct Ended {};
-/* Nothing came for as long as we wait. */
+/* The receive timeout expired. */
 struct Idle {};
 
 struct Message {
@@ -30,8 +30,8 @@ constexpr int64_t kMaxPayload = 256 << 20;
 /* The bytes of a frame without a payload. */
 std::string EncodeFrame(const Json& message);
 
-/* The first message of what has arrived so far, taken from it; nothing while it is incomplete.
- * For frames without a payload. */
+/* Removes the first message from the buffer; nothing if it is incomplete. For frames without a
+ * payload. */
 std::optional<Json> TakeFrame(std::string* buffer, size_t limit);
 
 /* Blocking; FrameError, Ended or Idle as above. */

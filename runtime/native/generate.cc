@@ -56,7 +56,7 @@ class Generator {
     return std::move(answer_);
   }
 
-  /* What each picture cost and takes, of its tiles, which follow each other. */
+  /* Encoding time and positions of each picture: sums over its tiles, which are adjacent. */
   void CountPictures() {
     size_t tile = 0;
     for (int64_t count : request_.pictures) {
@@ -90,7 +90,7 @@ class Generator {
     return logits;
   }
 
-  /* Once per tile, however often the prompt shows it. */
+  /* Encodes each tile once, even if the prompt shows it several times. */
   ffi::Tensor Features(size_t tile) {
     auto& encoded = encoded_[tile];
     if (!encoded) {

@@ -1,5 +1,5 @@
-// The token loop: a request in, token ids out, greedily. runtime/answer/generate.py in C++, for one
-// answer.
+// Greedy generation of one answer: a request in, token ids out. The counterpart of
+// runtime/answer/generate.py.
 #pragma once
 
 #include <functional>
@@ -12,15 +12,15 @@
 
 namespace handglass {
 
-/* The best of the logits (the first of equals), after the penalty on tokens generated before:
- * positive scores are divided by it, negative ones multiplied. DeviceError for what is no number.
- */
+/* The index of the largest logit (the first one of equals) after the repetition penalty: positive
+ * logits of generated tokens are divided by it, negative ones multiplied. DeviceError for NaN
+ * or infinity. */
 int32_t Choose(const ffi::Tensor& logits, const std::vector<int32_t>& generated, double penalty);
 
 struct Answer {
   std::vector<int32_t> tokens;
   std::string finish_reason;          // "stop" or "length"
-  std::vector<double> encode_s;       // of each picture; a tile that is shown again costs nothing
+  std::vector<double> encode_s;       // of each picture; a repeated tile takes no time
   std::vector<int64_t> image_tokens;  // positions that each picture takes
   int64_t prefill_tokens = 0, decode_tokens = 0;
   double prefill_s = 0, decode_s = 0, first_token_s = 0;

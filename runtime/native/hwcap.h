@@ -1,7 +1,6 @@
-// Instruction sets of an ARM machine, as its kernel tells a process: bits, named as in
-// /proc/cpuinfo, which under an emulator is still that of the machine below. The kernel gives only
-// what all cores have. Source: Linux, arch/arm64/include/uapi/asm/hwcap.h and
-// arch/arm64/kernel/cpuinfo.c.
+// Instruction sets of an ARM CPU from the hwcap bits of the kernel, named as in /proc/cpuinfo. That
+// file describes the host if an emulator runs this program. A bit is set only if all cores have the
+// feature. Source: Linux, arch/arm64/include/uapi/asm/hwcap.h and arch/arm64/kernel/cpuinfo.c.
 #pragma once
 
 #include <set>

@@ -9,7 +9,7 @@ namespace handglass {
 namespace {
 
 constexpr int kDeepest = 64;
-constexpr int kMostValues = 1 << 21;  // a value takes 40 bytes, its text as few as two
+constexpr int kMostValues = 1 << 21;  // two bytes of text can become 40 in memory
 
 class Parser {
  public:
@@ -115,7 +115,7 @@ class Parser {
     if (at_ == start) Fail("expected a value");
   }
 
-  /* What follows an opening quote. */
+  /* The rest of a string, after its opening quote. */
   std::string Text() {
     std::string text;
     while (!Take("\"")) {
@@ -171,7 +171,7 @@ class Parser {
     while (more-- > 0) text->push_back(static_cast<char>(0x80 | (code >> 6 * more & 0x3f)));
   }
 
-  /* One character of UTF-8, in its shortest form. */
+  /* One UTF-8 character; overlong forms are rejected. */
   void Character(std::string* text) {
     auto lead = static_cast<uint8_t>(text_[at_]);
     if (lead < 0x20) Fail("a control character in a string");
@@ -211,7 +211,7 @@ struct Writer {
     char digits[32];
     size_t start = out.size();
     out.append(digits, std::to_chars(digits, digits + sizeof(digits), value).ptr);
-    if (out.find_first_of(".e", start) == out.npos) out += ".0";  // read back as what it was
+    if (out.find_first_of(".e", start) == out.npos) out += ".0";  // still a double when parsed
   }
   void operator()(const std::string& value) {
     out += '"';

@@ -34,7 +34,7 @@ class Json {
 
   static Json Parse(std::string_view text);
 
-  /* The text on one line. JsonError for a number that is not finite. */
+  /* The value as JSON text on one line. JsonError for a number that is not finite. */
   std::string Dump() const;
 
   /* The value if it has this type, otherwise null. An integer is not a double. */

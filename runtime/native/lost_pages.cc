@@ -14,8 +14,8 @@ namespace {
 
 constexpr int kMismatch = 5;  // exit code of MismatchError
 
-// A signal handler cannot take locks, so this is a fixed table. Mappings beyond it end the process
-// without a message.
+// A signal handler cannot take locks, so this table has a fixed size. A lost page of a mapping that
+// does not fit in it ends the process without a message.
 std::array<std::atomic<const Mapping*>, 256> watched;
 
 void Say(const char* text) {

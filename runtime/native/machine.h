@@ -1,4 +1,4 @@
-// The machine under us: whether it can run a library at all, and with how many threads.
+// Describes this machine and checks whether it can run a library.
 #pragma once
 
 #include <cstdint>
@@ -14,12 +14,12 @@ namespace handglass {
 struct Machine {
   std::string architecture;  // x86_64, aarch64
   std::string model;
-  std::set<std::string> flags;        // of every core: a thread may run on any of them
-  int cores = 0;                      // physical ones that we may use
+  std::set<std::string> flags;        // common to all cores: a thread may run on any
+  int cores = 0;                      // physical cores available to this process
   std::optional<int64_t> memory, l2;  // bytes
 };
 
-/* What code was compiled for, as the manifest says. */
+/* The machine that a bundle was compiled for, from its manifest. */
 struct Target {
   std::string name, triple, cpu;
   std::vector<std::string> features;
@@ -27,11 +27,11 @@ struct Target {
 
 Machine ReadMachine();
 
-/* The flags of a text such as /proc/cpuinfo that all its processors have. */
+/* The flags that all processors of a text such as /proc/cpuinfo have in common. */
 std::set<std::string> CpuFlags(const std::string& cpuinfo);
 
 /* Refuses code for another architecture or with instructions that this CPU lacks: they would end
- * the process without a word. Asks Linux for AMX's tiles where the code has them. */
+ * the process with SIGILL. Requests the AMX tile registers from Linux if the code uses them. */
 void CheckTarget(const Target& target, const Machine& machine);
 
 /* The logical CPUs that this process may run on. */
@@ -40,16 +40,16 @@ std::vector<int> UsableCpus();
 /* Their physical cores: hyperthreads share the units that a matmul uses, so they count once. */
 int PhysicalCores();
 
-/* What `describe` answers, here and over the network. */
+/* The answer to `describe`, on the command line and over the network. */
 Json::Object Description(std::optional<int64_t> threads);
 
-/* Bytes that Linux says can still be had; nothing where it does not say. */
+/* Available memory in bytes, if Linux reports it. */
 std::optional<int64_t> AvailableMemory();
 
-/* Bytes of the largest cache; 0 where Linux does not say. */
+/* Bytes of the largest cache; 0 if Linux does not report it. */
 int64_t LastLevelCache();
 
-/* The most bytes that this process ever held, mapped files included. */
+/* Peak resident memory of this process in bytes, including mapped files. */
 int64_t PeakBytes();
 
 }  // namespace handglass

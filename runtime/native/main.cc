@@ -40,7 +40,7 @@ int Main(const Arguments& arguments) {
   auto verb = verbs.find(name);
   if (verb == verbs.end()) {
     std::fputs(kHelp, stderr);
-    throw UsageError(name.empty() ? "no verb was given" : "there is no verb '" + name + "'");
+    throw UsageError(name.empty() ? "no command was given" : "unknown command '" + name + "'");
   }
   return verb->second(Arguments(arguments.begin() + 1, arguments.end()));
 }

@@ -14,6 +14,7 @@ constexpr int64_t kVersion = 2;
 // Bounds of numbers, as in runtime/bundle/bounds.py.
 constexpr int64_t kMaxVocabulary = 1 << 24, kMaxHidden = 1 << 20, kMaxContext = 1 << 24;
 constexpr int64_t kMaxSide = 1 << 11, kMaxRows = 1 << 16, kMaxPatches = 1 << 16;
+constexpr int64_t kMaxWindows = 2;
 constexpr int64_t kMaxFile = int64_t{1} << 47;
 constexpr size_t kMaxTensors = 1 << 20, kLongest = 200;
 
@@ -58,6 +59,16 @@ int64_t ReadPositions(Fields method) {
   return side * side;
 }
 
+/* A method that this program lacks, with its name; such a bundle answers text alone here. */
+std::string ReadUnknown(Fields& fields) {
+  std::string slicing = fields.Inner("slicing").Text("kind");
+  std::string positions = fields.Inner("positions").Text("kind");
+  if (slicing != "crops") return Words("vision.slicing ", Shown(slicing));
+  if (positions != "bucket") return Words("vision.positions ", Shown(positions));
+  bool windows = fields.Has("window_levels") && fields.Integer("window_levels", 0, kMaxWindows) > 0;
+  return windows ? "vision.window_levels" : "";
+}
+
 Vision ReadVision(Fields fields) {
   auto optional = [&](const char* name) {
     return fields.Has(name) ? fields.Integer(name, 0, kMaxRows) : 0;
@@ -68,6 +79,7 @@ Vision ReadVision(Fields fields) {
   vision.query_num = optional("query_num");
   vision.patches_per_row = optional("patches_per_row");
   vision.positions = ReadPositions(fields.Inner("positions"));
+  vision.unknown = ReadUnknown(fields);
   if (vision.image_size % vision.patch_size != 0) {
     throw InputError(fields.where(), ": 'image_size' must be a multiple of 'patch_size'");
   }

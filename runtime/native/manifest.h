@@ -26,16 +26,17 @@ struct StateTensor : TensorEntry {
   bool recurrent = false;  // summarises all positions; otherwise it has rows for each
 };
 
-/* The tiles that the model takes; the host makes tiles of pictures. */
+/* The tiles that the model accepts; the host cuts pictures into tiles. */
 struct Vision {
-  int64_t image_size = 0;  // side of a tile in pixels, the largest one
+  int64_t image_size = 0;  // side of the largest tile, in pixels
   int64_t patch_size = 0;
   int64_t query_num = 0, patches_per_row = 0;  // exactly one is 0
   int64_t positions = 0;  // rows of the position table; 0: unknown method
+  std::string unknown;    // the first method of the bundle that this program lacks
 
   /* Patches along the side of the largest tile. */
   int64_t side() const { return image_size / patch_size; }
-  /* Rows of the language model for a tile of this many patches. */
+  /* Rows that a tile of this many patches takes in the input of the language model. */
   int64_t Rows(int64_t patches) const {
     return query_num > 0 ? query_num : patches / patches_per_row;
   }
@@ -49,7 +50,7 @@ struct FileEntry {
 struct Manifest {
   Target target;
   std::string tvm, tvm_ffi;         // versions
-  std::set<std::string> functions;  // what the model can do
+  std::set<std::string> functions;  // names of those that the bundle has
   std::vector<TensorEntry> params;
   std::vector<StateTensor> state;
   int64_t context = 0, vocab_size = 0, hidden_size = 0;

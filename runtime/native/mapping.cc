@@ -51,7 +51,7 @@ class RegularFile {
     return static_cast<size_t>(size);
   }
 
-  /* Bytes of the file, at most `limit`: it may grow meanwhile. */
+  /* The contents. The limit is checked while reading, because the file may grow. */
   std::string Content(size_t limit) const {
     std::string content;
     content.reserve(Size(limit));
@@ -80,7 +80,7 @@ class RegularFile {
   struct stat found_ = {};
 };
 
-/* Exact and aligned, so that tensors can lie in it. */
+/* A copy in aligned memory, as tensors require. */
 uint8_t* CopyOf(std::string_view text) {
   void* data = nullptr;
   if (posix_memalign(&data, kAlignment, std::max<size_t>(text.size(), 1)) != 0) {

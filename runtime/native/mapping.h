@@ -13,14 +13,13 @@ namespace handglass {
 /* A read-only view of a file. Only regular files are opened, so a FIFO or a device cannot block. */
 class Mapping {
  public:
-  /* Maps the file; pages are read when they are touched. For parameters, which are large and are
-   * only numbers: another process may still change them. If it truncates the file, the process
-   * prints an error and exits with code 5 when it touches a lost page. InputError if the file
-   * cannot be read. */
+  /* Maps the file; pages are read on first access. For parameters: they are large, and
+   * harmless if another process changes them. If it truncates the file, this process prints an
+   * error and exits with code 5 on access to a lost page. InputError if the file cannot be read. */
   static std::shared_ptr<const Mapping> Open(const std::filesystem::path& path);
 
-  /* Reads the file into private memory, which nobody else can change: what was checked is what is
-   * used. InputError if the file cannot be read or has more than `limit` bytes. */
+  /* Reads the file into private memory, so that it cannot change between check and use. InputError
+   * if the file cannot be read or has more than `limit` bytes. */
   static std::shared_ptr<const Mapping> Read(const std::filesystem::path& path, size_t limit);
 
   /* A copy of `text`, as if it had been read from `path`. */

@@ -10,17 +10,18 @@
 namespace handglass {
 namespace {
 
-constexpr double kLimitDb = 400;  // ratios beyond it are told as it; double precision ends at 320
+constexpr double kLimitDb = 400;  // ratios are clamped to it; beyond double precision (320 dB)
 
 void CallWith(const ffi::Function& function, const std::vector<ffi::AnyView>& arguments) {
   ffi::Any result;
   function.CallPacked(arguments.data(), static_cast<int32_t>(arguments.size()), &result);
 }
 
-/* Signal to noise, largest error and value, over what is finite in both. */
+/* Signal-to-noise ratio, largest error and largest value, of the elements that are finite in both
+ * tensors. */
 struct Difference {
   double signal = 0, noise = 0, largest = 0, max_error = 0;
-  bool finite = true;  // false where one of the two is finite and the other is not
+  bool finite = true;  // false if an element is finite in one tensor only
 
   void Add(double expected, double actual) {
     if (!std::isfinite(expected) || !std::isfinite(actual)) {

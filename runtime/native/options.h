@@ -1,4 +1,4 @@
-// A command line: words, and flags with a value or without; none that nobody asked for.
+// Parses a command line: positional words, and known flags with or without a value.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ class Options {
   std::optional<std::string> Text(const std::string& flag) const;
   std::optional<int64_t> Integer(const std::string& flag, int64_t low, int64_t high) const;
 
-  /* The one word that there must be; `what` names it. */
+  /* The only positional word; UsageError, naming `what`, unless there is exactly one. */
   const std::string& Word(const std::string& what) const;
 
  private:

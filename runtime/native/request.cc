@@ -41,7 +41,9 @@ std::vector<int64_t> ReadPictures(const Json::List& list, int64_t tiles, const s
     }
     left -= count;
   }
-  if (left != 0) throw InputError(where, ": ", left, " of ", tiles, " --pixels are of no picture");
+  if (left != 0) {
+    throw InputError(where, ": ", left, " of ", tiles, " --pixels belong to no picture");
+  }
   return pictures;
 }
 

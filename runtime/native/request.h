@@ -1,4 +1,4 @@
-// A question as a host prepared it: token ids, places for tiles of pictures, and when to stop.
+// A question prepared by the host: token ids, positions of picture tiles, and stop conditions.
 //
 // {"format": "handglass-request", "version": 2,
 //  "pictures": [1],                                how many of the tiles each picture has, in order
@@ -18,7 +18,7 @@ namespace handglass {
 
 struct Segment {
   std::vector<int32_t> ids;
-  int64_t tile = -1;  // its number, where there are no ids
+  int64_t tile = -1;  // index of a tile, -1 for a run of ids
 };
 
 struct Request {
@@ -28,7 +28,7 @@ struct Request {
   int64_t max_tokens = 0;
   double repeat_penalty = 1;
 
-  /* Positions of the context that the prompt takes. */
+  /* Positions that the prompt takes in the context. */
   int64_t Length(const std::vector<Tile>& tiles) const;
 };
 

@@ -41,7 +41,7 @@ std::string ReadKey(const std::string& path) {
   return key;
 }
 
-/* A folder for what clients send: the given one, TMPDIR, or the temporary folder of the system. */
+/* A folder for files from clients: the given one, TMPDIR, or the temporary folder of the system. */
 std::filesystem::path Folder(const std::optional<std::string>& given) {
   const char* temporary = std::getenv("TMPDIR");
   for (const std::string& path : {given.value_or(""), std::string(temporary ? temporary : ""),
@@ -94,7 +94,7 @@ int ServeVerb(const Arguments& arguments) {
   auto key_file = options.Text("--key-file");
   if (!port || !key_file) throw UsageError("serve needs --port and --key-file");
   auto threads = options.Integer("--threads", 1, kMost);
-  ThreadCount(threads);  // before the first client comes
+  ThreadCount(threads);  // fail now rather than in the first session
   std::string key = ReadKey(*key_file), host = options.Text("--host").value_or("127.0.0.1");
   std::filesystem::path folder = Folder(options.Text("--dir"));
   int listener = Listen(host, *port, options.Has("--expose"));

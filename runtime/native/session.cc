@@ -47,6 +47,11 @@ class TileFile {
       : path_(path.string()), vision_(vision), file_(Mapping::Read(path, kMaxTileFile)) {}
 
   Tile Read() const {
+    if (!vision_.unknown.empty()) {
+      throw MismatchError(path_, ": how the bundle prepares pictures (", vision_.unknown,
+                          ") is unknown here; use 'handglass run', or the program of the release "
+                          "that made the bundle");
+    }
     int64_t p = vision_.patch_size, n = Patches();
     Tile tile = {Tensor("pixels", "float32", {3, p, p * n}), Tensor("position_ids", "int32", {n}),
                  Tensor("grid", "int32", {n, 2}), vision_.Rows(n)};
@@ -62,7 +67,7 @@ class TileFile {
                       "; write it with handglass.runtime.answer.native_request");
   }
 
-  /* As many as there are position ids. */
+  /* The number of patches, which is that of the position ids. */
   int64_t Patches() const {
     auto found = file_.tensors().find("position_ids");
     int64_t most = vision_.side() * vision_.side();
@@ -82,7 +87,8 @@ class TileFile {
     return file_.Tensor(found->second);
   }
 
-  /* Rows of patches, each from left to right, and enough of them for whole rows of the model. */
+  /* The grid must list the patches row by row, and their number must fit whole rows of the language
+   * model. */
   void CheckGrid(const int32_t* grid, int64_t n) const {
     int64_t height = int64_t{grid[2 * n - 2]} + 1, width = int64_t{grid[2 * n - 1]} + 1;
     int64_t side = vision_.side();
@@ -100,11 +106,6 @@ class TileFile {
   }
 
   void CheckPositions(const int32_t* ids, int64_t n) const {
-    if (vision_.positions == 0) {
-      throw MismatchError(path_,
-                          ": how the bundle numbers positions (vision.positions) is unknown here; "
-                          "use the program of the release that made the bundle");
-    }
     auto [least, most] = std::minmax_element(ids, ids + n);
     if (*least < 0 || *most >= vision_.positions) {
       throw NoTile("position_ids must be from 0 to ", vision_.positions - 1);
@@ -227,7 +228,7 @@ void Session::FillState() {
     const StateTensor& entry = manifest_.state[i];
     if (entry.recurrent) continue;  // every step overwrites it
     auto tensor = state_[static_cast<int64_t>(i)].cast<ffi::Tensor>();
-    std::memset(tensor.data_ptr(), 0x21, entry.bytes());  // a small number in every dtype
+    std::memset(tensor.data_ptr(), 0x21, entry.bytes());  // a small number in any dtype
   }
 }
 

@@ -1,6 +1,5 @@
-// Compiled functions with their parameters and their state: rows of floats in, rows of floats out.
-//
-// Knows no text. Checks every shape and the end of the context, because the compiled code does not.
+// Compiled functions with their parameters and state. Works on token ids and rows of floats, not on
+// text. Checks all shapes and the context limit, because the compiled code does not.
 #pragma once
 
 #include <map>
@@ -13,19 +12,18 @@
 
 namespace handglass {
 
-/* What `encode_image` wants of one tile of a picture; n patches of p x p. */
+/* The inputs of `encode_image` for one tile of a picture: n patches of p x p pixels. */
 struct Tile {
   ffi::Tensor pixels;        // (3, p, p n) float32
   ffi::Tensor position_ids;  // (n,) int32
   ffi::Tensor grid;          // (n, 2) int32: row, column
-  int64_t rows = 0;          // of the language model that it becomes
+  int64_t rows = 0;          // that it takes in the input of the language model
 };
 
-/* What the model can do is what its bundle says: `Has("encode_image")`. A call of a function that
- * the bundle does not have is a MismatchError. */
+/* A loaded bundle. `Has` says which functions it has; calling another one is a MismatchError. */
 class Session {
  public:
-  /* Refuses a bundle that this machine cannot run before anything of it is loaded. */
+  /* Rejects a bundle that this machine cannot run, before loading any of it. */
   Session(const Bundle& bundle, std::optional<int64_t> threads);
 
   const Manifest& manifest() const { return manifest_; }
@@ -44,10 +42,11 @@ class Session {
   /* Appends one token at `pos`; logits of the next one. */
   ffi::Tensor Decode(int32_t token, int64_t pos);
 
-  /* A probe of the machine, by name; nothing where the bundle has none such. */
+  /* A probe of the machine, by name; nothing if the bundle does not have it. */
   std::optional<ffi::Function> Probe(const std::string& name) const;
 
-  /* Writes every page of what is kept for each position, which are all one page of zeros before. */
+  /* Writes to every page of the state by position: untouched pages all map to one page of zeros,
+   * which would be faster to read. */
   void FillState();
 
  private:
@@ -67,7 +66,7 @@ class Session {
   ffi::Tensor token_;
 };
 
-/* A tile of a file that runtime/answer/native_request.py wrote, checked against the manifest. */
+/* Reads a tile written by runtime/answer/native_request.py and checks it against the manifest. */
 Tile ReadTile(const std::filesystem::path& path, const Vision& vision);
 
 }  // namespace handglass

@@ -18,7 +18,7 @@ uint32_t BigEndian(const uint8_t* bytes) {
   return uint32_t{bytes[0]} << 24 | bytes[1] << 16 | bytes[2] << 8 | bytes[3];
 }
 
-/* FIPS 180-4, section 6.2.2, for as many blocks as there are. */
+/* FIPS 180-4, section 6.2.2, for each block. */
 void CompressPlainly(uint32_t* state, const uint8_t* blocks, size_t count) {
   for (; count > 0; --count, blocks += kBlock) {
     uint32_t w[64];
@@ -130,7 +130,7 @@ bool IsHash(std::string_view text) {
 std::string FreshNonce() {
   uint8_t bytes[32];
   if (getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes)) {
-    throw DeviceError("the kernel has no random numbers for a handshake");
+    throw DeviceError("cannot get random numbers for a handshake from the kernel");
   }
   return Hex(bytes, sizeof(bytes));
 }

@@ -31,10 +31,10 @@ std::string Sha256Hex(const void* data, size_t size);
 
 std::string HmacHex(std::string_view key, std::string_view message);
 
-/* Takes as long wherever the first difference is. */
+/* Compares in constant time, so that timing does not reveal the first difference. */
 bool EqualInConstantTime(std::string_view a, std::string_view b);
 
-/* 64 hexadecimal digits, lower case: what hashes, nonces and proofs are. */
+/* 64 lower-case hexadecimal digits, the format of hashes, nonces and proofs. */
 bool IsHash(std::string_view text);
 
 /* 64 random hexadecimal digits, from the kernel. */

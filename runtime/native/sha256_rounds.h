@@ -1,5 +1,5 @@
-// The constants of SHA-256, and its compression by the instructions that most 64-bit ARM chips
-// have: a gigabyte of parameters is hashed in a second instead of five.
+// The constants of SHA-256, and its compression function with the SHA-2 instructions of most
+// 64-bit ARM chips: a gigabyte of parameters takes one second instead of five.
 #pragma once
 
 #include <cstddef>

@@ -11,7 +11,7 @@
 namespace handglass {
 namespace {
 
-/* Memory that a tensor keeps alive. */
+/* Keeps the memory of a tensor alive. */
 struct Held {
   Memory memory;
   void AllocData(DLTensor* tensor) { tensor->data = memory.get(); }
@@ -38,7 +38,7 @@ size_t BytesOf(const std::vector<int64_t>& shape, DLDataType type, const std::st
   int64_t bytes = (type.bits + 7) / 8;
   bool fits = shape.size() <= kMaxRank, empty = false;
   for (int64_t size : shape) {
-    // a size of 0 does not excuse the others: strides are products of them
+    // the other sizes are checked even if one is 0, because strides are their products
     fits = fits && size >= 0 && size <= kMaxTensorBytes &&
            !__builtin_mul_overflow(bytes, std::max<int64_t>(size, 1), &bytes) &&
            bytes <= kMaxTensorBytes;
@@ -62,7 +62,7 @@ Memory UntouchedZeros(size_t bytes) {
   size_t size = bytes == 0 ? 1 : bytes;
   void* data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (data == MAP_FAILED) throw DeviceError("not enough memory for another ", bytes, " bytes");
-  madvise(data, size, MADV_NOHUGEPAGE);  // one token would zero a whole huge page
+  madvise(data, size, MADV_NOHUGEPAGE);  // writing one token would zero a whole huge page
   return Memory(data, [size](void* old) { munmap(old, size); });
 }
 

@@ -30,10 +30,11 @@ size_t BytesOf(const std::vector<int64_t>& shape, DLDataType type,
 using Memory = std::shared_ptr<void>;
 constexpr size_t kAlignment = 64;
 
-/* Uninitialised memory. DeviceError if there is not enough. */
+/* Uninitialised memory. DeviceError if there is not enough of it. */
 Memory Allocate(size_t bytes);
 
-/* Zeros that take memory page by page as they are written. DeviceError if there is not enough. */
+/* Zeros whose pages are allocated when they are first written. DeviceError if there is not enough
+ * memory. */
 Memory UntouchedZeros(size_t bytes);
 
 /* A tensor over `memory`, which lives as long as the tensor. */

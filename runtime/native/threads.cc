@@ -65,7 +65,7 @@ void StartThreads(int count) {
 
 }  // namespace handglass
 
-// TVM's runtime gives these to a library; its own pool is not linked in.
+// Compiled libraries call these functions of TVM's runtime, whose thread pool is not linked in.
 
 int TVMBackendParallelLaunch(FTVMParallelLambda lambda, void* data, int pieces) {
   return HandglassParallelLaunch(reinterpret_cast<Parallel>(lambda), data, pieces);

@@ -11,7 +11,7 @@ namespace handglass {
  * number of usable CPUs. */
 int ThreadCount(std::optional<int64_t> asked);
 
-/* Sets the number of threads of the following parallel loops. */
+/* Starts the pool and sets the number of threads of later parallel loops. */
 void StartThreads(int count);
 
 }  // namespace handglass

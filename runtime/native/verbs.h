@@ -1,4 +1,4 @@
-// What can be typed behind `handglass-native`; each returns the exit code.
+// The subcommands of `handglass-native`; each returns the exit code.
 #pragma once
 
 #include <string>

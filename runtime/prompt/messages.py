@@ -30,13 +30,17 @@ Turn = tuple[str, list[Part]]  # role, parts
 
 
 def read_turns(
-    messages: str | Sequence[Mapping[str, Any]], images: Sequence[Any], roles: Sequence[str]
+    messages: str | Sequence[Mapping[str, Any]],
+    images: Sequence[Any],
+    roles: Sequence[str],
+    between: str = "",
 ) -> list[Turn]:
     """The turns of a conversation, with `images` at their places; adjacent texts are merged.
 
-    `roles` are those that the template knows. Raises InputError for malformed messages.
+    `roles` are those that the template knows, `between` is its text after a picture that has no
+    mark. Raises InputError for malformed messages.
     """
-    placed = _place_images(_turns(messages, roles), images)
+    placed = _place_images(_turns(messages, roles), images, between)
     return [(role, list(_joined(parts))) for role, parts in placed]
 
 
@@ -111,7 +115,7 @@ def _split_marks(text: str) -> Iterator[Part]:
             yield piece
 
 
-def _place_images(turns: list[Turn], images: Sequence[Any]) -> list[Turn]:
+def _place_images(turns: list[Turn], images: Sequence[Any], between: str) -> list[Turn]:
     """Replace each mark by its picture; without marks, put all pictures first in the first turn."""
     marks = sum(part is _MARK for _, parts in turns for part in parts)
     if marks not in (0, len(images)):
@@ -122,7 +126,7 @@ def _place_images(turns: list[Turn], images: Sequence[Any]) -> list[Turn]:
     placed = [Placed(image) for image in images]
     if marks == 0 and placed:
         first = next(parts for role, parts in turns if role == "user")
-        first[:0] = placed
+        _put_first(first, placed, between)
     rest = iter(placed)
     filled = [(role, [next(rest) if p is _MARK else p for p in parts]) for role, parts in turns]
     for i, (role, parts) in enumerate(filled):
@@ -130,6 +134,12 @@ def _place_images(turns: list[Turn], images: Sequence[Any]) -> list[Turn]:
         if role == "user" and not any(isinstance(p, Placed) or p.strip() for p in parts):
             raise InputError(f"message {i + 1}: the user message is empty")
     return filled
+
+
+def _put_first(parts: list[Part], placed: Sequence[Placed], between: str) -> None:
+    """Put pictures before the other parts of a turn, with `between` after each but a last one."""
+    following: list[Part] = [part for picture in placed for part in (picture, between)]
+    parts[:0] = following if any(parts) else following[:-1]
 
 
 def _joined(parts: list[Part]) -> Iterator[Part]:

@@ -81,7 +81,7 @@ class Table:
 def _side(vision: VisionEntry) -> int:
     side = vision.positions.parse(Table, WHERE).side
     if not 0 < side <= MAX_SIDE:
-        raise InputError(f"{WHERE}: side {side:.100g} must be 1 to {MAX_SIDE}")
+        raise InputError(f"{WHERE}: side {side!s:.40} must be 1 to {MAX_SIDE}")
     return side
 
 

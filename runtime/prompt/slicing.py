@@ -98,14 +98,14 @@ def _beyond(grid: Grid, vision: VisionEntry) -> Iterator[str]:
     """What is wrong with the parameters."""
     side, largest = vision.patch_size << vision.window_levels, LARGEST["vision.image_size"]
     if not 0 < grid.resolution <= largest:
-        yield f"resolution {grid.resolution:.100g} must be 1 to {largest}"
+        yield f"resolution {grid.resolution!s:.40} must be 1 to {largest}"
     if not 0 < grid.multiple <= grid.resolution or grid.multiple % side:
         yield (
-            f"multiple {grid.multiple:.100g} must be a multiple of {side} (patches, in windows), "
+            f"multiple {grid.multiple!s:.40} must be a multiple of {side} (patches, in windows), "
             "and at most the resolution"
         )
     if not 0 < grid.max_slices <= MAX_SLICES:
-        yield f"max_slices {grid.max_slices:.100g} must be 1 to {MAX_SLICES}"
+        yield f"max_slices {grid.max_slices!s:.40} must be 1 to {MAX_SLICES}"
     tile = grid.largest_tile
     if tile > PATCHES * vision.patch_size**2 or tile * (grid.max_slices + 1) > MAX_PIXELS:
         yield (

@@ -76,8 +76,10 @@ class Tokenizer:
         return b"".join(self.surface(i) for i in ids)
 
     def surface(self, token: int) -> bytes:
-        if not 0 <= token < self.vocab_size:
-            raise InputError(f"token id {token} is outside the vocabulary of {self.vocab_size}")
+        if token < 0:
+            raise InputError(f"token id {token} is below 0")
+        if token >= self.vocab_size:  # an embedding row without a token: tables are padded
+            return b""
         return self._vocabulary.surface(token)
 
     def token_id(self, token: str) -> int:
@@ -98,17 +100,27 @@ class Tokenizer:
     def marker_ids(self, marker: str) -> tuple[int, ...]:
         """Ids of a template marker: one piece if the vocabulary has it, otherwise several.
 
-        The reserved strings in it become their pieces, and what is between them ordinary ones.
+        The reserved strings in it that are pieces stand for these, as do special tokens; what is
+        between them is encoded as text.
         """
         whole = self._vocabulary.find(marker) if marker else None
         if whole is not None:
             return (whole,)
-        parts = re.split(f"({self._pattern.pattern})", marker) if self.reserved else [marker]
-        return tuple(id_ for part in parts if part for id_ in self._piece_ids(part))
+        ids: list[int] = []
+        for part in self._at_pieces.split(marker) if self._pieces else [marker]:
+            id_ = self._pieces.get(part)
+            ids += self._vocabulary.encode(part) if id_ is None else [id_]
+        return tuple(ids)
 
-    def _piece_ids(self, part: str) -> list[int]:
-        id_ = self._vocabulary.find(part) if part in self.reserved else None
-        return self._vocabulary.encode(part) if id_ is None else [id_]
+    @cached_property
+    def _pieces(self) -> dict[str, int]:
+        """The reserved strings that are one piece each, longest first."""
+        found = ((text, self._vocabulary.find(text)) for text in self.reserved)
+        return {text: id_ for text, id_ in found if id_ is not None}
+
+    @cached_property
+    def _at_pieces(self) -> re.Pattern[str]:
+        return re.compile(f"({'|'.join(map(re.escape, self._pieces))})")
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:

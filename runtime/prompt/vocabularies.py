@@ -1,7 +1,8 @@
 """The two kinds of tokenizer files: SentencePiece models and tokenizer.json.
 
 A damaged file is refused when it is opened. A file whose pieces cannot spell every text is refused
-too: each of the 256 bytes needs a piece.
+too: each of the 256 bytes needs a piece. Byte-level BPE may lack bytes that hardly any text has, as
+that of SmolLM does; such text is then refused.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from .patterns import check_patterns
 _BYTE_PIECE = re.compile("<0x([0-9A-F]{2})>")
 _BYTE_NAMES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 MAX_PIECES = 1 << 24
+RARE = frozenset({*range(0x20), 0x7F, 0xC0, 0xC1, *range(0xF1, 0x100)} - set(b"\t\n\r"))
+"""Control characters, and bytes that occur in no assigned character below U+E0000."""
 
 
 class SentencePieceVocabulary:
@@ -74,6 +77,9 @@ class JsonVocabulary:
             self._model.no_truncation()
             self._added = self._model.get_added_tokens_decoder()
             ids = self._model.get_vocab()
+        # A normalizer could turn other bytes into those that are missing.
+        self._rare = RARE if table.get("normalizer") is None else frozenset[int]()
+        self._missing: frozenset[int] = frozenset()
         self.size = max(ids.values(), default=-1) + 1  # ids may have gaps
         self.special = frozenset(t.content for t in self._added.values() if t.special)
         self._check_pieces(ids)
@@ -82,6 +88,9 @@ class JsonVocabulary:
         def encode() -> list[int]:
             return list(self._model.encode(text, add_special_tokens=False).ids)
 
+        if self._missing and not self._missing.isdisjoint(text.encode()):
+            character = next(c for c in text if not self._missing.isdisjoint(c.encode()))
+            raise InputError(f"the tokenizer of this model cannot spell U+{ord(character):04X}")
         with foreign(self._where, "cannot split the text"):
             return within(seconds_for(text), encode, self._where)
 
@@ -93,8 +102,11 @@ class JsonVocabulary:
             )
         if self._byte_level:
             ordinary = ids.keys() - {token.content for token in self._added.values()}
-            known = byte_alphabet().keys()
-            _check_bytes(self._where, known - ids.keys(), set("".join(ordinary)) - known)
+            known = byte_alphabet()
+            missing = known.keys() - ids.keys()
+            self._missing = frozenset(known[character] for character in missing) & self._rare
+            missing -= {c for c in missing if known[c] in self._missing}
+            _check_bytes(self._where, missing, set("".join(ordinary)) - known.keys())
         else:
             _check_bytes(self._where, _BYTE_NAMES - ids.keys(), ())
 

@@ -240,11 +240,13 @@ def test_times_are_our_own_and_no_one_elses(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
 
     class SlowSession(FakeSession):
-        def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
+        def prefill(
+            self, x: np.ndarray, pos: int, positions: np.ndarray | None = None
+        ) -> np.ndarray:
             now[0] += 5
             return super().prefill(x, pos)
 
-        def decode(self, token: int, pos: int) -> np.ndarray:
+        def decode(self, token: int, pos: int, position: int | None = None) -> np.ndarray:
             now[0] += 0.25
             return super().decode(token, pos)
 

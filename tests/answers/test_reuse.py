@@ -28,7 +28,7 @@ class Recurrent:
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         return TABLE[list(ids)]
 
-    def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
+    def prefill(self, x: np.ndarray, pos: int, positions: np.ndarray | None = None) -> np.ndarray:
         for row in x:
             self.computed += 1
             self.state = np.tanh(MIX @ self.state + row)
@@ -36,7 +36,7 @@ class Recurrent:
                 raise KeyboardInterrupt
         return TABLE @ self.state
 
-    def decode(self, token: int, pos: int) -> np.ndarray:
+    def decode(self, token: int, pos: int, position: int | None = None) -> np.ndarray:
         return self.prefill(TABLE[[token]], pos)
 
     def save_state(self) -> np.ndarray:

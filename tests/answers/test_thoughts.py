@@ -84,7 +84,7 @@ def says(thoughts: str, text: str) -> list[int]:
     return [*before, *TOKENIZER.encode(text), TOKENIZER.token_id("<|im_end|>")]
 
 
-def model(script: list[int] | None = None, manifest: Manifest = MODEL, **options: Any) -> Model:
+def model(script: list[int] | None = None, manifest: Manifest = MODEL, **options: Any) -> Any:
     session = FakeSession(TOKENIZER.vocab_size, query_num=0, script=script or (), **options)
     return Model(session, TOKENIZER, manifest)
 
@@ -167,12 +167,12 @@ class Remembering(Recurrent):
     def device_peak(self) -> None:
         return None
 
-    def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
+    def prefill(self, x: np.ndarray, pos: int, positions: np.ndarray | None = None) -> np.ndarray:
         self.prefilled.append((len(x), pos))
         self.said = 0
         return self._logits(x)
 
-    def decode(self, token: int, pos: int) -> np.ndarray:
+    def decode(self, token: int, pos: int, position: int | None = None) -> np.ndarray:
         self.said += 1
         return self._logits(self.embed([token]))
 

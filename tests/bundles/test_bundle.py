@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from manifests import seed_prompt, square
+from manifests import chatml_prompt, grid_vision, seed_prompt, square
 
 from handglass.errors import InputError, MismatchError, UsageError
 from handglass.runtime.bundle import reader as bundle_module
@@ -19,15 +20,18 @@ from handglass.runtime.bundle.entries import (
     FileEntry,
     FunctionEntry,
     ModelEntry,
+    PromptEntry,
     StateEntry,
     StateTensor,
     TargetEntry,
     TensorEntry,
     TokenizerEntry,
+    VisionEntry,
 )
 from handglass.runtime.bundle.reader import Bundle, Manifest
 from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.writer import BundleWriter
+from handglass.runtime.system.json_dataclass import parse_dataclass
 
 MANIFEST = Manifest(
     model=ModelEntry("MiniCPMV", {"hidden_size": 8, "nested": {"list": [1, 2.5, None]}}),
@@ -146,6 +150,15 @@ WRONG_INPUT = {
     "patch size": (put("vision", "patch_size", 13), r"multiple of vision\.patch_size"),
     "two means": (put("vision", "mean", [0.5, 0.5]), r"vision\.mean"),
     "zero std": (put("vision", "std", [0.5, 0, 0.5]), r"vision\.std"),
+    "three levels": (put("vision", "window_levels", 3), r"vision\.window_levels is 3"),
+    "negative levels": (put("vision", "window_levels", -1), r"vision\.window_levels is -1"),
+    "opening": (put("prompt", "answer", {"loud": "x"}), r"prompt\.answer must have"),
+    "half of thoughts": (put("prompt", "thoughts", {"before": "x"}), r"prompt\.thoughts"),
+    "thinking without thoughts": (
+        put("prompt", "answer", {"thinking": "x"}),
+        r"prompt\.answer\.thinking needs prompt\.thoughts",
+    ),
+    "system without a role": (put("prompt", "system", "x"), r"prompt\.system needs a role"),
     "no stop": (put("prompt", "stop", []), r"prompt\.stop"),
     "tokenizer kind": (put("tokenizer", "kind", "words"), r"tokenizer\.kind"),
     "negative shape": (put("params", 0, "shape", [-1, 5]), r"params\[0\]\.shape .*-1"),
@@ -379,3 +392,12 @@ def test_a_file_replaced_after_the_check_is_not_used(tmp_path: Path, verify: str
     (path / "tokenizer.model").write_bytes(b"PIECES")
     with pytest.raises(MismatchError, match=r"tokenizer\.model: .*sha256"):
         bundle.read("tokenizer.model")
+
+
+def test_the_documented_slices_and_template_are_read() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text("utf-8")
+    fragments = re.findall(r'```json\n("(?:vision|prompt)": .*?)```', page, re.DOTALL)
+    vision, prompt = (json.loads(f"{{{fragment}}}") for fragment in fragments)
+    assert parse_dataclass(VisionEntry, vision["vision"], "page") == grid_vision()
+    read = parse_dataclass(PromptEntry, prompt["prompt"], "page")
+    assert read == chatml_prompt(reserved=read.reserved)

@@ -62,6 +62,14 @@ def test_pictures_stay_with_their_question(
     assert users == ["hi", f"{MARK}{MARK}which?", f"and {MARK}?"]
 
 
+def test_a_newline_after_pictures_where_the_model_has_one(
+    handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch, pictures: list[Path]
+) -> None:
+    model.manifest.prompt.between = "\n"
+    talk(handglass, monkeypatch, *(f"/image {path}" for path in pictures), "which?")
+    assert model.asked[0][0][0]["content"] == f"{MARK}\n{MARK}\nwhich?"
+
+
 def test_thoughts_are_no_part_of_the_next_prompt(
     handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from handglass.compiler.build import Report
-from handglass.compiler.verify import Stage
+from handglass.compiler.parity.ratios import Stage
 from handglass.errors import InputError
 
 pytestmark = pytest.mark.compiler

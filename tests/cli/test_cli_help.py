@@ -82,6 +82,12 @@ def test_targets_and_inspect_need_no_compiler(tmp_path: Any) -> None:
         assert not modules & {"tvm", "torch", "handglass.compiler", "handglass.schedules"}
 
 
+def test_the_list_of_models_needs_no_compiler() -> None:
+    code, modules = loaded_by("models")
+    assert code == 0
+    assert not modules & {"tvm", "torch", "numpy", "handglass.compiler.models"}
+
+
 def test_help_is_fast() -> None:
     seconds = []
     for _ in range(3):

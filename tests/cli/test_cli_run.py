@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,6 +52,7 @@ class FakeModel:
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.prepared: list[int | None] = []
+        self.manifest = SimpleNamespace(prompt=SimpleNamespace(between=""))
         self.pieces: list[str] = ["A red ", "圆", "."]
         self.reason = "stop"
 

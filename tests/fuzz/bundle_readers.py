@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from .reader import Reader, written
 
 @cache
 def manifests() -> list[bytes]:
-    from manifests import seed_prompt, square
+    from manifests import chatml_prompt, grid_vision, seed_prompt, square
 
     from handglass.runtime.bundle import entries as e
     from handglass.runtime.bundle.manifest import Manifest
@@ -37,7 +38,8 @@ def manifests() -> list[bytes]:
         {"decode": e.WorkEntry(1.0, 2.0, 3.0, 4)},
         {name: e.FileEntry("0" * 64, 4) for name in ("lib.so", "tokenizer.model")},
     )
-    return [manifest.text().encode()]
+    slices = replace(manifest, vision=grid_vision(), prompt=chatml_prompt(system="Be short."))
+    return [manifest.text().encode(), slices.text().encode()]
 
 
 def read_manifest(data: bytes, folder: Path) -> None:

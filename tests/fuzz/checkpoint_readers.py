@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from functools import cache
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from .reader import CHECKPOINT, Reader, written
 
 def read_config(data: bytes, folder: Path) -> None:
     """The config.json of the demo checkpoint, up to lowering."""
+    from handglass.compiler import models
     from handglass.compiler.checkpoints.checkpoint import Checkpoint
-    from handglass.compiler.models import find_family
+    from handglass.compiler.checkpoints.template_file import TemplateFile
     from handglass.compiler.models.matching import build_for
     from handglass.compiler.models.storage import choose_storage
     from handglass.schedules.select import ANY_CPU
@@ -25,11 +27,11 @@ def read_config(data: bytes, folder: Path) -> None:
         weights.symlink_to(CHECKPOINT / weights.name)
     written(place, "config.json", data)
     checkpoint = Checkpoint.open(place)
-    family = find_family(checkpoint.config)
-    config = family.configure(checkpoint.config)
+    logging.getLogger("handglass").setLevel(logging.ERROR)  # most damaged files have unknown keys
+    family, config = models.read_config(checkpoint.config)
     storage = choose_storage(config.language, ANY_CPU, "w4a8", None, None, None)
     build_for(checkpoint, family, config, storage)
-    family.prompt(config)
+    family.prompt(config, TemplateFile())
     family.vision(config)
 
 

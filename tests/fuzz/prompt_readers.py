@@ -100,12 +100,15 @@ def read_template(data: bytes, folder: Path) -> None:
     text = b'{"prompt": ' + data + b", " + json.dumps(rest).encode()[1:]
     template = Manifest.parse(text, "manifest.json").prompt
     picture = np.zeros((30, 20, 3), np.uint8)
-    build_prompt("What is this?", [picture], demo_tokenizer(), template, preprocessor())
+    for thinking in (False, True):
+        build_prompt(
+            "What is this?", [picture], demo_tokenizer(), template, preprocessor(), thinking
+        )
 
 
 @cache
 def templates() -> list[bytes]:
-    return [json.dumps(json.loads(manifests()[0])["prompt"]).encode()]
+    return [json.dumps(json.loads(manifest)["prompt"]).encode() for manifest in manifests()]
 
 
 READERS = {

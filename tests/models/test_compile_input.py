@@ -14,6 +14,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 from handglass.compiler.build import compile_model
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
+from handglass.compiler.checkpoints.template_file import TemplateFile
 from handglass.compiler.models import find_family
 from handglass.compiler.models.matching import build_for
 from handglass.compiler.models.storage import choose_storage
@@ -182,7 +183,7 @@ def test_every_end_token_stops_an_answer(checkpoint: Path, where: str) -> None:
     weights = Checkpoint.open(checkpoint)
     family = find_family(weights.config)
     config = family.configure(weights.config)
-    prompt = family.prompt(config)
+    prompt = family.prompt(config, TemplateFile())
     _, tokenizer = find_tokenizer(weights, prompt, config.language.vocab_size)
     stops = with_stops(prompt, tokenizer, stop_ids(weights, config.language)).stop
     assert [tokenizer.token_id(name) for name in stops] == [2, 0]

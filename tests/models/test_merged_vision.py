@@ -26,10 +26,10 @@ from handglass.compiler.models.merged_vision import FinalMerger, MergedVisionTow
 from handglass.compiler.models.merger_config import MergerConfig
 from handglass.compiler.models.work import merged_vision_flops
 from handglass.compiler.parity import reference
+from handglass.compiler.parity.ratios import snr_db
 from handglass.compiler.parity.reference.merged_vision import floor_ids
 from handglass.compiler.parity.stored_weights import StoredWeights
 from handglass.compiler.schemes.quantize import SCHEMES
-from handglass.compiler.verify import snr_db
 from handglass.errors import InputError
 from handglass.runtime.bundle.entries import MethodEntry, VisionEntry
 

@@ -49,7 +49,7 @@ def test_pixels(both: Both, size: tuple[int, int]) -> None:
     strip = expected.pixels(picture, both.config)[0]
     vision = both.model.vision
     assert np.array_equal(
-        reference.pixels(picture, both.model.image_size, vision.patch_size), strip
+        reference.square(picture, both.model.image_size, vision.patch_size).strip, strip
     )
 
 

@@ -22,18 +22,11 @@ from handglass.compiler.models import FAMILIES
 from handglass.compiler.models.release import ModelConfig
 from handglass.compiler.models.storage import Storage
 from handglass.compiler.parity import reference
+from handglass.compiler.parity.ratios import Stage, report, snr_db
 from handglass.compiler.parity.stored_weights import StoredWeights
 from handglass.compiler.schemes.kv_cache import CACHE_TYPES
 from handglass.compiler.schemes.quantize import SCHEMES
-from handglass.compiler.verify import (
-    STAGES,
-    Comparison,
-    Stage,
-    drawn_picture,
-    report,
-    snr_db,
-    splice,
-)
+from handglass.compiler.verify import ORDER, Comparison, drawn_picture, splice
 from handglass.errors import MismatchError
 from handglass.runtime.prompt.tokenizer import open_tokenizer
 
@@ -74,6 +67,9 @@ class PlayedSession:
     def embed(self, ids: list[int]) -> np.ndarray:
         return self._spoil("embed", reference.embed(self.weights, self.model.language, ids))
 
+    def restore_state(self, state: None) -> None:
+        """Keys and values alone need none."""
+
     def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
         self.x = np.concatenate([self.x[:pos], x])
         logits = reference.logits(self.weights, self.model.language, self.x, 1)[0]
@@ -105,7 +101,7 @@ def compare(
     scheme: dict[str, str] = SCHEME,
 ) -> list[Stage]:
     vision = square(56, 14, 5, 70, mean=(mean, 0.5, 0.5))
-    state = SimpleNamespace(context=64, tensors=[SimpleNamespace(dtype="float32")])
+    state = SimpleNamespace(context=64, cache_dtype="float32")
     target = SimpleNamespace(features=("avx2",))
     manifest: Any = SimpleNamespace(
         prompt=PROMPT, scheme=scheme, vision=vision, state=state, target=target
@@ -129,7 +125,7 @@ def noise(db: float) -> Change:
 
 def test_the_reference_holds_against_itself(weights: Checkpoint) -> None:
     stages = compare(weights)
-    assert tuple(stage.stage for stage in stages) == STAGES
+    assert tuple(stage.stage for stage in stages) == ORDER
     assert all(stage.ok for stage in stages)
     assert all(stage.snr_db > 100 for stage in stages)
 
@@ -186,7 +182,7 @@ def test_a_fault_that_four_bits_would_hide(weights: Checkpoint, function: str, s
     stages = {s.stage: s for s in compare(weights, function, noise(36.0), scheme=LOSSY)}
     assert stages[stage].snr_db > stages[stage].floor_db
     assert stages[stage].arithmetic_db == pytest.approx(36.0, abs=1.0)
-    assert [name for name in STAGES if not stages[name].ok] == [stage, "encode_image"]
+    assert [name for name in ORDER if not stages[name].ok] == [stage, "encode_image"]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -237,4 +233,4 @@ def test_snr_of_known_noise() -> None:
 
 def test_splice_keeps_the_order() -> None:
     text, picture = np.ones((2, 3), np.float32), np.full((2, 3), 7, np.float32)
-    assert splice([5, None, None, 6], text, picture)[:, 0].tolist() == [1, 7, 7, 1]
+    assert splice([5, None, None, 6], text, [picture])[:, 0].tolist() == [1, 7, 7, 1]

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.compiler, pytest.mark.slow]
         ({"prompt": [[1], {"tile": 1}]}, "'tile' must be an integer from 0 to 0"),
         ({"prompt": [[1], {"picture": 0}]}, "'tile' is missing"),
         ({"prompt": [{"tile": 0}] * 17}, "the context of this bundle holds"),
-        ({"pictures": []}, "1 of 1 --pixels are of no picture"),
+        ({"pictures": []}, "1 of 1 --pixels belong to no picture"),
         ({"pictures": [0, 1]}, "a picture of 0 tiles where 1 of 1 --pixels are left"),
         ({"pictures": [1, 1]}, "a picture of 1 tiles where 0 of 1 --pixels are left"),
         ({"pictures": [2**62, 2**62]}, "a picture of 4611686018427387904 tiles"),

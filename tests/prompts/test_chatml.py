@@ -185,6 +185,16 @@ def test_marks_are_pictures() -> None:
     assert ids_of(build(f"{MARK}\nWhat?", A)) == ids_of(same)
 
 
+@pytest.mark.parametrize(
+    ("text", "images"), [("What?", [A]), ("What?", [A, B]), ("", [A]), ("", [B, A])]
+)
+def test_pictures_without_marks_are_lines_of_their_own(text: str, images: list[Any]) -> None:
+    parts = [*images, text] if text else images
+    assert ids_of(build(text, *images)) == ids_of(build([turn("user", parts)]))
+    untrimmed = ids_of(build(text, *images, is_trimmed=False))
+    assert untrimmed == ids_of(build(text, *images))
+
+
 # --- the other versions' layouts ---
 
 LAYOUTS: dict[str, tuple[dict[str, Around], str]] = {

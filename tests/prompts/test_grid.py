@@ -234,7 +234,8 @@ def test_a_wrong_number_of_slices_is_refused(most: Any) -> None:
         Preprocessor(grid_vision()).tiles(noise(20, 20), most)
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "400 digits": ({"max_slices": 10**400}, "max_slices 1000.* must be 1 to 100"),
     "resolution": ({"resolution": 0}, "resolution 0 must be 1 to 2048"),
     "huge resolution": ({"resolution": 4096}, "resolution 4096 must be"),
     "large resolution": ({"resolution": 2048}, f"more than .* {MAX_PIXELS} pixels"),

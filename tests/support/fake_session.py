@@ -54,7 +54,7 @@ class FakeSession:
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         return self.table[list(ids)]
 
-    def prefill(self, x: np.ndarray, pos: int) -> np.ndarray:
+    def prefill(self, x: np.ndarray, pos: int, positions: np.ndarray | None = None) -> np.ndarray:
         assert x.dtype == np.float32 and x.ndim == 2 and len(x) and pos + len(x) <= self.context
         self.prefilled.append((len(x), pos))
         self.said = 0
@@ -62,7 +62,7 @@ class FakeSession:
         self.cache[pos + len(x) :] = np.nan  # later positions must never be read
         return self._logits(pos + len(x))
 
-    def decode(self, token: int, pos: int) -> np.ndarray:
+    def decode(self, token: int, pos: int, position: int | None = None) -> np.ndarray:
         assert pos < self.context
         self.decoded.append((token, pos))
         self.said += 1

@@ -78,6 +78,7 @@ def chatml_prompt(**changes: Any) -> PromptEntry:
         },
         thoughts=Around("<think>", "</think>"),
         is_trimmed=True,
+        between="\n",
     )
     return dataclasses.replace(entry, **changes)
 

@@ -16,15 +16,16 @@ import torch_minicpmv as expected
 from random_checkpoint import _resampler, _vision
 from safetensors.torch import save_file
 from tokenizers import Tokenizer as Library
-from vocabularies import byte_level_json
+from vocabularies import newline_words_json
 
 from handglass.compiler.models.config import ResamplerConfig, VisionConfig
 
 SPECIAL = (
     *("<|im_start|>", "<|im_end|>", "<image>", "</image>", "<slice>", "</slice>"),
     *("<image_id>", "</image_id>", "<unk>"),
+    *("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
 )
-VISION = {
+VISION: dict[str, Any] = {
     "hidden_size": 48,
     "intermediate_size": 72,
     "num_hidden_layers": 2,
@@ -33,7 +34,7 @@ VISION = {
     "patch_size": 14,
     "model_type": "siglip_vision_model",
 }
-TEXT = {
+TEXT: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 176,
     "num_hidden_layers": 3,
@@ -47,6 +48,7 @@ TEXT = {
 QUERIES = 8
 LONG = [1.0 + n / 3 for n in range(24)]
 CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "2.5": ("Llama", {"rope_theta": 5e5}),
     "2.6": ("Qwen2", {"rope_theta": 1e6, "use_sliding_window": False}),
     "4.0": (
         "Llama",
@@ -79,9 +81,24 @@ class Release:
     def prompt(self, question: str, blocks: Sequence[str]) -> str:
         """The text of one turn; `blocks` are the pictures' markers, with <unk> per row."""
         text = "\n".join([*blocks, question])
+        if self.version == "2.5":
+            header = "<|start_header_id|>{}<|end_header_id|>\n\n"
+            user, assistant = header.format("user"), header.format("assistant")
+            return f"<|begin_of_text|>{user}{text}<|eot_id|>{assistant}"
         system = HELPFUL if self.version == "2.6" else ""
         turn = f"{system}<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
         return turn + OPENED[self.version]
+
+    def block(self, number: int, roles: Sequence[str]) -> str:
+        """The markers of one picture, from the roles of its tiles."""
+        rows = "<unk>" * QUERIES
+        whole = f"<image>{rows}</image>"
+        ends = ["\n" if role == "row_end" else "" for role in roles[1:]]
+        if self.version == "2.5":
+            slices = "".join(f"{whole}{end}" for end in ends)
+            return f"{whole}<slice>{slices}</slice>" if slices else whole
+        slices = "".join(f"<slice>{rows}</slice>{end}" for end in ends)
+        return f"<image_id>{number}</image_id>{whole}{slices}"
 
     def tile_rows(self, tile: Any) -> torch.Tensor:
         """Expected encode_image of a tile."""
@@ -106,10 +123,8 @@ def write_release(folder: Path, version: str, architecture: str = "MiniCPMV") ->
     import transformers
 
     folder.mkdir(parents=True)
-    data = byte_level_json(SPECIAL)
+    data = newline_words_json(SPECIAL)
     library = Library.from_str(data.decode())
-    library.no_padding()
-    library.no_truncation()
     name, options = CLASSES[version]
     text = TEXT | options | {"vocab_size": library.get_vocab_size()}
     torch.manual_seed(len(version))

@@ -1,4 +1,4 @@
-"""A tiny MiniCPM-V 4.6 checkpoint written by the classes of transformers, and their answers.
+"""A tiny MiniCPM-V 4.6 or 4.7 checkpoint written by the classes of transformers; their answers.
 
 Pictures go through the image processor of transformers, the prompt through the tokenizers library
 as one text; neither shares code with the product.
@@ -15,7 +15,12 @@ import torch
 from manifests import CHATML
 from PIL import Image
 from test_chatml import library_tokenizer
-from transformers import MiniCPMV4_6Config, MiniCPMV4_6ForConditionalGeneration
+from transformers import (
+    MiniCPMV4_6Config,
+    MiniCPMV4_6ForConditionalGeneration,
+    MiniCPMV4_7Config,
+    MiniCPMV4_7ForConditionalGeneration,
+)
 from transformers.models.minicpmv4_6.image_processing_pil_minicpmv4_6 import (
     MiniCPMV4_6ImageProcessorPil,
 )
@@ -51,20 +56,39 @@ VISION = {
     "patch_size": 14,
 }
 PAD = "<|image_pad|>"
+AXES = {"mrope_section": [2, 1, 1], "mrope_interleaved": True}
+MARKERS = {
+    "image_start_id": "<image>",
+    "image_end_id": "</image>",
+    "slice_start_id": "<slice>",
+    "slice_end_id": "</slice>",
+    "newline_id": "Ċ",
+}
+CLASSES: dict[str, tuple[Any, Any]] = {
+    "4.6": (MiniCPMV4_6Config, MiniCPMV4_6ForConditionalGeneration),
+    "4.7": (MiniCPMV4_7Config, MiniCPMV4_7ForConditionalGeneration),
+}
 
 
-def random_model(downsample: str = "16x") -> Any:
+def random_model(downsample: str = "16x", version: str = "4.6", tied: bool = True) -> Any:
     """A model whose logits depend on everything: weights of a size that keeps rows alive."""
-    config = MiniCPMV4_6Config(
-        text_config=TEXT | {"model_type": "qwen3_5_text"},
+    text, more = {**TEXT, "model_type": "qwen3_5_text", "tie_word_embeddings": tied}, {}
+    if version == "4.7":
+        text["rope_parameters"] = text["rope_parameters"] | AXES
+        more = {key: library_tokenizer().token_to_id(token) for key, token in MARKERS.items()}
+        assert None not in more.values()
+    make_config, make_model = CLASSES[version]
+    config = make_config(
+        text_config=text,
         vision_config=VISION,
         insert_layer_id=1,
         image_token_id=library_tokenizer().token_to_id(PAD),
         downsample_mode=downsample,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
+        **more,
     )
     torch.manual_seed(1)
-    model = MiniCPMV4_6ForConditionalGeneration(config).eval()
+    model = make_model(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             is_norm = name.endswith("weight") and "norm" in name
@@ -79,9 +103,11 @@ def random_model(downsample: str = "16x") -> Any:
     return model
 
 
-def write_checkpoint(folder: Path, downsample: str = "16x") -> Any:
+def write_checkpoint(
+    folder: Path, downsample: str = "16x", version: str = "4.6", tied: bool = True
+) -> Any:
     """Save model, configuration and tokenizer as they are released; returns the model."""
-    model = random_model(downsample)
+    model = random_model(downsample, version, tied)
     model.save_pretrained(folder)
     (folder / "tokenizer.json").write_text(library_tokenizer().to_str(), "utf-8")
     preprocessor = {"max_slice_nums": 9, "scale_resolution": 448, "patch_size": 14}
@@ -103,6 +129,7 @@ class Reference:
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        self.version = "4.7" if isinstance(model, CLASSES["4.7"][1]) else "4.6"
         self.downsample = model.config.downsample_mode
         self.processor = MiniCPMV4_6ImageProcessorPil(downsample_mode=self.downsample)
 
@@ -130,15 +157,36 @@ class Reference:
         parts = (slices[row * columns : (row + 1) * columns] for row in range(rows))
         return block + "\n".join("".join(part) for part in parts)
 
-    def logits(self, asked: Asked, tokens: Sequence[int] = ()) -> np.ndarray:
-        """After the prompt and after each token: (len(tokens) + 1, vocab_size)."""
+    def before_pads(self, tokens: Sequence[int]) -> list[int]:
+        """The tokens before the first one that the model would take for a place in a picture."""
+        pad = self.model.config.image_token_id
+        return list(tokens[: tokens.index(pad)] if pad in tokens else tokens)
+
+    def logits(self, asked: Asked, tokens: Sequence[int] = (), plain: bool = False) -> np.ndarray:
+        """After the prompt and after each token: (len(tokens) + 1, vocab_size).
+
+        `plain`: with the positions of text only.
+        """
         ids = torch.tensor([[*asked.ids, *tokens]])
+        kinds = {} if self.version == "4.6" else {"mm_token_type_ids": self._kinds(ids)}
+        if plain:
+            kinds["position_ids"] = torch.arange(ids.shape[1]).expand(3, 1, -1)
         with torch.no_grad():
             out = self.model(
-                input_ids=ids, pixel_values=asked.pixels, target_sizes=asked.sizes
+                input_ids=ids, pixel_values=asked.pixels, target_sizes=asked.sizes, **kinds
             ).logits[0]
         rows: np.ndarray = out[len(asked.ids) - 1 :].numpy()
         return rows
+
+    def positions(self, asked: Asked) -> tuple[np.ndarray, int]:
+        """The rotary positions of a prompt with pictures (tokens, 3), and the next one."""
+        ids = torch.tensor([asked.ids])
+        kinds = {"mm_token_type_ids": self._kinds(ids), "target_sizes": asked.sizes}
+        found, delta = self.model.model.get_rope_index(ids, **kinds)
+        return found[:, 0].T.numpy(), len(asked.ids) + int(delta)
+
+    def _kinds(self, ids: torch.Tensor) -> torch.Tensor:
+        return (ids == self.model.config.image_token_id).int()
 
 
 __all__ = ["CHATML", "Asked", "Reference", "write_checkpoint"]

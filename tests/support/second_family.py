@@ -13,6 +13,7 @@ from tvm.ir import Expr
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import spec
 
+from handglass.compiler.checkpoints.template_file import TemplateFile
 from handglass.compiler.models.config import LanguageConfig, VisionConfig
 from handglass.compiler.models.family import Family, HasHead
 from handglass.compiler.models.language import Decoder
@@ -131,7 +132,7 @@ def build(checkpoint: HasHead, config: SecondConfig, storage: Storage) -> Second
     return SecondVL(config, storage, head)
 
 
-def prompt(config: SecondConfig) -> PromptEntry:
+def prompt(config: SecondConfig, template: TemplateFile) -> PromptEntry:
     after = "<|im_end|>\n"
     return PromptEntry(
         bos="",

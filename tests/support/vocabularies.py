@@ -14,6 +14,10 @@ CORPUS = [
 SPECIAL = ["<s>", "</s>", "<unk>", "<image>", "</image>"]
 TAGS = ("<用户>", "<AI>")
 MARKERS = (*SPECIAL, *TAGS)
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 @lru_cache
@@ -63,6 +67,20 @@ def byte_level_json(special: tuple[str, ...] = MARKERS) -> bytes:
     tokenizer.add_tokens(["<think>"])  # added, but not special
     tokenizer.enable_padding(length=64)
     tokenizer.enable_truncation(4)
+    return tokenizer.to_str().encode()
+
+
+@lru_cache
+def newline_words_json(special: tuple[str, ...]) -> bytes:
+    """The same with the words of Llama 3 and Qwen: newlines are words of their own."""
+    from tokenizers import Regex, Tokenizer, pre_tokenizers
+
+    tokenizer = Tokenizer.from_str(byte_level_json(special).decode())
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    split = pre_tokenizers.Split(Regex(WORDS), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     return tokenizer.to_str().encode()
 
 

@@ -6,19 +6,27 @@ matrix products, without torch or TVM.
 """
 
 from .arithmetic import Weights
-from .language import embed, logits
+from .family import Eyes, Reference, Step
+from .language import Names, embed, logits
 from .merged_vision import encode_merged, in_windows
-from .pixels import pixels
+from .pixels import Pixels, square
 from .resampler import resample
+from .slices import sliced
 from .vision import encode_vision
 
 __all__ = [
+    "Eyes",
+    "Names",
+    "Pixels",
+    "Reference",
+    "Step",
     "Weights",
     "embed",
     "encode_merged",
     "encode_vision",
     "in_windows",
     "logits",
-    "pixels",
     "resample",
+    "sliced",
+    "square",
 ]

@@ -9,6 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
+from ...checkpoints.checkpoint import EMBEDDING, LM_HEAD
+
 
 class Weights(Protocol):
     """The source of weights: a `Checkpoint` or `StoredWeights`."""
@@ -19,10 +21,11 @@ class Weights(Protocol):
 
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray: ...
 
-    def lm_head(self, tied: bool) -> str: ...
+    def lm_head(self, tied: bool, head: str = LM_HEAD, embedding: str = EMBEDDING) -> str: ...
 
-    def rounded(self, name: str, x: np.ndarray) -> np.ndarray:
-        """Activations x, rounded as compiled code rounds them for the weight `name`."""
+    def rounded(self, name: str, x: np.ndarray, alone: bool = False) -> np.ndarray:
+        """Activations x, rounded as compiled code rounds them for the weight `name`; `alone`: each
+        row is multiplied in a call of its own."""
 
 
 def linear(weights: Weights, name: str, x: np.ndarray, size: int, bias: bool = True) -> np.ndarray:
@@ -40,10 +43,29 @@ def layer_norm(weights: Weights, name: str, x: np.ndarray, eps: float = 1e-6) ->
     return y * weights.read(f"{name}.weight", size) + weights.read(f"{name}.bias", size)
 
 
-def rms_norm(weights: Weights, name: str, x: np.ndarray, eps: float) -> np.ndarray:
-    """Mean square 1 over the last axis, then scaled."""
-    y = x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(eps))
-    return y * weights.read(f"{name}.weight", (x.shape[-1],))
+def rms_norm(
+    weights: Weights, name: str, x: np.ndarray, eps: float, is_centred: bool = False
+) -> np.ndarray:
+    """Mean square 1 over the last axis, then scaled. `is_centred`: the stored weight lacks 1."""
+    return normed(x, eps) * rms_weight(weights, name, x.shape[-1], is_centred)
+
+
+def rms_weight(weights: Weights, name: str, size: int, is_centred: bool) -> np.ndarray:
+    return weights.read(f"{name}.weight", (size,)) + np.float32(is_centred)
+
+
+def normed(x: np.ndarray, eps: float) -> np.ndarray:
+    """Mean square 1 over the last axis."""
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(eps))
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # exp(-x) may reach infinity, and the result is 0 there
+        return 1 / (1 + np.exp(-x))
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    return x * sigmoid(x)
 
 
 def split_heads(x: np.ndarray, heads: int) -> np.ndarray:

@@ -1,0 +1,113 @@
+"""The configurations of releases at full size, as their config.json has them.
+
+The fields that decide shapes and arithmetic; what the released files have in addition is left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from handglass.compiler.models.seed import SEED_JSON
+
+SIGLIP: dict[str, Any] = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "image_size": 980,
+    "patch_size": 14,
+}
+RESAMPLED: dict[str, Any] = {
+    "architectures": ["MiniCPMV"],
+    "model_type": "minicpmv",
+    "query_num": 64,
+    "image_size": 448,
+    "patch_size": 14,
+    "slice_config": {"max_slice_nums": 9, "patch_size": 14, "scale_resolution": 448},
+    "slice_mode": True,
+    "tie_word_embeddings": False,
+    "rms_norm_eps": 1e-6,
+    "vision_config": SIGLIP,
+}
+V4_6: dict[str, Any] = {
+    "architectures": ["MiniCPMV4_6ForConditionalGeneration"],
+    "model_type": "minicpmv4_6",
+    "insert_layer_id": 6,
+    "tie_word_embeddings": True,
+    "vision_config": SIGLIP,
+    "text_config": {
+        "hidden_size": 1024,
+        "intermediate_size": 3584,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 256,
+        "full_attention_interval": 4,
+        "linear_conv_kernel_dim": 4,
+        "linear_num_key_heads": 16,
+        "linear_num_value_heads": 16,
+        "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128,
+        "max_position_embeddings": 262144,
+        "partial_rotary_factor": 0.25,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e7},
+        "vocab_size": 248094,
+    },
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "seed": SEED_JSON,
+    "4.6": V4_6,
+    "4.0": RESAMPLED
+    | {
+        "version": "4.0",
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 2,
+        "head_dim": 128,
+        "max_position_embeddings": 32768,
+        "vocab_size": 73448,
+    },
+    "4.5": RESAMPLED
+    | {
+        "version": "4.5",
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "rope_theta": 1e6,
+        "max_position_embeddings": 40960,
+        "vocab_size": 151748,
+    },
+    "2.6": RESAMPLED
+    | {
+        "version": "2.6",
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "rope_theta": 1e6,
+        "max_position_embeddings": 32768,
+        "vocab_size": 151666,
+    },
+}
+
+
+def with_layers(config: dict[str, Any], layers: int | None) -> dict[str, Any]:
+    """The same with fewer layers in every tower, for a quick test."""
+    if layers is None:
+        return dict(config)
+    shortened = {
+        **config,
+        "vision_config": {**config["vision_config"], "num_hidden_layers": layers},
+    }
+    if "text_config" in config:
+        text = {**config["text_config"], "num_hidden_layers": layers}
+        insert = {"insert_layer_id": min(config["insert_layer_id"], layers - 1)}
+        return {**shortened, "text_config": text, **insert}
+    return {**shortened, "num_hidden_layers": layers}

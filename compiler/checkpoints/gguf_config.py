@@ -1,0 +1,156 @@
+"""The metadata of a GGUF file as the config.json of the original checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from handglass.errors import InputError
+
+from .gguf_header import Header
+from .gguf_tensors import ROPE_FREQS, as_floats, dequantizer
+
+ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+SIZES = {
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "block_count": "num_hidden_layers",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "context_length": "max_position_embeddings",
+    "rope.freq_base": "rope_theta",
+}
+"""Key without the architecture -> key of config.json."""
+CHECKED = ("vocab_size", "rope.dimension_count", "attention.value_length")
+ROPE_SCALING = "rope.scaling."
+INTERLEAVED = ("llama",)
+"""The architectures whose query and key rows are interleaved."""
+
+
+def config_of(header: Header) -> dict[str, Any]:
+    """Raises InputError for another architecture, and for keys that change the arithmetic in a way
+    that is not supported."""
+    architecture = architecture_of(header)
+    prefix = f"{architecture}."
+    keys = {
+        key.removeprefix(prefix): _plain(value)
+        for key, value in header.metadata.items()
+        if key.startswith(prefix)
+    }
+    config: dict[str, Any] = {"architectures": [ARCHITECTURES[architecture]]}
+    config |= {theirs: keys[ours] for ours, theirs in SIZES.items() if ours in keys}
+    config |= {"vocab_size": _vocab_size(header), "hidden_act": "silu"}
+    config["tie_word_embeddings"] = "output.weight" not in header.places
+    config |= _tokens(header)
+    if scaling := _rope(header, keys, config):
+        config["rope_scaling"] = scaling
+    _check(header, keys, config)
+    return config
+
+
+def architecture_of(header: Header) -> str:
+    name = header.metadata.get("general.architecture")
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise InputError(
+            f"{header.path}: general.architecture is {name!r:.100}, which is not supported; "
+            f"known: {', '.join(ARCHITECTURES)}"
+        )
+    if header.metadata.get("split.count", 1) not in (0, 1):
+        raise InputError(f"{header.path}: one part of several; join them with llama-gguf-split")
+    return name
+
+
+def interleaved_heads(header: Header, config: Mapping[str, Any]) -> dict[str, int]:
+    """The heads of "q" and "k" whose rows are interleaved; empty if they are not."""
+    if architecture_of(header) not in INTERLEAVED:
+        return {}
+    heads = config.get("num_attention_heads")
+    both = {"q": heads, "k": config.get("num_key_value_heads", heads)}
+    # config.json is checked later, by the model family: values of another type are refused there.
+    return {name: n for name, n in both.items() if type(n) is int and n > 0}
+
+
+def _plain(value: Any) -> Any:
+    """A number as in config.json: the shortest decimal number with the same float32."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    return float(str(np.float32(value))) if isinstance(value, float) else value
+
+
+def _vocab_size(header: Header) -> int:
+    place = header.places.get("token_embd.weight")
+    if place is None:
+        raise InputError(f"{header.path}: the tensor token_embd.weight is missing")
+    return place.shape[0]
+
+
+def _tokens(header: Header) -> dict[str, Any]:
+    ids = {
+        name: header.metadata.get(f"tokenizer.ggml.{name}_token_id")
+        for name in ("bos", "eos", "eot")
+    }
+    stops = [ids[name] for name in ("eos", "eot") if ids[name] is not None]
+    found: dict[str, Any] = {"eos_token_id": list(dict.fromkeys(stops))}
+    return found if ids["bos"] is None else found | {"bos_token_id": ids["bos"]}
+
+
+def _rope(header: Header, keys: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    kind = keys.get(f"{ROPE_SCALING}type", "none")
+    if ROPE_FREQS in header.places:
+        if kind not in ("none", "llama3"):
+            raise InputError(f"{header.path}: rope.scaling.type {kind!r:.40} beside {ROPE_FREQS}")
+        return _divisors(header, config)
+    if kind == "linear":
+        return {"rope_type": "linear", "factor": keys.get(f"{ROPE_SCALING}factor")}
+    if kind != "none":
+        raise InputError(
+            f"{header.path}: rope.scaling.type is {kind!r:.40}; known: none, linear, or the tensor "
+            f"{ROPE_FREQS}"
+        )
+    return {}
+
+
+def _divisors(header: Header, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Divisors as a list, of which config.json has one kind: longrope, without its magnitude."""
+    place = header.places[ROPE_FREQS]
+    if len(place.shape) != 1 or place.kind.name != "F32" or place.shape[0] > 1 << 16:
+        raise InputError(f"{header.path}: {ROPE_FREQS} is {place.kind.name} {place.shape}")
+    stored = np.ndarray((place.nbytes,), np.uint8, header.mapped, place.start)
+    divisors = as_floats(stored, place, dequantizer()).tolist()
+    return {
+        "rope_type": "longrope",
+        "short_factor": divisors,
+        "long_factor": divisors,
+        "attention_factor": 1.0,
+        "original_max_position_embeddings": config.get("max_position_embeddings"),
+    }
+
+
+def _check(header: Header, keys: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Refuse keys that are set and have no effect here, and sizes that contradict each other."""
+    known = (*SIZES, *CHECKED)
+    for key, value in keys.items():
+        if key not in known and not key.startswith(ROPE_SCALING) and value:
+            raise InputError(
+                f"{header.path}: {architecture_of(header)}.{key} is {value!r:.100}: "
+                "not supported yet"
+            )
+    hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    if type(hidden) is not int or type(heads) is not int or heads < 1:
+        return  # refused by the model family
+    head_dim = config.get("head_dim", hidden // heads)
+    expected = (config["vocab_size"], head_dim, head_dim)
+    for key, size in zip(CHECKED, expected, strict=True):
+        if keys.get(key, size) != size:
+            raise InputError(
+                f"{header.path}: {architecture_of(header)}.{key} is {keys[key]!r:.40}, "
+                f"but the other sizes require {size}"
+            )

@@ -1,0 +1,186 @@
+"""Which released models can be compiled, and how that was verified: data, for people.
+
+`handglass models` prints it and docs/models.md is generated from it. The compiler does not read it:
+`models/` decides by config.json. Tests hold the two against each other. It is not in `models/`,
+because importing that package loads TVM, which a device does not have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RESAMPLER_TOWER = "SigLIP so400m/14, resampler with 64 queries"
+MERGED_TOWER = "SigLIP so400m/14 merged by windows"
+SLICES = "up to 9 slices and an overview"
+NO_WEIGHTS = "released weights were not at hand"
+NO_AUDIO = "released weights were not at hand; audio and speech are left out"
+COUNT = "tests/models/test_plan.py::test_published_parameters"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was verified, and the test that does it."""
+
+    what: str
+    test: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model that can be compiled, or one that is refused by name."""
+
+    name: str
+    architectures: tuple[str, ...]
+    version: str
+    """The value of `version` in config.json, or how the model is recognized without one."""
+    text: str
+    vision: str
+    tokens: str
+    """Per tile."""
+    proofs: tuple[Proof, ...] = ()
+    unverified: str = ""
+    reason: str = ""
+    """Why the model is not supported; empty if it is."""
+
+    @property
+    def is_supported(self) -> bool:
+        return not self.reason
+
+
+PARAMETERS = Proof("its config.json gives the number of parameters known of the release", COUNT)
+RELEASED = Proof(
+    "tiny random checkpoint against transformers 5.24 (language model) and torch (vision): 64 "
+    "greedy tokens, pictures none/one/sliced/two",
+    "tests/models/test_releases.py::test_answer",
+)
+MERGED = Proof(
+    "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, "
+    "pictures none/one/sliced/two, 16x and 4x",
+    "tests/models/test_minicpmv46.py::test_answer",
+)
+SEED = Proof(
+    "tiny random checkpoints against torch: every stage, and 64 greedy tokens, pictures "
+    "none/one/two",
+    "tests/models/test_end_to_end.py::test_answers_are_equal_token_by_token",
+)
+DEMO = Proof(
+    "trained demo checkpoint against torch: greedy answers about pictures",
+    "tests/models/test_demo_model.py::test_answers_equal_those_of_the_reference",
+)
+TEXT = Proof(
+    "tiny random checkpoint against transformers 5.24: prompt of the chat template, 64 greedy "
+    "tokens",
+    "tests/models/test_text_only.py::test_answer",
+)
+MINICPM = Proof(
+    "tiny random checkpoint against torch: prompt of the chat template, 64 greedy tokens",
+    "tests/models/test_text_only.py::test_minicpm",
+)
+
+
+def _released(name: str, text: str, *proofs: Proof) -> Row:
+    """One of the releases with a resampler and slices."""
+    is_omni = "-o " in name
+    return Row(
+        name,
+        ("MiniCPMO" if is_omni else "MiniCPMV",),
+        name.split()[-1],
+        text,
+        f"{RESAMPLER_TOWER}; {SLICES}",
+        "64",
+        (RELEASED, *proofs),
+        NO_AUDIO if is_omni else NO_WEIGHTS,
+    )
+
+
+def _text(name: str, models: str, *proofs: Proof) -> Row:
+    """A language model without vision."""
+    architecture = f"{name.replace('.', '_')}ForCausalLM"
+    return Row(name, (architecture,), "-", models, "none", "-", proofs, NO_WEIGHTS)
+
+
+def _refused(name: str, version: str, text: str, vision: str, tokens: str, reason: str) -> Row:
+    return Row(name, ("MiniCPMV",), version, text, vision, tokens, reason=reason)
+
+
+OLD_TOWER = "timm SigLIP so400m/14 without its last layer, resampler with 64 queries"
+OLD_REASON = "the tower has timm's tensor names and drops its last layer"
+V47 = ("MiniCPMV4_7ForConditionalGeneration",)
+CANVAS = "positions of pictures have three dimensions (canvas M-RoPE)"
+TABLE = (
+    Row(
+        "MiniCPM-V with MiniCPM-1B",
+        ("MiniCPMV",),
+        "none, and another shape than the releases",
+        "MiniCPM-1B",
+        f"{RESAMPLER_TOWER}; one square",
+        "64",
+        (SEED, DEMO, PARAMETERS),
+        "no weights of full size exist",
+    ),
+    Row(
+        "MiniCPM-V 2.5",
+        ("MiniCPMV",),
+        "2.5",
+        "Llama-3-8B",
+        f"SigLIP so400m/14, resampler with 96 queries; {SLICES}",
+        "96",
+        (RELEASED, PARAMETERS),
+        f"{NO_WEIGHTS}; patches have the positions of their grid, the released code differs",
+    ),
+    _released("MiniCPM-V 2.6", "Qwen2-7B", PARAMETERS),
+    _released("MiniCPM-o 2.6", "Qwen2-7B"),
+    _released("MiniCPM-V 4.0", "MiniCPM4-3B as Llama, longrope", PARAMETERS),
+    _released("MiniCPM-V 4.5", "Qwen3-8B", PARAMETERS),
+    _released("MiniCPM-o 4.5", "Qwen3-8B"),
+    Row(
+        "MiniCPM-V 4.6",
+        ("MiniCPMV4_6ForConditionalGeneration",),
+        "-",
+        "Qwen3.5 0.8B: gated delta net and attention",
+        f"{MERGED_TOWER}; {SLICES}",
+        "1/16 or 1/4 of its patches",
+        (MERGED, PARAMETERS),
+        NO_WEIGHTS,
+    ),
+    _text("MiniCPM", "MiniCPM-1B, -2B, MiniCPM4-0.5B, -8B", MINICPM, PARAMETERS),
+    _text("Llama", "Llama 3.2, MiniCPM5-1B, SmolLM2", TEXT, PARAMETERS),
+    _text("Qwen2", "Qwen2, Qwen2.5", TEXT),
+    _text("Qwen3", "Qwen3", TEXT),
+    _text("Qwen3.5", "Qwen3.5", TEXT),
+    _refused(
+        "MiniCPM-V 1.0",
+        "none; hidden_size 2304, intermediate_size 5760",
+        "MiniCPM-2B",
+        OLD_TOWER,
+        "64",
+        OLD_REASON,
+    ),
+    _refused(
+        "MiniCPM-V 2.0",
+        "as 1.0, with slice_mode",
+        "MiniCPM-2B",
+        f"{OLD_TOWER}; {SLICES}",
+        "64",
+        f"{OLD_REASON}; queries have positions of their own",
+    ),
+    Row("MiniCPM-V 4.7 1B", V47, "-", "as 4.6", "as 4.6", "as 4.6", reason=CANVAS),
+    Row(
+        "MiniCPM-V 4.7 35B-A3B",
+        V47,
+        "-",
+        "Qwen3.5 with a mixture of experts",
+        "as 4.6",
+        "as 4.6",
+        reason=f"{CANVAS}; mixtures of experts have no kernels",
+    ),
+    Row(
+        "MiniCPM-OCR 1.0",
+        ("MiniCPMV4_6ForConditionalGeneration",),
+        "none; small_image_upsize",
+        "as 4.6",
+        "as 4.6",
+        "1/4 of its patches",
+        reason="small pictures are enlarged by the size of their letters, or not at all",
+    ),
+)

@@ -1,0 +1,62 @@
+"""MiniCPM-V 4.7: 4.6 with three rotary positions per token, so that the tokens of a picture stand
+on a canvas (runtime/prompt/canvas.py). The head is not tied to the embedding unless the
+configuration says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from handglass.errors import InputError
+from handglass.runtime.bundle.entries import CANVAS, MethodEntry, PromptEntry
+
+from ..checkpoints.fields import Fields
+from ..checkpoints.template_file import TemplateFile
+from . import minicpmv46
+from .config import LanguageConfig
+from .family import Family
+from .minicpmv46 import MiniCPMV46Config
+from .qwen35 import qwen35_config
+from .templates import TILE_MARKERS
+
+ARCHITECTURE = "MiniCPMV4_7ForConditionalGeneration"
+EXPERTS = "num_experts"
+"""Of the text model of the release with 35B parameters."""
+
+
+def configure(config: dict[str, Any]) -> MiniCPMV46Config:
+    """Parse the released layout. Raises InputError for an invalid or unsupported setting."""
+    return minicpmv46.parse(config, ARCHITECTURE, _language)
+
+
+def _language(top: Fields, text: Fields) -> LanguageConfig:
+    if text.get(EXPERTS):
+        raise InputError(
+            f"config.json text_config: {EXPERTS} is {text.get(EXPERTS)!r:.40}: MiniCPM-V 4.7 "
+            "35B-A3B, a mixture of experts, is not supported yet"
+        )
+    return qwen35_config(text, top.flag("tie_word_embeddings", False), has_axes=True)
+
+
+def prompt_entry(config: MiniCPMV46Config, template: TemplateFile) -> PromptEntry:
+    canvas = {"merge": 1 << config.merger.levels, "markers": [*TILE_MARKERS, "\n"]}
+    entry = minicpmv46.prompt_entry(config, template)
+    return replace(entry, positions=MethodEntry(CANVAS, canvas))
+
+
+def matches(config: Mapping[str, Any]) -> bool:
+    return config.get("architectures") == [ARCHITECTURE]
+
+
+FAMILY = Family(
+    name="MiniCPM-V 4.7: 4.6 with positions on a canvas",
+    matches=matches,
+    configure=configure,
+    build=minicpmv46.build,
+    prompt=prompt_entry,
+    vision=minicpmv46.vision_entry,
+    ignored=minicpmv46.ignored,
+    typical_tiles=minicpmv46.PHOTO_TILES,
+)

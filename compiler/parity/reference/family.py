@@ -1,0 +1,51 @@
+"""The reference of a model family: which parts it has, and in which order they are computed.
+
+`Family.reference` names the module whose function `reference` makes it from the configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from handglass.runtime.prompt.preprocess import Picture
+
+from ...models.config import LanguageConfig
+from .arithmetic import Weights
+from .language import Names
+from .pixels import Pixels
+
+VISION, LANGUAGE = "vision", "language"
+"""The parts of a model that have schemes of their own."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of `encode_image`."""
+
+    scheme: str
+    """The part whose scheme stores the weights."""
+    compute: Callable[[Weights, np.ndarray, int, int], np.ndarray]
+    """(weights, input, rows, columns of the tile) -> output; the first input is the strip."""
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """From a picture to rows of the language model."""
+
+    tiles: Callable[[Picture], list[Pixels]]
+    steps: Mapping[str, Step]
+    """By stage, in order. If there are several, each is compared with a function of the bundle."""
+    order: Callable[[int, int], np.ndarray] = lambda rows, cols: np.arange(rows * cols)
+    """(rows, columns) -> the numbers of the patches in the order in which the bundle takes them."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """`eyes` is None for a family without vision."""
+
+    language: LanguageConfig
+    names: Names = field(default_factory=Names)
+    eyes: Eyes | None = None

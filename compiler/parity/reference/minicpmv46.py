@@ -1,0 +1,23 @@
+"""The reference of MiniCPM-V 4.6: SigLIP merged by windows, and Qwen3.5."""
+
+from __future__ import annotations
+
+from ...models.minicpmv46 import MiniCPMV46Config
+from .family import VISION, Eyes, Reference, Step
+from .language import Names
+from .merged_vision import encode_merged, in_windows
+from .slices import sliced
+
+NAMES = Names("model.language_model", "lm_head.weight")
+RESOLUTION, MAX_SLICES = 448, 9
+
+
+def reference(config: MiniCPMV46Config) -> Reference:
+    vision, merger = config.vision, config.merger
+    patch, levels = vision.patch_size, merger.levels
+    eyes = Eyes(
+        lambda picture: sliced(picture, patch, RESOLUTION, patch << levels, MAX_SLICES),
+        {"encode_image": Step(VISION, lambda w, x, *at: encode_merged(w, vision, merger, x, *at))},
+        lambda rows, cols: in_windows(rows, cols, levels),
+    )
+    return Reference(config.language, NAMES, eyes)

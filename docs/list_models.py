@@ -1,0 +1,74 @@
+"""Writes docs/models.md: the models that can be compiled, and those that are refused by name.
+
+    python docs/list_models.py
+
+The rows are those of compiler/model_table.py. `tests/models/test_model_table.py` fails if the
+committed page differs from the output.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+OUTPUT = ROOT / "docs" / "models.md"
+sys.path.insert(0, str(ROOT))
+
+from handglass.compiler.model_table import TABLE, Proof, Row  # noqa: E402
+
+HEAD = """# Models
+
+This page is generated from `compiler/model_table.py` by `docs/list_models.py`; `handglass models`
+prints the same. A model is recognized by `architectures` and `version` of its config.json, and may
+have any sizes. `handglass compile --dry-run --model FOLDER` says what a config.json would become.
+"""
+SUPPORTED = "## Supported\n"
+VERIFIED = """## What was verified
+
+Each line is a test of this repository. *Not verified* is what no test can show here.
+"""
+REFUSED = """## Recognized, not supported yet
+
+Compiling one of these ends with an error that names it.
+"""
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    for cells in (head, ("---",) * len(head), *rows):
+        yield f"| {' | '.join(cells)} |".replace("| --- |", "|---|").replace(" --- |", "---|")
+    yield ""
+
+
+def facts(row: Row) -> tuple[str, ...]:
+    names = ", ".join(f"`{name}`" for name in row.architectures)
+    return row.name, names, row.version, row.text, row.vision, row.tokens
+
+
+FACTS = "model", "architecture", "version", "text model", "vision", "tokens per tile"
+
+
+def proof(found: Proof) -> str:
+    path, _, name = found.test.partition("::")
+    return f"* {found.what}: [`{name}`](../{path})"
+
+
+def verified(row: Row) -> Iterator[str]:
+    yield f"**{row.name}**\n"
+    yield from map(proof, row.proofs)
+    yield f"* not verified: {row.unverified}\n"
+
+
+def page() -> str:
+    supported = [row for row in TABLE if row.is_supported]
+    refused = [row for row in TABLE if not row.is_supported]
+    parts = [HEAD, SUPPORTED, *table(FACTS, map(facts, supported)), VERIFIED]
+    for row in supported:
+        parts += verified(row)
+    parts += [REFUSED, *table((*FACTS, "reason"), ((*facts(r), r.reason) for r in refused))]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    OUTPUT.write_text(page(), "utf-8")

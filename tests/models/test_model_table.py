@@ -1,0 +1,96 @@
+"""The table of models against the code: families, refusals, tests, and the generated page."""
+
+import ast
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from published import PARAMETERS, PUBLISHED
+
+from handglass.compiler.model_table import COUNT, TABLE, Row
+from handglass.compiler.models import FAMILIES, find_family, read_config, text_only
+from handglass.compiler.models.release import RELEASES
+from handglass.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+SUPPORTED = [row for row in TABLE if row.is_supported]
+REFUSED: dict[str, dict[str, Any]] = {
+    "MiniCPM-V 1.0": {"hidden_size": 2304, "intermediate_size": 5760},
+    "MiniCPM-V 2.0": {"hidden_size": 2304, "intermediate_size": 5760, "slice_mode": True},
+    "MiniCPM-V 4.7 1B": {},
+    "MiniCPM-V 4.7 35B-A3B": {},
+    "MiniCPM-OCR 1.0": PUBLISHED["MiniCPM-V 4.6"] | {"small_image_upsize": "adaptive"},
+}
+
+
+def named(row: Row) -> str:
+    return row.name
+
+
+def configs_of(row: Row) -> list[dict[str, Any]]:
+    """The published configurations with the architecture and the title of the row."""
+    found = [c for c in PUBLISHED.values() if tuple(c["architectures"]) == row.architectures]
+    return [config for config in found if title(config) == row.name]
+
+
+def title(config: dict[str, Any]) -> str:
+    family, parsed = read_config(config)
+    return family.title(parsed)
+
+
+@pytest.mark.parametrize("row", SUPPORTED, ids=named)
+def test_a_supported_model_is_found(row: Row) -> None:
+    configs = configs_of(row)
+    assert configs, "no configuration of this model is tested"
+    for config in configs:
+        assert find_family(config) in FAMILIES.values()
+        stated = str(config.get("version", ""))
+        assert row.version == stated or not stated
+
+
+def test_every_model_that_is_found_is_in_the_table() -> None:
+    titles = {row.name for row in SUPPORTED}
+    assert {title(config) for config in PUBLISHED.values()} == titles
+    assert {release.name for release in RELEASES} < titles
+    architectures = {name for row in SUPPORTED for name in row.architectures}
+    assert architectures > text_only.ARCHITECTURES.keys()
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if not row.is_supported], ids=named)
+def test_a_refused_model_is_refused(row: Row) -> None:
+    config = {"architectures": list(row.architectures)} | REFUSED[row.name]
+    wanted = "small_image_upsize" if "OCR" in row.name else re.escape(row.name.split()[1])
+    with pytest.raises(InputError, match=wanted):
+        read_config(config)
+
+
+@pytest.mark.parametrize("row", SUPPORTED, ids=named)
+def test_every_proof_is_a_test(row: Row) -> None:
+    assert row.proofs and row.unverified
+    for proof in row.proofs:
+        path, _, name = proof.test.partition("::")
+        tree = ast.parse((ROOT / path).read_text("utf-8"))
+        assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_counted_parameters() -> None:
+    counted = {title(PUBLISHED[name]) for name in PARAMETERS}
+    claimed = {row.name for row in SUPPORTED if COUNT in (proof.test for proof in row.proofs)}
+    assert counted == claimed
+
+
+def test_the_page_is_up_to_date() -> None:
+    page = runpy.run_path(str(ROOT / "docs" / "list_models.py"))["page"]()
+    assert (ROOT / "docs" / "models.md").read_text("utf-8") == page, "run docs/list_models.py"
+
+
+def test_the_verb(handglass: Any) -> None:
+    out = " ".join(handglass("models").out.split())
+    for row in TABLE:
+        assert row.name in out and (row.unverified or row.reason) in out
+    assert out.index("MiniCPM-V 4.6") < out.index("not supported yet:") < out.index("MiniCPM-V 4.7")
+    rows = handglass("models", "--json").json["models"]
+    assert [row["name"] for row in rows] == [row.name for row in TABLE]
+    assert [row["supported"] for row in rows] == [row.is_supported for row in TABLE]

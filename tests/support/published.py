@@ -1,0 +1,77 @@
+"""Configurations of the released models, and their published numbers of parameters."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from release_configs import CONFIGS
+
+ROOT = Path(__file__).parents[2]
+FACTORS = [1 + n / 2 for n in range(64)]
+LONGROPE = {
+    "rope_type": "longrope",
+    "factor": 1.0,
+    "original_max_position_embeddings": 32786,
+    "short_factor": FACTORS,
+    "long_factor": FACTORS,
+}
+MUP = {"scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 256}
+
+
+def decoder(name: str, sizes: str, vocab_size: int, **options: Any) -> dict[str, Any]:
+    """`sizes`: hidden, intermediate, layers, heads, kv heads."""
+    names = (
+        *("hidden_size", "intermediate_size", "num_hidden_layers"),
+        *("num_attention_heads", "num_key_value_heads"),
+    )
+    shape = dict(zip(names, map(int, sizes.split()), strict=True))
+    common = {"vocab_size": vocab_size, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
+    return shape | common | {"architectures": [f"{name}ForCausalLM"]} | options
+
+
+def omni(config: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return config | {"architectures": ["MiniCPMO"], "model_type": "minicpmo"} | changes
+
+
+LLAMA3 = decoder("Llama", "4096 14336 32 32 8", 128256, rope_theta=5e5)
+del LLAMA3["architectures"]
+MINICPM_1B = decoder("MiniCPM", "1536 3840 52 24 8", 73440, **MUP)
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "MiniCPM-V with MiniCPM-1B": CONFIGS["seed"],
+    "MiniCPM-V 2.5": CONFIGS["2.6"] | LLAMA3 | {"version": "2.5", "query_num": 96},
+    "MiniCPM-V 2.6": CONFIGS["2.6"] | {"version": 2.6, "use_sliding_window": False},
+    "MiniCPM-o 2.6": omni(CONFIGS["2.6"], vocab_size=151700),
+    "MiniCPM-V 4.0": CONFIGS["4.0"] | {"rope_scaling": LONGROPE},
+    "MiniCPM-V 4.5": CONFIGS["4.5"] | {"use_image_id": True, "batch_3d_resampler": True},
+    "MiniCPM-o 4.5": omni(CONFIGS["4.5"]),
+    "MiniCPM-V 4.6": CONFIGS["4.6"] | {"image_size": 1120, "eos_token_id": 248044},
+    "MiniCPM-1B": MINICPM_1B,
+    "MiniCPM-1B untied": MINICPM_1B | {"tie_word_embeddings": False},
+    "MiniCPM4-0.5B": decoder("MiniCPM", "1024 4096 24 16 2", 73448, **MUP),
+    "MiniCPM5-1B": decoder("Llama", "1536 4608 24 16 2", 130560, head_dim=128),
+    "Qwen2-7B": decoder("Qwen2", "3584 18944 28 28 4", 151666),
+    "Qwen3-8B": decoder("Qwen3", "4096 12288 36 32 8", 151748, head_dim=128),
+    "Qwen3.5 0.8B": CONFIGS["4.6"]["text_config"] | {"architectures": ["Qwen3_5ForCausalLM"]},
+}
+PARAMETERS = {
+    "MiniCPM-V with MiniCPM-1B": 1_791_718_128,
+    "MiniCPM-V 2.5": 8_537_092_336,
+    "MiniCPM-V 2.6": 8_099_175_152,
+    "MiniCPM-V 4.0": 4_059_533_040,
+    "MiniCPM-V 4.5": 8_695_895_280,
+    "MiniCPM-V 4.6": 1_300_428_016,
+    "MiniCPM-1B": 1_360_246_272,
+    "MiniCPM-1B untied": 1_473_050_112,
+    "MiniCPM4-0.5B": 433_873_920,
+    "MiniCPM5-1B": 1_080_632_832,
+}
+
+
+def released_folder(version: str) -> Path:
+    """The files of a release without its weights, in shared/ in or beside the checkout; skips the
+    test if they are not there."""
+    for parent in (ROOT, ROOT.parent):
+        folder = parent / "shared" / "data" / "tokenizers" / version
+        if (folder / "config.json").is_file():
+            return folder
+    pytest.skip(f"the files of {version} are not at hand")
