@@ -58,6 +58,11 @@ MERGED = Proof(
     "pictures none/one/sliced/two, 16x and 4x",
     "tests/models/test_minicpmv46.py::test_answer",
 )
+CANVAS = Proof(
+    "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, "
+    "pictures none/one/sliced/two, 16x and 4x",
+    "tests/models/test_minicpmv47.py::test_answer",
+)
 SEED = Proof(
     "tiny random checkpoints against torch: every stage, and 64 greedy tokens, pictures "
     "none/one/two",
@@ -106,7 +111,6 @@ def _refused(name: str, version: str, text: str, vision: str, tokens: str, reaso
 OLD_TOWER = "timm SigLIP so400m/14 without its last layer, resampler with 64 queries"
 OLD_REASON = "the tower has timm's tensor names and drops its last layer"
 V47 = ("MiniCPMV4_7ForConditionalGeneration",)
-CANVAS = "positions of pictures have three dimensions (canvas M-RoPE)"
 TABLE = (
     Row(
         "MiniCPM-V with MiniCPM-1B",
@@ -143,6 +147,16 @@ TABLE = (
         (MERGED, PARAMETERS),
         NO_WEIGHTS,
     ),
+    Row(
+        "MiniCPM-V 4.7",
+        V47,
+        "-",
+        "as 4.6, with positions on a canvas",
+        f"{MERGED_TOWER}; {SLICES}",
+        "1/16 or 1/4 of its patches",
+        (CANVAS, PARAMETERS),
+        NO_WEIGHTS,
+    ),
     _text("MiniCPM", "MiniCPM-1B, -2B, MiniCPM4-0.5B, -8B", MINICPM, PARAMETERS),
     _text("Llama", "Llama 3.2, MiniCPM5-1B, SmolLM2", TEXT, PARAMETERS),
     _text("Qwen2", "Qwen2, Qwen2.5", TEXT),
@@ -164,7 +178,6 @@ TABLE = (
         "64",
         f"{OLD_REASON}; queries have positions of their own",
     ),
-    Row("MiniCPM-V 4.7 1B", V47, "-", "as 4.6", "as 4.6", "as 4.6", reason=CANVAS),
     Row(
         "MiniCPM-V 4.7 35B-A3B",
         V47,
@@ -172,7 +185,7 @@ TABLE = (
         "Qwen3.5 with a mixture of experts",
         "as 4.6",
         "as 4.6",
-        reason=f"{CANVAS}; mixtures of experts have no kernels",
+        reason="mixtures of experts have no kernels",
     ),
     Row(
         "MiniCPM-OCR 1.0",

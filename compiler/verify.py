@@ -28,6 +28,7 @@ from handglass.schedules.select import ANY_CPU, cpu_units
 from handglass.targets.presets.x86 import AMX_FLAGS
 
 from .checkpoints.checkpoint import Checkpoint
+from .checkpoints.opening import open_checkpoint
 from .models import Family, find_family
 from .models.matching import build_for
 from .models.storage import Storage
@@ -69,7 +70,7 @@ def verify(
     model family has no numpy reference.
     """
     opened = Bundle.open(bundle)
-    weights = Checkpoint.open(checkpoint, allow_pickle)
+    weights = open_checkpoint(checkpoint, allow_pickle)
     manifest = opened.manifest
     if dict(manifest.model.config) != weights.config:
         raise MismatchError(

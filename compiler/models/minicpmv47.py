@@ -57,6 +57,7 @@ FAMILY = Family(
     build=minicpmv46.build,
     prompt=prompt_entry,
     vision=minicpmv46.vision_entry,
+    title=lambda config: "MiniCPM-V 4.7",
     ignored=minicpmv46.ignored,
     typical_tiles=minicpmv46.PHOTO_TILES,
     reference=minicpmv46.FAMILY.reference,

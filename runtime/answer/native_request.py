@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from handglass.errors import DeviceError, InputError, UsageError
+from handglass.errors import DeviceError, InputError, MismatchError, UsageError
 
+from ..bundle.entries import PLAIN
 from ..bundle.manifest import Manifest
 from ..bundle.reader import Bundle
 from ..bundle.tensor_writer import TensorWriter
@@ -67,6 +68,12 @@ class RequestWriter:
     def __init__(self, bundle: Path) -> None:
         opened = Bundle.of_manifest(bundle)
         self.manifest: Manifest = opened.manifest
+        kind = self.manifest.prompt.positions.kind
+        if kind != PLAIN:
+            raise MismatchError(
+                f"{bundle}: the native program does not compute the positions of the tokens "
+                f"(prompt.positions {kind!r:.100}); use 'handglass run'"
+            )
         self._tiles_of = open_preprocessor(self.manifest)
         self.tokenizer: Tokenizer = tokenizer_of(opened)
 

@@ -16,7 +16,7 @@ constexpr int64_t kMaxVocabulary = 1 << 24, kMaxHidden = 1 << 20, kMaxContext = 
 constexpr int64_t kMaxSide = 1 << 11, kMaxRows = 1 << 16, kMaxPatches = 1 << 16;
 constexpr int64_t kMaxWindows = 2;
 constexpr int64_t kMaxFile = int64_t{1} << 47;
-constexpr size_t kMaxTensors = 1 << 20, kLongest = 200;
+constexpr size_t kMaxTensors = 1 << 20, kMaxArguments = 100, kLongest = 200;
 
 TensorEntry ReadTensor(Fields& fields) {
   TensorEntry entry = {fields.Text("name", kLongest), {}, ""};
@@ -107,6 +107,24 @@ Target ReadTarget(Fields fields) {
   return target;
 }
 
+/* The names of the functions. MismatchError for one that takes the rotary positions of tokens, which
+ * this program does not compute. */
+std::set<std::string> ReadFunctions(const Fields& functions) {
+  std::set<std::string> names;
+  for (const auto& [name, entry] : functions.All()) {
+    Fields one(entry, Words(functions.where(), ", ", name.substr(0, kLongest)));
+    names.insert(name);
+    if (!one.Has("arguments")) continue;
+    for (const std::string& argument : Texts(one.List("arguments", kMaxArguments), one.where())) {
+      if (!argument.starts_with("positions ")) continue;
+      throw MismatchError(one.where(),
+                          ": takes the rotary positions of tokens (prompt.positions), which this "
+                          "program does not compute; use 'handglass run'");
+    }
+  }
+  return names;
+}
+
 Json ParseText(std::string_view text, const std::string& where) {
   try {
     return Json::Parse(text);
@@ -148,12 +166,11 @@ Manifest Manifest::Parse(std::string_view text, const std::string& where) {
   Fields fields(table, where);
   CheckFormat(fields, table);
   Fields versions = fields.Inner("versions"), state = fields.Inner("state");
-  Fields functions = fields.Inner("functions");
   Manifest manifest;
   manifest.target = ReadTarget(fields.Inner("target"));
   manifest.tvm = versions.Text("tvm");
   manifest.tvm_ffi = versions.Text("tvm_ffi");
-  for (const auto& [name, entry] : functions.All()) manifest.functions.insert(name);
+  manifest.functions = ReadFunctions(fields.Inner("functions"));
   manifest.params = ReadParams(fields.List("params", kMaxTensors), where + ", params");
   manifest.state = ReadState(state.List("tensors", kMaxTensors), where + ", state");
   manifest.context = state.Integer("context", 1, kMaxContext);

@@ -53,6 +53,9 @@ def test_positions_change_the_answer(both: Both) -> None:
     assert np.abs(truth - plain).max() > 1e-2 * np.abs(truth).max()
 
 
+GREEDY: dict[str, Any] = {"temp": 0, "max_tokens": 12}
+
+
 def turn(*content: Any) -> dict[str, Any]:
     return {"role": "user", "content": list(content)}
 
@@ -60,11 +63,10 @@ def turn(*content: Any) -> dict[str, Any]:
 def test_second_turn_equals_a_fresh_run(both: Both) -> None:
     shown = pictures("sliced")
     first = [turn(*shown, QUESTION)]
-    options = {"temp": 0, "max_tokens": 12}
-    said = both.model.chat(first, **options).text
+    said = both.model.chat(first, **GREEDY).text
     second = [*first, {"role": "assistant", "content": said}, turn(*pictures("whole"), "And this?")]
-    continued = both.model.chat(second, **options)
-    fresh = handglass.load(both.bundle).chat(second, **options)
+    continued = both.model.chat(second, **GREEDY)
+    fresh = handglass.load(both.bundle).chat(second, **GREEDY)
     assert continued.timings.reused_tokens > 0 and fresh.timings.reused_tokens == 0
     assert continued.tokens == fresh.tokens
 
@@ -72,12 +74,11 @@ def test_second_turn_equals_a_fresh_run(both: Both) -> None:
 def test_same_overview_on_another_canvas_is_computed_again(both: Both) -> None:
     shown = pictures("sliced")
     model = handglass.load(both.bundle)
-    options = {"temp": 0, "max_tokens": 8}
-    sliced = model.chat([turn(*shown, QUESTION)], **options)
-    whole = model.chat([turn(*shown, QUESTION)], max_slices=1, **options)
+    sliced = model.chat([turn(*shown, QUESTION)], **GREEDY)
+    whole = model.chat([turn(*shown, QUESTION)], max_slices=1, **GREEDY)
     assert whole.timings.reused_tokens < min(sliced.timings.image_tokens[0], 16)
     fresh = handglass.load(both.bundle)
-    assert whole.tokens == fresh.chat([turn(*shown, QUESTION)], max_slices=1, **options).tokens
+    assert whole.tokens == fresh.chat([turn(*shown, QUESTION)], max_slices=1, **GREEDY).tokens
 
 
 def test_session_checks_positions(both: Both) -> None:

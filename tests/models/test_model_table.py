@@ -19,8 +19,8 @@ SUPPORTED = [row for row in TABLE if row.is_supported]
 REFUSED: dict[str, dict[str, Any]] = {
     "MiniCPM-V 1.0": {"hidden_size": 2304, "intermediate_size": 5760},
     "MiniCPM-V 2.0": {"hidden_size": 2304, "intermediate_size": 5760, "slice_mode": True},
-    "MiniCPM-V 4.7 1B": {},
-    "MiniCPM-V 4.7 35B-A3B": {},
+    "MiniCPM-V 4.7 35B-A3B": PUBLISHED["MiniCPM-V 4.7"]
+    | {"text_config": PUBLISHED["MiniCPM-V 4.7"]["text_config"] | {"num_experts": 256}},
     "MiniCPM-OCR 1.0": PUBLISHED["MiniCPM-V 4.6"] | {"small_image_upsize": "adaptive"},
 }
 
@@ -90,7 +90,7 @@ def test_the_verb(handglass: Any) -> None:
     out = " ".join(handglass("models").out.split())
     for row in TABLE:
         assert row.name in out and (row.unverified or row.reason) in out
-    assert out.index("MiniCPM-V 4.6") < out.index("not supported yet:") < out.index("MiniCPM-V 4.7")
+    assert out.index("MiniCPM-V 4.6") < out.index("not supported yet:") < out.index("MiniCPM-V 1.0")
     rows = handglass("models", "--json").json["models"]
     assert [row["name"] for row in rows] == [row.name for row in TABLE]
     assert [row["supported"] for row in rows] == [row.is_supported for row in TABLE]

@@ -57,6 +57,16 @@ def halving(small_bundle: Path, tmp_path: Path) -> RequestWriter:
     return RequestWriter(bundle)
 
 
+def test_positions_of_the_tokens_are_refused(small_bundle: Path, tmp_path: Path) -> None:
+    manifest = json.loads((small_bundle / "manifest.json").read_text("utf-8"))
+    manifest["prompt"]["positions"] = {"kind": "canvas", "parameters": {}}
+    for name in ("prefill", "decode"):
+        manifest["functions"][name]["arguments"].insert(1, "positions (1, 3) int32")
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    with pytest.raises(MismatchError, match=r"prompt\.positions 'canvas'"):
+        RequestWriter(tmp_path)
+
+
 def noise(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (20, 30, 3), np.uint8)
 

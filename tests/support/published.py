@@ -45,6 +45,12 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "MiniCPM-V 4.5": CONFIGS["4.5"] | {"use_image_id": True, "batch_3d_resampler": True},
     "MiniCPM-o 4.5": omni(CONFIGS["4.5"]),
     "MiniCPM-V 4.6": CONFIGS["4.6"] | {"image_size": 1120, "eos_token_id": 248044},
+    "MiniCPM-V 4.7": CONFIGS["4.6"]
+    | {
+        "architectures": ["MiniCPMV4_7ForConditionalGeneration"],
+        "tie_word_embeddings": False,
+        "newline_id": 198,
+    },
     "MiniCPM-1B": MINICPM_1B,
     "MiniCPM-1B untied": MINICPM_1B | {"tie_word_embeddings": False},
     "MiniCPM4-0.5B": decoder("MiniCPM", "1024 4096 24 16 2", 73448, **MUP),
@@ -60,6 +66,7 @@ PARAMETERS = {
     "MiniCPM-V 4.0": 4_059_533_040,
     "MiniCPM-V 4.5": 8_695_895_280,
     "MiniCPM-V 4.6": 1_300_428_016,
+    "MiniCPM-V 4.7": 1_554_476_272,
     "MiniCPM-1B": 1_360_246_272,
     "MiniCPM-1B untied": 1_473_050_112,
     "MiniCPM4-0.5B": 433_873_920,
