@@ -41,6 +41,8 @@ EXPECTED = {
     "drop_vision_last_layer": False,
     "quantization_config": None,
     "small_image_upsize": "always",  # MiniCPM-OCR has other values
+    "merge_kernel_size": [2, 2],
+    "merger_times": 1,
 }
 """Keys that change the model or its pictures when they have another value."""
 PHOTO_TILES = 10
@@ -110,7 +112,8 @@ def parse(
     top = Fields(config, "config.json")
     for key, only in EXPECTED.items():
         top.expect(key, only)
-    text, vision = top.section("text_config"), vision_config(top.section("vision_config"))
+    text, tower = top.section("text_config"), top.section("vision_config")
+    vision = vision_config(tower)
     language = language_of(top, text)
     stops = (*language.eos_token_ids, *top.tokens("eos_token_id", language.vocab_size))
     language = replace(language, eos_token_ids=stops)
@@ -119,6 +122,9 @@ def parse(
         insert_layer_id=top.integer("insert_layer_id", default=6, minimum=0),
         downsample=_downsample(top),
     )
+    tower.expect("window_kernel_size", [2, 2])
+    tower.expect("insert_layer_id", merger.insert_layer_id)
+    top.expect("patch_size", vision.patch_size)
     if merger.insert_layer_id >= vision.num_hidden_layers:
         raise InputError(
             f"config.json: insert_layer_id is {merger.insert_layer_id}, but the vision tower has "

@@ -93,7 +93,7 @@ def test_session_checks_positions(both: Both) -> None:
         session.prefill(x, 0, np.zeros((2, 2), np.int32))
 
 
-LEFT_OUT = {"rms_norm_eps": 1e-6, "linear_conv_kernel_dim": 4}
+LEFT_OUT = {"rms_norm_eps": 1e-6, "linear_conv_kernel_dim": 4, "tie_word_embeddings": None}
 """Defaults of the class that wrote the checkpoint."""
 
 

@@ -164,7 +164,7 @@ def test_inspect(folder: Path, version: str, tokens: int) -> None:
     bundle = bundle_of(folder, version, "w8a8")
     command = [sys.executable, "-m", "handglass.cli.main", "inspect", str(bundle)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert f"tiles of 448x448 in patches of 14, {tokens} tokens each" in shown
+    assert f"slices of 448x448 in patches of 14, {tokens} tokens each" in shown
     assert "BROKEN" not in shown
 
 
