@@ -4,7 +4,8 @@
 
 `make smollm` installs the file first. The perplexity of perplexity.txt is computed by bundles in
 several schemes, one token at a time, and by PyTorch: transformers' LlamaForCausalLM, whose weights
-the `gguf` package reads and dequantizes, without code of handglass. f32 must agree with it to 0.1 %.
+the `gguf` package reads and dequantizes, without code of handglass. f32 must agree with it to
+0.1 %.
 """
 
 from __future__ import annotations

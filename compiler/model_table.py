@@ -58,14 +58,10 @@ MERGED = Proof(
     "pictures none/one/sliced/two, 16x and 4x",
     "tests/models/test_minicpmv46.py::test_answer",
 )
-PLACED = Proof(
-    "tiny random checkpoint against transformers 5.24: prompt and 64 greedy tokens, pictures "
-    "none/one/sliced/two, 16x and 4x, head tied and not",
+CANVAS = Proof(
+    "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, "
+    "pictures none/one/sliced/two, 16x and 4x",
     "tests/models/test_minicpmv47.py::test_answer",
-)
-POSITIONS = Proof(
-    "positions of 600 random prompts against transformers 5.24",
-    "tests/prompts/test_canvas.py::test_random_prompts",
 )
 SEED = Proof(
     "tiny random checkpoints against torch: every stage, and 64 greedy tokens, pictures "
@@ -152,14 +148,14 @@ TABLE = (
         NO_WEIGHTS,
     ),
     Row(
-        "MiniCPM-V 4.7 1B",
+        "MiniCPM-V 4.7",
         V47,
         "-",
-        "as 4.6, with three positions per token (canvas M-RoPE)",
-        "as 4.6",
-        "as 4.6",
-        (PLACED, POSITIONS),
-        f"{NO_WEIGHTS}; videos are left out",
+        "as 4.6, with positions on a canvas",
+        f"{MERGED_TOWER}; {SLICES}",
+        "1/16 or 1/4 of its patches",
+        (CANVAS, PARAMETERS),
+        NO_WEIGHTS,
     ),
     _text("MiniCPM", "MiniCPM-1B, -2B, MiniCPM4-0.5B, -8B", MINICPM, PARAMETERS),
     _text("Llama", "Llama 3.2, MiniCPM5-1B, SmolLM2", TEXT, PARAMETERS),

@@ -19,6 +19,7 @@ import numpy as np
 from handglass.errors import MismatchError, UsageError
 from handglass.runtime.bundle.reader import Bundle, Manifest
 from handglass.runtime.engine.session import Session
+from handglass.runtime.prompt.canvas import open_positions
 from handglass.runtime.prompt.chat_template import Slot, build_prompt
 from handglass.runtime.prompt.preprocess import Picture, Tile, open_preprocessor
 from handglass.runtime.prompt.tokenizer import Tokenizer, parse_tokenizer
@@ -27,6 +28,7 @@ from handglass.schedules.select import ANY_CPU, cpu_units
 from handglass.targets.presets.x86 import AMX_FLAGS
 
 from .checkpoints.checkpoint import Checkpoint
+from .checkpoints.opening import open_checkpoint
 from .models import Family, find_family
 from .models.matching import build_for
 from .models.storage import Storage
@@ -68,7 +70,7 @@ def verify(
     model family has no numpy reference.
     """
     opened = Bundle.open(bundle)
-    weights = Checkpoint.open(checkpoint, allow_pickle)
+    weights = open_checkpoint(checkpoint, allow_pickle)
     manifest = opened.manifest
     if dict(manifest.model.config) != weights.config:
         raise MismatchError(
@@ -90,6 +92,7 @@ class Comparison:
         self.manifest = manifest
         self.tokenizer = tokenizer
         self.tiles_of = open_preprocessor(manifest)
+        self.positions_of = open_positions(manifest.prompt, tokenizer)
         family = find_family(weights.config)
         model = family.configure(weights.config)
         self.reference = reference_of(family, model)
@@ -164,30 +167,36 @@ class Comparison:
         self, tiles: Sequence[Tile], pictures: list[np.ndarray], name: str, progress: Progress
     ) -> Ratios:
         """The compiled model generates the tokens; the reference gets the same ones."""
-        ids = self._prompt_ids(tiles)
+        ids, positions = self._prompt(tiles)
         text = [i for i in ids if i is not None]
         embedded = self._embed(self.weights, text)
         x = splice(ids, embedded, pictures)
-        compiled, tokens = self._decode(x)
+        compiled, tokens = self._decode(x, positions)
         forced = np.concatenate([x, self._embed(self.weights, tokens)])
-        truth = self._logits(self.weights, forced, f"{name}, language", progress)
+        places = None if positions is None else continued(positions, len(tokens))
+        truth = self._logits(self.weights, forced, places, f"{name}, language", progress)
         forced[len(x) :] = self._embed(self.stored, tokens)
         weights = self.stored.with_rows_alone(len(tokens))
-        stored = self._logits(weights, forced, f"{name}, language as stored", progress)
+        stored = self._logits(weights, forced, places, f"{name}, language as stored", progress)
 
         own_text = self.session.embed(text)
         own = splice(ids, own_text, [self.session.encode_image(*tile.arrays) for tile in tiles])
         return {
             "embed": both(embedded, self._embed(self.stored, text), own_text),
             "logits": both(truth, stored, compiled),
-            "end_to_end": (snr_db(truth, self._decode(own, tokens)[0]), None),
+            "end_to_end": (snr_db(truth, self._decode(own, positions, tokens)[0]), None),
         }
 
     def _embed(self, weights: Weights, ids: Sequence[int]) -> np.ndarray:
         return reference.embed(weights, self.reference.language, ids, self.reference.names)
 
     def _logits(
-        self, weights: Weights, x: np.ndarray, phase: str, progress: Progress
+        self,
+        weights: Weights,
+        x: np.ndarray,
+        positions: np.ndarray | None,
+        phase: str,
+        progress: Progress,
     ) -> np.ndarray:
         return reference.logits(
             weights,
@@ -196,24 +205,26 @@ class Comparison:
             last=STEPS + 1,
             names=self.reference.names,
             progress=lambda done, total: progress(phase, done, total),
+            positions=positions,
         )
 
     def _decode(
-        self, x: np.ndarray, forced: Sequence[int] | None = None
+        self, x: np.ndarray, positions: np.ndarray | None, forced: Sequence[int] | None = None
     ) -> tuple[np.ndarray, list[int]]:
         """Logits (STEPS + 1, V) after the prompt x and after each of STEPS tokens, and the tokens:
         `forced`, or else the most likely ones."""
         self.session.restore_state(None)
-        rows = [self.session.prefill(x, 0)]
+        rows = [self.session.prefill(x, 0, *(() if positions is None else (positions,)))]
         tokens: list[int] = []
         for step in range(STEPS):
             tokens.append(int(rows[-1].argmax()) if forced is None else forced[step])
-            rows.append(self.session.decode(tokens[-1], len(x) + step).copy())
+            placed = () if positions is None else (int(positions.max()) + 1 + step,)
+            rows.append(self.session.decode(tokens[-1], len(x) + step, *placed).copy())
         return np.stack(rows), tokens
 
-    def _prompt_ids(self, tiles: Sequence[Tile]) -> list[int | None]:
+    def _prompt(self, tiles: Sequence[Tile]) -> tuple[list[int | None], np.ndarray | None]:
         """Token ids of a user turn with a picture of these tiles, or without one; None for each of
-        their rows."""
+        their rows. And their rotary positions, if the model takes them."""
         images = [None] if tiles else []
         template = self.manifest.prompt
         prompt = build_prompt(QUESTION, images, self.tokenizer, template, lambda _: tiles)
@@ -223,7 +234,7 @@ class Comparison:
                 ids.extend([None] * tiles[segment.tile].rows)
             else:
                 ids.extend(segment.ids)
-        return ids
+        return ids, None if self.positions_of is None else self.positions_of(prompt)
 
     def _schemes(self) -> dict[str, Scheme]:
         """The schemes of language and vision, laid out for the bundle's target."""
@@ -250,6 +261,12 @@ def splice(
     if pictures:
         x[is_picture] = np.concatenate(pictures)
     return x
+
+
+def continued(positions: np.ndarray, count: int) -> np.ndarray:
+    """The rotary positions (s, 3) of a prompt and of `count` tokens after it."""
+    after = np.arange(count, dtype=np.int32)[:, None] + positions.max() + 1
+    return np.concatenate([positions, np.broadcast_to(after, (count, positions.shape[1]))])
 
 
 def drawn_picture() -> np.ndarray:

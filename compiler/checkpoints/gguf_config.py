@@ -63,7 +63,7 @@ def architecture_of(header: Header) -> str:
             f"{header.path}: general.architecture is {name!r:.100}, which is not supported; "
             f"known: {', '.join(ARCHITECTURES)}"
         )
-    if header.metadata.get("split.count", 1) not in (0, 1):
+    if _integer(header, "split.count") not in (None, 0, 1):
         raise InputError(f"{header.path}: one part of several; join them with llama-gguf-split")
     return name
 
@@ -82,7 +82,15 @@ def _plain(value: Any) -> Any:
     """A number as in config.json: the shortest decimal number with the same float32."""
     if isinstance(value, np.ndarray):
         return value.tolist()
-    return float(str(np.float32(value))) if isinstance(value, float) else value
+    with np.errstate(all="ignore"):  # infinity is refused by the model family
+        return float(str(np.float32(value))) if isinstance(value, float) else value
+
+
+def _integer(header: Header, key: str) -> int | None:
+    value = header.metadata.get(key)
+    if value is not None and type(value) is not int:
+        raise InputError(f"{header.path}: {key} is {value!r:.100}, which is not a whole number")
+    return value
 
 
 def _vocab_size(header: Header) -> int:
@@ -93,13 +101,12 @@ def _vocab_size(header: Header) -> int:
 
 
 def _tokens(header: Header) -> dict[str, Any]:
-    ids = {
-        name: header.metadata.get(f"tokenizer.ggml.{name}_token_id")
-        for name in ("bos", "eos", "eot")
-    }
-    stops = [ids[name] for name in ("eos", "eot") if ids[name] is not None]
-    found: dict[str, Any] = {"eos_token_id": list(dict.fromkeys(stops))}
-    return found if ids["bos"] is None else found | {"bos_token_id": ids["bos"]}
+    bos, *stops = (
+        _integer(header, f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos", "eot")
+    )
+    given = (stop for stop in stops if stop is not None)
+    found: dict[str, Any] = {"eos_token_id": list(dict.fromkeys(given))}
+    return found if bos is None else found | {"bos_token_id": bos}
 
 
 def _rope(header: Header, keys: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from .gguf_checkpoint import GgufCheckpoint
 from .headers import Headers
 
 
-def open_checkpoint(path: Path, allow_pickle: bool = False) -> Checkpoint:
+def open_checkpoint(path: str | Path, allow_pickle: bool = False) -> Checkpoint:
     """Read the configuration and the tensor headers, but no tensor data.
 
     Raises InputError for a missing or damaged file, and for a pickle unless `allow_pickle`.
     """
+    path = Path(path)
     if is_regular(path):
         return GgufCheckpoint.read_file(path)
     return Checkpoint.open(path, allow_pickle=allow_pickle)

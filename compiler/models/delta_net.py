@@ -51,7 +51,7 @@ class DeltaNet(nn.Module):
         gates = opaque(delta_rule.gates, "delta_gates", *weights)
         written = gpu_delta_rule if on_gpu() else delta_rule
         func = written.delta_writer(self.heads)
-        o = _in_place(func, matrices, [unit, mixed, gates], self.heads.out)
+        o = _in_place(func, "delta_rule", matrices, [unit, mixed, gates], self.heads.out)
         normed = Source("gated_norm", self._normed, (o, projected, self.norm.value))
         # A GPU kernel has one level of groups: it does not quantise what it normalises by heads.
         return self.out_proj(normed.computed() if on_gpu() else normed)
@@ -63,7 +63,7 @@ class DeltaNet(nn.Module):
         width = self.heads.width
         written = gpu_causal_conv if on_gpu() else causal_conv
         func = written.conv_writer(width + self.heads.out, width, self.taps)
-        return _in_place(func, tail, [projected, self.conv.value], width)
+        return _in_place(func, "causal_conv", tail, [projected, self.conv.value], width)
 
     def _conv_weight(self) -> Stored:
         """(channels, 1, taps) -> (taps, channels)"""
@@ -97,7 +97,7 @@ def state_shapes(delta: DeltaConfig) -> dict[str, tuple[tuple[int, ...], str]]:
 
 
 def _in_place(
-    func: tirx.PrimFunc, state: nn.Tensor, inputs: list[nn.Tensor], width: int
+    func: tirx.PrimFunc, name: str, state: nn.Tensor, inputs: list[nn.Tensor], width: int
 ) -> nn.Tensor:
     """Call `func`, which advances `state` in place, and return its result (s, width)."""
     rows = inputs[0].shape[0]
@@ -105,5 +105,4 @@ def _in_place(
         nn.Tensor.placeholder(state.shape, state.dtype),
         nn.Tensor.placeholder([rows, width], "float32"),
     ]
-    name = str(func.__name__) if hasattr(func, "__name__") else "recurrence"
     return op.tensor_ir_inplace_op(func, name, [state, *inputs], [0, -1], out)[1]

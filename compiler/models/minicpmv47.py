@@ -37,8 +37,7 @@ def _language(top: Fields, text: Fields) -> LanguageConfig:
             f"config.json text_config: {EXPERTS} is {text.get(EXPERTS)!r:.40}: MiniCPM-V 4.7 "
             "35B-A3B, a mixture of experts, is not supported yet"
         )
-    is_tied = top.flag("tie_word_embeddings", text.flag("tie_word_embeddings", False))
-    return qwen35_config(text, is_tied, has_axes=True)
+    return qwen35_config(text, top.flag("tie_word_embeddings", False), has_axes=True)
 
 
 def prompt_entry(config: MiniCPMV46Config, template: TemplateFile) -> PromptEntry:
@@ -58,7 +57,8 @@ FAMILY = Family(
     build=minicpmv46.build,
     prompt=prompt_entry,
     vision=minicpmv46.vision_entry,
-    title=lambda config: "MiniCPM-V 4.7 1B",
+    title=lambda config: "MiniCPM-V 4.7",
     ignored=minicpmv46.ignored,
     typical_tiles=minicpmv46.PHOTO_TILES,
+    reference=minicpmv46.FAMILY.reference,
 )

@@ -120,5 +120,6 @@ FAMILY = Family(
     configure=configure,
     build=build,
     prompt=prompt_entry,
+    reference="handglass.compiler.parity.reference.text_only",
     title=lambda config: config.architecture.removesuffix("ForCausalLM").replace("_", "."),
 )

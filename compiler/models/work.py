@@ -1,7 +1,7 @@
 """The work of a model's functions: operations (two per multiply-add) and bytes.
 
-Only matrix products and attention are counted, without padding and masked positions, so the measure
-does not depend on the implementation.
+Only matrix products, attention and recurrences are counted, without padding and masked positions,
+so the measure does not depend on the implementation.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from handglass.runtime.bundle.entries import TensorEntry, WorkEntry
 
 from .config import LanguageConfig, ResamplerConfig, VisionConfig
+from .delta_net import heads_of
 from .merger_config import WINDOW, MergerConfig
 
 
@@ -53,15 +54,34 @@ def resampler_flops(config: ResamplerConfig, n: int) -> int:
 
 def prefill_work(config: LanguageConfig) -> WorkEntry:
     """Work per row and per (query, key) pair; logits are computed for the last row only."""
-    d = config.hidden_size
+    d, layers, linear = config.hidden_size, config.num_hidden_layers, len(config.linear_layers)
+    rows = layers * 2 * 3 * d * config.intermediate_size
+    rows += (layers - linear) * _attention_flops(config) + linear * _delta_flops(config)
     q = config.num_attention_heads * config.head_dim
-    kv = config.num_key_value_heads * config.head_dim
-    row = 2 * (d * (q + 2 * kv) + q * d + 3 * d * config.intermediate_size)
     return WorkEntry(
         flops=2 * d * config.vocab_size,
-        flops_per_row=config.num_hidden_layers * row,
-        flops_per_pair=config.num_hidden_layers * 4 * q,
+        flops_per_row=rows,
+        flops_per_pair=(layers - linear) * 4 * q,
     )
+
+
+def _attention_flops(config: LanguageConfig) -> int:
+    """Operations of a layer's q, k, v and output for one row, and of its gate."""
+    q = config.num_attention_heads * config.head_dim
+    kv = config.num_key_value_heads * config.head_dim
+    gate = q if config.has_output_gate else 0
+    return 2 * config.hidden_size * (2 * q + 2 * kv + gate)
+
+
+def _delta_flops(config: LanguageConfig) -> int:
+    """Operations of a layer of linear attention for one row: its matrices, the convolution, and
+    three multiply-adds per element of the state (recall, replace, ask)."""
+    if config.delta is None:
+        return 0
+    heads = heads_of(config.delta)
+    matrices = config.hidden_size * (heads.width + 2 * heads.out + 2 * heads.values)
+    convolution = config.delta.conv_kernel_dim * heads.width
+    return 2 * (matrices + convolution + 3 * heads.out * heads.key_dim)
 
 
 def decode_work(params: Sequence[TensorEntry], prefix: str, tables: tuple[str, ...]) -> WorkEntry:

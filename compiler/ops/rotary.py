@@ -28,14 +28,15 @@ def table(
 
     Angles are computed in float32, as in training. With `rotary_dim`, only the first rotary_dim / 2
     pairs of a head are rotated; the angle of the others is 0. Frequencies are divided by `divisors`
-    (default: 1), cosines and sines multiplied by `magnitude`.
+    (default: 1), cosines and sines of rotated pairs multiplied by `magnitude`.
     """
     rotated = rotary_dim or head_dim
     inverse = (1.0 / theta ** (np.arange(0, rotated, 2, dtype=np.float32) / rotated)).astype("f4")
     inverse = inverse / np.asarray(divisors or 1, np.float32)
     inverse = np.concatenate([inverse, np.zeros((head_dim - rotated) // 2, np.float32)])
     angle = np.arange(context, dtype=np.float32)[:, None] * inverse[None, :]
-    return np.concatenate([np.cos(angle), np.sin(angle)], axis=1) * np.float32(magnitude)
+    factor = np.where(np.arange(head_dim // 2) < rotated // 2, magnitude, 1).astype(np.float32)
+    return np.concatenate([np.cos(angle) * factor, np.sin(angle) * factor], axis=1)
 
 
 def causal_attention(

@@ -15,6 +15,7 @@ from handglass.targets import find_target
 from handglass.targets.target import Target
 
 from ..checkpoints.checkpoint import EMBEDDING, LM_HEAD, Checkpoint
+from ..checkpoints.opening import open_checkpoint
 from ..lowering.phases import fuse
 from ..lowering.workload import Part, parts_of
 from ..models import Family, FamilyConfig, HasHead, find_family
@@ -53,7 +54,7 @@ def read_tuning_input(model: Path, options: CompileOptions) -> TuningInput:
     if (model / MANIFEST).is_file():
         return _of_bundle(Bundle.open(model).manifest, options)
     target = find_target(options.target or "host")
-    checkpoint = Checkpoint.open(model)
+    checkpoint = open_checkpoint(model)
     family = find_family(checkpoint.config)
     config = family.configure(checkpoint.config)
     storage = choose_storage(

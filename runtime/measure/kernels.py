@@ -147,7 +147,8 @@ class KernelBenchmark:
         context, steps = self._session.context, self._steps
         s, pos = min(64, context), min(512, context - 1)
         ids = steps.ids(s)
-        yield Phase("encode", steps.encode)
+        if steps.reads_pictures:
+            yield Phase("encode", steps.encode)
         yield Phase(f"prefill {s}", lambda: steps.prefill(ids))
         yield Phase(f"decode@{pos}", lambda: steps.decode(pos, 1))
 

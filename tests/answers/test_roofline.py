@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 from odd_models import GROUPED
 from test_cli_inspect import MANIFEST
+from test_qwen35 import CONFIG as QWEN35
 
+from handglass.compiler.checkpoints.fields import Fields
+from handglass.compiler.models.qwen35 import qwen35_config
 from handglass.compiler.models.release import ModelConfig
 from handglass.compiler.models.work import (
     decode_work,
@@ -56,6 +59,15 @@ def test_prefill() -> None:
 def test_wide_heads_cost_what_they_are_wide() -> None:
     plain, wide = (prefill_work(grouped(**c).language) for c in ({}, {"head_dim": 80}))
     assert wide.flops_per_pair == plain.flops_per_pair / 64 * 80
+
+
+def test_linear_attention_costs_the_same_at_every_position() -> None:
+    # MLP of 5 layers: 2 * 3 * 48 * 80. Attention of one: 2 * 48 * (2 * 128 + 2 * 64 + 128 of the
+    # gate); 4 * 128 per pair. Delta rule of four: heads of 2 * 16 + 2 * 16 + 4 * 24 = 160, out 96;
+    # 2 * 48 * (160 + 2 * 96 + 2 * 4), 2 * 4 * 160 of the convolution, 2 * 3 * 96 * 16 of the rule.
+    work = prefill_work(qwen35_config(Fields(QWEN35, "config.json"), True))
+    assert work.flops_per_row == 5 * 23_040 + 49_152 + 4 * (34_560 + 1_280 + 9_216)
+    assert (work.flops, work.flops_per_pair) == (2 * 48 * 97, 4 * 128)
 
 
 PARAMS = (

@@ -15,7 +15,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import torch
 from released import Release, write_release
-from test_releases import QUESTION, block, pictures
+from test_releases import QUESTION, pictures
 from vulkan_running import needs_vulkan
 
 import handglass
@@ -44,7 +44,8 @@ def test_answer(both: tuple[Release, Any], name: str) -> None:
     answer = model.chat(
         [{"role": "user", "content": content}], temp=0, repeat_penalty=1, max_tokens=32
     )
-    text = release.prompt(QUESTION, [block(n, list(t)) for n, t in enumerate(tiles)])
+    blocks = [release.block(n, [t.role for t in ts]) for n, ts in enumerate(tiles)]
+    text = release.prompt(QUESTION, blocks)
     ids = release.library.encode(text).ids
     rows = torch.cat([torch.zeros(0, 128), *(release.tile_rows(t) for ts in tiles for t in ts)])
     tokens = list(answer.tokens)

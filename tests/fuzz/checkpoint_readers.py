@@ -6,6 +6,9 @@ import json
 import logging
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from gguf_files import small_file
 
 from .bundle_readers import tensor_files
 from .reader import CHECKPOINT, Reader, written
@@ -59,8 +62,32 @@ def indexes() -> list[bytes]:
     return [json.dumps({"metadata": {"total_size": 44}, "weight_map": owner}).encode()]
 
 
+def read_gguf(data: bytes, folder: Path) -> None:
+    """A file of a language model, up to lowering; then every tensor."""
+    from handglass.compiler.checkpoints.opening import open_checkpoint
+    from handglass.compiler.models import find_family
+    from handglass.runtime.prompt.tokenizer import parse_tokenizer
+
+    path = written(folder, "model.gguf", data)
+    checkpoint = open_checkpoint(path)
+    for name in sorted(checkpoint.unused(())):
+        checkpoint.read(name, checkpoint.shape(name))
+    content = checkpoint.tokenizer("tokenizer.json")
+    assert isinstance(content, bytes)
+    parse_tokenizer("tokenizers", content, path)
+    family = find_family(checkpoint.config)
+    family.prompt(family.configure(checkpoint.config), checkpoint.template())
+
+
+@cache
+def gguf_files() -> list[bytes]:
+    with TemporaryDirectory() as folder:
+        return [small_file(Path(folder) / "a.gguf").read_bytes()]
+
+
 READERS = {
     "config": Reader(lambda: [(CHECKPOINT / "config.json").read_bytes()], read_config),
     "generation-config": Reader(lambda: [b'{"eos_token_id": [2, 7]}'], read_generation),
     "index": Reader(indexes, read_index),
+    "gguf": Reader(gguf_files, read_gguf),
 }

@@ -128,7 +128,7 @@ def check_causal(kernel: Callable, layout: Layout, dtype: str, s: int, pos: int)
 @needs_vulkan
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 @pytest.mark.parametrize(
-    ("heads", "kv_heads", "d"), [(4, 2, 64), (2, 2, 72), (5, 1, 8), (4, 1, 80)]
+    ("heads", "kv_heads", "d"), [(4, 2, 64), (2, 2, 72), (5, 1, 8), (4, 1, 80), (4, 1, 256)]
 )
 def test_causal(heads: int, kv_heads: int, d: int, dtype: str) -> None:
     layout = Layout(heads, kv_heads, d)

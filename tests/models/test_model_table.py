@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from published import PARAMETERS, PUBLISHED
-from release_configs import CONFIGS
 
 from handglass.compiler.model_table import COUNT, TABLE, Row
 from handglass.compiler.models import FAMILIES, find_family, read_config, text_only
@@ -20,8 +19,8 @@ SUPPORTED = [row for row in TABLE if row.is_supported]
 REFUSED: dict[str, dict[str, Any]] = {
     "MiniCPM-V 1.0": {"hidden_size": 2304, "intermediate_size": 5760},
     "MiniCPM-V 2.0": {"hidden_size": 2304, "intermediate_size": 5760, "slice_mode": True},
-    "MiniCPM-V 4.7 35B-A3B": CONFIGS["4.6"]
-    | {"text_config": CONFIGS["4.6"]["text_config"] | {"num_experts": 256}},
+    "MiniCPM-V 4.7 35B-A3B": PUBLISHED["MiniCPM-V 4.7"]
+    | {"text_config": PUBLISHED["MiniCPM-V 4.7"]["text_config"] | {"num_experts": 256}},
     "MiniCPM-OCR 1.0": PUBLISHED["MiniCPM-V 4.6"] | {"small_image_upsize": "adaptive"},
 }
 
@@ -61,7 +60,7 @@ def test_every_model_that_is_found_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("row", [row for row in TABLE if not row.is_supported], ids=named)
 def test_a_refused_model_is_refused(row: Row) -> None:
-    config = REFUSED[row.name] | {"architectures": list(row.architectures)}
+    config = {"architectures": list(row.architectures)} | REFUSED[row.name]
     wanted = "small_image_upsize" if "OCR" in row.name else re.escape(row.name.split()[1])
     with pytest.raises(InputError, match=wanted):
         read_config(config)
@@ -91,7 +90,7 @@ def test_the_verb(handglass: Any) -> None:
     out = " ".join(handglass("models").out.split())
     for row in TABLE:
         assert row.name in out and (row.unverified or row.reason) in out
-    assert out.index("MiniCPM-V 4.6") < out.index("not supported yet:") < out.index("35B-A3B")
+    assert out.index("MiniCPM-V 4.6") < out.index("not supported yet:") < out.index("MiniCPM-V 1.0")
     rows = handglass("models", "--json").json["models"]
     assert [row["name"] for row in rows] == [row.name for row in TABLE]
     assert [row["supported"] for row in rows] == [row.is_supported for row in TABLE]

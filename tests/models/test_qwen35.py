@@ -17,6 +17,7 @@ from handglass.compiler.models.leaves import leaves
 from handglass.compiler.models.network import DecoderNetwork
 from handglass.compiler.models.qwen35 import qwen35_config
 from handglass.compiler.models.storage import choose_storage
+from handglass.compiler.ops import rotary
 from handglass.errors import InputError
 from handglass.schedules.select import find_units
 from handglass.targets import find_target
@@ -106,6 +107,12 @@ class Running:
         shape = tvm.runtime.ShapeTuple([pos])
         result: np.ndarray = self.machine[name](x, shape, self.state, self.params).numpy()
         return result
+
+
+def test_the_magnitude_is_that_of_rotated_elements() -> None:
+    table = rotary.table(5, 32, 1e4, rotary_dim=8, magnitude=1.5)
+    assert np.allclose(np.hypot(table[:, :4], table[:, 16:20]), 1.5)
+    assert (table[:, 4:16] == 1).all() and (table[:, 20:] == 0).all()
 
 
 @pytest.fixture(scope="module")

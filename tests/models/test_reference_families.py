@@ -14,7 +14,7 @@ from released46 import PAD, Reference, library_tokenizer, write_checkpoint
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
 from handglass.compiler.models import find_family
 from handglass.compiler.parity.reference import Weights, embed, logits, sliced
-from handglass.compiler.verify import reference_of
+from handglass.compiler.verify import continued, reference_of
 from handglass.runtime.prompt.preprocess import Preprocessor
 
 QUESTION = "What is this picture?"
@@ -38,10 +38,10 @@ def check(actual: np.ndarray, truth: np.ndarray) -> None:
     assert float(np.abs(actual - truth).max() / np.abs(truth).max()) < TOLERANCE
 
 
-@pytest.mark.parametrize("downsample", ["16x", "4x"])
-def test_minicpmv46(tmp_path: Path, downsample: str) -> None:
+@pytest.mark.parametrize(("version", "downsample"), [("4.6", "16x"), ("4.6", "4x"), ("4.7", "16x")])
+def test_merged(tmp_path: Path, version: str, downsample: str) -> None:
     """One picture that is sliced and one that is not, and three tokens of an answer."""
-    transformers = Reference(write_checkpoint(tmp_path, downsample))
+    transformers = Reference(write_checkpoint(tmp_path, downsample, version))
     weights, reference = opened(tmp_path)
     shown, tokens = [noise(700, 500), noise(120, 90)], [5, 9, 300]
     asked = transformers.ask(QUESTION, shown)
@@ -49,7 +49,11 @@ def test_minicpmv46(tmp_path: Path, downsample: str) -> None:
     x = embed(weights, reference.language, ids, reference.names)
     is_pad = np.array(ids) == library_tokenizer().token_to_id(PAD)
     x[is_pad] = np.concatenate([rows(weights, reference, picture) for picture in shown])
-    actual = logits(weights, reference.language, x, len(tokens) + 1, reference.names)
+    places = None
+    if version == "4.7":
+        places = continued(transformers.positions(asked)[0], len(tokens))
+    language, names = reference.language, reference.names
+    actual = logits(weights, language, x, len(tokens) + 1, names, positions=places)
     check(actual, transformers.logits(asked, tokens))
 
 

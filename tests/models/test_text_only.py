@@ -18,7 +18,12 @@ import handglass
 from handglass.compiler.build import compile_model
 from handglass.compiler.checkpoints.template_file import TemplateFile, read_template
 from handglass.compiler.models.text_only import configure, prompt_entry
+from handglass.compiler.verify import verify
 from handglass.errors import InputError
+from handglass.runtime.bundle.reader import Bundle
+from handglass.runtime.bundle.report import read_report
+from handglass.runtime.engine.session import Session
+from handglass.runtime.measure.kernels import KernelBenchmark
 
 QUESTION = "What is this picture? 你好"
 SPECIAL = (
@@ -153,6 +158,22 @@ def test_answer(kind: Kind, tmp_path: Path) -> None:
     assert list(answer.tokens) == truth.argmax(-1).tolist()[: len(answer.tokens)]
     assert len(answer.tokens) == 64 or answer.finish_reason == "stop"
     assert answer.timings.prefill_tokens == len(ids)
+
+
+def test_verify_and_bench(tmp_path: Path) -> None:
+    """Without vision there are no stages and no kernels of tiles."""
+    write(tmp_path / "checkpoint", KINDS[-1])
+    compile_model(tmp_path / "checkpoint", tmp_path / "bundle", quantization="f32")
+    stages = verify(tmp_path / "bundle", tmp_path / "checkpoint")
+    assert [(stage.stage, stage.ok) for stage in stages] == [
+        ("embed", True), ("logits", True), ("end_to_end", True)
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="text-only"):
+        verify(tmp_path / "bundle", tmp_path / "checkpoint", [np.zeros((9, 9, 3), np.uint8)])
+    bundle = Bundle.open(tmp_path / "bundle")
+    profile = KernelBenchmark(Session(bundle), read_report(bundle))
+    profile.run(1, lambda *_: None)
+    assert [phase["phase"] for phase in profile.report()] == ["prefill 64", "decode@511"]
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -36,28 +36,6 @@ def omni(config: dict[str, Any], **changes: Any) -> dict[str, Any]:
 LLAMA3 = decoder("Llama", "4096 14336 32 32 8", 128256, rope_theta=5e5)
 del LLAMA3["architectures"]
 MINICPM_1B = decoder("MiniCPM", "1536 3840 52 24 8", 73440, **MUP)
-V47 = {
-    "architectures": ["MiniCPMV4_7ForConditionalGeneration"],
-    "model_type": "minicpmv4_7",
-    "tie_word_embeddings": False,
-    "text_config": CONFIGS["4.6"]["text_config"]
-    | {
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": 1e7,
-            "partial_rotary_factor": 0.25,
-            "mrope_section": [11, 11, 10],
-            "mrope_interleaved": True,
-        }
-    },
-    "merge_kernel_size": [2, 2],
-    "merger_times": 1,
-    "image_start_id": 248060,
-    "image_end_id": 248061,
-    "slice_start_id": 248062,
-    "slice_end_id": 248063,
-    "newline_id": 198,
-}
 PUBLISHED: dict[str, dict[str, Any]] = {
     "MiniCPM-V with MiniCPM-1B": CONFIGS["seed"],
     "MiniCPM-V 2.5": CONFIGS["2.6"] | LLAMA3 | {"version": "2.5", "query_num": 96},
@@ -67,7 +45,12 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "MiniCPM-V 4.5": CONFIGS["4.5"] | {"use_image_id": True, "batch_3d_resampler": True},
     "MiniCPM-o 4.5": omni(CONFIGS["4.5"]),
     "MiniCPM-V 4.6": CONFIGS["4.6"] | {"image_size": 1120, "eos_token_id": 248044},
-    "MiniCPM-V 4.7 1B": CONFIGS["4.6"] | V47,
+    "MiniCPM-V 4.7": CONFIGS["4.6"]
+    | {
+        "architectures": ["MiniCPMV4_7ForConditionalGeneration"],
+        "tie_word_embeddings": False,
+        "newline_id": 198,
+    },
     "MiniCPM-1B": MINICPM_1B,
     "MiniCPM-1B untied": MINICPM_1B | {"tie_word_embeddings": False},
     "MiniCPM4-0.5B": decoder("MiniCPM", "1024 4096 24 16 2", 73448, **MUP),
@@ -83,6 +66,7 @@ PARAMETERS = {
     "MiniCPM-V 4.0": 4_059_533_040,
     "MiniCPM-V 4.5": 8_695_895_280,
     "MiniCPM-V 4.6": 1_300_428_016,
+    "MiniCPM-V 4.7": 1_554_476_272,
     "MiniCPM-1B": 1_360_246_272,
     "MiniCPM-1B untied": 1_473_050_112,
     "MiniCPM4-0.5B": 433_873_920,

@@ -50,11 +50,15 @@ def logits(
     last: int,
     names: Names = LLM,
     progress: Callable[[int, int], object] = lambda done, total: None,
+    positions: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Logits after each of the `last` positions of x (s, D). (last, V)"""
+    """Logits after each of the `last` positions of x (s, D). (last, V)
+
+    `positions` (s, 3): of a model with `rope_sections`.
+    """
     for number in range(config.num_hidden_layers):
         progress(number, config.num_hidden_layers)
-        x = _layer(weights, config, f"{names.model}.layers.{number}", x, number)
+        x = _layer(weights, config, f"{names.model}.layers.{number}", x, number, positions)
     x = rms_norm(weights, f"{names.model}.norm", x[-last:], *_norm_options(config))
     if config.dim_model_base is not None:
         x = x / np.float32(config.hidden_size / config.dim_model_base)
@@ -62,7 +66,12 @@ def logits(
 
 
 def _layer(
-    weights: Weights, config: LanguageConfig, name: str, x: np.ndarray, number: int
+    weights: Weights,
+    config: LanguageConfig,
+    name: str,
+    x: np.ndarray,
+    number: int,
+    positions: np.ndarray | None,
 ) -> np.ndarray:
     depth = config.scale_depth
     residual = np.float32(1.0 if depth is None else depth / config.num_hidden_layers**0.5)
@@ -70,7 +79,7 @@ def _layer(
     if number in config.linear_layers:
         y = delta_net(weights, config, f"{name}.linear_attn", y)
     else:
-        y = self_attention(weights, config, f"{name}.self_attn", y)
+        y = self_attention(weights, config, f"{name}.self_attn", y, positions)
     x = x + residual * y
     y = rms_norm(weights, f"{name}.post_attention_layernorm", x, *_norm_options(config))
     return x + residual * _mlp(weights, config, f"{name}.mlp", y)

@@ -1,0 +1,325 @@
+"""GGUF files as checkpoints: the same model as the folder that transformers wrote."""
+
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from gguf.quants import dequantize
+from gguf_files import add_tokenizer, finish, interleaved, small_file, write_gguf, write_kinds
+from safetensors.numpy import load_file
+from test_text_only import KINDS, LLAMA3_ROPE, QUESTION, SIZES, Kind, rendered, tokenizer, write
+from tokenizers import Tokenizer as Library
+from tokenizers import pre_tokenizers
+from vocabularies import byte_level_json
+
+import handglass
+from handglass.compiler.build import compile_model
+from handglass.compiler.checkpoints.gguf_header import KINDS as TYPES
+from handglass.compiler.checkpoints.gguf_header import read_header
+from handglass.compiler.checkpoints.opening import open_checkpoint
+from handglass.compiler.models import find_family
+from handglass.errors import InputError
+from handglass.runtime.prompt.tokenizer import parse_tokenizer
+
+MODELS = [kind for kind in KINDS if kind.name != "Qwen3_5"]
+ALL_TYPES = tuple(kind.name for kind in TYPES.values())
+
+
+def convert(folder: Path, kind: Kind) -> Path:
+    """The GGUF file of a folder."""
+    config = dict(open_checkpoint(folder).config)
+    rope = config.get("rope_parameters") or {}
+    config["rope_theta"] = rope.get("rope_theta", config.get("rope_theta"))
+    if kind.name != "Qwen3":
+        config.pop("head_dim", None)
+    tensors = load_file(folder / "model.safetensors")
+    if rope.get("rope_type") == "llama3":
+        tensors["rope_freqs.weight"] = llama3_divisors(16)
+    data, pre = tokenizer()[0], "qwen2" if kind.name.startswith("Qwen") else "llama-bpe"
+    texts = {"template": kind.template.replace("\\n", "\n"), "bos": kind.bos}
+    path, name = folder.with_suffix(".gguf"), kind.name.lower()
+    return write_gguf(path, name, config, tensors, data, pre, **texts)
+
+
+def llama3_divisors(head_dim: int) -> np.ndarray:
+    """As llama.cpp's converter computes them (generate_extra_tensors of LlamaModel)."""
+    rope: dict[str, Any] = LLAMA3_ROPE
+    base, factor, old = rope["rope_theta"], rope["factor"], rope["original_max_position_embeddings"]
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    divisors = []
+    for j in range(0, head_dim, 2):
+        wavelength = 2 * np.pi * base ** (j / head_dim)
+        smooth = (old / wavelength - low) / (high - low)
+        if wavelength < old / high:
+            divisors.append(1.0)
+        elif wavelength > old / low:
+            divisors.append(factor)
+        else:
+            divisors.append(1 / ((1 - smooth) / factor + smooth))
+    return np.array(divisors, np.float32)
+
+
+@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: f"{kind.name}-{len(kind.options)}")
+def test_answer(kind: Kind, tmp_path: Path) -> None:
+    reference = write(tmp_path / "checkpoint", kind)
+    path = convert(tmp_path / "checkpoint", kind)
+    exact, ours = open_checkpoint(tmp_path / "checkpoint"), open_checkpoint(path)
+    for name, array in load_file(tmp_path / "checkpoint" / "model.safetensors").items():
+        assert (ours.read(name, array.shape) == exact.read(name, array.shape)).all(), name
+    compile_model(path, tmp_path / "bundle", quantization="f32")
+    model = handglass.load(tmp_path / "bundle")
+    answer = model.chat(QUESTION, max_tokens=64, temp=0)
+    ids = rendered(kind)
+    with torch.no_grad():
+        truth = reference(torch.tensor([[*ids, *answer.tokens]])).logits[0, len(ids) - 1 :]
+    assert list(answer.tokens) == truth.argmax(-1).tolist()[: len(answer.tokens)]
+    assert len(answer.tokens) == 64 or answer.finish_reason == "stop"
+    assert answer.timings.prefill_tokens == len(ids)
+
+
+@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: f"{kind.name}-{len(kind.options)}")
+def test_the_configuration_is_that_of_the_folder(kind: Kind, tmp_path: Path) -> None:
+    write(tmp_path / "checkpoint", kind)
+    of_folder, of_file = (
+        find_family(config).configure(config).language
+        for config in (
+            open_checkpoint(path).config
+            for path in (tmp_path / "checkpoint", convert(tmp_path / "checkpoint", kind))
+        )
+    )
+    for name, value in vars(of_folder).items():
+        if name == "rope_divisors":  # float32 in the file
+            assert of_file.rope_divisors == pytest.approx(value, rel=1e-6)
+        elif name not in ("bos_token_id", "eos_token_ids"):  # by the tokenizer
+            assert getattr(of_file, name) == value, name
+
+
+def test_every_type(tmp_path: Path) -> None:
+    path = write_kinds(tmp_path / "a.gguf", ALL_TYPES)
+    checkpoint = open_checkpoint(path)
+    for tensor in gguf.GGUFReader(path).tensors:
+        if not tensor.name.startswith("test."):
+            continue
+        expected = dequantize(tensor.data, tensor.tensor_type)
+        assert checkpoint.shape(tensor.name) == expected.shape == (40, 256)
+        assert (checkpoint.read(tensor.name, (40, 256)) == expected).all()
+        assert (checkpoint.read_rows(tensor.name, 7, 30) == expected[7:30]).all()
+
+
+def test_rows_of_an_interleaved_matrix(tmp_path: Path) -> None:
+    """The file is in quantized blocks, as these are of rows, which move as a whole."""
+    random = np.random.default_rng(5)
+    name = "model.layers.0.self_attn.k_proj.weight"
+    rows = random.standard_normal((32, 96)).astype(np.float32)
+    sizes = SIZES | {"rope_theta": 1e4}
+    tensors = {"model.embed_tokens.weight": np.ones((4, 96), np.float32), name: rows}
+    checkpoint = open_checkpoint(write_gguf(tmp_path / "a.gguf", "llama", sizes, tensors))
+    assert not (interleaved(rows, 2) == rows).all()
+    for start, stop in ((0, 32), (3, 21), (31, 32), (5, 5)):
+        assert (checkpoint.read_rows(name, start, stop) == rows[start:stop]).all()
+
+
+@pytest.mark.parametrize(
+    ("pre", "steps"),
+    [
+        ("gpt-2", [pre_tokenizers.ByteLevel(add_prefix_space=False)]),
+        (
+            "smollm",
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False),
+            ],
+        ),
+    ],
+)
+def test_the_tokenizer_is_that_of_the_original(pre: str, steps: list[Any], tmp_path: Path) -> None:
+    data = byte_level_json()
+    library = Library.from_str(data.decode())
+    library.no_padding()
+    library.no_truncation()
+    library.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    ours = parse_tokenizer("tokenizers", tokenizer_of(tmp_path, data, pre), tmp_path)
+    for text in ("What is this  picture?\n\n 12345, it's 3rd", "你好 🙂 is is", " a\t\n b", ""):
+        assert ours.encode(text) == library.encode(text, add_special_tokens=False).ids
+        assert ours.decode(ours.encode(text)) == text.encode()
+    assert ours.encode("<image>") != [ours.token_id("<image>")]
+
+
+def tokenizer_of(folder: Path, data: bytes, pre: str, without: str = "") -> bytes:
+    """What becomes of a tokenizer.json; `without`: a piece that is replaced by another."""
+    if without:
+        data = data.replace(f'"{without}":'.encode(), '"ĠĠĠ":'.encode())
+    writer = gguf.GGUFWriter(str(folder / "a.gguf"), "llama")
+    add_tokenizer(writer, data, pre)
+    writer.add_tensor("token_embd.weight", np.ones((4, 32), np.float32))
+    finish(writer)
+    content = open_checkpoint(folder / "a.gguf").tokenizer("tokenizer.json")
+    assert isinstance(content, bytes)
+    return content
+
+
+def test_a_vocabulary_without_rare_bytes(tmp_path: Path) -> None:
+    """That of SmolLM lacks some control characters, and bytes of no assigned character."""
+    data = tokenizer_of(tmp_path, byte_level_json(), "smollm", "Ą")  # U+0004
+    ours = parse_tokenizer("tokenizers", data, tmp_path)
+    assert ours.decode(ours.encode("a b")) == b"a b"
+    with pytest.raises(InputError, match=r"cannot spell U\+0004"):
+        ours.encode("a\x04b")
+    with pytest.raises(InputError, match="byte pieces are missing"):
+        damaged = tokenizer_of(tmp_path, byte_level_json(), "smollm", "~")
+        parse_tokenizer("tokenizers", damaged, tmp_path)
+
+
+def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = small_file(tmp_path / "a.gguf")
+    monkeypatch.setitem(sys.modules, "gguf.constants", None)
+    with pytest.raises(InputError, match=r"pip install 'handglass\[gguf\]'"):
+        open_checkpoint(path)
+
+
+# --- damaged files ---
+
+
+def text(value: str) -> bytes:
+    return struct.pack("<Q", len(value)) + value.encode()
+
+
+def pair(key: str, code: int, value: bytes) -> bytes:
+    return text(key) + struct.pack("<I", code) + value
+
+
+def tensor(name: str, shape: tuple[int, ...], code: int = 0, offset: int = 0) -> bytes:
+    sizes = struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
+    return text(name) + sizes + struct.pack("<IQ", code, offset)
+
+
+LLAMA = pair("general.architecture", 8, text("llama"))
+EMBEDDING = tensor("token_embd.weight", (8, 4))
+
+
+def file_of(
+    pairs: tuple[bytes, ...] = (LLAMA,),
+    tensors: tuple[bytes, ...] = (EMBEDDING,),
+    version: int = 3,
+    counts: tuple[int, int] | None = None,
+    data: int = 128,
+    magic: bytes = b"GGUF",
+) -> bytes:
+    counts = counts or (len(tensors), len(pairs))
+    head = magic + struct.pack("<IQQ", version, *counts) + b"".join((*pairs, *tensors))
+    return head + bytes(-len(head) % 32) + bytes(data)
+
+
+def string_array(count: int, *items: str) -> bytes:
+    return struct.pack("<IQ", 8, count) + b"".join(map(text, items))
+
+
+DAMAGED = {
+    "not a GGUF": lambda: file_of(magic=b"GGML"),
+    "version 1 ": lambda: file_of(version=1),
+    "little-endian": lambda: file_of(version=3 << 24),
+    "tensors at byte": lambda: file_of(counts=(1 << 63, 1)),
+    "keys at byte": lambda: file_of(counts=(1, 1 << 40)),
+    "truncated": lambda: file_of(counts=(1, 4000)),
+    "bytes in a key": lambda: file_of((struct.pack("<Q", 1 << 62) + b"abc",)),
+    "bytes in the value": lambda: file_of((pair("a", 8, struct.pack("<Q", 1 << 30)),)),
+    "strings up to": lambda: file_of((pair("a", 9, string_array(1 << 50)),)),
+    "more than the file": lambda: file_of((pair("a", 9, string_array(1 << 20)),)),
+    "items in": lambda: file_of((pair("a", 9, struct.pack("<IQ", 10, 1 << 60)),)),
+    "unknown type 9": lambda: file_of((pair("a", 9, struct.pack("<IQ", 9, 1)),)),
+    "unknown type 77": lambda: file_of((pair("a", 77, b""),)),
+    "not UTF-8": lambda: file_of((pair("a", 8, struct.pack("<Q", 1) + b"\xff"),)),
+    "occurs twice": lambda: file_of((LLAMA, LLAMA)),
+    "neither true": lambda: file_of((pair("a", 7, b"\x02"),)),
+    "general.alignment is 'x'": lambda: file_of((LLAMA, pair("general.alignment", 8, text("x")))),
+    "power of two": lambda: file_of((LLAMA, pair("general.alignment", 4, b"\x0c\0\0\0"))),
+    "0 dimensions": lambda: file_of(tensors=(tensor("a", ()),)),
+    "9 dimensions": lambda: file_of(tensors=(tensor("a", (1,) * 9),)),
+    "type 19": lambda: file_of(tensors=(tensor("a", (256, 4), 19),)),
+    "the shape": lambda: file_of(tensors=(tensor("a", (1 << 40, 1 << 40)),)),
+    "the shape of": lambda: file_of(tensors=(tensor("a", (0, 1 << 62)),)),
+    "blocks of Q8_0": lambda: file_of(tensors=(tensor("a", (40, 4), 8),)),
+    "expected": lambda: file_of(tensors=(tensor("a", (8, 4), 0, 32),)),
+    "begins at": lambda: file_of(tensors=(EMBEDDING, tensor("a", (8, 4), 0, 0))),
+    "ends at": lambda: file_of(tensors=(tensor("a", (8, 4000)),)),
+    "the tensors end": lambda: file_of(data=4096),
+    "tensor 'a' occurs twice": lambda: file_of(
+        tensors=(tensor("a", (8, 4)), tensor("a", (8, 4), 0, 128)), data=256
+    ),
+    "general.architecture is None": lambda: file_of(()),
+    "general.architecture is 'gemma'": lambda: file_of(
+        (pair("general.architecture", 8, text("gemma")),)
+    ),
+    "one part of several": lambda: file_of((LLAMA, pair("split.count", 2, b"\x02\0"))),
+    "token_embd.weight is missing": lambda: file_of(tensors=(tensor("a", (8, 4)),)),
+    "llama.expert_count is 8": lambda: file_of(
+        (LLAMA, pair("llama.expert_count", 4, b"\x08\0\0\0"))
+    ),
+    "eos_token_id is array": lambda: file_of(
+        (LLAMA, pair("tokenizer.ggml.eos_token_id", 9, struct.pack("<IQI", 4, 1, 2)))
+    ),
+    "rope.scaling.type is 'yarn'": lambda: file_of(
+        (LLAMA, pair("llama.rope.scaling.type", 8, text("yarn")))
+    ),
+    "rope_freqs.weight is F32": lambda: file_of(
+        tensors=(EMBEDDING, tensor("rope_freqs.weight", (8, 1), 0, 128)), data=160
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", DAMAGED)
+def test_damaged(reason: str, tmp_path: Path) -> None:
+    make: Callable[[], bytes] = DAMAGED[reason]
+    (tmp_path / "a.gguf").write_bytes(make())
+    with pytest.raises(InputError) as error:
+        open_checkpoint(tmp_path / "a.gguf")
+    assert reason in str(error.value)
+
+
+def test_undamaged(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(file_of())
+    assert open_checkpoint(tmp_path / "a.gguf").shape("model.embed_tokens.weight") == (4, 8)
+
+
+def cuts(data: bytes, start: int) -> Iterator[int]:
+    yield from range(4, min(start, 600))
+    yield from range(600, len(data) - 32, 997)
+    yield len(data) - 32  # the padding at the end, up to 31 bytes, may be missing
+
+
+def test_truncated(tmp_path: Path) -> None:
+    path = small_file(tmp_path / "a.gguf")
+    data, start = path.read_bytes(), min(p.start for p in read_header(path).places.values())
+    for size in cuts(data, start):
+        (tmp_path / "b.gguf").write_bytes(data[:size])
+        with pytest.raises(InputError, match=r"b\.gguf"):
+            open_checkpoint(tmp_path / "b.gguf")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("tokenizer.ggml.model", text("llama"), "model is 'llama'"),
+        ("tokenizer.ggml.pre", text("default"), "pre is 'default'"),
+    ],
+)
+def test_an_unknown_tokenizer(key: str, value: bytes, reason: str, tmp_path: Path) -> None:
+    given = {"tokenizer.ggml.model": text("gpt2"), "tokenizer.ggml.pre": text("gpt-2")}
+    pairs = tuple(pair(name, 8, content) for name, content in (given | {key: value}).items())
+    (tmp_path / "a.gguf").write_bytes(file_of((LLAMA, *pairs)))
+    checkpoint = open_checkpoint(tmp_path / "a.gguf")
+    with pytest.raises(InputError, match=reason):
+        checkpoint.tokenizer("tokenizer.json")
+
+
+def test_not_a_number(tmp_path: Path) -> None:
+    data = file_of()[:-4] + b"\0\0\xc0\x7f"
+    (tmp_path / "a.gguf").write_bytes(data)
+    with pytest.raises(InputError, match=r"embed_tokens\.weight: contains NaN"):
+        open_checkpoint(tmp_path / "a.gguf").read("model.embed_tokens.weight", (4, 8))

@@ -1,0 +1,149 @@
+"""GGUF files for tests, written by the `gguf` package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from gguf.quants import quantize
+from vocabularies import byte_level_json
+
+NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+HALF = np.float16(0.01).tobytes()
+SCALES = {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
+"""Where the float16 scales of a block are, of types that the package cannot write."""
+
+
+def gguf_name(name: str) -> str:
+    """The name in a GGUF file of a tensor of transformers."""
+    stem, _, end = name.rpartition(".")
+    if stem.startswith("model.layers."):
+        _, _, layer, stem = stem.split(".", 3)
+        return f"blk.{layer}.{NAMES[stem]}.{end}"
+    return f"{NAMES[stem]}.{end}"
+
+
+def interleaved(rows: np.ndarray, heads: int) -> np.ndarray:
+    """As llama.cpp's converter does it for Llama (`permute` of convert_hf_to_gguf.py)."""
+    halves = rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:])
+    return halves.swapaxes(1, 2).reshape(rows.shape)
+
+
+def stored(name: str, shape: tuple[int, int], random: np.random.Generator) -> np.ndarray:
+    """Random rows of a type, as the bytes of a file."""
+    kind = gguf.GGMLQuantizationType[name]
+    if name not in SCALES:
+        values = random.standard_normal(shape).astype(np.float32)
+        return np.ascontiguousarray(quantize(values, kind)).view(np.uint8)
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    blocks = random.integers(0, 256, (shape[0], shape[1] // block, size), np.uint8)
+    for at in SCALES[name]:
+        blocks[..., at : at + 2] = np.frombuffer(HALF, np.uint8)
+    return blocks.reshape(shape[0], -1)
+
+
+def write_gguf(
+    path: Path,
+    architecture: str,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    tokenizer: bytes | None = None,
+    pre: str = "llama-bpe",
+    **texts: str,
+) -> Path:
+    """`config` and `tensors` are those of transformers; `texts`: bos, template."""
+    writer = gguf.GGUFWriter(str(path), architecture)
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_rope_freq_base(config["rope_theta"])
+    if "head_dim" in config:
+        writer.add_key_length(config["head_dim"])
+        writer.add_value_length(config["head_dim"])
+    if tokenizer is not None:
+        add_tokenizer(writer, tokenizer, pre, texts.get("bos", ""))
+    if "template" in texts:
+        writer.add_chat_template(texts["template"])
+    for name, array in tensors.items():
+        if architecture == "llama" and "_proj" in name and name.split(".")[-2][0] in "qk":
+            array = interleaved(array, heads if "q_proj" in name else kv_heads)
+        writer.add_tensor(name if name == "rope_freqs.weight" else gguf_name(name), array)
+    finish(writer)
+    return path
+
+
+def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: bytes, pre: str, bos: str = "") -> None:
+    """The content of a tokenizer.json with byte-level BPE."""
+    table = json.loads(tokenizer)
+    added = {token["id"]: token for token in table["added_tokens"]}
+    ids = {i: token for token, i in table["model"]["vocab"].items()}
+    ids |= {i: token["content"] for i, token in added.items()}
+    tokens = [ids.get(i, f"[PAD{i}]") for i in range(max(ids) + 1)]
+    kinds = [NORMAL if i in ids else UNUSED for i in range(len(tokens))]
+    for i, token in added.items():
+        kinds[i] = CONTROL if token["special"] else USER_DEFINED
+    merges = [m if isinstance(m, str) else " ".join(m) for m in table["model"]["merges"]]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_merges(merges)
+    if bos:
+        writer.add_bos_token_id(tokens.index(bos))
+
+
+def finish(writer: gguf.GGUFWriter) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_kinds(path: Path, kinds: tuple[str, ...], tokenizer: bytes | None = None) -> Path:
+    """A Llama without most of its tensors, and one matrix of each type."""
+    random = np.random.default_rng(3)
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_block_count(1)
+    writer.add_context_length(64)
+    writer.add_embedding_length(256)
+    writer.add_feed_forward_length(256)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    if tokenizer is not None:
+        add_tokenizer(writer, tokenizer, "gpt-2")
+    writer.add_tensor("token_embd.weight", np.ones((4, 256), np.float32))
+    for kind in kinds:
+        rows = stored(kind, (40, 256), random)
+        writer.add_tensor(f"test.{kind}", rows, raw_dtype=gguf.GGMLQuantizationType[kind])
+    finish(writer)
+    return path
+
+
+def small_file(path: Path) -> Path:
+    return write_kinds(path, ("Q8_0", "Q6_K"), byte_level_json(("<|im_start|>", "<|im_end|>")))
