@@ -117,6 +117,48 @@ def test_the_second_turn_prefills_only_what_is_new() -> None:
     assert tokens == greedy(FakeSession(), second, 4)
 
 
+class Placing(FakeSession):
+    """Records the rotary positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions: list[list[list[int]]] = []
+        self.decoded_at: list[int | None] = []
+
+    def prefill(self, x: np.ndarray, pos: int, positions: np.ndarray | None = None) -> np.ndarray:
+        assert positions is not None and len(positions) == len(x)
+        self.positions.append(positions.tolist())
+        return super().prefill(x, pos)
+
+    def decode(self, token: int, pos: int, position: int | None = None) -> np.ndarray:
+        self.decoded_at.append(position)
+        return super().decode(token, pos)
+
+
+def test_keys_are_reused_only_at_their_positions() -> None:
+    session = Placing()
+    conversation = Conversation(session)
+
+    def ask(keys: list[Key], positions: list[tuple[int, int, int]]) -> Any:
+        placed = np.array(positions, np.int32)
+        sample = Sampler(Sampling())
+        found = conversation.answer(keys, PICTURES.__getitem__, sample, (), 3, positions=placed)
+        list(found)
+        return found
+
+    cat = picture("cat")
+    keys: list[Key] = [1, *cat[:2], 2]
+    ask(keys, [(0, 0, 0), (1, 1, 1), (1, 1, 2), (4, 4, 4)])
+    assert session.decoded_at == [5, 6]
+    assert (
+        ask([*keys, 3], [(0, 0, 0), (1, 1, 1), (1, 1, 2), (4, 4, 4), (5, 5, 5)]).reused_tokens == 4
+    )
+    again = ask(keys, [(0, 0, 0), (1, 1, 1), (1, 1, 3), (5, 5, 5)])
+    assert again.reused_tokens == 2
+    assert session.positions[-1] == [[1, 1, 3], [5, 5, 5]]
+    assert session.decoded_at[-2:] == [6, 7]
+
+
 def test_pictures_in_the_cache_are_not_asked_for_again() -> None:
     asked: list[str] = []
 

@@ -159,6 +159,14 @@ WRONG_INPUT = {
         r"prompt\.answer\.thinking needs prompt\.thoughts",
     ),
     "system without a role": (put("prompt", "system", "x"), r"prompt\.system needs a role"),
+    "positions that nothing takes": (
+        put("prompt", "positions", {"kind": "canvas", "parameters": {}}),
+        r"prompt\.positions must be plain",
+    ),
+    "positions that nothing gives": (
+        put("functions", "prefill", "arguments", ["x (s, 8) float32", "positions (s, 3) int32"]),
+        r"prompt\.positions must be plain",
+    ),
     "no stop": (put("prompt", "stop", []), r"prompt\.stop"),
     "tokenizer kind": (put("tokenizer", "kind", "words"), r"tokenizer\.kind"),
     "negative shape": (put("params", 0, "shape", [-1, 5]), r"params\[0\]\.shape .*-1"),

@@ -71,9 +71,9 @@ def test_parameters_are_hashed_unless_told(
         (
             lambda m: m["functions"]["decode"]["arguments"].append("positions (1, 3) int32"),
             5,
-            "functions, decode: takes the rotary positions of tokens (prompt.positions)",
+            "decode: takes the rotary positions of tokens (prompt.positions)",
         ),
-        (lambda m: m["functions"].update(sing=1), 3, "functions, sing"),
+        (lambda m: m["functions"].update(sing=1), 3, "sing: expected an object"),
         (lambda m: m.pop("vision"), 3, "'vision' is missing"),
         (lambda m: m["vision"].update(query_num=0), 3, "one of 'query_num' and 'patches_per_row'"),
         (lambda m: m["vision"].update(patches_per_row=1), 3, "one of 'query_num' and"),
