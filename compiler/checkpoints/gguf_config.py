@@ -128,8 +128,8 @@ def _rope(header: Header, keys: Mapping[str, Any], config: Mapping[str, Any]) ->
 def _divisors(header: Header, config: Mapping[str, Any]) -> dict[str, Any]:
     """Divisors as a list, of which config.json has one kind: longrope, without its magnitude."""
     place = header.places[ROPE_FREQS]
-    if len(place.shape) != 1 or place.kind.name != "F32" or place.shape[0] > 1 << 16:
-        raise InputError(f"{header.path}: {ROPE_FREQS} is {place.kind.name} {place.shape}")
+    if len(place.shape) != 1 or place.encoding.name != "F32" or place.shape[0] > 1 << 16:
+        raise InputError(f"{header.path}: {ROPE_FREQS} is {place.encoding.name} {place.shape}")
     stored = np.ndarray((place.nbytes,), np.uint8, header.mapped, place.start)
     divisors = as_floats(stored, place, dequantizer()).tolist()
     return {

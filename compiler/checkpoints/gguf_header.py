@@ -87,13 +87,13 @@ class Place:
     """A tensor in the file; `shape` is as in numpy, the last size being a row."""
 
     name: str
-    kind: Kind
+    encoding: Kind
     shape: tuple[int, ...]
     start: int = 0
 
     @property
     def nbytes(self) -> int:
-        return math.prod(self.shape) // self.kind.values * self.kind.size
+        return math.prod(self.shape) // self.encoding.values * self.encoding.size
 
 
 @dataclass(frozen=True)
@@ -221,16 +221,16 @@ class _Parser:
         if code not in KINDS:
             raise InputError(
                 f"{self.path}: the tensor {name!r} has type {code}, which is not supported; known: "
-                f"{', '.join(kind.name for kind in KINDS.values())}"
+                f"{', '.join(encoding.name for encoding in KINDS.values())}"
             )
         place = Place(name, KINDS[code], shape, offset)
         # Checked by size before they are multiplied; all of them are at least 1.
         if not all(1 <= size <= MAX_BYTES for size in shape) or math.prod(shape) > MAX_BYTES:
             raise self.fault(f"the shape of {name!r} is {shape}")
-        if shape[-1] % place.kind.values:
+        if shape[-1] % place.encoding.values:
             raise self.fault(
-                f"the rows of {name!r} have {shape[-1]} values, but blocks of {place.kind.name} "
-                f"have {place.kind.values}"
+                f"the rows of {name!r} have {shape[-1]} values, but blocks of {place.encoding.name} "
+                f"have {place.encoding.values}"
             )
         return place
 
@@ -252,7 +252,7 @@ class _Parser:
                     f"the tensor {place.name!r} ends at byte {end}, the file at "
                     f"{len(self.mapped)}; truncated?"
                 )
-            found[place.name] = Place(place.name, place.kind, place.shape, reached)
+            found[place.name] = Place(place.name, place.encoding, place.shape, reached)
             reached = _padded(end, alignment)
         if len(self.mapped) > max(reached, self.at):
             raise self.fault(f"the tensors end at byte {reached}, the file at {len(self.mapped)}")

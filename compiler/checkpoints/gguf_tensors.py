@@ -88,13 +88,13 @@ class GgufTensors:
         return self._places[name].shape
 
     def dtype(self, name: str) -> str:
-        return self._places[name].kind.name
+        return self._places[name].encoding.name
 
     def array(self, name: str) -> np.ndarray:
         """The stored bytes of each row, in the order of the file: (..., bytes)."""
         place = self._places[name]
         *outer, width = place.shape
-        shape = (*outer, width // place.kind.values * place.kind.size)
+        shape = (*outer, width // place.encoding.values * place.encoding.size)
         return np.ndarray(shape, np.uint8, self._header.mapped, place.start)
 
     def floats(self, name: str, rows: slice) -> np.ndarray:
@@ -124,5 +124,5 @@ def as_floats(stored: np.ndarray, place: Place, dequantize: Dequantize) -> np.nd
     with np.errstate(all="ignore"):  # NaN and infinity are reported with the name of the tensor
         for start in range(0, len(flat), step):
             part = np.ascontiguousarray(flat[start : start + step])
-            values[start : start + step] = dequantize(part, place.kind.code)
+            values[start : start + step] = dequantize(part, place.encoding.code)
     return values.reshape(*stored.shape[:-1], width)

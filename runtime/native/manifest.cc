@@ -107,8 +107,8 @@ Target ReadTarget(Fields fields) {
   return target;
 }
 
-/* The names of the functions. MismatchError for one that takes the rotary positions of tokens, which
- * this program does not compute. */
+/* The names of the functions. MismatchError for one that takes the rotary positions of tokens:
+ * this program does not compute them. */
 std::set<std::string> ReadFunctions(const Fields& functions) {
   std::set<std::string> names;
   for (const auto& [name, entry] : functions.All()) {
