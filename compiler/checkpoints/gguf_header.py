@@ -229,8 +229,8 @@ class _Parser:
             raise self.fault(f"the shape of {name!r} is {shape}")
         if shape[-1] % place.encoding.values:
             raise self.fault(
-                f"the rows of {name!r} have {shape[-1]} values, but blocks of {place.encoding.name} "
-                f"have {place.encoding.values}"
+                f"the rows of {name!r} have {shape[-1]} values, but blocks of "
+                f"{place.encoding.name} have {place.encoding.values}"
             )
         return place
 
