@@ -28,6 +28,7 @@ from .merged_vision import MergedVisionTower
 from .merger_config import MergerConfig
 from .network import DecoderNetwork
 from .qwen35 import qwen35_config
+from .release import MAX_SLICES, RESOLUTION
 from .storage import Storage
 from .templates import chatml, picture_tiles, reserved_tags
 from .work import merged_vision_flops
@@ -35,8 +36,6 @@ from .work import merged_vision_flops
 ARCHITECTURE = "MiniCPMV4_6ForConditionalGeneration"
 LANGUAGE = "model.language_model"
 HALF = (0.5, 0.5, 0.5)
-RESOLUTION, MAX_SLICES = 448, 9
-"""Of the released preprocessor_config.json."""
 EXPECTED = {
     "drop_vision_last_layer": False,
     "quantization_config": None,

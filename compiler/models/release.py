@@ -19,9 +19,10 @@ from . import templates, text_config
 from .config import RESAMPLER_HEAD_DIM, LanguageConfig, ResamplerConfig, VisionConfig, vision_config
 
 RESOLUTION, MAX_SLICES = 448, 9
+"""Of all releases that slice pictures, if their files do not say."""
 MOST_SLICES = 100
 SAMPLING = {"temp": 0.7, "top_p": 0.8, "top_k": 100, "repeat_penalty": 1.05}
-"""Defaults of 2.0 to 4.0."""
+"""Defaults of 2.5 to 4.0."""
 
 Shape = Mapping[str, int]
 
@@ -51,8 +52,6 @@ def _seed_prompt(tiles: Mapping[str, Around], defaults: Mapping[str, float]) -> 
     return templates.minicpm({"picture": Around("<image>", "</image>")}, defaults)
 
 
-# The released code of 2.5 uses positions of a padded batch (1 x n). Here they are those of the
-# grid, as in other engines. Which is better was not verified on its weights.
 HELPFUL = "You are a helpful assistant."
 _qwen2_prompt = partial(_chatml, system=HELPFUL)
 _qwen3_prompt = partial(_chatml, thinks=True, opened="")
@@ -65,6 +64,8 @@ SEED_RELEASE = Release(
     defaults=(),
 )
 RELEASES = (
+    # The released code of 2.5 uses positions of a padded batch (1 x n). Here they are those of the
+    # grid, as in other engines. Which is better was not verified on its weights.
     Release(
         "MiniCPM-V 2.5",
         "2.5",
@@ -112,8 +113,7 @@ NOT_YET_SHAPES: tuple[tuple[str, Shape], ...] = (
 ARCHITECTURES = {"MiniCPMV": False, "MiniCPMO": True}
 """Architecture -> whether it is an o-model."""
 
-DROPPED = "drop_vision_last_layer", "a vision tower without its last layer"
-REFUSED_KEYS = dict([DROPPED])
+REFUSED_KEYS = {"drop_vision_last_layer": "a vision tower without its last layer"}
 REFUSED_BY_SEED = REFUSED_KEYS | {
     "slice_mode": "image slicing",
     "use_image_id": "image numbers in the prompt",

@@ -26,6 +26,7 @@ from handglass.targets.target import Target
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.fields import Fields
+from ..checkpoints.preprocessor import check_preprocessor
 from ..models import Family, FamilyConfig, Network
 from ..models.config import LanguageConfig
 
@@ -53,6 +54,8 @@ def describe(
     Raises InputError if the checkpoint has no usable tokenizer.
     """
     storage, language = network.storage, config.language
+    vision = family.vision(config)
+    check_preprocessor(checkpoint, vision)
     prompt = family.prompt(config, checkpoint.template())
     prompt = with_sampling(prompt, Fields(checkpoint.generation(), GENERATION))
     entry, tokenizer = find_tokenizer(checkpoint, prompt, language.vocab_size)
@@ -69,7 +72,7 @@ def describe(
         functions=network.functions(),
         params=params,
         state=StateEntry(storage.context, network.state()),
-        vision=family.vision(config),
+        vision=vision,
         prompt=prompt,
         tokenizer=entry,
         vocab_size=language.vocab_size,
