@@ -58,14 +58,19 @@ SPLITS: Mapping[str, Split] = {
 
 
 def template_of(header: Header) -> TemplateFile:
-    """The chat template and the string of the begin token."""
+    """The chat template and the strings of the begin and end tokens."""
     text = header.metadata.get(TEMPLATE, "")
-    bos = header.metadata.get(f"{PREFIX}bos_token_id")
-    tokens = header.metadata.get(f"{PREFIX}tokens")
     if not isinstance(text, str):
         raise InputError(f"{header.path}: {TEMPLATE} is not text")
-    known = isinstance(tokens, list) and type(bos) is int and 0 <= bos < len(tokens)
-    return TemplateFile(text, tokens[bos] if known else "")  # type: ignore[index]
+    return TemplateFile(text, _named(header, "bos"), _named(header, "eos"))
+
+
+def _named(header: Header, name: str) -> str:
+    """The string of a special token; empty if the file has none."""
+    number = header.metadata.get(f"{PREFIX}{name}_token_id")
+    tokens = header.metadata.get(f"{PREFIX}tokens")
+    known = isinstance(tokens, list) and type(number) is int and 0 <= number < len(tokens)
+    return tokens[number] if known else ""  # type: ignore[index]
 
 
 def tokenizer_json(header: Header) -> bytes:
