@@ -37,7 +37,8 @@ def tokenizer_json(folder: Path) -> bytes | None:
     if not has_both(folder):
         return None
     vocabulary, merges = folder / VOCABULARY, folder / MERGES
-    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    path = folder / CONFIG
+    config = read_json(path, has_large=True) if path.is_file() else {}
     if not isinstance(config, dict):
         raise InputError(f"{folder / CONFIG}: expected an object")
     words = _words(config, folder)

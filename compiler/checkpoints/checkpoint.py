@@ -7,9 +7,8 @@ released after each read, so peak memory depends on the largest tensor and not o
 from __future__ import annotations
 
 import logging
-import mmap
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import EllipsisType
 from typing import Any, TypeVar
@@ -20,7 +19,10 @@ from handglass.errors import InputError
 from handglass.runtime.system.json_text import LFS_POINTER, refuse_pointer
 
 from .bpe_files import VOCABULARY, has_both, tokenizer_json
+from .packed_tensors import PackedTensors, unpacked
+from .packing import packing_of
 from .shards import Shard, open_shards, read_json
+from .stored import CHUNK, FLOATS, Computed, check_finite, drop_pages, widen
 from .template_file import TemplateFile, read_template
 
 EMBEDDING, LM_HEAD = "llm.model.embed_tokens.weight", "llm.lm_head.weight"
@@ -32,8 +34,6 @@ IGNORED_PREFIXES = ("mtp.", "apm.", "audio_projection_layer.", "audio_avg_pooler
 IGNORED_SUFFIXES = ("rotary_emb.inv_freq", ".position_ids")
 
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json")
-FLOATS = ("float32", "float16", "bfloat16")
-CHUNK = 1 << 22  # elements checked at a time
 MAX_PREFIX = 200  # characters that all tensor names may begin with
 
 C = TypeVar("C", bound="Checkpoint")
@@ -43,10 +43,12 @@ log = logging.getLogger(__name__)
 class Checkpoint:
     """The configuration and the tensors of one folder."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], shards: dict[str, Shard]) -> None:
+    def __init__(
+        self, folder: Path, config: dict[str, Any], shards: Mapping[str, Shard | Computed]
+    ) -> None:
         self.folder = folder
         self.config = config
-        self._shards = shards
+        self._shards = dict(shards)
         self._names = {name: name for name in shards}
         """Tensor name -> its name in the file."""
         self._used: set[str] = set()
@@ -66,7 +68,9 @@ class Checkpoint:
         config = read_json(folder / "config.json")
         if not isinstance(config, dict):
             raise InputError(f"{folder / 'config.json'}: expected an object")
-        return cls(folder, config, cls._open_shards(folder, allow_pickle))
+        packing = packing_of(config)
+        shards = cls._open_shards(folder, allow_pickle)
+        return cls(folder, config, unpacked(folder, shards, packing) if packing else shards)
 
     _open_shards = staticmethod(open_shards)
 
@@ -150,9 +154,8 @@ class Checkpoint:
     def unused(self, names: Collection[str]) -> list[str]:
         """The tensors that are not among these names and not among those to be ignored."""
         known = {*names, *self._used}
-        return sorted(
-            name for name in self._shards if name not in known and not self._is_ignored(name)
-        )
+        left = (name for name in self._shards if name not in known and not self._is_ignored(name))
+        return sorted(name for name in left if not self._is_empty_bias(name))
 
     def lm_head(self, tied: bool, head: str = LM_HEAD, embedding: str = EMBEDDING) -> str:
         """Name of the tensor to use as the language model head.
@@ -187,7 +190,16 @@ class Checkpoint:
     def _is_ignored(self, name: str) -> bool:
         return name.startswith(self._ignored_prefixes) or name.endswith(IGNORED_SUFFIXES)
 
-    def _shard(self, name: str) -> Shard:
+    def _is_empty_bias(self, name: str) -> bool:
+        """Whether it is a bias of zeros beside a packed weight: some tools write one for each."""
+        stem, _, end = name.rpartition(".")
+        weight = self._shards.get(f"{stem}.weight")
+        return end == "bias" and isinstance(weight, PackedTensors) and self._is_zero(name)
+
+    def _is_zero(self, name: str) -> bool:
+        return not self._read(name, ...).any()
+
+    def _shard(self, name: str) -> Shard | Computed:
         if name not in self._shards:
             raise InputError(f"{self.folder}: the tensor {name} is missing")
         return self._shards[name]
@@ -195,11 +207,15 @@ class Checkpoint:
     def _read(self, name: str, rows: slice | EllipsisType) -> np.ndarray:
         self._used.add(name)
         shard, stored_name = self._shard(name), self._names[name]
-        stored, dtype = shard.array(stored_name)[rows], shard.dtype(stored_name)
-        if dtype not in FLOATS:
-            raise InputError(f"{name}: stored as {dtype}; supported types: {', '.join(FLOATS)}")
-        values = widen(stored, dtype)
-        drop_pages(stored)
+        if isinstance(shard, Computed):
+            values = shard.floats(stored_name, slice(None) if rows is ... else rows)
+            shard.release(stored_name)
+        else:
+            stored, dtype = shard.array(stored_name)[rows], shard.dtype(stored_name)
+            if dtype not in FLOATS:
+                raise InputError(f"{name}: stored as {dtype}; supported types: {', '.join(FLOATS)}")
+            values = widen(stored, dtype)
+            drop_pages(stored)
         check_finite(name, values)
         return values
 
@@ -222,35 +238,3 @@ def _refuse_pointer(path: Path) -> None:
     if path.is_file():
         with path.open("rb") as file:
             refuse_pointer(file.read(len(LFS_POINTER)), str(path))
-
-
-def widen(stored: np.ndarray, dtype: str) -> np.ndarray:
-    """A float32 copy. bfloat16 is passed as uint16 bits: the upper half of a float32."""
-    values = np.empty(stored.shape, np.float32)
-    if dtype == "bfloat16":
-        np.left_shift(stored, 16, out=values.view(np.uint32), dtype=np.uint32)
-    else:
-        values[...] = stored
-    return values
-
-
-def check_finite(name: str, values: np.ndarray) -> None:
-    """Raise InputError for NaN or infinity."""
-    flat = values.reshape(-1)
-    for start in range(0, flat.size, CHUNK):
-        if not np.isfinite(flat[start : start + CHUNK]).all():
-            raise InputError(f"{name}: contains NaN or infinity; the checkpoint is damaged")
-
-
-def drop_pages(array: np.ndarray) -> None:
-    """Release mapped pages of this process; they stay in the page cache of the system."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if isinstance(owner, memoryview):
-        owner = owner.obj
-    if not isinstance(owner, mmap.mmap) or not array.flags.c_contiguous or not array.nbytes:
-        return
-    start = array.ctypes.data - np.frombuffer(owner, np.uint8, 1).ctypes.data
-    page = start - start % mmap.PAGESIZE
-    owner.madvise(mmap.MADV_DONTNEED, page, start + array.nbytes - page)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from types import EllipsisType
 from typing import Any
 
-import numpy as np
-
-from .checkpoint import Checkpoint, check_finite, drop_pages
+from .checkpoint import Checkpoint
 from .gguf_config import config_of, interleaved_heads
 from .gguf_header import Header, read_header
+from .gguf_sentencepiece import tokenizer_model
 from .gguf_tensors import GgufTensors
-from .gguf_tokenizer import template_of, tokenizer_json
+from .gguf_tokenizer import template_of, tokenizer_json, tokenizer_name
 from .template_file import TemplateFile
 
 
@@ -42,16 +40,9 @@ class GgufCheckpoint(Checkpoint):
         return self._header.path.name
 
     def tokenizer(self, name: str) -> bytes | None:
-        return self._tokenizer if name == "tokenizer.json" else None
+        return self._tokenizer if name == tokenizer_name(self._header) else None
 
     @cached_property
     def _tokenizer(self) -> bytes:
-        return tokenizer_json(self._header)
-
-    def _read(self, name: str, rows: slice | EllipsisType) -> np.ndarray:
-        self._used.add(name)
-        stored = self._names[name]
-        values = self._tensors.floats(stored, slice(None) if rows is ... else rows)
-        drop_pages(self._tensors.array(stored))
-        check_finite(name, values)
-        return values
+        is_json = tokenizer_name(self._header) == "tokenizer.json"
+        return (tokenizer_json if is_json else tokenizer_model)(self._header)

@@ -16,6 +16,7 @@ import numpy as np
 from handglass.errors import InputError
 
 from .gguf_header import Header, Place
+from .stored import Computed, drop_pages
 
 INSTALL = "pip install 'handglass[gguf]'"
 CHUNK = 1 << 20  # values computed at a time
@@ -66,8 +67,8 @@ def original_name(name: str) -> str:
     return OUTER.get(name, name)
 
 
-class GgufTensors:
-    """One file with named tensors (a `Shard`), of which any rows can be had as float32."""
+class GgufTensors(Computed):
+    """The tensors of one file."""
 
     def __init__(self, header: Header, heads: Mapping[str, int]) -> None:
         """`heads`: the number of heads of "q" and "k" whose rows are interleaved, if they are."""
@@ -87,9 +88,6 @@ class GgufTensors:
     def shape(self, name: str) -> tuple[int, ...]:
         return self._places[name].shape
 
-    def dtype(self, name: str) -> str:
-        return self._places[name].encoding.name
-
     def array(self, name: str) -> np.ndarray:
         """The stored bytes of each row, in the order of the file: (..., bytes)."""
         place = self._places[name]
@@ -100,6 +98,9 @@ class GgufTensors:
     def floats(self, name: str, rows: slice) -> np.ndarray:
         """Rows in float32, in the order of the original checkpoint."""
         return as_floats(self._rows(name, rows), self._places[name], self._dequantize)
+
+    def release(self, name: str) -> None:
+        drop_pages(self.array(name))
 
     def _rows(self, name: str, rows: slice) -> np.ndarray:
         stored, match = self.array(name), _HEADS.fullmatch(name)

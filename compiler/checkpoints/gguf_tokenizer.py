@@ -1,4 +1,4 @@
-"""The tokenizer in the metadata of a GGUF file, as a tokenizer.json.
+"""The byte-level tokenizer in the metadata of a GGUF file, as a tokenizer.json.
 
 A file lists tokens and merges, but names the rule that splits text into words, which therefore must
 be one of `SPLITS`. The expressions are those of llama.cpp and of the original tokenizers.
@@ -22,6 +22,9 @@ PREFIX = "tokenizer.ggml."
 UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 2, 3, 4, 5
 NORMAL = 1
 TEMPLATE = "tokenizer.chat_template"
+MODELS = {"gpt2": "tokenizer.json", "llama": "tokenizer.model"}
+"""tokenizer.ggml.model -> the file of the original: byte-level BPE, or SentencePiece
+(gguf_sentencepiece.py)."""
 # Of Llama 3; Qwen's has \p{N} for \p{N}{1,3}.
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
@@ -57,31 +60,42 @@ SPLITS: Mapping[str, Split] = {
 """tokenizer.ggml.pre -> the rule."""
 
 
+def tokenizer_name(header: Header) -> str:
+    """The name that the tokenizer has in the original. Raises InputError for an unknown kind."""
+    kind = header.metadata.get(f"{PREFIX}model")
+    if not isinstance(kind, str) or kind not in MODELS:
+        raise InputError(
+            f"{header.path}: {PREFIX}model is {kind!r:.100}: not supported yet; known: "
+            f"{', '.join(MODELS)}"
+        )
+    return MODELS[kind]
+
+
 def template_of(header: Header) -> TemplateFile:
-    """The chat template and the string of the begin token."""
+    """The chat template and the strings of the begin and end tokens."""
     text = header.metadata.get(TEMPLATE, "")
-    bos = header.metadata.get(f"{PREFIX}bos_token_id")
-    tokens = header.metadata.get(f"{PREFIX}tokens")
     if not isinstance(text, str):
         raise InputError(f"{header.path}: {TEMPLATE} is not text")
-    known = isinstance(tokens, list) and type(bos) is int and 0 <= bos < len(tokens)
-    return TemplateFile(text, tokens[bos] if known else "")  # type: ignore[index]
+    return TemplateFile(text, _named(header, "bos"), _named(header, "eos"))
+
+
+def _named(header: Header, name: str) -> str:
+    """The string of a special token; empty if the file has none."""
+    number = header.metadata.get(f"{PREFIX}{name}_token_id")
+    tokens = header.metadata.get(f"{PREFIX}tokens")
+    known = isinstance(tokens, list) and type(number) is int and 0 <= number < len(tokens)
+    return tokens[number] if known else ""  # type: ignore[index]
 
 
 def tokenizer_json(header: Header) -> bytes:
-    """Raises InputError for a tokenizer of another kind, or a damaged one."""
-    kind, pre = (header.metadata.get(PREFIX + key) for key in ("model", "pre"))
-    if kind != "gpt2":
-        raise InputError(
-            f"{header.path}: {PREFIX}model is {kind!r:.100}: not supported yet; known: 'gpt2', "
-            "which is byte-level BPE"
-        )
+    """Raises InputError for an unknown rule of words, or a damaged tokenizer."""
+    pre = header.metadata.get(f"{PREFIX}pre")
     if not isinstance(pre, str) or pre not in SPLITS:
         raise InputError(
             f"{header.path}: {PREFIX}pre is {pre!r:.100}: not supported yet; known: "
             f"{', '.join(SPLITS)}"
         )
-    tokens, kinds = _tokens(header)
+    tokens, kinds = token_texts(header), token_types(header)
     ids = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
     added = [i for i, kind in enumerate(kinds) if kind in (UNKNOWN, CONTROL, USER_DEFINED)]
     split = SPLITS[pre]
@@ -110,16 +124,23 @@ def tokenizer_json(header: Header) -> bytes:
     return json.dumps(table, ensure_ascii=False).encode()
 
 
-def _tokens(header: Header) -> tuple[list[str], list[int]]:
+def token_texts(header: Header) -> list[str]:
+    """Raises InputError if a text occurs twice."""
     tokens = _texts(header, "tokens")
-    kinds = header.metadata.get(f"{PREFIX}token_type")
-    if kinds is None:
-        kinds = np.full(len(tokens), NORMAL)
-    if not isinstance(kinds, np.ndarray) or len(kinds) != len(tokens):
-        raise InputError(f"{header.path}: {PREFIX}token_type does not have one type per token")
     if len(set(tokens)) != len(tokens):
         raise InputError(f"{header.path}: {PREFIX}tokens has a token twice")
-    return tokens, kinds.tolist()
+    return tokens
+
+
+def token_types(header: Header) -> list[int]:
+    """The type of each token, normal if the file does not say."""
+    count = len(_texts(header, "tokens"))
+    kinds = header.metadata.get(f"{PREFIX}token_type")
+    if kinds is None:
+        kinds = np.full(count, NORMAL)
+    if not isinstance(kinds, np.ndarray) or len(kinds) != count:
+        raise InputError(f"{header.path}: {PREFIX}token_type does not have one type per token")
+    return kinds.tolist()
 
 
 def _texts(header: Header, key: str) -> list[str]:

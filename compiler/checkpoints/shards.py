@@ -53,11 +53,11 @@ def open_shards(folder: Path, allow_pickle: bool) -> dict[str, Shard]:
     return _pickled(folder, allow_pickle)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, has_large: bool = False) -> Any:
     """Parse a JSON file of at most MAX_JSON bytes; see `parse_json`. Raises InputError."""
     try:
         with open_regular(path) as file:
-            return parse_json(file.read(MAX_JSON + 1), str(path), MAX_JSON)
+            return parse_json(file.read(MAX_JSON + 1), str(path), MAX_JSON, has_large)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:

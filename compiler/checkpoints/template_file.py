@@ -1,4 +1,4 @@
-"""The chat template of a checkpoint, as text: it is searched, never executed."""
+"""The chat template of a checkpoint, as text."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class TemplateFile:
     text: str = ""
     bos: str = ""
     """The string of the begin token."""
+    eos: str = ""
+    """The string of the end token."""
 
 
 def read_template(folder: Path) -> TemplateFile:
@@ -30,10 +32,11 @@ def read_template(folder: Path) -> TemplateFile:
     Raises InputError for a damaged file.
     """
     path = folder / CONFIG
-    config: Any = read_json(path) if path.is_file() else {}
+    config: Any = read_json(path, has_large=True) if path.is_file() else {}
     if not isinstance(config, dict):
         raise InputError(f"{path}: expected an object")
-    return TemplateFile(_separate(folder) or _default(config), _content(config.get("bos_token")))
+    bos, eos = (_content(config.get(f"{name}_token")) for name in ("bos", "eos"))
+    return TemplateFile(_separate(folder) or _default(config), bos, eos)
 
 
 def _separate(folder: Path) -> str:

@@ -1,7 +1,7 @@
 """The model configuration: a checkpoint's `config.json`, validated and frozen.
 
 Fields are named after the keys of the checkpoint. Settings that would compile to a wrong model
-(another release of the family, quantized weights, scaled rotary positions) are rejected here, so
+(another release of the family, scaled rotary positions) are rejected here, so
 later stages need no checks. This module reads no files and no tensors.
 """
 

@@ -38,7 +38,6 @@ LANGUAGE = "model.language_model"
 HALF = (0.5, 0.5, 0.5)
 EXPECTED = {
     "drop_vision_last_layer": False,
-    "quantization_config": None,
     "small_image_upsize": "always",  # MiniCPM-OCR has other values
     "merge_kernel_size": [2, 2],
     "merger_times": 1,

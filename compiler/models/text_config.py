@@ -21,7 +21,6 @@ from .config import MAX_LAYERS, LanguageConfig
 from .rope import rope_scaling, rope_theta, rotary_factor
 
 REFUSED_KEYS = {
-    "quantization_config": "quantized weights; compile from the original checkpoint instead",
     "mlp_bias": "biases in the language model's MLP",
     "use_sliding_window": "sliding-window attention",
 }

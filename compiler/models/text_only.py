@@ -1,7 +1,7 @@
 """Language models without vision: MiniCPM, Llama, Qwen2, Qwen3 and Qwen3.5.
 
-The prompt follows from the checkpoint's chat template, of which four kinds are known. The template
-is searched for their markers; it is not executed.
+The prompt follows from the checkpoint's chat template, of which three kinds are known: the template
+is searched for their markers. packing/template_check.py compares what the two render.
 """
 
 from __future__ import annotations

@@ -105,7 +105,9 @@ def delta_writer(heads: Heads) -> tirx.PrimFunc:
     """state (values, key_dim, value_dim) in place, unit (s, 2 keys key_dim), mixed (s, width),
     gates (s, 2 values) -> (s, values value_dim).
 
-    A task owns some columns of a head's state, which stay in the L1 cache over all positions.
+    A task owns some columns of a head's state, which stay in the L1 cache over all positions. The
+    schedule may process most positions in chunks instead (schedules/cpu/recurrence.py): it finds
+    the arguments by the order in which the block "delta" reads and writes them.
     """
     h, e, f = heads.values, heads.key_dim, heads.value_dim
     group, first = h // heads.keys, 2 * heads.keys * e  # first column of the values

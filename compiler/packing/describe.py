@@ -29,6 +29,7 @@ from ..checkpoints.fields import Fields
 from ..checkpoints.preprocessor import check_preprocessor
 from ..models import Family, FamilyConfig, Network
 from ..models.config import LanguageConfig
+from .template_check import warn_of_differences
 
 GENERATION = "generation_config.json"
 SAMPLING = {
@@ -56,7 +57,9 @@ def describe(
     storage, language = network.storage, config.language
     vision = family.vision(config)
     check_preprocessor(checkpoint, vision)
-    prompt = family.prompt(config, checkpoint.template())
+    template = checkpoint.template()
+    prompt = family.prompt(config, template)
+    warn_of_differences(prompt, template)
     prompt = with_sampling(prompt, Fields(checkpoint.generation(), GENERATION))
     entry, tokenizer = find_tokenizer(checkpoint, prompt, language.vocab_size)
     prompt = with_stops(prompt, tokenizer, stop_ids(checkpoint, language))

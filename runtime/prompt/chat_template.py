@@ -16,7 +16,6 @@ from handglass.errors import MismatchError
 
 from ..bundle.entries import PromptEntry
 from .messages import ASSISTANT, MARK, SYSTEM, Part, Placed, Turn, read_turns
-from .tokenizer import Tokenizer
 
 __all__ = ["MARK", "Prompt", "Slot", "Tokens", "build_prompt", "marker_text", "opening"]
 
@@ -30,6 +29,19 @@ class HasRole(Protocol):
 
     @property
     def role(self) -> str: ...
+
+
+class Spells(Protocol):
+    """The part of a tokenizer that building a prompt uses."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of what a user typed."""
+
+    def marker_ids(self, marker: str) -> tuple[int, ...]:
+        """Ids of a template marker."""
+
+    def token_id(self, piece: str) -> int:
+        """The id of one token."""
 
 
 T = TypeVar("T", bound=HasRole)
@@ -60,7 +72,7 @@ class Prompt:
 def build_prompt(
     messages: str | Sequence[Mapping[str, Any]],
     images: Sequence[Any],
-    tokenizer: Tokenizer,
+    tokenizer: Spells,
     template: PromptEntry,
     tiles_of: Callable[[Any], Sequence[T]],
     thinking: bool = False,
@@ -98,7 +110,7 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
 
 def _segments(
     turns: Sequence[Turn],
-    tokenizer: Tokenizer,
+    tokenizer: Spells,
     template: PromptEntry,
     tiles: Sequence[Sequence[HasRole]],
     last: Sequence[int],

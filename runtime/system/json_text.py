@@ -21,11 +21,13 @@ DEPTH = 64
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How a Git LFS pointer begins, which a checkout without `git lfs` has in place of the file."""
 _DIGITS = 20
+_MANY_DIGITS = 40
 
 
-def parse_json(data: bytes, where: str, limit: int) -> Any:
+def parse_json(data: bytes, where: str, limit: int, has_large: bool = False) -> Any:
     """Parse UTF-8 text, with or without a byte-order mark; `where` names it in errors.
 
+    With `has_large`, a number may have up to 40 digits: transformers writes 10^30 for "no limit".
     Raises InputError for more than `limit` bytes, for a Git LFS pointer and for unfit content.
     """
     if len(data) > limit:
@@ -37,7 +39,7 @@ def parse_json(data: bytes, where: str, limit: int) -> Any:
             object_pairs_hook=_unique,
             parse_constant=_constant,
             parse_float=_float,
-            parse_int=_integer,
+            parse_int=_large_integer if has_large else _integer,
         )
     except RecursionError:
         raise _too_deep(where) from None
@@ -108,3 +110,7 @@ def _integer(text: str) -> int:
     if len(text) > _DIGITS or not -(1 << 63) <= int(text) < 1 << 63:
         raise ValueError(f"the number {text:.40} does not fit 64 bits")
     return int(text)
+
+
+def _large_integer(text: str) -> int:
+    return int(text) if len(text) <= _MANY_DIGITS else _integer(text)

@@ -1,14 +1,30 @@
 """Written-out loops over the positions of a recurrent layer: tasks run in parallel, each through
 all positions.
 
-The operators (compiler/ops/delta_rule.py, causal_conv.py) vectorize their own columns.
+The operators (compiler/ops/delta_rule.py, causal_conv.py) vectorize their own columns. Of the delta
+rule, the choice `chunk` replaces most positions by the equivalent nest over chunks
+(delta_chunks.py), whose sums stay in registers; the remaining positions keep the operator's nest.
 """
 
+from math import gcd
+
 import tvm
-from tvm.s_tir import Schedule
+from tvm import tirx
+from tvm.ir import Expr
+from tvm.s_tir import SBlock, SBlockRealize, Schedule
 
 from ..choices import DEFAULTS, Choices
+from ..isa.integer_isa import AVX2, AVX_VNNI
+from ..isa.register_tiles import LANES, ZMM_FLOATS
 from ..rule import Rule, find
+from ..select import Units, find_units
+from ..tiling import settled
+from .delta_chunks import Blocking, Operands, delta_chunks
+
+DELTA = "delta"
+"""Name of the block of the delta rule. It reads unit, mixed and gates and writes state and out."""
+CHUNKS = (1, 16, 32, 64)
+"""Offered positions per chunk; 1: position by position."""
 
 
 def recurrence(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
@@ -16,7 +32,74 @@ def recurrence(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFA
     found = find(sch, "recurrence")
     for block in found:
         sch.parallel(sch.get_loops(block)[0])
+        if sch.get(block).name_hint == DELTA:
+            _choose(sch, block, find_units(target), choices)
     return bool(found)
 
 
-RULE = Rule("cpu-recurrence", recurrence, frozenset({"recurrence"}))
+def _choose(sch: Schedule, block, units: Units, choices: Choices) -> None:
+    chunk = settled(sch, choices.pick(sch, "chunk", CHUNKS, measured_chunk(units)))
+    if chunk > 1:
+        _replace(sch, block, chunk, units)
+
+
+def measured_chunk(units: Units) -> int:
+    """The fastest number of positions per chunk (benchmarks/delta.py).
+
+    CPUs on which nothing was measured run position by position.
+    """
+    if units.floats is ZMM_FLOATS:
+        return 32
+    return 16 if units.integers in (AVX2, AVX_VNNI) else 1
+
+
+def _replace(sch: Schedule, block, chunk: int, units: Units) -> None:
+    """Put the nest over chunks before that of the block, which keeps the remaining positions."""
+    old, loop = sch.get(block), sch.get(sch.get_loops(block)[0])
+    operands = _operands(old)
+    # A last chunk that is more than half full takes no longer than its positions one by one.
+    chunks = (operands.length + (chunk // 2 - 1)) // chunk
+    nest = delta_chunks(operands, _blocking(operands, chunk, units), chunks)
+    nest = tirx.IfThenElse(chunks > 0, nest, None)
+    rest = _from(old, tirx.min(chunks * chunk, operands.length))
+    values = loop.body.iter_values
+    realize = SBlockRealize(values, loop.body.predicate, rest)
+    tasks = tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, realize)
+    root = sch.get_sblock("root")
+    before = sch.get(root)
+    after = SBlock([], [], [], before.name_hint, tirx.SeqStmt([nest, tasks]))
+    sch.state.replace(sch.get_sref(root), after, {before: after, old: rest})
+
+
+def _operands(block: SBlock) -> Operands:
+    unit, mixed, gate = (region.source for region in block.reads)
+    state, out = (region.source for region in block.writes)
+    return Operands(state, unit, mixed, gate, out)
+
+
+def _blocking(operands: Operands, chunk: int, units: Units) -> Blocking:
+    """Register tiles of 16 vectors of sums, with 512 bits or as pairs of 256 of 8 sums."""
+    _, e, f = operands.sizes
+    rows, most = (4, 4) if units.floats is ZMM_FLOATS else (2, 2)
+    lanes = gcd(f, LANES)
+    vectors = max(n for n in range(1, most + 1) if f // lanes % n == 0)
+    key_rows = max(n for n in range(1, rows + 1) if e % n == 0)
+    return Blocking(chunk, rows, key_rows, vectors * lanes, lanes)
+
+
+def _from(block: SBlock, first: Expr) -> SBlock:
+    """The block, whose body is a loop over all positions, from position `first` on."""
+    loop = block.body
+    later = tirx.For(loop.loop_var, first, loop.extent - first, loop.kind, loop.body)
+    return SBlock(
+        block.iter_vars,
+        block.reads,
+        block.writes,
+        block.name_hint,
+        later,
+        alloc_buffers=block.alloc_buffers,
+        annotations=block.annotations,
+    )
+
+
+RULE = Rule("cpu-recurrence", recurrence, frozenset({"recurrence"}), offers={"chunk": CHUNKS})

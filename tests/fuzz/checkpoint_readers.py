@@ -8,7 +8,10 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gguf_files import small_file
+import numpy as np
+from gguf_files import small_file, small_sentencepiece_file
+from packed_weights import Method, pack
+from safetensors.numpy import save
 
 from .bundle_readers import tensor_files
 from .reader import CHECKPOINT, Reader, written
@@ -66,15 +69,16 @@ def read_gguf(data: bytes, folder: Path) -> None:
     """A file of a language model, up to lowering; then every tensor."""
     from handglass.compiler.checkpoints.opening import open_checkpoint
     from handglass.compiler.models import find_family
+    from handglass.compiler.packing.describe import TOKENIZERS
     from handglass.runtime.prompt.tokenizer import parse_tokenizer
 
     path = written(folder, "model.gguf", data)
     checkpoint = open_checkpoint(path)
     for name in sorted(checkpoint.unused(())):
         checkpoint.read(name, checkpoint.shape(name))
-    content = checkpoint.tokenizer("tokenizer.json")
-    assert isinstance(content, bytes)
-    parse_tokenizer("tokenizers", content, path)
+    for kind, name in TOKENIZERS:
+        if isinstance(content := checkpoint.tokenizer(name), bytes):
+            parse_tokenizer(kind, content, path)
     family = find_family(checkpoint.config)
     family.prompt(family.configure(checkpoint.config), checkpoint.template())
 
@@ -82,10 +86,42 @@ def read_gguf(data: bytes, folder: Path) -> None:
 @cache
 def gguf_files() -> list[bytes]:
     with TemporaryDirectory() as folder:
-        return [small_file(Path(folder) / "a.gguf").read_bytes()]
+        path = Path(folder) / "a.gguf"
+        return [write(path).read_bytes() for write in (small_file, small_sentencepiece_file)]
+
+
+def read_packing(data: bytes, folder: Path) -> None:
+    from handglass.compiler.checkpoints.packing import packing_of
+    from handglass.compiler.checkpoints.shards import read_json
+
+    packing_of({"quantization_config": read_json(written(folder, "config.json", data))})
+
+
+def read_packed(data: bytes, folder: Path) -> None:
+    """The tensors of a checkpoint packed by AWQ, or by GPTQ if it has lists of groups."""
+    from handglass.compiler.checkpoints.checkpoint import Checkpoint
+
+    place = folder / "packed"
+    place.mkdir(exist_ok=True)
+    method = Method("gptq", 3) if b"g_idx" in data else Method("awq")
+    config = json.dumps({"quantization_config": method.config})
+    written(place, "config.json", config.encode())
+    written(place, "model.safetensors", data)
+    checkpoint = Checkpoint.open(place)
+    for name in sorted(checkpoint.unused(())):
+        checkpoint.read(name, checkpoint.shape(name))
+
+
+@cache
+def packed_files() -> list[bytes]:
+    random = np.random.default_rng(1)
+    stored = (pack((32, 64), method, random)[0] for method in (Method("gptq", 3), Method("awq")))
+    return [save({f"a.{name}": array for name, array in parts.items()}) for parts in stored]
 
 
 READERS = {
+    "packing": Reader(lambda: [json.dumps(Method("gptq").config).encode()], read_packing),
+    "packed": Reader(packed_files, read_packed),
     "config": Reader(lambda: [(CHECKPOINT / "config.json").read_bytes()], read_config),
     "generation-config": Reader(lambda: [b'{"eos_token_id": [2, 7]}'], read_generation),
     "index": Reader(indexes, read_index),

@@ -5,8 +5,9 @@ import pytest
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
+from delta_reference import delta_truth, random_given
 from tvm import tirx
-from vulkan_operator import check, normal, runnable, scheduled
+from vulkan_operator import Kernel, check, normal, runnable, scheduled
 from vulkan_running import needs_vulkan, shaders, tvm_target
 from vulkan_targets import BARE, PORTABLE
 
@@ -40,30 +41,6 @@ def conv_truth(
     return rows[len(x) :], total / (1 + np.exp(-total))
 
 
-def delta_truth(
-    state: np.ndarray, unit: np.ndarray, v: np.ndarray, gates: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The new state (h, e, f) and the result (s, h, f); unit (s, 2, key heads, e), v (s, h, f)."""
-    h = len(state)
-    state, out = state.astype(np.float64), np.zeros(v.shape)
-    for t in range(len(v)):
-        for n in range(h):
-            q, k = unit[t, :, n * unit.shape[2] // h]
-            step, decay = gates[t, n], gates[t, h + n]
-            change = step * (v[t, n] - decay * (state[n].T @ k))
-            state[n] = decay * state[n] + np.outer(k, change)
-            out[t, n] = state[n].T @ q
-    return state, out
-
-
-def delta_arguments(h: int, key_heads: int, e: int, f: int, s: int) -> list[np.ndarray]:
-    """state, unit, v and gates of plausible sizes."""
-    unit = normal(s, 2, key_heads, e)
-    unit /= np.linalg.norm(unit, axis=-1, keepdims=True)
-    gates = 1 / (1 + np.exp(-normal(s, 2 * h) - 1))
-    return [normal(h, e, f), unit, normal(s, h, f), gates.astype(np.float32)]
-
-
 @needs_vulkan
 @pytest.mark.parametrize(
     ("width", "channels", "taps"), [(100, 72, 4), (13, 13, 2), (300, 257, 3), (5, 1, 7)]
@@ -91,16 +68,14 @@ def test_delta_rule(h: int, key_heads: int, e: int, f: int) -> None:
     check_delta(runnable(func), (h, key_heads, e, f), LENGTHS)
 
 
-def check_delta(kernel, sizes: tuple[int, int, int, int], lengths: tuple[int, ...]) -> None:  # type: ignore[no-untyped-def]
-    h, _, _, f = sizes
+def check_delta(kernel: Kernel, sizes: tuple[int, int, int, int], lengths: tuple[int, ...]) -> None:
+    h, key_heads, e, f = sizes
     for s in lengths:
-        state, unit, v, gates = delta_arguments(*sizes, s)
-        mixed = np.concatenate([normal(*unit.shape, seed=9).reshape(s, -1), v.reshape(s, -1)], 1)
-        unset = np.full((s, h * f), 77, np.float32)
-        kept, *_, out = kernel(state, unit.reshape(s, -1), mixed, gates, unset)
-        truth = delta_truth(state, unit, v, gates)
+        given = random_given(Heads(key_heads, h, e, f), s)
+        kept, *_, out = kernel(*given.arguments(), np.full((s, h * f), 77, np.float32))
+        truth = delta_truth(given)
         check(kept, truth[0], 1e-5)
-        check(out.reshape(v.shape), truth[1], 1e-5)
+        check(out.reshape(s, h, f), truth[1], 1e-5)
 
 
 @needs_vulkan

@@ -84,7 +84,6 @@ REFUSED = [
     ({"architectures": ["MiniCPMO"], "version": "9"}, "MiniCPM-o 9"),
     ({"version": 1.5}, "MiniCPM-V 1.5"),
     ({"hidden_size": 2304, "intermediate_size": 5760}, "MiniCPM-V 1.0 or 2.0"),
-    ({"quantization_config": {"bits": 4}}, "quantization_config"),
     ({"rope_scaling": {"type": "longrope"}}, "rope_scaling"),
     ({"rope_scaling": {"type": "default", "factor": 4}}, "rope_scaling"),
     ({"rope_scaling": {"rope_theta": 10000.0}}, "rope_scaling"),

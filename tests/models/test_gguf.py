@@ -305,7 +305,7 @@ def test_truncated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("tokenizer.ggml.model", text("llama"), "model is 'llama'"),
+        ("tokenizer.ggml.model", text("t5"), "model is 't5'"),
         ("tokenizer.ggml.pre", text("default"), "pre is 'default'"),
     ],
 )

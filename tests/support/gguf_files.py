@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import gguf
 import numpy as np
 from gguf.quants import quantize
-from vocabularies import byte_level_json
+from vocabularies import byte_level_json, sentencepiece_model
 
 NAMES = {
     "model.embed_tokens": "token_embd",
@@ -117,6 +119,52 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: bytes, pre: str, bos: str 
         writer.add_bos_token_id(tokens.index(bos))
 
 
+def add_sentencepiece(writer: gguf.GGUFWriter, model: bytes, **changes: Any) -> None:
+    """The content of a tokenizer.model. `changes`: tokens, scores, types, of which a single one
+    is repeated; space_prefix, charsmap."""
+    tokens, scores, types = map(list, zip(*pieces(model), strict=True))
+    given: dict[str, Any] = {"tokens": tokens, "scores": scores, "types": types}
+    given |= {"space_prefix": False} | changes
+    given = {k: v * len(tokens) if isinstance(v, list) and len(v) == 1 else v
+             for k, v in given.items()}  # fmt: skip
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(given["tokens"])
+    writer.add_token_types(given["types"])
+    if given["scores"] is not None:
+        writer.add_token_scores(given["scores"])
+    if isinstance(given["space_prefix"], bool):
+        writer.add_add_space_prefix(given["space_prefix"])
+    elif given["space_prefix"] is not None:
+        writer.add_uint32("tokenizer.ggml.add_space_prefix", given["space_prefix"])
+    if "charsmap" in given:
+        writer.add_precompiled_charsmap(given["charsmap"])
+
+
+def pieces(model: bytes) -> Iterator[tuple[str, float, int]]:
+    """Text, score and type of each piece: field 1 of a tokenizer.model."""
+    for number, content in fields(model):
+        if number == 1 and isinstance(content, bytes):
+            piece = dict(fields(content))
+            yield piece[1].decode(), struct.unpack("<f", piece[2])[0], piece.get(3, NORMAL)
+
+
+def fields(message: bytes) -> Iterator[tuple[int, Any]]:
+    """Number and content of each field of a message of protocol buffers."""
+    stream = io.BytesIO(message)
+    while stream.tell() < len(message):
+        number, wire_type = divmod(varint(stream), 8)
+        if wire_type == 0:
+            yield number, varint(stream)
+        else:
+            yield number, stream.read(4 if wire_type == 5 else varint(stream))
+
+
+def varint(stream: BinaryIO) -> int:
+    byte = stream.read(1)[0]
+    return byte if byte < 128 else byte - 128 + 128 * varint(stream)
+
+
 def finish(writer: gguf.GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -124,8 +172,14 @@ def finish(writer: gguf.GGUFWriter) -> None:
     writer.close()
 
 
-def write_kinds(path: Path, kinds: tuple[str, ...], tokenizer: bytes | None = None) -> Path:
-    """A Llama without most of its tensors, and one matrix of each type."""
+def write_kinds(
+    path: Path,
+    kinds: tuple[str, ...],
+    tokenizer: bytes | None = None,
+    model: bytes | None = None,
+) -> Path:
+    """A Llama without most of its tensors, and one matrix of each type. `tokenizer`: the content
+    of a tokenizer.json; `model`: that of a tokenizer.model."""
     random = np.random.default_rng(3)
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_block_count(1)
@@ -137,6 +191,9 @@ def write_kinds(path: Path, kinds: tuple[str, ...], tokenizer: bytes | None = No
     writer.add_layer_norm_rms_eps(1e-5)
     if tokenizer is not None:
         add_tokenizer(writer, tokenizer, "gpt-2")
+    if model is not None:
+        add_sentencepiece(writer, model)
+        writer.add_chat_template("<用户>")
     writer.add_tensor("token_embd.weight", np.ones((4, 256), np.float32))
     for kind in kinds:
         rows = stored(kind, (40, 256), random)
@@ -147,3 +204,7 @@ def write_kinds(path: Path, kinds: tuple[str, ...], tokenizer: bytes | None = No
 
 def small_file(path: Path) -> Path:
     return write_kinds(path, ("Q8_0", "Q6_K"), byte_level_json(("<|im_start|>", "<|im_end|>")))
+
+
+def small_sentencepiece_file(path: Path) -> Path:
+    return write_kinds(path, ("Q4_0",), model=sentencepiece_model())

@@ -1,0 +1,132 @@
+"""The warning about a chat template that differs from the compiled-in prompt."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_text_only import BARE, CHATML, KINDS, LLAMA3, MINICPM, THINKING
+
+from handglass.compiler.checkpoints import rendering
+from handglass.compiler.checkpoints.rendering import render
+from handglass.compiler.checkpoints.template_file import TemplateFile, read_template
+from handglass.compiler.models import release, templates
+from handglass.compiler.models.minicpmv46 import FAMILY
+from handglass.compiler.models.text_only import configure, prompt_entry
+from handglass.compiler.packing.template_check import differences, warn_of_differences
+from handglass.runtime.bundle.entries import PromptEntry
+
+PUBLISHED = Path(__file__).parents[3] / "shared/data/tokenizers"
+TILES = templates.picture_tiles()
+COMPILED = {
+    "2.5": templates.llama3(templates.bracketed_tiles()),
+    "2.6": release._qwen2_prompt(TILES),
+    "4.6": FAMILY.prompt(None, TemplateFile()),
+    "o-4.5": release._qwen3_prompt(TILES),
+}
+NAMED = {"smollm": CHATML, "bare": BARE, "llama": LLAMA3, "minicpm": MINICPM}
+HELPFUL = COMPILED["2.6"]
+
+
+def of_text_model(template: TemplateFile) -> PromptEntry:
+    sizes = {"hidden_size": 96, "intermediate_size": 160, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 6, "vocab_size": 400, "max_position_embeddings": 64}
+    names: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "rms_norm_eps": 1e-6}
+    return prompt_entry(configure(sizes | names), template)
+
+
+def found(prompt: PromptEntry, text: str, bos: str = "") -> list[str]:
+    return list(differences(prompt, TemplateFile(text, bos)))
+
+
+@pytest.mark.parametrize("version", COMPILED)
+def test_published_templates_are_those_compiled_in(version: str) -> None:
+    if not PUBLISHED.is_dir():
+        pytest.skip("the published templates are not here")
+    assert not list(differences(COMPILED[version], read_template(PUBLISHED / version)))
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_prompt_found_by_markers_is_that_of_the_template(name: str) -> None:
+    bos = next((kind.bos for kind in KINDS if kind.template == NAMED[name]), "<s>")
+    template = TemplateFile(NAMED[name].replace("\\n", "\n"), bos)
+    assert not list(differences(of_text_model(template), template))
+
+
+def test_a_begin_token_that_the_tokenizer_adds() -> None:
+    assert not found(templates.minicpm({}, {}), MINICPM.replace("{{ bos_token }}", ""), "<s>")
+
+
+def test_the_difference_is_named() -> None:
+    edited = CHATML.replace("a helpful AI assistant named SmolLM", "a pirate").replace("\\n", "\n")
+    (first, second) = found(HELPFUL, edited)
+    assert first.startswith("in one user turn at character 29: the template has ")
+    assert "You are a pirate<|im_end|>" in first
+    assert "You are a helpful assistant." in first
+    assert second.startswith("in two user turns")
+
+
+def test_thinking_on_and_off() -> None:
+    """This one never thinks, whatever it is asked."""
+    (only,) = found(COMPILED["o-4.5"], THINKING)
+    assert only.startswith("in one user turn with thinking")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{{ 'a' * 9999999999 }}", "MemoryError"),
+        ("{% for i in range(99999) %}{{ 'a' * 99 }}{% endfor %}", "more than 65536 characters"),
+        ("{% set r = range(99999) %}{% for i in r %}{% for j in r %}{% endfor %}{% endfor %}",
+         "SIGXCPU"),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "SecurityError"),
+        ("{{ cycler.__init__.__globals__.os.system('touch /tmp/x') }}", "SecurityError"),
+        ("{% include '/etc/passwd' %}", "no loader"),
+        ("{{ messages.append(1) }}", "SecurityError"),
+        ("{% if", "TemplateSyntaxError"),
+        ("{{ a.b.c }}", "UndefinedError"),
+        ("{{" + "(" * 20000, "RecursionError"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+        ("{{ raise_exception('no\nsystem \x1b[2J turn') }}", r"TemplateError: no\n"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+    ],
+)  # fmt: skip
+def test_malicious_and_broken_templates(text: str, reason: str) -> None:
+    first = found(HELPFUL, text)[0]
+    assert first.startswith("it does not render one user turn: ")
+    assert reason in first
+    assert first.isprintable()
+
+
+def test_what_transformers_offers_templates() -> None:
+    text = (
+        "{% generation %}{{ [1, 'é<'] | tojson }}{% endgeneration %}{{ strftime_now('%Y') }}"
+        "{% for i in [1, 2, 3] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}"
+    )
+    (one,) = render(text, [{}])
+    assert one.text is not None
+    assert one.text.startswith('[1, "é<"]') and one.text.endswith("1")
+
+
+def test_the_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        warn_of_differences(HELPFUL, TemplateFile())
+        assert not caplog.records
+        warn_of_differences(HELPFUL, TemplateFile(BARE.replace("\\n", "\n")))
+    (record,) = caplog.records
+    assert "in one user turn at character 12" in record.getMessage()
+
+
+def test_without_jinja(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "PACKAGE", "no_such_package")
+    with caplog.at_level(logging.WARNING):
+        warn_of_differences(HELPFUL, TemplateFile(BARE))
+    assert "pip install 'handglass[compile]'" in caplog.text
+
+
+def test_an_unlimited_length_in_the_tokenizer_configuration(tmp_path: Path) -> None:
+    """transformers writes 10^30 as a float would store it."""
+    texts = {"model_max_length": int(1e30), "bos_token": "<s>", "eos_token": "</s>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(texts))
+    assert read_template(tmp_path) == TemplateFile("", "<s>", "</s>")
