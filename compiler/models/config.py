@@ -49,6 +49,8 @@ class ResamplerConfig:
     hidden_size: int
     vision_hidden_size: int
     num_attention_heads: int
+    has_times: bool = False
+    """Whether the patches of several frames can be reduced together, with keys that tell when."""
 
 
 @dataclass(frozen=True)

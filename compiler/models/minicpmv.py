@@ -54,6 +54,9 @@ class MiniCPMV(DecoderNetwork):
     ) -> nn.Tensor:
         return self.resampler(self.vpm(pixels, position_ids), grid)
 
+    def resample_frames(self, features: nn.Tensor, grid: nn.Tensor, times: nn.Tensor) -> nn.Tensor:
+        return self.resampler(features, grid, times)
+
     def specs(self) -> dict[str, dict]:
         vision = self.config.vision
         pixels = spec.Tensor([3, vision.patch_size, "strip"], "float32")
@@ -64,6 +67,9 @@ class MiniCPMV(DecoderNetwork):
             "resample": {"features": features, "grid": grid},
             "encode_image": {"pixels": pixels, "position_ids": ids, "grid": grid},
         }
+        if self.config.resampler.has_times:
+            frames = {"features": features, "grid": grid, "times": ids}
+            eyes["resample_frames"] = frames
         return eyes | super().specs()
 
     def functions(self) -> dict[str, FunctionEntry]:
@@ -78,6 +84,9 @@ class MiniCPMV(DecoderNetwork):
             "resample": FunctionEntry((rows, grid, "params"), image),
             "encode_image": FunctionEntry((pixels, ids, grid, "params"), image),
         }
+        if self.config.resampler.has_times:
+            times = "times (n,) int32"
+            eyes["resample_frames"] = FunctionEntry((rows, grid, times, "params"), image)
         return eyes | super().functions()
 
     def work(self, params: tuple[TensorEntry, ...]) -> dict[str, WorkEntry]:

@@ -41,6 +41,8 @@ class Release:
     """Recognizes the release if `version` is absent."""
     is_omni: bool = False
     slices: bool = True
+    has_times: bool = False
+    """Whether the resampler takes the frames of a video in groups."""
     defaults: tuple[tuple[str, float], ...] = tuple(SAMPLING.items())
 
 
@@ -96,6 +98,7 @@ RELEASES = (
         _qwen3_prompt,
         shapes=({"hidden_size": 4096, "intermediate_size": 12288}, {"vocab_size": 151748}),
         defaults=tuple((SAMPLING | {"repeat_penalty": 1.03}).items()),
+        has_times=True,
     ),
     Release(
         "MiniCPM-o 4.5",
@@ -147,7 +150,7 @@ class ModelConfig:
         image_size = top.integer("image_size")
         top.multiple("image_size", image_size, "patch_size", vision.patch_size)
         _refuse_other_patch_size(top, vision.patch_size)
-        resampler = _resampler(top, vision, language)
+        resampler = _resampler(top, vision, language, release.has_times)
         sizes = vision, resampler, language, image_size
         return cls(architecture, *sizes, release, *_slicing(top, release))
 
@@ -213,7 +216,9 @@ def _slicing(top: Fields, release: Release) -> tuple[int, bool]:
     return most if top.flag("slice_mode", True) else 1, top.flag("use_image_id", True)
 
 
-def _resampler(top: Fields, vision: VisionConfig, language: LanguageConfig) -> ResamplerConfig:
+def _resampler(
+    top: Fields, vision: VisionConfig, language: LanguageConfig, has_times: bool
+) -> ResamplerConfig:
     hidden_size = language.hidden_size
     top.multiple("hidden_size", hidden_size, "the resampler's head width", RESAMPLER_HEAD_DIM)
     return ResamplerConfig(
@@ -221,4 +226,5 @@ def _resampler(top: Fields, vision: VisionConfig, language: LanguageConfig) -> R
         hidden_size=hidden_size,
         vision_hidden_size=vision.hidden_size,
         num_attention_heads=hidden_size // RESAMPLER_HEAD_DIM,
+        has_times=has_times,
     )

@@ -2,6 +2,9 @@
 
 Keys receive the 2D sine-cosine position of their patch, values do not. There is no residual. The
 queries do not depend on the image, so they are normalized and projected once, at packing time.
+
+The patches of several video frames can be resampled together (`has_times`). Their keys receive the
+1D sine-cosine position of the time of their frame as well.
 """
 
 from __future__ import annotations
@@ -19,10 +22,13 @@ from .layers import LayerNorm, Linear, opaque
 from .leaves import Rows, Stored
 
 EPS = 1e-6
+TURN_HIGH = 6.28125
+TURN_LOW = 2 * np.pi - TURN_HIGH
+"""2 pi in two parts: a whole number of turns, up to 2**14, times the first is exact in float32."""
 
 
 class Resampler(nn.Module):
-    """features (n, vision_hidden_size), grid (n, 2) -> (query_num, hidden_size)."""
+    """features (n, vision_hidden_size), grid (n, 2), times (n,) -> (query_num, hidden_size)."""
 
     def __init__(self, config: ResamplerConfig, scheme: Scheme, prefix: str = "resampler") -> None:
         super().__init__()
@@ -35,6 +41,8 @@ class Resampler(nn.Module):
             self.query.shape, self._project_query, [self.query, *self.ln_q, weight, bias]
         )
         self.frequencies = Stored((d // 4,), lambda _: _frequencies(d // 4))
+        if config.has_times:
+            self.time_frequencies = Stored((d // 2,), lambda _: _frequencies(d // 2))
         self.kv_proj = Linear(
             scheme, [Rows(f"{prefix}.kv_proj.weight", (d, config.vision_hidden_size))]
         )
@@ -49,10 +57,15 @@ class Resampler(nn.Module):
         self.ln_post = LayerNorm(f"{prefix}.ln_post", d, EPS)
         self.proj = Linear(scheme, [Rows(f"{prefix}.proj", (d, d))], transpose=True)
 
-    def forward(self, features: nn.Tensor, grid: nn.Tensor) -> nn.Tensor:
+    def forward(
+        self, features: nn.Tensor, grid: nn.Tensor, times: nn.Tensor | None = None
+    ) -> nn.Tensor:
         kv = self.ln_kv(self.kv_proj(features)).computed()  # (n, d)
-        positions = opaque(_positions, "grid_positions", grid, self.frequencies.value)
-        k, v = self.k_proj(op.add(kv, positions)), self.v_proj(kv)
+        keyed = op.add(kv, opaque(_positions, "grid_positions", grid, self.frequencies.value))
+        if times is not None:
+            when = opaque(_times, "time_positions", times, self.time_frequencies.value)
+            keyed = op.add(keyed, when)
+        k, v = self.k_proj(keyed), self.v_proj(kv)
         mixed = opaque(
             lambda q, k, v: _cross_attention(q, k, v, self.heads),
             "resampler_attention",
@@ -97,6 +110,23 @@ def _positions(grid: te.Tensor, frequencies: te.Tensor) -> te.Tensor:
         return tirx.if_then_else(c // quarter % 2 == 0, tirx.sin(angle), tirx.cos(angle))
 
     return te.compute((grid.shape[0], 4 * quarter), value, name="grid_positions")
+
+
+def _times(times: te.Tensor, frequencies: te.Tensor) -> te.Tensor:
+    """times (n,) -> (n, d): sin, cos of the time; zeros for a time below 0.
+
+    Whole turns are removed first: angles are large, and GPUs compute the sine of small ones only.
+    """
+    half = int(frequencies.shape[0])
+
+    def value(i, c):
+        angle = times[i].astype("float32") * frequencies[c % half]
+        turns = tirx.round(angle * np.float32(0.5 / np.pi))
+        angle = angle - turns * np.float32(TURN_HIGH) - turns * np.float32(TURN_LOW)
+        wave = tirx.if_then_else(c < half, tirx.sin(angle), tirx.cos(angle))
+        return tirx.if_then_else(times[i] < 0, np.float32(0), wave)
+
+    return te.compute((times.shape[0], 2 * half), value, name="time_positions")
 
 
 def _cross_attention(q: te.Tensor, k: te.Tensor, v: te.Tensor, heads: int) -> te.Tensor:

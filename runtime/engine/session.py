@@ -25,6 +25,9 @@ from .library import load_library
 from .parameters import place_params
 from .worker import HasWorker, Worker, in_worker
 
+Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""strip, position_ids and grid of one tile."""
+
 
 class Session(HasWorker):
     """One model in memory, with the state of one conversation.
@@ -105,6 +108,30 @@ class Session(HasWorker):
         _check("grid", grid, (len(grid), 2), np.int32)
         result = self._call("resample", features, grid, self._params)
         return self._result("resample", result, (rows, self.manifest.hidden_size))
+
+    @in_worker
+    def encode_frames(self, frames: Sequence[Frame], times: Sequence[int]) -> np.ndarray:
+        """Encode a group of video frames together into rows of the language model.
+
+        `frames`: the arguments of `encode_image` for each; `times`: when each is shown, in the unit
+        of the manifest's vision.video. -> (rows, hidden_size) float32. The vision tower encodes one
+        frame at a time. Raises InputError for other shapes, or for not one time per frame.
+        """
+        if not frames or len(frames) != len(times):
+            raise InputError(f"{len(frames)} frames with {len(times)} times: give each frame one")
+        features = [self.encode_vision(strip, ids) for strip, ids, _ in frames]
+        counts = [len(rows) for rows in features]
+        for (_, _, grid), count in zip(frames, counts, strict=True):
+            _check("grid", grid, (count, 2), np.int32)
+        result = self._call(
+            "resample_frames",
+            np.concatenate(features),
+            np.concatenate([grid for _, _, grid in frames]),
+            np.repeat(np.asarray(times, np.int32), counts),
+            self._params,
+        )
+        rows = self._vision.rows(max(counts))
+        return self._result("resample_frames", result, (rows, self.manifest.hidden_size))
 
     @in_worker
     def embed(self, ids: Sequence[int]) -> np.ndarray:

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch_minicpmv import embed, encode_vision, logits, position_ids, resample, sincos
+from torch_minicpmv import (
+    embed,
+    encode_vision,
+    logits,
+    position_ids,
+    resample,
+    resample_frames,
+    sincos,
+    sincos_of_time,
+)
 
 IDS = [1, 5, 9, 13, 96, 50, 2, 7, 31, 64, 3]
 
@@ -86,22 +95,43 @@ def test_g1_minicpm() -> None:
 # --- G2: resampler ---
 
 
+RESAMPLER: dict[str, tuple[int, ...]] = {
+    "query": (9, 64),
+    "kv_proj.weight": (64, 48),
+    "attn.in_proj_weight": (192, 64),
+    "attn.in_proj_bias": (192,),
+    **linear("attn.out_proj", 64, 64),
+    **norm("ln_q", 64),
+    **norm("ln_kv", 64),
+    **norm("ln_post", 64),
+    "proj": (64, 64),
+}
+
+
 def test_g2_resampler() -> None:
-    shapes: dict[str, tuple[int, ...]] = {
-        "query": (9, 64),
-        "kv_proj.weight": (64, 48),
-        "attn.in_proj_weight": (192, 64),
-        "attn.in_proj_bias": (192,),
-        **linear("attn.out_proj", 64, 64),
-        **norm("ln_q", 64),
-        **norm("ln_kv", 64),
-        **norm("ln_post", 64),
-        "proj": (64, 64),
-    }
-    out = resample(filled_all(shapes), filled("input", (15, 48), 1.0), 3, 5, heads=4)
+    out = resample(filled_all(RESAMPLER), filled("input", (15, 48), 1.0), 3, 5, heads=4)
     close(out[0, :5], [2.50890, -2.32600, -0.80528, 1.13965, -0.04927])
     close(out[8, -5:], [0.41337, 0.22825, 0.26887, 1.29691, 1.45173])
     close(out.norm(), 31.89122)
+
+
+def test_g2t_one_frame_is_independent_of_its_time() -> None:
+    frame = [filled("input", (15, 48), 1.0)]
+    out = resample_frames(filled_all(RESAMPLER), frame, [(3, 5)], [7], heads=4)
+    close(out[0, :5], [2.50890, -2.32600, -0.80528, 1.13965, -0.04927])
+    close(out.norm(), 31.89122)
+
+
+def test_g2p_two_frames() -> None:
+    frames = [filled(name, (15, 48), 1.0) for name in ("input", "input2")]
+    out = resample_frames(filled_all(RESAMPLER), frames, [(3, 5)] * 2, [3, 8], heads=4)
+    close(out[0, :5], [2.08615, 0.56689, -0.56099, 1.56018, 1.49537])
+    close(out.norm(), 31.90480)
+
+
+def test_g14_positions_of_a_time() -> None:
+    waves = [0.65699, 0.64422, 0.06994, 0.00700, 0.75390, 0.76484, 0.99755, 0.99998]
+    close(sincos_of_time(7, 8), waves)
 
 
 # --- G3: vision tower ---

@@ -7,9 +7,13 @@ import pytest
 import torch
 from PIL import Image
 from released import Release, write_release
+from tolerance import FLOAT32
 
 import handglass
 from handglass.compiler.build import compile_model
+from handglass.errors import InputError, MismatchError
+from handglass.runtime.prompt.positions import position_ids
+from handglass.runtime.prompt.preprocess import Tile
 
 QUESTION = "What is this picture?"
 SIZES: dict[str, list[tuple[int, int]]] = {
@@ -66,3 +70,36 @@ def test_answer(both: tuple[Release, Any], name: str) -> None:
     assert tokens == [int(row.argmax()) for row in truth[: len(tokens)]]
     used = answer.timings.prefill_tokens + answer.timings.reused_tokens
     assert used == len(ids)
+
+
+@pytest.mark.parametrize(
+    ("grids", "times"),
+    [
+        ([(3, 5), (3, 5)], [3, 8]),
+        ([(4, 7)] * 6, [0, 3, 6, 10, 13, 16]),
+        ([(1, 1), (5, 2), (2, 9)], [0, 7_199, 4_001]),
+        ([(6, 3)], [12]),
+        ([(6, 3), (6, 3)], [-1, -1]),
+    ],
+)
+def test_frames_are_resampled_together(
+    both: tuple[Release, Any], grids: list[tuple[int, int]], times: list[int]
+) -> None:
+    release, model = both
+    if not model.session.has("resample_frames"):
+        assert (release.version, model.manifest.model.architecture) != ("4.5", "MiniCPMV")
+        with pytest.raises(MismatchError, match="no function 'resample_frames'"):
+            model.session.function("resample_frames")
+        return
+    tiles = [random_tile(rows, columns) for rows, columns in grids]
+    found = model.session.encode_frames([tile.arrays for tile in tiles], times)
+    FLOAT32.check(found, release.tile_rows(*tiles, times=times).numpy())
+    with pytest.raises(InputError, match="give each frame one"):
+        model.session.encode_frames([tile.arrays for tile in tiles], times[1:])
+
+
+def random_tile(rows: int, columns: int) -> Tile:
+    n = rows * columns
+    strip = np.random.default_rng(n).normal(size=(3, 14, 14 * n)).astype(np.float32)
+    ids, grid = position_ids(rows, columns, 70), np.stack(np.divmod(np.arange(n), columns), 1)
+    return Tile(strip, ids, grid.astype(np.int32), rows, columns, 8, "picture")

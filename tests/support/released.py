@@ -100,13 +100,17 @@ class Release:
         slices = "".join(f"<slice>{rows}</slice>{end}" for end in ends)
         return f"<image_id>{number}</image_id>{whole}{slices}"
 
-    def tile_rows(self, tile: Any) -> torch.Tensor:
-        """Expected encode_image of a tile."""
+    def tile_rows(self, *tiles: Any, times: Sequence[int] = (-1,)) -> torch.Tensor:
+        """Expected rows of a tile, or of the frames of a group together."""
+        bridge = expected.part(self.weights, "resampler.")
+        features = [self._features(tile) for tile in tiles]
+        grids = [(tile.height, tile.width) for tile in tiles]
+        return expected.resample_frames(bridge, features, grids, list(times), 1)
+
+    def _features(self, tile: Any) -> torch.Tensor:
         ids = expected.position_ids(tile.height, tile.width, 70)
-        strip = torch.from_numpy(tile.strip)
-        vpm, bridge = (expected.part(self.weights, p) for p in ("vpm.", "resampler."))
-        features = expected.encode_vision(vpm, VISION, strip, ids)
-        return expected.resample(bridge, features, tile.height, tile.width, 1)
+        vpm, strip = expected.part(self.weights, "vpm."), torch.from_numpy(tile.strip)
+        return expected.encode_vision(vpm, VISION, strip, ids)
 
     def logits(self, ids: Sequence[int], rows: torch.Tensor, after: int) -> np.ndarray:
         """Logits from position `after` - 1 on; `rows` replace the <unk> tokens."""

@@ -113,12 +113,36 @@ def sincos(rows: int, cols: int, size: int) -> torch.Tensor:
     return torch.cat([column.sin(), column.cos(), row.sin(), row.cos()], dim=1)
 
 
+def sincos_of_time(time: int, size: int) -> torch.Tensor:
+    """Sine and cosine of a time, in double precision: (size,). A picture without one has -1."""
+    if time < 0:
+        return torch.zeros(size)
+    angle = time * 10000 ** -(torch.arange(size // 2, dtype=torch.float64) / (size / 2))
+    return torch.cat([angle.sin(), angle.cos()]).float()
+
+
 def resample(w: Weights, features: torch.Tensor, rows: int, cols: int, heads: int) -> torch.Tensor:
     """Resample patches (n, vision hidden) to one embedding per query (query_num, D)."""
-    kv = layer_norm(w, "ln_kv", linear(w, "kv_proj", features))
+    return resample_frames(w, [features], [(rows, cols)], [-1], heads)
+
+
+def resample_frames(
+    w: Weights,
+    features: list[torch.Tensor],
+    grids: list[tuple[int, int]],
+    times: list[int],
+    heads: int,
+) -> torch.Tensor:
+    """Resample the patches of all frames together to one embedding per query (query_num, D)."""
+    size = w["query"].shape[1]
+    kv = layer_norm(w, "ln_kv", linear(w, "kv_proj", torch.cat(features)))
+    places = [
+        sincos(*grid, size) + sincos_of_time(time, size)
+        for grid, time in zip(grids, times, strict=True)
+    ]
     y, _ = F.multi_head_attention_forward(
         query=layer_norm(w, "ln_q", w["query"]),
-        key=kv + sincos(rows, cols, kv.shape[1]),
+        key=kv + torch.cat(places),
         value=kv,
         embed_dim_to_check=kv.shape[1],
         num_heads=heads,
