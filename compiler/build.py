@@ -69,6 +69,7 @@ def compile_model(
     model: str | Path,
     output: str | Path,
     *,
+    mmproj: str | Path | None = None,
     target: str = "host",
     quantization: str = "w4a8",
     vision_quantization: str | None = None,
@@ -84,7 +85,8 @@ def compile_model(
 ) -> Report:
     """Compile the checkpoint `model` for `target` into the bundle folder `output`.
 
-    `model` is a folder, or a GGUF file of a language model.
+    `model` is a folder, or a GGUF file of a language model, with that of its vision tower in
+    `mmproj` if it has one.
 
     A kernel with a tuning record is scheduled with the choices of the record. The files `records`
     have precedence; with `use_records`, the user's store and the shipped records follow.
@@ -96,7 +98,7 @@ def compile_model(
     if dump_ir:
         check_expanded(dump_ir)
     device = find_target(target)
-    checkpoint = open_checkpoint(Path(model), allow_pickle)
+    checkpoint = open_checkpoint(Path(model), allow_pickle, mmproj)
     family, config = read_config(checkpoint.config)
     units = find_units(tvm.target.Target(device.tvm))
     schemes = quantization, vision_quantization

@@ -104,6 +104,7 @@ class Plan:
 def plan_model(
     model: str | Path,
     *,
+    mmproj: str | Path | None = None,
     output: str | Path | None = None,
     target: str = "host",
     quantization: str = "w4a8",
@@ -121,7 +122,7 @@ def plan_model(
     if output is not None:
         BundleWriter(output, overwrite=overwrite)  # refuses what cannot be replaced; writes nothing
     device = find_target(target)
-    checkpoint = open_headers(Path(model), allow_pickle)
+    checkpoint = open_headers(Path(model), allow_pickle, mmproj)
     family, config = read_config(checkpoint.config)
     units = find_units(tvm.target.Target(device.tvm))
     schemes = quantization, vision_quantization

@@ -63,14 +63,16 @@ def verify(
     progress: Progress | None = None,
     allow_pickle: bool = False,
     device: str | None = None,
+    mmproj: str | Path | None = None,
 ) -> list[Stage]:
-    """Compare on `images`, by default on a generated one. `device` is the value of --device.
+    """Compare on `images`, by default on a generated one. `device` and `mmproj` are the values of
+    --device and --mmproj.
 
     Raises MismatchError if the bundle was compiled from another config.json, and UsageError if the
     model family has no numpy reference.
     """
     opened = Bundle.open(bundle)
-    weights = open_checkpoint(checkpoint, allow_pickle)
+    weights = open_checkpoint(checkpoint, allow_pickle, mmproj)
     manifest = opened.manifest
     if dict(manifest.model.config) != weights.config:
         raise MismatchError(

@@ -144,8 +144,8 @@ class Checkpoint:
 
     def drop_prefix(self, prefix: str) -> None:
         """Remove a prefix from all tensor names."""
-        self._names = {name.removeprefix(prefix): name for name in self._shards}
-        self._shards = {name: self._shards[stored] for name, stored in self._names.items()}
+        self._names = {name.removeprefix(prefix): kept for name, kept in self._names.items()}
+        self._shards = {name.removeprefix(prefix): shard for name, shard in self._shards.items()}
 
     def ignore(self, prefixes: Iterable[str]) -> None:
         """Do not report tensors with these prefixes as superfluous."""

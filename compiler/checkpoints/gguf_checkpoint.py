@@ -1,4 +1,4 @@
-"""A GGUF file of a language model, with the interface of a checkpoint folder."""
+"""GGUF files of a language model and its vision tower, with the interface of a folder."""
 
 from __future__ import annotations
 
@@ -10,24 +10,45 @@ from .checkpoint import Checkpoint
 from .gguf_config import config_of, interleaved_heads
 from .gguf_header import Header, read_header
 from .gguf_sentencepiece import tokenizer_model
-from .gguf_tensors import GgufTensors
+from .gguf_tensors import GgufTensors, original_name
 from .gguf_tokenizer import template_of, tokenizer_json, tokenizer_name
+from .gguf_vision import GgufVision, vision_config_of
+from .stored import Computed
 from .template_file import TemplateFile
+
+BESIDE_VISION = "llm."
+"""What the names of the language model begin with in a checkpoint that has a vision tower."""
 
 
 class GgufCheckpoint(Checkpoint):
-    """`folder` is the file."""
+    """`folder` is the file of the language model."""
 
-    def __init__(self, header: Header, config: dict[str, Any]) -> None:
+    def __init__(self, header: Header, vision: Header | None = None) -> None:
+        """`vision`: the file of the vision tower.
+
+        Raises InputError for a file that is not supported.
+        """
         self._header = header
-        self._tensors = GgufTensors(header, interleaved_heads(header, config))
-        super().__init__(header.path, config, dict.fromkeys(self._tensors.names, self._tensors))
+        config = config_of(header)
+        heads = interleaved_heads(header, config)
+        shards: dict[str, Computed] = {}
+        text = GgufTensors(header, heads, original_name)
+        if vision is None:
+            shards = dict.fromkeys(text.names, text)
+        else:
+            config |= vision_config_of(vision)
+            tower = GgufVision(vision)
+            shards = dict.fromkeys((f"{BESIDE_VISION}{name}" for name in text.names), text)
+            shards |= dict.fromkeys(tower.names, tower)
+        super().__init__(header.path, config, shards)
+        if vision is not None:
+            self._names |= {f"{BESIDE_VISION}{name}": name for name in text.names}
 
     @classmethod
-    def read_file(cls, path: Path) -> GgufCheckpoint:
-        """Raises InputError for a damaged file, and for one that is not supported."""
-        header = read_header(path)
-        return cls(header, config_of(header))
+    def read_file(cls, path: Path, mmproj: Path | None = None) -> GgufCheckpoint:
+        """`mmproj`: the file of the vision tower. Raises InputError for a damaged file, and for
+        one that is not supported."""
+        return cls(read_header(path), read_header(mmproj) if mmproj else None)
 
     def generation(self) -> dict[str, Any]:
         return {}

@@ -10,7 +10,7 @@ import numpy as np
 from handglass.errors import InputError
 
 from .gguf_header import Header
-from .gguf_tensors import ROPE_FREQS, as_floats, dequantizer
+from .gguf_tensors import ROPE_FREQS, ROPE_LONG, ROPE_SHORT, as_floats, dequantizer
 
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
@@ -29,6 +29,8 @@ SIZES = {
     "rope.freq_base": "rope_theta",
 }
 """Key without the architecture -> key of config.json."""
+VISION = "clip"
+"""Of a vision tower (gguf_vision.py)."""
 CHECKED = ("vocab_size", "rope.dimension_count", "attention.value_length")
 ROPE_SCALING = "rope.scaling."
 INTERLEAVED = ("llama",)
@@ -41,7 +43,7 @@ def config_of(header: Header) -> dict[str, Any]:
     architecture = architecture_of(header)
     prefix = f"{architecture}."
     keys = {
-        key.removeprefix(prefix): _plain(value)
+        key.removeprefix(prefix): plain(value)
         for key, value in header.metadata.items()
         if key.startswith(prefix)
     }
@@ -58,12 +60,17 @@ def config_of(header: Header) -> dict[str, Any]:
 
 def architecture_of(header: Header) -> str:
     name = header.metadata.get("general.architecture")
+    if isinstance(name, str) and name == VISION:
+        raise InputError(
+            f"{header.path}: general.architecture is {VISION!r}: the file of a vision tower; pass "
+            "it with --mmproj beside the file of its language model"
+        )
     if not isinstance(name, str) or name not in ARCHITECTURES:
         raise InputError(
             f"{header.path}: general.architecture is {name!r:.100}, which is not supported; "
             f"known: {', '.join(ARCHITECTURES)}"
         )
-    if _integer(header, "split.count") not in (None, 0, 1):
+    if whole(header, "split.count") not in (None, 0, 1):
         raise InputError(f"{header.path}: one part of several; join them with llama-gguf-split")
     return name
 
@@ -78,7 +85,7 @@ def interleaved_heads(header: Header, config: Mapping[str, Any]) -> dict[str, in
     return {name: n for name, n in both.items() if type(n) is int and n > 0}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A number as in config.json: the shortest decimal number with the same float32."""
     if isinstance(value, np.ndarray):
         return value.tolist()
@@ -86,7 +93,7 @@ def _plain(value: Any) -> Any:
         return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
-def _integer(header: Header, key: str) -> int | None:
+def whole(header: Header, key: str) -> int | None:
     value = header.metadata.get(key)
     if value is not None and type(value) is not int:
         raise InputError(f"{header.path}: {key} is {value!r:.100}, which is not a whole number")
@@ -102,7 +109,7 @@ def _vocab_size(header: Header) -> int:
 
 def _tokens(header: Header) -> dict[str, Any]:
     bos, *stops = (
-        _integer(header, f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos", "eot")
+        whole(header, f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos", "eot")
     )
     given = (stop for stop in stops if stop is not None)
     found: dict[str, Any] = {"eos_token_id": list(dict.fromkeys(given))}
@@ -111,6 +118,8 @@ def _tokens(header: Header) -> dict[str, Any]:
 
 def _rope(header: Header, keys: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     kind = keys.get(f"{ROPE_SCALING}type", "none")
+    if ROPE_SHORT in header.places or ROPE_LONG in header.places:
+        return _longrope(header, keys, config)
     if ROPE_FREQS in header.places:
         if kind not in ("none", "llama3"):
             raise InputError(f"{header.path}: rope.scaling.type {kind!r:.40} beside {ROPE_FREQS}")
@@ -125,13 +134,34 @@ def _rope(header: Header, keys: Mapping[str, Any], config: Mapping[str, Any]) ->
     return {}
 
 
+def _longrope(header: Header, keys: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Two lists of divisors; the magnitude follows from the lengths unless it is given."""
+    longest = config.get("max_position_embeddings")
+    return {
+        "rope_type": "longrope",
+        "short_factor": _floats(header, ROPE_SHORT),
+        "long_factor": _floats(header, ROPE_LONG),
+        "attention_factor": keys.get(f"{ROPE_SCALING}attn_factor"),
+        "original_max_position_embeddings": keys.get(
+            f"{ROPE_SCALING}original_context_length", longest
+        ),
+    }
+
+
+def _floats(header: Header, name: str) -> list[float]:
+    """A short tensor of one dimension."""
+    place = header.places.get(name)
+    if place is None:
+        raise InputError(f"{header.path}: the tensor {name} is missing")
+    if len(place.shape) != 1 or place.encoding.name != "F32" or place.shape[0] > 1 << 16:
+        raise InputError(f"{header.path}: {name} is {place.encoding.name} {place.shape}")
+    stored = np.ndarray((place.nbytes,), np.uint8, header.mapped, place.start)
+    return as_floats(stored, place, dequantizer()).tolist()
+
+
 def _divisors(header: Header, config: Mapping[str, Any]) -> dict[str, Any]:
     """Divisors as a list, of which config.json has one kind: longrope, without its magnitude."""
-    place = header.places[ROPE_FREQS]
-    if len(place.shape) != 1 or place.encoding.name != "F32" or place.shape[0] > 1 << 16:
-        raise InputError(f"{header.path}: {ROPE_FREQS} is {place.encoding.name} {place.shape}")
-    stored = np.ndarray((place.nbytes,), np.uint8, header.mapped, place.start)
-    divisors = as_floats(stored, place, dequantizer()).tolist()
+    divisors = _floats(header, ROPE_FREQS)
     return {
         "rope_type": "longrope",
         "short_factor": divisors,

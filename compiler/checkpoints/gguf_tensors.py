@@ -39,7 +39,9 @@ LAYER = {
     "ffn_down": "mlp.down_proj",
 }
 ROPE_FREQS = "rope_freqs.weight"
-"""The divisors of the rotary frequencies, which gguf_config.py reads."""
+ROPE_LONG, ROPE_SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
+ROPE = (ROPE_FREQS, ROPE_LONG, ROPE_SHORT)
+"""Divisors of the rotary frequencies, which gguf_config.py reads."""
 _LAYER_NAME = re.compile(r"blk\.(0|[1-9]\d{0,5})\.(\w+)\.(weight|bias)", re.ASCII)
 _HEADS = re.compile(r"model\.layers\.\d+\.self_attn\.([qk])_proj\.(?:weight|bias)", re.ASCII)
 
@@ -70,14 +72,15 @@ def original_name(name: str) -> str:
 class GgufTensors(Computed):
     """The tensors of one file."""
 
-    def __init__(self, header: Header, heads: Mapping[str, int]) -> None:
-        """`heads`: the number of heads of "q" and "k" whose rows are interleaved, if they are."""
+    def __init__(
+        self, header: Header, heads: Mapping[str, int], name_of: Callable[[str], str]
+    ) -> None:
+        """`heads`: the number of heads of "q" and "k" whose rows are interleaved, if they are;
+        `name_of`: name in the file -> name in the original checkpoint."""
         self._header = header
         self._heads = heads
         self._places = {
-            original_name(name): place
-            for name, place in header.places.items()
-            if name != ROPE_FREQS
+            name_of(name): place for name, place in header.places.items() if name not in ROPE
         }
         self._dequantize = dequantizer()
 
@@ -97,7 +100,10 @@ class GgufTensors(Computed):
 
     def floats(self, name: str, rows: slice) -> np.ndarray:
         """Rows in float32, in the order of the original checkpoint."""
-        return as_floats(self._rows(name, rows), self._places[name], self._dequantize)
+        place = self._places[name]
+        if len(place.shape) == 1:  # a block may have several rows, which are single values here
+            return as_floats(self.array(name), place, self._dequantize)[rows]
+        return as_floats(self._rows(name, rows), place, self._dequantize)
 
     def release(self, name: str) -> None:
         drop_pages(self.array(name))
@@ -105,8 +111,6 @@ class GgufTensors(Computed):
     def _rows(self, name: str, rows: slice) -> np.ndarray:
         stored, match = self.array(name), _HEADS.fullmatch(name)
         heads = self._heads.get(match[1], 0) if match else 0
-        if self._places[name].shape[1:] == ():  # one row of values
-            return stored
         if not heads:
             return stored[rows]
         count = stored.shape[0]

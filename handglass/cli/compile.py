@@ -27,6 +27,14 @@ def compile_(
             help="The checkpoint to read: a folder, or a GGUF file of a language model.",
         ),
     ],
+    mmproj: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The GGUF file of the vision tower beside that of a language model "
+            "(MiniCPM-V 2.6, 4.0 or 4.5).",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -120,6 +128,7 @@ def compile_(
     if records and no_records:
         raise UsageError("--records and --no-records are mutually exclusive: use only one")
     choices: dict[str, Any] = {
+        "mmproj": mmproj,
         "target": target,
         "quantization": quantization,
         "vision_quantization": vision_quantization,

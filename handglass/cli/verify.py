@@ -24,6 +24,10 @@ def verify(
         Path,
         typer.Option(metavar="CHECKPOINT", help="The checkpoint the bundle was compiled from."),
     ],
+    mmproj: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The GGUF file of its vision tower, if it has one."),
+    ] = None,
     image: Annotated[
         list[Path] | None,
         typer.Option(
@@ -50,7 +54,7 @@ def verify(
     from handglass.compiler.verify import verify as compare
 
     with progress() as advance:
-        stages = compare(bundle, reference, image, advance, allow_pickle, device)
+        stages = compare(bundle, reference, image, advance, allow_pickle, device, mmproj)
     result = report(stages)
     if json:
         print_json(result)

@@ -52,6 +52,7 @@ def test_defaults(handglass: Any, asked: dict[str, Any]) -> None:
     assert asked == {
         "model": Path("checkpoint"),
         "output": Path("out"),
+        "mmproj": None,
         "target": "host",
         "quantization": "w4a8",
         "vision_quantization": None,
@@ -69,7 +70,7 @@ def test_defaults(handglass: Any, asked: dict[str, Any]) -> None:
 def test_every_flag_reaches_the_compiler(handglass: Any, asked: dict[str, Any]) -> None:
     flags = (
         "--target x86-64-v3 --quantization w4 --vision-quantization bf16 -c 512 --dump-ir ir "
-        "--overwrite --allow-pickle --no-runtime"
+        "--overwrite --allow-pickle --no-runtime --mmproj eyes.gguf"
     )
     handglass("compile", "-m", "checkpoint", "-o", "out", *flags.split())
     assert (asked["target"], asked["quantization"], asked["vision_quantization"]) == (
@@ -77,6 +78,7 @@ def test_every_flag_reaches_the_compiler(handglass: Any, asked: dict[str, Any]) 
         "bf16",
     )
     assert (asked["context"], asked["dump_ir"]) == (512, Path("ir"))
+    assert asked["mmproj"] == Path("eyes.gguf")
     assert (asked["overwrite"], asked["allow_pickle"], asked["bundle_runtime"]) == (
         *(True, True),
         False,
@@ -144,8 +146,9 @@ def fake_verify(monkeypatch: pytest.MonkeyPatch, stages: list[Stage]) -> list[An
         progress: Any,
         pickle: bool,
         device: str | None,
+        mmproj: Path | None,
     ) -> list[Stage]:
-        calls.append((bundle, checkpoint, images, pickle))
+        calls.append((bundle, checkpoint, images, pickle, mmproj))
         return stages
 
     monkeypatch.setattr("handglass.compiler.verify.verify", verify)
@@ -154,9 +157,10 @@ def fake_verify(monkeypatch: pytest.MonkeyPatch, stages: list[Stage]) -> list[An
 
 def test_verify_passes(handglass: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = fake_verify(monkeypatch, STAGES)
-    result = handglass("verify", "out", "--reference", "checkpoint", "--image", "a.png")
+    flags = ("--reference", "checkpoint", "--image", "a.png", "--mmproj", "eyes.gguf")
+    result = handglass("verify", "out", *flags)
     assert result.code == 0
-    assert calls == [(Path("out"), Path("checkpoint"), [Path("a.png")], False)]
+    assert calls == [(Path("out"), Path("checkpoint"), [Path("a.png")], False, Path("eyes.gguf"))]
     lines = [" ".join(line.split()) for line in result.out.splitlines()]
     assert lines[1:] == [
         "pixels exact 120.0 dB ok",

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from gguf_files import small_file, small_sentencepiece_file
+from mmproj_files import small_mmproj
 from packed_weights import Method, pack
 from safetensors.numpy import save
 
@@ -119,7 +120,28 @@ def packed_files() -> list[bytes]:
     return [save({f"a.{name}": array for name, array in parts.items()}) for parts in stored]
 
 
+def read_mmproj(data: bytes, folder: Path) -> None:
+    """The file of a vision tower beside a good one of a language model; then every tensor."""
+    from handglass.compiler.checkpoints.opening import open_checkpoint
+    from handglass.compiler.models import find_family
+
+    text = folder / "text.gguf"
+    if not text.exists():
+        small_file(text)
+    checkpoint = open_checkpoint(text, mmproj=written(folder, "mmproj.gguf", data))
+    for name in sorted(checkpoint.unused(())):
+        checkpoint.read(name, checkpoint.shape(name))
+    find_family(checkpoint.config).configure(checkpoint.config)
+
+
+@cache
+def mmproj_files() -> list[bytes]:
+    with TemporaryDirectory() as folder:
+        return [small_mmproj(Path(folder) / "a.gguf").read_bytes()]
+
+
 READERS = {
+    "mmproj": Reader(mmproj_files, read_mmproj),
     "packing": Reader(lambda: [json.dumps(Method("gptq").config).encode()], read_packing),
     "packed": Reader(packed_files, read_packed),
     "config": Reader(lambda: [(CHECKPOINT / "config.json").read_bytes()], read_config),

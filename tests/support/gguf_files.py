@@ -94,7 +94,7 @@ def write_gguf(
     for name, array in tensors.items():
         if architecture == "llama" and "_proj" in name and name.split(".")[-2][0] in "qk":
             array = interleaved(array, heads if "q_proj" in name else kv_heads)
-        writer.add_tensor(name if name == "rope_freqs.weight" else gguf_name(name), array)
+        writer.add_tensor(name if name.startswith("rope_") else gguf_name(name), array)
     finish(writer)
     return path
 
