@@ -31,6 +31,9 @@ CENTRED = "language_model."
 class _Head:
     """Replaces a checkpoint: a stored head is always written if the embedding is not tied."""
 
+    def __contains__(self, name: str) -> bool:
+        return False
+
     def lm_head(self, tied: bool, head: str = "llm.lm_head.weight", embedding: str = "") -> str:
         return (embedding or "llm.model.embed_tokens.weight") if tied else head
 

@@ -55,9 +55,28 @@ V4_6: dict[str, Any] = {
         "vocab_size": 248094,
     },
 }
+TEXT_4_6: dict[str, Any] = V4_6["text_config"]
+V4_7 = V4_6 | {
+    "architectures": ["MiniCPMV4_7ForConditionalGeneration"],
+    "model_type": "minicpmv4_7",
+    "tie_word_embeddings": False,
+}
+MIXTURE = {
+    "hidden_size": 2048,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 16,
+    "linear_num_value_heads": 32,
+    "num_experts": 256,
+    "num_experts_per_tok": 8,
+    "moe_intermediate_size": 512,
+    "shared_expert_intermediate_size": 512,
+}
+"""The sizes of Qwen3.5-35B-A3B, where its text model differs from the one with 0.8B."""
 CONFIGS: dict[str, dict[str, Any]] = {
     "seed": SEED_JSON,
     "4.6": V4_6,
+    "4.7-35B-A3B": V4_7
+    | {"text_config": {k: v for k, v in TEXT_4_6.items() if k != "intermediate_size"} | MIXTURE},
     "4.0": RESAMPLED
     | {
         "version": "4.0",

@@ -63,6 +63,19 @@ CANVAS = Proof(
     "pictures none/one/sliced/two, 16x and 4x",
     "tests/models/test_minicpmv47.py::test_answer",
 )
+MIXTURE = Proof(
+    "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, "
+    "pictures none/one/sliced/two",
+    "tests/models/test_mixture.py::test_answer",
+)
+STAGES = Proof(
+    "`handglass verify` on a tiny random checkpoint: every stage in f32, w8a8 and w4a8",
+    "tests/models/test_mixture.py::test_verify_holds",
+)
+SIZE_OF_MIXTURE = Proof(
+    "the model of transformers 5.24 has as many parameters at these sizes",
+    "tests/models/test_mixture.py::test_parameters_are_those_of_the_reference",
+)
 SEED = Proof(
     "tiny random checkpoints against torch: every stage, and 64 greedy tokens, pictures "
     "none/one/two",
@@ -157,6 +170,16 @@ TABLE = (
         (CANVAS, PARAMETERS),
         NO_WEIGHTS,
     ),
+    Row(
+        "MiniCPM-V 4.7 35B-A3B",
+        V47,
+        "none; num_experts",
+        "as 4.7, with a mixture of experts; on a CPU only",
+        f"{MERGED_TOWER}; {SLICES}",
+        "1/16 or 1/4 of its patches",
+        (MIXTURE, STAGES, SIZE_OF_MIXTURE, PARAMETERS),
+        f"{NO_WEIGHTS}, nor was its config.json: the sizes are those of Qwen3.5-35B-A3B",
+    ),
     _text("MiniCPM", "MiniCPM-1B, -2B, MiniCPM4-0.5B, -8B", MINICPM, PARAMETERS),
     _text("Llama", "Llama 3.2, MiniCPM5-1B, SmolLM2", TEXT, PARAMETERS),
     _text("Qwen2", "Qwen2, Qwen2.5", TEXT),
@@ -177,15 +200,6 @@ TABLE = (
         f"{OLD_TOWER}; {SLICES}",
         "64",
         f"{OLD_REASON}; queries have positions of their own",
-    ),
-    Row(
-        "MiniCPM-V 4.7 35B-A3B",
-        V47,
-        "-",
-        "Qwen3.5 with a mixture of experts",
-        "as 4.6",
-        "as 4.6",
-        reason="mixtures of experts have no kernels",
     ),
     Row(
         "MiniCPM-OCR 1.0",

@@ -30,6 +30,9 @@ SEEN = "handglass.seen"
 In inputs of three or more dimensions whose second one has `size` places, or panels of them, only
 `places` places are read.
 """
+CHOSEN = "handglass.chosen"
+"""Block annotation that accompanies MULTIPLY_ADDS: the factors of the number of panels that are
+read of inputs of three or more dimensions, whose first one counts panels."""
 
 Apply = Callable[[Schedule, tvm.target.Target, Choices], bool]
 

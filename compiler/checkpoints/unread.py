@@ -23,6 +23,7 @@ IRRELEVANT = frozenset(
         *("return_dict", "output_attentions", "output_hidden_states", "is_encoder_decoder"),
         # training
         *("attention_dropout", "initializer_range", "initializer_factor", "router_aux_loss_coef"),
+        "output_router_logits",
         # read with the tensors (packing.py)
         "quantization_config",
         # sliding windows are refused when they are switched on

@@ -28,7 +28,7 @@ from tvm import tirx
 from tvm.ir import Expr, TensorLoad
 from tvm.s_tir import SBlock
 
-from handglass.schedules.rule import MULTIPLY_ADDS, SEEN
+from handglass.schedules.rule import CHOSEN, MULTIPLY_ADDS, SEEN
 
 STEP = 960
 """A multiple of every tile and panel that lengths are padded to."""
@@ -107,6 +107,8 @@ class _Counter:
         """Take the work of a hand-written loop nest from its annotations."""
         factors = [self._form(factor) for factor in block.annotations[MULTIPLY_ADDS]]
         self.multiply_adds.append(_product(factors))
+        if CHOSEN in block.annotations:
+            self._choose(block)
         if SEEN not in block.annotations:
             return  # all inputs are read as a whole
         seen, size = block.annotations[SEEN]
@@ -121,6 +123,14 @@ class _Counter:
             accesses = self.touched.setdefault(number, [])
             if access not in accesses:
                 accesses.append(access)
+
+    def _choose(self, block: SBlock) -> None:
+        """Only some panels of the stacked weights of experts are read."""
+        panels = _product([self._form(factor) for factor in block.annotations[CHOSEN]])
+        for number, buffer in zip(self._index, self._arguments, strict=True):
+            if len(buffer.shape) >= 3:
+                rest: list[Product] = [[int(size), []] for size in buffer.shape[1:]]
+                self.touched[number] = [[panels, *rest]]
 
     def _count(self, block: SBlock) -> None:
         extents = [(v.var, self._form(v.dom.extent)) for v in block.iter_vars]

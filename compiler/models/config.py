@@ -65,6 +65,19 @@ class DeltaConfig:
 
 
 @dataclass(frozen=True)
+class ExpertConfig:
+    """The mixture of experts that replaces the MLP of every layer: a router sends each token to
+    `chosen` of `count` experts; one more, the shared expert, sees all tokens."""
+
+    count: int
+    chosen: int
+    intermediate_size: int
+    """Of each of the experts; that of the shared one is the `intermediate_size` of the model."""
+    are_stacked: bool = False
+    """Whether the checkpoint stores all experts of a layer as one tensor, not as one for each."""
+
+
+@dataclass(frozen=True)
 class LanguageConfig:
     """A Llama-style decoder, with the options of the released language models.
 
@@ -107,6 +120,8 @@ class LanguageConfig:
     """Layers with linear attention."""
     delta: DeltaConfig | None = None
     """The linear attention of these layers."""
+    experts: ExpertConfig | None = None
+    """None: every layer has one MLP."""
 
     @property
     def residual_scale(self) -> float:

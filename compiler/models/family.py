@@ -36,6 +36,9 @@ class FamilyConfig(Protocol):
 class HasHead(Protocol):
     """The part of a checkpoint that building a model uses; no weights are read."""
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
+
     def lm_head(self, tied: bool, head: str = LM_HEAD, embedding: str = EMBEDDING) -> str:
         """Name of the tensor to use as the language model head."""
 

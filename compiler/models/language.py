@@ -8,8 +8,6 @@ before the head (Hu et al. 2024, https://arxiv.org/abs/2404.06395).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from tvm import te, tirx
 from tvm.relax.frontend import nn
@@ -18,15 +16,15 @@ from tvm.relax.frontend.nn import op
 from handglass.runtime.bundle.entries import POSITIONS, RECURRENT, StateTensor
 from handglass.schedules.rule import PATTERN
 
-from ..ops import exponential, norm, rotary
+from ..ops import norm, rotary
 from ..ops import rotations as rotations_op
 from ..ops.embedding import lookup
 from ..schemes.kv_cache import CacheType
-from ..schemes.scheme import Scheme
 from .config import LanguageConfig
 from .delta_net import DeltaNet, state_shapes
-from .layers import Linear, RMSNorm, Source, multiply, opaque
+from .layers import RMSNorm, Source, multiply, opaque
 from .leaves import Rows, Stored
+from .mixture import Schemes, mlp_of
 from .self_attention import Attention, cache_shapes
 from .storage import Storage
 from .weights import Panels
@@ -35,14 +33,6 @@ ROTATIONS = "rotations"
 State = list[nn.Tensor]
 """For each layer: keys, values and, if these are integers, the scales of both; or the state of its
 linear attention. Last, the rotations, if the model has `rope_sections`."""
-
-
-@dataclass(frozen=True)
-class Schemes:
-    """The storage of a layer's weights, and of the gates of linear attention."""
-
-    weights: Scheme
-    gates: Scheme
 
 
 class Decoder(nn.Module):
@@ -73,7 +63,7 @@ class Decoder(nn.Module):
                 config.rope_magnitude,
             ),
         )
-        schemes = Schemes(scheme, storage.gates)
+        schemes = Schemes(scheme, storage.gates, storage.experts)
         self.layers = nn.ModuleList(
             [
                 DecoderLayer(config, schemes, f"{prefix}.layers.{i}", i in config.linear_layers)
@@ -133,7 +123,7 @@ class DecoderLayer(nn.Module):
         self, config: LanguageConfig, schemes: Schemes, prefix: str, is_linear: bool
     ) -> None:
         super().__init__()
-        d, f = config.hidden_size, config.intermediate_size
+        d = config.hidden_size
         scheme = schemes.weights
         self.residual_scale = config.residual_scale
         norm = lambda name: RMSNorm(  # noqa: E731
@@ -145,20 +135,11 @@ class DecoderLayer(nn.Module):
             DeltaNet(config, scheme, schemes.gates, f"{prefix}.linear_attn") if is_linear else None
         )
         self.post_attention_layernorm = norm("post_attention_layernorm")
-        self.gate_up_proj = Linear(
-            scheme,
-            [
-                Rows(f"{prefix}.mlp.gate_proj.weight", (f, d)),
-                Rows(f"{prefix}.mlp.up_proj.weight", (f, d)),
-            ],
-        )
-        self.down_proj = Linear(scheme, [Rows(f"{prefix}.mlp.down_proj.weight", (d, f))])
+        self.mlp = mlp_of(config, schemes, f"{prefix}.mlp")
 
     def forward(self, x, pos: tirx.Var, rotations, state: State) -> nn.Tensor:
         x = self._add(x, self._attend(self.input_layernorm(x), pos, rotations, state))
-        gate_up = self.gate_up_proj(self.post_attention_layernorm(x))  # (s, 2 f)
-        hidden = Source("silu_gate", exponential.silu_gate, (gate_up,))  # (s, f)
-        return self._add(x, self.down_proj(hidden))
+        return self._add(x, self.mlp(self.post_attention_layernorm(x)))
 
     def _attend(self, x: Source, pos: tirx.Var, rotations, state: State) -> nn.Tensor:
         if self.linear_attn is not None:

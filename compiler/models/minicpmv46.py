@@ -22,6 +22,7 @@ from handglass.runtime.bundle.entries import (
 from ..checkpoints.fields import Fields
 from ..checkpoints.template_file import TemplateFile
 from .config import LanguageConfig, VisionConfig, vision_config
+from .experts import as_stored
 from .family import Family, HasHead
 from .language import Decoder
 from .merged_vision import MergedVisionTower
@@ -142,6 +143,7 @@ def _downsample(top: Fields) -> str:
 
 def build(checkpoint: HasHead, config: MiniCPMV46Config, storage: Storage) -> MiniCPMV46:
     tied, embedding = config.language.tie_word_embeddings, f"{LANGUAGE}.embed_tokens.weight"
+    config = replace(config, language=as_stored(config.language, checkpoint, LANGUAGE))
     return MiniCPMV46(config, storage, checkpoint.lm_head(tied, "lm_head.weight", embedding))
 
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from handglass.errors import InputError
 from handglass.runtime.bundle.entries import CANVAS, MethodEntry, PromptEntry
 
 from ..checkpoints.fields import Fields
@@ -22,8 +21,6 @@ from .qwen35 import qwen35_config
 from .templates import TILE_MARKERS
 
 ARCHITECTURE = "MiniCPMV4_7ForConditionalGeneration"
-EXPERTS = "num_experts"
-"""Of the text model of the release with 35B parameters."""
 
 
 def configure(config: dict[str, Any]) -> MiniCPMV46Config:
@@ -32,11 +29,6 @@ def configure(config: dict[str, Any]) -> MiniCPMV46Config:
 
 
 def _language(top: Fields, text: Fields) -> LanguageConfig:
-    if text.get(EXPERTS):
-        raise InputError(
-            f"config.json text_config: {EXPERTS} is {text.get(EXPERTS)!r:.40}: MiniCPM-V 4.7 "
-            "35B-A3B, a mixture of experts, is not supported yet"
-        )
     return qwen35_config(text, top.flag("tie_word_embeddings", False), has_axes=True)
 
 
@@ -44,6 +36,10 @@ def prompt_entry(config: MiniCPMV46Config, template: TemplateFile) -> PromptEntr
     canvas = {"merge": 1 << config.merger.levels, "markers": [*TILE_MARKERS, "\n"]}
     entry = minicpmv46.prompt_entry(config, template)
     return replace(entry, positions=MethodEntry(CANVAS, canvas))
+
+
+def title(config: MiniCPMV46Config) -> str:
+    return "MiniCPM-V 4.7" if config.language.experts is None else "MiniCPM-V 4.7 35B-A3B"
 
 
 def matches(config: Mapping[str, Any]) -> bool:
@@ -57,7 +53,7 @@ FAMILY = Family(
     build=minicpmv46.build,
     prompt=prompt_entry,
     vision=minicpmv46.vision_entry,
-    title=lambda config: "MiniCPM-V 4.7",
+    title=title,
     ignored=minicpmv46.ignored,
     typical_tiles=minicpmv46.PHOTO_TILES,
     reference=minicpmv46.FAMILY.reference,

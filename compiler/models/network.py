@@ -114,5 +114,5 @@ class DecoderNetwork(nn.Module):
         tables = (f"{name}.rotations.", *((f"{name}.embed_tokens.",) if untied else ()))
         return {
             "prefill": prefill_work(self.decoder.config),
-            "decode": decode_work(params, f"{name}.", tables),
+            "decode": decode_work(params, f"{name}.", tables, self.decoder.config.experts),
         }

@@ -7,12 +7,16 @@ from __future__ import annotations
 from handglass.errors import InputError
 
 from ..checkpoints.fields import Fields
-from .config import MAX_LAYERS, DeltaConfig, LanguageConfig
+from .config import MAX_LAYERS, DeltaConfig, ExpertConfig, LanguageConfig
 from .rope import AXIS_KEYS, rope_scaling, rope_sections, rope_theta, rotary_factor
 
 LINEAR, FULL = "linear_attention", "full_attention"
 MAX_TAPS = 16
 """Longest convolution; released models have 4 taps."""
+EXPERTS, SHARED = "num_experts", "shared_expert_intermediate_size"
+"""Keys of a mixture of experts; the second takes the place of `intermediate_size`."""
+MAX_EXPERTS, MAX_CHOSEN = 1024, 32
+"""Released models have 256 experts and choose 8."""
 
 
 def qwen35_config(fields: Fields, is_tied: bool, has_axes: bool = False) -> LanguageConfig:
@@ -31,9 +35,10 @@ def qwen35_config(fields: Fields, is_tied: bool, has_axes: bool = False) -> Lang
     head_dim, vocab_size = fields.integer("head_dim"), fields.integer("vocab_size")
     longest, rotated = fields.integer("max_position_embeddings"), _rotary_dim(fields, head_dim)
     scaling = rope_scaling(fields, rotated, longest, AXIS_KEYS)
+    experts = _experts(fields)
     return LanguageConfig(
         hidden_size=fields.integer("hidden_size"),
-        intermediate_size=fields.integer("intermediate_size"),
+        intermediate_size=fields.integer(SHARED if experts else "intermediate_size"),
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
@@ -53,6 +58,19 @@ def qwen35_config(fields: Fields, is_tied: bool, has_axes: bool = False) -> Lang
         has_output_gate=True,
         linear_layers=_linear_layers(fields, layers),
         delta=_delta(fields),
+        experts=experts,
+    )
+
+
+def _experts(fields: Fields) -> ExpertConfig | None:
+    """None without `num_experts`."""
+    if not fields.get(EXPERTS):
+        return None
+    count = fields.integer(EXPERTS, maximum=MAX_EXPERTS)
+    return ExpertConfig(
+        count=count,
+        chosen=fields.integer("num_experts_per_tok", maximum=min(count, MAX_CHOSEN)),
+        intermediate_size=fields.integer("moe_intermediate_size"),
     )
 
 

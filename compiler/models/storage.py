@@ -8,12 +8,14 @@ from handglass.errors import UsageError
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.select import Units
 
+from ..schemes.byte_rows import ByteRows
 from ..schemes.kv_cache import CacheType, cache_type_of, find_cache_type
 from ..schemes.quantize import find_scheme
 from ..schemes.scheme import Scheme
 from .config import LanguageConfig
 
 DEFAULT_CONTEXT = 4096
+BYTES = ByteRows("w8", "int8", "float16", floor_db=25.0)
 VISION_DEFAULTS = {"w4": "f16", "w4a8": "w8a8"}
 """Default vision scheme per language scheme: four bits are too few for the vision tower."""
 
@@ -31,6 +33,14 @@ class Storage:
     def gates(self) -> Scheme:
         """The scheme of small matrices whose errors would accumulate: unrounded."""
         return find_scheme("f32", self.language.units)
+
+    @property
+    def experts(self) -> Scheme:
+        """The scheme of the experts that a router chooses, whose rows are float32: with integer
+        arithmetic for other matrices, their weights still have as many bits."""
+        if self.language.codes is None:
+            return self.language
+        return find_scheme("w4", self.language.units) if self.language.codes.bits == 4 else BYTES
 
 
 def choose_storage(

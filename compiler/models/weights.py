@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import isfunction
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from tvm import te, tirx
@@ -15,7 +17,7 @@ from handglass.schedules.isa.register_tiles import LANES
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..ops.matmul import Dequantize
-from ..schemes.scheme import Scheme
+from ..schemes.scheme import Arrays, Scheme
 from .leaves import Leaf, Rows
 
 CHUNK = 1 << 22
@@ -56,8 +58,8 @@ class Panels(Leaf):
         return part if len(self.cuts) == 2 else f"{part}_{piece}"
 
     def load(self, checkpoint: Checkpoint) -> Mapping[str, np.ndarray]:
-        packed = [self.scheme.pack(matrix) for matrix in self._matrices(checkpoint)]
-        whole = {name: np.concatenate([part[name] for part in packed]) for name in self.parts}
+        parts = self.scheme.shapes(self.out_features, self.in_features)
+        whole = stacked(parts, map(self.scheme.pack, self._matrices(checkpoint)))
         return {
             self._attribute(name, number): whole[name][start:stop]
             for number, (start, stop) in enumerate(pairwise(self.cuts))
@@ -93,7 +95,7 @@ class Panels(Leaf):
         """The float32 weight at (panel, k, lane); `parts` are the parts of all pieces, in order."""
         size, pieces = len(self.parts), self.pieces
         groups = [parts[i : i + size] for i in range(0, len(parts), size)]
-        read = [_as_function(self.scheme.read(group)) for group in groups]
+        read = [as_function(self.scheme.read(group)) for group in groups]
 
         def value(panel: Expr, k: Expr, lane: Expr) -> Expr:
             *before, last = [f(panel - p.start, k, lane) for f, p in zip(read, pieces, strict=True)]
@@ -104,8 +106,26 @@ class Panels(Leaf):
         return value
 
 
-def _as_function(read: Dequantize | te.Tensor) -> Dequantize:
-    return (lambda *at: read[at]) if isinstance(read, te.Tensor) else read
+def stacked(
+    parts: Mapping[str, tuple[tuple[int, ...], str]], packed: Iterable[Arrays]
+) -> dict[str, np.ndarray]:
+    """Packed panels, one below the other, in arrays of the shapes `parts`.
+
+    Only one element of `packed` is in memory beside them.
+    """
+    whole = {name: np.empty(shape, dtype) for name, (shape, dtype) in parts.items()}
+    first = 0
+    for arrays in packed:
+        count = len(next(iter(arrays.values())))
+        for name, array in arrays.items():
+            whole[name][first : first + count] = array
+        first += count
+    return whole
+
+
+def as_function(read: Any) -> Dequantize:
+    """What a scheme's `read` returns, as a function in every case."""
+    return read if isfunction(read) else (lambda *at: read[at])
 
 
 def _cuts(parts: Mapping[str, tuple[tuple[int, ...], str]], largest: int | None) -> list[int]:

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 
 from handglass.runtime.bundle.entries import TensorEntry, WorkEntry
 
-from .config import LanguageConfig, ResamplerConfig, VisionConfig
+from .config import ExpertConfig, LanguageConfig, ResamplerConfig, VisionConfig
 from .delta_net import heads_of
 from .merger_config import WINDOW, MergerConfig
+from .mixture import EXPERTS
 
 
 def vision_flops(config: VisionConfig, n: int) -> int:
@@ -55,7 +56,7 @@ def resampler_flops(config: ResamplerConfig, n: int) -> int:
 def prefill_work(config: LanguageConfig) -> WorkEntry:
     """Work per row and per (query, key) pair; logits are computed for the last row only."""
     d, layers, linear = config.hidden_size, config.num_hidden_layers, len(config.linear_layers)
-    rows = layers * 2 * 3 * d * config.intermediate_size
+    rows = layers * (2 * 3 * d * config.intermediate_size + _expert_flops(config))
     rows += (layers - linear) * _attention_flops(config) + linear * _delta_flops(config)
     q = config.num_attention_heads * config.head_dim
     return WorkEntry(
@@ -63,6 +64,15 @@ def prefill_work(config: LanguageConfig) -> WorkEntry:
         flops_per_row=rows,
         flops_per_pair=(layers - linear) * 4 * q,
     )
+
+
+def _expert_flops(config: LanguageConfig) -> int:
+    """Operations of a layer's router, of the gate of the shared expert, and of the experts that a
+    row chooses; 0 without them."""
+    experts, d = config.experts, config.hidden_size
+    if experts is None:
+        return 0
+    return 2 * d * (experts.count + 1) + 2 * 3 * d * experts.intermediate_size * experts.chosen
 
 
 def _attention_flops(config: LanguageConfig) -> int:
@@ -84,7 +94,17 @@ def _delta_flops(config: LanguageConfig) -> int:
     return 2 * (matrices + convolution + 3 * heads.out * heads.key_dim)
 
 
-def decode_work(params: Sequence[TensorEntry], prefix: str, tables: tuple[str, ...]) -> WorkEntry:
-    """One step reads all parameters under `prefix` except `tables`, which it reads one row of."""
-    read = (p for p in params if p.name.startswith(prefix) and not p.name.startswith(tables))
-    return WorkEntry(bytes=sum(p.nbytes for p in read))
+def decode_work(
+    params: Sequence[TensorEntry],
+    prefix: str,
+    tables: tuple[str, ...],
+    experts: ExpertConfig | None = None,
+) -> WorkEntry:
+    """One step reads all parameters under `prefix` except `tables`, which it reads one row of, and
+    the experts that are not chosen."""
+    read = [p for p in params if p.name.startswith(prefix) and not p.name.startswith(tables)]
+    total = sum(p.nbytes for p in read)
+    if experts is not None:
+        stacked = sum(p.nbytes for p in read if EXPERTS in p.name)
+        total -= stacked // experts.count * (experts.count - experts.chosen)
+    return WorkEntry(bytes=total)

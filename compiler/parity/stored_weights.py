@@ -17,6 +17,7 @@ from handglass.schedules.isa.integer_isa import GROUP, LIMIT
 from handglass.schedules.select import INTEGERS, Kernel
 
 from ..checkpoints.checkpoint import EMBEDDING, LM_HEAD, Checkpoint
+from ..models.experts import Experts
 from ..models.leaves import Rows, leaves
 from ..models.weights import Panels
 from ..schemes.scheme import Scheme, selection_of
@@ -27,11 +28,15 @@ class StoredWeights:
 
     def __init__(self, weights: Checkpoint, network: nn.Module, alone: int = 0) -> None:
         self._weights, self._network, self._alone = weights, network, alone
-        self._packed: dict[str, list[tuple[Rows, Panels]]] = defaultdict(list)
+        self._packed: dict[str, list[tuple[Rows, Panels | Experts]]] = defaultdict(list)
         for _, leaf in leaves(network):
-            if isinstance(leaf, Panels):
+            if isinstance(leaf, (Panels, Experts)):
                 for source in leaf.sources:
                     self._packed[source.name].append((source, leaf))
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
+        return name in self._weights
 
     def with_rows_alone(self, alone: int) -> StoredWeights:
         """A copy for activations whose last `alone` rows are computed one at a time (decode)."""
@@ -50,13 +55,15 @@ class StoredWeights:
         values = self._weights.read(name, shape)
         for source, leaf in self._packed[name]:
             rows = values[source.start : source.start + source.count]
-            rows[...] = _round(leaf, rows.reshape(source.count, -1)).reshape(rows.shape)
+            rows[...] = _round(leaf, _matrix(leaf, rows)).reshape(rows.shape)
         return values
 
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Rows `start` to `stop` of a tensor that is packed whole or not packed."""
+        """Rows `start` to `stop` of a tensor that is packed whole, by experts or not packed."""
         values = self._weights.read_rows(name, start, stop)
         for source, leaf in self._packed[name]:
+            if isinstance(leaf, Experts):  # whose panels hold rows of one expert
+                return _round(leaf, _matrix(leaf, values)).reshape(values.shape)
             assert source.stop is None and not leaf.transpose, f"{name} is packed in parts"
             values = _round(leaf, values)
         return values
@@ -109,8 +116,14 @@ def round_rows(x: np.ndarray, size: int) -> np.ndarray:
     return (codes * (peak / np.float32(LIMIT))).reshape(m, -1)[:, :k]
 
 
-def _round(leaf: Panels, rows: np.ndarray) -> np.ndarray:
-    if leaf.transpose:
+def _matrix(leaf: Panels | Experts, rows: np.ndarray) -> np.ndarray:
+    """Rows of a tensor as rows of the matrix that is packed."""
+    shape = (-1, rows.shape[-1]) if isinstance(leaf, Experts) else (len(rows), -1)
+    return rows.reshape(shape)
+
+
+def _round(leaf: Panels | Experts, rows: np.ndarray) -> np.ndarray:
+    if isinstance(leaf, Panels) and leaf.transpose:
         return round_trip(leaf.scheme, np.ascontiguousarray(rows.T)).T
     return round_trip(leaf.scheme, rows)
 

@@ -74,6 +74,9 @@ class _Head:
 
     names: frozenset[str]
 
+    def __contains__(self, name: str) -> bool:
+        return False
+
     def lm_head(self, tied: bool, head: str = LM_HEAD, embedding: str = EMBEDDING) -> str:
         """Name of the head: a stored head has its own parameter, a tied one is the embedding."""
         own = any("lm_head." in name for name in self.names)

@@ -1,9 +1,10 @@
-"""Written-out loops over the positions of a recurrent layer: tasks run in parallel, each through
-all positions.
+"""Written-out loops whose outermost one runs its tasks in parallel: a recurrent layer, where each
+task goes through all positions, and the experts that tokens chose.
 
-The operators (compiler/ops/delta_rule.py, causal_conv.py) vectorize their own columns. Of the delta
-rule, the choice `chunk` replaces most positions by the equivalent nest over chunks
-(delta_chunks.py), whose sums stay in registers; the remaining positions keep the operator's nest.
+The operators (compiler/ops/delta_rule.py, causal_conv.py, expert_matmul.py, routing.py) vectorize
+their own columns. Of the delta rule, the choice `chunk` replaces most positions by the equivalent
+nest over chunks (delta_chunks.py), whose sums stay in registers; the remaining positions keep the
+operator's nest.
 """
 
 from math import gcd
@@ -21,6 +22,7 @@ from ..select import Units, find_units
 from ..tiling import settled
 from .delta_chunks import Blocking, Operands, delta_chunks
 
+PATTERNS = frozenset({"recurrence", "experts"})
 DELTA = "delta"
 """Name of the block of the delta rule. It reads unit, mixed and gates and writes state and out."""
 CHUNKS = (1, 16, 32, 64)
@@ -29,9 +31,10 @@ CHUNKS = (1, 16, 32, 64)
 
 def recurrence(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Run the tasks of the block in parallel. Returns False if the function has no such block."""
-    found = find(sch, "recurrence")
+    found = [block for pattern in sorted(PATTERNS) for block in find(sch, pattern)]
     for block in found:
-        sch.parallel(sch.get_loops(block)[0])
+        (task,) = [block] if sch.get_loops(block) else sch.get_child_blocks(block)
+        sch.parallel(sch.get_loops(task)[0])
         if sch.get(block).name_hint == DELTA:
             _choose(sch, block, find_units(target), choices)
     return bool(found)
@@ -102,4 +105,4 @@ def _from(block: SBlock, first: Expr) -> SBlock:
     )
 
 
-RULE = Rule("cpu-recurrence", recurrence, frozenset({"recurrence"}), offers={"chunk": CHUNKS})
+RULE = Rule("cpu-recurrence", recurrence, PATTERNS, offers={"chunk": CHUNKS})

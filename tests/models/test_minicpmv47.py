@@ -117,7 +117,6 @@ def test_head_is_not_tied_by_default() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "named"),
     [
-        ("num_experts", 256, "35B-A3B"),
         ("rope_parameters", AXES | {"rope_type": "default", "mrope_section": [1, 1]}, "section"),
         ("rope_parameters", AXES | {"rope_type": "default", "mrope_section": [9, 9, 9]}, "sum 16"),
         ("rope_parameters", {"rope_type": "default", "mrope_interleaved": False}, "interleaved"),

@@ -19,8 +19,6 @@ SUPPORTED = [row for row in TABLE if row.is_supported]
 REFUSED: dict[str, dict[str, Any]] = {
     "MiniCPM-V 1.0": {"hidden_size": 2304, "intermediate_size": 5760},
     "MiniCPM-V 2.0": {"hidden_size": 2304, "intermediate_size": 5760, "slice_mode": True},
-    "MiniCPM-V 4.7 35B-A3B": PUBLISHED["MiniCPM-V 4.7"]
-    | {"text_config": PUBLISHED["MiniCPM-V 4.7"]["text_config"] | {"num_experts": 256}},
     "MiniCPM-OCR 1.0": PUBLISHED["MiniCPM-V 4.6"] | {"small_image_upsize": "adaptive"},
 }
 

@@ -47,6 +47,13 @@ TEXT = {
     "tie_word_embeddings": True,
     "eos_token_id": None,
 }
+EXPERTS = {
+    "num_experts": 8,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 40,
+    "shared_expert_intermediate_size": 56,
+}
+"""The text model of 4.7 35B-A3B, a mixture of experts, has these in addition."""
 VISION = {
     "hidden_size": 48,
     "intermediate_size": 72,
@@ -70,9 +77,13 @@ CLASSES: dict[str, tuple[Any, Any]] = {
 }
 
 
-def random_model(downsample: str = "16x", version: str = "4.6", tied: bool = True) -> Any:
+def random_model(
+    downsample: str = "16x", version: str = "4.6", tied: bool = True, has_experts: bool = False
+) -> Any:
     """A model whose logits depend on everything: weights of a size that keeps rows alive."""
     text, more = {**TEXT, "model_type": "qwen3_5_text", "tie_word_embeddings": tied}, {}
+    if has_experts:
+        text |= EXPERTS | {"model_type": "qwen3_5_moe_text"}
     if version == "4.7":
         text["rope_parameters"] = text["rope_parameters"] | AXES
         more = {key: library_tokenizer().token_to_id(token) for key, token in MARKERS.items()}
@@ -97,17 +108,22 @@ def random_model(downsample: str = "16x", version: str = "4.6", tied: bool = Tru
             elif is_norm:
                 parameter.normal_(1, 0.2)
             elif parameter.dim() > 1 and "embed" not in name:
-                parameter.normal_(0, 1.2 / parameter[0].numel() ** 0.5)
+                inputs = parameter.shape[-1] if ".experts." in name else parameter[0].numel()
+                parameter.normal_(0, 1.2 / inputs**0.5)
             else:
                 parameter.normal_(0, 0.3)
     return model
 
 
 def write_checkpoint(
-    folder: Path, downsample: str = "16x", version: str = "4.6", tied: bool = True
+    folder: Path,
+    downsample: str = "16x",
+    version: str = "4.6",
+    tied: bool = True,
+    has_experts: bool = False,
 ) -> Any:
     """Save model, configuration and tokenizer as they are released; returns the model."""
-    model = random_model(downsample, version, tied)
+    model = random_model(downsample, version, tied, has_experts)
     model.save_pretrained(folder)
     (folder / "tokenizer.json").write_text(library_tokenizer().to_str(), "utf-8")
     preprocessor = {"max_slice_nums": 9, "scale_resolution": 448, "patch_size": 14}

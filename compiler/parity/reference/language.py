@@ -12,6 +12,7 @@ from ...checkpoints.checkpoint import LM_HEAD
 from ...models.config import LanguageConfig
 from .arithmetic import Weights, linear, rms_norm, silu
 from .delta_net import delta_net
+from .experts import mixture
 from .self_attention import self_attention
 
 HEAD_ROWS = 8192  # rows of the head in memory at a time
@@ -82,11 +83,18 @@ def _layer(
         y = self_attention(weights, config, f"{name}.self_attn", y, positions)
     x = x + residual * y
     y = rms_norm(weights, f"{name}.post_attention_layernorm", x, *_norm_options(config))
-    return x + residual * _mlp(weights, config, f"{name}.mlp", y)
+    return x + residual * _mlp_of(weights, config, f"{name}.mlp", y)
 
 
 def _norm_options(config: LanguageConfig) -> tuple[float, bool]:
     return config.rms_norm_eps, config.are_norms_centred
+
+
+def _mlp_of(weights: Weights, config: LanguageConfig, name: str, x: np.ndarray) -> np.ndarray:
+    if config.experts is None:
+        return _mlp(weights, config, name, x)
+    shared = _mlp(weights, config, f"{name}.shared_expert", x)
+    return mixture(weights, config.experts, name, x, shared)
 
 
 def _mlp(weights: Weights, config: LanguageConfig, name: str, x: np.ndarray) -> np.ndarray:

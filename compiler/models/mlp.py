@@ -1,0 +1,24 @@
+"""The gated MLP of a decoder's layer."""
+
+from __future__ import annotations
+
+from tvm.relax.frontend import nn
+
+from ..ops import exponential
+from ..schemes.scheme import Scheme
+from .layers import Linear, Source
+from .leaves import Rows
+
+
+class Mlp(nn.Module):
+    """x (s, d) -> (s, d), through f hidden columns: down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, scheme: Scheme, prefix: str, d: int, f: int) -> None:
+        super().__init__()
+        rows = lambda name: Rows(f"{prefix}.{name}.weight", (f, d))  # noqa: E731
+        self.gate_up_proj = Linear(scheme, [rows("gate_proj"), rows("up_proj")])
+        self.down_proj = Linear(scheme, [Rows(f"{prefix}.down_proj.weight", (d, f))])
+
+    def forward(self, x: nn.Tensor | Source) -> nn.Tensor:
+        gate_up = self.gate_up_proj(x)  # (s, 2 f)
+        return self.down_proj(Source("silu_gate", exponential.silu_gate, (gate_up,)))
