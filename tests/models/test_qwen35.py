@@ -9,9 +9,10 @@ import torch
 import tvm
 from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
 from tvm import relax
+from tvm.s_tir import Schedule
 
 from handglass.compiler.checkpoints.fields import Fields
-from handglass.compiler.lowering.phases import lower
+from handglass.compiler.lowering.phases import fuse, lower
 from handglass.compiler.models.language import Decoder
 from handglass.compiler.models.leaves import leaves
 from handglass.compiler.models.network import DecoderNetwork
@@ -19,6 +20,7 @@ from handglass.compiler.models.qwen35 import qwen35_config
 from handglass.compiler.models.storage import choose_storage
 from handglass.compiler.ops import rotary
 from handglass.errors import InputError
+from handglass.schedules.rule import blocks
 from handglass.schedules.select import find_units
 from handglass.targets import find_target
 
@@ -113,6 +115,45 @@ def test_the_magnitude_is_that_of_rotated_elements() -> None:
     table = rotary.table(5, 32, 1e4, rotary_dim=8, magnitude=1.5)
     assert np.allclose(np.hypot(table[:, :4], table[:, 16:20]), 1.5)
     assert (table[:, 4:16] == 1).all() and (table[:, 20:] == 0).all()
+
+
+def blocks_reading(mod: tvm.IRModule, call: relax.Call, argument: int) -> list[str]:
+    """Names of the blocks of the called kernel that read the argument."""
+    kernel = mod[call.args[0]]
+    sch, param = Schedule(kernel), kernel.params[argument]
+    found = [sch.get(block) for block in blocks(sch)]
+    return [b.name_hint for b in found if any(read.source.same_as(param) for read in b.reads)]
+
+
+def readers(mod: tvm.IRModule, func: relax.Function, parameters: list[str]) -> dict[str, list[str]]:
+    """The blocks that read each parameter of `func`, in all its calls."""
+    found: dict[str, list[str]] = {name: [] for name in parameters}
+    names: dict[relax.Var, str] = {}
+    for binding in (b for block in func.body.blocks for b in block.bindings):
+        value = binding.value
+        if isinstance(value, relax.TupleGetItem) and value.tuple_value.same_as(func.params[-1]):
+            names[binding.var] = parameters[value.index]
+        elif isinstance(value, relax.Call) and len(value.args) > 1:
+            given = value.args[1]
+            for place, argument in enumerate(getattr(given, "fields", [given])):
+                if argument in names:
+                    found[names[argument]] += blocks_reading(mod, value, place)
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["f32", "w4a8"])
+def test_decode_reads_each_matrix_once(scheme: str) -> None:
+    """All rows of q, k, v, z, b and a too; the table of a tied head also gives one row."""
+    target = find_target("host")
+    with tvm.target.Target(target.tvm):
+        mod, parameters = TextModel(scheme).export()
+    mod = fuse(mod, target)
+    found = readers(mod, mod["decode"], [name for name, _ in parameters])
+    matrices = {name: used for name, used in found.items() if ".panels." in name}
+    assert len(matrices) >= 5 * 5 - 1
+    assert {len(used) for used in matrices.values()} == {1}
+    table = found["model.embed_tokens.weight"]
+    assert len(table) == 2 and "embed" in table
 
 
 @pytest.fixture(scope="module")
