@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 RESAMPLER_TOWER = "SigLIP so400m/14, resampler with 64 queries"
 MERGED_TOWER = "SigLIP so400m/14 merged by windows"
+SPREAD = "1 frame per second, at most 128"
 SLICES = "up to 9 slices and an overview"
 NO_WEIGHTS = "released weights were not at hand"
 NO_AUDIO = "released weights were not at hand; audio and speech are left out"
@@ -41,6 +42,8 @@ class Row:
     unverified: str = ""
     reason: str = ""
     """Why the model is not supported; empty if it is."""
+    video: str = "-"
+    """The frames that are shown of a video, unless the caller chooses; "-": it takes none."""
 
     @property
     def is_supported(self) -> bool:
@@ -57,6 +60,25 @@ MERGED = Proof(
     "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, "
     "pictures none/one/sliced/two, 16x and 4x",
     "tests/models/test_minicpmv46.py::test_answer",
+)
+FRAMES = Proof(
+    "tiny random checkpoint against transformers 5.24 (language model) and torch (vision): prompt "
+    "and 64 greedy tokens, videos whole, with fewer frames, slices or groups",
+    "tests/models/test_releases.py::test_video",
+)
+TIMES = Proof(
+    "groups of frames against torch, within 1e-4: up to six frames, sizes and times of any kind",
+    "tests/models/test_releases.py::test_frames_are_resampled_together",
+)
+MERGED_FRAMES = Proof(
+    "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, videos "
+    "of 2 and 7 frames, 16x and 4x",
+    "tests/models/test_minicpmv46.py::test_video",
+)
+CANVAS_FRAMES = Proof(
+    "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, a "
+    "video of 5 frames, 16x and 4x",
+    "tests/models/test_minicpmv47.py::test_video",
 )
 CANVAS = Proof(
     "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, "
@@ -96,7 +118,7 @@ MINICPM = Proof(
 )
 
 
-def _released(name: str, text: str, *proofs: Proof) -> Row:
+def _released(name: str, text: str, *proofs: Proof, video: str = "-") -> Row:
     """One of the releases with a resampler and slices."""
     is_omni = "-o " in name
     return Row(
@@ -108,6 +130,7 @@ def _released(name: str, text: str, *proofs: Proof) -> Row:
         "64",
         (RELEASED, *proofs),
         NO_AUDIO if is_omni else NO_WEIGHTS,
+        video=video,
     )
 
 
@@ -145,10 +168,23 @@ TABLE = (
         (RELEASED, PARAMETERS),
         f"{NO_WEIGHTS}; patches have the positions of their grid, the released code differs",
     ),
-    _released("MiniCPM-V 2.6", "Qwen2-7B", PARAMETERS),
+    _released(
+        "MiniCPM-V 2.6",
+        "Qwen2-7B",
+        FRAMES,
+        PARAMETERS,
+        video="1 frame per second, at most 64, in up to 2 slices",
+    ),
     _released("MiniCPM-o 2.6", "Qwen2-7B"),
     _released("MiniCPM-V 4.0", "MiniCPM4-3B as Llama, longrope", PARAMETERS),
-    _released("MiniCPM-V 4.5", "Qwen3-8B", PARAMETERS),
+    _released(
+        "MiniCPM-V 4.5",
+        "Qwen3-8B",
+        FRAMES,
+        TIMES,
+        PARAMETERS,
+        video="3 frames per second, at most 180 groups of up to 3",
+    ),
     _released("MiniCPM-o 4.5", "Qwen3-8B"),
     Row(
         "MiniCPM-V 4.6",
@@ -157,8 +193,9 @@ TABLE = (
         "Qwen3.5 0.8B: gated delta net and attention",
         f"{MERGED_TOWER}; {SLICES}",
         "1/16 or 1/4 of its patches",
-        (MERGED, PARAMETERS),
+        (MERGED, MERGED_FRAMES, PARAMETERS),
         NO_WEIGHTS,
+        video=SPREAD,
     ),
     Row(
         "MiniCPM-V 4.7",
@@ -167,8 +204,9 @@ TABLE = (
         "as 4.6, with positions on a canvas",
         f"{MERGED_TOWER}; {SLICES}",
         "1/16 or 1/4 of its patches",
-        (CANVAS, PARAMETERS),
+        (CANVAS, CANVAS_FRAMES, PARAMETERS),
         NO_WEIGHTS,
+        video=SPREAD,
     ),
     Row(
         "MiniCPM-V 4.7 35B-A3B",

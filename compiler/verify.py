@@ -9,7 +9,6 @@ the stages that its family's reference and its bundle have: one without vision, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -151,18 +150,19 @@ class Comparison:
     def _tile(self, tile: Tile, pixels: Pixels) -> tuple[Ratios, np.ndarray]:
         """The ratios of one tile, and its rows by the reference."""
         eyes, grid = self.eyes, (pixels.rows, pixels.cols)
-        truth = replace(tile, strip=pixels.reordered(eyes.order(*grid)))
-        ratios: Ratios = {"pixels": (snr_db(truth.strip, tile.strip), None)}
-        x, given = pixels.strip, truth.strip
+        strip = pixels.reordered(eyes.order(*grid))
+        ratios: Ratios = {"pixels": (snr_db(strip, tile.strip), None)}
+        x, given = pixels.strip, strip
         stored = pixels.strip
         for stage, step in eyes.steps.items():
             exact = step.compute(self.weights, x, *grid)
             after = step.compute(self.stored, x, *grid)
             stored = after if stored is x else step.compute(self.stored, stored, *grid)
             if len(eyes.steps) > 1:
-                ratios[stage] = both(exact, after, CALLS[stage](self.session, given, truth))
+                ratios[stage] = both(exact, after, CALLS[stage](self.session, given, tile))
             x = given = exact
-        ratios["encode_image"] = both(x, stored, self.session.encode_image(*truth.arrays))
+        rows = self.session.encode_image(strip, tile.position_ids, tile.grid)
+        ratios["encode_image"] = both(x, stored, rows)
         return ratios, x
 
     def _language(

@@ -43,10 +43,10 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[st
 
 def facts(row: Row) -> tuple[str, ...]:
     names = ", ".join(f"`{name}`" for name in row.architectures)
-    return row.name, names, row.version, row.text, row.vision, row.tokens
+    return row.name, names, row.version, row.text, row.vision, row.tokens, row.video
 
 
-FACTS = "model", "architecture", "version", "text model", "vision", "tokens per tile"
+FACTS = "model", "architecture", "version", "text model", "vision", "tokens per tile", "video"
 
 
 def proof(found: Proof) -> str:

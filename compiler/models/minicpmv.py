@@ -109,6 +109,7 @@ def vision_entry(config: ModelConfig) -> VisionEntry:
         slicing=_slicing(config),
         positions=MethodEntry("bucket", {"side": config.vision.positions_per_side}),
         query_num=config.resampler.query_num,
+        video=config.video,
     )
 
 

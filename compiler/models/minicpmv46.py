@@ -44,6 +44,7 @@ EXPECTED = {
     "merger_times": 1,
 }
 """Keys that change the model or its pictures when they have another value."""
+VIDEO = MethodEntry("spread", {"fps": 1.0, "max_frames": 128, "max_slices": 1, "tick": 0.1})
 PHOTO_TILES = 10
 """Tiles of a photo: nine slices and the overview."""
 
@@ -163,6 +164,7 @@ def vision_entry(config: MiniCPMV46Config) -> VisionEntry:
         positions=MethodEntry("floor", {"side": config.vision.positions_per_side}),
         patches_per_row=merger.patches_per_row,
         window_levels=merger.levels,
+        video=VIDEO,
     )
 
 
@@ -174,6 +176,7 @@ def prompt_entry(config: MiniCPMV46Config, template: TemplateFile) -> PromptEntr
         is_trimmed=True,
         reserved=(*pads, *reserved_tags()),
         defaults={"temp": 0.7},
+        frames=picture_tiles(False),
     )
 
 

@@ -7,12 +7,12 @@ are also recognized by their shapes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from handglass.errors import InputError
-from handglass.runtime.bundle.entries import Around, PromptEntry
+from handglass.runtime.bundle.entries import Around, MethodEntry, PromptEntry
 
 from ..checkpoints.fields import Fields
 from . import templates, text_config
@@ -21,6 +21,8 @@ from .config import RESAMPLER_HEAD_DIM, LanguageConfig, ResamplerConfig, VisionC
 RESOLUTION, MAX_SLICES = 448, 9
 """Of all releases that slice pictures, if their files do not say."""
 MOST_SLICES = 100
+GROUPS = "groups"
+"""The method of videos whose frames the resampler takes in groups."""
 SAMPLING = {"temp": 0.7, "top_p": 0.8, "top_k": 100, "repeat_penalty": 1.05}
 """Defaults of 2.5 to 4.0."""
 
@@ -41,9 +43,14 @@ class Release:
     """Recognizes the release if `version` is absent."""
     is_omni: bool = False
     slices: bool = True
-    has_times: bool = False
-    """Whether the resampler takes the frames of a video in groups."""
+    video: MethodEntry | None = None
+    """How the frames of a video are chosen; None: the released code shows none."""
     defaults: tuple[tuple[str, float], ...] = tuple(SAMPLING.items())
+
+    @property
+    def has_times(self) -> bool:
+        """Whether the resampler takes the frames of a video in groups."""
+        return self.video is not None and self.video.kind == GROUPS
 
 
 def _chatml(tiles: Mapping[str, Around], **options: Any) -> PromptEntry:
@@ -81,6 +88,7 @@ RELEASES = (
         "2.6",
         text_config.qwen2,
         _qwen2_prompt,
+        video=MethodEntry("seconds", {"fps": 1.0, "max_frames": 64, "max_slices": 2}),
         shapes=({"hidden_size": 3584, "intermediate_size": 18944},),
     ),
     Release("MiniCPM-o 2.6", "2.6", text_config.qwen2, _qwen2_prompt, is_omni=True),
@@ -98,7 +106,10 @@ RELEASES = (
         _qwen3_prompt,
         shapes=({"hidden_size": 4096, "intermediate_size": 12288}, {"vocab_size": 151748}),
         defaults=tuple((SAMPLING | {"repeat_penalty": 1.03}).items()),
-        has_times=True,
+        video=MethodEntry(
+            GROUPS,
+            {"fps": 3.0, "max_frames": 180, "packing": 3, "most_packing": 6, "tick": 0.1},
+        ),
     ),
     Release(
         "MiniCPM-o 4.5",
@@ -157,7 +168,20 @@ class ModelConfig:
     @property
     def prompt(self) -> PromptEntry:
         tiles = self.release.tiles(self.has_image_ids)
-        return self.release.prompt(tiles, defaults=dict(self.release.defaults))
+        entry = self.release.prompt(tiles, defaults=dict(self.release.defaults))
+        if self.release.video is None:
+            return entry
+        # Frames are pictures without numbers, joined as the parts of a message are.
+        return replace(entry, frames=self.release.tiles(False), between_frames=entry.between)
+
+    @property
+    def video(self) -> MethodEntry | None:
+        """The method of videos, whose frames have no more slices than pictures."""
+        entry = self.release.video
+        if entry is None or "max_slices" not in entry.parameters:
+            return entry
+        slices = min(entry.parameters["max_slices"], self.max_slices)
+        return replace(entry, parameters={**entry.parameters, "max_slices": slices})
 
 
 def find_release(top: Fields, is_omni: bool) -> Release:

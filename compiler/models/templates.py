@@ -58,6 +58,7 @@ def chatml(
     is_trimmed: bool = False,
     reserved: tuple[str, ...] = (),
     defaults: Mapping[str, float] | None = None,
+    frames: Mapping[str, Around] | None = None,
 ) -> PromptEntry:
     """ChatML. `system`: the default text of the system turn; `thinks`: the model writes thoughts,
     and an empty block of them opens a plain answer; `opened`: what opens thoughts."""
@@ -79,6 +80,7 @@ def chatml(
         is_trimmed=is_trimmed,
         between="\n" if tiles else "",
         defaults=dict(defaults or {}),
+        frames=frames or {},
     )
 
 

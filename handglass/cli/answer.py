@@ -13,6 +13,8 @@ from handglass.runtime.answer.model import Answer, AnswerStream, Model
 from handglass.runtime.answer.sampler import Sampling
 from handglass.runtime.answer.thoughts import Thought
 from handglass.runtime.prompt.preprocess import Prepared
+from handglass.runtime.prompt.video.reader import PreparedVideo
+from handglass.runtime.prompt.video.sampling import VideoOptions
 from handglass.runtime.system.printable import answer_text
 
 from .footer import footer
@@ -35,23 +37,39 @@ class Speaker:
     seed: int | None = None
     max_slices: int | None = None
     thinking: bool | None = None
+    frames: int | None = None
+    fps: float | None = None
+    packing: int | None = None
 
     def __post_init__(self) -> None:
         names = {field.name for field in fields(Sampling)}
         Sampling(**{name: value for name, value in self.given.items() if name in names})
+        VideoOptions(self.frames, self.fps, self.packing)
 
     @property
     def given(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
-    def load(self, bundle: Path, threads: int | None, device: str | None) -> Model:
+    @property
+    def video(self) -> VideoOptions | None:
+        """The options of videos; None if none is given."""
+        options = VideoOptions(self.frames, self.fps, self.packing)
+        return None if options == VideoOptions() else options
+
+    def load(
+        self, bundle: Path, threads: int | None, device: str | None, with_videos: bool = False
+    ) -> Model:
         model: Model = handglass.load(bundle, threads=threads, device=device)
-        if self.max_slices is not None or self.thinking is not None:
-            model.check(self.max_slices, self.thinking)
+        video = self.video or (VideoOptions() if with_videos else None)
+        if self.max_slices is not None or self.thinking is not None or video is not None:
+            model.check(self.max_slices, self.thinking, video)
         return model
 
     def prepare(self, model: Model, picture: Path) -> Prepared:
         return model.prepare(picture, self.max_slices)
+
+    def prepare_video(self, model: Model, video: Path) -> PreparedVideo:
+        return model.prepare_video(video, self.max_slices, self.video or VideoOptions())
 
     def ask(
         self,
@@ -60,8 +78,10 @@ class Speaker:
         images: Sequence[Any],
         silent: bool = False,
         stream: bool = True,
+        videos: Sequence[Path] = (),
     ) -> Answer:
-        pieces: AnswerStream = model.chat(messages, images, stream=True, **self.given)
+        shown: dict[str, Any] = {"videos": videos} if videos else {}
+        pieces: AnswerStream = model.chat(messages, images, stream=True, **shown, **self.given)
         printer = Printer()
         for piece in pieces.with_thoughts():
             if stream and not silent:

@@ -16,9 +16,12 @@ from handglass.runtime.system.streams import input_lines
 from .options import (
     BundleOption,
     Device,
+    FramesPerSecond,
     Json,
     MaxSlices,
     MaxTokens,
+    MostFrames,
+    Packing,
     RepeatPenalty,
     Seed,
     Temperature,
@@ -26,6 +29,7 @@ from .options import (
     Threads,
     TopK,
     TopP,
+    Videos,
 )
 from .signals import ended_by
 from .terminal import confirmed, read_lines
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 
 def chat(
     model: BundleOption,
+    video: Videos = None,
     max_tokens: MaxTokens = None,
     threads: Threads = None,
     device: Device = None,
@@ -46,15 +51,28 @@ def chat(
     seed: Seed = None,
     max_slices: MaxSlices = None,
     think: Think = None,
+    frames: MostFrames = None,
+    fps: FramesPerSecond = None,
+    packing: Packing = None,
     json: Json = False,
 ) -> None:
     """Chat about pictures; --json prints one JSON object per turn."""
+    from handglass.runtime.prompt.video.source import check_video
+
     from .answer import Speaker
     from .conversation import COMMANDS, HELP, Conversation
 
-    speaker = Speaker(max_tokens, temp, top_p, top_k, repeat_penalty, seed, max_slices, think)
+    shown = (frames, fps, packing)
+    speaker = Speaker(
+        max_tokens, temp, top_p, top_k, repeat_penalty, seed, max_slices, think, *shown
+    )
+    for path in video or ():
+        check_video(path)
     on_terminal = sys.stdin.isatty() and not json
-    talk = Conversation(speaker.load(model, threads, device), speaker, silent=json)
+    loaded = speaker.load(model, threads, device, with_videos=bool(video))
+    talk = Conversation(loaded, speaker, silent=json)
+    for path in video or ():
+        talk.show_video(str(path))
     if on_terminal:
         talk.confirmed = confirmed
         print(HELP, file=sys.stderr)

@@ -16,13 +16,17 @@ from .picture_paths import entered_path, entered_pictures
 if TYPE_CHECKING:
     from handglass.runtime.answer.model import Answer, Model
     from handglass.runtime.prompt.preprocess import Prepared
+    from handglass.runtime.prompt.video.reader import PreparedVideo
+
+    Shown = Prepared | PreparedVideo
 
 HELP = """\
 /image PATH  show a picture with the next question; a picture's path alone does the same
+/video PATH  show a video or a folder of frames with the next question
 /reset       forget the conversation
 /help        this list
 /exit        leave (or Ctrl-D)"""
-COMMANDS = ("/image", "/reset", "/help", "/exit")
+COMMANDS = ("/image", "/video", "/reset", "/help", "/exit")
 HOW_TO_SHORTEN = "/reset forgets the conversation"
 OFFER = "Forget the oldest question and answer, and ask again?"
 
@@ -42,14 +46,15 @@ class Conversation:
         self.silent = silent
         self.confirmed = confirmed
         self.turns: list[dict[str, str]] = []
-        self.pictures: list[Prepared] = []  # of all turns, in the order of their marks
-        self.waiting: list[Prepared] = []  # for the next question
+        self.pictures: list[Shown] = []  # of all turns, in the order of their marks
+        self.waiting: list[Shown] = []  # for the next question
 
     def take(self, line: str) -> bool:
         """Process a slash command, a picture or a question. Returns False on /exit."""
         name, _, argument = line.partition(" ")
         commands: dict[str, Callable[[str], bool]] = {
             "/image": self.show,
+            "/video": self.show_video,
             "/reset": self.reset,
             "/help": self.help,
             "/exit": lambda _: False,
@@ -108,6 +113,16 @@ class Conversation:
             print(f"{path.name}: shown with the next question", file=sys.stderr)
         return True
 
+    def show_video(self, text: str) -> bool:
+        if not text:
+            raise UsageError("/video needs a path: /video PATH")
+        path = entered_path(text)
+        video = self.speaker.prepare_video(self.model, path)
+        self.waiting.append(video)
+        if not self.silent:
+            print(f"{path.name}: {_extent(video)} shown with the next question", file=sys.stderr)
+        return True
+
     def reset(self, argument: str) -> bool:
         self.turns, self.pictures, self.waiting = [], [], []
         return True
@@ -115,3 +130,11 @@ class Conversation:
     def help(self, argument: str) -> bool:
         print(HELP, file=sys.stderr)
         return True
+
+
+def _extent(video: PreparedVideo) -> str:
+    from handglass.runtime.prompt.video.groups import frame_count
+
+    frames = sum(map(frame_count, video.frames))
+    tokens = sum(tile.rows for tiles in video.frames for tile in tiles)
+    return f"{frames} frame{'' if frames == 1 else 's'} ({tokens} tokens)"

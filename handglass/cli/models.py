@@ -48,6 +48,8 @@ def details(row: Row) -> Iterator[str]:
     if row.version != "-":
         yield f"version: {row.version}"
     yield f"vision: {row.vision}"
+    if row.video != "-":
+        yield f"video: {row.video}"
     for proof in row.proofs:
         yield f"verified: {proof.what} ({proof.test.partition('::')[2]})"
     yield f"not verified: {row.unverified}" if row.is_supported else f"reason: {row.reason}"

@@ -93,6 +93,42 @@ MaxSlices = Annotated[
         help="Cut a large picture into at most N slices; 1: none.  [default: the bundle's]",
     ),
 ]
+Videos = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--video",
+        metavar="VIDEO",
+        help="A video, an animation or a folder of frames to ask about; repeatable.",
+    ),
+]
+MostFrames = Annotated[
+    int | None,
+    typer.Option(
+        "--frames",
+        min=1,
+        metavar="N",
+        help="Show at most N frames of a video.  [default: the bundle's]",
+    ),
+]
+FramesPerSecond = Annotated[
+    float | None,
+    typer.Option(
+        "--fps",
+        metavar="X",
+        help="Show X frames per second of a video; the rate of a folder of frames.  "
+        "[default: the bundle's]",
+    ),
+]
+Packing = Annotated[
+    int | None,
+    typer.Option(
+        "--packing",
+        min=1,
+        metavar="N",
+        help="Let N frames of a video share the tokens of one picture, if the model can.  "
+        "[default: the bundle's]",
+    ),
+]
 Think = Annotated[
     bool | None,
     typer.Option(

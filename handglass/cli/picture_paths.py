@@ -10,9 +10,7 @@ import shlex
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm")
-UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".jp2", ".svg", ".pdf")
-"""Reading these states how to convert them."""
+from handglass.runtime.prompt.pictures.suffixes import SUFFIXES, UNREAD_SUFFIXES
 
 
 def entered_path(text: str) -> Path:

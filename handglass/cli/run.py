@@ -11,14 +11,18 @@ from typing import Annotated
 
 import typer
 
+from handglass.errors import UsageError
 from handglass.runtime.system.streams import input_lines
 
 from .options import (
     BundleOption,
     Device,
+    FramesPerSecond,
     Json,
     MaxSlices,
     MaxTokens,
+    MostFrames,
+    Packing,
     RepeatPenalty,
     Seed,
     Temperature,
@@ -26,6 +30,7 @@ from .options import (
     Threads,
     TopK,
     TopP,
+    Videos,
 )
 from .output import print_json
 
@@ -45,6 +50,7 @@ def run(
         list[Path] | None,
         typer.Option(metavar="PICTURE", help="A picture to ask about; repeatable."),
     ] = None,
+    video: Videos = None,
     max_tokens: MaxTokens = None,
     threads: Threads = None,
     device: Device = None,
@@ -55,13 +61,17 @@ def run(
     seed: Seed = None,
     max_slices: MaxSlices = None,
     think: Think = None,
+    frames: MostFrames = None,
+    fps: FramesPerSecond = None,
+    packing: Packing = None,
     json: Json = False,
     no_stream: Annotated[
         bool, typer.Option("--no-stream", help="Print the answer when it is complete.")
     ] = False,
 ) -> None:
-    """Ask one question, with or without pictures."""
+    """Ask one question, with or without pictures and videos."""
     from handglass.runtime.prompt.preprocess import open_picture
+    from handglass.runtime.prompt.video.source import check_video
 
     from .answer import Speaker, answer_json
 
@@ -70,8 +80,17 @@ def run(
     text = "".join(input_lines()).rstrip("\n") if prompt == "-" else prompt
     for path in image or ():
         open_picture(path)
-    speaker = Speaker(max_tokens, temp, top_p, top_k, repeat_penalty, seed, max_slices, think)
-    loaded = speaker.load(model, threads, device)
-    answer = speaker.ask(loaded, text, image or [], silent=json, stream=not no_stream)
+    for path in video or ():
+        check_video(path)
+    shown = (frames, fps, packing)
+    speaker = Speaker(
+        max_tokens, temp, top_p, top_k, repeat_penalty, seed, max_slices, think, *shown
+    )
+    if speaker.video is not None and not video:
+        raise UsageError("--frames, --fps and --packing need --video")
+    loaded = speaker.load(model, threads, device, with_videos=bool(video))
+    answer = speaker.ask(
+        loaded, text, image or [], silent=json, stream=not no_stream, videos=video or []
+    )
     if json:
         print_json(answer_json(answer))

@@ -21,10 +21,14 @@ from ..engine.session import Session
 from ..engine.worker import Worker
 from ..prompt.canvas import open_positions
 from ..prompt.chat_template import Prompt, Slot, build_prompt, opening
+from ..prompt.messages import Clip
 from ..prompt.openbmb import translate
 from ..prompt.preprocess import Prepared, Tile, open_preprocessor
 from ..prompt.slicing import limited
 from ..prompt.tokenizer import Tokenizer, tokenizer_of
+from ..prompt.video.groups import FrameGroup
+from ..prompt.video.reader import Frames, PreparedVideo, VideoReader
+from ..prompt.video.sampling import VideoOptions
 from .answer import Answer, AnswerStream, Production
 from .fitting import check_fits
 from .generate import Conversation, Engine, Key
@@ -70,7 +74,9 @@ class Model:
         self._encoded = Memory()
         self._stop = {tokenizer.token_id(token) for token in manifest.prompt.stop}
         self._markers = _thought_tokens(tokenizer, manifest.prompt.thoughts)
-        self._tiles_of = TilesOfFiles(open_preprocessor(manifest))
+        tiles_of = open_preprocessor(manifest)
+        self._tiles_of = TilesOfFiles(tiles_of)
+        self._videos = VideoReader(manifest, tiles_of)
         self._positions_of = open_positions(manifest.prompt, tokenizer)
         self._preparing = threading.Lock()
 
@@ -112,9 +118,34 @@ class Model:
         check_fits(sum(tile.rows for tile in tiles), self.session.context, [tiles])
         return Prepared(tiles, self.manifest.vision)
 
-    def check(self, max_slices: int | None = None, thinking: bool | None = None) -> None:
-        """Raise UsageError if the model does not have these options of `chat`."""
+    def prepare_video(
+        self,
+        video: Any,
+        max_slices: int | None = None,
+        options: VideoOptions = VideoOptions(),  # noqa: B008 - frozen
+    ) -> PreparedVideo:
+        """A video (path of a file or a folder, list of frames) for several turns: read now, once.
+
+        It is shown like any other: `chat("What happens?", videos=[prepared])`. Raises InputError
+        and UsageError as `prepare` does.
+        """
+        frames = self._videos.frames(video, options, max_slices)
+        assert self.manifest.vision is not None  # else the line above has refused
+        rows = sum(tile.rows for tiles in frames for tile in tiles)
+        check_fits(rows, self.session.context, frames, [range(len(frames))])
+        return PreparedVideo(frames, self.manifest.vision)
+
+    def check(
+        self,
+        max_slices: int | None = None,
+        thinking: bool | None = None,
+        video: VideoOptions | None = None,
+    ) -> None:
+        """Raise UsageError if the model does not have these options of `chat`, or, where `video` is
+        given, if it takes no videos."""
         limited(self.manifest.vision, max_slices)
+        if video is not None:
+            self._videos.check(video)
         if thinking is not None and "thinking" not in self.manifest.prompt.answer:
             raise UsageError(f"thinking={thinking!r}: this model has no thinking mode")
 
@@ -123,6 +154,7 @@ class Model:
         messages: Messages | None = None,
         images: Sequence[Any] | None = None,
         *,
+        videos: Sequence[Any] | None = None,
         stream: bool = False,
         max_tokens: int | None = None,
         temp: float | None = None,
@@ -133,15 +165,21 @@ class Model:
         stop: Sequence[str] = (),
         max_slices: int | None = None,
         thinking: bool | None = None,
+        frames: int | None = None,
+        fps: float | None = None,
+        packing: int | None = None,
         **openbmb: Any,
     ) -> Any:
         """Return an `Answer`, or with `stream=True` an `AnswerStream` over pieces of text.
 
         `messages` is the user's text or a list of {"role", "content"}; `images` are paths, bytes,
-        PIL images or arrays. None selects the default of the bundle, else greedy decoding of at
-        most MAX_TOKENS tokens. `max_slices` lowers the number of slices of a large picture, for a
-        model that slices; `thinking` lets a model think first, if it can. With OpenBMB's arguments,
-        `chat(image=, msgs=, tokenizer=None)`, it returns only the text, as the reference does.
+        PIL images or arrays; `videos`, which follow them, are paths of files or folders, or lists
+        of frames. None selects the default of the bundle, else greedy decoding of at most
+        MAX_TOKENS tokens. `max_slices` lowers the number of slices of a large picture, for a
+        model that slices; `thinking` lets a model think first, if it can. `frames` limits the
+        frames that are shown of a video, `fps` is how many are shown per second, `packing` how many
+        share one tile (VideoOptions). With OpenBMB's arguments, `chat(image=, msgs=,
+        tokenizer=None)`, it returns only the text, as the reference does.
         Raises UsageError or InputError for bad arguments.
         """
         options: dict[str, Any] = {
@@ -160,7 +198,11 @@ class Model:
             messages, theirs = translate(messages, images, openbmb)
             given = theirs | given
         limit = given.pop("max_tokens", MAX_TOKENS)
-        own = {name: given.pop(name) for name in ("max_slices", "thinking") if name in given}
+        own: dict[str, Any] = {
+            name: given.pop(name) for name in ("max_slices", "thinking") if name in given
+        }
+        shown = VideoOptions(frames, fps, packing)
+        own |= {"videos": videos, "options": None if shown == VideoOptions() else shown}
         answers = self.stream(messages, images, Sampling(**given), limit, stop, **own)
         if stream:
             return answers
@@ -176,24 +218,27 @@ class Model:
         stop: Sequence[str] = (),
         max_slices: int | None = None,
         thinking: bool | None = None,
+        videos: Sequence[Any] | None = None,
+        options: VideoOptions | None = None,
     ) -> AnswerStream:
         """Stream the answer. Bad input raises here, not when the first piece is read."""
         start = time.perf_counter()
-        self.check(max_slices, thinking)
+        self.check(max_slices, thinking, options)
         template = self.manifest.prompt
         with self._preparing:
             prompt = build_prompt(
                 "" if messages is None else messages,
-                _picture_list(images),
+                [*_list("images", images), *map(Clip, _list("videos", videos))],
                 self.tokenizer,
                 template,
                 partial(self._tiles_of, max_slices=max_slices),
                 bool(thinking),
+                partial(self._frames_of, options=options or VideoOptions(), max_slices=max_slices),
             )
-        encoder = PictureEncoder(self.session, self._encoded, prompt.pictures)
+        encoder = PictureEncoder(self.session, self._encoded, prompt.shown)
         keys = _keys(prompt)
         positions = None if self._positions_of is None else self._positions_of(prompt)
-        check_fits(len(keys), self.session.context, prompt.pictures)
+        check_fits(len(keys), self.session.context, prompt.pictures, prompt.videos)
         branch = len(keys) - prompt.passing
         generation = self._conversation.answer(
             keys, encoder, Sampler(sampling), self._stop, max_tokens, branch, positions
@@ -202,6 +247,16 @@ class Model:
         surface, device_peak = self._surface, self.session.device_peak
         production = Production(generation, encoder, text, surface, start, self.load_s, device_peak)
         return AnswerStream(self.session.worker, production)
+
+    def _frames_of(
+        self, picture: Any, options: VideoOptions, max_slices: int | None
+    ) -> Frames | None:
+        """The frames of a video, or None if this is a picture."""
+        if isinstance(picture, PreparedVideo):
+            picture = Clip(picture)
+        if not isinstance(picture, Clip):
+            return None
+        return self._videos.frames(picture.video, options, max_slices)
 
     def _surface(self, token: int) -> bytes:
         """The bytes of a token; those of a marker of thoughts even if it is a special one."""
@@ -214,12 +269,13 @@ def _thought_tokens(tokenizer: Tokenizer, thoughts: Around) -> dict[int, bytes]:
     return {marker_ids[0]: text for marker_ids, text in ids if len(marker_ids) == 1}
 
 
-def _picture_list(images: Any) -> list[Any]:
-    if images is None:
+def _list(name: str, items: Any) -> list[Any]:
+    if items is None:
         return []
-    if not isinstance(images, Sequence) or isinstance(images, str | bytes | bytearray):
-        raise InputError(f"images must be a list of pictures, got {type(images).__name__}")
-    return list(images)
+    if not isinstance(items, Sequence) or isinstance(items, str | bytes | bytearray):
+        kind = "pictures" if name == "images" else name
+        raise InputError(f"{name} must be a list of {kind}, got {type(items).__name__}")
+    return list(items)
 
 
 def _keys(prompt: Prompt) -> list[Key]:
@@ -227,7 +283,7 @@ def _keys(prompt: Prompt) -> list[Key]:
     keys: list[Key] = []
     for segment in prompt.segments:
         if isinstance(segment, Slot):
-            tile: Tile = prompt.pictures[segment.picture][segment.tile]
+            tile: Tile | FrameGroup = prompt.pictures[segment.picture][segment.tile]
             keys.extend((tile.digest, row) for row in range(tile.rows))
         else:
             keys.extend(segment.ids)

@@ -31,8 +31,10 @@ from ..bundle.manifest import Manifest
 from ..bundle.reader import Bundle
 from ..bundle.tensor_writer import TensorWriter
 from ..prompt.chat_template import Prompt, Slot, build_prompt
+from ..prompt.messages import Clip
 from ..prompt.preprocess import Tile, open_preprocessor
 from ..prompt.tokenizer import Tokenizer, tokenizer_of
+from ..prompt.video.reader import PreparedVideo
 from ..system.exits import run_module
 from ..system.json_text import parse_json
 from ..system.regular_file import read_text
@@ -92,7 +94,12 @@ class RequestWriter:
         """
         check_expanded(folder)
         prompt = build_prompt(
-            messages, images, self.tokenizer, self.manifest.prompt, self._tiles_of
+            messages,
+            images,
+            self.tokenizer,
+            self.manifest.prompt,
+            self._tiles_of,
+            frames_of=_refuse_videos,
         )
         request = self._request(prompt, max_tokens, repeat_penalty)
         try:
@@ -148,6 +155,11 @@ class RequestWriter:
             "max_tokens": max_tokens,
             "repeat_penalty": repeat_penalty,
         }
+
+
+def _refuse_videos(picture: Any) -> None:
+    if isinstance(picture, Clip | PreparedVideo):
+        raise InputError("the native program takes no videos; use 'handglass run --video'")
 
 
 def write_tile(path: Path, tile: Tile) -> None:

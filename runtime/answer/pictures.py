@@ -12,10 +12,11 @@ from typing import Protocol
 import numpy as np
 
 from ..prompt.preprocess import Picture, Tile, TilesOf
+from ..prompt.video.groups import FrameGroup
 from ..system.file_state import file_state, is_settled
 
 TILES_KEPT = 32  # encoded tiles; 64 rows of 1536 floats take 0.4 MB
-CUT_TILES_KEPT = 16  # tiles of files; one of 448 x 448 pixels in float32 is 2.4 MB
+CUT_TILES_KEPT = 16  # tiles of files; one of 448 x 448 pixels is 0.6 MB
 
 Memory = OrderedDict[str, np.ndarray]  # digest -> (rows, hidden_size), most recently used last
 
@@ -65,13 +66,19 @@ class VisionEngine(Protocol):
     def encode_image(
         self, strip: np.ndarray, position_ids: np.ndarray, grid: np.ndarray
     ) -> np.ndarray: ...
+    def encode_frames(
+        self, frames: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], times: Sequence[int]
+    ) -> np.ndarray: ...
 
 
 class PictureEncoder:
     """Maps digests to features, from the cache or else from the session; records the times."""
 
     def __init__(
-        self, session: VisionEngine, encoded: Memory, pictures: Sequence[Sequence[Tile]]
+        self,
+        session: VisionEngine,
+        encoded: Memory,
+        pictures: Sequence[Sequence[Tile | FrameGroup]],
     ) -> None:
         self._session = session
         self._encoded = encoded
@@ -82,20 +89,25 @@ class PictureEncoder:
     def __call__(self, digest: str) -> np.ndarray:
         if digest not in self._encoded:
             start = time.perf_counter()
-            self._encoded[digest] = self._session.encode_image(*self._tiles[digest].arrays)
+            self._encoded[digest] = self._encode(self._tiles[digest])
             self._ms[digest] = (time.perf_counter() - start) * 1e3
             while len(self._encoded) > TILES_KEPT:
                 self._encoded.popitem(last=False)
         self._encoded.move_to_end(digest)
         return self._encoded[digest]
 
+    def _encode(self, tile: Tile | FrameGroup) -> np.ndarray:
+        if isinstance(tile, FrameGroup):
+            return self._session.encode_frames([f.arrays for f in tile.frames], tile.times)
+        return self._session.encode_image(*tile.arrays)
+
     @property
     def encode_ms(self) -> tuple[float, ...]:
-        """Milliseconds per picture of the prompt, in order; a repeated tile counts once."""
+        """Milliseconds per picture or video, in order; a repeated tile counts once."""
         rest = dict(self._ms)
         return tuple(sum(rest.pop(tile.digest, 0.0) for tile in tiles) for tiles in self._pictures)
 
     @property
     def image_tokens(self) -> tuple[int, ...]:
-        """Positions per picture of the prompt, without the markers around its tiles."""
+        """Positions per picture or video of the prompt, without the markers around its tiles."""
         return tuple(sum(tile.rows for tile in tiles) for tiles in self._pictures)

@@ -127,6 +127,9 @@ class VisionEntry:
     window_levels: int = optional(lambda: 0)
     """How the patches of a tile are ordered. 0: by rows. 1: by rows of windows of 2 x 2 patches, a
     window by rows. 2: by rows of windows of 2 x 2 windows, each of these as in 1."""
+    video: MethodEntry | None = optional(lambda: None)  # noqa: RUF009  a field, not a call
+    """How the frames of a video are chosen and grouped: a method of
+    runtime/prompt/video/sampling.py with its defaults. None: the model takes no videos."""
 
     def rows(self, patches: int) -> int:
         """Embedding rows that a tile of `patches` patches produces."""
@@ -166,6 +169,10 @@ class PromptEntry:
     """Whether whitespace at both ends of a turn's text is removed."""
     between: str = optional(str)
     """Text that follows a picture which the user has not placed in the text, if anything does."""
+    frames: Mapping[str, Around] = optional(dict)
+    """Markers around the rows of a tile of a video frame, by the tile's role; empty: as `tiles`."""
+    between_frames: str = optional(str)
+    """Text between the frames of a video."""
     positions: MethodEntry = optional(lambda: MethodEntry(PLAIN, {}))  # noqa: RUF009  a field
     """The rotary positions of the tokens: a method of runtime/prompt/canvas.py."""
     defaults: Mapping[str, float] = optional(dict)

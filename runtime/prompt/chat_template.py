@@ -64,9 +64,20 @@ class Slot:
 class Prompt:
     segments: tuple[Tokens | Slot, ...]
     pictures: tuple[Sequence[Any], ...]
-    """The tiles of each picture, as returned by `tiles_of`."""
+    """The tiles of each picture, as returned by `tiles_of`; a frame of a video is a picture."""
     passing: int = 0
     """Tokens at the end that open this answer only: the next turn's prompt does not repeat them."""
+    videos: tuple[range, ...] = ()
+    """For each video, its frames in `pictures`."""
+
+    @property
+    def shown(self) -> list[list[Any]]:
+        """The tiles of each picture or video of the user, in order."""
+        starts = {frames.start: frames for frames in self.videos}
+        inner = {number for frames in self.videos for number in frames[1:]}
+        ranges = (starts.get(i, range(i, i + 1)) for i in range(len(self.pictures)))
+        outer = (r for r in ranges if r.start not in inner)
+        return [[tile for i in r for tile in self.pictures[i]] for r in outer]
 
 
 def build_prompt(
@@ -76,20 +87,51 @@ def build_prompt(
     template: PromptEntry,
     tiles_of: Callable[[Any], Sequence[T]],
     thinking: bool = False,
+    frames_of: Callable[[Any], Sequence[Sequence[T]] | None] = lambda picture: None,
 ) -> Prompt:
     """Build the prompt for `messages`; `tiles_of` returns the tiles of one picture.
+
+    `frames_of` returns the tiles of each frame if the picture is a video, else None.
 
     Raises InputError for malformed messages, MismatchError if the template lacks a tile role.
     """
     turns = read_turns(messages, images, tuple(template.roles), template.between)
     if template.system and turns[0][0] != SYSTEM:
         turns = [(SYSTEM, [template.system]), *turns]
-    pictures = [p.picture for _, parts in turns for p in parts if isinstance(p, Placed)]
-    tiles = tuple(tiles_of(picture) for picture in pictures)
+    placed = [p.picture for _, parts in turns for p in parts if isinstance(p, Placed)]
+    shown = [_shown_item(picture, tiles_of, frames_of) for picture in placed]
     before = tokenizer.marker_ids(template.roles[ASSISTANT].before)
     last = tokenizer.marker_ids(opening(template, thinking))
-    segments = _segments(turns, tokenizer, template, tiles, last)
-    return Prompt(tuple(segments), tiles, len(last) - _common(before, last))
+    segments = _segments(turns, tokenizer, template, shown, last)
+    pictures = tuple(tiles for item in shown for tiles in item.pictures)
+    passing = len(last) - _common(before, last)
+    return Prompt(tuple(segments), pictures, passing, tuple(_ranges(shown)))
+
+
+@dataclass(frozen=True)
+class _Item:
+    """What the user shows at one place: a picture, or the frames of a video."""
+
+    pictures: Sequence[Sequence[Any]]
+    is_video: bool
+
+
+def _shown_item(
+    picture: Any,
+    tiles_of: Callable[[Any], Sequence[T]],
+    frames_of: Callable[[Any], Sequence[Sequence[T]] | None],
+) -> _Item:
+    frames = frames_of(picture)
+    return _Item([tiles_of(picture)], False) if frames is None else _Item(frames, True)
+
+
+def _ranges(items: Sequence[_Item]) -> Iterator[range]:
+    """The frames of each video, by their numbers among all pictures."""
+    start = 0
+    for item in items:
+        if item.is_video:
+            yield range(start, start + len(item.pictures))
+        start += len(item.pictures)
 
 
 def opening(template: PromptEntry, thinking: bool) -> str:
@@ -112,11 +154,11 @@ def _segments(
     turns: Sequence[Turn],
     tokenizer: Spells,
     template: PromptEntry,
-    tiles: Sequence[Sequence[HasRole]],
+    items: Sequence[_Item],
     last: Sequence[int],
 ) -> Iterator[Tokens | Slot]:
     ids = [tokenizer.token_id(template.bos)] if template.bos else []
-    picture = 0
+    rest, picture, number = iter(items), 0, 0
     for role, parts in turns:
         around = template.roles[role]
         ids.extend(tokenizer.marker_ids(around.before))
@@ -124,23 +166,28 @@ def _segments(
             if isinstance(part, str):
                 ids.extend(tokenizer.encode(part))
                 continue
-            for number, tile in enumerate(tiles[picture]):
-                before, after = _around(template, tile.role, picture)
-                yield Tokens((*ids, *tokenizer.marker_ids(before)))
-                yield Slot(picture, number)
-                ids = [*tokenizer.marker_ids(after)]
-            picture += 1
+            item = next(rest)
+            for frame, tiles in enumerate(item.pictures):
+                ids.extend(tokenizer.encode(template.between_frames if frame else ""))
+                for place, tile in enumerate(tiles):
+                    before, after = _around(template, tile.role, number, item.is_video)
+                    yield Tokens((*ids, *tokenizer.marker_ids(before)))
+                    yield Slot(picture, place)
+                    ids = [*tokenizer.marker_ids(after)]
+                picture += 1
+            number += not item.is_video  # frames have no numbers
         ids.extend(tokenizer.marker_ids(around.after))
     yield Tokens((*ids, *last))
 
 
-def _around(template: PromptEntry, role: str, picture: int) -> tuple[str, str]:
-    if role not in template.tiles:
+def _around(template: PromptEntry, role: str, picture: int, is_frame: bool) -> tuple[str, str]:
+    markers = template.frames if is_frame and template.frames else template.tiles
+    if role not in markers:
         raise MismatchError(
             f"manifest.json: prompt.tiles has no role {role!r:.100}, which vision.slicing uses; "
             "compile the model again"
         )
-    around = template.tiles[role]
+    around = markers[role]
     return marker_text(around.before, picture), marker_text(around.after, picture)
 
 

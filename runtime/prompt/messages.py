@@ -6,7 +6,7 @@ come first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,24 @@ TALK = (USER, ASSISTANT)
 
 
 @dataclass(frozen=True)
+class Clip:
+    """A video that a message shows, as opposed to a picture."""
+
+    video: Any
+
+
+@dataclass(frozen=True)
 class Placed:
     """A picture inside a message, as opposed to a text part."""
 
     picture: Any
 
 
+KINDS: dict[str, Callable[[Any], str | Placed]] = {
+    "text": str,
+    "image": Placed,
+    "video": lambda video: Placed(Clip(video)),
+}
 _MARK = Placed(None)  # a mark in the text, to be replaced by the next of `images`
 Part = str | Placed
 Turn = tuple[str, list[Part]]  # role, parts
@@ -99,12 +111,10 @@ def _part(item: Any, number: int) -> Part:
     if not isinstance(item, Mapping):
         return Placed(item)
     kind = item.get("type")
-    if kind not in ("text", "image") or kind not in item:
-        raise InputError(
-            f"message {number}: a part must be {{'type': 'text', 'text': ...}} or "
-            f"{{'type': 'image', 'image': ...}}, found {dict(item)!r:.100}"
-        )
-    return Placed(item["image"]) if kind == "image" else str(item["text"])
+    if kind not in KINDS or kind not in item:
+        known = " or ".join(f"{{'type': '{k}', '{k}': ...}}" for k in KINDS)
+        raise InputError(f"message {number}: a part must be {known}, found {dict(item)!r:.100}")
+    return KINDS[kind](item[kind])
 
 
 def _split_marks(text: str) -> Iterator[Part]:

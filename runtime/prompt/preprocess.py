@@ -37,17 +37,66 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
-class Tile:
-    """One tile of a picture, as `encode_image` takes it: n = height * width patches of p x p."""
+LAYOUTS_KEPT = 64
 
-    strip: np.ndarray  # (3, p, p * n) float32
-    position_ids: np.ndarray  # (n,) int32
-    grid: np.ndarray  # (n, 2) int32: row, column
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What tiles of one size have in common: the order of their n = height * width patches."""
+
     height: int  # in patches
     width: int
-    rows: int  # embedding rows that it produces
+    position_ids: np.ndarray  # (n,) int32
+    grid: np.ndarray  # (n, 2) int32: row, column
+    order: np.ndarray | None  # (n,) the patches by rows, in the order of the strip; None: the same
+    vision: VisionEntry
+
+    @property
+    def rows(self) -> int:
+        """Embedding rows that a tile produces."""
+        return self.vision.rows(len(self.grid))
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """One tile of a picture. Its pixels are kept as bytes, a quarter of what the model takes."""
+
+    pixels: np.ndarray  # (p * height, p * width, 3) uint8
+    layout: Layout
     role: str  # a key of the template's tiles
+
+    @property
+    def height(self) -> int:
+        """In patches."""
+        return self.layout.height
+
+    @property
+    def width(self) -> int:
+        """In patches."""
+        return self.layout.width
+
+    @property
+    def rows(self) -> int:
+        """Embedding rows that it produces."""
+        return self.layout.rows
+
+    @property
+    def position_ids(self) -> np.ndarray:
+        """(n,) int32."""
+        return self.layout.position_ids
+
+    @property
+    def grid(self) -> np.ndarray:
+        """(n, 2) int32: row and column of each patch."""
+        return self.layout.grid
+
+    @property
+    def strip(self) -> np.ndarray:
+        """The patches as the model takes them, (3, p, p * n) float32; computed at every call."""
+        vision, order = self.layout.vision, self.layout.order
+        x = normalise(self.pixels, vision.mean, vision.std)  # (3, h, w)
+        strip, _ = cut_patches(x, vision.patch_size)
+        return strip if order is None else ordered(strip, order)
 
     @property
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -58,7 +107,7 @@ class Tile:
     def digest(self) -> str:
         """A hash of the pixels: the key of the caches of encoded tiles."""
         shape = f"{self.height}x{self.width}:".encode()
-        return hashlib.sha256(shape + self.strip.tobytes()).hexdigest()
+        return hashlib.sha256(shape + self.pixels.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +138,7 @@ class Preprocessor:
         self._vision = vision
         self._slicers: dict[int | None, Slicer] = {None: open_slicer(vision)}
         self._position_ids = open_positions(vision)
+        self._layouts: dict[tuple[int, int], Layout] = {}
 
     def tiles(self, picture: Picture, max_slices: int | None = None) -> list[Tile]:
         """See TilesOf. A picture that was prepared keeps the slices that it has."""
@@ -110,15 +160,19 @@ class Preprocessor:
         return self._slicers[max_slices]
 
     def _tile(self, crop: Crop) -> Tile:
-        vision = self._vision
-        x = normalise(np.asarray(crop.image), vision.mean, vision.std)  # (3, h, w)
-        strip, grid = cut_patches(x, vision.patch_size)
-        height, width = (side // vision.patch_size for side in x.shape[1:])
-        ids = self._position_ids(height, width)
-        if vision.window_levels:
-            order = window_order(height, width, vision.window_levels)
-            strip, ids, grid = ordered(strip, order), ids[order], grid[order]
-        return Tile(strip, ids, grid, height, width, vision.rows(len(grid)), crop.role)
+        width, height = (side // self._vision.patch_size for side in crop.image.size)
+        if (height, width) not in self._layouts:
+            if len(self._layouts) == LAYOUTS_KEPT:
+                self._layouts.clear()
+            self._layouts[height, width] = self._layout(height, width)
+        return Tile(np.asarray(crop.image), self._layouts[height, width], crop.role)
+
+    def _layout(self, height: int, width: int) -> Layout:
+        ids, grid, order = self._position_ids(height, width), grid_of(height, width), None
+        if levels := self._vision.window_levels:
+            order = window_order(height, width, levels)
+            ids, grid = ids[order], grid[order]
+        return Layout(height, width, ids, grid, order, self._vision)
 
 
 def open_preprocessor(manifest: Manifest) -> TilesOf:
@@ -141,6 +195,12 @@ def normalise(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) ->
     return (x - mean_.reshape(channels)) / std_.reshape(channels)
 
 
+def grid_of(height: int, width: int) -> np.ndarray:
+    """(row, column) of the patches of a grid, by rows: (n, 2) int32."""
+    grid = np.stack(np.divmod(np.arange(height * width), width), axis=1)
+    return grid.astype(np.int32)
+
+
 def cut_patches(x: np.ndarray, patch_size: int) -> tuple[np.ndarray, np.ndarray]:
     """(3, h, w) float32 -> strip (3, p, p * n) float32, grid (n, 2) int32 of (row, column).
 
@@ -150,8 +210,7 @@ def cut_patches(x: np.ndarray, patch_size: int) -> tuple[np.ndarray, np.ndarray]
     height, width = x.shape[1] // p, x.shape[2] // p
     split = x.reshape(3, height, p, width, p)  # (c, row, y, column, x)
     strip = np.ascontiguousarray(split.transpose(0, 2, 1, 3, 4).reshape(3, p, height * width * p))
-    grid = np.stack(np.divmod(np.arange(height * width), width), axis=1)
-    return strip, grid.astype(np.int32)
+    return strip, grid_of(height, width)
 
 
 def window_order(height: int, width: int, levels: int) -> np.ndarray:

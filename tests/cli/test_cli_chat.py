@@ -88,6 +88,25 @@ def test_slices_of_shown_pictures(
     assert model.prepared == [3]
 
 
+def test_videos_stay_with_their_question(
+    handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The one on the command line is shown with the first question."""
+    frames = tmp_path / "some frames"
+    frames.mkdir()
+    Image.new("RGB", (8, 8)).save(frames / "1.png")
+    flags = ("--video", str(frames), "--frames", "5")
+    lines = ("one", f"/video {frames}", f"/video '{frames}'", "two")
+    result = talk(handglass, monkeypatch, *lines, flags=flags)
+    assert result.code == 0
+    assert result.err.count("some frames: 2 frames (128 tokens) shown with the next") == 3
+    users = [turn["content"] for turn in model.asked[1][0] if turn["role"] == "user"]
+    assert users == [f"{MARK}one", f"{MARK}{MARK}two"]
+    assert [len(asked[1]) for asked in model.asked] == [1, 3]
+    assert [options.frames for options in model.prepared] == [5] * 3
+    assert talk(handglass, monkeypatch, "/video").code == 2
+
+
 def test_reset_and_exit(
     handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch, pictures: list[Path]
 ) -> None:
@@ -100,7 +119,7 @@ def test_reset_and_exit(
 def test_help(handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     result = talk(handglass, monkeypatch, "/help")
     assert result.out == ""
-    assert all(name in result.err for name in ("/image", "/reset", "/help", "/exit"))
+    assert all(name in result.err for name in ("/image", "/video", "/reset", "/help", "/exit"))
 
 
 @pytest.mark.parametrize(

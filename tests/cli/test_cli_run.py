@@ -19,6 +19,7 @@ from handglass.runtime.answer.generate import Timings
 from handglass.runtime.answer.model import MAX_TOKENS, Answer
 from handglass.runtime.answer.thoughts import Thought
 from handglass.runtime.prompt.preprocess import read_picture
+from handglass.runtime.prompt.video.reader import PreparedVideo
 
 TIMINGS = Timings(
     load_s=0.5,
@@ -51,7 +52,7 @@ class FakeStream:
 class FakeModel:
     def __init__(self) -> None:
         self.asked: list[Any] = []
-        self.prepared: list[int | None] = []
+        self.prepared: list[Any] = []
         self.manifest = SimpleNamespace(prompt=SimpleNamespace(between=""))
         self.pieces: list[str] = ["A red ", "圆", "."]
         self.reason = "stop"
@@ -60,7 +61,14 @@ class FakeModel:
         self.prepared.append(max_slices)
         return read_picture(picture)
 
-    def check(self, max_slices: int | None, thinking: bool | None) -> None:
+    def prepare_video(self, video: Path, max_slices: int | None, options: Any) -> PreparedVideo:
+        self.prepared.append(options)
+        tile = SimpleNamespace(rows=64)
+        return PreparedVideo([[tile], [tile]], None)  # type: ignore[arg-type]
+
+    def check(self, max_slices: int | None, thinking: bool | None, video: Any = None) -> None:
+        if video is not None and video.fps == 99:
+            raise UsageError("this model (x) takes no videos")
         if max_slices == 99:
             raise UsageError("max_slices=99 must be 1 to 9 for this model")
 
@@ -127,6 +135,64 @@ def test_every_flag_reaches_the_model(handglass: Any, model: FakeModel, picture:
     assert (messages, images) == ("Q", [picture, picture])
     sampling = {"temp": 0.5, "top_p": 0.9, "top_k": 40, "repeat_penalty": 1.1, "seed": 3}
     assert options == {"max_tokens": 9, **sampling, "max_slices": 4, "thinking": True}
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    return tmp_path / "a.gif"
+
+
+def test_videos_reach_the_model(
+    handglass: Any, model: FakeModel, video: Path, picture: Path
+) -> None:
+    flags = ["--frames", "8", "--fps", "2.5", "--packing", "3"]
+    shown = ["--video", video, "--image", picture, "--video", video.parent]
+    assert handglass("run", "-m", "bundle", "-p", "Q", *shown, *flags).code == 0
+    messages, images, options = model.asked[1]
+    assert (messages, images) == ("Q", [picture])
+    given = {"videos": [video, video.parent], "frames": 8, "fps": 2.5, "packing": 3}
+    assert options == given
+
+
+def test_bad_videos_end_before_anything_is_loaded(
+    handglass: Any, model: FakeModel, tmp_path: Path, picture: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for path, named in (
+        (tmp_path / "missing.mp4", "no such file"),
+        (tmp_path / "empty", "the folder has no pictures"),
+        (picture, "is a single picture; show it with --image"),
+    ):
+        result = handglass("run", "-m", "bundle", "-p", "Q", "--video", path)
+        assert result.code == 3 and f"video {str(path)!r}: {named}" in result.err
+    assert model.asked == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--frames", "3"), "need --video"),
+        (("--fps", "0.5"), "need --video"),
+        (("--frames", "0"), "'--frames'"),
+        (("--fps", "-1"), "fps=-1.0 must be"),
+        (("--packing", "99"), "packing=99 must be"),
+    ],
+)
+def test_video_flags_out_of_place(
+    handglass: Any, model: FakeModel, flags: tuple[str, str], named: str
+) -> None:
+    result = handglass("run", "-m", "bundle", "-p", "Q", *flags)
+    assert result.code == 2 and named in result.err and model.asked == []
+
+
+def test_models_without_videos_are_refused_before_a_question(
+    handglass: Any, model: FakeModel, video: Path
+) -> None:
+    result = handglass("run", "-m", "bundle", "-p", "Q", "--video", video, "--fps", "99")
+    assert result.code == 2 and "takes no videos" in result.err
+    assert len(model.asked) == 1, "loaded alone"
 
 
 def test_options_that_the_model_lacks_are_refused_before_a_question(

@@ -55,3 +55,23 @@ def test_answer(both: Both, name: str) -> None:
     truth = both.reference.logits(asked, tokens)
     assert len(answer.tokens) == 64 or answer.finish_reason == "stop"
     assert tokens == [int(row.argmax()) for row in truth[: len(tokens)]]
+
+
+def frames(count: int, width: int, height: int) -> list[Image.Image]:
+    rng = np.random.default_rng(count)
+    arrays = rng.integers(0, 256, (count, height, width, 3), np.uint8)
+    return [Image.fromarray(array) for array in arrays]
+
+
+def test_video(both: Both) -> None:
+    """All frames of a list, and some of them: prompt, logits and 64 greedy tokens."""
+    shown = frames(7, 500, 300)
+    for most, chosen in ((None, shown), (2, [shown[0], shown[-1]])):
+        asked = both.reference.ask_about_video(QUESTION, chosen)
+        answer = both.model.chat(QUESTION, videos=[shown], frames=most, temp=0, max_tokens=64)
+        tokens = both.reference.before_pads(answer.tokens)
+        truth = both.reference.logits(asked, tokens)
+        assert len(answer.tokens) == 64 or answer.finish_reason == "stop"
+        assert tokens == [int(row.argmax()) for row in truth[: len(tokens)]]
+        rows = int((np.array(asked.ids) == both.reference.model.config.image_token_id).sum())
+        assert answer.timings.image_tokens == (rows,)

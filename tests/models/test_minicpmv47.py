@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from released46 import AXES, TEXT, VISION, Reference, write_checkpoint
-from test_minicpmv46 import QUESTION, SIZES, pictures
+from test_minicpmv46 import QUESTION, SIZES, frames, pictures
 
 import handglass
 from handglass.compiler.build import compile_model
@@ -38,6 +38,17 @@ def test_answer(both: Both, name: str) -> None:
     asked = both.reference.ask(QUESTION, shown)
     content = [*shown, QUESTION] if shown else QUESTION
     answer = both.model.chat([{"role": "user", "content": content}], temp=0, max_tokens=64)
+    tokens = both.reference.before_pads(answer.tokens)
+    truth = both.reference.logits(asked, tokens)
+    assert len(answer.tokens) == 64 or answer.finish_reason == "stop"
+    assert tokens == [int(row.argmax()) for row in truth[: len(tokens)]]
+
+
+def test_video(both: Both) -> None:
+    """Frames advance the canvas one after the other."""
+    shown = frames(5, 200, 300)
+    asked = both.reference.ask_about_video(QUESTION, shown)
+    answer = both.model.chat(QUESTION, videos=[shown], temp=0, max_tokens=64)
     tokens = both.reference.before_pads(answer.tokens)
     truth = both.reference.logits(asked, tokens)
     assert len(answer.tokens) == 64 or answer.finish_reason == "stop"

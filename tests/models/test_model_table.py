@@ -92,3 +92,18 @@ def test_the_verb(handglass: Any) -> None:
     rows = handglass("models", "--json").json["models"]
     assert [row["name"] for row in rows] == [row.name for row in TABLE]
     assert [row["supported"] for row in rows] == [row.is_supported for row in TABLE]
+
+
+@pytest.mark.parametrize("row", SUPPORTED, ids=named)
+def test_videos_are_stated(row: Row) -> None:
+    for config in configs_of(row):
+        family, parsed = read_config(config)
+        vision = family.vision(parsed)
+        method = None if vision is None else vision.video
+        assert (row.video != "-") == (method is not None)
+        if method is not None:
+            numbers = re.findall(r"\d+", row.video)
+            given = method.parameters
+            assert numbers[:2] == [f"{given['fps']:g}", str(given["max_frames"])]
+            rest = given.get("packing", given.get("max_slices"))
+            assert numbers[2:] == ([] if rest == 1 else [str(rest)])

@@ -11,9 +11,9 @@ from tolerance import FLOAT32
 
 import handglass
 from handglass.compiler.build import compile_model
-from handglass.errors import InputError, MismatchError
+from handglass.errors import InputError, MismatchError, UsageError
 from handglass.runtime.prompt.positions import position_ids
-from handglass.runtime.prompt.preprocess import Tile
+from handglass.runtime.prompt.preprocess import Layout, Tile, grid_of
 
 QUESTION = "What is this picture?"
 SIZES: dict[str, list[tuple[int, int]]] = {
@@ -72,6 +72,59 @@ def test_answer(both: tuple[Release, Any], name: str) -> None:
     assert used == len(ids)
 
 
+def noise(count: int, width: int, height: int) -> list[Image.Image]:
+    arrays = np.random.default_rng(count).integers(0, 256, (count, height, width, 3), np.uint8)
+    return [Image.fromarray(array) for array in arrays]
+
+
+Group = tuple[list[int], list[int]]  # numbers of frames, and their times
+VIDEOS: dict[str, list[tuple[dict[str, Any], list[Group]]]] = {
+    "2.6": [
+        ({}, [([i], [-1]) for i in range(4)]),
+        ({"frames": 2}, [([1], [-1]), ([3], [-1])]),
+        ({"max_slices": 1}, [([i], [-1]) for i in range(4)]),
+    ],
+    # Frames without times are taken to be at the model's rate, three per second.
+    "4.5": [
+        ({}, [([i], [-1]) for i in range(4)]),
+        ({"packing": 3}, [([0, 1, 2], [0, 3, 7]), ([3], [10])]),
+        ({"packing": 2, "fps": 0.5}, [([0, 1], [0, 20]), ([2, 3], [40, 60])]),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", range(3))
+def test_video(both: tuple[Release, Any], case: int) -> None:
+    """Prompt, rows of the frames, alone or in groups, and 64 greedy tokens."""
+    release, model = both
+    video = noise(4, 700, 400)
+    if model.manifest.vision.video is None:
+        with pytest.raises(UsageError, match=f"{release.version}.* takes no videos; .*--image"):
+            model.chat(QUESTION, videos=[video])
+        return
+    options, groups = VIDEOS[release.version][case]
+    slices = 1 if release.version == "4.5" else options.get("max_slices", 2)
+    tiles = [model.prepare(frame, slices).tiles for frame in video]
+    rows, blocks = [], []
+    for numbers, times in groups:
+        first = tiles[numbers[0]]
+        blocks.append(release.block(None, [tile.role for tile in first]))
+        if len(numbers) > 1:
+            rows.append(release.tile_rows(*(tiles[i][0] for i in numbers), times=times))
+        else:
+            rows += [release.tile_rows(tile) for tile in first]
+    ids = release.library.encode(release.prompt(QUESTION, blocks)).ids
+    answer = model.chat(
+        QUESTION, videos=[video], temp=0, repeat_penalty=1, max_tokens=64, **options
+    )
+    tokens = list(answer.tokens)
+    truth = release.logits([*ids, *tokens], torch.cat(rows), len(ids))
+    assert len(tokens) == 64 or answer.finish_reason == "stop"
+    assert tokens == [int(row.argmax()) for row in truth[: len(tokens)]]
+    assert answer.timings.prefill_tokens + answer.timings.reused_tokens == len(ids)
+    assert answer.timings.image_tokens == (sum(map(len, rows)),)
+
+
 @pytest.mark.parametrize(
     ("grids", "times"),
     [
@@ -91,15 +144,15 @@ def test_frames_are_resampled_together(
         with pytest.raises(MismatchError, match="no function 'resample_frames'"):
             model.session.function("resample_frames")
         return
-    tiles = [random_tile(rows, columns) for rows, columns in grids]
+    vision = model.manifest.vision
+    tiles = [random_tile(vision, rows, columns) for rows, columns in grids]
     found = model.session.encode_frames([tile.arrays for tile in tiles], times)
     FLOAT32.check(found, release.tile_rows(*tiles, times=times).numpy())
     with pytest.raises(InputError, match="give each frame one"):
         model.session.encode_frames([tile.arrays for tile in tiles], times[1:])
 
 
-def random_tile(rows: int, columns: int) -> Tile:
-    n = rows * columns
-    strip = np.random.default_rng(n).normal(size=(3, 14, 14 * n)).astype(np.float32)
-    ids, grid = position_ids(rows, columns, 70), np.stack(np.divmod(np.arange(n), columns), 1)
-    return Tile(strip, ids, grid.astype(np.int32), rows, columns, 8, "picture")
+def random_tile(vision: Any, rows: int, columns: int) -> Tile:
+    ids, grid = position_ids(rows, columns, 70), grid_of(rows, columns)
+    pixels = np.random.default_rng(rows).integers(0, 256, (14 * rows, 14 * columns, 3), np.uint8)
+    return Tile(pixels, Layout(rows, columns, ids, grid, None, vision), "picture")

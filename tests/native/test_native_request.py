@@ -95,6 +95,12 @@ def test_a_request_holds_ids_and_places_of_tiles(writer: RequestWriter, tmp_path
     assert written.command("program", "b") == words + pixels
 
 
+def test_videos_are_refused_by_name(writer: RequestWriter, tmp_path: Path) -> None:
+    part = {"type": "video", "video": "a.gif"}
+    with pytest.raises(InputError, match="takes no videos; use 'handglass run --video'"):
+        writer.write(tmp_path / "q", [{"role": "user", "content": [part, "What?"]}])
+
+
 def test_equal_pictures_are_encoded_once(writer: RequestWriter, tmp_path: Path) -> None:
     written = writer.write(tmp_path, "What?", [noise(0), noise(1), noise(0)])
     assert places(written.request) == [0, 1, 0] and len(written.tiles) == 3

@@ -176,7 +176,7 @@ REFUSED = {
     "content number": ([user(3)], "message 1: content"),
     "content bytes": ([user(b"x")], "message 1: content"),
     "content null": ([user(None)], "message 1: content"),
-    "unknown part": ([user([{"type": "video", "video": "x"}])], "message 1: .*'type'"),
+    "unknown part": ([user([{"type": "audio", "audio": "x"}])], "message 1: .*'type'"),
     "part without type": ([user([{"text": "x"}])], "message 1: .*'type'"),
     "part without text": ([user([{"type": "text"}])], "message 1: .*'type'"),
     "picture of the assistant": (

@@ -51,6 +51,14 @@ class FakeSession:
         rows = np.arange(1, count * 8 + 1, dtype=np.float32).reshape(-1, 8)
         return rows * strip.mean()
 
+    def encode_frames(
+        self, frames: Sequence[tuple[np.ndarray, ...]], times: Sequence[int]
+    ) -> np.ndarray:
+        assert len(frames) == len(times) > 1
+        self.images += 1
+        rows = np.arange(1, self.query_num * 8 + 1, dtype=np.float32).reshape(-1, 8)
+        return rows * sum(t * strip.mean() for t, (strip, _, _) in zip(times, frames, strict=True))
+
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         return self.table[list(ids)]
 

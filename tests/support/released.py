@@ -89,8 +89,8 @@ class Release:
         turn = f"{system}<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
         return turn + OPENED[self.version]
 
-    def block(self, number: int, roles: Sequence[str]) -> str:
-        """The markers of one picture, from the roles of its tiles."""
+    def block(self, number: int | None, roles: Sequence[str]) -> str:
+        """The markers of one picture, from the roles of its tiles; a frame has no number."""
         rows = "<unk>" * QUERIES
         whole = f"<image>{rows}</image>"
         ends = ["\n" if role == "row_end" else "" for role in roles[1:]]
@@ -98,7 +98,8 @@ class Release:
             slices = "".join(f"{whole}{end}" for end in ends)
             return f"{whole}<slice>{slices}</slice>" if slices else whole
         slices = "".join(f"<slice>{rows}</slice>{end}" for end in ends)
-        return f"<image_id>{number}</image_id>{whole}{slices}"
+        counted = "" if number is None else f"<image_id>{number}</image_id>"
+        return f"{counted}{whole}{slices}"
 
     def tile_rows(self, *tiles: Any, times: Sequence[int] = (-1,)) -> torch.Tensor:
         """Expected rows of a tile, or of the frames of a group together."""

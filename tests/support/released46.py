@@ -63,6 +63,7 @@ VISION = {
     "patch_size": 14,
 }
 PAD = "<|image_pad|>"
+NO_THOUGHTS = "<think>\n\n</think>\n\n"
 AXES = {"mrope_section": [2, 1, 1], "mrope_interleaved": True}
 MARKERS = {
     "image_start_id": "<image>",
@@ -161,8 +162,17 @@ class Reference:
                 blocks.append(self._block(number, [int(s) for s in grid], tiles))
         text = "\n".join([*blocks, question])
         prompt = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
-        prompt += "<think>\n\n</think>\n\n"
+        prompt += NO_THOUGHTS
         return Asked(library_tokenizer().encode(prompt).ids, pixels, sizes)
+
+    def ask_about_video(self, question: str, frames: Sequence[Image.Image]) -> Asked:
+        """One user turn with the frames of a video: not sliced, without numbers or separators."""
+        found = self.processor(list(frames), return_tensors="pt", max_slice_nums=1)
+        sizes, share = torch.as_tensor(found["target_sizes"]), 4 if self.downsample == "4x" else 16
+        blocks = (f"<image>{PAD * (int(h) * int(w) // share)}</image>" for h, w in sizes)
+        turn = f"<|im_start|>user\n{''.join(blocks)}\n{question}<|im_end|>\n"
+        ids = library_tokenizer().encode(f"{turn}<|im_start|>assistant\n{NO_THOUGHTS}").ids
+        return Asked(ids, found["pixel_values"], sizes)
 
     def _block(self, number: int, grid: list[int], sizes: torch.Tensor) -> str:
         share = 4 if self.downsample == "4x" else 16

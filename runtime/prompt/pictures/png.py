@@ -17,7 +17,7 @@ from .spans import parts_of
 if TYPE_CHECKING:
     from PIL import Image
 
-_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 
 def open_png(file: BinaryIO) -> tuple[Image.Image, int]:
@@ -38,7 +38,7 @@ def open_png(file: BinaryIO) -> tuple[Image.Image, int]:
             exif = orientation(file.read(length))
         if kind == b"iTXt" and length <= 1 << 20:
             xmp = xmp or xmp_orientation(file.read(length))
-        if kind in _PIXELS:
+        if kind in PIXELS:
             parts.append((start, start + length + 12))
         elif not kind[0] & 32:
             raise InputError(f"its chunk {kind!r} is unknown")

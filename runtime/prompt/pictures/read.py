@@ -8,11 +8,13 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from handglass.errors import InputError
+from handglass.errors import HandglassError, InputError
 
 from ...system.regular_file import open_regular
 from . import limits
@@ -37,28 +39,36 @@ def open_picture(picture: Picture) -> Upright:
 
 
 def _guarded(picture: Picture, whole: bool) -> Any:
+    with reading(f"picture {picture_name(picture)}"):
+        upright = _decoded(picture)
+        return upright.whole if whole else upright
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Turn every failure of a decoder inside into "WHAT: REASON", an InputError."""
     from PIL import Image
 
-    name = picture_name(picture)
     try:
         with warnings.catch_warnings():
             # The limits are ours; dropping the alpha of palettes is intended.
             warnings.simplefilter("ignore")
-            upright = _decoded(picture)
-            return upright.whole if whole else upright
+            yield
     except InputError as error:
-        raise InputError(f"picture {name}: {error}") from error
+        raise InputError(f"{what}: {error}") from error
     except FileNotFoundError as error:
-        raise InputError(f"picture {name}: no such file") from error
+        raise InputError(f"{what}: no such file") from error
     except Image.UnidentifiedImageError as error:
-        raise InputError(f"picture {name}: is damaged, or not a picture ({READ})") from error
+        raise InputError(f"{what}: is damaged, or not a picture ({READ})") from error
     except MemoryError as error:
-        raise InputError(f"picture {name}: does not fit into memory") from error
+        raise InputError(f"{what}: does not fit into memory") from error
     except OSError as error:
         problem = error.strerror or _one_line(error)  # Pillow raises it without a number
-        raise InputError(f"picture {name}: cannot be read: {problem}") from error
-    except Exception as error:  # on damaged files Pillow raises exceptions of many types
-        raise InputError(f"picture {name}: cannot be read: {_one_line(error)}") from error
+        raise InputError(f"{what}: cannot be read: {problem}") from error
+    except HandglassError:
+        raise
+    except Exception as error:  # on damaged files decoders raise exceptions of many types
+        raise InputError(f"{what}: cannot be read: {_one_line(error)}") from error
 
 
 def picture_name(picture: Picture) -> str:

@@ -1,0 +1,1 @@
+"""Videos: their frames, which of them are shown, and how they are grouped."""
