@@ -31,18 +31,16 @@ class GgufCheckpoint(Checkpoint):
         self._header = header
         config = config_of(header)
         heads = interleaved_heads(header, config)
-        shards: dict[str, Computed] = {}
         text = GgufTensors(header, heads, original_name)
-        if vision is None:
-            shards = dict.fromkeys(text.names, text)
-        else:
+        prefix = BESIDE_VISION if vision else ""
+        stored = {f"{prefix}{name}": name for name in text.names}
+        shards: dict[str, Computed] = {}
+        if vision is not None:
             config |= vision_config_of(vision)
             tower = GgufVision(vision)
-            shards = dict.fromkeys((f"{BESIDE_VISION}{name}" for name in text.names), text)
-            shards |= dict.fromkeys(tower.names, tower)
-        super().__init__(header.path, config, shards)
-        if vision is not None:
-            self._names |= {f"{BESIDE_VISION}{name}": name for name in text.names}
+            shards = dict.fromkeys(tower.names, tower)
+        super().__init__(header.path, config, {**shards, **dict.fromkeys(stored, text)})
+        self._names |= stored
 
     @classmethod
     def read_file(cls, path: Path, mmproj: Path | None = None) -> GgufCheckpoint:

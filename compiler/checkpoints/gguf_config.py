@@ -118,12 +118,14 @@ def _tokens(header: Header) -> dict[str, Any]:
 
 def _rope(header: Header, keys: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     kind = keys.get(f"{ROPE_SCALING}type", "none")
-    if ROPE_SHORT in header.places or ROPE_LONG in header.places:
-        return _longrope(header, keys, config)
-    if ROPE_FREQS in header.places:
-        if kind not in ("none", "llama3"):
-            raise InputError(f"{header.path}: rope.scaling.type {kind!r:.40} beside {ROPE_FREQS}")
-        return _divisors(header, config)
+    for tensors, scaling, read in (
+        ((ROPE_SHORT, ROPE_LONG), "longrope", lambda: _longrope(header, keys, config)),
+        ((ROPE_FREQS,), "llama3", lambda: _divisors(header, config)),
+    ):
+        if found := [name for name in tensors if name in header.places]:
+            if kind not in ("none", scaling):
+                raise InputError(f"{header.path}: rope.scaling.type {kind!r:.40} beside {found[0]}")
+            return read()
     if kind == "linear":
         return {"rope_type": "linear", "factor": keys.get(f"{ROPE_SCALING}factor")}
     if kind != "none":

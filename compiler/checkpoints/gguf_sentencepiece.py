@@ -22,6 +22,8 @@ from .gguf_tokenizer import PREFIX, UNKNOWN, token_texts, token_types
 
 BYTE = 6
 TYPES = range(1, BYTE + 1)
+SPACE = "\u2581"
+"""Stands for a space in a piece."""
 SPACE_PREFIX = f"{PREFIX}add_space_prefix"
 CHARSMAP = f"{PREFIX}precompiled_charsmap"
 VARINT, BYTES, FLOAT = 0, 2, 5
@@ -48,12 +50,19 @@ def tokenizer_model(header: Header) -> bytes:
             f"{header.path}: {PREFIX}token_type must be {TYPES[0]} to {TYPES[-1]} for each token, "
             f"and {UNKNOWN} (unknown) for exactly one"
         )
-    pieces = zip(tokens, _scores(header, len(tokens)), kinds, strict=True)
+    pieces = zip(_with_spaces(tokens), _scores(header, len(tokens)), kinds, strict=True)
     trainer = _number(MODEL_TYPE, BPE) + _number(UNKNOWN_ID, kinds.index(UNKNOWN))
     trainer += _number(BYTE_FALLBACK, BYTE in kinds)
     normalizer = _field(NAME, b"identity") + _number(DUMMY_PREFIX, prefix)
     normalizer += _number(EXTRA_SPACES, False) + _number(ESCAPES, True)
     return b"".join([*_pieces(pieces), _field(TRAINER, trainer), _field(NORMALIZER, normalizer)])
+
+
+def _with_spaces(tokens: list[str]) -> list[str]:
+    """The pieces as text is compared with them: converters write added ones as they are typed."""
+    present = set(tokens)
+    written = ((text, text.replace(" ", SPACE)) for text in tokens)
+    return [text if new in present else new for text, new in written]
 
 
 def _scores(header: Header, count: int) -> list[float]:

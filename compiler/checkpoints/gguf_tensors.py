@@ -101,7 +101,7 @@ class GgufTensors(Computed):
     def floats(self, name: str, rows: slice) -> np.ndarray:
         """Rows in float32, in the order of the original checkpoint."""
         place = self._places[name]
-        if len(place.shape) == 1:  # a block may have several rows, which are single values here
+        if len(place.shape) == 1:  # rows are single values, of which a block may have several
             return as_floats(self.array(name), place, self._dequantize)[rows]
         return as_floats(self._rows(name, rows), place, self._dequantize)
 

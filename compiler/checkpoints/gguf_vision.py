@@ -112,6 +112,10 @@ class GgufVision(Computed):
         parts = [part for names in JOINED.values() for part in names]
         if missing := [name for name in (*parts, TRANSPOSED) if name not in self._stored.names]:
             raise InputError(f"{header.path}: the tensor {missing[0]} is missing")
+        for names in JOINED.values():
+            if len(shapes := {self._stored.shape(name) for name in names}) > 1:
+                found = " and ".join(map(str, sorted(shapes)))
+                raise InputError(f"{header.path}: {', '.join(names)} differ in shape: {found}")
         apart = {*parts, TRANSPOSED, *COMPUTED}
         kept = (name for name in self._stored.names if name not in apart)
         self._names = (*kept, *JOINED, PROJ)

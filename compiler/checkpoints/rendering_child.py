@@ -12,10 +12,11 @@ import os
 import resource
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 MEMORY = 512 << 20
-"""Largest address space in bytes."""
+"""Bytes that the address space may grow by."""
 SECONDS = 2
 """Processor time."""
 LONGEST = 1 << 16
@@ -27,7 +28,8 @@ DATE = "26 Jul 2024"
 def main(given: str, output: str) -> None:
     """`given`: JSON of the template and the variables of each text. Writes, as JSON, a pair for
     each text to the descriptor `output`: the text or null, and the error."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with open(int(given), "rb", closefd=False) as file:

@@ -267,6 +267,13 @@ DAMAGED = {
     "rope.scaling.type is 'yarn'": lambda: file_of(
         (LLAMA, pair("llama.rope.scaling.type", 8, text("yarn")))
     ),
+    "'yarn' beside rope_factors_long.weight": lambda: file_of(
+        (LLAMA, pair("llama.rope.scaling.type", 8, text("yarn"))),
+        (EMBEDDING, tensor("rope_factors_long.weight", (8,), 0, 128)), data=160
+    ),
+    "rope_factors_short.weight is missing": lambda: file_of(
+        tensors=(EMBEDDING, tensor("rope_factors_long.weight", (8,), 0, 128)), data=160
+    ),
     "rope_freqs.weight is F32": lambda: file_of(
         tensors=(EMBEDDING, tensor("rope_freqs.weight", (8, 1), 0, 128)), data=160
     ),

@@ -7,7 +7,7 @@ import gguf
 import numpy as np
 import pytest
 import sentencepiece
-from gguf_files import add_sentencepiece, finish
+from gguf_files import add_sentencepiece, finish, pieces
 from vocabularies import sentencepiece_model
 
 from handglass.compiler.checkpoints.opening import open_checkpoint
@@ -90,6 +90,15 @@ def test_our_tokenizer_is_that_of_the_file(name: str, tmp_path: Path) -> None:
     for text in TEXTS[:5]:
         assert ours.encode(text) == theirs.encode(text)
         assert ours.decode(ours.encode(text)) == text.encode()
+
+
+def test_a_piece_with_a_space(tmp_path: Path) -> None:
+    """llama.cpp's converter writes those that were added to a vocabulary as they are typed."""
+    tokens, scores, types = map(list, zip(*pieces(original("small")), strict=True))
+    more = {"tokens": [*tokens, "of a"], "scores": [*scores, -1000.0], "types": [*types, 4]}
+    proto = converted(tmp_path, original("small"), **more)
+    library = sentencepiece.SentencePieceProcessor(model_proto=proto)
+    assert library.encode("1of a2", out_type=str) == ["1", "of\u2581a", "2"]
 
 
 def test_a_space_precedes_the_text_unless_the_file_says_otherwise(tmp_path: Path) -> None:

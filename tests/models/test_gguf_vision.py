@@ -179,6 +179,16 @@ def test_a_missing_tensor(missing: str, folder: Path) -> None:
         plan_model(text, mmproj=mmproj)
 
 
+def test_parts_of_another_shape(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    tensors = vision_tensors(load_file(folder / "model.safetensors"))
+    tensors["resampler.attn.k.weight"] = np.ones((128, 64), np.float32)
+    text, _ = convert(folder)
+    mmproj = write_mmproj(folder.parent / "other.gguf", config, tensors)
+    with pytest.raises(InputError, match=r"resampler.attn.k.weight, .* \(128, 64\) and"):
+        open_checkpoint(text, mmproj=mmproj)
+
+
 def test_files_in_other_places(folder: Path, tmp_path: Path) -> None:
     text, mmproj = convert(folder)
     with pytest.raises(UsageError, match="--mmproj"):
