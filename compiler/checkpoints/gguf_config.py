@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from handglass.errors import InputError
 from .gguf_header import Header
 from .gguf_tensors import ROPE_FREQS, ROPE_LONG, ROPE_SHORT, as_floats, dequantizer
 
+MINICPM = "minicpm"
 ARCHITECTURES = {
+    MINICPM: "MiniCPMForCausalLM",
     "llama": "LlamaForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
@@ -33,7 +36,11 @@ VISION = "clip"
 """Of a vision tower (gguf_vision.py)."""
 CHECKED = ("vocab_size", "rope.dimension_count", "attention.value_length")
 ROPE_SCALING = "rope.scaling."
-INTERLEAVED = ("llama",)
+SMALLEST = 1e-6
+"""Of a scale; the largest is its inverse."""
+MUP = ("embedding_scale", "residual_scale", "logit_scale")
+"""The muP scales of MiniCPM: factors of embeddings and branches, a divisor before the head."""
+INTERLEAVED = ("llama", MINICPM)
 """The architectures whose query and key rows are interleaved."""
 
 
@@ -52,6 +59,8 @@ def config_of(header: Header) -> dict[str, Any]:
     config |= {"vocab_size": _vocab_size(header), "hidden_act": "silu"}
     config["tie_word_embeddings"] = "output.weight" not in header.places
     config |= _tokens(header)
+    if architecture == MINICPM:
+        config |= _mup(header, keys, config)
     if scaling := _rope(header, keys, config):
         config["rope_scaling"] = scaling
     _check(header, keys, config)
@@ -116,6 +125,23 @@ def _tokens(header: Header) -> dict[str, Any]:
     return found if bos is None else found | {"bos_token_id": bos}
 
 
+def _mup(header: Header, keys: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The scales as config.json has them: before they are combined with sizes."""
+    for key in MUP:
+        value = keys.get(key)
+        if not isinstance(value, float) or not SMALLEST <= value <= 1 / SMALLEST:
+            raise InputError(f"{header.path}: {MINICPM}.{key} is {value!r:.100}, not a scale")
+    hidden, layers = config.get("hidden_size"), config.get("num_hidden_layers")
+    if type(hidden) is not int or type(layers) is not int or layers < 1:
+        return {}  # refused by the model family
+    embedding, residual, logit = (keys[key] for key in MUP)
+    return {
+        "scale_emb": embedding,
+        "scale_depth": residual * sqrt(layers),
+        "dim_model_base": hidden / logit,
+    }
+
+
 def _rope(header: Header, keys: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     kind = keys.get(f"{ROPE_SCALING}type", "none")
     for tensors, scaling, read in (
@@ -175,7 +201,7 @@ def _divisors(header: Header, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(header: Header, keys: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Refuse keys that are set and have no effect here, and sizes that contradict each other."""
-    known = (*SIZES, *CHECKED)
+    known = (*SIZES, *CHECKED, *(MUP if architecture_of(header) == MINICPM else ()))
     for key, value in keys.items():
         if key not in known and not key.startswith(ROPE_SCALING) and value:
             raise InputError(

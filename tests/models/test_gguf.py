@@ -9,14 +9,26 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
+import sentencepiece
 import torch
+import torch_minicpmv
 from gguf.quants import dequantize
 from gguf_files import add_tokenizer, finish, interleaved, small_file, write_gguf, write_kinds
 from safetensors.numpy import load_file
-from test_text_only import KINDS, LLAMA3_ROPE, QUESTION, SIZES, Kind, rendered, tokenizer, write
+from test_text_only import (
+    KINDS,
+    LLAMA3_ROPE,
+    QUESTION,
+    SIZES,
+    Kind,
+    minicpm_tensors,
+    rendered,
+    tokenizer,
+    write,
+)
 from tokenizers import Tokenizer as Library
 from tokenizers import pre_tokenizers
-from vocabularies import byte_level_json
+from vocabularies import byte_level_json, sentencepiece_model
 
 import handglass
 from handglass.compiler.build import compile_model
@@ -42,7 +54,7 @@ def convert(folder: Path, kind: Kind) -> Path:
     if rope.get("rope_type") == "llama3":
         tensors["rope_freqs.weight"] = llama3_divisors(16)
     data, pre = tokenizer()[0], "qwen2" if kind.name.startswith("Qwen") else "llama-bpe"
-    texts = {"template": kind.template.replace("\\n", "\n"), "bos": kind.bos}
+    texts: dict[str, Any] = {"template": kind.template.replace("\\n", "\n"), "bos": kind.bos}
     path, name = folder.with_suffix(".gguf"), kind.name.lower()
     return write_gguf(path, name, config, tensors, data, pre, **texts)
 
@@ -81,6 +93,28 @@ def test_answer(kind: Kind, tmp_path: Path) -> None:
     assert list(answer.tokens) == truth.argmax(-1).tolist()[: len(answer.tokens)]
     assert len(answer.tokens) == 64 or answer.finish_reason == "stop"
     assert answer.timings.prefill_tokens == len(ids)
+
+
+def test_minicpm(tmp_path: Path) -> None:
+    """With muP scales and SentencePiece, against the plain reference."""
+    model = sentencepiece_model()
+    library = sentencepiece.SentencePieceProcessor(model_proto=model)
+    config = SIZES | {"scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 24, "head_dim": 16}
+    config |= {"architectures": ["MiniCPMForCausalLM"], "vocab_size": library.get_piece_size()}
+    config |= {"rope_theta": 1e4}
+    arrays = minicpm_tensors(config)
+    path = write_gguf(tmp_path / "a.gguf", "minicpm", config, arrays, model=model)
+    ours = open_checkpoint(path)
+    for name, array in arrays.items():
+        assert (ours.read(name, array.shape) == array).all(), name
+    compile_model(path, tmp_path / "bundle", quantization="f32")
+    answer = handglass.load(tmp_path / "bundle").chat(QUESTION, max_tokens=64, temp=0)
+    marks = [library.piece_to_id(piece) for piece in ("<s>", "<用户>", "<AI>")]
+    ids = [*marks[:2], *library.encode(QUESTION), marks[2], *answer.tokens]
+    weights = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    x = torch_minicpmv.embed(weights, config, ids)
+    truth = torch_minicpmv.logits(weights, config, x)[len(ids) - len(answer.tokens) - 1 :]
+    assert list(answer.tokens) == truth.argmax(-1).tolist()[:-1]
 
 
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: f"{kind.name}-{len(kind.options)}")
@@ -260,6 +294,16 @@ DAMAGED = {
     "token_embd.weight is missing": lambda: file_of(tensors=(tensor("a", (8, 4)),)),
     "llama.expert_count is 8": lambda: file_of(
         (LLAMA, pair("llama.expert_count", 4, b"\x08\0\0\0"))
+    ),
+    "minicpm.embedding_scale is None": lambda: file_of(
+        (pair("general.architecture", 8, text("minicpm")),)
+    ),
+    "minicpm.embedding_scale is 0.0": lambda: file_of(
+        (pair("general.architecture", 8, text("minicpm")),
+         pair("minicpm.embedding_scale", 6, struct.pack("<f", 0)))
+    ),
+    "llama.logit_scale is 4.0": lambda: file_of(
+        (LLAMA, pair("llama.logit_scale", 6, struct.pack("<f", 4)))
     ),
     "eos_token_id is array": lambda: file_of(
         (LLAMA, pair("tokenizer.ggml.eos_token_id", 9, struct.pack("<IQI", 4, 1, 2)))

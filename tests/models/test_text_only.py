@@ -176,6 +176,17 @@ def test_verify_and_bench(tmp_path: Path) -> None:
     assert [phase["phase"] for phase in profile.report()] == ["prefill 64", "decode@511"]
 
 
+def minicpm_tensors(config: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Random weights."""
+    random = np.random.default_rng(1)
+    return {
+        draw.name.removeprefix("llm."): (
+            draw.mean + draw.std * random.standard_normal(draw.shape)
+        ).astype(np.float32)
+        for draw in _language(configure(config).language)
+    }
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_minicpm(tmp_path: Path, tied: bool) -> None:
     """Its class is not in transformers: the plain reference, with the names of MiniCPM-1B."""
@@ -185,13 +196,7 @@ def test_minicpm(tmp_path: Path, tied: bool) -> None:
     config |= {} if tied else {"tie_word_embeddings": False}
     folder = tmp_path / "checkpoint"
     folder.mkdir()
-    random = np.random.default_rng(1)
-    arrays = {
-        draw.name.removeprefix("llm."): (
-            draw.mean + draw.std * random.standard_normal(draw.shape)
-        ).astype(np.float32)
-        for draw in _language(configure(config).language)
-    }
+    arrays = minicpm_tensors(config)
     save_file(arrays, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config))
     kind = Kind("MiniCPM", MINICPM, "<s>", {})

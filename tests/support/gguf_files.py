@@ -31,6 +31,7 @@ NAMES = {
     "mlp.down_proj": "ffn_down",
 }
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+INTERLEAVED = ("llama", "minicpm")
 HALF = np.float16(0.01).tobytes()
 SCALES = {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
 """Where the float16 scales of a block are, of types that the package cannot write."""
@@ -71,9 +72,11 @@ def write_gguf(
     tensors: Mapping[str, np.ndarray],
     tokenizer: bytes | None = None,
     pre: str = "llama-bpe",
+    model: bytes | None = None,
     **texts: str,
 ) -> Path:
-    """`config` and `tensors` are those of transformers; `texts`: bos, template."""
+    """`config` and `tensors` are those of transformers; `tokenizer` is the content of a
+    tokenizer.json, `model` that of a tokenizer.model; `texts`: bos, template."""
     writer = gguf.GGUFWriter(str(path), architecture)
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     writer.add_block_count(config["num_hidden_layers"])
@@ -89,10 +92,20 @@ def write_gguf(
         writer.add_value_length(config["head_dim"])
     if tokenizer is not None:
         add_tokenizer(writer, tokenizer, pre, texts.get("bos", ""))
+    if model is not None:
+        add_sentencepiece(writer, model)
+    if "scale_emb" in config:
+        writer.add_embedding_scale(float(config["scale_emb"]))
+        writer.add_residual_scale(config["scale_depth"] / config["num_hidden_layers"] ** 0.5)
+        writer.add_logit_scale(config["hidden_size"] / config["dim_model_base"])
     if "template" in texts:
         writer.add_chat_template(texts["template"])
     for name, array in tensors.items():
-        if architecture == "llama" and "_proj" in name and name.split(".")[-2][0] in "qk":
+        if (
+            architecture in ("llama", "minicpm")
+            and "_proj" in name
+            and name.split(".")[-2][0] in "qk"
+        ):
             array = interleaved(array, heads if "q_proj" in name else kv_heads)
         writer.add_tensor(name if name.startswith("rope_") else gguf_name(name), array)
     finish(writer)
