@@ -247,6 +247,7 @@ TABLE = (
         "1/16 or 1/4 of its patches",
         (MIXTURE, STAGES, SIZE_OF_MIXTURE, PARAMETERS),
         f"{NO_WEIGHTS}, nor was its config.json: the sizes are those of Qwen3.5-35B-A3B",
+        video=SPREAD,
     ),
     Row(
         "MiniCPM-OCR 1.0",
