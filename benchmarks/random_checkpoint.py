@@ -66,7 +66,7 @@ def write_checkpoint(
     model = ModelConfig.from_dict(config)
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     (folder / "config.json").write_text(text, "utf-8")
-    write_tokenizer(folder / "tokenizer.model", model.language.vocab_size)
+    (folder / "tokenizer.model").write_bytes(tokenizer_model(model.language.vocab_size))
     write_tensors(folder, list(tensors(model)), dtype, shard_bytes, seed, progress)
     return folder
 
@@ -234,8 +234,8 @@ def _write_index(folder: Path, names: list[str], shards: list[list[Draw]], dtype
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2), "utf-8")
 
 
-def write_tokenizer(path: Path, vocab_size: int) -> None:
-    """Train SentencePiece on a few lines and pad it with reserved pieces to `vocab_size`."""
+def tokenizer_model(vocab_size: int) -> bytes:
+    """SentencePiece trained on a few lines and padded with reserved pieces to `vocab_size`."""
     import sentencepiece
 
     if vocab_size < TOKENIZER_PIECES:
@@ -261,7 +261,7 @@ def write_tokenizer(path: Path, vocab_size: int) -> None:
         num_threads=1,
         minloglevel=2,
     )
-    path.write_bytes(model.getvalue())
+    return model.getvalue()
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from handglass.compiler.models.seed import SEED_JSON
+from handglass.compiler.models.timm_tower import TOWERS
 
 SIGLIP: dict[str, Any] = {
     "hidden_size": 1152,
@@ -29,6 +30,28 @@ RESAMPLED: dict[str, Any] = {
     "rms_norm_eps": 1e-6,
     "vision_config": SIGLIP,
 }
+V1_0: dict[str, Any] = {
+    "architectures": ["MiniCPMV"],
+    "model_type": "minicpmv",
+    "vision_encoder": "vit_so400m_patch14_siglip_384.webli",
+    "drop_vision_last_layer": True,
+    "query_num": 64,
+    "image_size": 448,
+    "hidden_size": 2304,
+    "intermediate_size": 5760,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 36,
+    "num_key_value_heads": 36,
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "scale_emb": 12,
+    "scale_depth": 1.4,
+    "dim_model_base": 256,
+    "tie_word_embeddings": False,
+    "vocab_size": 122753,
+}
+V2_0 = V1_0 | {"patch_size": 14, "max_slice_nums": 9, "scale_resolution": 448, "slice_mode": True}
 V4_6: dict[str, Any] = {
     "architectures": ["MiniCPMV4_6ForConditionalGeneration"],
     "model_type": "minicpmv4_6",
@@ -74,6 +97,8 @@ MIXTURE = {
 """The sizes of Qwen3.5-35B-A3B, where its text model differs from the one with 0.8B."""
 CONFIGS: dict[str, dict[str, Any]] = {
     "seed": SEED_JSON,
+    "1.0": V1_0,
+    "2.0": V2_0,
     "4.6": V4_6,
     "4.7-35B-A3B": V4_7
     | {"text_config": {k: v for k, v in TEXT_4_6.items() if k != "intermediate_size"} | MIXTURE},
@@ -121,10 +146,9 @@ def with_layers(config: dict[str, Any], layers: int | None) -> dict[str, Any]:
     """The same with fewer layers in every tower, for a quick test."""
     if layers is None:
         return dict(config)
-    shortened = {
-        **config,
-        "vision_config": {**config["vision_config"], "num_hidden_layers": layers},
-    }
+    tower = config.get("vision_config") or TOWERS[config["vision_encoder"]]
+    dropped = config.get("drop_vision_last_layer", False)
+    shortened = {**config, "vision_config": {**tower, "num_hidden_layers": layers + dropped}}
     if "text_config" in config:
         text = {**config["text_config"], "num_hidden_layers": layers}
         insert = {"insert_layer_id": min(config["insert_layer_id"], layers - 1)}

@@ -28,7 +28,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Row:
-    """A model that can be compiled, or one that is refused by name."""
+    """A model that can be compiled."""
 
     name: str
     architectures: tuple[str, ...]
@@ -40,14 +40,8 @@ class Row:
     """Per tile."""
     proofs: tuple[Proof, ...] = ()
     unverified: str = ""
-    reason: str = ""
-    """Why the model is not supported; empty if it is."""
     video: str = "-"
     """The frames that are shown of a video, unless the caller chooses; "-": it takes none."""
-
-    @property
-    def is_supported(self) -> bool:
-        return not self.reason
 
 
 PARAMETERS = Proof("its config.json gives the number of parameters known of the release", COUNT)
@@ -55,6 +49,15 @@ RELEASED = Proof(
     "tiny random checkpoint against transformers 5.24 (language model) and torch (vision): 64 "
     "greedy tokens, pictures none/one/sliced/two",
     "tests/models/test_releases.py::test_answer",
+)
+EARLY = Proof(
+    "tiny random checkpoint against torch: prompt, rows of the tiles, logits and 64 greedy tokens, "
+    "pictures none/one/sliced/two",
+    "tests/models/test_early_releases.py::test_answer",
+)
+REAL_TOKENS = Proof(
+    "its released tokenizer, where it is at hand: known token ids of whole prompts",
+    "tests/prompts/test_released_sentencepiece.py::test_prompt_of_a_picture",
 )
 MERGED = Proof(
     "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, "
@@ -98,6 +101,15 @@ SIZE_OF_MIXTURE = Proof(
     "the model of transformers 5.24 has as many parameters at these sizes",
     "tests/models/test_mixture.py::test_parameters_are_those_of_the_reference",
 )
+OCR = Proof(
+    "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, "
+    "pictures none/one/sliced/two",
+    "tests/models/test_minicpm_ocr.py::test_answer",
+)
+OCR_PICTURES = Proof(
+    "tiles and pixels against the image processor of transformers 5.24, with Pillow's resizing",
+    "tests/prompts/test_small_pictures.py::test_tiles",
+)
 SEED = Proof(
     "tiny random checkpoints against torch: every stage, and 64 greedy tokens, pictures "
     "none/one/two",
@@ -140,12 +152,9 @@ def _text(name: str, models: str, *proofs: Proof) -> Row:
     return Row(name, (architecture,), "-", models, "none", "-", proofs, NO_WEIGHTS)
 
 
-def _refused(name: str, version: str, text: str, vision: str, tokens: str, reason: str) -> Row:
-    return Row(name, ("MiniCPMV",), version, text, vision, tokens, reason=reason)
-
-
-OLD_TOWER = "timm SigLIP so400m/14 without its last layer, resampler with 64 queries"
-OLD_REASON = "the tower has timm's tensor names and drops its last layer"
+OLD_TOWER = (
+    "timm SigLIP so400m/14 without its last layer, resampler with 64 queries that have positions"
+)
 V47 = ("MiniCPMV4_7ForConditionalGeneration",)
 TABLE = (
     Row(
@@ -157,6 +166,27 @@ TABLE = (
         "64",
         (SEED, DEMO, PARAMETERS),
         "no weights of full size exist",
+    ),
+    Row(
+        "MiniCPM-V 1.0",
+        ("MiniCPMV",),
+        "1.0, or hidden_size 2304 and intermediate_size 5760",
+        "MiniCPM-2B",
+        f"{OLD_TOWER}; one square",
+        "64",
+        (EARLY, REAL_TOKENS),
+        f"{NO_WEIGHTS}, nor its code: the square, the enlarged positions of keys and the newline "
+        "after a picture are those of its relatives",
+    ),
+    Row(
+        "MiniCPM-V 2.0",
+        ("MiniCPMV",),
+        "2.0, or as 1.0 and slice_mode",
+        "MiniCPM-2B",
+        f"{OLD_TOWER}; {SLICES}",
+        "64",
+        (EARLY, REAL_TOKENS, PARAMETERS),
+        NO_WEIGHTS,
     ),
     Row(
         "MiniCPM-V 2.5",
@@ -217,35 +247,23 @@ TABLE = (
         "1/16 or 1/4 of its patches",
         (MIXTURE, STAGES, SIZE_OF_MIXTURE, PARAMETERS),
         f"{NO_WEIGHTS}, nor was its config.json: the sizes are those of Qwen3.5-35B-A3B",
+        video=SPREAD,
+    ),
+    Row(
+        "MiniCPM-OCR 1.0",
+        ("MiniCPMOcrForConditionalGeneration",),
+        "-",
+        "as 4.6",
+        f"{MERGED_TOWER}; {SLICES}; small pictures keep their size if preprocessor_config.json "
+        "says so",
+        "1/4 of its patches",
+        (OCR, OCR_PICTURES),
+        NO_WEIGHTS,
+        video=SPREAD,
     ),
     _text("MiniCPM", "MiniCPM-1B, -2B, MiniCPM4-0.5B, -8B", MINICPM, PARAMETERS),
     _text("Llama", "Llama 3.2, MiniCPM5-1B, SmolLM2", TEXT, PARAMETERS),
     _text("Qwen2", "Qwen2, Qwen2.5", TEXT),
     _text("Qwen3", "Qwen3", TEXT),
     _text("Qwen3.5", "Qwen3.5", TEXT),
-    _refused(
-        "MiniCPM-V 1.0",
-        "none; hidden_size 2304, intermediate_size 5760",
-        "MiniCPM-2B",
-        OLD_TOWER,
-        "64",
-        OLD_REASON,
-    ),
-    _refused(
-        "MiniCPM-V 2.0",
-        "as 1.0, with slice_mode",
-        "MiniCPM-2B",
-        f"{OLD_TOWER}; {SLICES}",
-        "64",
-        f"{OLD_REASON}; queries have positions of their own",
-    ),
-    Row(
-        "MiniCPM-OCR 1.0",
-        ("MiniCPMV4_6ForConditionalGeneration",),
-        "none; small_image_upsize",
-        "as 4.6",
-        "as 4.6",
-        "1/4 of its patches",
-        reason="small pictures are enlarged by the size of their letters, or not at all",
-    ),
 )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from handglass.errors import MismatchError, UsageError
+from handglass.runtime.bundle.entries import GRIDS, VisionEntry
 from handglass.runtime.bundle.reader import Bundle, Manifest
 from handglass.runtime.engine.session import Session
 from handglass.runtime.prompt.canvas import open_positions
@@ -96,7 +97,7 @@ class Comparison:
         self.positions_of = open_positions(manifest.prompt, tokenizer)
         family = find_family(weights.config)
         model = family.configure(weights.config)
-        self.reference = reference_of(family, model)
+        self.reference = reference_of(family, model, manifest.vision)
         schemes, cache = self._schemes(), cache_type_of(manifest.state.cache_dtype)
         self.floors = Floors(schemes, cache, self.reference.eyes)
         storage = Storage(schemes["language"], schemes["vision"], manifest.state.context, cache)
@@ -245,11 +246,13 @@ class Comparison:
         return {part: find_scheme(name, units) for part, name in self.manifest.scheme.items()}
 
 
-def reference_of(family: Family, config: Any) -> Reference:
-    """Raises UsageError for a family without a reference."""
+def reference_of(family: Family, config: Any, vision: VisionEntry | None = None) -> Reference:
+    """`vision` says which small pictures are enlarged, if the family has a choice. Raises
+    UsageError for a family without a reference."""
     if not family.reference:
         raise UsageError(f"the model family '{family.name}' has no numpy reference")
-    made: Reference = import_module(family.reference).reference(config)
+    choice = (GRIDS[vision.slicing.kind],) if vision and family.keeps_small_pictures else ()
+    made: Reference = import_module(family.reference).reference(config, *choice)
     return made
 
 

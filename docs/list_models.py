@@ -1,4 +1,4 @@
-"""Writes docs/models.md: the models that can be compiled, and those that are refused by name.
+"""Writes docs/models.md: the models that can be compiled.
 
     python docs/list_models.py
 
@@ -29,10 +29,6 @@ VERIFIED = """## What was verified
 
 Each line is a test of this repository. *Not verified* is what no test can show here.
 """
-REFUSED = """## Recognized, not supported yet
-
-Compiling one of these ends with an error that names it.
-"""
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -61,12 +57,9 @@ def verified(row: Row) -> Iterator[str]:
 
 
 def page() -> str:
-    supported = [row for row in TABLE if row.is_supported]
-    refused = [row for row in TABLE if not row.is_supported]
-    parts = [HEAD, SUPPORTED, *table(FACTS, map(facts, supported)), VERIFIED]
-    for row in supported:
+    parts = [HEAD, SUPPORTED, *table(FACTS, map(facts, TABLE)), VERIFIED]
+    for row in TABLE:
         parts += verified(row)
-    parts += [REFUSED, *table((*FACTS, "reason"), ((*facts(r), r.reason) for r in refused))]
     return "\n".join(parts).rstrip() + "\n"
 
 

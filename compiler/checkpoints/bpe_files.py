@@ -15,7 +15,7 @@ from handglass.errors import InputError
 from handglass.runtime.system.regular_file import read_regular
 
 from .shards import read_json
-from .template_file import CONFIG
+from .tokenizer_config import CONFIG, AddedToken, added_tokens, tokenizer_config
 
 VOCABULARY, MERGES = "vocab.json", "merges.txt"
 LARGEST = 64 << 20  # bytes of merges.txt
@@ -37,12 +37,9 @@ def tokenizer_json(folder: Path) -> bytes | None:
     if not has_both(folder):
         return None
     vocabulary, merges = folder / VOCABULARY, folder / MERGES
-    path = folder / CONFIG
-    config = read_json(path, has_large=True) if path.is_file() else {}
-    if not isinstance(config, dict):
-        raise InputError(f"{folder / CONFIG}: expected an object")
-    words = _words(config, folder)
-    return _assemble(_ids(vocabulary), list(_pairs(merges)), words, list(_added(config, folder)))
+    config = tokenizer_config(folder)
+    words, added = _words(config, folder), list(added_tokens(config, folder))
+    return _assemble(_ids(vocabulary), list(_pairs(merges)), words, added)
 
 
 def has_both(folder: Path) -> bool:
@@ -86,30 +83,18 @@ def _pairs(path: Path) -> Iterator[tuple[str, str]]:
         yield left, right
 
 
-def _added(config: dict[str, Any], folder: Path) -> Iterator[tuple[int, str, bool]]:
-    """Id, text and whether it is special, of each added token in the order of ids."""
-    table = config.get("added_tokens_decoder") or {}
-    where = f"{folder / CONFIG}: added_tokens_decoder"
-    if not isinstance(table, dict) or not all(key.isdecimal() for key in table):
-        raise InputError(f"{where}: expected an object whose keys are ids")
-    for key in sorted(table, key=int):
-        token = table[key]
-        if not isinstance(token, dict) or not isinstance(token.get("content"), str):
-            raise InputError(f"{where}: {key} has no content")
-        yield int(key), token["content"], token.get("special") is True
-
-
 def _assemble(
     ids: dict[str, int],
     merges: list[tuple[str, str]],
     words: str,
-    added: list[tuple[int, str, bool]],
+    added: list[AddedToken],
 ) -> bytes:
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
+    from tokenizers import AddedToken as Added
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers
     from tokenizers import pre_tokenizers as cuts
 
     try:
-        tokenizer = Tokenizer(models.BPE(ids | {t: i for i, t, _ in added}, merges))
+        tokenizer = Tokenizer(models.BPE(ids | {token.text: token.id for token in added}, merges))
         split = cuts.Split(Regex(words), "isolated")
     except Exception as error:  # the library raises its own, and plain ones
         raise InputError(f"vocab.json and merges.txt: {error}") from error
@@ -117,7 +102,7 @@ def _assemble(
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = cuts.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
-    for _, text, is_special in added:
-        token = AddedToken(text, normalized=False, special=is_special)
-        (tokenizer.add_special_tokens if is_special else tokenizer.add_tokens)([token])
+    for token in added:
+        entry = Added(token.text, normalized=False, special=token.is_special)
+        (tokenizer.add_special_tokens if token.is_special else tokenizer.add_tokens)([entry])
     return str(tokenizer.to_str()).encode()

@@ -21,6 +21,7 @@ from handglass.runtime.system.json_text import LFS_POINTER, refuse_pointer
 from .bpe_files import VOCABULARY, has_both, tokenizer_json
 from .packed_tensors import PackedTensors, unpacked
 from .packing import packing_of
+from .sentencepiece_file import renamed_model
 from .shards import Shard, open_shards, read_json
 from .stored import CHUNK, FLOATS, Computed, check_finite, drop_pages, widen
 from .template_file import TemplateFile, read_template
@@ -90,7 +91,8 @@ class Checkpoint:
         """The tokenizer file `name`, as its path or its content; None if there is none."""
         path = self.folder / name
         if path.is_file():
-            return path
+            renamed = renamed_model(path) if name == "tokenizer.model" else None
+            return path if renamed is None else renamed
         return tokenizer_json(self.folder) if name == "tokenizer.json" else None
 
     @property

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from handglass.errors import InputError
-from handglass.runtime.bundle.entries import VisionEntry
+from handglass.runtime.bundle.entries import ALWAYS, GRIDS, VisionEntry
 
 from .checkpoint import Checkpoint
 from .shards import read_json
 
-FILE = "preprocessor_config.json"
+FILE, SMALL = "preprocessor_config.json", "small_image_upsize"
 
 
-def check_preprocessor(checkpoint: Checkpoint, vision: VisionEntry | None) -> None:
-    """Raise InputError if the file cuts or normalizes pictures in another way.
+def preprocessed(
+    checkpoint: Checkpoint, vision: VisionEntry | None, keeps_small: bool = False
+) -> VisionEntry | None:
+    """The entry as the file has it: of a model that may keep the size of small pictures, with its
+    `small_image_upsize`.
 
-    Only models that plan a grid of slices follow such a file.
+    Raises InputError if the file cuts or normalizes pictures in a way that is not compiled in. Only
+    models that plan a grid of slices follow such a file.
     """
     path = checkpoint.folder / FILE
     if vision is None or vision.slicing.kind != "grid" or not path.is_file():
-        return
+        return vision
     given = read_json(path)
     if not isinstance(given, dict):
         raise InputError(f"{path}: expected an object")
@@ -29,6 +35,16 @@ def check_preprocessor(checkpoint: Checkpoint, vision: VisionEntry | None) -> No
             raise InputError(
                 f"{path}: {key} is {given[key]!r:.100}, but only {compiled!r} is supported"
             )
+    if not keeps_small:
+        return vision
+    return replace(vision, slicing=replace(vision.slicing, kind=_method(given, path)))
+
+
+def _method(given: dict[str, Any], path: Path) -> str:
+    kinds, rule = {rule: kind for kind, rule in GRIDS.items()}, given.get(SMALL, ALWAYS)
+    if not isinstance(rule, str) or rule not in kinds:
+        raise InputError(f"{path}: {SMALL} is {rule!r:.100}; known: {', '.join(kinds)}")
+    return kinds[rule]
 
 
 def _expected(vision: VisionEntry) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Any
 from handglass.errors import InputError
 from handglass.runtime.system.regular_file import read_regular
 
-from .shards import read_json
+from .tokenizer_config import tokenizer_config
 
 LARGEST = 1 << 20  # bytes of chat_template.jinja
-CONFIG, SEPARATE = "tokenizer_config.json", "chat_template.jinja"
+SEPARATE = "chat_template.jinja"
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,7 @@ def read_template(folder: Path) -> TemplateFile:
 
     Raises InputError for a damaged file.
     """
-    path = folder / CONFIG
-    config: Any = read_json(path, has_large=True) if path.is_file() else {}
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: expected an object")
+    config = tokenizer_config(folder)
     bos, eos = (_content(config.get(f"{name}_token")) for name in ("bos", "eos"))
     return TemplateFile(_separate(folder) or _default(config), bos, eos)
 

@@ -10,6 +10,7 @@ from handglass.errors import InputError
 from ..checkpoints.fields import Recorded
 from ..checkpoints.unread import warn_unread
 from .family import Family, FamilyConfig, HasHead, Network
+from .minicpm_ocr import FAMILY as MINICPM_OCR_FAMILY
 from .minicpmv import FAMILY as MINICPMV_FAMILY
 from .minicpmv46 import FAMILY as MINICPMV46_FAMILY
 from .minicpmv47 import FAMILY as MINICPMV47_FAMILY
@@ -19,6 +20,7 @@ from .text_only import FAMILY as TEXT_FAMILY
 FAMILIES: dict[str, Family] = {
     "minicpmv4_6": MINICPMV46_FAMILY,
     "minicpmv4_7": MINICPMV47_FAMILY,
+    "minicpm_ocr": MINICPM_OCR_FAMILY,
     "minicpmv": MINICPMV_FAMILY,
     "text": TEXT_FAMILY,
 }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 from ..checkpoints.fields import Fields
+from .tower_names import SIGLIP, TowerNames
 
 # Every release with a resampler uses 128 columns per resampler head.
 RESAMPLER_HEAD_DIM = 128
@@ -29,6 +30,9 @@ class VisionConfig:
     patch_size: int
     layer_norm_eps: float
     hidden_act: str
+    names: TowerNames = SIGLIP
+    resizes_positions: bool = False
+    """Whether the position table is resized to the grid of a tile; else patches look up a row."""
 
     @property
     def head_dim(self) -> int:
@@ -51,6 +55,11 @@ class ResamplerConfig:
     num_attention_heads: int
     has_times: bool = False
     """Whether the patches of several frames can be reduced together, with keys that tell when."""
+    has_query_positions: bool = False
+    """Whether the queries have a stored position table, which is added to them."""
+    key_grid: int = 0
+    """The side of the only grid of patches, if the positions of keys are that table enlarged to it;
+    0: they are computed for each grid."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +143,9 @@ class LanguageConfig:
         return 1.0 if self.dim_model_base is None else self.dim_model_base / self.hidden_size
 
 
-def vision_config(fields: Fields) -> VisionConfig:
+def vision_config(fields: Fields, hidden_act: str = "gelu_pytorch_tanh") -> VisionConfig:
     # Released files omit the activation and the epsilon: SigLIP's class defaults apply.
-    fields.expect("hidden_act", "gelu_pytorch_tanh")
+    fields.expect("hidden_act", hidden_act)
     fields.expect("num_channels", 3)
     vision = VisionConfig(
         hidden_size=fields.integer("hidden_size"),
@@ -146,7 +155,7 @@ def vision_config(fields: Fields) -> VisionConfig:
         image_size=fields.integer("image_size"),
         patch_size=fields.integer("patch_size"),
         layer_norm_eps=fields.number("layer_norm_eps", default=1e-6),
-        hidden_act="gelu_pytorch_tanh",
+        hidden_act=hidden_act,
     )
     fields.multiple(
         "hidden_size", vision.hidden_size, "num_attention_heads", vision.num_attention_heads

@@ -88,6 +88,8 @@ class Family:
     """The name of the released model that a configuration has."""
     ignored: Callable[[Any], tuple[str, ...]] = lambda config: ()
     """Prefixes of tensors that released checkpoints have and this configuration does not use."""
+    keeps_small_pictures: bool = False
+    """Whether preprocessor_config.json may say so (`small_image_upsize`)."""
     typical_tiles: int = 1
     """Image tiles in the answer that kernels are tuned for."""
     reference: str = ""

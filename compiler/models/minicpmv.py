@@ -1,4 +1,4 @@
-"""SigLIP, the resampler and a decoder: the seed and the releases 2.6 to 4.5 (release.py).
+"""SigLIP, the resampler and a decoder: the seed and the releases 1.0 to 4.5 (release.py).
 
 docs/architecture.md specifies the exported functions and their arguments.
 """
@@ -19,9 +19,11 @@ from handglass.runtime.bundle.entries import (
     WorkEntry,
 )
 
+from .config import VisionConfig
 from .family import Family, HasHead
 from .language import Decoder
 from .network import DecoderNetwork
+from .position_tables import SIDE
 from .release import ARCHITECTURES, ModelConfig
 from .resampler import Resampler
 from .storage import Storage
@@ -107,14 +109,20 @@ def vision_entry(config: ModelConfig) -> VisionEntry:
         mean=NORMALISATION,
         std=NORMALISATION,
         slicing=_slicing(config),
-        positions=MethodEntry("bucket", {"side": config.vision.positions_per_side}),
+        positions=_positions(config.vision),
         query_num=config.resampler.query_num,
         video=config.video,
     )
 
 
+def _positions(vision: VisionConfig) -> MethodEntry:
+    if vision.resizes_positions:
+        return MethodEntry("place", {"side": SIDE})
+    return MethodEntry("bucket", {"side": vision.positions_per_side})
+
+
 def _slicing(config: ModelConfig) -> MethodEntry:
-    """The seed takes a square; the releases plan a grid of tiles of about that area."""
+    """The seed and 1.0 take a square; the others plan a grid of tiles of about that area."""
     if not config.release.slices:
         return MethodEntry("crops", {"boxes": [WHOLE]})
     size, multiple = config.image_size, config.vision.patch_size

@@ -39,7 +39,7 @@ LANGUAGE = "model.language_model"
 HALF = (0.5, 0.5, 0.5)
 EXPECTED = {
     "drop_vision_last_layer": False,
-    "small_image_upsize": "always",  # MiniCPM-OCR has other values
+    "small_image_upsize": "always",  # MiniCPM-OCR may have other values, in another file
     "merge_kernel_size": [2, 2],
     "merger_times": 1,
 }
@@ -96,10 +96,10 @@ class MiniCPMV46(DecoderNetwork):
 
 def configure(config: dict[str, Any]) -> MiniCPMV46Config:
     """Parse the released layout. Raises InputError for an invalid or unsupported setting."""
-    return parse(config, ARCHITECTURE, _language)
+    return parse(config, ARCHITECTURE, tied_language)
 
 
-def _language(top: Fields, text: Fields) -> LanguageConfig:
+def tied_language(top: Fields, text: Fields) -> LanguageConfig:
     return qwen35_config(text, _is_tied(top, text))
 
 
@@ -107,8 +107,10 @@ def parse(
     config: dict[str, Any],
     architecture: str,
     language_of: Callable[[Fields, Fields], LanguageConfig],
+    downsample: str = "16x",
 ) -> MiniCPMV46Config:
-    """Parse the layout of 4.6 and later; `language_of` reads the top and the `text_config`."""
+    """Parse the layout of 4.6 and later; `language_of` reads the top and the `text_config`, and
+    `downsample` is the mode if the file does not say."""
     top = Fields(config, "config.json")
     for key, only in EXPECTED.items():
         top.expect(key, only)
@@ -120,7 +122,7 @@ def parse(
     merger = MergerConfig(
         hidden_size=language.hidden_size,
         insert_layer_id=top.integer("insert_layer_id", default=6, minimum=0),
-        downsample=_downsample(top),
+        downsample=str(top.get("downsample_mode") or downsample),
     )
     tower.expect("window_kernel_size", [2, 2])
     tower.expect("insert_layer_id", merger.insert_layer_id)
@@ -135,11 +137,6 @@ def parse(
 
 def _is_tied(top: Fields, text: Fields) -> bool:
     return top.flag("tie_word_embeddings", text.flag("tie_word_embeddings", True))
-
-
-def _downsample(top: Fields) -> str:
-    value = top.get("downsample_mode")
-    return "16x" if value is None else str(value)
 
 
 def build(checkpoint: HasHead, config: MiniCPMV46Config, storage: Storage) -> MiniCPMV46:

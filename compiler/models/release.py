@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from math import isqrt
 from typing import Any
 
 from handglass.errors import InputError
@@ -17,6 +18,7 @@ from handglass.runtime.bundle.entries import Around, MethodEntry, PromptEntry
 from ..checkpoints.fields import Fields
 from . import templates, text_config
 from .config import RESAMPLER_HEAD_DIM, LanguageConfig, ResamplerConfig, VisionConfig, vision_config
+from .timm_tower import timm_vision
 
 RESOLUTION, MAX_SLICES = 448, 9
 """Of all releases that slice pictures, if their files do not say."""
@@ -27,6 +29,16 @@ SAMPLING = {"temp": 0.7, "top_p": 0.8, "top_k": 100, "repeat_penalty": 1.05}
 """Defaults of 2.5 to 4.0."""
 
 Shape = Mapping[str, int]
+REFUSED = {
+    "drop_vision_last_layer": "a vision tower without its last layer",
+    "slice_mode": "image slicing",
+    "use_image_id": "image numbers in the prompt",
+}
+"""Keys that change the model or the prompt when they are set -> the feature that they enable."""
+
+
+def siglip_vision(top: Fields) -> VisionConfig:
+    return vision_config(top.section("vision_config"))
 
 
 @dataclass(frozen=True)
@@ -41,10 +53,16 @@ class Release:
     """Whether the prompt numbers the pictures -> the markers of tiles."""
     shapes: tuple[Shape, ...] = ()
     """Recognizes the release if `version` is absent."""
+    vision: Callable[[Fields], VisionConfig] = siglip_vision
+    has_query_positions: bool = False
+    enlarges_positions: bool = False
+    """Whether keys have these positions too, enlarged to the grid of the only tile."""
     is_omni: bool = False
     slices: bool = True
     video: MethodEntry | None = None
     """How the frames of a video are chosen; None: the released code shows none."""
+    refused: tuple[str, ...] = ("drop_vision_last_layer",)
+    """Keys of REFUSED."""
     defaults: tuple[tuple[str, float], ...] = tuple(SAMPLING.items())
 
     @property
@@ -58,8 +76,10 @@ def _chatml(tiles: Mapping[str, Around], **options: Any) -> PromptEntry:
 
 
 def _seed_prompt(tiles: Mapping[str, Around], defaults: Mapping[str, float]) -> PromptEntry:
-    return templates.minicpm({"picture": Around("<image>", "</image>")}, defaults)
+    return templates.minicpm(templates.whole_picture(), defaults)
 
+
+_minicpm_prompt = partial(templates.minicpm, between="\n")
 
 HELPFUL = "You are a helpful assistant."
 _qwen2_prompt = partial(_chatml, system=HELPFUL)
@@ -70,9 +90,37 @@ SEED_RELEASE = Release(
     text_config.minicpm,
     _seed_prompt,
     slices=False,
+    refused=tuple(REFUSED),
     defaults=(),
 )
+_first_shape = {"hidden_size": 2304, "intermediate_size": 5760}
 RELEASES = (
+    Release(
+        "MiniCPM-V 2.0",
+        "2.0",
+        text_config.minicpm,
+        _minicpm_prompt,
+        templates.bracketed_tiles,
+        (_first_shape | {"slice_mode": True},),
+        timm_vision,
+        has_query_positions=True,
+        refused=(),
+    ),
+    # Its own code was not at hand: a square and enlarged positions are those of its relatives.
+    Release(
+        "MiniCPM-V 1.0",
+        "1.0",
+        text_config.minicpm,
+        _minicpm_prompt,
+        templates.whole_picture,
+        (_first_shape,),
+        timm_vision,
+        has_query_positions=True,
+        enlarges_positions=True,
+        slices=False,
+        refused=("slice_mode", "use_image_id"),
+        defaults=(),
+    ),
     # The released code of 2.5 uses positions of a padded batch (1 x n). Here they are those of the
     # grid, as in other engines. Which is better was not verified on its weights.
     Release(
@@ -120,19 +168,8 @@ RELEASES = (
         defaults=(("temp", 0.6), ("top_p", 0.95), ("top_k", 20)),
     ),
 )
-# Recognized for a clear message.
-NOT_YET_SHAPES: tuple[tuple[str, Shape], ...] = (
-    ("MiniCPM-V 1.0 or 2.0", {"hidden_size": 2304, "intermediate_size": 5760}),
-)
 ARCHITECTURES = {"MiniCPMV": False, "MiniCPMO": True}
 """Architecture -> whether it is an o-model."""
-
-REFUSED_KEYS = {"drop_vision_last_layer": "a vision tower without its last layer"}
-REFUSED_BY_SEED = REFUSED_KEYS | {
-    "slice_mode": "image slicing",
-    "use_image_id": "image numbers in the prompt",
-}
-"""Keys that change the model or the prompt when they are set -> the feature that they enable."""
 
 
 @dataclass(frozen=True)
@@ -155,13 +192,13 @@ class ModelConfig:
         top = Fields(config, "config.json")
         architecture = _architecture(top)
         release = find_release(top, ARCHITECTURES[architecture])
-        _refuse(top, REFUSED_KEYS if release.slices else REFUSED_BY_SEED)
-        vision = vision_config(top.section("vision_config"))
+        _refuse(top, release.refused)
+        vision = release.vision(top)
         language = release.language(top)
         image_size = top.integer("image_size")
         top.multiple("image_size", image_size, "patch_size", vision.patch_size)
         _refuse_other_patch_size(top, vision.patch_size)
-        resampler = _resampler(top, vision, language, release.has_times)
+        resampler = _resampler(top, release, vision, language)
         sizes = vision, resampler, language, image_size
         return cls(architecture, *sizes, release, *_slicing(top, release))
 
@@ -198,9 +235,6 @@ def find_release(top: Fields, is_omni: bool) -> Release:
     kind = "MiniCPM-o" if is_omni else "MiniCPM-V"
     if text or is_omni:
         raise InputError(f"config.json: {kind} {text or 'without version'} is not supported yet")
-    for name, shape in NOT_YET_SHAPES:
-        if all(top.get(key) == value for key, value in shape.items()):
-            raise InputError(f"config.json: {name} is not supported yet (shape {shape})")
     return SEED_RELEASE
 
 
@@ -214,11 +248,11 @@ def _architecture(top: Fields) -> str:
     return name
 
 
-def _refuse(top: Fields, keys: Mapping[str, str]) -> None:
-    for key, meaning in keys.items():
+def _refuse(top: Fields, keys: tuple[str, ...]) -> None:
+    for key in keys:
         value = top.get(key)
         if value is not None and value is not False:
-            raise InputError(f"config.json: {key} is {value!r}: {meaning}: not supported yet")
+            raise InputError(f"config.json: {key} is {value!r}: {REFUSED[key]}: not supported yet")
 
 
 def _refuse_other_patch_size(top: Fields, patch_size: int) -> None:
@@ -241,14 +275,19 @@ def _slicing(top: Fields, release: Release) -> tuple[int, bool]:
 
 
 def _resampler(
-    top: Fields, vision: VisionConfig, language: LanguageConfig, has_times: bool
+    top: Fields, release: Release, vision: VisionConfig, language: LanguageConfig
 ) -> ResamplerConfig:
-    hidden_size = language.hidden_size
+    hidden_size, queries = language.hidden_size, top.integer("query_num")
     top.multiple("hidden_size", hidden_size, "the resampler's head width", RESAMPLER_HEAD_DIM)
+    side = top.integer("image_size") // vision.patch_size
+    if release.enlarges_positions and isqrt(queries) ** 2 != queries:
+        raise InputError(f"config.json: query_num is {queries}, but must be a square number")
     return ResamplerConfig(
-        query_num=top.integer("query_num"),
+        query_num=queries,
         hidden_size=hidden_size,
         vision_hidden_size=vision.hidden_size,
         num_attention_heads=hidden_size // RESAMPLER_HEAD_DIM,
-        has_times=has_times,
+        has_query_positions=release.has_query_positions,
+        key_grid=side if release.enlarges_positions else 0,
+        has_times=release.has_times,
     )

@@ -15,6 +15,11 @@ NO_THOUGHTS = "<think>\n\n</think>\n\n"
 THOUGHTS = Around("<think>", "</think>")
 
 
+def whole_picture(has_ids: bool = False) -> dict[str, Around]:
+    """The markers of models that do not slice pictures."""
+    return {"picture": Around("<image>", "</image>")}
+
+
 def picture_tiles(has_ids: bool = True) -> dict[str, Around]:
     """The markers of 2.6 and later: each slice has its own, rows end with a newline."""
     number = "<image_id>{picture}</image_id>" if has_ids else ""
@@ -29,7 +34,7 @@ def picture_tiles(has_ids: bool = True) -> dict[str, Around]:
 
 
 def bracketed_tiles(has_ids: bool = False) -> dict[str, Around]:
-    """The markers of 2.5: all slices together are in brackets, rows end with a newline."""
+    """The markers of 2.0 and 2.5: all slices together are in brackets, rows end with a newline."""
     return {
         "picture": Around("<image>", "</image>"),
         "overview": Around("<image>", "</image><slice>"),
@@ -84,15 +89,19 @@ def chatml(
     )
 
 
-def minicpm(tiles: Mapping[str, Around], defaults: Mapping[str, float]) -> PromptEntry:
-    """The template of MiniCPM-1B and 2B, without separators and without a system turn."""
-    tags = ("<image>", "</image>") if tiles else ()
+def minicpm(
+    tiles: Mapping[str, Around], defaults: Mapping[str, float], between: str = ""
+) -> PromptEntry:
+    """The template of MiniCPM-1B and 2B, without separators and without a system turn. `between`:
+    what follows a picture that has no mark in the text."""
+    tags = _tokens(TAGS[: 2 if "slice" in tiles else 1]) if tiles else ()
     return PromptEntry(
         bos="<s>",
         roles={"user": Around("<用户>"), "assistant": Around("<AI>")},
         tiles=tiles,
         reserved=("<s>", "<用户>", "<AI>", *tags, "<unk>", "</s>"),
         stop=("</s>",),
+        between=between,
         defaults=dict(defaults),
     )
 

@@ -16,7 +16,8 @@ from ..ops import exponential
 from ..schemes.scheme import Scheme
 from .config import VisionConfig
 from .layers import LayerNorm, Linear, opaque
-from .leaves import Rows, Stored
+from .leaves import Rows
+from .position_tables import LookedUp, Resized
 
 
 class VisionTower(nn.Module):
@@ -24,24 +25,27 @@ class VisionTower(nn.Module):
 
     def __init__(self, config: VisionConfig, scheme: Scheme, prefix: str = "vpm") -> None:
         super().__init__()
-        d, p = config.hidden_size, config.patch_size
+        d, p, names = config.hidden_size, config.patch_size, config.names
         side = config.positions_per_side
-        name = f"{prefix}.embeddings"
         self.patch_size = p
         self.patch_embedding = Linear(
             scheme,
-            [Rows(f"{name}.patch_embedding.weight", (d, 3, p, p))],
-            [Rows(f"{name}.patch_embedding.bias", (d,))],
+            [Rows(f"{prefix}.{names.patches}.weight", (d, 3, p, p))],
+            [Rows(f"{prefix}.{names.patches}.bias", (d,))],
         )
-        table = Rows(f"{name}.position_embedding.weight", (side * side, d))
-        self.position_embedding = Stored(table.shape, table.read, [table])
+        table = f"{prefix}.{names.positions}"
+        self.position_embedding = (
+            Resized(table, side, d, scheme)
+            if config.resizes_positions
+            else LookedUp(table, side, d)
+        )
         self.layers = nn.ModuleList(
             [
-                EncoderLayer(config, scheme, f"{prefix}.encoder.layers.{i}")
+                EncoderLayer(config, scheme, f"{prefix}.{names.layers}.{i}")
                 for i in range(config.num_hidden_layers)
             ]
         )
-        self.post_layernorm = LayerNorm(f"{prefix}.post_layernorm", d, config.layer_norm_eps)
+        self.post_layernorm = LayerNorm(f"{prefix}.{names.final_norm}", d, config.layer_norm_eps)
 
     def forward(self, pixels: nn.Tensor, position_ids: nn.Tensor) -> nn.Tensor:
         x = self.embed(pixels, position_ids)
@@ -57,8 +61,10 @@ class VisionTower(nn.Module):
             pixels,
             position_ids,
         )
-        positions = opaque(_gather, "positions", self.position_embedding.value, position_ids)
-        return op.add(self.patch_embedding(patches), positions)
+        return op.add(self.patch_embedding(patches), self.position_embedding(position_ids))
+
+
+GELU = {"gelu_pytorch_tanh": exponential.gelu_tanh, "gelu": exponential.gelu}
 
 
 class EncoderLayer(nn.Module):
@@ -67,21 +73,22 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: VisionConfig, scheme: Scheme, prefix: str) -> None:
         super().__init__()
         d, f, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps
-        attention = f"{prefix}.self_attn"
-        self.layer_norm1 = LayerNorm(f"{prefix}.layer_norm1", d, eps)
-        self.qkv_proj = linear(scheme, attention, (d, d), "q_proj", "k_proj", "v_proj")
-        self.out_proj = linear(scheme, attention, (d, d), "out_proj")
-        self.layer_norm2 = LayerNorm(f"{prefix}.layer_norm2", d, eps)
+        names = config.names
+        first, second = (f"{prefix}.{norm}" for norm in names.norms)
+        self.layer_norm1 = LayerNorm(first, d, eps)
+        self.qkv_proj = linear(scheme, prefix, (3 * d // len(names.qkv), d), *names.qkv)
+        self.out_proj = linear(scheme, prefix, (d, d), names.out)
+        self.layer_norm2 = LayerNorm(second, d, eps)
         self.fc1 = linear(scheme, prefix, (f, d), "mlp.fc1")
         self.fc2 = linear(scheme, prefix, (d, f), "mlp.fc2")
-        self.heads = config.num_attention_heads
+        self.heads, self.gelu = config.num_attention_heads, GELU[config.hidden_act]
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         qkv = self.qkv_proj(self.layer_norm1(x))  # (n, 3 d)
         mixed = opaque(lambda qkv: _self_attention(qkv, self.heads), "vision_attention", qkv)
         x = op.add(x, self.out_proj(mixed))
         hidden = self.fc1(self.layer_norm2(x))  # (n, f)
-        hidden = op.tensor_expr_op(exponential.gelu_tanh, "gelu_tanh", [hidden])
+        hidden = op.tensor_expr_op(self.gelu, self.gelu.__name__, [hidden])
         return op.add(x, self.fc2(hidden))
 
 
@@ -101,11 +108,6 @@ def _patches(pixels: te.Tensor, n, p: int) -> te.Tensor:
         lambda i, k: pixels[k // (p * p), k // p % p, i * p + k % p],
         name="patches",
     )
-
-
-def _gather(table: te.Tensor, ids: te.Tensor) -> te.Tensor:
-    shape = (ids.shape[0], table.shape[1])
-    return te.compute(shape, lambda i, j: table[ids[i], j], name="positions")
 
 
 def _self_attention(qkv: te.Tensor, heads: int) -> te.Tensor:

@@ -26,7 +26,7 @@ from handglass.targets.target import Target
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.fields import Fields
-from ..checkpoints.preprocessor import check_preprocessor
+from ..checkpoints.preprocessor import preprocessed
 from ..models import Family, FamilyConfig, Network
 from ..models.config import LanguageConfig
 from .template_check import warn_of_differences
@@ -55,8 +55,7 @@ def describe(
     Raises InputError if the checkpoint has no usable tokenizer.
     """
     storage, language = network.storage, config.language
-    vision = family.vision(config)
-    check_preprocessor(checkpoint, vision)
+    vision = preprocessed(checkpoint, family.vision(config), family.keeps_small_pictures)
     template = checkpoint.template()
     prompt = family.prompt(config, template)
     warn_of_differences(prompt, template)
@@ -132,12 +131,19 @@ def find_tokenizer(
                     f"{path}: {tokenizer.vocab_size} tokens, but config.json says "
                     f"vocab_size {vocab_size}; the file belongs to another model"
                 )
-            for token in (*filter(None, [prompt.bos]), *prompt.stop):
+            for token in (*filter(None, [prompt.bos]), *prompt.stop, *tile_tags(prompt)):
                 tokenizer.token_id(token)
             check_markers(prompt, tokenizer, path)
             return TokenizerEntry(kind, name), tokenizer
     wanted = " or ".join(name for _, name in TOKENIZERS)
     raise InputError(f"{checkpoint.folder}: no tokenizer; expected {wanted}")
+
+
+def tile_tags(prompt: PromptEntry) -> list[str]:
+    """The reserved strings around tiles. Spelled in several tokens, the model would not know them
+    as the borders of a picture."""
+    around = [text for tile in prompt.tiles.values() for text in (tile.before, tile.after)]
+    return [tag for tag in prompt.reserved if any(tag in text for text in around)]
 
 
 def check_markers(prompt: PromptEntry, tokenizer: Tokenizer, path: Path) -> None:

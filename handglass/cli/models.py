@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .options import Json
 from .output import columns, print_json
@@ -22,18 +22,12 @@ def models(json: Json = False) -> None:
     from handglass.compiler.model_table import TABLE
 
     if json:
-        print_json({"models": [describe(row) for row in TABLE]})
+        print_json({"models": [asdict(row) for row in TABLE]})
         return
-    print_rows(HEAD, [row for row in TABLE if row.is_supported])
-    print("\nnot supported yet:")
-    print_rows(HEAD, [row for row in TABLE if not row.is_supported])
+    print_rows(HEAD, TABLE)
 
 
-def describe(row: Row) -> dict[str, Any]:
-    return {**asdict(row), "supported": row.is_supported}
-
-
-def print_rows(head: tuple[str, ...], rows: list[Row]) -> None:
+def print_rows(head: tuple[str, ...], rows: Sequence[Row]) -> None:
     """The table, with the details of each row below it."""
     cells = [(row.name, ", ".join(row.architectures), row.text, row.tokens) for row in rows]
     lines = columns([head, *cells]).splitlines()
@@ -52,4 +46,4 @@ def details(row: Row) -> Iterator[str]:
         yield f"video: {row.video}"
     for proof in row.proofs:
         yield f"verified: {proof.what} ({proof.test.partition('::')[2]})"
-    yield f"not verified: {row.unverified}" if row.is_supported else f"reason: {row.reason}"
+    yield f"not verified: {row.unverified}"

@@ -18,6 +18,9 @@ T = TypeVar("T")
 POSITIONS, RECURRENT = "positions", "recurrent"
 PLAIN, CANVAS = "plain", "canvas"
 """Methods of `PromptEntry.positions`."""
+ALWAYS, NEVER, ADAPTIVE = "always", "never", "adaptive"
+GRIDS = {"grid": ALWAYS, "grid_native": NEVER, "grid_adaptive": ADAPTIVE}
+"""Methods of `VisionEntry.slicing` that plan a grid -> which small pictures they enlarge."""
 AXES = 3
 """Rotary positions of a token, in functions with the argument `positions`: time, row, column."""
 STATE_KINDS = (POSITIONS, RECURRENT)

@@ -73,10 +73,11 @@ def plan(size: Size, grid: Grid) -> Plan:
         )
     shape = _shape(size, grid)
     if shape is None:
-        return Plan(_tile(width, height, grid))
+        return Plan(fitted(width, height, grid.resolution, grid.multiple))
     columns, rows = shape
     wide, high = _rounded(width, columns) / columns, _rounded(height, rows) / rows
-    return Plan(_tile(width, height, grid), columns, rows, _tile(wide, high, grid))
+    whole = fitted(width, height, grid.resolution, grid.multiple)
+    return Plan(whole, columns, rows, fitted(wide, high, grid.resolution, grid.multiple))
 
 
 def _shape(size: Size, grid: Grid) -> Size | None:
@@ -91,15 +92,19 @@ def _shape(size: Size, grid: Grid) -> Size | None:
     return min(shapes, key=lambda shape: abs(ratio - math.log(shape[0] / shape[1])))
 
 
-def _tile(width: float, height: float, grid: Grid) -> Size:
-    """The size of a tile that shows a part of this size: about `resolution` squared pixels.
+def fitted(
+    width: float, height: float, resolution: int, multiple: int, enlarges: bool = True
+) -> Size:
+    """The size of a tile that shows a part of this size: about `resolution` squared pixels, or as
+    it is if it has fewer and `enlarges` is false.
 
-    Small parts are enlarged. The width is computed from the height after this has been truncated.
+    The width is computed from the height after this has been truncated.
     """
-    ratio = width / height
-    high = int(grid.resolution / math.sqrt(ratio))
-    wide = int(high * ratio)
-    return _rounded(wide, grid.multiple), _rounded(high, grid.multiple)
+    if enlarges or width * height > resolution**2:
+        ratio = width / height
+        height = int(resolution / math.sqrt(ratio))
+        width = int(height * ratio)
+    return _rounded(width, multiple), _rounded(height, multiple)
 
 
 def _rounded(length: float, unit: int) -> int:

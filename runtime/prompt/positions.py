@@ -1,4 +1,4 @@
-"""Methods that assign each patch a row of the vision tower's position table, by name.
+"""Methods that assign each patch its position in the vision tower, by name.
 
 `bucket`: the table was trained for a square of `side` rows and columns; for another grid, the rows
 are found by bucketing i/n. The reference computes the buckets in float32 with torch, where ties
@@ -6,6 +6,9 @@ fall one bucket low for some n (25, 49, 50, 55, 58, ... for a 70-wide table). Th
 trained with those ids, so this module reproduces them bit for bit in numpy.
 
 `floor`: the exact buckets, side * i // n, which newer models are trained with.
+
+`place`: side * row + column of the patch in its tile, for towers that resize their table to the
+grid of the tile. `side` exceeds the columns of every tile.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 WHERE = "manifest.json: vision.positions"
 MAX_SIDE = 1 << 12
+MAX_PLACES = 1 << 30
 PositionIds = Callable[[int, int], np.ndarray]
 """(rows, columns) of a grid of patches -> (rows * columns,) int32."""
 
@@ -71,9 +75,22 @@ def floor_ids(rows: int, cols: int, side: int) -> np.ndarray:
     return _pairs(np.arange(rows) * side // rows, np.arange(cols) * side // cols, side)
 
 
+def place_ids(rows: int, cols: int, side: int) -> np.ndarray:
+    """Each patch's own place, by rows: (rows * cols,) int32.
+
+    Raises InputError for a tile whose places do not fit.
+    """
+    if cols > side or rows * side > MAX_PLACES:
+        raise InputError(
+            f"a tile of {rows} x {cols} patches is too large; it may have {side} columns and "
+            f"{MAX_PLACES // side} rows"
+        )
+    return _pairs(np.arange(rows), np.arange(cols), side)
+
+
 @dataclass(frozen=True)
 class Table:
-    """Parameters of the methods `bucket` and `floor`."""
+    """Parameters of all methods."""
 
     side: int  # rows and columns of the table
 
@@ -95,7 +112,16 @@ def floor(vision: VisionEntry) -> PositionIds:
     return lambda rows, cols: floor_ids(rows, cols, side)
 
 
-METHODS: dict[str, Callable[[VisionEntry], PositionIds]] = {"bucket": bucket, "floor": floor}
+def place(vision: VisionEntry) -> PositionIds:
+    side = _side(vision)
+    return lambda rows, cols: place_ids(rows, cols, side)
+
+
+METHODS: dict[str, Callable[[VisionEntry], PositionIds]] = {
+    "bucket": bucket,
+    "floor": floor,
+    "place": place,
+}
 
 
 def open_positions(vision: VisionEntry) -> PositionIds:

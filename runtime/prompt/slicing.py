@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from handglass.errors import InputError, MismatchError, UsageError
 
 from ..bundle.bounds import LARGEST, PATCHES
+from ..bundle.entries import GRIDS
 from .grid_plan import Grid, Plan, plan
 from .pictures.upright import Upright
+from .small_pictures import RULES, Small
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -86,12 +88,13 @@ def grid(vision: VisionEntry) -> Slicer:
     """An overview and slices, as the planner of the reference lays them out (grid_plan.py).
 
     The roles are "picture" for a picture without slices, else "overview", then row by row "slice",
-    "row_end" for the last slice of each row but the last, and "last" for the very last one.
+    "row_end" for the last slice of each row but the last, and "last" for the very last one. The
+    method also says what becomes of small pictures (small_pictures.py).
     """
-    parameters = vision.slicing.parse(Grid, WHERE)
+    parameters, rule = vision.slicing.parse(Grid, WHERE), RULES[GRIDS[vision.slicing.kind]]
     for text in _beyond(parameters, vision):
         raise InputError(f"{WHERE}: {text}")
-    return lambda image: list(_sliced(image, plan(image.size, parameters)))
+    return lambda image: list(_sliced(image, plan(image.size, parameters), Small(parameters, rule)))
 
 
 def _beyond(grid: Grid, vision: VisionEntry) -> Iterator[str]:
@@ -114,19 +117,24 @@ def _beyond(grid: Grid, vision: VisionEntry) -> Iterator[str]:
         )
 
 
-def _sliced(picture: Upright, tiles: Plan) -> Iterator[Crop]:
+def _sliced(picture: Upright, tiles: Plan, small: Small) -> Iterator[Crop]:
     count = tiles.columns * tiles.rows
-    yield Crop("overview" if count else "picture", picture.resize(tiles.whole))
     if not count:
+        yield Crop("picture", small.whole(picture, tiles.whole))
         return
+    yield Crop("overview", picture.resize(tiles.whole))
     refined = picture.resize(tiles.refined)
-    for number, box in enumerate(tiles.boxes, 1):
-        ends_row = number % tiles.columns == 0
-        role = "last" if number == count else "row_end" if ends_row else "slice"
-        yield Crop(role, refined.crop(box))
+    for number, box in enumerate(tiles.boxes):
+        row, column = divmod(number, tiles.columns)
+        ends_row = column == tiles.columns - 1
+        role = "slice" if not ends_row else "last" if number == count - 1 else "row_end"
+        yield Crop(role, small.part(picture, (column, row), tiles, refined.crop(box)))
 
 
-SLICINGS: dict[str, Callable[[VisionEntry], Slicer]] = {"crops": crops, "grid": grid}
+SLICINGS: dict[str, Callable[[VisionEntry], Slicer]] = {
+    "crops": crops,
+    **dict.fromkeys(GRIDS, grid),
+}
 
 
 def limited(vision: VisionEntry | None, max_slices: int | None) -> VisionEntry | None:
@@ -136,7 +144,7 @@ def limited(vision: VisionEntry | None, max_slices: int | None) -> VisionEntry |
     """
     if max_slices is None:
         return vision
-    if vision is None or vision.slicing.kind != "grid":
+    if vision is None or vision.slicing.kind not in GRIDS:
         raise UsageError(f"max_slices={max_slices!r}: this model does not slice pictures")
     most = vision.slicing.parse(Grid, WHERE).max_slices
     if type(max_slices) is not int or not 1 <= max_slices <= most:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch_timm
 from torch_minicpmv import (
     embed,
     encode_vision,
@@ -19,6 +20,8 @@ from torch_minicpmv import (
     sincos,
     sincos_of_time,
 )
+
+from handglass.runtime.prompt.preprocess import cut_patches
 
 IDS = [1, 5, 9, 13, 96, 50, 2, 7, 31, 64, 3]
 
@@ -177,6 +180,44 @@ def test_g3_grid_where_the_trained_ids_are_not_the_floor() -> None:
 def test_g3_with_floor_ids_differs() -> None:
     floor = (70 * torch.arange(25) // 25)[:, None] * 70 + 70 * torch.arange(2) // 2
     close(siglip(25, 2, floor.flatten())[20, :3], [0.28125, -0.03107, -0.95157])
+
+
+# --- G12: vision tower of 2.0, two of three blocks run ---
+
+
+def timm_shapes() -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {
+        "patch_embed.proj.weight": (48, 3, 14, 14),
+        "patch_embed.proj.bias": (48,),
+        "pos_embed": (1, 25, 48),
+    }
+    for number in range(2):
+        block = f"blocks.{number}"
+        shapes |= linear(f"{block}.attn.qkv", 144, 48) | linear(f"{block}.attn.proj", 48, 48)
+        shapes |= norm(f"{block}.norm1", 48) | norm(f"{block}.norm2", 48)
+        shapes |= linear(f"{block}.mlp.fc1", 120, 48) | linear(f"{block}.mlp.fc2", 48, 120)
+    return shapes | norm("norm", 48)
+
+
+def timm(rows: int, cols: int) -> torch.Tensor:
+    picture = filled("input", (3, 14 * rows, 14 * cols), 1.0)
+    strip, _ = cut_patches(picture.numpy(), 14)
+    weights = filled_all(timm_shapes())
+    return torch_timm.encode_vision(weights, torch.from_numpy(strip), rows, cols, 2, 4)
+
+
+def test_g12_resized_positions() -> None:
+    out = timm(3, 7)
+    close(out[0, :5], [1.84422, 1.44209, -1.52191, 0.14174, 1.10592])
+    close(out[20, :5], [1.53399, 0.05653, -0.83994, -0.19834, -1.13614])
+    close(out.norm(), 33.34431)
+
+
+def test_g12_grid_of_the_table() -> None:
+    out = timm(5, 5)
+    close(out[0, :5], [2.28923, 2.34222, 0.87553, -0.62992, 1.78407])
+    close(out[24, :5], [0.24547, 1.66034, 0.43846, -0.95115, 1.63014])
+    close(out.norm(), 36.73564)
 
 
 # --- G13: sine and cosine positions ---

@@ -1,4 +1,4 @@
-"""The table of models against the code: families, refusals, tests, and the generated page."""
+"""The table of models against the code: families, tests, and the generated page."""
 
 import ast
 import re
@@ -12,15 +12,8 @@ from published import PARAMETERS, PUBLISHED
 from handglass.compiler.model_table import COUNT, TABLE, Row
 from handglass.compiler.models import FAMILIES, find_family, read_config, text_only
 from handglass.compiler.models.release import RELEASES
-from handglass.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-SUPPORTED = [row for row in TABLE if row.is_supported]
-REFUSED: dict[str, dict[str, Any]] = {
-    "MiniCPM-V 1.0": {"hidden_size": 2304, "intermediate_size": 5760},
-    "MiniCPM-V 2.0": {"hidden_size": 2304, "intermediate_size": 5760, "slice_mode": True},
-    "MiniCPM-OCR 1.0": PUBLISHED["MiniCPM-V 4.6"] | {"small_image_upsize": "adaptive"},
-}
 
 
 def named(row: Row) -> str:
@@ -38,7 +31,7 @@ def title(config: dict[str, Any]) -> str:
     return family.title(parsed)
 
 
-@pytest.mark.parametrize("row", SUPPORTED, ids=named)
+@pytest.mark.parametrize("row", TABLE, ids=named)
 def test_a_supported_model_is_found(row: Row) -> None:
     configs = configs_of(row)
     assert configs, "no configuration of this model is tested"
@@ -49,22 +42,14 @@ def test_a_supported_model_is_found(row: Row) -> None:
 
 
 def test_every_model_that_is_found_is_in_the_table() -> None:
-    titles = {row.name for row in SUPPORTED}
+    titles = {row.name for row in TABLE}
     assert {title(config) for config in PUBLISHED.values()} == titles
     assert {release.name for release in RELEASES} < titles
-    architectures = {name for row in SUPPORTED for name in row.architectures}
+    architectures = {name for row in TABLE for name in row.architectures}
     assert architectures > text_only.ARCHITECTURES.keys()
 
 
-@pytest.mark.parametrize("row", [row for row in TABLE if not row.is_supported], ids=named)
-def test_a_refused_model_is_refused(row: Row) -> None:
-    config = {"architectures": list(row.architectures)} | REFUSED[row.name]
-    wanted = "small_image_upsize" if "OCR" in row.name else re.escape(row.name.split()[1])
-    with pytest.raises(InputError, match=wanted):
-        read_config(config)
-
-
-@pytest.mark.parametrize("row", SUPPORTED, ids=named)
+@pytest.mark.parametrize("row", TABLE, ids=named)
 def test_every_proof_is_a_test(row: Row) -> None:
     assert row.proofs and row.unverified
     for proof in row.proofs:
@@ -75,7 +60,7 @@ def test_every_proof_is_a_test(row: Row) -> None:
 
 def test_counted_parameters() -> None:
     counted = {title(PUBLISHED[name]) for name in PARAMETERS}
-    claimed = {row.name for row in SUPPORTED if COUNT in (proof.test for proof in row.proofs)}
+    claimed = {row.name for row in TABLE if COUNT in (proof.test for proof in row.proofs)}
     assert counted == claimed
 
 
@@ -87,14 +72,12 @@ def test_the_page_is_up_to_date() -> None:
 def test_the_verb(handglass: Any) -> None:
     out = " ".join(handglass("models").out.split())
     for row in TABLE:
-        assert row.name in out and (row.unverified or row.reason) in out
-    assert out.index("MiniCPM-V 4.6") < out.index("not supported yet:") < out.index("MiniCPM-V 1.0")
+        assert row.name in out and row.unverified in out
     rows = handglass("models", "--json").json["models"]
     assert [row["name"] for row in rows] == [row.name for row in TABLE]
-    assert [row["supported"] for row in rows] == [row.is_supported for row in TABLE]
 
 
-@pytest.mark.parametrize("row", SUPPORTED, ids=named)
+@pytest.mark.parametrize("row", TABLE, ids=named)
 def test_videos_are_stated(row: Row) -> None:
     for config in configs_of(row):
         family, parsed = read_config(config)

@@ -53,7 +53,9 @@ def test_published_parameters(plan_of: Any, name: str) -> None:
     assert not plan.model.tensors_checked and plan.model.tokenizer is None
 
 
-@pytest.mark.parametrize(("folder", "name"), [(v, f"MiniCPM-V {v}") for v in ("2.5", "2.6", "4.6")])
+@pytest.mark.parametrize(
+    ("folder", "name"), [(v, f"MiniCPM-V {v}") for v in ("2.0", "2.5", "2.6", "4.6")]
+)
 def test_published_parameters_of_released_files(folder: str, name: str) -> None:
     model = plan_model(released_folder(folder)).model
     assert (model.name, model.parameters) == (name, PARAMETERS[name])

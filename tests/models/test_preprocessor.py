@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
-from handglass.compiler.checkpoints.preprocessor import check_preprocessor
+from handglass.compiler.checkpoints.preprocessor import preprocessed
 from handglass.errors import InputError
 from handglass.runtime.bundle.entries import MethodEntry, VisionEntry
 
@@ -22,11 +22,11 @@ RELEASED = {"max_slice_nums": 9, "scale_resolution": 448, "patch_size": 14, "sli
 
 def check(folder: Path, given: Any, vision: VisionEntry | None = VISION) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(given))
-    check_preprocessor(cast(Checkpoint, SimpleNamespace(folder=folder)), vision)
+    preprocessed(cast(Checkpoint, SimpleNamespace(folder=folder)), vision)
 
 
 def test_released_values_and_no_file(tmp_path: Path) -> None:
-    check_preprocessor(cast(Checkpoint, SimpleNamespace(folder=tmp_path)), VISION)
+    preprocessed(cast(Checkpoint, SimpleNamespace(folder=tmp_path)), VISION)
     check(tmp_path, RELEASED | {"norm_mean": list(HALF), "image_std": list(HALF)})
     check(tmp_path, {"max_slice_nums": 4}, None)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from released import write_release
 from released46 import write_checkpoint
+from released_early import write_early
 from safetensors.numpy import load_file, save_file
 
 from handglass.compiler.build import compile_model
@@ -23,6 +24,8 @@ pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 WRITERS: dict[str, Callable[[Path], object]] = {
     "4.6": write_checkpoint,
     "4.7": lambda folder: write_checkpoint(folder, version="4.7", tied=False),
+    "1.0": lambda folder: write_early(folder, "1.0"),
+    "2.0": lambda folder: write_early(folder, "2.0"),
     "2.5": lambda folder: write_release(folder, "2.5"),
     "2.6": lambda folder: write_release(folder, "2.6"),
     "4.0": lambda folder: write_release(folder, "4.0"),
@@ -81,7 +84,7 @@ def quieten(tensors: dict[str, np.ndarray]) -> None:
 
 
 HELD = [(version, scheme) for version in WRITERS for scheme in ("f32", "w8a8", "w4a8")]
-for known in ("2.5", "4.7"):  # the weights of 4.0 and 4.6
+for known in ("1.0", "2.5", "4.7"):  # nearly 2.0, 4.0 and 4.6
     HELD.remove((known, "w8a8"))
     HELD.remove((known, "w4a8"))
 
@@ -104,6 +107,10 @@ CHANGED = [  # version, tensor, element, the first stage that falls short
     ("4.6", "model.vision_tower.vit_merger.linear_2.weight", (5, 7), "encode_image"),
     ("4.6", "model.vision_tower.vit_merger.self_attn.k_proj.weight", (5, 7), "encode_image"),
     ("4.6", "model.merger.mlp.0.linear_1.bias", (9,), "encode_image"),
+    ("1.0", "resampler.pos_embed", (4, 30), "resampler"),
+    ("2.0", "resampler.pos_embed", (4, 30), "resampler"),
+    ("2.0", "vpm.pos_embed", (0, 24, 7), "vision"),
+    ("2.0", "vpm.blocks.1.attn.qkv.bias", (100,), "vision"),
     ("2.6", "resampler.attn.in_proj_weight", (300, 2), "resampler"),
     ("2.6", "llm.model.layers.1.self_attn.v_proj.bias", (4,), "logits"),
     ("4.5", "llm.model.layers.1.self_attn.k_norm.weight", (4,), "logits"),

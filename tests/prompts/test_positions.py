@@ -106,3 +106,12 @@ def test_an_unknown_method_is_refused() -> None:
     vision = dataclasses.replace(square(28, 14, 4, 70), positions=MethodEntry("canvas", {}))
     with pytest.raises(MismatchError, match="'canvas' is unknown; known: bucket, floor"):
         open_positions(vision)
+
+
+def test_places_are_those_of_the_tile() -> None:
+    entry = square(28, 14, 4, 8)
+    ids = open_positions(dataclasses.replace(entry, positions=MethodEntry("place", {"side": 100})))
+    assert ids(3, 2).dtype == np.int32 and ids(3, 2).tolist() == [0, 1, 100, 101, 200, 201]
+    for rows, cols in ((1, 101), (1 << 24, 1)):
+        with pytest.raises(InputError, match=str(rows)):
+            ids(rows, cols)

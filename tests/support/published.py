@@ -38,6 +38,8 @@ del LLAMA3["architectures"]
 MINICPM_1B = decoder("MiniCPM", "1536 3840 52 24 8", 73440, **MUP)
 PUBLISHED: dict[str, dict[str, Any]] = {
     "MiniCPM-V with MiniCPM-1B": CONFIGS["seed"],
+    "MiniCPM-V 1.0": CONFIGS["1.0"],
+    "MiniCPM-V 2.0": CONFIGS["2.0"],
     "MiniCPM-V 2.5": CONFIGS["2.6"] | LLAMA3 | {"version": "2.5", "query_num": 96},
     "MiniCPM-V 2.6": CONFIGS["2.6"] | {"version": 2.6, "use_sliding_window": False},
     "MiniCPM-o 2.6": omni(CONFIGS["2.6"], vocab_size=151700),
@@ -52,6 +54,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "newline_id": 198,
     },
     "MiniCPM-V 4.7 35B-A3B": CONFIGS["4.7-35B-A3B"],
+    "MiniCPM-OCR 1.0": CONFIGS["4.6"] | {"architectures": ["MiniCPMOcrForConditionalGeneration"]},
     "MiniCPM-1B": MINICPM_1B,
     "MiniCPM-1B untied": MINICPM_1B | {"tie_word_embeddings": False},
     "MiniCPM4-0.5B": decoder("MiniCPM", "1024 4096 24 16 2", 73448, **MUP),
@@ -62,6 +65,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 PARAMETERS = {
     "MiniCPM-V with MiniCPM-1B": 1_791_718_128,
+    "MiniCPM-V 2.0": 3_434_965_792,
     "MiniCPM-V 2.5": 8_537_092_336,
     "MiniCPM-V 2.6": 8_099_175_152,
     "MiniCPM-V 4.0": 4_059_533_040,
@@ -77,10 +81,15 @@ PARAMETERS = {
 
 
 def released_folder(version: str) -> Path:
-    """The files of a release without its weights, in shared/ in or beside the checkout; skips the
-    test if they are not there."""
+    """The files of a release without its weights; skips the test if they are not there."""
+    return released_file(f"{version}/config.json").parent
+
+
+def released_file(name: str) -> Path:
+    """A file of shared/data/tokenizers, in the checkout or beside it; skips the test if there is
+    none."""
     for parent in (ROOT, ROOT.parent):
-        folder = parent / "shared" / "data" / "tokenizers" / version
-        if (folder / "config.json").is_file():
-            return folder
-    pytest.skip(f"the files of {version} are not at hand")
+        file = parent / "shared" / "data" / "tokenizers" / name
+        if file.is_file():
+            return file
+    pytest.skip(f"the released file {name} is not at hand")

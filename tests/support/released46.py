@@ -1,4 +1,4 @@
-"""A tiny MiniCPM-V 4.6 or 4.7 checkpoint written by the classes of transformers; their answers.
+"""A tiny checkpoint of MiniCPM-V 4.6, 4.7 or MiniCPM-OCR written by the classes of transformers.
 
 Pictures go through the image processor of transformers, the prompt through the tokenizers library
 as one text; neither shares code with the product.
@@ -16,6 +16,8 @@ from manifests import CHATML
 from PIL import Image
 from test_chatml import library_tokenizer
 from transformers import (
+    MiniCPMOcrConfig,
+    MiniCPMOcrForConditionalGeneration,
     MiniCPMV4_6Config,
     MiniCPMV4_6ForConditionalGeneration,
     MiniCPMV4_7Config,
@@ -75,6 +77,7 @@ MARKERS = {
 CLASSES: dict[str, tuple[Any, Any]] = {
     "4.6": (MiniCPMV4_6Config, MiniCPMV4_6ForConditionalGeneration),
     "4.7": (MiniCPMV4_7Config, MiniCPMV4_7ForConditionalGeneration),
+    "OCR": (MiniCPMOcrConfig, MiniCPMOcrForConditionalGeneration),
 }
 
 
@@ -146,7 +149,7 @@ class Reference:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.version = "4.7" if isinstance(model, CLASSES["4.7"][1]) else "4.6"
+        self.version = next(v for v, (_, kind) in CLASSES.items() if type(model) is kind)
         self.downsample = model.config.downsample_mode
         self.processor = MiniCPMV4_6ImageProcessorPil(downsample_mode=self.downsample)
 
@@ -194,7 +197,7 @@ class Reference:
         `plain`: with the positions of text only.
         """
         ids = torch.tensor([[*asked.ids, *tokens]])
-        kinds = {} if self.version == "4.6" else {"mm_token_type_ids": self._kinds(ids)}
+        kinds = {"mm_token_type_ids": self._kinds(ids)} if self.version == "4.7" else {}
         if plain:
             kinds["position_ids"] = torch.arange(ids.shape[1]).expand(3, 1, -1)
         with torch.no_grad():

@@ -135,14 +135,25 @@ def resample_frames(
 ) -> torch.Tensor:
     """Resample the patches of all frames together to one embedding per query (query_num, D)."""
     size = w["query"].shape[1]
-    kv = layer_norm(w, "ln_kv", linear(w, "kv_proj", torch.cat(features)))
     places = [
         sincos(*grid, size) + sincos_of_time(time, size)
         for grid, time in zip(grids, times, strict=True)
     ]
+    return resample_at(w, torch.cat(features), torch.cat(places), heads)
+
+
+def resample_at(
+    w: Weights,
+    features: torch.Tensor,
+    places: torch.Tensor,
+    heads: int,
+    query_positions: torch.Tensor | float = 0.0,
+) -> torch.Tensor:
+    """Resample patches whose keys have the positions `places` (n, D)."""
+    kv = layer_norm(w, "ln_kv", linear(w, "kv_proj", features))
     y, _ = F.multi_head_attention_forward(
-        query=layer_norm(w, "ln_q", w["query"]),
-        key=kv + torch.cat(places),
+        query=layer_norm(w, "ln_q", w["query"]) + query_positions,
+        key=kv + places,
         value=kv,
         embed_dim_to_check=kv.shape[1],
         num_heads=heads,

@@ -6,14 +6,12 @@ The compiled model has them in the order of windows (`in_windows`) and relies on
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ...models.config import VisionConfig
 from ...models.merger_config import MergerConfig
 from .arithmetic import Weights, attention, layer_norm, linear
-from .vision import embed_patches, encoder_layer, gelu_tanh, queries_keys_values
+from .vision import embed_patches, encoder_layer, gelu, gelu_tanh, queries_keys_values, table_rows
 
 VISION, MERGER = "model.vision_tower", "model.merger"
 FINAL_EPS = 1e-6
@@ -34,7 +32,7 @@ def encode_merged(
     """
     vision, final = names
     ids = floor_ids(rows, cols, config.positions_per_side)
-    x = embed_patches(weights, config, f"{vision}.embeddings", strip, ids)
+    x = embed_patches(weights, config, vision, strip) + table_rows(weights, config, vision, ids)
     for number in range(config.num_hidden_layers):
         x = encoder_layer(weights, config, f"{vision}.encoder.layers.{number}", x)
         if merger.levels == 2 and number == merger.insert_layer_id:
@@ -69,7 +67,7 @@ def merge_windows(weights: Weights, config: VisionConfig, name: str, x: np.ndarr
     """Windows (m, 4, d) -> (m, d): attention within each, an MLP on all four rows, their mean."""
     m, _, d = x.shape
     y = layer_norm(weights, f"{name}.layer_norm1", x.reshape(4 * m, d), config.layer_norm_eps)
-    heads = queries_keys_values(weights, config, f"{name}.self_attn", y)
+    heads = queries_keys_values(weights, config, [f"{name}.{part}" for part in config.names.qkv], y)
     by_window = zip(*(np.split(part, m, axis=1) for part in heads), strict=True)
     mixed = np.concatenate([attention(q, k, v) for q, k, v in by_window])
     z = x + linear(weights, f"{name}.self_attn.out_proj", mixed, d).reshape(m, 4, d)
@@ -80,13 +78,7 @@ def merge_windows(weights: Weights, config: VisionConfig, name: str, x: np.ndarr
 
 def merge_finally(weights: Weights, name: str, x: np.ndarray, size: int) -> np.ndarray:
     """Windows (m, 4, d) -> (m, size)."""
-    wide = x.reshape(len(x), -1)
+    wide = x.reshape(len(x), -1)  # the exact GELU, unlike in the encoder
     y = layer_norm(weights, f"{name}.pre_norm", wide, FINAL_EPS)
-    y = _gelu(linear(weights, f"{name}.linear_1", y, wide.shape[1]))
+    y = gelu(linear(weights, f"{name}.linear_1", y, wide.shape[1]))
     return linear(weights, f"{name}.linear_2", y, size)
-
-
-def _gelu(x: np.ndarray) -> np.ndarray:
-    """The exact form, unlike in the encoder."""
-    erf = np.vectorize(math.erf, otypes=[np.float32])
-    return x * np.float32(0.5) * (1 + erf(x * np.float32(0.5**0.5)))

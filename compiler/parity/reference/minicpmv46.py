@@ -1,6 +1,8 @@
-"""The reference of MiniCPM-V 4.6: SigLIP merged by windows, and Qwen3.5."""
+"""The reference of MiniCPM-V 4.6 and MiniCPM-OCR: SigLIP merged by windows, and Qwen3.5."""
 
 from __future__ import annotations
+
+from handglass.runtime.bundle.entries import ALWAYS
 
 from ...models.minicpmv46 import MiniCPMV46Config
 from .family import VISION, Eyes, Reference, Step
@@ -12,11 +14,12 @@ NAMES = Names("model.language_model", "lm_head.weight")
 RESOLUTION, MAX_SLICES = 448, 9
 
 
-def reference(config: MiniCPMV46Config) -> Reference:
+def reference(config: MiniCPMV46Config, small: str = ALWAYS) -> Reference:
+    """`small`: which small pictures are enlarged."""
     vision, merger = config.vision, config.merger
     patch, levels = vision.patch_size, merger.levels
     eyes = Eyes(
-        lambda picture: sliced(picture, patch, RESOLUTION, patch << levels, MAX_SLICES),
+        lambda picture: sliced(picture, patch, RESOLUTION, patch << levels, MAX_SLICES, small),
         {"encode_image": Step(VISION, lambda w, x, *at: encode_merged(w, vision, merger, x, *at))},
         lambda rows, cols: in_windows(rows, cols, levels),
     )

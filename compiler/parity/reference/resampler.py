@@ -9,6 +9,7 @@ import numpy as np
 
 from ...models.config import ResamplerConfig
 from .arithmetic import Weights, attention, layer_norm, linear, split_heads
+from .resizing import resized
 
 
 def resample(
@@ -20,11 +21,13 @@ def resample(
     kv = layer_norm(weights, "resampler.ln_kv", kv)
     query = weights.read("resampler.query", (config.query_num, size))
     query = layer_norm(weights, "resampler.ln_q", query)
+    if config.has_query_positions:
+        query = query + weights.read("resampler.pos_embed", query.shape)
     name = "resampler.attn.in_proj_weight"
     weight = weights.read(name, (3 * size, size))
     bias = weights.read("resampler.attn.in_proj_bias", (3 * size,))
     # Packing projects the queries in full precision, so they are not rounded here.
-    keyed = kv + grid_positions(rows, cols, size)
+    keyed = kv + key_positions(weights, config, rows, cols)
     inputs = (query, weights.rounded(name, keyed), weights.rounded(name, kv))
     q, k, v = (
         split_heads(
@@ -37,6 +40,14 @@ def resample(
     # A plain parameter and the right factor: not transposed, unlike the weights of linear layers.
     name = "resampler.proj"
     return weights.rounded(name, y) @ weights.read(name, (size, size))
+
+
+def key_positions(weights: Weights, config: ResamplerConfig, rows: int, cols: int) -> np.ndarray:
+    """(rows * cols, hidden)"""
+    if not config.key_grid:
+        return grid_positions(rows, cols, config.hidden_size)
+    table = weights.read("resampler.pos_embed", (config.query_num, config.hidden_size))
+    return resized(table, rows, cols, a=-0.75, antialias=False)
 
 
 def grid_positions(rows: int, cols: int, size: int) -> np.ndarray:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from PIL import Image
 
+from handglass.runtime.bundle.entries import ADAPTIVE, ALWAYS
+from handglass.runtime.prompt.letters import wanted_resolution
 from handglass.runtime.prompt.preprocess import Picture, read_picture
 
 from .pixels import Pixels, cut
@@ -15,15 +18,58 @@ Size = tuple[int, int]  # width, height
 
 
 def sliced(
-    picture: Picture, patch_size: int, resolution: int, multiple: int, most: int
+    picture: Picture,
+    patch_size: int,
+    resolution: int,
+    multiple: int,
+    most: int,
+    small: str = ALWAYS,
 ) -> list[Pixels]:
     """Tiles of about `resolution` squared pixels whose sides are multiples of `multiple`: all of
-    the picture, then at most `most` slices row by row."""
+    the picture, then at most `most` slices row by row. `small`: which pictures of fewer pixels are
+    enlarged; their letters are measured by the runtime."""
     image = read_picture(picture)
-    whole = image.resize(tile_size(*image.size, resolution, multiple), BICUBIC)
     grid = shape_of(image.size, resolution, most)
+    size = tile_size(*image.size, resolution, multiple)
+    if not grid and small != ALWAYS:
+        size = size_of_small(image, resolution, multiple, small == ADAPTIVE)
     parts = parts_of(image, grid, resolution, multiple) if grid else []
-    return [cut(tile, patch_size) for tile in (whole, *parts)]
+    if grid and small == ADAPTIVE:
+        cells = cells_of(image, grid)
+        pairs = zip(cells, parts, strict=True)
+        parts = [smaller(cell, part, resolution, multiple) for cell, part in pairs]
+    return [cut(tile, patch_size) for tile in (image.resize(size, BICUBIC), *parts)]
+
+
+def size_of_small(image: Image.Image, resolution: int, multiple: int, measures: bool) -> Size:
+    """The size of a tile of an image that is enlarged only if its letters ask for it."""
+    wanted = wanted_resolution(image, resolution) if measures else None
+    limit = wanted or resolution
+    if wanted or image.width * image.height > limit**2:
+        return tile_size(*image.size, limit, multiple)
+    return nearest(image.width, multiple), nearest(image.height, multiple)
+
+
+def cells_of(image: Image.Image, grid: Size) -> Iterator[Image.Image]:
+    """The parts of the image itself that the slices of a grid show."""
+    columns, rows = grid
+    x, y = (
+        [round(side * n / count) for n in range(count + 1)]
+        for side, count in zip(image.size, grid, strict=True)
+    )
+    for row in range(rows):
+        for column in range(columns):
+            yield image.crop((x[column], y[row], x[column + 1], y[row + 1]))
+
+
+def smaller(cell: Image.Image, part: Image.Image, resolution: int, multiple: int) -> Image.Image:
+    """The slice `part`, or a tile of the cell if that is smaller and large enough to be read."""
+    if not 0 < cell.width * cell.height <= resolution**2:
+        return part
+    width, height = size_of_small(cell, resolution, multiple, measures=True)
+    if width * height >= part.width * part.height:
+        return part
+    return cell.resize((width, height), BICUBIC)
 
 
 def shape_of(size: Size, resolution: int, most: int) -> Size | None:
