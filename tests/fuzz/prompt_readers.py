@@ -69,6 +69,29 @@ def preprocessor() -> Callable[[Any], Any]:
     return open_preprocessor(Manifest.parse(manifests()[0], "seed"))
 
 
+@cache
+def animations() -> list[bytes]:
+    from PIL import Image
+
+    random = np.random.default_rng(5)
+    pixels = random.integers(0, 256, (4, 20, 24, 3), dtype=np.uint8)
+    frames, made = [Image.fromarray(frame) for frame in pixels], []
+    for kind in ("GIF", "PNG", "WEBP"):
+        out = io.BytesIO()
+        frames[0].save(out, kind, save_all=True, append_images=frames[1:], duration=120)
+        made.append(out.getvalue())
+    return made
+
+
+def read_animation(data: bytes, folder: Path) -> None:
+    from handglass.runtime.prompt.pictures.read import reading
+    from handglass.runtime.prompt.video.source import open_video
+
+    with reading("video"), open_video(written(folder, "video", data)) as source:
+        for frame in source.frames(range(0, min(source.count, 6), 2)):
+            preprocessor()(frame)
+
+
 def read_messages(data: bytes, folder: Path) -> None:
     """A conversation, as `Model.chat` and a file of `chat` give it."""
     from handglass.runtime.bundle.manifest import Manifest
@@ -115,6 +138,7 @@ READERS = {
     "sentencepiece": Reader(sentencepieces, read_tokenizer("sentencepiece")),
     "tokenizer-json": Reader(json_tokenizers, read_tokenizer("tokenizers")),
     "picture": Reader(pictures, read_picture),
+    "animation": Reader(animations, read_animation),
     "messages": Reader(messages, read_messages),
     "template": Reader(templates, read_template),
 }

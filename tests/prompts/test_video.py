@@ -203,6 +203,12 @@ def test_frames_come_in_groups() -> None:
     assert not isinstance(alone[0], FrameGroup)
 
 
+def test_an_array_is_a_list_of_frames() -> None:
+    array, read = np.stack(rgb(drawn(3))), reader_of(manifest())
+    found, listed = (read.frames(v, VideoOptions(), None) for v in (array, list(array)))
+    assert [t[0].digest for t in found] == [t[0].digest for t in listed] and len(found) == 3
+
+
 def test_models_without_videos_are_named() -> None:
     frames = drawn(2)
     with pytest.raises(UsageError, match=r"\(MiniCPMV 4.0\) takes no videos; .* --image"):
@@ -322,7 +328,12 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("video", "named"),
     [
-        (3, "expected the path of a file or folder, or a list of frames, got int"),
+        (
+            3,
+            "expected the path of a file or folder, a list of frames, or an array of them, got int",
+        ),
+        (np.zeros((8, 8, 3), np.uint8), "got ndarray"),
+        (np.zeros((0, 8, 8, 3), np.uint8), "has 0 frames"),
         (b"GIF89a", "got bytes"),
         ([], "has 0 frames"),
         (["missing.png"], "picture 'missing.png': no such file"),

@@ -41,7 +41,8 @@ class Container:
         seconds = _seconds(container, stream)
         if not 0 < seconds <= MAX_SECONDS:
             raise InputError(f"is {seconds:g} seconds long; must be above 0, at most {MAX_SECONDS}")
-        self.count = stream.frames or max(1, round(seconds * float(rate)))
+        most = round(MAX_SECONDS * float(rate))
+        self.count = min(stream.frames or max(1, round(seconds * float(rate))), most)
         self._start = stream.start_time or 0
         self._decoded = 0
 

@@ -10,7 +10,6 @@ from handglass.errors import InputError, UsageError
 
 from ..pictures.read import reading
 from ..preprocess import Tile, TilesOf
-from ..slicing import limited
 from .groups import FrameGroup
 from .sampling import Sampled, Sampling, Timing, VideoOptions, open_sampling
 from .source import Video, open_video, video_name
@@ -41,9 +40,8 @@ class VideoReader:
         self._vision = manifest.vision
         self._tiles_of = tiles_of
 
-    def check(self, options: VideoOptions, max_slices: int | None = None) -> None:
+    def check(self, options: VideoOptions) -> None:
         """Raise UsageError if the model takes no videos, or does not have these options."""
-        limited(self._vision, max_slices)
         self._sampling(options)
 
     def frames(self, video: Video, options: VideoOptions, max_slices: int | None) -> Frames:

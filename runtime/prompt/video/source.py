@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from handglass.errors import InputError
 
 from ...system.regular_file import open_regular
@@ -17,7 +19,7 @@ from .animation import animation_kind, open_animation
 from .container import container_kind, open_container
 from .frames import Frames, frame_paths
 
-Video = Any  # path of a file or a folder, or a list of pictures
+Video = Any  # path of a file or a folder, a list of pictures, or an array (frames, h, w, 3)
 READ = "GIF, WebP and PNG animations, MP4, MOV, MKV, WebM and AVI, and folders of frames are read"
 
 
@@ -56,11 +58,16 @@ def open_video(video: Video) -> Iterator[Source]:
         else:
             with _open_file(path) as source:
                 yield source
+    elif isinstance(video, np.ndarray) and video.ndim == 4:
+        yield Frames(list(video))
     elif isinstance(video, Sequence) and not isinstance(video, bytes | bytearray | memoryview):
         yield Frames(video)
     else:
         kind = type(video).__name__
-        raise InputError(f"expected the path of a file or folder, or a list of frames, got {kind}")
+        raise InputError(
+            "expected the path of a file or folder, a list of frames, or an array of them, got "
+            f"{kind}"
+        )
 
 
 @contextmanager

@@ -90,7 +90,8 @@ def png_timing(file: BinaryIO) -> Timed:
     parts, durations = [(0, 8)], list[float]()
     for place, length, kind in _chunks(file, 8, ">I4s"):
         if kind == b"IHDR":
-            size = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
+            width, height = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
+            size = max(size[0], width), max(size[1], height)  # one of several is the decoder's
         if kind == b"fcTL":
             top, bottom = struct.unpack(">20xHH2x", file.read(26).ljust(26, b"\0"))
             _count(durations, 1000.0 * top / (bottom or 100))
