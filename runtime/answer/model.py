@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from handglass.errors import InputError, UsageError
+from handglass.errors import InputError
 
-from ..bundle.entries import Around
 from ..bundle.reader import Bundle, Manifest
 from ..engine.session import Session
 from ..engine.worker import Worker
@@ -24,7 +23,6 @@ from ..prompt.chat_template import Prompt, Slot, build_prompt, opening
 from ..prompt.messages import Clip
 from ..prompt.openbmb import translate
 from ..prompt.preprocess import Prepared, Tile, open_preprocessor
-from ..prompt.slicing import limited
 from ..prompt.tokenizer import Tokenizer, tokenizer_of
 from ..prompt.video.groups import FrameGroup
 from ..prompt.video.reader import Frames, PreparedVideo, VideoReader
@@ -32,16 +30,17 @@ from ..prompt.video.sampling import VideoOptions
 from .answer import Answer, AnswerStream, Production
 from .fitting import check_fits
 from .generate import Conversation, Engine, Key
+from .options import MAX_TOKENS, Options, check_options, with_defaults
 from .pictures import Memory, PictureEncoder, TilesOfFiles, VisionEngine
 from .sampler import Sampler, Sampling
 from .stream import TextStream
+from .surfaces import Surfaces
 from .thoughts import Thoughts
 
 __all__ = ["MAX_TOKENS", "Answer", "AnswerStream", "Model", "load"]
 
 Messages = str | Sequence[Mapping[str, Any]]
 VERIFY_VARIABLE = "HANDGLASS_VERIFY"
-MAX_TOKENS = 512  # default limit of an answer
 
 
 class ModelEngine(Engine, VisionEngine, Protocol):
@@ -73,7 +72,7 @@ class Model:
         self._conversation = Conversation(session)
         self._encoded = Memory()
         self._stop = {tokenizer.token_id(token) for token in manifest.prompt.stop}
-        self._markers = _thought_tokens(tokenizer, manifest.prompt.thoughts)
+        self._surface = Surfaces(tokenizer, manifest.prompt.thoughts)
         tiles_of = open_preprocessor(manifest)
         self._tiles_of = TilesOfFiles(tiles_of)
         self._videos = VideoReader(manifest, tiles_of)
@@ -143,11 +142,9 @@ class Model:
     ) -> None:
         """Raise UsageError if the model does not have these options of `chat`, or, where `video` is
         given, if it takes no videos."""
-        limited(self.manifest.vision, max_slices)
+        check_options(self.manifest, max_slices, thinking)
         if video is not None:
             self._videos.check(video)
-        if thinking is not None and "thinking" not in self.manifest.prompt.answer:
-            raise UsageError(f"thinking={thinking!r}: this model has no thinking mode")
 
     def chat(
         self,
@@ -192,18 +189,22 @@ class Model:
             "max_slices": max_slices,
             "thinking": thinking,
         }
-        given: dict[str, Any] = dict(self.manifest.prompt.sampling)
-        given |= {name: value for name, value in options.items() if value is not None}
+        given = with_defaults(self.manifest, options)
         if openbmb:
             messages, theirs = translate(messages, images, openbmb)
             given = theirs | given
-        limit = given.pop("max_tokens", MAX_TOKENS)
-        own: dict[str, Any] = {
-            name: given.pop(name) for name in ("max_slices", "thinking") if name in given
-        }
-        shown = VideoOptions(frames, fps, packing)
-        own |= {"videos": videos, "options": None if shown == VideoOptions() else shown}
-        answers = self.stream(messages, images, Sampling(**given), limit, stop, **own)
+        chosen, shown = Options.of(given), VideoOptions(frames, fps, packing)
+        answers = self.stream(
+            messages,
+            images,
+            chosen.sampling,
+            chosen.max_tokens,
+            stop,
+            chosen.max_slices,
+            chosen.thinking,
+            videos,
+            None if shown == VideoOptions() else shown,
+        )
         if stream:
             return answers
         answer = answers.finish()
@@ -257,16 +258,6 @@ class Model:
         if not isinstance(picture, Clip):
             return None
         return self._videos.frames(picture.video, options, max_slices)
-
-    def _surface(self, token: int) -> bytes:
-        """The bytes of a token; those of a marker of thoughts even if it is a special one."""
-        return self._markers.get(token) or self.tokenizer.surface(token)
-
-
-def _thought_tokens(tokenizer: Tokenizer, thoughts: Around) -> dict[int, bytes]:
-    markers = filter(None, (thoughts.before, thoughts.after))
-    ids = ((tokenizer.marker_ids(marker), marker.encode()) for marker in markers)
-    return {marker_ids[0]: text for marker_ids, text in ids if len(marker_ids) == 1}
 
 
 def _list(name: str, items: Any) -> list[Any]:

@@ -69,7 +69,7 @@ double LoadSeconds(const std::string& path, Verify verify, std::optional<int64_t
   return whole ? seconds : NAN;
 }
 
-/* A tile of noise, the largest that the bundle takes. */
+/* A tile of noise, the largest square that the bundle takes. */
 Tile NoiseTile(const Vision& vision) {
   int64_t p = vision.patch_size, side = vision.side(), n = side * side;
   Tile tile = {EmptyTensor({3, p, p * n}, DataType("float32")), EmptyTensor({n}, DataType("int32")),
@@ -82,8 +82,9 @@ Tile NoiseTile(const Vision& vision) {
   auto* grid = static_cast<int32_t*>(tile.grid.data_ptr());
   for (int64_t i = 0; i < n; ++i) {
     ids[i] = static_cast<int32_t>(i % std::max<int64_t>(vision.positions, 1));
-    grid[2 * i] = static_cast<int32_t>(i / side);
-    grid[2 * i + 1] = static_cast<int32_t>(i % side);
+    Place place = vision.PlaceOf(i, side);
+    grid[2 * i] = static_cast<int32_t>(place.row);
+    grid[2 * i + 1] = static_cast<int32_t>(place.column);
   }
   return tile;
 }
@@ -163,8 +164,9 @@ class Benchmark {
 
   /* Greedy decoding, starting with token 0. */
   void Decode() {
+    Sampler greedy{Sampling()};
     int32_t token = 0;
-    for (int64_t pos = 0; pos < kDecoded; ++pos) token = Choose(session_.Decode(token, pos), {}, 1);
+    for (int64_t pos = 0; pos < kDecoded; ++pos) token = greedy(session_.Decode(token, pos), {});
   }
 
   Session& session_;

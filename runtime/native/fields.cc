@@ -49,6 +49,15 @@ double Fields::Number(std::string_view name, double low, double high) {
   return found;
 }
 
+bool Fields::Truth(std::string_view name) {
+  const Json& value = Take(name);
+  const auto* truth = value.As<bool>();
+  if (truth == nullptr) {
+    throw InputError(where_, ": '", name, "' must be true or false, got ", Shown(value));
+  }
+  return *truth;
+}
+
 const Json::List& Fields::List(std::string_view name, size_t longest) {
   const Json& value = Take(name);
   const auto* list = value.As<Json::List>();

@@ -21,6 +21,7 @@ class Fields {
   std::string Text(std::string_view name, size_t longest = 120);
   int64_t Integer(std::string_view name, int64_t low, int64_t high);
   double Number(std::string_view name, double low, double high);
+  bool Truth(std::string_view name);
   const Json::List& List(std::string_view name, size_t longest);
   const Json& Any(std::string_view name) { return Take(name); }
   /* All entries. */

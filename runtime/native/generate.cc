@@ -1,7 +1,5 @@
 #include "generate.h"
 
-#include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <set>
 
@@ -22,7 +20,8 @@ class Generator {
         request_(request),
         tiles_(tiles),
         encoded_(tiles.size()),
-        encode_s_(tiles.size()) {
+        encode_s_(tiles.size()),
+        sampler_(request.sampling) {
     for (int32_t id : request.stop) stop_.insert(id);
   }
 
@@ -33,9 +32,10 @@ class Generator {
       throw InputError("the prompt has ", position, " tokens, the context of this bundle holds ",
                        context, "; shorten it, or compile with a larger context");
     }
+    CheckPositions(position);
     ffi::Tensor logits = Prefill(position);
     while (true) {
-      int32_t token = Choose(logits, answer_.tokens, request_.repeat_penalty);
+      int32_t token = sampler_(logits, answer_.tokens);
       if (stop_.contains(token)) return Finished("stop");
       answer_.tokens.push_back(token);
       if (answer_.first_token_s == 0) answer_.first_token_s = Now() - start;
@@ -43,13 +43,24 @@ class Generator {
       auto count = static_cast<int64_t>(answer_.tokens.size());
       if (count == request_.max_tokens || position >= context) return Finished("length");
       double before = Now();
-      logits = session_.Decode(token, position++);
+      logits = session_.Decode(token, position, request_.PositionOf(position));
+      ++position;
       answer_.decode_s += Now() - before;
       ++answer_.decode_tokens;
     }
   }
 
  private:
+  /* Before any picture is encoded. */
+  void CheckPositions(int64_t length) const {
+    auto given = static_cast<int64_t>(request_.positions.size());
+    if (given == (session_.takes_positions() ? kAxes * length : 0)) return;
+    throw InputError("the request has ", given / kAxes, " positions for ", length,
+                     " tokens, of which this model takes ",
+                     session_.takes_positions() ? length : 0,
+                     "; write it with handglass.runtime.answer.native_request");
+  }
+
   Answer Finished(const char* reason) {
     answer_.finish_reason = reason;
     CountPictures();
@@ -84,7 +95,7 @@ class Generator {
       std::memcpy(to, part.data_ptr(), bytes);
       to += bytes;
     }
-    ffi::Tensor logits = session_.Prefill(rows, 0);
+    ffi::Tensor logits = session_.Prefill(rows, 0, request_.positions);
     answer_.prefill_s = Now() - start - encoding;
     answer_.prefill_tokens = length;
     return logits;
@@ -107,31 +118,11 @@ class Generator {
   std::vector<std::optional<ffi::Tensor>> encoded_;
   std::vector<double> encode_s_;  // of each tile
   std::set<int32_t> stop_;
+  Sampler sampler_;
   Answer answer_;
 };
 
 }  // namespace
-
-int32_t Choose(const ffi::Tensor& logits, const std::vector<int32_t>& generated, double penalty) {
-  const auto* values = static_cast<const float*>(logits.data_ptr());
-  int64_t count = logits.numel();
-  for (int64_t i = 0; i < count; ++i) {
-    if (!std::isfinite(values[i])) {
-      throw DeviceError(
-          "the model returned values that are not numbers; the bundle may be damaged "
-          "or its arithmetic may overflow on this device");
-    }
-  }
-  if (penalty == 1 || generated.empty()) {
-    return static_cast<int32_t>(std::max_element(values, values + count) - values);
-  }
-  std::vector<double> scores(values, values + count);  // as numpy computes them
-  for (int32_t id : std::set<int32_t>(generated.begin(), generated.end())) {
-    double& score = scores[static_cast<size_t>(id)];
-    score = score > 0 ? score / penalty : score * penalty;
-  }
-  return static_cast<int32_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
-}
 
 Json::Object Answer::Timings(double load_s) const {
   Json::List encode_ms;

@@ -1,4 +1,4 @@
-// Greedy generation of one answer: a request in, token ids out. The counterpart of
+// Generation of one answer: a request in, token ids out. The counterpart of
 // runtime/answer/generate.py.
 #pragma once
 
@@ -11,11 +11,6 @@
 #include "session.h"
 
 namespace handglass {
-
-/* The index of the largest logit (the first one of equals) after the repetition penalty: positive
- * logits of generated tokens are divided by it, negative ones multiplied. DeviceError for NaN
- * or infinity. */
-int32_t Choose(const ffi::Tensor& logits, const std::vector<int32_t>& generated, double penalty);
 
 struct Answer {
   std::vector<int32_t> tokens;

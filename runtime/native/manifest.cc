@@ -1,5 +1,8 @@
 #include "manifest.h"
 
+#include <algorithm>
+#include <set>
+
 #include "errors.h"
 #include "fields.h"
 #include "json.h"
@@ -13,8 +16,6 @@ constexpr char kPositions[] = "positions", kRecurrent[] = "recurrent";
 constexpr int64_t kVersion = 2;
 // Bounds of numbers, as in runtime/bundle/bounds.py.
 constexpr int64_t kMaxVocabulary = 1 << 24, kMaxHidden = 1 << 20, kMaxContext = 1 << 24;
-constexpr int64_t kMaxSide = 1 << 11, kMaxRows = 1 << 16, kMaxPatches = 1 << 16;
-constexpr int64_t kMaxWindows = 2;
 constexpr int64_t kMaxFile = int64_t{1} << 47;
 constexpr size_t kMaxTensors = 1 << 20, kMaxArguments = 100, kLongest = 200;
 
@@ -52,48 +53,6 @@ std::vector<StateTensor> ReadState(const Json::List& list, const std::string& wh
   return entries;
 }
 
-/* Rows of the position table, by the name of the method; 0 for an unknown method. */
-int64_t ReadPositions(Fields method) {
-  if (method.Text("kind") != "bucket") return 0;
-  int64_t side = method.Inner("parameters").Integer("side", 1, kMaxSide);
-  return side * side;
-}
-
-/* A method that this program lacks, with its name; such a bundle answers text alone here. */
-std::string ReadUnknown(Fields& fields) {
-  std::string slicing = fields.Inner("slicing").Text("kind");
-  std::string positions = fields.Inner("positions").Text("kind");
-  if (slicing != "crops") return Words("vision.slicing ", Shown(slicing));
-  if (positions != "bucket") return Words("vision.positions ", Shown(positions));
-  bool windows = fields.Has("window_levels") && fields.Integer("window_levels", 0, kMaxWindows) > 0;
-  return windows ? "vision.window_levels" : "";
-}
-
-Vision ReadVision(Fields fields) {
-  auto optional = [&](const char* name) {
-    return fields.Has(name) ? fields.Integer(name, 0, kMaxRows) : 0;
-  };
-  Vision vision;
-  vision.image_size = fields.Integer("image_size", 1, kMaxSide);
-  vision.patch_size = fields.Integer("patch_size", 1, vision.image_size);
-  vision.query_num = optional("query_num");
-  vision.patches_per_row = optional("patches_per_row");
-  vision.positions = ReadPositions(fields.Inner("positions"));
-  vision.unknown = ReadUnknown(fields);
-  if (vision.image_size % vision.patch_size != 0) {
-    throw InputError(fields.where(), ": 'image_size' must be a multiple of 'patch_size'");
-  }
-  if (vision.side() > kMaxPatches / vision.side()) {
-    throw InputError(fields.where(), ": a tile has ", vision.side(), " x ", vision.side(),
-                     " patches, at most ", kMaxPatches, " are supported");
-  }
-  if ((vision.query_num > 0) == (vision.patches_per_row > 0)) {
-    throw InputError(fields.where(),
-                     ": one of 'query_num' and 'patches_per_row' must be positive, the other 0");
-  }
-  return vision;
-}
-
 Target ReadTarget(Fields fields) {
   Target target = {fields.Text("name"), fields.Text("triple"), fields.Text("cpu"), {}};
   target.features = Texts(fields.List("features", 1000), fields.where());
@@ -107,22 +66,43 @@ Target ReadTarget(Fields fields) {
   return target;
 }
 
-/* The names of the functions. MismatchError for one that takes the rotary positions of tokens:
- * this program does not compute them. */
-std::set<std::string> ReadFunctions(const Fields& functions) {
-  std::set<std::string> names;
+/* The names of the arguments that this program passes to a function; `placed`: with positions. */
+std::vector<std::string> Passed(const std::string& function, bool placed) {
+  if (function == "encode_image") return {"pixels", "position_ids", "grid", "params"};
+  if (function == "embed") return {"ids", "params"};
+  std::vector<std::string> names = {function == "prefill" ? "x" : "ids"};
+  if (placed) names.emplace_back("positions");
+  for (const char* name : {"pos", "state", "params"}) names.emplace_back(name);
+  return names;
+}
+
+std::string Listed(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return "(" + text + ")";
+}
+
+FunctionEntry ReadFunction(const std::string& name, Fields fields) {
+  static const std::set<std::string> called = {"encode_image", "embed", "prefill", "decode"};
+  FunctionEntry entry;
+  if (!called.contains(name) || !fields.Has("arguments")) return entry;
+  std::vector<std::string> names;
+  for (const std::string& text : Texts(fields.List("arguments", kMaxArguments), fields.where())) {
+    names.push_back(text.substr(0, std::min(text.find(' '), kLongest)));
+    entry.takes_positions = entry.takes_positions || names.back() == kPositions;
+  }
+  std::vector<std::string> passed = Passed(name, entry.takes_positions);
+  if (names != passed) entry.other = Words(Listed(names), ", not ", Listed(passed));
+  return entry;
+}
+
+std::map<std::string, FunctionEntry> ReadFunctions(const Fields& functions) {
+  std::map<std::string, FunctionEntry> entries;
   for (const auto& [name, entry] : functions.All()) {
     Fields one(entry, Words(functions.where(), ", ", name.substr(0, kLongest)));
-    names.insert(name);
-    if (!one.Has("arguments")) continue;
-    for (const std::string& argument : Texts(one.List("arguments", kMaxArguments), one.where())) {
-      if (!argument.starts_with("positions ")) continue;
-      throw MismatchError(one.where(),
-                          ": takes the rotary positions of tokens (prompt.positions), which this "
-                          "program does not compute; use 'handglass run'");
-    }
+    entries.emplace(name, ReadFunction(name, one));
   }
-  return names;
+  return entries;
 }
 
 Json ParseText(std::string_view text, const std::string& where) {
@@ -160,6 +140,13 @@ std::map<std::string, FileEntry> ReadFiles(const Json& table, const std::string&
 }  // namespace
 
 size_t TensorEntry::bytes() const { return BytesOf(shape, DataType(dtype), name); }
+
+void FunctionEntry::CheckCallable(const std::string& name) const {
+  if (other.empty()) return;
+  throw MismatchError("this bundle's function '", name, "' takes ", other,
+                      " as this program passes; use 'handglass run', or the program of the release "
+                      "that made the bundle");
+}
 
 Manifest Manifest::Parse(std::string_view text, const std::string& where) {
   Json table = ParseText(text, where);

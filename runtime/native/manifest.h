@@ -4,12 +4,12 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "machine.h"
+#include "vision.h"
 
 namespace handglass {
 
@@ -26,20 +26,13 @@ struct StateTensor : TensorEntry {
   bool recurrent = false;  // summarises all positions; otherwise it has rows for each
 };
 
-/* The tiles that the model accepts; the host cuts pictures into tiles. */
-struct Vision {
-  int64_t image_size = 0;  // side of the largest tile, in pixels
-  int64_t patch_size = 0;
-  int64_t query_num = 0, patches_per_row = 0;  // exactly one is 0
-  int64_t positions = 0;  // rows of the position table; 0: unknown method
-  std::string unknown;    // the first method of the bundle that this program lacks
+/* What this program needs to know to call a function of the library. */
+struct FunctionEntry {
+  bool takes_positions = false;  // the rotary positions of the tokens
+  std::string other;             // its arguments, if this program would pass others
 
-  /* Patches along the side of the largest tile. */
-  int64_t side() const { return image_size / patch_size; }
-  /* Rows that a tile of this many patches takes in the input of the language model. */
-  int64_t Rows(int64_t patches) const {
-    return query_num > 0 ? query_num : patches / patches_per_row;
-  }
+  /* MismatchError, naming them, if so. */
+  void CheckCallable(const std::string& name) const;
 };
 
 struct FileEntry {
@@ -49,8 +42,8 @@ struct FileEntry {
 
 struct Manifest {
   Target target;
-  std::string tvm, tvm_ffi;         // versions
-  std::set<std::string> functions;  // names of those that the bundle has
+  std::string tvm, tvm_ffi;  // versions
+  std::map<std::string, FunctionEntry> functions;  // those that the bundle has
   std::vector<TensorEntry> params;
   std::vector<StateTensor> state;
   int64_t context = 0, vocab_size = 0, hidden_size = 0;

@@ -1,5 +1,6 @@
 #include "request.h"
 
+#include <algorithm>
 #include <iostream>
 #include <limits>
 
@@ -10,7 +11,7 @@ namespace handglass {
 namespace {
 
 constexpr size_t kMaxIds = 1 << 20, kMaxRequest = 16 << 20;
-constexpr int64_t kVersion = 2;
+constexpr int64_t kVersion = 3;
 
 std::vector<int32_t> ReadIds(const Json::List& list, const Manifest& manifest,
                              const std::string& where) {
@@ -61,6 +62,26 @@ Segment ReadSegment(const Json& item, const Manifest& manifest, int64_t tiles,
   return segment;
 }
 
+/* One after the other, the positions of all tokens: each in the context. */
+std::vector<int32_t> ReadPositions(const Json::List& list, const Manifest& manifest,
+                                   const std::string& where) {
+  std::vector<int32_t> positions;
+  for (const Json& item : list) {
+    const auto* axes = item.As<Json::List>();
+    if (axes == nullptr || axes->size() != kAxes) {
+      throw InputError(where, ": not ", kAxes, " positions: ", Shown(item));
+    }
+    for (int64_t one : Sizes(*axes, where)) {
+      if (one >= manifest.context) {
+        throw InputError(where, ": position ", one, " is outside the context of ",
+                         manifest.context);
+      }
+      positions.push_back(static_cast<int32_t>(one));
+    }
+  }
+  return positions;
+}
+
 std::string ReadAll(const std::string& path) {
   if (path != "-") return std::string(Mapping::Read(path, kMaxRequest)->text());
   std::string text(kMaxRequest + 1, '\0');
@@ -81,6 +102,12 @@ int64_t Request::Length(const std::vector<Tile>& tiles) const {
                                : tiles[static_cast<size_t>(segment.tile)].rows;
   }
   return length;
+}
+
+std::optional<int64_t> Request::PositionOf(int64_t place) const {
+  if (positions.empty()) return std::nullopt;
+  int64_t last = *std::max_element(positions.begin(), positions.end());
+  return place + last + 1 - static_cast<int64_t>(positions.size()) / kAxes;
 }
 
 Request ReadRequest(const std::string& path, const Manifest& manifest, int64_t tiles) {
@@ -110,9 +137,12 @@ Request ParseRequest(std::string_view text, const std::string& where, const Mani
     std::string at = Words(where, ", segment ", request.prompt.size());
     request.prompt.push_back(ReadSegment(item, manifest, tiles, at));
   }
+  request.positions =
+      ReadPositions(fields.List("positions", kMaxIds), manifest, where + ", positions");
   request.stop = ReadIds(fields.List("stop", kMaxIds), manifest, where + ", stop");
   request.max_tokens = fields.Integer("max_tokens", 1, std::numeric_limits<int32_t>::max());
-  request.repeat_penalty = fields.Number("repeat_penalty", 1e-6, 1e6);
+  request.thinking = fields.Truth("thinking");
+  request.sampling = ReadSampling(fields.Inner("sampling"));
   fields.Done();
   if (request.prompt.empty()) throw InputError(where, ": the prompt is empty");
   return request;

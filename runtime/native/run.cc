@@ -25,9 +25,11 @@ void CheckCanAnswer(const Manifest& manifest, bool with_tiles) {
   std::vector<std::string> wanted = {"embed", "prefill", "decode"};
   if (with_tiles) wanted.push_back("encode_image");
   for (const std::string& name : wanted) {
-    if (!manifest.functions.contains(name)) {
+    auto found = manifest.functions.find(name);
+    if (found == manifest.functions.end()) {
       throw MismatchError("this bundle cannot answer: it has no function '", name, "'");
     }
+    found->second.CheckCallable(name);
   }
 }
 
@@ -59,6 +61,7 @@ int RunVerb(const Arguments& arguments) {
       Generate(session, request, tiles, [](int32_t token) { PrintLine(std::to_string(token)); });
   PrintLine(Json(Json::Object{{"finish_reason", answer.finish_reason},
                               {"tokens", static_cast<int64_t>(answer.tokens.size())},
+                              {"thinking", request.thinking},
                               {"timings", answer.Timings(load_s)}})
                 .Dump());
   return 0;

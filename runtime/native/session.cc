@@ -1,6 +1,5 @@
 #include "session.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "errors.h"
@@ -13,13 +12,6 @@ namespace {
 constexpr int kCpu = 1, kCpuId = 0;
 // Allocator 1 frees memory after each call; 2 keeps a set of buffers for every prompt length.
 constexpr int kUnpooled = 1;
-constexpr size_t kMaxTileFile = 128 << 20;  // the largest tile takes half of it
-
-std::string ShapeText(const std::vector<int64_t>& shape) {
-  std::string text;
-  for (int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
-  return "(" + text + ")";
-}
 
 std::vector<int64_t> ShapeOf(const ffi::Tensor& tensor) {
   return {tensor.shape().begin(), tensor.shape().end()};
@@ -39,84 +31,6 @@ ffi::Any Call(const ffi::Function& function, const std::string& where, Arguments
   }
 }
 
-/* The file of one tile. Compiled code indexes tables with its values without checking them, so it
- * is read into private memory first. */
-class TileFile {
- public:
-  TileFile(const std::filesystem::path& path, const Vision& vision)
-      : path_(path.string()), vision_(vision), file_(Mapping::Read(path, kMaxTileFile)) {}
-
-  Tile Read() const {
-    if (!vision_.unknown.empty()) {
-      throw MismatchError(path_, ": how the bundle prepares pictures (", vision_.unknown,
-                          ") is unknown here; use 'handglass run', or the program of the release "
-                          "that made the bundle");
-    }
-    int64_t p = vision_.patch_size, n = Patches();
-    Tile tile = {Tensor("pixels", "float32", {3, p, p * n}), Tensor("position_ids", "int32", {n}),
-                 Tensor("grid", "int32", {n, 2}), vision_.Rows(n)};
-    CheckGrid(static_cast<const int32_t*>(tile.grid.data_ptr()), n);
-    CheckPositions(static_cast<const int32_t*>(tile.position_ids.data_ptr()), n);
-    return tile;
-  }
-
- private:
-  template <typename... Parts>
-  Error NoTile(const Parts&... parts) const {
-    return InputError(path_, ": not a tile for this bundle: ", parts...,
-                      "; write it with handglass.runtime.answer.native_request");
-  }
-
-  /* The number of patches, which is that of the position ids. */
-  int64_t Patches() const {
-    auto found = file_.tensors().find("position_ids");
-    int64_t most = vision_.side() * vision_.side();
-    if (found == file_.tensors().end() || found->second.shape.size() != 1 ||
-        found->second.shape[0] < 1 || found->second.shape[0] > most) {
-      throw NoTile("it must have position_ids (n,) int32 of 1 to ", most, " patches");
-    }
-    return found->second.shape[0];
-  }
-
-  ffi::Tensor Tensor(const char* name, const char* dtype, const std::vector<int64_t>& shape) const {
-    auto found = file_.tensors().find(name);
-    if (found == file_.tensors().end() || found->second.dtype != dtype ||
-        found->second.shape != shape) {
-      throw NoTile("it must have ", name, " ", ShapeText(shape), " ", dtype);
-    }
-    return file_.Tensor(found->second);
-  }
-
-  /* The grid must list the patches row by row, and their number must fit whole rows of the language
-   * model. */
-  void CheckGrid(const int32_t* grid, int64_t n) const {
-    int64_t height = int64_t{grid[2 * n - 2]} + 1, width = int64_t{grid[2 * n - 1]} + 1;
-    int64_t side = vision_.side();
-    bool whole = 0 < height && height <= side && 0 < width && width <= side && height * width == n;
-    for (int64_t i = 0; whole && i < n; ++i) {
-      whole = grid[2 * i] == i / width && grid[2 * i + 1] == i % width;
-    }
-    if (!whole) {
-      throw NoTile("grid must count its ", n, " patches row by row, at most ", side,
-                   " along a side");
-    }
-    if (vision_.query_num == 0 && n % vision_.patches_per_row != 0) {
-      throw NoTile("its ", n, " patches are not a multiple of ", vision_.patches_per_row);
-    }
-  }
-
-  void CheckPositions(const int32_t* ids, int64_t n) const {
-    auto [least, most] = std::minmax_element(ids, ids + n);
-    if (*least < 0 || *most >= vision_.positions) {
-      throw NoTile("position_ids must be from 0 to ", vision_.positions - 1);
-    }
-  }
-
-  std::string path_;
-  Vision vision_;
-  Safetensors file_;
-};
-
 }  // namespace
 
 Session::Session(const Bundle& bundle, std::optional<int64_t> threads)
@@ -129,7 +43,7 @@ Session::Session(const Bundle& bundle, std::optional<int64_t> threads)
   if (!load.has_value()) throw MismatchError(where_, ": lib.so is not a compiled model");
   machine_ = Call(*load, where_).cast<ffi::Module>();
   Call(Required("vm_initialization"), where_, kCpu, kCpuId, kUnpooled);
-  for (const std::string& name : manifest_.functions) functions_.emplace(name, Required(name));
+  for (const auto& [name, entry] : manifest_.functions) functions_.emplace(name, Required(name));
   LoadParams(bundle);
   for (const StateTensor& entry : manifest_.state) {
     Memory zeros = UntouchedZeros(entry.bytes());
@@ -183,6 +97,7 @@ const ffi::Function& Session::Capability(const std::string& name) const {
   if (found == functions_.end()) {
     throw MismatchError(where_, ": the bundle lists no function '", name, "'");
   }
+  manifest_.functions.at(name).CheckCallable(name);
   return found->second;
 }
 
@@ -207,20 +122,47 @@ ffi::Tensor Session::Embed(const std::vector<int32_t>& ids) {
   return Result("embed", result, {count, manifest_.hidden_size});
 }
 
-ffi::Tensor Session::Prefill(const ffi::Tensor& rows, int64_t pos) {
-  CheckBounds(pos, rows.size(0));
-  ffi::Any result =
-      Call(Capability("prefill"), "prefill", rows, ffi::Shape({pos}), state_, params_);
-  return Result("prefill", result, {manifest_.vocab_size});
+bool Session::takes_positions() const {
+  auto found = manifest_.functions.find("prefill");
+  return found != manifest_.functions.end() && found->second.takes_positions;
 }
 
-ffi::Tensor Session::Decode(int32_t token, int64_t pos) {
+ffi::Tensor Session::Prefill(const ffi::Tensor& rows, int64_t pos,
+                             const std::vector<int32_t>& positions) {
+  CheckBounds(pos, rows.size(0));
+  if (!positions.empty() || !takes_positions()) return Step("prefill", rows, pos, positions);
+  std::vector<int32_t> plain;
+  for (int64_t place = pos; place < pos + rows.size(0); ++place) {
+    plain.insert(plain.end(), kAxes, static_cast<int32_t>(place));
+  }
+  return Step("prefill", rows, pos, plain);
+}
+
+ffi::Tensor Session::Decode(int32_t token, int64_t pos, std::optional<int64_t> position) {
   CheckBounds(pos, 1);
+  CheckBounds(position.value_or(pos), 1);
   CheckIds({token});
   *static_cast<int32_t*>(token_.data_ptr()) = token;
-  ffi::Any result =
-      Call(Capability("decode"), "decode", token_, ffi::Shape({pos}), state_, params_);
-  return Result("decode", result, {manifest_.vocab_size});
+  std::vector<int32_t> positions;
+  if (takes_positions()) positions.assign(kAxes, static_cast<int32_t>(position.value_or(pos)));
+  return Step("decode", token_, pos, positions);
+}
+
+/* Calls a function that extends the state. */
+ffi::Tensor Session::Step(const char* name, const ffi::Tensor& input, int64_t pos,
+                          const std::vector<int32_t>& positions) {
+  const ffi::Function& function = Capability(name);
+  ffi::Any result;
+  if (manifest_.functions.at(name).takes_positions) {
+    CheckPositions(positions, input.size(0));
+    ffi::Tensor placed = EmptyTensor({input.size(0), kAxes}, DataType("int32"));
+    std::memcpy(placed.data_ptr(), positions.data(), positions.size() * sizeof(int32_t));
+    result = Call(function, name, input, placed, ffi::Shape({pos}), state_, params_);
+  } else {
+    if (!positions.empty()) throw InputError(where_, ": ", name, " takes no positions");
+    result = Call(function, name, input, ffi::Shape({pos}), state_, params_);
+  }
+  return Result(name, result, {manifest_.vocab_size});
 }
 
 void Session::FillState() {
@@ -249,16 +191,21 @@ void Session::CheckBounds(int64_t pos, int64_t count) const {
   }
 }
 
+/* The positions select rows of a table; compiled code does not check them. */
+void Session::CheckPositions(const std::vector<int32_t>& positions, int64_t count) const {
+  bool fits = static_cast<int64_t>(positions.size()) == kAxes * count;
+  for (int32_t one : positions) fits = fits && 0 <= one && one < manifest_.context;
+  if (fits) return;
+  throw InputError("the positions of ", count, " tokens must be ", kAxes, " each, from 0 to ",
+                   manifest_.context - 1);
+}
+
 void Session::CheckIds(const std::vector<int32_t>& ids) const {
   for (int32_t id : ids) {
     if (id < 0 || id >= manifest_.vocab_size) {
       throw InputError("token id ", id, " is outside the vocabulary of ", manifest_.vocab_size);
     }
   }
-}
-
-Tile ReadTile(const std::filesystem::path& path, const Vision& vision) {
-  return TileFile(path, vision).Read();
 }
 
 }  // namespace handglass

@@ -9,16 +9,11 @@
 
 #include "bundle.h"
 #include "engine.h"
+#include "tile.h"
 
 namespace handglass {
 
-/* The inputs of `encode_image` for one tile of a picture: n patches of p x p pixels. */
-struct Tile {
-  ffi::Tensor pixels;        // (3, p, p n) float32
-  ffi::Tensor position_ids;  // (n,) int32
-  ffi::Tensor grid;          // (n, 2) int32: row, column
-  int64_t rows = 0;          // that it takes in the input of the language model
-};
+constexpr int64_t kAxes = 3;  // of the rotary positions of a token
 
 /* A loaded bundle. `Has` says which functions it has; calling another one is a MismatchError. */
 class Session {
@@ -36,11 +31,18 @@ class Session {
   /* (ids, hidden_size) */
   ffi::Tensor Embed(const std::vector<int32_t>& ids);
 
-  /* Appends rows (s, hidden_size) at `pos`; logits of the last one, (vocab_size,). */
-  ffi::Tensor Prefill(const ffi::Tensor& rows, int64_t pos);
+  /* Whether the tokens have rotary positions of their own, three each: time, row, column. */
+  bool takes_positions() const;
 
-  /* Appends one token at `pos`; logits of the next one. */
-  ffi::Tensor Decode(int32_t token, int64_t pos);
+  /* Appends rows (s, hidden_size) at `pos`; logits of the last one, (vocab_size,). `positions` are
+   * the rotary ones, kAxes for each row, if the bundle takes them; empty: those of text, equal to
+   * the place. */
+  ffi::Tensor Prefill(const ffi::Tensor& rows, int64_t pos,
+                      const std::vector<int32_t>& positions = {});
+
+  /* Appends one token at `pos`; logits of the next one. `position` is its rotary one, if the bundle
+   * takes one; none: `pos`. */
+  ffi::Tensor Decode(int32_t token, int64_t pos, std::optional<int64_t> position = std::nullopt);
 
   /* A probe of the machine, by name; nothing if the bundle does not have it. */
   std::optional<ffi::Function> Probe(const std::string& name) const;
@@ -52,8 +54,11 @@ class Session {
  private:
   ffi::Function Required(const std::string& name) const;
   const ffi::Function& Capability(const std::string& name) const;
+  ffi::Tensor Step(const char* name, const ffi::Tensor& input, int64_t pos,
+                   const std::vector<int32_t>& positions);
   ffi::Tensor Result(const char* name, const ffi::Any& result, std::vector<int64_t> shape) const;
   void CheckBounds(int64_t pos, int64_t count) const;
+  void CheckPositions(const std::vector<int32_t>& positions, int64_t count) const;
   void CheckIds(const std::vector<int32_t>& ids) const;
   void LoadParams(const Bundle& bundle);
 
@@ -65,8 +70,5 @@ class Session {
   ffi::Array<ffi::Any> params_, state_;
   ffi::Tensor token_;
 };
-
-/* Reads a tile written by runtime/answer/native_request.py and checks it against the manifest. */
-Tile ReadTile(const std::filesystem::path& path, const Vision& vision);
 
 }  // namespace handglass

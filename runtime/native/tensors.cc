@@ -48,6 +48,12 @@ size_t BytesOf(const std::vector<int64_t>& shape, DLDataType type, const std::st
   return empty ? 0 : static_cast<size_t>(bytes);
 }
 
+std::string ShapeText(const std::vector<int64_t>& shape) {
+  std::string text;
+  for (int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
+  return "(" + text + ")";
+}
+
 Memory Allocate(size_t bytes) {
   void* data = nullptr;
   size_t rest = bytes % kAlignment;

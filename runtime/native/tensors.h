@@ -26,6 +26,9 @@ DLDataType DataType(const std::string& name, const std::string& where = "tensor"
 size_t BytesOf(const std::vector<int64_t>& shape, DLDataType type,
                const std::string& where = "tensor");
 
+/* "(2, 3)", for messages. */
+std::string ShapeText(const std::vector<int64_t>& shape);
+
 /* Memory for compiled code: a multiple of 64 bytes, aligned to 64 bytes. */
 using Memory = std::shared_ptr<void>;
 constexpr size_t kAlignment = 64;

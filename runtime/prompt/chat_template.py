@@ -79,6 +79,14 @@ class Prompt:
         outer = (r for r in ranges if r.start not in inner)
         return [[tile for i in r for tile in self.pictures[i]] for r in outer]
 
+    @property
+    def length(self) -> int:
+        """Tokens and rows of tiles."""
+        return sum(
+            self.pictures[s.picture][s.tile].rows if isinstance(s, Slot) else len(s.ids)
+            for s in self.segments
+        )
+
 
 def build_prompt(
     messages: str | Sequence[Mapping[str, Any]],

@@ -244,7 +244,8 @@ def test_the_native_runner_is_sent_and_asked(
     native, picture = tmp_path / "native", tmp_path / "p.png"
     Image.effect_noise((90, 40), 60).save(picture)
     timings = asdict(Timings(1.5, (2.0,), (64,), 9, 0, 3.0, 1, 1.0, 4.0, 9.0))
-    end = json.dumps({"finish_reason": "stop", "tokens": 2, "timings": timings})
+    last = {"finish_reason": "stop", "tokens": 2, "thinking": False, "timings": timings}
+    end = json.dumps(last)
     program(native, start.RUNNER, f"{NATIVE}echo '{end}'\n")
     (native / "licenses").mkdir()
     (native / "licenses" / "LICENSE").write_text("free")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from .bundle_readers import cases
 from .reader import Reader, demo_tokenizer, written
@@ -84,15 +83,11 @@ def frame_refusals() -> tuple[type[Exception], ...]:
 
 def read_answer(data: bytes, folder: Path) -> None:
     """The output of the program for devices without Python."""
-    answer_reader(folder).read(data.decode("utf-8", "surrogateescape").splitlines())
+    from manifests import seed_prompt
 
+    from handglass.runtime.answer.native_answer import read_answer as read
 
-def answer_reader(folder: Path) -> Any:
-    from handglass.runtime.answer.native_request import RequestWriter
-
-    writer = RequestWriter.__new__(RequestWriter)  # without a bundle
-    writer.tokenizer = demo_tokenizer()
-    return writer
+    read(data.decode("utf-8", "surrogateescape").splitlines(), demo_tokenizer(), seed_prompt())
 
 
 @cache
@@ -100,7 +95,8 @@ def answers() -> list[bytes]:
     names = ("load_s", "prefill_tokens", "reused_tokens", "prefill_tok_s", "decode_tokens")
     more = ("decode_tok_s", "ttft_ms", "peak_mb")
     timings = {**dict.fromkeys((*names, *more), 3), "encode_ms": [1.5], "image_tokens": [64]}
-    return [f"5\n17\n{json.dumps({'finish_reason': 'stop', 'timings': timings})}\n".encode()]
+    last = {"finish_reason": "stop", "thinking": False, "timings": timings}
+    return [f"5\n17\n{json.dumps(last)}\n".encode()]
 
 
 def read_evidence(data: bytes, folder: Path) -> None:

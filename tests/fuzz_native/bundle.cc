@@ -30,7 +30,10 @@ const std::filesystem::path& Folder() {
 void Use(const Manifest& manifest) {
   for (const TensorEntry& entry : manifest.params) entry.bytes();
   for (const StateTensor& entry : manifest.state) entry.bytes();
-  if (manifest.vision) manifest.vision->Rows(manifest.vision->side() * manifest.vision->side());
+  if (!manifest.vision) return;
+  const Vision& vision = *manifest.vision;
+  vision.Rows(vision.patches);
+  for (int64_t i = 0; i < vision.side() * vision.side(); ++i) vision.PlaceOf(i, vision.side());
 }
 
 }  // namespace

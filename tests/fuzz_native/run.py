@@ -27,8 +27,8 @@ TENSORS = (*READERS, "tensors")
 TARGETS = {
     "json": READERS,
     "safetensors": (*TENSORS, "safetensors"),
-    "bundle": (*TENSORS, "manifest", "bundle", "sha256"),
-    "request": (*READERS, "request"),
+    "bundle": (*TENSORS, "manifest", "vision", "bundle", "sha256"),
+    "request": (*TENSORS, "request", "sampler", "random"),
     "frames": (*READERS, "frames"),
     "arguments": (*TENSORS, "device_arguments", "machine", "threads", "cpu_quota"),
     "elf": ("mapping", "lost_pages", "elf_segments", "elf_library"),

@@ -30,12 +30,14 @@ LINKING = {
 }
 REQUEST = {
     "format": "handglass-request",
-    "version": 2,
+    "version": 3,
     "pictures": [1, 1],
     "prompt": [[1, 75, 8], {"tile": 0}, [9], {"tile": 1}],
+    "positions": [[0, 0, 0], [1, 1, 1]],
     "stop": [2],
     "max_tokens": 5,
-    "repeat_penalty": 1.0,
+    "thinking": False,
+    "sampling": {"temp": 0.7, "top_k": 9, "top_p": 0.8, "repeat_penalty": 1.1, "seed": 3},
 }
 ITEMS = [
     {"shape": [2, 3], "dtype": "float32", "fill": {"kind": "normal", "scale": 1}},
@@ -96,10 +98,21 @@ def manifest() -> dict[str, Any]:
         "version": 2,
         "target": {"name": "t", "triple": "x86_64-linux-gnu", "cpu": "c", "features": ["avx2"]},
         "versions": {"tvm": "0.27.0", "tvm_ffi": "0.1.14"},
-        "functions": {"embed": {}, "decode": {}},
+        "functions": {
+            "embed": {},
+            "decode": {"arguments": ["ids", "positions (1, 3) int32", "pos", "state", "params"]},
+        },
         "params": [tensor],
         "state": {"tensors": [tensor | {"kind": "recurrent"}], "context": 64},
-        "vision": vision | {"positions": {"kind": "bucket", "parameters": {"side": 8}}},
+        "vision": vision
+        | {
+            "window_levels": 1,
+            "slicing": {
+                "kind": "grid",
+                "parameters": {"resolution": 56, "multiple": 28, "max_slices": 9},
+            },
+            "positions": {"kind": "floor", "parameters": {"side": 8}},
+        },
         "vocab_size": 100,
         "hidden_size": 8,
         "files": {"lib.so": {"sha256": hashlib.sha256(b"lib").hexdigest(), "size": 3}},

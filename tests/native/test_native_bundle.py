@@ -50,6 +50,12 @@ def test_parameters_are_hashed_unless_told(
     assert program.run(*asked(question, copied), "--verify", "library").returncode == 0
 
 
+def grid(**parameters: int) -> dict[str, Any]:
+    """The slicing method of the newer models, for the patches of the demo model."""
+    given = {"resolution": 112, "multiple": 14, "max_slices": 9} | parameters
+    return {"kind": "grid", "parameters": given}
+
+
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
@@ -71,7 +77,12 @@ def test_parameters_are_hashed_unless_told(
         (
             lambda m: m["functions"]["decode"]["arguments"].append("positions (1, 3) int32"),
             5,
-            "decode: takes the rotary positions of tokens (prompt.positions)",
+            "'decode' takes (ids, pos, state, params, positions), not (ids, positions, pos, state",
+        ),
+        (
+            lambda m: m["functions"]["encode_image"]["arguments"].insert(2, "times (n,) int32"),
+            5,
+            "'encode_image' takes (pixels, position_ids, times, grid, params), not (pixels,",
         ),
         (lambda m: m["functions"].update(sing=1), 3, "sing: expected an object"),
         (lambda m: m.pop("vision"), 3, "'vision' is missing"),
@@ -80,9 +91,22 @@ def test_parameters_are_hashed_unless_told(
         (lambda m: m["vision"].update(patches_per_row=-1), 3, "'patches_per_row' must be an"),
         (lambda m: m["vision"].update(patch_size=15), 3, "'image_size' must be a multiple of"),
         (lambda m: m["vision"]["positions"].update(kind="x"), 5, '(vision.positions "x") is'),
-        (lambda m: m["vision"]["positions"].update(kind="floor"), 5, 'positions "floor") is unk'),
-        (lambda m: m["vision"]["slicing"].update(kind="grid"), 5, '(vision.slicing "grid") is'),
-        (lambda m: m["vision"].update(window_levels=1), 5, "(vision.window_levels) is unknown"),
+        (lambda m: m["vision"]["positions"]["parameters"].update(side=5000), 3, "'side' must be"),
+        (lambda m: m["vision"]["slicing"].update(kind="x"), 5, '(vision.slicing "x") is'),
+        (lambda m: m["vision"]["slicing"].update(kind="grid"), 3, "'resolution' is missing"),
+        (lambda m: m["vision"].update(slicing=grid(resolution=0)), 3, "'resolution' must be an"),
+        (lambda m: m["vision"].update(slicing=grid(resolution=2049)), 3, "'resolution' must be"),
+        (lambda m: m["vision"].update(slicing=grid(multiple=15)), 3, "a multiple of 14 (patches,"),
+        (lambda m: m["vision"].update(slicing=grid(multiple=126)), 3, "'multiple' must be an int"),
+        (lambda m: m["vision"].update(slicing=grid(max_slices=101)), 3, "'max_slices' must be an"),
+        (lambda m: m["vision"].update(slicing=grid(extra=1)), 3, "unknown field 'extra'"),
+        (
+            lambda m: m["vision"].update(slicing=grid(resolution=1792, multiple=448)),
+            3,
+            "tiles may have 11535104 pixels, more than 65536 patches, or than 16777216 pixels",
+        ),
+        (lambda m: m["vision"].update(window_levels=1), 3, "64 patches in windows of 2 x 2"),
+        (lambda m: m["vision"].update(image_size=70, window_levels=1), 3, "in whole windows"),
         (lambda m: m["vision"].update(window_levels=3), 3, "'window_levels' must be an integer"),
         (lambda m: m["vision"].update(image_size=98), 3, "position_ids (n,) int32 of 1 to 49"),
         (lambda m: m["params"].pop(), 5, "the params files hold"),

@@ -14,6 +14,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 from native_bundles import asked
 from native_program import NativeProgram
+from test_native_request import GREEDY
 
 from handglass.runtime.answer.native_request import Written
 from handglass.runtime.bundle.tensor_writer import TensorWriter
@@ -41,6 +42,19 @@ pytestmark = [pytest.mark.compiler, pytest.mark.slow]
         ({"stop": [-1]}, "not a size: -1"),
         ({"max_tokens": 0}, "'max_tokens' must be an integer from 1"),
         ({"surprise": 1}, "unknown field 'surprise'"),
+        ({"positions": [[0, 0, 0]]}, "the request has 1 positions for"),
+        ({"positions": [[0, 0]]}, "positions: not 3 positions: [0, 0]"),
+        ({"positions": [0]}, "positions: not 3 positions: 0"),
+        ({"positions": [[0, -1, 0]]}, "positions: not a size: -1"),
+        ({"positions": [[0, 1024, 0]]}, "position 1024 is outside the context of 1024"),
+        ({"thinking": 1}, "'thinking' must be true or false"),
+        ({"sampling": GREEDY | {"temp": -1}}, "'temp' must be a finite number from 0"),
+        ({"sampling": GREEDY | {"top_p": 0}}, "'top_p' must be a finite number"),
+        ({"sampling": GREEDY | {"top_p": 1.5}}, "'top_p' must be a finite number"),
+        ({"sampling": GREEDY | {"top_k": -1}}, "'top_k' must be an integer from 0"),
+        ({"sampling": GREEDY | {"repeat_penalty": 0}}, "'repeat_penalty' must be a finite"),
+        ({"sampling": GREEDY | {"seed": -1}}, "'seed' must be an integer from 0"),
+        ({"sampling": GREEDY | {"min_p": 0}}, "unknown field 'min_p'"),
     ],
 )
 def test_a_request_is_checked(
@@ -58,8 +72,8 @@ def test_a_request_is_checked(
 def test_text_that_is_no_request(program: NativeProgram, bundle: Path) -> None:
     for text in ("", "{", '{"a": 1, "a": 1}', "[" * 100 + "]" * 100, "1 2", '"\\ud800"', "01"):
         program.fails(3, "not valid JSON", "run", bundle, "--ids", "-", stdin=text)
-    old = '{"format": "handglass-request", "version": 1}'
-    program.fails(5, "not a handglass-request of version 2", "run", bundle, "--ids", "-", stdin=old)
+    old = '{"format": "handglass-request", "version": 2}'
+    program.fails(5, "not a handglass-request of version 3", "run", bundle, "--ids", "-", stdin=old)
 
 
 def test_tiles_that_are_not_given(program: NativeProgram, bundle: Path, question: Written) -> None:

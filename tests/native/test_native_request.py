@@ -21,6 +21,7 @@ pytestmark = pytest.mark.compiler
 FOOTER = {
     "finish_reason": "stop",
     "tokens": 2,
+    "thinking": False,
     "timings": {
         "load_s": 0.5,
         "encode_ms": [1.0],
@@ -36,6 +37,7 @@ FOOTER = {
 }
 
 
+GREEDY = {"temp": 0.0, "top_k": 0, "top_p": 1.0, "repeat_penalty": 1.0, "seed": 0}
 WHOLE = {"role": "picture", "left": 0, "top": 0, "right": 1, "bottom": 1}
 
 
@@ -57,16 +59,6 @@ def halving(small_bundle: Path, tmp_path: Path) -> RequestWriter:
     return RequestWriter(bundle)
 
 
-def test_positions_of_the_tokens_are_refused(small_bundle: Path, tmp_path: Path) -> None:
-    manifest = json.loads((small_bundle / "manifest.json").read_text("utf-8"))
-    manifest["prompt"]["positions"] = {"kind": "canvas", "parameters": {}}
-    for name in ("prefill", "decode"):
-        manifest["functions"][name]["arguments"].insert(1, "positions (1, 3) int32")
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest), "utf-8")
-    with pytest.raises(MismatchError, match=r"prompt\.positions 'canvas'"):
-        RequestWriter(tmp_path)
-
-
 def noise(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (20, 30, 3), np.uint8)
 
@@ -78,17 +70,20 @@ def places(request: Path) -> list[int]:
 
 
 def test_a_request_holds_ids_and_places_of_tiles(writer: RequestWriter, tmp_path: Path) -> None:
-    written = writer.write(tmp_path / "q", "What?", [noise(0), noise(1)], 9, 1.5)
+    pictures = [noise(0), noise(1)]
+    written = writer.write(tmp_path / "q", "What?", pictures, max_tokens=9, repeat_penalty=1.5)
     request = json.loads(written.request.read_text("utf-8"))
     stop = [writer.tokenizer.token_id(token) for token in writer.manifest.prompt.stop]
     assert request.pop("prompt")[1::2][:2] == [{"tile": 0}, {"tile": 1}]
     assert request == {
         "format": "handglass-request",
-        "version": 2,
+        "version": 3,
         "pictures": [1, 1],
+        "positions": [],
         "stop": stop,
         "max_tokens": 9,
-        "repeat_penalty": 1.5,
+        "thinking": False,
+        "sampling": GREEDY | {"repeat_penalty": 1.5},
     }
     words = ["program", "run", "b", "--ids", str(written.request)]
     pixels = [word for path in written.tiles for word in ("--pixels", str(path))]
