@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from tvm import tirx
@@ -44,6 +45,7 @@ def _in_place(func: tirx.PrimFunc, name: str, kept: list, rest: list) -> list[nn
     return list(result) if isinstance(result, list | tuple) else [result]
 
 
+@functools.cache  # parsed once for all layers
 def _key_writer(layout: Layout, blocks: int, context: int, dtype: str) -> tirx.PrimFunc:
     h_kv, e, width, first = layout.kv_heads, layout.head_dim, layout.width, layout.heads
     half = e // 2
@@ -75,6 +77,7 @@ def _key_writer(layout: Layout, blocks: int, context: int, dtype: str) -> tirx.P
     return append_keys
 
 
+@functools.cache  # parsed once for all layers
 def _value_writer(layout: Layout, context: int, dtype: str) -> tirx.PrimFunc:
     h_kv, e, width = layout.kv_heads, layout.head_dim, layout.width
     first = layout.heads + layout.kv_heads

@@ -6,6 +6,7 @@ which holds the last taps - 1 inputs of earlier calls and is then advanced.
 
 from __future__ import annotations
 
+import functools
 from math import gcd
 
 from tvm import tirx
@@ -16,6 +17,7 @@ from handglass.schedules.isa.register_tiles import LANES
 from .exponential import sigmoid
 
 
+@functools.cache  # parsed once for all layers
 def conv_writer(width: int, channels: int, taps: int) -> tirx.PrimFunc:
     """tail (taps - 1, channels) in place, x (s, width), weight (taps, channels) -> (s, channels).
 

@@ -7,6 +7,7 @@ Per value head and position t, with state S (key dim, value dim), decay a_t and 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from math import gcd
 
@@ -102,6 +103,7 @@ def gated_norm(o: te.Tensor, x: te.Tensor, weight: te.Tensor, first: int, eps: f
     return te.compute((m, width), value, name="gated_norm", attrs=HEADS)
 
 
+@functools.cache  # parsed once for all layers
 def delta_writer(heads: Heads) -> tirx.PrimFunc:
     """state (values, key_dim, value_dim) in place, unit (s, 2 keys key_dim), mixed (s, width),
     gates (s, 2 values) -> (s, values value_dim).

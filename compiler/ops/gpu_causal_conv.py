@@ -6,12 +6,15 @@ a second kernel, a thread per channel, because outputs of the first one still re
 
 from __future__ import annotations
 
+import functools
+
 from tvm import tirx
 from tvm.script import tirx as T
 
 from .exponential import sigmoid
 
 
+@functools.cache  # parsed once for all layers
 def conv_writer(width: int, channels: int, taps: int) -> tirx.PrimFunc:
     """tail (taps - 1, channels) in place, x (s, width), weight (taps, channels) -> (s, channels).
 

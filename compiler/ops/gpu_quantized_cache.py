@@ -6,6 +6,8 @@ threads first reduce the largest magnitude, then each writes some of the codes.
 
 from __future__ import annotations
 
+import functools
+
 from tvm import tirx
 from tvm.script import tirx as T
 
@@ -15,6 +17,7 @@ from .layout import Layout
 from .quantized_cache import CODES, TINY
 
 
+@functools.cache  # parsed once for all layers
 def key_writer(layout: Layout, blocks: int, context: int) -> tirx.PrimFunc:
     """Rotate the keys of qkv and write codes and scales at positions pos..pos + s - 1."""
     h_kv, e, width, first = layout.kv_heads, layout.head_dim, layout.width, layout.heads
@@ -72,6 +75,7 @@ def key_writer(layout: Layout, blocks: int, context: int) -> tirx.PrimFunc:
     return append_keys
 
 
+@functools.cache  # parsed once for all layers
 def value_writer(layout: Layout, blocks: int) -> tirx.PrimFunc:
     """Write codes and scales of the values of qkv at positions pos..pos + s - 1."""
     h_kv, e, width = layout.kv_heads, layout.head_dim, layout.width

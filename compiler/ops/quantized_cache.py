@@ -6,6 +6,8 @@ a panel of 16 positions are one vector. Codes are -127..127; value = code * scal
 
 from __future__ import annotations
 
+import functools
+
 from tvm import tirx
 from tvm.script import tirx as T
 
@@ -17,6 +19,7 @@ CODES = 127.0
 TINY = 1e-30  # keeps the inverse of the scale finite if all values are 0
 
 
+@functools.cache  # parsed once for all layers
 def key_writer(layout: Layout, blocks: int, context: int) -> tirx.PrimFunc:
     """Rotate the keys of qkv and write codes and scales at positions pos..pos + s - 1."""
     h_kv, e, width, first = layout.kv_heads, layout.head_dim, layout.width, layout.heads
@@ -57,6 +60,7 @@ def key_writer(layout: Layout, blocks: int, context: int) -> tirx.PrimFunc:
     return append_keys
 
 
+@functools.cache  # parsed once for all layers
 def value_writer(layout: Layout, blocks: int) -> tirx.PrimFunc:
     """Write codes and scales of the values of qkv at positions pos..pos + s - 1."""
     h_kv, e, width = layout.kv_heads, layout.head_dim, layout.width
