@@ -63,6 +63,7 @@ class Report:
     """(function, rule that scheduled it, number of call sites)."""
     records: dict[str, Any] = field(default_factory=dict)
     """The share of the model's run time that tuning records cover (records/summary.py)."""
+    reads_pictures: bool = True
 
 
 def compile_model(
@@ -124,7 +125,7 @@ def compile_model(
             writer.add_file(LIBRARY)
         needed = only_used(device, used)
         manifest = replace(manifest, target=target_entry(needed))
-        parts = parts_of(manifest.vision, family.typical_tiles, storage.context)
+        parts = parts_of(manifest.vision, storage.context)
         covered = summarize(coverage(lowered, parts, device, book.used, this_device(device)), book)
         if device.gpu is not None:
             with clock.phase("answers"):
@@ -146,6 +147,7 @@ def compile_model(
         sum(entry.size for entry in bundle.manifest.files.values()),
         [(row.function, row.rule, row.calls) for row in lowered.kernels],
         covered,
+        manifest.vision is not None,
     )
 
 

@@ -1,6 +1,6 @@
 """The workload that weights kernel times: one typical answer and the lengths of its parts.
 
-An answer is one image, a prompt of 80 tokens and 64 tokens decoded one by one. A kernel is timed at
+An answer is one photo, a prompt of 80 tokens and 64 tokens decoded one by one. A kernel is timed at
 the lengths of the answer; a record must not be slower at the other lengths either.
 """
 
@@ -25,22 +25,31 @@ class Part:
     """Other lengths at which the function must not become slower."""
 
 
-def parts_of(vision: VisionEntry | None, tiles: int, context: int) -> tuple[Part, ...]:
-    """The parts of an answer about an image of `tiles` tiles, within `context` positions."""
+def parts_of(vision: VisionEntry | None, context: int) -> tuple[Part, ...]:
+    """The parts of an answer within `context` positions."""
     prompt = min(PROMPT, context - 1)
     middle = min(prompt + DECODED // 2, context - 1)
     long = [n for n in OTHER_PROMPTS if n < context]
     return (
-        *([] if vision is None else [_encode(vision, tiles)]),
+        *([] if vision is None else [_encode(vision)]),
         Part("prefill", 1, {"s": prompt, "pos": 0}, tuple({"s": n, "pos": 0} for n in long)),
         Part("decode", DECODED, {"pos": middle}, ({"pos": 0}, {"pos": context - 1})),
     )
 
 
-def _encode(vision: VisionEntry, tiles: int) -> Part:
+def photo_tiles(vision: VisionEntry) -> int:
+    """Tiles of a photo, which is larger than all its slices: each of them, and the overview."""
+    parameters = vision.slicing.parameters
+    if "boxes" in parameters:
+        return len(parameters["boxes"])
+    slices = int(parameters["max_slices"])
+    return slices + 1 if slices > 1 else 1
+
+
+def _encode(vision: VisionEntry) -> Part:
     patches = (vision.image_size // vision.patch_size) ** 2
     others = (_patches(vision, patches // 3 + 1),)
-    return Part("encode_image", tiles, _patches(vision, patches), others)
+    return Part("encode_image", photo_tiles(vision), _patches(vision, patches), others)
 
 
 def _patches(vision: VisionEntry, n: int) -> dict[str, int]:

@@ -90,8 +90,6 @@ class Family:
     """Prefixes of tensors that released checkpoints have and this configuration does not use."""
     keeps_small_pictures: bool = False
     """Whether preprocessor_config.json may say so (`small_image_upsize`)."""
-    typical_tiles: int = 1
-    """Image tiles in the answer that kernels are tuned for."""
     reference: str = ""
     """The module whose `reference` (configuration) makes the numpy reference of `handglass verify`;
     empty: none. A name, because the reference is independent code that compiling does not need."""

@@ -45,8 +45,6 @@ EXPECTED = {
 }
 """Keys that change the model or its pictures when they have another value."""
 VIDEO = MethodEntry("spread", {"fps": 1.0, "max_frames": 128, "max_slices": 1, "tick": 0.1})
-PHOTO_TILES = 10
-"""Tiles of a photo: nine slices and the overview."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +188,5 @@ FAMILY = Family(
     vision=vision_entry,
     title=lambda config: "MiniCPM-V 4.6",
     ignored=ignored,
-    typical_tiles=PHOTO_TILES,
     reference="handglass.compiler.parity.reference.minicpmv46",
 )

@@ -55,6 +55,5 @@ FAMILY = Family(
     vision=minicpmv46.vision_entry,
     title=title,
     ignored=minicpmv46.ignored,
-    typical_tiles=minicpmv46.PHOTO_TILES,
     reference=minicpmv46.FAMILY.reference,
 )

@@ -115,5 +115,5 @@ def _tuning_input(
         network = family.build(head, config, storage)
     with tvm.target.Target(target.tvm):  # operators depend on whether it is a CPU or a GPU
         mod, _ = network.export()
-    parts = parts_of(family.vision(config), family.typical_tiles, storage.context)
+    parts = parts_of(family.vision(config), storage.context)
     return TuningInput(fuse(mod, target), target, parts)

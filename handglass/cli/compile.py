@@ -183,7 +183,8 @@ def as_text(output: Path, result: Report, report: bool) -> str:
         lines += ["", columns(phases), "", columns(rows), "", *records_text(result.records), ""]
     else:
         lines.append(records_line(result.records))
-    lines.append(f"to ask it: handglass run -m {quote(str(output))} --image PICTURE -p QUESTION")
+    picture = " --image PICTURE" if result.reads_pictures else ""
+    lines.append(f"to ask it: handglass run -m {quote(str(output))}{picture} -p QUESTION")
     return "\n".join(lines)
 
 

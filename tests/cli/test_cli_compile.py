@@ -1,11 +1,13 @@
 """`handglass compile` and `verify` with a fake compiler that records its arguments."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from handglass.cli.compile import as_text
 from handglass.compiler.build import Report
 from handglass.compiler.parity.ratios import Stage
 from handglass.errors import InputError
@@ -113,7 +115,15 @@ def test_json(handglass: Any, asked: dict[str, Any]) -> None:
         "bundle_bytes": 8_900_000,
         "schedules": [["matmul1", "matmul", 4]],
         "records": RECORDS,
+        "reads_pictures": True,
     }
+
+
+@pytest.mark.parametrize("reads_pictures", [True, False])
+def test_the_suggested_question_has_a_picture_if_the_model_reads_them(reads_pictures: bool) -> None:
+    text = as_text(Path("my out"), replace(REPORT, reads_pictures=reads_pictures), False)
+    picture = " --image PICTURE" if reads_pictures else ""
+    assert text.splitlines()[-1].endswith(f"handglass run -m 'my out'{picture} -p QUESTION")
 
 
 def test_failure_keeps_its_class(handglass: Any, asked: dict[str, Any]) -> None:

@@ -281,7 +281,7 @@ def test_every_kernel_can_be_tuned_at_known_lengths(tower: Tower) -> None:
         patches_per_row=tower.merger.patches_per_row,
         window_levels=tower.merger.levels,
     )
-    lengths = parts_of(entry, 1, 128)[0].lengths
+    lengths = parts_of(entry, 128)[0].lengths
     rows = 1024 // tower.merger.patches_per_row
     assert lengths == {"n": 1024, "strip": 14336, "m": 256, "r": rows}
     named = {name for row in tower.kernels if row.work for name in row.work["symbols"]}

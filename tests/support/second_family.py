@@ -174,5 +174,4 @@ SECOND = Family(
     build=build,
     prompt=prompt,
     vision=vision,
-    typical_tiles=2,
 )
