@@ -17,7 +17,8 @@ from handglass.runtime.prompt.video.reader import PreparedVideo
 from handglass.runtime.prompt.video.sampling import VideoOptions
 from handglass.runtime.system.printable import answer_text
 
-from .footer import footer
+from .footer import footer, sampling_text
+from .tile_progress import pieces_after_tiles
 
 DIM, NOT_DIM = "\x1b[2m", "\x1b[22m"
 
@@ -83,7 +84,7 @@ class Speaker:
         shown: dict[str, Any] = {"videos": videos} if videos else {}
         pieces: AnswerStream = model.chat(messages, images, stream=True, **shown, **self.given)
         printer = Printer()
-        for piece in pieces.with_thoughts():
+        for piece in pieces_after_tiles(pieces, silent):
             if stream and not silent:
                 printer.print(piece)
         answer = pieces.finish()
@@ -92,7 +93,8 @@ class Speaker:
                 printer.print(Thought(answer.thinking))
                 printer.print(answer.text)
             print(flush=True)
-            print(footer(asdict(answer.timings)), file=sys.stderr)
+            sampling = sampling_text(model.manifest.prompt.sampling, self.given)
+            print(footer(asdict(answer.timings), sampling), file=sys.stderr)
             if answer.finish_reason == "length":
                 print(cut_text(answer), file=sys.stderr)
         return answer

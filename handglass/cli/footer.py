@@ -1,12 +1,15 @@
-"""Formats the line after an answer: times, rates and memory."""
+"""Formats the line after an answer: times, rates, memory and sampling."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+GREEDY_OPTIONS = ("temp", "repeat_penalty")
+SAMPLING_OPTIONS = ("temp", "top_p", "top_k", "repeat_penalty", "seed")
 
-def footer(timings: Mapping[str, Any]) -> str:
+
+def footer(timings: Mapping[str, Any], sampling: str = "") -> str:
     """Format `timings` as printed by `handglass run --json`; pictures in the cache are omitted."""
     images = zip(timings["encode_ms"], timings["image_tokens"], strict=True)
     parts = [
@@ -18,7 +21,30 @@ def footer(timings: Mapping[str, Any]) -> str:
     parts.append(f"peak {memory(timings['peak_mb'])}")
     if timings.get("device_mb") is not None:
         parts.append(f"device {memory(timings['device_mb'])}")
-    return " | ".join(parts)
+    return " | ".join([*parts, *filter(None, [sampling])])
+
+
+def sampling_text(defaults: Mapping[str, Any], flags: Mapping[str, Any]) -> str:
+    """How tokens were selected: `flags` replace the `defaults` of the model.
+
+    Empty if there are neither. Options that greedy decoding ignores are omitted.
+    """
+    used = {**defaults, **flags}
+    given = [name for name in SAMPLING_OPTIONS if name in used]
+    if not given:
+        return ""
+    used.setdefault("temp", 0)
+    effective = SAMPLING_OPTIONS if used["temp"] else GREEDY_OPTIONS
+    origins: dict[str, list[str]] = {}
+    for name in (name for name in effective if name in used):
+        origin = "flags" if name in flags else "model" if name in defaults else "default"
+        origins.setdefault(origin, []).append(option_text(name, used[name]))
+    return ", ".join(f"{' '.join(texts)} ({origin})" for origin, texts in origins.items())
+
+
+def option_text(name: str, value: float) -> str:
+    """As on the command line, such as `top-p 0.8`."""
+    return "greedy" if name == "temp" and not value else f"{name.replace('_', '-')} {value:g}"
 
 
 def phase(name: str, timings: Mapping[str, Any]) -> str:

@@ -60,6 +60,13 @@ class AnswerStream:
             pass
         return piece
 
+    def watch(self, report: Callable[[int, int], None]) -> None:
+        """Call `report(done, total)` for the tiles that this answer encodes, in the model's thread.
+
+        To be called before the first step.
+        """
+        self._production.watch(report)
+
     def with_thoughts(self) -> Iterator[str]:
         """The pieces of the thoughts, then those of the text, in the order of their generation."""
         with contextlib.suppress(StopIteration):
@@ -127,6 +134,9 @@ class Production:
         self.pieces: SimpleQueue[str | None] = SimpleQueue()
         self.answer: Answer | None = None
         self.closed = False
+
+    def watch(self, report: Callable[[int, int], None]) -> None:
+        self._encoder.report = report
 
     def run(self) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -72,7 +72,11 @@ class VisionEngine(Protocol):
 
 
 class PictureEncoder:
-    """Maps digests to features, from the cache or else from the session; records the times."""
+    """Maps digests to features, from the cache or else from the session; records the times.
+
+    `report` is called with the number of tiles encoded and to encode: before the first and after
+    each.
+    """
 
     def __init__(
         self,
@@ -85,12 +89,17 @@ class PictureEncoder:
         self._pictures = pictures
         self._tiles = {tile.digest: tile for tiles in pictures for tile in tiles}
         self._ms: dict[str, float] = {}
+        self._missing = sum(digest not in encoded for digest in self._tiles)
+        self.report: Callable[[int, int], None] = lambda done, total: None
 
     def __call__(self, digest: str) -> np.ndarray:
         if digest not in self._encoded:
+            if not self._ms:
+                self._report()
             start = time.perf_counter()
             self._encoded[digest] = self._encode(self._tiles[digest])
             self._ms[digest] = (time.perf_counter() - start) * 1e3
+            self._report()
             while len(self._encoded) > TILES_KEPT:
                 self._encoded.popitem(last=False)
         self._encoded.move_to_end(digest)
@@ -100,6 +109,10 @@ class PictureEncoder:
         if isinstance(tile, FrameGroup):
             return self._session.encode_frames([f.arrays for f in tile.frames], tile.times)
         return self._session.encode_image(*tile.arrays)
+
+    def _report(self) -> None:
+        done = len(self._ms)
+        self.report(done, max(done, self._missing))  # more if another answer has evicted some
 
     @property
     def encode_ms(self) -> tuple[float, ...]:

@@ -78,6 +78,20 @@ def test_an_answer_is_text_tokens_reason_and_times() -> None:
     assert times.decode_tokens == len(answer.tokens)
 
 
+def test_encoded_tiles_are_reported() -> None:
+    """Those of pictures that the model has not seen yet, the same tile once."""
+    asked, reports = model(says("Red.") * 3), list[tuple[int, int]]()
+    for shades in ([1, 2, 1], [1, 2], [2, 3]):
+        shown = [picture(shade) for shade in shades]
+        stream = asked.chat("What?", shown, stream=True)
+        stream.watch(lambda *counts: reports.append(counts))
+        assert reports == []
+        stream.finish()
+        expected = {(1, 2, 1): [(0, 2), (1, 2), (2, 2)], (1, 2): [], (2, 3): [(0, 1), (1, 1)]}
+        assert reports == expected[tuple(shades)]
+        reports.clear()
+
+
 def test_a_stream_gives_the_same_in_pieces() -> None:
     script = says("红色的圆 🙂🏽 and more")
     whole = model(script).chat("What?", [picture(1)])

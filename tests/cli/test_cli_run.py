@@ -4,7 +4,7 @@ import io
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from handglass.cli.answer import Printer
-from handglass.cli.footer import footer
+from handglass.cli.footer import footer, sampling_text
 from handglass.errors import MismatchError, UsageError
 from handglass.runtime.answer.generate import Timings
 from handglass.runtime.answer.model import MAX_TOKENS, Answer
@@ -40,6 +40,9 @@ class FakeStream:
         self.pieces = pieces
         self.reason = reason
 
+    def watch(self, report: Callable[[int, int], None]) -> None:
+        """Nothing is encoded."""
+
     def with_thoughts(self) -> Iterator[str]:
         return iter(self.pieces)
 
@@ -53,7 +56,7 @@ class FakeModel:
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.prepared: list[Any] = []
-        self.manifest = SimpleNamespace(prompt=SimpleNamespace(between=""))
+        self.manifest = SimpleNamespace(prompt=SimpleNamespace(between="", sampling={}))
         self.pieces: list[str] = ["A red ", "圆", "."]
         self.reason = "stop"
 
@@ -313,6 +316,38 @@ def test_mismatch_is_exit_code_5(handglass: Any, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("handglass.load", load, raising=False)
     assert handglass("run", "-m", "bundle", "-p", "Q", "--json").json["error"]["exit_code"] == 5
+
+
+SAMPLED = {"temp": 0.7, "top_p": 0.8, "top_k": 100}
+MODEL = SAMPLED | {"repeat_penalty": 1.05}
+
+
+@pytest.mark.parametrize(
+    ("defaults", "flags", "text"),
+    [
+        ({}, {}, ""),
+        ({}, {"max_tokens": 9}, ""),
+        (MODEL, {}, "temp 0.7 top-p 0.8 top-k 100 repeat-penalty 1.05 (model)"),
+        (
+            MODEL,
+            {"top_p": 0.5},
+            "temp 0.7 top-k 100 repeat-penalty 1.05 (model), top-p 0.5 (flags)",
+        ),
+        (MODEL, {"temp": 0.0}, "greedy (flags), repeat-penalty 1.05 (model)"),
+        ({}, {"top_k": 4}, "greedy (default)"),
+        ({}, {"temp": 1.5, "seed": 3}, "temp 1.5 seed 3 (flags)"),
+    ],
+)
+def test_sampling_in_the_footer(
+    defaults: dict[str, float], flags: dict[str, float], text: str
+) -> None:
+    assert sampling_text(defaults, flags) == text
+
+
+def test_the_footer_shows_the_sampling(handglass: Any, model: FakeModel) -> None:
+    model.manifest.prompt.sampling = MODEL
+    result = handglass("run", "-m", "bundle", "-p", "Q", "--temp", "0")
+    assert result.err.endswith("peak 1.21 GB | greedy (flags), repeat-penalty 1.05 (model)\n")
 
 
 def test_footer_of_a_short_answer() -> None:
