@@ -73,10 +73,11 @@ VULKAN_HEADERS = { echo '\#include <vulkan/vulkan.h>' | $${CXX:-g++} -E -x c++ -
 	apt-get update -qq && apt-get install -y --no-install-recommends libvulkan-dev g++; } || \
 	echo "libvulkan-dev could not be installed: tests that need the Vulkan library are skipped"
 
-# Two workers; each runs whole files, because the tests of a file share compiled modules.
+# Two workers; each runs whole files, because the tests of a file share compiled modules, in the order
+# of tests/conftest.py: slow files first.
 test: lint
 	@$(VULKAN_HEADERS)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Test the code paths of lesser CPUs on this one: CPU flags are masked (runtime/system/cpu_level.py), lowest
 # level first. Levels above this CPU are emulated: dot products always, AMX only with AVX-512 VNNI.

@@ -10,14 +10,8 @@ from typing import Any
 from handglass.compiler.models.seed import SEED_JSON
 from handglass.compiler.models.timm_tower import TOWERS
 
-SIGLIP: dict[str, Any] = {
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "num_hidden_layers": 27,
-    "num_attention_heads": 16,
-    "image_size": 980,
-    "patch_size": 14,
-}
+SIGLIP: dict[str, Any] = SEED_JSON["vision_config"]
+"""All releases have the vision tower of the seed."""
 RESAMPLED: dict[str, Any] = {
     "architectures": ["MiniCPMV"],
     "model_type": "minicpmv",

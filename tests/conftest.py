@@ -58,6 +58,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for item in items:
                 if item.get_closest_marker(mark):
                     item.add_marker(pytest.mark.skip(reason=reason))
+    put_slow_files_first(items)
+
+
+def put_slow_files_first(items: list[pytest.Item]) -> None:
+    """Workers take whole files in this order: the last ones are short, so all end together."""
+    slow = {
+        item.path
+        for item in items
+        if item.get_closest_marker("slow") and not item.get_closest_marker("skip")
+    }
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -13,9 +13,7 @@ import pytest
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
-import torch
 from released import Release, write_release
-from test_releases import QUESTION, pictures
 from vulkan_running import needs_vulkan
 
 import handglass
@@ -38,17 +36,4 @@ def both(
 @pytest.mark.parametrize("name", ["none", "whole", "sliced"])
 def test_answer(both: tuple[Release, Any], name: str) -> None:
     release, model = both
-    shown = pictures(name)
-    tiles = [model.prepare(picture).tiles for picture in shown]
-    content = [*shown, QUESTION] if shown else QUESTION
-    answer = model.chat(
-        [{"role": "user", "content": content}], temp=0, repeat_penalty=1, max_tokens=32
-    )
-    blocks = [release.block(n, [t.role for t in ts]) for n, ts in enumerate(tiles)]
-    text = release.prompt(QUESTION, blocks)
-    ids = release.library.encode(text).ids
-    rows = torch.cat([torch.zeros(0, 128), *(release.tile_rows(t) for ts in tiles for t in ts)])
-    tokens = list(answer.tokens)
-    truth = release.logits([*ids, *tokens], rows, len(ids))
-    assert len(tokens) == 32 or answer.finish_reason == "stop"
-    assert tokens == [int(row.argmax()) for row in truth[: len(tokens)]]
+    release.check(model, name, 32)

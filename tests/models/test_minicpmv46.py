@@ -1,60 +1,27 @@
 """MiniCPM-V 4.6 compiled from its folder, against the classes of transformers that wrote it."""
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from greedy import QUESTION, check_greedy
 from PIL import Image
-from released46 import Reference, write_checkpoint
+from released46 import Reference
+from shared_releases import loaded
 
-import handglass
-from handglass.compiler.build import compile_model
-
-QUESTION = "What is this picture?"
-SIZES = {
-    "none": [],
-    "whole": [(300, 200)],
-    "small": [(30, 50)],
-    "sliced": [(700, 500)],
-    "wide": [(1600, 120)],
-    "two": [(460, 700), (200, 200)],
-}
+pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
 
-def pictures(name: str) -> list[Image.Image]:
-    rng = np.random.default_rng(len(name))
-    return [
-        Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
-        for width, height in SIZES[name]
-    ]
+@pytest.fixture(scope="module", params=["4.6", "4.6-4x"])
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return loaded(tmp_path_factory, request.param)
 
 
-class Both:
-    """A compiled model and the reference."""
-
-    def __init__(self, folder: Path, downsample: str) -> None:
-        checkpoint, bundle = folder / "checkpoint", folder / "bundle"
-        self.reference = Reference(write_checkpoint(checkpoint, downsample))
-        compile_model(checkpoint, bundle, quantization="f32", context=2048)
-        self.model = handglass.load(bundle)
-
-
-@pytest.fixture(scope="module", params=["16x", "4x"])
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
-    return Both(tmp_path_factory.mktemp("minicpmv46"), request.param)
-
-
-@pytest.mark.parametrize("name", SIZES)
-def test_answer(both: Both, name: str) -> None:
+@pytest.mark.parametrize("name", ["none", "whole", "small", "split", "wide", "two"])
+def test_answer(both: Any, name: str) -> None:
     """Token ids of the prompt, logits after it, and 64 greedy tokens."""
-    shown = pictures(name)
-    asked = both.reference.ask(QUESTION, shown)
-    content = [*shown, QUESTION] if shown else QUESTION
-    answer = both.model.chat([{"role": "user", "content": content}], temp=0, max_tokens=64)
-    tokens = both.reference.before_pads(answer.tokens)
-    truth = both.reference.logits(asked, tokens)
-    assert len(answer.tokens) == 64 or answer.finish_reason == "stop"
-    assert tokens == [int(row.argmax()) for row in truth[: len(tokens)]]
+    reference, model = both
+    reference.check(model, name)
 
 
 def frames(count: int, width: int, height: int) -> list[Image.Image]:
@@ -63,15 +30,14 @@ def frames(count: int, width: int, height: int) -> list[Image.Image]:
     return [Image.fromarray(array) for array in arrays]
 
 
-def test_video(both: Both) -> None:
+def test_video(both: tuple[Reference, Any]) -> None:
     """All frames of a list, and some of them: prompt, logits and 64 greedy tokens."""
+    reference, model = both
     shown = frames(7, 500, 300)
     for most, chosen in ((None, shown), (2, [shown[0], shown[-1]])):
-        asked = both.reference.ask_about_video(QUESTION, chosen)
-        answer = both.model.chat(QUESTION, videos=[shown], frames=most, temp=0, max_tokens=64)
-        tokens = both.reference.before_pads(answer.tokens)
-        truth = both.reference.logits(asked, tokens)
-        assert len(answer.tokens) == 64 or answer.finish_reason == "stop"
-        assert tokens == [int(row.argmax()) for row in truth[: len(tokens)]]
-        rows = int((np.array(asked.ids) == both.reference.model.config.image_token_id).sum())
+        asked = reference.ask_about_video(QUESTION, chosen)
+        answer = model.chat(QUESTION, videos=[shown], frames=most, temp=0, max_tokens=64)
+        truth = reference.logits(asked, reference.before_pads(answer.tokens))
+        check_greedy(answer, len(asked.ids), truth)
+        rows = int((np.array(asked.ids) == reference.model.config.image_token_id).sum())
         assert answer.timings.image_tokens == (rows,)

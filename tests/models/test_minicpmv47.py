@@ -1,47 +1,40 @@
 """MiniCPM-V 4.7 compiled from its folder, against the classes of transformers that wrote it."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from released46 import AXES, TEXT, VISION, Reference, write_checkpoint
-from test_minicpmv46 import QUESTION, SIZES, frames, pictures
+from greedy import QUESTION, check_greedy, pictures
+from released46 import AXES, TEXT, VISION
+from shared_releases import Shared, shared_release
+from test_minicpmv46 import frames
 
 import handglass
-from handglass.compiler.build import compile_model
 from handglass.compiler.models import find_family
 from handglass.compiler.models.minicpmv47 import ARCHITECTURE
 from handglass.errors import InputError
+
+pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
 
 class Both:
     """A compiled model and the reference."""
 
-    def __init__(self, folder: Path, downsample: str, tied: bool) -> None:
-        checkpoint, bundle = folder / "checkpoint", folder / "bundle"
-        self.reference = Reference(write_checkpoint(checkpoint, downsample, "4.7", tied))
-        compile_model(checkpoint, bundle, quantization="f32", context=2048)
-        self.bundle = bundle
-        self.model = handglass.load(bundle)
+    def __init__(self, shared: Shared) -> None:
+        self.reference = shared.reference
+        self.bundle = shared.bundle
+        self.model = handglass.load(shared.bundle)
 
 
-@pytest.fixture(scope="module", params=[("16x", False), ("4x", True)], ids=["16x", "4x, tied"])
+@pytest.fixture(scope="module", params=["4.7", "4.7-4x-tied"])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
-    return Both(tmp_path_factory.mktemp("minicpmv47"), *request.param)
+    return Both(shared_release(tmp_path_factory, request.param))
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", ["none", "whole", "small", "split", "wide", "two"])
 def test_answer(both: Both, name: str) -> None:
     """Token ids of the prompt, logits after it, and 64 greedy tokens."""
-    shown = pictures(name)
-    asked = both.reference.ask(QUESTION, shown)
-    content = [*shown, QUESTION] if shown else QUESTION
-    answer = both.model.chat([{"role": "user", "content": content}], temp=0, max_tokens=64)
-    tokens = both.reference.before_pads(answer.tokens)
-    truth = both.reference.logits(asked, tokens)
-    assert len(answer.tokens) == 64 or answer.finish_reason == "stop"
-    assert tokens == [int(row.argmax()) for row in truth[: len(tokens)]]
+    both.reference.check(both.model, name)
 
 
 def test_video(both: Both) -> None:
@@ -49,15 +42,13 @@ def test_video(both: Both) -> None:
     shown = frames(5, 200, 300)
     asked = both.reference.ask_about_video(QUESTION, shown)
     answer = both.model.chat(QUESTION, videos=[shown], temp=0, max_tokens=64)
-    tokens = both.reference.before_pads(answer.tokens)
-    truth = both.reference.logits(asked, tokens)
-    assert len(answer.tokens) == 64 or answer.finish_reason == "stop"
-    assert tokens == [int(row.argmax()) for row in truth[: len(tokens)]]
+    truth = both.reference.logits(asked, both.reference.before_pads(answer.tokens))
+    check_greedy(answer, len(asked.ids), truth)
 
 
 def test_positions_change_the_answer(both: Both) -> None:
     """Otherwise the tests above would prove nothing about them."""
-    shown = pictures("sliced")
+    shown = pictures("split")
     asked = both.reference.ask(QUESTION, shown)
     truth = both.reference.logits(asked)[0]
     plain = both.reference.logits(asked, plain=True)[0]
@@ -72,7 +63,7 @@ def turn(*content: Any) -> dict[str, Any]:
 
 
 def test_second_turn_equals_a_fresh_run(both: Both) -> None:
-    shown = pictures("sliced")
+    shown = pictures("split")
     first = [turn(*shown, QUESTION)]
     said = both.model.chat(first, **GREEDY).text
     second = [*first, {"role": "assistant", "content": said}, turn(*pictures("whole"), "And this?")]
@@ -83,7 +74,7 @@ def test_second_turn_equals_a_fresh_run(both: Both) -> None:
 
 
 def test_same_overview_on_another_canvas_is_computed_again(both: Both) -> None:
-    shown = pictures("sliced")
+    shown = pictures("split")
     model = handglass.load(both.bundle)
     sliced = model.chat([turn(*shown, QUESTION)], **GREEDY)
     whole = model.chat([turn(*shown, QUESTION)], max_slices=1, **GREEDY)

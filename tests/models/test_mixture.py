@@ -10,10 +10,10 @@ import pytest
 import torch
 import tvm
 from compiled_module import HeldWeights, compile_module, host_scheme
+from greedy import QUESTION
 from published import PARAMETERS, PUBLISHED
 from released46 import EXPERTS, Reference, write_checkpoint
-from test_minicpmv46 import QUESTION, pictures
-from test_verify_families import MERGED, quieten, rewrite
+from test_verify_families import STAGES, quieten, rewrite
 from transformers import (
     MiniCPMV4_7Config,
     MiniCPMV4_7ForConditionalGeneration,
@@ -47,7 +47,7 @@ from handglass.targets.codegen.build import without_alias
 
 pytestmark = pytest.mark.compiler
 
-PICTURES = "none", "whole", "sliced", "two"
+PICTURES = "none", "whole", "split", "two"
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +69,7 @@ def model(folder: Path, reference: Reference) -> Any:
 @pytest.mark.parametrize("name", PICTURES)
 def test_answer(model: Any, reference: Reference, name: str) -> None:
     """Token ids of the prompt, logits after it, and 64 greedy tokens."""
-    shown = pictures(name)
-    asked = reference.ask(QUESTION, shown)
-    content = [*shown, QUESTION] if shown else QUESTION
-    answer = model.chat([{"role": "user", "content": content}], temp=0, max_tokens=64)
-    tokens = reference.before_pads(answer.tokens)
-    truth = reference.logits(asked, tokens)
-    assert len(answer.tokens) == 64 or answer.finish_reason == "stop"
-    assert tokens == [int(row.argmax()) for row in truth[: len(tokens)]]
+    reference.check(model, name)
 
 
 def test_logits_of_prefill_and_decode(model: Any, reference: Reference) -> None:
@@ -112,7 +105,7 @@ def quiet(folder: Path, reference: Reference) -> Path:
 def test_verify_holds(folder: Path, quiet: Path, scheme: str) -> None:
     compile_model(quiet, folder / scheme, quantization=scheme, context=512)
     stages = verify(folder / scheme, quiet)
-    assert [stage.stage for stage in stages] == MERGED
+    assert [stage.stage for stage in stages] == STAGES[True]
     assert [stage for stage in stages if not stage.ok] == []
 
 

@@ -10,9 +10,7 @@ import torch
 from packed_weights import Method, pack, packed
 from released import write_release
 from safetensors.numpy import load_file, save_file
-from test_releases import QUESTION as PICTURE_QUESTION
-from test_releases import pictures
-from test_text_only import KINDS, QUESTION, rendered, write
+from test_text_only import KINDS, check_answer, write
 
 import handglass
 from handglass.compiler.build import compile_model
@@ -104,12 +102,7 @@ def test_answer(method: Method, tmp_path: Path) -> None:
     reference.load_state_dict(loaded, strict=False)
     assert plan_model(folder).model.tensors_checked
     compile_model(folder, tmp_path / "bundle", quantization="f32")
-    answer = handglass.load(tmp_path / "bundle").chat(QUESTION, max_tokens=64, temp=0)
-    ids = rendered(QWEN2)
-    with torch.no_grad():
-        truth = reference(torch.tensor([[*ids, *answer.tokens]])).logits[0, len(ids) - 1 :]
-    assert list(answer.tokens) == truth.argmax(-1).tolist()[: len(answer.tokens)]
-    assert len(answer.tokens) == 64 or answer.finish_reason == "stop"
+    check_answer(reference, tmp_path / "bundle", QWEN2)
 
 
 def test_a_release_with_plain_vision(tmp_path: Path) -> None:
@@ -126,20 +119,7 @@ def test_a_release_with_plain_vision(tmp_path: Path) -> None:
         strict=False,
     )
     compile_model(folder, tmp_path / "bundle", quantization="f32", context=1024)
-    model = handglass.load(tmp_path / "bundle")
-    (picture,) = pictures("whole")
-    (tile,) = model.prepare(picture).tiles
-    answer = model.chat(
-        [{"role": "user", "content": [picture, PICTURE_QUESTION]}],
-        temp=0,
-        repeat_penalty=1,
-        max_tokens=64,
-    )
-    text = release.prompt(PICTURE_QUESTION, [release.block(0, [tile.role])])
-    ids = release.library.encode(text).ids
-    truth = release.logits([*ids, *answer.tokens], release.tile_rows(tile), len(ids))
-    tokens = list(answer.tokens)
-    assert tokens == [int(row.argmax()) for row in truth[: len(tokens)]]
+    release.check(handglass.load(tmp_path / "bundle"), "whole")
 
 
 # --- what is refused ---

@@ -5,71 +5,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from greedy import QUESTION, check_greedy
 from PIL import Image
-from released import Release, write_release
+from released import Release
+from shared_releases import RESAMPLED, loaded
 from tolerance import FLOAT32
 
-import handglass
-from handglass.compiler.build import compile_model
 from handglass.errors import InputError, MismatchError, UsageError
 from handglass.runtime.prompt.positions import position_ids
 from handglass.runtime.prompt.preprocess import Layout, Tile, grid_of
 
-QUESTION = "What is this picture?"
-SIZES: dict[str, list[tuple[int, int]]] = {
-    "none": [],
-    "whole": [(300, 200)],
-    "sliced": [(900, 500)],
-    "two": [(460, 700), (200, 200)],
-}
-RELEASES = [
-    ("2.5", "MiniCPMV"),
-    ("2.6", "MiniCPMV"),
-    ("2.6", "MiniCPMO"),
-    ("4.0", "MiniCPMV"),
-    ("4.5", "MiniCPMV"),
-    ("4.5", "MiniCPMO"),
-]
+pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module", params=RELEASES, ids="-".join)
-def both(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Release, Any]:
-    folder = tmp_path_factory.mktemp("release")
-    release = write_release(folder / "checkpoint", *request.param)
-    compile_model(folder / "checkpoint", folder / "bundle", quantization="f32", context=1024)
-    return release, handglass.load(folder / "bundle")
+@pytest.fixture(scope="module", params=RESAMPLED)
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return loaded(tmp_path_factory, request.param)
 
 
-def pictures(name: str) -> list[Image.Image]:
-    rng = np.random.default_rng(len(name))
-    return [
-        Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
-        for width, height in SIZES[name]
-    ]
-
-
-@pytest.mark.parametrize("name", SIZES)
-def test_answer(both: tuple[Release, Any], name: str) -> None:
+@pytest.mark.parametrize("name", ["none", "whole", "sliced", "two"])
+def test_answer(both: Any, name: str) -> None:
     """Prompt, rows of the tiles and 64 greedy tokens."""
     release, model = both
-    shown = pictures(name)
-    tiles = [model.prepare(picture).tiles for picture in shown]
-    content = [*shown, QUESTION] if shown else QUESTION
-    answer = model.chat(
-        [{"role": "user", "content": content}], temp=0, repeat_penalty=1, max_tokens=64
-    )
-    blocks = [release.block(n, [t.role for t in ts]) for n, ts in enumerate(tiles)]
-    text = release.prompt(QUESTION, blocks)
-    ids = release.library.encode(text).ids
-    rows = torch.cat([torch.zeros(0, 128), *(release.tile_rows(t) for ts in tiles for t in ts)])
-    tokens = list(answer.tokens)
-    truth = release.logits([*ids, *tokens], rows, len(ids))
-    assert len(tokens) == 64 or answer.finish_reason == "stop"
-    assert tokens == [int(row.argmax()) for row in truth[: len(tokens)]]
-    used = answer.timings.prefill_tokens + answer.timings.reused_tokens
-    assert used == len(ids)
+    release.check(model, name)
 
 
 def noise(count: int, width: int, height: int) -> list[Image.Image]:
@@ -117,11 +75,8 @@ def test_video(both: tuple[Release, Any], case: int) -> None:
     answer = model.chat(
         QUESTION, videos=[video], temp=0, repeat_penalty=1, max_tokens=64, **options
     )
-    tokens = list(answer.tokens)
-    truth = release.logits([*ids, *tokens], torch.cat(rows), len(ids))
-    assert len(tokens) == 64 or answer.finish_reason == "stop"
-    assert tokens == [int(row.argmax()) for row in truth[: len(tokens)]]
-    assert answer.timings.prefill_tokens + answer.timings.reused_tokens == len(ids)
+    truth = release.logits([*ids, *answer.tokens], torch.cat(rows), len(ids))
+    check_greedy(answer, len(ids), truth)
     assert answer.timings.image_tokens == (sum(map(len, rows)),)
 
 

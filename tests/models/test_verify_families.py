@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from released import write_release
-from released46 import write_checkpoint
 from released_early import write_early
 from safetensors.numpy import load_file, save_file
+from shared_releases import MERGED, WRITERS, compiled
 
 from handglass.compiler.build import compile_model
 from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
@@ -21,44 +20,51 @@ from handglass.compiler.verify import verify
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
-WRITERS: dict[str, Callable[[Path], object]] = {
-    "4.6": write_checkpoint,
-    "4.7": lambda folder: write_checkpoint(folder, version="4.7", tied=False),
+EARLY: dict[str, Callable[[Path], object]] = {
     "1.0": lambda folder: write_early(folder, "1.0"),
     "2.0": lambda folder: write_early(folder, "2.0"),
-    "2.5": lambda folder: write_release(folder, "2.5"),
-    "2.6": lambda folder: write_release(folder, "2.6"),
-    "4.0": lambda folder: write_release(folder, "4.0"),
-    "4.5": lambda folder: write_release(folder, "4.5"),
 }
+RELEASES = ("4.6", "4.7", *EARLY, "2.5", "2.6", "4.0", "4.5")
 LANGUAGE_STAGES = ["embed", "logits", "end_to_end"]
-MERGED = ["pixels", "encode_image", *LANGUAGE_STAGES]
-RESAMPLED = ["pixels", "vision", "resampler", "encode_image", *LANGUAGE_STAGES]
+STAGES = {
+    True: ["pixels", "encode_image", *LANGUAGE_STAGES],
+    False: ["pixels", "vision", "resampler", "encode_image", *LANGUAGE_STAGES],
+}
+"""Whether the release has a merger -> the stages."""
 QUIET = 0.4
 """The factor of the matrices of the language model. Without it, each layer of these checkpoints
 amplifies noise, and four layers lose more in four or eight bits than the floors allow (8.7 and 20
 dB), although the arithmetic is exact: trained layers change their rows less."""
 
 
+class Bundles:
+    """Compiled once: in float32 for all test files, in integers with quiet weights for this one."""
+
+    def __init__(self, factory: pytest.TempPathFactory) -> None:
+        self.factory = factory
+        self.folder = factory.mktemp("families")
+
+    def checkpoint(self, version: str, scheme: str) -> Path:
+        if scheme == "f32" and version not in EARLY:
+            return compiled(self.factory, version) / "checkpoint"
+        checkpoint = self.folder / f"checkpoint-{version}"
+        if not checkpoint.exists():
+            (WRITERS | EARLY)[version](checkpoint)
+            rewrite(checkpoint, checkpoint, quieten)
+        return checkpoint
+
+    def bundle(self, version: str, scheme: str) -> Path:
+        if scheme == "f32" and version not in EARLY:
+            return compiled(self.factory, version) / "bundle"
+        bundle, checkpoint = self.folder / f"{version}-{scheme}", self.checkpoint(version, scheme)
+        if not bundle.exists():
+            compile_model(checkpoint, bundle, quantization=scheme, context=512)
+        return bundle
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("families")
-
-
-def checkpoint_of(folder: Path, version: str) -> Path:
-    """Written once per version."""
-    checkpoint = folder / f"checkpoint-{version}"
-    if not checkpoint.exists():
-        WRITERS[version](checkpoint)
-        rewrite(checkpoint, checkpoint, quieten)
-    return checkpoint
-
-
-def bundle_of(folder: Path, version: str, scheme: str) -> Path:
-    bundle = folder / f"{version}-{scheme}"
-    if not bundle.exists():
-        compile_model(checkpoint_of(folder, version), bundle, quantization=scheme, context=512)
-    return bundle
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    return Bundles(tmp_path_factory)
 
 
 def rewrite(
@@ -83,17 +89,18 @@ def quieten(tensors: dict[str, np.ndarray]) -> None:
             array *= QUIET
 
 
-HELD = [(version, scheme) for version in WRITERS for scheme in ("f32", "w8a8", "w4a8")]
-for known in ("1.0", "2.5", "4.7"):  # nearly 2.0, 4.0 and 4.6
-    HELD.remove((known, "w8a8"))
-    HELD.remove((known, "w4a8"))
+INTEGERS = [
+    *(("4.6", "w8a8"), ("4.6", "w4a8"), ("2.0", "w8a8"), ("2.0", "w4a8")),
+    *(("2.6", "w8a8"), ("4.0", "w4a8"), ("4.5", "w4a8")),
+]
+"""The kernels of a scheme are those of every release; the weights of 1.0, 2.5 and 4.7 are nearly
+those of 2.0, 4.0 and 4.6."""
 
 
-@pytest.mark.parametrize(("version", "scheme"), HELD)
-def test_verify_holds(folder: Path, version: str, scheme: str) -> None:
-    bundle = bundle_of(folder, version, scheme)
-    stages = verify(bundle, checkpoint_of(folder, version))
-    assert [stage.stage for stage in stages] == (MERGED if version in ("4.6", "4.7") else RESAMPLED)
+@pytest.mark.parametrize(("version", "scheme"), [*((v, "f32") for v in RELEASES), *INTEGERS])
+def test_verify_holds(bundles: Bundles, version: str, scheme: str) -> None:
+    stages = verify(bundles.bundle(version, scheme), bundles.checkpoint(version, scheme))
+    assert [stage.stage for stage in stages] == STAGES[version in MERGED]
     assert [stage for stage in stages if not stage.ok] == []
 
 
@@ -119,15 +126,15 @@ CHANGED = [  # version, tensor, element, the first stage that falls short
 
 @pytest.mark.parametrize(("version", "name", "place", "stage"), CHANGED)
 def test_one_other_number_is_found(
-    folder: Path, tmp_path: Path, version: str, name: str, place: tuple[int, ...], stage: str
+    bundles: Bundles, tmp_path: Path, version: str, name: str, place: tuple[int, ...], stage: str
 ) -> None:
     """In float32, verify tells a checkpoint from one that differs in a single number."""
 
     def change(tensors: dict[str, np.ndarray]) -> None:
         tensors[name][place] += 0.5
 
-    rewrite(checkpoint_of(folder, version), tmp_path / "other", change)
-    stages = verify(bundle_of(folder, version, "f32"), tmp_path / "other")
+    rewrite(bundles.checkpoint(version, "f32"), tmp_path / "other", change)
+    stages = verify(bundles.bundle(version, "f32"), tmp_path / "other")
     assert next(s.stage for s in stages if not s.ok) == stage
 
 
@@ -143,8 +150,8 @@ def ask(*arguments: str | Path) -> Any:
 
 
 @pytest.mark.parametrize("version", ["4.6", "2.6"])
-def test_bench(folder: Path, version: str) -> None:
-    report = ask("bench", bundle_of(folder, version, "w8a8"), "--quick", "--samples", "1")
+def test_bench(bundles: Bundles, version: str) -> None:
+    report = ask("bench", bundles.bundle(version, "w8a8"), "--quick", "--samples", "1")
     rows = {row["row"]: row for row in report["rows"] if row["min"] is not None}
     assert list(rows) == ["encode", "pp64", "tg64@0", "ttft", "load", "peak_memory"]
     for name in ("encode", "pp64", "tg64@0", "ttft"):
@@ -152,9 +159,9 @@ def test_bench(folder: Path, version: str) -> None:
 
 
 @pytest.mark.parametrize(("version", "layers"), [("4.6", 3), ("2.6", 0)])
-def test_kernels(folder: Path, version: str, layers: int) -> None:
+def test_kernels(bundles: Bundles, version: str, layers: int) -> None:
     """Every kernel of the language model has work; a recurrence runs once per layer."""
-    report = ask("bench", bundle_of(folder, version, "w8a8"), "--kernels", "--samples", "1")
+    report = ask("bench", bundles.bundle(version, "w8a8"), "--kernels", "--samples", "1")
     names = [phase["phase"] for phase in report["phases"]]
     assert names == ["encode", "prefill 64", "decode@511"]
     for phase in report["phases"][1:]:
@@ -167,17 +174,17 @@ def test_kernels(folder: Path, version: str, layers: int) -> None:
 
 
 @pytest.mark.parametrize(("version", "tokens"), [("4.6", 64), ("2.6", 8)])
-def test_inspect(folder: Path, version: str, tokens: int) -> None:
-    bundle = bundle_of(folder, version, "w8a8")
+def test_inspect(bundles: Bundles, version: str, tokens: int) -> None:
+    bundle = bundles.bundle(version, "w8a8")
     command = [sys.executable, "-m", "handglass.cli.main", "inspect", str(bundle)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert f"slices of 448x448 in patches of 14, {tokens} tokens each" in shown
     assert "BROKEN" not in shown
 
 
-@pytest.mark.parametrize(("version", "tiles"), [("4.6", 10), ("2.6", 1)])
-def test_kernels_to_tune(folder: Path, version: str, tiles: int) -> None:
+@pytest.mark.parametrize(("version", "tiles"), [("4.6", 10), ("2.6", 10)])
+def test_kernels_to_tune(bundles: Bundles, version: str, tiles: int) -> None:
     options = CompileOptions("host", quantization="w8a8", context=512)
-    found = read_tuning_input(checkpoint_of(folder, version), options)
+    found = read_tuning_input(bundles.checkpoint(version, "w8a8"), options)
     calls = {part.function: part.calls for part in found.parts}
     assert calls == {"encode_image": tiles, "prefill": 1, "decode": 64}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch_minicpmv as expected
+from greedy import QUESTION, ask, check_greedy, pictures
 from random_checkpoint import _resampler, _vision
 from safetensors.torch import save_file
 from tokenizers import Tokenizer as Library
@@ -71,12 +72,24 @@ OPENED = {"2.6": "", "4.0": "", "4.5": "<think>\n\n</think>\n\n"}
 
 @dataclass(frozen=True)
 class Release:
-    """A checkpoint folder and its reference."""
+    """The reference of a checkpoint."""
 
     version: str
     model: Any
     weights: expected.Weights
     library: Library
+
+    def check(self, model: Any, name: str, max_tokens: int = 64) -> None:
+        """Ask `model` about the pictures `name`: prompt, rows of the tiles and greedy tokens."""
+        shown = pictures(name)
+        tiles = [model.prepare(picture).tiles for picture in shown]
+        answer = ask(model, shown, max_tokens)
+        blocks = [self.block(n, [t.role for t in ts]) for n, ts in enumerate(tiles)]
+        ids = self.library.encode(self.prompt(QUESTION, blocks)).ids
+        width = TEXT["hidden_size"]
+        rows = torch.cat([torch.zeros(0, width), *(self.tile_rows(t) for ts in tiles for t in ts)])
+        truth = self.logits([*ids, *answer.tokens], rows, len(ids))
+        check_greedy(answer, len(ids), truth, max_tokens)
 
     def prompt(self, question: str, blocks: Sequence[str]) -> str:
         """The text of one turn; `blocks` are the pictures' markers, with <unk> per row."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from greedy import QUESTION, ask, check_greedy, pictures
 from manifests import CHATML
 from PIL import Image
 from test_chatml import library_tokenizer
@@ -152,6 +153,14 @@ class Reference:
         self.version = next(v for v, (_, kind) in CLASSES.items() if type(model) is kind)
         self.downsample = model.config.downsample_mode
         self.processor = MiniCPMV4_6ImageProcessorPil(downsample_mode=self.downsample)
+
+    def check(self, model: Any, name: str, max_tokens: int = 64) -> None:
+        """Ask `model` about the pictures `name`: token ids of the prompt and greedy tokens."""
+        shown = pictures(name)
+        answer = ask(model, shown, max_tokens)
+        asked = self.ask(QUESTION, shown)
+        truth = self.logits(asked, self.before_pads(answer.tokens))
+        check_greedy(answer, len(asked.ids), truth, max_tokens)
 
     def ask(self, question: str, pictures: Sequence[Image.Image]) -> Asked:
         """One user turn with the pictures before the question, as content parts."""

@@ -1,0 +1,44 @@
+"""Questions about random pictures, and greedy answers against the logits of a reference."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+QUESTION = "What is this picture?"
+SIZES: dict[str, list[tuple[int, int]]] = {
+    "none": [],
+    "whole": [(300, 200)],
+    "small": [(30, 50)],
+    "split": [(700, 500)],
+    "sliced": [(900, 500)],
+    "wide": [(1600, 120)],
+    "two": [(460, 700), (200, 200)],
+}
+"""Width and height of the pictures of a question."""
+
+
+def pictures(name: str) -> list[Image.Image]:
+    rng = np.random.default_rng(len(name))
+    return [
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+        for width, height in SIZES[name]
+    ]
+
+
+def ask(model: Any, shown: list[Image.Image], max_tokens: int) -> Any:
+    """The greedy answer to QUESTION."""
+    content = [*shown, QUESTION] if shown else QUESTION
+    messages = [{"role": "user", "content": content}]
+    return model.chat(messages, temp=0, repeat_penalty=1, max_tokens=max_tokens)
+
+
+def check_greedy(answer: Any, prompt_tokens: int, truth: np.ndarray, max_tokens: int = 64) -> None:
+    """`truth` (n, vocab_size): the logits of the reference after the prompt and after each token.
+
+    It may end before the answer, if a token means something else to the reference.
+    """
+    assert len(answer.tokens) == max_tokens or answer.finish_reason == "stop"
+    n = min(len(truth), len(answer.tokens))
+    assert n and list(answer.tokens[:n]) == truth[:n].argmax(-1).tolist()
+    assert answer.timings.prefill_tokens + answer.timings.reused_tokens == prompt_tokens
