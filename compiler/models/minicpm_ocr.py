@@ -31,7 +31,6 @@ FAMILY = Family(
     vision=minicpmv46.vision_entry,
     title=lambda config: "MiniCPM-OCR 1.0",
     ignored=minicpmv46.ignored,
-    typical_tiles=minicpmv46.PHOTO_TILES,
     reference=minicpmv46.FAMILY.reference,
     keeps_small_pictures=True,
 )
