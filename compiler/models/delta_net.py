@@ -17,7 +17,7 @@ from ..ops.exponential import LOG2_E
 from ..ops.scope import on_gpu
 from ..schemes.scheme import Scheme
 from .config import DeltaConfig, LanguageConfig
-from .layers import Linear, Source, opaque
+from .layers import Linear, Source, is_one_row, opaque
 from .leaves import Rows, Stored, vector
 
 
@@ -49,12 +49,18 @@ class DeltaNet(nn.Module):
         unit = opaque(lambda mixed: delta_rule.unit_heads(mixed, self.heads), "unit_heads", mixed)
         weights = self.in_proj_ba(x), self.rate.value, self.dt_bias.value
         gates = opaque(delta_rule.gates, "delta_gates", *weights)
-        written = gpu_delta_rule if on_gpu() else delta_rule
-        func = written.delta_writer(self.heads)
+        func = self._delta_writer(is_one_row(x))
         o = _in_place(func, "delta_rule", matrices, [unit, mixed, gates], self.heads.out)
         normed = Source("gated_norm", self._normed, (o, projected, self.norm.value))
         # A GPU kernel has one level of groups: it does not quantise what it normalises by heads.
         return self.out_proj(normed.computed() if on_gpu() else normed)
+
+    def _delta_writer(self, one_row: bool) -> tirx.PrimFunc:
+        """On a CPU, decode has a kernel of its own: many rows are scheduled and tuned in chunks."""
+        if on_gpu():
+            return gpu_delta_rule.delta_writer(self.heads)
+        write = delta_rule.delta_step if one_row else delta_rule.delta_writer
+        return write(self.heads)
 
     def _normed(self, o, projected, weight):
         return delta_rule.gated_norm(o, projected, weight, self.heads.width, self.eps)

@@ -16,6 +16,7 @@ from tvm.script import tirx as T
 from handglass.schedules.isa.register_tiles import LANES
 
 from .exponential import LOG2_E, exp2, sigmoid
+from .index_type import int64
 from .norm import HEADS
 from .reduce_rows import reduce_rows
 
@@ -183,3 +184,10 @@ def delta_writer(heads: Heads) -> tirx.PrimFunc:
                             out[t, n * columns + v * lanes + lane] = result[v * lanes + lane]
 
     return delta_rule
+
+
+def delta_step(heads: Heads) -> tirx.PrimFunc:
+    """`delta_writer` for one position."""
+    func = delta_writer(heads)
+    unit = func.params[1]
+    return func.specialize({unit: tirx.decl_buffer((int64(1), unit.shape[1]), unit.dtype)})

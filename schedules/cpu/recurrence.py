@@ -19,7 +19,7 @@ from ..isa.integer_isa import AVX2, AVX_VNNI
 from ..isa.register_tiles import LANES, ZMM_FLOATS
 from ..rule import Rule, find
 from ..select import Units, find_units
-from ..tiling import settled
+from ..tiling import is_one, settled
 from .delta_chunks import Blocking, Operands, delta_chunks
 
 PATTERNS = frozenset({"recurrence", "experts"})
@@ -41,6 +41,8 @@ def recurrence(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFA
 
 
 def _choose(sch: Schedule, block, units: Units, choices: Choices) -> None:
+    if is_one(_operands(sch.get(block)).length):
+        return
     chunk = settled(sch, choices.pick(sch, "chunk", CHUNKS, measured_chunk(units)))
     if chunk > 1:
         _replace(sch, block, chunk, units)

@@ -13,8 +13,9 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
 from delta_reference import Given, delta_truth, random_given
+from tvm import tirx
 
-from handglass.compiler.ops.delta_rule import Heads, delta_writer
+from handglass.compiler.ops.delta_rule import Heads, delta_step, delta_writer
 from handglass.schedules import CPU_RULES
 from handglass.schedules.choices import Defaults, Noted, Open, UnknownChoiceError, Written
 from handglass.schedules.cpu import recurrence
@@ -37,15 +38,19 @@ Kernel = Callable[[Given], tuple[np.ndarray, np.ndarray]]
 
 @cache
 def kernel(heads: Heads, chunk: int) -> Kernel:
+    return built(replay(delta_writer(heads), recurrence.RULE, HOST, {"chunk": chunk}).mod["main"])
+
+
+def built(func: tirx.PrimFunc) -> Kernel:
     """Returns the new state and the result."""
-    func = replay(delta_writer(heads), recurrence.RULE, HOST, {"chunk": chunk}).mod["main"]
-    built = tvm.compile(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}), HOST)
+    mod = tvm.IRModule({"main": func.with_attr("global_symbol", "main")})
+    module = tvm.compile(mod, HOST)
 
     def run(given: Given) -> tuple[np.ndarray, np.ndarray]:
         s, h, f = given.values.shape
         held = [tvm.runtime.tensor(x) for x in given.arguments()]
         out = tvm.runtime.tensor(np.full((s, h * f), 77, np.float32))
-        built["main"](*held, out)
+        module["main"](*held, out)
         return held[0].numpy(), out.numpy().reshape(s, h, f)
 
     return run
@@ -142,6 +147,13 @@ def test_the_choice_is_noted_and_left_open() -> None:
     assert opened.options["chunk"] == recurrence.CHUNKS
     with pytest.raises(UnknownChoiceError, match="chunk"):
         schedule_function(func, [recurrence.RULE], HOST, Written({"chunk": 48}))
+
+
+def test_one_position_has_no_choice() -> None:
+    noted = Noted()
+    found = schedule_function(delta_step(RELEASED), CPU_RULES, HOST, noted)
+    assert found is not None and found[1] is recurrence.RULE and not noted.values
+    check(built(found[0].mod["main"]), random_given(RELEASED, 1))
 
 
 def test_the_choice_changes_the_nest() -> None:
