@@ -83,7 +83,7 @@ def _operands(block: SBlock) -> Operands:
 
 
 def _blocking(operands: Operands, chunk: int, units: Units) -> Blocking:
-    """Register tiles of 16 vectors of sums, with 512 bits or as pairs of 256 of 8 sums."""
+    """Register tiles of 4 x 64 sums in vectors of 512 bits, of 2 x 32 in shorter ones."""
     _, e, f = operands.sizes
     rows, most = (4, 4) if units.floats is ZMM_FLOATS else (2, 2)
     lanes = gcd(f, LANES)
