@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from greedy import QUESTION, ask, check_greedy, pictures
 from PIL import Image
 from released46 import Reference, write_checkpoint
-from test_minicpmv46 import QUESTION, SIZES, pictures
 from test_small_pictures import page
 from torch_ocr import Processor, replace_opencv
 
@@ -17,8 +17,7 @@ from handglass.compiler.build import compile_model
 from handglass.compiler.verify import verify
 from handglass.errors import InputError
 
-TOLERANCE = 1e-4
-"""Of the largest logit."""
+pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
 
 class Both:
@@ -43,21 +42,16 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
     return Both(tmp_path_factory.mktemp("minicpm_ocr"), "adaptive")
 
 
-@pytest.mark.parametrize("name", ["none", "page", *(set(SIZES) - {"none", "wide"})])
+@pytest.mark.parametrize("name", ["none", "page", "whole", "small", "split", "two"])
 def test_answer(both: Both, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Token ids of the prompt, logits after it, and 64 greedy tokens."""
     replace_opencv(monkeypatch)
     shown = [page((500, 450), 6, 0.3)] if name == "page" else pictures(name)
     monkeypatch.setattr(both.reference, "processor", adaptive)
     asked = both.reference.ask(QUESTION, shown)
-    content = [*shown, QUESTION] if shown else QUESTION
-    answer = both.model.chat([{"role": "user", "content": content}], temp=0, max_tokens=64)
+    answer = ask(both.model, shown, 64)
     tokens = both.reference.before_pads(answer.tokens)
-    truth = both.reference.logits(asked, tokens)
-    assert len(answer.tokens) == 64 or answer.finish_reason == "stop"
-    assert tokens == [int(row.argmax()) for row in truth[: len(tokens)]]
-    used = answer.timings.prefill_tokens + answer.timings.reused_tokens
-    assert used == len(asked.ids)
+    check_greedy(answer, len(asked.ids), both.reference.logits(asked, tokens))
 
 
 def adaptive(shown: list[Image.Image], **_: Any) -> dict[str, Any]:
