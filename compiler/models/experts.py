@@ -5,7 +5,7 @@ A checkpoint has two matrices of each expert, or for all experts one tensor with
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,8 +21,8 @@ from ..schemes.scheme import Scheme
 from .config import ExpertConfig, LanguageConfig
 from .family import HasHead
 from .layers import opaque
-from .leaves import Leaf, Rows
-from .weights import as_function, stacked
+from .leaves import Leaf, Part, Rows
+from .weights import as_function, below_another
 
 GATE_UP, DOWN = "gate_up_proj", "down_proj"
 """The tensors of all experts, (experts, rows, columns)."""
@@ -92,8 +92,8 @@ class Experts(Leaf):
         for name, (shape, dtype) in self.parts.items():
             setattr(self, name, nn.Parameter(shape, dtype))
 
-    def load(self, checkpoint: Checkpoint) -> Mapping[str, np.ndarray]:
-        return stacked(self.parts, map(self.scheme.pack, self._matrices(checkpoint)))
+    def stream(self, checkpoint: Checkpoint) -> Iterator[Part]:
+        return below_another(map(self.scheme.pack, self._matrices(checkpoint)))
 
     def _matrices(self, checkpoint: Checkpoint) -> Iterator[np.ndarray]:
         for expert in self.experts:

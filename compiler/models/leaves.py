@@ -1,7 +1,7 @@
 """The leaves of every model: parameters with the checkpoint tensors they are loaded from.
 
-`Leaf.load(checkpoint)` reads the tensors and returns the arrays of the leaf's parameters by name;
-nothing is read earlier.
+`Leaf.stream(checkpoint)` reads the tensors and yields the leaf's parameters in parts, so that a
+large one is never in memory as a whole; nothing is read earlier.
 """
 
 from __future__ import annotations
@@ -43,15 +43,26 @@ class Rows:
         return (self.shape[0] if self.stop is None else self.stop) - self.start
 
 
+Part = tuple[str, int, np.ndarray]
+"""Name of a parameter, the first of its rows, and these rows."""
+
+
 class Leaf(nn.Module):
     """A module that holds parameters."""
 
     sources: tuple[Rows, ...] = ()
-    """The parts of the checkpoint that `load` reads."""
+    """The parts of the checkpoint that `stream` reads."""
+
+    def stream(self, checkpoint: Checkpoint) -> Iterator[Part]:
+        """The parts of this leaf's parameters; those of each parameter are in order."""
+        raise AssertionError("a subclass of Leaf must implement stream()")
 
     def load(self, checkpoint: Checkpoint) -> Mapping[str, np.ndarray]:
-        """The arrays of this leaf's parameters, by attribute name."""
-        raise AssertionError("a subclass of Leaf must implement load()")
+        """The whole arrays of this leaf's parameters, by attribute name."""
+        parts: dict[str, list[np.ndarray]] = {}
+        for name, _, rows in self.stream(checkpoint):
+            parts.setdefault(name, []).append(rows)
+        return {name: np.concatenate(found) for name, found in parts.items()}
 
 
 class Stored(Leaf):
@@ -68,8 +79,8 @@ class Stored(Leaf):
         self.value = nn.Parameter(tuple(shape), "float32")
         self._read = read
 
-    def load(self, checkpoint: Checkpoint) -> Mapping[str, np.ndarray]:
-        return {"value": np.ascontiguousarray(self._read(checkpoint), np.float32)}
+    def stream(self, checkpoint: Checkpoint) -> Iterator[Part]:
+        yield "value", 0, np.ascontiguousarray(self._read(checkpoint), np.float32)
 
 
 def vector(*sources: Rows) -> Stored:

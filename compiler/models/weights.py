@@ -18,7 +18,7 @@ from handglass.schedules.isa.register_tiles import LANES
 from ..checkpoints.checkpoint import Checkpoint
 from ..ops.matmul import Dequantize
 from ..schemes.scheme import Arrays, Scheme
-from .leaves import Leaf, Rows
+from .leaves import Leaf, Part, Rows
 
 CHUNK = 1 << 22
 """Number of weights packed at a time."""
@@ -57,14 +57,13 @@ class Panels(Leaf):
     def _attribute(self, part: str, piece: int) -> str:
         return part if len(self.cuts) == 2 else f"{part}_{piece}"
 
-    def load(self, checkpoint: Checkpoint) -> Mapping[str, np.ndarray]:
-        parts = self.scheme.shapes(self.out_features, self.in_features)
-        whole = stacked(parts, map(self.scheme.pack, self._matrices(checkpoint)))
-        return {
-            self._attribute(name, number): whole[name][start:stop]
-            for number, (start, stop) in enumerate(pairwise(self.cuts))
-            for name in self.parts
-        }
+    def stream(self, checkpoint: Checkpoint) -> Iterator[Part]:
+        packed = map(self.scheme.pack, self._matrices(checkpoint))
+        for name, first, rows in below_another(packed):
+            for number, (start, stop) in enumerate(pairwise(self.cuts)):
+                part = rows[max(start - first, 0) : max(stop - first, 0)]
+                if len(part):
+                    yield self._attribute(name, number), max(first - start, 0), part
 
     def _matrices(self, checkpoint: Checkpoint) -> Iterator[np.ndarray]:
         """Yield the rows in whole panels, so that a large table is never in float32 as a whole."""
@@ -106,21 +105,12 @@ class Panels(Leaf):
         return value
 
 
-def stacked(
-    parts: Mapping[str, tuple[tuple[int, ...], str]], packed: Iterable[Arrays]
-) -> dict[str, np.ndarray]:
-    """Packed panels, one below the other, in arrays of the shapes `parts`.
-
-    Only one element of `packed` is in memory beside them.
-    """
-    whole = {name: np.empty(shape, dtype) for name, (shape, dtype) in parts.items()}
+def below_another(packed: Iterable[Arrays]) -> Iterator[Part]:
+    """Packed matrices as parts of one that has them below each other."""
     first = 0
     for arrays in packed:
-        count = len(next(iter(arrays.values())))
-        for name, array in arrays.items():
-            whole[name][first : first + count] = array
-        first += count
-    return whole
+        yield from ((name, first, array) for name, array in arrays.items())
+        first += len(next(iter(arrays.values())))
 
 
 def as_function(read: Any) -> Dequantize:

@@ -1,6 +1,6 @@
-"""Pack checkpoint tensors into parameter files, one weight at a time.
+"""Pack checkpoint tensors into parameter files, a few million weights at a time.
 
-Peak memory is the largest weight in float32 plus its packed form; everything else is mapped.
+Peak memory is one part of a weight in float32 and packed; everything else is mapped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from handglass.runtime.bundle.tensor_writer import TensorWriter, file_size
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..lowering.phases import Progress
-from ..models.leaves import Leaf, leaves
+from ..models.leaves import leaves
 
 FILE_BYTES = 1 << 30
 """Largest size of a parameter file, unless a single tensor is larger."""
@@ -59,15 +59,11 @@ def pack_parameters(
         for done, (path, leaf) in enumerate(all_leaves):
             if progress:
                 progress("pack", done, len(all_leaves))
-            for name, array in _arrays(path, leaf, checkpoint):
-                place[name].write(name, array)
+            for attribute, first, rows in leaf.stream(checkpoint):
+                name = f"{path}.{attribute}"
+                place[name].write(name, rows, first)
         checkpoint.finish()
     return names
-
-
-def _arrays(path: str, leaf: Leaf, checkpoint: Checkpoint) -> Iterator[tuple[str, np.ndarray]]:
-    for name, array in leaf.load(checkpoint).items():
-        yield f"{path}.{name}", array
 
 
 def _files(params: tuple[TensorEntry, ...]) -> Iterator[list[TensorEntry]]:

@@ -20,7 +20,7 @@ from .tensors import ALIGNMENT, CODES, TensorPlace, TensorSpec, storage_dtype
 
 
 class TensorWriter:
-    """Write a safetensors file tensor by tensor, in any order, holding one tensor at a time.
+    """Write a safetensors file tensor by tensor, in any order, holding a part of one at a time.
 
     As a context manager it closes the file at the end, or removes it on an error. `specs` lists
     (name, shape, dtype) of every tensor. Raises DeviceError if the file cannot be written.
@@ -32,6 +32,8 @@ class TensorWriter:
         self.path = Path(path)
         self._entries = _layout(self.path, [TensorSpec(n, tuple(s), d) for n, s, d in specs])
         self._missing = set(self._entries)
+        self._rows: dict[str, int] = {}
+        """Rows that were written of the tensors that are not complete."""
         header = _header(self._entries.values())
         self._data_start = 8 + len(header)
         end = max((entry.stop for entry in self._entries.values()), default=0)
@@ -45,10 +47,12 @@ class TensorWriter:
         except OSError as error:  # too large for the file system
             raise DeviceError(f"{self.path}: cannot write: {error.strerror}") from error
 
-    def write(self, name: str, array: np.ndarray) -> None:
-        """Store one tensor of the declared shape and dtype (bfloat16: uint16 bit patterns).
+    def write(self, name: str, array: np.ndarray, first: int = 0) -> None:
+        """Store one tensor of the declared shape and dtype (bfloat16: uint16 bit patterns), or its
+        rows from `first` on, which must follow those that are written.
 
-        Raises MismatchError for an undeclared tensor, another shape or dtype, or a second write.
+        Raises MismatchError for an undeclared tensor, another shape or dtype, other rows than the
+        next ones, or a second write.
         """
         if name not in self._missing:
             state = "is already written" if name in self._entries else "is not declared"
@@ -57,14 +61,26 @@ class TensorWriter:
         dtype = storage_dtype(entry.spec.dtype)
         if array.dtype.name == "bfloat16":  # ml_dtypes, if the caller has it
             array = array.view(np.uint16)
-        if array.shape != entry.spec.shape or array.dtype != dtype:
+        if not self._is_next(entry.spec, array.shape, first) or array.dtype != dtype:
+            rows = f" as rows from {first} on" if first else ""
             raise MismatchError(
                 f"{self.path}: tensor {name!r} is declared as {entry.spec.dtype} "
-                f"{entry.spec.shape}, got {array.dtype} {array.shape}"
+                f"{entry.spec.shape}, got {array.dtype} {array.shape}{rows}"
             )
         data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        self._pwrite(data.data, self._data_start + entry.start)
-        self._missing.remove(name)
+        skipped = first * (entry.spec.nbytes // entry.spec.shape[0]) if first else 0
+        self._pwrite(data.data, self._data_start + entry.start + skipped)
+        self._rows[name] = first + (array.shape[0] if array.shape else 1)
+        if array.shape == entry.spec.shape or self._rows[name] == entry.spec.shape[0]:
+            self._missing.remove(name)
+
+    def _is_next(self, spec: TensorSpec, shape: tuple[int, ...], first: int) -> bool:
+        """Whether these are the whole tensor, or its next rows."""
+        if first != self._rows.get(spec.name, 0):
+            return False
+        if shape == spec.shape or not shape or not spec.shape:
+            return shape == spec.shape and not first
+        return shape[1:] == spec.shape[1:] and first + shape[0] <= spec.shape[0]
 
     def close(self) -> None:
         """Close the file. Raises MismatchError if a declared tensor was not written."""

@@ -237,6 +237,27 @@ def test_the_writer_takes_what_was_announced_and_nothing_else(tmp_path: Path) ->
         writer.close()
 
 
+def test_rows_are_written_one_after_the_other(tmp_path: Path) -> None:
+    whole = np.arange(21, dtype=np.float32).reshape(7, 3)
+    with TensorWriter(tmp_path / "x", [("a", (7, 3), "float32")]) as writer:
+        writer.write("a", whole[:4])
+        for rows, first in ((whole[4:], 0), (whole[5:], 5), (whole[:4], 4), (whole[4:, :2], 4)):
+            with pytest.raises(MismatchError, match="'a' is declared as"):
+                writer.write("a", rows, first)
+        writer.write("a", whole[4:6], 4)
+        writer.write("a", whole[6:], 6)
+        with pytest.raises(MismatchError, match="already written"):
+            writer.write("a", whole[6:], 6)
+    assert np.array_equal(TensorFile.open(tmp_path / "x").array("a"), whole)
+
+
+def test_missing_rows_are_an_error(tmp_path: Path) -> None:
+    writer = TensorWriter(tmp_path / "x", [("a", (7, 3), "float32")])
+    writer.write("a", np.zeros((4, 3), np.float32))
+    with pytest.raises(MismatchError, match="first 'a'"):
+        writer.close()
+
+
 def test_a_name_twice_or_an_unknown_type_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="'a'"):
         TensorWriter(tmp_path / "x", [("a", (1,), "int8"), ("a", (2,), "int8")])
