@@ -118,7 +118,7 @@ def schedule_function(
     choices: Choices = DEFAULTS,
 ) -> tuple[Schedule, Rule] | None:
     """Schedule `func` by the first rule that takes it; None if none does. `func` is unchanged."""
-    for rule in rules:
+    for rule in _worth_trying(rules, func):
         sch = Schedule(renew_defs(func))  # a copy per rule: one that declines may have changed it
         if rule(sch, target, choices):
             return sch, rule
@@ -168,13 +168,19 @@ def apply_rules(
 def _find(
     func: tirx.PrimFunc, rules: Sequence[Rule], target: tvm.target.Target, replays: Replays
 ) -> Found | None:
-    for rule in rules:
+    for rule in _worth_trying(rules, func):
         if replayed := replays(func, rule):
             return replayed
-        noted = Noted()
-        if found := schedule_function(func, [rule], target, noted):
-            return Found(found[0], rule, noted.values)
+        sch, noted = Schedule(renew_defs(func)), Noted()
+        if rule(sch, target, noted):
+            return Found(sch, rule, noted.values)
     return None
+
+
+def _worth_trying(rules: Sequence[Rule], func: tirx.PrimFunc) -> list[Rule]:
+    """The fallbacks, and the rules that handle a pattern of the function."""
+    patterns = patterns_of(func)
+    return [r for r in rules if not r.patterns or not r.patterns.isdisjoint(patterns)]
 
 
 def _row(name: str, func: tirx.PrimFunc, found: Found | None) -> Scheduled:
