@@ -22,10 +22,12 @@ from .lowering.task_arguments import arguments_of
 from .lowering.tasks import Task, extract_tasks
 from .records.journal import append
 from .records.record import DATE, Device, Record, Versions, limit_fault
+from .records.store import open_store
 from .tuning.builder import Builder
 from .tuning.device import check_device, device_for, device_of
 from .tuning.device_runner import DeviceRunner
 from .tuning.limits import Limits, measure_limits
+from .tuning.progress import Board, Progress, Row
 from .tuning.scheduler import search
 from .tuning.task_tuner import Outcome, TaskError, TaskTuner
 from .tuning.traces import RECORDS
@@ -34,48 +36,6 @@ from .tuning.tuning_input import TuningInput
 
 LEAST_SHARE = 0.003
 """Kernels with a smaller share of an answer's time are not tuned unless requested."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A line of the table of tasks. `weight`: calls in an answer."""
-
-    name: str
-    weight: int
-    share: float
-    trials: int
-    best_us: float
-    limit_fraction: float | None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The progress of a run; `trials` is 0 while the default schedules are timed."""
-
-    number: int
-    tasks: int
-    name: str
-    share: float
-    trial: int
-    """Trials of all kernels so far, out of `trials`."""
-    trials: int
-    best_us: float
-    limit_fraction: float | None
-    table: tuple[Standing, ...] = ()
-
-    @property
-    def left(self) -> int:
-        """Remaining trials of all kernels."""
-        return self.trials - self.trial
-
-
-@dataclass(frozen=True)
-class Row:
-    """A kernel that an answer calls: seconds per call with the default schedule, and its share."""
-
-    task: Task
-    seconds: float
-    share: float
 
 
 @dataclass(frozen=True)
@@ -131,7 +91,8 @@ def tune(
             chosen = [r for r in rows if r.share >= LEAST_SHARE or tasks is not None][:tasks]
             run = _Run(tuner, target, device, journal, progress)
             folder = work_dir / f"metaschedule-{target.records_key}"
-            run.all(chosen, trials, folder, cost_model)
+            near = [stored.record for stored in open_store(target, device, named(journal))]
+            run.all(chosen, trials, folder, cost_model, near)
             return Tuned(
                 target.records_key,
                 device,
@@ -143,6 +104,11 @@ def tune(
             )
     finally:
         runner.close()
+
+
+def named(journal: Path) -> list[Path]:
+    """The journal that this run appends to, if there is one already."""
+    return [journal] if journal.exists() else []
 
 
 def select(tasks: Sequence[Task], kernels: Sequence[str]) -> Sequence[Task]:
@@ -201,7 +167,12 @@ class _Run:
         self.refused: list[str] = []
 
     def all(
-        self, rows: Sequence[Row], trials: int, folder: Path, cost_model: str | None = None
+        self,
+        rows: Sequence[Row],
+        trials: int,
+        folder: Path,
+        cost_model: str | None = None,
+        records: Sequence[Record] = (),
     ) -> None:
         """Search all kernels, then verify the best candidates of each, the costliest first."""
         if not rows:
@@ -209,7 +180,14 @@ class _Run:
         board = Board(self.tuner, rows, trials, self.progress)
         tasks = [row.task for row in rows]
         found = search(
-            self.tuner, tasks, self.target, trials, folder, cost_model=cost_model, tell=board.tell
+            self.tuner,
+            tasks,
+            self.target,
+            trials,
+            folder,
+            cost_model=cost_model,
+            records=records,
+            tell=board.tell,
         )
         self.refused += [f"{folder / RECORDS}: line {r.line}: {r.reason}" for r in found.refused]
         for row in rows:
@@ -234,37 +212,6 @@ class _Run:
             record = record_of(outcome, row, self.target, self.device)
             append(self.journal, record)
             self.records.append(record)
-
-
-@dataclass
-class Board:
-    """Reports the table of tasks after each measurement."""
-
-    tuner: TaskTuner
-    rows: Sequence[Row]
-    trials: int
-    progress: Callable[[Progress], object]
-
-    def tell(self, task: Task) -> None:
-        table = tuple(map(self._standing, self.rows))
-        number = next(n for n, row in enumerate(self.rows) if row.task is task)
-        row, now = self.rows[number], table[number]
-        done = min(self.trials, sum(standing.trials for standing in table))
-        best, fraction = now.best_us, now.limit_fraction
-        count = len(self.rows)
-        self.progress(
-            Progress(
-                number + 1, count, task.name, row.share, done, self.trials, best, fraction, table
-            )
-        )
-
-    def _standing(self, row: Row) -> Standing:
-        trials = self.tuner.known(row.task)
-        best = row.seconds * min([t.ratio for t in trials if t.ratio], default=1.0)
-        best = min(best, row.seconds)
-        fraction = self.tuner.fraction(row.task, best)
-        calls = row.task.main.calls
-        return Standing(row.task.name, calls, row.share, len(trials), best * 1e6, fraction)
 
 
 def plausible(outcome: Outcome) -> Outcome:

@@ -20,7 +20,6 @@ from .trials import Trial
 
 Key = tuple[str, tuple[int, ...]]
 """Hash of a task and the values of its choices."""
-Keep = Callable[[Task, Trial], object]
 Callback = TypeVar("Callback", bound=Callable[..., Any])
 
 
@@ -33,22 +32,29 @@ def key_of(task: Task, choices: Mapping[str, int]) -> Key:
 
 
 class Measurement:
-    """Measures candidates until `left` of them are measured. `keep` is told of each.
+    """Measures candidates until `left` of them are measured.
 
-    Raises EnoughError when asked for more. `error` is what ended a callback: C++ converts an
-    exception that passes through it, and the caller of the scheduler raises the original.
+    `keep` stores a trial, `tell` reports that there is one more. Raises EnoughError when asked for
+    more. `error` is what ended a callback: C++ converts an exception that passes through it, and
+    the caller of the scheduler raises the original.
     """
 
-    def __init__(self, tuner: TaskTuner, tasks: Sequence[Task], left: int, keep: Keep) -> None:
-        self.tuner, self.left, self._keep = tuner, left, keep
-        self.tell: Callable[[Task], object] = lambda task: None
+    def __init__(
+        self,
+        tuner: TaskTuner,
+        tasks: Sequence[Task],
+        keep: Callable[[Task, Trial], object],
+        tell: Callable[[Task], object],
+    ) -> None:
+        self.tuner, self._keep, self._tell = tuner, keep, tell
+        self.left = 0
         self.tasks = {task.hash: task for task in tasks}
         self.known: dict[Key, Trial] = {}
         for task in tasks:
-            self.known[key_of(task, task.defaults)] = Trial(task.defaults, 1.0, None)
             for trial in tuner.known(task):
                 if trial.failure != UNSTEADY:
                     self.known[key_of(task, trial.choices)] = trial
+            self.known[key_of(task, task.defaults)] = Trial(task.defaults, 1.0, None)
         self.failed: dict[str, str] = {}
         """By task: why its default schedule could not be measured."""
         self.error: BaseException | None = None
@@ -110,7 +116,7 @@ class Measurement:
         self.tuner.log.add(task.hash, trial)
         self.known[key_of(task, trial.choices)] = trial
         self._keep(task, trial)
-        self.tell(task)
+        self._tell(task)
 
 
 def remembered(method: Callback) -> Callback:

@@ -18,17 +18,19 @@ from handglass.targets.target import Target
 
 from ..lowering.tasks import Task
 from ..records.lines import Refused
+from ..records.record import Record
 from .cost_models import make_cost_model
 from .database import Choices, TraceDatabase
 from .measurement import ChoicesBuilder, ChoicesRunner, EnoughError, Measurement
 from .space import context_of, decided
 from .task_tuner import TaskTuner
+from .transfer import proposals_of
 from .trials import Trial
 
 BATCH = 8
 """Most candidates of one kernel before the scheduler decides again."""
 MOST_PROPOSALS = 4
-"""Most candidates of a kernel that are measured because a database of elsewhere has them."""
+"""Most candidates of a kernel that are measured because records, or a database, have them."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,16 @@ def search(
     folder: Path,
     *,
     cost_model: str | ms.CostModel | None = None,
+    records: Sequence[Record] = (),
     seed: int = 1,
     tell: Callable[[Task], object] = lambda task: None,
 ) -> Search:
     """Measure candidates of `tasks` until each search space or `trials` are used up.
 
     The defaults must have been timed. `trials` includes those of earlier runs, in the journal of
-    `tuner`. `folder`: for MetaSchedule's database. `tell(task)` is called after each
-    measurement. Raises DeviceError if the device or the disk is lost, or xgboost is missing.
+    `tuner`. `folder`: for MetaSchedule's database. `records`: found elsewhere; what they and the
+    database hold for a kernel is measured first. `tell(task)` is called after each measurement.
+    Raises DeviceError if the device or the disk is lost, or xgboost is missing.
     """
     contexts = {t.hash: context_of(t, target, seed + n) for n, t in enumerate(tasks, 1)}
     tvm_target = tvm.target.Target(target.tvm)
@@ -70,45 +74,43 @@ def search(
             seconds = trial.ratio * tuner.reference[task.hash]
             database.keep(task, trial.choices, seconds)
 
-    measurement = Measurement(tuner, tasks, 0, keep)
-    for task in tasks:
-        _resume(task, measurement, contexts[task.hash], model, keep)
+    measurement = Measurement(tuner, tasks, keep, tell)
+    for key, trial in measurement.known.items():
+        keep(measurement.tasks[key[0]], trial)
     measurement.left = max(0, trials - (len(measurement.known) - len(tasks)))
-    measurement.tell = tell
-    _propose(tasks, measurement, database.proposals(tasks, MOST_PROPOSALS))
+    stored = database.proposals(tasks, MOST_PROPOSALS)
+    for task in tasks:
+        near = proposals_of(task, records, MOST_PROPOSALS)
+        _propose(task, measurement, [*near, *stored[task.hash]])
+    for task in tasks:
+        _teach(model, task, measurement, contexts[task.hash])
     if open_tasks := [task for task in tasks if _is_open(task, measurement)]:
         _schedule(open_tasks, contexts, measurement, database, model, folder, seed)
     return Search(measurement.failed, database.found.refused)
 
 
-def _resume(
-    task: Task,
-    measurement: Measurement,
-    context: ms.TuneContext,
-    model: ms.CostModel,
-    keep: Callable[[Task, Trial], object],
+def _teach(
+    model: ms.CostModel, task: Task, measurement: Measurement, context: ms.TuneContext
 ) -> None:
-    """Tell the database and the cost model what the journal holds for a task, and its default."""
+    """Tell the cost model what is known of a task: its default and its trials."""
     known = [trial for key, trial in measurement.known.items() if key[0] == task.hash]
-    results = []
-    for trial in known:
-        keep(task, trial)
-        seconds = measurement.seconds(task, trial)
-        results.append(
-            ms.runner.RunnerResult(None if seconds is None else [seconds], trial.failure or None)
-        )
     schedules = [decided(context.mod, trial.choices, task) for trial in known]
+    results = [ms.runner.RunnerResult(*_result(measurement, task, trial)) for trial in known]
     model.update(context, [ms.MeasureCandidate(sch, []) for sch in schedules], results)
 
 
-def _propose(
-    tasks: Sequence[Task], measurement: Measurement, proposals: Mapping[str, Sequence[Choices]]
-) -> None:
+def _result(
+    measurement: Measurement, task: Task, trial: Trial
+) -> tuple[list[float] | None, str | None]:
+    seconds = measurement.seconds(task, trial)
+    return (None, trial.failure) if seconds is None else ([seconds], None)
+
+
+def _propose(task: Task, measurement: Measurement, proposed: Sequence[Choices]) -> None:
     """Measure what others found fast."""
-    for task in tasks:
-        for choices in proposals[task.hash]:
-            if task.offers(choices):
-                measurement.measure(task, choices)
+    for choices in proposed:
+        if task.offers(choices):
+            measurement.measure(task, choices)
 
 
 def _is_open(task: Task, measurement: Measurement) -> bool:

@@ -25,8 +25,8 @@ from ..lowering.tasks import Task
 BLOCK = "choices"
 """The block that carries the decisions."""
 PREFIX = "handglass.choice."
-TASK, KERNEL = "handglass.task", "handglass.kernel"
-"""Attributes of the function around it: the hash of the task, and the unscheduled kernel."""
+TASK, ABOUT = "handglass.task", "handglass.about"
+"""Attributes of the function around it: the hash of the kernel's task, and its signature."""
 
 SAMPLE = "SampleCategorical"
 
@@ -34,14 +34,14 @@ SAMPLE = "SampleCategorical"
 def module_of(task: Task) -> tvm.IRModule:
     """A function without arguments, whose only block carries the decisions about the kernel.
 
-    The kernel is its attribute. As a function of the module it would be traversed for every
-    candidate that the search considers (6 ms instead of 0.07 for attention), and MetaSchedule
-    describes the arguments of a function, which fails for symbolic lengths.
+    It names the kernel as a record does, by its hash. If the module held the kernel, every
+    candidate that the search considers would traverse its loops (6 ms instead of 0.07 for
+    attention); and MetaSchedule describes the arguments, which fails for symbolic lengths.
     """
     block = SBlock([], [], [], BLOCK, tirx.Evaluate(0))
     root = SBlock([], [], [], "root", SBlockRealize([], True, block))
     func = tirx.PrimFunc([], SBlockRealize([], True, root))
-    named = {"global_symbol": "main", TASK: task.hash, KERNEL: task.func}
+    named = {"global_symbol": "main", TASK: task.hash, ABOUT: task.about}
     return tvm.IRModule({"main": func.with_attr(named)})
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 from .output import columns
 
 if TYPE_CHECKING:
-    from handglass.compiler.tune import Progress
+    from handglass.compiler.tuning.progress import Progress
 
 QUIET_SECONDS = 5.0  # between two plain lines about the same kernel
 TABLE_SECONDS = 60.0  # between two plain tables

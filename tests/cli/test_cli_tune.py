@@ -10,7 +10,7 @@ pytest.importorskip("tvm", reason="the tuner is part of the compiler")
 
 from handglass.cli.remote import parse_address
 from handglass.cli.tune_progress import Estimate, PlainLines, line, status, table
-from handglass.compiler.tune import Progress, Standing
+from handglass.compiler.tuning.progress import Progress, Standing
 from handglass.errors import UsageError
 
 TABLE = (Standing("matmul", 64, 0.25, 16, 812.5, 0.87), Standing("norm", 1280, 0.01, 2, 3.1, None))

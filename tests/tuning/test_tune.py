@@ -19,10 +19,11 @@ from lowered_demo import V3, demo_functions
 from handglass.compiler.lowering.kernel_code import library_of
 from handglass.compiler.lowering.task_arguments import Arguments, arguments_of, copies_of
 from handglass.compiler.lowering.tasks import Task, Use, extract_tasks, make_task
-from handglass.compiler.tune import Progress, Tuned, tune
+from handglass.compiler.tune import Tuned, tune
 from handglass.compiler.tuning.builder import Builder
 from handglass.compiler.tuning.device import check_device
 from handglass.compiler.tuning.device_runner import CandidateError, DeviceRunner, _hold
+from handglass.compiler.tuning.progress import Progress
 from handglass.compiler.tuning.task_tuner import UNSTEADY
 from handglass.compiler.tuning.tuning_input import CompileOptions, TuningInput, read_tuning_input
 from handglass.errors import DeviceError, MismatchError, UsageError
