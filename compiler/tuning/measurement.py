@@ -93,15 +93,21 @@ class Measurement:
     def run(self, name: str) -> tuple[float | None, str]:
         """(seconds of a candidate, "") or (None, reason)."""
         task, choices, library = self._built.pop(name)
-        if library is not None:
+        if library is not None and (failure := self._run(task, choices, library)):
+            self.left += 1
+            return None, failure
+        trial = self.known[key_of(task, choices)]
+        seconds = self.seconds(task, trial)
+        return seconds, trial.failure if seconds is None else ""
+
+    def _run(self, task: Task, choices: Mapping[str, int], library: bytes) -> str:
+        """Measure a candidate; returns why its default schedule could not be measured, or ""."""
+        if task.hash not in self.failed:
             try:
                 self._add(task, self.tuner.measure(task, choices, library))
             except TaskError as error:
                 self.failed[task.hash] = str(error)
-                return None, str(error)
-        trial = self.known[key_of(task, choices)]
-        seconds = self.seconds(task, trial)
-        return seconds, trial.failure if seconds is None else ""
+        return self.failed.get(task.hash, "")
 
     def seconds(self, task: Task, trial: Trial) -> float | None:
         """Seconds as if the default still took what it took at first; None for a failure.

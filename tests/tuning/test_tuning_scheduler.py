@@ -170,7 +170,7 @@ def test_a_kernel_whose_default_fails_does_not_end_the_others(run: Any, tasks: l
 
     found, tuner = run(30, Broken())
     assert "SIGILL" in found.failed[tasks[0].hash] and len(found.failed) == 1
-    assert len(measured(tuner, tasks[1])) >= 8
+    assert sum(len(measured(tuner, task)) for task in tasks) == 30
 
 
 def test_without_xgboost_it_is_chance_unless_trees_are_asked_for(
