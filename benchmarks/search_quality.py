@@ -5,9 +5,8 @@
 
 `measure` times every candidate of a space of some 400 for two kernels of the demo model on this
 machine: the least of short samples, over the least of the default's just before, which other
-programs disturb little. It resumes. `compare` searches each table with each model
-and prints the best time of n trials, without the default, over the best of the table: the mean
-over seeds.
+programs disturb little. It resumes. `compare` searches each table with each model and prints the
+best time of n trials, without the default, over the best of the table: the mean over seeds.
 """
 
 from __future__ import annotations

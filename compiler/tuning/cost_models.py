@@ -22,8 +22,7 @@ from .space import choices_in, hash_in
 
 MODELS = ("features", "choices", "random")
 DEFAULT_MODEL = "choices"
-"""As good as `features` in benchmarks/search_quality.py, and it costs no features (docs/tuning.md).
-"""
+"""Ahead of the others after 16 trials in benchmarks/search_quality.py (docs/tuning.md)."""
 ENOUGH = 8
 """Measurements that a model needs before it predicts."""
 FAILED = 4.0

@@ -27,6 +27,10 @@ class EnoughError(Exception):
     """The trials are used up; ends MetaSchedule's scheduler."""
 
 
+class KernelFailedError(Exception):
+    """The default of a kernel failed; ends the scheduler, which is started again without it."""
+
+
 def key_of(task: Task, choices: Mapping[str, int]) -> Key:
     return task.hash, tuple(choices[name] for name in task.options)
 
@@ -156,6 +160,8 @@ class _ChoicesBuilder(ms.builder.PyBuilder):
     ) -> list[ms.builder.BuilderResult]:
         if self.measurement.left <= 0:
             raise EnoughError
+        if any(hash_in(given.mod) in self.measurement.failed for given in build_inputs):
+            raise KernelFailedError
         return [self._one(given) for given in build_inputs]
 
     def _one(self, given: ms.builder.BuilderInput) -> ms.builder.BuilderResult:

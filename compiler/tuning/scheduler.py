@@ -21,7 +21,13 @@ from ..records.lines import Refused
 from ..records.record import Record
 from .cost_models import make_cost_model
 from .database import Choices, TraceDatabase
-from .measurement import ChoicesBuilder, ChoicesRunner, EnoughError, Measurement
+from .measurement import (
+    ChoicesBuilder,
+    ChoicesRunner,
+    EnoughError,
+    KernelFailedError,
+    Measurement,
+)
 from .space import context_of, decided
 from .task_tuner import TaskTuner
 from .transfer import proposals_of
@@ -84,8 +90,12 @@ def search(
         _propose(task, measurement, [*near, *stored[task.hash]])
     for task in tasks:
         _teach(model, task, measurement, contexts[task.hash])
-    if open_tasks := [task for task in tasks if _is_open(task, measurement)]:
-        _schedule(open_tasks, contexts, measurement, database, model, folder, seed)
+    goes_on = True
+    while goes_on and measurement.left:
+        open_tasks = [task for task in tasks if _is_open(task, measurement)]
+        goes_on = bool(open_tasks) and _schedule(
+            open_tasks, contexts, measurement, database, model, folder, seed
+        )
     return Search(measurement.failed, database.found.refused)
 
 
@@ -127,14 +137,13 @@ def _schedule(
     model: ms.CostModel,
     folder: Path,
     seed: int,
-) -> None:
+) -> bool:
     """Run MetaSchedule until each space is exhausted or the trials are used up.
 
     Its own limit counts proposals, known ones too, and is checked once per batch. Ours is exact:
-    the builder ends the scheduler by EnoughError.
+    the builder ends the scheduler by EnoughError. Returns whether to go on without a kernel that
+    failed.
     """
-    if not measurement.left:
-        return
     batch = max(1, min(BATCH, math.ceil(measurement.left / (2 * len(tasks)))))
     limit = measurement.left + len(measurement.known) + BATCH * len(tasks)
     try:
@@ -155,5 +164,7 @@ def _schedule(
     except BaseException:
         if measurement.error is None:
             raise
-    if measurement.error is not None and not isinstance(measurement.error, EnoughError):
-        raise measurement.error
+    error, measurement.error = measurement.error, None
+    if error is not None and not isinstance(error, (EnoughError, KernelFailedError)):
+        raise error
+    return isinstance(error, KernelFailedError)
