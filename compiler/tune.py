@@ -1,12 +1,11 @@
 """Tuning: extract the kernels of a model, measure candidates on the device, write records.
 
-read the model -> extract its kernels as tasks -> time the default schedules -> distribute trials by
-cost -> tune the kernels one after the other -> write a record per winner immediately.
+read the model -> extract its kernels as tasks -> time the default schedules -> measure candidates,
+which MetaSchedule chooses -> verify the best of each kernel -> write a record per winner.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -23,43 +22,20 @@ from .lowering.task_arguments import arguments_of
 from .lowering.tasks import Task, extract_tasks
 from .records.journal import append
 from .records.record import DATE, Device, Record, Versions, limit_fault
+from .records.store import open_store
 from .tuning.builder import Builder
 from .tuning.device import check_device, device_for, device_of
 from .tuning.device_runner import DeviceRunner
 from .tuning.limits import Limits, measure_limits
+from .tuning.progress import Board, Progress, Row
+from .tuning.scheduler import search
 from .tuning.task_tuner import Outcome, TaskError, TaskTuner
+from .tuning.traces import RECORDS
 from .tuning.trials import TrialLog, reasons
 from .tuning.tuning_input import TuningInput
 
-LEAST_TRIALS = 4
-"""Least trials of a kernel that is tuned."""
 LEAST_SHARE = 0.003
 """Kernels with a smaller share of an answer's time are not tuned unless requested."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The progress of a run; `trials` is 0 while the default schedules are timed."""
-
-    number: int
-    tasks: int
-    name: str
-    share: float
-    trial: int
-    trials: int
-    left: int
-    """Remaining trials of all kernels."""
-    best_us: float
-    limit_fraction: float | None
-
-
-@dataclass(frozen=True)
-class Row:
-    """A kernel that an answer calls: seconds per call with the default schedule, and its share."""
-
-    task: Task
-    seconds: float
-    share: float
 
 
 @dataclass(frozen=True)
@@ -73,6 +49,8 @@ class Tuned:
     records: tuple[Record, ...]
     failed: tuple[str, ...]
     """Messages about kernels without a finite measurement."""
+    refused: tuple[str, ...] = ()
+    """Messages about lines of the work folder's database that are not ours."""
 
 
 def tune(
@@ -85,14 +63,16 @@ def tune(
     tasks: int | None = None,
     kernels: Sequence[str] = (),
     build_timeout: float = 60.0,
+    cost_model: str | None = None,
     progress: Callable[[Progress], object] = lambda _: None,
 ) -> Tuned:
-    """Tune the kernels of `tuning_input` on a device, with `trials` in total, distributed by cost.
+    """Tune the kernels of `tuning_input` on a device, with `trials` in total.
 
     Every candidate is written to `work_dir` before the next one runs, every record to `journal` as
     soon as it is verified, so an interrupted run can be resumed. Kernels without any measurement
-    are in `failed`, for the caller to report. Raises DeviceError if the device is lost,
-    MismatchError if it cannot run code for the target, UsageError for an unknown kernel.
+    are in `failed`, for the caller to report. `cost_model`: see tuning/cost_models.py. Raises
+    DeviceError if the device is lost, MismatchError if it cannot run code for the target,
+    UsageError for an unknown kernel.
     """
     target = tuning_input.target
     runner = DeviceRunner(connect, device_for(target))
@@ -110,7 +90,9 @@ def tune(
             rows, failed = time_defaults(tuner, found, part, progress)
             chosen = [r for r in rows if r.share >= LEAST_SHARE or tasks is not None][:tasks]
             run = _Run(tuner, target, device, journal, progress)
-            run.all(chosen, share_out(trials, chosen))
+            folder = work_dir / f"metaschedule-{target.records_key}"
+            near = [stored.record for stored in open_store(target, device, named(journal))]
+            run.all(chosen, trials, folder, cost_model, near)
             return Tuned(
                 target.records_key,
                 device,
@@ -118,9 +100,15 @@ def tune(
                 tuple(run.outcomes),
                 tuple(run.records),
                 (*failed, *run.failed),
+                tuple(run.refused),
             )
     finally:
         runner.close()
+
+
+def named(journal: Path) -> list[Path]:
+    """The journal that this run appends to, if there is one already."""
+    return [journal] if journal.exists() else []
 
 
 def select(tasks: Sequence[Task], kernels: Sequence[str]) -> Sequence[Task]:
@@ -153,7 +141,7 @@ def time_defaults(
     seconds: dict[str, float] = {}
     failed = []
     for number, task in enumerate(tasks, 1):
-        progress(Progress(number, len(tasks), task.name, 0.0, 0, 0, 0, 0.0, None))
+        progress(Progress(number, len(tasks), task.name, 0.0, 0, 0, 0.0, None))
         try:
             seconds[task.name] = tuner.time_default(task)
         except TaskError as error:
@@ -162,25 +150,6 @@ def time_defaults(
     total = sum(costs.values()) or 1.0
     rows = [Row(t, seconds[t.name], part * costs[t.name] / total) for t in tasks if t.name in costs]
     return sorted(rows, key=lambda row: -row.share), failed
-
-
-def share_out(trials: int, rows: Sequence[Row]) -> list[int]:
-    """Distribute trials by share of the time, at most as many as a kernel has candidates.
-
-    Trials that a small search space does not need go to the other kernels.
-    """
-    given = [0] * len(rows)
-    left = trials
-    open_rows = list(range(len(rows)))
-    while open_rows and left > 0:
-        total = sum(rows[i].share for i in open_rows) or 1.0
-        for i in open_rows:
-            wanted = max(LEAST_TRIALS, math.ceil(left * rows[i].share / total))
-            room = rows[i].task.size - 1 - given[i]
-            given[i] += min(wanted, room, max(0, trials - sum(given)))
-        open_rows = [i for i in open_rows if given[i] < rows[i].task.size - 1]
-        left = trials - sum(given)
-    return given
 
 
 @dataclass
@@ -195,32 +164,49 @@ class _Run:
         self.outcomes: list[Outcome] = []
         self.records: list[Record] = []
         self.failed: list[str] = []
+        self.refused: list[str] = []
 
-    def all(self, rows: Sequence[Row], trials: Sequence[int]) -> None:
-        for number, (row, count) in enumerate(zip(rows, trials, strict=True), 1):
-            if count:
-                self._one(row, count, number, len(rows), sum(trials[number:]))
+    def all(
+        self,
+        rows: Sequence[Row],
+        trials: int,
+        folder: Path,
+        cost_model: str | None = None,
+        records: Sequence[Record] = (),
+    ) -> None:
+        """Search all kernels, then verify the best candidates of each, the costliest first."""
+        if not rows:
+            return
+        board = Board(self.tuner, rows, trials, self.progress)
+        tasks = [row.task for row in rows]
+        found = search(
+            self.tuner,
+            tasks,
+            self.target,
+            trials,
+            folder,
+            cost_model=cost_model,
+            records=records,
+            tell=board.tell,
+        )
+        self.refused += [f"{folder / RECORDS}: line {r.line}: {r.reason}" for r in found.refused]
+        for row in rows:
+            self._conclude(row, found.failed.get(row.task.hash))
 
-    def _one(self, row: Row, count: int, number: int, total: int, after: int) -> None:
-        def tell(done: int, wanted: int, best: float, fraction: float | None) -> None:
-            name, share = row.task.name, row.share
-            left = wanted - done + after
-            self.progress(
-                Progress(number, total, name, share, done, wanted, left, best * 1e6, fraction)
-            )
-
+    def _conclude(self, row: Row, failure: str | None) -> None:
+        measured = self.tuner.known(row.task)
         try:
-            outcome = self.tuner.tune(row.task, count, tell)
+            if failure:
+                raise TaskError(failure)
+            outcome = plausible(self.tuner.conclude(row.task))
         except TaskError as error:
             self.failed.append(str(error))
             return
-        measured = self.tuner.log.of(row.task.hash)
         if measured and not any(trial.ratio for trial in measured):
             self.failed.append(
                 f"{row.task.name}: none of {len(measured)} candidates could be timed: "
                 f"{reasons(measured)}"
             )
-        outcome = plausible(outcome)
         self.outcomes.append(outcome)
         if outcome.winner is not None:
             record = record_of(outcome, row, self.target, self.device)

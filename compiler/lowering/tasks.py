@@ -59,6 +59,12 @@ class Task:
             count *= len(options)
         return count
 
+    def offers(self, choices: Mapping[str, int]) -> bool:
+        """Whether these are choices of this task: files may come from elsewhere."""
+        return choices.keys() == self.options.keys() and all(
+            choices[name] in values for name, values in self.options.items()
+        )
+
     @property
     def main(self) -> Use:
         """The use with the most calls."""

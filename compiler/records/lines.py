@@ -88,6 +88,24 @@ def read_lines(path: Path, limit: int = MAX_LINE) -> Iterator[Line | Refused]:
         raise InputError(f"{path}: {error.strerror or error}") from error
 
 
+def read_heads(path: Path, size: int, most: int) -> Iterator[bytes]:
+    """Yield the first `size` bytes of each line, at most `most` of them; no line is held in memory.
+
+    Raises InputError if there is no such file or it cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            for _ in range(most):
+                head = rest = file.readline(size)
+                if not head:
+                    return
+                while rest and not rest.endswith(b"\n"):
+                    rest = file.readline(1 << 16)
+                yield head
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+
+
 def _size(file: BinaryIO) -> int:
     """Size in bytes between appends, not during the write of another process."""
     with suppress(OSError):  # some file systems have no locks

@@ -1,4 +1,4 @@
-"""Tunes one kernel on the device: measure candidates, verify the best, or keep the default.
+"""Measures candidates of a kernel on the device, and verifies the best, or keeps the default.
 
 A candidate becomes a record only if its results match those of the default schedule, and if it is
 faster at the most frequent lengths and nowhere slower, in samples that alternate with the default.
@@ -7,22 +7,20 @@ faster at the most frequent lengths and nowhere slower, in samples that alternat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..lowering.task_arguments import Arguments, arguments_of
+from ..lowering.task_arguments import arguments_of
 from ..lowering.tasks import Task, Use
 from ..records.record import Measured, Times, Verified
 from .builder import Builder
 from .device_runner import CandidateError, DeviceRunner
 from .drift import Anchor
 from .limits import Limits
-from .search import Search
 from .trials import Trial, TrialLog
 
-BATCH = 8
 SAMPLES = 8
 ROUNDS, ROUND_SAMPLES = 8, 3
 """Rounds of the final comparison, in which default and winner alternate, and samples per round."""
@@ -62,10 +60,6 @@ class TaskError(Exception):
     """The default schedule of a kernel cannot be built or measured."""
 
 
-Tell = Callable[[int, int, float, float | None], None]
-"""(trials so far, total trials, best seconds so far, fraction of the limit)."""
-
-
 @dataclass
 class TaskTuner:
     """The state that all kernels of a run share."""
@@ -74,59 +68,40 @@ class TaskTuner:
     builder: Builder
     log: TrialLog
     limits: Limits
-    seed: int = 0
 
-    def tune(self, task: Task, trials: int, tell: Tell) -> Outcome:
-        """Measure up to `trials` candidates, including those of earlier runs.
+    def __post_init__(self) -> None:
+        self.reference: dict[str, float] = {}
+        """By task: seconds of the default schedule when it was first timed."""
+        self._defaults: dict[str, bytes] = {}
+        self._least: dict[str, float | None] = {}
+        self._held: tuple[str, Anchor] | None = None
+
+    def time_default(self, task: Task) -> float:
+        """Seconds of one call with the default schedule at the most frequent lengths.
+
+        Raises TaskError if it cannot be built or measured.
+        """
+        self.reference[task.hash] = self._hold(task).last
+        return self.reference[task.hash]
+
+    def fraction(self, task: Task, seconds: float) -> float | None:
+        """Fraction of the limit that a time at the most frequent lengths reaches; None: unknown."""
+        if task.hash not in self._least:
+            arguments = arguments_of(task, task.main.lengths)
+            self._least[task.hash] = self.limits.least(task.kernel, arguments)
+        least = self._least[task.hash]
+        return None if least is None else least / seconds
+
+    def known(self, task: Task) -> list[Trial]:
+        """The trials of a task, also of earlier runs, that its options offer."""
+        return [t for t in self.log.of(task.hash) if task.offers(t.choices)]
+
+    def measure(self, task: Task, choices: Mapping[str, int], library: bytes) -> Trial:
+        """Time a candidate relative to the default schedule.
 
         Raises TaskError if the default schedule cannot be measured.
         """
-        default = self._default(task)
-        arguments = self._prepare(task, task.main)
-        anchor = self._anchor(task, default)
-        search = Search(task.options, self.seed)
-        search.tell(task.defaults, 1.0)
-        for trial in self.log.of(task.hash):
-            if trial.choices.keys() == task.options.keys() and trial.failure != UNSTEADY:
-                search.tell(trial.choices, trial.ratio)
-        wanted = min(trials, search.size - 1)
-        while (done := len(search.measured) - 1) < wanted:
-            best = anchor.last * min([r for r in search.measured.values() if r], default=1.0)
-            tell(done, wanted, best, self.limits.fraction(task.kernel, arguments, best))
-            for choices in search.propose(min(BATCH, wanted - done)):
-                trial = self._measure(task, choices, anchor)
-                self.log.add(task.hash, trial)
-                search.tell(choices, 1.0 if trial.failure == UNSTEADY else trial.ratio)
-        return self._conclude(task, default, anchor, search)
-
-    def time_default(self, task: Task) -> float:
-        """Seconds of one call with the default schedule at the most frequent lengths."""
-        default = self._default(task)
-        self._prepare(task, task.main)
-        return self._anchor(task, default).last
-
-    def _default(self, task: Task) -> bytes:
-        built = self.builder.build(task, task.defaults)
-        if built.library is None:
-            raise TaskError(f"{task.name}: the default schedule cannot be built: {built.reason}")
-        return built.library
-
-    def _prepare(self, task: Task, use: Use) -> Arguments:
-        arguments = arguments_of(task, use.lengths)
-        self.runner.prepare(arguments)
-        return arguments
-
-    def _anchor(self, task: Task, default: bytes) -> Anchor:
-        try:
-            return Anchor(self.runner, default)
-        except CandidateError as error:
-            raise TaskError(f"{task.name}: the default schedule fails to run: {error}") from error
-
-    def _measure(self, task: Task, choices: Mapping[str, int], anchor: Anchor) -> Trial:
-        built = self.builder.build(task, choices)
-        library = built.library
-        if library is None:
-            return Trial(choices, None, None, built.reason)
+        anchor = self._hold(task)
         try:
             (once,) = self.runner.seconds(library, 1, 1)  # may crash or be far too slow
             if once > HOPELESS * anchor.last:
@@ -138,8 +113,13 @@ class TaskTuner:
             return Trial(choices, None, None, UNSTEADY)
         return Trial(choices, measured.ratio, float(np.median(measured.seconds)))
 
-    def _conclude(self, task: Task, default: bytes, anchor: Anchor, search: Search) -> Outcome:
-        trials = [t for t in self.log.of(task.hash) if t.choices.keys() == task.options.keys()]
+    def conclude(self, task: Task) -> Outcome:
+        """Verify the best candidates: the outcome has a winner, or the default stays.
+
+        Raises TaskError if the default schedule cannot be measured.
+        """
+        default, trials = self._default(task), self.known(task)
+        anchor = self._hold(task)
         finite = sorted((t for t in trials if t.ratio), key=lambda t: t.ratio or math.inf)
         notes = []
         for trial in [t for t in finite if t.ratio and t.ratio < 1 - LEAST_GAIN / 2][:FINALISTS]:
@@ -149,15 +129,41 @@ class TaskTuner:
             notes.append(found)
         self._prepare(task, task.main)
         seconds = anchor.sample()
-        fraction = self.limits.fraction(task.kernel, arguments_of(task, task.main.lengths), seconds)
         return Outcome(
             task,
             len(trials),
             None,
             default_seconds=seconds,
-            limit_fraction=fraction,
+            limit_fraction=self.fraction(task, seconds),
             note="; ".join(dict.fromkeys(notes)),
         )
+
+    def _default(self, task: Task) -> bytes:
+        if task.hash not in self._defaults:
+            built = self.builder.build(task, task.defaults)
+            if built.library is None:
+                raise TaskError(
+                    f"{task.name}: the default schedule cannot be built: {built.reason}"
+                )
+            self._defaults[task.hash] = built.library
+        return self._defaults[task.hash]
+
+    def _prepare(self, task: Task, use: Use) -> None:
+        self.runner.prepare(arguments_of(task, use.lengths))
+        self._held = None
+
+    def _hold(self, task: Task) -> Anchor:
+        """The anchor of a task, whose arguments the device then holds."""
+        if self._held is None or self._held[0] != task.hash:
+            default = self._default(task)
+            self._prepare(task, task.main)
+            try:
+                self._held = task.hash, Anchor(self.runner, default)
+            except CandidateError as error:
+                raise TaskError(
+                    f"{task.name}: the default schedule fails to run: {error}"
+                ) from error
+        return self._held[1]
 
     def _prove(self, task: Task, default: bytes, choices: Mapping[str, int]) -> Outcome | str:
         """Verify a candidate: the outcome of a winner, or the reason why it is rejected."""
@@ -166,7 +172,7 @@ class TaskTuner:
             return "could not be built again"
         lengths, verdicts = [], []
         for use in task.uses:
-            arguments = self._prepare(task, use)
+            self._prepare(task, use)
             try:
                 verdicts.append(verify_results(self.runner, task, default, library))
                 lengths.append(self._compare(use, default, library))
@@ -175,17 +181,15 @@ class TaskTuner:
             slower = lengths[-1].tuned.median / lengths[-1].default.median - 1
             if slower > (NOISE if use is not task.main else -LEAST_GAIN):
                 return f"{-slower:+.1%} at {_text(use)}"
-            if use is task.main:
-                fraction = self.limits.fraction(task.kernel, arguments, lengths[-1].tuned.median)
         main = lengths[task.uses.index(task.main)]
         return Outcome(
             task,
-            len(self.log.of(task.hash)),
+            len(self.known(task)),
             choices,
             tuple(lengths),
             worst_of(verdicts),
             main.default.median,
-            fraction,
+            self.fraction(task, main.tuned.median),
         )
 
     def _compare(self, use: Use, default: bytes, library: bytes) -> Measured:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from handglass.runtime.system.printable import printable
 
 from .options import Json
 from .output import columns, print_json
@@ -67,6 +70,14 @@ def tune(
     build_timeout: Annotated[
         float, typer.Option(min=1.0, metavar="SECONDS", help="Time limit to build one candidate.")
     ] = 60.0,
+    cost_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Predicts fast candidates: choices, features (of the scheduled kernel; slower) "
+            "or random.  [default: choices]",
+        ),
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -81,6 +92,7 @@ def tune(
     from .tune_progress import tune_progress
 
     tune_model, read_tuning_input, options_type, own_file = load_tuner()
+    check_cost_model(cost_model)
     options = options_type(target, quantization, vision_quantization, context, kv_cache)
     connect = connector(rpc, key_file, threads)
     tuning_input = read_tuning_input(model, options)
@@ -95,12 +107,15 @@ def tune(
             work_dir=work_dir,
             journal=journal,
             build_timeout=build_timeout,
+            cost_model=cost_model,
             progress=report,
         )
     if json:
         print_json(as_json(result, journal))
     else:
         print(as_text(result, journal))
+    for message in result.refused:
+        print(f"refused: {printable(message)}", file=sys.stderr)
     if result.failed:
         raise DeviceError("\n".join(["no candidate could be measured for:", *result.failed]))
 
@@ -124,6 +139,16 @@ def load_tuner() -> tuple[Any, ...]:
     from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
 
     return tune_model, read_tuning_input, CompileOptions, own_file
+
+
+def check_cost_model(name: str | None) -> None:
+    """Raise UsageError for an unknown model, DeviceError if the model is not installed."""
+    from handglass.compiler.tuning.cost_models import MODELS, check_installed
+    from handglass.errors import UsageError
+
+    if name is not None and name not in MODELS:
+        raise UsageError(f"--cost-model: '{name}' is not one of {', '.join(MODELS)}")
+    check_installed(name)
 
 
 HEAD = ("KERNEL", "SHARE", "DEFAULT", "NOW", "GAIN", "LIMIT", "TRIALS", "")
@@ -176,4 +201,5 @@ def as_json(result: Tuned, journal: Path) -> dict[str, Any]:
         ],
         "records": [record.id for record in result.records],
         "failed": list(result.failed),
+        "refused": list(result.refused),
     }

@@ -1,4 +1,8 @@
-"""Tuning progress on standard error: a status line on a terminal, plain lines otherwise."""
+"""Tuning progress on standard error: the table of tasks and the kernel being measured.
+
+On a terminal both are updated in place; otherwise lines follow each other, and the table from time
+to time.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from .output import columns
+
 if TYPE_CHECKING:
-    from handglass.compiler.tune import Progress
+    from handglass.compiler.tuning.progress import Progress
 
 QUIET_SECONDS = 5.0  # between two plain lines about the same kernel
+TABLE_SECONDS = 60.0  # between two plain tables
+
+HEAD = ("KERNEL", "WEIGHT", "TRIALS", "BEST", "LIMIT")
 
 
 class Estimate:
@@ -48,6 +57,16 @@ def line(progress: Progress, estimate: str) -> str:
     )
 
 
+def table(progress: Progress) -> str:
+    """Format the table of tasks: kernel, calls in an answer, trials, best time, of the limit."""
+    rows: list[tuple[str, ...]] = [HEAD]
+    for task in progress.table:
+        limit = f"{task.limit_fraction:.0%}" if task.limit_fraction is not None else "-"
+        best = f"{task.best_us:,.1f} us"
+        rows.append((task.name, f"{task.weight:,}", f"{task.trials:,}", best, limit))
+    return columns(rows)
+
+
 @contextmanager
 def tune_progress(stream: TextIO | None = None) -> Iterator[Callable[[Progress], object]]:
     """Yield the callback that reports progress."""
@@ -60,15 +79,22 @@ def tune_progress(stream: TextIO | None = None) -> Iterator[Callable[[Progress],
 
 
 class PlainLines:
-    """Prints a line when a kernel begins, and every `QUIET_SECONDS` after that."""
+    """Prints a line when a kernel begins, and every `QUIET_SECONDS` after that.
+
+    The table of tasks is printed every `TABLE_SECONDS`, and with the last trial.
+    """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock, self._estimate = stream, clock, Estimate(clock)
         self._name, self._last = "", float("-inf")
+        self._table = clock()
 
     def __call__(self, progress: Progress) -> None:
         estimate = self._estimate(progress.left) if progress.trials else ""
         now = self._clock()
+        if progress.table and (now - self._table >= TABLE_SECONDS or not progress.left):
+            self._table = now
+            print(table(progress), file=self._stream, flush=True)
         same = progress.name == self._name or not progress.trials
         if same and now - self._last < QUIET_SECONDS:
             return
@@ -78,11 +104,19 @@ class PlainLines:
 
 @contextmanager
 def status(stream: TextIO) -> Iterator[Callable[[Progress], object]]:
-    from rich.console import Console
-    from rich.status import Status
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.spinner import Spinner
+    from rich.text import Text
 
     estimate = Estimate()
-    with Status("timing the default schedules", console=Console(file=stream)) as display:
-        yield lambda progress: display.update(
-            line(progress, estimate(progress.left) if progress.trials else "")
-        )
+    spinner = Spinner("dots", "timing the default schedules")
+
+    def update(progress: Progress) -> None:
+        left = estimate(progress.left) if progress.trials else ""
+        spinner.update(text=Text(line(progress, left)))
+        shown = [Text(table(progress)), spinner] if progress.table else [spinner]
+        display.update(Group(*shown))
+
+    with Live(spinner, console=Console(file=stream), transient=True) as display:
+        yield update

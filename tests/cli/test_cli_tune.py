@@ -9,17 +9,19 @@ import pytest
 pytest.importorskip("tvm", reason="the tuner is part of the compiler")
 
 from handglass.cli.remote import parse_address
-from handglass.cli.tune_progress import Estimate, PlainLines, line
-from handglass.compiler.tune import Progress
+from handglass.cli.tune_progress import Estimate, PlainLines, line, status, table
+from handglass.compiler.tuning.progress import Progress, Standing
 from handglass.errors import UsageError
 
+TABLE = (Standing("matmul", 64, 0.25, 16, 812.5, 0.87), Standing("norm", 1280, 0.01, 2, 3.1, None))
 
-def at(trial: int, left: int, name: str = "matmul") -> Progress:
-    return Progress(2, 9, name, 0.25, trial, 40, left, 812.5, 0.87)
+
+def at(trial: int, name: str = "matmul", table: tuple[Standing, ...] = ()) -> Progress:
+    return Progress(2, 9, name, 0.25, trial, 40, 812.5, 0.87, table)
 
 
 def test_a_line_has_the_kernel_its_progress_and_the_best_time() -> None:
-    assert line(at(16, 24), ", 30 s left") == (
+    assert line(at(16), ", 30 s left") == (
         "[2/9] matmul (25.0% of an answer) 16/40: best 812.5 us, 87% of the limit, 30 s left"
     )
 
@@ -36,9 +38,40 @@ def test_plain_lines_are_few_but_every_kernel_has_one() -> None:
     stream, clock = io.StringIO(), iter(range(100))
     lines = PlainLines(stream, lambda: float(next(clock)) / 10)
     for number in range(4):
-        lines(at(number, 40 - number))
-    lines(at(0, 30, "attention"))
+        lines(at(number))
+    lines(at(10, "attention"))
     assert [text.split()[1] for text in stream.getvalue().splitlines()] == ["matmul", "attention"]
+
+
+def test_the_table_has_weight_trials_best_and_limit() -> None:
+    assert [text.split() for text in table(at(18, table=TABLE)).splitlines()] == [
+        ["KERNEL", "WEIGHT", "TRIALS", "BEST", "LIMIT"],
+        ["matmul", "64", "16", "812.5", "us", "87%"],
+        ["norm", "1,280", "2", "3.1", "us", "-"],
+    ]
+
+
+def test_plain_tables_are_few_but_the_last_trial_has_one() -> None:
+    stream, clock = io.StringIO(), iter([0.0, 1.0, 61.0, 62.0, 63.0])
+    lines = PlainLines(stream, lambda: next(clock))
+    lines._estimate = lambda left: ""  # type: ignore[assignment]
+    for trial in (1, 2, 3, 40):
+        lines(at(trial, table=TABLE))
+    assert stream.getvalue().count("KERNEL") == 2
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_table_and_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    with status(stream) as report:
+        report(at(16, table=TABLE))
+    assert "WEIGHT" in stream.getvalue() and "[2/9] matmul" in stream.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -62,6 +95,7 @@ def test_invalid_addresses(text: str) -> None:
         (["--rpc", "127.0.0.1:1", "--threads", "2"], "--threads"),
         (["--key-file", "key"], "--rpc"),
         (["--target", "raspberry-pi-6"], "raspberry-pi-"),
+        (["--cost-model", "trees"], "features, choices, random"),
     ],
 )
 def test_contradictions_are_refused(

@@ -42,6 +42,31 @@ def trials() -> list[bytes]:
     return [json.dumps({**head, **trial}).encode() + b"\n"]
 
 
+def read_traces(data: bytes, folder: Path) -> None:
+    """The tuning records of a MetaSchedule database, or its workloads."""
+    from handglass.compiler.tuning.traces import LARGEST, RECORDS, WORKLOADS, read_database
+
+    if data.startswith(b'["'):
+        written(folder, WORKLOADS, data)
+        written(folder, RECORDS, traces()[0])
+    else:
+        written(folder, WORKLOADS, traces()[-1])
+        written(folder, RECORDS, data)
+    found = read_database(folder)
+    assert all(0 <= v <= LARGEST for r in found.records for v in r.choices.values())
+    assert all(r.seconds > 0 and r.workload < len(found.workloads) for r in found.records)
+    assert all(line.reason.isprintable() for line in found.refused), "not escaped"
+
+
+@cache
+def traces() -> list[bytes]:
+    sample = ["SampleCategorical", [], [[1, 2, 4], [0.5, 0.25, 0.25]], ["v1"]]
+    note = ["Annotate", ["b0", "v1"], ["handglass.choice.panels"], []]
+    trace = [[["GetSBlock", [], ["choices", "main"], ["b0"]], sample, note], [[1, 2]]]
+    record = json.dumps([0, [trace, [1e-3], {"kind": "llvm"}, []]]).encode()
+    return [record + b"\n", record + b"\n" + record, b'["1525116862","e30="]\n["7","e30="]\n']
+
+
 def read_target(data: bytes, folder: Path) -> None:
     from handglass.targets import find_target
 
@@ -116,6 +141,7 @@ def evidence() -> list[bytes]:
 READERS = {
     "records": Reader(records, read_records),
     "trials": Reader(trials, read_trials),
+    "traces": Reader(traces, read_traces),
     "target": Reader(targets, read_target),
     "frame": Reader(device_frames, read_frame, frame_refusals()),
     "native-answer": Reader(answers, read_answer),

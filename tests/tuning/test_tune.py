@@ -19,10 +19,11 @@ from lowered_demo import V3, demo_functions
 from handglass.compiler.lowering.kernel_code import library_of
 from handglass.compiler.lowering.task_arguments import Arguments, arguments_of, copies_of
 from handglass.compiler.lowering.tasks import Task, Use, extract_tasks, make_task
-from handglass.compiler.tune import Progress, Tuned, tune
+from handglass.compiler.tune import Tuned, tune
 from handglass.compiler.tuning.builder import Builder
 from handglass.compiler.tuning.device import check_device
 from handglass.compiler.tuning.device_runner import CandidateError, DeviceRunner, _hold
+from handglass.compiler.tuning.progress import Progress
 from handglass.compiler.tuning.task_tuner import UNSTEADY
 from handglass.compiler.tuning.tuning_input import CompileOptions, TuningInput, read_tuning_input
 from handglass.errors import DeviceError, MismatchError, UsageError
@@ -88,8 +89,13 @@ def test_kernels_are_timed_and_a_second_run_goes_on(
     assert [p.trials for p in reported[: len(first.rows)]] == [0] * len(first.rows)
     tuning = reported[len(first.rows) :]
     assert tuning and all(p.best_us > 0 and (p.limit_fraction or 1) > 0 for p in tuning)
+    assert [p.trial for p in tuning] == [*range(1, 7)]
+    assert sum(task.trials for task in tuning[-1].table) == 6
+    assert [task.weight for task in tuning[-1].table] == [
+        row.task.main.calls for row in first.rows[:2]
+    ]
     before = lines(tmp_path)
-    assert 6 <= len(before) <= 8
+    assert len(before) == 6
     run(6)
     assert lines(tmp_path)[: len(before)] == before
 
@@ -193,39 +199,29 @@ def test_a_bundle_is_tuned_as_it_is(small_bundle: Path) -> None:
             read_tuning_input(small_bundle, CompileOptions(target=other))
 
 
-def test_a_killed_run_loses_nothing(small_checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_ended_loses_nothing(
+    number: signal.Signals, tuning_input: TuningInput, small_checkpoint: Path, tmp_path: Path
+) -> None:
+    tasks = extract_tasks(tuning_input.mod, tuning_input.target, tuning_input.parts)
+    largest = sorted(tasks, key=lambda task: -task.size)[:2]
     command = [sys.executable, "-m", "handglass.cli.main", "tune", "-m", str(small_checkpoint)]
-    flags = [
-        "--trials",
-        "20",
-        "--tasks",
-        "2",
-        "--threads",
-        "1",
-        "-c",
-        "128",
-        "--work-dir",
-        str(tmp_path),
-    ]
-    records = tmp_path / "records.jsonl"
-    child = subprocess.Popen(
-        [*command, *flags, "--records", str(records)], stderr=subprocess.DEVNULL
-    )
+    command += ["-c", "128", "--threads", "1", "--work-dir", str(tmp_path), "--tasks", "2"]
+    command += [word for task in largest for word in ("--kernel", task.name)]
+    command += ["--records", str(tmp_path / "records.jsonl"), "--trials"]
+    child = subprocess.Popen([*command, "99"], stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 200
         while not any(tmp_path.glob("trials-*")) or len(lines(tmp_path)) < 2:
             assert child.poll() is None and time.monotonic() < deadline, "no trial was written"
             time.sleep(0.1)
     finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
+        os.kill(child.pid, number)
+        _, errors = child.communicate(timeout=60)
+    assert child.returncode == (130 if number == signal.SIGINT else -number)
+    assert "Traceback" not in errors
     before = lines(tmp_path)
-    done = subprocess.run(
-        [*command, "--trials", "4", *flags[2:], "--records", str(records)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = subprocess.run([*command, "4"], capture_output=True, text=True, timeout=300)
     assert done.returncode in (0, 4), done.stderr  # 4: no stable measurement on a busy machine
     assert "Traceback" not in done.stderr
     assert lines(tmp_path)[: len(before) - 1] == before[:-1]  # the last may be truncated

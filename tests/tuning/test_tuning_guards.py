@@ -1,6 +1,6 @@
 """The conditions for a record, on a fake device with given times and results."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 
 pytest.importorskip("tvm", reason="the tuner is part of the compiler")
+from fake_board import Board, Maker, by_panels
 from lowered_demo import V3, demo_functions
 
-from handglass.compiler.lowering.task_arguments import Arguments
 from handglass.compiler.lowering.tasks import Task, Use, make_task
 from handglass.compiler.records.record import Device, Record
-from handglass.compiler.tune import Row, _Run, plausible, record_of, select, share_of, share_out
-from handglass.compiler.tuning.builder import Built
-from handglass.compiler.tuning.device_runner import CandidateError
+from handglass.compiler.tune import Row, _Run, plausible, record_of, select, share_of
 from handglass.compiler.tuning.limits import Limits
+from handglass.compiler.tuning.scheduler import search
 from handglass.compiler.tuning.task_tuner import Outcome, TaskError, TaskTuner
 from handglass.compiler.tuning.trials import TrialLog, reasons
 from handglass.errors import UsageError
@@ -25,51 +24,6 @@ from handglass.runtime.remote.client import Difference
 pytestmark = pytest.mark.compiler
 
 HERE = Device("Board", "aarch64", 4, 4)
-
-
-def key(choices: Mapping[str, int]) -> bytes:
-    return repr(sorted(choices.items())).encode()
-
-
-class Maker:
-    """A builder whose libraries are the choices; `broken` gives the reason of a failure, if any."""
-
-    def __init__(self, broken: Callable[[Mapping[str, int]], str] = lambda choices: "") -> None:
-        self.broken = broken
-        self.built = 0
-
-    def build(self, task: Task, choices: Mapping[str, int]) -> Built:
-        self.built += 1
-        reason = self.broken(choices)
-        return Built(None if reason else key(choices), reason)
-
-
-class Board:
-    """A device. `time(panels, lengths)`: microseconds or a failure; `snr(panels)`: dB."""
-
-    def __init__(
-        self,
-        time: Callable[[int, tuple[Any, ...]], float | str],
-        snr: Callable[[int], float | None] = lambda panels: None,
-    ) -> None:
-        self.time, self.snr = time, snr
-        self.sizes: tuple[Any, ...] = ()
-
-    def prepare(self, arguments: Arguments) -> None:
-        self.sizes = arguments.sizes
-
-    def calls_for(self, library: bytes) -> int:
-        return len(self.seconds(library, 1, 1))
-
-    def seconds(self, library: bytes, number: int, samples: int) -> list[float]:
-        found = self.time(dict(eval(library))["panels"], self.sizes)
-        if isinstance(found, str):
-            raise CandidateError(found)
-        return [found * 1e-6] * samples
-
-    def compare(self, reference: bytes, candidate: bytes, seed: int) -> Sequence[Difference]:
-        snr = self.snr(dict(eval(candidate))["panels"])
-        return [Difference(len(self.sizes) - 1, snr, 0.5, 1.0, snr != float("-inf"))]
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +42,11 @@ def tune(tmp_path: Path, row_task: Task) -> Callable[..., tuple[Outcome, TrialLo
     ) -> tuple[Outcome, TrialLog]:
         log = TrialLog(tmp_path / "trials.jsonl", "board")
         tuner = TaskTuner(board, maker or Maker(), log, Limits({}))  # type: ignore[arg-type]
-        return tuner.tune(task, trials, lambda *_: None), log
+        tuner.time_default(task)
+        search(tuner, [task], V3, trials, tmp_path / "metaschedule")
+        return tuner.conclude(task), log
 
     return call
-
-
-def by_panels(**times: float | str) -> Callable[[int, tuple[Any, ...]], float | str]:
-    return lambda panels, sizes: times[f"p{panels}"]
 
 
 def test_the_fastest_becomes_a_record_that_reads_back(tune: Any, row_task: Task) -> None:
@@ -185,14 +137,6 @@ def test_a_second_run_measures_nothing_twice(tune: Any) -> None:
     assert len(log.trials) == 1
 
 
-def test_trials_go_where_the_time_goes(row_task: Task) -> None:
-    shares = (0.6, 0.3, 0.1)
-    rows = [Row(row_task, 1.0, share) for share in shares]
-    assert share_out(100, rows) == [3, 3, 3]  # no more than there are candidates
-    assert sum(share_out(5, rows)) == 5
-    assert share_out(0, rows) == [0, 0, 0]
-
-
 def test_kernels_are_asked_for_by_name(row_task: Task) -> None:
     assert select([row_task], []) == [row_task] == select([row_task], [row_task.name])
     with pytest.raises(UsageError, match="fused_matmul13_multiply_add"):
@@ -216,7 +160,8 @@ def test_a_fraction_never_ends_a_run(row_task: Task, tmp_path: Path, rate: float
         log = TrialLog(tmp_path / "trials.jsonl", "board")
         tuner = TaskTuner(board, Maker(), log, limits)  # type: ignore[arg-type]
         run = _Run(tuner, V3, HERE, journal, lambda _: None)
-        run.all([Row(row_task, 1e-5, 0.4)], [9])
+        seconds = tuner.time_default(row_task)
+        run.all([Row(row_task, seconds, 0.4)], 9, tmp_path / "metaschedule")
         assert run.failed == [] and len(run.records) == 1
         records = [Record.parse(line) for line in journal.read_text().splitlines()]
         assert len(records) == turn and records[-1].choices == {"panels": 8}
