@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import Checkpoint
-from .gguf_config import config_of, interleaved_heads
+from .gguf_config import architecture_of, config_of, interleaved_heads
 from .gguf_header import Header, read_header
+from .gguf_qwen35 import QWEN35, HybridTensors
 from .gguf_sentencepiece import tokenizer_model
 from .gguf_tensors import GgufTensors, original_name
 from .gguf_tokenizer import template_of, tokenizer_json, tokenizer_name
@@ -30,8 +31,7 @@ class GgufCheckpoint(Checkpoint):
         """
         self._header = header
         config = config_of(header)
-        heads = interleaved_heads(header, config)
-        text = GgufTensors(header, heads, original_name)
+        text = _text_tensors(header, config)
         prefix = BESIDE_VISION if vision else ""
         stored = {f"{prefix}{name}": name for name in text.names}
         shards: dict[str, Computed] = {}
@@ -65,3 +65,9 @@ class GgufCheckpoint(Checkpoint):
     def _tokenizer(self) -> bytes:
         is_json = tokenizer_name(self._header) == "tokenizer.json"
         return (tokenizer_json if is_json else tokenizer_model)(self._header)
+
+
+def _text_tensors(header: Header, config: dict[str, Any]) -> GgufTensors:
+    if architecture_of(header) == QWEN35:
+        return HybridTensors(header, config)
+    return GgufTensors(header, interleaved_heads(header, config), original_name)

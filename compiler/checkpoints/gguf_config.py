@@ -11,6 +11,7 @@ import numpy as np
 from handglass.errors import InputError
 
 from .gguf_header import Header
+from .gguf_qwen35 import KNOWN, QWEN35, ROTATED, hybrid_config
 from .gguf_tensors import ROPE_FREQS, ROPE_LONG, ROPE_SHORT, as_floats, dequantizer
 
 MINICPM = "minicpm"
@@ -19,6 +20,7 @@ ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
+    QWEN35: "Qwen3_5ForCausalLM",
 }
 SIZES = {
     "embedding_length": "hidden_size",
@@ -34,7 +36,7 @@ SIZES = {
 """Key without the architecture -> key of config.json."""
 VISION = "clip"
 """Of a vision tower (gguf_vision.py)."""
-CHECKED = ("vocab_size", "rope.dimension_count", "attention.value_length")
+CHECKED = ("vocab_size", "attention.value_length", ROTATED)
 ROPE_SCALING = "rope.scaling."
 SMALLEST = 1e-6
 """Of a scale; the largest is its inverse."""
@@ -61,6 +63,8 @@ def config_of(header: Header) -> dict[str, Any]:
     config |= _tokens(header)
     if architecture == MINICPM:
         config |= _mup(header, keys, config)
+    if architecture == QWEN35:
+        config |= hybrid_config(header.path, keys, config)
     if scaling := _rope(header, keys, config):
         config["rope_scaling"] = scaling
     _check(header, keys, config)
@@ -201,21 +205,23 @@ def _divisors(header: Header, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(header: Header, keys: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Refuse keys that are set and have no effect here, and sizes that contradict each other."""
-    known = (*SIZES, *CHECKED, *(MUP if architecture_of(header) == MINICPM else ()))
+    architecture = architecture_of(header)
+    known = (*SIZES, *CHECKED, *{MINICPM: MUP, QWEN35: KNOWN}.get(architecture, ()))
     for key, value in keys.items():
         if key not in known and not key.startswith(ROPE_SCALING) and value:
             raise InputError(
-                f"{header.path}: {architecture_of(header)}.{key} is {value!r:.100}: "
-                "not supported yet"
+                f"{header.path}: {architecture}.{key} is {value!r:.100}: not supported yet"
             )
     hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
     if type(hidden) is not int or type(heads) is not int or heads < 1:
         return  # refused by the model family
     head_dim = config.get("head_dim", hidden // heads)
-    expected = (config["vocab_size"], head_dim, head_dim)
-    for key, size in zip(CHECKED, expected, strict=True):
+    expected = dict(zip(CHECKED, (config["vocab_size"], head_dim, head_dim), strict=True))
+    if architecture == QWEN35:
+        del expected[ROTATED]  # a part of the head
+    for key, size in expected.items():
         if keys.get(key, size) != size:
             raise InputError(
-                f"{header.path}: {architecture_of(header)}.{key} is {keys[key]!r:.40}, "
+                f"{header.path}: {architecture}.{key} is {keys[key]!r:.40}, "
                 f"but the other sizes require {size}"
             )

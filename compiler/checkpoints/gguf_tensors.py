@@ -100,24 +100,25 @@ class GgufTensors(Computed):
 
     def floats(self, name: str, rows: slice) -> np.ndarray:
         """Rows in float32, in the order of the original checkpoint."""
-        place = self._places[name]
+        place, order = self._places[name], self._order(name)
+        taken = rows if order is None else order[rows]
         if len(place.shape) == 1:  # rows are single values, of which a block may have several
-            return as_floats(self.array(name), place, self._dequantize)[rows]
-        return as_floats(self._rows(name, rows), place, self._dequantize)
+            return as_floats(self.array(name), place, self._dequantize)[taken]
+        return as_floats(self.array(name)[taken], place, self._dequantize)
 
     def release(self, name: str) -> None:
         drop_pages(self.array(name))
 
-    def _rows(self, name: str, rows: slice) -> np.ndarray:
-        stored, match = self.array(name), _HEADS.fullmatch(name)
+    def _order(self, name: str) -> np.ndarray | None:
+        """Where the rows of the original are in the file; None if the order is the same."""
+        match = _HEADS.fullmatch(name)
         heads = self._heads.get(match[1], 0) if match else 0
         if not heads:
-            return stored[rows]
-        count = stored.shape[0]
+            return None
+        count = self._places[name].shape[0]
         if count % (2 * heads):
             raise InputError(f"{name}: {count} rows are not {heads} heads of an even size")
-        order = np.arange(count).reshape(heads, count // heads // 2, 2).swapaxes(1, 2).reshape(-1)
-        return stored[order[rows]]
+        return np.arange(count).reshape(heads, count // heads // 2, 2).swapaxes(1, 2).reshape(-1)
 
 
 def as_floats(stored: np.ndarray, place: Place, dequantize: Dequantize) -> np.ndarray:

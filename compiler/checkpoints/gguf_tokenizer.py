@@ -25,7 +25,7 @@ TEMPLATE = "tokenizer.chat_template"
 MODELS = {"gpt2": "tokenizer.json", "llama": "tokenizer.model"}
 """tokenizer.ggml.model -> the file of the original: byte-level BPE, or SentencePiece
 (gguf_sentencepiece.py)."""
-# Of Llama 3; Qwen's has \p{N} for \p{N}{1,3}.
+# Of Llama 3; Qwen's has \p{N} for \p{N}{1,3}, and that of Qwen3.5 marks (\p{M}) beside letters.
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -47,12 +47,17 @@ class Split:
 _GPT2, _DIGITS = Split(), Split(has_single_digits=True)
 _LLAMA3 = Split(_WORDS, ignores_merges=True)
 _QWEN2 = Split(_WORDS.replace(r"\p{N}{1,3}", r"\p{N}"), is_composed=True)
+_QWEN35 = Split(
+    _QWEN2.words.replace(r"]?\p{L}+", r"]?[\p{L}\p{M}]+").replace(r"\s\p{L}", r"\s\p{L}\p{M}"),
+    is_composed=True,
+)
 SPLITS: Mapping[str, Split] = {
     "gpt-2": _GPT2,
     "llama-bpe": _LLAMA3,
     "llama3": _LLAMA3,
     "llama-v3": _LLAMA3,
     "qwen2": _QWEN2,
+    "qwen35": _QWEN35,
     "deepseek-r1-qwen": _QWEN2,
     "smollm": _DIGITS,
     "starcoder": _DIGITS,

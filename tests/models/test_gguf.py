@@ -41,7 +41,8 @@ from handglass.errors import InputError
 from handglass.runtime.prompt.chat_template import Tokens, build_prompt
 from handglass.runtime.prompt.tokenizer import parse_tokenizer
 
-MODELS = [kind for kind in KINDS if kind.name != "Qwen3_5"]
+ROUNDED = ("A_log", "layernorm.weight", "q_norm.weight", "k_norm.weight", "model.norm.weight")
+"""What the file stores of Qwen3.5 is not exactly invertible: exponentials, and one more."""
 ALL_TYPES = tuple(kind.name for kind in TYPES.values())
 
 
@@ -50,14 +51,15 @@ def convert(folder: Path, kind: Kind) -> Path:
     config = dict(open_checkpoint(folder).config)
     rope = config.get("rope_parameters") or {}
     config["rope_theta"] = rope.get("rope_theta", config.get("rope_theta"))
-    if kind.name != "Qwen3":
+    if not kind.name.startswith("Qwen3"):
         config.pop("head_dim", None)
     tensors = load_file(folder / "model.safetensors")
     if rope.get("rope_type") == "llama3":
         tensors["rope_freqs.weight"] = llama3_divisors(16)
-    data, pre = tokenizer()[0], "qwen2" if kind.name.startswith("Qwen") else "llama-bpe"
+    data = tokenizer()[0]
+    pre = "qwen35" if kind.name == "Qwen3_5" else "qwen2" if "Qwen" in kind.name else "llama-bpe"
     texts: dict[str, Any] = {"template": kind.template.replace("\\n", "\n"), "bos": kind.bos}
-    path, name = folder.with_suffix(".gguf"), kind.name.lower()
+    path, name = folder.with_suffix(".gguf"), kind.name.lower().replace("3_5", "35")
     return write_gguf(path, name, config, tensors, data, pre, **texts)
 
 
@@ -80,22 +82,26 @@ def llama3_divisors(head_dim: int) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [MODELS[0], MODELS[-1]], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [KINDS[0], *KINDS[-2:]], ids=lambda kind: kind.name)
 def test_answer(kind: Kind, tmp_path: Path) -> None:
-    """Of two kinds; the tests below show that all are the model of the folder."""
+    """Of three kinds; the tests below show that all are the model of the folder."""
     reference = write(tmp_path / "checkpoint", kind)
     path = convert(tmp_path / "checkpoint", kind)
     compile_model(path, tmp_path / "bundle", quantization="f32")
     check_answer(reference, tmp_path / "bundle", kind)
 
 
-@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: f"{kind.name}-{len(kind.options)}")
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind.name}-{len(kind.options)}")
 def test_tensors_and_prompt_are_those_of_the_folder(kind: Kind, tmp_path: Path) -> None:
     write(tmp_path / "checkpoint", kind)
     path = convert(tmp_path / "checkpoint", kind)
     exact, ours = open_checkpoint(tmp_path / "checkpoint"), open_checkpoint(path)
     for name, array in load_file(tmp_path / "checkpoint" / "model.safetensors").items():
-        assert (ours.read(name, array.shape) == exact.read(name, array.shape)).all(), name
+        found, expected = (side.read(name, array.shape) for side in (ours, exact))
+        if kind.name == "Qwen3_5" and name.endswith(ROUNDED):
+            assert np.abs(found - expected).max() < 4e-7, name
+        else:
+            assert (found == expected).all(), name
     content = ours.tokenizer("tokenizer.json")
     assert isinstance(content, bytes)
     family, config = read_config(ours.config)
@@ -127,7 +133,7 @@ def test_minicpm(tmp_path: Path) -> None:
     assert list(answer.tokens) == truth.argmax(-1).tolist()[:-1]
 
 
-@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: f"{kind.name}-{len(kind.options)}")
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind.name}-{len(kind.options)}")
 def test_the_configuration_is_that_of_the_folder(kind: Kind, tmp_path: Path) -> None:
     write(tmp_path / "checkpoint", kind)
     of_folder, of_file = (

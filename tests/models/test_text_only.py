@@ -100,6 +100,8 @@ KINDS = [
     Kind("Qwen3_5", BARE, "", DELTA | {"tie_word_embeddings": True}),
 ]
 
+MINICPM_KIND = Kind("MiniCPM", MINICPM, "<s>", {})
+
 
 def tokenizer() -> tuple[bytes, Library]:
     data = newline_words_json(SPECIAL)
@@ -192,23 +194,27 @@ def minicpm_tensors(config: dict[str, Any]) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_minicpm(tmp_path: Path, tied: bool) -> None:
-    """Its class is not in transformers: the plain reference, with the names of MiniCPM-1B."""
+def write_minicpm(folder: Path, tied: bool = True) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The configuration and the tensors, with the names of MiniCPM-1B."""
     data, library = tokenizer()
     config = SIZES | {"architectures": ["MiniCPMForCausalLM"], "scale_emb": 12, "head_dim": 16}
     config |= {"scale_depth": 1.4, "dim_model_base": 24, "vocab_size": library.get_vocab_size()}
     config |= {} if tied else {"tie_word_embeddings": False}
-    folder = tmp_path / "checkpoint"
     folder.mkdir()
     arrays = minicpm_tensors(config)
     save_file(arrays, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config))
-    kind = Kind("MiniCPM", MINICPM, "<s>", {})
-    write_texts(folder, data, kind)
-    compile_model(folder, tmp_path / "bundle", quantization="f32")
+    write_texts(folder, data, MINICPM_KIND)
+    return config, arrays
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_minicpm(tmp_path: Path, tied: bool) -> None:
+    """Its class is not in transformers: the plain reference."""
+    config, arrays = write_minicpm(tmp_path / "checkpoint", tied)
+    compile_model(tmp_path / "checkpoint", tmp_path / "bundle", quantization="f32")
     answer = handglass.load(tmp_path / "bundle").chat(QUESTION, max_tokens=64, temp=0)
-    ids = rendered(kind)
+    ids = rendered(MINICPM_KIND)
     weights = {name: torch.from_numpy(array) for name, array in arrays.items()}
     x = torch_minicpmv.embed(weights, config, [*ids, *answer.tokens])
     check_greedy(

@@ -21,6 +21,7 @@ from released import write_release
 from released46 import write_checkpoint
 from shared import made_once
 from test_native_question import write_arrays
+from test_text_only import KINDS, write, write_minicpm
 
 from handglass.compiler.build import compile_model
 from handglass.runtime.answer.answer import Answer
@@ -38,6 +39,15 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "4.6": write_checkpoint,
     "4.7": lambda folder: write_checkpoint(folder, version="4.7", tied=False),
 }
+TEXT_ONLY: dict[str, Callable[[Path], object]] = {
+    "Llama": lambda folder: write(folder, KINDS[0]),
+    "Qwen2": lambda folder: write(folder, KINDS[2]),
+    "Qwen3": lambda folder: write(folder, KINDS[3]),
+    "Qwen3.5": lambda folder: write(folder, KINDS[4]),
+    "MiniCPM": write_minicpm,
+}
+EXPERTS = {"4.7 experts": lambda folder: write_checkpoint(folder, "16x", "4.7", False, True)}
+MADE = WRITERS | TEXT_ONLY | EXPERTS
 SIZES: dict[str, list[tuple[int, int]]] = {
     "none": [],
     "whole": [(301, 203)],
@@ -60,7 +70,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
 
     def bundle(version: str, target: str) -> Path:
         checkpoint = made_once(
-            tmp_path_factory, f"checkpoint-{version}", lambda f: WRITERS[version](f / "model")
+            tmp_path_factory, f"checkpoint-{version}", lambda f: MADE[version](f / "model")
         )
 
         def make(folder: Path) -> None:
@@ -69,7 +79,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
                 folder / "bundle",
                 target=target,
                 quantization="f32",
-                context=2048,
+                context=512 if version in TEXT_ONLY else 2048,
                 bundle_runtime=False,
             )
 
@@ -133,6 +143,15 @@ def both(
 def test_tokens(both: Callable[[str], Both], version: str, name: str) -> None:
     answer = both(version).agree(pictures(name))
     assert len(answer.timings.image_tokens) == len(SIZES[name])
+
+
+@pytest.mark.parametrize("name", [*TEXT_ONLY, *EXPERTS])
+def test_tokens_without_a_picture(both: Callable[[str], Both], name: str) -> None:
+    assert both(name).agree([]).timings.image_tokens == ()
+
+
+def test_experts_with_slices(both: Callable[[str], Both]) -> None:
+    assert len(both("4.7 experts").agree(pictures("sliced")).timings.image_tokens) == 1
 
 
 def test_fewer_slices(both: Callable[[str], Both]) -> None:
