@@ -1,6 +1,6 @@
 """The vision tower and the resampler of MiniCPM-V in a GGUF file of their own ("mmproj").
 
-The names are those of llama.cpp's converter for MiniCPM-V 2.6 and later. It stores the projections
+The names are those of llama.cpp's converter for MiniCPM-V 2.5 to 4.5. It stores the projections
 of the resampler's queries, keys and values apart, its last matrix transposed, and computes a table
 of positions that is not needed here. In older files, `ffn_down` is the first matrix of the MLP, and
 `ffn_up` the second one.
@@ -25,6 +25,7 @@ from .stored import Computed
 PROJECTOR = "resampler"
 VERSION = "clip.minicpmv_version"
 RELEASES = {
+    2: ("MiniCPMV", "2.5"),
     3: ("MiniCPMV", "2.6"),
     4: ("MiniCPMO", "2.6"),
     5: ("MiniCPMV", "4.0"),

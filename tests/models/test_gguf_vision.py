@@ -25,7 +25,13 @@ from handglass.compiler.verify import verify
 from handglass.errors import InputError, UsageError
 from handglass.schedules.select import ANY_CPU
 
-RELEASES = [("2.6", "MiniCPMV"), ("2.6", "MiniCPMO"), ("4.0", "MiniCPMV"), ("4.5", "MiniCPMO")]
+RELEASES = [
+    ("2.5", "MiniCPMV"),
+    ("2.6", "MiniCPMV"),
+    ("2.6", "MiniCPMO"),
+    ("4.0", "MiniCPMV"),
+    ("4.5", "MiniCPMO"),
+]
 KERNEL = "vpm.embeddings.patch_embedding.weight"
 
 
@@ -133,7 +139,7 @@ def test_rows(folder: Path) -> None:
         ({"architecture": "llama"}, "general.architecture is 'llama'"),
         ({"projector_type": "mlp"}, "projector_type is 'mlp'"),
         ({"projector_type": None}, "projector_type is None"),
-        ({"minicpmv_version": 2}, "minicpmv_version is 2"),
+        ({"minicpmv_version": 1}, "minicpmv_version is 1"),
         ({"minicpmv_version": None}, "minicpmv_version is None"),
         ({"vision.image_mean": [0.25, 0.5, 0.5]}, "image_mean is [0.25"),
         ({"vision.patch_size": 0}, "patch_size is 0"),

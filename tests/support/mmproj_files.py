@@ -12,9 +12,15 @@ import numpy as np
 from gguf.quants import quantize
 from gguf_files import finish, write_gguf
 
-NUMBERS = {"MiniCPMV-2.6": 3, "MiniCPMO-2.6": 4, "MiniCPMV-4.0": 5, "MiniCPMV-4.5": 6}
+NUMBERS = {
+    "MiniCPMV-2.5": 2,
+    "MiniCPMV-2.6": 3,
+    "MiniCPMO-2.6": 4,
+    "MiniCPMV-4.0": 5,
+    "MiniCPMV-4.5": 6,
+}
 NUMBERS |= {"MiniCPMO-4.5": 100045}
-ARCHITECTURES = {"2.6": "qwen2", "4.0": "llama", "4.5": "qwen3"}
+ARCHITECTURES = {"2.5": "llama", "2.6": "qwen2", "4.0": "llama", "4.5": "qwen3"}
 SHORTER = (
     ("vision_model", "v"),
     ("encoder.layers", "blk"),
