@@ -109,10 +109,10 @@ def _shape(sch: Schedule, block) -> Shape:
     rows, keys, values, *scales = (region.source for region in task.reads)
     (out,) = (region.source for region in task.writes)
     tile, first, step = notes[TILING]
-    first, step = _in_scope(sch, first), _in_scope(sch, step)
     h_kv, d = int(rows.shape[0]), int(rows.shape[2])
     group = int(out.shape[1]) // (h_kv * d)
-    tiling = Tiling(int64(out.shape[0]), group, int(tile), lambda i: first + step * i)
+    limit = lambda i: _in_scope(sch, first) + _in_scope(sch, step) * i  # noqa: E731
+    tiling = Tiling(int64(out.shape[0]), group, int(tile), limit)
     blocking = default_blocking(tiling, keys.dtype)
     return Shape(tiling, blocking, Operands(rows, keys, values, tuple(scales), out))
 
