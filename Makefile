@@ -8,6 +8,7 @@
 #   make test-arm          test the demo model on an emulated ARM board (installs qemu and gcc by apt)
 #   make test-arm-kernels  test the kernels of every ARM target under emulation (installs qemu and gcc by apt)
 #   make test-levels       run the tests that depend on the CPU at each instruction level that this CPU has
+#   make test-spaces       check 50 candidates of the search space of every kernel against numpy (half an hour)
 #   make test-vulkan       test kernels and the demo model on a software GPU (installs Mesa's driver by apt)
 #   make native            build the program for devices without Python into build/native (first time: minutes)
 #   make test-native       build and test it, natively and under emulation (installs qemu and gcc by apt)
@@ -24,7 +25,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ruff does not follow the symlinks in handglass/ and checks the top-level folders; mypy follows them.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test test-levels test-vulkan test-arm test-arm-kernels native test-native fuzz fuzz-native lint full-size smollm wheel lock-wheels clean
+.PHONY: demo test test-levels test-spaces test-vulkan test-arm test-arm-kernels native test-native fuzz fuzz-native lint full-size smollm wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
 # --- environments: one stamp file per set of packages, so that a second run starts immediately ---
@@ -85,6 +86,10 @@ test-levels: .venv/test.stamp
 	@levels=$$($(BIN)/python tests/support/levels.py) && test -n "$$levels" && for level in $$levels; do \
 	  echo "--- masked to $$level" && \
 	  HANDGLASS_CPU_LEVEL=$$level $(BIN)/python -m pytest -m levels || exit 1; done
+
+# `make test` checks two candidates per space.
+test-spaces: .venv/test.stamp
+	HANDGLASS_TEST_SPACES=50 $(BIN)/python -m pytest -n 2 tests/kernels/test_spaces.py
 
 ARM_TOOLS = { command -v qemu-aarch64 && command -v aarch64-linux-gnu-g++; } >/dev/null || { \
 	apt-get update -qq && apt-get install -y --no-install-recommends qemu-user g++-aarch64-linux-gnu; }

@@ -9,11 +9,12 @@ them.
 from tvm import te, tirx
 from tvm.ir import Expr
 
+from handglass.schedules.cpu.attention_shape import Limit, Tiling
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
 from . import gpu_attention
-from .attention_tiles import Limit, Tiling, attend
+from .attention_tiles import attend
 from .exponential import LOG2_E
 from .index_type import int64
 from .lazy import Lazy, stored

@@ -9,7 +9,8 @@ from tvm.ir import Expr
 from tvm.sym import Analyzer
 from tvm.tirx.script.builder import ir as T
 
-from .attention_tiles import Limit
+from handglass.schedules.cpu.attention_shape import Limit
+
 from .index_type import int64
 from .lazy import Read
 

@@ -17,10 +17,10 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
 from handglass.schedules.isa.register_tiles import LANES, YMM
+from handglass.schedules.loops import ceil_div, spatial
 from handglass.schedules.rule import CHOSEN, MULTIPLY_ADDS, PATTERN
 
 from .index_type import int64
-from .loops import ceil_div, spatial
 from .matmul import Dequantize
 from .padded import is_one_row
 

@@ -1,18 +1,16 @@
-"""exp2 as a polynomial, and activations based on it.
+"""exp2, and activations based on it.
 
-On LLVM targets `T.exp` and `T.tanh` become one library call per vector lane; this arithmetic
-vectorizes. The relative error of exp2 is at most 2.5e-7 (tests/kernels/test_ops.py).
+On LLVM targets `T.exp` and `T.tanh` become one library call per vector lane; the polynomial of
+schedules/cpu/exponential.py vectorizes.
 """
 
 from tvm import te, tirx
 from tvm.ir import Expr
 
+from handglass.schedules.cpu import exponential
+
 from .scope import on_gpu
 
-# 2^f for f in [-0.5, 0.5]: Taylor coefficients ln(2)^i / i!, enough terms for float32
-_COEFFICIENTS = (1.0, 0.6931471805599453, 0.2402265069591007, 0.05550410866482158,
-                 0.009618129107628477, 0.0013333558146428443, 0.0001540353039338161)  # fmt: skip
-_ROUND = 1.5 * 2.0**23 + 127.0  # includes the bias of the exponent
 LOG2_E = 1.4426950408889634
 
 # log2(erfc(a)) / a for a in [0, 4]: minimax coefficients for the error of erf, 1.6e-8 at most
@@ -23,22 +21,11 @@ _ERFC_END = 4.0  # from here on, erf is 1 in float32
 
 
 def exp2(x: Expr) -> Expr:
-    """2^x in float32; x is clamped to [-126, 126], so the result is never 0, inf or denormal.
+    """2^x in float32, on a CPU with x clamped to [-126, 126].
 
-    Adding 1.5 * 2^23 rounds to an integer in the low bits of the sum, and a shift moves it to the
-    exponent. This avoids conversions and rounding instructions that a target may lack. A GPU has an
-    instruction for 2^x, and its compiler may simplify (x + c) - c to x.
+    A GPU has an instruction for 2^x, and its compiler may simplify the polynomial's (x + c) - c.
     """
-    if on_gpu():
-        return tirx.exp2(x)
-    f32 = lambda value: tirx.const(value, "float32")  # noqa: E731 (a local cast, used often)
-    clamped = tirx.max(f32(-126.0), tirx.min(f32(126.0), x))  # this order propagates NaN
-    bits = tirx.reinterpret("int32", clamped + f32(_ROUND))  # (x + c) - c would be simplified
-    rest = clamped - (tirx.reinterpret("float32", bits) - f32(_ROUND))
-    value = f32(_COEFFICIENTS[-1])
-    for coefficient in reversed(_COEFFICIENTS[:-1]):
-        value = value * rest + f32(coefficient)
-    return value * tirx.reinterpret("float32", bits << tirx.const(23, "int32"))
+    return tirx.exp2(x) if on_gpu() else exponential.exp2(x)
 
 
 def sigmoid(x: Expr) -> Expr:

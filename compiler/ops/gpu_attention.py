@@ -8,16 +8,17 @@ from tvm import te, tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
+from handglass.schedules.cpu.attention_shape import Limit
+from handglass.schedules.loops import spatial
 from handglass.schedules.rule import MULTIPLY_ADDS, PATTERN, SEEN
 
 from .attention_rows import Rows
-from .attention_tiles import Limit
 from .exponential import LOG2_E
 from .gpu_attention_nest import attention_nest
 from .gpu_attention_steps import Operands
 from .index_type import int64
 from .lazy import Lazy
-from .loops import bound, spatial
+from .loops import bound
 from .short_vectors import f32
 from .workgroup import LOWEST, Workgroup
 

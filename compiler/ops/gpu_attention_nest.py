@@ -13,9 +13,11 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
+from handglass.schedules.loops import spatial
+
 from .gpu_attention_steps import Operands, Steps, allocate
 from .index_type import int64
-from .loops import bound, spatial
+from .loops import bound
 from .workgroup import Workgroup
 from .workgroup_thread import Thread
 

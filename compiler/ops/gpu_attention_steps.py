@@ -19,11 +19,11 @@ from tvm.ir import Expr
 from tvm.tirx.script.builder import ir as T
 
 from handglass.schedules.isa.register_tiles import LANES
+from handglass.schedules.loops import ceil_div, spatial
 
 from .attention_rows import Rows
 from .index_type import int64
 from .lazy import Read
-from .loops import ceil_div, spatial
 from .short_vectors import broadcast, element, f32, ramp, vector_dtype, vector_of
 from .workgroup import LOWEST, Workgroup
 from .workgroup_thread import Thread

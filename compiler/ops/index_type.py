@@ -5,25 +5,9 @@ Descriptions of tensor intrinsics must use the same type, or they do not match.
 
 from __future__ import annotations
 
-from typing import overload
-
 from tvm import te, tirx
-from tvm.ir import Expr
 
-
-@overload
-def int64(value: int) -> tirx.IntImm: ...
-
-
-@overload
-def int64(value: Expr | int) -> Expr: ...
-
-
-def int64(value: Expr | int) -> Expr:
-    """Convert to int64; constants stay constants."""
-    if isinstance(value, int | tirx.IntImm):
-        return tirx.IntImm("int64", int(value))
-    return value.astype("int64")
+from handglass.schedules.loops import int64 as int64
 
 
 def reduce_axis(extent: int, name: str) -> tirx.IterVar:

@@ -101,7 +101,7 @@ FlipChoice = derived_object(_FlipChoice)
 
 
 def strategy_of(task: Task) -> ms.SearchStrategy:
-    """An evolutionary search for spaces of 2 to 100,000 candidates.
+    """An evolutionary search for spaces of 2 to 100 million candidates.
 
     The default population of 512 would be larger than most spaces.
     """

@@ -1,8 +1,8 @@
 """Attention in one kernel: parallel tasks, with both small matmuls in vector registers.
 
-The operator (compiler/ops/attention_tiles.py) writes out the loop nest; this rule schedules the
-loops inside a tile. Scores: rows by 16 positions, a matmul over panels of keys. Values: rows by two
-or three vectors of columns.
+The operator (compiler/ops/attention_tiles.py) writes out the loop nest, which attention_blocking.py
+may replace; this rule schedules the loops inside a tile. Scores: rows by 16 positions, a matmul
+over panels of keys. Values: rows by two or three vectors of columns.
 """
 
 import tvm
@@ -11,7 +11,9 @@ from tvm.s_tir import Schedule
 from ..choices import DEFAULTS, Choices
 from ..isa.register_tiles import LANES
 from ..rule import Rule, blocks, find, pattern_of
-from ..tiling import clear, keep_in_registers
+from ..tiling import clear, keep_in_registers, settled
+from .attention_blocking import OFFERS, Rows, choose_blocking, divisors_of
+from .attention_shape import Blocking
 from .elementwise import vectorize
 
 VECTOR = 8
@@ -32,13 +34,14 @@ def attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAU
     for view in blocks(sch):  # split qkv into heads, rotate queries
         if not pattern_of(sch, view):
             sch.compute_inline(view)
+    rows, blocking = choose_blocking(sch, choices)
     for name in ("query_rows", "packed"):
         for packed in find(sch, name):
             _packed(sch, packed)
     sch.parallel(sch.get_loops(sch.get_sblock("task"))[0])
-    _scores(sch, sch.get_sblock("scores"), choices)
+    _scores(sch, rows, blocking, choices)
     for name in ("mix", "edge"):
-        _mix(sch, name, choices)
+        _mix(sch, name, rows, choices)
     return True
 
 
@@ -47,14 +50,21 @@ def _packed(sch: Schedule, block) -> None:
     vectorize(sch, sch.get_loops(block)[-1])
 
 
-def _scores(sch: Schedule, block, choices: Choices) -> None:
+def _scores(sch: Schedule, rows: Rows, blocking: Blocking, choices: Choices) -> None:
     """Rows by one panel of 16 positions, over head_dim."""
+    fitting = divisors_of(rows.default, SUMS // (LANES // VECTOR))[-1]
+    height = _rows(sch, "scores", rows, fitting, choices)
+    e = sch.get_loops(sch.get_sblock("scores"))[-1]
+    steps = _unroll(sch, "scores.unroll", e, choices)
+    for name in ("scores", "peak_scores")[: blocking.passes]:
+        _score(sch, sch.get_sblock(name), height, steps)
+
+
+def _score(sch: Schedule, block, height: int, steps: int) -> None:
     store = sch.cache_write(block, 0, "local")
     panel, row, lane, e = sch.get_loops(block)
-    rows = _divisors(_extent(sch, row), SUMS)
-    fitting = max(n for n in rows if n * (LANES // VECTOR) <= SUMS)
-    outer, inner = sch.split(row, [None, choices.pick(sch, "scores.rows", rows, fitting)])
-    step, unrolled = sch.split(e, [None, _unroll(sch, "scores.unroll", e, choices)])
+    outer, inner = sch.split(row, [None, height])
+    step, unrolled = sch.split(e, [None, steps])
     sch.reorder(panel, outer, step, unrolled, inner, lane)
     sch.vectorize(lane)
     sch.unroll(unrolled)
@@ -64,20 +74,18 @@ def _scores(sch: Schedule, block, choices: Choices) -> None:
     clear(sch, block, step, 2)
 
 
-def _mix(sch: Schedule, name: str, choices: Choices) -> None:
+def _mix(sch: Schedule, name: str, rows: Rows, choices: Choices) -> None:
     """Rows by a few vectors of columns, over the positions of all panels in the chunk."""
     block = sch.get_sblock(name)
     store = sch.cache_write(block, 0, "local")
     row, column, b, j = sch.get_loops(block)
     columns = _extent(sch, column)
     lanes = next(n for n in (VECTOR, 4, 2, 1) if columns % n == 0)
-    heights, widths = _divisors(_extent(sch, row), SUMS), _divisors(columns // lanes, VECTORS)
-    height, width = _tile(heights, widths)
+    widths = divisors_of(columns // lanes, VECTORS)
+    height, width = _tile(divisors_of(rows.default, SUMS), widths)
     width = choices.pick(sch, f"{name}.columns", widths, width)
     outer, vector, lane = sch.split(column, [None, width, lanes])
-    row_outer, row_inner = sch.split(
-        row, [None, choices.pick(sch, f"{name}.rows", heights, height)]
-    )
+    row_outer, row_inner = sch.split(row, [None, _rows(sch, name, rows, height, choices)])
     step, unrolled = sch.split(j, [None, _unroll(sch, f"{name}.unroll", j, choices)])
     sch.reorder(outer, row_outer, b, step, unrolled, row_inner, vector, lane)
     sch.vectorize(lane)
@@ -87,6 +95,12 @@ def _mix(sch: Schedule, name: str, choices: Choices) -> None:
     sch.split(sch.get_loops(store)[-1], [None, lanes])
     keep_in_registers(sch, store, 3)
     clear(sch, block, b, 3)
+
+
+def _rows(sch: Schedule, name: str, rows: Rows, default: int, choices: Choices) -> int:
+    """Rows of a register tile: the choice, or the next smaller divisor of the tile."""
+    options = rows.register_tiles(SUMS)
+    return rows.within(settled(sch, choices.pick(sch, f"{name}.rows", options, default)))
 
 
 def _tile(heights: list[int], widths: list[int]) -> tuple[int, int]:
@@ -104,20 +118,16 @@ def _tile(heights: list[int], widths: list[int]) -> tuple[int, int]:
     return height, width
 
 
-def _unroll(sch: Schedule, name: str, loop, choices: Choices):
+def _unroll(sch: Schedule, name: str, loop, choices: Choices) -> int:
     options = [n for n in STEPS if _extent(sch, loop) % n == 0]
-    return choices.pick(sch, name, options, STEPS_UNROLLED)
-
-
-def _divisors(extent: int, most: int) -> list[int]:
-    return [n for n in range(1, most + 1) if extent % n == 0]
+    return settled(sch, choices.pick(sch, name, options, STEPS_UNROLLED))
 
 
 def _extent(sch: Schedule, loop) -> int:
     return int(sch.get(loop).extent)
 
 
-OFFERS = {
+REGISTER_TILES = {
     f"{part}.{choice}": values
     for part in ("scores", "mix", "edge")
     for choice, values in (
@@ -127,4 +137,6 @@ OFFERS = {
     )
     if (part, choice) != ("scores", "columns")
 }
-RULE = Rule("cpu-attention", attention, frozenset({"attention"}), offers=OFFERS)
+RULE = Rule(
+    "cpu-attention", attention, frozenset({"attention"}), offers={**OFFERS, **REGISTER_TILES}
+)

@@ -22,7 +22,8 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
 from ..isa.register_tiles import LANES
-from .written_tile import WrittenTile, f32, int64
+from ..loops import f32, int64
+from .written_tile import WrittenTile
 
 KEYS, QUERIES = 0, 1
 STEPS, DECAYS = 0, 1

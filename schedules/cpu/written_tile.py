@@ -9,6 +9,8 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.tirx.script.builder import ir as T
 
+from ..loops import int64
+
 At = Callable[[Expr, Expr], Expr]
 """Value at (row, column)."""
 
@@ -56,11 +58,3 @@ class WrittenTile:
         with vectors as vector, T.vectorized(int64(0), int64(self.lanes)) as lane:
             j = vector * self.lanes + lane
             T.buffer_store(buffer, value(j), place(j))
-
-
-def int64(value: int) -> tirx.IntImm:
-    return tirx.IntImm("int64", value)
-
-
-def f32(value: float) -> tirx.FloatImm:
-    return tirx.FloatImm("float32", value)

@@ -26,15 +26,12 @@ from attention_reference import (
 from tvm import relax, te, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import spec
-from tvm.s_tir import Schedule, renew_defs
 
 from handglass.compiler.lowering.phases import lower
 from handglass.compiler.ops import cache as cache_op
 from handglass.compiler.ops import rotary
 from handglass.compiler.ops.attention import attention, head_major, key_panels
 from handglass.compiler.ops.layout import Layout, key_shape, scale_shape
-from handglass.schedules.choices import Open
-from handglass.schedules.cpu import attention as cpu_attention
 from handglass.targets import find_target
 from handglass.targets.codegen.build import without_alias
 
@@ -128,25 +125,6 @@ def test_a_query_that_is_no_number_spoils_only_itself(bad: float) -> None:
     assert not np.isfinite(actual[3, 16:]).all()
     actual[3, 16:] = truth[3, 16:]
     check(actual, truth)
-
-
-def test_the_tunable_space_holds_choices_and_each_is_right() -> None:
-    heads, d, n = 2, 16, 49
-    arguments = [te.placeholder((n, heads, d), "float32", name=name) for name in "qkv"]
-    q, k, v = arguments
-    y = attention(q, key_panels(k), head_major(v), d**-0.5, lambda i: n)
-    func = te.create_prim_func([*arguments, y]).with_attr("global_symbol", "kernel")
-    target = tvm.target.Target(find_target("host").tvm)
-    a, b, c = (normal(n, heads, d, seed=seed) for seed in range(3))
-    seen = set()
-    for seed in range(6):
-        sch = Schedule(renew_defs(func), seed=seed + 1)
-        assert cpu_attention.RULE(sch, target, Open())
-        seen.add(tuple(int(decision) for decision in sch.trace.decisions.values()))
-        out = tvm.runtime.tensor(np.zeros((n, heads * d), np.float32))
-        tvm.compile(sch.mod, target)["kernel"](*map(tvm.runtime.tensor, (a, b, c)), out)
-        check(out.numpy(), attend(a, b, c))
-    assert len(seen) > 1, "all samples have the same choices"
 
 
 # --- the decoder: a cache and a causal mask ---

@@ -30,12 +30,12 @@ CALLS = {"causal_attention1": 40, "fused_matmul10_multiply1_add5": 2}
 
 @pytest.fixture(scope="module")
 def tasks() -> list[Task]:
-    """A kernel with 4608 candidates that is called often, one with 72 that is not."""
+    """A kernel with 921,600 candidates that is called often, one with 72 that is not."""
     found = []
     for name, calls in CALLS.items():
         uses = (Use({"s": 1, "pos": 80, "n": 4, "m": 4}, calls),)
         task = make_task(name, demo_functions()[name], V3, uses)
-        assert task is not None and task.size == {40: 4608, 2: 72}[calls]
+        assert task is not None and task.size == {40: 921_600, 2: 72}[calls]
         found.append(task)
     return found
 
@@ -108,7 +108,7 @@ def test_the_features_are_of_the_scheduled_kernel(run: Any, tasks: list[Task]) -
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_trees_find_more_than_chance(seed: int, run: Any, tasks: list[Task]) -> None:
-    """Some 70 trials find one of the best 1 % of 4608; chance does in half of the runs."""
+    """Some 70 trials find one of the best 1 % of them; chance does in half of the runs."""
     pytest.importorskip("xgboost")
     _, tuner = run(80, cost_model="choices", seed=seed)
     names, options = tasks[0].options.keys(), tasks[0].options.values()

@@ -1,0 +1,47 @@
+"""Loops, axes and constants of hand-written loop nests. Index arithmetic is int64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import overload
+
+from tvm import tirx
+from tvm.ir import Expr
+from tvm.tirx.script.builder import ir as T
+
+
+@overload
+def int64(value: int) -> tirx.IntImm: ...
+
+
+@overload
+def int64(value: Expr | int) -> Expr: ...
+
+
+def int64(value: Expr | int) -> Expr:
+    """Convert to int64; constants stay constants."""
+    if isinstance(value, int | tirx.IntImm):
+        return tirx.IntImm("int64", int(value))
+    return value.astype("int64")
+
+
+def f32(value: float) -> tirx.FloatImm:
+    return tirx.FloatImm("float32", value)
+
+
+def spatial(extent: Expr | int, binding: Expr) -> Expr:
+    """A spatial axis of the enclosing block."""
+    return T.axis.spatial(int64(extent), binding, "int64")
+
+
+def ceil_div(value: Expr, unit: int) -> Expr:
+    """value / unit, rounded up."""
+    return (value + (unit - 1)) // unit
+
+
+@contextmanager
+def grid(*extents: Expr | int) -> Iterator[tuple[Expr, ...]]:
+    """Nested serial loops; yields their variables."""
+    with T.grid(*map(int64, extents)) as loops:
+        yield tuple(loops) if len(extents) > 1 else (loops,)

@@ -1,0 +1,46 @@
+"""Attention kernels of every kind on a CPU, small, with inputs and the result in numpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from arm_kernels import Kernel, like, normal, placeholder
+from attention_reference import CONTEXT, as_kept, attend, cache_of, rotated
+from tvm import te, tirx
+
+from handglass.compiler.ops import rotary
+from handglass.compiler.ops.attention import attention, head_major, key_panels
+from handglass.compiler.ops.layout import Layout
+
+TOLERANCE = 2e-6
+
+
+def over_picture(queries: int | None, s: int, heads: int = 4, kv: int = 2, d: int = 24) -> Kernel:
+    """All see all: vision with as many queries as keys (None), or the resampler's constant number
+    of queries."""
+    n = tirx.Var("n", "int64")
+    q, k, v = normal(queries or s, heads, d), normal(s, kv, d), normal(s, kv, d)
+    shapes: list[tuple[Any, ...]] = [(queries or n, heads, d), (n, kv, d), (n, kv, d)]
+    tensors = [
+        placeholder(shape, "float32", name) for shape, name in zip(shapes, "qkv", strict=True)
+    ]
+    y = attention(tensors[0], key_panels(tensors[1]), head_major(tensors[2]), d**-0.5, lambda i: n)
+    func = te.create_prim_func([*tensors, y])
+    return Kernel(func, [q, k, v], [attend(q, k, v)], TOLERANCE)
+
+
+def over_cache(dtype: str, s: int, pos: int, heads: int = 14, kv: int = 2, d: int = 16) -> Kernel:
+    """Prefill of s positions after `pos` others, or decoding (s = 1); the rest of the cache is NaN
+    if it is of floats."""
+    layout, table = Layout(heads, kv, d), rotary.table(CONTEXT, d, 10000.0)
+    q, k, v = normal(s, heads, d), normal(pos + s, kv, d), normal(pos + s, kv, d)
+    qkv = np.concatenate([q.reshape(s, -1), np.zeros((s, 2 * kv * d), np.float32)], axis=1)
+    parts = cache_of(k, v, np.nan, dtype)
+    rows = 1 if s == 1 else tirx.Var("s", "int64")
+    x, t = placeholder((rows, layout.width), "float32"), placeholder(table.shape, "float32", "t")
+    cache, at = like({f"c{i}": part for i, part in enumerate(parts)}), tirx.Var("pos", "int64")
+    y = rotary.causal_attention(x, t, tuple(cache), at, layout)
+    truth = attend(rotated(q, table[pos : pos + s]), as_kept(k, dtype), as_kept(v, dtype), pos)
+    func = te.create_prim_func([x, t, at, *cache, y])
+    return Kernel(func, [qkv, table, pos, *parts], [truth], TOLERANCE)
