@@ -32,10 +32,13 @@ def elementwise(sch: Schedule, target: tvm.target.Target, choices: Choices = DEF
     return True
 
 
-def vectorize(sch: Schedule, loop) -> None:
-    """Vectorise `loop` with the widest of 16, 8 and 4 lanes that divides it, if one does."""
+VECTORS = (4, 8, 16)
+
+
+def vectorize(sch: Schedule, loop, widest: int = max(VECTORS)) -> None:
+    """Vectorise `loop` with the most of 16, 8 and 4 lanes, up to `widest`, that divide it."""
     extent = sch.get(loop).extent
-    for lanes in (16, 8, 4):
+    for lanes in (n for n in reversed(VECTORS) if n <= widest):
         if isinstance(extent, tirx.IntImm) and int(extent) % lanes == 0:
             sch.vectorize(sch.split(loop, [None, lanes])[1])
             return

@@ -224,7 +224,7 @@ def mutated(text: str, rng: random.Random) -> str:
         ({"choices": {"pragma_import_llvm": 1}}, "'pragma_import_llvm'.*panels"),
         ({"choices": {"panels": 2, "unroll": 4}}, "'unroll'"),
         ({"choices": {"panels": 3}}, r"1, 2, 4, 8.*'panels'.*\b3\b"),
-        ({"rule": "cpu-rows"}, "cpu-rows .*'panels'.*none"),
+        ({"rule": "cpu-rows"}, "cpu-rows .*'panels'.*unroll, vector"),
     ],
 )
 def test_only_what_rules_offer_is_allowed(changes: dict[str, Any], words: str) -> None:
