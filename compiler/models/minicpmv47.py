@@ -29,7 +29,8 @@ def configure(config: dict[str, Any]) -> MiniCPMV46Config:
 
 
 def _language(top: Fields, text: Fields) -> LanguageConfig:
-    return qwen35_config(text, top.flag("tie_word_embeddings", False), has_axes=True)
+    is_tied = top.flag("tie_word_embeddings", text.flag("tie_word_embeddings", False))
+    return qwen35_config(text, is_tied, has_axes=True)
 
 
 def prompt_entry(config: MiniCPMV46Config, template: TemplateFile) -> PromptEntry:

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from published import released_file
 from tokenizers import Tokenizer
 from vocabularies import newline_words_json
 
 from handglass.compiler.checkpoints.bpe_files import tokenizer_json
 from handglass.errors import InputError
 
-PUBLISHED = Path(__file__).parents[3] / "shared/data/tokenizers/o-4.5"
 TEXTS = [
     "What is this picture?",
     "这张图里有什么？你好，世界",
@@ -26,23 +26,23 @@ SPECIAL = ("<|im_start|>", "<|im_end|>")
 CONFIG = {"tokenizer_class": "Qwen2TokenizerFast", "eos_token": "<|im_end|>"}
 
 
-@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published tokenizer is not here")
 def test_published_tokenizer() -> None:
     from transformers import Qwen2Tokenizer
 
-    data = tokenizer_json(PUBLISHED)
+    published = released_file("o-4.5/vocab.json").parent
+    data = tokenizer_json(published)
     assert data is not None
     ours = Tokenizer.from_str(data.decode())
-    lines = (PUBLISHED / "merges.txt").read_text("utf-8").split("\n")
+    lines = (published / "merges.txt").read_text("utf-8").split("\n")
     merges: Any = [tuple(line.split(" ")) for line in lines if line and line[0] != "#"]
     theirs = Qwen2Tokenizer(
-        vocab=json.loads((PUBLISHED / "vocab.json").read_text("utf-8")),
+        vocab=json.loads((published / "vocab.json").read_text("utf-8")),
         merges=merges,
     )
     for text in TEXTS:
         ids = ours.encode(text, add_special_tokens=False).ids
         assert ids == theirs(text, add_special_tokens=False)["input_ids"], text
-    config = json.loads((PUBLISHED / "tokenizer_config.json").read_text("utf-8"))
+    config = json.loads((published / "tokenizer_config.json").read_text("utf-8"))
     for key, token in config["added_tokens_decoder"].items():
         assert ours.encode(f"a{token['content']}b").ids[1] == int(key)
 

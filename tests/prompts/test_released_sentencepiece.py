@@ -18,7 +18,7 @@ from handglass.compiler.packing.describe import find_tokenizer
 from handglass.errors import InputError
 from handglass.runtime.bundle.entries import PromptEntry
 from handglass.runtime.prompt.chat_template import Slot, build_prompt
-from handglass.runtime.prompt.tokenizer import Tokenizer
+from handglass.runtime.prompt.tokenizer import Tokenizer, parse_tokenizer
 
 USER, AI = [95396, 4194, 95388], [95396, 10850, 95388]
 QUESTION = [5856, 1410, 1536, 7537, 74]
@@ -32,6 +32,16 @@ TEXTS = {
     "Hello  world\n\n  x": [15934, 1345, 11262, 5, 5, 1345, 95356],
 }
 SPECIAL = {"<image>": 101, "</image>": 102, "<slice>": 111, "</slice>": 112}
+
+
+FILES = ["minicpm-2b.model", "minicpm-v-1.0.model"]
+PLAIN = [
+    "1 + 1 = 2; `x`",
+    "左边有一个红色的圆。🙂",
+    "def f(x):\n\treturn x",
+    "  two  ",
+    "e\u0301é 👩🏽‍🚀 한국어",
+]
 
 
 @dataclass(frozen=True)
@@ -61,17 +71,41 @@ def test_known_texts(released: tuple[str, Tokenizer, PromptEntry], text: str) ->
     assert tokenizer.decode(TEXTS[text]).decode() == text
 
 
-@pytest.mark.parametrize(
-    "text", ["1 + 1 = 2; `x`", "左边有一个红色的圆。🙂", "def f(x):\n\treturn x"]
-)
-def test_texts_are_split_as_by_the_library(
-    released: tuple[str, Tokenizer, PromptEntry], text: str
-) -> None:
-    _, tokenizer, _ = released
-    file = str(released_file("minicpm-v-1.0.model"))
-    library = sentencepiece.SentencePieceProcessor(model_file=file)
+@pytest.mark.parametrize("text", PLAIN)
+@pytest.mark.parametrize("name", FILES)
+def test_texts_are_split_as_by_the_library(name: str, text: str) -> None:
+    tokenizer, library = both(name)
     assert tokenizer.encode(text) == library.encode(text)
     assert tokenizer.decode(tokenizer.encode(text)).decode() == text
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_special_pieces_are_one_token_for_the_prompt_only(name: str) -> None:
+    tokenizer, library = both(name)
+    special = [n for n in range(len(library)) if library.IsControl(n)]
+    assert special
+    for id_ in special:
+        piece = library.id_to_piece(id_)
+        assert tokenizer.marker_ids(piece) == (id_,)
+        assert id_ not in tokenizer.encode(piece)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_pieces_of_the_model_are_decoded_as_by_the_library(name: str) -> None:
+    """Every user-defined piece, and a sample of the others."""
+    tokenizer, library = both(name)
+    plain = [n for n in range(len(library)) if not (library.IsControl(n) or library.IsUnknown(n))]
+    for id_ in plain[:400] + plain[400::97]:
+        assert (
+            tokenizer.decode([id_]).decode(errors="replace").strip()
+            == library.decode([id_]).strip()
+        )
+
+
+def both(name: str) -> tuple[Tokenizer, sentencepiece.SentencePieceProcessor]:
+    path = released_file(name)
+    library = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    return parse_tokenizer("sentencepiece", path.read_bytes(), path), library
 
 
 def test_prompt_of_a_picture(released: tuple[str, Tokenizer, PromptEntry]) -> None:
