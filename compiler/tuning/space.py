@@ -84,7 +84,8 @@ class _FlipChoice(ms.mutator.PyMutator):
         pass
 
     def apply(self, trace: Trace, _: int) -> Trace | None:
-        flippable = [i for i in trace.insts if i.kind.name == SAMPLE and len(i.attrs[0]) > 1]
+        sampled = [inst for inst in trace.insts if inst.kind.name == SAMPLE]
+        flippable = [inst for inst in sampled if len(inst.attrs[0]) > 1]
         if not flippable:
             return None
         inst = self.random.choice(flippable)
