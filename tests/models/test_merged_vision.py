@@ -276,7 +276,7 @@ def test_every_kernel_can_be_tuned_at_known_lengths(tower: Tower) -> None:
         patch_size=14,
         mean=(0.5,) * 3,
         std=(0.5,) * 3,
-        slicing=MethodEntry("crops", {}),
+        slicing=MethodEntry("crops", {"boxes": [[0.0, 0.0, 1.0, 1.0]]}),
         positions=MethodEntry("bucket", {"side": 70}),
         patches_per_row=tower.merger.patches_per_row,
         window_levels=tower.merger.levels,
