@@ -6,21 +6,25 @@ a callback without a result is printed and ignored. A timer therefore raises it 
 handled: each tick raises it unless an exception is already propagating.
 
 The handler's call can get lost too. CPython's handler in C writes the number of every signal to a
-pipe; a thread reads it and starts the timer for a signal whose handler in Python has not run.
+pipe, which the handler in Python empties; a thread starts the timer for a number that stays there.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from types import FrameType
 
 TICK_S = 0.1
 _ENDING = (signal.SIGTERM, signal.SIGINT)
+_CONVERSION = str(Path("tvm_ffi") / "error.py")
 _received: list[int] = []  # signals that are not handled yet
+_pipe: list[int] = []  # where CPython writes the numbers of signals: reading end, writing end
 _last_run = [0.0]  # when the handler last ran to its end
 
 
@@ -47,7 +51,9 @@ def ended_by() -> int | None:
 def _end(number: int, frame: FrameType | None) -> None:
     _keep_raising(number)
     _last_run[0] = time.monotonic()
-    _raise()
+    _take_numbers()
+    if not _is_converting(frame):
+        _raise()
 
 
 def _keep_raising(number: int) -> None:
@@ -57,27 +63,46 @@ def _keep_raising(number: int) -> None:
 
 def _watch() -> None:
     """Start the thread that notices lost calls of `_end`; a forked child has no such thread."""
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    _pipe[:] = os.pipe()
+    for end in _pipe:
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(_pipe[1], warn_on_full_buffer=False)
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
-    threading.Thread(target=_notice_lost, args=(reader,), daemon=True).start()
+    threading.Thread(target=_notice_lost, daemon=True).start()
 
 
-def _notice_lost(reader: int) -> None:
-    while number := os.read(reader, 1):
-        if number[0] not in _ENDING:
-            continue
-        arrived = time.monotonic()
+def _notice_lost() -> None:
+    """Start the timer for numbers that `_end` leaves in the pipe; it empties it when it runs."""
+    while True:
+        select.select([_pipe[0]], [], [])
         time.sleep(TICK_S)
-        if _last_run[0] < arrived - TICK_S:
-            _keep_raising(number[0])
+        now = time.monotonic()
+        lost = [number for number in _take_numbers() if number in _ENDING]
+        if lost and _last_run[0] < now:
+            _keep_raising(lost[0])
+
+
+def _take_numbers() -> bytes:
+    """The signals whose numbers are in the pipe, which is empty afterwards."""
+    try:
+        return os.read(_pipe[0], 4096)
+    except BlockingIOError:
+        return b""
 
 
 def _tick(number: int, frame: FrameType | None) -> None:
     """Raise unless an exception is being handled, which includes `finally` and `__exit__`."""
-    if _received and sys.exc_info()[1] is None:
+    if _received and sys.exc_info()[1] is None and not _is_converting(frame):
         _raise()
+
+
+def _is_converting(frame: FrameType | None) -> bool:
+    """Whether TVM is making a C++ error of an exception: another one would crash it."""
+    while frame is not None:
+        if frame.f_code.co_filename.endswith(_CONVERSION):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _raise() -> None:

@@ -59,8 +59,8 @@ class TileFile {
     return file_.Tensor(found->second);
   }
 
-  /* The patches must be in the order of the model, in whole windows, and their number must fit whole
-   * rows of the language model. */
+  /* The patches must be in the order of the model, in whole windows, and their number must fit
+   * whole rows of the language model. */
   void CheckGrid(const int32_t* grid, int64_t n) const {
     int64_t height = int64_t{grid[2 * n - 2]} + 1, width = int64_t{grid[2 * n - 1]} + 1;
     int64_t most = vision_.longest, inside = (int64_t{1} << vision_.window_levels) - 1;

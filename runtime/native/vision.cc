@@ -79,7 +79,8 @@ Place Vision::PlaceOf(int64_t number, int64_t width) const {
   int64_t window = number >> (2 * window_levels), per_line = width >> window_levels;
   Place place = {window / per_line, window % per_line};
   for (int64_t level = window_levels - 1; level >= 0; --level) {
-    int64_t quarter = (number >> (2 * level)) & 3;  // upper left, upper right, lower left, lower right
+    // Upper left, upper right, lower left, lower right.
+    int64_t quarter = (number >> (2 * level)) & 3;
     place = {2 * place.row + quarter / 2, 2 * place.column + quarter % 2};
   }
   return place;

@@ -9,8 +9,9 @@ import tvm
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
-from ..isa.register_tiles import LANES
+from ..isa.register_tiles import LANES, ZMM_FLOATS
 from ..rule import Rule, blocks, find, pattern_of
+from ..select import find_units
 from ..tiling import clear, keep_in_registers, settled
 from .attention_blocking import OFFERS, Rows, choose_blocking, divisors_of
 from .attention_shape import Blocking
@@ -39,7 +40,8 @@ def attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAU
         for packed in find(sch, name):
             _packed(sch, packed)
     sch.parallel(sch.get_loops(sch.get_sblock("task"))[0])
-    _scores(sch, rows, blocking, choices)
+    sums = SUMS if find_units(target).floats is ZMM_FLOATS else SUMS // (LANES // VECTOR)
+    _scores(sch, rows, blocking, choices, sums)
     for name in ("mix", "edge"):
         _mix(sch, name, rows, choices)
     return True
@@ -50,9 +52,9 @@ def _packed(sch: Schedule, block) -> None:
     vectorize(sch, sch.get_loops(block)[-1])
 
 
-def _scores(sch: Schedule, rows: Rows, blocking: Blocking, choices: Choices) -> None:
-    """Rows by one panel of 16 positions, over head_dim."""
-    fitting = divisors_of(rows.default, SUMS // (LANES // VECTOR))[-1]
+def _scores(sch: Schedule, rows: Rows, blocking: Blocking, choices: Choices, sums: int) -> None:
+    """Rows by one panel of 16 positions, over head_dim. `sums` rows fill the accumulators."""
+    fitting = divisors_of(rows.default, sums)[-1]
     height = _rows(sch, "scores", rows, fitting, choices)
     e = sch.get_loops(sch.get_sblock("scores"))[-1]
     steps = _unroll(sch, "scores.unroll", e, choices)
