@@ -8,6 +8,7 @@
 #   make test-arm          test the demo model on an emulated ARM board (installs qemu and gcc by apt)
 #   make test-arm-kernels  test the kernels of every ARM target under emulation (installs qemu and gcc by apt)
 #   make test-levels       run the tests that depend on the CPU at each instruction level that this CPU has
+#   make test-large        run more schemes and models of the slow tests (a few minutes)
 #   make test-spaces       check 50 candidates of the search space of every kernel against numpy (half an hour)
 #   make test-vulkan       test kernels and the demo model on a software GPU (installs Mesa's driver by apt)
 #   make native            build the program for devices without Python into build/native (first time: minutes)
@@ -25,7 +26,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ruff does not follow the symlinks in handglass/ and checks the top-level folders; mypy follows them.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test test-levels test-spaces test-vulkan test-arm test-arm-kernels native test-native fuzz fuzz-native lint full-size smollm wheel lock-wheels clean
+.PHONY: demo test test-large test-levels test-spaces test-vulkan test-arm test-arm-kernels native test-native fuzz fuzz-native lint full-size smollm wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
 # --- environments: one stamp file per set of packages, so that a second run starts immediately ---
@@ -79,6 +80,10 @@ VULKAN_HEADERS = { echo '\#include <vulkan/vulkan.h>' | $${CXX:-g++} -E -x c++ -
 test: lint
 	@$(VULKAN_HEADERS)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# More schemes and models of tests that `make test` runs for one of them.
+test-large: .venv/test.stamp
+	HANDGLASS_TEST_LARGE=1 $(BIN)/python -m pytest -m large -n 2 --dist loadfile
 
 # Test the code paths of lesser CPUs on this one: CPU flags are masked (runtime/system/cpu_level.py), lowest
 # level first. Levels above this CPU are emulated: dot products always, AMX only with AVX-512 VNNI.

@@ -46,6 +46,7 @@ os.environ["XDG_DATA_HOME"] = f"{_FOLDER.name}/data"
 
 
 ELSEWHERE = {
+    "large": ("HANDGLASS_TEST_LARGE", "more of the same, which takes minutes: make test-large"),
     "arm": ("HANDGLASS_TEST_ARM", "an emulated ARM board: make test-arm"),
     "vulkan": ("HANDGLASS_TEST_VULKAN", "a Vulkan device: make test-vulkan"),
 }

@@ -101,7 +101,9 @@ def quiet(folder: Path, reference: Reference) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["f32", "w8a8", "w4a8"])
+@pytest.mark.parametrize(
+    "scheme", ["f32", *(pytest.param(s, marks=pytest.mark.large) for s in ("w8a8", "w4a8"))]
+)
 def test_verify_holds(folder: Path, quiet: Path, scheme: str) -> None:
     compile_model(quiet, folder / scheme, quantization=scheme, context=512)
     stages = verify(folder / scheme, quiet)

@@ -24,7 +24,7 @@ def logits(checkpoint: Path, folder: Path, scheme: str) -> tuple[Session, np.nda
     return session, session.prefill(session.embed(IDS), 0)
 
 
-@pytest.mark.parametrize("scheme", ["f32", "w4a8"])
+@pytest.mark.parametrize("scheme", [pytest.param("f32", marks=pytest.mark.large), "w4a8"])
 def test_pieces_give_the_same_numbers(
     small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:

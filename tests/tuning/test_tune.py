@@ -199,7 +199,9 @@ def test_a_bundle_is_tuned_as_it_is(small_bundle: Path) -> None:
             read_tuning_input(small_bundle, CompileOptions(target=other))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGKILL, marks=pytest.mark.large), signal.SIGINT]
+)
 def test_a_run_that_is_ended_loses_nothing(
     number: signal.Signals, tuning_input: TuningInput, small_checkpoint: Path, tmp_path: Path
 ) -> None:
