@@ -3,7 +3,7 @@
 // {"format": "handglass-request", "version": 3,
 //  "pictures": [1],                                how many of the tiles each picture has, in order
 //  "prompt": [[1, 75, 8], {"tile": 0}, [9, 12]],   runs of ids, and rows of a tile
-//  "positions": [],                                [time, row, column] of each token, or none at all
+//  "positions": [],                                [time, row, column] of each token, or none
 //  "stop": [2], "max_tokens": 512, "thinking": false,
 //  "sampling": {"temp": 0.0, "top_k": 0, "top_p": 1.0, "repeat_penalty": 1.0, "seed": 0}}
 #pragma once

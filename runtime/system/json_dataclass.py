@@ -31,7 +31,7 @@ def parse_dataclass(cls: type[T], data: Any, where: str, key: str = "") -> T:
         raise _wrong_type(data, "an object", where, key)
     hints = _hints(typing.cast(Any, cls))
     at = f"{key}." if key else ""
-    for name in hints.keys() - data.keys() - _optional(typing.cast(Any, cls)):
+    for name in sorted(hints.keys() - data.keys() - _optional(typing.cast(Any, cls))):
         raise InputError(f"{where}: key {at + name!r} is missing")
     for name in data.keys() - hints.keys():
         raise InputError(f"{where}: key {at + name!r:.100} is unknown; keys: {', '.join(hints)}")

@@ -95,7 +95,10 @@ def test_through_a_real_sshd(
     assert "prefill" in again.err and "on the device: cd " in again.err
 
 
-def test_errors_have_their_exit_codes(handglass: Any, small_bundle: Path, tmp_path: Path) -> None:
+def test_errors_have_their_exit_codes(
+    handglass: Any, small_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # a Python that has our packages needs no wheels
     assert handglass("deploy", small_bundle, "--to", "ssh:").code == 2
     assert handglass("deploy", tmp_path, "--to", tmp_path / "out").code == 3
     flags = ("--to", tmp_path / "out", "--offline", tmp_path)

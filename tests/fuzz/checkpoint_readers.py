@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +33,6 @@ def read_config(data: bytes, folder: Path) -> None:
         weights.symlink_to(CHECKPOINT / weights.name)
     written(place, "config.json", data)
     checkpoint = Checkpoint.open(place)
-    logging.getLogger("handglass").setLevel(logging.ERROR)  # most damaged files have unknown keys
     family, config = models.read_config(checkpoint.config)
     storage = choose_storage(config.language, ANY_CPU, "w4a8", None, None, None)
     build_for(checkpoint, family, config, storage)

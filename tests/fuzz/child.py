@@ -7,6 +7,7 @@ parent knows the input that ended the process. An input follows from SEED and it
 from __future__ import annotations
 
 import json
+import logging
 import os
 import resource
 import signal
@@ -62,6 +63,7 @@ def set_limits() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     warnings.simplefilter("ignore")
+    logging.getLogger("handglass").setLevel(logging.ERROR)  # most damaged files have unknown keys
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -182,7 +182,7 @@ def test_options_that_a_model_lacks() -> None:
         (MethodEntry("groups", PACKED | {"max_frames": 1 << 30}), "max_frames 1073741824"),
         (MethodEntry("groups", PACKED | {"packing": -1}), "packing -1"),
         (MethodEntry("groups", PACKED | {"tick": 1e-9}), "tick 1e-09"),
-        (MethodEntry("spread", {"fps": 1.0}), "max_frames"),
+        (MethodEntry("spread", {"fps": 1.0}), "is missing"),
     ],
 )
 def test_parameters_out_of_range(entry: MethodEntry, named: str) -> None:
