@@ -6,11 +6,12 @@ a callback without a result is printed and ignored. A timer therefore raises it 
 handled: each tick raises it unless an exception is already propagating.
 
 The handler's call can get lost too. CPython's handler in C writes the number of every signal to a
-pipe, which the handler in Python empties; a thread starts the timer for a number that stays there.
+pipe, which the handler in Python empties; a thread calls it again for a number that stays there.
 """
 
 from __future__ import annotations
 
+import _thread
 import os
 import select
 import signal
@@ -25,7 +26,6 @@ _ENDING = (signal.SIGTERM, signal.SIGINT)
 _CONVERSION = str(Path("tvm_ffi") / "error.py")
 _received: list[int] = []  # signals that are not handled yet
 _pipe: list[int] = []  # where CPython writes the numbers of signals: reading end, writing end
-_last_run = [0.0]  # when the handler last ran to its end
 
 
 def end_by_exception() -> None:
@@ -50,7 +50,6 @@ def ended_by() -> int | None:
 
 def _end(number: int, frame: FrameType | None) -> None:
     _keep_raising(number)
-    _last_run[0] = time.monotonic()
     _take_numbers()
     if not _is_converting(frame):
         _raise()
@@ -72,14 +71,15 @@ def _watch() -> None:
 
 
 def _notice_lost() -> None:
-    """Start the timer for numbers that `_end` leaves in the pipe; it empties it when it runs."""
+    """Trip signals again whose numbers `_end` leaves in the pipe, which it empties when it runs.
+
+    Nothing happens if the main thread is only busy in C++: the signal is pending already.
+    """
     while True:
         select.select([_pipe[0]], [], [])
         time.sleep(TICK_S)
-        now = time.monotonic()
-        lost = [number for number in _take_numbers() if number in _ENDING]
-        if lost and _last_run[0] < now:
-            _keep_raising(lost[0])
+        for number in {*_take_numbers()} & {*_ENDING}:
+            _thread.interrupt_main(number)
 
 
 def _take_numbers() -> bytes:
