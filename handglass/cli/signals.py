@@ -49,15 +49,11 @@ def ended_by() -> int | None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    _keep_raising(number)
+    _received.append(number)
+    signal.setitimer(signal.ITIMER_REAL, TICK_S, TICK_S)
     _take_numbers()
     if not _is_converting(frame):
         _raise()
-
-
-def _keep_raising(number: int) -> None:
-    _received.append(number)
-    signal.setitimer(signal.ITIMER_REAL, TICK_S, TICK_S)
 
 
 def _watch() -> None:

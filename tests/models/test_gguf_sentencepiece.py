@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import sentencepiece
 from gguf_files import add_sentencepiece, finish, pieces
+from published import released_file
 from vocabularies import sentencepiece_model
 
 from handglass.compiler.checkpoints.opening import open_checkpoint
@@ -17,7 +18,6 @@ from handglass.errors import InputError
 from handglass.runtime.bundle.entries import TokenizerEntry
 from handglass.runtime.prompt.tokenizer import Tokenizer, parse_tokenizer
 
-PUBLISHED = Path(__file__).parents[3] / "shared/data/tokenizers"
 TEXTS = [
     "What is this picture?",
     "Hello  world\n\n  x",
@@ -35,9 +35,7 @@ TEXTS = [
 def original(name: str) -> bytes:
     if name == "small":
         return sentencepiece_model()
-    if not (PUBLISHED / name).is_file():
-        pytest.skip("the published tokenizer is not here")
-    return (PUBLISHED / name).read_bytes()
+    return released_file(name).read_bytes()
 
 
 def written(folder: Path, data: bytes, **changes: Any) -> Path:

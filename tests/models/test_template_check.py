@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from published import released_file
 from test_text_only import BARE, CHATML, KINDS, LLAMA3, MINICPM, THINKING
 
 from handglass.compiler.checkpoints import rendering
@@ -17,7 +18,6 @@ from handglass.compiler.models.text_only import configure, prompt_entry
 from handglass.compiler.packing.template_check import differences, warn_of_differences
 from handglass.runtime.bundle.entries import PromptEntry
 
-PUBLISHED = Path(__file__).parents[3] / "shared/data/tokenizers"
 TILES = templates.picture_tiles()
 COMPILED = {
     "2.5": templates.llama3(templates.bracketed_tiles()),
@@ -42,9 +42,8 @@ def found(prompt: PromptEntry, text: str, bos: str = "") -> list[str]:
 
 @pytest.mark.parametrize("version", COMPILED)
 def test_published_templates_are_those_compiled_in(version: str) -> None:
-    if not PUBLISHED.is_dir():
-        pytest.skip("the published templates are not here")
-    assert not list(differences(COMPILED[version], read_template(PUBLISHED / version)))
+    published = released_file(f"{version}/tokenizer_config.json").parent
+    assert not list(differences(COMPILED[version], read_template(published)))
 
 
 @pytest.mark.parametrize("name", NAMED)

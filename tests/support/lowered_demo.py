@@ -8,6 +8,7 @@ from tvm import tirx
 
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
 from handglass.compiler.lowering.phases import fuse
+from handglass.compiler.lowering.tasks import Task, Use, make_task
 from handglass.compiler.models import find_family
 from handglass.compiler.models.storage import choose_storage
 from handglass.schedules.select import find_units
@@ -40,3 +41,11 @@ def _functions(target: Target, number: int) -> dict[str, tirx.PrimFunc]:
     mod = fuse(demo_module(target), target)
     pairs = ((var.name_hint, func) for var, func in mod.functions_items())
     return {name: func for name, func in pairs if isinstance(func, tirx.PrimFunc)}
+
+
+def four_bit_row() -> Task:
+    """A task of the demo model, one row times four bits: panels of 1, 2, 4 (the default) or 8."""
+    name = "fused_matmul13_multiply_add"
+    task = make_task(name, demo_functions()[name], V3, (Use({}, 64),))
+    assert task is not None and dict(task.options) == {"panels": (1, 2, 4, 8)}
+    return task

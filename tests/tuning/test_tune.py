@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 pytest.importorskip("tvm", reason="the tuner is part of the compiler")
-from lowered_demo import V3, demo_functions
+from lowered_demo import V3, four_bit_row
 
 from handglass.compiler.lowering.kernel_code import library_of
 from handglass.compiler.lowering.task_arguments import Arguments, arguments_of, copies_of
-from handglass.compiler.lowering.tasks import Task, Use, extract_tasks, make_task
+from handglass.compiler.lowering.tasks import Task, extract_tasks
 from handglass.compiler.tune import Tuned, tune
 from handglass.compiler.tuning.builder import Builder
 from handglass.compiler.tuning.device import check_device
@@ -69,13 +69,6 @@ def lines(folder: Path) -> list[str]:
     return file.read_text().splitlines()
 
 
-def row_task(lengths: tuple[Use, ...] = (Use({}, 1),)) -> Task:
-    name = "fused_matmul13_multiply_add"
-    task = make_task(name, demo_functions()[name], V3, lengths)
-    assert task is not None
-    return task
-
-
 def test_kernels_are_timed_and_a_second_run_goes_on(
     run: Callable[..., Tuned], tmp_path: Path
 ) -> None:
@@ -120,7 +113,7 @@ def test_copies_outgrow_the_caches_but_not_the_device() -> None:
 
 
 def test_choices_from_a_record_are_the_library_that_was_measured() -> None:
-    task, choices = row_task(), {"panels": 2}
+    task, choices = four_bit_row(), {"panels": 2}
     import tvm
 
     func = replay(task.func, task.rule, tvm.target.Target(V3.tvm), choices).mod["main"]
@@ -146,7 +139,7 @@ def script(folder: Path, text: str) -> str:
     ids=["hangs", "dies"],
 )
 def test_a_builder_that_hangs_or_dies_is_replaced(text: str, words: str, tmp_path: Path) -> None:
-    task, target = row_task(), replace(V3, linkers=(script(tmp_path, text),))
+    task, target = four_bit_row(), replace(V3, linkers=(script(tmp_path, text),))
     with Builder([task], target, timeout=3) as builder:
         for _ in range(2):
             built = builder.build(task, {"panels": 2})
@@ -155,7 +148,7 @@ def test_a_builder_that_hangs_or_dies_is_replaced(text: str, words: str, tmp_pat
 
 def test_a_runner_outlives_its_sessions(device: Endpoint) -> None:
     runner = DeviceRunner(lambda: DeviceClient(*device))
-    task = row_task()
+    task = four_bit_row()
     right = library_of(replayed(task, {"panels": 4}), HOST)
     other = library_of(replayed(task, {"panels": 2}), HOST)
     runner.prepare(arguments_of(task, {}))

@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("tvm", reason="the tuner is part of the compiler")
 import tvm
 from fake_board import Board, Maker, by_panels
-from lowered_demo import V3, demo_functions
+from lowered_demo import V3, four_bit_row
 
-from handglass.compiler.lowering.tasks import Task, Use, make_task
+from handglass.compiler.lowering.tasks import Task
 from handglass.compiler.records.lines import Refused
 from handglass.compiler.tuning.database import TraceDatabase
 from handglass.compiler.tuning.limits import Limits
@@ -32,11 +32,7 @@ TIMES = {"p1": 9, "p2": 8, "p4": 10, "p8": 7}
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    """One row times four bits: panels of 1, 2, 4 (the default) or 8."""
-    func = demo_functions()["fused_matmul13_multiply_add"]
-    task = make_task("fused_matmul13_multiply_add", func, V3, (Use({}, 64),))
-    assert task is not None and dict(task.options) == {"panels": (1, 2, 4, 8)}
-    return task
+    return four_bit_row()
 
 
 @pytest.fixture
