@@ -86,8 +86,24 @@ def _environment() -> Any:
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )
     environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda form: DATE}
-    environment.filters["tojson"] = lambda x, **options: json.dumps(x, ensure_ascii=False)
+    environment.filters["tojson"] = _as_json
     return environment
+
+
+def _as_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
 
 
 def _refuse(message: object) -> None:

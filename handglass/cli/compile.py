@@ -32,7 +32,7 @@ def compile_(
         typer.Option(
             metavar="FILE",
             help="The GGUF file of the vision tower beside that of a language model "
-            "(MiniCPM-V 2.6, 4.0 or 4.5).",
+            "(MiniCPM-V 2.5, 2.6, 4.0 or 4.5).",
         ),
     ] = None,
     output: Annotated[

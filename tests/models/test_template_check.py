@@ -106,6 +106,8 @@ def test_what_transformers_offers_templates() -> None:
     (one,) = render(text, [{}])
     assert one.text is not None
     assert one.text.startswith('[1, "é<"]') and one.text.endswith("1")
+    layout = "{{ {'b': 'é', 'a': [1]} | tojson(indent=1, sort_keys=true, ensure_ascii=true) }}"
+    assert render(layout, [{}])[0].text == '{\n "a": [\n  1\n ],\n "b": "\\u00e9"\n}'
 
 
 def test_the_warning(caplog: pytest.LogCaptureFixture) -> None:
