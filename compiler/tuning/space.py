@@ -21,14 +21,12 @@ from tvm.s_tir.stmt import SBlock, SBlockRealize
 from handglass.targets.target import Target
 
 from ..lowering.tasks import Task
+from .traces import PREFIX, SAMPLE
 
 BLOCK = "choices"
 """The block that carries the decisions."""
-PREFIX = "handglass.choice."
 TASK, ABOUT = "handglass.task", "handglass.about"
 """Attributes of the function around it: the hash of the kernel's task, and its signature."""
-
-SAMPLE = "SampleCategorical"
 
 
 def module_of(task: Task) -> tvm.IRModule:

@@ -19,7 +19,9 @@ from ..records.lines import Refused, read_heads, read_lines
 
 WORKLOADS, RECORDS = "database_workload.json", "database_tuning_record.json"
 PREFIX = "handglass.choice."
-ALLOWED = frozenset({"GetSBlock", "GetChildBlocks", "SampleCategorical", "Annotate"})
+"""Begins the name of an annotation that notes a choice."""
+SAMPLE, ANNOTATE = "SampleCategorical", "Annotate"
+ALLOWED = frozenset({"GetSBlock", "GetChildBlocks", SAMPLE, ANNOTATE})
 MOST_INSTRUCTIONS = 256
 MOST_VALUES = 256
 """Most values of one choice."""
@@ -102,10 +104,10 @@ def choices_of(trace: Any) -> dict[str, int]:
         if not isinstance(kind, str) or kind not in ALLOWED:
             shown = ascii(kind)[:60]
             raise TraceError(f"instruction {shown} is not one of {', '.join(sorted(ALLOWED))}")
-        if kind == "SampleCategorical":
+        if kind == SAMPLE:
             (output,) = outputs
             values[str(output)] = _decided(attributes, at.get(index))
-        elif kind == "Annotate":
+        elif kind == ANNOTATE:
             (_, value), (key,) = inputs, attributes
             name = _name(key)
             if not isinstance(value, str) or value not in values:
