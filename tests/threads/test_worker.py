@@ -126,6 +126,7 @@ def test_an_interrupted_caller_does_not_wait_for_the_step(bundle: Path) -> None:
     code = """
     import signal
     from handglass.runtime.engine.worker import LAST_STEP_S
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
     def endless():
         while True: time.sleep(0.05)
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
