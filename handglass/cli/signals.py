@@ -57,25 +57,64 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _watch() -> None:
-    """Start the thread that notices lost calls of `_end`; a forked child has no such thread."""
-    _pipe[:] = os.pipe()
-    for end in _pipe:
-        os.set_blocking(end, False)
+    """Start the thread that notices lost calls of `_end`.
+
+    It stops before a fork: under qemu, a child of several threads cannot start one; Python warns.
+    """
+    _pipe[:] = _non_blocking_pipe()
     signal.set_wakeup_fd(_pipe[1], warn_on_full_buffer=False)
-    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
-    threading.Thread(target=_notice_lost, daemon=True).start()
+    watch = _Watch()
+    os.register_at_fork(
+        before=watch.stop,
+        after_in_parent=watch.start,
+        after_in_child=lambda: signal.set_wakeup_fd(-1),
+    )
+    watch.start()
 
 
-def _notice_lost() -> None:
-    """Trip signals again whose numbers `_end` leaves in the pipe, which it empties when it runs.
+def _non_blocking_pipe() -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        os.set_blocking(end, False)
+    return ends
+
+
+class _Watch:
+    """Trips signals again whose numbers `_end` leaves in the pipe, which it empties when it runs.
 
     Nothing happens if the main thread is only busy in C++: the signal is pending already.
     """
-    while True:
-        select.select([_pipe[0]], [], [])
-        time.sleep(TICK_S)
-        for number in {*_take_numbers()} & {*_ENDING}:
-            _thread.interrupt_main(number)
+
+    def __init__(self) -> None:
+        self._stop = _non_blocking_pipe()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._notice_lost, daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Wait until the thread has ended, which takes a tick if a signal has just arrived."""
+        if self._thread is not None:
+            thread, self._thread = self._thread, None
+            os.write(self._stop[1], b"\0")
+            thread.join()
+            _wait_for_kernel(thread)
+
+    def _notice_lost(self) -> None:
+        while self._stop[0] not in select.select([_pipe[0], self._stop[0]], [], [])[0]:
+            time.sleep(TICK_S)
+            for number in {*_take_numbers()} & {*_ENDING}:
+                _thread.interrupt_main(number)
+        os.read(self._stop[0], 1)
+
+
+def _wait_for_kernel(thread: threading.Thread) -> None:
+    """The kernel (and qemu) may hold a joined thread for a moment."""
+    task, deadline = Path(f"/proc/self/task/{thread.native_id}"), time.monotonic() + TICK_S
+    while task.exists() and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def _take_numbers() -> bytes:

@@ -18,7 +18,7 @@ time.sleep(0.5)
 print("quiet")
 """
 
-HANDLER_LOST = """
+LOST_ONCE = """
 from handglass.cli import signals
 calls, real = [], signals._end
 def lost_once(number, frame):
@@ -27,6 +27,8 @@ def lost_once(number, frame):
         real(number, frame)
 signals._end = lost_once
 signals.end_by_exception()
+"""
+RAISED_LATER = """
 try:
     os.kill(os.getpid(), number)
     for _ in range(600):
@@ -35,6 +37,18 @@ except (KeyboardInterrupt, SystemExit):
     print(signals.ended_by() == number)
 time.sleep(0.5)
 print("quiet")
+"""
+
+HANDLER_LOST = LOST_ONCE + RAISED_LATER
+
+FORKS = """
+for _ in range(2):
+    os.fork() or os._exit(0)
+    os.wait()
+"""
+COUNT_THREADS = """
+import threading
+os.register_at_fork(before=lambda: print(threading.active_count(), flush=True))
 """
 
 EXCEPTION_LOST = """
@@ -82,3 +96,9 @@ def test_a_forked_child_does_not_signal_its_parent() -> None:
         print("quiet")
     """
     assert outcome(text) == ("7\nquiet\n", "")
+
+
+def test_a_process_has_one_thread_when_it_forks_and_notices_lost_signals_afterwards() -> None:
+    program = COUNT_THREADS + LOST_ONCE + FORKS + RAISED_LATER
+    text = f"import os, time\nnumber = {int(signal.SIGTERM)}\n{program}"
+    assert outcome(text) == ("1\n1\nTrue\nquiet\n", "")
