@@ -174,7 +174,7 @@ class Benchmark {
   std::vector<Row> rows_;
 };
 
-Json::Object Told(const Row& row) {
+Json::Object RowObject(const Row& row) {
   return {{"row", row.name},
           {"unit", row.unit},
           {"min", *std::min_element(row.figures.begin(), row.figures.end())},
@@ -218,10 +218,10 @@ int BenchVerb(const Arguments& arguments) {
     Print(rows, session.threads());
     return 0;
   }
-  Json::List told;
-  for (const Row& row : rows) told.emplace_back(Told(row));
+  Json::List listed;
+  for (const Row& row : rows) listed.emplace_back(RowObject(row));
   Json::Object report = {
-      {"rows", told}, {"peak_bytes", PeakBytes()}, {"threads", session.threads()}};
+      {"rows", listed}, {"peak_bytes", PeakBytes()}, {"threads", session.threads()}};
   std::printf("%s\n", Json(report).Dump().c_str());
   return 0;
 }

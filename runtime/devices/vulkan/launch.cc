@@ -40,7 +40,7 @@ void BindBuffer(const Kernel& kernel, uint32_t i, const TVMFFIAny& handle, Devic
                 Bound* bound) {
   const Place place = device.memory->Find(reinterpret_cast<uint64_t>(handle.v_ptr));
   if (!place.allocation) {
-    Fail("kernel ", kernel.name, ": argument ", i, " is no tensor of ", device.Title());
+    Fail("kernel ", kernel.name, ": argument ", i, " is not a tensor of ", device.Title());
   }
   const VkPhysicalDeviceLimits& limits = device.physical.limits();
   if (place.rest() > limits.maxStorageBufferRange) {

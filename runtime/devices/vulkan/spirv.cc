@@ -115,7 +115,7 @@ class Reader {
     const size_t at = exactly ? 2 : 3;
     const uint64_t size = rest.size() > at ? std::strtoul(rest.c_str() + at, nullptr, 10) : 0;
     if ((!exactly && rest.rfind(">= ", 0) != 0) || size == 0 || size > 128 || (size & (size - 1))) {
-      Bad(Words("OpModuleProcessed \"", text, "\" is no size of subgroups"));
+      Bad(Words("OpModuleProcessed \"", text, "\" does not end in a subgroup size"));
     }
     facts_.subgroup = {static_cast<uint32_t>(size), exactly};
   }

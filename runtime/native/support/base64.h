@@ -49,7 +49,7 @@ class Base64OutStream : public Stream {
   int held_ = 0;  // bytes in the group
 };
 
-/* Bytes read from here were text in `source`; ends at a padding or at anything that is no digit. */
+/* Bytes read from here were text in `source`; ends at padding or at the first other character. */
 class Base64InStream : public Stream {
  public:
   using Stream::Read;

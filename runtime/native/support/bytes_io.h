@@ -14,7 +14,7 @@
 namespace tvm {
 namespace support {
 
-/* Reads bytes that somebody else keeps. */
+/* Reads bytes owned by the caller. */
 class BytesInStream : public Stream {
  public:
   using Stream::Read;
@@ -38,7 +38,7 @@ class BytesInStream : public Stream {
   size_t left_;
 };
 
-/* Appends to a string that somebody else keeps. */
+/* Appends to a string owned by the caller. */
 class BytesOutStream : public Stream {
  public:
   using Stream::Read;
