@@ -110,6 +110,15 @@ OCR_PICTURES = Proof(
     "tiles and pixels against the image processor of transformers 5.24, with Pillow's resizing",
     "tests/prompts/test_small_pictures.py::test_tiles",
 )
+PIXELS = Proof(
+    "pixels of 50 pictures of odd sizes, bit by bit: against the image processor of transformers "
+    "5.24",
+    "tests/prompts/test_released_pixels.py::test_pixels",
+)
+DESCRIBED_PIXELS = Proof(
+    "pixels of 50 pictures of odd sizes, bit by bit: against loops that follow the description",
+    "tests/prompts/test_released_pixels.py::test_pixels",
+)
 SEED = Proof(
     "tiny random checkpoints against torch: every stage, and 64 greedy tokens, pictures "
     "none/one/two",
@@ -140,7 +149,7 @@ def _released(name: str, text: str, *proofs: Proof, video: str = "-") -> Row:
         text,
         f"{RESAMPLER_TOWER}; {SLICES}",
         "64",
-        (RELEASED, *proofs),
+        (RELEASED, DESCRIBED_PIXELS, *proofs),
         NO_AUDIO if is_omni else NO_WEIGHTS,
         video=video,
     )
@@ -185,7 +194,7 @@ TABLE = (
         "MiniCPM-2B",
         f"{OLD_TOWER}; {SLICES}",
         "64",
-        (EARLY, REAL_TOKENS, PARAMETERS),
+        (EARLY, DESCRIBED_PIXELS, REAL_TOKENS, PARAMETERS),
         NO_WEIGHTS,
     ),
     Row(
@@ -195,7 +204,7 @@ TABLE = (
         "Llama-3-8B",
         f"SigLIP so400m/14, resampler with 96 queries; {SLICES}",
         "96",
-        (RELEASED, PARAMETERS),
+        (RELEASED, DESCRIBED_PIXELS, PARAMETERS),
         f"{NO_WEIGHTS}; patches have the positions of their grid, the released code differs",
     ),
     _released(
@@ -223,7 +232,7 @@ TABLE = (
         "Qwen3.5 0.8B: gated delta net and attention",
         f"{MERGED_TOWER}; {SLICES}",
         "1/16 or 1/4 of its patches",
-        (MERGED, MERGED_FRAMES, PARAMETERS),
+        (MERGED, PIXELS, MERGED_FRAMES, PARAMETERS),
         NO_WEIGHTS,
         video=SPREAD,
     ),
@@ -234,7 +243,7 @@ TABLE = (
         "as 4.6, with positions on a canvas",
         f"{MERGED_TOWER}; {SLICES}",
         "1/16 or 1/4 of its patches",
-        (CANVAS, CANVAS_FRAMES, PARAMETERS),
+        (CANVAS, PIXELS, CANVAS_FRAMES, PARAMETERS),
         NO_WEIGHTS,
         video=SPREAD,
     ),
@@ -245,7 +254,7 @@ TABLE = (
         "as 4.7, with a mixture of experts; on a CPU only",
         f"{MERGED_TOWER}; {SLICES}",
         "1/16 or 1/4 of its patches",
-        (MIXTURE, STAGES, SIZE_OF_MIXTURE, PARAMETERS),
+        (MIXTURE, PIXELS, STAGES, SIZE_OF_MIXTURE, PARAMETERS),
         f"{NO_WEIGHTS}, nor was its config.json: the sizes are those of Qwen3.5-35B-A3B",
         video=SPREAD,
     ),
@@ -257,7 +266,7 @@ TABLE = (
         f"{MERGED_TOWER}; {SLICES}; small pictures keep their size if preprocessor_config.json "
         "says so",
         "1/4 of its patches",
-        (OCR, OCR_PICTURES),
+        (OCR, PIXELS, OCR_PICTURES),
         NO_WEIGHTS,
         video=SPREAD,
     ),

@@ -16,6 +16,7 @@ from PIL import Image
 module: Any = importlib.import_module(
     "transformers.models.minicpm_ocr.image_processing_minicpm_ocr"
 )
+torch.set_num_threads(1)  # idle threads of small operations would spin beside other tests
 NORMAL = [0.5, 0.5, 0.5]
 Box = tuple[int, int, int, int, int]
 """left, top, width, height, pixels"""
