@@ -119,6 +119,15 @@ DESCRIBED_PIXELS = Proof(
     "pixels of 50 pictures of odd sizes, bit by bit: against loops that follow the description",
     "tests/prompts/test_released_pixels.py::test_pixels",
 )
+TWO_FILES = Proof(
+    "a GGUF file and its mmproj file, written by the rules of llama.cpp's converter: tensors and "
+    "configuration of the folder; prompt, logits and 64 greedy tokens (`make test-large`)",
+    "tests/models/test_gguf_merged_vision.py::test_tensors_and_configuration_are_those_of_the_folder",
+)
+FILE = Proof(
+    "a GGUF file written by the rules of llama.cpp's converter: prompt and 64 greedy tokens",
+    "tests/models/test_gguf.py::test_answer",
+)
 SEED = Proof(
     "tiny random checkpoints against torch: every stage, and 64 greedy tokens, pictures "
     "none/one/two",
@@ -232,7 +241,7 @@ TABLE = (
         "Qwen3.5 0.8B: gated delta net and attention",
         f"{MERGED_TOWER}; {SLICES}",
         "1/16 or 1/4 of its patches",
-        (MERGED, PIXELS, MERGED_FRAMES, PARAMETERS),
+        (MERGED, PIXELS, MERGED_FRAMES, TWO_FILES, PARAMETERS),
         NO_WEIGHTS,
         video=SPREAD,
     ),
@@ -243,7 +252,7 @@ TABLE = (
         "as 4.6, with positions on a canvas",
         f"{MERGED_TOWER}; {SLICES}",
         "1/16 or 1/4 of its patches",
-        (CANVAS, PIXELS, CANVAS_FRAMES, PARAMETERS),
+        (CANVAS, PIXELS, CANVAS_FRAMES, TWO_FILES, PARAMETERS),
         NO_WEIGHTS,
         video=SPREAD,
     ),
@@ -254,7 +263,7 @@ TABLE = (
         "as 4.7, with a mixture of experts; on a CPU only",
         f"{MERGED_TOWER}; {SLICES}",
         "1/16 or 1/4 of its patches",
-        (MIXTURE, PIXELS, STAGES, SIZE_OF_MIXTURE, PARAMETERS),
+        (MIXTURE, PIXELS, STAGES, SIZE_OF_MIXTURE, TWO_FILES, PARAMETERS),
         f"{NO_WEIGHTS}, nor was its config.json: the sizes are those of Qwen3.5-35B-A3B",
         video=SPREAD,
     ),
@@ -274,5 +283,6 @@ TABLE = (
     _text("Llama", "Llama 3.2, MiniCPM5-1B, SmolLM2", TEXT, PARAMETERS),
     _text("Qwen2", "Qwen2, Qwen2.5", TEXT),
     _text("Qwen3", "Qwen3", TEXT),
-    _text("Qwen3.5", "Qwen3.5", TEXT),
+    _text("Qwen3.5", "Qwen3.5", TEXT, FILE),
+    _text("Qwen3.5Moe", "Qwen3.5-35B-A3B; on a CPU only", TEXT, FILE),
 )

@@ -66,9 +66,7 @@ class Checkpoint:
             _refuse_pointer(folder / name)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; a checkpoint is a folder with config.json")
-        config = read_json(folder / "config.json")
-        if not isinstance(config, dict):
-            raise InputError(f"{folder / 'config.json'}: expected an object")
+        config = _read_object(folder / "config.json")
         packing = packing_of(config)
         shards = cls._open_shards(folder, allow_pickle)
         return cls(folder, config, unpacked(folder, shards, packing) if packing else shards)
@@ -78,10 +76,13 @@ class Checkpoint:
     def generation(self) -> dict[str, Any]:
         """generation_config.json; empty if there is none. Raises InputError for a damaged one."""
         path = self.folder / "generation_config.json"
-        value = read_json(path) if path.is_file() else {}
-        if not isinstance(value, dict):
-            raise InputError(f"{path}: expected an object")
-        return value
+        return _read_object(path) if path.is_file() else {}
+
+    def preprocessor(self) -> tuple[Path, dict[str, Any]] | None:
+        """What is said about pictures, by the keys of preprocessor_config.json, and where; None if
+        nothing. Raises InputError for a damaged file."""
+        path = self.folder / "preprocessor_config.json"
+        return (path, _read_object(path)) if path.is_file() else None
 
     def template(self) -> TemplateFile:
         """The chat template; empty if there is none. Raises InputError for a damaged file."""
@@ -233,6 +234,13 @@ class Checkpoint:
             )
             for start in range(0, rows, step)
         )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected an object")
+    return value
 
 
 def _refuse_pointer(path: Path) -> None:

@@ -6,19 +6,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from handglass.errors import InputError
+
 from .checkpoint import Checkpoint
+from .gguf_clip import Tower, projector_of
 from .gguf_config import architecture_of, config_of, interleaved_heads
+from .gguf_experts import QWEN35MOE, MixtureTensors
 from .gguf_header import Header, read_header
+from .gguf_merged_vision import ARCHITECTURES, merged_tower
 from .gguf_qwen35 import QWEN35, HybridTensors
 from .gguf_sentencepiece import tokenizer_model
 from .gguf_tensors import GgufTensors, original_name
 from .gguf_tokenizer import template_of, tokenizer_json, tokenizer_name
-from .gguf_vision import GgufVision, vision_config_of
+from .gguf_vision import resampled_tower
 from .stored import Computed
 from .template_file import TemplateFile
 
-BESIDE_VISION = "llm."
-"""What the names of the language model begin with in a checkpoint that has a vision tower."""
+TOWERS = {"resampler": resampled_tower, **dict.fromkeys(ARCHITECTURES, merged_tower)}
+"""Kind of the projector -> reads the file."""
+HYBRID_TENSORS = {QWEN35: HybridTensors, QWEN35MOE: MixtureTensors}
 
 
 class GgufCheckpoint(Checkpoint):
@@ -32,14 +38,15 @@ class GgufCheckpoint(Checkpoint):
         self._header = header
         config = config_of(header)
         text = _text_tensors(header, config)
-        prefix = BESIDE_VISION if vision else ""
-        stored = {f"{prefix}{name}": name for name in text.names}
-        shards: dict[str, Computed] = {}
+        shards: dict[str, Computed] = dict.fromkeys(text.names, text)
+        stored: dict[str, str] = {}
+        self._preprocessor = None
         if vision is not None:
-            config |= vision_config_of(vision)
-            tower = GgufVision(vision)
-            shards = dict.fromkeys(tower.names, tower)
-        super().__init__(header.path, config, {**shards, **dict.fromkeys(stored, text)})
+            tower = _tower(vision, config)
+            config, self._preprocessor = tower.config, tower.preprocessor
+            stored = {tower.text_name(name): name for name in text.names}
+            shards = dict.fromkeys(tower.tensors.names, tower.tensors) | dict.fromkeys(stored, text)
+        super().__init__(header.path, config, shards)
         self._names |= stored
 
     @classmethod
@@ -50,6 +57,9 @@ class GgufCheckpoint(Checkpoint):
 
     def generation(self) -> dict[str, Any]:
         return {}
+
+    def preprocessor(self) -> tuple[Path, dict[str, Any]] | None:
+        return self._preprocessor
 
     def template(self) -> TemplateFile:
         return template_of(self._header)
@@ -67,7 +77,17 @@ class GgufCheckpoint(Checkpoint):
         return (tokenizer_json if is_json else tokenizer_model)(self._header)
 
 
+def _tower(header: Header, text: dict[str, Any]) -> Tower:
+    kind = projector_of(header)
+    if not isinstance(kind, str) or kind not in TOWERS:
+        raise InputError(
+            f"{header.path}: clip.projector_type is {kind!r:.100}, which is not supported; known: "
+            f"{', '.join(TOWERS)}"
+        )
+    return TOWERS[kind](header, kind, text)
+
+
 def _text_tensors(header: Header, config: dict[str, Any]) -> GgufTensors:
-    if architecture_of(header) == QWEN35:
-        return HybridTensors(header, config)
+    if kind := HYBRID_TENSORS.get(architecture_of(header)):
+        return kind(header, config)
     return GgufTensors(header, interleaved_heads(header, config), original_name)

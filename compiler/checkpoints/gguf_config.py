@@ -10,8 +10,9 @@ import numpy as np
 
 from handglass.errors import InputError
 
+from .gguf_experts import KNOWN_EXPERTS, QWEN35MOE, mixture_config
 from .gguf_header import Header
-from .gguf_qwen35 import KNOWN, QWEN35, ROTATED, hybrid_config
+from .gguf_qwen35 import KNOWN, QWEN35, ROTATED, TIME_SLOT, hybrid_config
 from .gguf_tensors import ROPE_FREQS, ROPE_LONG, ROPE_SHORT, as_floats, dequantizer
 
 MINICPM = "minicpm"
@@ -21,7 +22,9 @@ ARCHITECTURES = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
     QWEN35: "Qwen3_5ForCausalLM",
+    QWEN35MOE: "Qwen3_5MoeForCausalLM",
 }
+HYBRIDS = (QWEN35, QWEN35MOE)
 SIZES = {
     "embedding_length": "hidden_size",
     "feed_forward_length": "intermediate_size",
@@ -42,6 +45,8 @@ SMALLEST = 1e-6
 """Of a scale; the largest is its inverse."""
 MUP = ("embedding_scale", "residual_scale", "logit_scale")
 """The muP scales of MiniCPM: factors of embeddings and branches, a divisor before the head."""
+ONLY = {MINICPM: MUP, QWEN35: KNOWN, QWEN35MOE: (*KNOWN, *KNOWN_EXPERTS)}
+"""The keys that one architecture has in addition."""
 INTERLEAVED = ("llama", MINICPM)
 """The architectures whose query and key rows are interleaved."""
 
@@ -63,8 +68,10 @@ def config_of(header: Header) -> dict[str, Any]:
     config |= _tokens(header)
     if architecture == MINICPM:
         config |= _mup(header, keys, config)
-    if architecture == QWEN35:
-        config |= hybrid_config(header.path, keys, config)
+    if architecture in HYBRIDS:
+        config |= hybrid_config(header.path, architecture, keys, config)
+    if architecture == QWEN35MOE:
+        config = mixture_config(header.path, keys, config)
     if scaling := _rope(header, keys, config):
         config["rope_scaling"] = scaling
     _check(header, keys, config)
@@ -206,9 +213,10 @@ def _divisors(header: Header, config: Mapping[str, Any]) -> dict[str, Any]:
 def _check(header: Header, keys: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Refuse keys that are set and have no effect here, and sizes that contradict each other."""
     architecture = architecture_of(header)
-    known = (*SIZES, *CHECKED, *{MINICPM: MUP, QWEN35: KNOWN}.get(architecture, ()))
+    known = (*SIZES, *CHECKED, *ONLY.get(architecture, ()))
     for key, value in keys.items():
-        if key not in known and not key.startswith(ROPE_SCALING) and value:
+        is_known = key in known or key.startswith(ROPE_SCALING) or key.endswith(TIME_SLOT)
+        if value and not is_known:
             raise InputError(
                 f"{header.path}: {architecture}.{key} is {value!r:.100}: not supported yet"
             )
@@ -217,7 +225,7 @@ def _check(header: Header, keys: Mapping[str, Any], config: Mapping[str, Any]) -
         return  # refused by the model family
     head_dim = config.get("head_dim", hidden // heads)
     expected = dict(zip(CHECKED, (config["vocab_size"], head_dim, head_dim), strict=True))
-    if architecture == QWEN35:
+    if architecture in HYBRIDS:
         del expected[ROTATED]  # a part of the head
     for key, size in expected.items():
         if keys.get(key, size) != size:

@@ -33,8 +33,11 @@ SIZES = {
 }
 """Key without the architecture -> key of config.json."""
 INNER, ROTATED, DRAFTED = "ssm.inner_size", "rope.dimension_count", "nextn_predict_layers"
-KNOWN = (*SIZES, INNER, DRAFTED, "rope.dimension_sections")
-"""Sections divide the rotated pairs among axes of positions, which are equal in a text."""
+SECTIONS = "rope.dimension_sections"
+"""Rotated pairs per axis of positions, and a fourth number that is not used."""
+KNOWN = (*SIZES, INNER, DRAFTED, SECTIONS)
+TIME_SLOT = "time_slot"
+"""The last part of 4.7's key for where llama.cpp keeps a token's time, which is not used."""
 LARGEST = 1 << 24
 HYBRID = {name: inner for name, inner in LAYER.items() if name != "ffn_norm"} | {
     "post_attention_norm": "post_attention_layernorm",
@@ -56,23 +59,30 @@ WIDE, NARROW = ("in_proj_z.weight",), ("in_proj_a.weight", "in_proj_b.weight", "
 _LAYER_NAME = re.compile(r"blk\.(0|[1-9]\d{0,5})\.(\w+(?:\.\w+)?)", re.ASCII)
 
 
-def hybrid_config(path: Path, keys: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of config.json that only this architecture has.
+def hybrid_config(
+    path: Path, architecture: str, keys: Mapping[str, Any], config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The keys of config.json that only hybrid models have.
 
     Raises InputError for a size that is missing, or contradicts another.
     """
-    found: dict[str, Any] = {theirs: _size(path, keys, ours) for ours, theirs in SIZES.items()}
-    inner, rotated = _size(path, keys, INNER), _size(path, keys, ROTATED)
-    layers, drafted = _size(path, keys, "block_count"), keys.get(DRAFTED, 0)
-    head_dim = _size(path, keys, "attention.key_length")
+    found: dict[str, Any] = {
+        theirs: size_of(path, architecture, keys, ours) for ours, theirs in SIZES.items()
+    }
+    inner, rotated = (
+        size_of(path, architecture, keys, INNER),
+        size_of(path, architecture, keys, ROTATED),
+    )
+    layers, drafted = size_of(path, architecture, keys, "block_count"), keys.get(DRAFTED, 0)
+    head_dim = size_of(path, architecture, keys, "attention.key_length")
     if type(drafted) is not int or not 0 <= drafted < layers:
-        raise InputError(f"{path}: {QWEN35}.{DRAFTED} is {drafted!r:.40} of {layers} blocks")
+        raise InputError(f"{path}: {architecture}.{DRAFTED} is {drafted!r:.40} of {layers} blocks")
     for name, large, small in (
         (INNER, inner, found[VALUE_HEADS]),
         ("ssm.time_step_rank", found[VALUE_HEADS], found[KEY_HEADS]),
     ):
         if large % small:
-            raise InputError(f"{path}: {QWEN35}.{name} is {large}, not a multiple of {small}")
+            raise InputError(f"{path}: {architecture}.{name} is {large}, not a multiple of {small}")
     return found | {
         VALUE_WIDTH: inner // found[VALUE_HEADS],
         "num_hidden_layers": layers - drafted,
@@ -80,20 +90,32 @@ def hybrid_config(path: Path, keys: Mapping[str, Any], config: Mapping[str, Any]
             "rope_type": "default",
             "rope_theta": config.get("rope_theta"),
             "partial_rotary_factor": rotated / head_dim,
+            **_axes(keys),
         },
     }
 
 
-def _size(path: Path, keys: Mapping[str, Any], name: str) -> int:
+def _axes(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """How tokens of 4.7 rotate with a position on each of three axes."""
+    sections = keys.get(SECTIONS)
+    if not isinstance(sections, list):
+        return {}
+    return {"mrope_section": sections[:3], "mrope_interleaved": True}
+
+
+def size_of(path: Path, architecture: str, keys: Mapping[str, Any], name: str) -> int:
+    """A size of the metadata. Raises InputError for one that is missing, or is none."""
     value = keys.get(name)
     if type(value) is not int or not 0 < value <= LARGEST:
-        raise InputError(f"{path}: {QWEN35}.{name} is {value!r:.100}, not a size")
+        raise InputError(f"{path}: {architecture}.{name} is {value!r:.100}, not a size")
     return value
 
 
-def hybrid_name(layers: int) -> Callable[[str], str]:
-    """Name in the file -> name in the original; blocks after the last layer draft tokens, which
-    the original names "mtp."."""
+def hybrid_name(
+    layers: int, stems: Mapping[str, str], named: Mapping[str, str]
+) -> Callable[[str], str]:
+    """Name in the file -> name in the original: by its stem, or as a whole; blocks after the last
+    layer draft tokens, which the original names "mtp."."""
 
     def original(name: str) -> str:
         match = _LAYER_NAME.fullmatch(name)
@@ -102,9 +124,9 @@ def hybrid_name(layers: int) -> Callable[[str], str]:
         if int(match[1]) >= layers:
             return f"mtp.{name}"
         stem, _, end = match[2].rpartition(".")
-        if match[2] not in NAMED and stem not in HYBRID:
+        if match[2] not in named and stem not in stems:
             return name
-        return f"model.layers.{match[1]}.{NAMED.get(match[2]) or f'{HYBRID[stem]}.{end}'}"
+        return f"model.layers.{match[1]}.{named.get(match[2]) or f'{stems[stem]}.{end}'}"
 
     return original
 
@@ -112,9 +134,13 @@ def hybrid_name(layers: int) -> Callable[[str], str]:
 class HybridTensors(GgufTensors):
     """The tensors of one file as the original stores them."""
 
+    stems, named = HYBRID, NAMED
+
     def __init__(self, header: Header, config: Mapping[str, Any]) -> None:
         """`config`: that of `hybrid_config`."""
-        super().__init__(header, {}, hybrid_name(config["num_hidden_layers"]))
+        super().__init__(
+            header, {}, hybrid_name(config["num_hidden_layers"], self.stems, self.named)
+        )
         self._keys, self._values = config[KEY_HEADS], config[VALUE_HEADS]
         self._width = config[VALUE_WIDTH]
         self._mixed = 2 * self._keys * config[KEY_WIDTH]

@@ -8,21 +8,19 @@ of positions that is not needed here. In older files, `ffn_down` is the first ma
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from math import isqrt
 from typing import Any
 
 import numpy as np
 
 from handglass.errors import InputError
 
-from .gguf_config import VISION, plain, whole
+from .gguf_clip import LAYER, Tower, renamed, shape_of, tower_config, tower_name, vision_value
+from .gguf_config import whole
 from .gguf_header import Header
 from .gguf_tensors import GgufTensors
 from .stored import Computed
 
-PROJECTOR = "resampler"
 VERSION = "clip.minicpmv_version"
 RELEASES = {
     2: ("MiniCPMV", "2.5"),
@@ -33,36 +31,12 @@ RELEASES = {
     100045: ("MiniCPMO", "4.5"),
 }
 """Version of the converter -> architecture and version of the release."""
-KEYS = {
-    "embedding_length": "hidden_size",
-    "feed_forward_length": "intermediate_size",
-    "block_count": "num_hidden_layers",
-    "attention.head_count": "num_attention_heads",
-    "attention.layer_norm_epsilon": "layer_norm_eps",
-    "patch_size": "patch_size",
-}
-"""Key below `clip.vision.` -> key of `vision_config`."""
 HALF = [0.5, 0.5, 0.5]
 NORMALIZATION = ("image_mean", "image_std")
-POSITIONS, QUERY = "v.position_embd.weight", "resampler.query"
-FIRST = "v.blk.0.ffn_down.weight"
-OUTER = {
-    "v.patch_embd": "vpm.embeddings.patch_embedding",
-    "v.position_embd": "vpm.embeddings.position_embedding",
-    "v.post_ln": "vpm.post_layernorm",
-    "resampler.kv": "resampler.kv_proj",
-    "resampler.attn.out": "resampler.attn.out_proj",
-}
-LAYER = {
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_out": "self_attn.out_proj",
-    "ln1": "layer_norm1",
-    "ln2": "layer_norm2",
-    "ffn_up": "mlp.fc1",
-    "ffn_down": "mlp.fc2",
-}
+QUERY, FIRST = "resampler.query", "v.blk.0.ffn_down.weight"
+TEXT, TOWER = "llm.", "vpm."
+"""What the names of the language model and of the tower begin with in the original."""
+BRIDGE = {"resampler.kv": "resampler.kv_proj", "resampler.attn.out": "resampler.attn.out_proj"}
 SWAPPED = LAYER | {"ffn_up": "mlp.fc2", "ffn_down": "mlp.fc1"}
 COMPUTED = ("resampler.pos_embed_k",)
 """Tensors that follow from the configuration."""
@@ -72,15 +46,13 @@ JOINED = {
 }
 """Name in the original -> its parts, one above the other."""
 PROJ, TRANSPOSED = "resampler.proj", "resampler.proj.weight"
-_LAYER_NAME = re.compile(r"v\.blk\.(0|[1-9]\d{0,5})\.(\w+)\.(weight|bias)", re.ASCII)
 
 
-def vision_config_of(header: Header) -> dict[str, Any]:
-    """The keys that the file adds to those of its language model.
+def resampled_tower(header: Header, kind: str, text: dict[str, Any]) -> Tower:
+    """`text`: the configuration of the language model alone.
 
-    Raises InputError for a projector or a release that is not supported.
+    Raises InputError for a release that is not supported.
     """
-    _check_kind(header)
     version = whole(header, VERSION)
     if version not in RELEASES:
         known = ", ".join(f"{number} ({name[4:]} {v})" for number, (name, v) in RELEASES.items())
@@ -89,24 +61,21 @@ def vision_config_of(header: Header) -> dict[str, Any]:
         )
     architecture, release = RELEASES[version]
     _check_normalization(header)
-    vision = {
-        theirs: plain(header.metadata.get(f"clip.vision.{ours}")) for ours, theirs in KEYS.items()
-    }
-    vision["image_size"] = _side(header) * _patch_size(header)
-    return {
+    config = {
         "architectures": [architecture],
         "version": release,
         "image_size": whole(header, "clip.vision.image_size"),
-        "query_num": _shape(header, QUERY, 2)[0],
-        "vision_config": vision,
+        "query_num": shape_of(header, QUERY, 2)[0],
+        "vision_config": tower_config(header),
     }
+    return Tower(text | config, GgufVision(header), lambda name: f"{TEXT}{name}")
 
 
 class GgufVision(Computed):
     """The tensors of the file by the names of the original checkpoint."""
 
     def __init__(self, header: Header) -> None:
-        first = _shape(header, FIRST, 2)
+        first = shape_of(header, FIRST, 2)
         is_swapped = first[1] == whole(header, "clip.vision.embedding_length")
         layer = SWAPPED if is_swapped else LAYER
         self._stored = GgufTensors(header, {}, lambda name: _original(name, layer))
@@ -154,57 +123,13 @@ def _parts(name: str) -> tuple[str, ...]:
 
 def _original(name: str, layer: Mapping[str, str]) -> str:
     """The name in the original checkpoint; unchanged if the model has no such tensor."""
-    match = _LAYER_NAME.fullmatch(name)
-    if match and match[2] in layer:
-        return f"vpm.encoder.layers.{match[1]}.{layer[match[2]]}.{match[3]}"
-    stem, _, end = name.rpartition(".")
-    return f"{OUTER[stem]}.{end}" if stem in OUTER else name
-
-
-def _check_kind(header: Header) -> None:
-    given = header.metadata.get("general.architecture")
-    if not isinstance(given, str) or given != VISION:
-        raise InputError(
-            f"{header.path}: general.architecture is {given!r:.100}, but --mmproj takes a file "
-            f"with {VISION!r}"
-        )
-    names = (header.metadata.get(f"clip.{key}projector_type") for key in ("", "vision."))
-    kind = next((name for name in names if name is not None), None)
-    if not isinstance(kind, str) or kind != PROJECTOR:
-        raise InputError(
-            f"{header.path}: clip.projector_type is {kind!r:.100}, which is not supported; known: "
-            f"{PROJECTOR!r}"
-        )
+    return tower_name(name, TOWER, layer) or renamed(name, BRIDGE) or name
 
 
 def _check_normalization(header: Header) -> None:
     for key in NORMALIZATION:
-        value = plain(header.metadata.get(f"clip.vision.{key}"))
+        value = vision_value(header, key)
         if value is not None and value != HALF:
             raise InputError(
                 f"{header.path}: clip.vision.{key} is {value!r:.100}, but only {HALF} is supported"
             )
-
-
-def _shape(header: Header, name: str, dimensions: int) -> tuple[int, ...]:
-    place = header.places.get(name)
-    if place is None:
-        raise InputError(f"{header.path}: the tensor {name} is missing")
-    if len(place.shape) != dimensions:
-        raise InputError(f"{header.path}: the shape of {name} is {place.shape}")
-    return place.shape
-
-
-def _side(header: Header) -> int:
-    """Positions per side of the table, which is a square."""
-    rows = _shape(header, POSITIONS, 2)[0]
-    if isqrt(rows) ** 2 != rows:
-        raise InputError(f"{header.path}: {POSITIONS} has {rows} rows, which is not a square")
-    return isqrt(rows)
-
-
-def _patch_size(header: Header) -> int:
-    size = whole(header, "clip.vision.patch_size")
-    if size is None or not 0 < size < 1 << 16:
-        raise InputError(f"{header.path}: clip.vision.patch_size is {size}")
-    return size

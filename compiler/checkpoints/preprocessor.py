@@ -10,9 +10,8 @@ from handglass.errors import InputError
 from handglass.runtime.bundle.entries import ALWAYS, GRIDS, VisionEntry
 
 from .checkpoint import Checkpoint
-from .shards import read_json
 
-FILE, SMALL = "preprocessor_config.json", "small_image_upsize"
+SMALL = "small_image_upsize"
 
 
 def preprocessed(
@@ -24,12 +23,12 @@ def preprocessed(
     Raises InputError if the file cuts or normalizes pictures in a way that is not compiled in. Only
     models that plan a grid of slices follow such a file.
     """
-    path = checkpoint.folder / FILE
-    if vision is None or vision.slicing.kind != "grid" or not path.is_file():
+    if vision is None or vision.slicing.kind != "grid":
         return vision
-    given = read_json(path)
-    if not isinstance(given, dict):
-        raise InputError(f"{path}: expected an object")
+    found = checkpoint.preprocessor()
+    if found is None:
+        return vision
+    path, given = found
     for key, compiled in _expected(vision).items():
         if given.get(key, compiled) != compiled:
             raise InputError(

@@ -18,6 +18,7 @@ from ..checkpoints.fields import Fields
 from ..checkpoints.template_file import TemplateFile
 from . import templates, text_config
 from .config import LanguageConfig
+from .experts import as_stored
 from .family import Family, HasHead
 from .language import Decoder
 from .network import DecoderNetwork
@@ -39,6 +40,7 @@ ARCHITECTURES: dict[str, Callable[[Fields], LanguageConfig]] = {
     "Qwen2ForCausalLM": text_config.qwen2,
     "Qwen3ForCausalLM": text_config.qwen3,
     "Qwen3_5ForCausalLM": _qwen35,
+    "Qwen3_5MoeForCausalLM": _qwen35,
 }
 
 
@@ -71,7 +73,7 @@ def configure(config: dict[str, Any]) -> TextConfig:
 
 def build(checkpoint: HasHead, config: TextConfig, storage: Storage) -> TextModel:
     head = checkpoint.lm_head(config.language.tie_word_embeddings, HEAD, EMBEDDING)
-    return TextModel(config.language, storage, head)
+    return TextModel(as_stored(config.language, checkpoint, PREFIX), storage, head)
 
 
 def prompt_entry(config: TextConfig, template: TemplateFile) -> PromptEntry:
@@ -112,6 +114,7 @@ DEFAULT_TEMPLATES = {
     "Qwen2ForCausalLM": "<|im_start|>",
     "Qwen3ForCausalLM": "<|im_start|>",
     "Qwen3_5ForCausalLM": "<|im_start|>",
+    "Qwen3_5MoeForCausalLM": "<|im_start|>",
 }
 
 FAMILY = Family(

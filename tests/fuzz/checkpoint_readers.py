@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from gguf_files import small_file, small_sentencepiece_file
+from merged_mmproj_files import small_hybrid_file, small_merged
 from mmproj_files import small_mmproj
 from packed_weights import Method, pack
 from safetensors.numpy import save
@@ -86,7 +87,8 @@ def read_gguf(data: bytes, folder: Path) -> None:
 def gguf_files() -> list[bytes]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "a.gguf"
-        return [write(path).read_bytes() for write in (small_file, small_sentencepiece_file)]
+        kinds = (small_file, small_sentencepiece_file, small_hybrid_file)
+        return [write(path).read_bytes() for write in kinds]
 
 
 def read_packing(data: bytes, folder: Path) -> None:
@@ -123,10 +125,12 @@ def read_mmproj(data: bytes, folder: Path) -> None:
     from handglass.compiler.checkpoints.opening import open_checkpoint
     from handglass.compiler.models import find_family
 
-    text = folder / "text.gguf"
+    is_merged = b"minicpmv4_" in data
+    text = folder / f"text-{is_merged}.gguf"
     if not text.exists():
-        small_file(text)
+        (small_hybrid_file if is_merged else small_file)(text)
     checkpoint = open_checkpoint(text, mmproj=written(folder, "mmproj.gguf", data))
+    checkpoint.preprocessor()
     for name in sorted(checkpoint.unused(())):
         checkpoint.read(name, checkpoint.shape(name))
     find_family(checkpoint.config).configure(checkpoint.config)
@@ -135,7 +139,8 @@ def read_mmproj(data: bytes, folder: Path) -> None:
 @cache
 def mmproj_files() -> list[bytes]:
     with TemporaryDirectory() as folder:
-        return [small_mmproj(Path(folder) / "a.gguf").read_bytes()]
+        path = Path(folder) / "a.gguf"
+        return [write(path).read_bytes() for write in (small_mmproj, small_merged)]
 
 
 READERS = {

@@ -8,7 +8,8 @@ import gguf
 import numpy as np
 import pytest
 from gguf.quants import dequantize, quantize
-from gguf_files import add_hybrid_sizes, finish, in_turn
+from gguf_files import add_hybrid_sizes, finish
+from gguf_names import in_turn
 from test_gguf import tokenizer_of
 from tokenizers import Regex, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Library

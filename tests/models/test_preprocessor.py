@@ -2,8 +2,7 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -22,11 +21,11 @@ RELEASED = {"max_slice_nums": 9, "scale_resolution": 448, "patch_size": 14, "sli
 
 def check(folder: Path, given: Any, vision: VisionEntry | None = VISION) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(given))
-    preprocessed(cast(Checkpoint, SimpleNamespace(folder=folder)), vision)
+    preprocessed(Checkpoint(folder, {}, {}), vision)
 
 
 def test_released_values_and_no_file(tmp_path: Path) -> None:
-    preprocessed(cast(Checkpoint, SimpleNamespace(folder=tmp_path)), VISION)
+    preprocessed(Checkpoint(tmp_path, {}, {}), VISION)
     check(tmp_path, RELEASED | {"norm_mean": list(HALF), "image_std": list(HALF)})
     check(tmp_path, {"max_slice_nums": 4}, None)
 

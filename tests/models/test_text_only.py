@@ -11,6 +11,7 @@ import torch
 import torch_minicpmv
 from greedy import check_greedy
 from random_checkpoint import _language
+from released46 import EXPERTS
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer as Library
 from vocabularies import newline_words_json
@@ -97,8 +98,10 @@ KINDS = [
     Kind("Llama", CHATML, "<|im_start|>", {"tie_word_embeddings": True, "rope_theta": 1e5}),
     Kind("Qwen2", CHATML, "", {"tie_word_embeddings": True}),
     Kind("Qwen3", THINKING, "", {"head_dim": 32}),
+    Kind("Qwen3_5Moe", BARE, "", DELTA | EXPERTS),
     Kind("Qwen3_5", BARE, "", DELTA | {"tie_word_embeddings": True}),
 ]
+HYBRIDS = ("Qwen3_5", "Qwen3_5Moe")
 
 MINICPM_KIND = Kind("MiniCPM", MINICPM, "<s>", {})
 
@@ -112,17 +115,18 @@ def write(folder: Path, kind: Kind) -> Any:
     import transformers
 
     data, library = tokenizer()
-    config = getattr(transformers, f"{kind.name}{'Text' * (kind.name == 'Qwen3_5')}Config")
+    config = getattr(transformers, f"{kind.name}{'Text' * (kind.name in HYBRIDS)}Config")
     sizes = SIZES | kind.options | {"vocab_size": library.get_vocab_size(), "eos_token_id": None}
     torch.manual_seed(2)
     model = getattr(transformers, f"{kind.name}ForCausalLM")(config(**sizes)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:
-                centred = kind.name == "Qwen3_5" and "linear_attn" not in name
+                centred = kind.name in HYBRIDS and "linear_attn" not in name
                 parameter.normal_(0.0 if centred else 1.0, 0.2)
             elif parameter.dim() > 1 and "embed" not in name:
-                parameter.normal_(0, 1.2 / parameter[0].numel() ** 0.5)
+                inputs = parameter.shape[-1] if ".experts." in name else parameter[0].numel()
+                parameter.normal_(0, 1.2 / inputs**0.5)
             else:
                 parameter.normal_(0, 0.3)
     model.save_pretrained(folder)

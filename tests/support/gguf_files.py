@@ -12,86 +12,14 @@ from typing import Any, BinaryIO
 import gguf
 import numpy as np
 from gguf.quants import quantize
+from gguf_names import as_hybrid, gguf_name, hybrid_name
 from vocabularies import byte_level_json, sentencepiece_model
 
-NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-HYBRID = NAMES | {
-    "post_attention_layernorm": "post_attention_norm",
-    "linear_attn.in_proj_qkv": "attn_qkv",
-    "linear_attn.in_proj_z": "attn_gate",
-    "linear_attn.in_proj_a": "ssm_alpha",
-    "linear_attn.in_proj_b": "ssm_beta",
-    "linear_attn.conv1d": "ssm_conv1d",
-    "linear_attn.norm": "ssm_norm",
-    "linear_attn.out_proj": "ssm_out",
-}
-"""Of Qwen3.5."""
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
 INTERLEAVED = ("llama", "minicpm")
 HALF = np.float16(0.01).tobytes()
 SCALES = {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
 """Where the float16 scales of a block are, of types that the package cannot write."""
-
-
-def gguf_name(name: str) -> str:
-    """The name in a GGUF file of a tensor of transformers."""
-    stem, _, end = name.rpartition(".")
-    if stem.startswith("model.layers."):
-        _, _, layer, stem = stem.split(".", 3)
-        return f"blk.{layer}.{NAMES[stem]}.{end}"
-    return f"{NAMES[stem]}.{end}"
-
-
-def hybrid_name(name: str) -> str:
-    """The same of Qwen3.5."""
-    if not name.startswith("model.layers."):
-        return gguf_name(name)
-    _, _, layer, rest = name.split(".", 3)
-    stem, _, end = rest.rpartition(".")
-    kept = {"linear_attn.A_log": "ssm_a", "linear_attn.dt_bias": "ssm_dt.bias"}
-    return f"blk.{layer}.{kept.get(rest) or f'{HYBRID[stem]}.{end}'}"
-
-
-def as_hybrid(name: str, array: np.ndarray, config: Mapping[str, Any]) -> np.ndarray:
-    """As llama.cpp's converter changes a tensor of Qwen3.5 (`modify_tensors` of the classes for
-    Qwen3-Next and Qwen3.5)."""
-    if name.endswith("norm.weight") and "linear_attn" not in name:
-        return array + np.float32(1)
-    part = name.partition("linear_attn.")[2].removesuffix(".weight")
-    keys, width = config["linear_num_key_heads"], config["linear_value_head_dim"]
-    mixed = 2 * keys * config["linear_key_head_dim"]
-    if part == "conv1d":
-        array = array[:, 0]
-    if part in ("conv1d", "in_proj_qkv"):
-        return np.concatenate([array[:mixed], in_turn(array[mixed:], keys, width)])
-    if part == "in_proj_z":
-        return in_turn(array, keys, width)
-    if part == "out_proj":
-        return np.ascontiguousarray(in_turn(array.T, keys, width).T)
-    if part in ("in_proj_a", "in_proj_b", "dt_bias", "A_log"):
-        array = in_turn(array, keys, 1)
-    return -np.exp(array) if part == "A_log" else array
-
-
-def in_turn(rows: np.ndarray, keys: int, width: int) -> np.ndarray:
-    """One value head of every key head after the other."""
-    grouped = rows.reshape(keys, -1, width, *rows.shape[1:])
-    return grouped.swapaxes(0, 1).reshape(rows.shape)
 
 
 def interleaved(rows: np.ndarray, heads: int) -> np.ndarray:
@@ -130,7 +58,8 @@ def write_gguf(
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
-    writer.add_feed_forward_length(config["intermediate_size"])
+    if "intermediate_size" in config:
+        writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(heads)
     writer.add_head_count_kv(kv_heads)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
@@ -148,7 +77,9 @@ def write_gguf(
         writer.add_logit_scale(config["hidden_size"] / config["dim_model_base"])
     if "template" in texts:
         writer.add_chat_template(texts["template"])
-    if architecture == "qwen35":
+    if "num_experts" in config:
+        add_expert_sizes(writer, config)
+    if architecture.startswith("qwen35"):
         add_hybrid_sizes(writer, config)
         gguf_tensors = {hybrid_name(k): as_hybrid(k, v, config) for k, v in tensors.items()}
         for name, array in gguf_tensors.items():
@@ -177,7 +108,15 @@ def add_hybrid_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None
     writer.add_full_attention_interval(config.get("full_attention_interval", 4))
     factor = config["rope_parameters"]["partial_rotary_factor"]
     writer.add_rope_dimension_count(int(config["head_dim"] * factor))
-    writer.add_rope_dimension_sections([11, 11, 10, 0])
+    sections = config["rope_parameters"].get("mrope_section", [11, 11, 10])
+    writer.add_rope_dimension_sections([*sections, 0])
+
+
+def add_expert_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
+    writer.add_expert_count(config["num_experts"])
+    writer.add_expert_used_count(config["num_experts_per_tok"])
+    writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
+    writer.add_expert_shared_feed_forward_length(config["shared_expert_intermediate_size"])
 
 
 def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: bytes, pre: str, bos: str = "") -> None:

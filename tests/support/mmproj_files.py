@@ -67,13 +67,22 @@ def write_mmproj(
 ) -> Path:
     """`tensors`: see `vision_tensors`; matrices are stored as `kind`, kernels as F16. `changes` are
     other values of keys below clip; None leaves one out."""
-    vision = config["vision_config"]
     number = NUMBERS[f"{config['architectures'][0]}-{config['version']}"]
+    keys = {"projector_type": "resampler", "minicpmv_version": number}
+    keys |= {"minicpmv_query_num": config["query_num"]}
+    return write_clip(path, config["vision_config"], tensors, kind, keys | changes)
+
+
+def write_clip(
+    path: Path,
+    vision: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    kind: str,
+    changes: dict[str, Any],
+) -> Path:
+    """`vision`: the `vision_config`."""
     keys = {
         "has_vision_encoder": True,
-        "projector_type": "resampler",
-        "minicpmv_version": number,
-        "minicpmv_query_num": config["query_num"],
         "use_gelu": True,
         "vision.image_size": 448,
         "vision.patch_size": vision["patch_size"],

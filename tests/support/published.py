@@ -61,6 +61,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "MiniCPM5-1B": decoder("Llama", "1536 4608 24 16 2", 130560, head_dim=128),
     "Qwen2-7B": decoder("Qwen2", "3584 18944 28 28 4", 151666),
     "Qwen3-8B": decoder("Qwen3", "4096 12288 36 32 8", 151748, head_dim=128),
+    "Qwen3.5-35B-A3B": CONFIGS["4.7-35B-A3B"]["text_config"]
+    | {"architectures": ["Qwen3_5MoeForCausalLM"]},
     "Qwen3.5 0.8B": CONFIGS["4.6"]["text_config"] | {"architectures": ["Qwen3_5ForCausalLM"]},
 }
 PARAMETERS = {
