@@ -43,10 +43,12 @@ class CompileOptions:
     vision_quantization: str | None = None
     context: int | None = None
     kv_cache: str | None = None
+    mmproj: Path | None = None
+    """The GGUF file of the vision tower beside that of a language model."""
 
 
 def read_tuning_input(model: Path, options: CompileOptions) -> TuningInput:
-    """Read a checkpoint folder or a bundle.
+    """Read a checkpoint (a folder, or GGUF files) or a bundle.
 
     Raises InputError if `model` is neither, UsageError for storage options with a bundle,
     MismatchError if the bundle is for another target.
@@ -54,7 +56,7 @@ def read_tuning_input(model: Path, options: CompileOptions) -> TuningInput:
     if (model / MANIFEST).is_file():
         return _of_bundle(Bundle.open(model).manifest, options)
     target = find_target(options.target or "host")
-    checkpoint = open_checkpoint(model)
+    checkpoint = open_checkpoint(model, mmproj=options.mmproj)
     family = find_family(checkpoint.config)
     config = family.configure(checkpoint.config)
     storage = choose_storage(
@@ -89,6 +91,8 @@ def _of_bundle(manifest: Manifest, options: CompileOptions) -> TuningInput:
             "a bundle keeps the options that it was compiled with; omit --quantization, "
             "--vision-quantization, --context and --kv-cache"
         )
+    if options.mmproj:
+        raise UsageError("--mmproj goes with a GGUF file; a bundle has its vision tower inside")
     target = find_target(options.target or manifest.target.name)
     if (target.triple, target.kind) != (manifest.target.triple, manifest.target.device):
         made_for = f"{manifest.target.triple} ({manifest.target.device})"

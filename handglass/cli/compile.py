@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .checks import require_compiler
-from .options import Json
+from .options import Json, Mmproj
 from .output import columns, print_json, size_text
 
 if TYPE_CHECKING:
@@ -27,14 +27,7 @@ def compile_(
             help="The checkpoint to read: a folder, or a GGUF file of a language model.",
         ),
     ],
-    mmproj: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The GGUF file of the vision tower beside that of a language model "
-            "(MiniCPM-V 2.5, 2.6, 4.0 or 4.5).",
-        ),
-    ] = None,
+    mmproj: Mmproj = None,
     output: Annotated[
         Path | None,
         typer.Option(

@@ -25,6 +25,14 @@ BundleOption = Annotated[
 BundleArgument = Annotated[
     Path, typer.Argument(metavar="BUNDLE", help="A bundle folder.", callback=bundle_folder)
 ]
+Mmproj = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The GGUF file of the vision tower beside that of a language model "
+        "(MiniCPM-V 2.5 to 4.7).",
+    ),
+]
 
 MaxTokens = Annotated[
     int | None,

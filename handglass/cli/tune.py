@@ -11,7 +11,7 @@ import typer
 
 from handglass.runtime.system.printable import printable
 
-from .options import Json
+from .options import Json, Mmproj
 from .output import columns, print_json
 from .remote import KeyFile, Rpc, connector
 
@@ -22,8 +22,14 @@ if TYPE_CHECKING:
 def tune(
     model: Annotated[
         Path,
-        typer.Option("--model", "-m", metavar="MODEL", help="A checkpoint folder or a bundle."),
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="A checkpoint folder, the GGUF file of a language model, or a bundle.",
+        ),
     ],
+    mmproj: Mmproj = None,
     target: Annotated[
         str | None,
         typer.Option(metavar="TARGET", help="Target of the kernels.  [default: host]"),
@@ -93,7 +99,7 @@ def tune(
 
     tune_model, read_tuning_input, options_type, own_file = load_tuner()
     check_cost_model(cost_model)
-    options = options_type(target, quantization, vision_quantization, context, kv_cache)
+    options = options_type(target, quantization, vision_quantization, context, kv_cache, mmproj)
     connect = connector(rpc, key_file, threads)
     tuning_input = read_tuning_input(model, options)
     journal = records or own_file(tuning_input.target.records_key)

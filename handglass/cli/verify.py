@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .compile import load_compiler
-from .options import BundleArgument, Device, Json
+from .options import BundleArgument, Device, Json, Mmproj
 from .output import columns, print_json
 
 if TYPE_CHECKING:
@@ -24,10 +24,7 @@ def verify(
         Path,
         typer.Option(metavar="CHECKPOINT", help="The checkpoint the bundle was compiled from."),
     ],
-    mmproj: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The GGUF file of its vision tower, if it has one."),
-    ] = None,
+    mmproj: Mmproj = None,
     image: Annotated[
         list[Path] | None,
         typer.Option(

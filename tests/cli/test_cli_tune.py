@@ -96,6 +96,7 @@ def test_invalid_addresses(text: str) -> None:
         (["--key-file", "key"], "--rpc"),
         (["--target", "raspberry-pi-6"], "raspberry-pi-"),
         (["--cost-model", "trees"], "features, choices, random"),
+        (["--mmproj", "a.gguf"], "--mmproj goes with the GGUF file"),
     ],
 )
 def test_contradictions_are_refused(

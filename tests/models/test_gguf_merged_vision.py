@@ -17,6 +17,7 @@ from handglass.compiler.build import compile_model
 from handglass.compiler.checkpoints.opening import open_checkpoint
 from handglass.compiler.models import read_config
 from handglass.compiler.plan import plan_model
+from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
 from handglass.compiler.verify import verify
 from handglass.errors import InputError
 
@@ -73,6 +74,14 @@ def test_answer(release: str, tmp_path: Path) -> None:
     compile_model(text, bundle, mmproj=mmproj, quantization="f32", context=2048)
     reference.check(handglass.load(bundle), "split")
     assert all(stage.ok for stage in verify(bundle, text, mmproj=mmproj))
+
+
+def test_kernels_to_tune(folder: Path) -> None:
+    """Those of the tower too, if its file is given."""
+    text, mmproj = converted(folder)
+    found = read_tuning_input(text, CompileOptions("host", "f32", mmproj=mmproj))
+    assert {part.function for part in found.parts} == {"encode_image", "prefill", "decode"}
+    assert any("window_attention" in name.name_hint for name in found.mod.get_global_vars())
 
 
 @pytest.fixture(scope="module")

@@ -187,6 +187,8 @@ def test_a_bundle_is_tuned_as_it_is(small_bundle: Path) -> None:
     assert {part.function for part in found.parts} == {"encode_image", "prefill", "decode"}
     with pytest.raises(UsageError, match="quantization"):
         read_tuning_input(small_bundle, CompileOptions(quantization="w4"))
+    with pytest.raises(UsageError, match="--mmproj"):
+        read_tuning_input(small_bundle, CompileOptions(mmproj=small_bundle))
     for other in ("arm64", "vulkan"):
         with pytest.raises(MismatchError, match=other):
             read_tuning_input(small_bundle, CompileOptions(target=other))
