@@ -73,6 +73,10 @@ TIMES = Proof(
     "groups of frames against torch, within 1e-4: up to six frames, sizes and times of any kind",
     "tests/models/test_releases.py::test_frames_are_resampled_together",
 )
+GPU_FRAMES = Proof(
+    "the same on a software GPU (Vulkan), and 32 greedy tokens about a video",
+    "tests/devices/test_vulkan_releases.py::test_frames_are_resampled_together",
+)
 MERGED_FRAMES = Proof(
     "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, videos "
     "of 2 and 7 frames, 16x and 4x",
@@ -230,6 +234,7 @@ TABLE = (
         "Qwen3-8B",
         FRAMES,
         TIMES,
+        GPU_FRAMES,
         PARAMETERS,
         video="3 frames per second, at most 180 groups of up to 3",
     ),

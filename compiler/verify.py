@@ -33,7 +33,7 @@ from .models import Family, find_family
 from .models.matching import build_for
 from .models.storage import Storage
 from .parity import reference
-from .parity.floors import Floors
+from .parity.floors import FRAMES, Floors
 from .parity.ratios import Ratios, Stage, both, judge, snr_db
 from .parity.reference import Eyes, Pixels, Reference, Weights
 from .parity.stored_weights import StoredWeights
@@ -47,7 +47,11 @@ QUESTION = "What is this picture?"
 STEPS = 8  # tokens that are decoded after the prompt and compared one by one
 TILES = 3  # tiles of each picture that are compared and shown: the overview and two slices
 
-ORDER = ("pixels", "vision", "resampler", "encode_image", "embed", "logits", "end_to_end")
+TIMES = (3, 8, 21)
+"""When the tiles are shown as frames of a video, to a model that takes these together."""
+
+TILE_STAGES = ("pixels", "vision", "resampler", "encode_image", FRAMES)
+ORDER = (*TILE_STAGES, "embed", "logits", "end_to_end")
 
 CALLS: Mapping[str, Callable[[Session, np.ndarray, Tile], np.ndarray]] = {
     "vision": lambda session, x, tile: session.encode_vision(x, tile.position_ids),
@@ -128,14 +132,16 @@ class Comparison:
     def _question(self, picture: Picture, name: str, progress: Progress) -> list[Ratios]:
         """The ratios of each tile, then those of the language model."""
         pairs = [] if picture is None else self._pairs(picture)
-        ratios, embeddings = [], []
+        ratios, embeddings, features = [], [], []
         for number, (tile, pixels) in enumerate(pairs):
             progress(f"{name}, vision", number, len(pairs))
-            measured, rows = self._tile(tile, pixels)
+            measured, seen, rows = self._tile(tile, pixels)
             ratios.append(measured)
             embeddings.append(rows)
+            features.append(seen)
         tiles = [tile for tile, _ in pairs]
-        return [*ratios, self._language(tiles, embeddings, name, progress)]
+        frames = self._frames(tiles, features) if tiles else {}
+        return [*ratios, frames, self._language(tiles, embeddings, name, progress)]
 
     def _pairs(self, picture: Picture) -> list[tuple[Tile, Pixels]]:
         """The tiles of the runtime and of the reference. Raises InputError for a model without
@@ -148,12 +154,12 @@ class Comparison:
             raise MismatchError(f"the reference has tiles of {truth} patches, the bundle {sizes}")
         return list(zip(tiles, expected, strict=True))[:TILES]
 
-    def _tile(self, tile: Tile, pixels: Pixels) -> tuple[Ratios, np.ndarray]:
-        """The ratios of one tile, and its rows by the reference."""
+    def _tile(self, tile: Tile, pixels: Pixels) -> tuple[Ratios, np.ndarray, np.ndarray]:
+        """The ratios of one tile; by the reference, the input of the last step and the rows."""
         eyes, grid = self.eyes, (pixels.rows, pixels.cols)
         strip = pixels.reordered(eyes.order(*grid))
         ratios: Ratios = {"pixels": (snr_db(strip, tile.strip), None)}
-        x, given = pixels.strip, strip
+        x, given, before = pixels.strip, strip, strip
         stored = pixels.strip
         for stage, step in eyes.steps.items():
             exact = step.compute(self.weights, x, *grid)
@@ -161,10 +167,22 @@ class Comparison:
             stored = after if stored is x else step.compute(self.stored, stored, *grid)
             if len(eyes.steps) > 1:
                 ratios[stage] = both(exact, after, CALLS[stage](self.session, given, tile))
-            x = given = exact
+            before, x, given = x, exact, exact
         rows = self.session.encode_image(strip, tile.position_ids, tile.grid)
         ratios["encode_image"] = both(x, stored, rows)
-        return ratios, x
+        return ratios, before, x
+
+    def _frames(self, tiles: Sequence[Tile], features: Sequence[np.ndarray]) -> Ratios:
+        """The ratio of the rows of all tiles together, as frames of a video; none for a model
+        that does not take frames together."""
+        compute = self.eyes.frames
+        if compute is None:
+            return {}
+        x, times = np.concatenate(features), TIMES[: len(tiles)]
+        grids = [(tile.height, tile.width) for tile in tiles]
+        exact, stored = (compute(w, x, grids, times) for w in (self.weights, self.stored))
+        rows = self.session.resample_frames(x, [tile.grid for tile in tiles], times)
+        return {FRAMES: both(exact, stored, rows)}
 
     def _language(
         self, tiles: Sequence[Tile], pictures: list[np.ndarray], name: str, progress: Progress

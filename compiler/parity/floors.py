@@ -10,6 +10,8 @@ from .reference.family import Eyes
 
 PIXELS_FLOOR = 120.0  # the same few float32 operations: exact or nearly so
 JOINED = 3.0  # of two equal noises together
+FRAMES = "frames"
+"""The stage in which several video frames become rows."""
 
 
 @dataclass(frozen=True)
@@ -54,4 +56,5 @@ class Floors:
             return {}
         steps = {stage: parts[step.scheme] for stage, step in self.eyes.steps.items()}
         lost = joined if len(steps) > 1 else 0.0
-        return steps | {"encode_image": min(steps.values()) - lost}
+        frames = {FRAMES: [*steps.values()][-1]} if self.eyes.frames else {}
+        return steps | frames | {"encode_image": min(steps.values()) - lost}

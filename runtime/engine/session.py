@@ -120,16 +120,25 @@ class Session(HasWorker):
         if not frames or len(frames) != len(times):
             raise InputError(f"{len(frames)} frames with {len(times)} times: give each frame one")
         features = [self.encode_vision(strip, ids) for strip, ids, _ in frames]
-        counts = [len(rows) for rows in features]
-        for (_, _, grid), count in zip(frames, counts, strict=True):
-            _check("grid", grid, (count, 2), np.int32)
-        result = self._call(
-            "resample_frames",
-            np.concatenate(features),
-            np.concatenate([grid for _, _, grid in frames]),
-            np.repeat(np.asarray(times, np.int32), counts),
-            self._params,
-        )
+        for (_, _, grid), rows in zip(frames, features, strict=True):
+            _check("grid", grid, (len(rows), 2), np.int32)
+        grids = [grid for _, _, grid in frames]
+        return self.resample_frames(np.concatenate(features), grids, times)
+
+    @in_worker
+    def resample_frames(
+        self, features: np.ndarray, grids: Sequence[np.ndarray], times: Sequence[int]
+    ) -> np.ndarray:
+        """The resampler of `encode_frames` alone.
+
+        features (n, vision hidden) float32 of one frame after the other, for each its grid
+        (rows, 2) int32 and its time -> (rows, hidden_size) float32.
+        """
+        counts, grid = [len(grid) for grid in grids], np.concatenate(grids)
+        _check("features", features, (len(grid), features.shape[-1]), np.float32)
+        _check("grid", grid, (len(grid), 2), np.int32)
+        shown = np.repeat(np.asarray(times, np.int32), counts)
+        result = self._call("resample_frames", features, grid, shown, self._params)
         rows = self._vision.rows(max(counts))
         return self._result("resample_frames", result, (rows, self.manifest.hidden_size))
 

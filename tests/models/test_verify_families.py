@@ -17,6 +17,7 @@ from shared_releases import MERGED, WRITERS, compiled
 from handglass.compiler.build import compile_model
 from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
 from handglass.compiler.verify import verify
+from handglass.runtime.engine.session import Session
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
@@ -26,11 +27,21 @@ EARLY: dict[str, Callable[[Path], object]] = {
 }
 RELEASES = ("4.6", "4.7", *EARLY, "2.5", "2.6", "4.0", "4.5")
 LANGUAGE_STAGES = ["embed", "logits", "end_to_end"]
+RESAMPLED = ["pixels", "vision", "resampler", "encode_image"]
 STAGES = {
     True: ["pixels", "encode_image", *LANGUAGE_STAGES],
-    False: ["pixels", "vision", "resampler", "encode_image", *LANGUAGE_STAGES],
+    False: [*RESAMPLED, *LANGUAGE_STAGES],
 }
 """Whether the release has a merger -> the stages."""
+
+
+def stages_of(version: str) -> list[str]:
+    """4.5 takes the frames of a video together."""
+    if version == "4.5":
+        return [*RESAMPLED, "frames", *LANGUAGE_STAGES]
+    return STAGES[version in MERGED]
+
+
 QUIET = 0.4
 """The factor of the matrices of the language model. Without it, each layer of these checkpoints
 amplifies noise, and four layers lose more in four or eight bits than the floors allow (8.7 and 20
@@ -102,7 +113,7 @@ those of 2.0, 4.0 and 4.6."""
 @pytest.mark.parametrize(("version", "scheme"), [*((v, "f32") for v in RELEASES), *INTEGERS])
 def test_verify_holds(bundles: Bundles, version: str, scheme: str) -> None:
     stages = verify(bundles.bundle(version, scheme), bundles.checkpoint(version, scheme))
-    assert [stage.stage for stage in stages] == STAGES[version in MERGED]
+    assert [stage.stage for stage in stages] == stages_of(version)
     assert [stage for stage in stages if not stage.ok] == []
 
 
@@ -138,6 +149,15 @@ def test_one_other_number_is_found(
     rewrite(bundles.checkpoint(version, "f32"), tmp_path / "other", change)
     stages = verify(bundles.bundle(version, "f32"), tmp_path / "other")
     assert next(s.stage for s in stages if not s.ok) == stage
+
+
+def test_another_time_is_found(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the frames of a video have times."""
+    right = Session.resample_frames
+    late = lambda self, x, grids, times: right(self, x, grids, [*times[:-1], times[-1] + 1])  # noqa: E731
+    monkeypatch.setattr(Session, "resample_frames", late)
+    stages = verify(bundles.bundle("4.5", "f32"), bundles.checkpoint("4.5", "f32"))
+    assert [stage.stage for stage in stages if not stage.ok] == ["frames"]
 
 
 # --- measuring ---

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,6 +31,10 @@ class Step:
     """(weights, input, rows, columns of the tile) -> output; the first input is the strip."""
 
 
+Frames = Callable[[Weights, np.ndarray, Sequence[tuple[int, int]], Sequence[int]], np.ndarray]
+"""(weights, features of all frames, (rows, columns) and time of each) -> the rows they share."""
+
+
 @dataclass(frozen=True)
 class Eyes:
     """From a picture to rows of the language model."""
@@ -40,6 +44,8 @@ class Eyes:
     """By stage, in order. If there are several, each is compared with a function of the bundle."""
     order: Callable[[int, int], np.ndarray] = lambda rows, cols: np.arange(rows * cols)
     """(rows, columns) -> the numbers of the patches in the order in which the bundle takes them."""
+    frames: Frames | None = None
+    """The last step for several video frames; None for a model whose frames have their own rows."""
 
 
 @dataclass(frozen=True)

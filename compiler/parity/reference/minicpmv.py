@@ -5,9 +5,9 @@ from __future__ import annotations
 from handglass.runtime.prompt.preprocess import Picture
 
 from ...models.release import ModelConfig
-from .family import LANGUAGE, VISION, Eyes, Reference, Step
+from .family import LANGUAGE, VISION, Eyes, Frames, Reference, Step
 from .pixels import Pixels, square
-from .resampler import resample
+from .resampler import resample, resample_frames
 from .slices import sliced
 from .vision import encode_vision
 
@@ -16,7 +16,13 @@ def reference(config: ModelConfig) -> Reference:
     vision = Step(VISION, lambda w, x, *grid: encode_vision(w, config.vision, x, *grid))
     resampler = Step(LANGUAGE, lambda w, x, *grid: resample(w, config.resampler, x, *grid))
     steps = {"vision": vision, "resampler": resampler}
-    return Reference(config.language, eyes=Eyes(lambda picture: tiles(config, picture), steps))
+    frames: Frames = lambda w, x, *videos: resample_frames(w, config.resampler, x, *videos)  # noqa: E731
+    eyes = Eyes(
+        lambda picture: tiles(config, picture),
+        steps,
+        frames=frames if config.resampler.has_times else None,
+    )
+    return Reference(config.language, eyes=eyes)
 
 
 def tiles(config: ModelConfig, picture: Picture) -> list[Pixels]:

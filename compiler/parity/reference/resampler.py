@@ -1,9 +1,12 @@
-"""The resampler: learned queries attend to the patches of one image.
+"""The resampler: learned queries attend to the patches of one image, or of several video frames.
 
-Keys include the position of their patch, values do not; there is no residual.
+Keys include the position of their patch, values do not; there is no residual. In a video they
+include the time of their frame as well.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,6 +19,29 @@ def resample(
     weights: Weights, config: ResamplerConfig, features: np.ndarray, rows: int, cols: int
 ) -> np.ndarray:
     """Features (n, vision hidden) -> one embedding per query (query_num, hidden)."""
+    return _attend(weights, config, features, key_positions(weights, config, rows, cols))
+
+
+def resample_frames(
+    weights: Weights,
+    config: ResamplerConfig,
+    features: np.ndarray,
+    grids: Sequence[tuple[int, int]],
+    times: Sequence[int],
+) -> np.ndarray:
+    """The same of all frames together: the features of one after the other, (rows, columns) and
+    time of each."""
+    places = [
+        key_positions(weights, config, *grid) + time_positions(time, config.hidden_size)
+        for grid, time in zip(grids, times, strict=True)
+    ]
+    return _attend(weights, config, features, np.concatenate(places))
+
+
+def _attend(
+    weights: Weights, config: ResamplerConfig, features: np.ndarray, places: np.ndarray
+) -> np.ndarray:
+    """`places`: the position of each key (n, hidden)."""
     size, heads = config.hidden_size, config.num_attention_heads
     kv = linear(weights, "resampler.kv_proj", features, size, bias=False)
     kv = layer_norm(weights, "resampler.ln_kv", kv)
@@ -27,7 +53,7 @@ def resample(
     weight = weights.read(name, (3 * size, size))
     bias = weights.read("resampler.attn.in_proj_bias", (3 * size,))
     # Packing projects the queries in full precision, so they are not rounded here.
-    keyed = kv + key_positions(weights, config, rows, cols)
+    keyed = kv + places
     inputs = (query, weights.rounded(name, keyed), weights.rounded(name, kv))
     q, k, v = (
         split_heads(
@@ -57,3 +83,10 @@ def grid_positions(rows: int, cols: int, size: int) -> np.ndarray:
     row, column = np.divmod(np.arange(rows * cols), cols)
     angles = [at.astype(np.float32)[:, None] * frequency for at in (column, row)]
     return np.concatenate([f(a) for a in angles for f in (np.sin, np.cos)], axis=1)
+
+
+def time_positions(time: int, size: int) -> np.ndarray:
+    """Sine and cosine of a time, (size,) float32."""
+    half = size // 2
+    angles = time * 10000.0 ** -(np.arange(half) / half)
+    return np.concatenate([np.sin(angles), np.cos(angles)]).astype(np.float32)
