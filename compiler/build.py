@@ -41,7 +41,7 @@ from .lowering.workload import parts_of
 from .models import Network, read_config
 from .models.matching import build_for
 from .models.storage import choose_storage
-from .packing.describe import describe, target_entry
+from .packing.describe import describe, read_inputs, target_entry
 from .packing.pack import entries, pack_parameters
 from .parity.known_answers import KnownAnswers, known_answers
 from .plan import check_memory
@@ -108,12 +108,13 @@ def compile_model(
     clock = Clock()
     with BundleWriter(Path(output), overwrite=overwrite) as writer:
         network = build_for(checkpoint, family, config, storage)
+        inputs = read_inputs(checkpoint, family, config)
         with clock.phase("lower"):
             with tvm.target.Target(device.tvm):  # operators differ between CPU and GPU
                 mod, parameters = network.export()
             lowered = lower(mod, device, Path(dump_ir) if dump_ir else None, progress, book)
         params = entries(parameters)
-        manifest = describe(checkpoint, family, config, network, params, device)
+        manifest = describe(checkpoint, config, inputs, network, params, device)
         check_memory(manifest.resident_bytes, device)
         with clock.phase("pack"):
             for name in pack_parameters(network, checkpoint, params, writer.folder, progress):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import EllipsisType
@@ -154,6 +155,11 @@ class Checkpoint:
         """Do not report tensors with these prefixes as superfluous."""
         self._ignored_prefixes = (*self._ignored_prefixes, *prefixes)
 
+    def left_out(self) -> dict[str, int]:
+        """Prefixes of towers that are not supported, such as speech -> their number of tensors."""
+        found = Counter(prefix for name in self._shards if (prefix := _tower(name)))
+        return dict(sorted(found.items()))
+
     def unused(self, names: Collection[str]) -> list[str]:
         """The tensors that are not among these names and not among those to be ignored."""
         known = {*names, *self._used}
@@ -241,6 +247,11 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected an object")
     return value
+
+
+def _tower(name: str) -> str | None:
+    """Which of IGNORED_PREFIXES a name has."""
+    return next((prefix for prefix in IGNORED_PREFIXES if name.startswith(prefix)), None)
 
 
 def _refuse_pointer(path: Path) -> None:

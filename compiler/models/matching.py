@@ -6,6 +6,7 @@ another model, perhaps one of 1,000 layers, is therefore found in seconds.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -24,12 +25,15 @@ SHOWN = 10
 LONGEST = 4000
 """Characters of a message."""
 
+log = logging.getLogger(__name__)
+
 
 def build_for(checkpoint: Checkpoint, family: Family, config: Any, storage: Storage) -> Network:
     """Build the model that config.json describes, and check that the checkpoint has its tensors.
 
     A prefix that all tensor names have in addition is removed from `checkpoint`. Raises InputError
     with the count and the names of the tensors that are missing, superfluous or of another shape.
+    Warns of the towers that are left out.
     """
     network = family.build(checkpoint, config, storage)
     checkpoint.ignore(family.ignored(config))
@@ -38,6 +42,9 @@ def build_for(checkpoint: Checkpoint, family: Family, config: Any, storage: Stor
         checkpoint.drop_prefix(prefix)
         network = family.build(checkpoint, config, storage)
     _check(checkpoint, tensors_of(network))
+    if left_out := checkpoint.left_out():
+        towers = ", ".join(f"{prefix}* ({count})" for prefix, count in left_out.items())
+        log.warning("tensors that are left out: %s", towers)
     return network
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import minicpmv46
+from .architecture import architecture_of
 from .family import Family
 from .minicpmv46 import MiniCPMV46Config
 
@@ -19,7 +20,7 @@ def configure(config: dict[str, Any]) -> MiniCPMV46Config:
 
 
 def matches(config: Mapping[str, Any]) -> bool:
-    return config.get("architectures") == [ARCHITECTURE]
+    return architecture_of(config) == ARCHITECTURE
 
 
 FAMILY = Family(

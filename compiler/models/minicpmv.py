@@ -19,6 +19,7 @@ from handglass.runtime.bundle.entries import (
     WorkEntry,
 )
 
+from .architecture import architecture_of
 from .config import VisionConfig
 from .family import Family, HasHead
 from .language import Decoder
@@ -132,8 +133,7 @@ def _slicing(config: ModelConfig) -> MethodEntry:
 
 def matches(config: Mapping[str, Any]) -> bool:
     """Whether the architecture is one with a resampler; `configure` tells the releases apart."""
-    names = config.get("architectures")
-    return isinstance(names, list) and len(names) == 1 and names[0] in ARCHITECTURES
+    return architecture_of(config) in ARCHITECTURES
 
 
 FAMILY = Family(

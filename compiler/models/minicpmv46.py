@@ -21,6 +21,7 @@ from handglass.runtime.bundle.entries import (
 
 from ..checkpoints.fields import Fields
 from ..checkpoints.template_file import TemplateFile
+from .architecture import architecture_of
 from .config import LanguageConfig, VisionConfig, vision_config
 from .experts import as_stored
 from .family import Family, HasHead
@@ -176,7 +177,7 @@ def prompt_entry(config: MiniCPMV46Config, template: TemplateFile) -> PromptEntr
 
 
 def matches(config: Mapping[str, Any]) -> bool:
-    return config.get("architectures") == [ARCHITECTURE]
+    return architecture_of(config) == ARCHITECTURE
 
 
 FAMILY = Family(

@@ -14,6 +14,7 @@ from handglass.runtime.bundle.entries import CANVAS, MethodEntry, PromptEntry
 from ..checkpoints.fields import Fields
 from ..checkpoints.template_file import TemplateFile
 from . import minicpmv46
+from .architecture import architecture_of
 from .config import LanguageConfig
 from .family import Family
 from .minicpmv46 import MiniCPMV46Config
@@ -44,7 +45,7 @@ def title(config: MiniCPMV46Config) -> str:
 
 
 def matches(config: Mapping[str, Any]) -> bool:
-    return config.get("architectures") == [ARCHITECTURE]
+    return architecture_of(config) == ARCHITECTURE
 
 
 FAMILY = Family(

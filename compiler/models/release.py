@@ -17,6 +17,7 @@ from handglass.runtime.bundle.entries import Around, MethodEntry, PromptEntry
 
 from ..checkpoints.fields import Fields
 from . import templates, text_config
+from .architecture import architecture_of
 from .config import RESAMPLER_HEAD_DIM, LanguageConfig, ResamplerConfig, VisionConfig, vision_config
 from .timm_tower import timm_vision
 
@@ -190,7 +191,7 @@ class ModelConfig:
         """Parse the released layout: language fields at the top level, the tower under
         `vision_config`. Raises InputError for an invalid or unsupported setting."""
         top = Fields(config, "config.json")
-        architecture = _architecture(top)
+        architecture = _architecture(config, top)
         release = find_release(top, ARCHITECTURES[architecture])
         _refuse(top, release.refused)
         vision = release.vision(top)
@@ -226,8 +227,7 @@ def find_release(top: Fields, is_omni: bool) -> Release:
 
     Raises InputError for a release that is not supported.
     """
-    version = top.get("version")
-    text = "" if version is None else str(version)
+    text = _version(top.get("version"))
     for release in (r for r in RELEASES if r.is_omni == is_omni):
         by_shape = any(all(top.get(k) == v for k, v in s.items()) for s in release.shapes)
         if text == release.version or (not text and by_shape):
@@ -238,10 +238,16 @@ def find_release(top: Fields, is_omni: bool) -> Release:
     return SEED_RELEASE
 
 
-def _architecture(top: Fields) -> str:
+def _version(value: Any) -> str:
+    """As text; some tools write the number 4.0 as 4."""
+    if value is None:
+        return ""
+    return f"{value}.0" if type(value) is int else str(value)
+
+
+def _architecture(config: Mapping[str, Any], top: Fields) -> str:
     """The supported architecture. Raises InputError for another one."""
-    names = top.texts("architectures")
-    name = names[0] if len(names) == 1 else ", ".join(names)
+    name = architecture_of(config) or ", ".join(top.texts("architectures"))
     if name not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise InputError(f"config.json: unknown architecture {name!r}; known here: {known}")

@@ -17,6 +17,7 @@ from handglass.runtime.bundle.entries import PromptEntry
 from ..checkpoints.fields import Fields
 from ..checkpoints.template_file import TemplateFile
 from . import templates, text_config
+from .architecture import architecture_of
 from .config import LanguageConfig
 from .experts import as_stored
 from .family import Family, HasHead
@@ -61,13 +62,13 @@ class TextModel(DecoderNetwork):
 
 
 def matches(config: Mapping[str, Any]) -> bool:
-    names = config.get("architectures")
-    return isinstance(names, list) and len(names) == 1 and names[0] in ARCHITECTURES
+    return architecture_of(config) in ARCHITECTURES
 
 
 def configure(config: dict[str, Any]) -> TextConfig:
     """Parse a flat config.json. Raises InputError for an unsupported setting."""
-    (name,) = config["architectures"]
+    name = architecture_of(config)
+    assert name is not None  # `matches` has found it
     return TextConfig(name, ARCHITECTURES[name](Fields(config, "config.json")))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from handglass.runtime.bundle.entries import (
     TargetEntry,
     TensorEntry,
     TokenizerEntry,
+    VisionEntry,
 )
 from handglass.runtime.bundle.manifest import Manifest
 from handglass.runtime.prompt.chat_template import PICTURE
@@ -42,26 +43,42 @@ SAMPLING = {
 TOKENIZERS = (("sentencepiece", "tokenizer.model"), ("tokenizers", "tokenizer.json"))
 
 
-def describe(
-    checkpoint: Checkpoint,
-    family: Family,
-    config: FamilyConfig,
-    network: Network,
-    params: tuple[TensorEntry, ...],
-    target: Target,
-) -> Manifest:
-    """The manifest without `files`, which the bundle writer adds.
+@dataclass(frozen=True)
+class Inputs:
+    """What turns pictures and text into the inputs of the network."""
 
-    Raises InputError if the checkpoint has no usable tokenizer.
+    vision: VisionEntry | None
+    prompt: PromptEntry
+    tokenizer: TokenizerEntry
+
+
+def read_inputs(checkpoint: Checkpoint, family: Family, config: FamilyConfig) -> Inputs:
+    """The entries that follow from the small files of the checkpoint; quick, so that a damaged file
+    is found before anything is compiled.
+
+    Raises InputError if the checkpoint has no usable tokenizer. Warns of a chat template that is
+    not the one compiled in.
     """
-    storage, language = network.storage, config.language
     vision = preprocessed(checkpoint, family.vision(config), family.keeps_small_pictures)
     template = checkpoint.template()
     prompt = family.prompt(config, template)
     warn_of_differences(prompt, template)
     prompt = with_sampling(prompt, Fields(checkpoint.generation(), GENERATION))
-    entry, tokenizer = find_tokenizer(checkpoint, prompt, language.vocab_size)
-    prompt = with_stops(prompt, tokenizer, stop_ids(checkpoint, language))
+    entry, tokenizer = find_tokenizer(checkpoint, prompt, config.language.vocab_size)
+    prompt = with_stops(prompt, tokenizer, stop_ids(checkpoint, config.language))
+    return Inputs(vision, prompt, entry)
+
+
+def describe(
+    checkpoint: Checkpoint,
+    config: FamilyConfig,
+    inputs: Inputs,
+    network: Network,
+    params: tuple[TensorEntry, ...],
+    target: Target,
+) -> Manifest:
+    """The manifest without `files`, which the bundle writer adds."""
+    storage, language = network.storage, config.language
     return Manifest(
         model=ModelEntry(config.architecture, checkpoint.config),
         target=target_entry(target),
@@ -74,9 +91,9 @@ def describe(
         functions=network.functions(),
         params=params,
         state=StateEntry(storage.context, network.state()),
-        vision=vision,
-        prompt=prompt,
-        tokenizer=entry,
+        vision=inputs.vision,
+        prompt=inputs.prompt,
+        tokenizer=inputs.tokenizer,
         vocab_size=language.vocab_size,
         hidden_size=language.hidden_size,
         work=network.work(params),

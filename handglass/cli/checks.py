@@ -7,6 +7,7 @@ machine without the compiler can still run bundles, so a missing compiler is not
 from __future__ import annotations
 
 import platform
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,10 +53,16 @@ class Check:
     hint: str = ""
 
 
-def require_compiler() -> None:
-    """Raise DeviceError if the TVM compiler is not installed."""
+def importing_compiler(allow_pickle: bool = False) -> AbstractContextManager[None]:
+    """The block that imports the compiler: without an installed torch, unless it reads pickles.
+
+    Raises DeviceError if the TVM compiler is not installed.
+    """
     if not has_compiler():
         raise DeviceError(f"compiling needs the TVM compiler: {INSTALL_COMPILER}")
+    from handglass.runtime.execution.tvm_runtime import without_torch
+
+    return nullcontext() if allow_pickle else without_torch()
 
 
 def all_checks() -> list[Check]:

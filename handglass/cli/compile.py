@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .checks import require_compiler
+from .checks import importing_compiler
 from .options import Json, Mmproj
 from .output import columns, print_json, size_text
 
@@ -137,7 +137,7 @@ def compile_(
         return
     if output is None:
         raise UsageError("--output BUNDLE is missing; only --dry-run works without it")
-    compile_model = load_compiler()
+    compile_model = load_compiler(allow_pickle)
     with progress() as advance:
         result = compile_model(
             model,
@@ -155,14 +155,14 @@ def compile_(
         print(as_text(output, result, report))
 
 
-def load_compiler() -> Any:
-    """Import `compile_model`.
+def load_compiler(allow_pickle: bool = False) -> Any:
+    """Import `compile_model`. An installed torch is imported with it only if it will read pickles.
 
     Raises:
         DeviceError: The TVM compiler is not installed.
     """
-    require_compiler()
-    from handglass.compiler.build import compile_model
+    with importing_compiler(allow_pickle):
+        from handglass.compiler.build import compile_model
 
     return compile_model
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from handglass.errors import DeviceError
-from handglass.runtime.execution.tvm_runtime import without_torch
 
-from .checks import require_compiler
+from .checks import importing_compiler
 from .errors import explain
 from .output import columns, print_json, size_text
 
@@ -26,8 +24,7 @@ def show_plan(json: bool, model: Path, output: Path | None, choices: dict[str, A
 
     With --json the error is part of the one object.
     """
-    require_compiler()
-    with nullcontext() if choices["allow_pickle"] else without_torch():
+    with importing_compiler(choices["allow_pickle"]):
         from handglass.compiler.plan import plan_model
     plan = plan_model(model, output=output, **choices)
     error = DeviceError("; ".join(plan.problems)) if plan.problems else None

@@ -46,7 +46,7 @@ def verify(
 
     from .progress import progress
 
-    load_compiler()
+    load_compiler(allow_pickle)
     from handglass.compiler.parity.ratios import report
     from handglass.compiler.verify import verify as compare
 

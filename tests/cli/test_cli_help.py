@@ -95,3 +95,10 @@ def test_help_is_fast() -> None:
         subprocess.run([sys.executable, "-m", "handglass.cli.main", "--help"], check=True)
         seconds.append(time.monotonic() - start)
     assert min(seconds) < 1.0  # about 0.15 s on an idle machine
+
+
+def test_the_package_is_a_command() -> None:
+    command = [sys.executable, "-m", "handglass", "run", "-m", "nothing", "-p", "x"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("error: nothing: ")

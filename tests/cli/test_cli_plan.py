@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from published import PARAMETERS, PUBLISHED
 
+from handglass.errors import UsageError
+
 pytestmark = pytest.mark.compiler
 NAME = "MiniCPM-V 4.5"
 
@@ -82,11 +84,14 @@ def test_it_takes_two_seconds(folder: Path) -> None:
     assert min(seconds) < 2.0
 
 
-def test_torch_is_not_imported(folder: Path) -> None:
+@pytest.mark.parametrize("mode", [["--dry-run"], ["-o", "bundle", "--target", "unknown"]])
+def test_torch_is_not_imported(folder: Path, mode: list[str]) -> None:
+    """Planning and compiling need 190 MB less without it."""
     code = (
         "import sys; from handglass.cli.main import execute; "
         "code = execute(sys.argv[1:]); print('torch' in sys.modules, code)"
     )
-    command = [sys.executable, "-c", code, "compile", "--dry-run", "-m", str(folder)]
+    command = [sys.executable, "-c", code, "compile", *mode, "-m", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "False 0"
+    expected = 0 if mode == ["--dry-run"] else UsageError.exit_code
+    assert done.stdout.splitlines()[-1] == f"False {expected}"

@@ -99,6 +99,14 @@ def test_bad_checkpoint(
     compile_fails(checkpoint, error, message)
 
 
+@pytest.mark.parametrize("name", ["tokenizer.model", "generation_config.json"])
+def test_small_files_are_read_before_anything_is_compiled(checkpoint: Path, name: str) -> None:
+    (checkpoint / name).write_bytes(b"[")
+    phases: list[Any] = []
+    compile_fails(checkpoint, InputError, name, progress=lambda *step: phases.append(step))
+    assert phases == []
+
+
 @pytest.mark.parametrize(
     ("how", "message"),
     [

@@ -4,8 +4,16 @@ import copy
 from typing import Any
 
 import pytest
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
-from handglass.compiler.models.release import ModelConfig
+from handglass.compiler.checkpoints.fields import Fields
+from handglass.compiler.model_table import TABLE
+from handglass.compiler.models import find_family
+from handglass.compiler.models.architecture import MODEL_TYPES
+from handglass.compiler.models.release import ModelConfig, find_release
 from handglass.compiler.models.seed import SEED, SEED_JSON
 from handglass.errors import InputError
 
@@ -75,10 +83,38 @@ def test_keys_that_are_set_to_nothing_are_fine() -> None:
     assert ModelConfig.from_dict(config) == SEED
 
 
+@pytest.mark.parametrize(
+    "named", [{"architectures": "MiniCPMV"}, {"architectures": ABSENT, "model_type": "minicpmv"}]
+)
+def test_an_architecture_by_another_key(named: dict[str, Any]) -> None:
+    config = changed(**named)
+    assert find_family(config).name == "MiniCPM-V with a resampler"
+    assert ModelConfig.from_dict(config) == SEED
+
+
+def test_model_types_are_those_of_transformers() -> None:
+    known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES | MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    assert {kind: known.get(kind, name) for kind, name in MODEL_TYPES.items()} == MODEL_TYPES
+    assert set(MODEL_TYPES.values()) == {name for row in TABLE for name in row.architectures}
+    for kind, name in MODEL_TYPES.items():
+        assert find_family({"model_type": kind}) is find_family({"architectures": [name]})
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [("2.6", "2.6"), (2.6, "2.6"), ("4.0", "4.0"), (4.0, "4.0"), (4, "4.0"), (4.5, "4.5")],
+)
+def test_a_version_is_a_text_or_a_number(version: Any, name: str) -> None:
+    found = find_release(Fields({"version": version}, "config.json"), is_omni=False)
+    assert found.version == name
+
+
 REFUSED = [
-    ({"architectures": ABSENT}, "architectures is missing"),
+    ({"architectures": ABSENT, "model_type": ABSENT}, "architectures is missing"),
     ({"architectures": []}, "architectures is [] (a list)"),
-    ({"architectures": "MiniCPMV"}, "architectures is 'MiniCPMV' (a string)"),
+    ({"architectures": ["MiniCPMV", "MiniCPMO"]}, "'MiniCPMV, MiniCPMO'"),
+    ({"architectures": ABSENT, "model_type": "llava"}, "architectures is missing"),
+    ({"architectures": ABSENT, "model_type": 2.6}, "architectures is missing"),
     ({"architectures": ["LlavaForConditionalGeneration"]}, "LlavaForConditionalGeneration"),
     ({"architectures": ["MiniCPMO"]}, "MiniCPM-o"),
     ({"architectures": ["MiniCPMO"], "version": "9"}, "MiniCPM-o 9"),

@@ -164,6 +164,21 @@ def test_tensors_are_checked_as_by_compile(checkpoint: Path) -> None:
     assert str(error.value) == str(other.value)
 
 
+def test_towers_that_are_left_out_are_named(
+    checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan_model(checkpoint)
+    assert not caplog.records
+    names = ("tts.head.weight", "apm.conv1.weight", "apm.conv2.weight", "vpm.x.position_ids")
+    tensors = load_file(checkpoint / "model.safetensors")
+    save_file(
+        tensors | dict.fromkeys(names, np.zeros(2, np.float32)), checkpoint / "model.safetensors"
+    )
+    plan_model(checkpoint)
+    (record,) = caplog.records
+    assert record.getMessage() == "tensors that are left out: apm.* (2), tts.* (1)"
+
+
 def test_a_missing_shard_is_an_error(checkpoint: Path) -> None:
     index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
     (checkpoint / "model.safetensors").rename(checkpoint / "one.safetensors")
