@@ -90,6 +90,9 @@ class Family:
     """Prefixes of tensors that released checkpoints have and this configuration does not use."""
     keeps_small_pictures: bool = False
     """Whether preprocessor_config.json may say so (`small_image_upsize`)."""
+    template_decides: bool = True
+    """Whether the checkpoint's chat template decides if the model thinks unless it is asked to, or
+    not to; else it does not think."""
     reference: str = ""
     """The module whose `reference` (configuration) makes the numpy reference of `handglass verify`;
     empty: none. A name, because the reference is independent code that compiling does not need."""

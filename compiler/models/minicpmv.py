@@ -145,4 +145,6 @@ FAMILY = Family(
     vision=vision_entry,
     reference="handglass.compiler.parity.reference.minicpmv",
     title=lambda config: config.release.name,
+    # The released `chat` does, and it asks for plain answers whatever the template would open.
+    template_decides=False,
 )

@@ -30,7 +30,7 @@ from ..checkpoints.fields import Fields
 from ..checkpoints.preprocessor import preprocessed
 from ..models import Family, FamilyConfig, Network
 from ..models.config import LanguageConfig
-from .template_check import warn_of_differences
+from .template_check import thinks_by_default, warn_of_differences
 
 GENERATION = "generation_config.json"
 SAMPLING = {
@@ -40,6 +40,8 @@ SAMPLING = {
     "repeat_penalty": "repetition_penalty",
 }
 """Our name of a sampling option -> its key."""
+SAMPLED = {"temp": 1.0}
+"""What a file means that samples and does not say more."""
 TOKENIZERS = (("sentencepiece", "tokenizer.model"), ("tokenizers", "tokenizer.json"))
 
 
@@ -64,6 +66,8 @@ def read_inputs(checkpoint: Checkpoint, family: Family, config: FamilyConfig) ->
     prompt = family.prompt(config, template)
     warn_of_differences(prompt, template)
     prompt = with_sampling(prompt, Fields(checkpoint.generation(), GENERATION))
+    if family.template_decides and thinks_by_default(prompt, template):
+        prompt = replace(prompt, defaults={**prompt.defaults, "thinking": 1.0})
     entry, tokenizer = find_tokenizer(checkpoint, prompt, config.language.vocab_size)
     prompt = with_stops(prompt, tokenizer, stop_ids(checkpoint, config.language))
     return Inputs(vision, prompt, entry)
@@ -123,7 +127,7 @@ def with_sampling(prompt: PromptEntry, generation: Fields) -> PromptEntry:
         for ours, theirs in SAMPLING.items()
         if generation.get(theirs)  # 0 switches top_k off
     }
-    return replace(prompt, defaults=given)
+    return replace(prompt, defaults=SAMPLED | given)
 
 
 def with_stops(prompt: PromptEntry, tokenizer: Tokenizer, ids: Iterable[int]) -> PromptEntry:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from handglass.runtime.bundle.entries import PromptEntry
-from handglass.runtime.prompt.chat_template import THINKING, Tokens, build_prompt
+from handglass.runtime.prompt.chat_template import PLAIN, THINKING, Tokens, build_prompt
 
 from ..checkpoints.rendering import INSTALL, PACKAGE, can_render, render
 from ..checkpoints.template_file import TemplateFile
@@ -22,6 +22,9 @@ from ..checkpoints.template_file import TemplateFile
 Message = Mapping[str, str]
 BEFORE, AFTER = 24, 48
 """Characters of an excerpt around the first difference."""
+
+THINKS = "enable_thinking"
+"""The variable of templates that says whether to think."""
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +81,18 @@ def warn_of_differences(prompt: PromptEntry, template: TemplateFile) -> None:
         log.warning("the checkpoint's chat template differs from the compiled-in prompt: %s", found)
 
 
+def thinks_by_default(prompt: PromptEntry, template: TemplateFile) -> bool:
+    """Whether the template opens an answer with thoughts if nobody says whether to think."""
+    if not template.text or THINKING not in prompt.answer or not can_render():
+        return False
+    variables = _variables(CONVERSATIONS[0], prompt, template)
+    del variables[THINKS]
+    (found,) = render(template.text, [variables])
+    plain, thinking = prompt.answer[PLAIN], prompt.answer[THINKING]
+    text = found.text or ""
+    return text.endswith(thinking) and not text.endswith(plain)
+
+
 def differences(prompt: PromptEntry, template: TemplateFile) -> Iterator[str]:
     """Each conversation that the two render differently, in words."""
     known = [one for one in CONVERSATIONS if _is_known(one, prompt)]
@@ -115,7 +130,7 @@ def _variables(
     conversation: Conversation, prompt: PromptEntry, template: TemplateFile
 ) -> dict[str, Any]:
     """What transformers passes to a template."""
-    thinking = {"enable_thinking": conversation.thinking} if THINKING in prompt.answer else {}
+    thinking = {THINKS: conversation.thinking} if THINKING in prompt.answer else {}
     return {
         "messages": conversation.messages,
         "add_generation_prompt": True,

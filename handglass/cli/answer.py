@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import handglass
+from handglass.errors import UsageError
 from handglass.runtime.answer.model import Answer, AnswerStream, Model
 from handglass.runtime.answer.sampler import Sampling
 from handglass.runtime.answer.thoughts import Thought
+from handglass.runtime.prompt.messages import SYSTEM, with_system
 from handglass.runtime.prompt.preprocess import Prepared
 from handglass.runtime.prompt.video.reader import PreparedVideo
 from handglass.runtime.prompt.video.sampling import VideoOptions
@@ -41,6 +43,7 @@ class Speaker:
     frames: int | None = None
     fps: float | None = None
     packing: int | None = None
+    system: str | None = None
 
     def __post_init__(self) -> None:
         names = {field.name for field in fields(Sampling)}
@@ -49,7 +52,10 @@ class Speaker:
 
     @property
     def given(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """The options that `Model.chat` takes."""
+        options = {name: value for name, value in asdict(self).items() if value is not None}
+        options.pop("system", None)
+        return options
 
     @property
     def video(self) -> VideoOptions | None:
@@ -61,6 +67,10 @@ class Speaker:
         self, bundle: Path, threads: int | None, device: str | None, with_videos: bool = False
     ) -> Model:
         model: Model = handglass.load(bundle, threads=threads, device=device)
+        if self.system is not None and SYSTEM not in model.manifest.prompt.roles:
+            raise UsageError(
+                "--system: this model has no system role; put the instructions into the question"
+            )
         video = self.video or (VideoOptions() if with_videos else None)
         if self.max_slices is not None or self.thinking is not None or video is not None:
             model.check(self.max_slices, self.thinking, video)
@@ -82,7 +92,8 @@ class Speaker:
         videos: Sequence[Path] = (),
     ) -> Answer:
         shown: dict[str, Any] = {"videos": videos} if videos else {}
-        pieces: AnswerStream = model.chat(messages, images, stream=True, **shown, **self.given)
+        turns = with_system(messages, self.system)
+        pieces: AnswerStream = model.chat(turns, images, stream=True, **shown, **self.given)
         printer = Printer()
         for piece in pieces_after_tiles(pieces, silent):
             if stream and not silent:

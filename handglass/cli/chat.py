@@ -24,6 +24,7 @@ from .options import (
     Packing,
     RepeatPenalty,
     Seed,
+    System,
     Temperature,
     Think,
     Threads,
@@ -51,6 +52,7 @@ def chat(
     seed: Seed = None,
     max_slices: MaxSlices = None,
     think: Think = None,
+    system: System = None,
     frames: MostFrames = None,
     fps: FramesPerSecond = None,
     packing: Packing = None,
@@ -62,9 +64,9 @@ def chat(
     from .answer import Speaker
     from .conversation import COMMANDS, HELP, Conversation
 
-    shown = (frames, fps, packing)
+    last = (frames, fps, packing, system)
     speaker = Speaker(
-        max_tokens, temp, top_p, top_k, repeat_penalty, seed, max_slices, think, *shown
+        max_tokens, temp, top_p, top_k, repeat_penalty, seed, max_slices, think, *last
     )
     for path in video or ():
         check_video(path)

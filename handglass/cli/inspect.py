@@ -75,7 +75,7 @@ def facts(found: Inspection) -> list[tuple[str, str]]:
     cache_bytes = size_text(total_bytes(manifest.state.tensors))
     return [
         ("bundle", str(found.path)),
-        ("model", manifest.model.architecture),
+        ("model", manifest.model.name),
         ("target", f"{target.name} ({target.triple}, {target.cpu})"),
         ("needs", " ".join(target.features) or "nothing beyond the baseline"),
         *gpu_facts(target),
@@ -83,6 +83,7 @@ def facts(found: Inspection) -> list[tuple[str, str]]:
         ("parameters", f"{len(manifest.params)}, {size_text(total_bytes(manifest.params))}"),
         ("context", f"{manifest.state.context} tokens, cache {cache_bytes}"),
         ("vision", vision_text(manifest)),
+        *([("thinking", thinking_text(manifest))] if manifest.prompt.answer else []),
         ("vocabulary", f"{manifest.vocab_size} tokens, {manifest.tokenizer.kind}"),
         ("report", report_text(manifest)),
         ("made with", ", ".join(f"{name} {text}" for name, text in manifest.versions.items())),
@@ -120,6 +121,14 @@ def vision_text(manifest: Manifest) -> str:
     slices = vision.slicing.parameters.get("max_slices", 1)
     count = "tiles" if slices == 1 else f"an overview and up to {slices!r:.20} slices"
     return f"{count} of {side}x{side} in patches of {patch}, {rows} tokens each"
+
+
+def thinking_text(manifest: Manifest) -> str:
+    return (
+        "on, unless --no-think"
+        if manifest.prompt.defaults.get("thinking")
+        else "off, unless --think"
+    )
 
 
 def function_rows(manifest: Manifest) -> list[tuple[str, str]]:

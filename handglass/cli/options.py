@@ -144,6 +144,14 @@ Think = Annotated[
         help="Let the model think before it answers, if it can.  [default: the bundle's]",
     ),
 ]
+System = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="Instructions that precede the conversation, if the model has a system role.  "
+        "[default: the bundle's]",
+    ),
+]
 Seed = Annotated[
     int | None, typer.Option("--seed", metavar="N", help="Random seed, for reproducible sampling.")
 ]

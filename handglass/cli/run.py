@@ -25,6 +25,7 @@ from .options import (
     Packing,
     RepeatPenalty,
     Seed,
+    System,
     Temperature,
     Think,
     Threads,
@@ -61,6 +62,7 @@ def run(
     seed: Seed = None,
     max_slices: MaxSlices = None,
     think: Think = None,
+    system: System = None,
     frames: MostFrames = None,
     fps: FramesPerSecond = None,
     packing: Packing = None,
@@ -82,9 +84,9 @@ def run(
         open_picture(path)
     for path in video or ():
         check_video(path)
-    shown = (frames, fps, packing)
+    last = (frames, fps, packing, system)
     speaker = Speaker(
-        max_tokens, temp, top_p, top_k, repeat_penalty, seed, max_slices, think, *shown
+        max_tokens, temp, top_p, top_k, repeat_penalty, seed, max_slices, think, *last
     )
     if speaker.video is not None and not video:
         raise UsageError("--frames, --fps and --packing need --video")

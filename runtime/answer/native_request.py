@@ -34,7 +34,7 @@ from ..bundle.reader import Bundle
 from ..bundle.tensor_writer import TensorWriter
 from ..prompt.canvas import open_positions
 from ..prompt.chat_template import Prompt, Slot, build_prompt
-from ..prompt.messages import Clip
+from ..prompt.messages import Clip, with_system
 from ..prompt.preprocess import Tile, open_preprocessor
 from ..prompt.tokenizer import Tokenizer, tokenizer_of
 from ..prompt.video.reader import PreparedVideo
@@ -181,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> Iterator[str]:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("-p", "--prompt")
+    parser.add_argument("--system", help="instructions that precede the question")
     parser.add_argument("--image", action="append", default=[])
     for names, kind in OPTIONS.items():
         parser.add_argument(*names, type=kind)
@@ -197,7 +198,9 @@ def main(arguments: Sequence[str] | None = None) -> Iterator[str]:
     else:
         names = (*(names[-1][2:].replace("-", "_") for names in OPTIONS), "thinking")
         given = {name: getattr(args, name) for name in names}
-        written = writer.write(args.folder, args.prompt, args.image, **given)
+        written = writer.write(
+            args.folder, with_system(args.prompt, args.system), args.image, **given
+        )
         yield shlex.join(written.command("handglass-native", str(args.bundle)))
 
 

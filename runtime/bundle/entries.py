@@ -31,6 +31,11 @@ class ModelEntry:
     architecture: str
     config: Mapping[str, Any]  # the checkpoint's complete config.json
 
+    @property
+    def name(self) -> str:
+        """For people: the architecture, with the version if the configuration has one."""
+        return f"{self.architecture} {self.config.get('version') or ''}".strip()[:100]
+
 
 @dataclass(frozen=True)
 class TargetEntry:

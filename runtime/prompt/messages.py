@@ -41,6 +41,16 @@ Part = str | Placed
 Turn = tuple[str, list[Part]]  # role, parts
 
 
+def with_system(
+    messages: str | Sequence[Mapping[str, Any]], text: str | None
+) -> str | Sequence[Mapping[str, Any]]:
+    """The messages after a system turn with this text, if there is one."""
+    if text is None:
+        return messages
+    turns = [{"role": USER, "content": messages}] if isinstance(messages, str) else messages
+    return [{"role": SYSTEM, "content": text}, *turns]
+
+
 def read_turns(
     messages: str | Sequence[Mapping[str, Any]],
     images: Sequence[Any],

@@ -179,10 +179,10 @@ def open_preprocessor(manifest: Manifest) -> TilesOf:
     """A function from picture to tiles; for a text-only bundle, one that raises InputError."""
     if manifest.vision is not None:
         return Preprocessor(manifest.vision).tiles
-    architecture = manifest.model.architecture
+    name = manifest.model.name
 
     def refuse(picture: Picture, max_slices: int | None = None) -> list[Tile]:
-        raise InputError(f"this model ({architecture}) is text-only; ask without pictures")
+        raise InputError(f"this model ({name}) is text-only; ask without pictures")
 
     return refuse
 

@@ -80,6 +80,16 @@ def test_thoughts_are_no_part_of_the_next_prompt(
     assert model.asked[1][2] == {"thinking": True}
 
 
+def test_every_turn_has_the_system_turn(
+    handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.manifest.prompt.roles = {"user", "assistant", "system"}
+    talk(handglass, monkeypatch, "one", "/reset", "two", "three", flags=("--system", "Short."))
+    roles = [[turn["role"][0] for turn in asked[0]] for asked in model.asked]
+    assert roles == [["s", "u"], ["s", "u"], ["s", "u", "a", "u"]]
+    assert {asked[0][0]["content"] for asked in model.asked} == {"Short."}
+
+
 def test_slices_of_shown_pictures(
     handglass: Any, model: FakeModel, monkeypatch: pytest.MonkeyPatch, pictures: list[Path]
 ) -> None:

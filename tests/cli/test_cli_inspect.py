@@ -21,7 +21,7 @@ from handglass.runtime.bundle.reader import Bundle, Manifest
 from handglass.runtime.bundle.writer import BundleWriter
 
 MANIFEST = Manifest(
-    model=ModelEntry("MiniCPMV", {"hidden_size": 8}),
+    model=ModelEntry("MiniCPMV", {"hidden_size": 8, "version": 2.6}),
     target=TargetEntry("host", "x86_64-linux-gnu", "x86-64-v3", ("avx2", "fma")),
     scheme={"language": "w4", "vision": "f16"},
     versions={"handglass": "0.1.0", "tvm": "0.27.0.post1", "tvm_ffi": "0.1.14.post1"},
@@ -51,7 +51,7 @@ def test_text(handglass: Any, bundle: Path) -> None:
     assert (result.code, result.err) == (0, "")
     lines = [" ".join(line.split()) for line in result.out.splitlines()]
     for line in (
-        "model MiniCPMV",
+        "model MiniCPMV 2.6",
         "target host (x86_64-linux-gnu, x86-64-v3)",
         "needs avx2 fma",
         "scheme language w4, vision f16",

@@ -207,6 +207,17 @@ def test_options_that_the_model_lacks_are_refused_before_a_question(
     assert handglass("run", "-m", "bundle", "-p", "Q", "--max-slices", "0").code == 2
 
 
+def test_the_system_turn_comes_first(handglass: Any, model: FakeModel) -> None:
+    model.manifest.prompt.roles = {"user", "assistant", "system"}
+    handglass("run", "-m", "bundle", "-p", "Q", "--system", "Be short.", "--seed", "1")
+    messages, _, options = model.asked[1]
+    assert [(m["role"], m["content"]) for m in messages] == [("system", "Be short."), ("user", "Q")]
+    assert options == {"seed": 1}
+    model.manifest.prompt.roles = {"user", "assistant"}
+    refused = handglass("run", "-m", "bundle", "-p", "Q", "--system", "")
+    assert refused.code == 2 and "no system role" in refused.err
+
+
 def test_no_think_reaches_the_model(handglass: Any, model: FakeModel) -> None:
     handglass("run", "-m", "bundle", "-p", "Q", "--no-think")
     assert model.asked[1][2] == {"thinking": False}

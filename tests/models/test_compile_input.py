@@ -14,11 +14,18 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 from handglass.compiler.build import compile_model
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
+from handglass.compiler.checkpoints.fields import Fields
 from handglass.compiler.checkpoints.template_file import TemplateFile
 from handglass.compiler.models import find_family
 from handglass.compiler.models.matching import build_for
 from handglass.compiler.models.storage import choose_storage
-from handglass.compiler.packing.describe import find_tokenizer, stop_ids, with_stops
+from handglass.compiler.models.templates import minicpm
+from handglass.compiler.packing.describe import (
+    find_tokenizer,
+    stop_ids,
+    with_sampling,
+    with_stops,
+)
 from handglass.errors import DeviceError, HandglassError, InputError, UsageError
 from handglass.schedules.select import ANY_CPU
 
@@ -220,3 +227,18 @@ def test_leftovers_beside_the_weights_are_ignored(checkpoint: Path) -> None:
     index.write_bytes(b"\xef\xbb\xbf" + json.dumps({"weight_map": names}).encode())
     (checkpoint / "consolidated.safetensors").write_bytes(b"stray")
     assert "llm.lm_head.weight" in Checkpoint.open(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"do_sample": True, "top_p": 0.9}, {"temp": 1.0, "top_p": 0.9}),
+        ({"do_sample": True, "temperature": 0.6, "top_k": 0}, {"temp": 0.6}),
+        ({"temperature": 0.6}, {"temp": 0.3}),
+        ({"do_sample": False, "temperature": 0.6}, {"temp": 0.3}),
+    ],
+)
+def test_sampling_of_the_generation_configuration(given: Any, expected: Any) -> None:
+    """A file that samples replaces the defaults of the model; its temperature is 1 by default."""
+    prompt = with_sampling(minicpm({}, {"temp": 0.3}), Fields(given, "generation_config.json"))
+    assert prompt.defaults == expected

@@ -2,20 +2,27 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from published import released_file
+from published import PUBLISHED, released_file, released_folder
 from test_text_only import BARE, CHATML, KINDS, LLAMA3, MINICPM, THINKING
 
 from handglass.compiler.checkpoints import rendering
+from handglass.compiler.checkpoints.checkpoint import Checkpoint
 from handglass.compiler.checkpoints.rendering import render
 from handglass.compiler.checkpoints.template_file import TemplateFile, read_template
-from handglass.compiler.models import release, templates
+from handglass.compiler.models import find_family, release, templates
 from handglass.compiler.models.minicpmv46 import FAMILY
 from handglass.compiler.models.text_only import configure, prompt_entry
-from handglass.compiler.packing.template_check import differences, warn_of_differences
+from handglass.compiler.packing.describe import read_inputs
+from handglass.compiler.packing.template_check import (
+    differences,
+    thinks_by_default,
+    warn_of_differences,
+)
 from handglass.runtime.bundle.entries import PromptEntry
 
 TILES = templates.picture_tiles()
@@ -70,6 +77,33 @@ def test_thinking_on_and_off() -> None:
     """This one never thinks, whatever it is asked."""
     (only,) = found(COMPILED["o-4.5"], THINKING)
     assert only.startswith("in one user turn with thinking")
+
+
+def test_the_template_may_think_by_default() -> None:
+    """The one of 4.6 states its default; that of o-4.5, from Qwen3, thinks unless told not to."""
+    text = read_template(released_folder("4.6")).text
+    stated = "set enable_thinking = false"
+    assert stated in text
+    assert not thinks_by_default(COMPILED["4.6"], TemplateFile(text))
+    edited = text.replace(stated, "set enable_thinking = true")
+    assert thinks_by_default(COMPILED["4.6"], TemplateFile(edited))
+    qwen3 = read_template(released_file("o-4.5/tokenizer_config.json").parent)
+    assert thinks_by_default(COMPILED["o-4.5"], qwen3)
+    for other in (THINKING, "{% if", ""):
+        assert not thinks_by_default(COMPILED["o-4.5"], TemplateFile(other))
+    assert not thinks_by_default(HELPFUL, TemplateFile(edited)), "it cannot think"
+
+
+def test_the_chat_of_4_5_asks_for_plain_answers() -> None:
+    """Although its template thinks by default."""
+    folder = released_file("o-4.5/tokenizer_config.json").parent
+    config = PUBLISHED["MiniCPM-o 4.5"]
+    family = find_family(config)
+    prompt = read_inputs(Checkpoint(folder, {}, {}), family, family.configure(config)).prompt
+    assert "thinking" in prompt.answer and "thinking" not in prompt.defaults
+    follows = replace(family, template_decides=True)
+    prompt = read_inputs(Checkpoint(folder, {}, {}), follows, family.configure(config)).prompt
+    assert prompt.defaults == {"temp": 0.6, "top_p": 0.95, "top_k": 20, "thinking": 1}
 
 
 @pytest.mark.parametrize(

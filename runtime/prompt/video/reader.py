@@ -71,9 +71,7 @@ class VideoReader:
 
     def _sampling(self, options: VideoOptions) -> Sampling:
         if self._vision is None or self._vision.video is None:
-            version = self._model.config.get("version")
-            name = f"{self._model.architecture} {version or ''}".strip()
-            raise UsageError(f"this model ({name:.100}) takes no videos; {self._advice}")
+            raise UsageError(f"this model ({self._model.name}) takes no videos; {self._advice}")
         return open_sampling(self._vision, options)
 
     @property
