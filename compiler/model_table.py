@@ -105,6 +105,10 @@ SIZE_OF_MIXTURE = Proof(
     "the model of transformers 5.24 has as many parameters at these sizes",
     "tests/models/test_mixture.py::test_parameters_are_those_of_the_reference",
 )
+THINKING = Proof(
+    "Instruct and Thinking: the chat template decides whether it thinks unless it is told",
+    "tests/models/test_template_check.py::test_the_template_may_think_by_default",
+)
 OCR = Proof(
     "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, "
     "pictures none/one/sliced/two",
@@ -246,8 +250,8 @@ TABLE = (
         "Qwen3.5 0.8B: gated delta net and attention",
         f"{MERGED_TOWER}; {SLICES}",
         "1/16 or 1/4 of its patches",
-        (MERGED, PIXELS, MERGED_FRAMES, TWO_FILES, PARAMETERS),
-        NO_WEIGHTS,
+        (MERGED, PIXELS, MERGED_FRAMES, TWO_FILES, THINKING, PARAMETERS),
+        f"{NO_WEIGHTS}, nor the chat template of Thinking",
         video=SPREAD,
     ),
     Row(

@@ -26,7 +26,7 @@ def check_fits(needed: int, context: int, pictures: Pictures, videos: Sequence[r
     # A picture without slices takes as many tokens as its overview.
     slices = _rows([tiles[1:] for tiles in pictures])
     if slices and needed - slices <= context:
-        how = f"lower --max-slices (1 leaves {needed - slices} tokens)"
+        how = f"lower --max-slices (1 leaves at most {needed - slices} tokens)"
     elif most := _frames_that_fit(needed - context, frames, len(videos)):
         how = f"lower --frames (to {most})"
     else:

@@ -233,5 +233,6 @@ class Benchmark:
         if row.name == "peak_memory" and row.samples:
             size = sum(entry.size for entry in self.manifest.files.values())
             ratio = float(np.median(row.samples)) / size
-            return f"loading and one picture question; {ratio:.2f} times the bundle's {size} B"
+            asked = "question" if self.manifest.vision is None else "picture question"
+            return f"loading and one {asked}; {ratio:.2f} times the bundle's {size} B"
         return self.no_limits if row.name not in ("load", "peak_memory") else ""
