@@ -90,7 +90,10 @@ def chatml(
 
 
 def minicpm(
-    tiles: Mapping[str, Around], defaults: Mapping[str, float], between: str = ""
+    tiles: Mapping[str, Around],
+    defaults: Mapping[str, float],
+    between: str = "",
+    is_trimmed: bool = False,
 ) -> PromptEntry:
     """The template of MiniCPM-1B and 2B, without separators and without a system turn. `between`:
     what follows a picture that has no mark in the text."""
@@ -101,6 +104,7 @@ def minicpm(
         tiles=tiles,
         reserved=("<s>", "<用户>", "<AI>", *tags, "<unk>", "</s>"),
         stop=("</s>",),
+        is_trimmed=is_trimmed,
         between=between,
         defaults=dict(defaults),
     )

@@ -31,6 +31,10 @@ SYSTEM = re.compile(r"<\|im_start\|>system(?:\\n|\n)([^'\"{}<|\\]{1,1000})<\|im_
 """The default system turn: a literal in the template, with an escaped newline or a plain one."""
 
 
+TRIM = re.compile(r"\|\s*trim\b|\.strip\(\)")
+"""How a template removes white space around a text."""
+
+
 def _qwen35(fields: Fields) -> LanguageConfig:
     return qwen35_config(fields, fields.flag("tie_word_embeddings", False))
 
@@ -92,6 +96,10 @@ def prompt_entry(config: TextConfig, template: TemplateFile) -> PromptEntry:
     )
 
 
+def _is_trimmed(template: TemplateFile) -> bool:
+    return TRIM.search(template.text) is not None
+
+
 def _chatml(template: TemplateFile) -> PromptEntry:
     system = SYSTEM.search(template.text)
     return templates.chatml(
@@ -100,13 +108,14 @@ def _chatml(template: TemplateFile) -> PromptEntry:
         system=system[1] if system else "",
         thinks="enable_thinking" in template.text,
         opened="<think>\n" if "'<think>\\n' }}" in template.text else "",
+        is_trimmed=_is_trimmed(template),
     )
 
 
 KINDS: dict[str, Callable[[TemplateFile], PromptEntry]] = {
     "<|im_start|>": _chatml,
     "<|start_header_id|>": lambda template: templates.llama3({}),
-    "<用户>": lambda template: templates.minicpm({}, {}),
+    "<用户>": lambda template: templates.minicpm({}, {}, is_trimmed=_is_trimmed(template)),
 }
 """What a template of each kind contains -> the prompt."""
 DEFAULT_TEMPLATES = {

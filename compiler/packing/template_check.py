@@ -48,6 +48,7 @@ CONVERSATIONS = (
         "two user turns",
         (ASKED, _message("assistant", "A circle."), _message("user", "Which color?")),
     ),
+    Conversation("white space around texts", (_message("user", " \nWhat is this?\n "),)),
     Conversation("one user turn with thinking", (ASKED,), thinking=True),
 )
 

@@ -234,11 +234,14 @@ def test_a_picture_that_cannot_fit_is_refused_before_it_is_encoded() -> None:
     asked = model(context=200)
     message = (
         r"the prompt has \d+ tokens \(320 of them for 1 picture\), the context of this bundle has "
-        r"200 positions; lower --max-slices \(1 leaves at most \d+ tokens\), or compile with a larger"
+        r"200 positions; lower --max-slices \(1 leaves at most \d+ tokens\), or compile with a "
+        r"larger"
     )
     with pytest.raises(ContextFullError, match=message):
         asked.chat("What?", [noise(1000, 1000)])
-    with pytest.raises(InputError, match=r"320 tokens \(320 of them for 1 picture\).*1 leaves at most 64"):
+    with pytest.raises(
+        InputError, match=r"320 tokens \(320 of them for 1 picture\).*1 leaves at most 64"
+    ):
         asked.prepare(noise(1000, 1000))
     assert asked.session.images == 0 and asked.session.prefilled == []
     assert asked.chat("What?", [noise(1000, 1000)], max_slices=1, max_tokens=1).tokens

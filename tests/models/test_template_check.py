@@ -32,7 +32,14 @@ COMPILED = {
     "4.6": FAMILY.prompt(None, TemplateFile()),
     "o-4.5": release._qwen3_prompt(TILES),
 }
-NAMED = {"smollm": CHATML, "bare": BARE, "llama": LLAMA3, "minicpm": MINICPM}
+NAMED = {
+    "smollm": CHATML,
+    "bare": BARE,
+    "llama": LLAMA3,
+    "minicpm": MINICPM,
+    "trimmed": BARE.replace("message['content']", "message['content'] | trim"),
+    "stripped": MINICPM.replace("message['content']", "message['content'].strip()"),
+}
 HELPFUL = COMPILED["2.6"]
 
 
@@ -66,11 +73,12 @@ def test_a_begin_token_that_the_tokenizer_adds() -> None:
 
 def test_the_difference_is_named() -> None:
     edited = CHATML.replace("a helpful AI assistant named SmolLM", "a pirate").replace("\\n", "\n")
-    (first, second) = found(HELPFUL, edited)
+    (first, second, third) = found(HELPFUL, edited)
     assert first.startswith("in one user turn at character 29: the template has ")
     assert "You are a pirate<|im_end|>" in first
     assert "You are a helpful assistant." in first
     assert second.startswith("in two user turns")
+    assert third.startswith("in white space around texts")
 
 
 def test_thinking_on_and_off() -> None:
