@@ -81,8 +81,10 @@ Tile NoiseTile(const Vision& vision) {
   auto* ids = static_cast<int32_t*>(tile.position_ids.data_ptr());
   auto* grid = static_cast<int32_t*>(tile.grid.data_ptr());
   for (int64_t i = 0; i < n; ++i) {
-    ids[i] = static_cast<int32_t>(i % std::max<int64_t>(vision.positions, 1));
     Place place = vision.PlaceOf(i, side);
+    int64_t id = vision.places_per_row > 0 ? place.row * vision.places_per_row + place.column
+                                           : i % std::max<int64_t>(vision.positions, 1);
+    ids[i] = static_cast<int32_t>(id);
     grid[2 * i] = static_cast<int32_t>(place.row);
     grid[2 * i + 1] = static_cast<int32_t>(place.column);
   }

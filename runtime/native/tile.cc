@@ -28,7 +28,8 @@ class TileFile {
     Tile tile = {Tensor("pixels", "float32", {3, p, p * n}), Tensor("position_ids", "int32", {n}),
                  Tensor("grid", "int32", {n, 2}), vision_.Rows(n)};
     CheckGrid(static_cast<const int32_t*>(tile.grid.data_ptr()), n);
-    CheckPositions(static_cast<const int32_t*>(tile.position_ids.data_ptr()), n);
+    CheckPositions(static_cast<const int32_t*>(tile.position_ids.data_ptr()),
+                   static_cast<const int32_t*>(tile.grid.data_ptr()), n);
     return tile;
   }
 
@@ -84,11 +85,22 @@ class TileFile {
     return Words("in windows of ", 1 << vision_.window_levels, " x ", 1 << vision_.window_levels);
   }
 
-  void CheckPositions(const int32_t* ids, int64_t n) const {
+  /* Positions of a table are looked up there; places tell the size of the tile. */
+  void CheckPositions(const int32_t* ids, const int32_t* grid, int64_t n) const {
+    if (vision_.places_per_row > 0) return CheckPlaces(ids, grid, n);
     auto [least, most] = std::minmax_element(ids, ids + n);
     if (*least < 0 || *most >= vision_.positions) {
       throw NoTile("position_ids must be from 0 to ", vision_.positions - 1);
     }
+  }
+
+  void CheckPlaces(const int32_t* ids, const int32_t* grid, int64_t n) const {
+    int64_t side = vision_.places_per_row;
+    bool exact = true;
+    for (int64_t i = 0; exact && i < n; ++i) {
+      exact = grid[2 * i + 1] < side && ids[i] == grid[2 * i] * side + grid[2 * i + 1];
+    }
+    if (!exact) throw NoTile("position_ids must be ", side, " * row + column of each patch");
   }
 
   std::string path_;

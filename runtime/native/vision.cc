@@ -11,12 +11,20 @@ constexpr int64_t kMaxWindows = 2, kMaxTable = 1 << 12, kMaxSlices = 100;
 constexpr int64_t kMaxPixels = 1 << 24;  // of all tiles of a picture
 constexpr int64_t kLongest = 10;         // the square root of the largest aspect of a picture
 
-/* Rows of the position table, by the name of the method; 0 for an unknown method. */
-int64_t ReadPositions(Fields method) {
+/* How patches get their positions, by the name of the method. */
+void ReadPositions(Fields method, Vision& vision) {
   std::string kind = method.Text("kind");
-  if (kind != "bucket" && kind != "floor") return 0;
+  if (kind != "bucket" && kind != "floor" && kind != "place") {
+    if (vision.unknown.empty()) vision.unknown = Words("vision.positions ", Shown(kind));
+    return;
+  }
   int64_t side = method.Inner("parameters").Integer("side", 1, kMaxTable);
-  return side * side;
+  vision.positions = side * side;
+  if (kind == "place") vision.places_per_row = side;
+}
+
+bool IsGrid(const std::string& kind) {
+  return kind == "grid" || kind == "grid_native" || kind == "grid_adaptive";
 }
 
 /* Tiles of about resolution x resolution pixels and of any aspect that a picture may have. */
@@ -45,18 +53,15 @@ void ReadGrid(Fields grid, Vision& vision) {
  * alone here. */
 void ReadMethods(Fields& fields, Vision& vision) {
   Fields slicing = fields.Inner("slicing");
-  std::string kind = slicing.Text("kind"), positions = fields.Inner("positions").Text("kind");
+  std::string kind = slicing.Text("kind");
   vision.longest = vision.side();
   vision.patches = vision.side() * vision.side();
-  if (kind == "grid") {
+  if (IsGrid(kind)) {
     ReadGrid(slicing.Inner("parameters"), vision);
   } else if (kind != "crops") {
     vision.unknown = Words("vision.slicing ", Shown(kind));
   }
-  vision.positions = ReadPositions(fields.Inner("positions"));
-  if (vision.unknown.empty() && vision.positions == 0) {
-    vision.unknown = Words("vision.positions ", Shown(positions));
-  }
+  ReadPositions(fields.Inner("positions"), vision);
 }
 
 void CheckSizes(const Vision& vision, const std::string& where) {

@@ -19,7 +19,9 @@ from native_program import NativeProgram
 from PIL import Image
 from released import write_release
 from released46 import write_checkpoint
+from released_early import write_early
 from shared import made_once
+from test_minicpm_ocr import add_rule
 from test_native_question import write_arrays
 from test_text_only import KINDS, write, write_minicpm
 
@@ -32,18 +34,28 @@ from handglass.runtime.bundle.tensors import TensorFile
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
 WRITERS: dict[str, Callable[[Path], object]] = {
+    "1.0": lambda folder: write_early(folder, "1.0"),
+    "2.0": lambda folder: write_early(folder, "2.0"),
     "2.5": lambda folder: write_release(folder, "2.5"),
     "2.6": lambda folder: write_release(folder, "2.6"),
     "4.0": lambda folder: write_release(folder, "4.0"),
     "4.5": lambda folder: write_release(folder, "4.5"),
     "4.6": write_checkpoint,
     "4.7": lambda folder: write_checkpoint(folder, version="4.7", tied=False),
+    "OCR": lambda folder: write_ocr(folder, "adaptive"),
 }
+
+
+def write_ocr(folder: Path, rule: str) -> None:
+    write_checkpoint(folder, "4x", "OCR")
+    add_rule(folder, rule)
+
+
 TEXT_ONLY: dict[str, Callable[[Path], object]] = {
     "Llama": lambda folder: write(folder, KINDS[0]),
     "Qwen2": lambda folder: write(folder, KINDS[2]),
     "Qwen3": lambda folder: write(folder, KINDS[3]),
-    "Qwen3.5": lambda folder: write(folder, KINDS[4]),
+    "Qwen3.5": lambda folder: write(folder, KINDS[-1]),
     "MiniCPM": write_minicpm,
 }
 EXPERTS = {"4.7 experts": lambda folder: write_checkpoint(folder, "16x", "4.7", False, True)}
@@ -154,6 +166,11 @@ def test_experts_with_slices(both: Callable[[str], Both]) -> None:
     assert len(both("4.7 experts").agree(pictures("sliced")).timings.image_tokens) == 1
 
 
+def test_small_pictures_that_keep_their_size(both: Callable[[str], Both]) -> None:
+    small = Image.new("RGB", (200, 120), (250, 250, 250))
+    assert both("OCR").agree([small]).timings.image_tokens == (28,)
+
+
 def test_fewer_slices(both: Callable[[str], Both]) -> None:
     counts = [
         both("4.7").agree(pictures("sliced"), max_slices=most).timings.image_tokens[0]
@@ -212,6 +229,20 @@ def test_patches_in_another_order(program: NativeProgram, placed: Path, tmp_path
     write_arrays(written.tiles[0], arrays | {"grid": arrays["grid"][rows]})
     words = f"its {len(rows)} patches in windows of 4 x 4"
     program.fails(3, words, *asked(written, placed))
+
+
+@pytest.mark.parametrize("by", [1, 4096])
+def test_places_of_another_tile(
+    program: NativeProgram, released: Bundles, tmp_path: Path, by: int
+) -> None:
+    """Compiled code takes the size of the tile from them."""
+    bundle = released("2.0", TARGETS[program.machine])
+    written = RequestWriter(bundle).write(tmp_path, QUESTION, pictures("whole"))
+    file = TensorFile.open(written.tiles[0])
+    arrays = {name: np.array(file.array(name)) for name in ("pixels", "position_ids", "grid")}
+    arrays["position_ids"][-1] += by
+    write_arrays(written.tiles[0], arrays)
+    program.fails(3, "4096 * row + column of each patch", *asked(written, bundle))
 
 
 def test_positions_are_required(program: NativeProgram, placed: Path, tmp_path: Path) -> None:
