@@ -61,7 +61,10 @@ class UnknownChoiceError(Exception):
 
 
 class Written:
-    """Replays recorded choices. `check` fails if the rule did not request all of them."""
+    """Replays recorded choices. `check` fails if the rule did not request all of them.
+
+    A choice without a recorded value has the rule's default: the record is older than the choice.
+    """
 
     def __init__(self, values: Mapping[str, int]) -> None:
         self.values = dict(values)
@@ -69,8 +72,10 @@ class Written:
 
     def pick(self, sch: Schedule, name: str, options: Sequence[int], default: int) -> int:
         self.requested.add(name)
-        value = self.values.get(name)
-        if value is None or value not in options:
+        if name not in self.values:
+            return Defaults().pick(sch, name, options, default)
+        value = self.values[name]
+        if value not in options:
             offered = ", ".join(map(str, options))
             raise UnknownChoiceError(f"choice '{name}': {value} is not one of {offered}")
         return value

@@ -41,6 +41,13 @@ def ceil_div(value: Expr, unit: int) -> Expr:
 
 
 @contextmanager
+def bound(extent: Expr | int, thread: str) -> Iterator[Expr]:
+    """A loop bound to `thread`, e.g. `blockIdx.x` or `threadIdx.x`."""
+    with T.thread_binding(int64(0), int64(extent), thread=thread) as var:
+        yield var
+
+
+@contextmanager
 def grid(*extents: Expr | int) -> Iterator[tuple[Expr, ...]]:
     """Nested serial loops; yields their variables."""
     with T.grid(*map(int64, extents)) as loops:

@@ -128,10 +128,10 @@ def schedule_function(
 def replay(
     func: tirx.PrimFunc, rule: Rule, target: tvm.target.Target, choices: Mapping[str, int]
 ) -> Schedule:
-    """Schedule `func` by `rule` with recorded choices.
+    """Schedule `func` by `rule` with recorded choices, and the defaults of others.
 
-    Raises UnknownChoiceError if the rule declines the function, lacks one of the choices or values,
-    or requests a choice that is not recorded.
+    Raises UnknownChoiceError if the rule declines the function, or lacks one of the choices or
+    values.
     """
     sch, written = Schedule(renew_defs(func)), Written(choices)
     if not rule(sch, target, written):

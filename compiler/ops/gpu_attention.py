@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tvm import te, tirx
-from tvm.script.ir_builder import IRBuilder
-from tvm.tirx.script.builder import ir as T
+from tvm.target import Target
 
 from handglass.schedules.cpu.attention_shape import Limit
-from handglass.schedules.loops import spatial
+from handglass.schedules.gpu.attention_merge import merge_nest
+from handglass.schedules.gpu.attention_nest import attention_nest
+from handglass.schedules.gpu.attention_rows import Read, Rows
+from handglass.schedules.gpu.attention_steps import Operands
+from handglass.schedules.gpu.attention_workgroup import Bounds, Workgroup
 from handglass.schedules.rule import MULTIPLY_ADDS, PATTERN, SEEN
 
-from .attention_rows import Rows
 from .exponential import LOG2_E
-from .gpu_attention_nest import attention_nest
-from .gpu_attention_steps import Operands
 from .index_type import int64
 from .lazy import Lazy
-from .loops import bound
-from .short_vectors import f32
-from .workgroup import LOWEST, Workgroup
 
 
 def attend(
@@ -39,19 +36,17 @@ def attend(
     s, h, d = int64(q.shape[0]), int(q.shape[1]), int(q.shape[2])
     heads = int(keys.shape[0])
     group = h // heads
-    shape = Workgroup.of(s * group, d)
+    shape = Workgroup.of(s * group, d, Bounds.of(Target.current(allow_none=True)))
     splits = shape.splits(s * group, heads, values.shape[1])
     inputs = _distinct([*q.inputs, keys, *values.inputs, *scales])
-
-    def rows(ins: Sequence[tirx.Buffer]) -> Rows:
-        buffers = dict(zip(inputs, ins, strict=True))
-        return Rows(s, group, d, limit, q.read([buffers[t] for t in q.inputs]), scale * LOG2_E)
+    rows = Rows(s, group, d, limit)
 
     def nest(ins: Sequence[tirx.Buffer], outs: Sequence[tirx.Buffer]) -> tirx.Stmt:
         buffers = dict(zip(inputs, ins, strict=True))
         read = values.read([buffers[t] for t in values.inputs])
         stored = tuple(buffers[t] for t in scales)
-        operands = Operands(rows(ins), buffers[keys], read, stored, tuple(outs))
+        query = _scaled(q.read([buffers[t] for t in q.inputs]), rows, scale)
+        operands = Operands(rows, query, buffers[keys], read, stored, tuple(outs))
         return attention_nest(shape, splits, operands)
 
     work = [h * d, s, limit(int64(0)) + limit(s - 1)]  # as on the CPU: attention_tiles.py
@@ -67,8 +62,16 @@ def attend(
     return _extern(
         [(s, h * d)],
         list(parts),
-        lambda ins, outs: _merge(Rows(s, group, d, limit, None, 1.0), ins, outs[0]),
+        lambda ins, outs: merge_nest(rows, ins, outs[0]),
         {PATTERN: "merge"},
+    )
+
+
+def _scaled(read: Read, rows: Rows, scale: float) -> Read:
+    """(kv head, row, column) -> element of the query, scaled so that exp becomes exp2."""
+    factor = tirx.const(scale * LOG2_E, "float32")
+    return lambda head, row, e: (
+        read(rows.query_of(row), head * rows.group + row % rows.group, e) * factor
     )
 
 
@@ -90,37 +93,3 @@ def _extern(shapes: list, inputs: list[te.Tensor], nest, attrs: dict):
 
 def _distinct(tensors: Sequence[te.Tensor]) -> list[te.Tensor]:
     return list(dict.fromkeys(tensors))
-
-
-def _merge(rows: Rows, parts: Sequence[tirx.Buffer], out: tirx.Buffer) -> tirx.Stmt:
-    """Merge the parts relative to a common maximum: a workgroup per row, a thread per column.
-
-    `parts` are the sums (parts, kv heads, rows, d), and (parts, kv heads, rows, 2) with the maximum
-    of each row and the sum of its weights.
-    """
-    sums, marks = parts
-    splits, heads, tile, d = map(int, sums.shape)
-    threads = max(n for n in range(1, min(d, 128) + 1) if d % n == 0)
-    with (
-        IRBuilder() as ib,
-        bound(int64(tile), "blockIdx.x") as row,
-        bound(int64(heads), "blockIdx.y") as head,
-        bound(int64(threads), "threadIdx.x") as thread,
-        T.sblock("merging"),
-    ):
-        vr, vh = spatial(tile, row), spatial(heads, head)
-        vt = spatial(threads, thread)
-        most, total, value = (T.sblock_alloc_buffer((1,), "float32", scope="local") for _ in "mtv")
-        T.buffer_store(most, f32(LOWEST), [0])
-        with T.unroll(int64(0), int64(splits)) as part:
-            T.buffer_store(most, tirx.max(most[0], marks[part, vh, vr, 0]), [0])
-        with T.serial(int64(0), int64(d // threads)) as k:
-            e = k * threads + vt
-            T.buffer_store(total, f32(0), [0])
-            T.buffer_store(value, f32(0), [0])
-            with T.unroll(int64(0), int64(splits)) as part:
-                weight = tirx.exp2(marks[part, vh, vr, 0] - most[0])
-                T.buffer_store(total, total[0] + weight * marks[part, vh, vr, 1], [0])
-                T.buffer_store(value, value[0] + weight * sums[part, vh, vr, e], [0])
-            rows.store(out, vh, vr, e, value[0] / total[0])
-    return ib.get()

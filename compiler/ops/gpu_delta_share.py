@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from handglass.schedules.gpu.attention_workgroup import PORTABLE_BYTES, PORTABLE_THREADS
+
 from .scope import limit
-from .workgroup import PORTABLE_BYTES, PORTABLE_THREADS
 
 THREADS = 128
 """Most threads of a workgroup: a small workgroup leaves more of them to occupy a large GPU."""

@@ -9,12 +9,12 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.tirx.script.builder import ir as T
 
+from handglass.schedules.gpu.short_vectors import f32
 from handglass.schedules.loops import ceil_div
 
 from .delta_rule import Heads
 from .gpu_delta_share import Share
 from .index_type import int64
-from .short_vectors import f32
 
 KEY, QUERY, BOTH = range(3)
 """Sums over the keys: of S^T k, of S^T q, and of k q."""

@@ -7,17 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import tvm
-import tvm_ffi
 from tvm import tirx
-from tvm.ir import Expr
-from tvm.s_tir import SBlock, SBlockRealize, Schedule
-from tvm.script.ir_builder import IRBuilder
+from tvm.s_tir import SBlock, Schedule
 from tvm.tirx.script.builder import ir as T
 
 from ..choices import Choices
 from ..isa.register_tiles import LANES
 from ..loops import int64
+from ..replace_nest import in_scope, renamed, replace_nests, root_of
 from ..rule import find
 from ..tiling import is_one, settled
 from .attention_nest import attention_nest
@@ -111,19 +108,10 @@ def _shape(sch: Schedule, block) -> Shape:
     tile, first, step = notes[TILING]
     h_kv, d = int(rows.shape[0]), int(rows.shape[2])
     group = int(out.shape[1]) // (h_kv * d)
-    limit = lambda i: _in_scope(sch, first) + _in_scope(sch, step) * i  # noqa: E731
+    limit = lambda i: in_scope(sch, first) + in_scope(sch, step) * i  # noqa: E731
     tiling = Tiling(int64(out.shape[0]), group, int(tile), limit)
     blocking = default_blocking(tiling, keys.dtype)
     return Shape(tiling, blocking, Operands(rows, keys, values, tuple(scales), out))
-
-
-def _in_scope(sch: Schedule, value: Expr) -> Expr:
-    """The value with the variables of the function: those of annotations are copies."""
-    known: dict[str, tirx.Var] = {}
-    for param in sch.mod["main"].params:
-        sizes = param.shape if isinstance(param.ty, tirx.BufferType) else [param]
-        known.update({size.name: size for size in sizes if isinstance(size, tirx.Var)})
-    return tvm_ffi.structural_map(value, (tirx.Var, lambda var: known[var.name]))
 
 
 # --- what a function is offered ---
@@ -165,48 +153,17 @@ def _parts(shape: Shape) -> list[int]:
 def _replace(sch: Schedule, block, shape: Shape) -> None:
     """Put a nest of this shape, with rows padded to its tiles, in place of that of the block."""
     (packed,) = (sch.get(found) for found in find(sch, "query_rows"))
-    nest, root = sch.get(block), sch.get(sch.get_sblock("root"))
-    built = _build(shape, packed, nest)
-    kept = [child for child in root.body.seq if not _holds(child, packed) | _holds(child, nest)]
-    old = packed.writes[0].source
-    buffers = [buffer for buffer in root.alloc_buffers if not buffer.same_as(old)]
-    body = tirx.SeqStmt([*kept, *built.body.seq])
-    buffers = [*buffers, *built.alloc_buffers]
-    root = SBlock([], [], [], root.name_hint, body, alloc_buffers=buffers)
-    func = sch.mod["main"].with_body(SBlockRealize([], True, root))
-    # In place, as the caller holds the schedule. `sch.state.replace` would not do: it leaves the
-    # bindings of new blocks marked as not affine, and most primitives then refuse them.
-    Schedule.__init__(sch, tvm.IRModule({"main": func}), seed=sch.fork_seed())
-
-
-def _holds(stmt: tirx.Stmt, block: SBlock) -> bool:
-    found: list[SBlock] = []
-    tvm_ffi.structural_walk(stmt, (SBlock, found.append))
-    return any(block.same_as(inner) for inner in found)
-
-
-def _build(shape: Shape, packed: SBlock, nest: SBlock) -> SBlock:
-    """The blocks "query_rows" and "attention" in a root block that holds the rows.
-
-    A function is built around them, because this completes the regions of inner blocks.
-    """
+    nest = sch.get(block)
     _, *inputs = shape.operands.inputs
-    sources: list[tirx.Buffer] = []
-    for buffer in (*(region.source for region in packed.reads), *inputs, shape.operands.out):
-        if not any(buffer.same_as(known) for known in sources):
-            sources.append(buffer)
-    with IRBuilder() as builder, T.prim_func(s_tir=True):
-        T.func_name("attention")
-        for number, buffer in enumerate(sources):
-            T.arg(f"{buffer.name}_{number}", buffer)
+    sources = [*(region.source for region in packed.reads), *inputs, shape.operands.out]
+
+    def emit() -> None:
         rows = _pack(shape, packed)
         with T.sblock("attention"):
             T.sblock_attr(dict(nest.annotations))
             attention_nest(replace(shape, operands=replace(shape.operands, rows=rows)))
-    built = builder.get()
-    given = list(zip(built.params, sources, strict=True))
-    assert all(param.same_as(buffer) for param, buffer in given)
-    return built.body.block
+
+    replace_nests(sch, [packed, nest], [packed.writes[0].source], root_of(sources, emit))
 
 
 def _pack(shape: Shape, packed: SBlock) -> tirx.Buffer:
@@ -219,14 +176,5 @@ def _pack(shape: Shape, packed: SBlock) -> tirx.Buffer:
         T.sblock_attr(dict(packed.annotations))
         new = [T.axis.spatial(n, v, str(v.ty.dtype)) for n, v in zip(size, loops, strict=True)]
         old = [axis.var for axis in packed.iter_vars]
-        T.buffer_store(rows, _renamed(store.value, old, new), new)
+        T.buffer_store(rows, renamed(store.value, old, new), new)
     return rows
-
-
-def _renamed(value: Expr, old: list[tirx.Var], new: list[Expr]) -> Expr:
-    """The value with other variables."""
-
-    def other(var: tirx.Var) -> Expr:
-        return next((n for o, n in zip(old, new, strict=True) if var.same_as(o)), var)
-
-    return tvm_ffi.structural_map(value, (tirx.Var, other))

@@ -16,8 +16,32 @@ from ..isa.integer_isa import GROUP, STEP
 from ..rule import Rule, blocks, find
 from ..tiling import clear, divisors, inline_epilogue, is_one
 from .limits import GpuLimits, gpu_limits
-from .one_row import MEETING, PANELS, PARTS, UNROLL, add_up_parts, pick_parts
-from .threads import QUAD, WORD, depth_of, halved, keep_apart, pick, share
+from .one_row import (
+    ADJACENT,
+    MEETING,
+    OUTPUTS,
+    PANELS,
+    PARTS,
+    STAGED,
+    UNROLL,
+    add_up_parts,
+    pick_parts,
+    pick_staged,
+    share_row,
+)
+from .threads import (
+    ORDERS,
+    QUAD,
+    WIDTHS,
+    WORD,
+    depth_of,
+    halved,
+    keep_apart,
+    pick,
+    pick_copies,
+    share,
+    vectorize_quads,
+)
 from .tile import COLUMNS, HEIGHTS, ROWS, Workgroup, copy_to_registers, pick_workgroup, split_tile
 
 WEIGHTS, ACTIVATIONS = 0, 1
@@ -40,9 +64,12 @@ def dot(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -
 
 
 def _one_row(sch: Schedule, sums, product, last, limits: GpuLimits, choices: Choices) -> None:
-    for stage in _stages(sch, "rows", "words", "row_scales", "scales"):
+    for stage in _stages(sch, "words", "row_scales", "scales"):
         sch.compute_inline(stage)
+    (row,) = _stages(sch, "rows")
+    staged = pick_staged(sch, row, limits, choices)
     _, column, g, *_ = sch.get_loops(product)
+    depth = 1
     parts, (outer, step, part) = pick_parts(sch, column, g, limits, choices)
     partial = add_up_parts(sch, product, last, part, parts)
     if sums is product:
@@ -50,7 +77,7 @@ def _one_row(sch: Schedule, sums, product, last, limits: GpuLimits, choices: Cho
         _straight(sch, partial, step, [half, w, lane], w)
     else:
         *_, outer, step, lane = sch.get_loops(partial)
-        sch.vectorize(lane)
+        depth = vectorize_quads(sch, lane)
         sch.set_scope(sums, 0, "local")
         sch.compute_at(sums, step, preserve_unit_loops=True)
         group, _, lane, half, w = sch.get_loops(sums)[depth_of(sch, step) :]
@@ -58,7 +85,9 @@ def _one_row(sch: Schedule, sums, product, last, limits: GpuLimits, choices: Cho
         _straight(sch, sums, group, [w, half, lane], w)
         clear(sch, sums, w, 1)
     sch.unroll(step)
-    clear(sch, partial, outer, 1)
+    clear(sch, partial, outer, depth)
+    if staged:
+        share_row(sch, row, partial, parts)
 
 
 def _straight(sch: Schedule, block, group, inner: list, w) -> None:
@@ -72,6 +101,7 @@ def _straight(sch: Schedule, block, group, inner: list, w) -> None:
 def _many_rows(sch: Schedule, sums, product, last, limits: GpuLimits, choices: Choices) -> None:
     tile = pick_workgroup(sch, limits, choices)
     g = sch.get_loops(product)[2]
+    width = pick_copies(sch, choices)
     together = pick(sch, choices, "groups", divisors(sch, g, GROUPS), 1)
     outer, g = sch.split(g, [None, halved(together, lambda n: _fits(tile, n, limits))])
     if sums is product:
@@ -86,7 +116,7 @@ def _many_rows(sch: Schedule, sums, product, last, limits: GpuLimits, choices: C
     for stage in _stages(sch, "rows"):
         keep_apart(sch, stage)
     for stage in _stages(sch, "rows", "words", "scales"):
-        share(sch, stage, outer, tile.threads)
+        share(sch, stage, outer, tile.threads, width)
     for stage in _stages(sch, "row_scales"):
         share(sch, stage, outer, tile.threads, 1)
     copy_to_registers(sch, sums, ACTIVATIONS, quad)
@@ -121,5 +151,10 @@ OFFERS = {
     "rows": ROWS,
     "columns": COLUMNS,
     "height": HEIGHTS,
+    "order": ORDERS,
+    "copy": WIDTHS,
+    "adjacent": ADJACENT,
+    "outputs": OUTPUTS,
+    "staged": STAGED,
 }
 RULE = Rule("vulkan-dot", dot, frozenset({"dot4", "dot7", "dot8"}), offers=OFFERS)

@@ -18,8 +18,30 @@ from ..choices import DEFAULTS, Choices
 from ..rule import Rule, find
 from ..tiling import clear, inline_epilogue, is_one
 from .limits import GpuLimits, gpu_limits
-from .one_row import MEETING, PANELS, PARTS, UNROLL, add_up_parts, pick_parts
-from .threads import QUAD, halved, keep_apart, pick, share
+from .one_row import (
+    ADJACENT,
+    MEETING,
+    OUTPUTS,
+    PANELS,
+    PARTS,
+    STAGED,
+    UNROLL,
+    add_up_parts,
+    pick_parts,
+    pick_staged,
+    share_row,
+)
+from .threads import (
+    ORDERS,
+    QUAD,
+    WIDTHS,
+    halved,
+    keep_apart,
+    pick,
+    pick_copies,
+    share,
+    vectorize_quads,
+)
 from .tile import COLUMNS, HEIGHTS, ROWS, Workgroup, copy_to_registers, pick_workgroup, split_tile
 
 DEPTHS = (8, 16, 32)
@@ -39,26 +61,30 @@ def matmul(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS
 
 
 def _one_row(sch: Schedule, block, last, limits: GpuLimits, choices: Choices) -> None:
-    for stage in (*find(sch, "rows"), *find(sch, "dequantize")):
-        sch.compute_inline(stage)
+    (row,), (columns,) = find(sch, "rows"), find(sch, "dequantize")
+    sch.compute_inline(columns)
+    staged = pick_staged(sch, row, limits, choices)
     _, column, k = sch.get_loops(block)
     parts, (*_, part) = pick_parts(sch, column, k, limits, choices)
     partial = add_up_parts(sch, block, last, part, parts)
     *_, k, step, lane = sch.get_loops(partial)
-    sch.vectorize(lane)
+    depth = vectorize_quads(sch, lane)
     sch.unroll(step)
-    clear(sch, partial, k, 1)
+    clear(sch, partial, k, depth)
+    if staged:
+        share_row(sch, row, partial, parts)
 
 
 def _many_rows(sch: Schedule, block, last, limits: GpuLimits, choices: Choices) -> None:
     tile = pick_workgroup(sch, limits, choices)
     (rows,), (columns,) = find(sch, "rows"), find(sch, "dequantize")
     depth = _pick_depth(sch, rows, tile, limits, choices)
+    width = pick_copies(sch, choices)
     outer, quad, step = sch.split(sch.get_loops(block)[-1], [None, depth // QUAD, QUAD])
     split_tile(sch, block, last, tile)
     keep_apart(sch, rows)
     for stage in (rows, columns):
-        share(sch, stage, outer, tile.threads)
+        share(sch, stage, outer, tile.threads, width)
     copy_to_registers(sch, block, 0, quad)
     copy_to_registers(sch, block, 1, step)
     sch.unroll(step)
@@ -82,5 +108,10 @@ OFFERS = {
     "columns": COLUMNS,
     "height": HEIGHTS,
     "depth": DEPTHS,
+    "order": ORDERS,
+    "copy": WIDTHS,
+    "adjacent": ADJACENT,
+    "outputs": OUTPUTS,
+    "staged": STAGED,
 }
 RULE = Rule("vulkan-matmul", matmul, frozenset({"matmul"}), offers=OFFERS)

@@ -13,17 +13,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tvm import DataType
 from tvm.s_tir import Schedule
 
 from ..choices import Choices
 from ..isa.register_tiles import LANES
 from ..tiling import divisors
 from .limits import GpuLimits
-from .threads import QUAD, bind_blocks, depth_of, halved, pick
+from .threads import QUAD, WORD, bind_blocks, depth_of, halved, pick, share, vectorize_quads
 
 PANELS, PARTS, UNROLL = (1, 2, 4), (4, 8, 16, 32, 64), (1, 2, 4, 8)
 PARTS_OF_ONE_ROW, STEPS_UNROLLED = 32, 4
 QUADS = LANES // QUAD
+OUTPUTS = (QUAD, 2 * QUAD)
+"""Offered numbers of outputs of a thread."""
+STAGED = (0, 1)
+"""Whether the row is first copied to shared memory."""
+ADJACENT = (0, 1)
+"""Whether the inputs of unrolled steps are adjacent; else those of adjacent threads are."""
 MEETING = (1, 2, 4, 8, 16)
 """Offered numbers of parts reduced by exchanges between lanes; 1: all in shared memory."""
 WORTH_IT = 4
@@ -43,10 +50,26 @@ class Parts:
     panels: int
     high: int
     low: int
+    outputs: int
+    """Outputs of a thread."""
+
+    @property
+    def quads(self) -> int:
+        """Threads that share a part of the inputs of a panel."""
+        return LANES // self.outputs
+
+    @property
+    def threads(self) -> tuple[int, ...]:
+        """Extents of (z, y, x), or of (y, x) without exchanges between lanes."""
+        if self.low > 1:
+            return self.panels * self.high, self.low, self.quads
+        return self.high // self.outputs, self.panels * LANES
 
 
 def pick_parts(sch: Schedule, column, reduction, limits: GpuLimits, choices: Choices) -> tuple:
     """Pick panels and parts of a workgroup, and split the reduction: (rounds, unrolled, parts).
+
+    Every output has a thread that adds up its parts, so there are as many as a thread has outputs.
 
     Only divisors are offered: TVM loses predicates when it moves a block.
     """
@@ -57,7 +80,13 @@ def pick_parts(sch: Schedule, column, reduction, limits: GpuLimits, choices: Cho
     parts = halved(parts, lambda n: n * panels * QUADS <= limits.threads)
     unroll = halved(unroll, lambda n: extent % (parts * n) == 0)
     low = min(_pick_meeting(sch, limits, choices), parts)
-    return Parts(panels, parts // low, low), sch.split(reduction, [None, unroll, parts])
+    outputs = min(pick(sch, choices, "outputs", OUTPUTS, QUAD), max(QUAD, parts))
+    if pick(sch, choices, "adjacent", ADJACENT, 0):
+        rounds, part, step = sch.split(reduction, [None, parts, unroll])
+        sch.reorder(step, part)
+    else:
+        rounds, step, part = sch.split(reduction, [None, unroll, parts])
+    return Parts(panels, parts // low, low, outputs), (rounds, step, part)
 
 
 def _pick_meeting(sch: Schedule, limits: GpuLimits, choices: Choices) -> int:
@@ -67,8 +96,29 @@ def _pick_meeting(sch: Schedule, limits: GpuLimits, choices: Choices) -> int:
     return pick(sch, choices, "meeting", fitting, default)
 
 
+def pick_staged(sch: Schedule, row, limits: GpuLimits, choices: Choices) -> bool:
+    """Pick whether the row is first copied to shared memory, if there is room beside the sums.
+
+    If it is not, its stage is inlined.
+    """
+    stored = sch.get(row).writes[0].source
+    row_bytes = DataType(stored.dtype).itemsize * int(stored.shape[-1])
+    fits = row_bytes + limits.threads * QUAD * WORD <= limits.memory
+    if pick(sch, choices, "staged", STAGED if fits else STAGED[:1], 0):
+        return True
+    sch.compute_inline(row)
+    return False
+
+
+def share_row(sch: Schedule, row, partial, parts: Parts) -> None:
+    """Copy the row to shared memory in each workgroup, after the block of partial sums is done."""
+    bound = (loop for loop in sch.get_loops(partial) if sch.get(loop).thread_binding is not None)
+    share(sch, row, next(bound), parts.threads)
+
+
 def add_up_parts(sch: Schedule, block, last, part, parts: Parts):
     """Split the reduction of `block`, with loops (i, column, ..., part), into partial sums.
+
 
     Returns the block of partial sums: (workgroup, thread, i, rest of the reduction, lane of quad).
     """
@@ -97,7 +147,7 @@ def _of_a_workgroup(sch: Schedule, partial, workgroup, parts: Parts) -> None:
     kept = sch.cache_write(partial, 0, "local")
     sch.set_scope(kept, 0, "shared")
     sch.reverse_compute_at(kept, x)
-    sch.vectorize(sch.get_loops(kept)[-1])
+    vectorize_quads(sch, sch.get_loops(kept)[-1])
 
 
 def _of_a_subgroup(sch: Schedule, partial, reduced, workgroup, parts: Parts) -> None:
@@ -107,7 +157,7 @@ def _of_a_subgroup(sch: Schedule, partial, reduced, workgroup, parts: Parts) -> 
     _in_a_row(sch, sch.fuse(panel, high), low, quad)
     sch.set_scope(partial, 0, "local")
     high, low, i, column = sch.get_loops(reduced)[depth_of(sch, workgroup) :]
-    panel, quad, lane = sch.split(column, [parts.panels, QUADS, QUAD])
+    panel, quad, lane = sch.split(column, [parts.panels, parts.quads, parts.outputs])
     sch.reorder(panel, high, quad, i, lane, low)
     _in_a_row(sch, sch.fuse(panel, high), low, quad)
     sch.set_scope(reduced, 0, "shared")
@@ -117,7 +167,7 @@ def _of_a_subgroup(sch: Schedule, partial, reduced, workgroup, parts: Parts) -> 
 def _quads(sch: Schedule, partial, workgroup, parts: Parts) -> tuple:
     """Reorder and return the loops over panels, parts and quads, outside the others."""
     part, i, column, *reduction = sch.get_loops(partial)[depth_of(sch, workgroup) :]
-    panel, quad, lane = sch.split(column, [parts.panels, QUADS, QUAD])
+    panel, quad, lane = sch.split(column, [parts.panels, parts.quads, parts.outputs])
     sch.reorder(panel, part, quad, i, *reduction, lane)
     return panel, part, quad
 
@@ -142,10 +192,10 @@ def _last_sums(sch: Schedule, block, column, workgroup, parts: Parts) -> None:
 def _first_threads(sch: Schedule, loop, parts: Parts) -> None:
     """Bind the loop to as many leading threads as it has outputs; the others are idle."""
     if parts.low > 1:
-        loop, quad = sch.split(loop, [None, QUADS])
+        loop, quad = sch.split(loop, [None, parts.quads])
         loop, low = sch.split(loop, [None, parts.low])
         _in_a_row(sch, sch.split(loop, [None, parts.panels * parts.high])[1], low, quad)
     else:
-        y = sch.split(sch.add_unit_loop(loop), [None, parts.high // QUADS])[1]
+        y = sch.split(sch.add_unit_loop(loop), [None, parts.high // parts.outputs])[1]
         sch.bind(y, "threadIdx.y")
         sch.bind(loop, "threadIdx.x")

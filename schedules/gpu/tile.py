@@ -9,7 +9,7 @@ from tvm.s_tir import Schedule
 from ..choices import Choices
 from ..isa.register_tiles import LANES
 from .limits import GpuLimits
-from .threads import QUAD, bind_blocks, depth_of, pick
+from .threads import QUAD, ROWS_FIRST, bind_tiles, depth_of, pick, pick_order
 
 ROWS, COLUMNS, HEIGHTS = (16, 32, 64), (16, 32, 64), (2, 4, 8)
 ROWS_OF_A_TILE, COLUMNS_OF_A_TILE, ROWS_OF_A_THREAD = 64, 64, 8
@@ -22,6 +22,8 @@ class Workgroup:
     rows: int
     columns: int
     height: int
+    order: int = ROWS_FIRST
+    """Order of workgroups."""
 
     @property
     def threads(self) -> int:
@@ -33,16 +35,16 @@ def pick_workgroup(sch: Schedule, limits: GpuLimits, choices: Choices) -> Workgr
     rows = pick(sch, choices, "rows", ROWS, ROWS_OF_A_TILE)
     columns = pick(sch, choices, "columns", COLUMNS, COLUMNS_OF_A_TILE)
     height = pick(sch, choices, "height", HEIGHTS, ROWS_OF_A_THREAD)
+    order = pick_order(sch, choices)
     while Workgroup(rows, columns, height).threads > limits.threads:
         height *= 2
-    return Workgroup(rows, columns, height)
+    return Workgroup(rows, columns, height, order)
 
 
 def split_tile(sch: Schedule, block, last, tile: Workgroup, vector: bool = True):
     """Split loops (row, column, *reduction) into (workgroup, thread, *reduction, row, lane).
 
     Sums are in registers and the epilogue `last` is computed at the thread loop, which is returned.
-    Adjacent workgroups share their columns: weights are read from memory once, rows from cache.
     """
     i, j, *reduction = sch.get_loops(block)
     whole = int(sch.get(sch.get_loops(last)[-1]).extent) % tile.columns == 0
@@ -51,7 +53,7 @@ def split_tile(sch: Schedule, block, last, tile: Workgroup, vector: bool = True)
         j, [None, tile.columns // LANES, LANES // QUAD, QUAD]
     )
     sch.reorder(group_column, group_row, y, panel, quad, *reduction, row, lane)
-    bind_blocks(sch, group_column, group_row)
+    bind_tiles(sch, group_column, group_row, tile.order)
     thread = sch.fuse(y, panel, quad)
     sch.bind(thread, "threadIdx.x")
     sch.reverse_compute_at(last, thread)

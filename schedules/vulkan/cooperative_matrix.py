@@ -17,7 +17,22 @@ from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
 from ..gpu.limits import GpuLimits, Matrix, gpu_limits
-from ..gpu.threads import QUAD, WORD, bind_blocks, depth_of, halved, keep_apart, pick, share, spread
+from ..gpu.threads import (
+    ORDERS,
+    QUAD,
+    ROWS_FIRST,
+    WIDTHS,
+    WORD,
+    bind_tiles,
+    depth_of,
+    halved,
+    keep_apart,
+    pick,
+    pick_copies,
+    pick_order,
+    share,
+    spread,
+)
 from ..rule import Rule, find
 from ..tiling import inline_epilogue, is_one
 from .cooperative_intrinsics import HALF, intrinsic
@@ -36,6 +51,8 @@ class Tile:
     depth: int
     down: int
     across: int
+    order: int = ROWS_FIRST
+    """Order of workgroups."""
 
     @property
     def bytes(self) -> int:
@@ -55,7 +72,7 @@ def matrix(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS
         return False
     tile = _pick_tile(sch, limits, limits.matrix, choices)
     last = inline_epilogue(sch, found[0])
-    _schedule(sch, found[0], last, tile, limits.matrix)
+    _schedule(sch, found[0], last, tile, limits.matrix, pick_copies(sch, choices))
     return True
 
 
@@ -74,10 +91,10 @@ def _pick_tile(sch: Schedule, limits: GpuLimits, matrix: Matrix, choices: Choice
     subgroups = halved(subgroups, lambda n: n * matrix.threads <= limits.threads)
     across = halved(min(subgroups, 2), lambda n: columns % (n * matrix.columns) == 0)
     down = halved(subgroups // across, lambda n: rows % (n * matrix.rows) == 0)
-    return Tile(rows, columns, depth, down, across)
+    return Tile(rows, columns, depth, down, across, pick_order(sch, choices))
 
 
-def _schedule(sch: Schedule, block, last, tile: Tile, matrix: Matrix) -> None:
+def _schedule(sch: Schedule, block, last, tile: Tile, matrix: Matrix, width: int) -> None:
     whole = int(sch.get(sch.get_loops(last)[-1]).extent) % tile.columns == 0
     group_row, subgroup, outer, step, inside = _split(sch, block, tile, matrix)
     threads = (tile.down * tile.across, matrix.threads)
@@ -88,7 +105,7 @@ def _schedule(sch: Schedule, block, last, tile: Tile, matrix: Matrix) -> None:
     spread(sch, sch.get_loops(last)[depth_of(sch, group_row) :], threads, QUAD if whole else 1)
     for stage in (*find(sch, "rows"), *find(sch, "dequantize")):
         keep_apart(sch, stage, ALIGNED)
-        share(sch, stage, outer, threads)
+        share(sch, stage, outer, threads, width)
     held = [sch.cache_read(block, n, f"wmma.matrix_{use}") for n, use in enumerate("ab")]
     for copied in held:
         sch.compute_at(copied, step, preserve_unit_loops=True)
@@ -109,7 +126,7 @@ def _split(sch: Schedule, block, tile: Tile, matrix: Matrix) -> tuple:
     )
     outer, step, k = sch.split(k, [None, tile.depth // matrix.inputs, matrix.inputs])
     sch.reorder(group_column, group_row, y, x, outer, step, r, c, i, j, k)
-    bind_blocks(sch, group_column, group_row)
+    bind_tiles(sch, group_column, group_row, tile.order)
     subgroup = sch.fuse(y, x)
     sch.bind(subgroup, "threadIdx.y")
     for loop in (r, c):
@@ -141,5 +158,12 @@ def _whole_matrices(sch: Schedule, block, size: tuple[int, int] | None):
     return i
 
 
-OFFERS = {"rows": TILES, "columns": TILES, "depth": DEPTHS, "subgroups": SUBGROUPS}
+OFFERS = {
+    "rows": TILES,
+    "columns": TILES,
+    "depth": DEPTHS,
+    "subgroups": SUBGROUPS,
+    "order": ORDERS,
+    "copy": WIDTHS,
+}
 RULE = Rule("vulkan-matrix", matrix, frozenset({"matmul"}), offers=OFFERS)

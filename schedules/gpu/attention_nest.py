@@ -4,7 +4,7 @@ A workgroup owns a kv head and a tile of rows, which are pairs (query, head of t
 iterates over chunks of positions. For each chunk it computes scores, the new maximum, the weights
 and their product with the values. It rescales the previous sum to the new maximum and accumulates
 the product (online softmax, Milakov and Gimelshein 2018, https://arxiv.org/abs/1805.02867). The
-steps are in gpu_attention_steps.py.
+steps are in attention_steps.py.
 """
 
 from __future__ import annotations
@@ -13,21 +13,24 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
-from handglass.schedules.loops import spatial
-
-from .gpu_attention_steps import Operands, Steps, allocate
-from .index_type import int64
-from .loops import bound
-from .workgroup import Workgroup
-from .workgroup_thread import Thread
+from ..loops import bound, int64, spatial
+from .attention_steps import Operands, Steps, allocate
+from .attention_thread import Thread
+from .attention_workgroup import Workgroup
 
 
 def attention_nest(shape: Workgroup, splits: int, operands: Operands) -> tirx.Stmt:
     """The statement of the kernel; `splits` workgroups share the positions of each tile of rows."""
+    with IRBuilder() as ib:
+        write_attention(shape, splits, operands)
+    return ib.get()
+
+
+def write_attention(shape: Workgroup, splits: int, operands: Operands) -> None:
+    """Emit the statement of `attention_nest`."""
     rows = operands.rows
     tiles, heads = rows.tiles(shape.tile), int64(operands.keys.shape[0])
     with (
-        IRBuilder() as ib,
         bound(tiles, "blockIdx.x") as tile,
         bound(heads, "blockIdx.y") as head,
         bound(int64(splits), "blockIdx.z") as split,
@@ -45,4 +48,3 @@ def attention_nest(shape: Workgroup, splits: int, operands: Operands) -> tirx.St
         with T.serial(int64(0), count) as chunk, T.sblock("chunk"):
             steps.chunk((first_chunk + T.axis.opaque(count, chunk, "int64")) * shape.chunk)
         steps.finish()
-    return ib.get()

@@ -18,15 +18,12 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.tirx.script.builder import ir as T
 
-from handglass.schedules.isa.register_tiles import LANES
-from handglass.schedules.loops import ceil_div, spatial
-
-from .attention_rows import Rows
-from .index_type import int64
-from .lazy import Read
+from ..isa.register_tiles import LANES
+from ..loops import ceil_div, int64, spatial
+from .attention_rows import Read, Rows
+from .attention_thread import Thread
+from .attention_workgroup import LOWEST, Workgroup
 from .short_vectors import broadcast, element, f32, ramp, vector_dtype, vector_of
-from .workgroup import LOWEST, Workgroup
-from .workgroup_thread import Thread
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,7 @@ class Operands:
     """What the kernel reads and writes. `scales`: those of int8 keys and values; else empty."""
 
     rows: Rows
+    query: Read  # of (kv head, row, column), scaled; padding rows repeat the last query
     keys: tirx.Buffer  # (kv heads, panels, d, LANES)
     value: Read  # of (kv head, position, column)
     scales: tuple[tirx.Buffer, ...]  # (kv heads, panels, LANES) each
@@ -53,6 +51,7 @@ class Buffers:
     peak: tirx.Buffer  # of a thread, (1,), as are the following
     total: tirx.Buffer
     most: tirx.Buffer
+    values: tirx.Buffer | None  # shared, (chunk, d), if staged
 
 
 def allocate(shape: Workgroup) -> Buffers:
@@ -67,6 +66,7 @@ def allocate(shape: Workgroup) -> Buffers:
         peak=new((1,), rows, scope="local"),
         total=new((1,), rows, scope="local"),
         most=new((1,), rows, scope="local"),
+        values=new((shape.chunk, shape.d), shape.staged, scope="shared") if shape.staged else None,
     )
 
 
@@ -97,12 +97,9 @@ class Steps:
         """Load the queries of the tile into shared memory and initialize the softmax."""
         b = self.buffers
         with self._each(self.shape.packs * self.shape.d) as i:
-            e, pack = i % self.shape.d, i // self.shape.d
-            first = self.first + pack * self.shape.pack
-            rows = [
-                self.operands.rows.query(self.head, first + r, e) for r in range(self.shape.pack)
-            ]
-            T.buffer_store(b.query, vector_of(rows), [e, pack])
+            first, e = query_place(self.shape, self.first, i)
+            rows = [self.operands.query(self.head, first + r, e) for r in range(self.shape.pack)]
+            T.buffer_store(b.query, vector_of(rows), [e, i // self.shape.d])
         T.buffer_store(b.peak, self._f32(LOWEST), [0])
         T.buffer_store(b.total, self._f32(0), [0])
         with T.grid(*map(int64, b.sum.shape)) as (r, c):
@@ -112,6 +109,7 @@ class Steps:
         self._scores(start)
         self._store_scores(start)
         self._softmax(start)
+        self._stage(start)
         if self.operands.rows.has_uniform_limit:
             self._mix("mix", start, all_visible=True)
             return
@@ -201,6 +199,16 @@ class Steps:
             with T.If(tirx.Not(surplus)), T.Then():
                 T.buffer_store(buffer, value, index)
 
+    def _stage(self, start: Expr) -> None:
+        """Copy the values of the chunk to shared memory, if the workgroup has a place for them."""
+        values = self.buffers.values
+        if values is None:
+            return
+        with self._each(self.shape.chunk * self.shape.d) as i:
+            place, e = i // self.shape.d, i % self.shape.d
+            value = self.operands.value(self.head, self._clamped(start + place), e)
+            T.buffer_store(values, value.astype(values.dtype), [place, e])
+
     def _mix(self, name: str, start: Expr, all_visible: bool) -> None:
         """Weights times values: the thread's rows and columns, over its positions of the chunk."""
         b = self.buffers
@@ -209,8 +217,7 @@ class Steps:
             kept = T.sblock_alloc_buffer((count, wide), "float32", scope="local")
             with T.grid(int64(count), int64(wide)) as (j, c), T.sblock(f"load_{name}"):
                 vj, vc = spatial(count, j), spatial(wide, c)
-                position = self._clamped(start + self.thread.value_position(vj))
-                T.buffer_store(kept, self._value(position, self.thread.column(vc)), [vj, vc])
+                T.buffer_store(kept, self._value(start, vj, self.thread.column(vc)), [vj, vc])
             loops = T.grid(int64(count), int64(packs), int64(wide))
             with loops as (j, r, c), T.sblock(name):
                 vr, vc = spatial(packs, r), spatial(wide, c)
@@ -277,8 +284,11 @@ class Steps:
         index = [self.head, position // LANES, e, position % LANES]
         return self.operands.keys[tuple(index)].astype("float32")
 
-    def _value(self, position: Expr, e: Expr) -> Expr:
-        return self.operands.value(self.head, position, e).astype("float32")
+    def _value(self, start: Expr, j: Expr, e: Expr) -> Expr:
+        place = self.thread.value_position(j)
+        if self.buffers.values is not None:
+            return self.buffers.values[place, e].astype("float32")
+        return self.operands.value(self.head, self._clamped(start + place), e).astype("float32")
 
     def _broadcast(self, value: Expr) -> Expr:
         return broadcast(value, self.shape.pack)
@@ -304,6 +314,11 @@ class Steps:
     def _of_a_lane(self, lane: Expr) -> Iterator[Expr]:
         with T.serial(int64(0), int64(self.shape.chunk // self.shape.lanes)) as k:
             yield k * self.shape.lanes + lane
+
+
+def query_place(shape: Workgroup, first: Expr, i: Expr) -> tuple[Expr, Expr]:
+    """(first row of a pack, column) of element `i` of the queries, for the tile at row `first`."""
+    return first + i // shape.d * shape.pack, i % shape.d
 
 
 def _sum(terms: Iterator[Expr]) -> Expr:

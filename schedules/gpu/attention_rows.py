@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm import tirx
@@ -9,10 +10,11 @@ from tvm.ir import Expr
 from tvm.sym import Analyzer
 from tvm.tirx.script.builder import ir as T
 
-from handglass.schedules.cpu.attention_shape import Limit
+from ..cpu.attention_shape import Limit
+from ..loops import int64
 
-from .index_type import int64
-from .lazy import Read
+Read = Callable[..., Expr]
+"""Index of an element -> value."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,6 @@ class Rows:
     group: int
     columns: int
     limit: Limit
-    read: Read | None
-    """(query, head, column) -> element of the query."""
-    factor: float
-    """Scale factor of the queries."""
 
     def tiles(self, tile: int) -> Expr:
         """Number of tiles of `tile` rows."""
@@ -41,20 +39,15 @@ class Rows:
     def limit_of(self, row: Expr) -> Expr:
         """Number of positions visible to a row, or to each row of a vector. Padding rows have the
         limit of the last query."""
-        limit = self.limit(self._query(row))
+        limit = self.limit(self.query_of(row))
         return limit if "int64" in str(limit.ty.dtype) else int64(limit)
 
-    def query(self, head: Expr, row: Expr, e: Expr) -> Expr:
-        """An element of a row; padding rows repeat the last query."""
-        assert self.read is not None
-        value = self.read(self._query(row), head * self.group + row % self.group, e)
-        return value * tirx.const(self.factor, "float32")
+    def query_of(self, row: Expr) -> Expr:
+        """The query of a row; that of padding rows is the last one."""
+        return tirx.min(row // self.group, self.queries - 1)
 
     def store(self, out: tirx.Buffer, head: Expr, row: Expr, e: Expr, value: Expr) -> None:
         """Store `value` in out (queries, heads * columns), unless the row is padding."""
         column = (head * self.group + row % self.group) * self.columns + e
         with T.If(row < self.queries * self.group), T.Then():
             T.buffer_store(out, value, [row // self.group, column])
-
-    def _query(self, row: Expr) -> Expr:
-        return tirx.min(row // self.group, self.queries - 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tvm.ir import Expr
 
-from .workgroup import Workgroup
+from .attention_workgroup import Workgroup
 
 
 @dataclass(frozen=True)

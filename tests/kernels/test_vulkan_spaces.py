@@ -1,0 +1,134 @@
+"""The search spaces of the kernels on GPUs: large enough, legal, and every candidate is right.
+
+`make test` compiles two candidates per space, `make test-vulkan` runs them, and `make test-spaces`
+runs 50 where there is a device.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="schedules and compiles functions")
+
+import tvm_ffi
+from arm_kernels import Kernel
+from tvm.s_tir import Schedule, renew_defs
+from vulkan_operator import runnable
+from vulkan_running import needs_vulkan, shaders, tvm_target
+from vulkan_spaces import SPACES, Space
+
+from handglass.schedules import Rule
+from handglass.schedules.choices import Defaults
+from handglass.schedules.rule import replay, schedule_function
+from handglass.schedules.vulkan import VULKAN_RULES
+from handglass.targets import find_target
+
+pytestmark = pytest.mark.compiler
+
+SAMPLE = int(os.environ.get("HANDGLASS_TEST_SPACES") or 2)
+"""Candidates per space that are compiled, and run if there is a device."""
+PRESETS = (
+    *("vulkan", "vulkan-nvidia", "vulkan-amd", "vulkan-intel"),
+    *("android-adreno", "android-mali"),
+)
+"""android-vulkan has the GPU of vulkan; vulkan-nvidia-mma differs by matrices."""
+MATRICES = "vulkan-nvidia-mma"
+PORTABLE = "vulkan"
+
+each_space = pytest.mark.parametrize("name", SPACES)
+
+
+class Offered(Defaults):
+    """Picks the defaults and keeps all options."""
+
+    def __init__(self) -> None:
+        self.options: dict[str, Sequence[int]] = {}
+        self.defaults: dict[str, int] = {}
+
+    def pick(self, sch: Schedule, name: str, options: Sequence[int], default: int) -> int:
+        assert list(options) == sorted(set(options)), name
+        self.options[name] = tuple(options)
+        self.defaults[name] = super().pick(sch, name, options, default)
+        return self.defaults[name]
+
+
+def target_of(space: Space, preset: str) -> dict:
+    return find_target(MATRICES if space.matrices else preset).tvm
+
+
+def made(space: Space, target: dict) -> Kernel:
+    with tvm_target(target):
+        return space.make(target)
+
+
+def opened(kernel: Kernel, target: dict) -> tuple[Rule, Offered, Schedule]:
+    """The rule that takes a kernel, its choices, and the default schedule."""
+    choices = Offered()
+    found = schedule_function(kernel.func, VULKAN_RULES, tvm_target(target), choices)
+    assert found is not None
+    return found[1], choices, found[0]
+
+
+def sample(rule_choices: Offered, count: int = SAMPLE) -> list[dict[str, int]]:
+    draw, options = random.Random(16), rule_choices.options
+    return [{key: draw.choice(options[key]) for key in options} for _ in range(count)]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@each_space
+def test_a_space_is_large(name: str, preset: str) -> None:
+    space = SPACES[name]
+    if space.matrices and preset != PRESETS[0]:
+        pytest.skip("one preset has matrices")
+    target = target_of(space, preset)
+    rule, choices, _ = opened(made(space, target), target)
+    assert rule.name == space.rule
+    assert math.prod(map(len, choices.options.values())) >= space.least
+    for choice, options in choices.options.items():
+        assert set(options) <= set(rule.offers[choice]), (rule.name, choice)
+
+
+@each_space
+def test_candidates_compile_and_differ(name: str) -> None:
+    """Options do not depend on other choices, and no candidate exceeds the target's limits."""
+    space = SPACES[name]
+    target = target_of(space, PORTABLE)
+    kernel = made(space, target)
+    rule, choices, default = opened(kernel, target)
+    found = [default.mod["main"]]
+    for candidate in sample(choices):
+        func = replay(kernel.func, rule, tvm_target(target), candidate).mod["main"]
+        assert not any(tvm_ffi.structural_equal(func, other, True) for other in found), candidate
+        shaders(func, target)
+        found.append(func)
+    replayed = replay(kernel.func, rule, tvm_target(target), choices.defaults)
+    assert tvm_ffi.structural_equal(found[0], replayed.mod["main"], map_free_vars=True)
+
+
+@needs_vulkan
+@each_space
+def test_candidates_are_right(name: str) -> None:
+    space = SPACES[name]
+    if space.matrices:
+        pytest.skip("needs matrices: test_vulkan_matrix.py")
+    target = target_of(space, PORTABLE)
+    kernel = made(space, target)
+    rule, choices, _ = opened(kernel, target)
+    for candidate in sample(choices):
+        func = replay(renew_defs(kernel.func), rule, tvm_target(target), candidate).mod["main"]
+        results = runnable(func, target)(*kernel.inputs, *blank(kernel))
+        for actual, truth in zip(results[-len(kernel.outputs) :], kernel.outputs, strict=True):
+            error = np.abs(actual.astype(np.float64) - truth).max()
+            assert error <= kernel.tolerance * max(1e-6, float(np.abs(truth).max())), candidate
+
+
+def blank(kernel: Kernel) -> list[np.ndarray]:
+    """Where results go; a reference of floats is in double precision."""
+    types = ["f4" if output.dtype.kind == "f" else output.dtype for output in kernel.outputs]
+    return [np.full(o.shape, 9, t) for o, t in zip(kernel.outputs, types, strict=True)]
