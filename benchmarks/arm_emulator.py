@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from handglass.runtime.execution.instruction_counter import PLUGIN
+
 HERE = Path(__file__).parent
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 _CODES = {"i": 0, "u": 1, "f": 2}  # DLPack type codes
@@ -76,15 +78,19 @@ class Program:
 
     def count(self, cpu: str, calls: Sequence[Call]) -> tuple[list[list[np.ndarray]], Counts]:
         """Like `run`; also returns how often each address was executed."""
-        plugin, output = self.folder / "plugin.so", self.folder / "counts"
-        source = HERE / "arm_count_plugin.c"
-        subprocess.run(
-            [tool("cc"), "-O2", "-shared", "-fPIC", str(source), "-o", str(plugin)], check=True
-        )
+        plugin, output = build_plugin(self.folder), self.folder / "counts"
         results = self.run(cpu, calls, "-plugin", f"{plugin},out={output}")
         lines = (line.split() for line in output.read_text().splitlines())
         counts = {int(address, 16): int(count) for address, count in lines}
         return results, Counts(counts, self.path, self.folder / "map")
+
+
+def build_plugin(folder: Path) -> Path:
+    """Compile QEMU's plug-in that counts instructions, for this machine."""
+    made = folder / "qemu_counts.so"
+    command = [tool("cc"), "-O2", "-shared", "-fPIC", str(PLUGIN), "-o", str(made)]
+    subprocess.run(command, check=True)
+    return made
 
 
 @dataclass(frozen=True)

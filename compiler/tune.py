@@ -21,11 +21,20 @@ from handglass.targets.target import Target
 from .lowering.task_arguments import arguments_of
 from .lowering.tasks import Task, extract_tasks
 from .records.journal import append
-from .records.record import DATE, Device, Record, Versions, limit_fault
+from .records.record import (
+    DATE,
+    INSTRUCTIONS,
+    SECONDS,
+    Device,
+    Record,
+    Versions,
+    limit_fault,
+)
 from .records.store import open_store
 from .tuning.builder import Builder
 from .tuning.device import check_device, device_for, device_of
 from .tuning.device_runner import DeviceRunner
+from .tuning.instruction_runner import InstructionRunner
 from .tuning.limits import Limits, measure_limits
 from .tuning.progress import Board, Progress, Row
 from .tuning.scheduler import search
@@ -51,6 +60,7 @@ class Tuned:
     """Messages about kernels without a finite measurement."""
     refused: tuple[str, ...] = ()
     """Messages about lines of the work folder's database that are not ours."""
+    measure: str = SECONDS
 
 
 def tune(
@@ -64,32 +74,39 @@ def tune(
     kernels: Sequence[str] = (),
     build_timeout: float = 60.0,
     cost_model: str | None = None,
+    measure: str = SECONDS,
     progress: Callable[[Progress], object] = lambda _: None,
 ) -> Tuned:
     """Tune the kernels of `tuning_input` on a device, with `trials` in total.
 
     Every candidate is written to `work_dir` before the next one runs, every record to `journal` as
     soon as it is verified, so an interrupted run can be resumed. Kernels without any measurement
-    are in `failed`, for the caller to report. `cost_model`: see tuning/cost_models.py. Raises
+    are in `failed`, for the caller to report. `cost_model`: see tuning/cost_models.py.
+    `measure`: SECONDS, or INSTRUCTIONS for an emulated device that counts them. Raises
     DeviceError if the device is lost, MismatchError if it cannot run code for the target,
     UsageError for an unknown kernel.
     """
     target = tuning_input.target
-    runner = DeviceRunner(connect, device_for(target))
+    counted = measure == INSTRUCTIONS
+    runner = (InstructionRunner if counted else DeviceRunner)(connect, device_for(target))
     try:
         check_device(runner.description, target)
+        if isinstance(runner, InstructionRunner):
+            runner.check()
         device = device_of(runner.description)
-        names = _fingerprint(runner.description)
+        if counted:  # the processor of the machine below means nothing
+            device = replace(device, model=f"emulated {target.cpu}")
+        names = INSTRUCTIONS if counted else _fingerprint(runner.description)
         log = TrialLog(work_dir / f"trials-{target.records_key}.jsonl", names)
         everything = extract_tasks(tuning_input.mod, target, tuning_input.parts)
         found = select(everything, kernels)
         with Builder(found, target, build_timeout) as builder:
-            limits = measure_limits(runner, target, device.threads)
+            limits = Limits({}) if counted else measure_limits(runner, target, device.threads)
             tuner = TaskTuner(runner, builder, log, limits)
             part = share_of(found, everything, limits)
             rows, failed = time_defaults(tuner, found, part, progress)
             chosen = [r for r in rows if r.share >= LEAST_SHARE or tasks is not None][:tasks]
-            run = _Run(tuner, target, device, journal, progress)
+            run = _Run(tuner, target, device, journal, progress, measure)
             folder = work_dir / f"metaschedule-{target.records_key}"
             near = [stored.record for stored in open_store(target, device, named(journal))]
             run.all(chosen, trials, folder, cost_model, near)
@@ -101,6 +118,7 @@ def tune(
                 tuple(run.records),
                 (*failed, *run.failed),
                 tuple(run.refused),
+                measure,
             )
     finally:
         runner.close()
@@ -159,6 +177,7 @@ class _Run:
     device: Device
     journal: Path
     progress: Callable[[Progress], object]
+    measure: str = SECONDS
 
     def __post_init__(self) -> None:
         self.outcomes: list[Outcome] = []
@@ -177,7 +196,7 @@ class _Run:
         """Search all kernels, then verify the best candidates of each, the costliest first."""
         if not rows:
             return
-        board = Board(self.tuner, rows, trials, self.progress)
+        board = Board(self.tuner, rows, trials, self.progress, self.measure)
         tasks = [row.task for row in rows]
         found = search(
             self.tuner,
@@ -209,7 +228,7 @@ class _Run:
             )
         self.outcomes.append(outcome)
         if outcome.winner is not None:
-            record = record_of(outcome, row, self.target, self.device)
+            record = record_of(outcome, row, self.target, self.device, self.measure)
             append(self.journal, record)
             self.records.append(record)
 
@@ -223,7 +242,9 @@ def plausible(outcome: Outcome) -> Outcome:
     return replace(outcome, limit_fraction=None, note=note)
 
 
-def record_of(outcome: Outcome, row: Row, target: Target, device: Device) -> Record:
+def record_of(
+    outcome: Outcome, row: Row, target: Target, device: Device, measure: str = SECONDS
+) -> Record:
     """The record of a winner."""
     assert outcome.winner is not None and outcome.verified is not None
     return Record(
@@ -239,6 +260,7 @@ def record_of(outcome: Outcome, row: Row, target: Target, device: Device) -> Rec
         date=datetime.now(timezone.utc).strftime(DATE),
         versions=Versions(handglass.__version__, version("apache-tvm"), version("apache-tvm-ffi")),
         verified=outcome.verified,
+        measure=measure,
     )
 
 

@@ -38,6 +38,8 @@ class RecordBook:
         self._rules = {stored.record.rule for stored in store}
         self.used: dict[str, Record] = {}
         """Applied records by id."""
+        self.sources: dict[str, str] = {}
+        """Where each of them comes from: NAMED, OWN or SHIPPED."""
         self.skipped: list[Skipped] = []
 
     def __call__(self, func: tirx.PrimFunc, rule: Rule) -> Found | None:
@@ -49,6 +51,7 @@ class RecordBook:
             found = self._replay(func, rule, stored.record)
             if found:
                 self.used[stored.record.id] = stored.record
+                self.sources[stored.record.id] = stored.source
                 return found
         return None
 

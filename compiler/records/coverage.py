@@ -21,7 +21,7 @@ from handglass.targets.target import Target
 from ..lowering.lengths import evaluate
 from ..lowering.phases import KernelRow, Lowered, calls_of
 from ..lowering.workload import Part
-from .record import Device, Record
+from .record import SECONDS, Device, Record
 
 READ = 14e9
 """Bytes per second and core, measured on 2 cores of a Zen 3 (README.md), like RATES.
@@ -80,6 +80,11 @@ class Coverage:
                 models[model] = models.get(model, 0) + 1
         return models
 
+    @property
+    def counted(self) -> int:
+        """Number of kernels whose record was judged by instructions."""
+        return sum(k.record is not None and k.record.measure != SECONDS for k in self.kernels)
+
     def line(self) -> str:
         """The summary that is printed after compilation."""
         rest = f"default schedules: {len(self.default)} kernels, {percent(1 - self.share)}"
@@ -87,7 +92,10 @@ class Coverage:
             return f"records: none used on {self.key}; {rest}"
         of = f"{len(self.tuned)} of {len(self.kernels)} kernels"
         time = f"about {percent(self.share)} of an answer's time on {self.key}"
-        return f"records: {of}, {time}{self._elsewhere()}; {rest}"
+        return f"records: {of}, {time}{self._elsewhere()}{self._counted()}; {rest}"
+
+    def _counted(self) -> str:
+        return f" ({self.counted} judged by counted instructions)" if self.counted else ""
 
     def _elsewhere(self) -> str:
         models = self.elsewhere

@@ -65,10 +65,10 @@ def _record(line: Line | Refused) -> Record | Refused:
 
 
 def best(records: list[Record]) -> list[Record]:
-    """One record per task and device: the fastest if they are comparable, else the last."""
+    """One record per task, device and measure: the fastest if comparable, else the last."""
     found: dict[object, Record] = {}
     for record in records:
-        key = (record.target, record.task, record.device)
+        key = (record.target, record.task, record.device, record.measure)
         if key not in found or not is_slower(record, found[key]):
             found.pop(key, None)
             found[key] = record

@@ -11,13 +11,13 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from handglass.errors import InputError, MismatchError
-from handglass.runtime.system.json_dataclass import parse_dataclass
+from handglass.runtime.system.json_dataclass import optional, parse_dataclass, plain
 
 FORMAT = "handglass-record"
 VERSION = 1
@@ -34,9 +34,15 @@ the limit means that a different unit was measured than the kernel uses.
 """
 
 
+SECONDS, INSTRUCTIONS = MEASURES = ("seconds", "instructions")
+"""What a record was judged by: time, or instructions counted by an emulator."""
+NANOSECOND = 1e-9
+"""The time that stands for an instruction where instructions are counted."""
+
+
 @dataclass(frozen=True)
 class Times:
-    """Seconds of one call, over `samples` samples."""
+    """Seconds of one call, over `samples` samples; with INSTRUCTIONS, a nanosecond each."""
 
     min: float
     median: float
@@ -94,6 +100,7 @@ class Record:
     date: str  # UTC, 2026-11-24T20:15:00Z
     versions: Versions
     verified: Verified
+    measure: str = optional(lambda: SECONDS)
 
     @cached_property
     def id(self) -> str:
@@ -102,7 +109,7 @@ class Record:
 
     @property
     def tuned_seconds(self) -> float:
-        """Sum of the medians over all lengths."""
+        """Sum of the medians over all lengths, or instructions in nanoseconds."""
         return sum(measured.tuned.median for measured in self.lengths)
 
     @property
@@ -133,11 +140,11 @@ class Record:
         return record
 
     def _body(self) -> dict[str, Any]:
-        return {"format": FORMAT, "version": VERSION, **asdict(self._as_read())}
+        return {"format": FORMAT, "version": VERSION, **plain(self._as_read())}
 
     def _as_read(self) -> Record:
         """The record as `parse` reads it: integers become floats, wrong types an InputError."""
-        return parse_dataclass(Record, json.loads(json.dumps(asdict(self))), "record")
+        return parse_dataclass(Record, json.loads(json.dumps(plain(self))), "record")
 
 
 def check(record: Record) -> None:
@@ -151,6 +158,7 @@ def check(record: Record) -> None:
 
 def _conditions(r: Record) -> Iterator[tuple[str, bool]]:
     device, shown = r.device, (r.about, r.device.model)
+    known = ", ".join(MEASURES)
     versions = (r.versions.handglass, r.versions.tvm, r.versions.tvm_ffi)
     yield "target is not a valid target name", _fits("[a-z0-9][a-z0-9+._-]{0,99}", r.target)
     yield "task must be 64 hexadecimal digits", _fits("[0-9a-f]{64}", r.task)
@@ -160,6 +168,7 @@ def _conditions(r: Record) -> Iterator[tuple[str, bool]]:
     yield "choices must have 1 to 40 entries", 0 < len(r.choices) <= 40
     yield "a choice name is invalid", all(_fits("[a-z0-9_.]{1,40}", n) for n in r.choices)
     yield "choices must be from 0 to 65536", all(0 <= v <= 1 << 16 for v in r.choices.values())
+    yield f"measure must be one of {known}", r.measure in MEASURES
     yield "lengths must have 1 to 16 entries", 0 < len(r.lengths) <= 16
     distinct = {tuple(sorted(m.lengths.items())) for m in r.lengths}
     yield "lengths has a duplicate entry", len(distinct) == len(r.lengths)

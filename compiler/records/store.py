@@ -1,8 +1,10 @@
 """The sources of records: explicitly named files, the user's, and those shipped with handglass.
 
-The latter two have one journal per `Target.records_key`. Named files take precedence over the
-user's, and the user's over the shipped ones. Within each source, records of this device precede
-those of others, and newer records precede older ones.
+The user's records have one journal per `Target.records_key`, the shipped ones for `host` one per
+kind of processor as well, so that they apply to this kind only. Named files take precedence over
+the user's, and the user's over the shipped ones. Within each source, records of this device precede
+those of others, and newer records precede older ones. Records judged by counted instructions come
+after all that were timed, whatever their source.
 """
 
 from __future__ import annotations
@@ -13,14 +15,18 @@ from pathlib import Path
 
 import handglass.schedules
 from handglass.errors import InputError
+from handglass.runtime.devices.kinds import CPU
+from handglass.runtime.system.hardware import cpu_kind
 from handglass.runtime.system.user_cache import data_folder
-from handglass.targets.target import Target
+from handglass.targets.target import Target, host_name
 
 from .journal import read
 from .lines import Refused
-from .record import Device, Record
+from .record import SECONDS, Device, Record
 
 NAMED, OWN, SHIPPED = "named", "own", "shipped"
+OF_KIND = "@"
+"""In the name of a shipped file, between the target's key and the kind of processor."""
 SHIPPED_FOLDER = Path(handglass.schedules.__file__).parent / "records"
 
 
@@ -55,9 +61,16 @@ def own_file(key: str) -> Path:
     return user_folder() / f"{key}.jsonl"
 
 
-def shipped_file(key: str) -> Path:
-    """The shipped journal for a target; it may not exist."""
-    return SHIPPED_FOLDER / f"{key}.jsonl"
+def shipped_file(target: Target, kind: str | None = None) -> Path:
+    """The shipped journal for a target; it may not exist.
+
+    `host` generates code for an instruction level, which other processors have too, so its file
+    names the `kind` of processor (`cpu_kind`; None: this machine's). Others name the device.
+    """
+    if target.name != host_name(CPU):
+        return SHIPPED_FOLDER / f"{target.records_key}.jsonl"
+    kind = cpu_kind() if kind is None else kind
+    return SHIPPED_FOLDER / f"{target.records_key}{OF_KIND}{kind or 'unknown'}.jsonl"
 
 
 def open_store(
@@ -71,27 +84,36 @@ def open_store(
     store = Store(target.records_key)
     for path in named:
         _add(store, path, NAMED)
-    kept = ((own_file(store.key), OWN), (shipped_file(store.key), SHIPPED))
+    kept = ((own_file(store.key), OWN), (shipped_file(target), SHIPPED))
     for path, source in kept if stored else ():
         try:
             if path.exists():
-                _add(store, path, source)
+                _add(store, path, source, _gpu(target, here) if source == SHIPPED else None)
         except (InputError, OSError) as error:
             store.refused.append((path, Refused(0, str(error))))
     for candidates in store.by_task.values():
         candidates.sort(key=lambda s: s.record.date, reverse=True)
         candidates.sort(key=lambda s: (_ORDER[s.source], _distance(s.record.device, here)))
+        candidates.sort(key=lambda s: s.record.measure != SECONDS)
     return store
+
+
+def _gpu(target: Target, here: Device | None) -> str | None:
+    """The model that shipped records must be from; None for a CPU, whose kind the file names."""
+    if target.kind == CPU:
+        return None
+    return here.model if here else ""
 
 
 _ORDER = {NAMED: 0, OWN: 1, SHIPPED: 2}
 
 
-def _add(store: Store, path: Path, source: str) -> None:
+def _add(store: Store, path: Path, source: str, model: str | None = None) -> None:
+    """Add the records of a file; with `model`, only those of such a device."""
     journal = read(path)
     store.refused += [(path, line) for line in journal.refused]
     for record in journal.records:
-        if record.target == store.key:
+        if record.target == store.key and model in (None, record.device.model):
             store.by_task.setdefault(record.task, []).append(Stored(record, source))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..lowering.tasks import Task
+from ..records.record import SECONDS
 from .task_tuner import TaskTuner
 
 
@@ -35,6 +36,8 @@ class Progress:
     best_us: float
     limit_fraction: float | None
     table: tuple[Standing, ...] = ()
+    measure: str = SECONDS
+    """With INSTRUCTIONS, `best_us` is in thousands of them."""
 
     @property
     def left(self) -> int:
@@ -59,6 +62,7 @@ class Board:
     rows: Sequence[Row]
     trials: int
     progress: Callable[[Progress], object]
+    measure: str = SECONDS
 
     def tell(self, task: Task) -> None:
         table = tuple(map(self._standing, self.rows))
@@ -66,12 +70,8 @@ class Board:
         row, now = self.rows[number], table[number]
         done = min(self.trials, sum(standing.trials for standing in table))
         best, fraction = now.best_us, now.limit_fraction
-        count = len(self.rows)
-        self.progress(
-            Progress(
-                number + 1, count, task.name, row.share, done, self.trials, best, fraction, table
-            )
-        )
+        at = number + 1, len(self.rows), task.name, row.share, done, self.trials
+        self.progress(Progress(*at, best, fraction, table, self.measure))
 
     def _standing(self, row: Row) -> Standing:
         trials = self.tuner.known(row.task)

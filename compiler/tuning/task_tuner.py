@@ -118,12 +118,12 @@ class TaskTuner:
 
         Raises TaskError if the default schedule cannot be measured.
         """
-        default, trials = self._default(task), self.known(task)
+        trials = self.known(task)
         anchor = self._hold(task)
         finite = sorted((t for t in trials if t.ratio), key=lambda t: t.ratio or math.inf)
         notes = []
         for trial in [t for t in finite if t.ratio and t.ratio < 1 - LEAST_GAIN / 2][:FINALISTS]:
-            found = self._prove(task, default, trial.choices)
+            found = self.prove(task, trial.choices)
             if isinstance(found, Outcome):
                 return found
             notes.append(found)
@@ -165,8 +165,12 @@ class TaskTuner:
                 ) from error
         return self._held[1]
 
-    def _prove(self, task: Task, default: bytes, choices: Mapping[str, int]) -> Outcome | str:
-        """Verify a candidate: the outcome of a winner, or the reason why it is rejected."""
+    def prove(self, task: Task, choices: Mapping[str, int]) -> Outcome | str:
+        """Verify a candidate: the outcome of a winner, or the reason why it is rejected.
+
+        Raises TaskError if the default schedule cannot be built.
+        """
+        default = self._default(task)
         library = self.builder.build(task, choices).library
         if library is None:
             return "could not be built again"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tvm
 
@@ -55,10 +57,22 @@ def read_tuning_input(model: Path, options: CompileOptions) -> TuningInput:
     """
     if (model / MANIFEST).is_file():
         return _of_bundle(Bundle.open(model).manifest, options)
-    target = find_target(options.target or "host")
     checkpoint = open_checkpoint(model, mmproj=options.mmproj)
-    family = find_family(checkpoint.config)
-    config = family.configure(checkpoint.config)
+    return _of_config(checkpoint.config, checkpoint, options)
+
+
+def shapes_of(config: Mapping[str, Any], options: CompileOptions) -> TuningInput:
+    """The kernels of the model that a config.json describes, without a checkpoint.
+
+    Raises InputError or MismatchError for a model that is not supported.
+    """
+    return _of_config(dict(config), _Head(frozenset()), options)
+
+
+def _of_config(given: dict[str, Any], head: HasHead, options: CompileOptions) -> TuningInput:
+    target = find_target(options.target or "host")
+    family = find_family(given)
+    config = family.configure(given)
     storage = choose_storage(
         config.language,
         find_units(tvm.target.Target(target.tvm)),
@@ -67,12 +81,12 @@ def read_tuning_input(model: Path, options: CompileOptions) -> TuningInput:
         options.context,
         options.kv_cache,
     )
-    return _tuning_input(family, config, storage, target, checkpoint)
+    return _tuning_input(family, config, storage, target, head)
 
 
 @dataclass(frozen=True)
 class _Head:
-    """Replaces a checkpoint if only the manifest is available."""
+    """Replaces a checkpoint if only the manifest, or config.json, is available."""
 
     names: frozenset[str]
 

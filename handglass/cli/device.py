@@ -70,6 +70,14 @@ def serve(
             "code on this machine, and traffic is not encrypted.",
         ),
     ] = False,
+    counter: Annotated[
+        Path | None,
+        typer.Option(
+            "--counter",
+            metavar="FILE",
+            help="Under QEMU: the file in which its plug-in counts instructions.",
+        ),
+    ] = None,
     until_eof: Annotated[
         bool,
         typer.Option("--until-eof", help="Exit at the end of standard input, for use over ssh."),
@@ -84,5 +92,5 @@ def serve(
     from handglass.runtime.remote.serving import Options, serve
 
     given = {kind: file for kind, file in plugins.items() if file is not None}
-    options = Options(host, port, key_file, threads, runtime, expose, until_eof, given)
+    options = Options(host, port, key_file, threads, runtime, expose, until_eof, given, counter)
     serve(options, lambda started: print(started.announcement(json), flush=True))

@@ -52,6 +52,7 @@ def as_json(found: Inspection, tensors: bool) -> dict[str, Any]:
         "params_count": len(found.manifest.params),
         "params_bytes": total_bytes(found.manifest.params),
         "has_report": "report.json" in found.manifest.files,
+        "tuned_kernels": [name for name, tuned in (tuned_kernels(found) or {}).items() if tuned],
         "cache_bytes": total_bytes(found.manifest.state.tensors),
         "ok": all(file["ok"] for file in files),
     }
@@ -86,6 +87,7 @@ def facts(found: Inspection) -> list[tuple[str, str]]:
         *([("thinking", thinking_text(manifest))] if manifest.prompt.answer else []),
         ("vocabulary", f"{manifest.vocab_size} tokens, {manifest.tokenizer.kind}"),
         ("report", report_text(manifest)),
+        ("kernels", kernels_text(found)),
         ("made with", ", ".join(f"{name} {text}" for name, text in manifest.versions.items())),
     ]
 
@@ -110,6 +112,27 @@ def report_text(manifest: Manifest) -> str:
     if REPORT in manifest.files:
         return f"{REPORT}, for bench --kernels"
     return "none; bench --kernels needs one, compile again"
+
+
+def kernels_text(found: Inspection) -> str:
+    """The number of kernels, and of those that tuning records scheduled."""
+    tuned = tuned_kernels(found)
+    if tuned is None:
+        return "unknown: no valid report.json"
+    return f"{len(tuned)}, {sum(tuned.values())} of them by tuning records"
+
+
+def tuned_kernels(found: Inspection) -> dict[str, bool] | None:
+    """By kernel: whether its choices are a record's; None without a valid report."""
+    from handglass.errors import HandglassError
+    from handglass.runtime.bundle.reader import Bundle
+    from handglass.runtime.bundle.report import read_report
+
+    try:
+        kernels = read_report(Bundle(found.path, found.manifest))
+    except HandglassError:
+        return None
+    return {name: kernel.record is not None for name, kernel in kernels.items()}
 
 
 def vision_text(manifest: Manifest) -> str:

@@ -34,6 +34,11 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def cost_text(us: float, measure: str = "seconds") -> str:
+    """Format microseconds, or the thousands of instructions that stand for them."""
+    return f"{us:,.1f} us" if measure == "seconds" else f"{us * 1000:,.0f} instructions"
+
+
 def columns(rows: Sequence[Sequence[object]], indent: str = "") -> str:
     """Align every column but the last to its longest cell; control characters are escaped."""
     cells = [[printable(cell) for cell in row] for row in rows]

@@ -30,13 +30,13 @@ def list_(
     """List your own records and those shipped with handglass."""
     load_compiler()
     from handglass.compiler.records.journal import read
-    from handglass.compiler.records.store import SHIPPED_FOLDER, user_folder
+    from handglass.compiler.records.store import OF_KIND, SHIPPED_FOLDER, user_folder
     from handglass.targets import find_target
 
     key = find_target(target).records_key if target else "*"
     rows = []
     for whose, folder in (("own", user_folder()), ("handglass", SHIPPED_FOLDER)):
-        for path in sorted(folder.glob(f"{key}.jsonl")):
+        for path in sorted({*folder.glob(f"{key}.jsonl"), *folder.glob(f"{key}{OF_KIND}*.jsonl")}):
             rows += [(record, whose) for record in read(path).records]
     if json:
         print_json({"records": [{**as_json(record), "whose": whose} for record, whose in rows]})

@@ -12,7 +12,7 @@ import typer
 from handglass.runtime.system.printable import printable
 
 from .options import Json, Mmproj
-from .output import columns, print_json
+from .output import columns, cost_text, print_json
 from .remote import KeyFile, Rpc, connector
 
 if TYPE_CHECKING:
@@ -84,6 +84,14 @@ def tune(
             "or random.  [default: choices]",
         ),
     ] = None,
+    measure: Annotated[
+        str,
+        typer.Option(
+            metavar="MEASURE",
+            help="What candidates are judged by: seconds, or instructions, which an emulated "
+            "device counts (docs/devices.md).",
+        ),
+    ] = "seconds",
     threads: Annotated[
         int | None,
         typer.Option(
@@ -99,6 +107,7 @@ def tune(
 
     tune_model, read_tuning_input, options_type, own_file = load_tuner()
     check_cost_model(cost_model)
+    check_measure(measure)
     options = options_type(target, quantization, vision_quantization, context, kv_cache, mmproj)
     connect = connector(rpc, key_file, threads)
     tuning_input = read_tuning_input(model, options)
@@ -114,6 +123,7 @@ def tune(
             journal=journal,
             build_timeout=build_timeout,
             cost_model=cost_model,
+            measure=measure,
             progress=report,
         )
     if json:
@@ -157,6 +167,15 @@ def check_cost_model(name: str | None) -> None:
     check_installed(name)
 
 
+def check_measure(name: str) -> None:
+    """Raise UsageError for an unknown measure."""
+    from handglass.compiler.records.record import MEASURES
+    from handglass.errors import UsageError
+
+    if name not in MEASURES:
+        raise UsageError(f"--measure: '{name}' is not one of {', '.join(MEASURES)}")
+
+
 HEAD = ("KERNEL", "SHARE", "DEFAULT", "NOW", "GAIN", "LIMIT", "TRIALS", "")
 
 
@@ -172,10 +191,11 @@ def as_text(result: Tuned, journal: Path) -> str:
         limit = f"{outcome.limit_fraction:.0%}" if outcome.limit_fraction else "-"
         gain = f"{main / now:.2f}x" if outcome.winner else "-"
         share = f"{shares[outcome.task.name]:.1%}"
-        us = [f"{seconds * 1e6:,.1f} us" for seconds in (main, now)]
+        us = [cost_text(seconds * 1e6, result.measure) for seconds in (main, now)]
         rows.append((outcome.task.name, share, *us, gain, limit, str(outcome.trials), outcome.note))
     kept = f"{len(result.records)} records for {result.target} added to {journal}"
-    saved = f"they make the kernels of an answer {gained:.1%} faster"
+    what = "faster" if result.measure == "seconds" else "shorter in instructions"
+    saved = f"they make the kernels of an answer {gained:.1%} {what}"
     return "\n".join([columns(rows), "", f"{kept}; {saved}" if result.records else kept])
 
 
@@ -189,6 +209,7 @@ def as_json(result: Tuned, journal: Path) -> dict[str, Any]:
     return {
         "target": result.target,
         "journal": str(journal),
+        "measure": result.measure,
         "device": asdict(result.device),
         "tasks": [
             {"name": row.task.name, "share": row.share, "default_us": row.seconds * 1e6}

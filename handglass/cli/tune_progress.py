@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from .output import columns
+from .output import columns, cost_text
 
 if TYPE_CHECKING:
     from handglass.compiler.tuning.progress import Progress
@@ -50,10 +50,11 @@ def line(progress: Progress, estimate: str) -> str:
             f"[{progress.number}/{progress.tasks}] timing the default schedule of {progress.name}"
         )
     limit = progress.limit_fraction
+    best = cost_text(progress.best_us, progress.measure)
     near = f", {limit:.0%} of the limit" if limit is not None else ""
     return (
         f"[{progress.number}/{progress.tasks}] {progress.name} ({progress.share:.1%} of an answer) "
-        f"{progress.trial}/{progress.trials}: best {progress.best_us:,.1f} us{near}{estimate}"
+        f"{progress.trial}/{progress.trials}: best {best}{near}{estimate}"
     )
 
 
@@ -62,7 +63,7 @@ def table(progress: Progress) -> str:
     rows: list[tuple[str, ...]] = [HEAD]
     for task in progress.table:
         limit = f"{task.limit_fraction:.0%}" if task.limit_fraction is not None else "-"
-        best = f"{task.best_us:,.1f} us"
+        best = cost_text(task.best_us, progress.measure)
         rows.append((task.name, f"{task.weight:,}", f"{task.trials:,}", best, limit))
     return columns(rows)
 

@@ -40,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     for kind in plugin_kinds():
         help_text = f"{kind.library}, for {kind.label} devices"
         parser.add_argument(f"--{kind.name}", type=Path, help=help_text)
+    parser.add_argument(
+        "--counter", type=Path, help="file with the count of QEMU's plug-in (docs/devices.md)"
+    )
     parser.add_argument("--expose", action="store_true", help="allow a non-loopback address")
     parser.add_argument("--until-eof", action="store_true", help="exit when standard input ends")
     parser.add_argument("--json", action="store_true", help="print address and key as JSON")

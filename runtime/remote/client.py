@@ -52,6 +52,8 @@ class Description:
     kind: str = CPU
     """The kind of the devices listed in `devices`."""
     devices: tuple[DeviceEntry, ...] = ()
+    counts_instructions: bool = False
+    """Whether it is emulated, and `count` works."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,9 @@ class DeviceClient:
             versions = dict(answer["versions"])
             devices = tuple(DeviceEntry(**entry) for entry in answer.get("gpus", ()))
             threads, runtime = int(answer["threads"]), str(answer["runtime"])
-            return Description(Machine(**machine), threads, runtime, versions, kind, devices)
+            counts = bool(answer.get("counts_instructions", False))
+            shown = Machine(**machine), threads, runtime, versions, kind, devices
+            return Description(*shown, counts)
 
     def put(self, name: str, data: bytes, deadline_s: float = 60.0) -> None:
         """Send a library without loading it."""
@@ -157,6 +161,22 @@ class DeviceClient:
         answer = self._ask("measure", deadline_s, **fields, number=number, samples=samples)
         with self._reading("measure"):
             return [float(seconds) for seconds in answer["seconds"]]
+
+    def count(
+        self,
+        library: str,
+        function: str,
+        arguments: str,
+        number: int,
+        samples: int,
+        deadline_s: float = 60.0,
+    ) -> list[float]:
+        """Instructions of one call in the library's code, on a device that counts them."""
+        fields = {"library": library, "function": function, "arguments": arguments}
+        fields |= {"unit": "instructions"}
+        answer = self._ask("measure", deadline_s, **fields, number=number, samples=samples)
+        with self._reading("measure"):
+            return [float(count) for count in answer["instructions"]]
 
     def compare(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 
 from handglass.errors import DeviceError, InputError, MismatchError
 
+from ..execution.instruction_counter import Span, code_spans
 from ..execution.process import first_line
 from ..execution.thread_pool import POOL
 from ..execution.tvm_runtime import load_module, start_runtime
@@ -25,6 +26,7 @@ class Libraries:
         self._folder, self._runtime, self._threads = folder, runtime, threads
         self._stored: dict[str, SharedLibrary] = {}
         self._loaded: dict[str, Any] = {}
+        self._spans: dict[str, frozenset[Span]] = {}
         self._count = 0
 
     def start(self) -> Any:
@@ -52,11 +54,22 @@ class Libraries:
         if name in self._loaded:
             return
         tvm_ffi = self.start()
+        before = code_spans()
         try:
             self._loaded[name] = module = load_module(tvm_ffi, stored)
         except (RuntimeError, OSError, ValueError) as error:
             raise MismatchError(f"{name}: cannot be loaded: {first_line(error)}") from error
+        self._spans[name] = code_spans() - before
         POOL.attach(module)
+
+    def code_of(self, name: str) -> Span:
+        """Addresses of a loaded library's code. Raises DeviceError if they were not found."""
+        self._find(name)
+        found = self._spans.get(name, frozenset())
+        if len(found) != 1:
+            raise DeviceError(f"{name}: {len(found)} new ranges of code after loading, expected 1")
+        (span,) = found
+        return span
 
     def function(self, name: str, function: str) -> Any:
         self._find(name)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from handglass.errors import DeviceError, InputError, UsageError
 
+from ..execution.instruction_counter import InstructionCounter
 from ..execution.tvm_runtime import import_tvm_ffi, installed_runtime
 from ..system.machine import thread_count
 from ..system.regular_file import is_regular
@@ -42,6 +43,8 @@ class Options:
     until_eof: bool = False
     plugins: Mapping[str, Path] = field(default_factory=dict)
     """Plug-in libraries, from the flags named after the kinds."""
+    counter: Path | None = None
+    """The file that QEMU's plug-in shares."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,14 @@ def serve(options: Options, announce: Callable[[Started], None]) -> None:
     """
     shared_key = find_key(options.key_file)
     key = shared_key or secrets.token_hex(16)
-    thread_count(options.threads)
+    counter = None if options.counter is None else InstructionCounter(options.counter)
+    threads = 1 if counter else options.threads
+    if options.threads not in (None, threads):
+        raise UsageError(f"--threads {options.threads}: --counter counts one thread only")
+    thread_count(threads)
     files = ((kind, _existing(file, f"--{kind}")) for kind, file in options.plugins.items())
     plugins = {kind: SharedLibrary(file) for kind, file in files if file is not None}
-    settings = Settings(find_runtime(options.runtime), options.threads, plugins)
+    settings = Settings(find_runtime(options.runtime), threads, plugins, counter)
     import_tvm_ffi()  # before forking, instead of once per session
     address = _resolve(options.host, options.port)
     exposed = not ipaddress.ip_address(address[0]).is_loopback

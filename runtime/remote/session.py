@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 from handglass import __version__
-from handglass.errors import HandglassError, InputError, MismatchError
+from handglass.errors import DeviceError, HandglassError, InputError, MismatchError
 
 from ..devices.kinds import CPU, KINDS
 from ..execution.fields import Fields
+from ..execution.instruction_counter import InstructionCounter
 from ..execution.kernel_arguments import MAX_ITEMS, MAX_TENSORS, Arguments, read_items
-from ..execution.kernel_timing import compare, measure
+from ..execution.kernel_timing import Function, compare, measure
 from ..execution.placement import Host, Placement
 from ..execution.process import first_line
 from ..execution.tvm_runtime import import_tvm_ffi
@@ -33,6 +35,8 @@ _MAX_SEED = (1 << 63) - 1
 _MAX_CALLS, _MAX_SAMPLES = 10_000_000, 10_000
 
 Answer = dict[str, Any]
+SECONDS, INSTRUCTIONS = UNITS = ("seconds", "instructions")
+"""What `measure` returns; a request without a unit means seconds."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Settings:
     runtime: SharedLibrary  # libtvm_runtime.so
     threads: int | None = None
     plugins: Plugins = field(default_factory=dict)
+    counter: InstructionCounter | None = None
 
 
 class Session:
@@ -61,6 +66,8 @@ class Session:
         versions = {"handglass": __version__, "tvm_ffi": import_tvm_ffi().__version__}
         threads = thread_count(self._settings.threads)
         answer = {"machine": machine, "threads": threads, "runtime": "python", "versions": versions}
+        if self._settings.counter is not None:
+            answer["counts_instructions"] = True
         if kind == CPU:
             return answer
         self._libraries.start()
@@ -93,11 +100,28 @@ class Session:
         arguments = self._find(fields.text("arguments"))
         number = fields.integer("number", 1, _MAX_CALLS)
         samples = fields.integer("samples", 1, _MAX_SAMPLES)
+        counted = "unit" in fields and fields.choice("unit", UNITS) == INSTRUCTIONS
         fields.done()
         function = self._libraries.function(library, name)
         with _errors_of(f"{library}: {name}"):
+            if counted:
+                return {INSTRUCTIONS: self._count(library, function, arguments, number, samples)}
             wait = arguments.place.wait
-            return {"seconds": measure(function, arguments.calls, number, samples, wait)}
+            return {SECONDS: measure(function, arguments.calls, number, samples, wait)}
+
+    def _count(
+        self, library: str, function: Function, arguments: Arguments, number: int, samples: int
+    ) -> list[float]:
+        """Instructions per call in the code of the library, for each sample."""
+        if self._settings.counter is None:
+            raise DeviceError("this server counts no instructions; start it with --counter")
+        counter, span = self._settings.counter, self._libraries.code_of(library)
+
+        def calls() -> None:
+            for given in islice(cycle(arguments.calls), number):
+                function(*given)
+
+        return [counter.count(span, calls) / number for _ in range(samples)]
 
     def compare(self, fields: Fields) -> Answer:
         reference, candidate = fields.text("reference"), fields.text("candidate")

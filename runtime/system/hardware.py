@@ -29,6 +29,19 @@ def read_machine() -> Machine:
     return replace(machine, flags=flags, l2=cache_size(read(L2_SIZE)))
 
 
+def cpu_kind(cpuinfo: str | None = None) -> str:
+    """The kind of processor in /proc/cpuinfo, by which tuning records are shared; "" if unknown.
+
+    VENDOR-FAMILY-MODEL on x86 ("AuthenticAMD-26-2"), IMPLEMENTER-PART on ARM ("0x41-0xd0b").
+    """
+    text = read("/proc/cpuinfo") if cpuinfo is None else cpuinfo
+    for keys in (("vendor_id", "cpu family", "model"), ("CPU implementer", "CPU part")):
+        found = [re.search(rf"^{key}\s*:\s*(\w+)\s*$", text, re.MULTILINE) for key in keys]
+        if all(found):
+            return "-".join(match[1] for match in found if match)
+    return ""
+
+
 def cache_size(text: str) -> int | None:
     """Bytes, parsed from a line such as "2048K"."""
     match = re.fullmatch(r"(\d+)K\s*", text)

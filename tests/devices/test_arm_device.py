@@ -18,12 +18,14 @@ import pytest
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 from arm_device import CHECKPOINT, Board, bring
+from arm_emulator import build_plugin
 from arm_kernels import Kernel, build, height, integer, placeholder, row_norm
 from arm_tree import Tree
 from tvm import te, tirx
 
 from handglass.compiler.build import compile_model
 from handglass.compiler.ops import norm as norms
+from handglass.compiler.records.record import INSTRUCTIONS
 from handglass.compiler.tune import Tuned, tune
 from handglass.compiler.tuning.trials import Trial, TrialLog
 from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
@@ -45,10 +47,11 @@ class Server:
     board: Board
     process: subprocess.Popen[str] | None = None
     port: int = 0
+    flags: tuple[str, ...] = ()
 
     def start(self) -> None:
         command = [str(self.board.folder / "handglass"), "device", "serve", "--json"]
-        command += ["--until-eof", "--port", str(self.port)]
+        command += ["--until-eof", "--port", str(self.port), *self.flags]
         self.process = subprocess.Popen(
             command,
             env=self.board.environment() | {"HANDGLASS_DEVICE_KEY": KEY},
@@ -76,6 +79,18 @@ def server(tmp_path_factory: pytest.TempPathFactory, arm_tree: Tree) -> Iterator
     bring(folder / "bundle", folder / "there", [])
     assert PI.emulator_cpu
     running = Server(Board(folder / "there", arm_tree, PI.emulator_cpu))
+    running.start()
+    yield running
+    running.kill()
+
+
+@pytest.fixture(scope="module")
+def counting(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same board, whose emulator counts instructions."""
+    folder = tmp_path_factory.mktemp("counter")
+    counter, plugin = folder / "count", build_plugin(folder)
+    board = replace(server.board, options=("-plugin", f"{plugin},counter={counter}"))
+    running = Server(board, flags=("--counter", str(counter)))
     running.start()
     yield running
     running.kill()
@@ -196,3 +211,49 @@ def test_tuning_goes_on_after_the_board_was_gone(
     assert [row.task.name for row in tuned.rows] == ["fused_matmul13_multiply_add"]
     timed = [trial for trial in map(json.loads, lines) if trial["ratio"]]
     assert timed or tuned.failed, "nothing was measured, and nothing said so"
+
+
+KERNEL = "fused_matmul13_multiply_add"
+
+
+def by_instructions(server: Server, folder: Path) -> Tuned:
+    given = read_tuning_input(CHECKPOINT, CompileOptions(target=PI.name))
+    return tune(
+        given,
+        server.connect,
+        trials=9,
+        kernels=[KERNEL],
+        measure=INSTRUCTIONS,
+        work_dir=folder,
+        journal=folder / "records.jsonl",
+    )
+
+
+def counted(folder: Path) -> dict[str, float]:
+    """Ratio to the default by choices."""
+    (journal,) = folder.glob("trials-*.jsonl")
+    trials = map(json.loads, journal.read_text().splitlines())
+    return {json.dumps(trial["choices"]): trial["ratio"] for trial in trials}
+
+
+def test_the_record_with_the_fewest_instructions_is_what_compile_applies(
+    counting: Server, tmp_path: Path
+) -> None:
+    first, second = (by_instructions(counting, tmp_path / name) for name in "ab")
+    ratios = counted(tmp_path / "a")
+    assert len(ratios) > 2 and ratios == counted(tmp_path / "b"), "counts differ between runs"
+    (record,), (again,) = first.records, second.records
+    assert (record.measure, record.device.threads) == (INSTRUCTIONS, 1)
+    assert record.lengths == again.lengths
+    assert ratios[json.dumps(dict(record.choices))] == min(ratios.values()) < 0.98
+    report = compile_model(
+        CHECKPOINT,
+        tmp_path / "bundle",
+        target=PI.name,
+        records=[tmp_path / "a" / "records.jsonl"],
+        use_records=False,
+        bundle_runtime=False,
+    )
+    (row,) = [row for row in report.records["kernels"] if row["record"]]
+    assert (row["function"], row["record"], row["choices"]) == (KERNEL, record.id, record.choices)
+    assert "1 judged by counted instructions" in report.records["line"]

@@ -38,7 +38,7 @@ def test_nothing_to_list(handglass: Any) -> None:
 
 def test_list(handglass: Any) -> None:
     append(own_file(V3.name), RECORD)
-    append(store.shipped_file(ARM.name), example(target="arm64"))
+    append(store.shipped_file(ARM), example(target="arm64"))
     lines = handglass("records", "list").out.splitlines()
     assert lines[0].split()[:3] == ["TARGET", "WHOSE", "RECORD"]
     assert lines[1].split()[:3] == ["arm64", "handglass", example(target="arm64").id[:12]]

@@ -31,6 +31,8 @@ class Board:
     folder: Path
     tree: Tree
     cpu: str
+    options: tuple[str, ...] = ()
+    """Options of the emulator."""
 
     def run(self, script: str, *arguments: object) -> Ran:
         """Run `ask` or `handglass` of the folder, as a user would on the board."""
@@ -41,7 +43,7 @@ class Board:
         return Ran(done.returncode, done.stdout, done.stderr)
 
     def environment(self) -> dict[str, str]:
-        python = " ".join(self.tree.python(self.cpu))
+        python = " ".join(self.tree.python(self.cpu, *self.options))
         given = {"HANDGLASS_PYTHON": python, "TVM_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "1"}
         return {**os.environ, **given, "XDG_CACHE_HOME": str(self.folder / "cache")}
 

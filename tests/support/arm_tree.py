@@ -41,10 +41,10 @@ class Tree:
     root: Path
     emulator: str
 
-    def python(self, cpu: str) -> list[str]:
-        """The command of the tree's Python on an emulated `cpu`."""
+    def python(self, cpu: str, *options: str) -> list[str]:
+        """The command of the tree's Python on an emulated `cpu`, with options of the emulator."""
         python = self.root / "usr" / "bin" / f"python{PYTHON}"
-        return [self.emulator, "-cpu", cpu, "-L", str(self.root), str(python)]
+        return [self.emulator, *options, "-cpu", cpu, "-L", str(self.root), str(python)]
 
 
 def arm_tree() -> Tree:
