@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_bundle import FILES, MANIFEST
+from written_bundle import FILES, MANIFEST
 
 from handglass.errors import DeviceError, MismatchError, UsageError
 from handglass.runtime.bundle.entries import TargetEntry

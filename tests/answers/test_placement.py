@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_bundle import FILES, MANIFEST
+from written_bundle import FILES, MANIFEST
 
 from handglass.runtime.bundle.entries import TensorEntry
 from handglass.runtime.bundle.tensor_writer import TensorWriter

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_bundle import FILES, MANIFEST, drop, edit, put, write
+from written_bundle import FILES, MANIFEST, drop, edit, put, write
 
 from handglass.errors import DeviceError, MismatchError, UsageError
 from handglass.runtime.bundle import replacing

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_bundle import write
+from written_bundle import write
 
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
 from handglass.compiler.checkpoints.shards import open_shards, read_json

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from test_bundle import write
+from written_bundle import write
 
 from handglass.errors import MismatchError
 from handglass.runtime.bundle import file_checks

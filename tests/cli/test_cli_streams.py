@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redirected import FULL, ROOT, full
 from redirected import shell as redirected
-from test_bundle import write
+from written_bundle import write
 
 
 @pytest.fixture(scope="module")
