@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +67,11 @@ def hybrid_config(
 
     Raises InputError for a size that is missing, or contradicts another.
     """
-    found: dict[str, Any] = {
-        theirs: size_of(path, architecture, keys, ours) for ours, theirs in SIZES.items()
-    }
-    inner, rotated = (
-        size_of(path, architecture, keys, INNER),
-        size_of(path, architecture, keys, ROTATED),
-    )
-    layers, drafted = size_of(path, architecture, keys, "block_count"), keys.get(DRAFTED, 0)
-    head_dim = size_of(path, architecture, keys, "attention.key_length")
+    size = partial(size_of, path, architecture, keys)
+    found: dict[str, Any] = {theirs: size(ours) for ours, theirs in SIZES.items()}
+    inner, rotated = size(INNER), size(ROTATED)
+    layers, drafted = size("block_count"), keys.get(DRAFTED, 0)
+    head_dim = size("attention.key_length")
     if type(drafted) is not int or not 0 <= drafted < layers:
         raise InputError(f"{path}: {architecture}.{DRAFTED} is {drafted!r:.40} of {layers} blocks")
     for name, large, small in (

@@ -59,6 +59,8 @@ TEXT_ONLY: dict[str, Callable[[Path], object]] = {
     "MiniCPM": write_minicpm,
 }
 EXPERTS = {"4.7 experts": lambda folder: write_checkpoint(folder, "16x", "4.7", False, True)}
+SHORT = (*TEXT_ONLY, "1.0", "2.0")
+"""Their longest contexts have less than 2048 positions."""
 MADE = WRITERS | TEXT_ONLY | EXPERTS
 SIZES: dict[str, list[tuple[int, int]]] = {
     "none": [],
@@ -91,7 +93,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
                 folder / "bundle",
                 target=target,
                 quantization="f32",
-                context=512 if version in TEXT_ONLY else 2048,
+                context=512 if version in SHORT else 2048,
                 bundle_runtime=False,
             )
 
@@ -254,8 +256,10 @@ def test_positions_are_required(program: NativeProgram, placed: Path, tmp_path: 
     program.fails(3, words, *asked(written, placed))
 
 
-def test_bench(program: NativeProgram, placed: Path) -> None:
-    done = program.run("bench", placed, "--samples", 1, "--json")
+@pytest.mark.parametrize("version", ["2.0", "4.7"])
+def test_bench(program: NativeProgram, released: Bundles, version: str) -> None:
+    bundle = released(version, TARGETS[program.machine])
+    done = program.run("bench", bundle, "--samples", 1, "--json")
     assert done.returncode == 0, done.stderr
     rows = {row["row"] for row in json.loads(done.stdout)["rows"]}
     assert {"load", "encode", "pp64", "tg64@0"} <= rows
