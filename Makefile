@@ -9,7 +9,7 @@
 #   make test-arm-kernels  test the kernels of every ARM target under emulation (installs qemu and gcc by apt)
 #   make test-levels       run the tests that depend on the CPU at each instruction level that this CPU has
 #   make test-large        run more schemes and models of the slow tests (a few minutes)
-#   make test-spaces       check 50 candidates of the search space of every kernel against numpy (half an hour)
+#   make test-spaces       check 50 candidates of the search space of every kernel against numpy (hours)
 #   make test-vulkan       test kernels and the demo model on a software GPU (installs Mesa's driver by apt)
 #   make native            build the program for devices without Python into build/native (first time: minutes)
 #   make test-native       build and test it, natively and under emulation (installs qemu and gcc by apt)

@@ -15,6 +15,8 @@ ROW_BLOCKS = (4, 8, 16, 32, 64)
 """Offered numbers of row tiles that a task processes before the next panels take the same rows."""
 ALL_ROWS = 1 << 16
 OFFERED_ROWS = (*ROW_BLOCKS, ALL_ROWS)
+UNPACKED = (ONCE, PER_TILE) = (0, 1)
+"""Stored weights are converted once for all rows of a task, or again for each of its row tiles."""
 
 
 def is_one(extent) -> bool:

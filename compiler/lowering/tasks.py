@@ -59,11 +59,13 @@ class Task:
             count *= len(options)
         return count
 
-    def offers(self, choices: Mapping[str, int]) -> bool:
-        """Whether these are choices of this task: files may come from elsewhere."""
-        return choices.keys() == self.options.keys() and all(
-            choices[name] in values for name, values in self.options.items()
-        )
+    def completed(self, choices: Mapping[str, int]) -> dict[str, int] | None:
+        """The choices, with the defaults of those that did not exist when they were written.
+
+        None if the task does not offer them: files may come from elsewhere.
+        """
+        known = all(value in self.options.get(name, ()) for name, value in choices.items())
+        return {**self.defaults, **choices} if known else None
 
     @property
     def main(self) -> Use:

@@ -118,8 +118,8 @@ def _result(
 
 def _propose(task: Task, measurement: Measurement, proposed: Sequence[Choices]) -> None:
     """Measure what others found fast."""
-    for choices in proposed:
-        if task.offers(choices):
+    for choices in map(task.completed, proposed):
+        if choices is not None:
             measurement.measure(task, choices)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -94,7 +94,8 @@ class TaskTuner:
 
     def known(self, task: Task) -> list[Trial]:
         """The trials of a task, also of earlier runs, that its options offer."""
-        return [t for t in self.log.of(task.hash) if task.offers(t.choices)]
+        trials = [(t, task.completed(t.choices)) for t in self.log.of(task.hash)]
+        return [replace(t, choices=choices) for t, choices in trials if choices is not None]
 
     def measure(self, task: Task, choices: Mapping[str, int], library: bytes) -> Trial:
         """Time a candidate relative to the default schedule.

@@ -21,7 +21,8 @@ def proposals_of(task: Task, records: Iterable[Record], most: int) -> list[Choic
     words, _ = _signature(task.about)
     near = [r for r in records if r.rule == task.rule.name and _signature(r.about)[0] == words]
     near.sort(key=lambda record: distance(task.about, record.about))
-    offered = [r.choices for r in near if task.offers(r.choices) and r.choices != task.defaults]
+    completed = [task.completed(record.choices) for record in near]
+    offered: list[Choices] = [c for c in completed if c and c != task.defaults]
     distinct = {tuple(sorted(choices.items())): choices for choices in offered}
     return list(distinct.values())[:most]
 

@@ -16,15 +16,20 @@ from tvm.s_tir import Schedule
 from ..choices import DEFAULTS, Choices
 from ..isa.amx_instructions import PRODUCTS, ROW_BYTES, TILE
 from ..isa.amx_int4 import nibbles_intrinsic
-from ..isa.amx_intrinsics import block_of, tile_intrinsic
+from ..isa.amx_intrinsics import Block, block_of, tile_intrinsic
 from ..rule import Apply, Rule, find
-from ..tiling import clear, divisors, inline_epilogue, vectorize_last
+from ..tiling import ONCE, UNPACKED, clear, divisors, inline_epilogue, settled, vectorize_last
 from .elementwise import vectorize
+from .tasks import PER_TASK, in_tasks, parallel
 
 L2 = 2 << 20
 """Default L2 cache per core in bytes: the size on every CPU with AMX so far."""
 BLOCKS = (1, 2, 4, 8, 16, 32, 64)
 """Offered numbers of row blocks that a task processes before the next panels."""
+ROWS, PANELS = (2, 4), (1, 2)
+"""Offered row tiles and panels of a block of sums."""
+UNROLLS = (1, 2, 4)
+"""Offered steps of the input per iteration."""
 PATTERN_OF = {f"tile-{name}": product for name, product in PRODUCTS.items()}
 
 
@@ -45,35 +50,49 @@ def schedule_tiles(sch: Schedule, choices: Choices = DEFAULTS, l2: int = L2) -> 
     ((name, sums),) = found
     last = inline_epilogue(sch, sums)
     p, r, i, j, s, *inner = sch.get_loops(sums)
-    block, steps = block_of(_extent(sch, p)), _extent(sch, s)
+    most, count = block_of(_extent(sch, p)), _extent(sch, p)
+    block, steps = _choose_block(sch, most, choices), _extent(sch, s)
+    unroll = choices.pick(sch, "unroll", divisors(sch, s, UNROLLS), 1)
+    size = most.rows * TILE * steps * ROW_BYTES
+    per_block = _rows_per_block(sch, r, most.rows, size, l2, choices)
     task, panel = sch.split(p, [None, block.panels])
     rows, row_tile = sch.split(r, [None, block.rows])
-    size = block.rows * TILE * steps * ROW_BYTES
-    blocks, rows = sch.split(rows, [None, _rows_per_block(sch, rows, size, l2, choices)])
+    blocks, rows = sch.split(rows, [None, per_block])
     around, within = ([s], []) if steps == 1 else ([], [s])  # a single step has no inner loop
     sch.reorder(blocks, task, rows, *around, panel, row_tile, i, j, *within, *inner)
     task = sch.fuse(blocks, task)
-    sch.parallel(task)
+    per_task = parallel(sch, task, choices, count // most.panels, PER_TASK[:-1])
     sch.reverse_compute_at(last, rows)
     vectorize_last(sch, last)
     for words in find(sch, "words"):
-        sch.compute_at(words, task)
+        where = settled(sch, choices.pick(sch, "unpacked", UNPACKED, ONCE))
+        sch.compute_at(words, task if where == ONCE else rows)
         sch.tensorize(sch.get_loops(words)[-2], nibbles_intrinsic())
     clear(sch, sums, [*around, panel][0], 2)
     # The last row block may be partial. Its predicate stays on a separate outer block, because
     # tensorize accepts no predicate.
     sch.blockize(panel if block.panels > 1 else row_tile)
-    sch.tensorize(sch.get_loops(sums)[0], tile_intrinsic(PATTERN_OF[name], block, steps))
+    name = tile_intrinsic(PATTERN_OF[name], block, steps, settled(sch, unroll))
+    sch.tensorize(sch.get_loops(sums)[0], name)
     for packed in find(sch, "rows"):
         _pack_rows(sch, packed)
+    # Not serial: the phase `tiles` configures the tiles of a parallel loop.
+    in_tasks(sch, task, per_task)
     return True
 
 
-def _rows_per_block(sch: Schedule, rows, size: int, l2: int, choices: Choices):
+def _choose_block(sch: Schedule, most: Block, choices: Choices) -> Block:
+    """Row tiles and panels whose sums are in registers; rows are packed for `most` of them."""
+    rows = choices.pick(sch, "tile_rows", [n for n in ROWS if n <= most.rows], most.rows)
+    panels = choices.pick(sch, "tile_panels", [n for n in PANELS if n <= most.panels], most.panels)
+    return Block(settled(sch, rows), settled(sch, panels))
+
+
+def _rows_per_block(sch: Schedule, rows, unit: int, size: int, l2: int, choices: Choices):
     """Number of blocks of sums, each reading `size` bytes of rows, that share the L2 cache."""
     fitting = max(1, l2 // 2 // size)
     known = isinstance(sch.get(rows).extent, tirx.IntImm)
-    offered = divisors(sch, rows, BLOCKS) if known else BLOCKS
+    offered = divisors(sch, rows, BLOCKS, unit) if known else BLOCKS
     return choices.pick(sch, "rows_per_block", offered, fitting)
 
 
@@ -89,4 +108,12 @@ def _extent(sch: Schedule, loop) -> int:
     return int(extent)
 
 
-RULE = Rule("cpu-tiles", on_cache(L2), frozenset(PATTERN_OF), on_cache, {"rows_per_block": BLOCKS})
+OFFERS = {
+    "tile_rows": ROWS,
+    "tile_panels": PANELS,
+    "unroll": UNROLLS,
+    "rows_per_block": BLOCKS,
+    "per_task": PER_TASK[:-1],
+    "unpacked": UNPACKED,
+}
+RULE = Rule("cpu-tiles", on_cache(L2), frozenset(PATTERN_OF), on_cache, OFFERS)

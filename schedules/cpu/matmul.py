@@ -11,6 +11,10 @@ Measured 2026-11-24 on 2 cores of an x86-64-v3 machine, float32, 130x1536x1536: 
 checked for spills in the assembly and for correct results, not timed.
 """
 
+from __future__ import annotations
+
+from math import lcm
+
 import tvm
 from tvm.s_tir import Schedule
 
@@ -19,21 +23,31 @@ from ..isa.register_tiles import LANES
 from ..rule import Rule, find
 from ..tiling import (
     OFFERED_ROWS,
+    ONCE,
+    UNPACKED,
     clear,
     divisors,
     in_row_blocks,
     inline_epilogue,
     is_one,
+    settled,
     vectorize_last,
 )
 from .elementwise import vectorize
+from .tasks import PER_TASK, in_tasks, parallel
 
 ROWS, COLUMNS = "handglass.rows", "handglass.columns"
 """Block annotations of the matmul: the register tile that its rows are padded to."""
 PANELS_PER_TASK = 4
 STEPS_UNROLLED = 4
-PANELS, STEPS_OF_ONE_ROW, STEPS = (1, 2, 4, 8), (1, 2, 4, 16), (1, 2, 4, 8)
-"""Offered panels per task, unroll factors for one row, and unroll factors for many."""
+PANELS, STEPS_OF_ONE_ROW, STEPS = (1, 2, 4, 8), (1, 2, 4, 8, 16), (1, 2, 4, 8)
+"""Offered panels of a tile of one row, unroll factors for one row, and unroll factors for many."""
+CHAINS = (1, 2, 4, 8)
+"""Offered partial sums per output of one row: additions that do not wait for each other."""
+HEIGHTS, WIDTHS = (1, 2, 3, 4, 6, 12), (16, 32, 48, 64)
+"""Offered rows and columns of a register tile of many rows."""
+TILES = (1, 2, 4)
+"""Offered register tiles side by side that take the same rows, one after the other."""
 
 
 def matmul(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
@@ -51,53 +65,101 @@ def matmul(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS
     return True
 
 
+# --- one row ---
+
+
 def _one_row(sch: Schedule, block, last, choices: Choices) -> None:
     """Stream over the weights; several adjacent panels give enough independent accumulators."""
-    for dequantize in find(sch, "dequantize"):
-        sch.compute_inline(dequantize)
-    for rows in find(sch, "rows"):
-        sch.compute_inline(rows)
+    for inlined in [*find(sch, "dequantize"), *find(sch, "rows")]:
+        sch.compute_inline(inlined)
     _, j, k = sch.get_loops(block)
-    panels = choices.pick(sch, "panels", divisors(sch, j, PANELS, LANES), PANELS_PER_TASK)
-    unroll = choices.pick(sch, "unroll", divisors(sch, k, STEPS_OF_ONE_ROW), STEPS_UNROLLED)
-    task, lane_block = sch.split(j, [None, panels * LANES])
-    panel, lane = sch.split(lane_block, [None, LANES])
-    k_outer, k_inner = sch.split(k, [None, unroll])
-    sch.reorder(task, k_outer, k_inner, panel, lane)
-    sch.parallel(task)
-    sch.vectorize(lane)
-    sch.unroll(k_inner)
-    sch.unroll(panel)
+    widths, count = divisors(sch, j, PANELS, LANES), int(sch.get(j).extent) // LANES
+    panels = settled(sch, choices.pick(sch, "panels", widths, PANELS_PER_TASK))
+    steps = divisors(sch, k, STEPS_OF_ONE_ROW)
+    unroll = settled(sch, choices.pick(sch, "unroll", steps, STEPS_UNROLLED))
+    chains = settled(sch, choices.pick(sch, "chains", divisors(sch, k, CHAINS, max(steps)), 1))
+    partial = _split_sums(sch, block, chains) if chains > 1 else None
+    task, column = sch.split(sch.get_loops(block)[1], [None, panels * LANES])
+    per_task = parallel(sch, task, choices, count // max(widths))
     sch.reverse_compute_at(last, task)
     vectorize_last(sch, last)
-    clear(sch, block, k_outer, 2)
+    if partial is None:
+        _stream(sch, block, column, sch.get_loops(block)[-1:], unroll)
+    else:
+        _add_chains(sch, block, column)
+        sch.compute_at(partial, task)
+        *_, chain, column, k = sch.get_loops(partial)
+        _stream(sch, partial, column, [k, chain], unroll)
+    in_tasks(sch, task, per_task)
+
+
+def _split_sums(sch: Schedule, block, chains: int):
+    """Let each sum be one of `chains` partial sums; returns the block that computes them."""
+    _, chain = sch.split(sch.get_loops(block)[-1], [None, chains])
+    return sch.rfactor(chain, 0)
+
+
+def _add_chains(sch: Schedule, block, column) -> None:
+    """Add the partial sums of every output."""
+    panel, lane = sch.split(column, [None, LANES])
+    chain = sch.get_loops(block)[-1]
+    sch.reorder(chain, panel, lane)
+    for loop in (chain, panel):
+        sch.unroll(loop)
+    sch.vectorize(lane)
+    clear(sch, block, chain, 2)
+
+
+def _stream(sch: Schedule, block, column, reduction, unroll: int) -> None:
+    """Go through the inputs, with all sums of the tile in registers.
+
+    `reduction` is the loop over the inputs and, if there are chains, the loop over these.
+    """
+    k, *chain = reduction
+    panel, lane = sch.split(column, [None, LANES])
+    k_outer, k_inner = sch.split(k, [None, unroll])
+    sch.reorder(k_outer, k_inner, *chain, panel, lane)
+    sch.vectorize(lane)
+    for loop in (k_inner, *chain, panel):
+        sch.unroll(loop)
+    clear(sch, block, k_outer, 2 + len(chain))
+
+
+# --- many rows ---
 
 
 def _many_rows(sch: Schedule, block, last, choices: Choices) -> None:
-    """Register tiles; a task owns the panels of one tile and iterates over all rows."""
+    """Register tiles; a task owns the panels of a few tiles and iterates over all rows."""
     i, j, k = sch.get_loops(block)
-    tile = sch.get(block).annotations
-    unroll = choices.pick(sch, "unroll", divisors(sch, k, STEPS), STEPS_UNROLLED)
-    widths = divisors(sch, j, (LANES, int(tile[COLUMNS])))  # an odd number of panels: one each
-    row_tile, row = sch.split(i, [None, int(tile[ROWS])])
-    task, column = sch.split(j, [None, choices.pick(sch, "columns", widths, int(tile[COLUMNS]))])
+    most_rows, most_columns = (int(sch.get(block).annotations[name]) for name in (ROWS, COLUMNS))
+    unroll = settled(sch, choices.pick(sch, "unroll", divisors(sch, k, STEPS), STEPS_UNROLLED))
+    heights = [n for n in HEIGHTS if most_rows % n == 0]
+    height = settled(sch, choices.pick(sch, "rows", heights, most_rows))
+    widths, count = divisors(sch, j, WIDTHS), int(sch.get(j).extent)
+    width = settled(sch, choices.pick(sch, "columns", widths, most_columns))
+    beside = divisors(sch, j, TILES, lcm(*widths))
+    tiles = settled(sch, choices.pick(sch, "tiles", beside, 1))
+    row_tile, row = sch.split(i, [None, height])
+    task, column = sch.split(j, [None, width])
     panel, lane = sch.split(column, [None, LANES])
     k_outer, k_inner = sch.split(k, [None, unroll])
+    task, *tile = sch.split(task, [None, tiles]) if tiles > 1 else [task]
     task, row_tile = in_row_blocks(sch, task, row_tile, choices)
-    sch.reorder(row_tile, k_outer, k_inner, row, panel, lane)
-    sch.parallel(task)
+    sch.reorder(row_tile, *tile, k_outer, k_inner, row, panel, lane)
+    per_task = parallel(sch, task, choices, count // (max(widths) * max(beside)))
     sch.vectorize(lane)
-    sch.unroll(k_inner)
-    sch.unroll(row)
-    sch.unroll(panel)
+    for loop in (k_inner, row, panel):
+        sch.unroll(loop)
     sch.reverse_compute_at(last, row_tile)
     vectorize_last(sch, last)
     for dequantize in find(sch, "dequantize"):
-        sch.compute_at(dequantize, task)
+        where = settled(sch, choices.pick(sch, "unpacked", UNPACKED, ONCE))
+        sch.compute_at(dequantize, task if where == ONCE else row_tile)
         sch.vectorize(sch.get_loops(dequantize)[-1])
     clear(sch, block, k_outer, 3)
     for rows in find(sch, "rows"):
         _pack_rows(sch, rows)
+    in_tasks(sch, task, per_task)
 
 
 def _pack_rows(sch: Schedule, rows) -> None:
@@ -108,8 +170,13 @@ def _pack_rows(sch: Schedule, rows) -> None:
 
 OFFERS = {
     "panels": PANELS,
-    "unroll": sorted({*STEPS_OF_ONE_ROW, *STEPS}),
-    "columns": (LANES, 2 * LANES),
+    "chains": CHAINS,
+    "per_task": PER_TASK,
+    "unroll": STEPS_OF_ONE_ROW,
+    "rows": HEIGHTS,
+    "columns": WIDTHS,
+    "tiles": TILES,
+    "unpacked": UNPACKED,
     "row_block": OFFERED_ROWS,
 }
 RULE = Rule("cpu-matmul", matmul, frozenset({"matmul"}), offers=OFFERS)

@@ -16,8 +16,8 @@ from ..isa.integer_isa import Codes, IntegerIsa, find_integer_isa
 from ..isa.register_tiles import LANES, Tile
 from ..isa.smmla_intrinsics import add_scaled, intrinsic, squares_to_rows
 from ..rule import Rule, find
-from ..tiling import clear, tensorize
-from .dot import OFFERS, register_tile, split_tile
+from ..tiling import clear, settled, tensorize
+from .dot import COLUMNS, OFFERS, PREFETCH, register_tile, split_tile, unrolled
 from .elementwise import vectorize
 
 
@@ -37,10 +37,13 @@ def schedule_pairs(
     pattern, (sums,) = patterns[0], found[patterns[0]]
     codes = isa.codes(int(pattern[-1]))
     if pattern == "halves8":
-        _one_row(sch, sums, codes, intrinsic(isa, 8, 1, LANES, emulate), choices)
+        ahead = settled(sch, choices.pick(sch, "prefetch", PREFETCH, 0))
+        _one_row(sch, sums, codes, intrinsic(isa, 8, 1, LANES, emulate, ahead), choices)
     else:
-        name = intrinsic(isa, codes.bits, codes.tile.rows, codes.tile.columns, emulate)
-        (_grouped if codes.bits == 4 else _by_row)(sch, sums, codes.tile, name, choices)
+        columns = settled(sch, choices.pick(sch, "columns", COLUMNS, codes.tile.columns))
+        tile = replace(codes.tile, columns=columns)
+        name = intrinsic(isa, codes.bits, tile.rows, columns, emulate)
+        (_grouped if codes.bits == 4 else _by_row)(sch, sums, tile, name, choices)
     for padded in find(sch, "rows"):
         sch.parallel(sch.get_loops(padded)[0])
         vectorize(sch, sch.get_loops(padded)[-1])
@@ -50,23 +53,26 @@ def schedule_pairs(
 def _one_row(sch: Schedule, sums, codes: Codes, name: str, choices: Choices) -> None:
     (scaled,) = find(sch, "scaled")
     tile = register_tile(sch, scaled, codes)
-    place, _ = split_tile(sch, scaled, tile, choices)
-    sch.compute_at(sums, place, preserve_unit_loops=True)
+    split = split_tile(sch, scaled, tile, choices)
+    sch.compute_at(sums, split.part, preserve_unit_loops=True)
     *_, p, i, q, c, v, e = sch.get_loops(sums)
-    sch.reorder(c, p, i, q, v, e)
+    c, *steps = unrolled(sch, c, choices)
+    sch.reorder(c, *steps, p, i, q, v, e)
     sch.unroll(p)
     clear(sch, sums, c, 3)
     tensorize(sch, sums, q, name)
+    split.finish(sch)
 
 
 def _grouped(sch: Schedule, sums, tile: Tile, name: str, choices: Choices) -> None:
     """Scale each group's squares, add them to the tile's, and rearrange into rows at the end."""
     (scaled,), (in_rows,), (product,) = (find(sch, n) for n in ("scaled", "in_rows", "product"))
-    place, _ = split_tile(sch, product, replace(tile, panels=1), choices)
-    sch.compute_at(in_rows, place, preserve_unit_loops=True)
-    sch.compute_at(scaled, place, preserve_unit_loops=True)
+    split = split_tile(sch, product, replace(tile, panels=1), choices)
+    sch.compute_at(in_rows, split.part, preserve_unit_loops=True)
+    sch.compute_at(scaled, split.part, preserve_unit_loops=True)
     *_, p, t, i, b, q, g = sch.get_loops(scaled)
-    sch.reorder(g, p, t, i, b, q)
+    g, *groups = unrolled(sch, g, choices)
+    sch.reorder(g, *groups, p, t, i, b, q)
     sch.compute_at(sums, t, preserve_unit_loops=True)
     clear(sch, scaled, g, 3)
     *_, first, _, _, _, _, _, _ = sch.get_loops(sums)
@@ -74,19 +80,22 @@ def _grouped(sch: Schedule, sums, tile: Tile, name: str, choices: Choices) -> No
     tensorize(sch, sums, first, name)
     tensorize(sch, scaled, i, add_scaled(tile.rows, tile.columns))
     _set_in_rows(sch, in_rows, tile, "float32")
+    split.finish(sch)
 
 
 def _by_row(sch: Schedule, sums, tile: Tile, name: str, choices: Choices) -> None:
     (scaled,), (in_rows,) = find(sch, "scaled"), find(sch, "in_rows")
-    place, _ = split_tile(sch, scaled, replace(tile, panels=1), choices)
-    sch.compute_at(in_rows, place, preserve_unit_loops=True)
-    sch.compute_at(sums, place, preserve_unit_loops=True)
+    split = split_tile(sch, scaled, replace(tile, panels=1), choices)
+    sch.compute_at(in_rows, split.part, preserve_unit_loops=True)
+    sch.compute_at(sums, split.part, preserve_unit_loops=True)
     *_, p, t, i, b, q, c, v, e = sch.get_loops(sums)
-    sch.reorder(c, p, t, i, b, q, v, e)
+    c, *steps = unrolled(sch, c, choices)
+    sch.reorder(c, *steps, p, t, i, b, q, v, e)
     sch.unroll(p)
     clear(sch, sums, c, 3)
     tensorize(sch, sums, i, name)
     _set_in_rows(sch, in_rows, tile, "int32")
+    split.finish(sch)
 
 
 def _set_in_rows(sch: Schedule, block, tile: Tile, dtype: str) -> None:
@@ -94,4 +103,9 @@ def _set_in_rows(sch: Schedule, block, tile: Tile, dtype: str) -> None:
     tensorize(sch, block, sch.get_loops(block)[-3], name)
 
 
-RULE = Rule("cpu-pairs", pairs, frozenset({"pair4", "pair8", "halves8"}), offers=OFFERS)
+RULE = Rule(
+    "cpu-pairs",
+    pairs,
+    frozenset({"pair4", "pair8", "halves8"}),
+    offers={**OFFERS, "columns": COLUMNS},
+)

@@ -29,14 +29,17 @@ def block_of(panels: int) -> Block:
     return Block(4, 1) if panels % 2 else Block(2, 2)
 
 
-def tile_intrinsic(product: TileProduct, block: Block, steps: int) -> str:
-    """Register the intrinsic that adds `steps` input steps to a block of sums; return its name."""
-    name = f"handglass.tile.{product.name}.{block.rows}x{block.panels}.{steps}"
+def tile_intrinsic(product: TileProduct, block: Block, steps: int, unroll: int = 1) -> str:
+    """Register the intrinsic that adds `steps` input steps to a block of sums; return its name.
+
+    `unroll`, a divisor of `steps`, is the number of steps per iteration.
+    """
+    name = f"handglass.tile.{product.name}.{block.rows}x{block.panels}.{steps}.{unroll}"
     if TensorIntrin.get(name, allow_missing=True) is None:
         TensorIntrin.register(
             name,
             _description(product, block, steps),
-            _implementation(product, block, steps),
+            _implementation(product, block, steps, unroll),
         )
     return name
 
@@ -115,7 +118,7 @@ def _description(product: TileProduct, block: Block, steps: int) -> tirx.PrimFun
     return description
 
 
-def _implementation(product: TileProduct, block: Block, steps: int) -> tirx.PrimFunc:
+def _implementation(product: TileProduct, block: Block, steps: int, unroll: int) -> tirx.PrimFunc:
     _, w_shape, _ = _shapes(product, block, steps)
     several = block.panels > 1
     sums_tiles = block.rows * block.panels
@@ -143,6 +146,10 @@ def _implementation(product: TileProduct, block: Block, steps: int) -> tirx.Prim
                     T.evaluate(load(tile, T.address_of(x[r, s, 0, 0])))
                 T.evaluate(multiply(product, p * block.rows + r, tile, w_tile + p))
 
+    def iteration(x, w, s) -> None:
+        for n in range(unroll):
+            step(x, w, s * unroll + n if unroll > 1 else s)
+
     @T.prim_func(s_tir=True)
     def implementation(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
         x, w, c = _match(product, block, steps, (x_rows, weights, sums))
@@ -150,8 +157,8 @@ def _implementation(product: TileProduct, block: Block, steps: int) -> tirx.Prim
             T.reads(_whole(c), _whole(x), _whole(w))
             T.writes(_whole(c))
             each(load, c)
-            for s in T.serial(steps):
-                step(x, w, s)
+            for s in T.serial(steps // unroll):
+                iteration(x, w, s)
             each(store, c)
 
     return implementation

@@ -33,8 +33,10 @@ class Instruction:
     """Steps that one intrinsic covers: all of a chunk, or 1 with the loop over them outside."""
     prefetch: int = 0
     """Prefetch distance in steps for the weights of a single row; 0 leaves it to the hardware."""
-    unroll: bool = False
-    """Whether the steps are unrolled for several rows too, a few rows at a time."""
+    together: int = 0
+    """For several rows, the most rows that take an unrolled step at once; 0: steps are a loop."""
+    unrolls: bool = False
+    """Whether the number of a step must be constant."""
 
 
 def _call(name: str, dtype: str, *arguments: Expr) -> Expr:
@@ -123,7 +125,9 @@ _YMM = Instruction("int32x8", _vpdpbusd(8), _broadcast(8, 4, "int8"), prefetch=3
 _YMM_BYTES = replace(_YMM, steps=1, prefetch=0)
 _ZMM = Instruction("int32x16", _vpdpbusd(16), _broadcast(16, 4, "int8"), prefetch=32)
 _ZMM_BYTES = replace(_ZMM, steps=1, prefetch=0)
-_NEON = Instruction("int32x4", _sdot, _one_lane, unroll=True)
+# With unrolled steps LLVM would keep a chunk of every row live. Four rows at a time do not spill
+# and hide SDOT's latency on in-order cores.
+_NEON = Instruction("int32x4", _sdot, _one_lane, together=4, unrolls=True)
 _NEON_PAIRS = replace(_NEON, multiply=_smmla)
 
 INSTRUCTIONS: dict[tuple[str, int], Instruction] = {

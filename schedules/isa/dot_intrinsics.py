@@ -8,7 +8,7 @@ rows.
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from tvm import tirx
@@ -19,8 +19,6 @@ from tvm.script import tirx as T
 from .dot_instructions import Instruction, instruction
 from .integer_isa import Codes, IntegerIsa
 from .register_tiles import LANES
-
-ROWS_TOGETHER = 4
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,10 @@ class Shape:
     def step(self, v) -> list:
         return [v] if self.steps > 1 else []
 
+    def place(self, v) -> tuple:
+        """The first weight of step v, which may be beyond the tile: a panel is contiguous."""
+        return (v, 0, 0) if self.steps > 1 else (v * LANES, 0)
+
     @property
     def axes(self) -> dict[str, int]:
         """Loops of the description by name, outermost first."""
@@ -62,17 +64,36 @@ class Shape:
         return {n: e for n, e in extents.items() if e > 1} | {"e": self.codes.step}
 
 
+@dataclass(frozen=True)
+class Inner:
+    """What differs from the defaults of the instruction; None: nothing."""
+
+    prefetch: int | None = None
+    together: int | None = None
+
+    def applied(self, use: Instruction) -> Instruction:
+        prefetch = use.prefetch if self.prefetch is None else self.prefetch
+        together = use.together if self.together is None else self.together
+        return replace(use, prefetch=prefetch, together=together)
+
+
 def intrinsic(
-    isa: IntegerIsa, bits: int, rows: int, columns: int = LANES, emulate: bool = False
+    isa: IntegerIsa,
+    bits: int,
+    rows: int,
+    columns: int = LANES,
+    emulate: bool = False,
+    inner: Inner = Inner(),
 ) -> str:
     """Register the intrinsic for tiles of `rows` x `columns` and return its name.
 
     `emulate` replaces the machine instruction by portable arithmetic and changes nothing else, so
     that code for one instruction set can be tested on machines that lack it.
     """
-    name = f"handglass.dot.{isa.name}.{bits}bit.{rows}x{columns}{'.emulated' if emulate else ''}"
+    use = inner.applied(instruction(isa, bits, emulate))
+    order = f"{use.prefetch}.{use.together}{'.emulated' if emulate else ''}"
+    name = f"handglass.dot.{isa.name}.{bits}bit.{rows}x{columns}.{order}"
     if TensorIntrin.get(name, allow_missing=True) is None:
-        use = instruction(isa, bits, emulate)
         shape = Shape(isa.codes(bits), rows, use.steps, columns)
         TensorIntrin.register(name, _description(shape), _implementation(shape, isa.lanes, use))
     return name
@@ -83,10 +104,9 @@ def _whole(buffer):
     return buffer[tuple(slice(0, extent) for extent in buffer.shape)]
 
 
-def _prefetch(w, step: list) -> Expr:
-    """Prefetch the cache line at `step`: for reading, high locality, data cache."""
-    place = (*step, 0, 0)
-    line = T.address_of(w[place])
+def prefetch(buffer: tirx.Buffer, place: tuple) -> Expr:
+    """Prefetch the cache line of an element: for reading, high locality, data cache."""
+    line = T.address_of(buffer[place])
     name = T.llvm_lookup_intrinsic_id("llvm.prefetch.p0")
     return T.call_llvm_intrin(name, line, T.int32(0), T.int32(3), T.int32(1), dtype="void")
 
@@ -138,17 +158,19 @@ def _description(shape: Shape) -> tirx.PrimFunc:
     return description
 
 
+def _together(rows: int, most: int) -> int:
+    """The largest divisor of `rows` up to `most`."""
+    return max(n for n in range(1, most + 1) if rows % n == 0)
+
+
 def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc:
     """The vectorised body. All indices into `acc` are constant: LLVM keeps sums in registers."""
     codes, rows, vectors = shape.codes, shape.rows, shape.columns // lanes
     narrow, width = use.sums.split("x")[0], int(use.sums.split("x")[1])
     # LLVM reorders unrolled code for several rows until all unpacked weights of a chunk are live at
     # once and spill: 147 against 177 GOP/s on one core (AVX2, nibbles, 6 rows).
-    steps = T.unroll if rows == 1 or use.unroll else T.serial
-    # With unrolled steps LLVM would keep a chunk of every row live. Four rows at a time do not
-    # spill and hide SDOT's latency on in-order cores.
-    together = min(rows, ROWS_TOGETHER) if use.unroll else rows
-
+    steps = T.unroll if rows == 1 or use.together else T.serial
+    together = _together(rows, use.together) if use.together else rows
     ahead = use.prefetch if rows == 1 else 0
 
     def sums(c, i, b) -> Expr:
@@ -178,7 +200,7 @@ def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc
             for first in T.unroll(rows // together):
                 for v in steps(shape.steps):
                     if ahead > 0:
-                        T.evaluate(_prefetch(w, shape.step(v + ahead)))
+                        T.evaluate(prefetch(w, shape.place(v + ahead)))
                     for h in T.unroll(codes.halves):
                         for second in T.unroll(together):
                             for b in T.unroll(vectors):

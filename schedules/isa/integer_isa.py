@@ -98,6 +98,16 @@ class IntegerIsa:
     def codes(self, bits: int) -> Codes:
         return {4: self.int4, 7: self.int7, 8: self.int8}[bits]
 
+    def interchangeable(self, bits: int) -> list[IntegerIsa]:
+        """The sets whose instruction reads the same codes on every CPU that has this one's.
+
+        In the order of INTERCHANGEABLE, of which this must be one.
+        """
+        stored = replace(self.codes(bits), tile=YMM)
+        older = INTERCHANGEABLE[: INTERCHANGEABLE.index(self)]
+        same = [isa for isa in older if replace(isa.codes(bits), tile=YMM) == stored]
+        return [isa for isa in same if (isa.name, self.name) not in UNRELATED] + [self]
+
 
 def unsigned(tile: Tile) -> tuple[Codes, Codes, Codes]:
     """Codes of 4, 7 and 8 bits for instructions on unsigned weights and signed activations."""
@@ -157,6 +167,14 @@ PLAIN = IntegerIsa("plain", (), 16, *unsigned(YMM))
 WORDS = Codes(8, 0, activation="int32", tile=Tile(GpuLimits.rows, GpuLimits.columns, 1))
 DP4A = IntegerIsa("dp4a", (), 4, replace(WORDS, bits=4, magnify=16), replace(WORDS, bits=7), WORDS)
 """Any GPU."""
+
+INTERCHANGEABLE = (AVX2, AVX512, AVX_VNNI, AVX512_VNNI, AMX)
+"""A CPU with one of these has the instructions of all before it, but for those in UNRELATED.
+
+The order is that of the numbers in records: only append.
+"""
+UNRELATED = {("avx512", "avx-vnni"), ("avx512-vnni", "amx")}
+"""The first is no alternative to the second: not on the same CPUs, or the same instruction."""
 
 INTEGER_ISAS = (AMX, AVX512_VNNI, AVX512, AVX_VNNI, AVX2, I8MM, SDOT, PLAIN)
 

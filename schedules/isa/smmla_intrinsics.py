@@ -15,8 +15,12 @@ from tvm.ir import Expr
 from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
+from .dot_intrinsics import prefetch
 from .integer_isa import CHUNK_STEPS, Codes, IntegerIsa
 from .register_tiles import LANES
+
+LINE = 64
+"""Bytes of a cache line."""
 
 Multiply = Callable[[Expr, Expr, Expr], Expr]
 """(four sums, 16 bytes, 16 bytes) -> four sums."""
@@ -53,16 +57,18 @@ PORTABLE_SMMLA = _portable(8, [0, 0, 8, 8], [0, 8, 0, 8])
 PORTABLE_SDOT = _portable(4, [0, 4, 8, 12], [0, 4, 8, 12])
 
 
-def intrinsic(isa: IntegerIsa, bits: int, rows: int, columns: int, emulate: bool = False) -> str:
+def intrinsic(
+    isa: IntegerIsa, bits: int, rows: int, columns: int, emulate: bool = False, ahead: int = 0
+) -> str:
     """Register the intrinsic for tiles of `rows` x `columns` and return its name.
 
-    For `emulate` see dot_intrinsics.py.
+    `ahead` is the prefetch distance of a single row in steps; for `emulate` see dot_intrinsics.py.
     """
-    name = f"handglass.pair.{bits}bit.{rows}x{columns}{'.emulated' if emulate else ''}"
+    name = f"handglass.pair.{bits}bit.{rows}x{columns}.{ahead}{'.emulated' if emulate else ''}"
     if TensorIntrin.get(name, allow_missing=True) is None:
         codes = isa.codes(bits)
         if rows == 1:
-            made = _halves(PORTABLE_SDOT if emulate else sdot)
+            made = _halves(PORTABLE_SDOT if emulate else sdot, ahead)
         elif bits == 4:
             made = _nibbles(codes, rows // 2, columns // 2, PORTABLE_SMMLA if emulate else smmla)
         else:
@@ -218,7 +224,7 @@ def _implementation(
     return implementation
 
 
-def _halves(multiply: Multiply) -> tuple:
+def _halves(multiply: Multiply, ahead: int) -> tuple:
     """One row, 32 inputs, a panel: eight inputs, repeated twice, times weights of two outputs."""
     extents, vectors = _i64(2 * LANES, CHUNK_STEPS, 4), LANES // 2
 
@@ -245,6 +251,8 @@ def _halves(multiply: Multiply) -> tuple:
         for b in range(vectors):
             T.buffer_store(acc, c.vload([4 * b], "int32x4"), [T.ramp(4 * b, 1, 4)])
         for v in range(CHUNK_STEPS):
+            for line in range(0, LANES, LINE // 8) if ahead else ():
+                T.evaluate(prefetch(w, (v + ahead, line, 0)))
             for b in range(vectors):
                 sums = acc.vload([4 * b], "int32x4")
                 sums = multiply(sums, w.vload([v, 2 * b, 0], "int8x16"), twice(x, v))

@@ -88,7 +88,15 @@ def test_a_record_gives_what_the_rule_makes_of_its_choices(name: str) -> None:
 def test_the_row_says_who_chose(func: tirx.PrimFunc, tuned: Record) -> None:
     assert scheduled(func, book(tuned))[1].source == tuned.id
     plain = scheduled(func, book())[1]
-    assert (plain.source, plain.choices) == ("", {"panels": 4})
+    assert (plain.source, plain.choices["panels"]) == ("", 4)
+
+
+def test_a_choice_newer_than_the_record_has_its_default(func: tirx.PrimFunc, tuned: Record) -> None:
+    _, _, _, defaults = kernel("fused_matmul13_multiply_add")
+    assert tuned.choices == {"panels": 1} and len(defaults) > 1
+    whole = replace(tuned, choices={**defaults, "panels": 1})
+    made, complete = scheduled(func, book(tuned))[0], scheduled(func, book(whole))[0]
+    tvm.ir.assert_structural_equal(made, complete, map_free_vars=True)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +104,8 @@ def test_the_row_says_who_chose(func: tirx.PrimFunc, tuned: Record) -> None:
     [
         ({"choices": {"panels": 3}}, "'panels': 3"),
         ({"choices": {"panels": 1, "columns": 8}}, "'columns'"),
-        ({"choices": {"columns": 8}}, "'panels': None"),
-        ({"choices": {"pragma_import_llvm": 1}}, "'panels': None"),
+        ({"choices": {"columns": 8}}, "'columns'"),
+        ({"choices": {"pragma_import_llvm": 1}}, "'pragma_import_llvm'"),
         ({"rule": "cpu-attention"}, "'cpu-attention'"),
         ({"task": "00" * 32}, None),
     ],

@@ -131,7 +131,7 @@ def test_compile_with_a_file_of_records(
     assert (used["function"], used["record"]) == (task.name, record.id)
     assert used["choices"] == choices
     assert len(found["skipped"]) == 1
-    assert "'unroll'" in found["skipped"][0]["reason"]
+    assert "'row_block'" in found["skipped"][0]["reason"]
     assert [line["line"] for line in found["refused"]] == [3]
     assert found["line"].startswith("records: 1 of ")
     report = json.loads((folders / "out" / "report.json").read_text("utf-8"))

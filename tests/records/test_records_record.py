@@ -222,9 +222,9 @@ def mutated(text: str, rng: random.Random) -> str:
     [
         ({"rule": "pragma-import-llvm"}, "rule 'pragma-import-llvm'"),
         ({"choices": {"pragma_import_llvm": 1}}, "'pragma_import_llvm'.*panels"),
-        ({"choices": {"panels": 2, "unroll": 4}}, "'unroll'"),
+        ({"choices": {"panels": 2, "chains": 4}}, "'chains'"),
         ({"choices": {"panels": 3}}, r"1, 2, 4, 8.*'panels'.*\b3\b"),
-        ({"rule": "cpu-rows"}, "cpu-rows .*'panels'.*unroll, vector"),
+        ({"rule": "cpu-rows"}, "cpu-rows .*'panels'.*unroll, chains"),
     ],
 )
 def test_only_what_rules_offer_is_allowed(changes: dict[str, Any], words: str) -> None:
