@@ -17,8 +17,8 @@ from ..rule import Rule, blocks, find, pattern_of
 from ..tiling import settled
 from .attention_blocking import OFFERS as BLOCKING
 from .attention_blocking import choose_blocking
-from .elementwise import bind_elements
-from .grid import THREADS, extent_of
+from .elementwise import bind_elements, offers
+from .grid import extent_of
 from .threads import halved
 
 UNROLL = (1, 2, 4, 8)
@@ -39,7 +39,7 @@ def attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAU
             sch.compute_inline(view)
     shape = choose_blocking(sch, target, choices)
     for number, packed in enumerate(find(sch, "packed")):
-        bind_elements(sch, packed, target, choices, f"threads.{number}")
+        bind_elements(sch, packed, target, choices, number)
     _scores(sch, choices)
     for name in ("mix", "edge"):
         if _exists(sch, name):
@@ -96,9 +96,9 @@ def _exists(sch: Schedule, name: str) -> bool:
     return any(block.name_hint == name for block in found)
 
 
-OFFERS = (
-    {**BLOCKING}
-    | {f"threads.{number}": THREADS for number in range(PACKINGS)}
-    | {f"{name}.unroll": UNROLL for name in ("scores", "mix", "edge")}
-)
+OFFERS = {
+    **BLOCKING,
+    **offers(PACKINGS),
+    **{f"{name}.unroll": UNROLL for name in ("scores", "mix", "edge")},
+}
 RULE = Rule("vulkan-attention", attention, frozenset({"attention"}), offers=OFFERS)

@@ -11,8 +11,7 @@ from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
 from ..rule import Rule, find
-from .elementwise import bind_elements
-from .grid import THREADS
+from .elementwise import bind_elements, offers
 
 STAGES = 2
 """Most stages of an operator."""
@@ -23,7 +22,7 @@ def recurrence(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFA
     found = find(sch, "recurrence")
     for number, block in enumerate(found):
         if not _is_for_threads(sch, block):
-            bind_elements(sch, block, target, choices, f"threads.{number}")
+            bind_elements(sch, block, target, choices, number)
     return bool(found)
 
 
@@ -31,5 +30,4 @@ def _is_for_threads(sch: Schedule, block) -> bool:
     return sch.get(sch.get_loops(block)[0]).kind == tirx.ForKind.THREAD_BINDING
 
 
-OFFERS = {f"threads.{number}": THREADS for number in range(STAGES)}
-RULE = Rule("vulkan-recurrence", recurrence, frozenset({"recurrence"}), offers=OFFERS)
+RULE = Rule("vulkan-recurrence", recurrence, frozenset({"recurrence"}), offers=offers(STAGES))

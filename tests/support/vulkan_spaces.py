@@ -3,7 +3,7 @@ candidates that their rule must offer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 from arm_kernels import Kernel, normal
 from attention_spaces import over_cache, over_picture
-from vulkan_products import Product
+from tvm import te, tirx
+from vulkan_products import Product, quantized
+
+from handglass.compiler.ops import exponential, norm
+from handglass.compiler.ops.quantize_rows import quantize_rows
+from handglass.schedules.isa.integer_isa import Codes
 
 
 @dataclass(frozen=True)
@@ -65,3 +70,77 @@ for scheme in ("w4a8", "w8a8"):
     SPACES[f"rows_{scheme}"] = matmul(scheme, None, "vulkan-dot")
 for scheme in ("f16", "w4a8"):
     SPACES[f"matrices_{scheme}"] = matmul(scheme, None, "vulkan-matrix", matrices=True)
+
+
+D = 416
+X = normal(7, D)
+
+
+def row(compute: Callable[..., Any], inputs: Sequence[np.ndarray], truth: Any, rule: str) -> Space:
+    """A kernel over the rows of the first input; the number of rows is symbolic."""
+
+    def make(target: Mapping[str, Any]) -> Kernel:
+        shapes = [(tirx.Var("m", "int64"), *inputs[0].shape[1:]), *(x.shape for x in inputs[1:])]
+        tensors = [te.placeholder(shape, "float32", "x") for shape in shapes]
+        computed = compute(*tensors)
+        results = computed if isinstance(computed, list) else [computed]
+        outputs = list(truth) if isinstance(truth, tuple) else [truth]
+        return Kernel(te.create_prim_func([*tensors, *results]), [*inputs], outputs, 3e-6)
+
+    return Space(make, rule, 20)
+
+
+def centred(x: np.ndarray) -> np.ndarray:
+    return x - x.mean(-1, keepdims=True)
+
+
+def scaled(x: np.ndarray) -> np.ndarray:
+    return x / np.sqrt((x.astype(np.float64) ** 2).mean(-1, keepdims=True) + 1e-5)
+
+
+def gated(x: np.ndarray) -> np.ndarray:
+    gate, up = np.split(x.astype(np.float64), 2, axis=-1)
+    return gate / (1 + np.exp(-gate)) * up
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    wide = x.astype(np.float64)
+    return wide / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))
+
+
+def words(bits: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    codes, scale = quantized(X, D, groups)
+    unit = np.float32(Codes(bits, 0, activation="int32").magnify)
+    return codes.view("<i4").reshape(len(X), -1), scale / unit
+
+
+W, B = normal(D), normal(D)
+SPACES |= {
+    "rms_norm": row(lambda x, w: norm.rms_norm(x, w, 1e-5), [X, W], scaled(X) * W, "vulkan-rows"),
+    "layer_norm": row(
+        lambda x, w, b: norm.layer_norm(x, w, b, 1e-5),
+        [X, W, B],
+        scaled(centred(X)) * W + B,
+        "vulkan-rows",
+    ),
+    "head_norm": row(
+        lambda x, w: norm.head_norm(x, w, 32, D, 1e-5),
+        [X, W],
+        scaled(X.reshape(7, -1, 32)).reshape(7, D) * W,
+        "vulkan-rows",
+    ),
+    "quantize_groups": row(
+        lambda x: quantize_rows(x, Codes(4, 0, activation="int32"), D),
+        [X],
+        words(4, D // 32),
+        "vulkan-rows",
+    ),
+    "quantize_row": row(
+        lambda x: quantize_rows(x, Codes(8, 0, activation="int32"), D),
+        [X],
+        words(8, 1),
+        "vulkan-rows",
+    ),
+    "silu_gate": row(exponential.silu_gate, [X], gated(X), "vulkan-elementwise"),
+    "gelu": row(exponential.gelu_tanh, [X], gelu(X), "vulkan-elementwise"),
+}
