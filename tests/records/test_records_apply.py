@@ -21,7 +21,7 @@ from handglass.compiler.lowering.workload import Part
 from handglass.compiler.records.apply import RecordBook, reason_of
 from handglass.compiler.records.coverage import Coverage, Covered, coverage
 from handglass.compiler.records.record import Record
-from handglass.compiler.records.store import OWN, Store, Stored
+from handglass.compiler.records.store import OWN, SHIPPED, Store, Stored
 from handglass.compiler.records.summary import summarize
 from handglass.errors import DeviceError
 from handglass.schedules import Rule, apply_rules
@@ -187,6 +187,12 @@ def test_coverage_of_the_demo_model(tuned: Record) -> None:
     heaviest = found.kernels[0].function  # 64 times all of the MLP's first matrix
     assert heaviest.startswith("matmul")
     text = summarize(found, records)
+    assert "shipped" not in text["line"]
+    records.sources[tuned.id] = SHIPPED
+    assert (
+        summarize(found, records)["line"]
+        == f"{text['line']}; 1 from records shipped with handglass"
+    )
     assert text["covered"] == found.share
     assert [k["record"] for k in text["kernels"] if k["record"]] == [tuned.id]
 
