@@ -31,6 +31,8 @@ SYSTEM = re.compile(r"<\|im_start\|>system(?:\\n|\n)([^'\"{}<|\\]{1,1000})<\|im_
 """The default system turn: a literal in the template, with an escaped newline or a plain one."""
 
 
+CHAT = {"temp": 0.3, "top_p": 0.8}
+"""Defaults of the `chat` of MiniCPM-1B and 2B."""
 TRIM = re.compile(r"\|\s*trim\b|\.strip\(\)")
 """How a template removes white space around a text."""
 
@@ -115,7 +117,7 @@ def _chatml(template: TemplateFile) -> PromptEntry:
 KINDS: dict[str, Callable[[TemplateFile], PromptEntry]] = {
     "<|im_start|>": _chatml,
     "<|start_header_id|>": lambda template: templates.llama3({}),
-    "<用户>": lambda template: templates.minicpm({}, {}, is_trimmed=_is_trimmed(template)),
+    "<用户>": lambda template: templates.minicpm({}, CHAT, is_trimmed=_is_trimmed(template)),
 }
 """What a template of each kind contains -> the prompt."""
 DEFAULT_TEMPLATES = {

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from odd_models import UNTIED, write_checkpoint
+from published import PUBLISHED
 from safetensors.numpy import load_file, save_file
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
@@ -16,7 +17,7 @@ from handglass.compiler.build import compile_model
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
 from handglass.compiler.checkpoints.fields import Fields
 from handglass.compiler.checkpoints.template_file import TemplateFile
-from handglass.compiler.models import find_family
+from handglass.compiler.models import find_family, read_config
 from handglass.compiler.models.matching import build_for
 from handglass.compiler.models.storage import choose_storage
 from handglass.compiler.models.templates import minicpm
@@ -242,3 +243,22 @@ def test_sampling_of_the_generation_configuration(given: Any, expected: Any) -> 
     """A file that samples replaces the defaults of the model; its temperature is 1 by default."""
     prompt = with_sampling(minicpm({}, {"temp": 0.3}), Fields(given, "generation_config.json"))
     assert prompt.defaults == expected
+
+
+CHAT = {"temp": 0.7, "top_p": 0.8, "top_k": 100, "repeat_penalty": 1.05}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *((f"MiniCPM-{name}", CHAT) for name in ("V 2.0", "V 2.5", "V 2.6", "o 2.6", "V 4.0")),
+        ("MiniCPM-V 4.5", CHAT | {"repeat_penalty": 1.03}),
+        ("MiniCPM-o 4.5", {"temp": 0.6, "top_p": 0.95, "top_k": 20}),
+        ("MiniCPM-V 4.6", {"temp": 0.7}),
+        ("MiniCPM-1B", {"temp": 0.3, "top_p": 0.8}),
+    ],
+)
+def test_sampling_of_the_releases(name: str, expected: dict[str, float]) -> None:
+    """What their own code, or their generation_config.json, samples with."""
+    family, config = read_config(PUBLISHED[name])
+    assert dict(family.prompt(config, TemplateFile()).defaults) == expected
