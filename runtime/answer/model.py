@@ -189,11 +189,13 @@ class Model:
             "max_slices": max_slices,
             "thinking": thinking,
         }
-        given = with_defaults(self.manifest, options)
+        given = {name: value for name, value in options.items() if value is not None}
         if openbmb:
-            messages, theirs = translate(messages, images, openbmb)
+            defaults = self.manifest.prompt.sampling
+            messages, theirs = translate(messages, images, openbmb, defaults)
             given = theirs | given
-        chosen, shown = Options.of(given), VideoOptions(frames, fps, packing)
+        chosen = Options.of(with_defaults(self.manifest, given))
+        shown = VideoOptions(frames, fps, packing)
         answers = self.stream(
             messages,
             images,

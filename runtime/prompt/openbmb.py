@@ -10,6 +10,8 @@ from typing import Any
 
 from handglass.errors import UsageError
 
+from .messages import SYSTEM
+
 # OpenBMB's name -> name in Model.chat
 RENAMED = {
     "max_new_tokens": "max_tokens",
@@ -21,13 +23,18 @@ RENAMED = {
     "enable_thinking": "thinking",
 }
 SAMPLING = {"temp": 0.7, "top_p": 0.8, "top_k": 100, "repeat_penalty": 1.05}
-KNOWN = ("image", "msgs", "tokenizer", "context", "sampling", *RENAMED)
+GREEDY = {"temp": 0, "repeat_penalty": 1}
+KNOWN = ("image", "msgs", "tokenizer", "context", "sampling", "system_prompt", *RENAMED)
 
 
 def translate(
-    messages: Any, images: Sequence[Any] | None, arguments: Mapping[str, Any]
+    messages: Any,
+    images: Sequence[Any] | None,
+    arguments: Mapping[str, Any],
+    defaults: Mapping[str, Any],
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """(messages, options) for Model.chat; `tokenizer` and `context` are ignored.
+    """(messages, options) for Model.chat; `tokenizer` and `context` are ignored, and the sampling
+    of `defaults`, if they have any, is not repeated.
 
     Raises UsageError for an unknown argument or a mixture of the two interfaces.
     """
@@ -38,9 +45,13 @@ def translate(
     msgs = arguments.get("msgs")
     if msgs is None or messages is not None or images is not None:
         raise UsageError("chat() takes messages= and images=, or msgs= and image=, not both")
-    options = dict(SAMPLING) if arguments.get("sampling", True) else {}
+    sampled = {} if "temp" in defaults else SAMPLING
+    options = dict(sampled if arguments.get("sampling", True) else GREEDY)
     given = {ours: arguments[theirs] for theirs, ours in RENAMED.items() if theirs in arguments}
-    return _with_image(msgs, arguments.get("image")), options | given
+    turns = _with_image(msgs, arguments.get("image"))
+    if system := arguments.get("system_prompt"):
+        turns = [{"role": SYSTEM, "content": system}, *turns]
+    return turns, options | given
 
 
 def _with_image(msgs: Any, image: Any) -> list[dict[str, Any]]:

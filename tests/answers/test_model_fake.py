@@ -18,7 +18,13 @@ from handglass.errors import DeviceError, InputError, UsageError
 from handglass.runtime.answer.answer import AnswerStream
 from handglass.runtime.answer.model import Answer, Model
 from handglass.runtime.answer.pictures import TILES_KEPT
-from handglass.runtime.bundle.entries import ModelEntry, StateEntry, TargetEntry, TokenizerEntry
+from handglass.runtime.bundle.entries import (
+    Around,
+    ModelEntry,
+    StateEntry,
+    TargetEntry,
+    TokenizerEntry,
+)
 from handglass.runtime.bundle.reader import Manifest
 from handglass.runtime.prompt import preprocess
 from handglass.runtime.prompt.chat_template import MARK
@@ -272,6 +278,40 @@ def test_openbmbs_stream_and_options() -> None:
     assert {model().chat(msgs=msgs, max_new_tokens=8, top_k=1, seed=s) for s in range(3)} == {
         model().chat(msgs=msgs, max_new_tokens=8, sampling=False)
     }
+
+
+def test_openbmbs_options_beat_the_defaults_of_the_bundle() -> None:
+    manifest = dataclasses.replace(
+        MANIFEST, prompt=dataclasses.replace(PROMPT, defaults={"temp": 5.0, "max_tokens": 8})
+    )
+    session = FakeSession(TOKENIZER.vocab_size, 200, 4, ())
+    asked = Model(session, TOKENIZER, manifest)
+    answers = {name: {asked.chat(msgs=turns("What?"), **how) for _ in range(6)}
+               for name, how in OPENBMB.items()}  # fmt: skip
+    assert {name for name, texts in answers.items() if len(texts) == 1} == {"greedy", "cold"}
+
+
+OPENBMB: dict[str, dict[str, Any]] = {
+    "greedy": {"sampling": False},
+    "cold": {"temperature": 1e-6},
+    "none": {},
+}
+
+
+def test_openbmbs_system_prompt() -> None:
+    manifest = dataclasses.replace(
+        MANIFEST,
+        prompt=dataclasses.replace(PROMPT, roles={**PROMPT.roles, "system": Around("<s>")}),
+    )
+    asked = []
+    for how in (
+        {"msgs": turns("What?"), "system_prompt": "Be short."},
+        {"messages": [{"role": "system", "content": "Be short."}, *turns("What?")]},
+    ):
+        session = FakeSession(TOKENIZER.vocab_size, 200, 4, says("It"))
+        Model(session, TOKENIZER, manifest).chat(**how)
+        asked.append(session.prefilled[0][0])
+    assert asked[0] == asked[1]
 
 
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
