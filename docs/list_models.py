@@ -21,8 +21,9 @@ from handglass.compiler.model_table import TABLE, Proof, Row  # noqa: E402
 HEAD = """# Models
 
 This page is generated from `compiler/model_table.py` by `docs/list_models.py`; `handglass models`
-prints the same. A model is recognized by `architectures` and `version` of its config.json, and may
-have any sizes. `handglass compile --dry-run --model FOLDER` says what a config.json would become.
+prints the same. A model is recognized by `architectures` (else `model_type`) and `version` of its
+config.json, and may have any sizes. `handglass compile --dry-run --model FOLDER` says what a
+config.json would become.
 """
 SUPPORTED = "## Supported\n"
 VERIFIED = """## What was verified

@@ -32,7 +32,6 @@ IRRELEVANT = frozenset(
         *("slice_config.patch_size", "image_size", "full_attention_interval", "pad_token_id"),
         *("image_start_id", "image_end_id", "slice_start_id", "slice_end_id", "newline_id"),
         *("bos_token_id", "image_token_id", "video_token_id", "mm_use_im_start_end"),
-        *("image_start_id", "image_end_id", "slice_start_id", "slice_end_id", "newline_id"),
         # tensors for multi-token prediction, which are not used
         *("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings"),
     )
