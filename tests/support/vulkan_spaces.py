@@ -143,3 +143,10 @@ SPACES |= {
     "silu_gate": row(exponential.silu_gate, [X], gated(X), "vulkan-elementwise"),
     "gelu": row(exponential.gelu_tanh, [X], gelu(X), "vulkan-elementwise"),
 }
+
+USUAL = (
+    *("attention_vision", "attention_resampler", "attention_prefill_int8", "attention_decode_f16"),
+    *("one_row_w4", "rows_f32", "one_row_w4a8", "rows_w8a8", "matrices_f16"),
+    *("rms_norm", "head_norm", "quantize_groups", "silu_gate"),
+)
+"""One space of each kind."""
