@@ -9,7 +9,8 @@
 #   make test-arm-kernels  test the kernels of every ARM target under emulation (installs qemu and gcc by apt)
 #   make test-levels       run the tests that depend on the CPU at each instruction level that this CPU has
 #   make test-large        run more schemes and models of the slow tests (a few minutes)
-#   make test-spaces       check 50 candidates of the search space of every kernel against numpy (hours)
+#   make test-spaces       check 50 candidates of the search space of every kernel against numpy (hours; installs
+#                          Mesa's driver by apt)
 #   make test-vulkan       test kernels and the demo model on a software GPU (installs Mesa's driver by apt)
 #   make native            build the program for devices without Python into build/native (first time: minutes)
 #   make test-native       build and test it, natively and under emulation (installs qemu and gcc by apt)
@@ -103,7 +104,8 @@ test-levels: .venv/test.stamp
 
 # `make test` checks two candidates per space.
 test-spaces: .venv/test.stamp
-	HANDGLASS_TEST_SPACES=50 $(BIN)/python -m pytest -n 2 tests/kernels/test_spaces.py
+	@$(VULKAN_TOOLS)
+	HANDGLASS_TEST_SPACES=50 HANDGLASS_TEST_VULKAN=1 $(BIN)/python -m pytest -n 2 tests/kernels/test_spaces.py tests/kernels/test_vulkan_spaces.py
 
 ARM_TOOLS = { command -v qemu-aarch64 && command -v aarch64-linux-gnu-g++; } >/dev/null || { \
 	apt-get update -qq && apt-get install -y --no-install-recommends qemu-user g++-aarch64-linux-gnu; }

@@ -94,7 +94,7 @@ def test_too_little_shared_memory_is_an_error() -> None:
 
 
 @needs_vulkan
-@pytest.mark.parametrize("threads", recurrence.THREADS)
+@pytest.mark.parametrize("threads", recurrence.RULE.offers["threads.0"])
 def test_every_choice_is_right(threads: int) -> None:
     chosen = Written({f"threads.{number}": threads for number in range(2)})
     kernel = runnable(scheduled(conv(60, 60, 4), chosen)[0])

@@ -62,17 +62,16 @@ def matmul(scheme: str, m: int | None, rule: str, matrices: bool = False) -> Spa
     return Space(make, rule, 100, matrices)
 
 
-for scheme in ("f32", "f16", "w4"):
+for scheme in ("f32", "w4"):
     SPACES[f"one_row_{scheme}"] = matmul(scheme, 1, "vulkan-matmul")
     SPACES[f"rows_{scheme}"] = matmul(scheme, None, "vulkan-matmul")
 for scheme in ("w4a8", "w8a8"):
     SPACES[f"one_row_{scheme}"] = matmul(scheme, 1, "vulkan-dot")
     SPACES[f"rows_{scheme}"] = matmul(scheme, None, "vulkan-dot")
-for scheme in ("f16", "w4a8"):
-    SPACES[f"matrices_{scheme}"] = matmul(scheme, None, "vulkan-matrix", matrices=True)
+SPACES["matrices_f16"] = matmul("f16", None, "vulkan-matrix", matrices=True)
 
 
-D = 416
+D = 1152
 X = normal(7, D)
 
 
@@ -144,3 +143,10 @@ SPACES |= {
     "silu_gate": row(exponential.silu_gate, [X], gated(X), "vulkan-elementwise"),
     "gelu": row(exponential.gelu_tanh, [X], gelu(X), "vulkan-elementwise"),
 }
+
+USUAL = (
+    *("attention_vision", "attention_resampler", "attention_prefill_int8", "attention_decode_f16"),
+    *("one_row_w4", "rows_f32", "one_row_w4a8", "rows_w8a8", "matrices_f16"),
+    *("rms_norm", "head_norm", "quantize_groups", "silu_gate"),
+)
+"""One space of each kind."""
