@@ -260,7 +260,7 @@ def test_the_tunable_space_holds_choices_and_each_is_right(level: Level, bits: i
     x = quantized(normal(m, 96), scheme.codes, scheme.depth(96))
     truth = multiplied(x, scheme.unpack(parts, 64, 96), scheme.codes)
     seen = set()
-    for seed in range(1, 7):
+    for seed in range(1, 4):
         sch, kernel = compiled(product(rows, 64, 96, scheme), level, seed)
         seen.add(tuple(int(n) for n in sch.trace.decisions.values()))
         (y,) = run(kernel, [*x, *parts.values()], np.zeros((m, 64), np.float32))
