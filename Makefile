@@ -100,7 +100,7 @@ test-large: .venv/test.stamp
 test-levels: .venv/test.stamp
 	@levels=$$($(BIN)/python tests/support/levels.py) && test -n "$$levels" && for level in $$levels; do \
 	  echo "--- masked to $$level" && \
-	  HANDGLASS_CPU_LEVEL=$$level $(BIN)/python -m pytest -m levels || exit 1; done
+	  HANDGLASS_TEST_LARGE=1 HANDGLASS_CPU_LEVEL=$$level $(BIN)/python -m pytest -m levels || exit 1; done
 
 # `make test` checks two candidates per space.
 test-spaces: .venv/test.stamp

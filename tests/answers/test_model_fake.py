@@ -1,73 +1,18 @@
 """The whole runtime except the compiled library, which a fake session replaces."""
 
 import dataclasses
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fake_session import FakeSession
-from manifests import seed_prompt, square
-from PIL import Image
-from vocabularies import sentencepiece_model
+from scripted_model import MANIFEST, PROMPT, TOKENIZER, model, picture, prompt_ids, says, turns
 
-import handglass
 from handglass.errors import DeviceError, InputError, UsageError
 from handglass.runtime.answer.answer import AnswerStream
 from handglass.runtime.answer.model import Answer, Model
-from handglass.runtime.answer.pictures import TILES_KEPT
-from handglass.runtime.bundle.entries import (
-    Around,
-    ModelEntry,
-    StateEntry,
-    TargetEntry,
-    TokenizerEntry,
-)
-from handglass.runtime.bundle.reader import Manifest
-from handglass.runtime.prompt import preprocess
+from handglass.runtime.bundle.entries import Around
 from handglass.runtime.prompt.chat_template import MARK
-from handglass.runtime.prompt.pictures.upright import Upright
-from handglass.runtime.prompt.tokenizer import Tokenizer
-from handglass.runtime.prompt.vocabularies import SentencePieceVocabulary
-from handglass.runtime.system import file_state
-
-PROMPT = seed_prompt()
-MANIFEST = Manifest(
-    model=ModelEntry("MiniCPMV", {}),
-    target=TargetEntry("host", "x86_64-linux-gnu", "x86-64-v3", ()),
-    scheme={},
-    versions={},
-    functions={},
-    params=(),
-    state=StateEntry(200, ()),
-    vision=square(28, 14, 4, 2),
-    prompt=PROMPT,
-    tokenizer=TokenizerEntry("sentencepiece", "tokenizer.model"),
-    vocab_size=420,
-    hidden_size=8,
-)
-TOKENIZER = Tokenizer(SentencePieceVocabulary(sentencepiece_model(), "test"), PROMPT.reserved)
-EOS = TOKENIZER.token_id("</s>")
-
-
-def says(text: str) -> list[int]:
-    return [*TOKENIZER.encode(text), EOS]
-
-
-def model(script: list[int] | None = None, context: int = 200) -> Model:
-    session = FakeSession(TOKENIZER.vocab_size, context, 4, script or ())
-    return Model(session, TOKENIZER, MANIFEST, load_s=1.5)
-
-
-def picture(shade: int) -> Image.Image:
-    return Image.new("RGB", (20, 30), (shade, 10, 20))
-
-
-def prompt_ids(text: str, pictures: int = 0) -> int:
-    tags = len(TOKENIZER.marker_ids("<用户>")) + len(TOKENIZER.marker_ids("<AI>"))
-    return 1 + tags + len(TOKENIZER.encode(text)) + pictures * (4 + 2)
 
 
 def test_an_answer_is_text_tokens_reason_and_times() -> None:
@@ -82,20 +27,6 @@ def test_an_answer_is_text_tokens_reason_and_times() -> None:
     assert times.prefill_tokens == prompt_ids("What is this picture?", 1)
     assert times.prefill_tok_s > 0 and times.decode_tok_s > 0
     assert times.decode_tokens == len(answer.tokens)
-
-
-def test_encoded_tiles_are_reported() -> None:
-    """Those of pictures that the model has not seen yet, the same tile once."""
-    asked, reports = model(says("Red.") * 3), list[tuple[int, int]]()
-    for shades in ([1, 2, 1], [1, 2], [2, 3]):
-        shown = [picture(shade) for shade in shades]
-        stream = asked.chat("What?", shown, stream=True)
-        stream.watch(lambda *counts: reports.append(counts))
-        assert reports == []
-        stream.finish()
-        expected = {(1, 2, 1): [(0, 2), (1, 2), (2, 2)], (1, 2): [], (2, 3): [(0, 1), (1, 1)]}
-        assert reports == expected[tuple(shades)]
-        reports.clear()
 
 
 def test_a_stream_gives_the_same_in_pieces() -> None:
@@ -131,98 +62,6 @@ def test_max_tokens_and_the_context_end_with_length() -> None:
     assert len(answer.tokens) == 3
 
 
-def test_a_picture_given_twice_is_encoded_once(tmp_path: Path) -> None:
-    asked = model()
-    picture(9).save(tmp_path / "x.png")
-    ways = [picture(9), np.asarray(picture(9)), tmp_path / "x.png", str(tmp_path / "x.png")]
-    answer = asked.chat("Which?", ways, max_tokens=2)
-    assert asked.session.images == 1
-    assert len(answer.timings.encode_ms) == 4
-    assert [ms > 0 for ms in answer.timings.encode_ms] == [True, False, False, False]
-    answer = asked.chat("And now?", [picture(8), picture(9)], max_tokens=2)
-    assert asked.session.images == 2
-    assert [ms > 0 for ms in answer.timings.encode_ms] == [True, False]
-
-
-def counted(asked: Model, monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Pictures that are read and cut from now on."""
-    seen: list[object] = []
-    read = preprocess.open_picture
-
-    def count(picture: object) -> Upright:
-        seen.append(picture)
-        return read(picture)
-
-    monkeypatch.setattr(preprocess, "open_picture", count)
-    return seen
-
-
-def test_earlier_pictures_are_not_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = model()
-    path = tmp_path / "x.png"
-    picture(3).save(path)
-    seen = counted(asked, monkeypatch)
-    monkeypatch.setattr(file_state, "RECENT_NS", -1)
-    shown = asked.prepare(picture(9))
-    turns = [{"role": "user", "content": [shown, path, "What?"]}]
-    for _ in range(3):
-        answer = asked.chat(turns, max_tokens=2).text
-        turns += [{"role": "assistant", "content": answer}, {"role": "user", "content": "And?"}]
-    assert len(seen) == 2, "the prepared one and the file, once each"
-    assert asked.session.images == 2
-
-
-def test_a_file_that_may_still_change_is_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A second change of the same size within a tick of the clock would leave no trace."""
-    asked = model()
-    path = tmp_path / "x.png"
-    picture(3).save(path)
-    seen = counted(asked, monkeypatch)
-    monkeypatch.setattr(file_state, "RECENT_NS", 3_600_000_000_000)
-    for _ in range(2):
-        asked.chat("What?", [path], max_tokens=1)
-    assert len(seen) == 2
-
-
-def test_a_file_that_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = model()
-    path = tmp_path / "x.png"
-    seen = counted(asked, monkeypatch)
-    monkeypatch.setattr(file_state, "RECENT_NS", -1)
-    for shade in (3, 200):
-        picture(shade).save(path)
-        for _ in range(2):
-            asked.chat("What?", [path], max_tokens=1)
-    assert len(seen) == 2 and asked.session.images == 2
-
-
-def test_what_was_prepared_for_another_model_is_refused() -> None:
-    prepared = model().prepare(picture(1))
-    vision = dataclasses.replace(prepared.vision, mean=(0.4, 0.5, 0.5))
-    other = dataclasses.replace(prepared, vision=vision)
-    with pytest.raises(InputError, match="prepared"):
-        model().chat("What?", [other])
-
-
-def test_only_the_latest_pictures_are_remembered() -> None:
-    asked = model()
-    for shade in range(TILES_KEPT + 1):
-        asked.chat("x", [picture(shade)], max_tokens=1)
-    asked.chat("x", [picture(TILES_KEPT)], max_tokens=1)
-    assert asked.session.images == TILES_KEPT + 1
-    asked.chat("x", [picture(0)], max_tokens=1)
-    assert asked.session.images == TILES_KEPT + 2
-
-
-def turns(*texts: Any) -> list[dict[str, Any]]:
-    roles = ("user", "assistant")
-    return [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
-
-
 def test_the_next_turn_computes_only_what_is_new() -> None:
     asked = model(says("It is red"))
     first = turns([picture(1), "What?"])
@@ -236,14 +75,6 @@ def test_the_next_turn_computes_only_what_is_new() -> None:
     assert asked.session.images == 1
     fresh = model(says("It is red")).chat(second)
     assert fresh.timings.reused_tokens == 0 and fresh.text == later.text
-
-
-def test_another_picture_is_not_taken_for_the_one_in_the_cache() -> None:
-    asked = model()
-    asked.chat("x", [picture(1)], max_tokens=3)
-    again = asked.chat("x", [picture(200)], max_tokens=8)
-    assert again.timings.reused_tokens == 3  # <s>, the role marker, <image>
-    assert again.tokens == model().chat("x", [picture(200)], max_tokens=8).tokens
 
 
 def test_options_reach_the_sampler() -> None:
@@ -390,34 +221,3 @@ def test_a_stop_token_that_the_tokenizer_lacks_is_refused() -> None:
     prompt = dataclasses.replace(PROMPT, stop=("<|im_end|>",))
     with pytest.raises(InputError, match=r"'<\|im_end\|>'"):
         Model(FakeSession(), TOKENIZER, dataclasses.replace(MANIFEST, prompt=prompt))
-
-
-def test_the_package_offers_load_and_model_lazily() -> None:
-    assert handglass.Model is Model
-    assert handglass.load is not None
-    assert {"Model", "load", "__version__"} <= set(dir(handglass))
-    with pytest.raises(AttributeError, match="'nothing'"):
-        handglass.nothing  # noqa: B018
-    with pytest.raises(InputError, match="nowhere: not a bundle"):
-        handglass.load("nowhere")
-
-
-def test_importing_the_package_imports_nothing_else() -> None:
-    code = "import sys, handglass; print(handglass.__version__, *sorted(sys.modules))"
-    root = Path(__file__).parents[2]
-    child = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True
-    )
-    version, *modules = child.stdout.split()
-    assert version == "0.1.0"
-    assert not {"numpy", "PIL", "tvm_ffi", "handglass.runtime"} & set(modules)
-
-
-def test_importing_the_model_imports_no_library_before_it_is_needed() -> None:
-    code = "import sys, handglass.runtime.answer.model; print(*sorted(sys.modules))"
-    root = Path(__file__).parents[2]
-    child = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True
-    )
-    heavy = {"tvm", "tvm_ffi", "torch", "tokenizers", "sentencepiece", "PIL", "onnx"}
-    assert not heavy & set(child.stdout.split())

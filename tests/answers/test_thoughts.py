@@ -10,7 +10,7 @@ import pytest
 from fake_session import FakeSession
 from manifests import CHATML, chatml_prompt, grid_vision
 from PIL import Image
-from test_model_fake import MANIFEST
+from scripted_model import MANIFEST
 from test_reuse import Recurrent
 from vocabularies import chatml_json
 

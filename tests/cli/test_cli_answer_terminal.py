@@ -24,7 +24,7 @@ ESCAPED = r"\x1b[2J\x1b]52;c;cm0=\x07\x9b2J\x7f\r\x08\x00\u202ea\u2066b\u2069"
 SAYS = """
 import json, sys
 import handglass
-from test_cli_run import FakeModel
+from cli_model import FakeModel
 from handglass.cli.main import main
 
 model = FakeModel()
@@ -35,7 +35,7 @@ main()
 WAITS = """
 import json, sys
 import handglass
-from test_cli_run import FakeModel, FakeStream
+from cli_model import FakeModel, FakeStream
 from handglass.cli.main import main
 
 class Waiting(FakeStream):
@@ -53,7 +53,7 @@ main()
 DEPLOYED = """
 import json, sys
 from dataclasses import asdict
-from test_cli_run import TIMINGS
+from cli_model import TIMINGS
 from handglass.cli.deploy import print_text
 from handglass.targets.deploy.deploy import Deployment
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_model import FakeModel
 from PIL import Image
-from test_cli_run import FakeModel
 
 from handglass.cli import chat
 from handglass.errors import InputError
@@ -182,7 +182,7 @@ KILLED = """
 import os, signal, sys
 sys.path[:0] = sys.argv[1:]
 import handglass
-from test_cli_run import FakeModel
+from cli_model import FakeModel
 from handglass.cli.main import main
 
 class Killed(FakeModel):

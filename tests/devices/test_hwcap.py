@@ -23,7 +23,10 @@ def test_every_floor_can_be_told() -> None:
             assert not target.missing_on(everything), target.name
 
 
-@pytest.mark.skipif(platform.machine() != "aarch64", reason="asks an ARM kernel")
+@pytest.mark.skipif(
+    platform.machine() != "aarch64",
+    reason="asks the kernel of an ARM machine: run the tests on one",
+)
 def test_this_machine() -> None:
     assert {"fp", "asimd"} <= arm_flags()
 

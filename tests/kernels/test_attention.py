@@ -147,8 +147,19 @@ def build_causal(s: int | str, layout: Layout, dtype: str) -> Kernel:
     )
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
-@pytest.mark.parametrize(("heads", "kv_heads", "d"), CAUSAL)
+CACHED = ["float32", "float16", "int8"]
+CASES = [(*shape, dtype) for shape in CAUSAL for dtype in CACHED]
+EACH_PAIR_ONCE = {(*CAUSAL[n], dtype) for n, dtype in enumerate([*CACHED, "int8"])}
+"""Each shape with one type of cache, each type at least once; the rest is `large`."""
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "d", "dtype"),
+    [
+        pytest.param(*case, marks=() if case in EACH_PAIR_ONCE else pytest.mark.large)
+        for case in CASES
+    ],
+)
 def test_causal(heads: int, kv_heads: int, d: int, dtype: str) -> None:
     """The cache is NaN after the last position, which must not affect the result."""
     layout = Layout(heads, kv_heads, d)

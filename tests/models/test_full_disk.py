@@ -9,7 +9,6 @@ import pytest
 
 pytest.importorskip("tvm", reason="needs the TVM compiler")
 ROOT = Path(__file__).parents[2]
-DEMO = ROOT / "examples" / "demo-checkpoint"
 UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
@@ -41,18 +40,20 @@ def with_small_disk(disk: Path, size: str, *command: str) -> subprocess.Complete
     )
 
 
-def compiling(output: Path) -> list[str]:
+def compiling(checkpoint: Path, output: Path) -> list[str]:
     return [
-        *(sys.executable, "-m", "handglass.cli.main", "compile"),
-        *("-m", str(DEMO), "-o", str(output)),
+        *(sys.executable, "-m", "handglass.cli.main", "compile", "--quantization", "f32"),
+        *("-m", str(checkpoint), "-o", str(output), "-c", "128"),
     ]
 
 
 @needs_mounts
-def test_a_full_folder_for_temporary_files_does_not_matter(tmp_path: Path) -> None:
+def test_a_full_folder_for_temporary_files_does_not_matter(
+    small_checkpoint: Path, tmp_path: Path
+) -> None:
     disk, output = tmp_path / "disk", tmp_path / "bundle"
     disk.mkdir()
-    done = with_small_disk(disk, "4k", *compiling(output))
+    done = with_small_disk(disk, "4k", *compiling(small_checkpoint, output))
     assert done.returncode == 0, done.stderr
     assert (output / "lib.so").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "disk"]
@@ -60,10 +61,10 @@ def test_a_full_folder_for_temporary_files_does_not_matter(tmp_path: Path) -> No
 
 @needs_mounts
 @pytest.mark.parametrize("size", ["8k", "5m"])
-def test_a_full_disk_is_one_line(tmp_path: Path, size: str) -> None:
+def test_a_full_disk_is_one_line(small_checkpoint: Path, tmp_path: Path, size: str) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    done = with_small_disk(disk, size, *compiling(disk / "bundle"))
+    done = with_small_disk(disk, size, *compiling(small_checkpoint, disk / "bundle"))
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 4, done.stderr
     assert len(errors) == 1 and "No space left on device" in errors[0]

@@ -105,7 +105,7 @@ def test_contradictory_sizes(key: str, value: int, reason: str, tmp_path: Path) 
 def test_rows_that_are_not_the_heads(tmp_path: Path) -> None:
     tensors = {"blk.0.attn_gate.weight": random_rows(INNER - 1, HIDDEN)}
     checkpoint = open_checkpoint(write(tmp_path / "a.gguf", tensors))
-    with pytest.raises(InputError, match="95 rows or columns are not 0 and 6 value heads of 16"):
+    with pytest.raises(InputError, match="95 .*6 .*16"):
         checkpoint.read_rows(f"{PREFIX}in_proj_z.weight", 0, 3)
 
 

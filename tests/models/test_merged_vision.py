@@ -237,7 +237,17 @@ def test_one_merger(part: str) -> None:
 # --- storage, work, configuration ---
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+ONE_PER_KERNEL = {"f32", "bf16", "w4a8"}
+"""Floats, rounded rows, integers: weights of other widths are unpacked by tests of kernels."""
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        pytest.param(name, marks=() if name in ONE_PER_KERNEL else pytest.mark.large)
+        for name in SCHEMES
+    ],
+)
 def test_schemes(scheme: str) -> None:
     """Against the weights as stored, only the rounding of activations may differ."""
     tower, floors = build(ODD, MERGER, scheme), host_scheme(scheme)

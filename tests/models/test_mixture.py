@@ -179,7 +179,7 @@ def test_parameters_are_those_of_the_reference() -> None:
 
 
 def test_a_gpu_is_refused(reference: Reference, folder: Path) -> None:
-    with pytest.raises(UsageError, match="mixture of 8 experts has no GPU kernels"):
+    with pytest.raises(UsageError, match="8 experts"):
         plan_model(folder / "checkpoint", target="vulkan")
 
 

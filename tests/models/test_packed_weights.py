@@ -192,7 +192,7 @@ def test_a_group_that_does_not_exist(group: int, tmp_path: Path) -> None:
     groups = np.arange(96, dtype=np.int32) // 32
     groups[50] = group
     checkpoint = Checkpoint.open(folder_with(tmp_path, GPTQ, parts(GPTQ, g_idx=groups)))
-    with pytest.raises(InputError, match=f"a.g_idx: names group {group}, but there are 3 groups"):
+    with pytest.raises(InputError, match=f"a.g_idx: .*{group}.* 3 "):
         checkpoint.read("a.weight", SHAPE)
 
 

@@ -42,7 +42,9 @@ def expected() -> list[tuple[int, ...]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["x86-64-v3", "x86-64-v4", "x86-64-amx", "host"])
+@pytest.mark.parametrize(
+    "name", ["x86-64-v3", pytest.param("x86-64-v4", marks=pytest.mark.large), "x86-64-amx", "host"]
+)
 def test_answers_are_those_of_the_reference(
     name: str,
     expected: list[tuple[int, ...]],

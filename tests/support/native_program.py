@@ -64,7 +64,7 @@ def find_program(machine: str) -> NativeProgram:
     """The program for a machine. Skips the test if it is missing, outdated or cannot be run."""
     path = BUILT / machine / PROGRAM
     if not path.is_file():
-        pytest.skip(f"no native program for {machine}: run make native")
+        pytest.skip("the native program, which compiles for minutes: make test-native")
     newest = max(file.stat().st_mtime for file in OURS.rglob("*.[ch]*"))
     if path.stat().st_mtime < newest:
         pytest.skip(f"the native program for {machine} is older than its sources: run make native")
