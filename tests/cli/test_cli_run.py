@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_model import FakeModel, replace_model
-from PIL import Image
+from cli_model import FakeModel, red_picture, replace_model
 
 from handglass.cli.answer import Printer
 from handglass.cli.footer import footer, sampling_text
@@ -23,9 +22,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> FakeModel:
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "red.png"
-    Image.new("RGB", (30, 20), "red").save(path)
-    return path
+    return red_picture(tmp_path)
 
 
 def test_answer_and_footer_use_separate_streams(handglass: Any, model: FakeModel) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_model import FakeModel, replace_model
+from cli_model import FakeModel, red_picture, replace_model
 from PIL import Image
 
 
@@ -15,9 +15,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> FakeModel:
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "red.png"
-    Image.new("RGB", (30, 20), "red").save(path)
-    return path
+    return red_picture(tmp_path)
 
 
 @pytest.fixture

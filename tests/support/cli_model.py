@@ -85,3 +85,9 @@ def replace_model(monkeypatch: pytest.MonkeyPatch) -> FakeModel:
 
     monkeypatch.setattr("handglass.load", load, raising=False)
     return fake
+
+
+def red_picture(folder: Path) -> Path:
+    path = folder / "red.png"
+    Image.new("RGB", (30, 20), "red").save(path)
+    return path
