@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 from released_early import Early, write_early
+from shared_releases import EARLY, loaded
 
-import handglass
 from handglass.compiler.build import compile_model
 from handglass.errors import InputError
 from handglass.runtime.prompt.preprocess import Prepared
@@ -26,14 +26,11 @@ SIZES: dict[str, list[tuple[int, int]]] = {
 }
 
 
-@pytest.fixture(scope="module", params=["2.0", "1.0"])
+@pytest.fixture(scope="module", params=EARLY)
 def both(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Early, Any]:
-    folder = tmp_path_factory.mktemp("early")
-    release = write_early(folder / "checkpoint", request.param)
-    compile_model(folder / "checkpoint", folder / "bundle", quantization="f32", context=512)
-    return release, handglass.load(folder / "bundle")
+    return loaded(tmp_path_factory, request.param)
 
 
 def pictures(name: str) -> list[Image.Image]:

@@ -40,17 +40,21 @@ CONTEXT = 250  # no multiple of anything
 HOST, AMX = "host", "amx"
 CASES = [  # machine, odd model, scheme of language and resampler, scheme of the vision tower
     (HOST, "grouped", "f32", "f32"),
-    (HOST, "untied", "f32", "f32"),
-    (HOST, "wide_heads", "f32", "f32"),
     (HOST, "grouped", "w4", "bf16"),
     (HOST, "untied", "f16", "f16"),
     (HOST, "wide_heads", "bf16", "w4"),
     (HOST, "grouped", "w4a8", "w8a8"),
-    (AMX, "grouped", "w4", "bf16"),
-    (AMX, "wide_heads", "bf16", "w4"),
     (AMX, "untied", "w8a8", "w8a8"),
     (AMX, "grouped", "w4a8", "bf16"),
 ]
+MORE_CASES = [
+    (HOST, "untied", "f32", "f32"),
+    (HOST, "wide_heads", "f32", "f32"),
+    (AMX, "grouped", "w4", "bf16"),
+    (AMX, "wide_heads", "bf16", "w4"),
+]
+"""The models and schemes of CASES in other combinations."""
+ALL_CASES = [*CASES, *(pytest.param(case, marks=pytest.mark.large) for case in MORE_CASES)]
 
 
 @dataclass
@@ -80,7 +84,7 @@ class Both:
         return expected.part(self.weights, "llm.")
 
 
-@pytest.fixture(scope="module", params=CASES, ids="-".join)
+@pytest.fixture(scope="module", params=ALL_CASES, ids="-".join)
 def both(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Both]:

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from released_early import write_early
 from safetensors.numpy import load_file, save_file
-from shared_releases import MERGED, WRITERS, compiled
+from shared_releases import EARLY, MERGED, WRITERS, compiled
 
 from handglass.compiler.build import compile_model
 from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
@@ -21,10 +20,6 @@ from handglass.runtime.engine.session import Session
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
-EARLY: dict[str, Callable[[Path], object]] = {
-    "1.0": lambda folder: write_early(folder, "1.0"),
-    "2.0": lambda folder: write_early(folder, "2.0"),
-}
 RELEASES = ("4.6", "4.7", *EARLY, "2.5", "2.6", "4.0", "4.5")
 LANGUAGE_STAGES = ["embed", "logits", "end_to_end"]
 RESAMPLED = ["pixels", "vision", "resampler", "encode_image"]
@@ -56,16 +51,16 @@ class Bundles:
         self.folder = factory.mktemp("families")
 
     def checkpoint(self, version: str, scheme: str) -> Path:
-        if scheme == "f32" and version not in EARLY:
+        if scheme == "f32":
             return compiled(self.factory, version) / "checkpoint"
         checkpoint = self.folder / f"checkpoint-{version}"
         if not checkpoint.exists():
-            (WRITERS | EARLY)[version](checkpoint)
+            WRITERS[version](checkpoint)
             rewrite(checkpoint, checkpoint, quieten)
         return checkpoint
 
     def bundle(self, version: str, scheme: str) -> Path:
-        if scheme == "f32" and version not in EARLY:
+        if scheme == "f32":
             return compiled(self.factory, version) / "bundle"
         bundle, checkpoint = self.folder / f"{version}-{scheme}", self.checkpoint(version, scheme)
         if not bundle.exists():
@@ -100,11 +95,14 @@ def quieten(tensors: dict[str, np.ndarray]) -> None:
             array *= QUIET
 
 
+INTEGER = {"4.6": "w8a8", "2.6": "w4a8"}
+"""Release -> the integers in which it is verified and measured."""
 LARGE = pytest.mark.large
 INTEGERS = [
-    *(("4.6", "w8a8"), ("2.6", "w8a8"), ("4.0", "w4a8")),
+    *INTEGER.items(),
     *(pytest.param("2.0", scheme, marks=LARGE) for scheme in ("w8a8", "w4a8")),
-    *(pytest.param(version, "w4a8", marks=LARGE) for version in ("4.5", "4.6")),
+    *(pytest.param(version, "w4a8", marks=LARGE) for version in ("4.0", "4.5", "4.6")),
+    pytest.param("2.6", "w8a8", marks=LARGE),
 ]
 """The kernels of a scheme are those of every release; the weights of 1.0, 2.5 and 4.7 are nearly
 those of 2.0, 4.0 and 4.6."""
@@ -120,24 +118,30 @@ def test_verify_holds(bundles: Bundles, version: str, scheme: str) -> None:
 LANGUAGE = "model.language_model.layers"
 CHANGED = [  # version, tensor, element, the first stage that falls short
     ("4.6", f"{LANGUAGE}.0.linear_attn.conv1d.weight", (70, 0, 3), "logits"),
-    ("4.6", f"{LANGUAGE}.1.linear_attn.A_log", (2,), "logits"),
-    ("4.6", f"{LANGUAGE}.2.linear_attn.in_proj_b.weight", (1, 5), "logits"),
     ("4.6", f"{LANGUAGE}.3.self_attn.q_proj.weight", (40, 5), "logits"),  # the gate of head 0
-    ("4.6", f"{LANGUAGE}.3.self_attn.q_norm.weight", (3,), "logits"),
     ("4.6", "model.vision_tower.vit_merger.linear_2.weight", (5, 7), "encode_image"),
-    ("4.6", "model.vision_tower.vit_merger.self_attn.k_proj.weight", (5, 7), "encode_image"),
     ("4.6", "model.merger.mlp.0.linear_1.bias", (9,), "encode_image"),
     ("1.0", "resampler.pos_embed", (4, 30), "resampler"),
     ("2.0", "resampler.pos_embed", (4, 30), "resampler"),
     ("2.0", "vpm.pos_embed", (0, 24, 7), "vision"),
-    ("2.0", "vpm.blocks.1.attn.qkv.bias", (100,), "vision"),
     ("2.6", "resampler.attn.in_proj_weight", (300, 2), "resampler"),
     ("2.6", "llm.model.layers.1.self_attn.v_proj.bias", (4,), "logits"),
     ("4.5", "llm.model.layers.1.self_attn.k_norm.weight", (4,), "logits"),
 ]
+MORE_CHANGED = [
+    ("4.6", f"{LANGUAGE}.1.linear_attn.A_log", (2,), "logits"),
+    ("4.6", f"{LANGUAGE}.2.linear_attn.in_proj_b.weight", (1, 5), "logits"),
+    ("4.6", f"{LANGUAGE}.3.self_attn.q_norm.weight", (3,), "logits"),
+    ("4.6", "model.vision_tower.vit_merger.self_attn.k_proj.weight", (5, 7), "encode_image"),
+    ("2.0", "vpm.blocks.1.attn.qkv.bias", (100,), "vision"),
+]
+"""Other tensors of the same layers."""
 
 
-@pytest.mark.parametrize(("version", "name", "place", "stage"), CHANGED)
+@pytest.mark.parametrize(
+    ("version", "name", "place", "stage"),
+    [*CHANGED, *(pytest.param(*case, marks=LARGE) for case in MORE_CHANGED)],
+)
 def test_one_other_number_is_found(
     bundles: Bundles, tmp_path: Path, version: str, name: str, place: tuple[int, ...], stage: str
 ) -> None:
@@ -173,7 +177,7 @@ def ask(*arguments: str | Path) -> Any:
 
 @pytest.mark.parametrize("version", ["4.6", "2.6"])
 def test_bench(bundles: Bundles, version: str) -> None:
-    report = ask("bench", bundles.bundle(version, "w8a8"), "--quick", "--samples", "1")
+    report = ask("bench", bundles.bundle(version, INTEGER[version]), "--quick", "--samples", "1")
     rows = {row["row"]: row for row in report["rows"] if row["min"] is not None}
     assert list(rows) == ["encode", "pp64", "tg64@0", "ttft", "load", "peak_memory"]
     for name in ("encode", "pp64", "tg64@0", "ttft"):
@@ -183,7 +187,7 @@ def test_bench(bundles: Bundles, version: str) -> None:
 @pytest.mark.parametrize(("version", "layers"), [("4.6", 3), ("2.6", 0)])
 def test_kernels(bundles: Bundles, version: str, layers: int) -> None:
     """Every kernel of the language model has work; a recurrence runs once per layer."""
-    report = ask("bench", bundles.bundle(version, "w8a8"), "--kernels", "--samples", "1")
+    report = ask("bench", bundles.bundle(version, INTEGER[version]), "--kernels", "--samples", "1")
     names = [phase["phase"] for phase in report["phases"]]
     assert names == ["encode", "prefill 64", "decode@511"]
     for phase in report["phases"][1:]:
@@ -197,7 +201,7 @@ def test_kernels(bundles: Bundles, version: str, layers: int) -> None:
 
 @pytest.mark.parametrize(("version", "tokens"), [("4.6", 64), ("2.6", 8)])
 def test_inspect(bundles: Bundles, version: str, tokens: int) -> None:
-    bundle = bundles.bundle(version, "w8a8")
+    bundle = bundles.bundle(version, INTEGER[version])
     command = [sys.executable, "-m", "handglass.cli.main", "inspect", str(bundle)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert f"slices of 448x448 in patches of 14, {tokens} tokens each" in shown

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from released import Release, write_release
 from released46 import Reference, write_checkpoint
+from released_early import Early, write_early
 from shared import made_once
 
 import handglass
@@ -16,6 +17,10 @@ from handglass.compiler.build import compile_model
 
 def _merged(*options: Any) -> Callable[[Path], Reference]:
     return lambda folder: Reference(write_checkpoint(folder, *options))
+
+
+def _early(version: str) -> Callable[[Path], Early]:
+    return lambda folder: write_early(folder, version)
 
 
 def _resampled(*options: str) -> Callable[[Path], Release]:
@@ -33,7 +38,8 @@ RESAMPLED: dict[str, Callable[[Path], Release]] = {
     "o-2.6": _resampled("2.6", "MiniCPMO"),
     "o-4.5": _resampled("4.5", "MiniCPMO"),
 }
-WRITERS: dict[str, Callable[[Path], Any]] = MERGED | RESAMPLED
+EARLY: dict[str, Callable[[Path], Early]] = {name: _early(name) for name in ("2.0", "1.0")}
+WRITERS: dict[str, Callable[[Path], Any]] = MERGED | RESAMPLED | EARLY
 """Name of a release -> writes its checkpoint and returns its reference; the same every time."""
 
 
@@ -50,7 +56,7 @@ def compiled(factory: pytest.TempPathFactory, name: str) -> Path:
 
     def make(folder: Path) -> None:
         WRITERS[name](folder / "checkpoint")
-        context = 2048 if name in MERGED else 1024
+        context = 2048 if name in MERGED else 512 if name in EARLY else 1024
         compile_model(folder / "checkpoint", folder / "bundle", quantization="f32", context=context)
 
     return made_once(factory, f"release-{name}", make)
