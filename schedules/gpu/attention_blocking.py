@@ -114,7 +114,7 @@ def _threads(shape: Workgroup, columns: Sequence[int], bounds: Bounds) -> list[i
     least = min(shape.d, bounds.threads)
     fits = lambda n: all(shape.sized(n, c, 1).shared_bytes <= bounds.bytes for c in columns)  # noqa: E731
     usual = [n for n in OFFERS["threads"] if least <= n <= bounds.threads and fits(n)]
-    return usual or [THREADS]
+    return usual or [min(THREADS, bounds.threads)]
 
 
 def _default_threads(shape: Workgroup, offered: Sequence[int]) -> int:
