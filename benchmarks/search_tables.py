@@ -25,12 +25,12 @@ from handglass.runtime.remote.local import local_device
 from handglass.targets import find_target
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo-checkpoint" / "config.json"
-ALL: tuple[str, ...] = ()
+MATMUL = ("tiles_per_padding", "panels", "row_block")
 FREE = {
-    "fused_matmul2_add1_add2": ALL,
-    "fused_matmul4_add1_add2": ALL,
-    "matmul8": ALL,
-    "matmul9": ALL,
+    "fused_matmul2_add1_add2": MATMUL,
+    "fused_matmul4_add1_add2": MATMUL,
+    "matmul8": MATMUL,
+    "matmul9": MATMUL,
     "vision_attention": ("tile", "chunk", "passes", "scores.rows"),
     "causal_attention1": (
         "scores.rows",
@@ -62,9 +62,7 @@ def demo_tasks() -> dict[str, Task]:
 
 
 def _reduced(task: Task, free: tuple[str, ...]) -> Task:
-    options = {
-        n: v if not free or n in free else (task.defaults[n],) for n, v in task.options.items()
-    }
+    options = {n: v if n in free else (task.defaults[n],) for n, v in task.options.items()}
     return replace(task, options=options)
 
 
