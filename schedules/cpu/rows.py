@@ -72,14 +72,12 @@ def _choose(sch: Schedule, stages, choices: Choices) -> _Way:
     beside = [n for n in GROUPS if any(extent % n == 0 for extent in groups)]
 
     def pick(name: str, options: list[int], default: int) -> int:
-        if len(options) < 2:
-            return default
         return settled(sch, choices.pick(sch, name, options, default))
 
     return _Way(
         unroll=pick("unroll", unrolls, 1),
-        chains=pick("chains", chains, 1),
-        groups=pick("groups", beside, 1),
+        chains=pick("chains", chains, 1) if len(chains) > 1 else 1,
+        groups=pick("groups", beside, 1) if len(beside) > 1 else 1,
         widest=pick("vector", widths_of(sch, columns), WIDEST),
     )
 
