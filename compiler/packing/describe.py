@@ -40,8 +40,8 @@ SAMPLING = {
     "repeat_penalty": "repetition_penalty",
 }
 """Our name of a sampling option -> its key."""
-SAMPLED = {"temp": 1.0}
-"""What a file means that samples and does not say more."""
+SAMPLED, GREEDY = {"temp": 1.0}, {"temp": 0.0}
+"""What a file that samples implies without a temperature, and with one of 0."""
 TOKENIZERS = (("sentencepiece", "tokenizer.model"), ("tokenizers", "tokenizer.json"))
 
 
@@ -127,7 +127,8 @@ def with_sampling(prompt: PromptEntry, generation: Fields) -> PromptEntry:
         for ours, theirs in SAMPLING.items()
         if generation.get(theirs)  # 0 switches top_k off
     }
-    return replace(prompt, defaults=SAMPLED | given)
+    implied = GREEDY if generation.get(SAMPLING["temp"]) == 0 else SAMPLED
+    return replace(prompt, defaults=implied | given)
 
 
 def with_stops(prompt: PromptEntry, tokenizer: Tokenizer, ids: Iterable[int]) -> PromptEntry:

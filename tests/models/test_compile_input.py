@@ -235,6 +235,7 @@ def test_leftovers_beside_the_weights_are_ignored(checkpoint: Path) -> None:
     [
         ({"do_sample": True, "top_p": 0.9}, {"temp": 1.0, "top_p": 0.9}),
         ({"do_sample": True, "temperature": 0.6, "top_k": 0}, {"temp": 0.6}),
+        ({"do_sample": True, "temperature": 0}, {"temp": 0}),
         ({"temperature": 0.6}, {"temp": 0.3}),
         ({"do_sample": False, "temperature": 0.6}, {"temp": 0.3}),
     ],
