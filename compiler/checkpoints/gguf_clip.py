@@ -68,7 +68,7 @@ def projector_of(header: Header) -> Any:
 
 
 def tower_config(header: Header) -> dict[str, Any]:
-    """The `vision_config`. Raises InputError for sizes that are none."""
+    """The `vision_config`. Raises InputError for sizes that are missing or invalid."""
     vision = {theirs: vision_value(header, ours) for ours, theirs in KEYS.items()}
     return vision | {"image_size": _side(header) * _patch_size(header)}
 

@@ -38,9 +38,10 @@ SIZES = {
 }
 """Key without the architecture -> key of config.json."""
 VISION = "clip"
-"""Of a vision tower (gguf_vision.py)."""
+"""Of a vision tower (gguf_clip.py)."""
 CHECKED = ("vocab_size", "attention.value_length", ROTATED)
 ROPE_SCALING = "rope.scaling."
+MOST_ITEMS = 4096
 SMALLEST = 1e-6
 """Of a scale; the largest is its inverse."""
 MUP = ("embedding_scale", "residual_scale", "logit_scale")
@@ -106,9 +107,10 @@ def interleaved_heads(header: Header, config: Mapping[str, Any]) -> dict[str, in
 
 
 def plain(value: Any) -> Any:
-    """A number as in config.json: the shortest decimal number with the same float32."""
+    """A number as in config.json: the shortest decimal number with the same float32. Of an array,
+    which may have millions of items, the first MOST_ITEMS: no model accepts as many."""
     if isinstance(value, np.ndarray):
-        return value.tolist()
+        return value[:MOST_ITEMS].tolist()
     with np.errstate(all="ignore"):  # infinity is refused by the model family
         return float(str(np.float32(value))) if isinstance(value, float) else value
 

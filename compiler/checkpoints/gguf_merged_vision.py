@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from handglass.errors import InputError
 
 from .gguf_clip import ATTENTION, Tower, renamed, tower_config, tower_name, vision_value
+from .gguf_config import plain
 from .gguf_header import Header
 from .gguf_tensors import GgufTensors
 
@@ -108,5 +107,4 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
 def _slices(metadata: Mapping[str, Any]) -> Any:
     """The most slices of a picture, under whatever prefix the converter's version uses."""
     found = (v for key, v in metadata.items() if key.endswith(f".{SLICES}"))
-    value = next(found, None)
-    return value.tolist() if isinstance(value, np.ndarray) else value
+    return plain(next(found, None))

@@ -101,7 +101,7 @@ def _axes(keys: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def size_of(path: Path, architecture: str, keys: Mapping[str, Any], name: str) -> int:
-    """A size of the metadata. Raises InputError for one that is missing, or is none."""
+    """A size of the metadata. Raises InputError for one that is missing or invalid."""
     value = keys.get(name)
     if type(value) is not int or not 0 < value <= LARGEST:
         raise InputError(f"{path}: {architecture}.{name} is {value!r:.100}, not a size")

@@ -42,6 +42,7 @@ from vocabularies import byte_level_json, sentencepiece_model
 
 import handglass
 from handglass.compiler.build import compile_model
+from handglass.compiler.checkpoints.gguf_config import MOST_ITEMS, plain
 from handglass.compiler.checkpoints.gguf_header import KINDS as TYPES
 from handglass.compiler.checkpoints.gguf_header import read_header
 from handglass.compiler.checkpoints.opening import open_checkpoint
@@ -407,3 +408,8 @@ def test_not_a_number(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(data)
     with pytest.raises(InputError, match=r"embed_tokens\.weight: contains NaN"):
         open_checkpoint(tmp_path / "a.gguf").read("model.embed_tokens.weight", (4, 8))
+
+
+def test_long_arrays_of_the_metadata_are_cut() -> None:
+    """As lists of Python's numbers they would take ten times the memory of the file."""
+    assert plain(np.arange(1 << 20)) == [*range(MOST_ITEMS)]
