@@ -11,6 +11,7 @@ import typer
 
 from handglass.runtime.system.printable import printable
 
+from .checks import importing_compiler
 from .options import Json, Mmproj
 from .output import columns, cost_text, print_json
 from .remote import KeyFile, Rpc, connector
@@ -142,17 +143,10 @@ def load_tuner() -> tuple[Any, ...]:
     Raises:
         DeviceError: The TVM compiler is not installed.
     """
-    from importlib.util import find_spec
-
-    from handglass.errors import DeviceError
-
-    from .checks import INSTALL_COMPILER
-
-    if find_spec("tvm") is None:
-        raise DeviceError(f"tuning needs the TVM compiler: {INSTALL_COMPILER}")
-    from handglass.compiler.records.store import own_file
-    from handglass.compiler.tune import tune as tune_model
-    from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
+    with importing_compiler():
+        from handglass.compiler.records.store import own_file
+        from handglass.compiler.tune import tune as tune_model
+        from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
 
     return tune_model, read_tuning_input, CompileOptions, own_file
 

@@ -108,6 +108,12 @@ def test_contradictions_are_refused(
     assert text in result.err
 
 
+def test_the_runtime_alone_is_no_compiler(handglass: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handglass.cli.checks.has_compiler", lambda: False)
+    result = handglass("tune", "-m", "examples/demo-checkpoint")
+    assert (result.code, "needs the TVM compiler" in result.err) == (4, True)
+
+
 def test_no_server(handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HANDGLASS_DEVICE_KEY", "k" * 32)
     flags = ("--rpc", "127.0.0.1:9", "--work-dir", tmp_path)
