@@ -60,6 +60,7 @@ def as_text(rows: list[tuple[Record, str]]) -> str:
         choices = " ".join(f"{name}={value}" for name, value in r.choices.items())
         device = f"{r.device.model}, {r.device.threads} threads"
         name, gain = r.about.partition(":")[0], f"{r.gain:.2f}x"
+        gain += "" if r.measure == "seconds" else f" in {r.measure}"
         cells.append((r.target, whose, r.id[:12], name, choices, gain, r.date[:10], device))
     return columns(cells)
 

@@ -38,12 +38,14 @@ def test_nothing_to_list(handglass: Any) -> None:
 
 def test_list(handglass: Any) -> None:
     append(own_file(V3.name), RECORD)
-    append(store.shipped_file(ARM), example(target="arm64"))
-    lines = handglass("records", "list").out.splitlines()
+    counted = example(target="arm64", measure="instructions")
+    append(store.shipped_file(ARM), counted)
+    lines = [" ".join(line.split()) for line in handglass("records", "list").out.splitlines()]
     assert lines[0].split()[:3] == ["TARGET", "WHOSE", "RECORD"]
-    assert lines[1].split()[:3] == ["arm64", "handglass", example(target="arm64").id[:12]]
+    assert lines[1].split()[:3] == ["arm64", "handglass", counted.id[:12]]
+    assert " 2.00x in instructions 2026-11-25 " in lines[1]
     assert lines[2].split()[:2] == ["x86-64-v3", "own"]
-    assert "fused_matmul_add (dot4, scaled)  panels=2  2.00x  2026-11-25" in lines[2]
+    assert "fused_matmul_add (dot4, scaled) panels=2 2.00x 2026-11-25" in lines[2]
     only = handglass("records", "list", "--target", "x86-64-v3", "--json").json["records"]
     assert [(r["id"], r["whose"], r["gain"]) for r in only] == [(RECORD.id, "own", RECORD.gain)]
 
