@@ -102,7 +102,7 @@ test-levels: .venv/test.stamp
 	  echo "--- masked to $$level" && \
 	  HANDGLASS_TEST_LARGE=1 HANDGLASS_CPU_LEVEL=$$level $(BIN)/python -m pytest -m levels || exit 1; done
 
-# `make test` checks two candidates per space.
+# `make test` checks one or two candidates per space.
 test-spaces: .venv/test.stamp
 	@$(VULKAN_TOOLS)
 	HANDGLASS_TEST_SPACES=50 HANDGLASS_TEST_VULKAN=1 $(BIN)/python -m pytest -n 2 tests/kernels/test_spaces.py tests/kernels/test_vulkan_spaces.py

@@ -38,6 +38,7 @@ from handglass.compiler.tuning.trials import TrialLog
 from handglass.compiler.tuning.tuning_input import CompileOptions, TuningInput, shapes_of
 from handglass.runtime.remote.client import DeviceClient
 from handglass.runtime.remote.local import local_device
+from handglass.runtime.system.hardware import cpu_kind
 from handglass.targets import find_target
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo-checkpoint" / "config.json"
@@ -93,6 +94,8 @@ def main() -> None:
     parser.add_argument("--work-dir", type=Path, default=Path("build/records"))
     parser.add_argument("--output", type=Path, default=shipped_file(find_target("host")))
     given = parser.parse_args()
+    if not cpu_kind():
+        parser.error("/proc/cpuinfo does not name the kind of processor that the records are for")
     journal = given.work_dir / "found.jsonl"
     inputs = {model: input_of(model, given.context) for model in given.models}
     with local_device(given.threads) as endpoint:

@@ -119,7 +119,7 @@ def kernels_text(found: Inspection) -> str:
     tuned = tuned_kernels(found)
     if tuned is None:
         return "unknown: no valid report.json"
-    return f"{len(tuned)}, {sum(tuned.values())} of them by tuning records"
+    return f"{len(tuned)}, {sum(tuned.values())} of them scheduled by tuning records"
 
 
 def tuned_kernels(found: Inspection) -> dict[str, bool] | None:

@@ -33,8 +33,10 @@ def translate(
     arguments: Mapping[str, Any],
     defaults: Mapping[str, Any],
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """(messages, options) for Model.chat; `tokenizer` and `context` are ignored, and the sampling
-    of `defaults`, if they have any, is not repeated.
+    """(messages, options) for Model.chat; `tokenizer` and `context` are ignored.
+
+    OpenBMB's default sampling is among the options only if `defaults`, those of the bundle, have no
+    temperature.
 
     Raises UsageError for an unknown argument or a mixture of the two interfaces.
     """

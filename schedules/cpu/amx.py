@@ -89,7 +89,7 @@ def _choose_block(sch: Schedule, most: Block, choices: Choices) -> Block:
 
 
 def _rows_per_block(sch: Schedule, rows, unit: int, size: int, l2: int, choices: Choices):
-    """Number of blocks of sums, each reading `size` bytes of rows, that share the L2 cache."""
+    """Number of blocks of sums that share the L2 cache; each reads at most `size` bytes of rows."""
     fitting = max(1, l2 // 2 // size)
     known = isinstance(sch.get(rows).extent, tirx.IntImm)
     offered = divisors(sch, rows, BLOCKS, unit) if known else BLOCKS

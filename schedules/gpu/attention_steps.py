@@ -261,7 +261,7 @@ class Steps:
                 )
 
     def _store(self, row: Expr, e: Expr, value: Expr, total: Expr, peak: Expr) -> None:
-        """Store the result of a row, or the partial result that `_merge` combines."""
+        """Store the result of a row, or the partial result that `merge_nest` combines."""
         if self.splits == 1:
             self.operands.rows.store(
                 self.operands.outs[0], self.head, self.first + row, e, value / total

@@ -119,7 +119,6 @@ def share_row(sch: Schedule, row, partial, parts: Parts) -> None:
 def add_up_parts(sch: Schedule, block, last, part, parts: Parts):
     """Split the reduction of `block`, with loops (i, column, ..., part), into partial sums.
 
-
     Returns the block of partial sums: (workgroup, thread, i, rest of the reduction, lane of quad).
     """
     stages = [sch.rfactor(part, 0)]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_bundle import FILES, MANIFEST, write
+from written_bundle import FILES, MANIFEST, write
 
 from handglass.errors import InputError
 from handglass.runtime.bundle.reader import Bundle, Manifest
