@@ -38,7 +38,8 @@ OFFERS: Mapping[str, tuple[int, ...]] = {
 """The choices, with all values that a function may be offered.
 
 No option depends on another choice. A combination that exceeds the target's shared memory becomes
-one that does not: smaller chunks first, then no copy of the values, then fewer rows.
+one that does not: smaller chunks first, then no copy of the values, then fewer rows,
+then the operator's workgroup.
 """
 
 
@@ -49,8 +50,8 @@ def choose_blocking(sch: Schedule, target: tvm.target.Target, choices: Choices) 
     """
     found, bounds = find_nest(sch), Bounds.of(target)
     before = found.shape
-    tiles, columns = _tiles(found), _columns(before)
-    threads = _threads(replace(before, tile=tiles[0]), columns, bounds)
+    tiles = _tiles(found)
+    threads, columns = _threads_and_columns(replace(before, tile=tiles[0]), bounds)
     options = {
         "tile": tiles,
         "threads": threads,
@@ -81,7 +82,8 @@ def choose_blocking(sch: Schedule, target: tvm.target.Target, choices: Choices) 
 
 
 def _shape(found: Found, chosen: Mapping[str, int], bounds: Bounds) -> Workgroup:
-    """The chosen workgroup, or the nearest one that the target's memory holds."""
+    """The chosen workgroup, or the nearest one that the target's memory holds; the operator's own
+    always does."""
     rows = replace(found.shape, most_lanes=chosen["lanes"])
     staged = {UNSTAGED: "", STORED: found.kept, FLOATS: "float32"}[chosen["staged"]]
     chunks = [n for n in reversed(OFFERS["chunk"]) if n <= chosen["chunk"]]
@@ -93,7 +95,7 @@ def _shape(found: Found, chosen: Mapping[str, int], bounds: Bounds) -> Workgroup
                 sized = sized.sized(chosen["threads"], chosen["columns"], count)
                 if sized.shared_bytes <= bounds.bytes:
                     return sized
-    raise ValueError(f"attention with {dict(chosen)} needs more than {bounds.bytes} bytes")
+    return rows
 
 
 # --- what a function is offered ---
@@ -106,15 +108,23 @@ def _tiles(found: Found) -> list[int]:
     return [tile] if _is_one_tile(found) else sorted({n for n in TILES if n < tile} | {tile})
 
 
-def _threads(shape: Workgroup, columns: Sequence[int], bounds: Bounds) -> list[int]:
-    """Threads of a workgroup: at least one per column, or all that the target has.
+def _threads_and_columns(shape: Workgroup, bounds: Bounds) -> tuple[list[int], list[int]]:
+    """Threads of a workgroup, and columns of a thread: the smallest chunk of a tile must fit into
+    memory with each pair.
 
-    The smallest chunk of a tile must fit into memory.
+    At least one thread per column, or all that the target has.
     """
+    columns = _columns(shape)
     least = min(shape.d, bounds.threads)
-    fits = lambda n: all(shape.sized(n, c, 1).shared_bytes <= bounds.bytes for c in columns)  # noqa: E731
-    usual = [n for n in OFFERS["threads"] if least <= n <= bounds.threads and fits(n)]
-    return usual or [min(THREADS, bounds.threads)]
+    able = [n for n in OFFERS["threads"] if least <= n <= bounds.threads]
+    for count in range(len(columns), 0, -1):
+        if fitting := [n for n in able if _fit(shape, n, columns[:count], bounds)]:
+            return fitting, columns[:count]
+    return [min(THREADS, bounds.threads)], columns[:1]
+
+
+def _fit(shape: Workgroup, threads: int, columns: Sequence[int], bounds: Bounds) -> bool:
+    return all(shape.sized(threads, n, 1).shared_bytes <= bounds.bytes for n in columns)
 
 
 def _default_threads(shape: Workgroup, offered: Sequence[int]) -> int:

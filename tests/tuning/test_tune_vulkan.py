@@ -197,7 +197,7 @@ def test_kernels_are_tuned(
     found = tune(
         tuning_input,
         lambda: DeviceClient(*device),
-        trials=8,
+        trials=task.size - 1,
         work_dir=tmp_path,
         journal=tmp_path / "records.jsonl",
         tasks=1,
