@@ -217,8 +217,8 @@ def _check(header: Header, keys: Mapping[str, Any], config: Mapping[str, Any]) -
     architecture = architecture_of(header)
     known = (*SIZES, *CHECKED, *ONLY.get(architecture, ()))
     for key, value in keys.items():
-        is_known = key in known or key.startswith(ROPE_SCALING) or key.endswith(TIME_SLOT)
-        if value and not is_known:
+        of_4_7 = architecture in HYBRIDS and key.endswith(TIME_SLOT)
+        if value and not (key in known or key.startswith(ROPE_SCALING) or of_4_7):
             raise InputError(
                 f"{header.path}: {architecture}.{key} is {value!r:.100}: not supported yet"
             )

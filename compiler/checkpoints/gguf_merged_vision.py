@@ -97,14 +97,16 @@ def _inserted(header: Header) -> dict[str, int]:
 def _pictures(header: Header) -> dict[str, Any]:
     """What the file says about cutting and normalizing pictures."""
     values = {theirs: vision_value(header, ours) for ours, theirs in PICTURES.items()}
-    return _given(values | {SLICES: _slices(header.metadata)})
+    return _given(values | {SLICES: _slices(header)})
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _slices(metadata: Mapping[str, Any]) -> Any:
+def _slices(header: Header) -> Any:
     """The most slices of a picture, under whatever prefix the converter's version uses."""
-    found = (v for key, v in metadata.items() if key.endswith(f".{SLICES}"))
-    return plain(next(found, None))
+    found = [plain(v) for key, v in header.metadata.items() if key.endswith(f".{SLICES}")]
+    if any(value != found[0] for value in found):
+        raise InputError(f"{header.path}: several keys end in .{SLICES}: {found!r:.100}")
+    return found[0] if found else None

@@ -72,8 +72,8 @@ def warn_of_differences(prompt: PromptEntry, template: TemplateFile) -> None:
         return
     if not can_render():
         log.warning(
-            "the checkpoint's chat template was not compared with the compiled-in prompt: %s is "
-            "not installed (%s)",
+            "the checkpoint's chat template was not compared with the compiled-in prompt and does "
+            "not decide whether the model thinks: %s is not installed (%s)",
             PACKAGE,
             INSTALL,
         )

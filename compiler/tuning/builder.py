@@ -7,7 +7,6 @@ hangs or dies is replaced, and the candidate fails with the reason.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 from handglass.targets.target import Target
 
 from ..lowering.tasks import Task
+from .builder_child import serve
 
 START_SECONDS = 300.0
 """Start timeout: the child imports TVM, which takes 3 s, and far more on a busy board."""
@@ -89,37 +89,3 @@ class Builder:
         if self._pipe is not None:
             self._pipe.close()
         self._child = self._pipe = None
-
-
-def serve(pipe: Connection) -> None:
-    """Main function of the child: builds libraries until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles it
-    os.environ["TVM_NUM_THREADS"] = "1"
-    target, functions = pipe.recv()
-    from tvm.ir import load_json
-
-    known = {key: (load_json(text), rule) for key, (text, rule) in functions.items()}
-    pipe.send("ready")
-    while True:
-        try:
-            key, choices = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(_library(*known[key], target, choices))
-
-
-def _library(func: Any, rule_name: str, target: Target, choices: Mapping[str, int]) -> tuple:
-    """(library, "") or (None, reason)."""
-    import tvm
-
-    from handglass.schedules.rule import replay
-
-    from ..lowering.kernel_code import library_of
-
-    rule = next(rule for rule in target.rules if rule.name == rule_name)
-    try:
-        sch = replay(func, rule, tvm.target.Target(target.tvm), choices)
-        return library_of(sch.mod["main"], target), ""
-    except Exception as error:  # noqa: BLE001  a compiler may raise anything
-        lines = str(error).strip().splitlines() or [""]
-        return None, f"{type(error).__name__}: {lines[-1][:200]}"

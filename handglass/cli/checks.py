@@ -60,7 +60,7 @@ def importing_compiler(allow_pickle: bool = False) -> AbstractContextManager[Non
     """
     if not has_compiler():
         raise DeviceError(f"compiling needs the TVM compiler: {INSTALL_COMPILER}")
-    from handglass.runtime.execution.tvm_runtime import without_torch
+    from handglass.runtime.system.packages import without_torch
 
     return nullcontext() if allow_pickle else without_torch()
 

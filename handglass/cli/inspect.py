@@ -45,6 +45,7 @@ def as_json(found: Inspection, tensors: bool) -> dict[str, Any]:
         entry.pop("params", None)
         entry.pop("tensors", None)
     files = [{**asdict(file), "ok": not file.problem} for file in found.files]
+    kernels = tuned_kernels(found)
     return {
         "path": str(found.path),
         **manifest,
@@ -52,7 +53,7 @@ def as_json(found: Inspection, tensors: bool) -> dict[str, Any]:
         "params_count": len(found.manifest.params),
         "params_bytes": total_bytes(found.manifest.params),
         "has_report": "report.json" in found.manifest.files,
-        "tuned_kernels": [name for name, tuned in (tuned_kernels(found) or {}).items() if tuned],
+        "tuned_kernels": kernels and [name for name, tuned in kernels.items() if tuned],
         "cache_bytes": total_bytes(found.manifest.state.tensors),
         "ok": all(file["ok"] for file in files),
     }

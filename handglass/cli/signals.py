@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -107,7 +108,8 @@ class _Watch:
             time.sleep(TICK_S)
             for number in {*_take_numbers()} & {*_ENDING}:
                 _thread.interrupt_main(number)
-        os.read(self._stop[0], 1)
+        with suppress(BlockingIOError):  # `join` was interrupted, and the next thread read it
+            os.read(self._stop[0], 1)
 
 
 def _wait_for_kernel(thread: threading.Thread) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from handglass.errors import DeviceError
 
 from ..bundle.manifest import RUNTIME_LIBRARY
 from ..system.heap import keep_freed_memory
-from ..system.packages import package_folders
+from ..system.packages import package_folders, without_torch
 from ..system.sealed_copy import load_library
 from ..system.shared_library import SharedLibrary
 from .process import PROCESS, RUNTIME, first_line
@@ -54,23 +53,6 @@ def installed_runtime() -> Path | None:
             if file.exists():
                 return file
     return None
-
-
-@contextmanager
-def without_torch() -> Iterator[None]:
-    """TVM's packages, imported in this block, do not import an installed torch (2 s and 190 MB).
-
-    A None in `sys.modules` makes a module unimportable in Python; it is removed at the end, and a
-    torch that is already loaded is kept.
-    """
-    hidden = "torch" not in sys.modules
-    if hidden:
-        sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if hidden:
-            del sys.modules["torch"]
 
 
 def import_tvm_ffi() -> Any:

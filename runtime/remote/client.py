@@ -158,9 +158,7 @@ class DeviceClient:
     ) -> list[float]:
         """Seconds per call, one value for each sample of `number` calls."""
         fields = {"library": library, "function": function, "arguments": arguments}
-        answer = self._ask("measure", deadline_s, **fields, number=number, samples=samples)
-        with self._reading("measure"):
-            return [float(seconds) for seconds in answer["seconds"]]
+        return self._measure("seconds", deadline_s, **fields, number=number, samples=samples)
 
     def count(
         self,
@@ -174,9 +172,13 @@ class DeviceClient:
         """Instructions of one call in the library's code, on a device that counts them."""
         fields = {"library": library, "function": function, "arguments": arguments}
         fields |= {"unit": "instructions"}
-        answer = self._ask("measure", deadline_s, **fields, number=number, samples=samples)
+        return self._measure("instructions", deadline_s, **fields, number=number, samples=samples)
+
+    def _measure(self, values: str, deadline_s: float, **fields: Any) -> list[float]:
+        """The list of the answer that is called `values`."""
+        answer = self._ask("measure", deadline_s, **fields)
         with self._reading("measure"):
-            return [float(count) for count in answer["instructions"]]
+            return [float(value) for value in answer[values]]
 
     def compare(
         self,

@@ -26,6 +26,8 @@ from .attention_workgroup import LANES_OF_A_ROW, MOST_SPLITS, THREADS, TILES, Bo
 
 UNSTAGED, STORED, FLOATS = 0, 1, 2
 """Values are read where they are, or first copied to shared memory: as stored, or as float32."""
+SPLITS = (1, 2, 4, 8, 16)
+"""Parts of the positions that a function is offered, beside the operator's own number."""
 OFFERS: Mapping[str, tuple[int, ...]] = {
     "tile": tuple(range(1, TILES[0] + 1)),
     "threads": (64, 128, 256, 512, 1024),
@@ -33,7 +35,7 @@ OFFERS: Mapping[str, tuple[int, ...]] = {
     "chunk": (1, 2, 4),
     "lanes": (4, 8, 16),
     "staged": (UNSTAGED, STORED, FLOATS),
-    "splits": (1, 2, 4, 8, 16),
+    "splits": tuple(range(1, MOST_SPLITS + 1)),
 }
 """The choices, with all values that a function may be offered.
 
@@ -133,8 +135,12 @@ def _default_threads(shape: Workgroup, offered: Sequence[int]) -> int:
 
 
 def _columns(shape: Workgroup) -> list[int]:
-    """Columns of a thread: at least as many as let a workgroup cover a head."""
-    return [n for n in OFFERS["columns"] if n >= shape.wide and shape.d % n == 0] or [shape.wide]
+    """Columns of a thread: at least as many as let a workgroup cover a head. Only the operator's
+    own number if it is none of those that are offered."""
+    wide = shape.wide
+    if wide not in OFFERS["columns"]:
+        return [wide]
+    return [n for n in OFFERS["columns"] if n >= wide and shape.d % n == 0]
 
 
 def _staged(found: Found, target: tvm.target.Target) -> list[int]:
@@ -153,7 +159,7 @@ def _splits(found: Found) -> list[int]:
     chunks = MOST_SPLITS
     if isinstance(positions, tirx.IntImm | int):
         chunks = -(-int(positions) // found.shape.chunk)
-    return sorted({n for n in OFFERS["splits"] if n <= chunks} | {found.splits})
+    return sorted({n for n in SPLITS if n <= chunks} | {found.splits})
 
 
 def _is_one_tile(found: Found) -> bool:

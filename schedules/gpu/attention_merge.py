@@ -8,9 +8,10 @@ from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
-from ..loops import bound, f32, int64, spatial
+from ..loops import bound, int64, spatial
 from .attention_rows import Rows
 from .attention_workgroup import LOWEST
+from .short_vectors import f32
 
 
 def merge_nest(rows: Rows, parts: Sequence[tirx.Buffer], out: tirx.Buffer) -> tirx.Stmt:

@@ -15,24 +15,11 @@ from ..choices import DEFAULTS, Choices
 from ..isa.integer_isa import GROUP, STEP
 from ..rule import Rule, blocks, find
 from ..tiling import clear, divisors, inline_epilogue, is_one
+from . import one_row, tile
 from .limits import GpuLimits, gpu_limits
-from .one_row import (
-    ADJACENT,
-    MEETING,
-    OUTPUTS,
-    PANELS,
-    PARTS,
-    STAGED,
-    UNROLL,
-    add_up_parts,
-    pick_parts,
-    pick_staged,
-    share_row,
-)
+from .one_row import add_up_parts, pick_parts, pick_staged, share_row
 from .threads import (
-    ORDERS,
     QUAD,
-    WIDTHS,
     WORD,
     depth_of,
     halved,
@@ -42,7 +29,7 @@ from .threads import (
     share,
     vectorize_quads,
 )
-from .tile import COLUMNS, HEIGHTS, ROWS, Workgroup, copy_to_registers, pick_workgroup, split_tile
+from .tile import Workgroup, copy_to_registers, pick_workgroup, split_tile
 
 WEIGHTS, ACTIVATIONS = 0, 1
 """Read indices of the block that computes the sums, in the operator's order."""
@@ -142,19 +129,5 @@ def _stages(sch: Schedule, *names: str) -> list:
 
 GROUPS = (1, 2, 4)
 """Offered numbers of groups of 32 inputs between two barriers."""
-OFFERS = {
-    "groups": GROUPS,
-    "panels": PANELS,
-    "parts": PARTS,
-    "meeting": MEETING,
-    "unroll": UNROLL,
-    "rows": ROWS,
-    "columns": COLUMNS,
-    "height": HEIGHTS,
-    "order": ORDERS,
-    "copy": WIDTHS,
-    "adjacent": ADJACENT,
-    "outputs": OUTPUTS,
-    "staged": STAGED,
-}
+OFFERS = {**one_row.OFFERS, **tile.OFFERS, "groups": GROUPS}
 RULE = Rule("vulkan-dot", dot, frozenset({"dot4", "dot7", "dot8"}), offers=OFFERS)

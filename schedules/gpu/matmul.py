@@ -17,24 +17,11 @@ from tvm.s_tir import Schedule
 from ..choices import DEFAULTS, Choices
 from ..rule import Rule, find
 from ..tiling import clear, inline_epilogue, is_one
+from . import one_row, tile
 from .limits import GpuLimits, gpu_limits
-from .one_row import (
-    ADJACENT,
-    MEETING,
-    OUTPUTS,
-    PANELS,
-    PARTS,
-    STAGED,
-    UNROLL,
-    add_up_parts,
-    pick_parts,
-    pick_staged,
-    share_row,
-)
+from .one_row import add_up_parts, pick_parts, pick_staged, share_row
 from .threads import (
-    ORDERS,
     QUAD,
-    WIDTHS,
     halved,
     keep_apart,
     pick,
@@ -42,7 +29,7 @@ from .threads import (
     share,
     vectorize_quads,
 )
-from .tile import COLUMNS, HEIGHTS, ROWS, Workgroup, copy_to_registers, pick_workgroup, split_tile
+from .tile import Workgroup, copy_to_registers, pick_workgroup, split_tile
 
 DEPTHS = (8, 16, 32)
 
@@ -99,19 +86,5 @@ def _pick_depth(sch: Schedule, rows, tile: Workgroup, limits: GpuLimits, choices
     return halved(depth, lambda n: size * place(n) <= limits.memory)
 
 
-OFFERS = {
-    "panels": PANELS,
-    "parts": PARTS,
-    "meeting": MEETING,
-    "unroll": UNROLL,
-    "rows": ROWS,
-    "columns": COLUMNS,
-    "height": HEIGHTS,
-    "depth": DEPTHS,
-    "order": ORDERS,
-    "copy": WIDTHS,
-    "adjacent": ADJACENT,
-    "outputs": OUTPUTS,
-    "staged": STAGED,
-}
+OFFERS = {**one_row.OFFERS, **tile.OFFERS, "depth": DEPTHS}
 RULE = Rule("vulkan-matmul", matmul, frozenset({"matmul"}), offers=OFFERS)

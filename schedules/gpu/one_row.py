@@ -33,6 +33,16 @@ ADJACENT = (0, 1)
 """Whether the inputs of unrolled steps are adjacent; else those of adjacent threads are."""
 MEETING = (1, 2, 4, 8, 16)
 """Offered numbers of parts reduced by exchanges between lanes; 1: all in shared memory."""
+OFFERS = {
+    "panels": PANELS,
+    "parts": PARTS,
+    "meeting": MEETING,
+    "unroll": UNROLL,
+    "adjacent": ADJACENT,
+    "outputs": OUTPUTS,
+    "staged": STAGED,
+}
+"""The choices of one row."""
 WORTH_IT = 4
 """From this number of parts on, the reduction by exchanges between lanes is the default.
 

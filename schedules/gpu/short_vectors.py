@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from tvm import tirx
 from tvm.ir import Expr
 
+from .. import loops
+
 
 def vector_dtype(dtype: str, width: int) -> str:
     """The dtype of a vector of `width` elements."""
@@ -39,4 +41,4 @@ def element(vector: Expr, number: int, width: int) -> Expr:
 
 def f32(value: float, width: int = 1) -> Expr:
     """A float32 constant for every row."""
-    return broadcast(tirx.FloatImm("float32", value), width)
+    return broadcast(loops.f32(value), width)

@@ -9,9 +9,11 @@ from tvm.s_tir import Schedule
 from ..choices import Choices
 from ..isa.register_tiles import LANES
 from .limits import GpuLimits
-from .threads import QUAD, ROWS_FIRST, bind_tiles, depth_of, pick, pick_order
+from .threads import ORDERS, QUAD, ROWS_FIRST, WIDTHS, bind_tiles, depth_of, pick, pick_order
 
 ROWS, COLUMNS, HEIGHTS = (16, 32, 64), (16, 32, 64), (2, 4, 8)
+OFFERS = {"rows": ROWS, "columns": COLUMNS, "height": HEIGHTS, "order": ORDERS, "copy": WIDTHS}
+"""The choices of many rows, whatever the arithmetic."""
 ROWS_OF_A_TILE, COLUMNS_OF_A_TILE, ROWS_OF_A_THREAD = 64, 64, 8
 
 

@@ -20,11 +20,11 @@ import pytest
 
 pytest.importorskip("tvm", reason="schedules and compiles functions")
 
+import attention_spaces
 import tvm
 import tvm_ffi
 from arm_emulator import Call, MissingToolError, Program
 from arm_kernels import Kernel
-from attention_spaces import over_cache, over_picture
 from levels import BY_INSTRUCTION, LEVELS, Level
 from matmul_spaces import times_weights
 from row_spaces import centred, gated, heads, plain, quantizing, rms, row_kernel
@@ -63,16 +63,6 @@ def for_any(make: Callable[[], Kernel]) -> Callable[[Target], Kernel]:
     return lambda target: make()
 
 
-ATTENTION = {
-    "vision": partial(over_picture, None, 77),
-    "resampler": partial(over_picture, 10, 77),
-    "prefill_f32": partial(over_cache, "float32", 39, 45, heads=6),
-    "prefill_f16": partial(over_cache, "float16", 39, 45),
-    "prefill_int8": partial(over_cache, "int8", 39, 0, heads=6, d=24),
-    "decode_f32": partial(over_cache, "float32", 1, 350, heads=2),
-    "decode_f16": partial(over_cache, "float16", 1, 350),
-    "decode_int8": partial(over_cache, "int8", 1, 17, heads=16),
-}
 HEIGHTS = {"row": 1, "rows": 29}
 MATMULS = {
     f"{scheme}_{name}": Space(partial(times_weights, scheme, m, 500, 256), 100)
@@ -87,7 +77,10 @@ QUANTIZED = {
 }
 MADE = {name: partial(row_kernel, rows) for name, rows in ROWS.items()} | QUANTIZED
 SPACES = {
-    **{f"attention_{name}": Space(for_any(make), 200) for name, make in ATTENTION.items()},
+    **{
+        f"attention_{name}": Space(for_any(make), 200)
+        for name, make in attention_spaces.SPACES.items()
+    },
     **MATMULS,
     **{
         f"{kind}_{name}": Space(partial(make, m, 1152), 20)

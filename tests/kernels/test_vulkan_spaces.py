@@ -10,6 +10,7 @@ import math
 import os
 import random
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,13 +19,14 @@ pytest.importorskip("tvm", reason="schedules and compiles functions")
 
 import tvm_ffi
 from arm_kernels import Kernel
+from attention_spaces import over_cache
 from tvm.s_tir import Schedule, renew_defs
 from vulkan_operator import runnable
 from vulkan_running import needs_vulkan, shaders, tvm_target
-from vulkan_spaces import SPACES, USUAL, Space
+from vulkan_spaces import SPACES, USUAL, Space, attention
 
 from handglass.schedules import Rule
-from handglass.schedules.choices import Defaults
+from handglass.schedules.choices import Defaults, Open
 from handglass.schedules.rule import replay, schedule_function
 from handglass.schedules.vulkan import VULKAN_RULES
 from handglass.targets import find_target
@@ -103,6 +105,24 @@ def test_a_space_is_large(name: str, preset: str) -> None:
     assert size_of(choices) >= space.least
     for choice, options in choices.options.items():
         assert set(options) <= set(rule.offers[choice]), (rule.name, choice)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{"heads": 43, "kv": 43}, {"heads": 10, "d": 128}, {"heads": 1, "kv": 1, "d": 768}],
+    ids=["3 splits", "5 rows of a tile", "3 columns"],
+)
+def test_the_operators_own_workgroup_may_be_any(sizes: dict[str, int]) -> None:
+    """A tuner that opens the choices schedules a random candidate, which must fit into memory."""
+    space = attention(partial(over_cache, "float32", 1, 350, **sizes))
+    target = target_of(space, PORTABLE)
+    kernel = made(space, target)
+    for _ in range(4):
+        choices = Open()
+        found = schedule_function(kernel.func, VULKAN_RULES, tvm_target(target), choices)
+        assert found is not None and choices.options
+        for choice, options in choices.options.items():
+            assert set(options) <= set(found[1].offers[choice]), choice
 
 
 @each_space

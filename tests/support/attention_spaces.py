@@ -1,7 +1,9 @@
-"""Attention kernels of every kind on a CPU, small, with inputs and the result in numpy."""
+"""Attention kernels of every kind, small, with inputs and the result in numpy."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,3 +46,16 @@ def over_cache(dtype: str, s: int, pos: int, heads: int = 14, kv: int = 2, d: in
     truth = attend(rotated(q, table[pos : pos + s]), as_kept(k, dtype), as_kept(v, dtype), pos)
     func = te.create_prim_func([x, t, at, *cache, y])
     return Kernel(func, [qkv, table, pos, *parts], [truth], TOLERANCE)
+
+
+SPACES: dict[str, Callable[[], Kernel]] = {
+    "vision": partial(over_picture, None, 77),
+    "resampler": partial(over_picture, 10, 77),
+    "prefill_f32": partial(over_cache, "float32", 39, 45, heads=6),
+    "prefill_f16": partial(over_cache, "float16", 39, 45),
+    "prefill_int8": partial(over_cache, "int8", 39, 0, heads=6, d=24),
+    "decode_f32": partial(over_cache, "float32", 1, 350, heads=2),
+    "decode_f16": partial(over_cache, "float16", 1, 350),
+    "decode_int8": partial(over_cache, "int8", 1, 17, heads=16),
+}
+"""A kernel of each kind, whose search space is tested."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
+import attention_spaces
 import numpy as np
 from arm_kernels import Kernel, normal
-from attention_spaces import over_cache, over_picture
 from tvm import te, tirx
 from vulkan_products import Product, quantized
 
@@ -31,22 +30,13 @@ class Space:
     """Whether it needs cooperative matrices."""
 
 
-def attention(make: Callable[..., Kernel], *sizes: Any, **more: Any) -> Space:
-    made = partial(make, *sizes, **more)
-    return Space(lambda target: made(), "vulkan-attention", 200)
+def attention(make: Callable[[], Kernel]) -> Space:
+    return Space(lambda target: make(), "vulkan-attention", 200)
 
 
-ATTENTION = {
-    "vision": attention(over_picture, None, 77),
-    "resampler": attention(over_picture, 10, 77),
-    "prefill_f32": attention(over_cache, "float32", 39, 45, heads=6),
-    "prefill_f16": attention(over_cache, "float16", 39, 45),
-    "prefill_int8": attention(over_cache, "int8", 39, 0, heads=6, d=24),
-    "decode_f32": attention(over_cache, "float32", 1, 350, heads=2),
-    "decode_f16": attention(over_cache, "float16", 1, 350),
-    "decode_int8": attention(over_cache, "int8", 1, 17, heads=16),
+SPACES: dict[str, Space] = {
+    f"attention_{name}": attention(make) for name, make in attention_spaces.SPACES.items()
 }
-SPACES: dict[str, Space] = {f"attention_{name}": space for name, space in ATTENTION.items()}
 
 
 def matmul(scheme: str, m: int | None, rule: str, matrices: bool = False) -> Space:
