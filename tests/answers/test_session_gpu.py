@@ -1,9 +1,9 @@
 """A session on a Vulkan device computes the same as one on the CPU."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
-import gc
 import numpy as np
 import pytest
 
