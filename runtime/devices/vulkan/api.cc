@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "errors.h"
+#include "forks.h"
 #include "pipeline_cache.h"
 #include "recorder.h"
 #include "registry.h"

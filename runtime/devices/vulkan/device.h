@@ -20,6 +20,8 @@ class Timestamps;
 
 class Device {
  public:
+  static constexpr const char* kTimerType = "handglass.VulkanTimer";
+
   Device(int index, const Instance& instance, const PhysicalDevice& physical,
          const Settings& settings);
   ~Device();

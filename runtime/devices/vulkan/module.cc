@@ -8,6 +8,8 @@
 #include <string>
 #include <unordered_map>
 
+#include "arguments.h"
+#include "bytes.h"
 #include "errors.h"
 #include "launch.h"
 
@@ -17,50 +19,11 @@ namespace {
 
 namespace ffi = tvm::ffi;
 
-/* Reads little-endian integers and length-prefixed strings, never past the end. */
-class Bytes {
- public:
-  Bytes(const char* data, size_t size) : at_(data), end_(data + size) {}
-
-  template <typename Number>
-  Number Take() {
-    Number value;
-    std::memcpy(&value, Skip(sizeof value), sizeof value);
-    return value;
-  }
-  std::string Text() {
-    const uint64_t size = Count(1);
-    return std::string(Skip(size), size);
-  }
-  /* Reads a count of items of at least `least` bytes each. */
-  uint64_t Count(uint64_t least) {
-    const auto count = Take<uint64_t>();
-    if (count > static_cast<uint64_t>(end_ - at_) / least) Bad();
-    return count;
-  }
-  const char* Skip(uint64_t size) {
-    if (size > static_cast<uint64_t>(end_ - at_)) Bad();
-    const char* here = at_;
-    at_ += size;
-    return here;
-  }
-  bool done() const { return at_ == end_; }
-
- private:
-  [[noreturn]] static void Bad() { Fail("damaged module: the bytes end too early"); }
-
-  const char* at_;
-  const char* end_;
-};
-
 Kernel ReadFunction(Bytes* bytes) {
   Kernel kernel;
   kernel.name = bytes->Text();
   for (uint64_t n = bytes->Count(4); n > 0; --n) {
-    DLDataType type;
-    type.code = bytes->Take<uint8_t>();
-    type.bits = bytes->Take<uint8_t>();
-    type.lanes = bytes->Take<uint16_t>();
+    const DLDataType type = ReadType(bytes);
     const bool buffer = type.code == kDLOpaqueHandle;
     if (!buffer && type.bits != 32 && type.bits != 64) {
       Fail("kernel ", kernel.name, ": a scalar of ", int{type.bits}, " bits; 32 or 64 are possible");

@@ -42,8 +42,5 @@ class Registry {
   std::vector<std::unique_ptr<Device>> devices_;
 };
 
-/* Whether this process inherited its devices by a fork; they must not be used then. */
-bool IsForked();
-
 }  // namespace vulkan
 }  // namespace handglass

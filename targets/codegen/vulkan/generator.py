@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from handglass.runtime.devices.device_info import DeviceInfo
+from handglass.runtime.devices.vulkan import VULKAN
 
 from ...target import Target
 from ..kinds import Generator
+from ..plugin import plugin_for
 from .detection import detected_target, target_of
 from .enable import enable
-from .plugin import plugin_for
 
 
 class VulkanGenerator(Generator):
@@ -18,7 +19,7 @@ class VulkanGenerator(Generator):
         enable()
 
     def plugin_for(self, target: Target, needed: bool) -> Path | None:
-        return plugin_for(target, needed)
+        return plugin_for(VULKAN.recipe, target, needed)
 
     def detected_target(self) -> Target:
         return detected_target()

@@ -6,7 +6,6 @@
 #include <string>
 
 namespace handglass {
-namespace vulkan {
 
 class Json {
  public:
@@ -77,5 +76,4 @@ class Json {
   bool first_ = true;
 };
 
-}  // namespace vulkan
 }  // namespace handglass

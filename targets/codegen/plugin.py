@@ -7,13 +7,14 @@ import shutil
 from pathlib import Path
 
 from handglass.errors import DeviceError
-from handglass.runtime.devices.vulkan.library import cross_library, find_library
+from handglass.runtime.devices.plugin.library import cross_library, find_library
+from handglass.runtime.devices.plugin.recipe import Recipe
 from handglass.runtime.system.machine import architecture
 
-from ...target import Target
+from ..target import Target
 
 
-def plugin_for(target: Target, needed: bool) -> Path | None:
+def plugin_for(recipe: Recipe, target: Target, needed: bool) -> Path | None:
     """The library for the host CPU of the target's GPU.
 
     If it cannot be built on this machine, raises DeviceError if `needed`, else returns None; the
@@ -21,17 +22,17 @@ def plugin_for(target: Target, needed: bool) -> Path | None:
     library, and C++ exceptions cross the boundary.
     """
     try:
-        return _plugin_for(target)
+        return _plugin_for(recipe, target)
     except DeviceError:
         if needed:
             raise
         return None
 
 
-def _plugin_for(target: Target) -> Path:
+def _plugin_for(recipe: Recipe, target: Target) -> Path:
     if target.architecture == architecture(platform.machine()) and not target.stub_libraries:
-        return find_library().path
+        return find_library(recipe).path
     compiler = shutil.which(f"{target.gnu_triple}-g++")
     if compiler is None or target.stub_libraries:  # Android has a different C++ library
-        raise DeviceError(f"the Vulkan library for {target.triple} cannot be built on this machine")
-    return cross_library(f"{target.architecture}-linux", [compiler]).path
+        raise DeviceError(f"{recipe.product} for {target.triple} cannot be built on this machine")
+    return cross_library(recipe, f"{target.architecture}-linux", [compiler]).path

@@ -1,7 +1,7 @@
-"""Compiles the Vulkan plug-in, for this machine or for another.
+"""Compiles a plug-in, for this machine or for another.
 
-The result is one shared object that links neither TVM, tvm-ffi nor libvulkan: their symbols are
-resolved when it is loaded, and libvulkan is opened when a device is first used. So a cross build
+The result is one shared object that links neither TVM, tvm-ffi nor a driver: their symbols are
+resolved when it is loaded, and the driver is opened when a device is first used. So a cross build
 needs only headers.
 """
 
@@ -23,10 +23,8 @@ from handglass.errors import DeviceError
 from ...system.machine import usable_cpus
 from ...system.packages import installed_version
 from ...system.regular_file import open_regular, read_regular
-from ..kinds import KINDS
-from .sources import Ingredients, cpp_files, include_folders, sources_hash
+from .recipe import Ingredients, Recipe
 
-LIBRARY = KINDS["vulkan"].library
 RECORD = "built.json"
 FLAGS = (
     *("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread"),
@@ -34,7 +32,7 @@ FLAGS = (
 )
 
 
-def find_compiler() -> list[str]:
+def find_compiler(recipe: Recipe) -> list[str]:
     """$CXX, or else the first C++ compiler on PATH. Raises DeviceError if there is none."""
     named = shlex.split(os.environ.get("CXX", ""))
     for command in [named] if named else [["g++"], ["clang++"], ["c++"]]:
@@ -42,12 +40,11 @@ def find_compiler() -> list[str]:
             return command
     what = f"$CXX = {named[0]} was not found" if named else "no C++ compiler is on PATH"
     raise DeviceError(
-        f"the Vulkan library must be built once, but {what}; install a compiler "
-        "(Debian, Ubuntu: apt install g++ libvulkan-dev; Fedora: dnf: gcc-c++ vulkan-headers)"
+        f"{recipe.product} must be built once, but {what}; install a compiler ({recipe.packages})"
     )
 
 
-def build_plugin(compiler: Sequence[str], output: Path) -> Path:
+def build_plugin(recipe: Recipe, compiler: Sequence[str], output: Path) -> Path:
     """Compile the plug-in into the folder `output`, with a record of its inputs (RECORD).
 
     `compiler` is a command with its first arguments and determines the target machine:
@@ -56,27 +53,24 @@ def build_plugin(compiler: Sequence[str], output: Path) -> Path:
     Returns the path of the library. Raises DeviceError if a header is missing or the compiler
     fails.
     """
-    includes = [f"-isystem{folder}" for folder in include_folders()]
+    includes = [f"-isystem{folder}" for folder in recipe.include_folders()]
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix=".build-") as scratch:
-        compile_one = [*compiler, *FLAGS, *includes]
-        with ThreadPoolExecutor(max_workers=len(usable_cpus())) as pool:
-            objects = list(
-                pool.map(lambda file: _compile(compile_one, file, Path(scratch)), cpp_files())
-            )
-        library = Path(scratch, LIBRARY)
-        _run([*compiler, "-shared", "-pthread", *objects, "-o", str(library), "-ldl"])
-        record = _record(compiler, library)
+        objects = _objects(recipe, [*compiler, *FLAGS, *includes], Path(scratch))
+        library = Path(scratch, recipe.library)
+        link = [*compiler, "-shared", "-pthread", *objects, "-o", str(library), "-ldl"]
+        _run(recipe, link)
+        record = _record(recipe, compiler, library)
         Path(scratch, RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        for name in (LIBRARY, RECORD):  # the record last: it marks the library as complete
+        for name in (recipe.library, RECORD):  # the record last: it marks the library as complete
             Path(scratch, name).replace(output / name)
-    return output / LIBRARY
+    return output / recipe.library
 
 
-def ingredients(machine: str) -> Ingredients:
+def ingredients(recipe: Recipe, machine: str) -> Ingredients:
     """The inputs of a library for `machine` that is built by this installation."""
     return Ingredients(
-        sources=sources_hash(),
+        sources=recipe.sources_hash(),
         tvm=installed_version("apache-tvm") or "",
         tvm_ffi=installed_version("apache-tvm-ffi") or "",
         machine=machine,
@@ -94,26 +88,33 @@ def machine_of(library: Path) -> str:
     return f"{names[code]}-linux"
 
 
-def _record(compiler: Sequence[str], library: Path) -> dict[str, str]:
+def _record(recipe: Recipe, compiler: Sequence[str], library: Path) -> dict[str, str]:
     content = read_regular(library)
     return {
-        **ingredients(machine_of(library)).described(),
-        "compiler": compiler_version(compiler),
+        **ingredients(recipe, machine_of(library)).described(),
+        "compiler": compiler_version(recipe, compiler),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
 
 
-def compiler_version(compiler: Sequence[str]) -> str:
-    return (_run([*compiler, "--version"]).splitlines() or [""])[0]
+def compiler_version(recipe: Recipe, compiler: Sequence[str]) -> str:
+    return (_run(recipe, [*compiler, "--version"]).splitlines() or [""])[0]
 
 
-def _compile(command: Sequence[str], source: Path, folder: Path) -> str:
-    output = folder / f"{source.stem}.o"
-    _run([*command, "-c", str(source), "-o", str(output)])
-    return str(output)
+def _objects(recipe: Recipe, command: Sequence[str], folder: Path) -> list[str]:
+    """Compile all sources, as many at a time as there are CPUs."""
+
+    def compile_one(numbered: tuple[int, Path]) -> str:
+        number, source = numbered
+        output = str(folder / f"{number}-{source.stem}.o")  # two folders may share a name
+        _run(recipe, [*command, "-c", str(source), "-o", output])
+        return output
+
+    with ThreadPoolExecutor(max_workers=len(usable_cpus())) as pool:
+        return list(pool.map(compile_one, enumerate(recipe.cpp_files())))
 
 
-def _run(command: Sequence[str]) -> str:
+def _run(recipe: Recipe, command: Sequence[str]) -> str:
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
@@ -121,17 +122,20 @@ def _run(command: Sequence[str]) -> str:
     except OSError as error:
         raise DeviceError(f"{command[0]} cannot be run: {error}") from error
     if done.returncode:
-        raise DeviceError(_explain(command, done.stderr))
+        raise DeviceError(_explain(recipe, command, done.stderr))
     return done.stdout
 
 
-def _explain(command: Sequence[str], errors: str) -> str:
-    gcc = "vulkan/vulkan.h" in errors and "o such file" in errors
-    missing = gcc or "'vulkan/vulkan.h'" in errors
-    if missing:
+def _explain(recipe: Recipe, command: Sequence[str], errors: str) -> str:
+    if recipe.header and _is_missing(recipe.header, errors):
         return (
-            "the Vulkan library cannot be built: the header vulkan/vulkan.h is missing; install it "
-            "(Debian, Ubuntu: apt install libvulkan-dev; Fedora: dnf install vulkan-headers)"
+            f"{recipe.product} cannot be built: the header {recipe.header} is missing; install it "
+            f"({recipe.header_packages})"
         )
     lines = [line for line in errors.splitlines() if "error" in line] or errors.splitlines()
-    return f"the Vulkan library cannot be built: {command[0]}: {(lines or ['no message'])[0]}"
+    return f"{recipe.product} cannot be built: {command[0]}: {(lines or ['no message'])[0]}"
+
+
+def _is_missing(header: str, errors: str) -> bool:
+    """Whether GCC or clang says that a header was not found."""
+    return (header in errors and "o such file" in errors) or f"'{header}'" in errors
