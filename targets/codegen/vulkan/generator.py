@@ -15,7 +15,7 @@ from .enable import enable
 
 
 class VulkanGenerator(Generator):
-    def prepare(self) -> None:
+    def prepare(self, target: Target) -> None:
         enable()
 
     def plugin_for(self, target: Target, needed: bool) -> Path | None:

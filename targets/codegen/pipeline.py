@@ -1,7 +1,8 @@
-"""TVM's default pipeline, with the reduction lowering for Vulkan inserted before TVM's."""
+"""TVM's default pipeline for device code, with our lowering of reductions before TVM's."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tvm
@@ -11,34 +12,46 @@ from tvm.s_tir.pipeline import (
     finalize_device_passes,
     finalize_host_passes,
 )
+from tvm.target import Target
 from tvm.tirx.compilation_pipeline import PIPELINE_MAP
 
-from .reductions import is_vulkan, lower_reductions
+from .reductions import WAYS, Way, is_ours, lower_reductions
 
 NAME = "s_tir"  # TVM's default
 ALLREDUCE = "s_tir.LowerThreadAllreduce"
 
 
-def use_pipeline() -> None:
-    """Replace TVM's default pipeline. It is unchanged for modules without Vulkan functions."""
+OPTIONS: dict[str, dict[str, Any]] = {}
+"""TVM target kind -> what the configuration of its passes has beside the caller's."""
+
+
+def use_pipeline(kind: str, way: Callable[[Target], Way], **options: Any) -> None:
+    """Lower reductions by lanes in device code for a kind of target, as far as `way` allows.
+
+    `options` are settings of TVM's passes that the kind's schedules need. This replaces TVM's
+    default pipeline, which is unchanged for modules without such code.
+    """
+    WAYS[kind], OPTIONS[kind] = way, options
     if PIPELINE_MAP[NAME] is default_s_tir_pipeline:
-        tirx.register_tir_pipeline(NAME, vulkan_pipeline)
+        tirx.register_tir_pipeline(NAME, device_pipeline)
 
 
-def vulkan_pipeline() -> tuple[Any, Any, Any]:
+def device_pipeline() -> tuple[Any, Any, Any]:
     """The default pipeline with the lowering of thread reductions moved to `finalize_device`."""
     default, _, _ = default_s_tir_pipeline()
 
     @tvm.transform.module_pass(opt_level=0)
     def pipeline(mod: tvm.IRModule, context: tvm.transform.PassContext) -> tvm.IRModule:
-        if not any(is_vulkan(func) for func in mod.functions.values()):
+        kinds = {func.attrs["target"].kind.name for func in mod.functions.values() if is_ours(func)}
+        if not kinds:
             return default(mod)
+        options = {name: value for kind in kinds for name, value in OPTIONS[kind].items()}
         with tvm.transform.PassContext(
             opt_level=context.opt_level,
             required_pass=list(context.required_pass),
             disabled_pass=[*context.disabled_pass, ALLREDUCE],
             instruments=list(context.instruments),
-            config=dict(context.config),
+            config=dict(context.config) | options,
         ):
             return default(mod)
 
