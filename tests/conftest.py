@@ -48,6 +48,7 @@ os.environ["XDG_DATA_HOME"] = f"{_FOLDER.name}/data"
 ELSEWHERE = {
     "large": ("HANDGLASS_TEST_LARGE", "more of the same, which takes minutes: make test-large"),
     "arm": ("HANDGLASS_TEST_ARM", "an emulated ARM board: make test-arm"),
+    "cuda": ("HANDGLASS_TEST_CUDA", "more of CUDA, which takes minutes: make test-cuda"),
     "vulkan": ("HANDGLASS_TEST_VULKAN", "a Vulkan device: make test-vulkan"),
 }
 """Markers of tests with special requirements: the variable that enables them, and the reason."""
