@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-tvm = pytest.importorskip("tvm", reason="the code generator needs the TVM compiler")
+pytest.importorskip("tvm", reason="the code generator needs the TVM compiler")
+import tvm
 import tvm_ffi
 from tvm import te, tirx
 from tvm.s_tir import Schedule
@@ -34,7 +35,8 @@ ENOUGH = "no module is needed here"
 def source_of() -> Iterator[Any]:
     """Generates the CUDA C++ of a scheduled function, without compiling it."""
     enable_compiler()
-    usual, seen = tvm_ffi.get_global_func(CREATE), {}
+    usual = tvm_ffi.get_global_func(CREATE)
+    seen: dict[str, Any] = {}
 
     def create(source: bytes, _: str, functions: Any, __: Any) -> None:
         seen.update(source=bytes(source).decode(), functions=dict(functions))
