@@ -18,6 +18,7 @@ from tvm.target import Target
 
 from handglass.errors import UsageError
 
+from ..narrowing import narrowed
 from ..reductions import Way
 from .architectures import compiler_for, images_of
 from .module_bytes import Kernel, pack_module
@@ -44,7 +45,7 @@ def with_target(build: Build) -> Build:
     def build_cuda(mod: ir.IRModule, target: Target) -> Any:
         token = _TARGET.set(target)
         try:
-            return build(with_branches(mod), target)
+            return build(narrowed(with_branches(mod), has_int64=True), target)
         finally:
             _TARGET.reset(token)
 
