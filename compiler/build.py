@@ -30,7 +30,7 @@ from handglass.runtime.system.tilde import check_expanded
 from handglass.schedules.select import find_units
 from handglass.targets import find_target
 from handglass.targets.codegen.build import build_library
-from handglass.targets.codegen.kinds import plugin_for
+from handglass.targets.codegen.kinds import plugin_for, prepare_compiler
 from handglass.targets.codegen.used import Used, what_is_used
 from handglass.targets.target import Target
 
@@ -99,6 +99,7 @@ def compile_model(
     if dump_ir:
         check_expanded(dump_ir)
     device = find_target(target)
+    prepare_compiler(device)  # fails before a phase of minutes
     checkpoint = open_checkpoint(Path(model), allow_pickle, mmproj)
     family, config = read_config(checkpoint.config)
     units = find_units(tvm.target.Target(device.tvm))

@@ -55,6 +55,11 @@ class GpuCapabilities(ABC):
         )
 
     @property
+    def images(self) -> tuple[str, ...]:
+        """The architectures that its code is compiled for; empty if the kind has only one."""
+        return ()
+
+    @property
     @abstractmethod
     def tvm(self) -> dict[str, Any]:
         """The argument for `tvm.target.Target`, without the host."""

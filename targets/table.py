@@ -11,6 +11,7 @@ from handglass.runtime.system.hardware import Machine, read_machine
 
 from .codegen.kinds import detected_names, generator_for
 from .presets.aarch64 import PRESETS, aarch64_host
+from .presets.cuda import cuda_presets
 from .presets.gpu import with_gpu
 from .presets.vulkan import vulkan_presets
 from .presets.x86 import X86_64_AMX, X86_64_V3, X86_64_V4, x86_host
@@ -27,7 +28,8 @@ def host_target(machine: Machine) -> Target | None:
 
 
 def all_targets(machine: Machine) -> dict[str, Target]:
-    presets = (X86_64_V3, X86_64_V4, X86_64_AMX, *PRESETS, *vulkan_presets(machine))
+    gpus = (*vulkan_presets(machine), *cuda_presets(machine))
+    presets = (X86_64_V3, X86_64_V4, X86_64_AMX, *PRESETS, *gpus)
     host = host_target(machine)
     hosts = (replace(host, same_code_as=_same_code(host, presets)),) if host else ()
     return {target.name: target for target in (*hosts, *presets)}

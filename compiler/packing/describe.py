@@ -109,7 +109,8 @@ def target_entry(target: Target) -> TargetEntry:
     host = (target.name, target.triple, target.cpu, target.features)
     if target.gpu is None:
         return TargetEntry(*host)
-    return TargetEntry(*host, device=target.kind, abilities=target.gpu.abilities)
+    gpu = target.gpu
+    return TargetEntry(*host, device=target.kind, abilities=gpu.abilities, images=gpu.images)
 
 
 def stop_ids(checkpoint: Checkpoint, language: LanguageConfig) -> tuple[int, ...]:

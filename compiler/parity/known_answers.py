@@ -90,7 +90,7 @@ def known_answers(
     `kernels` are the kernels of the library, `fused` is their module before scheduling, and
     `cpu_model` is the same model fused for a CPU.
     """
-    small = [] if target.gpu is None else list(known_kernels(target.tvm))
+    small = [] if target.gpu is None else list(known_kernels(tvm.target.Target(target.tvm)))
     answered = [_answer_small(n, known) for n, known in enumerate(small)]
     if fused is not None:
         lengths = LENGTHS | {"strip": LENGTHS["n"] * patch_size}

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from tvm import te, tirx
 from tvm.s_tir import Schedule
+from tvm.target import Target
+
+from handglass.schedules.gpu.limits import gpu_limits
 
 THREADS = 64
 ROWS, COLUMNS = 37, 4 * THREADS  # an odd number of rows
@@ -32,10 +35,10 @@ class Known:
     floor_db: float | None
 
 
-def known_kernels(attributes: Mapping[str, Any]) -> Iterator[Known]:
-    """Yield the kernels that a target with these TVM attributes can run."""
+def known_kernels(target: Target) -> Iterator[Known]:
+    """Yield the kernels that devices of a target can run."""
     yield _element_wise("float32", 100.0)
-    if attributes.get("supports_float16") and attributes.get("supports_16bit_buffer"):
+    if gpu_limits(target).half:
         yield _element_wise("float16", 50.0)
     yield _dot_product()
     yield _reversed_in_shared_memory()

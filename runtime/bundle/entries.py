@@ -50,6 +50,9 @@ class TargetEntry:
     """Capabilities that the kernels require, keyed by TVM's target attribute names. A nonzero
     `supports_*` is required; an `*_operations` value is a mask of required bits; any other value
     is a minimum."""
+    images: tuple[str, ...] = optional(tuple)
+    """Architectures for which the library has machine code, or code that a driver compiles, if the
+    kind of device has several; a device needs one of them ("sm_87", "compute_87")."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from .attention_merge import write_merge
 from .attention_nest import write_attention
 from .attention_steps import Operands
 from .attention_workgroup import LANES_OF_A_ROW, MOST_SPLITS, THREADS, TILES, Bounds, Workgroup
+from .limits import supports
 
 UNSTAGED, STORED, FLOATS = 0, 1, 2
 """Values are read where they are, or first copied to shared memory: as stored, or as float32."""
@@ -147,7 +148,7 @@ def _staged(found: Found, target: tvm.target.Target) -> list[int]:
     """float32 has no second type. float16 and bytes in shared memory need their arithmetic."""
     if found.kept == "float32":
         return [UNSTAGED, STORED]
-    able = bool(target.attrs.get(f"supports_{found.kept}", False))
+    able = supports(target, found.kept)
     return [UNSTAGED, STORED, FLOATS] if able else [UNSTAGED, FLOATS]
 
 

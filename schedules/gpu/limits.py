@@ -54,6 +54,8 @@ class GpuLimits:
     depth: int = 32
     memory: int = 1 << 14
     """Shared memory of a workgroup, in bytes."""
+    optin: int = 1 << 14
+    """Shared memory of a workgroup that asks for it when it is launched."""
     threads: int = 256
     """Largest number of threads in a workgroup."""
     half: bool = False
@@ -69,29 +71,48 @@ class GpuLimits:
 def gpu_limits(target: tvm.target.Target) -> GpuLimits:
     """The limits that the target states; for the others, what every GPU guarantees."""
     able, least = target.attrs, GpuLimits()
+    memory = int(able.get("max_shared_memory_per_block", least.memory))
+    largest = TERABYTE if _is_complete(target) else least.largest_buffer
     return GpuLimits(
-        memory=int(able.get("max_shared_memory_per_block", least.memory)),
+        memory=memory,
+        optin=int(_words(target).get("optin", memory)),
         threads=int(able.get("max_threads_per_block", least.threads)),
-        half=bool(able.get("supports_float16", False))
-        and bool(able.get("supports_16bit_buffer", False)),
+        half=supports(target, "float16") and supports(target, "16bit_buffer"),
         subgroup=_subgroup(target),
         matrix=_matrix(target),
-        largest_buffer=int(able.get("max_storage_buffer_range", least.largest_buffer)),
+        largest_buffer=int(able.get("max_storage_buffer_range", largest)),
     )
 
 
+COMPLETE = frozenset({DLDeviceType.kDLCUDA})
+"""Kinds whose devices all have what others state in attributes, which TVM's kind then lacks."""
+TERABYTE = 1 << 40
 SHUFFLE = 16
 """VK_SUBGROUP_FEATURE_SHUFFLE_BIT: lanes of a subgroup read each other's values."""
 
 
+def supports(target: tvm.target.Target, what: str) -> bool:
+    """Whether the target's code may use "float16", "int8", "16bit_buffer" and so on."""
+    return bool(target.attrs.get(f"supports_{what}", _is_complete(target)))
+
+
+def _is_complete(target: tvm.target.Target) -> bool:
+    return target.get_target_device_type() in COMPLETE
+
+
 def _words(target: tvm.target.Target) -> dict[str, str]:
-    """The target's `mattr` as a mapping: "subgroup-32" becomes {"subgroup": "32"}."""
-    return dict(str(word).rsplit("-", 1) for word in target.attrs.get("mattr", ()))
+    """The words of a target that state a number: "subgroup-32" becomes {"subgroup": "32"}.
+
+    They are in `mattr`, or in `keys` where TVM's kind has no such attribute.
+    """
+    words = map(str, (*target.attrs.get("mattr", ()), *target.keys))
+    return dict(word.rsplit("-", 1) for word in words if "-" in word)
 
 
 def _subgroup(target: tvm.target.Target) -> int:
     """Threads of a subgroup; 1 if the target does not state them or lacks shuffles."""
-    able = int(target.attrs.get("supported_subgroup_operations", 0)) & SHUFFLE
+    operations = int(target.attrs.get("supported_subgroup_operations", 0))
+    able = operations & SHUFFLE or _is_complete(target)
     return int(_words(target).get("subgroup", 1)) if able else 1
 
 

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from ..gpu import attention, dot, elementwise, matmul, recurrence, rows
+from ..gpu import GPU_RULES
 from ..rule import Rule
 from . import cooperative_matrix as matrix
 
-VULKAN_RULES: tuple[Rule, ...] = (
-    matrix.RULE,
-    matmul.RULE,
-    dot.RULE,
-    attention.RULE,
-    recurrence.RULE,
-    rows.RULE,
-    elementwise.RULE,
-)
+VULKAN_RULES: tuple[Rule, ...] = (matrix.RULE, *GPU_RULES)
 
 __all__ = ["VULKAN_RULES"]

@@ -16,6 +16,7 @@ from ..target import Target, host_name
 
 GENERATORS = {
     "vulkan": ".vulkan.generator",
+    "cuda": ".cuda.generator",
 }
 """Kind -> module that defines `GENERATOR`, imported on first use."""
 
@@ -24,8 +25,11 @@ class Generator(ABC):
     """Interface of a code generator; each kind's module exports a subclass as `GENERATOR`."""
 
     @abstractmethod
-    def prepare(self) -> None:
-        """Enable TVM to compile for this kind in this process. Idempotent."""
+    def prepare(self, target: Target) -> None:
+        """Enable TVM to compile for a target of this kind in this process. Idempotent.
+
+        Raises DeviceError if this machine lacks a tool for that.
+        """
 
     @abstractmethod
     def plugin_for(self, target: Target, needed: bool) -> Path | None:
@@ -51,7 +55,7 @@ def generator_for(kind: str) -> Generator:
 def prepare_compiler(target: Target) -> None:
     """Enable TVM to compile for the target."""
     if target.kind != CPU:
-        generator_for(target.kind).prepare()
+        generator_for(target.kind).prepare(target)
 
 
 def plugin_for(target: Target, needed: bool) -> dict[str, Path]:

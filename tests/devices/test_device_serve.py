@@ -181,9 +181,10 @@ def test_a_slim_device_serves_without_typer_or_tvm_or_exec() -> None:
 
 @pytest.mark.vulkan
 def test_a_slim_device_brings_its_vulkan_library(tmp_path: Path) -> None:
-    from handglass.runtime.devices.vulkan.library import find_library
+    from handglass.runtime.devices.plugin.library import find_library
+    from handglass.runtime.devices.vulkan import VULKAN
 
-    with slim_server("--vulkan", str(find_library().path)) as (client, _):
+    with slim_server("--vulkan", str(find_library(VULKAN.recipe).path)) as (client, _):
         assert client.describe("vulkan").devices[0].name
     broken = tmp_path / "library.so"
     broken.write_bytes(b"no library")

@@ -10,7 +10,8 @@ from ctypes import CDLL
 from dataclasses import dataclass
 from pathlib import Path
 
-from handglass.runtime.devices.vulkan.build import RECORD, find_compiler
+from handglass.runtime.devices.plugin.build import RECORD, find_compiler
+from handglass.runtime.devices.vulkan import VULKAN
 
 TESTS = Path(__file__).parent
 SOURCE = TESTS / "odd_driver.cc"
@@ -21,7 +22,7 @@ COMMAND = ("-m", "handglass.cli.main")
 def build_driver(folder: Path) -> Path:
     """Build the driver into `folder`, which is then used as LD_LIBRARY_PATH."""
     flags = ("-std=c++17", "-shared", "-fPIC", f"-Wl,-soname,{NAME}")
-    command = [*find_compiler(), *flags, str(SOURCE), "-ldl", "-o", str(folder / NAME)]
+    command = [*find_compiler(VULKAN.recipe), *flags, str(SOURCE), "-ldl", "-o", str(folder / NAME)]
     subprocess.run(command, check=True, timeout=300)
     return folder
 

@@ -7,14 +7,15 @@ import subprocess
 import pytest
 
 from handglass.errors import DeviceError
-from handglass.runtime.devices.vulkan.build import find_compiler
-from handglass.runtime.devices.vulkan.library import find_library
+from handglass.runtime.devices.plugin.build import find_compiler
+from handglass.runtime.devices.plugin.library import find_library
+from handglass.runtime.devices.vulkan import VULKAN
 
 
 def skip_without_library() -> None:
     """Skip the test if a build dependency is missing; an error in our own code still fails it."""
     try:
-        find_library()
+        find_library(VULKAN.recipe)
     except DeviceError:
         if missing := what_is_missing():
             pytest.skip(missing)
@@ -24,7 +25,7 @@ def skip_without_library() -> None:
 def what_is_missing() -> str:
     """The missing build dependency; "" if there is none."""
     try:
-        compiler = find_compiler()
+        compiler = find_compiler(VULKAN.recipe)
     except DeviceError as error:
         return str(error)
     look = [*compiler, "-E", "-x", "c++", "-", "-o", "/dev/null"]

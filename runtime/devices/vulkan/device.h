@@ -20,6 +20,8 @@ class Timestamps;
 
 class Device {
  public:
+  static constexpr const char* kTimerType = "handglass.VulkanTimer";
+
   Device(int index, const Instance& instance, const PhysicalDevice& physical,
          const Settings& settings);
   ~Device();
@@ -42,6 +44,8 @@ class Device {
   uint64_t Allocate(uint64_t bytes);
   /* May be called at any time, also for a lost device: never throws. */
   void Free(uint64_t address);
+  /* Waits until all recorded commands have run. */
+  void Sync();
 
   const int index;
   const PhysicalDevice& physical;

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
-from handglass.errors import DeviceError
-
 from ..device_info import Ability, DeviceInfo
-from .loading import vulkan_function
+from .plugin import VULKAN
 
 
 @dataclass(frozen=True)
@@ -44,20 +41,11 @@ def vulkan_problem() -> str | None:
 def vulkan_statistics(device: int = 0) -> dict[str, Any]:
     """Counters since the device was opened (opens it if necessary): live_bytes, peak_bytes,
     live_buffers, blocks, launches, submits, pipelines, ... Raises DeviceError if there is none."""
-    return _ask("statistics", device)
+    return VULKAN.ask("statistics", device)
 
 
 def _described() -> dict[str, Any]:
-    return _ask("devices")
-
-
-def _ask(name: str, *arguments: int) -> dict[str, Any]:
-    function = vulkan_function(name)
-    try:
-        answer: dict[str, Any] = json.loads(function(*arguments))
-    except RuntimeError as error:
-        raise DeviceError(str(error).strip()) from error
-    return answer
+    return VULKAN.ask("devices")
 
 
 def matrices_of(device: DeviceInfo) -> tuple[Matrix, ...]:

@@ -1,11 +1,10 @@
 #include "errors.h"
 
-#include <tvm/ffi/error.h>
-
 namespace handglass {
-namespace vulkan {
 
-void Throw(const std::string& words) { throw tvm::ffi::Error("RuntimeError", words, ""); }
+const char* const kKind = "vulkan";
+
+namespace vulkan {
 
 const char* NameOf(VkResult result) {
   switch (result) {

@@ -1,29 +1,11 @@
-// Error messages: each begins with "vulkan: " and states what failed, where, and the value.
+// Errors of the Vulkan API, as messages.
 #pragma once
 
-#include <sstream>
-#include <string>
-
+#include "failure.h"
 #include "headers.h"
 
 namespace handglass {
 namespace vulkan {
-
-/* Concatenates the parts. */
-template <typename... Parts>
-std::string Words(const Parts&... parts) {
-  std::ostringstream words;
-  (words << ... << parts);
-  return words.str();
-}
-
-/* Python sees a RuntimeError. In a separate file: TVM's headers take a second to compile. */
-[[noreturn]] void Throw(const std::string& words);
-
-template <typename... Parts>
-[[noreturn]] void Fail(const Parts&... parts) {
-  Throw(Words("vulkan: ", parts...));
-}
 
 const char* NameOf(VkResult result);
 

@@ -11,7 +11,7 @@ from ...system.shared_library import SharedLibrary
 from ..device_info import DeviceInfo
 from ..driver import Driver, Hints
 from .devices import vulkan_devices, vulkan_problem, vulkan_statistics
-from .loading import load_vulkan
+from .plugin import VULKAN
 from .quirks import VulkanQuirk, quirks_of
 
 MANIFESTS = ("/usr/share", "/usr/local/share", "/etc", "/etc/xdg", "~/.local/share", "~/.config")
@@ -30,7 +30,7 @@ class VulkanDriver(Driver):
     variables = ("VK_", "LD_LIBRARY_PATH", "LD_PRELOAD", "HANDGLASS_VULKAN_")
 
     def load(self, plugin: SharedLibrary | None) -> None:
-        load_vulkan(plugin)
+        VULKAN.load(plugin)
 
     def devices(self) -> list[DeviceInfo]:
         return vulkan_devices()

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "api.h"
+#include "arguments.h"
 #include "device.h"
 #include "errors.h"
 #include "recorder.h"
@@ -15,20 +16,6 @@ namespace {
 int Axis(const std::string& tag) {
   if (tag.rfind("blockIdx.", 0) != 0 || tag.size() != 10) return -1;
   return tag[9] >= 'x' && tag[9] <= 'z' ? tag[9] - 'x' : -1;
-}
-
-/* Converted to the declared type, in the low bytes of 8. */
-void PutScalar(const TVMFFIAny& value, DLDataType type, char* out) {
-  std::memset(out, 0, 8);
-  if (type.code == kDLFloat) {
-    const double number = value.type_index == kTVMFFIFloat ? value.v_float64
-                                                           : static_cast<double>(value.v_int64);
-    const auto single = static_cast<float>(number);
-    if (type.bits == 32) std::memcpy(out, &single, 4);
-    if (type.bits == 64) std::memcpy(out, &number, 8);
-  } else {
-    std::memcpy(out, &value.v_int64, type.bits == 64 ? 8 : 4);
-  }
 }
 
 struct Bound {

@@ -133,7 +133,7 @@ VkResult Memory::AddBlock(uint64_t bytes, bool dedicated, Block** out) {
   if (result != VK_SUCCESS) return result;
   block->address = ReserveAddresses(bytes);
   block->dedicated = dedicated;
-  block->holes[0] = bytes;
+  block->holes = Holes(bytes);
   statistics_.blocks += 1;
   statistics_.block_bytes += bytes;
   *out = block.get();
@@ -153,7 +153,7 @@ VkResult Memory::Allocate(uint64_t bytes, uint64_t* address) {
   uint64_t offset = 0;
   const bool large = reserved > block_bytes_ / 4;
   for (const auto& block : blocks_) {
-    if (!large && !block->dedicated && Cut(block.get(), reserved, &offset)) {
+    if (!large && !block->dedicated && block->holes.Cut(reserved, &offset)) {
       home = block.get();
       break;
     }
@@ -161,31 +161,13 @@ VkResult Memory::Allocate(uint64_t bytes, uint64_t* address) {
   if (!home) {
     const VkResult result = AddBlock(large ? reserved : block_bytes_, large, &home);
     if (result != VK_SUCCESS) return result;
-    Cut(home, reserved, &offset);
+    home->holes.Cut(reserved, &offset);
   }
   home->used += reserved;
   *address = home->address + offset;
   allocations_[*address] = {home, offset, std::max<uint64_t>(bytes, 4), reserved};
-  statistics_.allocations += 1;
-  statistics_.live_buffers += 1;
-  statistics_.live_bytes += reserved;
-  statistics_.peak_bytes = std::max(statistics_.peak_bytes, statistics_.live_bytes);
+  statistics_.Allocated(reserved);
   return VK_SUCCESS;
-}
-
-/* The smallest hole that is large enough. */
-bool Memory::Cut(Block* block, uint64_t bytes, uint64_t* offset) {
-  auto best = block->holes.end();
-  for (auto hole = block->holes.begin(); hole != block->holes.end(); ++hole) {
-    if (hole->second < bytes) continue;
-    if (best == block->holes.end() || hole->second < best->second) best = hole;
-  }
-  if (best == block->holes.end()) return false;
-  *offset = best->first;
-  const uint64_t rest = best->second - bytes;
-  block->holes.erase(best);
-  if (rest) block->holes[*offset + bytes] = rest;
-  return true;
 }
 
 void Memory::Release(uint64_t address) {
@@ -193,28 +175,10 @@ void Memory::Release(uint64_t address) {
   if (found == allocations_.end()) return;
   const Allocation gone = found->second;
   allocations_.erase(found);
-  statistics_.live_buffers -= 1;
-  statistics_.live_bytes -= gone.reserved;
+  statistics_.Released(gone.reserved);
   gone.block->used -= gone.reserved;
-  GiveBack(gone.block, gone.offset, gone.reserved);
+  gone.block->holes.GiveBack(gone.offset, gone.reserved);
   if (!gone.block->used) DropEmpty(gone.block);
-}
-
-void Memory::GiveBack(Block* block, uint64_t offset, uint64_t bytes) {
-  auto& holes = block->holes;
-  auto after = holes.lower_bound(offset);
-  if (after != holes.end() && after->first == offset + bytes) {
-    bytes += after->second;
-    after = holes.erase(after);
-  }
-  if (after != holes.begin()) {
-    const auto before = std::prev(after);
-    if (before->first + before->second == offset) {
-      before->second += bytes;
-      return;
-    }
-  }
-  holes[offset] = bytes;
 }
 
 /* One empty block is kept, so that a loop over one tensor does not call the driver. */

@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "holes.h"
 #include "loader.h"
 #include "physical.h"
 
@@ -22,9 +23,9 @@ struct Block {
   uint64_t size = 0;
   uint64_t address = 0;
   uint64_t used = 0;
-  char* host = nullptr;                // mapping; null if not host-visible
-  bool dedicated = false;              // holds one tensor
-  std::map<uint64_t, uint64_t> holes;  // offset -> bytes, never adjacent
+  char* host = nullptr;    // mapping; null if not host-visible
+  bool dedicated = false;  // holds one tensor
+  Holes holes;
 };
 
 /* One tensor. */
@@ -45,15 +46,6 @@ struct Place {
   uint64_t rest() const { return allocation->bytes - offset; }
   VkBuffer buffer() const { return allocation->block->buffer; }
   char* host() const { return allocation->block->host + in_block(); }
-};
-
-struct MemoryStatistics {
-  uint64_t live_buffers = 0;
-  uint64_t live_bytes = 0;
-  uint64_t peak_bytes = 0;
-  uint64_t allocations = 0;
-  uint64_t blocks = 0;
-  uint64_t block_bytes = 0;
 };
 
 class Memory {
@@ -85,8 +77,6 @@ class Memory {
   VkResult MakeBlock(uint64_t bytes, VkBufferUsageFlags usage, uint32_t type, bool map,
                      std::unique_ptr<Block>* out);
   VkResult AddBlock(uint64_t bytes, bool dedicated, Block** out);
-  bool Cut(Block* block, uint64_t bytes, uint64_t* offset);
-  void GiveBack(Block* block, uint64_t offset, uint64_t bytes);
   void DropEmpty(Block* block);
 
   const PhysicalDevice& physical_;

@@ -1,11 +1,10 @@
 #include "physical.h"
 
 #include <algorithm>
-#include <cctype>
-#include <cstdlib>
 #include <optional>
 
 #include "errors.h"
+#include "first_device.h"
 
 namespace handglass {
 namespace vulkan {
@@ -104,30 +103,6 @@ int Rank(const PhysicalDevice& device) {
   }
 }
 
-std::string Lower(std::string text) {
-  for (char& each : text) each = static_cast<char>(std::tolower(static_cast<unsigned char>(each)));
-  return text;
-}
-
-bool Matches(const std::string& wanted, size_t index, const PhysicalDevice& device) {
-  const bool number = wanted.find_first_not_of("0123456789") == std::string::npos;
-  if (number && wanted.size() < 4) return index == std::strtoul(wanted.c_str(), nullptr, 10);
-  return Lower(device.name).find(Lower(wanted)) != std::string::npos;
-}
-
-void MoveToFront(std::vector<PhysicalDevice>* devices, const std::string& wanted) {
-  std::string known;
-  for (size_t i = 0; i < devices->size(); ++i) {
-    if (Matches(wanted, i, (*devices)[i])) {
-      std::rotate(devices->begin(), devices->begin() + i, devices->begin() + i + 1);
-      return;
-    }
-    known += Words(known.empty() ? "" : ", ", i, " = ", (*devices)[i].name);
-  }
-  Fail("HANDGLASS_VULKAN_DEVICE=", wanted, ": no such device; there is ",
-       known.empty() ? "none" : known);
-}
-
 }  // namespace
 
 const char* NameOfType(VkPhysicalDeviceType type) {
@@ -171,7 +146,7 @@ std::vector<PhysicalDevice> FindDevices(const Instance& instance, const Settings
   }
   std::stable_sort(devices.begin(), devices.end(),
                    [](const auto& a, const auto& b) { return Rank(a) < Rank(b); });
-  if (!settings.device.empty()) MoveToFront(&devices, settings.device);
+  MoveNamedToFront(&devices, settings.device, "HANDGLASS_VULKAN_DEVICE");
   return devices;
 }
 

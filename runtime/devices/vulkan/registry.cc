@@ -1,13 +1,11 @@
 #include "registry.h"
 
-#include <pthread.h>
-#include <unistd.h>
-
 #include <atomic>
 #include <cstdlib>
 #include <mutex>
 
 #include "errors.h"
+#include "forks.h"
 #include "pipeline_cache.h"
 
 namespace handglass {
@@ -16,12 +14,11 @@ namespace {
 
 // Leaked on purpose: tensors are freed while the interpreter exits, after static objects are gone.
 std::atomic<Registry*> registry{nullptr};
-std::atomic<bool> forked{false};
 std::mutex opening;
 
 void SaveAll() {
   Registry* mine = registry;
-  if (!mine || forked) return;
+  if (!mine || IsForked()) return;
   for (int i = 0; i < mine->size(); ++i) {
     Device* device = mine->Opened(i);
     if (!device || !device->mutex.try_lock()) continue;  // still used by a thread
@@ -30,13 +27,7 @@ void SaveAll() {
   }
 }
 
-void InChild() {
-  if (registry) forked = true;
-}
-
 }  // namespace
-
-bool IsForked() { return forked; }
 
 Registry::Registry() : settings_(ReadSettings()) {
   try {
@@ -52,15 +43,12 @@ Registry::Registry() : settings_(ReadSettings()) {
 }
 
 Registry& Registry::Get() {
-  if (forked) {
-    Fail("this process was forked from one that used Vulkan, and a driver does not survive a fork: "
-         "start processes anew (multiprocessing: \"spawn\"), or fork before the first use");
-  }
+  CheckNotForked("Vulkan");
   if (Registry* mine = registry) return *mine;
   std::lock_guard<std::mutex> lock(opening);
   if (!registry) {
     registry = new Registry();
-    pthread_atfork(nullptr, nullptr, InChild);
+    WatchForks();
     std::atexit(SaveAll);
   }
   return *registry;

@@ -42,8 +42,10 @@ class Registry {
   std::vector<std::unique_ptr<Device>> devices_;
 };
 
-/* Whether this process inherited its devices by a fork; they must not be used then. */
-bool IsForked();
+/* The devices, for the templates that all plug-ins share. */
+struct Source {
+  static Device& Open(int index) { return Registry::Get().Open(index); }
+};
 
 }  // namespace vulkan
 }  // namespace handglass

@@ -3,7 +3,6 @@
 #include <tvm/ffi/reflection/registry.h>
 #include <tvm/ffi/string.h>
 
-#include <cstdio>
 #include <mutex>
 
 #include "device.h"
@@ -13,22 +12,13 @@
 #include "recorder.h"
 #include "registry.h"
 #include "subgroup.h"
+#include "uuid.h"
 
 namespace handglass {
 namespace vulkan {
 namespace {
 
 namespace ffi = tvm::ffi;
-
-std::string Uuid(const uint8_t* bytes) {
-  std::string text;
-  for (uint32_t i = 0; i < VK_UUID_SIZE; ++i) {
-    char digits[3];
-    std::snprintf(digits, sizeof digits, "%02x", bytes[i]);
-    text += digits;
-  }
-  return text;
-}
 
 void AddIdentity(const PhysicalDevice& device, Json* json) {
   const VkPhysicalDeviceProperties& properties = device.properties;
@@ -42,8 +32,8 @@ void AddIdentity(const PhysicalDevice& device, Json* json) {
       .Field("driver_version", properties.driverVersion)
       .Field("api_version", VersionText(properties.apiVersion))
       .Field("usable_api_version", VersionText(device.api_version))
-      .Field("uuid", Uuid(device.id.deviceUUID))
-      .Field("driver_uuid", Uuid(device.id.driverUUID));
+      .Field("uuid", UuidText(device.id.deviceUUID))
+      .Field("driver_uuid", UuidText(device.id.driverUUID));
 }
 
 void AddLimits(const PhysicalDevice& device, Json* json) {

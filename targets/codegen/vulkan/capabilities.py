@@ -10,8 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from tvm.target import Target
+
 from handglass.errors import InputError
 
+from ..reductions import Way
 from ..used import note_use
 from .opcodes import Capability as C
 from .types import Type
@@ -22,6 +25,10 @@ PUSH_CONSTANTS = 128  # bytes that every Vulkan device has (maxPushConstantsSize
 
 SUBGROUP_ARITHMETIC = 4  # VkSubgroupFeatureFlagBits
 SUBGROUP_SHUFFLE = 16
+# The size of a workgroup must be a multiple of this, which fills the widest subgroups (Adreno):
+# Mesa 22.3's software driver omits a partial last subgroup (for 12 threads it returns the sum of 8,
+# as if NumSubgroups were rounded down). Mesa 26's does not, with the same SPIR-V.
+WHOLE_SUBGROUPS = 128
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,13 @@ def subgroup_size(attributes: Mapping[str, Any]) -> int:
     """
     words = dict(str(word).rpartition("-")[::2] for word in attributes.get("mattr", ()))
     return int(words.get("subgroup", 0))
+
+
+def way_of(target: Target) -> Way:
+    """How code for the target may reduce across threads."""
+    operations = int(target.attrs.get("supported_subgroup_operations", 0))
+    lanes = subgroup_size(target.attrs) if operations & SUBGROUP_SHUFFLE else 0
+    return Way(lanes, WHOLE_SUBGROUPS if operations & SUBGROUP_ARITHMETIC else 0)
 
 
 @dataclass

@@ -7,13 +7,14 @@ from typing import Any
 
 from tvm import ir, tirx
 
+from ..serialized import DLPACK_CODES
 from . import arithmetic, conversions, cooperative, dot_product, subgroups, vectors, workgroup
 from .calls import calls
 from .capabilities import SHARED_MEMORY
 from .cooperative import needs_matrices
 from .kernel import Emit, Kernel
 from .memory import declare_argument, decorate_arguments, load
-from .module_bytes import BUFFER, DLPACK_CODES, FLAG_UNIFORM_BUFFER, Shader
+from .module_bytes import BUFFER, FLAG_UNIFORM_BUFFER, Shader
 from .opcodes import FUNCTION_CONTROL_NONE, Op
 from .statements import STATEMENTS
 from .subgroups import say_subgroups

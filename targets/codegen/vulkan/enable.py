@@ -21,10 +21,11 @@ def enable_compiler() -> None:
     import tvm_ffi
 
     from ..errors_through_tvm import keep_classes
+    from ..pipeline import use_pipeline
     from .build import build_vulkan
-    from .pipeline import use_pipeline
+    from .capabilities import way_of
 
     keep_classes()
     if tvm_ffi.get_global_func(BUILD, allow_missing=True) is None:
         tvm_ffi.register_global_func(BUILD, build_vulkan)
-        use_pipeline()
+        use_pipeline("vulkan", way_of)

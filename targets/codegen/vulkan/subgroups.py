@@ -39,7 +39,7 @@ def say_subgroups(k: Kernel) -> None:
 
 
 def across_lanes(node: type) -> External:
-    """`vk.lanes_add(value, 4, 8)`: reduces the 4 lanes whose indices differ in these bits.
+    """`handglass_lanes_add(value, 4, 8)`: reduces the 4 lanes whose indices differ in these bits.
 
     float16 is reduced in float32: subgroup operations on narrow types are a separate feature.
     """
@@ -62,7 +62,7 @@ def across_lanes(node: type) -> External:
 
 
 EXTERNALS: dict[str, External] = {
-    "vk.lanes_add": across_lanes(prim.Add),
-    "vk.lanes_max": across_lanes(prim.Max),
-    "vk.lanes_min": across_lanes(prim.Min),
+    "handglass_lanes_add": across_lanes(prim.Add),
+    "handglass_lanes_max": across_lanes(prim.Max),
+    "handglass_lanes_min": across_lanes(prim.Min),
 }

@@ -9,6 +9,7 @@ from tvm import ir, tirx
 from tvm.ir import prim
 from tvm.tirx import stmt as S
 
+from ..reductions import LANES
 from .conversions import convert
 from .kernel import Kernel
 from .opcodes import BuiltIn, Decoration, Op, StorageClass
@@ -16,8 +17,6 @@ from .types import INT32, UINT32, Type, parse, pointer_id
 
 DIMENSIONS = "xyz"
 POSITIONS = {"blockIdx": BuiltIn.WorkgroupId, "threadIdx": BuiltIn.LocalInvocationId}
-LANES = "vk.lanes_"
-"""Prefix of the calls that reduce across lanes: subgroups.py."""
 SCALAR_BYTES = 8  # of every scalar argument, independent of its type
 
 

@@ -119,7 +119,7 @@ def _combine(k: Kernel, node: type, type: Type, partial: int) -> int:
 
 
 EXTERNALS: dict[str, External] = {
-    "vk.workgroup_add": reduction(prim.Add),
-    "vk.workgroup_max": reduction(prim.Max),
-    "vk.workgroup_min": reduction(prim.Min),
+    "handglass_workgroup_add": reduction(prim.Add),
+    "handglass_workgroup_max": reduction(prim.Max),
+    "handglass_workgroup_min": reduction(prim.Min),
 }

@@ -1,0 +1,98 @@
+"""From TVM's CUDA C++ to a runtime module: one image per architecture of the target.
+
+TVM's generator ends in the global function `ffi.Module.create.cuda`, which the wheel leaves to a
+runtime library that is not loaded here. That function does not get the target, so the generator is
+wrapped, too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import tvm_ffi
+from tvm import DataType, ir
+from tvm.target import Target
+
+from handglass.errors import UsageError
+
+from ..narrowing import narrowed
+from ..reductions import Way
+from .architectures import compiler_for, images_of
+from .module_bytes import Kernel, pack_module
+from .nvrtc import CompilationError
+from .packages import MAJORS
+from .prelude import with_prelude
+from .selects import with_branches
+
+WARP = 32
+_TARGET: ContextVar[Target] = ContextVar("target")
+"""The target of the module that is being generated."""
+
+Build = Callable[[ir.IRModule, Target], Any]
+
+
+def way_of(_: Target) -> Way:
+    """How code may reduce across threads: within warps, and in blocks of whole warps."""
+    return Way(lanes=WARP, whole=WARP)
+
+
+def with_target(build: Build) -> Build:
+    """TVM's `target.build.cuda`, such that `create_module` knows the target."""
+
+    def build_cuda(mod: ir.IRModule, target: Target) -> Any:
+        token = _TARGET.set(target)
+        try:
+            return build(narrowed(with_branches(mod), has_int64=True), target)
+        finally:
+            _TARGET.reset(token)
+
+    return build_cuda
+
+
+def create_module(source: bytes, _: str, functions: Mapping[str, Any], __: Any) -> Any:
+    """TVM's `ffi.Module.create.cuda`: the module of kind `cuda` for the source of all kernels."""
+    kernels = [kernel_of(str(name), info) for name, info in sorted(functions.items())]
+    images = compile_images(bytes(source).decode(), _TARGET.get())
+    load = tvm_ffi.get_global_func("ffi.Module.load_from_bytes.cuda")
+    return load(pack_module(kernels, images))
+
+
+def kernel_of(name: str, info: Any) -> Kernel:
+    """The signature of a kernel, from TVM's FunctionInfo."""
+    types = [DataType(str(text)) for text in info.arg_types]
+    arguments = tuple((int(t.type_code), int(t.bits), int(t.lanes)) for t in types)
+    return Kernel(name, arguments, tuple(map(str, info.launch_param_tags)))
+
+
+def compile_images(source: str, target: Target) -> dict[str, bytes]:
+    """Image name -> content, for the architectures of the target.
+
+    Raises DeviceError if no installed compiler can, CompilationError if the source is wrong.
+    """
+    capabilities = capabilities_of(target)
+    compiler, text = compiler_for(capabilities, majors_of(target)), with_prelude(source)
+    images = {}
+    for name in images_of(capabilities, compiler):
+        images[name], _ = compiler.compile(text, name)
+    return images
+
+
+def capabilities_of(target: Target) -> list[int]:
+    """The compute capabilities of a target: its words sm_N, else its `arch`."""
+    words = [str(word) for word in target.keys if str(word).startswith("sm_")]
+    words = words or [str(target.attrs.get("arch", ""))]
+    if not all(re.fullmatch("sm_[0-9]{2,3}", word) for word in words):
+        raise UsageError(f"CUDA target: arch {words[0]!r:.40} must be sm_ and a number, like sm_87")
+    return sorted(int(word.removeprefix("sm_")) for word in words)
+
+
+def majors_of(target: Target) -> list[int]:
+    """The CUDA majors that a target prefers: its words cuda-N, else all."""
+    words = [str(word) for word in target.keys if str(word).startswith("cuda-")]
+    return [int(word.removeprefix("cuda-")) for word in words] or list(MAJORS)
+
+
+__all__ = ["CompilationError", "compile_images", "create_module", "way_of", "with_target"]
