@@ -12,6 +12,7 @@
 #   make test-spaces       check 50 candidates of the search space of every kernel against numpy (hours; installs
 #                          Mesa's driver by apt)
 #   make test-vulkan       test kernels and the demo model on a software GPU (installs Mesa's driver by apt)
+#   make test-cuda         compile for NVIDIA GPUs and run on an emulated one (installs NVIDIA's compiler from PyPI, 200 MB)
 #   make native            build the program for devices without Python into build/native (first time: minutes)
 #   make test-native       build and test it, natively and under emulation (installs qemu and gcc by apt)
 #   make full-size         compile and run a random full-size checkpoint (12 GB of memory, 8 GB of disk);
@@ -29,7 +30,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ruff does not follow the symlinks in handglass/ and checks the top-level folders; mypy follows them.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test test-large test-levels test-spaces test-vulkan test-arm test-arm-kernels native test-native fuzz fuzz-native lint full-size smollm records wheel lock-wheels clean
+.PHONY: demo test test-large test-levels test-spaces test-vulkan test-cuda test-arm test-arm-kernels native test-native fuzz fuzz-native lint full-size smollm records wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
 # --- environments: one stamp file per set of packages, so that a second run starts immediately ---
@@ -135,6 +136,15 @@ test-vulkan: .venv/test.stamp
 	HANDGLASS_TEST_VULKAN=1 build/mesa/python -m pytest -m vulkan \
 	  tests/kernels/test_vulkan_matrix.py tests/kernels/test_vulkan_emit_matrices.py
 	$(BIN)/python examples/plain_tvm_vulkan.py
+
+# NVIDIA's compilers for both CUDA majors, and the disassembler.
+.venv/cuda.stamp: .venv/test.stamp
+	$(PIP) install --editable '.[cuda12,cuda13,test-cuda]'
+	@touch $@
+
+# Every CUDA test; none needs a GPU or a driver.
+test-cuda: .venv/cuda.stamp
+	HANDGLASS_TEST_CUDA=1 $(BIN)/python -m pytest tests/cuda
 
 # Objects are cached in the user's cache folder; only changed files are recompiled.
 native: .venv/compile.stamp

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from cuda_fixtures import any_nvrtc, nvrtc  # noqa: F401 - fixtures
 from evidence_fixture import (  # noqa: F401 - a fixture and two hooks
     evidence,
     pytest_addoption,
@@ -48,6 +49,7 @@ os.environ["XDG_DATA_HOME"] = f"{_FOLDER.name}/data"
 ELSEWHERE = {
     "large": ("HANDGLASS_TEST_LARGE", "more of the same, which takes minutes: make test-large"),
     "arm": ("HANDGLASS_TEST_ARM", "an emulated ARM board: make test-arm"),
+    "cuda": ("HANDGLASS_TEST_CUDA", "more of CUDA, which takes minutes: make test-cuda"),
     "vulkan": ("HANDGLASS_TEST_VULKAN", "a Vulkan device: make test-vulkan"),
 }
 """Markers of tests with special requirements: the variable that enables them, and the reason."""

@@ -5,7 +5,7 @@ Each is scheduled by hand, so that it uses the feature its family is named after
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 

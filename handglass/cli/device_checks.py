@@ -149,10 +149,9 @@ def try_device(
     from handglass.compiler.parity.known_answers import known_answers
     from handglass.targets.codegen.kinds import generator_for
 
-    generator = generator_for(chosen.kind)
-    generator.prepare()
+    target = generator_for(chosen.kind).target_of(chosen)
     with TemporaryDirectory(prefix="handglass-known-") as folder:
-        known_answers(generator.target_of(chosen)).write(Path(folder))
+        known_answers(target).write(Path(folder))
         return try_cases(Path(folder), place)
 
 

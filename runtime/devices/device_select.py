@@ -91,8 +91,11 @@ def check_abilities(target: TargetEntry, device: DeviceInfo, lost: frozenset[str
 
     `lost` are capabilities that the device claims but its driver is known to get wrong.
     """
-    if lacking := missing_capabilities(target.abilities, device.abilities, lost):
-        hint = open_driver(KINDS[device.kind]).hints.lacking
+    driver = open_driver(KINDS[device.kind])
+    lacking = missing_capabilities(target.abilities, device.abilities, lost)
+    lacking += filter(None, [driver.unfit(target.images, device)])
+    if lacking:
+        hint = driver.hints.lacking
         raise DeviceError(
             f"the bundle is compiled for {target.name} and cannot run on {device}: "
             f"{'; '.join(lacking)}; compile with a target and a scheme that fit the device ({hint})"

@@ -71,6 +71,10 @@ class Driver(ABC):
     def driver_files(self) -> Iterator[Path]:
         """Files that change when drivers are installed or removed."""
 
+    def unfit(self, images: Sequence[str], device: DeviceInfo) -> str:
+        """Why the device can run none of a bundle's images; empty if it can run one."""
+        return ""
+
     def open(self, index: int) -> Placement:
         """The placement of tensors on the device, with its clock and error translation."""
         return DeviceMemory(self.kind.name, self.kind.dlpack, index)

@@ -33,6 +33,7 @@ KINDS: dict[str, DeviceKind] = {
     kind.name: kind
     for kind in (
         DeviceKind(CPU, "a CPU", dlpack=1),
+        DeviceKind("cuda", "CUDA", 2, "libhandglass_cuda.so", ".cuda.kind"),
         DeviceKind("vulkan", "Vulkan", 7, "libhandglass_vulkan.so", ".vulkan.kind"),
     )
 }

@@ -15,7 +15,7 @@ from tvm.s_tir.pipeline import (
 from tvm.target import Target
 from tvm.tirx.compilation_pipeline import PIPELINE_MAP
 
-from .reductions import WAYS, Way, is_ours, lower_reductions
+from .reductions import WAYS, Way, kind_of, lower_reductions
 
 NAME = "s_tir"  # TVM's default
 ALLREDUCE = "s_tir.LowerThreadAllreduce"
@@ -42,7 +42,7 @@ def device_pipeline() -> tuple[Any, Any, Any]:
 
     @tvm.transform.module_pass(opt_level=0)
     def pipeline(mod: tvm.IRModule, context: tvm.transform.PassContext) -> tvm.IRModule:
-        kinds = {func.attrs["target"].kind.name for func in mod.functions.values() if is_ours(func)}
+        kinds = set(filter(None, map(kind_of, mod.functions.values())))
         if not kinds:
             return default(mod)
         options = {name: value for kind in kinds for name, value in OPTIONS[kind].items()}

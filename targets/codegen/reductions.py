@@ -56,18 +56,18 @@ class Threads:
     tags: dict[tirx.Var, str]
 
 
-def is_ours(func: Any) -> bool:
-    """Whether the function is device code for a kind of target with an entry in WAYS."""
+def kind_of(func: Any) -> str:
+    """The target kind of a function of device code, if it has an entry in WAYS; else empty."""
     target = (func.attrs or {}).get("target")
-    return target is not None and target.kind.name in WAYS
+    name = "" if target is None else str(target.kind.name)
+    return name if name in WAYS else ""
 
 
 def lower_reductions(func: tirx.PrimFunc, *_: object) -> tirx.PrimFunc:
     """Replace the supported reductions in `func` by calls."""
-    if not is_ours(func):
+    if not (kind := kind_of(func)):
         return func
-    target = func.attrs["target"]
-    threads, way = _threads(func), WAYS[target.kind.name](target)
+    threads, way = _threads(func), WAYS[kind](func.attrs["target"])
     if threads is None or not (way.lanes or way.whole):
         return func
     replace = _replacement(threads, way)

@@ -1,15 +1,11 @@
-#include "api.h"
+#include "device_api.h"
 
 #include <tvm/ffi/function.h>
-#include <tvm/ffi/reflection/registry.h>
 
 #include <algorithm>
-#include <vector>
 
+#include "api.h"
 #include "errors.h"
-#include "forks.h"
-#include "pipeline_cache.h"
-#include "recorder.h"
 #include "registry.h"
 #include "transfer.h"
 
@@ -18,24 +14,10 @@ namespace vulkan {
 namespace {
 
 namespace ffi = tvm::ffi;
-using tvm::Device;  // of TVM: a type and an index; ours is vulkan::Device
-using Ours = handglass::vulkan::Device;
 
-thread_local int active = 0;
-
-Ours& Open(Device device) { return Registry::Get().Open(device.device_id); }
-
-bool IsVulkan(Device device) { return device.device_type == kDLVulkan; }
-
-uint64_t AddressOf(const void* pointer, size_t offset) {
-  return reinterpret_cast<uint64_t>(pointer) + offset;
-}
-
-class Api final : public tvm::runtime::DeviceAPI {
+class Api final : public PluginDeviceApi<Source, Device, kDLVulkan> {
  public:
-  void SetDevice(Device device) final { active = device.device_id; }
-
-  void GetAttr(Device device, tvm::runtime::DeviceAttrKind kind, ffi::Any* result) final {
+  void GetAttr(tvm::Device device, tvm::runtime::DeviceAttrKind kind, ffi::Any* result) final {
     if (kind == tvm::runtime::kExist) {
       Registry* registry = Registry::Find();
       const bool known = registry && device.device_id >= 0 && device.device_id < registry->size();
@@ -43,27 +25,6 @@ class Api final : public tvm::runtime::DeviceAPI {
       return;
     }
     Answer(Registry::Get().Physical(device.device_id), kind, result);
-  }
-
-  void* AllocDataSpace(Device device, size_t bytes, size_t, DLDataType) final {
-    Ours& ours = Open(device);
-    std::lock_guard<std::mutex> lock(ours.mutex);
-    return reinterpret_cast<void*>(ours.Allocate(bytes));
-  }
-
-  void FreeDataSpace(Device device, void* pointer) final {
-    if (IsForked()) return;  // the device belongs to the parent
-    Ours& ours = Open(device);
-    std::lock_guard<std::mutex> lock(ours.mutex);
-    ours.Free(AddressOf(pointer, 0));
-  }
-
-  void StreamSync(Device device, TVMStreamHandle) final {
-    Ours& ours = Open(device);
-    std::lock_guard<std::mutex> lock(ours.mutex);
-    ours.CheckAlive();
-    ours.recorder->Sync();
-    ours.pipelines->Save(false);
   }
 
   // an address is a number; a view may begin inside a tensor if the device can bind it there
@@ -76,49 +37,7 @@ class Api final : public tvm::runtime::DeviceAPI {
                                    });
   }
 
- protected:
-  void CopyDataFromTo(const void* from, size_t from_offset, void* to, size_t to_offset,
-                      size_t bytes, Device from_device, Device to_device, DLDataType,
-                      TVMStreamHandle) final {
-    if (bytes == 0) return;
-    if (IsVulkan(from_device) && IsVulkan(to_device)) {
-      Between(from_device, AddressOf(from, from_offset), to_device, AddressOf(to, to_offset), bytes);
-    } else if (IsVulkan(to_device)) {
-      Ours& ours = Open(to_device);
-      std::lock_guard<std::mutex> lock(ours.mutex);
-      ours.CheckAlive();
-      Upload(ours, static_cast<const char*>(from) + from_offset, AddressOf(to, to_offset), bytes);
-    } else {
-      Ours& ours = Open(from_device);
-      std::lock_guard<std::mutex> lock(ours.mutex);
-      ours.CheckAlive();
-      Download(ours, AddressOf(from, from_offset), static_cast<char*>(to) + to_offset, bytes);
-    }
-  }
-
  private:
-  /* Two devices share no memory: copy through the host. */
-  static void Between(Device from_device, uint64_t from, Device to_device, uint64_t to,
-                      size_t bytes) {
-    Ours& source = Open(from_device);
-    Ours& target = Open(to_device);
-    if (&source == &target) {
-      std::lock_guard<std::mutex> lock(source.mutex);
-      source.CheckAlive();
-      CopyWithin(source, from, to, bytes);
-      return;
-    }
-    std::vector<char> host(bytes);
-    {
-      std::lock_guard<std::mutex> lock(source.mutex);
-      source.CheckAlive();
-      Download(source, from, host.data(), bytes);
-    }
-    std::lock_guard<std::mutex> lock(target.mutex);
-    target.CheckAlive();
-    Upload(target, host.data(), to, bytes);
-  }
-
   static void Answer(const PhysicalDevice& physical, tvm::runtime::DeviceAttrKind kind,
                      ffi::Any* result) {
     const VkPhysicalDeviceLimits& limits = physical.limits();
@@ -169,19 +88,9 @@ class Api final : public tvm::runtime::DeviceAPI {
 
 }  // namespace
 
-Ours& ActiveDevice() { return Registry::Get().Open(active); }
+Device& ActiveDevice() { return Source::Open(ActiveIndex()); }
 
-tvm::runtime::DeviceAPI* GlobalApi() {
-  static Api* api = new Api();  // leaked on purpose: tensors are freed while the process exits
-  return api;
-}
-
-TVM_FFI_STATIC_INIT_BLOCK() {
-  tvm::ffi::reflection::GlobalDef().def_packed(
-      "device_api.vulkan", [](ffi::PackedArgs, ffi::Any* result) {
-        *result = static_cast<void*>(GlobalApi());
-      });
-}
+TVM_FFI_STATIC_INIT_BLOCK() { DefineDeviceApi<Api>(); }
 
 }  // namespace vulkan
 }  // namespace handglass

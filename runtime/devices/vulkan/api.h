@@ -1,7 +1,4 @@
-// TVM's view of the devices: allocation, copies, synchronisation, attributes.
 #pragma once
-
-#include <tvm/runtime/device_api.h>
 
 #include "device.h"
 
@@ -10,9 +7,6 @@ namespace vulkan {
 
 /* The current device of this thread in TVM, opened. Throws. */
 Device& ActiveDevice();
-
-/* "device_api.vulkan": lives as long as the process. */
-tvm::runtime::DeviceAPI* GlobalApi();
 
 }  // namespace vulkan
 }  // namespace handglass

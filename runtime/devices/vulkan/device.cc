@@ -83,6 +83,11 @@ void Device::OutOfMemory(uint64_t bytes, VkResult result) {
        " bytes are in use by ", now.live_buffers, " tensors, the heap has ", memory->heap_bytes());
 }
 
+void Device::Sync() {
+  recorder->Sync();
+  pipelines->Save(false);
+}
+
 void Device::Free(uint64_t address) {
   if (lost()) return;
   const Place place = memory->Find(address);

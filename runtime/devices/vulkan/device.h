@@ -44,6 +44,8 @@ class Device {
   uint64_t Allocate(uint64_t bytes);
   /* May be called at any time, also for a lost device: never throws. */
   void Free(uint64_t address);
+  /* Waits until all recorded commands have run. */
+  void Sync();
 
   const int index;
   const PhysicalDevice& physical;

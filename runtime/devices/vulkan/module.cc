@@ -1,17 +1,16 @@
 // Modules of kind "vulkan": parses the bytes that TVM's Vulkan backend writes into kernels.
-#include <tvm/ffi/extra/module.h>
 #include <tvm/ffi/reflection/registry.h>
 
 #include <cstring>
 #include <map>
 #include <memory>
 #include <string>
-#include <unordered_map>
 
 #include "arguments.h"
 #include "bytes.h"
 #include "errors.h"
 #include "launch.h"
+#include "module.h"
 
 namespace handglass {
 namespace vulkan {
@@ -48,55 +47,39 @@ void ReadPayload(const std::string& payload, Kernel* kernel) {
   kernel->facts = ReadShader(kernel->words, kernel->name);
 }
 
-class ModuleObject final : public ffi::ModuleObj {
- public:
-  explicit ModuleObject(const ffi::Bytes& blob) : blob_(blob.data(), blob.size()) {
-    Bytes bytes(blob_.data(), blob_.size());
-    const std::string format = bytes.Text();
-    if (format != "vulkan") Fail("damaged module: format \"", format, "\", not \"vulkan\"");
-    std::map<std::string, Kernel> kernels;
-    for (uint64_t n = bytes.Count(8); n > 0; --n) {
-      const std::string key = bytes.Text();
-      kernels[key] = ReadFunction(&bytes);
-    }
-    for (uint64_t n = bytes.Count(8); n > 0; --n) {
-      const std::string key = bytes.Text();
-      const auto found = kernels.find(key);
-      if (found == kernels.end()) Fail("damaged module: a shader without a function: ", key);
-      ReadPayload(bytes.Text(), &found->second);
-    }
-    for (auto& [key, kernel] : kernels) {
-      if (kernel.words.empty()) Fail("damaged module: a function without a shader: ", key);
-      launchers_[key] = std::make_shared<Launcher>(std::move(kernel));
-    }
+std::map<std::string, Kernel> ReadKernels(const std::string& blob) {
+  Bytes bytes(blob.data(), blob.size());
+  const std::string format = bytes.Text();
+  if (format != "vulkan") Fail("damaged module: format \"", format, "\", not \"vulkan\"");
+  std::map<std::string, Kernel> kernels;
+  for (uint64_t n = bytes.Count(8); n > 0; --n) {
+    const std::string key = bytes.Text();
+    kernels[key] = ReadFunction(&bytes);
   }
+  for (uint64_t n = bytes.Count(8); n > 0; --n) {
+    const std::string key = bytes.Text();
+    const auto found = kernels.find(key);
+    if (found == kernels.end()) Fail("damaged module: a shader without a function: ", key);
+    ReadPayload(bytes.Text(), &found->second);
+  }
+  return kernels;
+}
 
-  const char* kind() const final { return "vulkan"; }
-  int GetPropertyMask() const final {
-    return ffi::Module::kBinarySerializable | ffi::Module::kRunnable;
+ffi::Module Load(const ffi::Bytes& bytes) {
+  std::string blob(bytes.data(), bytes.size());
+  Launchers<Launcher> launchers;
+  for (auto& [key, kernel] : ReadKernels(blob)) {
+    if (kernel.words.empty()) Fail("damaged module: a function without a shader: ", key);
+    launchers[key] = std::make_shared<Launcher>(kernel);
   }
-  ffi::Bytes SaveToBytes() const final { return ffi::Bytes(blob_); }
-  ffi::Optional<ffi::Function> GetFunction(const ffi::String& name) final {
-    const auto found = launchers_.find(std::string(name.data(), name.size()));
-    if (found == launchers_.end()) return std::nullopt;
-    // the function may outlive the module
-    return ffi::Function::FromPacked([launcher = found->second](
-                                         ffi::PackedArgs arguments,
-                                         ffi::Any*) { launcher->Launch(arguments); });
-  }
-
- private:
-  const std::string blob_;  // saved unchanged
-  std::unordered_map<std::string, std::shared_ptr<Launcher>> launchers_;
-};
+  return ffi::Module(
+      ffi::make_object<KernelModule<Launcher>>(std::move(blob), std::move(launchers)));
+}
 
 }  // namespace
 
 TVM_FFI_STATIC_INIT_BLOCK() {
-  tvm::ffi::reflection::GlobalDef().def(
-      "ffi.Module.load_from_bytes.vulkan", [](const ffi::Bytes& bytes) {
-        return ffi::Module(ffi::make_object<ModuleObject>(bytes));
-      });
+  tvm::ffi::reflection::GlobalDef().def("ffi.Module.load_from_bytes.vulkan", Load);
 }
 
 }  // namespace vulkan

@@ -42,5 +42,10 @@ class Registry {
   std::vector<std::unique_ptr<Device>> devices_;
 };
 
+/* The devices, for the templates that all plug-ins share. */
+struct Source {
+  static Device& Open(int index) { return Registry::Get().Open(index); }
+};
+
 }  // namespace vulkan
 }  // namespace handglass

@@ -1,4 +1,4 @@
-"""CUDA code by NVRTC from PyPI, without GPU and toolkit: `Target("cuda")` compiles with the wheel."""
+"""CUDA code by NVRTC from PyPI: `Target("cuda")` compiles without a GPU and a toolkit."""
 
 from .enable import enable
 

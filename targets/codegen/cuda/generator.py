@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+from handglass.runtime.devices.cuda import CUDA
 from handglass.runtime.devices.device_info import DeviceInfo
 
 from ...target import Target
 from ..kinds import Generator
+from ..plugin import plugin_for
 from .architectures import compiler_for
 from .detection import detected_target, target_of
 from .enable import enable
 from .gpu import CudaCapabilities
-from .plugin import plugin_for
 
 
 class CudaGenerator(Generator):
@@ -23,7 +24,7 @@ class CudaGenerator(Generator):
         enable()
 
     def plugin_for(self, target: Target, needed: bool) -> Path | None:
-        return plugin_for(target, needed)
+        return plugin_for(CUDA.recipe, target, needed)
 
     def detected_target(self) -> Target:
         return detected_target()

@@ -31,6 +31,8 @@ OPT_IN = {
 STATIC = 48 * KIB
 """Shared memory of a block that does not ask."""
 
+GENERAL = ("cuda", "gpu")
+"""TVM's own keys for the kind."""
 TENSOR_CORES, LEAST_TENSOR_CORES = "tensor-16x8x16", 80
 """The word of targets with mma.m16n8k16 and cp.async, and the first chips that have both."""
 
@@ -87,7 +89,7 @@ class CudaCapabilities(GpuCapabilities):
         return {
             "kind": self.kind,
             "arch": f"sm_{min(self.capabilities)}",
-            "keys": [self.kind, "gpu", *self._words()],
+            "keys": [*GENERAL, *self._words()],
             "thread_warp_size": 1,
             "max_num_threads": self.max_threads_per_block,
             "max_threads_per_block": self.max_threads_per_block,

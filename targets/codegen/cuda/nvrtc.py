@@ -6,7 +6,7 @@ https://docs.nvidia.com/cuda/nvrtc/
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -87,8 +87,8 @@ class Nvrtc:
         return bytes(self.library.nvrtcGetErrorString(code)).decode()
 
 
-def _texts(texts: Sequence[str] | object) -> ctypes.Array[ctypes.c_char_p]:
-    encoded = [text.encode() for text in texts]  # type: ignore[attr-defined]
+def _texts(texts: Iterable[str]) -> ctypes.Array[ctypes.c_char_p]:
+    encoded = [text.encode() for text in texts]
     return (ctypes.c_char_p * len(encoded))(*encoded)
 
 

@@ -1,0 +1,13 @@
+#include "timer.h"
+
+#include "device.h"
+#include "registry.h"
+#include "timestamps.h"
+
+namespace handglass {
+namespace cuda {
+
+TVM_FFI_STATIC_INIT_BLOCK() { DefineTimers<Source, Device, Moment>(); }
+
+}  // namespace cuda
+}  // namespace handglass

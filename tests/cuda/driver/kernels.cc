@@ -1,0 +1,210 @@
+// Modules, functions and launches. PTX becomes a shared object by the command in the environment
+// variable HANDGLASS_CUDA_EMULATOR; cubins are rejected, so that programs go on to their PTX.
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "machine.h"
+
+namespace emulated {
+namespace {
+
+constexpr int kUnasked = 48 << 10;
+constexpr unsigned int kMostThreads = 1024;
+
+/* The entry point of a translated kernel (tests/cuda/emulator). */
+using Run = int (*)(const unsigned* grid, const unsigned* block, unsigned dynamic_shared,
+                    const uint8_t* parameters, const uint64_t* allocations, unsigned count,
+                    unsigned late, uint64_t* statistics, char* message);
+
+struct Function {
+  std::string name;
+  Run run = nullptr;
+  const unsigned* layout = nullptr;  // count, (offset, size) each, shared bytes, parameter bytes
+  int dynamic_limit = kUnasked;
+
+  unsigned parameters() const { return layout[0]; }
+  unsigned shared() const { return layout[1 + 2 * layout[0]]; }
+  unsigned parameter_bytes() const { return layout[2 + 2 * layout[0]]; }
+};
+
+struct Module {
+  void* library = nullptr;
+  std::map<std::string, Function> functions;
+};
+
+struct Launch {
+  Function* function;
+  unsigned grid[3], block[3], shared;
+  std::vector<uint8_t> parameters;
+};
+
+/* The path of the shared object for a PTX text; "" if it cannot be made. */
+std::string Translate(const char* ptx) {
+  char path[] = "/tmp/emulated-XXXXXX";
+  const int file = mkstemp(path);
+  const size_t size = std::strlen(ptx);
+  const bool written = write(file, ptx, size) == static_cast<ssize_t>(size);
+  close(file);
+  const char* command = std::getenv("HANDGLASS_CUDA_EMULATOR");
+  std::string output;
+  if (FILE* pipe = written && command ? popen((command + std::string(" ") + path).c_str(), "r")
+                                      : nullptr) {
+    char line[4096];
+    while (std::fgets(line, sizeof line, pipe)) output = line;
+    if (pclose(pipe)) output.clear();
+  }
+  unlink(path);
+  while (!output.empty() && output.back() == '\n') output.pop_back();
+  return output;
+}
+
+/* ".target sm_87" as 87 and ".version 8.4" as 84; -1 if the text has none. */
+int NumberAfter(const char* ptx, const char* word) {
+  const char* found = std::strstr(ptx, word);
+  if (!found) return -1;
+  int number = 0;
+  for (found += std::strlen(word); (*found >= '0' && *found <= '9') || *found == '.'; ++found) {
+    if (*found != '.') number = 10 * number + *found - '0';
+  }
+  return number;
+}
+
+CUresult CheckPtx(const char* ptx) {
+  const Settings& settings = TheMachine().settings;
+  if (NumberAfter(ptx, ".version ") > settings.newest_ptx) {
+    return CUDA_ERROR_UNSUPPORTED_PTX_VERSION;
+  }
+  const int target = NumberAfter(ptx, ".target sm_");
+  if (target < 0) return CUDA_ERROR_INVALID_PTX;
+  return target > CurrentDevice()->capability ? CUDA_ERROR_NO_BINARY_FOR_GPU : CUDA_SUCCESS;
+}
+
+CUresult Execute(const Launch& launch, Device* device) {
+  Machine& machine = TheMachine();
+  machine.counters.kernels += 1;
+  if (machine.counters.kernels == static_cast<uint64_t>(machine.settings.fail_kernel)) {
+    return machine.settings.fail_result;
+  }
+  std::vector<uint64_t> table;
+  for (const auto& [address, allocation] : device->allocations) {
+    table.push_back(address);
+    table.push_back(allocation.bytes);
+  }
+  char message[512] = {};
+  const Function& function = *launch.function;
+  if (!function.run(launch.grid, launch.block, launch.shared, launch.parameters.data(),
+                    table.data(), static_cast<unsigned>(table.size() / 2), 1, nullptr,
+                    message)) {
+    return CUDA_SUCCESS;
+  }
+  std::fprintf(stderr, "emulated CUDA: kernel %s: %s\n", function.name.c_str(), message);
+  return CUDA_ERROR_ILLEGAL_ADDRESS;
+}
+
+std::vector<uint8_t> Packed(const Function& function, void** parameters) {
+  std::vector<uint8_t> bytes(function.parameter_bytes());
+  for (unsigned i = 0; i < function.parameters(); ++i) {
+    const unsigned offset = function.layout[1 + 2 * i];
+    std::memcpy(&bytes[offset], parameters[i], function.layout[2 + 2 * i]);
+  }
+  return bytes;
+}
+
+}  // namespace
+}  // namespace emulated
+
+using namespace emulated;
+
+EMULATED cuModuleLoadDataEx(CUmodule* handle, const void* image, unsigned int, CUjit_option*,
+                            void**) {
+  const Guard guard(Lock());
+  if (!CurrentDevice()) return CUDA_ERROR_INVALID_CONTEXT;
+  const auto* text = static_cast<const char*>(image);
+  if (!std::memcmp(text, "\x7f" "ELF", 4)) return CUDA_ERROR_NO_BINARY_FOR_GPU;
+  const CUresult result = CheckPtx(text);
+  if (result != CUDA_SUCCESS) return result;
+  const std::string path = Translate(text);
+  void* library = path.empty() ? nullptr : dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!library) {
+    std::fprintf(stderr, "emulated CUDA: no library for the PTX: %s\n",
+                 path.empty() ? "HANDGLASS_CUDA_EMULATOR made none" : dlerror());
+    return CUDA_ERROR_INVALID_PTX;
+  }
+  *handle = reinterpret_cast<CUmodule>(new Module{library, {}});
+  TheMachine().counters.modules += 1;
+  return CUDA_SUCCESS;
+}
+
+/* The functions stay: a bug that uses them afterwards then shows as a wrong count, not a crash. */
+EMULATED cuModuleUnload(CUmodule) {
+  const Guard guard(Lock());
+  TheMachine().counters.modules -= 1;
+  return CUDA_SUCCESS;
+}
+
+EMULATED cuModuleGetFunction(CUfunction* handle, CUmodule module_handle, const char* name) {
+  const Guard guard(Lock());
+  auto* module = reinterpret_cast<Module*>(module_handle);
+  Function& function = module->functions[name];
+  function.name = name;
+  function.run = reinterpret_cast<Run>(
+      dlsym(module->library, (std::string("launch_") + name).c_str()));
+  function.layout = static_cast<const unsigned*>(
+      dlsym(module->library, (std::string("layout_") + name).c_str()));
+  *handle = reinterpret_cast<CUfunction>(&function);
+  return function.run && function.layout ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+}
+
+EMULATED cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction handle) {
+  const auto* function = reinterpret_cast<const Function*>(handle);
+  switch (attribute) {
+    case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
+      *value = kMostThreads;
+      return CUDA_SUCCESS;
+    case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES:
+      *value = static_cast<int>(function->shared());
+      return CUDA_SUCCESS;
+    default:
+      return CUDA_ERROR_INVALID_VALUE;
+  }
+}
+
+EMULATED cuFuncSetAttribute(CUfunction handle, CUfunction_attribute attribute, int value) {
+  const Guard guard(Lock());
+  auto* function = reinterpret_cast<Function*>(handle);
+  if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) return CUDA_ERROR_INVALID_VALUE;
+  int optin = 0;
+  cuDeviceGetAttribute(&optin, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN,
+                       CurrentDevice()->number);
+  if (value + static_cast<int>(function->shared()) > optin) return CUDA_ERROR_INVALID_VALUE;
+  function->dynamic_limit = value;
+  return CUDA_SUCCESS;
+}
+
+EMULATED cuLaunchKernel(CUfunction handle, unsigned int grid_x, unsigned int grid_y,
+                        unsigned int grid_z, unsigned int block_x, unsigned int block_y,
+                        unsigned int block_z, unsigned int shared, CUstream stream_handle,
+                        void** parameters, void**) {
+  const Guard guard(Lock());
+  auto* function = reinterpret_cast<Function*>(handle);
+  Stream* stream = StreamOf(stream_handle);
+  if (CurrentDevice() != stream->device) return CUDA_ERROR_INVALID_CONTEXT;
+  if (!grid_x || !grid_y || !grid_z || !block_x || !block_y || !block_z) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  if (block_x * block_y * block_z > kMostThreads ||
+      static_cast<int>(shared + function->shared()) > std::max(kUnasked, function->dynamic_limit)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  const Launch launch{function,
+                      {grid_x, grid_y, grid_z},
+                      {block_x, block_y, block_z},
+                      shared,
+                      Packed(*function, parameters)};
+  return Put(stream, [launch, stream] { return Execute(launch, stream->device); });
+}

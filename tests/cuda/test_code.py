@@ -1,0 +1,127 @@
+"""From TVM's functions to images: signatures, reductions by shuffles, selects of vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("tvm", reason="the code generator needs the TVM compiler")
+import tvm
+import tvm_ffi
+from tvm import te, tirx
+from tvm.s_tir import Schedule
+from tvm.target import Target
+
+from handglass.errors import UsageError
+from handglass.targets.codegen.cuda.build import capabilities_of, compile_images, kernel_of
+from handglass.targets.codegen.cuda.enable import CREATE, enable_compiler
+from handglass.targets.codegen.cuda.gpu import CudaCapabilities
+from handglass.targets.codegen.cuda.module_bytes import Kernel
+from handglass.targets.codegen.cuda.nvrtc import Nvrtc
+from handglass.targets.codegen.cuda.prelude import with_prelude
+
+pytestmark = pytest.mark.compiler
+
+GPU = CudaCapabilities(capabilities=(87,))
+TARGET = {**GPU.tvm, "host": {"kind": "llvm"}}
+
+
+ENOUGH = "no module is needed here"
+
+
+@pytest.fixture
+def source_of() -> Iterator[Any]:
+    """Generates the CUDA C++ of a scheduled function, without compiling it."""
+    enable_compiler()
+    usual = tvm_ffi.get_global_func(CREATE)
+    seen: dict[str, Any] = {}
+
+    def create(source: bytes, _: str, functions: Any, __: Any) -> None:
+        seen.update(source=bytes(source).decode(), functions=dict(functions))
+        raise ValueError(ENOUGH)
+
+    def source(sch: Schedule) -> tuple[str, list[Kernel]]:
+        with pytest.raises(ValueError, match=ENOUGH):
+            tvm.tirx.build(sch.mod, target=Target(TARGET))
+        return seen["source"], [kernel_of(str(n), i) for n, i in seen["functions"].items()]
+
+    tvm_ffi.register_global_func(CREATE, create, override=True)
+    yield source
+    tvm_ffi.register_global_func(CREATE, usual, override=True)
+
+
+def ptx_of(nvrtc: Nvrtc, source: str) -> str:
+    return nvrtc.compile(with_prelude(source), "compute_87")[0].decode()
+
+
+def row_sums(columns: int, threads: dict[str, int], dtype: str = "float32") -> Schedule:
+    """Sums of rows, each by a workgroup whose axis threadIdx.x adds up."""
+    a = te.placeholder((5, threads.get("threadIdx.y", 1), columns), dtype, name="a")
+    k = te.reduce_axis((0, columns), name="k")
+    total = te.compute(a.shape[:2], lambda i, j: te.sum(a[i, j, k], axis=k), name="total")
+    sch = Schedule(te.create_prim_func([a, total]))
+    i, j, k = sch.get_loops(sch.get_sblock("total"))
+    lane = sch.split(k, [None, threads["threadIdx.x"]])[1]
+    sch.bind(i, "blockIdx.x")
+    sch.bind(j, "threadIdx.y")
+    sch.bind(lane, "threadIdx.x")
+    return sch
+
+
+class TestReductions:
+    def test_lanes_exchange_with_all_lanes_named(self, source_of: Any, any_nvrtc: Nvrtc) -> None:
+        source, _ = source_of(row_sums(64, {"threadIdx.y": 4, "threadIdx.x": 16}))
+        assert "handglass_lanes_add(" in source and "__activemask" not in source
+        ptx = ptx_of(any_nvrtc, source)
+        assert ptx.count("shfl.sync.bfly") == 4 and "bar.sync" not in ptx
+
+    @pytest.mark.parametrize("dtype", ["float32", "int32", "float16"])
+    def test_a_workgroup_by_its_warps(self, source_of: Any, any_nvrtc: Nvrtc, dtype: str) -> None:
+        source, _ = source_of(row_sums(192, {"threadIdx.x": 96}, dtype))
+        assert "handglass_workgroup_add(" in source
+        ptx = ptx_of(any_nvrtc, source)
+        assert ptx.count("shfl.sync.bfly") == 5 and ptx.count("bar.sync") == 2
+
+    def test_others_keep_the_tree_with_its_barriers(self, source_of: Any, any_nvrtc: Nvrtc) -> None:
+        source, _ = source_of(row_sums(96, {"threadIdx.y": 3, "threadIdx.x": 48}))
+        assert "handglass_" not in source and "shfl" not in source
+        assert "bar.sync" in ptx_of(any_nvrtc, source)
+
+
+class TestSelects:
+    def test_one_condition_for_a_vector(self, source_of: Any, any_nvrtc: Nvrtc) -> None:
+        ptx_of(any_nvrtc, source_of(selected(lambda i, n: n > 3))[0])
+
+    def test_a_condition_per_lane(self, source_of: Any, any_nvrtc: Nvrtc) -> None:
+        ptx_of(any_nvrtc, source_of(selected(lambda i, n: i < n))[0])
+
+
+def selected(condition: Any) -> Schedule:
+    x, n = te.placeholder((64,), "float32", name="x"), te.var("n", "int32")
+    value = te.compute((64,), lambda i: tirx.Select(condition(i, n), x[i], 1.0), name="value")
+    sch = Schedule(te.create_prim_func([x, n, value]))
+    thread, lane = sch.split(sch.get_loops(sch.get_sblock("value"))[0], [None, 4])
+    sch.bind(thread, "threadIdx.x")
+    sch.vectorize(lane)
+    return sch
+
+
+def test_the_signature_of_a_kernel(source_of: Any) -> None:
+    _, kernels = source_of(selected(lambda i, n: i < n))
+    (kernel,) = kernels
+    assert sorted(kernel.arguments) == [(0, 32, 1), (3, 64, 1), (3, 64, 1)]
+    assert kernel.tags == ("threadIdx.x",)
+
+
+def test_one_image_per_chip_and_ptx(any_nvrtc: Nvrtc) -> None:
+    target = Target(CudaCapabilities(capabilities=(86, 75)).tvm)
+    source = 'extern "C" __global__ void empty() {}'
+    assert [*compile_images(source, target)] == ["sm_75", "sm_86", "compute_75"]
+
+
+def test_the_chips_of_a_target_that_someone_wrote() -> None:
+    assert capabilities_of(Target({"kind": "cuda", "arch": "sm_87"})) == [87]
+    with pytest.raises(UsageError, match="arch 'sm_90a' must be sm_ and a number"):
+        capabilities_of(Target({"kind": "cuda", "arch": "sm_90a"}))
