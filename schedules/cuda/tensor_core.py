@@ -144,7 +144,6 @@ def _schedule(sch: Schedule, block, last, tile: Tile) -> None:
     sums = sch.cache_write(block, 0, "local")
     sch.set_scope(sums, 0, RESULTS)
     sch.reverse_compute_at(sums, group_row)
-    sch.reverse_compute_at(last, group_row)
     _finish(sch, sums, last, tile, QUAD if whole else 1)
     for stage, use in zip(_operands(sch), "ab", strict=True):
         _copy_ahead(sch, stage, outer, tile, use)
@@ -182,12 +181,10 @@ def _split(sch: Schedule, block, tile: Tile) -> tuple:
 
 def _finish(sch: Schedule, sums, last, tile: Tile, width: int) -> None:
     """Store a band of sums per warp, then apply the epilogue to them; then the next."""
-    i, j = sch.get_loops(last)[-2:]
-    band, i = sch.split(i, [None, tile.down * SIDE])
-    sch.compute_at(sums, band, preserve_unit_loops=True)
-    sch.unroll(band)
     row, column = sch.get_loops(sums)[-2:]
-    y, row = sch.split(row, [tile.down, SIDE])
+    band, y, row = sch.split(row, [None, tile.down, SIDE])
+    sch.unroll(band)
+    sch.reverse_compute_at(last, band)
     x, strip, column = sch.split(column, [tile.across, None, SIDE])
     sch.reorder(y, x, strip, row, column)
     sch.bind(sch.fuse(y, x), "threadIdx.y")
@@ -195,7 +192,9 @@ def _finish(sch: Schedule, sums, last, tile: Tile, width: int) -> None:
     matrix = sch.blockize(row)
     keep_apart(sch, matrix, APART)  # of the new block, as that of the old one would be lost
     sch.tensorize(matrix, intrinsic("store", tile.of))
-    spread(sch, [i, j], tile.threads, width)
+    row, column = sch.get_loops(last)[-2:]
+    # also if the matrix has fewer columns: TVM can analyse powers of two
+    spread(sch, [row, *sch.split(column, [None, tile.columns])], tile.threads, width)
 
 
 def _copy_ahead(sch: Schedule, stage, outer, tile: Tile, use: str) -> None:
