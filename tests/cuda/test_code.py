@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 pytest.importorskip("tvm", reason="the code generator needs the TVM compiler")
-import tvm
-import tvm_ffi
+from generated import source_of
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from handglass.errors import UsageError
-from handglass.targets.codegen.cuda.build import capabilities_of, compile_images, kernel_of
-from handglass.targets.codegen.cuda.enable import CREATE, enable_compiler
+from handglass.targets.codegen.cuda.build import capabilities_of, compile_images
 from handglass.targets.codegen.cuda.gpu import CudaCapabilities
-from handglass.targets.codegen.cuda.module_bytes import Kernel
 from handglass.targets.codegen.cuda.nvrtc import Nvrtc
 from handglass.targets.codegen.cuda.prelude import with_prelude
 
@@ -28,28 +24,8 @@ GPU = CudaCapabilities(capabilities=(87,))
 TARGET = {**GPU.tvm, "host": {"kind": "llvm"}}
 
 
-ENOUGH = "no module is needed here"
-
-
-@pytest.fixture
-def source_of() -> Iterator[Any]:
-    """Generates the CUDA C++ of a scheduled function, without compiling it."""
-    enable_compiler()
-    usual = tvm_ffi.get_global_func(CREATE)
-    seen: dict[str, Any] = {}
-
-    def create(source: bytes, _: str, functions: Any, __: Any) -> None:
-        seen.update(source=bytes(source).decode(), functions=dict(functions))
-        raise ValueError(ENOUGH)
-
-    def source(sch: Schedule) -> tuple[str, list[Kernel]]:
-        with pytest.raises(ValueError, match=ENOUGH):
-            tvm.tirx.build(sch.mod, target=Target(TARGET))
-        return seen["source"], [kernel_of(str(n), i) for n, i in seen["functions"].items()]
-
-    tvm_ffi.register_global_func(CREATE, create, override=True)
-    yield source
-    tvm_ffi.register_global_func(CREATE, usual, override=True)
+def code_of(sch: Schedule) -> str:
+    return source_of(sch, TARGET).source
 
 
 def ptx_of(nvrtc: Nvrtc, source: str) -> str:
@@ -71,31 +47,31 @@ def row_sums(columns: int, threads: dict[str, int], dtype: str = "float32") -> S
 
 
 class TestReductions:
-    def test_lanes_exchange_with_all_lanes_named(self, source_of: Any, any_nvrtc: Nvrtc) -> None:
-        source, _ = source_of(row_sums(64, {"threadIdx.y": 4, "threadIdx.x": 16}))
+    def test_lanes_exchange_with_all_lanes_named(self, any_nvrtc: Nvrtc) -> None:
+        source = code_of(row_sums(64, {"threadIdx.y": 4, "threadIdx.x": 16}))
         assert "handglass_lanes_add(" in source and "__activemask" not in source
         ptx = ptx_of(any_nvrtc, source)
         assert ptx.count("shfl.sync.bfly") == 4 and "bar.sync" not in ptx
 
     @pytest.mark.parametrize("dtype", ["float32", "int32", "float16"])
-    def test_a_workgroup_by_its_warps(self, source_of: Any, any_nvrtc: Nvrtc, dtype: str) -> None:
-        source, _ = source_of(row_sums(192, {"threadIdx.x": 96}, dtype))
+    def test_a_workgroup_by_its_warps(self, any_nvrtc: Nvrtc, dtype: str) -> None:
+        source = code_of(row_sums(192, {"threadIdx.x": 96}, dtype))
         assert "handglass_workgroup_add(" in source
         ptx = ptx_of(any_nvrtc, source)
         assert ptx.count("shfl.sync.bfly") == 5 and ptx.count("bar.sync") == 2
 
-    def test_others_keep_the_tree_with_its_barriers(self, source_of: Any, any_nvrtc: Nvrtc) -> None:
-        source, _ = source_of(row_sums(96, {"threadIdx.y": 3, "threadIdx.x": 48}))
+    def test_others_keep_the_tree_with_its_barriers(self, any_nvrtc: Nvrtc) -> None:
+        source = code_of(row_sums(96, {"threadIdx.y": 3, "threadIdx.x": 48}))
         assert "handglass_" not in source and "shfl" not in source
         assert "bar.sync" in ptx_of(any_nvrtc, source)
 
 
 class TestSelects:
-    def test_one_condition_for_a_vector(self, source_of: Any, any_nvrtc: Nvrtc) -> None:
-        ptx_of(any_nvrtc, source_of(selected(lambda i, n: n > 3))[0])
+    def test_one_condition_for_a_vector(self, any_nvrtc: Nvrtc) -> None:
+        ptx_of(any_nvrtc, code_of(selected(lambda i, n: n > 3)))
 
-    def test_a_condition_per_lane(self, source_of: Any, any_nvrtc: Nvrtc) -> None:
-        ptx_of(any_nvrtc, source_of(selected(lambda i, n: i < n))[0])
+    def test_a_condition_per_lane(self, any_nvrtc: Nvrtc) -> None:
+        ptx_of(any_nvrtc, code_of(selected(lambda i, n: i < n)))
 
 
 def selected(condition: Any) -> Schedule:
@@ -108,9 +84,8 @@ def selected(condition: Any) -> Schedule:
     return sch
 
 
-def test_the_signature_of_a_kernel(source_of: Any) -> None:
-    _, kernels = source_of(selected(lambda i, n: i < n))
-    (kernel,) = kernels
+def test_the_signature_of_a_kernel() -> None:
+    (kernel,) = source_of(selected(lambda i, n: i < n), TARGET).kernels
     assert sorted(kernel.arguments) == [(0, 32, 1), (3, 64, 1), (3, 64, 1)]
     assert kernel.tags == ("threadIdx.x",)
 

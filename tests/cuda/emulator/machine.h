@@ -1,0 +1,127 @@
+// A block of warps, what its kernels call, and what is counted and checked while they run.
+#pragma once
+#include <vector>
+
+#include "bits.h"
+#include "convert.h"
+
+struct Block;
+struct Warp;
+// One basic block of a kernel, for the lanes of a mask.
+using Step = void (*)(Warp&, u32);
+
+struct Range {
+  u64 begin, end;
+};
+struct Text {
+  u32 line;
+  const char* text;
+};
+struct Kernel {
+  const char* name;
+  const Step* steps;
+  u32 register_bytes, shared_bytes, local_bytes, param_bytes;
+  u32 granule;  // bytes of shared memory that one shadow describes: the kernel's smallest access
+  u32 accesses;
+  const Range* data;  // module data that the kernel reads
+  u32 data_count;
+  const Text* texts;  // instructions that may fail
+  u32 text_count;
+};
+
+// In this order in the caller's array.
+struct Counts {
+  u64 instructions, global_requests, global_sectors, global_bytes, shared_ideal, shared_wavefronts;
+  u64 mma, barriers, divergent, copies;
+};
+
+enum Use : u32 { READ, WRITE, ATOMIC };
+enum Mode : u32 { LATE = 1, UNINITIALISED_ALLOWED = 2 };
+
+// Windows of generic addresses, far from those of the host.
+constexpr u64 SHARED_WINDOW = 0x7000000000000000ull, LOCAL_WINDOW = 0x7100000000000000ull;
+
+struct Group {
+  u32 pc, mask;
+};
+struct Copy {
+  u64 from;
+  u32 to, size, filled, lane, group, line;
+};
+struct Warp {
+  Block* block;
+  u32 id, live;
+  u32 tid[3][32];
+  void* registers;
+  std::vector<u8> local;
+  std::vector<Group> groups;  // lanes by where they are
+  std::vector<Copy> copies;   // of cp.async, not landed
+  u32 committed[32];          // groups of copies, per lane
+  std::vector<u32> clock;     // what this warp knows of the others, and its own time
+  s32 waiting = -1;           // at which barrier
+
+  void go(u32 pc, u32 mask);
+  void leave(u32 mask) { live &= ~mask; }
+};
+struct Barrier {
+  u32 arrived = 0, expected = 0, line = 0;
+  std::vector<u32> clock;
+};
+// Per granule of shared memory. Readers are those since the last write.
+struct Shadow {
+  u32 serial, clock, readers;
+  u8 writer, written, atomic, copying;
+};
+struct Block {
+  const Kernel* kernel;
+  u32 ctaid[3], nctaid[3], ntid[3], mode, dynamic;
+  const u8* params;
+  u8* shared;
+  u64 shared_bytes;
+  std::vector<Range> ranges;    // of memory that kernels may touch, sorted
+  std::vector<Range> last;      // by access: where it was before
+  std::vector<Shadow> shadows;
+  std::vector<u32> read_times;  // [granule][warp]
+  u32 serial = 0, warp_count;
+  std::vector<Warp> warps;
+  Barrier barriers[16];
+  Counts counts{};
+  bool counting;
+  u32 line = 0;  // of the instruction that runs, where one may fail
+};
+
+[[noreturn]] void fail(u32 line, const char* what, u64 detail);
+
+// Addresses of a warp's access become host addresses. Bounds, alignment, races, counts.
+void reach_global(Warp& w, u64 (&at)[32], u32 mask, u32 size, Use use, u32 line, u32 access);
+void reach_shared(Warp& w, u64 (&at)[32], u32 mask, u32 size, Use use, u32 line);
+void reach_local(Warp& w, u64 (&at)[32], u32 mask, u32 size, u32 line);
+void reach_generic(Warp& w, u64 (&at)[32], u32 mask, u32 size, Use use, u32 line, u32 access);
+void reach_param(Warp& w, u64 (&at)[32], u32 mask, u32 size, u32 line);
+
+void touch(Warp& w, u64 at, u32 size, Use use, u32 line);
+void count_global(Block& b, const u64 (&at)[32], u32 mask, u32 size);
+void count_shared(Block& b, const u64 (&at)[32], u32 mask, u32 size);
+
+void issue_copies(Warp& w, u64 (&to)[32], u64 (&from)[32], const u32 (&filled)[32], u32 mask, u32 size,
+                  u32 line, u32 access);
+void commit_copies(Warp& w, u32 mask);
+void wait_copies(Warp& w, u32 mask, u32 groups_left, bool uncommitted_too);
+
+void arrive(Warp& w, u32 barrier, u32 threads, bool wait, u32 mask, u32 line);
+bool finish_barriers(Block& b);
+
+// Lanes named by the mask of a collective must be here, unless they have left the kernel.
+void all_here(Warp& w, u32 named, u32 mask, u32 line);
+void whole_warp(Warp& w, u32 mask, u32 line);
+void load_matrices(Warp& w, u64 (&rows)[32], u32 count, bool transposed, u32 (*out)[32], u32 mask, u32 line);
+
+int launch(const Kernel& kernel, const u32* grid, const u32* block, u32 dynamic, const u8* params,
+           const u64* table, u32 count, u32 mode, u64* statistics, char* message);
+
+static inline void lanes_of(u32 mask, u32 (&on)[32]) { LANES on[l] = 0 - (mask >> l & 1); }
+static inline u32 mask_of(const u32 (&predicate)[32]) {
+  u32 mask = 0;
+  LANES mask |= (predicate[l] & 1) << l;
+  return mask;
+}

@@ -1,0 +1,108 @@
+"""The CUDA C++ that TVM generates, before it is compiled; and what NVRTC says about the kernels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import relax
+from tvm.s_tir import Schedule
+from tvm.target import Target
+
+from handglass.compiler.checkpoints.opening import open_checkpoint
+from handglass.compiler.lowering.phases import lower
+from handglass.compiler.models import read_config
+from handglass.compiler.models.matching import build_for
+from handglass.compiler.models.storage import choose_storage
+from handglass.schedules.select import find_units
+from handglass.targets import find_target
+from handglass.targets.codegen.build import without_alias
+from handglass.targets.codegen.cuda.build import kernel_of
+from handglass.targets.codegen.cuda.enable import CREATE, enable_compiler
+from handglass.targets.codegen.cuda.module_bytes import Kernel
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo-checkpoint"
+ENOUGH = "no module is needed here"
+
+
+@dataclass
+class Generated:
+    """The source of a module, and the signatures of its kernels."""
+
+    source: str = ""
+    kernels: list[Kernel] = field(default_factory=list)
+
+
+@contextmanager
+def generated() -> Iterator[Generated]:
+    """Catches what is generated in the block, whose build then ends."""
+    enable_compiler()
+    usual, caught = tvm_ffi.get_global_func(CREATE), Generated()
+
+    def create(source: bytes, _: str, functions: Any, __: Any) -> None:
+        caught.source = bytes(source).decode()
+        caught.kernels = [kernel_of(str(name), info) for name, info in functions.items()]
+        raise ValueError(ENOUGH)
+
+    tvm_ffi.register_global_func(CREATE, create, override=True)
+    try:
+        yield caught
+    except ValueError as error:
+        if ENOUGH not in str(error):
+            raise
+    finally:
+        tvm_ffi.register_global_func(CREATE, usual, override=True)
+
+
+def source_of(sch: Schedule, target: dict[str, Any]) -> Generated:
+    """What one scheduled function becomes."""
+    with generated() as caught:
+        tvm.tirx.build(sch.mod, target=Target(target))
+    return caught
+
+
+@cache
+def demo_source(name: str, quantization: str) -> str:
+    """All kernels of the demo model for a target, as one source."""
+    device = find_target(name)
+    target = Target(device.tvm)
+    checkpoint = open_checkpoint(DEMO, False, None)
+    family, config = read_config(checkpoint.config)
+    units = find_units(target)
+    storage = choose_storage(config.language, units, quantization, None, None, None)
+    with target:
+        mod, _ = build_for(checkpoint, family, config, storage).export()
+    lowered = lower(mod, device)
+    with generated() as caught:
+        relax.build(lowered.mod, target, relax_pipeline=without_alias())
+    return caught.source
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What ptxas reports of one kernel."""
+
+    registers: int
+    stack: int
+    """Bytes of local memory per thread, which is device memory."""
+
+
+def resources(log: str) -> dict[str, Resources]:
+    """Kernel -> what NVRTC's log says of it."""
+    found = re.findall(
+        r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
+        r"(\d+) bytes spill loads.*?Used (\d+) registers",
+        log,
+        re.DOTALL,
+    )
+    return {
+        name: Resources(int(registers), int(stack) + int(stores) + int(loads))
+        for name, stack, stores, loads, registers in found
+    }
