@@ -13,7 +13,7 @@ from .cpu import matmul as cpu_matmul
 from .cpu import recurrence as cpu_recurrence
 from .cpu import rows as cpu_rows
 from .cpu import smmla as cpu_pairs
-from .gpu import GPU_RULES
+from .cuda import CUDA_RULES
 from .rule import Rule, Scheduled, apply_rules
 from .vulkan import VULKAN_RULES
 
@@ -31,7 +31,7 @@ CPU_RULES: tuple[Rule, ...] = (
 RULES_BY_KIND: Mapping[str, tuple[Rule, ...]] = {
     "cpu": CPU_RULES,
     "vulkan": VULKAN_RULES,
-    "cuda": GPU_RULES,
+    "cuda": CUDA_RULES,
 }
 """Kind of device -> the rules that schedule its kernels."""
 

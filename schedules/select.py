@@ -80,7 +80,8 @@ def cpu_units(isa: IntegerIsa) -> Units:
 def _gpu_units(limits: GpuLimits) -> Units:
     matrices = ("gpu matrices",) if limits.half and limits.matrix else ()
     half = ("gpu float16",) if limits.half else ()
-    kinds = (*matrices, *half, "gpu")
+    tensor = ("gpu tensor",) if limits.tensor else ()
+    kinds = (*tensor, *matrices, *half, "gpu")
     return Units(DP4A, kinds=kinds, gpu=limits, largest=limits.largest_buffer)
 
 
@@ -126,11 +127,16 @@ class Kernel:
     activations: str
     """Type in which rows are multiplied: "float32", "bfloat16", "float16" or INTEGERS.
 
-    The kernel itself rounds to "bfloat16" or "float16"; the preceding kernel quantises to INTEGERS.
+    The kernel itself rounds to "bfloat16" or, without `half_rows`, "float16"; the preceding kernel
+    quantises to INTEGERS.
     """
     rule: str
     """Name of the rule that schedules it."""
     reads: tuple[Layout, ...]
+    half_rows: bool = False
+    """Whether the preceding kernel already rounds the rows to float16."""
+    step: int = 1
+    """The preceding kernel pads the rows with zeros to a multiple of this number of inputs."""
 
 
 FLOAT32 = Kernel("float32", "float32", "cpu-matmul", (PANELS, INT4_PANELS, PAIRS))
@@ -146,11 +152,13 @@ GPU_PANELS = (PANELS, INT4_PANEL_WORDS)
 GPU_FLOAT32 = Kernel("gpu float32", "float32", "vulkan-matmul", GPU_PANELS)
 GPU_FLOAT16 = Kernel("gpu float16", "float16", "vulkan-matmul", GPU_PANELS)
 MATRICES = Kernel("cooperative matrix", "float16", "vulkan-matrix", (*GPU_PANELS, CHUNK_WORDS))
+TENSOR_FLOAT16 = Kernel("tensor float16", "float16", "gpu-tensor", (PANELS,), True, 64)
+TENSOR_INT8 = Kernel("tensor int8", INTEGERS, "gpu-tensor", (CHUNK_WORDS,), step=128)
 DP4A_WORDS = Kernel("dp4a", INTEGERS, "vulkan-dot", (CHUNK_WORDS,))
 
 KERNELS = (
     *(FLOAT32, DOT, DOT_TILES, DOT_HALVES, SMMLA, AMX_BFLOAT16, AMX_INT4, AMX_INT8),
-    *(GPU_FLOAT32, GPU_FLOAT16, MATRICES, DP4A_WORDS),
+    *(GPU_FLOAT32, GPU_FLOAT16, MATRICES, TENSOR_FLOAT16, TENSOR_INT8, DP4A_WORDS),
 )
 
 # --- the selection ---
@@ -209,6 +217,11 @@ TABLE: Mapping[str, Mapping[str, Selection]] = {
     "gpu float16": {  # rows are rounded only if storing the weights already lost as much precision
         "f16": Selection(GPU_FLOAT32, GPU_FLOAT16, PANELS),
         "int4": Selection(GPU_FLOAT32, GPU_FLOAT16, INT4_PANEL_WORDS),
+    },
+    "gpu tensor": {  # matrices in registers: ldmatrix and mma.sync
+        "f16": Selection(GPU_FLOAT32, TENSOR_FLOAT16, PANELS),
+        "int7a8": Selection(DP4A_WORDS, TENSOR_INT8, CHUNK_WORDS),
+        "int8a8": Selection(DP4A_WORDS, TENSOR_INT8, CHUNK_WORDS),
     },
     "gpu matrices": {  # faster than DP4A on words; scalar float16 products are not
         "f16": Selection(GPU_FLOAT32, MATRICES, PANELS),

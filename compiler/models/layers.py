@@ -19,7 +19,9 @@ from handglass.schedules.select import INTEGERS, Kernel
 
 from ..ops import kernels
 from ..ops import norm as norm_op
+from ..ops.padded import round_up
 from ..ops.quantize_rows import quantize_rows
+from ..ops.tensor_matmul import round_rows
 from ..schemes.scheme import Scheme, selection_of
 from .leaves import Rows, Stored, vector
 from .weights import Panels
@@ -55,6 +57,12 @@ class Source:
                 f"{self.name}_quantize",
                 *self.args,
             )
+        )
+
+    def rounded(self, depth: int) -> nn.Tensor:
+        """float16 rows (m, depth), padded with zeros."""
+        return opaque(
+            lambda *args: round_rows(self.compute(*args), depth), f"{self.name}_round", *self.args
         )
 
 
@@ -106,10 +114,13 @@ def multiply(x: nn.Tensor | Source, panels: Panels) -> nn.Tensor:
 
 
 def _rows_for(kernel: Kernel, x: nn.Tensor | Source, panels: Panels) -> list[nn.Tensor]:
-    """The kernel's row operands: one float tensor, or the tensors of `Quantized`."""
+    """The kernel's row operands: one tensor of floats, or the tensors of `Quantized`."""
+    source = x if isinstance(x, Source) else as_source(x)
+    depth = round_up(panels.scheme.depth(panels.in_features), kernel.step)
     if kernel.activations == INTEGERS:
-        source = x if isinstance(x, Source) else as_source(x)
-        return source.quantized(panels.scheme, panels.scheme.depth(panels.in_features))
+        return source.quantized(panels.scheme, depth)
+    if kernel.half_rows:
+        return [source.rounded(depth)]
     return [x.computed() if isinstance(x, Source) else x]
 
 

@@ -55,7 +55,7 @@ def gpu_matmul(
     )
     shape = (whole_tiles(m, limits.rows), inputs)
     rows = padded_rows(x, shape, convert=to_half) if half else padded_rows(x, shape)
-    product = _product(rows, columns)
+    product = float32_product(rows, columns)
     return te.compute((m, int64(out_features)), lambda i, j: product[i, j], name="out")
 
 
@@ -67,7 +67,7 @@ def _reader(dequantize: Dequantize | te.Tensor, dtype: str) -> Dequantize:
     return read
 
 
-def _product(rows: te.Tensor, columns: te.Tensor) -> te.Tensor:
+def float32_product(rows: te.Tensor, columns: te.Tensor) -> te.Tensor:
     """rows (height, inputs) times columns (inputs, width) -> (height, width)."""
     height, (inputs, width) = rows.shape[0], columns.shape
     k = te.reduce_axis((int64(0), inputs), "k")

@@ -19,6 +19,7 @@ from .integer_matmul import dot_matmul, halves_matmul, tiled_dot_matmul
 from .matmul import Dequantize, matmul
 from .quantized import Quantized
 from .smmla_matmul import smmla_matmul
+from .tensor_matmul import tensor_dot, tensor_matmul
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,9 @@ class Weight:
 
 
 Operator = Callable[[Weight, Sequence[te.Tensor]], te.Tensor]
-"""(weight, rows) -> (m, out_features) float32. Rows are one tensor (m, k) float32, or the tensors
-of `Quantized` if the kernel's activations are integers."""
+"""(weight, rows) -> (m, out_features) float32. Rows are one tensor (m, k) float32, one of
+`tensor_matmul.round_rows` if the kernel takes half rows, or the tensors of `Quantized` if its
+activations are integers."""
 
 
 def multiply(kernel: select.Kernel, weight: Weight, rows: Sequence[te.Tensor]) -> te.Tensor:
@@ -84,5 +86,7 @@ OPERATORS: dict[str, Operator] = {
     select.GPU_FLOAT32.name: _gpu_float(half=False),
     select.GPU_FLOAT16.name: _gpu_float(half=True),
     select.MATRICES.name: _gpu_float(half=True),
+    select.TENSOR_FLOAT16.name: lambda w, rows: tensor_matmul(rows[0], w.out_features, w.parts[0]),
+    select.TENSOR_INT8.name: _integers(tensor_dot),
     select.DP4A_WORDS.name: _integers(dp4a_matmul),
 }

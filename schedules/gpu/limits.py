@@ -64,6 +64,8 @@ class GpuLimits:
     """Smallest number of threads that exchange values without memory."""
     matrix: Matrix | None = None
     """Matrix instruction on float16 that accumulates in float32; None if there is none."""
+    tensor: bool = False
+    """Whether warps multiply matrices in registers of a known layout, float16 and int8."""
     largest_buffer: int = 1 << 27
     """Largest tensor that a kernel can bind, in bytes."""
 
@@ -80,6 +82,7 @@ def gpu_limits(target: tvm.target.Target) -> GpuLimits:
         half=supports(target, "float16") and supports(target, "16bit_buffer"),
         subgroup=_subgroup(target),
         matrix=_matrix(target),
+        tensor="tensor" in _words(target),
         largest_buffer=int(able.get("max_storage_buffer_range", largest)),
     )
 

@@ -17,6 +17,7 @@ from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
 from ..gpu.limits import GpuLimits, Matrix, gpu_limits
+from ..gpu.matrices import whole_matrices
 from ..gpu.threads import (
     ORDERS,
     QUAD,
@@ -137,25 +138,12 @@ def _split(sch: Schedule, block, tile: Tile, matrix: Matrix) -> tuple:
 def _tensorize(sch: Schedule, block, held: list, sums, outer, inside, matrix: Matrix) -> None:
     sizes = ((matrix.rows, matrix.inputs), (matrix.inputs, matrix.columns))
     for copied, size, use in zip(held, sizes, "ab", strict=True):
-        sch.tensorize(_whole_matrices(sch, copied, size), intrinsic(f"load_{use}", matrix))
+        sch.tensorize(whole_matrices(sch, copied, size), intrinsic(f"load_{use}", matrix))
     size = (matrix.rows, matrix.columns)
-    sch.tensorize(_whole_matrices(sch, sums, size), intrinsic("store", matrix))
+    sch.tensorize(whole_matrices(sch, sums, size), intrinsic("store", matrix))
     zero = sch.decompose_reduction(block, outer)
-    sch.tensorize(_whole_matrices(sch, zero, None), intrinsic("fill", matrix))
+    sch.tensorize(whole_matrices(sch, zero, None), intrinsic("fill", matrix))
     sch.tensorize(inside, intrinsic("multiply", matrix))
-
-
-def _whole_matrices(sch: Schedule, block, size: tuple[int, int] | None):
-    """Make the two innermost loops span one matrix, and unroll the loops over matrices."""
-    *outer, i, j = sch.get_loops(block)
-    if size is not None:
-        r, i = sch.split(i, [None, size[0]])
-        c, j = sch.split(j, [None, size[1]])
-        sch.reorder(r, c, i, j)
-        outer = [r, c]
-    for loop in outer[-2:]:
-        sch.unroll(loop)
-    return i
 
 
 OFFERS = {

@@ -14,9 +14,10 @@ from tvm import te, tirx
 
 from handglass.compiler.models import layers
 from handglass.compiler.ops.kernels import OPERATORS
+from handglass.compiler.ops.padded import round_up
 from handglass.compiler.schemes.quantize import SCHEMES
 from handglass.compiler.schemes.scheme import Scheme, selection_of
-from handglass.schedules import CPU_RULES
+from handglass.schedules import RULES_BY_KIND
 from handglass.schedules.gpu.limits import is_gpu
 from handglass.schedules.isa.integer_isa import INTEGER_ISAS
 from handglass.schedules.rule import schedule_function
@@ -29,7 +30,6 @@ from handglass.schedules.select import (
     Units,
     find_units,
 )
-from handglass.schedules.vulkan import VULKAN_RULES
 from handglass.targets import known_targets
 
 pytestmark = pytest.mark.compiler
@@ -44,9 +44,12 @@ SELECTIONS = [
 
 def rows_for(kernel: Kernel, scheme: Scheme, m: Any) -> list[te.Tensor]:
     """Activations (m, K) in the form that the kernel reads."""
+    depth = round_up(scheme.depth(K), kernel.step)
+    if kernel.half_rows:
+        return [placeholder((m, depth), "float16", "x")]
     if kernel.activations != INTEGERS:
         return [placeholder((m, K), "float32", "x")]
-    codes, depth = scheme.codes, scheme.depth(K)
+    codes = scheme.codes
     assert codes is not None
     groups = depth // 32 if codes.bits == 4 else 1
     width = depth // 4 if codes.words else depth
@@ -92,7 +95,8 @@ def test_every_kernel_has_an_operator_a_rule_and_a_place_in_the_table() -> None:
     }
     assert used == {kernel.name for kernel in KERNELS} == set(OPERATORS)
     assert len(used) == len(KERNELS), "two kernels of one name"
-    assert {kernel.rule for kernel in KERNELS} <= {rule.name for rule in CPU_RULES + VULKAN_RULES}
+    rules = {rule.name for rules in RULES_BY_KIND.values() for rule in rules}
+    assert {kernel.rule for kernel in KERNELS} <= rules
 
 
 def test_every_machine_has_a_kernel_for_every_scheme() -> None:

@@ -12,12 +12,13 @@ from tvm.s_tir import Schedule
 from vulkan_running import tvm_target
 
 from handglass.compiler.models import layers
+from handglass.compiler.ops.padded import round_up
 from handglass.compiler.schemes.quantize import SCHEMES
 from handglass.compiler.schemes.scheme import Scheme, selection_of
 from handglass.schedules.choices import DEFAULTS, Choices
 from handglass.schedules.gpu import dot, matmul
 from handglass.schedules.isa.integer_isa import GROUP
-from handglass.schedules.select import INTEGERS, find_units
+from handglass.schedules.select import INTEGERS, Kernel, find_units
 from handglass.schedules.vulkan import cooperative_matrix as matrix
 
 RULES = (matrix.RULE, matmul.RULE, dot.RULE)
@@ -27,7 +28,7 @@ Epilogue = Callable[[te.Tensor], te.Tensor]
 
 @dataclass(frozen=True)
 class Product:
-    """y (m, n) = x (m, k) times weights of a scheme, for one TVM target of kind vulkan."""
+    """y (m, n) = x (m, k) times weights of a scheme, for one TVM target of a GPU."""
 
     scheme: str
     n: int
@@ -41,7 +42,7 @@ class Product:
     @property
     def half(self) -> bool:
         """Whether many rows are rounded to float16."""
-        return selection_of(self.storage).many_rows.activations == "float16"
+        return self.many.activations == "float16"
 
     def function(self, m: int | None = None, bias: bool = False) -> tirx.PrimFunc:
         """The function for `m` rows or, if None, a symbolic number of rows.
@@ -49,11 +50,13 @@ class Product:
         With `bias`, the epilogue adds a bias (n), applies tanh and adds a residual (m, n).
         """
         rows = tirx.Var("m", "int64") if m is None else m
-        weight = [placeholder(s, d) for s, d in self.storage.shapes(self.n, self.k).values()]
+        parts = self.storage.shapes(self.n, self.k).items()
+        weight = [placeholder(s, d, name) for name, (s, d) in parts]
         x, y = self._computed(rows, weight)
         if not bias:
             return te.create_prim_func([*x, *weight, y])
-        b, r = placeholder((self.n,), "float32"), placeholder((rows, self.n), "float32")
+        b = placeholder((self.n,), "float32", "bias")
+        r = placeholder((rows, self.n), "float32", "residual")
         added = te.compute(y.shape, lambda i, j: y[i, j] + b[j], name="add_bias")
         z = te.compute(y.shape, lambda i, j: r[i, j] + te.tanh(added[i, j]), name="add_residual")
         return te.create_prim_func([*x, *weight, b, r, z])
@@ -63,8 +66,10 @@ class Product:
         kernel = selection_of(storage).kernel(isinstance(m, int) and m == 1)
         x = [placeholder((m, self.k), "float32")]
         if kernel.activations == INTEGERS:
-            scale = placeholder((m, self.groups), "float32")
-            x = [placeholder((m, depth // 4), "int32"), scale]
+            scale = placeholder((m, self.groups), "float32", "x_scale")
+            x = [placeholder((m, round_up(depth, kernel.step) // 4), "int32"), scale]
+        if kernel.half_rows:
+            x = [placeholder((m, self.padded), "float16")]
         return x, layers.product(storage, kernel, (self.n, self.k), len(x), *x, *weight)
 
     @property
@@ -72,12 +77,26 @@ class Product:
         codes, depth = self.storage.codes, self.storage.depth(self.k)
         return depth // GROUP if codes is not None and codes.bits == 4 else 1
 
+    @property
+    def many(self) -> Kernel:
+        """The kernel of many rows."""
+        return selection_of(self.storage).many_rows
+
+    @property
+    def padded(self) -> int:
+        """Inputs of many rows with the padding of their kernel."""
+        return round_up(self.storage.depth(self.k), self.many.step)
+
     def inputs(self, x: np.ndarray) -> list[np.ndarray]:
         """The arguments of the function for float32 rows."""
         codes, depth = self.storage.codes, self.storage.depth(self.k)
+        if self.many.half_rows and len(x) > 1:
+            return [np.pad(x, ((0, 0), (0, self.padded - self.k))).astype(np.float16)]
         if codes is None or (self.half and len(x) > 1):
             return [x]
         q, scale = quantized(x, depth, self.groups)
+        if len(x) > 1:
+            q = np.pad(q, ((0, 0), (0, self.padded - depth)))
         return [q.view("<i4").reshape(len(x), -1), scale / np.float32(codes.magnify)]
 
     def expected(self, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -109,7 +128,7 @@ def quantized(x: np.ndarray, depth: int, groups: int) -> tuple[np.ndarray, np.nd
     return np.ascontiguousarray(codes.reshape(len(x), depth)), peak[..., 0] / np.float32(127)
 
 
-def placeholder(shape: Sequence[Any], dtype: str) -> te.Tensor:
+def placeholder(shape: Sequence[Any], dtype: str, name: str = "x") -> te.Tensor:
     """A placeholder with int64 extents, as in Relax."""
     dims = [tirx.IntImm("int64", n) if isinstance(n, int) else n for n in shape]
-    return te.placeholder(dims, dtype)
+    return te.placeholder(dims, dtype, name)

@@ -1,0 +1,118 @@
+"""CUDA C++ of the intrinsics on fragments (fragments.py).
+
+A lane holds of every matrix four words of 32 bits of an operand, and eight sums. Each function gets
+the array of the matrices and the number of a matrix in it. Asm statements that touch memory are
+volatile, so that they stay between the barriers; mma.sync is not, so that the compiler may move
+loads above it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Function:
+    """A device function: what the generator emits once per module, and its name in calls."""
+
+    name: str
+    code: str
+
+
+COPY = Function(
+    "handglass_copy",
+    """
+static __device__ __forceinline__ void handglass_copy(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+      :: "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from) : "memory");
+}
+""",
+)
+FILL = Function(
+    "handglass_fill",
+    """
+template <class T>
+static __device__ __forceinline__ void handglass_fill(T* sums, int at) {
+  #pragma unroll
+  for (int i = 0; i < 8; ++i) sums[8 * at + i] = 0;
+}
+""",
+)
+STORE = Function(
+    "handglass_store",
+    """
+template <class T>
+static __device__ __forceinline__ void handglass_store(
+    const T* sums, int at, T* memory, int stride) {
+  struct alignas(8) Two { T left, right; };
+  int lane = threadIdx.x & 31;
+  #pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    T* to = memory + ((lane >> 2) + 8 * (i & 1)) * stride + 2 * (lane & 3) + 8 * (i >> 1);
+    *(Two*)to = Two{sums[8 * at + 4 * (i >> 1) + 2 * (i & 1)],
+                    sums[8 * at + 4 * (i >> 1) + 2 * (i & 1) + 1]};
+  }
+}
+""",
+)
+
+
+def _ldmatrix(name: str, qualifier: str) -> Function:
+    """Load 16 rows of 32 bytes; with ".trans", fragments of the transposed matrix of halves."""
+    code = f"""
+template <class T>
+static __device__ __forceinline__ void {name}(T* held, int at, const T* memory, int stride) {{
+  unsigned* to = (unsigned*)held + 4 * at;
+  int lane = threadIdx.x & 31;
+  const T* row = memory + (lane & 15) * stride + (lane >> 4) * int(16 / sizeof(T));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4{qualifier}.shared.b16 {{%0, %1, %2, %3}}, [%4];"
+      : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+      : "r"((unsigned)__cvta_generic_to_shared(row)) : "memory");
+}}
+"""
+    return Function(name, code)
+
+
+LOAD = _ldmatrix("handglass_load", "")
+LOAD_TRANSPOSED = _ldmatrix("handglass_load_transposed", ".trans")
+LOAD_WORDS = Function(
+    "handglass_load_words",
+    """
+template <class T>
+static __device__ __forceinline__ void handglass_load_words(
+    T* held, int at, const T* memory, int stride) {
+  int lane = threadIdx.x & 31;
+  const T* from = memory + (lane & 3) * stride + (lane >> 2);
+  #pragma unroll
+  for (int i = 0; i < 4; ++i) held[4 * at + i] = from[(i & 1) * 4 * stride + (i >> 1) * 8];
+}
+""",
+)
+"""Words (8 rows of four inputs, 16 columns), which ldmatrix cannot transpose."""
+
+
+def _multiply(name: str, instruction: str, sums: str, constraint: str) -> Function:
+    """Two products of 16 rows by 8 columns."""
+    results = ", ".join(f'"+{constraint}"(c[{i}])' for i in range(4))
+    code = f"""
+static __device__ __forceinline__ void {name}(
+    {sums}* sums, int at, const void* left, int a_at, const void* right, int b_at) {{
+  const unsigned* a = (const unsigned*)left + 4 * a_at;
+  const unsigned* b = (const unsigned*)right + 4 * b_at;
+  #pragma unroll
+  for (int i = 0; i < 2; ++i) {{
+    {sums}* c = sums + 8 * at + 4 * i;
+    asm("mma.sync.aligned.{instruction} {{%0, %1, %2, %3}}, {{%4, %5, %6, %7}}, {{%8, %9}}, "
+        "{{%0, %1, %2, %3}};"
+        : {results}
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[2 * i]), "r"(b[2 * i + 1]));
+  }}
+}}
+"""
+    return Function(name, code)
+
+
+MULTIPLY_HALVES = _multiply(
+    "handglass_multiply_halves", "m16n8k16.row.col.f32.f16.f16.f32", "float", "f"
+)
+MULTIPLY_BYTES = _multiply("handglass_multiply_bytes", "m16n8k32.row.col.s32.s8.s8.s32", "int", "r")

@@ -1,0 +1,232 @@
+"""Matmul of many rows on tensor cores: float16 with float32 sums, or bytes with int32 sums.
+
+A workgroup of several warps owns a tile of outputs. Copies of both operands to shared memory run
+ahead of the products (`cp.async`): while the warps multiply the inputs of one step, those of the
+next `stages` - 1 steps arrive. Each warp owns every `down`-th band of 16 rows and a strip of
+columns, and keeps its sums in registers throughout the reduction. In the end, a band per warp at a
+time, they pass through shared memory, where the epilogue (bias, activation, residual) is applied in
+the order of memory.
+
+Padding keeps what a warp reads at once in different banks of shared memory: rows of inputs are 16
+bytes apart, modulo 128, for the eight rows of ldmatrix; so are rows of columns of float16, while
+those of words and of sums are 32 bytes apart, as four of them are read or written together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import tvm
+from tvm.s_tir import Schedule
+
+from ..choices import DEFAULTS, Choices
+from ..gpu.limits import GpuLimits, gpu_limits
+from ..gpu.matrices import whole_matrices
+from ..gpu.threads import (
+    ORDERS,
+    QUAD,
+    ROWS_FIRST,
+    WORD,
+    bind_tiles,
+    depth_of,
+    halved,
+    keep_apart,
+    pick,
+    pick_order,
+    spread,
+)
+from ..rule import Rule, find
+from ..tiling import inline_epilogue, is_one
+from .fragments import BYTES, HALVES, OPERANDS, RESULTS, SIDE, WARP, Fragments, intrinsic
+
+TILES, DEPTHS, STAGES, WARPS = (64, 128), (64, 128), (2, 4), (1, 2, 4)
+"""Offered rows and columns of a tile, bytes of a row of a step, steps and warps."""
+OF_A_WARP = 64
+"""Most rows and columns of a warp: 128 registers of sums, of at most 255."""
+APART = 8
+"""Columns between the rows of a tile in shared memory."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The tile of a workgroup, its steps of the reduction, and its grid of warps."""
+
+    of: Fragments
+    rows: int
+    columns: int
+    depth: int
+    """Inputs of a step, counted in the stored type."""
+    stages: int
+    """Steps that are in shared memory at once."""
+    down: int
+    across: int
+    order: int = ROWS_FIRST
+    """Order of workgroups."""
+
+    @property
+    def threads(self) -> tuple[int, int]:
+        return self.down * self.across, WARP
+
+    @property
+    def bytes(self) -> int:
+        """Shared memory: the operands of all stages, and a band of sums per warp."""
+        width = self.columns + APART
+        operands = self.rows * (self.depth + self.of.copied) + self.depth * width
+        return self.of.size * operands * self.stages + WORD * SIDE * self.down * width
+
+
+def tensor_core(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
+    """Schedule one packed matmul with its epilogue.
+
+    Returns False for one row, for other types, or without tensor cores.
+    """
+    found = [block for pattern in PATTERNS for block in find(sch, pattern)]
+    limits = gpu_limits(target)
+    if len(found) != 1 or not limits.tensor or not (of := _fragments_of(sch)):
+        return False
+    if is_one(sch.get(sch.get_loops(found[0])[0]).extent):
+        return False
+    tile = _pick_tile(sch, found[0], of, limits, choices)
+    last = inline_epilogue(sch, found[0])
+    _schedule(sch, found[0], last, tile)
+    return True
+
+
+def _fragments_of(sch: Schedule) -> Fragments | None:
+    """The arithmetic of both operands, if they can be copied as they are stored."""
+    types = [_types_of(sch, stage) for stage in _operands(sch)]
+    return next((of for of in (HALVES, BYTES) if types == [{of.type(use)} for use in "ab"]), None)
+
+
+def _types_of(sch: Schedule, stage) -> set[str]:
+    """The types that a stage reads and writes."""
+    block = sch.get(stage)
+    return {str(region.source.dtype) for region in (*block.reads, *block.writes)}
+
+
+def _operands(sch: Schedule) -> list:
+    """The stages of rows and of columns."""
+    return [stage for name in ("rows", "columns") for stage in find(sch, name)]
+
+
+def _pick_tile(sch: Schedule, block, of: Fragments, limits: GpuLimits, choices: Choices) -> Tile:
+    """Pick a tile that fits the reduction and shared memory."""
+    inputs = int(sch.get(sch.get_loops(block)[2]).extent)
+    rows = pick(sch, choices, "rows", TILES, 128)
+    columns = pick(sch, choices, "columns", TILES, 128)
+    depth = pick(sch, choices, "depth", DEPTHS, 128) // of.size
+    stages = pick(sch, choices, "stages", STAGES, 2)
+    down = max(pick(sch, choices, "down", WARPS, 2), rows // OF_A_WARP)
+    across = max(pick(sch, choices, "across", WARPS, 2), columns // OF_A_WARP)
+    order = pick_order(sch, choices)
+    depth = halved(depth, lambda n: 2 * n <= inputs)
+    stages = 2 * halved(stages // 2, lambda n: 2 * n * depth <= inputs)
+    return _fitting(Tile(of, rows, columns, depth, stages, down, across, order), limits.optin)
+
+
+def _fitting(tile: Tile, memory: int) -> Tile:
+    """The tile, smaller if it exceeds the shared memory."""
+    smaller: tuple[Callable[[Tile], Tile], ...] = (
+        lambda t: replace(t, stages=STAGES[0]),
+        lambda t: replace(t, depth=DEPTHS[0] // t.of.size),
+        lambda t: replace(t, rows=TILES[0]),
+        lambda t: replace(t, columns=TILES[0]),
+    )
+    for shrink in smaller:
+        tile = tile if tile.bytes <= memory else shrink(tile)
+    return tile
+
+
+def _schedule(sch: Schedule, block, last, tile: Tile) -> None:
+    whole = int(sch.get(sch.get_loops(last)[-1]).extent) % tile.columns == 0
+    group_row, outer, step, band, inside = _split(sch, block, tile)
+    sums = sch.cache_write(block, 0, "local")
+    sch.set_scope(sums, 0, RESULTS)
+    sch.reverse_compute_at(sums, group_row)
+    _finish(sch, sums, last, tile, QUAD if whole else 1)
+    for stage, use in zip(_operands(sch), "ab", strict=True):
+        _copy_ahead(sch, stage, outer, tile, use)
+    held = [sch.cache_read(block, n, "local") for n in (0, 1)]
+    for copied, loop in zip(held, (band, step), strict=True):
+        sch.compute_at(copied, loop, preserve_unit_loops=True)
+    for copied, use in zip(held, "ab", strict=True):
+        matrix = whole_matrices(sch, copied, tile.of.shape(use))
+        sch.tensorize(matrix, intrinsic(f"load_{use}", tile.of))
+    zero = sch.decompose_reduction(block, outer)
+    sch.tensorize(whole_matrices(sch, zero, None), intrinsic("fill", tile.of))
+    sch.tensorize(inside, intrinsic("multiply", tile.of))
+    _run_ahead(sch, outer, tile.stages)
+
+
+def _split(sch: Schedule, block, tile: Tile) -> tuple:
+    """Split the loops for workgroups, warps and matrices.
+
+    Returns the loops over rows of workgroups, over steps of the reduction, over inputs by matrix,
+    over bands, and the outermost loop inside a matrix.
+    """
+    i, j, k = sch.get_loops(block)
+    inputs = tile.of.inputs
+    group_row, band, y, i = sch.split(i, [None, tile.rows // tile.down // SIDE, tile.down, SIDE])
+    strip = tile.columns // tile.across // SIDE
+    group_column, x, column, j = sch.split(j, [None, tile.across, strip, SIDE])
+    outer, step, k = sch.split(k, [None, tile.depth // inputs, inputs])
+    sch.reorder(group_column, group_row, y, x, outer, step, band, column, i, j, k)
+    bind_tiles(sch, group_column, group_row, tile.order)
+    sch.bind(sch.fuse(y, x), "threadIdx.y")
+    for loop in (step, band, column):
+        sch.unroll(loop)
+    return group_row, outer, step, band, i
+
+
+def _finish(sch: Schedule, sums, last, tile: Tile, width: int) -> None:
+    """Store a band of sums per warp, then apply the epilogue to them; then the next."""
+    row, column = sch.get_loops(sums)[-2:]
+    band, y, row = sch.split(row, [None, tile.down, SIDE])
+    sch.unroll(band)
+    sch.reverse_compute_at(last, band)
+    x, strip, column = sch.split(column, [tile.across, None, SIDE])
+    sch.reorder(y, x, strip, row, column)
+    sch.bind(sch.fuse(y, x), "threadIdx.y")
+    sch.unroll(strip)
+    matrix = sch.blockize(row)
+    keep_apart(sch, matrix, APART)  # of the new block, as that of the old one would be lost
+    sch.tensorize(matrix, intrinsic("store", tile.of))
+    row, column = sch.get_loops(last)[-2:]
+    # also if the matrix has fewer columns: TVM can analyse powers of two
+    spread(sch, [row, *sch.split(column, [None, tile.columns])], tile.threads, width)
+
+
+def _copy_ahead(sch: Schedule, stage, outer, tile: Tile, use: str) -> None:
+    """Copy an operand of a step to shared memory, 16 bytes per thread at a time."""
+    sch.set_scope(stage, 0, OPERANDS)
+    sch.compute_at(stage, outer, preserve_unit_loops=True)
+    lane = sch.split(sch.get_loops(stage)[-1], [None, tile.of.copied])[1]
+    copied = sch.blockize(lane)
+    keep_apart(sch, copied, tile.of.copied if use == "a" else APART)
+    fused = sch.fuse(*sch.get_loops(copied)[depth_of(sch, outer) :])
+    rounds, y, x = sch.split(fused, [None, *tile.threads])
+    sch.bind(y, "threadIdx.y")
+    sch.bind(x, "threadIdx.x")
+    sch.unroll(rounds)
+    sch.tensorize(copied, intrinsic(f"copy_{use}", tile.of))
+
+
+def _run_ahead(sch: Schedule, outer, stages: int) -> None:
+    """Issue the copies of a step `stages` - 1 steps before its products."""
+    sch.annotate(outer, "software_pipeline_stage", [0, 0, stages - 1])
+    sch.annotate(outer, "software_pipeline_order", [0, 1, 2])
+    sch.annotate(outer, "software_pipeline_async_stages", [0])
+
+
+OFFERS = {
+    "rows": TILES,
+    "columns": TILES,
+    "depth": DEPTHS,
+    "stages": STAGES,
+    "down": WARPS,
+    "across": WARPS,
+    "order": ORDERS,
+}
+PATTERNS = ("matmul", "dot7", "dot8")
+RULE = Rule("gpu-tensor", tensor_core, frozenset(PATTERNS), offers=OFFERS)

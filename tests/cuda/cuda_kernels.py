@@ -1,0 +1,142 @@
+"""Scheduled functions as CUDA kernels for tests: their source, images, and emulated launches.
+
+A launch takes its grid, its arguments and its shared memory from the host code that TVM generates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import tvm
+import tvm_ffi
+from emulator.launch import Counts, Module
+from tvm import ir, tirx
+from tvm.s_tir import Schedule
+from tvm.sym import Analyzer
+from tvm.target import Target
+from tvm.tirx.build import split_host_device_mods
+from vulkan_running import as_module
+
+from handglass.schedules import RULES_BY_KIND
+from handglass.schedules.choices import DEFAULTS, Choices
+from handglass.schedules.rule import schedule_function
+from handglass.targets import find_target
+from handglass.targets.codegen.cuda.enable import BUILD, CREATE, enable_compiler
+from handglass.targets.codegen.cuda.nvrtc import load_nvrtc
+from handglass.targets.codegen.cuda.prelude import with_prelude
+
+CALL, DYNAMIC = "tirx.call_ffi_kernel", "tirx.use_dyn_shared_memory"
+AXES = ("blockIdx", "threadIdx")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A call of a kernel by the host: expressions of its arguments and extents."""
+
+    kernel: str
+    arguments: Sequence[Any]
+    extents: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The kernels of one function."""
+
+    source: str
+    launches: Sequence[Launch]
+    buffers: Sequence[str]
+    """Names of the function's buffers, in its order."""
+
+    @cached_property
+    def emulated(self) -> Module:
+        return Module(image(self.source, "compute_80", 13)[0].decode().rstrip("\0"))
+
+    def run(self, *arrays: np.ndarray, **sizes: int) -> list[Counts]:
+        """Run the kernels in order on these arrays, which keep what is written."""
+        known = dict(zip(self.buffers, arrays, strict=True))
+        return [self._run(launch, known, sizes) for launch in self.launches]
+
+    def _run(
+        self, launch: Launch, arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int]
+    ) -> Counts:
+        extents = {name: value_of(e, sizes) for name, e in launch.extents.items()}
+        shape = [[extents.get(f"{kind}.{axis}", 1) for axis in "xyz"] for kind in AXES]
+        given = [
+            arrays[a.args[0].name] if isinstance(a, ir.Call) else value_of(a, sizes)
+            for a in launch.arguments
+        ]
+        dynamic = extents.get(DYNAMIC, 0)
+        return self.emulated.launch(launch.kernel, *shape, *given, dynamic=dynamic)
+
+
+def image(source: str, architecture: str, major: int) -> tuple[bytes, str]:
+    """The image, and what the compiler says about its registers."""
+    compiler = load_nvrtc(major)
+    assert compiler is not None
+    return compiler.compile(source, architecture)
+
+
+def target_of(preset: str) -> Target:
+    return Target(dict(find_target(preset).tvm))
+
+
+def scheduled(
+    func: tirx.PrimFunc, target: Target, choices: Choices = DEFAULTS
+) -> tuple[Schedule, str]:
+    """Schedule the function by the first rule that takes it. Returns it with the rule's name."""
+    found = schedule_function(func, RULES_BY_KIND["cuda"], target, choices)
+    assert found is not None
+    return found[0], found[1].name
+
+
+def kernels_of(func: tirx.PrimFunc, target: Target) -> Kernels:
+    """The kernels of a scheduled function."""
+    enable_compiler()
+    pipeline, _, finalize = tirx.get_default_tir_pipeline(target)
+    host, parts = split_host_device_mods(
+        pipeline(tirx.transform.BindTarget(target)(as_module(func)))
+    )
+    ((_, device),) = parts.items()
+    calls: list[ir.Call] = []
+    tvm_ffi.structural_walk(host["main"].body, (ir.Call, calls.append))
+    launches = [_launch(call) for call in calls if str(call.op.name) == CALL]
+    buffers = [p.name for p in func.params if isinstance(p.ty, tirx.BufferType)]
+    return Kernels(_source_of(finalize()(device), target), launches, buffers)
+
+
+def _launch(call: ir.Call) -> Launch:
+    names = [str(name) for name in call.attrs.launch_params]
+    kernel, *arguments = call.args
+    values = arguments[len(arguments) - len(names) :]
+    return Launch(
+        str(kernel.value),
+        arguments[: len(arguments) - len(names)],
+        dict(zip(names, values, strict=True)),
+    )
+
+
+def _source_of(device: tvm.IRModule, target: Target) -> str:
+    """What TVM's generator hands to the compiler."""
+    found: list[str] = []
+
+    def keep(source: bytes, *_: Any) -> Any:
+        found.append(bytes(source).decode())
+        return tvm_ffi.get_global_func("runtime.SourceModuleCreate")(found[0], "cu")
+
+    create = tvm_ffi.get_global_func(CREATE)
+    tvm_ffi.register_global_func(CREATE, keep, override=True)
+    try:
+        tvm_ffi.get_global_func(BUILD)(device, target)
+    finally:
+        tvm_ffi.register_global_func(CREATE, create, override=True)
+    return with_prelude(found[0])
+
+
+def value_of(expression: Any, sizes: Mapping[str, int]) -> int:
+    """The number that an expression of the host is for these sizes."""
+    named = (tirx.Var, lambda var: tirx.IntImm(str(var.ty.dtype), sizes[var.name]))
+    return int(Analyzer().simplify(tvm_ffi.structural_map(expression, named)))
