@@ -222,9 +222,10 @@ def directed(mode: str, function: Callable) -> Callable:
 
     def row(*numbers: np.float32) -> np.float32:
         plain = np.float32(function(*(np.longdouble(n) for n in numbers)))
-        if not np.isfinite(numbers).all() or plain == 0:
+        if not np.isfinite(numbers).all():
             return plain
-        return between(mode, function(*(Fraction(float(n)) for n in numbers)), float(plain))
+        exact = function(*(Fraction(float(n)) for n in numbers))
+        return between(mode, exact, float(plain)) if exact else plain
 
     return lambda *arrays: np.array([row(*r) for r in zip(*arrays, strict=True)], np.float32)
 
