@@ -1,7 +1,7 @@
 // The part of NVIDIA's driver API that is used here: types, values and entry points.
 //
 // Declared here so that a device can build the plug-in without CUDA's headers;
-// tests/cuda/test_driver_api.py compares the declarations with cuda.h of CUDA 12 and 13. Functions
+// tests/cuda/test_cuda_driver_api.py compares the declarations with cuda.h of CUDA 12 and 13. Functions
 // bear the names of the symbols in libcuda.so.1, which cuda.h hides behind macros.
 #pragma once
 
