@@ -89,6 +89,46 @@ static __device__ __forceinline__ void handglass_load_words(
 """,
 )
 """Words (8 rows of four inputs, 16 columns), which ldmatrix cannot transpose."""
+LOAD_BY_COLUMN = Function(
+    "handglass_load_by_column",
+    """
+static __device__ __forceinline__ void handglass_load_by_column(
+    half* held, int at, const half* memory, int stride) {
+  unsigned* to = (unsigned*)held + 4 * at;
+  int lane = threadIdx.x & 31;
+  const half* row = memory + ((lane & 7) + (lane >> 4) * 8) * stride + (lane >> 3 & 1) * 8;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+      : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+      : "r"((unsigned)__cvta_generic_to_shared(row)) : "memory");
+}
+""",
+)
+"""Fragments of 16 inputs by 16 columns, whose inputs are adjacent."""
+DEQUANTIZE = Function(
+    "handglass_dequantize",
+    """
+static __device__ __forceinline__ void handglass_dequantize(
+    half* to, int apart, const unsigned* words, int stride, const half* scale) {
+  const half2 s = __half2half2(*scale), low = __float2half2_rn(-1032.0f);
+  const half2 sixteenth = __float2half2_rn(0.0625f), high = __float2half2_rn(-72.0f);
+  half2 first[8], second[8];
+  #pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    // codes + 8 of two bytes, in the mantissas of two halves whose lowest bit is 1
+    unsigned word = words[i / 2 * stride] ^ 0x88888888u;
+    unsigned two = __byte_perm(word, 0x64646464u, i & 1 ? 0x4342 : 0x4140);
+    unsigned lower = two & 0xff0fff0fu, upper = two & 0xfff0fff0u;
+    first[i] = __hmul2(__hadd2(*(half2*)&lower, low), s);               // 1024 + code + 8
+    second[i] = __hmul2(__hfma2(*(half2*)&upper, sixteenth, high), s);  // 1024 + 16 (code + 8)
+  }
+  *(uint4*)to = *(uint4*)first;
+  *(uint4*)(to + 8) = *(uint4*)(first + 4);
+  *(uint4*)(to + apart) = *(uint4*)second;
+  *(uint4*)(to + apart + 8) = *(uint4*)(second + 4);
+}
+""",
+)
+"""32 signed codes of 4 bits, in four words, to the lower and upper 16 inputs of a group."""
 
 
 def _multiply(name: str, instruction: str, sums: str, constraint: str) -> Function:

@@ -8,7 +8,6 @@ the compiler moves the fragments to registers, for which all loops over matrices
 
 | intrinsic | from -> to | instructions |
 |---|---|---|
-| "copy_a", "copy_b" | global -> shared, 16 bytes | cp.async |
 | "load_a" | shared rows (16, inputs) -> fragment | ldmatrix.x4 |
 | "load_b" | shared (inputs, 16) -> fragments of 8 columns | ldmatrix.x4.trans; bytes: four loads |
 | "fill" | zeros -> fragments of 16 x 16 sums | moves |
@@ -41,6 +40,11 @@ OPERANDS, RESULTS = "shared.dyn", "shared"
 Pair = tuple[tirx.PrimFunc, tirx.PrimFunc]
 
 
+def copied(stored: str) -> int:
+    """Elements of a type that a thread copies at once."""
+    return WIDE // int(DataType(stored).itemsize)
+
+
 @dataclass(frozen=True)
 class Fragments:
     """An arithmetic of mma.sync."""
@@ -55,6 +59,8 @@ class Fragments:
     """The product of an element of a and one of b, as operators write it."""
     load_b: device.Function
     multiply: device.Function
+    by_column: bool = False
+    """Whether the inputs of a column are adjacent in memory."""
 
     @property
     def size(self) -> int:
@@ -64,7 +70,7 @@ class Fragments:
     @property
     def copied(self) -> int:
         """Elements that a thread copies at once."""
-        return WIDE // self.size
+        return copied(self.stored[0])
 
     def type(self, use: str) -> str:
         """Type of the operand "a" or "b" in memory."""
@@ -72,7 +78,11 @@ class Fragments:
 
     def shape(self, use: str) -> tuple[int, int]:
         """(rows, columns) of a matrix of the operand "a" or "b"."""
-        return (SIDE, self.inputs) if use == "a" else (self.inputs, SIDE)
+        return (SIDE, self.inputs) if use == "a" or self.by_column else (self.inputs, SIDE)
+
+    def right(self, b: tirx.Buffer, k: Expr, j: Expr) -> Expr:
+        """Input k of column j of a matrix of the operand "b"."""
+        return b[j, k] if self.by_column else b[k, j]
 
 
 def _product(a: Expr, b: Expr) -> Expr:
@@ -87,6 +97,12 @@ HALVES = Fragments(
     *("half", ("float16", "float16"), 16, "float32", _product),
     load_b=device.LOAD_TRANSPOSED,
     multiply=device.MULTIPLY_HALVES,
+)
+DEQUANTIZED = Fragments(
+    *("dequantized", ("float16", "float16"), 16, "float32", _product),
+    load_b=device.LOAD_BY_COLUMN,
+    multiply=device.MULTIPLY_HALVES,
+    by_column=True,
 )
 BYTES = Fragments(
     *("byte", ("int32", "uint32"), 8, "int32", _dot),
@@ -110,8 +126,16 @@ def _number(buffer: tirx.Buffer, stride: Expr, shape: tuple[int, int]) -> Expr:
     return (row * (stride // columns) + column).astype("int32")
 
 
-def _copy(of: Fragments, use: str) -> Pair:
-    n, stored = of.copied, of.type(use)
+def copy_of(stored: str) -> str:
+    """Register the copy of 16 bytes of this type to shared memory, and return its name."""
+    full = f"handglass.copy.{stored}"
+    if TensorIntrin.get(full, allow_missing=True) is None:
+        TensorIntrin.register(full, *_copy(stored))
+    return full
+
+
+def _copy(stored: str) -> Pair:
+    n = copied(stored)
 
     @T.prim_func(s_tir=True)
     def description(source: T.handle, memory: T.handle) -> None:
@@ -218,30 +242,33 @@ def _fill(of: Fragments) -> Pair:
 
 def _multiply(of: Fragments) -> Pair:
     k, (stored, other), sums = of.inputs, of.stored, of.sums
+    rows, columns = of.shape("b")
 
     @T.prim_func(s_tir=True)
     def description(left: T.handle, right: T.handle, total: T.handle) -> None:
         a = T.match_buffer(left, (SIDE, k), stored, offset_factor=1, scope="local")
-        b = T.match_buffer(right, (k, SIDE), other, offset_factor=1, scope="local")
+        b = T.match_buffer(right, (rows, columns), other, offset_factor=1, scope="local")
         c = T.match_buffer(total, (SIDE, SIDE), sums, offset_factor=1, scope="local")
         with T.sblock("root"):
-            T.reads(c[0:SIDE, 0:SIDE], a[0:SIDE, 0:k], b[0:k, 0:SIDE])
+            T.reads(c[0:SIDE, 0:SIDE], a[0:SIDE, 0:k], b[0:rows, 0:columns])
             T.writes(c[0:SIDE, 0:SIDE])
             for i, j, e in T.grid(T.int64(SIDE), T.int64(SIDE), T.int64(k)):
                 with T.sblock("multiply"):
                     vi, vj, ve = T.axis.remap("SSR", [i, j, e])
-                    c[vi, vj] = c[vi, vj] + of.term(a[vi, ve], b[ve, vj])
+                    c[vi, vj] = c[vi, vj] + of.term(a[vi, ve], of.right(b, ve, vj))
 
     @T.prim_func(s_tir=True)
     def implementation(left: T.handle, right: T.handle, total: T.handle) -> None:
         r, s, t = T.int64(), T.int64(), T.int64()
         a = T.match_buffer(left, (SIDE, k), stored, offset_factor=1, scope="local", strides=[r, 1])
-        b = T.match_buffer(right, (k, SIDE), other, offset_factor=1, scope="local", strides=[s, 1])
+        b = T.match_buffer(
+            right, (rows, columns), other, offset_factor=1, scope="local", strides=[s, 1]
+        )
         c = T.match_buffer(
             total, (SIDE, SIDE), sums, offset_factor=1, scope="local", strides=[t, 1]
         )
         with T.sblock("root"):
-            T.reads(c[0:SIDE, 0:SIDE], a[0:SIDE, 0:k], b[0:k, 0:SIDE])
+            T.reads(c[0:SIDE, 0:SIDE], a[0:SIDE, 0:k], b[0:rows, 0:columns])
             T.writes(c[0:SIDE, 0:SIDE])
             T.evaluate(
                 T.cuda.func_call(
@@ -251,7 +278,7 @@ def _multiply(of: Fragments) -> Pair:
                     a.data,
                     _number(a, r, (SIDE, k)),
                     b.data,
-                    _number(b, s, (k, SIDE)),
+                    _number(b, s, (rows, columns)),
                     source_code=of.multiply.code,
                 )
             )
@@ -299,8 +326,6 @@ def _store(of: Fragments) -> Pair:
 
 
 MAKERS: dict[str, Callable[[Fragments], Pair]] = {
-    "copy_a": lambda of: _copy(of, "a"),
-    "copy_b": lambda of: _copy(of, "b"),
     "load_a": lambda of: _load(of, "a"),
     "load_b": lambda of: _load(of, "b"),
     "fill": _fill,
