@@ -169,10 +169,10 @@ def _schedule(sch: Schedule, block, last, tile: Tile) -> None:
     _finish(sch, sums, last, tile, QUAD if whole else 1)
     _fetch(sch, outer, tile)
     held = [sch.cache_read(block, n, "local") for n in (0, 1)]
-    for copied, loop in zip(held, (band, step), strict=True):
-        sch.compute_at(copied, loop, preserve_unit_loops=True)
-    for copied, use in zip(held, "ab", strict=True):
-        matrix = whole_matrices(sch, copied, tile.of.shape(use))
+    for fragment, loop in zip(held, (band, step), strict=True):
+        sch.compute_at(fragment, loop, preserve_unit_loops=True)
+    for fragment, use in zip(held, "ab", strict=True):
+        matrix = whole_matrices(sch, fragment, tile.of.shape(use))
         sch.tensorize(matrix, intrinsic(f"load_{use}", tile.of))
     zero = sch.decompose_reduction(block, outer)
     sch.tensorize(whole_matrices(sch, zero, None), intrinsic("fill", tile.of))
