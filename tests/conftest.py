@@ -19,6 +19,7 @@ from evidence_fixture import (  # noqa: F401 - a fixture and two hooks
 from native_program import MACHINES, NativeProgram, find_program
 from shared import made_once
 
+from handglass.runtime.devices.kinds import plugin_kinds
 from handglass.runtime.remote.local import Endpoint, local_device
 
 # Workers share small machines: two threads each, without spinning and without core affinity.
@@ -32,13 +33,16 @@ _FOLDER = TemporaryDirectory(prefix="handglass-tests-")
 
 
 def share_builds() -> None:
-    """Reuse Vulkan libraries from the user's cache, since building one takes a minute."""
-    ours = Path(_FOLDER.name, "handglass", "vulkan")
-    ours.mkdir(parents=True)
+    """Reuse built libraries from the user's cache: plug-ins, which take a minute, and kernels that
+    the CUDA emulator translated."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    base = base if base.is_absolute() else Path("~/.cache").expanduser()
-    for record in (base / "handglass" / "vulkan").glob("*/built.json"):
-        (ours / record.parent.name).symlink_to(record.parent)
+    base = (base if base.is_absolute() else Path("~/.cache").expanduser()) / "handglass"
+    os.environ.setdefault("HANDGLASS_CUDA_EMULATOR_CACHE", str(base / "cuda-emulator"))
+    for kind in plugin_kinds():
+        ours = Path(_FOLDER.name, "handglass", kind.name)
+        ours.mkdir(parents=True)
+        for record in (base / kind.name).glob("*/built.json"):
+            (ours / record.parent.name).symlink_to(record.parent)
 
 
 share_builds()

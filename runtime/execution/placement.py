@@ -128,7 +128,8 @@ class DeviceMemory:
         self._kind, self._number = kind, number
         self._device = ffi.device(dlpack, number)
         self._allocate = ffi.get_global_func("runtime.TVMTensorAllocWithScope")
-        self._up = ffi.get_global_func("runtime.TVMTensorCopyFromBytes")
+        own = self._plugin_function("write")  # unlike TVM's, it does not wait for the device
+        self._up = own or ffi.get_global_func("runtime.TVMTensorCopyFromBytes")
         self._down = ffi.get_global_func("runtime.TVMTensorCopyToBytes")
         self._wait = ffi.get_global_func("runtime.Device_StreamSync")
         host = Host.machine_devices  # the VM computes shapes on the host, which must be last

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import tvm
 import tvm_ffi
+from release_configs import CONFIGS
 from tvm import relax
 from tvm.s_tir import Schedule
 from tvm.target import Target
 
-from handglass.compiler.checkpoints.opening import open_checkpoint
+from handglass.compiler.checkpoints.headers import Headers
 from handglass.compiler.lowering.phases import lower
 from handglass.compiler.models import read_config
-from handglass.compiler.models.matching import build_for
 from handglass.compiler.models.storage import choose_storage
 from handglass.schedules.select import find_units
 from handglass.targets import find_target
@@ -27,6 +27,7 @@ from handglass.targets.codegen.build import without_alias
 from handglass.targets.codegen.cuda.build import kernel_of
 from handglass.targets.codegen.cuda.enable import CREATE, enable_compiler
 from handglass.targets.codegen.cuda.module_bytes import Kernel
+from handglass.targets.target import Target as TargetOfOurs
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo-checkpoint"
 ENOUGH = "no module is needed here"
@@ -68,17 +69,23 @@ def source_of(sch: Schedule, target: dict[str, Any]) -> Generated:
     return caught
 
 
-@cache
 def demo_source(name: str, quantization: str) -> str:
     """All kernels of the demo model for a target, as one source."""
-    device = find_target(name)
+    return _source(json.loads((DEMO / "config.json").read_text()), find_target(name), quantization)
+
+
+def release_source(release: str, name: str, quantization: str) -> str:
+    """All kernels of a released model at full size, whose weights are not needed."""
+    return _source(CONFIGS[release], find_target(name), quantization)
+
+
+def _source(config: Mapping[str, Any], device: TargetOfOurs, quantization: str) -> str:
+    family, parsed = read_config(config)
     target = Target(device.tvm)
-    checkpoint = open_checkpoint(DEMO, False, None)
-    family, config = read_config(checkpoint.config)
-    units = find_units(target)
-    storage = choose_storage(config.language, units, quantization, None, None, None)
+    storage = choose_storage(parsed.language, find_units(target), quantization, None, None, None)
+    network = family.build(Headers(Path(), dict(config), {}), parsed, storage)
     with target:
-        mod, _ = build_for(checkpoint, family, config, storage).export()
+        mod, _ = network.export()
     lowered = lower(mod, device)
     with generated() as caught:
         relax.build(lowered.mod, target, relax_pipeline=without_alias())

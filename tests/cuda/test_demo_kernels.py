@@ -1,4 +1,4 @@
-"""Every kernel of the demo model compiles for every preset with both CUDA majors and stays in registers."""
+"""Every kernel of the demo model compiles for every preset, with both CUDA majors."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def test_how_a_device_is_asked_for(text: str, asked: DeviceRequest) -> None:
     assert parse_device(text) == asked
 
 
-@pytest.mark.parametrize("text", ["", "cuda", "cuda:0", "vulkan:", "vulkan: ", "cpu:0", "Vulkan"])
+@pytest.mark.parametrize("text", ["", "metal", "metal:0", "vulkan:", "vulkan: ", "cpu:0", "Vulkan"])
 def test_what_is_no_device(text: str) -> None:
     with pytest.raises(UsageError, match="vulkan:NUMBER"):
         parse_device(text)

@@ -225,7 +225,7 @@ class TestNewKind:
     ) -> None:
         bundle = self.make(tmp_path, library)
         monkeypatch.delitem(KINDS, "fake")
-        with pytest.raises(MismatchError, match="'fake' .* cpu, vulkan;"):
+        with pytest.raises(MismatchError, match="'fake' .* cpu, cuda, vulkan;"):
             requested_device(bundle.manifest.target, None, bundle.path)
 
     def test_doctor_has_a_line_for_everything(self, library: Path, tmp_path: Path) -> None:

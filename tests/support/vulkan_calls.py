@@ -3,64 +3,23 @@
 python vulkan_calls.py ROUNDS      prints the final statistics as JSON
 """
 
-import ctypes
 import json
 import sys
 from typing import Any
 
 import numpy as np
+from plugin_calls import PluginCalls, handle
 from vulkan_shaders import Kernel, axpy, pack_module
 
-from handglass.runtime.devices.vulkan import load_vulkan, vulkan_statistics
-from handglass.runtime.execution.tvm_runtime import import_tvm_ffi
+from handglass.runtime.devices.vulkan import VULKAN, vulkan_statistics
 
-VULKAN = 7  # DLDeviceType
-
-
-def function(name: str) -> Any:
-    load_vulkan()
-    return import_tvm_ffi().get_global_func(name)
+CALLS = PluginCalls(VULKAN)
+function, device = CALLS.function, CALLS.device
+empty, on_device, on_host = CALLS.empty, CALLS.on_device, CALLS.on_host
 
 
 def load(*kernels: Kernel) -> Any:
-    return function("ffi.Module.load_from_bytes.vulkan")(pack_module(*kernels))
-
-
-def device(index: int = 0) -> Any:
-    return import_tvm_ffi().device("vulkan", index)
-
-
-def on_device(array: np.ndarray) -> Any:
-    ffi = import_tvm_ffi()
-    tensor = empty(array.shape, array.dtype.name)
-    host = np.ascontiguousarray(array)
-    function("runtime.TVMTensorCopyFromBytes")(
-        tensor, ctypes.c_void_p(host.ctypes.data), host.nbytes
-    )
-    assert isinstance(tensor, ffi.Tensor)
-    return tensor
-
-
-def empty(shape: tuple[int, ...], dtype: str = "float32") -> Any:
-    ffi = import_tvm_ffi()
-    allocate = function("runtime.TVMTensorAllocWithScope")
-    return allocate(ffi.Shape(shape), ffi.dtype(dtype), device(), None)
-
-
-def on_host(tensor: Any) -> np.ndarray:
-    host = np.empty(tuple(tensor.shape), str(tensor.dtype))
-    function("runtime.TVMTensorCopyToBytes")(tensor, ctypes.c_void_p(host.ctypes.data), host.nbytes)
-    return host
-
-
-def handle(tensor: Any, offset: int = 0) -> ctypes.c_void_p:
-    """DLTensor.data plus `offset`, as compiled host code passes it."""
-    capsule = tensor.__dlpack__()
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    data = ctypes.c_void_p.from_address(pointer(capsule, b"dltensor")).value
-    assert data is not None
-    return ctypes.c_void_p(data + offset)
+    return CALLS.load(pack_module(*kernels))
 
 
 def call(kernel: Any, x: Any, y: Any, alpha: float, n: int, *extra: int) -> None:

@@ -74,7 +74,7 @@ class Api final : public PluginDeviceApi<Source, Device, kDLCUDA> {
 
 }  // namespace
 
-TVM_FFI_STATIC_INIT_BLOCK() { DefineDeviceApi<Api>(); }
+TVM_FFI_STATIC_INIT_BLOCK() { DefineDeviceApi<Api, Source>(); }
 
 }  // namespace cuda
 }  // namespace handglass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from ...system.shared_library import SharedLibrary
 from ..device_info import DeviceInfo
 from ..driver import Driver, Hints
 from ..quirks import Quirk
+from .architectures import why_unfit
 from .devices import cuda_devices, cuda_problem, cuda_statistics
 from .plugin import CUDA
 
@@ -48,6 +49,9 @@ class CudaDriver(Driver):
 
     def statistics(self, index: int) -> Mapping[str, Any]:
         return cuda_statistics(index)
+
+    def unfit(self, images: Sequence[str], device: DeviceInfo) -> str:
+        return why_unfit(images, int(device.abilities["compute_capability"]))
 
     def driver_files(self) -> Iterator[Path]:
         """The libraries that may be opened."""

@@ -53,7 +53,7 @@ Launcher::Loaded& Launcher::On(Device& device) {
 unsigned int Launcher::Bounded(int64_t value, int64_t most, const char* what,
                                const Device& device) const {
   if (value < 0 || value > most) {
-    Fail("kernel ", kernel_.name, ": ", value, " ", what, ", above the ", most, " of ",
+    Fail("kernel ", kernel_.name, ": ", value, " ", what, ", not from 0 to ", most, " as on ",
          device.Title());
   }
   return static_cast<unsigned int>(value);

@@ -10,7 +10,7 @@ Settings ReadSettings() {
   settings.device = Variable("HANDGLASS_CUDA_DEVICE");
   settings.driver = Variable("HANDGLASS_CUDA_DRIVER");
   settings.block_bytes = static_cast<uint64_t>(
-      NumberVariable("HANDGLASS_CUDA_BLOCK_MIB", 64, 1, 4096) * (1 << 20));
+      NumberVariable("HANDGLASS_CUDA_BLOCK_MIB", 64, 0, 4096) * (1 << 20));
   settings.staging = FlagVariable("HANDGLASS_CUDA_STAGING", settings.staging);
   settings.blocking = FlagVariable("HANDGLASS_CUDA_BLOCKING", settings.blocking);
   return settings;

@@ -2,7 +2,8 @@
 //
 //   HANDGLASS_CUDA_DEVICE     index or part of a name: this device becomes cuda:0
 //   HANDGLASS_CUDA_DRIVER     the driver's library instead of libcuda.so.1
-//   HANDGLASS_CUDA_BLOCK_MIB  size of the blocks that tensors are cut out of (64)
+//   HANDGLASS_CUDA_BLOCK_MIB  size of the blocks that tensors are cut out of (64); 0: each
+//                             tensor is an allocation of the driver, for tools that check bounds
 //   HANDGLASS_CUDA_STAGING    1: copy through pinned buffers also where host and device share memory
 //   HANDGLASS_CUDA_BLOCKING   1: wait after each kernel, so that an error names the one that failed
 #pragma once

@@ -5,6 +5,7 @@
 // device. `Source` opens devices: Device& Source::Open(int index).
 #pragma once
 
+#include <tvm/ffi/container/tensor.h>
 #include <tvm/ffi/reflection/registry.h>
 #include <tvm/runtime/device_api.h>
 
@@ -95,15 +96,30 @@ class PluginDeviceApi : public tvm::runtime::DeviceAPI {
   }
 };
 
-/* Registers "device_api.KIND", which lives as long as the process: tensors are freed while it
- * exits. Once, while the library is loaded. */
-template <typename Api>
+/* Copies host memory into the whole of a tensor and returns at once; the memory may be reused.
+ * TVM's own function for this waits for the device. */
+template <typename Source>
+void Write(DLTensor* tensor, void* host, int64_t bytes) {
+  auto& device = Source::Open(tensor->device.device_id);
+  std::lock_guard<std::mutex> lock(device.mutex);
+  device.CheckAlive();
+  if (bytes < 0 || static_cast<size_t>(bytes) != tvm::ffi::GetDataSize(*tensor)) {
+    Fail("write of ", bytes, " bytes to a tensor of another size");
+  }
+  if (bytes) Upload(device, host, AddressOf(tensor->data, tensor->byte_offset), bytes);
+}
+
+/* Registers "device_api.KIND", which lives as long as the process, since tensors are freed while it
+ * exits, and handglass.KIND.write. Once, while the library is loaded. */
+template <typename Api, typename Source>
 void DefineDeviceApi() {
-  tvm::ffi::reflection::GlobalDef().def_packed(
-      Words("device_api.", kKind).c_str(), [](tvm::ffi::PackedArgs, tvm::ffi::Any* result) {
-        static tvm::runtime::DeviceAPI* api = new Api();
-        *result = static_cast<void*>(api);
-      });
+  tvm::ffi::reflection::GlobalDef()
+      .def_packed(Words("device_api.", kKind).c_str(),
+                  [](tvm::ffi::PackedArgs, tvm::ffi::Any* result) {
+                    static tvm::runtime::DeviceAPI* api = new Api();
+                    *result = static_cast<void*>(api);
+                  })
+      .def(Words("handglass.", kKind, ".write").c_str(), Write<Source>);
 }
 
 }  // namespace handglass

@@ -90,7 +90,7 @@ class Api final : public PluginDeviceApi<Source, Device, kDLVulkan> {
 
 Device& ActiveDevice() { return Source::Open(ActiveIndex()); }
 
-TVM_FFI_STATIC_INIT_BLOCK() { DefineDeviceApi<Api>(); }
+TVM_FFI_STATIC_INIT_BLOCK() { DefineDeviceApi<Api, Source>(); }
 
 }  // namespace vulkan
 }  // namespace handglass

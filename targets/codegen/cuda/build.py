@@ -7,8 +7,10 @@ wrapped, too.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,10 +20,10 @@ from tvm.target import Target
 
 from handglass.errors import UsageError
 
+from ..narrowing import narrowed
 from ..reductions import Way
 from .architectures import compiler_for, images_of
 from .module_bytes import Kernel, pack_module
-from .nvrtc import CompilationError
 from .packages import MAJORS
 from .prelude import with_prelude
 from .selects import with_branches
@@ -44,7 +46,7 @@ def with_target(build: Build) -> Build:
     def build_cuda(mod: ir.IRModule, target: Target) -> Any:
         token = _TARGET.set(target)
         try:
-            return build(with_branches(mod), target)
+            return build(narrowed(with_branches(mod), has_int64=True), target)
         finally:
             _TARGET.reset(token)
 
@@ -73,10 +75,10 @@ def compile_images(source: str, target: Target) -> dict[str, bytes]:
     """
     capabilities = capabilities_of(target)
     compiler, text = compiler_for(capabilities, majors_of(target)), with_prelude(source)
-    images = {}
-    for name in images_of(capabilities, compiler):
-        images[name], _ = compiler.compile(text, name)
-    return images
+    names = images_of(capabilities, compiler)
+    with ThreadPoolExecutor(min(len(names), os.cpu_count() or 1)) as pool:
+        compiled = pool.map(lambda name: compiler.compile(text, name)[0], names)
+        return dict(zip(names, compiled, strict=True))
 
 
 def capabilities_of(target: Target) -> list[int]:
@@ -92,6 +94,3 @@ def majors_of(target: Target) -> list[int]:
     """The CUDA majors that a target prefers: its words cuda-N, else all."""
     words = [str(word) for word in target.keys if str(word).startswith("cuda-")]
     return [int(word.removeprefix("cuda-")) for word in words] or list(MAJORS)
-
-
-__all__ = ["CompilationError", "compile_images", "create_module", "way_of", "with_target"]

@@ -6,16 +6,12 @@ from typing import Any
 
 import tvm_ffi
 from tvm import ir, tirx
-from tvm.ir import prim
 from tvm.target import Target
-from tvm.tirx import stmt as S
 
+from ..narrowing import MOST_ELEMENTS, narrowed, oversized
 from .emit import emit
 from .kernel import Kernel
 from .module_bytes import Shader, pack_module
-from .narrowing import narrowed
-
-MOST_ELEMENTS = 2**31 - 1  # that a 32-bit index can address
 
 
 def build_vulkan(mod: ir.IRModule, target: Target) -> Any:
@@ -48,17 +44,9 @@ def _named(mod: ir.IRModule) -> list[tuple[str, tirx.PrimFunc]]:
 
 def _check_sizes(name: str, func: tirx.PrimFunc) -> None:
     """Fail if a buffer of constant size has more elements than a 32-bit index can address."""
-
-    found: list[Any] = []
-    tvm_ffi.structural_walk(
-        func.body, [(S.DeclBuffer, found.append), (S.AllocBuffer, found.append)]
-    )
-    for buffer in (declaration.buffer for declaration in found):
-        count = 1
-        for extent in buffer.ty.shape:
-            count *= int(extent) if isinstance(extent, prim.IntImm) else 1
-        if count > MOST_ELEMENTS:
-            Kernel(name, {}, {}, {}).fail(
-                f"buffer {buffer.name} has {count} elements, but a 32-bit index can address only "
-                f"{MOST_ELEMENTS}: split it"
-            )
+    if found := oversized(func):
+        buffer, count = found
+        Kernel(name, {}, {}, {}).fail(
+            f"buffer {buffer} has {count} elements, but a 32-bit index can address only "
+            f"{MOST_ELEMENTS}: split it"
+        )

@@ -2,11 +2,13 @@
 
 TVM's `ForceNarrowIndexToInt32` treats every 64-bit variable as an index and rejects 64-bit arrays.
 If the target has 64-bit arithmetic, a function with 64-bit data is unchanged. If it has not, 64-bit
-numbers can only be indices: 32-bit ids that Relax has widened.
+numbers can only be indices: 32-bit ids that Relax has widened. A function with a buffer that is
+too large for 32-bit indices is unchanged.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import tvm
@@ -17,6 +19,7 @@ from tvm.tirx import stmt as S
 from tvm_ffi import WalkResult
 
 WIDE = ("int64", "uint64")
+MOST_ELEMENTS = 2**31 - 1  # that a 32-bit index can address
 
 
 def narrowed(mod: ir.IRModule, has_int64: bool) -> ir.IRModule:
@@ -26,13 +29,26 @@ def narrowed(mod: ir.IRModule, has_int64: bool) -> ir.IRModule:
 
 
 def _narrowed(func: tirx.PrimFunc, has_int64: bool) -> tirx.PrimFunc:
-    if not _has_wide_number(func) or (has_int64 and has_wide_data(func)):
+    if not _has_wide_number(func) or (has_int64 and has_wide_data(func)) or oversized(func):
         return func
     try:
         mod = tirx.transform.ForceNarrowIndexToInt32()(ir.IRModule({"main": func}))
     except tvm.error.InternalError:  # for example on casts of vectors in conditions
         return func
     return mod["main"]
+
+
+def oversized(func: tirx.PrimFunc) -> tuple[str, int] | None:
+    """A buffer of constant size with more than MOST_ELEMENTS, and how many it has."""
+    found: list[Any] = []
+    tvm_ffi.structural_walk(
+        func.body, [(S.DeclBuffer, found.append), (S.AllocBuffer, found.append)]
+    )
+    for buffer in (declaration.buffer for declaration in found):
+        extents = [int(n) for n in buffer.ty.shape if isinstance(n, prim.IntImm)]
+        if (count := prod(extents)) > MOST_ELEMENTS:
+            return buffer.name, count
+    return None
 
 
 def _has_wide_number(func: tirx.PrimFunc) -> bool:
