@@ -203,3 +203,27 @@ def one_nan(ptx_type: str) -> str:
 def module(ptx: str) -> Module:
     """The kernels of a text without its header, compiled once per process."""
     return Module(HEADER + ptx)
+
+
+REGISTERS = (
+    ".reg .b32 %r<48>; .reg .b64 %d<32>; .reg .f32 %f<32>; .reg .b16 %h<16>; .reg .pred %p<8>;"
+)
+
+
+def entry(name: str, params: str, body: str) -> str:
+    """A kernel with the parameters `u64 x, u32 n` and registers %r, %d, %f, %h and %p.
+
+    A parameter of 64 bits is in %x already; %t is the thread's number in its block, %lane in its
+    warp.
+    """
+    pairs = [p.split() for p in params.split(",")]
+    declared = ", ".join(f".param .{ptx_type} {name}_" for ptx_type, name in pairs)
+    loads = [f".reg .b{t[1:]} %{n}; ld.param.{t} %{n}, [{n}_];" for t, n in pairs if t[0] in "us"]
+    threads = ".reg .b32 %t, %lane; mov.u32 %t, %tid.x; mov.u32 %lane, %laneid;"
+    text = "\n".join([REGISTERS, *loads, threads, body, "ret;"])
+    return f".visible .entry {name}({declared})\n{{\n{text}\n}}\n"
+
+
+def place(register: str, base: str, index: str, unit: int) -> str:
+    """PTX for register = base + index * unit."""
+    return f"mul.wide.u32 {register}, {index}, {unit}; add.s64 {register}, {register}, {base};"

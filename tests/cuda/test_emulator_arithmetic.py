@@ -1,6 +1,7 @@
 """Arithmetic of the PTX emulator against the PTX manual, written in numpy."""
 
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -206,8 +207,44 @@ def single_only() -> list[Case]:
     ]
 
 
+def between(mode: str, exact: Fraction, nearest: float) -> np.float32:
+    """The f32 on the side of the exact value that the mode says; `nearest` is one of the two."""
+    near = np.float32(nearest)
+    if np.isfinite(near) and Fraction(float(near)) == exact:
+        return near
+    up = mode == "p" or (mode == "z" and exact < 0)
+    is_up = Fraction(float(near)) > exact if np.isfinite(near) else near > 0
+    return near if up == is_up else np.nextafter(near, np.float32(np.inf if up else -np.inf))
+
+
+def directed(mode: str, function: Callable) -> Callable:
+    """By exact fractions, where they are; what is infinite or not a number stays that."""
+
+    def row(*numbers: np.float32) -> np.float32:
+        plain = np.float32(function(*(np.longdouble(n) for n in numbers)))
+        if not np.isfinite(numbers).all():
+            return plain
+        exact = function(*(Fraction(float(n)) for n in numbers))
+        return between(mode, exact, float(plain)) if exact else plain
+
+    return lambda *arrays: np.array([row(*r) for r in zip(*arrays, strict=True)], np.float32)
+
+
+def directed_cases() -> list[Case]:
+    found = []
+    for mode in "zmp":
+        two, three = ("f32", "f32"), ("f32",) * 3
+        found += [
+            Case(f"add.r{mode}.f32 D, A, B;", two, "f32", directed(mode, lambda a, b: a + b)),
+            Case(f"sub.r{mode}.f32 D, A, B;", two, "f32", directed(mode, lambda a, b: a - b)),
+            Case(f"mul.r{mode}.f32 D, A, B;", two, "f32", directed(mode, lambda a, b: a * b)),
+            Case(f"fma.r{mode}.f32 D, A, B, C;", three, "f32", directed(mode, fused)),
+        ]
+    return found
+
+
 def test_reals() -> None:
-    check_cases([*reals("f32"), *reals("f64"), *single_only()])
+    check_cases([*reals("f32"), *reals("f64"), *single_only(), *directed_cases()])
 
 
 def half(t: str, function: Callable) -> Callable:

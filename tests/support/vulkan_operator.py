@@ -1,6 +1,6 @@
 """Operators compiled for a GPU: built for the target, scheduled by our rules, and run.
 
-`build(compute, x, y)(array, array, out=[(shape, dtype)])` runs on vulkan:0 and returns the results.
+`build(compute, x, y)(array, array, out=[(shape, dtype)])` runs on the GPU and returns the results.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tvm
+from operator_device import KIND
 from tvm import te, tirx
-from vulkan_running import as_module, shaders, tvm_target
+from vulkan_running import runnable, tvm_target
 from vulkan_targets import PORTABLE
 
+from handglass.schedules import RULES_BY_KIND
 from handglass.schedules.choices import DEFAULTS, Choices
 from handglass.schedules.rule import schedule_function
-from handglass.schedules.vulkan import VULKAN_RULES
-from handglass.targets.codegen import vulkan
 
 Shaped = tuple[Sequence[Any], str]
 """Shape and dtype; names in shapes are symbolic, the shape () is an integer argument."""
@@ -49,27 +48,9 @@ def scheduled(
     func: tirx.PrimFunc, choices: Choices = DEFAULTS, target: Mapping[str, Any] = PORTABLE
 ) -> tuple[tirx.PrimFunc, str]:
     """Schedule the function by the first rule that takes it. Returns it with the rule's name."""
-    found = schedule_function(func, VULKAN_RULES, tvm_target(target), choices)
+    found = schedule_function(func, RULES_BY_KIND[KIND], tvm_target(target), choices)
     assert found is not None
     return found[0].mod["main"], found[1].name
-
-
-def runnable(func: tirx.PrimFunc, target: Mapping[str, Any] = PORTABLE) -> Kernel:
-    """Validate and build a scheduled function that takes numpy arrays and returns all of them."""
-    vulkan.enable()
-    shaders(func, target)
-    built = tvm.compile(as_module(func), target=tvm_target(target))
-    device = tvm.device("vulkan", 0)
-
-    def call(*arguments: np.ndarray | int) -> list[np.ndarray]:
-        held = [
-            tvm.runtime.tensor(a, device) if isinstance(a, np.ndarray) else a for a in arguments
-        ]
-        built["main"](*held)
-        device.sync()
-        return [tensor.numpy() for tensor in held if not isinstance(tensor, int)]
-
-    return call
 
 
 def build(

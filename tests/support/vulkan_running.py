@@ -1,4 +1,4 @@
-"""Runs a scheduled TIR function on vulkan:0, and validates its SPIR-V.
+"""Runs a scheduled TIR function on a GPU (operator_device.py), and validates its SPIR-V.
 
 `run(func, x, y, numpy.zeros(...), n)` compiles and runs it, and returns the arrays after the call.
 """
@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tvm
+from operator_device import KIND, VULKAN, enable, target_of
 from tvm import tirx
 from tvm.target import Target
 from tvm.tirx.build import split_host_device_mods
 from vulkan_targets import PORTABLE
 
-from handglass.targets.codegen import vulkan
 from handglass.targets.codegen.vulkan.build import emit_module
 from handglass.targets.codegen.vulkan.module_bytes import Shader
 
@@ -32,7 +32,7 @@ needs_vulkan = pytest.mark.vulkan
 
 
 def tvm_target(target: Mapping[str, Any] | None = None) -> Target:
-    return Target(dict(target or PORTABLE), host=HOST)
+    return Target(target_of(target or PORTABLE), host=HOST)
 
 
 def as_module(func: tirx.PrimFunc | tvm.IRModule) -> tvm.IRModule:
@@ -78,12 +78,26 @@ def run(
     *arguments: np.ndarray | float,
     target: Mapping[str, Any] | None = None,
 ) -> list[np.ndarray]:
-    """Call `func` with `arguments` on vulkan:0. Returns all arrays after the call."""
-    vulkan.enable()
-    shaders(func, target)
-    device = tvm.device("vulkan", 0)
+    """Call `func` with `arguments` on the GPU. Returns all arrays after the call."""
+    return runnable(func, target)(*arguments)
+
+
+def runnable(
+    func: tirx.PrimFunc | tvm.IRModule, target: Mapping[str, Any] | None = None
+) -> Callable[..., list[np.ndarray]]:
+    """Validate and build a scheduled function that takes numpy arrays and returns all of them."""
+    enable()
+    if KIND == VULKAN:
+        shaders(func, target)
     built = tvm.compile(as_module(func), target=tvm_target(target))
-    held = [tvm.runtime.tensor(a, device) if isinstance(a, np.ndarray) else a for a in arguments]
-    built["main"](*held)
-    device.sync()
-    return [tensor.numpy() for tensor in held if not isinstance(tensor, int | float)]
+    device = tvm.device(KIND, 0)
+
+    def call(*arguments: np.ndarray | float) -> list[np.ndarray]:
+        held = [
+            tvm.runtime.tensor(a, device) if isinstance(a, np.ndarray) else a for a in arguments
+        ]
+        built["main"](*held)
+        device.sync()
+        return [tensor.numpy() for tensor in held if not isinstance(tensor, int | float)]
+
+    return call

@@ -45,6 +45,17 @@ def _finished(site: Site, expression: str) -> str:
     return f"flush({expression})" if site.has("ftz") and site.type == "f32" else expression
 
 
+_DIRECTED = {"rz": "zero", "rm": "down", "rp": "up"}
+
+
+def _rounded(site: Site, name: str) -> str:
+    """The function of a real operation with another rounding than to the nearest."""
+    mode = _DIRECTED.get(site.one_of(*_DIRECTED))
+    if mode and site.type != "f32":
+        raise site.unknown("unknown rounding of this type")
+    return f"{name}_directed<Round::{mode}>" if mode else name
+
+
 def _values(site: Site, count: int) -> list[str]:
     """The inputs, subnormal ones as zeros with .ftz."""
     values = [site.value(1 + i) for i in range(count)]
@@ -56,22 +67,22 @@ def _call(site: Site, name: str, count: int) -> str:
     return f"{name}({', '.join(_values(site, count))})"
 
 
-@emits("add sub", "rn ftz sat")
+@emits("add sub", "rn rz rm rp ftz sat")
 def sums(site: Site) -> str:
     name = _FUNCTIONS[site.instruction.name]
     if _is_real(site.type):
-        return site.result(_finished(site, _call(site, name, 2)))
+        return site.result(_finished(site, _call(site, _rounded(site, name), 2)))
     if site.has("sat") and site.type != "s32":
         raise site.unknown("saturation of this type")
     return site.result(_call(site, name + "_saturated" * site.has("sat"), 2))
 
 
-@emits("mul mad", "rn ftz sat lo hi wide")
+@emits("mul mad", "rn rz rm rp ftz sat lo hi wide")
 def products(site: Site) -> str:
     name, count = site.instruction.name, 2 + (site.instruction.name == "mad")
     if _is_real(site.type):
         real = _FUNCTIONS["mul"] if name == "mul" else _FUNCTIONS["fma"]
-        return site.result(_finished(site, _call(site, real, count)))
+        return site.result(_finished(site, _call(site, _rounded(site, real), count)))
     if site.has("sat"):
         raise site.unknown("saturation of this type")
     if site.has("wide"):
@@ -88,9 +99,9 @@ def _wide(site: Site, name: str, count: int) -> str:
     return site.result(f"{name}_wide<{C_TYPES[result]}>({', '.join(values)})", result)
 
 
-@emits("fma", "rn ftz sat relu")
+@emits("fma", "rn rz rm rp ftz sat relu")
 def fused(site: Site) -> str:
-    return site.result(_finished(site, _call(site, _FUNCTIONS["fma"], 3)))
+    return site.result(_finished(site, _call(site, _rounded(site, _FUNCTIONS["fma"]), 3)))
 
 
 @emits("div rem", "rn full approx ftz")

@@ -61,3 +61,28 @@ static inline D to_real(S from) {
 }
 template <Round mode>
 static inline f32 to_tf32(f32 x) { return f32(rounded<mode>(x, 11, -136, 0x1.ffcp127)); }
+
+// A sum whose lost bits are remembered in the last one kept, so that any rounding of it is right.
+static inline f64 odd_sum(f64 a, f64 b) {
+  const f64 sum = a + b, part = sum - a, lost = (a - (sum - part)) + (b - part);
+  const u64 word = as<u64>(sum);
+  const bool exact = !std::isfinite(sum) || lost == 0 || (word & 1);
+  return exact ? sum : as<f64>((lost > 0) == (sum > 0) ? word + 1 : word - 1);
+}
+template <Round mode>
+static inline f32 directed(f64 x) {
+  const f32 y = f32(x);
+  const bool inwards = mode == Round::zero;
+  if (f64(y) > x && (mode == Round::down || (inwards && x > 0))) return std::nextafterf(y, -INFINITY);
+  if (f64(y) < x && (mode == Round::up || (inwards && x < 0))) return std::nextafterf(y, INFINITY);
+  return y;
+}
+// f32 arithmetic that does not round to the nearest. The product of two f32 is exact in f64.
+template <Round mode>
+static inline f32 add_directed(f32 a, f32 b) { return directed<mode>(odd_sum(a, b)); }
+template <Round mode>
+static inline f32 sub_directed(f32 a, f32 b) { return directed<mode>(odd_sum(a, -f64(b))); }
+template <Round mode>
+static inline f32 mul_directed(f32 a, f32 b) { return directed<mode>(f64(a) * b); }
+template <Round mode>
+static inline f32 fma_of_directed(f32 a, f32 b, f32 c) { return directed<mode>(odd_sum(f64(a) * b, c)); }

@@ -87,7 +87,6 @@ struct Block {
   Barrier barriers[16];
   Counts counts{};
   bool counting;
-  u32 line = 0;  // of the instruction that runs, where one may fail
 };
 
 [[noreturn]] void fail(u32 line, const char* what, u64 detail);
