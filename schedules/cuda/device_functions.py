@@ -41,16 +41,15 @@ static __device__ __forceinline__ void handglass_fill(T* sums, int at) {
 STORE = Function(
     "handglass_store",
     """
-template <class T>
 static __device__ __forceinline__ void handglass_store(
-    const T* sums, int at, T* memory, int stride) {
-  struct alignas(8) Two { T left, right; };
+    const float* sums, int at, float* memory, int stride) {
   int lane = threadIdx.x & 31;
+  const float* c = sums + 8 * at;
+  float* to = memory + (lane >> 2) * stride + 2 * (lane & 3);
   #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    T* to = memory + ((lane >> 2) + 8 * (i & 1)) * stride + 2 * (lane & 3) + 8 * (i >> 1);
-    *(Two*)to = Two{sums[8 * at + 4 * (i >> 1) + 2 * (i & 1)],
-                    sums[8 * at + 4 * (i >> 1) + 2 * (i & 1) + 1]};
+  for (int i = 0; i < 2; ++i) {
+    *(float2*)(to + 8 * i) = make_float2(c[4 * i], c[4 * i + 1]);
+    *(float2*)(to + 8 * stride + 8 * i) = make_float2(c[4 * i + 2], c[4 * i + 3]);
   }
 }
 """,
@@ -78,17 +77,37 @@ LOAD_TRANSPOSED = _ldmatrix("handglass_load_transposed", ".trans")
 LOAD_WORDS = Function(
     "handglass_load_words",
     """
-template <class T>
 static __device__ __forceinline__ void handglass_load_words(
-    T* held, int at, const T* memory, int stride) {
+    unsigned* held, int at, const unsigned* memory, int stride) {
   int lane = threadIdx.x & 31;
-  const T* from = memory + (lane & 3) * stride + (lane >> 2);
+  const unsigned* from = memory + (lane & 3) * stride + 2 * (lane >> 2);
   #pragma unroll
-  for (int i = 0; i < 4; ++i) held[4 * at + i] = from[(i & 1) * 4 * stride + (i >> 1) * 8];
+  for (int i = 0; i < 2; ++i) {
+    uint2 two = *(const uint2*)(from + 4 * i * stride);
+    held[4 * at + i] = two.x;
+    held[4 * at + 2 + i] = two.y;
+  }
 }
 """,
 )
-"""Words (8 rows of four inputs, 16 columns), which ldmatrix cannot transpose."""
+"""Words (8 rows of four inputs, 16 columns), which ldmatrix cannot transpose.
+
+A lane loads two adjacent columns: the first fragment has the even columns, the second the odd ones.
+"""
+STORE_PAIRED = Function(
+    "handglass_store_paired",
+    """
+static __device__ __forceinline__ void handglass_store_paired(
+    const int* sums, int at, int* memory, int stride) {
+  int lane = threadIdx.x & 31;
+  const int* c = sums + 8 * at;
+  int* to = memory + (lane >> 2) * stride + 4 * (lane & 3);
+  *(int4*)to = make_int4(c[0], c[4], c[1], c[5]);
+  *(int4*)(to + 8 * stride) = make_int4(c[2], c[6], c[3], c[7]);
+}
+""",
+)
+"""`STORE` for the fragments of `LOAD_WORDS`, whose columns alternate."""
 LOAD_BY_COLUMN = Function(
     "handglass_load_by_column",
     """

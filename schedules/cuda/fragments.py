@@ -9,10 +9,10 @@ the compiler moves the fragments to registers, for which all loops over matrices
 | intrinsic | from -> to | instructions |
 |---|---|---|
 | "load_a" | shared rows (16, inputs) -> fragment | ldmatrix.x4 |
-| "load_b" | shared (inputs, 16) -> fragments of 8 columns | ldmatrix.x4.trans; bytes: four loads |
+| "load_b" | shared (inputs, 16) -> fragments of 8 columns | ldmatrix.x4.trans; bytes: two loads |
 | "fill" | zeros -> fragments of 16 x 16 sums | moves |
 | "multiply" | sums += a b | two mma.sync |
-| "store" | sums -> shared (16, 16) | four 64-bit stores |
+| "store" | sums -> shared (16, 16) | 64-bit or 128-bit stores |
 
 Bytes are in words of four inputs each, the first in its lowest bits. The device functions
 (device_functions.py) travel with the calls. All threads of a warp must call them together.
@@ -29,20 +29,13 @@ from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
 from . import device_functions as device
+from .copies import OPERANDS, Pair, copied
 
 SIDE = 16
 """Rows and columns of a matrix of sums."""
 WARP = 32
-WIDE = 16
-"""Bytes that a thread copies at once."""
-OPERANDS, RESULTS = "shared.dyn", "shared"
-"""Scopes of operands, which are larger than static shared memory, and of sums."""
-Pair = tuple[tirx.PrimFunc, tirx.PrimFunc]
-
-
-def copied(stored: str) -> int:
-    """Elements of a type that a thread copies at once."""
-    return WIDE // int(DataType(stored).itemsize)
+RESULTS = "shared"
+"""Scope of sums on their way to the epilogue."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +52,9 @@ class Fragments:
     """The product of an element of a and one of b, as operators write it."""
     load_b: device.Function
     multiply: device.Function
+    store: device.Function = device.STORE
+    apart: int = 8
+    """Padding of a row of sums in shared memory, for which `store` has no bank conflicts."""
     by_column: bool = False
     """Whether the inputs of a column are adjacent in memory."""
 
@@ -108,6 +104,8 @@ BYTES = Fragments(
     *("byte", ("int32", "uint32"), 8, "int32", _dot),
     load_b=device.LOAD_WORDS,
     multiply=device.MULTIPLY_BYTES,
+    store=device.STORE_PAIRED,
+    apart=16,
 )
 
 
@@ -124,48 +122,6 @@ def _number(buffer: tirx.Buffer, stride: Expr, shape: tuple[int, int]) -> Expr:
     rows, columns = shape
     row, column = buffer.elem_offset // stride // rows, buffer.elem_offset % stride // columns
     return (row * (stride // columns) + column).astype("int32")
-
-
-def copy_of(stored: str) -> str:
-    """Register the copy of 16 bytes of this type to shared memory, and return its name."""
-    full = f"handglass.copy.{stored}"
-    if TensorIntrin.get(full, allow_missing=True) is None:
-        TensorIntrin.register(full, *_copy(stored))
-    return full
-
-
-def _copy(stored: str) -> Pair:
-    n = copied(stored)
-
-    @T.prim_func(s_tir=True)
-    def description(source: T.handle, memory: T.handle) -> None:
-        g = T.match_buffer(source, (n,), stored, offset_factor=n, align=WIDE)
-        m = T.match_buffer(memory, (n,), stored, offset_factor=n, align=WIDE, scope=OPERANDS)
-        with T.sblock("root"):
-            T.reads(g[0:n])
-            T.writes(m[0:n])
-            for i in T.serial(T.int64(n)):
-                with T.sblock("copy"):
-                    vi = T.axis.spatial(n, i)
-                    m[vi] = g[vi]
-
-    @T.prim_func(s_tir=True)
-    def implementation(source: T.handle, memory: T.handle) -> None:
-        g = T.match_buffer(source, (n,), stored, offset_factor=n, align=WIDE)
-        m = T.match_buffer(memory, (n,), stored, offset_factor=n, align=WIDE, scope=OPERANDS)
-        with T.sblock("root"):
-            T.reads(g[0:n])
-            T.writes(m[0:n])
-            T.evaluate(
-                T.cuda.func_call(
-                    device.COPY.name,
-                    m.access_ptr("w"),
-                    g.access_ptr("r"),
-                    source_code=device.COPY.code,
-                )
-            )
-
-    return description, implementation
 
 
 def _load(of: Fragments, use: str) -> Pair:
@@ -313,12 +269,12 @@ def _store(of: Fragments) -> Pair:
             T.writes(m[0:SIDE, 0:SIDE])
             T.evaluate(
                 T.cuda.func_call(
-                    device.STORE.name,
+                    of.store.name,
                     h.data,
                     _number(h, t, (SIDE, SIDE)),
                     m.access_ptr("w"),
                     T.Cast("int32", s),
-                    source_code=device.STORE.code,
+                    source_code=of.store.code,
                 )
             )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from tvm.ir import Expr
 from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
+from .copies import OPERANDS, Pair
 from .device_functions import DEQUANTIZE
-from .fragments import OPERANDS, Pair
 
 NAME = "handglass.dequantize"
 WORDS, CODES = 4, 16
@@ -72,7 +73,7 @@ def _pair() -> Pair:
     return description, implementation
 
 
-def value_of(word, right, scale):
+def value_of(word: Expr, right: Expr, scale: Expr) -> Expr:
     """The signed nibble of a word at a bit, times the scale."""
     nibble = (word >> T.Cast("uint32", right)) & T.uint32(15)
     return (T.Cast("float16", nibble ^ T.uint32(8)) - T.float16(8)) * scale

@@ -7,9 +7,12 @@ columns, and keeps its sums in registers throughout the reduction. In the end, a
 time, they pass through shared memory, where the epilogue (bias, activation, residual) is applied in
 the order of memory.
 
+Weights of 4 bits are copied as they are, with their scales, and dequantized to float16 in shared
+memory in the step that multiplies them: once per workgroup.
+
 Padding keeps what a warp reads at once in different banks of shared memory: rows of inputs are 16
-bytes apart, modulo 128, for the eight rows of ldmatrix; so are rows of columns of float16, while
-those of words and of sums are 32 bytes apart, as four of them are read or written together.
+bytes apart, modulo 128, for the eight rows of ldmatrix; so are rows of float16 columns. Rows of
+words are 32 bytes apart, as a load takes 32 bytes of four rows, and rows of sums 32 or 64.
 """
 
 from __future__ import annotations
@@ -39,19 +42,8 @@ from ..gpu.threads import (
 from ..isa.integer_isa import GROUP
 from ..rule import Rule, find
 from ..tiling import inline_epilogue, is_one
-from .fragments import (
-    BYTES,
-    DEQUANTIZED,
-    HALVES,
-    OPERANDS,
-    RESULTS,
-    SIDE,
-    WARP,
-    Fragments,
-    copied,
-    copy_of,
-    intrinsic,
-)
+from .copies import OPERANDS, copied, copy_of
+from .fragments import BYTES, DEQUANTIZED, HALVES, RESULTS, SIDE, WARP, Fragments, intrinsic
 from .int4 import dequantize
 
 TILES, DEPTHS, STAGES, WARPS = (64, 128), (64, 128), (2, 4), (1, 2, 4)
@@ -87,12 +79,12 @@ class Tile:
         """Shared memory: the operands of all stages, and a band of sums per warp."""
         width = self.columns + APART
         rows = self.rows * (self.depth + self.of.copied) * self.of.size
-        columns = self.depth * width * self.of.size
-        if self.of is DEQUANTIZED:  # in halves of groups, beside their words and scales
-            inputs = self.depth * self.columns * 3
-            columns = self.depth // 8 * width * WORD + self.depth // GROUP * width * 2
-            return (rows + columns) * self.stages + inputs + WORD * SIDE * self.down * width
-        return (rows + columns) * self.stages + WORD * SIDE * self.down * width
+        columns, inputs = self.depth * width * self.of.size, 0
+        if self.of is DEQUANTIZED:  # words and scales, beside the inputs of one step
+            columns = (self.depth * WORD // 8 + self.depth * 2 // GROUP) * width
+            inputs = self.depth // SIDE * self.columns * (SIDE + self.of.copied) * self.of.size
+        sums = WORD * SIDE * self.down * (self.columns + self.of.apart)
+        return (rows + columns) * self.stages + inputs + sums
 
 
 def tensor_core(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
@@ -210,7 +202,7 @@ def _finish(sch: Schedule, sums, last, tile: Tile, width: int) -> None:
     sch.bind(sch.fuse(y, x), "threadIdx.y")
     sch.unroll(strip)
     matrix = sch.blockize(row)
-    keep_apart(sch, matrix, APART)  # of the new block, as that of the old one would be lost
+    keep_apart(sch, matrix, tile.of.apart)  # of the new block: that of the old one would be lost
     sch.tensorize(matrix, intrinsic("store", tile.of))
     row, column = sch.get_loops(last)[-2:]
     # also if the matrix has fewer columns: TVM can analyse powers of two
