@@ -74,6 +74,23 @@ static __device__ __forceinline__ void {name}(T* held, int at, const T* memory, 
 
 LOAD = _ldmatrix("handglass_load", "")
 LOAD_TRANSPOSED = _ldmatrix("handglass_load_transposed", ".trans")
+LOAD_HALVED = Function(
+    "handglass_load_halved",
+    """
+template <class T>
+static __device__ __forceinline__ void handglass_load_halved(
+    T* held, int at, const T* memory, int stride) {
+  unsigned* to = (unsigned*)held + 4 * at;
+  int lane = threadIdx.x & 31;
+  const T* row = memory + ((lane & 7) + (lane >> 4) * 8) * stride
+      + (lane >> 3 & 1) * int(16 / sizeof(T));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+      : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+      : "r"((unsigned)__cvta_generic_to_shared(row)) : "memory");
+}
+""",
+)
+"""16 rows of 32 bytes as two fragments of eight: the right operand, whose inputs are adjacent."""
 LOAD_WORDS = Function(
     "handglass_load_words",
     """
@@ -81,48 +98,33 @@ static __device__ __forceinline__ void handglass_load_words(
     unsigned* held, int at, const unsigned* memory, int stride) {
   int lane = threadIdx.x & 31;
   const unsigned* from = memory + (lane & 3) * stride + 2 * (lane >> 2);
+  *(uint2*)(held + 4 * at) = *(const uint2*)from;
+  *(uint2*)(held + 4 * at + 2) = *(const uint2*)(from + 4 * stride);
+}
+""",
+)
+"""Words (8 rows of four inputs, 16 columns), which ldmatrix cannot transpose, as a left operand.
+
+A lane loads two adjacent columns: the upper half of the fragment has the even columns, the lower
+half the odd ones.
+"""
+STORE_TRANSPOSED = Function(
+    "handglass_store_transposed",
+    """
+static __device__ __forceinline__ void handglass_store_transposed(
+    const int* sums, int at, int* memory, int stride) {
+  int lane = threadIdx.x & 31;
+  const int* c = sums + 8 * at;
+  int* to = memory + 2 * (lane & 3) * stride + 2 * (lane >> 2);
   #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    uint2 two = *(const uint2*)(from + 4 * i * stride);
-    held[4 * at + i] = two.x;
-    held[4 * at + 2 + i] = two.y;
+    *(int2*)(to + 8 * i * stride) = make_int2(c[4 * i], c[4 * i + 2]);
+    *(int2*)(to + (8 * i + 1) * stride) = make_int2(c[4 * i + 1], c[4 * i + 3]);
   }
 }
 """,
 )
-"""Words (8 rows of four inputs, 16 columns), which ldmatrix cannot transpose.
-
-A lane loads two adjacent columns: the first fragment has the even columns, the second the odd ones.
-"""
-STORE_PAIRED = Function(
-    "handglass_store_paired",
-    """
-static __device__ __forceinline__ void handglass_store_paired(
-    const int* sums, int at, int* memory, int stride) {
-  int lane = threadIdx.x & 31;
-  const int* c = sums + 8 * at;
-  int* to = memory + (lane >> 2) * stride + 4 * (lane & 3);
-  *(int4*)to = make_int4(c[0], c[4], c[1], c[5]);
-  *(int4*)(to + 8 * stride) = make_int4(c[2], c[6], c[3], c[7]);
-}
-""",
-)
-"""`STORE` for the fragments of `LOAD_WORDS`, whose columns alternate."""
-LOAD_BY_COLUMN = Function(
-    "handglass_load_by_column",
-    """
-static __device__ __forceinline__ void handglass_load_by_column(
-    half* held, int at, const half* memory, int stride) {
-  unsigned* to = (unsigned*)held + 4 * at;
-  int lane = threadIdx.x & 31;
-  const half* row = memory + ((lane & 7) + (lane >> 4) * 8) * stride + (lane >> 3 & 1) * 8;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-      : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-      : "r"((unsigned)__cvta_generic_to_shared(row)) : "memory");
-}
-""",
-)
-"""Fragments of 16 inputs by 16 columns, whose inputs are adjacent."""
+"""Sums whose left operand is one of `LOAD_WORDS`."""
 DEQUANTIZE = Function(
     "handglass_dequantize",
     """
@@ -150,14 +152,17 @@ static __device__ __forceinline__ void handglass_dequantize(
 """32 signed codes of 4 bits, in four words, to the lower and upper 16 inputs of a group."""
 
 
-def _multiply(name: str, instruction: str, sums: str, constraint: str) -> Function:
-    """Two products of 16 rows by 8 columns."""
+def _multiply(
+    name: str, instruction: str, sums: str, constraint: str, by: tuple[str, str]
+) -> Function:
+    """Two products of 16 by 8 sums; `by` names the left operand of mma.sync and the right one."""
+    whole, halved = by
     results = ", ".join(f'"+{constraint}"(c[{i}])' for i in range(4))
     code = f"""
 static __device__ __forceinline__ void {name}(
-    {sums}* sums, int at, const void* left, int a_at, const void* right, int b_at) {{
-  const unsigned* a = (const unsigned*)left + 4 * a_at;
-  const unsigned* b = (const unsigned*)right + 4 * b_at;
+    {sums}* sums, int at, const void* rows, int rows_at, const void* columns, int columns_at) {{
+  const unsigned* a = (const unsigned*){whole} + 4 * {whole}_at;
+  const unsigned* b = (const unsigned*){halved} + 4 * {halved}_at;
   #pragma unroll
   for (int i = 0; i < 2; ++i) {{
     {sums}* c = sums + 8 * at + 4 * i;
@@ -172,6 +177,11 @@ static __device__ __forceinline__ void {name}(
 
 
 MULTIPLY_HALVES = _multiply(
-    "handglass_multiply_halves", "m16n8k16.row.col.f32.f16.f16.f32", "float", "f"
+    *("handglass_multiply_halves", "m16n8k16.row.col.f32.f16.f16.f32", "float", "f"),
+    by=("rows", "columns"),
 )
-MULTIPLY_BYTES = _multiply("handglass_multiply_bytes", "m16n8k32.row.col.s32.s8.s8.s32", "int", "r")
+MULTIPLY_BYTES = _multiply(
+    *("handglass_multiply_bytes", "m16n8k32.row.col.s32.s8.s8.s32", "int", "r"),
+    by=("columns", "rows"),
+)
+"""The transposed product: both loads of `LOAD_WORDS` then fill adjacent registers of an operand."""

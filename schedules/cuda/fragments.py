@@ -12,7 +12,7 @@ the compiler moves the fragments to registers, for which all loops over matrices
 | "load_b" | shared (inputs, 16) -> fragments of 8 columns | ldmatrix.x4.trans; bytes: two loads |
 | "fill" | zeros -> fragments of 16 x 16 sums | moves |
 | "multiply" | sums += a b | two mma.sync |
-| "store" | sums -> shared (16, 16) | 64-bit or 128-bit stores |
+| "store" | sums -> shared (16, 16) | four 64-bit stores |
 
 Bytes are in words of four inputs each, the first in its lowest bits. The device functions
 (device_functions.py) travel with the calls. All threads of a warp must call them together.
@@ -52,6 +52,7 @@ class Fragments:
     """The product of an element of a and one of b, as operators write it."""
     load_b: device.Function
     multiply: device.Function
+    load_a: device.Function = device.LOAD
     store: device.Function = device.STORE
     apart: int = 8
     """Padding of a row of sums in shared memory, for which `store` has no bank conflicts."""
@@ -96,7 +97,7 @@ HALVES = Fragments(
 )
 DEQUANTIZED = Fragments(
     *("dequantized", ("float16", "float16"), 16, "float32", _product),
-    load_b=device.LOAD_BY_COLUMN,
+    load_b=device.LOAD_HALVED,
     multiply=device.MULTIPLY_HALVES,
     by_column=True,
 )
@@ -104,8 +105,9 @@ BYTES = Fragments(
     *("byte", ("int32", "uint32"), 8, "int32", _dot),
     load_b=device.LOAD_WORDS,
     multiply=device.MULTIPLY_BYTES,
-    store=device.STORE_PAIRED,
-    apart=16,
+    load_a=device.LOAD_HALVED,
+    store=device.STORE_TRANSPOSED,
+    apart=4,
 )
 
 
@@ -127,7 +129,7 @@ def _number(buffer: tirx.Buffer, stride: Expr, shape: tuple[int, int]) -> Expr:
 def _load(of: Fragments, use: str) -> Pair:
     stored, shape = of.type(use), of.shape(use)
     rows, columns = shape
-    call = device.LOAD if use == "a" else of.load_b
+    call = of.load_a if use == "a" else of.load_b
 
     @T.prim_func(s_tir=True)
     def description(memory: T.handle, held: T.handle) -> None:

@@ -12,7 +12,8 @@ memory in the step that multiplies them: once per workgroup.
 
 Padding keeps what a warp reads at once in different banks of shared memory: rows of inputs are 16
 bytes apart, modulo 128, for the eight rows of ldmatrix; so are rows of float16 columns. Rows of
-words are 32 bytes apart, as a load takes 32 bytes of four rows, and rows of sums 32 or 64.
+words are 32 bytes apart, as a load takes 64 bytes of four rows in two parts, and rows of sums as
+their stores need it.
 """
 
 from __future__ import annotations
