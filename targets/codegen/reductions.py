@@ -117,8 +117,9 @@ def _by_lanes(
         function, operands = WORKGROUP + name, []
     else:
         return None
-    number = tirx.call_pure_extern(dtype, function, value, *operands)
-    return tirx.BufferStore(result.source, number, result.indices)
+    wide = "float32" if dtype == "float16" else dtype  # as exact, and exchanged by every GPU
+    number = tirx.call_pure_extern(wide, function, tirx.Cast(wide, value), *operands)
+    return tirx.BufferStore(result.source, tirx.Cast(dtype, number), result.indices)
 
 
 def _bits(tags: set[str], threads: Threads) -> list[int]:

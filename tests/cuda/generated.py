@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,13 @@ def source_of(sch: Schedule, target: dict[str, Any]) -> Generated:
     return caught
 
 
+@cache
 def demo_source(name: str, quantization: str) -> str:
     """All kernels of the demo model for a target, as one source."""
     return _source(json.loads((DEMO / "config.json").read_text()), find_target(name), quantization)
 
 
+@cache
 def release_source(release: str, name: str, quantization: str) -> str:
     """All kernels of a released model at full size, whose weights are not needed."""
     return _source(CONFIGS[release], find_target(name), quantization)

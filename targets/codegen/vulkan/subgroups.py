@@ -17,10 +17,9 @@ from tvm.ir import prim
 
 from .arithmetic import compute
 from .calls import External
-from .conversions import convert
 from .kernel import Kernel
 from .opcodes import SCOPE_SUBGROUP, Op
-from .types import FLOAT32, Value
+from .types import Value
 
 FEATURE = "subgroup shuffle"
 
@@ -41,22 +40,20 @@ def say_subgroups(k: Kernel) -> None:
 def across_lanes(node: type) -> External:
     """`handglass_lanes_add(value, 4, 8)`: reduces the 4 lanes whose indices differ in these bits.
 
-    float16 is reduced in float32: subgroup operations on narrow types are a separate feature.
+    The type is of 32 bits: subgroup operations on narrower ones are a separate feature.
     """
 
     def emit(k: Kernel, e: ir.Call) -> Value:
-        type, value = k.type_of(e), k.expr(e.args[1])
+        type, mine = k.type_of(e), k.expr(e.args[1])
         bits = [int(bit) for bit in e.args[2:]]
-        form = FLOAT32 if type.kind == "float" else type
         k.claims.need(FEATURE, "a reduction over lanes of a subgroup")
         count_on_subgroups(k, 2 * max(bits), exactly=False)
-        mine = convert(k, type, form, value)
         for bit in bits:
             scope, mask = k.uint(SCOPE_SUBGROUP), k.uint(bit)
-            op, result = Op.GroupNonUniformShuffleXor, k.id_of(form)
+            op, result = Op.GroupNonUniformShuffleXor, k.id_of(type)
             other = k.body.compute(op, result, scope, mine[0], mask)
-            mine = compute(k, node, form, mine, (other,))
-        return convert(k, form, type, mine)
+            mine = compute(k, node, type, mine, (other,))
+        return mine
 
     return emit
 

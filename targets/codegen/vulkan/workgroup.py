@@ -7,7 +7,6 @@ from tvm.ir import prim
 
 from .arithmetic import ByKind, compare, compute
 from .calls import External, barrier
-from .conversions import convert
 from .kernel import Kernel
 from .memory import access_words
 from .opcodes import (
@@ -19,7 +18,7 @@ from .opcodes import (
     StorageClass,
 )
 from .threads import builtin, thread_count
-from .types import BOOL, FLOAT32, UINT32, Type, Value, pointer_id
+from .types import BOOL, UINT32, Type, Value, pointer_id
 
 FEATURE = "subgroup arithmetic"
 OPERATIONS = {
@@ -32,15 +31,13 @@ OPERATIONS = {
 def reduction(node: type) -> External:
     """An emitter for a workgroup reduction.
 
-    float16 is reduced in float32: subgroup operations on narrow types are a separate feature.
+    The type is of 32 bits: subgroup operations on narrower ones are a separate feature.
     """
 
     def emit(k: Kernel, e: ir.Call) -> Value:
-        type, value = k.type_of(e), k.expr(e.args[1])
-        form = FLOAT32 if type.kind == "float" else type
+        (value,) = k.expr(e.args[1])
         k.claims.need(FEATURE, "a reduction over the workgroup")
-        (one,) = convert(k, type, form, value)
-        return convert(k, form, type, (_reduce(k, node, form, one),))
+        return (_reduce(k, node, k.type_of(e), value),)
 
     return emit
 

@@ -1,11 +1,11 @@
-"""Every kernel of the demo model compiles for every preset, with both CUDA majors."""
+"""Every kernel of a model compiles for every preset, with both CUDA majors."""
 
 from __future__ import annotations
 
 import pytest
 
 pytest.importorskip("tvm", reason="compiles the demo model")
-from generated import demo_source, resources
+from generated import demo_source, release_source, resources
 
 from handglass.targets import find_target
 from handglass.targets.codegen.cuda.architectures import images_of
@@ -19,27 +19,37 @@ pytestmark = [pytest.mark.compiler, pytest.mark.cuda]
 PRESETS = [row[0] for row in (*JETSONS, *CARDS)]
 MOST_STACK = 64
 """Bytes: sinf of a large argument needs some, and ptxas keeps a few registers of a tile there."""
+DECLARED = 'extern "C" __global__'
 SCHEMES = ("f32", "f16", "w8a8", "w4a8", "w4")
 
 
-def check(nvrtc: Nvrtc, preset: str, quantization: str) -> None:
-    gpu = find_target(preset).gpu
+def check(nvrtc: Nvrtc, preset: str, source: str) -> None:
+    """Compile the source for the chips of a preset; no kernel may keep its sums in memory."""
+    gpu, text = find_target(preset).gpu, with_prelude(source)
     assert isinstance(gpu, CudaCapabilities)
-    source = with_prelude(demo_source(preset, quantization))
     for image in images_of(gpu.capabilities, nvrtc):
-        _, log = nvrtc.compile(source, image)
+        _, log = nvrtc.compile(text, image)
         found = resources(log)
         if image.startswith("sm_"):
-            assert len(found) == source.count('extern "C" __global__') / 2  # declared, and defined
+            assert len(found) == source.count(DECLARED) / 2  # declared, and defined
         assert {name: used for name, used in found.items() if used.stack > MOST_STACK} == {}
         assert all(used.registers <= 255 for used in found.values())
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_compiles_the_default_scheme(nvrtc: Nvrtc, preset: str) -> None:
-    check(nvrtc, preset, "w4a8")
+    check(nvrtc, preset, demo_source(preset, "w4a8"))
 
 
 @pytest.mark.parametrize("quantization", [name for name in SCHEMES if name != "w4a8"])
 def test_every_scheme_compiles_for_jetson_orin(nvrtc: Nvrtc, quantization: str) -> None:
-    check(nvrtc, "jetson-orin", quantization)
+    check(nvrtc, "jetson-orin", demo_source("jetson-orin", quantization))
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("release", ["seed", "4.6"])
+def test_every_preset_compiles_a_release_at_full_size(
+    nvrtc: Nvrtc, release: str, preset: str
+) -> None:
+    check(nvrtc, preset, release_source(release, preset, "w4a8"))
