@@ -9,7 +9,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 import tvm_ffi
 from tvm import te, tirx
 from vulkan_operator import build, check, normal, runnable, scheduled, written
-from vulkan_running import needs_vulkan, shaders
+from vulkan_running import kernel_count, needs_vulkan
 
 from handglass.compiler.ops import cache, exponential, gpu_quantized_cache, rotary
 from handglass.compiler.ops.attention import key_panels
@@ -54,7 +54,7 @@ def test_a_chain_is_one_kernel() -> None:
         return te.compute(x.shape, lambda i, j: twice[i, j] + y[j], name="sum")
 
     func, rule = scheduled(written(chain, (["n", 9], "float32"), ([9], "float32")))
-    assert rule == "vulkan-elementwise" and len(shaders(func)) == 1
+    assert rule == "vulkan-elementwise" and kernel_count(func) == 1
     x, y = normal(11, 9), normal(9)
     check(runnable(func)(x, y, np.zeros_like(x))[2], x * 2 + y)
 
@@ -162,7 +162,7 @@ def test_append_codes() -> None:
     k, v = (part.reshape(s, 3, 8) for part in np.split(qkv[:, 16:], 2, axis=1))
     scale_shape = (3, blocks, 16)
     func, rule = scheduled(gpu_quantized_cache.key_writer(LAYOUT, blocks, CONTEXT))
-    assert rule == "vulkan-rows" and len(shaders(func)) == 1
+    assert rule == "vulkan-rows" and kernel_count(func) == 1
     empty = np.zeros((3, blocks, 8, 16), np.int8), np.zeros(scale_shape, np.float32)
     codes, scales, *_ = runnable(func)(*empty, qkv, table, pos)
     check_codes(codes, scales, as_panels(rotated(k, table[pos : pos + s]), pos, "float64"), 2)

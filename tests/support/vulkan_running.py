@@ -41,18 +41,35 @@ def as_module(func: tirx.PrimFunc | tvm.IRModule) -> tvm.IRModule:
     return tvm.IRModule({"main": func.with_attr("global_symbol", "main")})
 
 
-def shaders(
+def device_modules(
     func: tirx.PrimFunc | tvm.IRModule, target: Mapping[str, Any] | None = None
-) -> list[Shader]:
-    """Compile `func` for `target` to validated shaders; needs no device and no runtime."""
+) -> list[tuple[Target, tvm.IRModule]]:
+    """The lowered kernels of `func`, by target."""
     device = tvm_target(target)
     pipeline, _, finalize = tirx.get_default_tir_pipeline(device)
     lowered = pipeline(tirx.transform.BindTarget(device)(as_module(func)))
     _, parts = split_host_device_mods(lowered)
-    found = [s for t, part in parts.items() for s in emit_module(finalize()(part), t)]
+    return [(found, finalize()(part)) for found, part in parts.items()]
+
+
+def shaders(
+    func: tirx.PrimFunc | tvm.IRModule, target: Mapping[str, Any] | None = None
+) -> list[Shader]:
+    """Compile `func` for `target` to validated shaders; needs no device and no runtime."""
+    found = [s for t, part in device_modules(func, target) for s in emit_module(part, t)]
     for shader in found:
         validate(shader)
     return found
+
+
+def kernel_count(
+    func: tirx.PrimFunc | tvm.IRModule, target: Mapping[str, Any] | None = None
+) -> int:
+    """The number of kernels that `func` becomes; those for Vulkan are validated."""
+    if KIND == VULKAN:
+        return len(shaders(func, target))
+    enable()
+    return sum(len(part.functions) for _, part in device_modules(func, target))
 
 
 def validate(shader: Shader) -> None:

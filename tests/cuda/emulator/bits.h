@@ -4,14 +4,20 @@
 
 // Shifts clamp their distance instead of wrapping it.
 template <Integer T>
-static inline T shift_left(T a, u32 n) { return n >= 8 * sizeof(T) ? T(0) : T(Unsigned<T>(a) << n); }
+static inline T shift_left(T a, u32 n) {
+  return n >= 8 * sizeof(T) ? T(0) : T(Unsigned<T>(a) << n);
+}
 template <Integer T>
 static inline T shift_right(T a, u32 n) {
   const u32 most = 8 * sizeof(T) - 1;
   return n <= most ? T(a >> n) : std::is_signed_v<T> ? T(a >> most) : T(0);
 }
-static inline u32 funnel_left(u32 low, u32 high, u32 n) { return u32(((u64(high) << 32 | low) << n) >> 32); }
-static inline u32 funnel_right(u32 low, u32 high, u32 n) { return u32((u64(high) << 32 | low) >> n); }
+static inline u32 funnel_left(u32 low, u32 high, u32 n) {
+  return u32(((u64(high) << 32 | low) << n) >> 32);
+}
+static inline u32 funnel_right(u32 low, u32 high, u32 n) {
+  return u32((u64(high) << 32 | low) >> n);
+}
 
 // Bit 4a + 2b + c of the table is the result for the bits a, b and c.
 template <u32 table>

@@ -36,7 +36,7 @@ def shuffle(site: Site) -> str:
     )
     stores = [site.assign(targets[0], "b32", "found[l]", masked=False)]
     stores += [site.assign(t, "pred", "valid[l]", masked=False) for t in targets[1:]]
-    arrays = f"u32 given[32], found[32], valid[32]; LANES given[l] = {site.value(1, 'u32')};"
+    arrays = f"u32 given[32], found[32], valid[32]; LANES(l) given[l] = {site.value(1, 'u32')};"
     body = site.each_active(reads + lane) + " " + site.each_active(" ".join(stores))
     return f"{{ {site.active()} {_here(site, 4)} {arrays} {body} }}"
 
@@ -60,7 +60,7 @@ def vote(site: Site) -> str:
 def match(site: Site) -> str:
     """Lanes with the same value: each lane's (any), or all of them or none (all)."""
     c_type = C_TYPES[site.type]
-    arrays = f"{c_type} given[32]; u32 same[32]; LANES given[l] = {site.value(1)};"
+    arrays = f"{c_type} given[32]; u32 same[32]; LANES(l) given[l] = {site.value(1)};"
     compare = "same[l] = 0; for (int j = 0; j < 32; j++)"
     compare += " same[l] |= u32((active >> j & 1) && given[j] == given[l]) << j;"
     targets = [t.strip() for t in site.operand(0).split("|")]
@@ -114,7 +114,7 @@ def indexed_branch(site: Site) -> str:
         raise site.unknown("no such list of labels")
     index = site.value(0, "u32")
     lines = [
-        f"{{ u32 these = 0; LANES these |= u32({index} == {i}) << l;"
+        f"{{ u32 these = 0; LANES(l) these |= u32({index} == {i}) << l;"
         f" w.go({site.frame.labels[label]}, active & these); }}"
         for i, label in enumerate(targets)
     ]

@@ -13,14 +13,15 @@ static void land(Warp& w, const Copy& c) {
 }
 
 // Bytes beyond `filled` become zero; a lane that fills nothing reads nothing.
-void issue_copies(Warp& w, u64 (&to)[32], u64 (&from)[32], const u32 (&filled)[32], u32 mask, u32 size,
-                  u32 line, u32 access) {
+void issue_copies(Warp& w, u64 (&to)[32], u64 (&from)[32], const u32 (&filled)[32], u32 mask,
+                  u32 size, u32 line, u32 access) {
   Block& b = *w.block;
   u32 reads = 0;
-  LANES if (mask >> l & 1) {
-    if (filled[l] > size) fail(line, "cp.async reads more than it copies", filled[l]);
-    reads |= u32(filled[l] > 0) << l;
-  }
+  LANES (l)
+    if (mask >> l & 1) {
+      if (filled[l] > size) fail(line, "cp.async reads more than it copies", filled[l]);
+      reads |= u32(filled[l] > 0) << l;
+    }
   if (reads) reach_global(w, from, reads, size, READ, line, access);
   reach_shared(w, to, mask, size, WRITE, line);
   b.counts.copies++;
@@ -37,7 +38,9 @@ void issue_copies(Warp& w, u64 (&to)[32], u64 (&from)[32], const u32 (&filled)[3
   }
 }
 
-void commit_copies(Warp& w, u32 mask) { LANES w.committed[l] += mask >> l & 1; }
+void commit_copies(Warp& w, u32 mask) {
+  LANES (l) w.committed[l] += mask >> l & 1;
+}
 
 void wait_copies(Warp& w, u32 mask, u32 groups_left, bool uncommitted_too) {
   const auto arrives = [&](const Copy& c) {

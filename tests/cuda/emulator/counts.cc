@@ -8,7 +8,8 @@ constexpr u32 SECTOR = 32, BANKS = 32, WORD = 4;
 void count_global(Block& b, const u64 (&at)[32], u32 mask, u32 size) {
   u64 sectors[32];
   int n = 0;
-  LANES if (mask >> l & 1) sectors[n++] = at[l] / SECTOR;
+  LANES (l)
+    if (mask >> l & 1) sectors[n++] = at[l] / SECTOR;
   std::sort(sectors, sectors + n);
   b.counts.global_requests++;
   b.counts.global_sectors += u64(std::unique(sectors, sectors + n) - sectors);
@@ -19,11 +20,12 @@ void count_global(Block& b, const u64 (&at)[32], u32 mask, u32 size) {
 static u32 wavefronts(const u64 (&at)[32], u32 mask, u32 size) {
   u64 words[128];
   int n = 0;
-  LANES if (mask >> l & 1)
-    for (u64 w = at[l] / WORD; w <= (at[l] + size - 1) / WORD; w++) words[n++] = w;
+  LANES (l)
+    if (mask >> l & 1)
+      for (u64 w = at[l] / WORD; w <= (at[l] + size - 1) / WORD; w++) words[n++] = w;
   std::sort(words, words + n);
   u32 on_bank[BANKS] = {}, most = 0;
-  for (const u64* end = std::unique(words, words + n), *w = words; w != end; w++)
+  for (const u64 *end = std::unique(words, words + n), *w = words; w != end; w++)
     most = std::max(most, ++on_bank[*w % BANKS]);
   return most;
 }

@@ -17,7 +17,7 @@ using f32 = float;
 using f64 = double;
 
 // Registers are arrays of 32 lanes; g++ makes vector instructions of these loops.
-#define LANES for (int l = 0; l < 32; l++)
+#define LANES(l) for (int l = 0; l < 32; l++)
 
 template <class To, class From>
 static inline To as(From from) {
@@ -57,7 +57,9 @@ struct Pair {
 using f16x2 = Pair<f16>;
 using bf16x2 = Pair<bf16>;
 template <class T>
-static inline u32 bits(Pair<T> v) { return as<u32>(v); }
+static inline u32 bits(Pair<T> v) {
+  return as<u32>(v);
+}
 
 template <class T>
 constexpr bool is_half = std::is_same_v<T, f16> || std::is_same_v<T, bf16>;
@@ -70,13 +72,21 @@ concept Integer = std::is_integral_v<T>;
 
 // What a half is computed in; a single f32 operation on halves, rounded again, is exact.
 template <class T>
-struct WideOf { using type = T; };
+struct WideOf {
+  using type = T;
+};
 template <>
-struct WideOf<f16> { using type = f32; };
+struct WideOf<f16> {
+  using type = f32;
+};
 template <>
-struct WideOf<bf16> { using type = f32; };
+struct WideOf<bf16> {
+  using type = f32;
+};
 template <class T>
 using Wide = typename WideOf<T>::type;
 
 template <class T>
-static inline Wide<T> wide(T v) { return Wide<T>(v); }
+static inline Wide<T> wide(T v) {
+  return Wide<T>(v);
+}

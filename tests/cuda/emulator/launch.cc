@@ -6,12 +6,14 @@
 
 #include "machine.h"
 
+constexpr size_t MESSAGE_BYTES = 512;  // of the caller
+
 void run_warps(Block& b);
 
 static void place_threads(Warp& w, const u32 (&ntid)[3]) {
   const u32 threads = ntid[0] * ntid[1] * ntid[2];
   w.live = 0;
-  LANES {
+  LANES (l) {
     const u32 t = w.id * 32 + u32(l);
     w.live |= u32(t < threads) << l;
     w.tid[0][l] = t % ntid[0];
@@ -39,11 +41,13 @@ static void run_block(Block& b, u32 x, u32 y, u32 z) {
   run_warps(b);
 }
 
-static std::vector<Range> ranges_of(const Kernel& k, const u8* params, const u64* table, u32 count) {
+static std::vector<Range> ranges_of(const Kernel& k, const u8* params, const u64* table,
+                                    u32 count) {
   std::vector<Range> found(k.data, k.data + k.data_count);
   for (u32 i = 0; i < count; i++) found.push_back({table[2 * i], table[2 * i] + table[2 * i + 1]});
   found.push_back({u64(params), u64(params) + k.param_bytes});
-  std::sort(found.begin(), found.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+  std::sort(found.begin(), found.end(),
+            [](const Range& a, const Range& b) { return a.begin < b.begin; });
   return found;
 }
 
@@ -93,6 +97,11 @@ static const char* text_of(const Kernel& k, const char* message) {
   return "";
 }
 
+static void describe(char* message, const Block& b, const char* what) {
+  snprintf(message, MESSAGE_BYTES, "%s, block (%u, %u, %u), %s: %s", b.kernel->name, b.ctaid[0],
+           b.ctaid[1], b.ctaid[2], what, text_of(*b.kernel, what));
+}
+
 int launch(const Kernel& k, const u32* grid, const u32* block, u32 dynamic, const u8* params,
            const u64* table, u32 count, u32 mode, u64* statistics, char* message) {
   Launched launched;
@@ -108,7 +117,7 @@ int launch(const Kernel& k, const u32* grid, const u32* block, u32 dynamic, cons
   try {
     run_grid(b);
   } catch (const std::exception& e) {
-    snprintf(message, 512, "%s, block (%u, %u, %u), %s: %s", k.name, b.ctaid[0], b.ctaid[1], b.ctaid[2], e.what(), text_of(k, e.what()));
+    describe(message, b, e.what());
     return 1;
   }
   if (statistics) memcpy(statistics, &b.counts, sizeof b.counts);

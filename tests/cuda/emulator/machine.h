@@ -78,8 +78,8 @@ struct Block {
   const u8* params;
   u8* shared;
   u64 shared_bytes;
-  std::vector<Range> ranges;    // of memory that kernels may touch, sorted
-  std::vector<Range> last;      // by access: where it was before
+  std::vector<Range> ranges;  // of memory that kernels may touch, sorted
+  std::vector<Range> last;    // by access: where it was before
   std::vector<Shadow> shadows;
   std::vector<u32> read_times;  // [granule][warp]
   u32 serial = 0, warp_count;
@@ -102,8 +102,8 @@ void touch(Warp& w, u64 at, u32 size, Use use, u32 line);
 void count_global(Block& b, const u64 (&at)[32], u32 mask, u32 size);
 void count_shared(Block& b, const u64 (&at)[32], u32 mask, u32 size);
 
-void issue_copies(Warp& w, u64 (&to)[32], u64 (&from)[32], const u32 (&filled)[32], u32 mask, u32 size,
-                  u32 line, u32 access);
+void issue_copies(Warp& w, u64 (&to)[32], u64 (&from)[32], const u32 (&filled)[32], u32 mask,
+                  u32 size, u32 line, u32 access);
 void commit_copies(Warp& w, u32 mask);
 void wait_copies(Warp& w, u32 mask, u32 groups_left, bool uncommitted_too);
 
@@ -113,14 +113,17 @@ bool finish_barriers(Block& b);
 // Lanes named by the mask of a collective must be here, unless they have left the kernel.
 void all_here(Warp& w, u32 named, u32 mask, u32 line);
 void whole_warp(Warp& w, u32 mask, u32 line);
-void load_matrices(Warp& w, u64 (&rows)[32], u32 count, bool transposed, u32 (*out)[32], u32 mask, u32 line);
+void load_matrices(Warp& w, u64 (&rows)[32], u32 count, bool transposed, u32 (*out)[32], u32 mask,
+                   u32 line);
 
 int launch(const Kernel& kernel, const u32* grid, const u32* block, u32 dynamic, const u8* params,
            const u64* table, u32 count, u32 mode, u64* statistics, char* message);
 
-static inline void lanes_of(u32 mask, u32 (&on)[32]) { LANES on[l] = 0 - (mask >> l & 1); }
+static inline void lanes_of(u32 mask, u32 (&on)[32]) {
+  LANES (l) on[l] = 0 - (mask >> l & 1);
+}
 static inline u32 mask_of(const u32 (&predicate)[32]) {
   u32 mask = 0;
-  LANES mask |= (predicate[l] & 1) << l;
+  LANES (l) mask |= (predicate[l] & 1) << l;
   return mask;
 }

@@ -25,9 +25,9 @@ def load_matrix(site: Site) -> str:
         site.assign(p, "b32", f"out[{i}][l]", masked=False) for i, p in enumerate(parts)
     )
     transposed = "true" if site.has("trans") else "false"
-    lanes = f"u32 out[4][32]; u64 at[32]; LANES at[l] = {site.address(1)};"
+    lanes = f"u32 out[4][32]; u64 at[32]; LANES(l) at[l] = {site.address(1)};"
     arguments = f"w, at, {len(parts)}, {transposed}, out, active, {site.may_fail()}"
-    return f"{{ {site.active()} {lanes} load_matrices({arguments}); LANES {{ {stores} }} }}"
+    return f"{{ {site.active()} {lanes} load_matrices({arguments}); LANES(l) {{ {stores} }} }}"
 
 
 @emits("mma", "sync aligned row col satfinite tf32 s4 u4 " + " ".join(_SHAPES))
@@ -44,7 +44,7 @@ def multiply(site: Site) -> str:
     saturated = "true" if site.has("satfinite") else "false"
     check = f"whole_warp(w, active, {site.may_fail()}); w.block->counts.mma++;"
     call = f"multiply<{first}, {second}, {depth}>(a, b, c, {saturated});"
-    lanes = f"LANES {{ {_inputs(site, sums)} }} {call} LANES {{ {_results(site, sums)} }}"
+    lanes = f"LANES(l) {{ {_inputs(site, sums)} }} {call} LANES(l) {{ {_results(site, sums)} }}"
     arrays = f"u32 a[4][32], b[2][32]; {sums} c[4][32];"
     return f"{{ {site.active()} {check} {arrays} {lanes} }}"
 

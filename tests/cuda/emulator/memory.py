@@ -28,7 +28,7 @@ def _reached(site: Site, address: int, size: int, use: str) -> str:
         "generic": f"reach_generic({common}, {use}, {site.may_fail()}, {site.access()})",
     }
     everywhere = f"reach_global({common}, {use}, {site.may_fail()}, {site.access()})"
-    begin = f"u64 at[32]; LANES at[l] = {site.address(address)};"
+    begin = f"u64 at[32]; LANES(l) at[l] = {site.address(address)};"
     return f"{begin} {calls.get(space, everywhere)};"
 
 
@@ -117,7 +117,7 @@ def _issued(site: Site) -> str:
     arrays = "u64 to[32], from[32]; u32 filled[32];"
     lanes = f"to[l] = {site.address(0)}; from[l] = {site.address(1)}; filled[l] = {filled};"
     call = f"issue_copies(w, to, from, filled, active, {size}, {site.may_fail()}, {site.access()});"
-    return f"{{ {site.active()} if (active) {{ {arrays} LANES {{ {lanes} }} {call} }} }}"
+    return f"{{ {site.active()} if (active) {{ {arrays} LANES(l) {{ {lanes} }} {call} }} }}"
 
 
 @emits("membar fence", "cta gl sys gpu sc acq_rel")

@@ -172,7 +172,7 @@ class Site:
         """Run the code for all lanes; `go` says which of them keep their results."""
         guard = self.instruction.guard
         go = f"on[l] & (0 - {self.read(guard, 'pred')})" if guard else "on[l]"
-        return f"LANES {{ const u32 go = {go}; {code} }}"
+        return f"LANES(l) {{ const u32 go = {go}; {code} }}"
 
     def result(self, expression: str, ptx_type: str | None = None) -> str:
         """An instruction of one result in operand 0, a function of the same lane."""
@@ -184,10 +184,10 @@ class Site:
         if not guard:
             return "const u32 active = m;"
         set_bits = f"active |= ({self.read(guard, 'pred')}) << l;"
-        return f"u32 active = 0; LANES {set_bits} active &= m;"
+        return f"u32 active = 0; LANES(l) {set_bits} active &= m;"
 
     def each_active(self, code: str) -> str:
-        return f"LANES if (active >> l & 1) {{ {code} }}"
+        return f"LANES(l) if (active >> l & 1) {{ {code} }}"
 
     def vector(self, index: int) -> list[str]:
         """The registers of a vector operand `{a, b}`, or the operand alone."""

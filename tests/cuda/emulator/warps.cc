@@ -27,20 +27,26 @@ static void run(Warp& w) {
 }
 
 void all_here(Warp& w, u32 named, u32 mask, u32 line) {
-  if (named & w.live & ~mask) fail(line, "lanes that the mask names are elsewhere: divergent collective", named & w.live & ~mask);
-  if (mask & ~named) fail(line, "lanes execute a collective whose mask does not name them", mask & ~named);
+  if (named & w.live & ~mask)
+    fail(line, "lanes that the mask names are elsewhere: divergent collective",
+         named & w.live & ~mask);
+  if (mask & ~named)
+    fail(line, "lanes execute a collective whose mask does not name them", mask & ~named);
 }
 void whole_warp(Warp& w, u32 mask, u32 line) {
   (void)w;
   if (mask != ~0u) fail(line, "needs a whole warp: divergent collective", mask);
 }
 
-void load_matrices(Warp& w, u64 (&rows)[32], u32 count, bool transposed, u32 (*out)[32], u32 mask, u32 line) {
+void load_matrices(Warp& w, u64 (&rows)[32], u32 count, bool transposed, u32 (*out)[32], u32 mask,
+                   u32 line) {
   whole_warp(w, mask, line);
   reach_shared(w, rows, count == 4 ? ~0u : (1u << 8 * count) - 1, 16, READ, line);
   for (u32 i = 0; i < count; i++) {
-    const auto element = [&](u32 row, u32 column) { return reinterpret_cast<const u16*>(rows[8 * i + row])[column]; };
-    LANES {
+    const auto element = [&](u32 row, u32 column) {
+      return reinterpret_cast<const u16*>(rows[8 * i + row])[column];
+    };
+    LANES (l) {
       const u32 a = u32(l) / 4, b = 2 * (u32(l) & 3);
       out[i][l] = transposed ? element(b, a) | u32(element(b + 1, a)) << 16
                              : element(a, b) | u32(element(a, b + 1)) << 16;
@@ -53,26 +59,33 @@ static void join(std::vector<u32>& into, const std::vector<u32>& from) {
 }
 
 static u32 warps_alive(const Block& b) {
-  return u32(std::count_if(b.warps.begin(), b.warps.end(), [](const Warp& w) { return w.live != 0; }));
+  return u32(
+      std::count_if(b.warps.begin(), b.warps.end(), [](const Warp& w) { return w.live != 0; }));
 }
 
 // `threads` 0 is the whole block. Waiting warps go on when finish_barriers finds all of them.
 void arrive(Warp& w, u32 barrier, u32 threads, bool wait, u32 mask, u32 line) {
   if (mask != w.live) fail(line, "barrier in a divergent warp", mask);
-  if (barrier >= 16 || threads % 32) fail(line, "no such barrier, or no multiple of 32 threads", barrier);
+  if (barrier >= 16 || threads % 32)
+    fail(line, "no such barrier, or no multiple of 32 threads", barrier);
   Barrier& b = w.block->barriers[barrier];
   if (b.arrived == 0) b = Barrier{0, threads, line, std::vector<u32>(w.clock.size(), 0)};
   if (b.expected != threads) fail(line, "threads disagree on the count of a barrier", threads);
-  if (threads == 0 && b.line != line) fail(line, "warps of a block wait at different barriers: divergent barrier", b.line);
+  if (threads == 0 && b.line != line)
+    fail(line, "warps of a block wait at different barriers: divergent barrier", b.line);
   b.arrived++;
   join(b.clock, w.clock);
-  if (wait) w.waiting = s32(barrier);
-  else w.clock[w.id]++;
+  if (wait)
+    w.waiting = s32(barrier);
+  else
+    w.clock[w.id]++;
 }
 
 static bool complete(const Block& b, const Barrier& barrier) {
-  if (barrier.expected && barrier.arrived > barrier.expected / 32) fail(barrier.line, "more threads at a barrier than its count", barrier.arrived * 32);
-  return barrier.arrived && barrier.arrived == (barrier.expected ? barrier.expected / 32 : warps_alive(b));
+  if (barrier.expected && barrier.arrived > barrier.expected / 32)
+    fail(barrier.line, "more threads at a barrier than its count", barrier.arrived * 32);
+  return barrier.arrived &&
+         barrier.arrived == (barrier.expected ? barrier.expected / 32 : warps_alive(b));
 }
 
 bool finish_barriers(Block& b) {
@@ -98,7 +111,8 @@ void run_warps(Block& b) {
     for (u32 i = 0; i < b.warp_count; i++) run(b.warps[backwards ? b.warp_count - 1 - i : i]);
     if (finish_barriers(b)) continue;
     for (const Warp& w : b.warps)
-      if (w.waiting >= 0) fail(b.barriers[w.waiting].line, "a barrier that not all threads reach", u64(w.waiting));
+      if (w.waiting >= 0)
+        fail(b.barriers[w.waiting].line, "a barrier that not all threads reach", u64(w.waiting));
     return;
   }
 }
