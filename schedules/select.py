@@ -153,12 +153,13 @@ GPU_FLOAT32 = Kernel("gpu float32", "float32", "vulkan-matmul", GPU_PANELS)
 GPU_FLOAT16 = Kernel("gpu float16", "float16", "vulkan-matmul", GPU_PANELS)
 MATRICES = Kernel("cooperative matrix", "float16", "vulkan-matrix", (*GPU_PANELS, CHUNK_WORDS))
 TENSOR_FLOAT16 = Kernel("tensor float16", "float16", "gpu-tensor", (PANELS,), True, 64)
+TENSOR_INT4 = Kernel("tensor int4", "float16", "gpu-tensor", (CHUNK_WORDS,), True, 64)
 TENSOR_INT8 = Kernel("tensor int8", INTEGERS, "gpu-tensor", (CHUNK_WORDS,), step=128)
 DP4A_WORDS = Kernel("dp4a", INTEGERS, "vulkan-dot", (CHUNK_WORDS,))
 
 KERNELS = (
     *(FLOAT32, DOT, DOT_TILES, DOT_HALVES, SMMLA, AMX_BFLOAT16, AMX_INT4, AMX_INT8),
-    *(GPU_FLOAT32, GPU_FLOAT16, MATRICES, TENSOR_FLOAT16, TENSOR_INT8, DP4A_WORDS),
+    *(GPU_FLOAT32, GPU_FLOAT16, MATRICES, TENSOR_FLOAT16, TENSOR_INT4, TENSOR_INT8, DP4A_WORDS),
 )
 
 # --- the selection ---
@@ -220,6 +221,7 @@ TABLE: Mapping[str, Mapping[str, Selection]] = {
     },
     "gpu tensor": {  # matrices in registers: ldmatrix and mma.sync
         "f16": Selection(GPU_FLOAT32, TENSOR_FLOAT16, PANELS),
+        "int4a8": Selection(DP4A_WORDS, TENSOR_INT4, CHUNK_WORDS),
         "int7a8": Selection(DP4A_WORDS, TENSOR_INT8, CHUNK_WORDS),
         "int8a8": Selection(DP4A_WORDS, TENSOR_INT8, CHUNK_WORDS),
     },

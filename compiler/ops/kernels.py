@@ -19,7 +19,7 @@ from .integer_matmul import dot_matmul, halves_matmul, tiled_dot_matmul
 from .matmul import Dequantize, matmul
 from .quantized import Quantized
 from .smmla_matmul import smmla_matmul
-from .tensor_matmul import tensor_dot, tensor_matmul
+from .tensor_matmul import tensor_dot, tensor_int4, tensor_matmul
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ OPERATORS: dict[str, Operator] = {
     select.GPU_FLOAT16.name: _gpu_float(half=True),
     select.MATRICES.name: _gpu_float(half=True),
     select.TENSOR_FLOAT16.name: lambda w, rows: tensor_matmul(rows[0], w.out_features, w.parts[0]),
+    select.TENSOR_INT4.name: lambda w, rows: tensor_int4(rows[0], w.out_features, *w.parts),
     select.TENSOR_INT8.name: _integers(tensor_dot),
     select.DP4A_WORDS.name: _integers(dp4a_matmul),
 }

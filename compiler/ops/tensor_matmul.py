@@ -13,7 +13,7 @@ from collections.abc import Callable
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.isa.integer_isa import CHUNK_STEPS, Codes
+from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, STEP, Codes
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
@@ -78,6 +78,48 @@ def tensor_dot(
     return te.compute((m, int64(out_features)), value, name="out")
 
 
+def tensor_int4(x: te.Tensor, out_features: int, weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
+    """Rows of `round_rows` times panels -> (m, out_features) float32.
+
+    weight is (panels, groups, 4, 16) uint32 and scale (panels, groups, 16): signed codes of 4 bits.
+    """
+    m, groups = x.shape[0], int(x.shape[1]) // GROUP
+    count, stored = map(int, scale.shape[:2])
+    words = _columns(
+        lambda w, p, lane: weight[
+            p, _at_most(w // CHUNK_STEPS, stored, groups), w % CHUNK_STEPS, lane
+        ],
+        *(groups * CHUNK_STEPS, count, out_features),
+        name="words",
+    )
+    scales = _columns(
+        lambda g, p, lane: scale[p, _at_most(g, stored, groups), lane],
+        *(groups, count, out_features),
+        name="scales",
+    )
+
+    def value(half: Expr, j: Expr, e: Expr) -> Expr:
+        """Input e of 16, which are the lower or the upper nibbles of four words."""
+        word, right = words[half // 2 * CHUNK_STEPS + e // STEP, j], e % STEP * 8 + half % 2 * 4
+        nibble = (word >> right.astype("uint32")) & tirx.const(15, "uint32")
+        code = (nibble ^ tirx.const(8, "uint32")).astype("float16") - tirx.const(8, "float16")
+        return code * scales[half // 2, j]
+
+    shape = (int64(2 * groups), words.shape[1], int64(GROUP // 2))
+    columns = te.compute(shape, value, name="columns", attrs={PATTERN: "columns"})
+    rows, k = _whole_rows(x), reduce_axis(GROUP * groups, "k")
+    half = GROUP // 2
+
+    def term(i: Expr, j: Expr) -> Expr:
+        right = columns[k // half, j, k % half]
+        return te.sum(rows[i, k].astype("float32") * right.astype("float32"), axis=k)
+
+    product = te.compute(
+        (rows.shape[0], words.shape[1]), term, name="matmul", attrs={PATTERN: "matmul"}
+    )
+    return te.compute((m, int64(out_features)), lambda i, j: product[i, j], name="out")
+
+
 def _whole_rows(x: te.Tensor) -> te.Tensor:
     """x with its last row repeated up to whole tiles."""
     m, inputs = x.shape
@@ -89,7 +131,13 @@ def _whole_rows(x: te.Tensor) -> te.Tensor:
     )
 
 
-def _columns(read: Callable[..., Expr], inputs: int, count: int, out_features: int) -> te.Tensor:
+def _columns(
+    read: Callable[..., Expr],
+    inputs: int,
+    count: int,
+    out_features: int,
+    name: str = "columns",
+) -> te.Tensor:
     """(inputs, columns of whole tiles): `read` at (input, panel of `count`, lane)."""
     width = round_up(out_features, COLUMNS)
 
@@ -97,7 +145,7 @@ def _columns(read: Callable[..., Expr], inputs: int, count: int, out_features: i
         return read(k, _at_most(j // LANES, count, width // LANES), j % LANES)
 
     shape = (int64(inputs), int64(width))
-    return te.compute(shape, value, name="columns", attrs={PATTERN: "columns"})
+    return te.compute(shape, value, name=name, attrs={PATTERN: name})
 
 
 def _at_most(index: Expr, count: int, whole: int) -> Expr:

@@ -41,16 +41,15 @@ static __device__ __forceinline__ void handglass_fill(T* sums, int at) {
 STORE = Function(
     "handglass_store",
     """
-template <class T>
 static __device__ __forceinline__ void handglass_store(
-    const T* sums, int at, T* memory, int stride) {
-  struct alignas(8) Two { T left, right; };
+    const float* sums, int at, float* memory, int stride) {
   int lane = threadIdx.x & 31;
+  const float* c = sums + 8 * at;
+  float* to = memory + (lane >> 2) * stride + 2 * (lane & 3);
   #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    T* to = memory + ((lane >> 2) + 8 * (i & 1)) * stride + 2 * (lane & 3) + 8 * (i >> 1);
-    *(Two*)to = Two{sums[8 * at + 4 * (i >> 1) + 2 * (i & 1)],
-                    sums[8 * at + 4 * (i >> 1) + 2 * (i & 1) + 1]};
+  for (int i = 0; i < 2; ++i) {
+    *(float2*)(to + 8 * i) = make_float2(c[4 * i], c[4 * i + 1]);
+    *(float2*)(to + 8 * stride + 8 * i) = make_float2(c[4 * i + 2], c[4 * i + 3]);
   }
 }
 """,
@@ -75,30 +74,95 @@ static __device__ __forceinline__ void {name}(T* held, int at, const T* memory, 
 
 LOAD = _ldmatrix("handglass_load", "")
 LOAD_TRANSPOSED = _ldmatrix("handglass_load_transposed", ".trans")
-LOAD_WORDS = Function(
-    "handglass_load_words",
+LOAD_HALVED = Function(
+    "handglass_load_halved",
     """
 template <class T>
-static __device__ __forceinline__ void handglass_load_words(
+static __device__ __forceinline__ void handglass_load_halved(
     T* held, int at, const T* memory, int stride) {
+  unsigned* to = (unsigned*)held + 4 * at;
   int lane = threadIdx.x & 31;
-  const T* from = memory + (lane & 3) * stride + (lane >> 2);
-  #pragma unroll
-  for (int i = 0; i < 4; ++i) held[4 * at + i] = from[(i & 1) * 4 * stride + (i >> 1) * 8];
+  const T* row = memory + ((lane & 7) + (lane >> 4) * 8) * stride
+      + (lane >> 3 & 1) * int(16 / sizeof(T));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+      : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+      : "r"((unsigned)__cvta_generic_to_shared(row)) : "memory");
 }
 """,
 )
-"""Words (8 rows of four inputs, 16 columns), which ldmatrix cannot transpose."""
+"""16 rows of 32 bytes as two fragments of eight: the right operand, whose inputs are adjacent."""
+LOAD_WORDS = Function(
+    "handglass_load_words",
+    """
+static __device__ __forceinline__ void handglass_load_words(
+    unsigned* held, int at, const unsigned* memory, int stride) {
+  int lane = threadIdx.x & 31;
+  const unsigned* from = memory + (lane & 3) * stride + 2 * (lane >> 2);
+  *(uint2*)(held + 4 * at) = *(const uint2*)from;
+  *(uint2*)(held + 4 * at + 2) = *(const uint2*)(from + 4 * stride);
+}
+""",
+)
+"""Words (8 rows of four inputs, 16 columns), which ldmatrix cannot transpose, as a left operand.
+
+A lane loads two adjacent columns: the upper half of the fragment has the even columns, the lower
+half the odd ones.
+"""
+STORE_TRANSPOSED = Function(
+    "handglass_store_transposed",
+    """
+static __device__ __forceinline__ void handglass_store_transposed(
+    const int* sums, int at, int* memory, int stride) {
+  int lane = threadIdx.x & 31;
+  const int* c = sums + 8 * at;
+  int* to = memory + 2 * (lane & 3) * stride + 2 * (lane >> 2);
+  #pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    *(int2*)(to + 8 * i * stride) = make_int2(c[4 * i], c[4 * i + 2]);
+    *(int2*)(to + (8 * i + 1) * stride) = make_int2(c[4 * i + 1], c[4 * i + 3]);
+  }
+}
+""",
+)
+"""Sums whose left operand is one of `LOAD_WORDS`."""
+DEQUANTIZE = Function(
+    "handglass_dequantize",
+    """
+static __device__ __forceinline__ void handglass_dequantize(
+    half* to, int apart, const unsigned* words, int stride, const half* scale) {
+  const half2 s = __half2half2(*scale), low = __float2half2_rn(-1032.0f);
+  const half2 sixteenth = __float2half2_rn(0.0625f), high = __float2half2_rn(-72.0f);
+  half2 first[8], second[8];
+  #pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    // codes + 8 of two bytes, in the mantissas of two halves whose lowest bit is 1
+    unsigned word = words[i / 2 * stride] ^ 0x88888888u;
+    unsigned two = __byte_perm(word, 0x64646464u, i & 1 ? 0x4342 : 0x4140);
+    unsigned lower = two & 0xff0fff0fu, upper = two & 0xfff0fff0u;
+    first[i] = __hmul2(__hadd2(*(half2*)&lower, low), s);               // 1024 + code + 8
+    second[i] = __hmul2(__hfma2(*(half2*)&upper, sixteenth, high), s);  // 1024 + 16 (code + 8)
+  }
+  *(uint4*)to = *(uint4*)first;
+  *(uint4*)(to + 8) = *(uint4*)(first + 4);
+  *(uint4*)(to + apart) = *(uint4*)second;
+  *(uint4*)(to + apart + 8) = *(uint4*)(second + 4);
+}
+""",
+)
+"""32 signed codes of 4 bits, in four words, to the lower and upper 16 inputs of a group."""
 
 
-def _multiply(name: str, instruction: str, sums: str, constraint: str) -> Function:
-    """Two products of 16 rows by 8 columns."""
+def _multiply(
+    name: str, instruction: str, sums: str, constraint: str, by: tuple[str, str]
+) -> Function:
+    """Two products of 16 by 8 sums; `by` names the left operand of mma.sync and the right one."""
+    whole, halved = by
     results = ", ".join(f'"+{constraint}"(c[{i}])' for i in range(4))
     code = f"""
 static __device__ __forceinline__ void {name}(
-    {sums}* sums, int at, const void* left, int a_at, const void* right, int b_at) {{
-  const unsigned* a = (const unsigned*)left + 4 * a_at;
-  const unsigned* b = (const unsigned*)right + 4 * b_at;
+    {sums}* sums, int at, const void* rows, int rows_at, const void* columns, int columns_at) {{
+  const unsigned* a = (const unsigned*){whole} + 4 * {whole}_at;
+  const unsigned* b = (const unsigned*){halved} + 4 * {halved}_at;
   #pragma unroll
   for (int i = 0; i < 2; ++i) {{
     {sums}* c = sums + 8 * at + 4 * i;
@@ -113,6 +177,11 @@ static __device__ __forceinline__ void {name}(
 
 
 MULTIPLY_HALVES = _multiply(
-    "handglass_multiply_halves", "m16n8k16.row.col.f32.f16.f16.f32", "float", "f"
+    *("handglass_multiply_halves", "m16n8k16.row.col.f32.f16.f16.f32", "float", "f"),
+    by=("rows", "columns"),
 )
-MULTIPLY_BYTES = _multiply("handglass_multiply_bytes", "m16n8k32.row.col.s32.s8.s8.s32", "int", "r")
+MULTIPLY_BYTES = _multiply(
+    *("handglass_multiply_bytes", "m16n8k32.row.col.s32.s8.s8.s32", "int", "r"),
+    by=("columns", "rows"),
+)
+"""The transposed product: both loads of `LOAD_WORDS` then fill adjacent registers of an operand."""

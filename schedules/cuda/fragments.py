@@ -8,9 +8,8 @@ the compiler moves the fragments to registers, for which all loops over matrices
 
 | intrinsic | from -> to | instructions |
 |---|---|---|
-| "copy_a", "copy_b" | global -> shared, 16 bytes | cp.async |
 | "load_a" | shared rows (16, inputs) -> fragment | ldmatrix.x4 |
-| "load_b" | shared (inputs, 16) -> fragments of 8 columns | ldmatrix.x4.trans; bytes: four loads |
+| "load_b" | shared (inputs, 16) -> fragments of 8 columns | ldmatrix.x4.trans; bytes: two loads |
 | "fill" | zeros -> fragments of 16 x 16 sums | moves |
 | "multiply" | sums += a b | two mma.sync |
 | "store" | sums -> shared (16, 16) | four 64-bit stores |
@@ -30,15 +29,13 @@ from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
 from . import device_functions as device
+from .copies import OPERANDS, Pair, copied
 
 SIDE = 16
 """Rows and columns of a matrix of sums."""
 WARP = 32
-WIDE = 16
-"""Bytes that a thread copies at once."""
-OPERANDS, RESULTS = "shared.dyn", "shared"
-"""Scopes of operands, which are larger than static shared memory, and of sums."""
-Pair = tuple[tirx.PrimFunc, tirx.PrimFunc]
+RESULTS = "shared"
+"""Scope of sums on their way to the epilogue."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,12 @@ class Fragments:
     """The product of an element of a and one of b, as operators write it."""
     load_b: device.Function
     multiply: device.Function
+    load_a: device.Function = device.LOAD
+    store: device.Function = device.STORE
+    apart: int = 8
+    """Padding of a row of sums in shared memory, for which `store` has no bank conflicts."""
+    by_column: bool = False
+    """Whether the inputs of a column are adjacent in memory."""
 
     @property
     def size(self) -> int:
@@ -64,7 +67,7 @@ class Fragments:
     @property
     def copied(self) -> int:
         """Elements that a thread copies at once."""
-        return WIDE // self.size
+        return copied(self.stored[0])
 
     def type(self, use: str) -> str:
         """Type of the operand "a" or "b" in memory."""
@@ -72,7 +75,11 @@ class Fragments:
 
     def shape(self, use: str) -> tuple[int, int]:
         """(rows, columns) of a matrix of the operand "a" or "b"."""
-        return (SIDE, self.inputs) if use == "a" else (self.inputs, SIDE)
+        return (SIDE, self.inputs) if use == "a" or self.by_column else (self.inputs, SIDE)
+
+    def right(self, b: tirx.Buffer, k: Expr, j: Expr) -> Expr:
+        """Input k of column j of a matrix of the operand "b"."""
+        return b[j, k] if self.by_column else b[k, j]
 
 
 def _product(a: Expr, b: Expr) -> Expr:
@@ -88,10 +95,19 @@ HALVES = Fragments(
     load_b=device.LOAD_TRANSPOSED,
     multiply=device.MULTIPLY_HALVES,
 )
+DEQUANTIZED = Fragments(
+    *("dequantized", ("float16", "float16"), 16, "float32", _product),
+    load_b=device.LOAD_HALVED,
+    multiply=device.MULTIPLY_HALVES,
+    by_column=True,
+)
 BYTES = Fragments(
     *("byte", ("int32", "uint32"), 8, "int32", _dot),
     load_b=device.LOAD_WORDS,
     multiply=device.MULTIPLY_BYTES,
+    load_a=device.LOAD_HALVED,
+    store=device.STORE_TRANSPOSED,
+    apart=4,
 )
 
 
@@ -110,44 +126,10 @@ def _number(buffer: tirx.Buffer, stride: Expr, shape: tuple[int, int]) -> Expr:
     return (row * (stride // columns) + column).astype("int32")
 
 
-def _copy(of: Fragments, use: str) -> Pair:
-    n, stored = of.copied, of.type(use)
-
-    @T.prim_func(s_tir=True)
-    def description(source: T.handle, memory: T.handle) -> None:
-        g = T.match_buffer(source, (n,), stored, offset_factor=n, align=WIDE)
-        m = T.match_buffer(memory, (n,), stored, offset_factor=n, align=WIDE, scope=OPERANDS)
-        with T.sblock("root"):
-            T.reads(g[0:n])
-            T.writes(m[0:n])
-            for i in T.serial(T.int64(n)):
-                with T.sblock("copy"):
-                    vi = T.axis.spatial(n, i)
-                    m[vi] = g[vi]
-
-    @T.prim_func(s_tir=True)
-    def implementation(source: T.handle, memory: T.handle) -> None:
-        g = T.match_buffer(source, (n,), stored, offset_factor=n, align=WIDE)
-        m = T.match_buffer(memory, (n,), stored, offset_factor=n, align=WIDE, scope=OPERANDS)
-        with T.sblock("root"):
-            T.reads(g[0:n])
-            T.writes(m[0:n])
-            T.evaluate(
-                T.cuda.func_call(
-                    device.COPY.name,
-                    m.access_ptr("w"),
-                    g.access_ptr("r"),
-                    source_code=device.COPY.code,
-                )
-            )
-
-    return description, implementation
-
-
 def _load(of: Fragments, use: str) -> Pair:
     stored, shape = of.type(use), of.shape(use)
     rows, columns = shape
-    call = device.LOAD if use == "a" else of.load_b
+    call = of.load_a if use == "a" else of.load_b
 
     @T.prim_func(s_tir=True)
     def description(memory: T.handle, held: T.handle) -> None:
@@ -218,30 +200,33 @@ def _fill(of: Fragments) -> Pair:
 
 def _multiply(of: Fragments) -> Pair:
     k, (stored, other), sums = of.inputs, of.stored, of.sums
+    rows, columns = of.shape("b")
 
     @T.prim_func(s_tir=True)
     def description(left: T.handle, right: T.handle, total: T.handle) -> None:
         a = T.match_buffer(left, (SIDE, k), stored, offset_factor=1, scope="local")
-        b = T.match_buffer(right, (k, SIDE), other, offset_factor=1, scope="local")
+        b = T.match_buffer(right, (rows, columns), other, offset_factor=1, scope="local")
         c = T.match_buffer(total, (SIDE, SIDE), sums, offset_factor=1, scope="local")
         with T.sblock("root"):
-            T.reads(c[0:SIDE, 0:SIDE], a[0:SIDE, 0:k], b[0:k, 0:SIDE])
+            T.reads(c[0:SIDE, 0:SIDE], a[0:SIDE, 0:k], b[0:rows, 0:columns])
             T.writes(c[0:SIDE, 0:SIDE])
             for i, j, e in T.grid(T.int64(SIDE), T.int64(SIDE), T.int64(k)):
                 with T.sblock("multiply"):
                     vi, vj, ve = T.axis.remap("SSR", [i, j, e])
-                    c[vi, vj] = c[vi, vj] + of.term(a[vi, ve], b[ve, vj])
+                    c[vi, vj] = c[vi, vj] + of.term(a[vi, ve], of.right(b, ve, vj))
 
     @T.prim_func(s_tir=True)
     def implementation(left: T.handle, right: T.handle, total: T.handle) -> None:
         r, s, t = T.int64(), T.int64(), T.int64()
         a = T.match_buffer(left, (SIDE, k), stored, offset_factor=1, scope="local", strides=[r, 1])
-        b = T.match_buffer(right, (k, SIDE), other, offset_factor=1, scope="local", strides=[s, 1])
+        b = T.match_buffer(
+            right, (rows, columns), other, offset_factor=1, scope="local", strides=[s, 1]
+        )
         c = T.match_buffer(
             total, (SIDE, SIDE), sums, offset_factor=1, scope="local", strides=[t, 1]
         )
         with T.sblock("root"):
-            T.reads(c[0:SIDE, 0:SIDE], a[0:SIDE, 0:k], b[0:k, 0:SIDE])
+            T.reads(c[0:SIDE, 0:SIDE], a[0:SIDE, 0:k], b[0:rows, 0:columns])
             T.writes(c[0:SIDE, 0:SIDE])
             T.evaluate(
                 T.cuda.func_call(
@@ -251,7 +236,7 @@ def _multiply(of: Fragments) -> Pair:
                     a.data,
                     _number(a, r, (SIDE, k)),
                     b.data,
-                    _number(b, s, (k, SIDE)),
+                    _number(b, s, (rows, columns)),
                     source_code=of.multiply.code,
                 )
             )
@@ -286,12 +271,12 @@ def _store(of: Fragments) -> Pair:
             T.writes(m[0:SIDE, 0:SIDE])
             T.evaluate(
                 T.cuda.func_call(
-                    device.STORE.name,
+                    of.store.name,
                     h.data,
                     _number(h, t, (SIDE, SIDE)),
                     m.access_ptr("w"),
                     T.Cast("int32", s),
-                    source_code=device.STORE.code,
+                    source_code=of.store.code,
                 )
             )
 
@@ -299,8 +284,6 @@ def _store(of: Fragments) -> Pair:
 
 
 MAKERS: dict[str, Callable[[Fragments], Pair]] = {
-    "copy_a": lambda of: _copy(of, "a"),
-    "copy_b": lambda of: _copy(of, "b"),
     "load_a": lambda of: _load(of, "a"),
     "load_b": lambda of: _load(of, "b"),
     "fill": _fill,

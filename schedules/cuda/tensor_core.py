@@ -7,9 +7,13 @@ columns, and keeps its sums in registers throughout the reduction. In the end, a
 time, they pass through shared memory, where the epilogue (bias, activation, residual) is applied in
 the order of memory.
 
+Weights of 4 bits are copied as they are, with their scales, and dequantized to float16 in shared
+memory in the step that multiplies them: once per workgroup.
+
 Padding keeps what a warp reads at once in different banks of shared memory: rows of inputs are 16
-bytes apart, modulo 128, for the eight rows of ldmatrix; so are rows of columns of float16, while
-those of words and of sums are 32 bytes apart, as four of them are read or written together.
+bytes apart, modulo 128, for the eight rows of ldmatrix; so are rows of float16 columns. Rows of
+words are 32 bytes apart, as a load takes 64 bytes of four rows in two parts, and rows of sums as
+their stores need it.
 """
 
 from __future__ import annotations
@@ -36,9 +40,12 @@ from ..gpu.threads import (
     pick_order,
     spread,
 )
+from ..isa.integer_isa import GROUP
 from ..rule import Rule, find
 from ..tiling import inline_epilogue, is_one
-from .fragments import BYTES, HALVES, OPERANDS, RESULTS, SIDE, WARP, Fragments, intrinsic
+from .copies import OPERANDS, copied, copy_of
+from .fragments import BYTES, DEQUANTIZED, HALVES, RESULTS, SIDE, WARP, Fragments, intrinsic
+from .int4 import dequantize
 
 TILES, DEPTHS, STAGES, WARPS = (64, 128), (64, 128), (2, 4), (1, 2, 4)
 """Offered rows and columns of a tile, bytes of a row of a step, steps and warps."""
@@ -72,8 +79,13 @@ class Tile:
     def bytes(self) -> int:
         """Shared memory: the operands of all stages, and a band of sums per warp."""
         width = self.columns + APART
-        operands = self.rows * (self.depth + self.of.copied) + self.depth * width
-        return self.of.size * operands * self.stages + WORD * SIDE * self.down * width
+        rows = self.rows * (self.depth + self.of.copied) * self.of.size
+        columns, inputs = self.depth * width * self.of.size, 0
+        if self.of is DEQUANTIZED:  # words and scales, beside the inputs of one step
+            columns = (self.depth * WORD // 8 + self.depth * 2 // GROUP) * width
+            inputs = self.depth // SIDE * self.columns * (SIDE + self.of.copied) * self.of.size
+        sums = WORD * SIDE * self.down * (self.columns + self.of.apart)
+        return (rows + columns) * self.stages + inputs + sums
 
 
 def tensor_core(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
@@ -94,8 +106,11 @@ def tensor_core(sch: Schedule, target: tvm.target.Target, choices: Choices = DEF
 
 
 def _fragments_of(sch: Schedule) -> Fragments | None:
-    """The arithmetic of both operands, if they can be copied as they are stored."""
-    types = [_types_of(sch, stage) for stage in _operands(sch)]
+    """The arithmetic, if what is copied to shared memory is copied as it is stored."""
+    copies = [*find(sch, "rows"), *_copied_columns(sch)]
+    types = [_types_of(sch, stage) for stage in copies]
+    if types == [{"float16"}, {"uint32"}, {"float16"}]:
+        return DEQUANTIZED
     return next((of for of in (HALVES, BYTES) if types == [{of.type(use)} for use in "ab"]), None)
 
 
@@ -105,9 +120,9 @@ def _types_of(sch: Schedule, stage) -> set[str]:
     return {str(region.source.dtype) for region in (*block.reads, *block.writes)}
 
 
-def _operands(sch: Schedule) -> list:
-    """The stages of rows and of columns."""
-    return [stage for name in ("rows", "columns") for stage in find(sch, name)]
+def _copied_columns(sch: Schedule) -> list:
+    """The stages that copy weights: words and scales to be dequantized, or columns."""
+    return [*find(sch, "words"), *find(sch, "scales")] or find(sch, "columns")
 
 
 def _pick_tile(sch: Schedule, block, of: Fragments, limits: GpuLimits, choices: Choices) -> Tile:
@@ -145,18 +160,16 @@ def _schedule(sch: Schedule, block, last, tile: Tile) -> None:
     sch.set_scope(sums, 0, RESULTS)
     sch.reverse_compute_at(sums, group_row)
     _finish(sch, sums, last, tile, QUAD if whole else 1)
-    for stage, use in zip(_operands(sch), "ab", strict=True):
-        _copy_ahead(sch, stage, outer, tile, use)
+    _fetch(sch, outer, tile)
     held = [sch.cache_read(block, n, "local") for n in (0, 1)]
-    for copied, loop in zip(held, (band, step), strict=True):
-        sch.compute_at(copied, loop, preserve_unit_loops=True)
-    for copied, use in zip(held, "ab", strict=True):
-        matrix = whole_matrices(sch, copied, tile.of.shape(use))
+    for fragment, loop in zip(held, (band, step), strict=True):
+        sch.compute_at(fragment, loop, preserve_unit_loops=True)
+    for fragment, use in zip(held, "ab", strict=True):
+        matrix = whole_matrices(sch, fragment, tile.of.shape(use))
         sch.tensorize(matrix, intrinsic(f"load_{use}", tile.of))
     zero = sch.decompose_reduction(block, outer)
     sch.tensorize(whole_matrices(sch, zero, None), intrinsic("fill", tile.of))
     sch.tensorize(inside, intrinsic("multiply", tile.of))
-    _run_ahead(sch, outer, tile.stages)
 
 
 def _split(sch: Schedule, block, tile: Tile) -> tuple:
@@ -190,33 +203,59 @@ def _finish(sch: Schedule, sums, last, tile: Tile, width: int) -> None:
     sch.bind(sch.fuse(y, x), "threadIdx.y")
     sch.unroll(strip)
     matrix = sch.blockize(row)
-    keep_apart(sch, matrix, APART)  # of the new block, as that of the old one would be lost
+    keep_apart(sch, matrix, tile.of.apart)  # of the new block: that of the old one would be lost
     sch.tensorize(matrix, intrinsic("store", tile.of))
     row, column = sch.get_loops(last)[-2:]
     # also if the matrix has fewer columns: TVM can analyse powers of two
     spread(sch, [row, *sch.split(column, [None, tile.columns])], tile.threads, width)
 
 
-def _copy_ahead(sch: Schedule, stage, outer, tile: Tile, use: str) -> None:
-    """Copy an operand of a step to shared memory, 16 bytes per thread at a time."""
-    sch.set_scope(stage, 0, OPERANDS)
-    sch.compute_at(stage, outer, preserve_unit_loops=True)
-    lane = sch.split(sch.get_loops(stage)[-1], [None, tile.of.copied])[1]
-    copied = sch.blockize(lane)
-    keep_apart(sch, copied, tile.of.copied if use == "a" else APART)
-    fused = sch.fuse(*sch.get_loops(copied)[depth_of(sch, outer) :])
+def _fetch(sch: Schedule, outer, tile: Tile) -> None:
+    """Copy the operands of a step to shared memory, ahead of the products of previous steps."""
+    (rows,), (columns,), weights = find(sch, "rows"), find(sch, "columns"), _copied_columns(sch)
+    for stage in {sch.get(s).name_hint: s for s in (rows, columns, *weights)}.values():
+        sch.set_scope(stage, 0, OPERANDS)
+        sch.compute_at(stage, outer, preserve_unit_loops=True)
+    _copy(sch, rows, outer, tile, tile.of.copied)
+    for stage in weights:
+        _copy(sch, stage, outer, tile, APART)
+    if tile.of is DEQUANTIZED:
+        _dequantize(sch, columns, outer, tile)
+    last, copies = tile.stages - 1, 1 + len(weights)
+    stages = [*[0] * copies, *([last] if tile.of is DEQUANTIZED else []), last]
+    sch.annotate(outer, "software_pipeline_stage", stages)
+    sch.annotate(outer, "software_pipeline_order", [*range(len(stages))])
+    sch.annotate(outer, "software_pipeline_async_stages", [0])
+
+
+def _copy(sch: Schedule, stage, outer, tile: Tile, apart: int) -> None:
+    """Copy 16 bytes per thread at a time; `apart` pads a row of the copy."""
+    stored = str(sch.get(stage).writes[0].source.dtype)
+    lane = sch.split(sch.get_loops(stage)[-1], [None, copied(stored)])[1]
+    block = sch.blockize(lane)
+    keep_apart(sch, block, apart)
+    _by_warps(sch, block, copy_of(stored), outer, tile)
+
+
+def _dequantize(sch: Schedule, stage, outer, tile: Tile) -> None:
+    """Adjacent threads dequantize adjacent columns, a group of inputs at a time."""
+    half, column, code = sch.get_loops(stage)[depth_of(sch, outer) :]
+    group, half = sch.split(half, [None, 2])
+    sch.reorder(group, column, half, code)
+    block = sch.blockize(half)
+    keep_apart(sch, block, tile.of.copied)
+    _by_warps(sch, block, dequantize(), outer, tile)
+
+
+def _by_warps(sch: Schedule, block, name: str, outer, tile: Tile) -> None:
+    """Replace a block by an intrinsic and bind its loops inside `outer` to the threads."""
+    hint = sch.get(block).name_hint
+    sch.tensorize(block, name)  # before a split leaves a predicate, which an intrinsic accepts not
+    fused = sch.fuse(*sch.get_loops(sch.get_sblock(hint))[depth_of(sch, outer) :])
     rounds, y, x = sch.split(fused, [None, *tile.threads])
     sch.bind(y, "threadIdx.y")
     sch.bind(x, "threadIdx.x")
     sch.unroll(rounds)
-    sch.tensorize(copied, intrinsic(f"copy_{use}", tile.of))
-
-
-def _run_ahead(sch: Schedule, outer, stages: int) -> None:
-    """Issue the copies of a step `stages` - 1 steps before its products."""
-    sch.annotate(outer, "software_pipeline_stage", [0, 0, stages - 1])
-    sch.annotate(outer, "software_pipeline_order", [0, 1, 2])
-    sch.annotate(outer, "software_pipeline_async_stages", [0])
 
 
 OFFERS = {

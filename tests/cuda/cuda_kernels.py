@@ -5,6 +5,7 @@ A launch takes its grid, its arguments and its shared memory from the host code 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,6 +31,7 @@ from handglass.targets.codegen.cuda.nvrtc import load_nvrtc
 from handglass.targets.codegen.cuda.prelude import with_prelude
 
 CALL, DYNAMIC = "tirx.call_ffi_kernel", "tirx.use_dyn_shared_memory"
+SIZES = {"half": 2, "float": 4, "int": 4, "uint": 4}
 AXES = ("blockIdx", "threadIdx")
 
 
@@ -54,6 +56,12 @@ class Kernels:
     @cached_property
     def emulated(self) -> Module:
         return Module(image(self.source, "compute_80", 13)[0].decode().rstrip("\0"))
+
+    @property
+    def static_shared(self) -> int:
+        """Bytes of shared memory that all kernels declare."""
+        found = re.findall(r"__shared__ (?:alignas\(\d+\) )?(\w+) \w+_ptr\[(\d+)\];", self.source)
+        return sum(int(count) * SIZES[name] for name, count in found)
 
     def run(self, *arrays: np.ndarray, **sizes: int) -> list[Counts]:
         """Run the kernels in order on these arrays, which keep what is written."""
