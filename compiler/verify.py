@@ -24,22 +24,19 @@ from handglass.runtime.prompt.chat_template import Slot, build_prompt
 from handglass.runtime.prompt.preprocess import Picture, Tile, open_preprocessor
 from handglass.runtime.prompt.tokenizer import Tokenizer, parse_tokenizer
 from handglass.schedules.isa.integer_isa import AMX
-from handglass.schedules.select import ANY_CPU, cpu_units
+from handglass.schedules.select import ANY_CPU, Units, cpu_units
 from handglass.targets.presets.x86 import AMX_FLAGS
 
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.opening import open_checkpoint
 from .models import Family, find_family
 from .models.matching import build_for
-from .models.storage import Storage
+from .models.storage import storage_of
 from .parity import reference
 from .parity.floors import FRAMES, Floors
 from .parity.ratios import Ratios, Stage, both, judge, snr_db
 from .parity.reference import Eyes, Pixels, Reference, Weights
 from .parity.stored_weights import StoredWeights
-from .schemes.kv_cache import cache_type_of
-from .schemes.quantize import find_scheme
-from .schemes.scheme import Scheme
 
 Progress = Callable[[str, int, int], object]
 
@@ -102,9 +99,8 @@ class Comparison:
         family = find_family(weights.config)
         model = family.configure(weights.config)
         self.reference = reference_of(family, model, manifest.vision)
-        schemes, cache = self._schemes(), cache_type_of(manifest.state.cache_dtype)
-        self.floors = Floors(schemes, cache, self.reference.eyes)
-        storage = Storage(schemes["language"], schemes["vision"], manifest.state.context, cache)
+        storage = storage_of(manifest, self._units())
+        self.floors = Floors(storage, self.reference.eyes)
         self.stored = StoredWeights(weights, build_for(weights, family, model, storage))
 
     @property
@@ -257,11 +253,10 @@ class Comparison:
                 ids.extend(segment.ids)
         return ids, None if self.positions_of is None else self.positions_of(prompt)
 
-    def _schemes(self) -> dict[str, Scheme]:
-        """The schemes of language and vision, laid out for the bundle's target."""
+    def _units(self) -> Units:
+        """For which weights are laid out: only tile registers round activations otherwise."""
         tiles = set(AMX_FLAGS) <= set(self.manifest.target.features)
-        units = cpu_units(AMX) if tiles else ANY_CPU
-        return {part: find_scheme(name, units) for part, name in self.manifest.scheme.items()}
+        return cpu_units(AMX) if tiles else ANY_CPU
 
 
 def reference_of(family: Family, config: Any, vision: VisionEntry | None = None) -> Reference:
