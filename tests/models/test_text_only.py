@@ -178,7 +178,7 @@ def test_answer_verify_and_bench_of_a_hybrid(tmp_path: Path) -> None:
     check_answer(reference, tmp_path / "bundle", KINDS[-1])
     stages = verify(tmp_path / "bundle", tmp_path / "checkpoint")
     assert [(stage.stage, stage.ok) for stage in stages] == [
-        ("embed", True), ("logits", True), ("end_to_end", True)
+        ("weights", True), ("embed", True), ("logits", True), ("end_to_end", True)
     ]  # fmt: skip
     with pytest.raises(InputError, match="text-only"):
         verify(tmp_path / "bundle", tmp_path / "checkpoint", [np.zeros((9, 9, 3), np.uint8)])
