@@ -41,11 +41,17 @@ SPACES: dict[str, Space] = {
 }
 
 
-def matmul(scheme: str, m: int | None, rule: str, matrices: bool = False) -> Space:
-    """7 rows, or one, in the smallest tiles."""
+def matmul(
+    scheme: str,
+    m: int | None,
+    rule: str,
+    matrices: bool = False,
+    sizes: tuple[int, int] = (64, 256),
+) -> Space:
+    """7 rows, or one, in the smallest tiles. `sizes`: outputs and inputs."""
 
     def make(target: Mapping[str, Any]) -> Kernel:
-        product = Product(scheme, 64, 256, target)
+        product = Product(scheme, *sizes, target)
         x, weight = normal(m or 7, product.k), normal(product.n, product.k)
         packed = product.storage.pack(weight)
         inputs: list[np.ndarray | int] = [*product.inputs(x), *packed.values()]
@@ -60,6 +66,10 @@ for scheme in ("f32", "w4"):
 for scheme in ("w4a8", "w8a8"):
     SPACES[f"one_row_{scheme}"] = matmul(scheme, 1, "vulkan-dot")
     SPACES[f"rows_{scheme}"] = matmul(scheme, None, "vulkan-dot")
+for scheme, rule in (("f32", "vulkan-matmul"), ("w4a8", "vulkan-dot"), ("w8a8", "vulkan-dot")):
+    # An odd number of panels and 72 groups of inputs; 36 groups.
+    SPACES[f"one_row_{scheme}_odd"] = matmul(scheme, 1, rule, sizes=(48, 2304))
+    SPACES[f"one_row_{scheme}_36"] = matmul(scheme, 1, rule, sizes=(64, 1152))
 SPACES["matrices_f16"] = matmul("f16", None, "vulkan-matrix", matrices=True)
 
 
