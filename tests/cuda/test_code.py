@@ -7,16 +7,19 @@ from typing import Any
 import pytest
 
 pytest.importorskip("tvm", reason="the code generator needs the TVM compiler")
-from generated import source_of
+from generated import ENOUGH, source_of
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from handglass.errors import UsageError
+from handglass.targets.codegen.cuda import build
 from handglass.targets.codegen.cuda.build import capabilities_of, compile_images
-from handglass.targets.codegen.cuda.gpu import CudaCapabilities
+from handglass.targets.codegen.cuda.enable import enable_compiler
+from handglass.targets.codegen.cuda.gpu import DYNAMIC, CudaCapabilities
 from handglass.targets.codegen.cuda.nvrtc import Nvrtc
 from handglass.targets.codegen.cuda.prelude import with_prelude
+from handglass.targets.codegen.used import what_is_used
 
 pytestmark = pytest.mark.compiler
 
@@ -88,6 +91,33 @@ def test_the_signature_of_a_kernel() -> None:
     (kernel,) = source_of(selected(lambda i, n: i < n), TARGET).kernels
     assert sorted(kernel.arguments) == [(0, 32, 1), (3, 64, 1), (3, 64, 1)]
     assert kernel.tags == ("threadIdx.x",)
+
+
+@pytest.mark.parametrize("scope", ["shared", "shared.dyn"])
+def test_shared_memory_on_demand_is_noted(scope: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled(source: str, target: Target) -> dict[str, bytes]:
+        raise ValueError(ENOUGH)
+
+    monkeypatch.setattr(build, "compile_images", compiled)
+    with what_is_used() as used, pytest.raises(ValueError, match=ENOUGH):
+        enable_compiler()
+        tirx.build(reversed_in(scope).mod, target=Target(TARGET))
+    assert used == ({DYNAMIC: 1} if scope == "shared.dyn" else {})
+
+
+def reversed_in(scope: str) -> Schedule:
+    """64 numbers, which pass through shared memory."""
+    x = te.placeholder((64,), "float32", name="x")
+    staged = te.compute((64,), lambda i: x[i], name="staged")
+    out = te.compute((64,), lambda i: staged[63 - i], name="out")
+    sch = Schedule(te.create_prim_func([x, out]))
+    sch.set_scope("staged", 0, scope)
+    block = sch.add_unit_loop(sch.get_sblock("out"))
+    sch.bind(block, "blockIdx.x")
+    sch.compute_at("staged", block)
+    for name in ("staged", "out"):
+        sch.bind(sch.get_loops(sch.get_sblock(name))[-1], "threadIdx.x")
+    return sch
 
 
 def test_one_image_per_chip_and_ptx(any_nvrtc: Nvrtc) -> None:

@@ -19,7 +19,7 @@ from handglass.targets import find_target, known_targets
 from handglass.targets.codegen.cuda import architectures
 from handglass.targets.codegen.cuda.build import capabilities_of, majors_of
 from handglass.targets.codegen.cuda.detection import target_of
-from handglass.targets.codegen.cuda.gpu import OPT_IN, CudaCapabilities
+from handglass.targets.codegen.cuda.gpu import DYNAMIC, OPT_IN, CudaCapabilities
 from handglass.targets.presets.cuda import CARDS, JETSONS
 
 pytestmark = pytest.mark.compiler
@@ -68,6 +68,14 @@ def test_the_host_of_a_board_is_aarch64() -> None:
 def test_tensor_cores_are_claimed_if_every_chip_has_them() -> None:
     having = {n for n in PRESETS if any("tensor" in key for key in gpu_of(n).tvm["keys"])}
     assert having == set(PRESETS) - {"cuda", "rtx-20"}
+
+
+def test_a_bundle_needs_the_shared_memory_that_its_kernels_ask_for() -> None:
+    gpu = gpu_of("h100")
+    static = {"max_threads_per_block": 1024, "max_shared_memory_per_block": 48 * KIB}
+    assert gpu.only({}).abilities == static
+    needed = {"max_shared_memory_per_block_optin": 227 * KIB}
+    assert gpu.only({DYNAMIC: 1}).abilities == gpu.abilities == static | needed
 
 
 def card(capability: int) -> DeviceInfo:

@@ -22,13 +22,17 @@ from handglass.errors import UsageError
 
 from ..narrowing import narrowed
 from ..reductions import Way
+from ..used import note_use
 from .architectures import compiler_for, images_of
+from .gpu import DYNAMIC
 from .module_bytes import Kernel, pack_module
 from .packages import MAJORS
 from .prelude import with_prelude
 from .selects import with_branches
 
 WARP = 32
+DYNAMIC_TAG = "tirx.use_dyn_shared_memory"
+"""TVM's tag of the launch parameter with the bytes of shared memory."""
 _TARGET: ContextVar[Target] = ContextVar("target")
 """The target of the module that is being generated."""
 
@@ -56,6 +60,8 @@ def with_target(build: Build) -> Build:
 def create_module(source: bytes, _: str, functions: Mapping[str, Any], __: Any) -> Any:
     """TVM's `ffi.Module.create.cuda`: the module of kind `cuda` for the source of all kernels."""
     kernels = [kernel_of(str(name), info) for name, info in sorted(functions.items())]
+    if any(DYNAMIC_TAG in kernel.tags for kernel in kernels):
+        note_use(DYNAMIC, 1)
     images = compile_images(bytes(source).decode(), _TARGET.get())
     load = tvm_ffi.get_global_func("ffi.Module.load_from_bytes.cuda")
     return load(pack_module(kernels, images))

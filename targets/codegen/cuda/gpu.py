@@ -7,7 +7,7 @@ Programming Guide. https://docs.nvidia.com/cuda/cuda-c-programming-guide/
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ...gpu import GpuCapabilities
@@ -31,6 +31,8 @@ OPT_IN = {
 STATIC = 48 * KIB
 """Shared memory of a block that does not ask."""
 
+DYNAMIC = "dynamic_shared_memory"
+"""What the code generator notes of kernels that ask for shared memory (codegen/used.py)."""
 GENERAL = ("cuda", "gpu")
 """TVM's own keys for the kind."""
 TENSOR_CORES, LEAST_TENSOR_CORES = "tensor-16x8x16", 80
@@ -55,6 +57,8 @@ class CudaCapabilities(GpuCapabilities):
     registers_per_block: int = 64 * KIB
     unified_memory: bool = False
     """Whether host and device share their memory, as on a Jetson."""
+    dynamic_shared_memory: bool = True
+    """Whether kernels may ask for more shared memory than STATIC when they are launched."""
 
     @property
     def max_shared_memory_per_block_optin(self) -> int:
@@ -64,13 +68,16 @@ class CudaCapabilities(GpuCapabilities):
     def abilities(self) -> dict[str, int]:
         """The minimum for the manifest. What every device has is not named; the architecture is
         compared by the images (TargetEntry.images)."""
-        return {
+        found = {
             "max_threads_per_block": self.max_threads_per_block,
             "max_shared_memory_per_block": self.max_shared_memory_per_block,
         }
+        if self.dynamic_shared_memory:  # a later chip that runs the PTX may have less
+            found["max_shared_memory_per_block_optin"] = self.max_shared_memory_per_block_optin
+        return found
 
     def only(self, used: Mapping[str, int]) -> CudaCapabilities:
-        return self
+        return replace(self, dynamic_shared_memory=bool(used.get(DYNAMIC)))
 
     @property
     def images(self) -> tuple[str, ...]:
