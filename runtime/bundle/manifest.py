@@ -135,6 +135,9 @@ def _checks(manifest: Manifest) -> dict[str, bool]:
             re.fullmatch("[a-z][a-z0-9_]*", name) and type(value) in (bool, int) and value >= 0
             for name, value in target.abilities.items()
         ),
+        "target.images must be names of lowercase letters, digits and _": all(
+            re.fullmatch("[a-z][a-z0-9_]{0,30}", image) for image in target.images
+        ),
         "vocab_size, hidden_size and state.context must be positive": min(sizes) > 0,
         f"the kind of a state tensor must be one of {', '.join(STATE_KINDS)}": all(
             tensor.kind in STATE_KINDS for tensor in state.tensors

@@ -44,6 +44,8 @@ def test_a_bundle_of_a_gpu_says_what_it_needs(tmp_path: Path) -> None:
         ({"abilities": {"supports_float16": -1}}, r"target\.abilities"),
         ({"abilities": {"supports_float16": "yes"}}, r"target\.abilities"),
         ({"abilities": []}, r"target\.abilities"),
+        ({"images": ["sm_87", "sm 90"]}, r"target\.images must be names"),
+        ({"images": "sm_87"}, r"target\.images.* must be a list"),
         ({"ability": {}}, r"'target\.ability'"),
     ],
 )
