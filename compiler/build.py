@@ -104,7 +104,8 @@ def compile_model(
     family, config = read_config(checkpoint.config)
     units = find_units(tvm.target.Target(device.tvm))
     schemes = quantization, vision_quantization
-    storage = choose_storage(config.language, units, *schemes, context, kv_cache)
+    has_vision = family.vision(config) is not None
+    storage = choose_storage(config.language, units, *schemes, context, kv_cache, has_vision)
     book = load_tuning_records(device, records, use_records)
     clock = Clock()
     with BundleWriter(Path(output), overwrite=overwrite) as writer:
@@ -116,7 +117,7 @@ def compile_model(
             lowered = lower(mod, device, Path(dump_ir) if dump_ir else None, progress, book)
         params = entries(parameters)
         manifest = describe(checkpoint, config, inputs, network, params, device)
-        check_memory(manifest.resident_bytes, device)
+        check_memory(manifest, device)
         with clock.phase("pack"):
             for name in pack_parameters(network, checkpoint, params, writer.folder, progress):
                 writer.add_file(name)

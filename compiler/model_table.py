@@ -73,6 +73,10 @@ TIMES = Proof(
     "groups of frames against torch, within 1e-4: up to six frames, sizes and times of any kind",
     "tests/models/test_releases.py::test_frames_are_resampled_together",
 )
+VIDEO_FILE = Proof(
+    "an MP4 file by command: the answer to the same frames in a list",
+    "tests/models/test_video_files.py::test_run",
+)
 GPU_FRAMES = Proof(
     "the same on a software GPU (Vulkan), and 32 greedy tokens about a video",
     "tests/devices/test_vulkan_releases.py::test_frames_are_resampled_together",
@@ -150,6 +154,10 @@ TEXT = Proof(
     "tokens",
     "tests/models/test_text_only.py::test_answer",
 )
+PACKED = Proof(
+    "weights packed by AWQ and by GPTQ: 64 greedy tokens of transformers with the unpacked ones",
+    "tests/models/test_packed_weights.py::test_answer",
+)
 MINICPM = Proof(
     "tiny random checkpoint against torch: prompt of the chat template, 64 greedy tokens",
     "tests/models/test_text_only.py::test_minicpm",
@@ -172,10 +180,10 @@ def _released(name: str, text: str, *proofs: Proof, video: str = "-") -> Row:
     )
 
 
-def _text(name: str, models: str, *proofs: Proof) -> Row:
+def _text(name: str, models: str, *proofs: Proof, unverified: str = NO_WEIGHTS) -> Row:
     """A language model without vision."""
     architecture = f"{name.replace('.', '_')}ForCausalLM"
-    return Row(name, (architecture,), "-", models, "none", "-", proofs, NO_WEIGHTS)
+    return Row(name, (architecture,), "-", models, "none", "-", proofs, unverified)
 
 
 OLD_TOWER = (
@@ -228,6 +236,7 @@ TABLE = (
         "MiniCPM-V 2.6",
         "Qwen2-7B",
         FRAMES,
+        VIDEO_FILE,
         PARAMETERS,
         video="1 frame per second, at most 64, in up to 2 slices",
     ),
@@ -239,6 +248,7 @@ TABLE = (
         FRAMES,
         TIMES,
         GPU_FRAMES,
+        VIDEO_FILE,
         PARAMETERS,
         video="3 frames per second, at most 180 groups of up to 3",
     ),
@@ -250,7 +260,7 @@ TABLE = (
         "Qwen3.5 0.8B: gated delta net and attention",
         f"{MERGED_TOWER}; {SLICES}",
         "1/16 or 1/4 of its patches",
-        (MERGED, PIXELS, MERGED_FRAMES, TWO_FILES, THINKING, PARAMETERS),
+        (MERGED, PIXELS, MERGED_FRAMES, VIDEO_FILE, TWO_FILES, THINKING, PARAMETERS),
         f"{NO_WEIGHTS}, nor the chat template of Thinking",
         video=SPREAD,
     ),
@@ -289,8 +299,15 @@ TABLE = (
         video=SPREAD,
     ),
     _text("MiniCPM", "MiniCPM-1B, -2B, MiniCPM4-0.5B, -8B", MINICPM, PARAMETERS),
-    _text("Llama", "Llama 3.2, MiniCPM5-1B, SmolLM2", TEXT, PARAMETERS),
-    _text("Qwen2", "Qwen2, Qwen2.5", TEXT),
+    _text(
+        "Llama",
+        "Llama 3.2, MiniCPM5-1B, SmolLM2",
+        TEXT,
+        PARAMETERS,
+        unverified="released weights were not at hand, but for those of SmolLM2-135M-Instruct, "
+        "whose perplexity `make smollm` compares with torch",
+    ),
+    _text("Qwen2", "Qwen2, Qwen2.5", TEXT, PACKED),
     _text("Qwen3", "Qwen3", TEXT),
     _text("Qwen3.5", "Qwen3.5", TEXT, FILE),
     _text("Qwen3.5Moe", "Qwen3.5-35B-A3B; on a CPU only", TEXT, FILE),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,9 @@ import numpy as np
 import tvm
 
 from handglass.errors import DeviceError
-from handglass.runtime.bundle.entries import TensorEntry, VisionEntry
+from handglass.runtime.bundle.entries import StateEntry, TensorEntry, VisionEntry
+from handglass.runtime.bundle.lighter import lighter
+from handglass.runtime.bundle.manifest import Manifest
 from handglass.runtime.bundle.writer import BundleWriter
 from handglass.runtime.prompt.preprocess import open_picture
 from handglass.runtime.prompt.slicing import open_slicer
@@ -126,21 +128,26 @@ def plan_model(
     family, config = read_config(checkpoint.config)
     units = find_units(tvm.target.Target(device.tvm))
     schemes = quantization, vision_quantization
-    storage = choose_storage(config.language, units, *schemes, context, kv_cache)
+    vision = family.vision(config)
+    options = *schemes, context, kv_cache, vision is not None
+    storage = choose_storage(config.language, units, *options)
     network = build(checkpoint, family, config, storage)
     params = entries(list(network.named_parameters()))
-    memory = plan_memory(params, network.state(), device)
+    state = StateEntry(storage.context, network.state())
+    memory = plan_memory(params, state.tensors, device)
     disk = plan_disk(output, packed_bytes(params))
+    scheme = storage.names(vision is not None)
+    problems = problems_of(memory, disk if output else None, scheme, state, device)
     return Plan(
         model=describe_model(checkpoint, family, config, network),
         target=device.name,
-        scheme={"language": storage.language.name, "vision": storage.vision.name},
+        scheme=scheme,
         kv_cache=storage.cache.name,
         context=storage.context,
         memory=memory,
         disk=disk,
-        picture=plan_picture(family.vision(config), PICTURE),
-        problems=tuple(problems_of(memory, disk if output else None, device)),
+        picture=plan_picture(vision, PICTURE),
+        problems=tuple(problems),
     )
 
 
@@ -196,11 +203,20 @@ def plan_picture(vision: VisionEntry | None, size: tuple[int, int]) -> PicturePl
     return PicturePlan(width, height, len(sizes), sum(rows))
 
 
-def problems_of(memory: MemoryPlan, disk: DiskPlan | None, target: Target) -> Iterator[str]:
-    try:
-        check_memory(memory.resident, target)
-    except DeviceError as error:
-        yield str(error)
+def problems_of(
+    memory: MemoryPlan,
+    disk: DiskPlan | None,
+    scheme: Mapping[str, str],
+    state: StateEntry,
+    target: Target,
+) -> Iterator[str]:
+    if memory.limit is not None and memory.resident > memory.limit:
+        advice = lighter(scheme, memory.weights, state, memory.limit)
+        yield (
+            f"weights and cache take {memory.resident / 1e9:.2g} GB, but target '{target.name}' "
+            f"has {memory.limit / 1e9:.2g} GB: {advice}, or use a target file with a larger "
+            "memory_limit"
+        )
     if disk and not disk.fits:
         yield (
             f"{disk.folder}: the bundle takes {disk.bundle / 1e9:.2g} GB, but only "
@@ -208,15 +224,11 @@ def problems_of(memory: MemoryPlan, disk: DiskPlan | None, target: Target) -> It
         )
 
 
-def check_memory(need: int, target: Target) -> None:
-    """Raise DeviceError if weights and cache of `need` bytes exceed the target's memory."""
-    limit = target.memory_limit
-    if limit is not None and need > limit:
-        raise DeviceError(
-            f"weights and cache take {need / 1e9:.2g} GB, but target '{target.name}' has "
-            f"{limit / 1e9:.2g} GB: use --quantization w4a8, a smaller --context, --kv-cache int8, "
-            "or a target file with a larger memory_limit"
-        )
+def check_memory(manifest: Manifest, target: Target) -> None:
+    """Raise DeviceError if weights and cache exceed the target's memory."""
+    memory = plan_memory(manifest.params, manifest.state.tensors, target)
+    for problem in problems_of(memory, None, manifest.scheme, manifest.state, target):
+        raise DeviceError(problem)
 
 
 __all__ = ["Plan", "plan_model"]

@@ -2,13 +2,16 @@
 
 Each stage receives the input of the reference, so the first stage below its floor contains the
 fault; `end_to_end` then runs the compiled model alone. There are two ratios: against the checkpoint
-in float32, and against the weights as stored, which isolates errors of the arithmetic. A model has
-the stages that its family's reference and its bundle have: one without vision, none of tiles.
+in float32, and against the weights as stored, which isolates errors of the arithmetic. A loss that
+the reference has, too, with the weights as stored, is the storage's and no fault. A model has the
+stages that its family's reference and its bundle have: one without vision, none of tiles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,22 +27,19 @@ from handglass.runtime.prompt.chat_template import Slot, build_prompt
 from handglass.runtime.prompt.preprocess import Picture, Tile, open_preprocessor
 from handglass.runtime.prompt.tokenizer import Tokenizer, parse_tokenizer
 from handglass.schedules.isa.integer_isa import AMX
-from handglass.schedules.select import ANY_CPU, cpu_units
+from handglass.schedules.select import ANY_CPU, Units, cpu_units
 from handglass.targets.presets.x86 import AMX_FLAGS
 
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.opening import open_checkpoint
 from .models import Family, find_family
 from .models.matching import build_for
-from .models.storage import Storage
+from .models.storage import storage_of
 from .parity import reference
 from .parity.floors import FRAMES, Floors
-from .parity.ratios import Ratios, Stage, both, judge, snr_db
+from .parity.ratios import Ratio, Ratios, Stage, compared, judge, snr_db
 from .parity.reference import Eyes, Pixels, Reference, Weights
 from .parity.stored_weights import StoredWeights
-from .schemes.kv_cache import cache_type_of
-from .schemes.quantize import find_scheme
-from .schemes.scheme import Scheme
 
 Progress = Callable[[str, int, int], object]
 
@@ -47,9 +47,16 @@ QUESTION = "What is this picture?"
 STEPS = 8  # tokens that are decoded after the prompt and compared one by one
 TILES = 3  # tiles of each picture that are compared and shown: the overview and two slices
 
+FLOAT_NOISE = 1e-6
+"""What another order of float32 sums changes, as a part of each value."""
+CACHE_NOISE = {"float32": FLOAT_NOISE, "float16": 2.0**-12, "int8": 2.0**-8}
+"""The same for rounded keys and values."""
+
 TIMES = (3, 8, 21)
 """When the tiles are shown as frames of a video, to a model that takes these together."""
 
+WEIGHTS = "weights"
+"""The stage of the stored matrices alone, which no layer amplifies."""
 TILE_STAGES = ("pixels", "vision", "resampler", "encode_image", FRAMES)
 ORDER = (*TILE_STAGES, "embed", "logits", "end_to_end")
 
@@ -87,6 +94,19 @@ def verify(
     return comparison.run(images, progress or (lambda *_: None))
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A tile as the reference sees it."""
+
+    tile: Tile
+    ratios: Ratios
+    features: np.ndarray
+    """The input of the last step."""
+    rows: np.ndarray
+    stored_rows: np.ndarray
+    """With the weights as stored in every step."""
+
+
 class Comparison:
     """One compiled model and one checkpoint."""
 
@@ -102,9 +122,8 @@ class Comparison:
         family = find_family(weights.config)
         model = family.configure(weights.config)
         self.reference = reference_of(family, model, manifest.vision)
-        schemes, cache = self._schemes(), cache_type_of(manifest.state.cache_dtype)
-        self.floors = Floors(schemes, cache, self.reference.eyes)
-        storage = Storage(schemes["language"], schemes["vision"], manifest.state.context, cache)
+        storage = storage_of(manifest, self._units())
+        self.floors = Floors(storage, self.reference.eyes)
         self.stored = StoredWeights(weights, build_for(weights, family, model, storage))
 
     @property
@@ -123,25 +142,25 @@ class Comparison:
             for ratios in self._question(picture, f"picture {number} of {len(pictures)}", progress)
         ]
         floors, arithmetic = self.floors.storage(), self.floors.arithmetic()
+        loss = self.stored.losses.worst()
         return [
-            judge(stage, measured, floors[stage], arithmetic.get(stage, 0.0))
-            for stage in ORDER
-            if (measured := [ratios[stage] for ratios in found if stage in ratios])
+            Stage(WEIGHTS, loss.snr_db, loss.floor_db, loss.margin >= 0, tensor=loss.tensor),
+            *(
+                judge(stage, measured, floors[stage], arithmetic.get(stage, 0.0))
+                for stage in ORDER
+                if (measured := [ratios[stage] for ratios in found if stage in ratios])
+            ),
         ]
 
     def _question(self, picture: Picture, name: str, progress: Progress) -> list[Ratios]:
         """The ratios of each tile, then those of the language model."""
         pairs = [] if picture is None else self._pairs(picture)
-        ratios, embeddings, features = [], [], []
+        seen: list[Seen] = []
         for number, (tile, pixels) in enumerate(pairs):
             progress(f"{name}, vision", number, len(pairs))
-            measured, seen, rows = self._tile(tile, pixels)
-            ratios.append(measured)
-            embeddings.append(rows)
-            features.append(seen)
-        tiles = [tile for tile, _ in pairs]
-        frames = self._frames(tiles, features) if tiles else {}
-        return [*ratios, frames, self._language(tiles, embeddings, name, progress)]
+            seen.append(self._tile(tile, pixels))
+        frames = self._frames(seen) if seen else {}
+        return [*(one.ratios for one in seen), frames, self._language(seen, name, progress)]
 
     def _pairs(self, picture: Picture) -> list[tuple[Tile, Pixels]]:
         """The tiles of the runtime and of the reference. Raises InputError for a model without
@@ -154,11 +173,10 @@ class Comparison:
             raise MismatchError(f"the reference has tiles of {truth} patches, the bundle {sizes}")
         return list(zip(tiles, expected, strict=True))[:TILES]
 
-    def _tile(self, tile: Tile, pixels: Pixels) -> tuple[Ratios, np.ndarray, np.ndarray]:
-        """The ratios of one tile; by the reference, the input of the last step and the rows."""
+    def _tile(self, tile: Tile, pixels: Pixels) -> Seen:
         eyes, grid = self.eyes, (pixels.rows, pixels.cols)
         strip = pixels.reordered(eyes.order(*grid))
-        ratios: Ratios = {"pixels": (snr_db(strip, tile.strip), None)}
+        ratios: Ratios = {"pixels": Ratio(snr_db(strip, tile.strip))}
         x, given, before = pixels.strip, strip, strip
         stored = pixels.strip
         for stage, step in eyes.steps.items():
@@ -166,46 +184,80 @@ class Comparison:
             after = step.compute(self.stored, x, *grid)
             stored = after if stored is x else step.compute(self.stored, stored, *grid)
             if len(eyes.steps) > 1:
-                ratios[stage] = both(exact, after, CALLS[stage](self.session, given, tile))
+                found = CALLS[stage](self.session, given, tile)
+                again = partial(step.compute, self.stored, disturbed(x), *grid)
+                ratios[stage] = self._compared(stage, exact, after, found, again)
             before, x, given = x, exact, exact
         rows = self.session.encode_image(strip, tile.position_ids, tile.grid)
-        ratios["encode_image"] = both(x, stored, rows)
-        return ratios, before, x
+        again = partial(self._through, disturbed(pixels.strip), grid)
+        ratios["encode_image"] = self._compared("encode_image", x, stored, rows, again)
+        return Seen(tile, ratios, before, x, stored)
 
-    def _frames(self, tiles: Sequence[Tile], features: Sequence[np.ndarray]) -> Ratios:
+    def _through(self, x: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+        """The rows of a tile by the reference, with the weights as stored in every step."""
+        for step in self.eyes.steps.values():
+            x = step.compute(self.stored, x, *grid)
+        return x
+
+    def _compared(
+        self,
+        stage: str,
+        truth: np.ndarray,
+        stored: np.ndarray,
+        compiled: np.ndarray,
+        again: Callable[[], np.ndarray],
+    ) -> Ratio:
+        """`again` computes `stored` from a disturbed input, if the ratio of the arithmetic is
+        below its floor."""
+        found = compared(truth, stored, compiled)
+        if found.arithmetic_db is None or found.arithmetic_db >= self.floors.arithmetic()[stage]:
+            return found
+        return replace(found, rounding_db=snr_db(stored, again()))
+
+    def _frames(self, seen: Sequence[Seen]) -> Ratios:
         """The ratio of the rows of all tiles together, as frames of a video; none for a model
         that does not take frames together."""
         compute = self.eyes.frames
         if compute is None:
             return {}
-        x, times = np.concatenate(features), TIMES[: len(tiles)]
-        grids = [(tile.height, tile.width) for tile in tiles]
+        x, times = np.concatenate([one.features for one in seen]), TIMES[: len(seen)]
+        grids = [(one.tile.height, one.tile.width) for one in seen]
         exact, stored = (compute(w, x, grids, times) for w in (self.weights, self.stored))
-        rows = self.session.resample_frames(x, [tile.grid for tile in tiles], times)
-        return {FRAMES: both(exact, stored, rows)}
+        rows = self.session.resample_frames(x, [one.tile.grid for one in seen], times)
+        return {FRAMES: compared(exact, stored, rows)}
 
-    def _language(
-        self, tiles: Sequence[Tile], pictures: list[np.ndarray], name: str, progress: Progress
-    ) -> Ratios:
+    def _language(self, seen: Sequence[Seen], name: str, progress: Progress) -> Ratios:
         """The compiled model generates the tokens; the reference gets the same ones."""
+        tiles = [one.tile for one in seen]
         ids, positions = self._prompt(tiles)
         text = [i for i in ids if i is not None]
-        embedded = self._embed(self.weights, text)
-        x = splice(ids, embedded, pictures)
+        embedded, kept = self._embed(self.weights, text), self._embed(self.stored, text)
+        x = splice(ids, embedded, [one.rows for one in seen])
         compiled, tokens = self._decode(x, positions)
-        forced = np.concatenate([x, self._embed(self.weights, tokens)])
+        after, after_kept = self._embed(self.weights, tokens), self._embed(self.stored, tokens)
         places = None if positions is None else continued(positions, len(tokens))
-        truth = self._logits(self.weights, forced, places, f"{name}, language", progress)
-        forced[len(x) :] = self._embed(self.stored, tokens)
+
+        def logits(weights: Weights, before: np.ndarray, after: np.ndarray, how: str) -> np.ndarray:
+            x = np.concatenate([before, after])
+            return self._logits(weights, x, places, f"{name}, language{how}", progress)
+
+        truth = logits(self.weights, x, after, "")
         weights = self.stored.with_rows_alone(len(tokens))
-        stored = self._logits(weights, forced, places, f"{name}, language as stored", progress)
+        stored = logits(weights, x, after_kept, " as stored")
+        noise = CACHE_NOISE[self.manifest.state.cache_dtype]
+        again = partial(logits, weights, disturbed(x, noise), after_kept, " disturbed")
 
         own_text = self.session.embed(text)
         own = splice(ids, own_text, [self.session.encode_image(*tile.arrays) for tile in tiles])
+        end = Ratio(snr_db(truth, self._decode(own, positions, tokens)[0]))
+        if end.snr_db < self.floors.storage()["end_to_end"]:  # is it the storage?
+            x = splice(ids, kept, [one.stored_rows for one in seen])
+            alone = logits(weights, x, after_kept, " from the picture")
+            end = replace(end, storage_db=snr_db(truth, alone))
         return {
-            "embed": both(embedded, self._embed(self.stored, text), own_text),
-            "logits": both(truth, stored, compiled),
-            "end_to_end": (snr_db(truth, self._decode(own, positions, tokens)[0]), None),
+            "embed": compared(embedded, kept, own_text),
+            "logits": self._compared("logits", truth, stored, compiled, again),
+            "end_to_end": end,
         }
 
     def _embed(self, weights: Weights, ids: Sequence[int]) -> np.ndarray:
@@ -257,11 +309,10 @@ class Comparison:
                 ids.extend(segment.ids)
         return ids, None if self.positions_of is None else self.positions_of(prompt)
 
-    def _schemes(self) -> dict[str, Scheme]:
-        """The schemes of language and vision, laid out for the bundle's target."""
+    def _units(self) -> Units:
+        """For which weights are laid out: only tile registers round activations otherwise."""
         tiles = set(AMX_FLAGS) <= set(self.manifest.target.features)
-        units = cpu_units(AMX) if tiles else ANY_CPU
-        return {part: find_scheme(name, units) for part, name in self.manifest.scheme.items()}
+        return cpu_units(AMX) if tiles else ANY_CPU
 
 
 def reference_of(family: Family, config: Any, vision: VisionEntry | None = None) -> Reference:
@@ -290,6 +341,12 @@ def continued(positions: np.ndarray, count: int) -> np.ndarray:
     """The rotary positions (s, 3) of a prompt and of `count` tokens after it."""
     after = np.arange(count, dtype=np.int32)[:, None] + positions.max() + 1
     return np.concatenate([positions, np.broadcast_to(after, (count, positions.shape[1]))])
+
+
+def disturbed(x: np.ndarray, noise: float = FLOAT_NOISE) -> np.ndarray:
+    """Each value changed by about this part of it; the same every time."""
+    changes = np.random.default_rng(0).standard_normal(x.shape, np.float32)
+    return np.asarray(x * (1 + np.float32(noise) * changes), np.float32)
 
 
 def drawn_picture() -> np.ndarray:

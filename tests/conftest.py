@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from cuda_fixtures import any_nvrtc, nvrtc  # noqa: F401 - fixtures
+from cuda_fixtures import any_nvrtc, emulated, nvrtc  # noqa: F401 - fixtures
 from evidence_fixture import (  # noqa: F401 - a fixture and two hooks
     evidence,
     pytest_addoption,

@@ -56,11 +56,9 @@ class DeltaNet(nn.Module):
         return self.out_proj(normed.computed() if on_gpu() else normed)
 
     def _delta_writer(self, one_row: bool) -> tirx.PrimFunc:
-        """On a CPU, decode has a kernel of its own: many rows are scheduled and tuned in chunks."""
-        if on_gpu():
-            return gpu_delta_rule.delta_writer(self.heads)
-        write = delta_rule.delta_step if one_row else delta_rule.delta_writer
-        return write(self.heads)
+        """Decode has a kernel of its own: many rows are scheduled and tuned in chunks."""
+        ops = gpu_delta_rule if on_gpu() else delta_rule
+        return (ops.delta_step if one_row else ops.delta_writer)(self.heads)
 
     def _normed(self, o, projected, weight):
         return delta_rule.gated_norm(o, projected, weight, self.heads.width, self.eps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from handglass.errors import UsageError
+from handglass.runtime.bundle.manifest import Manifest
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.select import Units
 
@@ -29,6 +30,11 @@ class Storage:
     context: int
     cache: CacheType
 
+    def names(self, has_vision: bool) -> dict[str, str]:
+        """The scheme of each part that the model has."""
+        vision = {"vision": self.vision.name} if has_vision else {}
+        return {"language": self.language.name, **vision}
+
     @property
     def gates(self) -> Scheme:
         """The scheme of small matrices whose errors would accumulate: unrounded."""
@@ -50,12 +56,18 @@ def choose_storage(
     vision_quantization: str | None,
     context: int | None,
     kv_cache: str | None,
+    has_vision: bool = True,
 ) -> Storage:
     """Look up the schemes and the cache type by name.
 
     The default vision scheme is `f16` for `w4` and `w8a8` for `w4a8`: four bits are too few for the
-    vision tower. Raises UsageError for an unknown name or a context out of range.
+    vision tower. Raises UsageError for an unknown name, a vision scheme of a model without vision,
+    or a context out of range.
     """
+    if vision_quantization and not has_vision:
+        raise UsageError(
+            f"--vision-quantization {vision_quantization!s:.40}: this model is text-only; omit it"
+        )
     language = find_scheme(quantization, units)
     default = VISION_DEFAULTS.get(quantization, quantization)
     if quantization == "w4a8" and units.integers.byte_bits == 7:
@@ -67,3 +79,12 @@ def choose_storage(
     padded = -(-context // LANES) * LANES  # the cache consists of whole panels
     cache = find_cache_type(kv_cache) if kv_cache else cache_type_of(language.cache_dtype)
     return Storage(language, find_scheme(vision_quantization or default, units), padded, cache)
+
+
+def storage_of(manifest: Manifest, units: Units) -> Storage:
+    """The storage of a bundle. A model without vision has the language scheme for both parts."""
+    schemes, state = manifest.scheme, manifest.state
+    language = schemes["language"]
+    names = language, schemes.get("vision", language)
+    parts = [find_scheme(name, units) for name in names]
+    return Storage(parts[0], parts[1], state.context, cache_type_of(state.cache_dtype))

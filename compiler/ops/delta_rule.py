@@ -190,6 +190,10 @@ def delta_writer(heads: Heads) -> tirx.PrimFunc:
 
 def delta_step(heads: Heads) -> tirx.PrimFunc:
     """`delta_writer` for one position."""
-    func = delta_writer(heads)
+    return for_one_position(delta_writer(heads))
+
+
+def for_one_position(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """A writer's function, specialized to one position."""
     unit = func.params[1]
     return func.specialize({unit: tirx.decl_buffer((int64(1), unit.shape[1]), unit.dtype)})

@@ -1,27 +1,39 @@
-"""The gated delta rule on a GPU: a loop nest for workgroups.
+"""The gated delta rule on a GPU: a loop nest for workgroups, position by position.
 
-A workgroup owns some columns of the state of one head, and keeps them in registers over all
-positions: a thread has a part of the keys of one column. Queries, keys, values and gates of a few
-positions at a time are in shared memory. With S before the update and d as in delta_rule.py,
-    o = a S^T q + (k q) d
-so the sums over the keys, of S^T k, S^T q and k q, need one exchange between threads per position.
+A schedule may replace it by one over chunks of positions (schedules/gpu/delta_choices.py).
 """
 
 from __future__ import annotations
 
+import functools
+
 from tvm import tirx
 from tvm.script import tirx as T
+from tvm.target import Target
 
-from .delta_rule import Heads
-from .gpu_delta_share import Share
-from .gpu_delta_steps import Operands, Task, advance
+from handglass.schedules.delta_operands import Operands
+from handglass.schedules.gpu.attention_workgroup import Bounds
+from handglass.schedules.gpu.delta_nest import write_delta
+from handglass.schedules.gpu.delta_share import Share
+
+from .delta_rule import Heads, for_one_position
 
 
 def delta_writer(heads: Heads) -> tirx.PrimFunc:
     """The same function as `delta_rule.delta_writer`."""
+    bounds = Bounds.of(Target.current(allow_none=True))
+    return _written(heads, Share.of(heads.key_dim, heads.value_dim, bounds))
+
+
+def delta_step(heads: Heads) -> tirx.PrimFunc:
+    """`delta_writer` for one position."""
+    return for_one_position(delta_writer(heads))
+
+
+@functools.cache  # parsed once for all layers
+def _written(heads: Heads, share: Share) -> tirx.PrimFunc:
     h, e, f = heads.values, heads.key_dim, heads.value_dim
-    first, share = 2 * heads.keys * e, Share.of(e, f)
-    columns, tiles = share.columns, f // share.columns
+    first = 2 * heads.keys * e
 
     @T.prim_func(private=True, s_tir=True)
     def delta_rule(
@@ -37,28 +49,6 @@ def delta_writer(heads: Heads) -> tirx.PrimFunc:
         mixed = T.match_buffer(mixed_handle, (s, T.int64(heads.width)), "float32")
         gate = T.match_buffer(gates_handle, (s, T.int64(2 * h)), "float32")
         out = T.match_buffer(out_handle, (s, T.int64(h * f)), "float32")
-        for tile in T.thread_binding(T.int64(tiles), "blockIdx.x"):
-            for head in T.thread_binding(T.int64(h), "blockIdx.y"):
-                for thread in T.thread_binding(T.int64(share.threads), "threadIdx.x"):
-                    with T.sblock("delta"):
-                        b = T.axis.spatial(T.int64(tiles), tile)
-                        n = T.axis.spatial(T.int64(h), head)
-                        x = T.axis.spatial(T.int64(share.threads), thread)
-                        T.reads(
-                            unit[0:s, 0:first], mixed[0:s, 0 : heads.width], gate[0:s, 0 : 2 * h]
-                        )
-                        T.writes(
-                            state[n, 0:e, b * columns : b * columns + columns],
-                            out[0:s, n * f + b * columns : n * f + b * columns + columns],
-                        )
-                        T.sblock_attr(
-                            {
-                                "handglass.pattern": "recurrence",
-                                "handglass.multiply_adds": [T.int64(3 * h * e * f), s],
-                            }
-                        )
-                        advance(
-                            Task(heads, share, b, n, x), Operands(state, unit, mixed, gate, out), s
-                        )
+        write_delta(share, Operands(state, unit, mixed, gate, out))
 
     return delta_rule

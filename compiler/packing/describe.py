@@ -86,7 +86,7 @@ def describe(
     return Manifest(
         model=ModelEntry(config.architecture, checkpoint.config),
         target=target_entry(target),
-        scheme={"language": storage.language.name, "vision": storage.vision.name},
+        scheme=storage.names(inputs.vision is not None),
         versions={
             "handglass": handglass.__version__,
             "tvm": version("apache-tvm"),

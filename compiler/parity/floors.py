@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..schemes.kv_cache import CacheType
+from ..models.storage import Storage
 from ..schemes.scheme import Scheme
 from .reference.family import Eyes
 
@@ -16,17 +16,16 @@ FRAMES = "frames"
 
 @dataclass(frozen=True)
 class Floors:
-    """`schemes`: by the part of the model; `eyes`: None for a model without vision."""
+    """`eyes`: None for a model without vision."""
 
-    schemes: dict[str, Scheme]
-    cache: CacheType
+    bundle: Storage
     eyes: Eyes | None
 
     def storage(self) -> dict[str, float]:
         """Floors against the checkpoint. Where several parts follow each other, their noises add
         up: at most 3 dB below the lowest one."""
-        parts = {part: scheme.floor_db for part, scheme in self.schemes.items()}
-        logits = min(parts["language"], self.cache.floor_db)
+        parts = {part: scheme.floor_db for part, scheme in self._schemes.items()}
+        logits = min(parts["language"], self.bundle.cache.floor_db)
         tiles = self._of_tiles(parts, JOINED)
         return tiles | {
             "pixels": PIXELS_FLOOR,
@@ -38,12 +37,16 @@ class Floors:
     def arithmetic(self) -> dict[str, float]:
         """Floors against the weights as stored. That reference has no cache, so the logits include
         the noise of the cache type. Stages without such a ratio have no floor."""
-        parts = {part: scheme.arithmetic_db for part, scheme in self.schemes.items()}
+        parts = {part: scheme.arithmetic_db for part, scheme in self._schemes.items()}
         language = parts["language"]
         return self._of_tiles(parts, 0.0) | {
             "embed": language,
-            "logits": min(language, self.cache.floor_db),
+            "logits": min(language, self.bundle.cache.floor_db),
         }
+
+    @property
+    def _schemes(self) -> dict[str, Scheme]:
+        return {"language": self.bundle.language, "vision": self.bundle.vision}
 
     @property
     def _parts(self) -> list[str]:

@@ -8,6 +8,7 @@ time; no bundle is read.
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 
 import numpy as np
 from tvm.relax.frontend import nn
@@ -21,13 +22,55 @@ from ..models.experts import Experts
 from ..models.leaves import Rows, leaves
 from ..models.weights import Panels
 from ..schemes.scheme import Scheme, selection_of
+from .ratios import energy, ratio_db
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What storage has changed of a tensor, against the floor of its scheme."""
+
+    tensor: str
+    snr_db: float
+    floor_db: float
+
+    @property
+    def margin(self) -> float:
+        return self.snr_db - self.floor_db
+
+
+class Losses:
+    """Of all rows of each tensor that were read; parts of a tensor count together."""
+
+    def __init__(self) -> None:
+        self._energies: dict[str, np.ndarray] = {}
+        self._floors: dict[str, float] = {}
+
+    def note(self, tensor: str, scheme: Scheme, exact: np.ndarray, kept: np.ndarray) -> None:
+        """Compare rows of the tensor before and after."""
+        found = np.array([energy(exact), energy(exact - kept)])
+        self._energies[tensor] = self._energies.get(tensor, 0.0) + found
+        self._floors[tensor] = scheme.floor_db
+
+    def worst(self) -> Loss:
+        """The tensor that is nearest to its floor, or below. Some must have been read."""
+        losses = (
+            Loss(name, ratio_db(signal, noise), self._floors[name])
+            for name, (signal, noise) in self._energies.items()
+        )
+        return min(losses, key=lambda loss: loss.margin)
 
 
 class StoredWeights:
-    """Has the interface of `Checkpoint`; tensors that `network` packs are returned as stored."""
+    """Has the interface of `Checkpoint`; tensors that `network` packs are returned as stored.
 
-    def __init__(self, weights: Checkpoint, network: nn.Module, alone: int = 0) -> None:
+    `losses` has what storage changes of those that were read.
+    """
+
+    def __init__(
+        self, weights: Checkpoint, network: nn.Module, alone: int = 0, losses: Losses | None = None
+    ) -> None:
         self._weights, self._network, self._alone = weights, network, alone
+        self.losses = losses or Losses()
         self._packed: dict[str, list[tuple[Rows, Panels | Experts]]] = defaultdict(list)
         for _, leaf in leaves(network):
             if isinstance(leaf, (Panels, Experts)):
@@ -40,7 +83,7 @@ class StoredWeights:
 
     def with_rows_alone(self, alone: int) -> StoredWeights:
         """A copy for activations whose last `alone` rows are computed one at a time (decode)."""
-        return StoredWeights(self._weights, self._network, alone)
+        return StoredWeights(self._weights, self._network, alone, self.losses)
 
     def lm_head(self, tied: bool, head: str = LM_HEAD, embedding: str = EMBEDDING) -> str:
         """Name of the tensor to use as the language model head."""
@@ -55,7 +98,7 @@ class StoredWeights:
         values = self._weights.read(name, shape)
         for source, leaf in self._packed[name]:
             rows = values[source.start : source.start + source.count]
-            rows[...] = _round(leaf, _matrix(leaf, rows)).reshape(rows.shape)
+            rows[...] = self._kept(name, leaf, _matrix(leaf, rows)).reshape(rows.shape)
         return values
 
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
@@ -63,10 +106,15 @@ class StoredWeights:
         values = self._weights.read_rows(name, start, stop)
         for source, leaf in self._packed[name]:
             if isinstance(leaf, Experts):  # whose panels hold rows of one expert
-                return _round(leaf, _matrix(leaf, values)).reshape(values.shape)
+                return self._kept(name, leaf, _matrix(leaf, values)).reshape(values.shape)
             assert source.stop is None and not leaf.transpose, f"{name} is packed in parts"
-            values = _round(leaf, values)
+            values = self._kept(name, leaf, values)
         return values
+
+    def _kept(self, name: str, leaf: Panels | Experts, rows: np.ndarray) -> np.ndarray:
+        kept = _round(leaf, rows)
+        self.losses.note(name, leaf.scheme, rows, kept)
+        return kept
 
     def rounded(self, name: str, x: np.ndarray, alone: bool = False) -> np.ndarray:
         """Activations x as multiplied by the weight `name`: quantized for an integer kernel,

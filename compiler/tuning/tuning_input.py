@@ -22,9 +22,7 @@ from ..lowering.phases import fuse
 from ..lowering.workload import Part, parts_of
 from ..models import Family, FamilyConfig, HasHead, find_family
 from ..models.matching import build_for
-from ..models.storage import Storage, choose_storage
-from ..schemes.kv_cache import cache_type_of
-from ..schemes.quantize import find_scheme
+from ..models.storage import Storage, choose_storage, storage_of
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,7 @@ def _of_config(given: dict[str, Any], head: HasHead, options: CompileOptions) ->
         options.vision_quantization,
         options.context,
         options.kv_cache,
+        family.vision(config) is not None,
     )
     return _tuning_input(family, config, storage, target, head)
 
@@ -114,12 +113,7 @@ def _of_bundle(manifest: Manifest, options: CompileOptions) -> TuningInput:
     units = find_units(tvm.target.Target(target.tvm))
     family = find_family(manifest.model.config)
     config = family.configure(dict(manifest.model.config))
-    storage = Storage(
-        find_scheme(manifest.scheme["language"], units),
-        find_scheme(manifest.scheme["vision"], units),
-        manifest.state.context,
-        cache_type_of(manifest.state.cache_dtype),
-    )
+    storage = storage_of(manifest, units)
     head = _Head(frozenset(entry.name for entry in manifest.params))
     return _tuning_input(family, config, storage, target, head)
 

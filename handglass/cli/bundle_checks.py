@@ -96,7 +96,7 @@ def memory_check(bundle: Bundle) -> Check:
     text = f"weights and cache take {size_text(need)}"
     if have is None:
         return Check("memory for the bundle", f"{text}; the memory size of this machine is unknown")
-    hint = "" if need <= have else "compile with fewer bits, a smaller --context or --kv-cache int8"
+    hint = "" if need <= have else bundle.manifest.lighter(have)
     return Check(
         "memory for the bundle", f"{text}, this machine has {size_text(have)}", need <= have, hint
     )

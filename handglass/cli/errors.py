@@ -52,7 +52,7 @@ def explain(error: BaseException, arguments: Sequence[str] = ()) -> Failure:
         kind = next(kinds).__name__.removesuffix("Error").lower()
         return Failure(kind, str(error), error.exit_code)
     if isinstance(error, MemoryError):
-        message = "out of memory; reduce --context or compile with --quantization w4"
+        message = "out of memory; close other programs, or compile with a smaller --context"
         return Failure("device", message, DeviceError.exit_code)
     if isinstance(error, OSError) and error.filename is not None:
         return explain_os_error(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 GREEDY_OPTIONS = ("temp", "repeat_penalty")
@@ -11,17 +11,24 @@ SAMPLING_OPTIONS = ("temp", "top_p", "top_k", "repeat_penalty", "seed")
 
 def footer(timings: Mapping[str, Any], sampling: str = "") -> str:
     """Format `timings` as printed by `handglass run --json`; pictures in the cache are omitted."""
-    images = zip(timings["encode_ms"], timings["image_tokens"], strict=True)
-    parts = [
-        f"image {number}: {milliseconds:.0f} ms ({tokens} tokens)"
-        for number, (milliseconds, tokens) in enumerate(images, 1)
-        if milliseconds
-    ]
+    parts = list(shown(timings))
     parts += [phase(name, timings) for name in ("prefill", "decode")]
     parts.append(f"peak {memory(timings['peak_mb'])}")
     if timings.get("device_mb") is not None:
         parts.append(f"device {memory(timings['device_mb'])}")
     return " | ".join([*parts, *filter(None, [sampling])])
+
+
+def shown(timings: Mapping[str, Any]) -> Iterator[str]:
+    """Format each picture and video that was encoded; they are counted apart."""
+    counts = {"image": 0, "video": 0}
+    items = zip(*(timings[n] for n in ("encode_ms", "image_tokens", "video_frames")), strict=True)
+    for milliseconds, tokens, frames in items:
+        kind = "video" if frames else "image"
+        counts[kind] += 1
+        if milliseconds:
+            extent = f"{frames} frame{'' if frames == 1 else 's'}, " if frames else ""
+            yield f"{kind} {counts[kind]}: {milliseconds:.0f} ms ({extent}{tokens} tokens)"
 
 
 def sampling_text(defaults: Mapping[str, Any], flags: Mapping[str, Any]) -> str:

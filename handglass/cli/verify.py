@@ -56,19 +56,35 @@ def verify(
     if json:
         print_json(result)
     else:
-        print(as_text(stages, result["first_short"]))
+        print(as_text(stages))
     if not result["ok"]:
         raise typer.Exit(MismatchError.exit_code)
 
 
-def as_text(stages: Sequence[Stage], first_short: str | None) -> str:
+def as_text(stages: Sequence[Stage]) -> str:
     rows = [("STAGE", "SIGNAL TO NOISE", "FLOOR", "ARITHMETIC", "")]
     for s in stages:
         arithmetic = "" if s.arithmetic_db is None else db(s.arithmetic_db)
-        verdict = "ok" if s.ok else "SHORT"
-        rows.append((s.stage, db(s.snr_db), db(s.floor_db), arithmetic, verdict))
-    short = f"first stage below its floor: {first_short}"
-    return f"{columns(rows)}\n{short if first_short else 'every stage meets its floor'}"
+        rows.append((s.stage, db(s.snr_db), db(s.floor_db), arithmetic, verdict(s)))
+    return f"{columns(rows)}\n{summary(stages)}"
+
+
+def verdict(stage: Stage) -> str:
+    if not stage.ok:
+        return f"FAULT {stage.tensor}".strip()
+    return "LOSSY" if stage.is_lossy else "ok"
+
+
+def summary(stages: Sequence[Stage]) -> str:
+    """The last line: the first fault, or else what the storage costs."""
+    if fault := next((stage.stage for stage in stages if not stage.ok), None):
+        return f"first stage at fault: {fault}"
+    if lossy := [stage.stage for stage in stages if stage.is_lossy]:
+        return (
+            "no fault, but this scheme loses more of this checkpoint than its floor allows in "
+            f"{', '.join(lossy)}: numpy loses as much with the same weights; use more bits"
+        )
+    return "every stage meets its floor"
 
 
 def db(value: float) -> str:

@@ -177,6 +177,7 @@ class Production:
             load_s=self._load_s,
             encode_ms=self._encoder.encode_ms,
             image_tokens=self._encoder.image_tokens,
+            video_frames=self._encoder.video_frames,
             prefill_tokens=generation.prefill_tokens,
             reused_tokens=generation.reused_tokens,
             prefill_tok_s=_rate(generation.prefill_tokens, generation.prefill_s),

@@ -27,8 +27,8 @@ Features = Callable[[str], np.ndarray]  # digest of a tile -> (rows, hidden_size
 @dataclass(frozen=True)
 class Timings:
     load_s: float
-    encode_ms: tuple[float, ...]  # per picture of the prompt; 0 if it was encoded before
-    image_tokens: tuple[int, ...]  # cache positions per picture
+    encode_ms: tuple[float, ...]  # per picture or video; 0 if it was encoded before
+    image_tokens: tuple[int, ...]  # cache positions of each
     prefill_tokens: int  # prompt positions computed
     reused_tokens: int  # prompt positions already in the cache
     prefill_tok_s: float
@@ -37,6 +37,7 @@ class Timings:
     ttft_ms: float  # from the call to the first token
     peak_mb: float  # peak resident memory of the process
     device_mb: float | None = None  # peak GPU memory; None on the CPU
+    video_frames: tuple[int, ...] = ()  # of each; 0 for a picture, () from the native program
 
 
 class Engine(StateEngine, Protocol):

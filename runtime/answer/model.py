@@ -238,7 +238,7 @@ class Model:
                 bool(thinking),
                 partial(self._frames_of, options=options or VideoOptions(), max_slices=max_slices),
             )
-        encoder = PictureEncoder(self.session, self._encoded, prompt.shown)
+        encoder = PictureEncoder(self.session, self._encoded, prompt)
         keys = _keys(prompt)
         positions = None if self._positions_of is None else self._positions_of(prompt)
         check_fits(len(keys), self.session.context, prompt.pictures, prompt.videos)

@@ -11,8 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
+from ..prompt.chat_template import Prompt
 from ..prompt.preprocess import Picture, Tile, TilesOf
-from ..prompt.video.groups import FrameGroup
+from ..prompt.video.groups import FrameGroup, frame_count
 from ..system.file_state import file_state, is_settled
 
 TILES_KEPT = 32  # encoded tiles; 64 rows of 1536 floats take 0.4 MB
@@ -78,16 +79,15 @@ class PictureEncoder:
     each.
     """
 
-    def __init__(
-        self,
-        session: VisionEngine,
-        encoded: Memory,
-        pictures: Sequence[Sequence[Tile | FrameGroup]],
-    ) -> None:
+    def __init__(self, session: VisionEngine, encoded: Memory, prompt: Prompt) -> None:
         self._session = session
         self._encoded = encoded
-        self._pictures = pictures
-        self._tiles = {tile.digest: tile for tiles in pictures for tile in tiles}
+        self._prompt = prompt
+        self._pictures: list[list[Tile | FrameGroup]] = [
+            [tile for number in numbers for tile in prompt.pictures[number]]
+            for numbers in prompt.shown
+        ]
+        self._tiles = {tile.digest: tile for tiles in self._pictures for tile in tiles}
         self._ms: dict[str, float] = {}
         self._missing = sum(digest not in encoded for digest in self._tiles)
         self.report: Callable[[int, int], None] = lambda done, total: None
@@ -124,3 +124,12 @@ class PictureEncoder:
     def image_tokens(self) -> tuple[int, ...]:
         """Positions per picture or video of the prompt, without the markers around its tiles."""
         return tuple(sum(tile.rows for tile in tiles) for tiles in self._pictures)
+
+    @property
+    def video_frames(self) -> tuple[int, ...]:
+        """Frames shown of each video; 0 for a picture."""
+        pictures, videos = self._prompt.pictures, self._prompt.videos
+        return tuple(
+            sum(frame_count(pictures[number]) for number in numbers) if numbers in videos else 0
+            for numbers in self._prompt.shown
+        )

@@ -31,6 +31,7 @@ from .entries import (
     VisionEntry,
     WorkEntry,
 )
+from .lighter import lighter
 
 FORMAT = "handglass-bundle"
 VERSION = 2
@@ -63,6 +64,11 @@ class Manifest:
     def resident_bytes(self) -> int:
         """Bytes of weights and state held while generating, without intermediate results."""
         return sum(tensor.nbytes for tensor in (*self.params, *self.state.tensors))
+
+    def lighter(self, memory: int) -> str:
+        """Advice for a device whose `memory` is less than `resident_bytes`."""
+        weights = sum(tensor.nbytes for tensor in self.params)
+        return lighter(self.scheme, weights, self.state, memory)
 
     @classmethod
     def parse(cls, text: str | bytes, where: str) -> Manifest:

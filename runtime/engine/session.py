@@ -60,6 +60,7 @@ class Session(HasWorker):
         self._logits = aligned_empty((self.vocab_size,), np.float32)
         self._position = aligned_empty((1, AXES), np.int32)
         self._position_tensor = self._place.put(self._position)
+        self._decoding = self._place.repeated()
 
     @property
     def context(self) -> int:
@@ -181,7 +182,9 @@ class Session(HasWorker):
             self._place.write(self._token_tensor, self._token)
         placed = self._placed_token(pos, position)
         shape = self._ffi.Shape((pos,))
-        result = self._call("decode", self._token_tensor, *placed, shape, self._cache, self._params)
+        arguments = (self._token_tensor, *placed, shape, self._cache, self._params)
+        with self._decoding:
+            result = self._call("decode", *arguments)
         np.copyto(self._logits, self._view("decode", result, (self.vocab_size,)))
         return self._logits
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,6 +64,13 @@ class Placement(Protocol):
         """Return when all started work has finished."""
         ...
 
+    def repeated(self) -> AbstractContextManager[object]:
+        """A reusable context for a call that is repeated: the device may start its kernels as one.
+
+        Nothing may be read inside of it.
+        """
+        ...
+
     def clock(self) -> Clock:
         """A clock for kernel times."""
         ...
@@ -102,6 +110,9 @@ class Host:
     def wait(self) -> None:
         """Does nothing: calls on the CPU are synchronous."""
 
+    def repeated(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
     def clock(self) -> Clock:
         return HostClock()
 
@@ -110,6 +121,19 @@ class Host:
 
     def peak_bytes(self) -> int | None:
         return None
+
+
+class _Step:
+    """Opens and ends a step of a plug-in, which owns what it keeps for the next one."""
+
+    def __init__(self, do: Callable[..., Any], step: Any) -> None:
+        self._do, self._step = do, step
+
+    def __enter__(self) -> None:
+        self._do(self._step, True)
+
+    def __exit__(self, *_: object) -> None:
+        self._do(self._step, False)
 
 
 class DeviceMemory:
@@ -128,9 +152,10 @@ class DeviceMemory:
         self._kind, self._number = kind, number
         self._device = ffi.device(dlpack, number)
         self._allocate = ffi.get_global_func("runtime.TVMTensorAllocWithScope")
-        own = self._plugin_function("write")  # unlike TVM's, it does not wait for the device
-        self._up = own or ffi.get_global_func("runtime.TVMTensorCopyFromBytes")
-        self._down = ffi.get_global_func("runtime.TVMTensorCopyToBytes")
+        # Those of a plug-in wait less: TVM's wait after every write, and twice for a read.
+        write, read = self._plugin_function("write"), self._plugin_function("read")
+        self._up = write or ffi.get_global_func("runtime.TVMTensorCopyFromBytes")
+        self._down = read or ffi.get_global_func("runtime.TVMTensorCopyToBytes")
         self._wait = ffi.get_global_func("runtime.Device_StreamSync")
         host = Host.machine_devices  # the VM computes shapes on the host, which must be last
         self.machine_devices = (dlpack, number, _UNPOOLED, *host)
@@ -158,6 +183,10 @@ class DeviceMemory:
 
     def wait(self) -> None:
         self._do(self._wait, self._device, 0)
+
+    def repeated(self) -> AbstractContextManager[object]:
+        make = self._plugin_function("step")
+        return nullcontext() if make is None else _Step(self._do, make(self._number))
 
     def clock(self) -> Clock:
         stamp, stamps = self._plugin_function("stamp"), self._plugin_function("stamps")

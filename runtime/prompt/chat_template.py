@@ -71,13 +71,12 @@ class Prompt:
     """For each video, its frames in `pictures`."""
 
     @property
-    def shown(self) -> list[list[Any]]:
-        """The tiles of each picture or video of the user, in order."""
+    def shown(self) -> list[range]:
+        """Each picture or video of the user, in order, as its numbers in `pictures`."""
         starts = {frames.start: frames for frames in self.videos}
         inner = {number for frames in self.videos for number in frames[1:]}
         ranges = (starts.get(i, range(i, i + 1)) for i in range(len(self.pictures)))
-        outer = (r for r in ranges if r.start not in inner)
-        return [[tile for i in r for tile in self.pictures[i]] for r in outer]
+        return [numbers for numbers in ranges if numbers.start not in inner]
 
     @property
     def length(self) -> int:

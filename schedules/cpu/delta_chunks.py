@@ -21,33 +21,13 @@ from tvm.ir import Expr
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
+from ..delta_operands import Operands
 from ..isa.register_tiles import LANES
 from ..loops import f32, int64
 from .written_tile import WrittenTile
 
 KEYS, QUERIES = 0, 1
 STEPS, DECAYS = 0, 1
-
-
-@dataclass(frozen=True)
-class Operands:
-    """The arguments of the kernel."""
-
-    state: tirx.Buffer  # (values, key_dim, value_dim)
-    unit: tirx.Buffer  # (s, 2 keys key_dim): queries, then keys
-    mixed: tirx.Buffer  # (s, width): the values are its last columns
-    gate: tirx.Buffer  # (s, 2 values): steps, then decays
-    out: tirx.Buffer  # (s, values value_dim)
-
-    @property
-    def length(self) -> Expr:
-        return self.unit.shape[0]
-
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        """Value heads, key_dim, value_dim."""
-        h, e, f = map(int, self.state.shape)
-        return h, e, f
 
 
 @dataclass(frozen=True)
@@ -144,13 +124,12 @@ class _Task:
 
     def _load(self, start: Expr) -> None:
         """Keys, queries and values of the chunk."""
-        (h, e, f), c, kept = self.operands.sizes, self.b.chunk, self.kept
-        unit, mixed = self.operands.unit, self.operands.mixed
-        keys = int(unit.shape[1]) // (2 * e)
-        own = self.head // (h // keys)
+        (_, e, f), c, kept = self.operands.sizes, self.b.chunk, self.kept
+        unit, mixed, keys = self.operands.unit, self.operands.mixed, self.operands.key_heads
+        own = self.operands.key_head(self.head)
         self._copy(start, kept.pair, c * KEYS, unit, (keys + own) * e)
         self._copy(start, kept.pair, c * QUERIES, unit, own * e)
-        self._copy(start, kept.value, 0, mixed, int(mixed.shape[1]) - h * f + self.head * f)
+        self._copy(start, kept.value, 0, mixed, self.operands.first_value + self.head * f)
         with T.grid(int64(e), int64(c)) as (j, t):
             T.buffer_store(kept.turned, kept.pair[t, j], [j, t])
 

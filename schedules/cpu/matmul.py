@@ -42,8 +42,9 @@ PANELS_PER_TASK = 4
 STEPS_UNROLLED = 4
 PANELS, STEPS_OF_ONE_ROW, STEPS = (1, 2, 4, 8), (1, 2, 4, 8, 16), (1, 2, 4, 8)
 """Offered panels of a tile of one row, unroll factors for one row, and unroll factors for many."""
-CHAINS = (1, 2, 4, 8)
-"""Offered partial sums per output of one row: additions that do not wait for each other."""
+CHAINS, SUMS = (1, 2, 4, 8, 16, 32), 32
+"""Offered partial sums per output of one row, additions that do not wait for each other: up to 8,
+and more if the widest tile has then at most SUMS vectors of them."""
 HEIGHTS, WIDTHS = (1, 2, 3, 4, 6, 12), (16, 32, 48, 64)
 """Offered rows and columns of a register tile of many rows."""
 TILES = (1, 2, 4)
@@ -77,7 +78,8 @@ def _one_row(sch: Schedule, block, last, choices: Choices) -> None:
     panels = settled(sch, choices.pick(sch, "panels", widths, PANELS_PER_TASK))
     steps = divisors(sch, k, STEPS_OF_ONE_ROW)
     unroll = settled(sch, choices.pick(sch, "unroll", steps, STEPS_UNROLLED))
-    chains = settled(sch, choices.pick(sch, "chains", divisors(sch, k, CHAINS, max(steps)), 1))
+    able = tuple(n for n in CHAINS if n * max(widths) <= max(SUMS, 8 * max(widths)))
+    chains = settled(sch, choices.pick(sch, "chains", divisors(sch, k, able, max(steps)), 1))
     partial = _split_sums(sch, block, chains) if chains > 1 else None
     task, column = sch.split(sch.get_loops(block)[1], [None, panels * LANES])
     per_task = parallel(sch, task, choices, count // max(widths))

@@ -15,16 +15,15 @@ from tvm.ir import Expr
 from tvm.s_tir import SBlock, SBlockRealize, Schedule
 
 from ..choices import DEFAULTS, Choices
+from ..delta_operands import DELTA, Operands
 from ..isa.integer_isa import AVX2, AVX_VNNI
 from ..isa.register_tiles import LANES, ZMM_FLOATS
 from ..rule import Rule, find
 from ..select import Units, find_units
 from ..tiling import is_one, settled
-from .delta_chunks import Blocking, Operands, delta_chunks
+from .delta_chunks import Blocking, delta_chunks
 
 PATTERNS = frozenset({"recurrence", "experts"})
-DELTA = "delta"
-"""Name of the block of the delta rule. It reads unit, mixed and gates and writes state and out."""
 CHUNKS = (1, 16, 32, 64)
 """Offered positions per chunk; 1: position by position."""
 
@@ -41,7 +40,7 @@ def recurrence(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFA
 
 
 def _choose(sch: Schedule, block, units: Units, choices: Choices) -> None:
-    if is_one(_operands(sch.get(block)).length):
+    if is_one(Operands.of(sch.get(block)).length):
         return
     chunk = settled(sch, choices.pick(sch, "chunk", CHUNKS, measured_chunk(units)))
     if chunk > 1:
@@ -61,7 +60,7 @@ def measured_chunk(units: Units) -> int:
 def _replace(sch: Schedule, block, chunk: int, units: Units) -> None:
     """Put the nest over chunks before that of the block, which keeps the remaining positions."""
     old, loop = sch.get(block), sch.get(sch.get_loops(block)[0])
-    operands = _operands(old)
+    operands = Operands.of(old)
     # A last chunk that is more than half full takes no longer than its positions one by one.
     chunks = (operands.length + (chunk // 2 - 1)) // chunk
     nest = delta_chunks(operands, _blocking(operands, chunk, units), chunks)
@@ -74,12 +73,6 @@ def _replace(sch: Schedule, block, chunk: int, units: Units) -> None:
     before = sch.get(root)
     after = SBlock([], [], [], before.name_hint, tirx.SeqStmt([nest, tasks]))
     sch.state.replace(sch.get_sref(root), after, {before: after, old: rest})
-
-
-def _operands(block: SBlock) -> Operands:
-    unit, mixed, gate = (region.source for region in block.reads)
-    state, out = (region.source for region in block.writes)
-    return Operands(state, unit, mixed, gate, out)
 
 
 def _blocking(operands: Operands, chunk: int, units: Units) -> Blocking:

@@ -11,7 +11,9 @@ adds up its column. Without subgroups, all parts are reduced in shared memory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd
 
 from tvm import DataType
 from tvm.s_tir import Schedule
@@ -22,8 +24,13 @@ from ..tiling import divisors
 from .limits import GpuLimits
 from .threads import QUAD, WORD, bind_blocks, depth_of, halved, pick, share, vectorize_quads
 
-PANELS, PARTS, UNROLL = (1, 2, 4), (4, 8, 16, 32, 64), (1, 2, 4, 8)
+PANELS, UNROLL = (1, 2, 4), (1, 2, 4, 8)
+PARTS = (4, 8, 12, 16, 20, 28, 32, 36, 64)
+"""Offered numbers of parts, for inputs of many sizes: 180 groups of 32 are divisible by 4, but not
+by 8."""
 PARTS_OF_ONE_ROW, STEPS_UNROLLED = 32, 4
+PARTS_OF_SUBGROUPS = 8
+"""Parts of a panel that fill subgroups of 32 threads: a multiple of them is the default."""
 QUADS = LANES // QUAD
 OUTPUTS = (QUAD, 2 * QUAD)
 """Offered numbers of outputs of a thread."""
@@ -85,18 +92,25 @@ def pick_parts(sch: Schedule, column, reduction, limits: GpuLimits, choices: Cho
     """
     extent = int(sch.get(reduction).extent)
     panels = pick(sch, choices, "panels", divisors(sch, column, PANELS, LANES), 1)
-    parts = pick(sch, choices, "parts", divisors(sch, reduction, PARTS), PARTS_OF_ONE_ROW)
+    offered = divisors(sch, reduction, PARTS)
+    parts = pick(sch, choices, "parts", offered, _default_parts(offered))
     unroll = pick(sch, choices, "unroll", divisors(sch, reduction, UNROLL), STEPS_UNROLLED)
-    parts = halved(parts, lambda n: n * panels * QUADS <= limits.threads)
+    fitting = [n for n in offered if n <= parts and n * panels * QUADS <= limits.threads]
+    parts = max(fitting, default=offered[0])
     unroll = halved(unroll, lambda n: extent % (parts * n) == 0)
-    low = min(_pick_meeting(sch, limits, choices), parts)
-    outputs = min(pick(sch, choices, "outputs", OUTPUTS, QUAD), max(QUAD, parts))
+    low = gcd(_pick_meeting(sch, limits, choices), parts)
+    outputs = gcd(pick(sch, choices, "outputs", OUTPUTS, QUAD), parts)
     if pick(sch, choices, "adjacent", ADJACENT, 0):
         rounds, part, step = sch.split(reduction, [None, parts, unroll])
         sch.reorder(step, part)
     else:
         rounds, step, part = sch.split(reduction, [None, unroll, parts])
     return Parts(panels, parts // low, low, outputs), (rounds, step, part)
+
+
+def _default_parts(offered: Sequence[int]) -> int:
+    usual = [n for n in offered if n <= PARTS_OF_ONE_ROW]
+    return max([n for n in usual if n % PARTS_OF_SUBGROUPS == 0] or usual)
 
 
 def _pick_meeting(sch: Schedule, limits: GpuLimits, choices: Choices) -> int:
@@ -148,9 +162,16 @@ def add_up_parts(sch: Schedule, block, last, part, parts: Parts):
 
 
 def _of_a_workgroup(sch: Schedule, partial, workgroup, parts: Parts) -> None:
-    """Write the parts to shared memory, a quad at a time."""
+    """Write the parts to shared memory, a quad at a time.
+
+    Adjacent parts of a panel are adjacent in memory. If a row of threads has no whole number of
+    panels, nor a panel of rows, the panels are inside instead: TVM could not follow the indices.
+    """
     panel, part, quad = _quads(sch, partial, workgroup, parts)
-    y, x = sch.split(sch.fuse(panel, part, quad), [None, parts.panels * LANES])
+    short, long = sorted((parts.high * parts.quads, parts.panels * LANES))
+    outside = [panel, part] if long % short == 0 else [part, panel]
+    sch.reorder(*outside)
+    y, x = sch.split(sch.fuse(*outside, quad), [None, parts.panels * LANES])
     sch.bind(y, "threadIdx.y")
     sch.bind(x, "threadIdx.x")
     kept = sch.cache_write(partial, 0, "local")

@@ -115,7 +115,7 @@ def check_fits(where: str, device: Device, manifest: Manifest) -> None:
     if device.memory is not None and need > device.memory:
         raise DeviceError(
             f"{where}: the device has {device.memory / 1e9:.2f} GB of memory, weights and cache "
-            f"need {need / 1e9:.2f} GB; compile with fewer bits or a smaller --context"
+            f"need {need / 1e9:.2f} GB; {manifest.lighter(device.memory)}"
         )
 
 

@@ -102,6 +102,7 @@ def test_times_are_those_of_the_video() -> None:
     asked = model()
     answer = asked.chat("What?", [noise(50, 50)], videos=[frames(4)])
     assert answer.timings.image_tokens == (64, 4 * 64)
+    assert answer.timings.video_frames == (0, 4)
     assert len(answer.timings.encode_ms) == 2 and all(ms > 0 for ms in answer.timings.encode_ms)
     assert asked.session.images == 5
 
@@ -110,6 +111,7 @@ def test_groups_take_the_tokens_of_one_picture() -> None:
     asked = model(PACKED)
     answer = asked.chat("What?", videos=[frames(7)], packing=3)
     assert answer.timings.image_tokens == (3 * ROWS,) and asked.session.images == 3
+    assert answer.timings.video_frames == (7,)
     again = asked.chat("And now?", videos=[frames(7)], packing=3)
     assert again.tokens and asked.session.images == 3, "the same frames at the same times"
     asked.chat("And now?", videos=[frames(7)], packing=3, fps=1)

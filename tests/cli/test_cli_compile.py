@@ -143,7 +143,8 @@ def test_without_tvm_the_error_names_the_package(
 
 
 STAGES = [Stage("pixels", float("inf"), 120.0, True), Stage("vision", 41.25, 40.0, True)]
-SHORT = [Stage("resampler", 30.0, 40.0, False), Stage("logits", 20.0, 40.0, False)]
+LOSSY = [Stage("embed", 30.0, 40.0, True, 50.0)]
+FAULTS = [Stage("resampler", 30.0, 40.0, False), Stage("logits", 20.0, 40.0, False)]
 
 
 def fake_verify(monkeypatch: pytest.MonkeyPatch, stages: list[Stage]) -> list[Any]:
@@ -179,17 +180,29 @@ def test_verify_passes(handglass: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_verify_names_the_first_short_stage(
+def test_verify_passes_what_the_storage_loses(
     handglass: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = fake_verify(monkeypatch, STAGES + SHORT)
+    fake_verify(monkeypatch, STAGES + LOSSY)
+    result = handglass("verify", "out", "--reference", "checkpoint")
+    *_, embed, last = [" ".join(line.split()) for line in result.out.splitlines()]
+    assert (result.code, embed) == (0, "embed 30.0 dB 40.0 dB 50.0 dB LOSSY")
+    assert "no fault" in last and "in embed:" in last
+    as_json = handglass("verify", "out", "--reference", "checkpoint", "--json")
+    assert (as_json.code, as_json.json["ok"], as_json.json["lossy"]) == (0, True, ["embed"])
+
+
+def test_verify_names_the_first_stage_at_fault(
+    handglass: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = fake_verify(monkeypatch, STAGES + LOSSY + FAULTS)
     result = handglass("verify", "out", "--reference", "checkpoint")
     assert result.code == 5
     assert calls[0][2] is None
     assert result.out.endswith(": resampler\n")
     as_json = handglass("verify", "out", "--reference", "checkpoint", "--json")
     assert (as_json.code, as_json.json["ok"]) == (5, False)
-    assert as_json.json["first_short"] == "resampler"
+    assert as_json.json["first_fault"] == "resampler"
     pixels = as_json.json["stages"][0]
     assert (pixels["stage"], pixels["floor_db"], pixels["ok"]) == ("pixels", 120.0, True)
     assert pixels["snr_db"] > 120.0

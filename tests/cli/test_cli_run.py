@@ -168,6 +168,7 @@ def test_footer_of_a_short_answer() -> None:
     timings = {
         "encode_ms": (0.0, 90.0),
         "image_tokens": (64, 64),
+        "video_frames": (0, 0),
         "prefill_tokens": 5,
         "prefill_tok_s": 99.96,
         "decode_tokens": 0,
@@ -177,6 +178,25 @@ def test_footer_of_a_short_answer() -> None:
     assert footer(timings) == (
         "image 2: 90 ms (64 tokens) | prefill 5 tok, 100.0 tok/s | decode 0 tok | peak 312 MB"
     )
+
+
+def test_the_footer_counts_pictures_and_videos_apart() -> None:
+    timings = {
+        "encode_ms": (5.0, 812.4, 0.0, 90.0, 7.0),
+        "image_tokens": (64, 768, 128, 64, 64),
+        "video_frames": (0, 12, 2, 0, 1),
+        "prefill_tokens": 0,
+        "prefill_tok_s": 0.0,
+        "decode_tokens": 0,
+        "decode_tok_s": 0.0,
+        "peak_mb": 312.4,
+    }
+    assert footer(timings).split(" | ")[:-3] == [
+        "image 1: 5 ms (64 tokens)",
+        "video 1: 812 ms (12 frames, 768 tokens)",
+        "image 2: 90 ms (64 tokens)",
+        "video 3: 7 ms (1 frame, 64 tokens)",
+    ]
 
 
 IMPORTS = """

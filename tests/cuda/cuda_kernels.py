@@ -72,13 +72,12 @@ class Kernels:
         self, launch: Launch, arrays: Mapping[str, np.ndarray], sizes: Mapping[str, int]
     ) -> Counts:
         extents = {name: value_of(e, sizes) for name, e in launch.extents.items()}
-        shape = [[extents.get(f"{kind}.{axis}", 1) for axis in "xyz"] for kind in AXES]
+        grid, block = ([extents.get(f"{kind}.{axis}", 1) for axis in "xyz"] for kind in AXES)
         given = [
             arrays[a.args[0].name] if isinstance(a, ir.Call) else value_of(a, sizes)
             for a in launch.arguments
         ]
         dynamic = extents.get(DYNAMIC, 0)
-        grid, block = shape
         return self.emulated.launch(launch.kernel, grid, block, *given, dynamic=dynamic)
 
 

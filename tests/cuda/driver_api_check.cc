@@ -3,6 +3,7 @@
 
 #include "driver_api.h"
 
+#include <cstddef>
 #include <type_traits>
 
 namespace ours = handglass::cuda;
@@ -28,6 +29,10 @@ template <>
 struct PlainOf<CUuuid, false> {
   using type = ours::CUuuid;
 };
+template <>
+struct PlainOf<CUDA_KERNEL_NODE_PARAMS, false> {
+  using type = ours::CUDA_KERNEL_NODE_PARAMS;
+};
 template <typename Result, typename... Parameters>
 struct PlainOf<Result(Parameters...), false> {
   using type = typename PlainOf<Result>::type(typename PlainOf<Parameters>::type...);
@@ -37,6 +42,26 @@ template <typename Type>
 using Plain = typename PlainOf<std::remove_pointer_t<Type>>::type;
 
 static_assert(sizeof(ours::CUuuid) == sizeof(CUuuid), "CUuuid");
+static_assert(sizeof(ours::CUDA_KERNEL_NODE_PARAMS) == sizeof(CUDA_KERNEL_NODE_PARAMS),
+              "CUDA_KERNEL_NODE_PARAMS");
+#define CHECK_FIELD(name)                                                                     \
+  static_assert(offsetof(ours::CUDA_KERNEL_NODE_PARAMS, name) ==                              \
+                        offsetof(CUDA_KERNEL_NODE_PARAMS, name) &&                            \
+                    std::is_same<decltype(ours::CUDA_KERNEL_NODE_PARAMS::name),               \
+                                 decltype(CUDA_KERNEL_NODE_PARAMS::name)>::value,             \
+                #name);
+CHECK_FIELD(func)
+CHECK_FIELD(gridDimX)
+CHECK_FIELD(gridDimY)
+CHECK_FIELD(gridDimZ)
+CHECK_FIELD(blockDimX)
+CHECK_FIELD(blockDimY)
+CHECK_FIELD(blockDimZ)
+CHECK_FIELD(sharedMemBytes)
+CHECK_FIELD(kernelParams)
+CHECK_FIELD(extra)
+CHECK_FIELD(kern)
+CHECK_FIELD(ctx)
 
 #define CHECK_FUNCTION(name, parameters)                                                       \
   static_assert(std::is_same<Plain<decltype(ours::Functions::name)>, Plain<decltype(&::name)>>:: \

@@ -25,7 +25,9 @@ SOURCES = Path(__file__).parent / "driver"
 HEADERS = ("cu13/include", "cuda_runtime/include")
 """Folders with cuda.h in the packages of CUDA 13 and 12."""
 FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden")
-COUNTERS = ("kernels", "graph_launches", "waits", "used", "allocations", "pinned", "modules")
+COUNTERS = (
+    *("kernels", "graph_launches", "waits", "used", "allocations", "pinned", "modules", "graphs"),
+)
 
 
 def header_folders() -> list[Path]:

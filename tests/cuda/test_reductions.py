@@ -21,7 +21,11 @@ from handglass.targets.codegen.cuda.nvrtc import Nvrtc
 pytestmark = [pytest.mark.compiler, pytest.mark.cuda]
 
 BLOCKS = 3
-REDUCERS = {"sum": (te.sum, np.sum), "max": (te.max, np.max), "min": (te.min, np.min)}
+REDUCERS: dict[str, tuple[Any, Any]] = {
+    "sum": (te.sum, np.sum),
+    "max": (te.max, np.max),
+    "min": (te.min, np.min),
+}
 
 
 def reduced(name: str, dtype: str, rows: int, threads: int, columns: int, axes: str) -> Schedule:

@@ -41,7 +41,10 @@ pytestmark = [pytest.mark.compiler, pytest.mark.levels]
 
 SAMPLE = int(os.environ.get("HANDGLASS_TEST_SPACES") or 0)
 """Candidates per space whose results are checked; 0: one or two of them, on this machine only."""
-TARGETS = ("x86-64-v3", "avx-vnni", "x86-64-v4", "avx512-vnni", "x86-64-amx", "arm64", "i8mm")
+TARGETS = (
+    *("x86-64-v3", "avx-vnni", "x86-64-v4", "avx512-vnni", "x86-64-amx"),
+    *("raspberry-pi-4", "arm64", "i8mm"),
+)
 """Presets and levels: a target per kind of CPU."""
 ROW_TARGETS = ("x86-64-v3", "arm64")
 """Row kernels differ only by the codes that they write."""
@@ -68,7 +71,8 @@ MATMULS = {
     f"{scheme}_{name}": Space(partial(times_weights, scheme, m, 500, 256), 100)
     for scheme in ("f32", "bf16", "w4", "w4a8", "w8a8")
     for name, m in HEIGHTS.items()
-}
+} | {"f32_few": Space(partial(times_weights, "f32", 1, 32, 1024), 100)}
+"""One with few outputs, too."""
 ROWS = {"norm": rms, "layer_norm": centred, "heads": heads, "gate": gated}
 QUANTIZED = {
     "quantize4": partial(quantizing, plain, "w4a8"),

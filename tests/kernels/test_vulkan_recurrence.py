@@ -1,20 +1,22 @@
 """The recurrent layers on a GPU, against a few lines of numpy."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
-from delta_reference import delta_truth, random_given
+from delta_reference import Given, delta_truth, random_given
 from tvm import tirx
 from vulkan_operator import Kernel, check, normal, runnable, scheduled
-from vulkan_running import kernel_count, needs_vulkan, tvm_target
+from vulkan_running import kernel_count, needs_vulkan, operations, shaders, tvm_target
 from vulkan_targets import BARE, PORTABLE
 
 from handglass.compiler.ops import gpu_causal_conv, gpu_delta_rule
 from handglass.compiler.ops.delta_rule import Heads
-from handglass.schedules.choices import Written
-from handglass.schedules.gpu import recurrence
+from handglass.schedules.choices import Noted, Written
+from handglass.schedules.gpu import delta_choices, recurrence
 
 pytestmark = pytest.mark.compiler
 
@@ -71,15 +73,140 @@ def test_delta_rule(h: int, key_heads: int, e: int, f: int) -> None:
 def check_delta(kernel: Kernel, sizes: tuple[int, int, int, int], lengths: tuple[int, ...]) -> None:
     h, key_heads, e, f = sizes
     for s in lengths:
-        given = random_given(Heads(key_heads, h, e, f), s)
-        kept, *_, out = kernel(*given.arguments(), np.full((s, h * f), 77, np.float32))
-        truth = delta_truth(given)
-        check(kept, truth[0], 1e-5)
-        check(out.reshape(s, h, f), truth[1], 1e-5)
+        check_given(kernel, random_given(Heads(key_heads, h, e, f), s))
+
+
+def check_given(kernel: Kernel, given: Given) -> None:
+    truth = delta_truth(given)
+    for actual, expected in zip(called(kernel, given), truth, strict=True):
+        assert np.isfinite(actual).all()
+        check(actual, expected, 1e-5)
+
+
+def called(kernel: Kernel, given: Given) -> tuple[np.ndarray, np.ndarray]:
+    """The new state and the result."""
+    s, h, f = given.values.shape
+    kept, *_, out = kernel(*given.arguments(), np.full((s, h * f), 77, np.float32))
+    return kept, out.reshape(s, h, f)
+
+
+AMPLE = PORTABLE | {"max_shared_memory_per_block": 32 << 10}
+"""Memory for chunks of the released size."""
+MIXED = (4, 2, 16, 32)
+RELEASED = (2, 1, 128, 128)
+
+
+@cache
+def chunked(sizes: tuple[int, int, int, int], products: int, chunk: int) -> Kernel:
+    chosen = Written({"products": products, "chunk": chunk})
+    return runnable(scheduled(delta(*sizes, AMPLE), chosen, AMPLE)[0], AMPLE)
+
+
+BOTH = delta_choices.OFFERS["products"]
+each_form = pytest.mark.parametrize(("products", "chunk"), [(0, 8), (1, 8), (1, 16)])
 
 
 @needs_vulkan
-@pytest.mark.parametrize(("threads", "shared"), [(16, 2048), (64, 8192), (1024, 49152)])
+@pytest.mark.parametrize("chunk", delta_choices.OFFERS["chunk"])
+@pytest.mark.parametrize("products", BOTH, ids=["one by one", "in products"])
+def test_every_chunk_and_its_tail(products: int, chunk: int) -> None:
+    check_delta(chunked(MIXED, products, chunk), MIXED, (1, 2, 7, 8, 15, 16, 17, 31, 33, 65))
+
+
+@needs_vulkan
+@each_form
+def test_the_released_size(products: int, chunk: int) -> None:
+    check_delta(chunked(RELEASED, products, chunk), RELEASED, (1, 77, 300))
+
+
+@needs_vulkan
+@pytest.mark.parametrize("columns", delta_choices.OFFERS["columns"])
+@pytest.mark.parametrize("threads", delta_choices.OFFERS["threads"])
+@pytest.mark.parametrize("products", BOTH)
+def test_every_workgroup(products: int, threads: int, columns: int) -> None:
+    """More threads than a step has work for, and fewer than columns."""
+    chosen = {"products": products, "chunk": 8, "threads": threads, "columns": columns}
+    sizes = (2, 1, 36, 64)
+    func, _ = scheduled(delta(*sizes, AMPLE), Written(chosen), AMPLE)
+    check_delta(runnable(func, AMPLE), sizes, (19,))
+
+
+@needs_vulkan
+@each_form
+def test_a_prompt_in_parts_is_the_whole_prompt(products: int, chunk: int) -> None:
+    kernel, (h, key_heads, e, f) = chunked(MIXED, products, chunk), MIXED
+    whole = random_given(Heads(key_heads, h, e, f), 90)
+    state, parts = whole.state, []
+    for first, last in ((0, 1), (1, 40), (40, 41), (41, 90)):
+        rows = (x[first:last] for x in (whole.unit, whole.values, whole.gates))
+        state, out = called(kernel, Given(state, *rows))
+        parts.append(out)
+    for actual, expected in zip((state, np.concatenate(parts)), delta_truth(whole), strict=True):
+        check(actual, expected, 1e-5)
+
+
+@needs_vulkan
+@each_form
+@pytest.mark.parametrize("decay", [1, 1 - 2**-24, 0, 1e-30, 0.5])
+@pytest.mark.parametrize("step", [0, 1e-6, 1], ids=["keep", "hardly", "replace"])
+def test_extreme_gates(step: float, decay: float, products: int, chunk: int) -> None:
+    given, h = random_given(Heads(2, 4, 16, 32), 50), 4
+    given.gates[:, :h], given.gates[:, h:] = step, decay
+    check_given(chunked(MIXED, products, chunk), given)
+
+
+@needs_vulkan
+@each_form
+def test_one_position_forgets_everything_among_slow_decays(products: int, chunk: int) -> None:
+    """Differences of sums of logarithms would lose the slow decays after it."""
+    given, h = random_given(Heads(2, 4, 16, 32), 64), 4
+    given.gates[:, h:] = 0.999
+    given.gates[[5, 20, 21, 47], h:] = 1e-38
+    check_given(chunked(MIXED, products, chunk), given)
+
+
+@needs_vulkan
+@each_form
+@pytest.mark.parametrize("different", [1, 2])
+def test_repeated_keys(different: int, products: int, chunk: int) -> None:
+    """The triangular system is then as far from the identity as it gets."""
+    given = random_given(Heads(2, 4, 16, 32), 64)
+    given.unit[:] = given.unit[np.arange(64) % different]
+    given.gates[:] = 1
+    check_given(chunked(MIXED, products, chunk), given)
+
+
+@needs_vulkan
+def test_one_position_has_a_kernel_of_its_own() -> None:
+    with tvm_target(AMPLE):
+        func = gpu_delta_rule.delta_step(Heads(1, 2, 128, 128))
+    noted = Noted()
+    kernel = runnable(scheduled(func, noted, AMPLE)[0], AMPLE)
+    assert set(noted.values) == {"columns", "threads"}
+    check_delta(kernel, RELEASED, (1,))
+
+
+BARRIER = 224
+"""The opcode of OpControlBarrier."""
+
+
+@pytest.mark.parametrize(
+    ("kib", "products", "barriers"),
+    [(16, 0, 2 + 2), (32, 1, 5 + 1), (48, 1, 5 + 1)],
+)
+def test_chunks_need_fewer_barriers(kib: int, products: int, barriers: int) -> None:
+    """Two for a few positions and two per position; in products, five per chunk and one at the end.
+
+    They are the default where memory holds a chunk."""
+    target, noted = PORTABLE | {"max_shared_memory_per_block": kib << 10}, Noted()
+    found, _ = scheduled(delta(*RELEASED, target), noted, target)
+    (shader,) = shaders(found, target)
+    assert noted.values.get("products", 0) == products
+    assert operations(shader.words).count(BARRIER) == barriers
+
+
+@needs_vulkan
+@pytest.mark.parametrize(("threads", "shared"), [(16, 2048), (64, 8192), (1024, 32768)])
 def test_workgroups_follow_the_target(threads: int, shared: int) -> None:
     limits = {"max_threads_per_block": threads, "max_num_threads": threads}
     target = PORTABLE | limits | {"max_shared_memory_per_block": shared}

@@ -1,6 +1,7 @@
 """Plans of compilations: from config.json alone, and against what is really compiled."""
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,13 @@ def test_parameters_are_known_without_exporting(config: dict[str, Any], target: 
     assert entries(list(network.named_parameters())) == entries(exported)
 
 
+def test_a_text_model_has_no_vision_scheme(plan_of: Any) -> None:
+    config = PUBLISHED["MiniCPM5-1B"]
+    assert plan_of(config).scheme == {"language": "w4a8"}
+    with pytest.raises(UsageError, match="--vision-quantization f32: this model is text-only"):
+        plan_of(config, vision_quantization="f32")
+
+
 def test_another_family(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(models.FAMILIES, "second", SECOND)
     plan: Plan = plan_of(SECOND_CONFIG, quantization="f32", context=64)
@@ -203,11 +211,32 @@ def test_what_does_not_fit(checkpoint: Path, tmp_path: Path, monkeypatch: Any) -
     with pytest.raises(Exception, match="'small' has") as error:
         compile_model(checkpoint, tmp_path / "bundle", **how)
     assert plan.problems == (str(error.value),)
+    assert "use a smaller model" in plan.problems[0] and "--" not in plan.problems[0]
     monkeypatch.setattr(planning.shutil, "disk_usage", lambda _: type("Full", (), {"free": 9}))
     full = plan_model(checkpoint, output=tmp_path / "a" / "b", context=64)
     assert not full.disk.fits and full.disk.folder == str(tmp_path)
     assert "free some disk space" in full.problems[0]
     assert plan_model(checkpoint, context=64).problems == (), "no output was named"
+
+
+@pytest.mark.parametrize("quantization", ["w4a8", "w8a8", "f32"])
+def test_the_advice_makes_it_fit(checkpoint: Path, tmp_path: Path, quantization: str) -> None:
+    """Each option on its own, of a model that lacks a third of its cache."""
+    how: dict[str, Any] = {"quantization": quantization, "context": 448}
+    memory = plan_model(checkpoint, **how).memory
+    limit = memory.weights + memory.state * 2 // 3
+    small = {"base": "x86-64-v3", "name": "small", "memory_limit": limit}
+    (tmp_path / "small.json").write_text(json.dumps(small))
+    (problem,) = plan_model(checkpoint, target=str(tmp_path / "small.json"), **how).problems
+    advice = dict(re.findall(r"--([a-z-]+) (\w+)", problem))
+    unrounded = {"vision-quantization": "w8a8"} if quantization == "f32" else {}
+    fewer = {"quantization": "w4a8"} if quantization != "w4a8" else {}
+    assert advice == fewer | unrounded | {"context": "256", "kv-cache": "int8"}
+    for option, value in advice.items():
+        other = {option.replace("-", "_"): int(value) if value.isdigit() else value}
+        plan = plan_model(checkpoint, target=str(tmp_path / "small.json"), **how | other)
+        assert plan.memory.fits or option.endswith("quantization")
+        assert plan.memory.resident < memory.resident
 
 
 def test_options_are_checked_as_by_compile(checkpoint: Path, tmp_path: Path) -> None:

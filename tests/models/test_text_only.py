@@ -20,6 +20,7 @@ import handglass
 from handglass.compiler.build import compile_model
 from handglass.compiler.checkpoints.template_file import TemplateFile, read_template
 from handglass.compiler.models.text_only import configure, prompt_entry
+from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
 from handglass.compiler.verify import verify
 from handglass.errors import InputError
 from handglass.runtime.bundle.reader import Bundle
@@ -177,11 +178,14 @@ def test_answer_verify_and_bench_of_a_hybrid(tmp_path: Path) -> None:
     check_answer(reference, tmp_path / "bundle", KINDS[-1])
     stages = verify(tmp_path / "bundle", tmp_path / "checkpoint")
     assert [(stage.stage, stage.ok) for stage in stages] == [
-        ("embed", True), ("logits", True), ("end_to_end", True)
+        ("weights", True), ("embed", True), ("logits", True), ("end_to_end", True)
     ]  # fmt: skip
     with pytest.raises(InputError, match="text-only"):
         verify(tmp_path / "bundle", tmp_path / "checkpoint", [np.zeros((9, 9, 3), np.uint8)])
     bundle = Bundle.open(tmp_path / "bundle")
+    assert bundle.manifest.scheme == {"language": "f32"}
+    tasks = read_tuning_input(tmp_path / "bundle", CompileOptions()).parts
+    assert {part.function for part in tasks} == {"prefill", "decode"}
     profile = KernelBenchmark(Session(bundle), read_report(bundle))
     profile.run(1, lambda *_: None)
     assert [phase["phase"] for phase in profile.report()] == ["prefill 64", "decode@511"]

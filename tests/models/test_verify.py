@@ -21,13 +21,13 @@ from handglass.compiler.checkpoints.checkpoint import Checkpoint
 from handglass.compiler.models import FAMILIES
 from handglass.compiler.models.release import ModelConfig
 from handglass.compiler.models.storage import Storage
-from handglass.compiler.parity import reference
-from handglass.compiler.parity.floors import FRAMES
-from handglass.compiler.parity.ratios import Stage, report, snr_db
+from handglass.compiler.parity import reference, stored_weights
+from handglass.compiler.parity.floors import FRAMES, Floors
+from handglass.compiler.parity.ratios import Ratio, Stage, report, snr_db
 from handglass.compiler.parity.stored_weights import StoredWeights
 from handglass.compiler.schemes.kv_cache import CACHE_TYPES
 from handglass.compiler.schemes.quantize import SCHEMES
-from handglass.compiler.verify import ORDER, Comparison, drawn_picture, splice
+from handglass.compiler.verify import ORDER, WEIGHTS, Comparison, drawn_picture, splice
 from handglass.errors import MismatchError
 from handglass.runtime.prompt.tokenizer import open_tokenizer
 
@@ -163,7 +163,7 @@ def test_not_a_number_fails(weights: Checkpoint) -> None:
     assert short == ["logits", "end_to_end"]
 
 
-STAGES = [stage for stage in ORDER if stage != FRAMES]
+STAGES = [WEIGHTS, *(stage for stage in ORDER if stage != FRAMES)]
 """Of a model that has no videos."""
 LOSSY = {"language": "w4", "vision": "bf16"}
 
@@ -188,6 +188,67 @@ def test_a_fault_that_four_bits_would_hide(weights: Checkpoint, function: str, s
     assert [name for name in STAGES if not stages[name].ok] == [stage, "encode_image"]
 
 
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Floors that four bits do not reach."""
+    usual = Floors.storage
+    raised = {"logits": 60.0, "end_to_end": 57.0}
+    monkeypatch.setattr(Floors, "storage", lambda floors: usual(floors) | raised)
+
+
+def test_a_loss_of_the_storage_is_no_fault(weights: Checkpoint, strict: None) -> None:
+    stages = compare(weights, scheme=LOSSY)
+    assert all(stage.ok for stage in stages)
+    assert [stage.stage for stage in stages if stage.is_lossy] == ["logits", "end_to_end"]
+    assert report(stages)["lossy"] == ["logits", "end_to_end"]
+
+
+def test_a_loss_without_storage_is_a_fault(weights: Checkpoint, strict: None) -> None:
+    """In float32, and of what follows the storage: noise above its own floor."""
+    stages = compare(weights, "prefill", noise(58.0))
+    assert [stage.stage for stage in stages if not stage.ok] == ["logits"]
+    stages = compare(weights, "prefill", noise(20.0), scheme=LOSSY)
+    assert [stage.stage for stage in stages if not stage.ok] == ["logits"]
+
+
+def test_a_fault_of_the_packing(weights: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundle and the reference share it, so that only the matrices show it."""
+    right = stored_weights.round_trip
+
+    def half(scheme: Any, rows: np.ndarray) -> np.ndarray:
+        """Without every other row."""
+        kept = right(scheme, rows).copy()
+        kept[::2] = 0
+        return kept
+
+    monkeypatch.setattr(stored_weights, "round_trip", half)
+    stages = compare(weights, scheme=LOSSY)
+    assert [stage.stage for stage in stages if not stage.ok] == [WEIGHTS]
+    assert stages[0].snr_db < 4 and stages[0].tensor in weights
+
+
+@pytest.mark.parametrize(
+    ("ratio", "holds"),
+    [
+        (Ratio(12.0, 35.0, 12.1), True),
+        (Ratio(12.0, 29.0, 12.1), False),
+        (Ratio(9.0, 35.0, 9.1), True),
+        (Ratio(9.0, 35.0, 10.9), True),
+        (Ratio(9.0, 35.0, 11.1), False),
+        (Ratio(9.0), False),
+        (Ratio(11.0), True),
+        (Ratio(-math.inf, -math.inf, 3.0), False),
+        (Ratio(-math.inf, None, 3.0), False),
+        (Ratio(12.0, 16.0, 12.1, rounding_db=18.0), True),
+        (Ratio(12.0, 14.0, 12.1, rounding_db=18.0), False),
+        (Ratio(12.0, 29.0, 12.1, rounding_db=90.0), False),
+    ],
+)
+def test_what_is_a_fault(ratio: Ratio, holds: bool) -> None:
+    """With a floor of 10 dB, and one of 30 dB for the arithmetic."""
+    assert ratio.holds(10.0, 30.0) is holds
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_stored_weights_are_what_the_packing_leaves(weights: Checkpoint, scheme: str) -> None:
     """Against a simple quantizer: stacked rows, thirds, right factors and single rows."""
@@ -210,7 +271,7 @@ def test_report_is_json(weights: Checkpoint) -> None:
     ]
     text = json.dumps(report(stages), allow_nan=False)
     read = json.loads(text)
-    assert (read["ok"], read["first_short"]) == (False, "vision")
+    assert (read["ok"], read["first_fault"]) == (False, "vision")
     keys = ("stage", "snr_db", "floor_db", "ok", "arithmetic_db")
     assert [tuple(stage[key] for key in keys) for stage in read["stages"]] == [
         ("pixels", 300.0, 120.0, True, None),

@@ -22,9 +22,9 @@ pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
 RELEASES = ("4.6", "4.7", *EARLY, "2.5", "2.6", "4.0", "4.5")
 LANGUAGE_STAGES = ["embed", "logits", "end_to_end"]
-RESAMPLED = ["pixels", "vision", "resampler", "encode_image"]
+RESAMPLED = ["weights", "pixels", "vision", "resampler", "encode_image"]
 STAGES = {
-    True: ["pixels", "encode_image", *LANGUAGE_STAGES],
+    True: ["weights", "pixels", "encode_image", *LANGUAGE_STAGES],
     False: [*RESAMPLED, *LANGUAGE_STAGES],
 }
 """Whether the release has a merger -> the stages."""
@@ -112,7 +112,7 @@ those of 2.0, 4.0 and 4.6."""
 def test_verify_holds(bundles: Bundles, version: str, scheme: str) -> None:
     stages = verify(bundles.bundle(version, scheme), bundles.checkpoint(version, scheme))
     assert [stage.stage for stage in stages] == stages_of(version)
-    assert [stage for stage in stages if not stage.ok] == []
+    assert [stage for stage in stages if not stage.ok or stage.is_lossy] == []
 
 
 LANGUAGE = "model.language_model.layers"

@@ -19,6 +19,7 @@ TIMINGS = Timings(
     load_s=0.5,
     encode_ms=(812.4,),
     image_tokens=(64,),
+    video_frames=(0,),
     prefill_tokens=83,
     reused_tokens=0,
     prefill_tok_s=190.2,

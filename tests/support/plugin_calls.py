@@ -46,8 +46,8 @@ class PluginCalls:
 
     def on_host(self, tensor: Any) -> np.ndarray:
         host = np.empty(tuple(tensor.shape), str(tensor.dtype))
-        copy = self.function("runtime.TVMTensorCopyToBytes")
-        copy(tensor, ctypes.c_void_p(host.ctypes.data), host.nbytes)
+        read = self.function(f"handglass.{self._kind}.read")
+        read(tensor, ctypes.c_void_p(host.ctypes.data), host.nbytes)
         return host
 
     def wait(self, index: int = 0) -> None:

@@ -1,4 +1,5 @@
-"""The tiny module of tiny_library.py as a bundle for Vulkan, including known answers."""
+"""The tiny module of tiny_library.py as a bundle for a GPU, by default for Vulkan, including known
+answers."""
 
 from __future__ import annotations
 
@@ -47,7 +48,12 @@ def gpu_target() -> Target:
 def build_library(path: Path) -> Path:
     skip_without_library()
     vulkan.enable()
-    target = tvm.target.Target(gpu_target().tvm)
+    return build_for(gpu_target(), path)
+
+
+def build_for(gpu: Target, path: Path) -> Path:
+    """Compile the module for a GPU, whose code generator is enabled."""
+    target = tvm.target.Target(gpu.tvm)
     with target:
         mod = relax.get_pipeline("zero")(relax.transform.LegalizeOps()(TINY))
         mod = dlight.ApplyDefaultSchedule(dlight.gpu.Fallback())(mod)
@@ -56,11 +62,14 @@ def build_library(path: Path) -> Path:
     return path
 
 
-def write_bundle(path: Path, library: Path, **target: Any) -> Bundle:
+def write_bundle(path: Path, library: Path, **entry: Any) -> Bundle:
+    needed = {"name": "vulkan-test", "device": "vulkan", "abilities": ABILITIES, **entry}
+    return write_for(gpu_target(), path, library, **needed)
+
+
+def write_for(gpu: Target, path: Path, library: Path, **entry: Any) -> Bundle:
+    """Write a bundle; `entry` are the fields of its TargetEntry that differ from the host's."""
     plain = manifest()
-    entry = dataclasses.replace(
-        plain.target, name="vulkan-test", **{"device": "vulkan", "abilities": ABILITIES, **target}
-    )
     with BundleWriter(path) as writer:
         writer.add_file("lib.so", library)
         writer.add_file("tokenizer.model", PIECES)
@@ -68,9 +77,11 @@ def write_bundle(path: Path, library: Path, **target: Any) -> Bundle:
         with TensorWriter(params, [("table", TABLE.shape, TABLE.dtype.name)]) as tensors:
             tensors.write("table", TABLE)
         writer.add_file(params.name)
-        for name in known_answers(gpu_target()).write(writer.folder):
+        for name in known_answers(gpu).write(writer.folder):
             writer.add_file(name)
-        return writer.finish(dataclasses.replace(plain, target=entry))
+        return writer.finish(
+            dataclasses.replace(plain, target=dataclasses.replace(plain.target, **entry))
+        )
 
 
 @contextmanager

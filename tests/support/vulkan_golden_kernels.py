@@ -18,6 +18,7 @@ from vulkan_targets import BARE, COOPMAT, DOT, EIGHT, PORTABLE, SUBGROUP
 from handglass.compiler.ops import exponential, gpu_causal_conv, gpu_delta_rule, norm, rotary
 from handglass.compiler.ops.delta_rule import Heads
 from handglass.compiler.ops.layout import Layout, key_shape
+from handglass.schedules.choices import Written
 
 Made = tuple[Callable[[], tirx.PrimFunc], Mapping[str, Any]]
 """A factory of the function, and its target."""
@@ -139,9 +140,10 @@ def convolution() -> tirx.PrimFunc:
         return scheduled(gpu_causal_conv.conv_writer(100, 72, 4))[0]
 
 
-def recurrence() -> tirx.PrimFunc:
+def recurrence(products: int) -> tirx.PrimFunc:
     with tvm_target(PORTABLE):
-        return scheduled(gpu_delta_rule.delta_writer(Heads(2, 4, 64, 16)))[0]
+        func = gpu_delta_rule.delta_writer(Heads(2, 4, 64, 16))
+        return scheduled(func, Written({"products": products, "chunk": 8}))[0]
 
 
 SCHEDULES: dict[str, Made] = {
@@ -156,6 +158,7 @@ SCHEDULES: dict[str, Made] = {
     "schedule-rows-rms-norm": (rms_norm, PORTABLE),
     "schedule-rows-head-norm": (heads_norm, PORTABLE),
     "schedule-recurrence-convolution": (convolution, PORTABLE),
-    "schedule-recurrence-delta-rule": (recurrence, PORTABLE),
+    "schedule-recurrence-delta-rule": (lambda: recurrence(0), PORTABLE),
+    "schedule-recurrence-delta-rule-in-products": (lambda: recurrence(1), PORTABLE),
     "schedule-elementwise-silu-gate": (gate, PORTABLE),
 }

@@ -10,10 +10,12 @@ from typing import Any
 import attention_spaces
 import numpy as np
 from arm_kernels import Kernel, normal
+from delta_reference import delta_truth, random_given
 from tvm import te, tirx
 from vulkan_products import Product, quantized
 
-from handglass.compiler.ops import exponential, norm
+from handglass.compiler.ops import exponential, gpu_delta_rule, norm
+from handglass.compiler.ops.delta_rule import Heads
 from handglass.compiler.ops.quantize_rows import quantize_rows
 from handglass.schedules.isa.integer_isa import Codes
 
@@ -39,11 +41,17 @@ SPACES: dict[str, Space] = {
 }
 
 
-def matmul(scheme: str, m: int | None, rule: str, matrices: bool = False) -> Space:
-    """7 rows, or one, in the smallest tiles."""
+def matmul(
+    scheme: str,
+    m: int | None,
+    rule: str,
+    matrices: bool = False,
+    sizes: tuple[int, int] = (64, 256),
+) -> Space:
+    """7 rows, or one, in the smallest tiles. `sizes`: outputs and inputs."""
 
     def make(target: Mapping[str, Any]) -> Kernel:
-        product = Product(scheme, 64, 256, target)
+        product = Product(scheme, *sizes, target)
         x, weight = normal(m or 7, product.k), normal(product.n, product.k)
         packed = product.storage.pack(weight)
         inputs: list[np.ndarray | int] = [*product.inputs(x), *packed.values()]
@@ -58,6 +66,10 @@ for scheme in ("f32", "w4"):
 for scheme in ("w4a8", "w8a8"):
     SPACES[f"one_row_{scheme}"] = matmul(scheme, 1, "vulkan-dot")
     SPACES[f"rows_{scheme}"] = matmul(scheme, None, "vulkan-dot")
+for scheme, rule in (("f32", "vulkan-matmul"), ("w4a8", "vulkan-dot"), ("w8a8", "vulkan-dot")):
+    # An odd number of panels and 72 groups of inputs; 36 groups.
+    SPACES[f"one_row_{scheme}_odd"] = matmul(scheme, 1, rule, sizes=(48, 2304))
+    SPACES[f"one_row_{scheme}_36"] = matmul(scheme, 1, rule, sizes=(64, 1152))
 SPACES["matrices_f16"] = matmul("f16", None, "vulkan-matrix", matrices=True)
 
 
@@ -134,9 +146,24 @@ SPACES |= {
     "gelu": row(exponential.gelu_tanh, [X], gelu(X), "vulkan-elementwise"),
 }
 
+
+def delta_rule(heads: Heads, positions: int) -> Space:
+    """Its state, which is updated in place, is compared in test_vulkan_recurrence.py."""
+    given = random_given(heads, positions)
+    truth = delta_truth(given)[1].reshape(positions, -1)
+
+    def make(target: Mapping[str, Any]) -> Kernel:
+        return Kernel(gpu_delta_rule.delta_writer(heads), [*given.arguments()], [truth], 1e-5)
+
+    return Space(make, "vulkan-recurrence", 20)
+
+
+SPACES["delta_rule"] = delta_rule(Heads(1, 2, 128, 128), 37)
+
 USUAL = (
     *("attention_vision", "attention_resampler", "attention_prefill_int8", "attention_decode_f16"),
     *("one_row_w4", "rows_f32", "one_row_w4a8", "rows_w8a8", "matrices_f16"),
     *("rms_norm", "head_norm", "quantize_groups", "silu_gate"),
+    "delta_rule",
 )
 """One space of each kind."""

@@ -37,7 +37,7 @@ Code::~Code() {
   if (IsForked()) return;
   for (const Loaded& each : loaded_) {
     std::lock_guard<std::mutex> lock(each.device->mutex);
-    if (each.device->lost() || each.device->capture) continue;
+    if (each.device->lost()) continue;
     try {
       const Current current(*each.device);
       each.device->Sync();  // a kernel may still be running

@@ -1,7 +1,7 @@
 #include "device.h"
 
-#include "graph.h"
 #include "staging.h"
+#include "step.h"
 #include "timestamps.h"
 
 namespace handglass {
@@ -77,7 +77,7 @@ uint64_t Device::Allocate(uint64_t bytes) {
   const Current current(*this);
   uint64_t address = 0;
   CUresult result = memory->Allocate(bytes, &address);
-  if (result == CUDA_ERROR_OUT_OF_MEMORY && !capture) {
+  if (result == CUDA_ERROR_OUT_OF_MEMORY) {
     Sync();
     memory->ReturnIdle(0);
     result = memory->Allocate(bytes, &address);
@@ -102,15 +102,20 @@ void Device::Free(uint64_t address) {
   if (!lost()) memory->Release(address);
 }
 
+void Device::Flush() {
+  if (step) step->Flush();
+}
+
 void Device::Sync() {
-  if (capture) Fail("a wait for ", Title(), " cannot be part of a graph");
   const Current current(*this);
+  Flush();
   statistics.waits += 1;
   Check(driver.functions.cuStreamSynchronize(stream), "waiting for the device");
   memory->Waited();
 }
 
 bool Device::IsIdle() {
+  Flush();
   const CUresult result = driver.functions.cuStreamQuery(stream);
   if (result == CUDA_ERROR_NOT_READY) return false;
   Check(result, "cuStreamQuery");
@@ -120,7 +125,7 @@ bool Device::IsIdle() {
 void Device::Launched(const std::string& kernel) {
   newest_kernel_ = kernel;
   statistics.launches += 1;
-  if (settings.blocking && !capture) Sync();
+  if (settings.blocking) Sync();
 }
 
 }  // namespace cuda

@@ -17,13 +17,14 @@
 namespace handglass {
 namespace cuda {
 
-class Capture;
 class Staging;
+class Step;
 class Timestamps;
 
 struct DeviceStatistics {
   uint64_t launches = 0;
   uint64_t graph_launches = 0;
+  uint64_t graph_updates = 0;  // kernels whose arguments were changed for a launch
   uint64_t waits = 0;
   uint64_t uploaded_bytes = 0;
   uint64_t downloaded_bytes = 0;
@@ -59,7 +60,9 @@ class Device {
   /* May be called at any time, also for a lost device: never throws. */
   void Free(uint64_t address);
 
-  /* Waits until all work has ended. Throws while a graph is captured. */
+  /* Starts what an open step has collected: something else is about to reach the stream. */
+  void Flush();
+  /* Waits until all work has ended. */
   void Sync();
   /* Whether all work has ended. */
   bool IsIdle();
@@ -75,7 +78,7 @@ class Device {
   std::unique_ptr<Memory> memory;
   std::unique_ptr<Staging> staging;
   std::unique_ptr<Timestamps> timestamps;
-  std::shared_ptr<Capture> capture;  // while a graph is captured
+  Step* step = nullptr;  // the open one
   DeviceStatistics statistics;
   std::mutex mutex;
 

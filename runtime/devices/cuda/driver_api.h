@@ -1,7 +1,7 @@
 // The part of NVIDIA's driver API that is used here: types, values and entry points.
 //
 // Declared here so that a device can build the plug-in without CUDA's headers;
-// tests/cuda/test_driver_api.py compares the declarations with cuda.h of CUDA 12 and 13. Functions
+// tests/cuda/test_cuda_driver_api.py compares the declarations with cuda.h of CUDA 12 and 13. Functions
 // bear the names of the symbols in libcuda.so.1, which cuda.h hides behind macros.
 #pragma once
 
@@ -16,6 +16,7 @@ struct CUevent_st;
 struct CUgraph_st;
 struct CUgraphExec_st;
 struct CUgraphNode_st;
+struct CUkern_st;
 
 namespace handglass {
 namespace cuda {
@@ -30,9 +31,25 @@ using CUevent = CUevent_st*;
 using CUgraph = CUgraph_st*;
 using CUgraphExec = CUgraphExec_st*;
 using CUgraphNode = CUgraphNode_st*;
+using CUkernel = CUkern_st*;
 
 struct CUuuid {
   char bytes[16];
+};
+
+struct CUDA_KERNEL_NODE_PARAMS {
+  CUfunction func;
+  unsigned int gridDimX;
+  unsigned int gridDimY;
+  unsigned int gridDimZ;
+  unsigned int blockDimX;
+  unsigned int blockDimY;
+  unsigned int blockDimZ;
+  unsigned int sharedMemBytes;
+  void** kernelParams;
+  void** extra;
+  CUkernel kern;
+  CUcontext ctx;
 };
 
 enum CUresult : unsigned int {
@@ -63,7 +80,6 @@ enum CUresult : unsigned int {
   CUDA_ERROR_INVALID_ADDRESS_SPACE = 717,
   CUDA_ERROR_INVALID_PC = 718,
   CUDA_ERROR_LAUNCH_FAILED = 719,
-  CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900,
   CUDA_ERROR_UNKNOWN = 999,
 };
 
@@ -105,10 +121,6 @@ enum CUjit_option : unsigned int {
   CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES = 6,
 };
 
-enum CUstreamCaptureMode : unsigned int {
-  CU_STREAM_CAPTURE_MODE_RELAXED = 2,
-};
-
 constexpr unsigned int CU_STREAM_DEFAULT = 0;
 constexpr unsigned int CU_EVENT_DEFAULT = 0;
 constexpr unsigned int CU_EVENT_DISABLE_TIMING = 2;
@@ -141,8 +153,6 @@ constexpr unsigned int CU_MEM_ATTACH_SINGLE = 4;
   f(cuStreamQuery, (CUstream))                                                                  \
   f(cuStreamSynchronize, (CUstream))                                                            \
   f(cuStreamAttachMemAsync, (CUstream, CUdeviceptr, size_t, unsigned int))                      \
-  f(cuStreamBeginCapture_v2, (CUstream, CUstreamCaptureMode))                                   \
-  f(cuStreamEndCapture, (CUstream, CUgraph*))                                                   \
   f(cuEventCreate, (CUevent*, unsigned int))                                                    \
   f(cuEventRecord, (CUevent, CUstream))                                                         \
   f(cuEventSynchronize, (CUevent))                                                              \
@@ -154,8 +164,12 @@ constexpr unsigned int CU_MEM_ATTACH_SINGLE = 4;
   f(cuFuncSetAttribute, (CUfunction, CUfunction_attribute, int))                                \
   f(cuLaunchKernel, (CUfunction, unsigned int, unsigned int, unsigned int, unsigned int,        \
                      unsigned int, unsigned int, unsigned int, CUstream, void**, void**))       \
+  f(cuGraphCreate, (CUgraph*, unsigned int))                                                    \
+  f(cuGraphAddKernelNode_v2, (CUgraphNode*, CUgraph, const CUgraphNode*, size_t,                \
+                              const CUDA_KERNEL_NODE_PARAMS*))                                  \
   f(cuGraphInstantiateWithFlags, (CUgraphExec*, CUgraph, unsigned long long))                   \
-  f(cuGraphGetNodes, (CUgraph, CUgraphNode*, size_t*))                                          \
+  f(cuGraphExecKernelNodeSetParams_v2, (CUgraphExec, CUgraphNode,                               \
+                                        const CUDA_KERNEL_NODE_PARAMS*))                        \
   f(cuGraphLaunch, (CUgraphExec, CUstream))                                                     \
   f(cuGraphDestroy, (CUgraph))                                                                  \
   f(cuGraphExecDestroy, (CUgraphExec))

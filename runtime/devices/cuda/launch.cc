@@ -1,9 +1,11 @@
 #include "launch.h"
 
+#include <algorithm>
+
 #include "arguments.h"
 #include "device_api.h"
-#include "graph.h"
 #include "registry.h"
+#include "step.h"
 
 namespace handglass {
 namespace cuda {
@@ -97,20 +99,22 @@ void Launcher::AskForShared(unsigned int bytes, Loaded* loaded, Device& device) 
 
 void Launcher::Start(const Shape& shape, const Loaded& loaded, const TVMFFIAny* values,
                      Device& device) {
-  const size_t count = kernel_.arguments.size();
-  std::vector<uint64_t> scalars(count);
-  std::vector<void*> parameters(count);
-  for (size_t i = 0; i < count; ++i) {
-    PutScalar(values[i], kernel_.arguments[i], reinterpret_cast<char*>(&scalars[i]));
-    parameters[i] = &scalars[i];
+  KernelLaunch launch;
+  launch.kernel = kernel_.name;
+  launch.code = code_;
+  launch.function = loaded.function;
+  std::copy(shape.grid, shape.grid + 3, launch.grid);
+  std::copy(shape.block, shape.block + 3, launch.block);
+  launch.shared = shape.shared;
+  launch.arguments.resize(kernel_.arguments.size());
+  for (size_t i = 0; i < launch.arguments.size(); ++i) {
+    PutScalar(values[i], kernel_.arguments[i], reinterpret_cast<char*>(&launch.arguments[i]));
   }
-  const unsigned int* grid = shape.grid;
-  const unsigned int* block = shape.block;
-  device.Check(device.driver.functions.cuLaunchKernel(
-                   loaded.function, grid[0], grid[1], grid[2], block[0], block[1], block[2],
-                   shape.shared, device.stream, parameters.data(), nullptr),
-               "kernel ", kernel_.name);
-  if (device.capture) device.capture->Keep(code_);
+  if (device.step && device.step->is_collecting()) {
+    device.step->Add(std::move(launch));
+  } else {
+    StartKernel(device, launch);
+  }
   device.Launched(kernel_.name);
 }
 

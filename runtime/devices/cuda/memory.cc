@@ -47,14 +47,12 @@ CUresult Memory::Allocate(uint64_t bytes, uint64_t* address) {
   const uint64_t reserved = RoundUp(wanted, kAlignment);
   if (reserved < bytes) return CUDA_ERROR_OUT_OF_MEMORY;
   Range range;
-  if (!FindInArena(reserved, &range)) {
-    const CUresult result = Find(reserved, &range);
-    if (result != CUDA_SUCCESS) return result;
-    range.block->used += range.bytes;
-    statistics_.Allocated(range.bytes);
-  }
+  const CUresult result = Find(reserved, &range);
+  if (result != CUDA_SUCCESS) return result;
+  range.block->used += range.bytes;
+  statistics_.Allocated(range.bytes);
   *address = range.block->address + range.offset;
-  allocations_[*address] = {range, wanted, arena_};
+  allocations_[*address] = {range, wanted};
   return CUDA_SUCCESS;
 }
 
@@ -86,39 +84,11 @@ bool Memory::FindIdle(uint64_t bytes, Range* range) {
   return best->holes.Cut(best->size, &range->offset);
 }
 
-/* The smallest range of the graph that is large enough; the rest stays unused. */
-bool Memory::FindInArena(uint64_t bytes, Range* range) {
-  if (!arena_) return false;
-  std::vector<Range>& spare = arenas_[arena_];
-  auto best = spare.end();
-  for (auto each = spare.begin(); each != spare.end(); ++each) {
-    if (each->bytes < bytes) continue;
-    if (best == spare.end() || each->bytes < best->bytes) best = each;
-  }
-  if (best == spare.end()) return false;
-  *range = {best->block, best->offset, bytes};
-  best->offset += bytes;
-  best->bytes -= bytes;
-  if (!best->bytes) spare.erase(best);
-  return true;
-}
-
 void Memory::Release(uint64_t address) {
   const auto found = allocations_.find(address);
   if (found == allocations_.end()) return;
-  const Allocation gone = found->second;
+  const Range range = found->second.range;
   allocations_.erase(found);
-  // a tensor that is freed during a capture may be used by the captured kernels
-  const int64_t arena = arena_ ? arena_ : gone.arena;
-  const auto owner = arenas_.find(arena);
-  if (owner == arenas_.end()) {
-    GiveBack(gone.range);
-  } else {
-    owner->second.push_back(gone.range);
-  }
-}
-
-void Memory::GiveBack(const Range& range) {
   statistics_.Released(range.bytes);
   range.block->holes.GiveBack(range.offset, range.bytes);
   range.block->used -= range.bytes;
@@ -149,17 +119,6 @@ void Memory::ReturnIdle(uint64_t waits) {
     statistics_.block_bytes -= (*each)->size;
   }
   blocks_.erase(gone, blocks_.end());
-}
-
-void Memory::BeginArena(int64_t arena) {
-  arena_ = arena;
-  arenas_[arena];
-}
-
-void Memory::DropArena(int64_t arena) {
-  const std::vector<Range> spare = std::move(arenas_[arena]);
-  arenas_.erase(arena);
-  for (const Range& range : spare) GiveBack(range);
 }
 
 }  // namespace cuda

@@ -1,7 +1,7 @@
 // Device memory: tensors are cut out of blocks, so that few calls reach the driver.
 //
 // A range that is freed may be given to another tensor at once, because all work runs in one stream
-// and in order. A captured graph keeps the ranges that its kernels use (BeginArena).
+// and in order.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,6 @@ struct Range {
 struct Allocation {
   Range range;
   uint64_t bytes = 0;  // asked for
-  int64_t arena = 0;   // of a graph; 0 for none
 };
 
 class Memory {
@@ -56,12 +55,6 @@ class Memory {
   /* Returns the blocks that have been idle for this many waits. No work may be running. */
   void ReturnIdle(uint64_t waits);
 
-  /* Until EndArena, tensors are cut from ranges that stay reserved until DropArena. */
-  void BeginArena(int64_t arena);
-  void EndArena() { arena_ = 0; }
-  /* Ranges of tensors that are still alive return when those are released. */
-  void DropArena(int64_t arena);
-
   bool mapped() const { return mapped_; }
   const MemoryStatistics& statistics() const { return statistics_; }
 
@@ -69,17 +62,13 @@ class Memory {
   CUresult AddBlock(uint64_t bytes, bool dedicated, Block** out);
   CUresult AllocateBlock(uint64_t bytes, CUdeviceptr* address);
   CUresult Find(uint64_t bytes, Range* range);
-  bool FindInArena(uint64_t bytes, Range* range);
   bool FindIdle(uint64_t bytes, Range* range);
-  void GiveBack(const Range& range);
 
   const Driver& driver_;
   CUstream stream_;
   uint64_t block_bytes_;
   bool mapped_;
   uint64_t waits_ = 0;
-  int64_t arena_ = 0;
-  std::map<int64_t, std::vector<Range>> arenas_;  // unused ranges of each graph
   std::vector<std::unique_ptr<Block>> blocks_;
   std::map<uint64_t, Allocation> allocations_;  // by address
   MemoryStatistics statistics_;

@@ -1,8 +1,8 @@
 // Modules of kind "cuda": parses the bytes that targets/codegen/cuda/module_bytes.py writes.
-#include <tvm/ffi/reflection/registry.h>
 
 #include "arguments.h"
 #include "bytes.h"
+#include "definition.h"
 #include "launch.h"
 #include "module.h"
 
@@ -64,7 +64,7 @@ ffi::Module Load(const ffi::Bytes& given) {
 }  // namespace
 
 TVM_FFI_STATIC_INIT_BLOCK() {
-  tvm::ffi::reflection::GlobalDef().def("ffi.Module.load_from_bytes.cuda", Load);
+  DefineOver("ffi.Module.load_from_bytes.cuda", Load);
 }
 
 }  // namespace cuda

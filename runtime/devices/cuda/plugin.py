@@ -11,6 +11,7 @@ CUDA = Plugin(
     Recipe(
         kind="cuda",
         folder=Path(__file__).parent,
+        own_format=True,  # images for several chips
         packages="Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++",
     )
 )

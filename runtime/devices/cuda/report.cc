@@ -70,6 +70,7 @@ std::string Statistics(int64_t index) {
       .Field("mapped", device.memory->mapped())
       .Field("launches", work.launches)
       .Field("graph_launches", work.graph_launches)
+      .Field("graph_updates", work.graph_updates)
       .Field("waits", work.waits)
       .Field("uploaded_bytes", work.uploaded_bytes)
       .Field("downloaded_bytes", work.downloaded_bytes)

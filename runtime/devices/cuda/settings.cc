@@ -13,6 +13,7 @@ Settings ReadSettings() {
       NumberVariable("HANDGLASS_CUDA_BLOCK_MIB", 64, 0, 4096) * (1 << 20));
   settings.staging = FlagVariable("HANDGLASS_CUDA_STAGING", settings.staging);
   settings.blocking = FlagVariable("HANDGLASS_CUDA_BLOCKING", settings.blocking);
+  settings.graphs = FlagVariable("HANDGLASS_CUDA_GRAPHS", settings.graphs);
   return settings;
 }
 

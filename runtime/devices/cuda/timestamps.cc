@@ -9,6 +9,7 @@ Moment Timestamps::Mark() {
   device_.CheckAlive();
   const Functions& f = device_.driver.functions;
   const Current current(device_);
+  device_.Flush();
   Moment moment;
   if (spare_.empty()) {
     device_.Check(f.cuEventCreate(&moment.event, CU_EVENT_DEFAULT), "cuEventCreate");

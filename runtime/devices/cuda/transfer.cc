@@ -23,18 +23,12 @@ bool IsMapped(const Device& device, uint64_t address) {
   return device.memory->mapped() && device.memory->RestAt(address);
 }
 
-void CheckNotCaptured(const Device& device) {
-  if (device.capture) {
-    Fail("a copy between the host and ", device.Title(), " cannot be part of a graph");
-  }
-}
-
 }  // namespace
 
 void Upload(Device& device, const void* from, uint64_t to, uint64_t bytes) {
-  CheckNotCaptured(device);
   CheckRange(device, to, bytes);
   const Current current(device);
+  device.Flush();
   if (IsMapped(device, to) && device.IsIdle()) {
     std::memcpy(reinterpret_cast<void*>(to), from, bytes);
   } else {
@@ -44,9 +38,9 @@ void Upload(Device& device, const void* from, uint64_t to, uint64_t bytes) {
 }
 
 void Download(Device& device, uint64_t from, void* to, uint64_t bytes) {
-  CheckNotCaptured(device);
   CheckRange(device, from, bytes);
   const Current current(device);
+  device.Flush();
   if (IsMapped(device, from)) {
     device.Sync();
     std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
@@ -64,6 +58,7 @@ void CopyWithin(Device& device, uint64_t from, uint64_t to, uint64_t bytes) {
     Fail("copy of ", bytes, " bytes on ", device.Title(), ": source and target overlap");
   }
   const Current current(device);
+  device.Flush();
   device.Check(device.driver.functions.cuMemcpyDtoDAsync_v2(to, from, bytes, device.stream),
                "copy of ", bytes, " bytes");
 }

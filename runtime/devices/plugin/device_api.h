@@ -6,12 +6,12 @@
 #pragma once
 
 #include <tvm/ffi/container/tensor.h>
-#include <tvm/ffi/reflection/registry.h>
 #include <tvm/runtime/device_api.h>
 
 #include <mutex>
 #include <vector>
 
+#include "definition.h"
 #include "failure.h"
 #include "forks.h"
 
@@ -96,30 +96,43 @@ class PluginDeviceApi : public tvm::runtime::DeviceAPI {
   }
 };
 
+inline void CheckWhole(const DLTensor& tensor, int64_t bytes) {
+  if (bytes < 0 || static_cast<size_t>(bytes) != tvm::ffi::GetDataSize(tensor)) {
+    Fail("copy of ", bytes, " bytes from or to a tensor of another size");
+  }
+}
+
 /* Copies host memory into the whole of a tensor and returns at once; the memory may be reused.
  * TVM's own function for this waits for the device. */
 template <typename Source>
 void Write(DLTensor* tensor, void* host, int64_t bytes) {
+  CheckWhole(*tensor, bytes);
   auto& device = Source::Open(tensor->device.device_id);
   std::lock_guard<std::mutex> lock(device.mutex);
   device.CheckAlive();
-  if (bytes < 0 || static_cast<size_t>(bytes) != tvm::ffi::GetDataSize(*tensor)) {
-    Fail("write of ", bytes, " bytes to a tensor of another size");
-  }
   if (bytes) Upload(device, host, AddressOf(tensor->data, tensor->byte_offset), bytes);
 }
 
+/* Copies the whole of a tensor into host memory. TVM's own function waits twice. */
+template <typename Source>
+void Read(DLTensor* tensor, void* host, int64_t bytes) {
+  CheckWhole(*tensor, bytes);
+  auto& device = Source::Open(tensor->device.device_id);
+  std::lock_guard<std::mutex> lock(device.mutex);
+  device.CheckAlive();
+  if (bytes) Download(device, AddressOf(tensor->data, tensor->byte_offset), host, bytes);
+}
+
 /* Registers "device_api.KIND", which lives as long as the process, since tensors are freed while it
- * exits, and handglass.KIND.write. Once, while the library is loaded. */
+ * exits, and handglass.KIND.write and .read. Once, while the library is loaded. */
 template <typename Api, typename Source>
 void DefineDeviceApi() {
-  tvm::ffi::reflection::GlobalDef()
-      .def_packed(Words("device_api.", kKind).c_str(),
-                  [](tvm::ffi::PackedArgs, tvm::ffi::Any* result) {
-                    static tvm::runtime::DeviceAPI* api = new Api();
-                    *result = static_cast<void*>(api);
-                  })
-      .def(Words("handglass.", kKind, ".write").c_str(), Write<Source>);
+  DefineOver(Words("device_api.", kKind), [] {
+    static tvm::runtime::DeviceAPI* api = new Api();
+    return static_cast<void*>(api);
+  });
+  DefineOver(Words("handglass.", kKind, ".write"), Write<Source>);
+  DefineOver(Words("handglass.", kKind, ".read"), Read<Source>);
 }
 
 }  // namespace handglass

@@ -25,15 +25,14 @@ class Plugin:
         """Register the device API, the module loader and the timer with TVM.
 
         Works after `import tvm`, and without it if TVM's runtime library is loaded or can be found.
-        Does nothing if already called, or if TVM has its own runtime for the kind. `library` is a
-        prebuilt one, such as that of a bundle; None finds or builds one. Raises DeviceError if that
-        fails; a machine without a driver is not an error.
+        Does nothing if already called, or if TVM has its own runtime for the kind that reads the
+        same modules. `library` is a prebuilt one, such as that of a bundle; None finds or builds
+        one. Raises DeviceError if that fails; a machine without a driver is not an error.
         """
         tvm_ffi = import_tvm_ffi()
         with PROCESS.lock:
-            # A second registration of the same functions would end the process.
-            registered = _function(tvm_ffi, f"device_api.{self.recipe.kind}")
-            if PROCESS.has(self._name) or registered is not None:
+            registered = _function(tvm_ffi, f"device_api.{self.recipe.kind}") is not None
+            if PROCESS.has(self._name) or (registered and not self.recipe.own_format):
                 return
             self._need_runtime(tvm_ffi)
             PROCESS.load(self._name, lambda: find_library(self.recipe, library))

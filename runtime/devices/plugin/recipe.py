@@ -44,6 +44,10 @@ class Recipe:
     header_packages: str = ""
     """What to install for that header."""
 
+    own_format: bool = False
+    """Whether modules of the kind have a format of ours, so that TVM's own runtime, if there is one
+    in the process, is replaced; else it is left in place."""
+
     @property
     def label(self) -> str:
         """The kind's name in messages, as in "the Vulkan library"."""

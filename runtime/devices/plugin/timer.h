@@ -8,13 +8,13 @@
 
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/function.h>
-#include <tvm/ffi/reflection/registry.h>
 
 #include <map>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "definition.h"
 #include "failure.h"
 #include "forks.h"
 
@@ -93,14 +93,12 @@ template <typename Source, typename Device, typename Moment>
 void DefineTimers() {
   static auto* stamps = new Stamps<Source, Device, Moment>();  // leaked on purpose: used at exit
   const std::string own = Words("handglass.", kKind, ".");
-  tvm::ffi::reflection::GlobalDef()
-      .def(Words("runtime.timer.", kKind).c_str(),
-           [](tvm::Device device) {
-             return tvm::runtime::Timer(tvm::ffi::make_object<TimerObject<Device, Moment>>(
-                 Source::Open(device.device_id)));
-           })
-      .def((own + "stamp").c_str(), [](int64_t index) { return stamps->Add(index); })
-      .def((own + "stamps").c_str(), [](int64_t index) { return stamps->Take(index); });
+  DefineOver(Words("runtime.timer.", kKind), [](tvm::Device device) {
+    return tvm::runtime::Timer(
+        tvm::ffi::make_object<TimerObject<Device, Moment>>(Source::Open(device.device_id)));
+  });
+  DefineOver(own + "stamp", [](int64_t index) { return stamps->Add(index); });
+  DefineOver(own + "stamps", [](int64_t index) { return stamps->Take(index); });
 }
 
 }  // namespace handglass

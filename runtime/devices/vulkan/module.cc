@@ -1,5 +1,4 @@
 // Modules of kind "vulkan": parses the bytes that TVM's Vulkan backend writes into kernels.
-#include <tvm/ffi/reflection/registry.h>
 
 #include <cstring>
 #include <map>
@@ -8,6 +7,7 @@
 
 #include "arguments.h"
 #include "bytes.h"
+#include "definition.h"
 #include "errors.h"
 #include "launch.h"
 #include "module.h"
@@ -79,7 +79,7 @@ ffi::Module Load(const ffi::Bytes& bytes) {
 }  // namespace
 
 TVM_FFI_STATIC_INIT_BLOCK() {
-  tvm::ffi::reflection::GlobalDef().def("ffi.Module.load_from_bytes.vulkan", Load);
+  DefineOver("ffi.Module.load_from_bytes.vulkan", Load);
 }
 
 }  // namespace vulkan

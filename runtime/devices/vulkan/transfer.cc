@@ -5,6 +5,7 @@
 
 #include "device.h"
 #include "errors.h"
+#include "pipeline_cache.h"
 #include "recorder.h"
 
 namespace handglass {
@@ -81,6 +82,7 @@ void Download(Device& device, uint64_t from, void* to, uint64_t bytes) {
   } else {
     DownloadStaged(device, place, static_cast<char*>(to), bytes);
   }
+  device.pipelines->Save(false);  // the device is idle
 }
 
 void CopyWithin(Device& device, uint64_t from, uint64_t to, uint64_t bytes) {

@@ -14,19 +14,20 @@ from typing import TYPE_CHECKING, Any
 from handglass.errors import InputError
 
 from ...system.regular_file import open_regular
-from ..pictures import limits
 
 if TYPE_CHECKING:
     from PIL import Image
 
 INSTALL = "pip install 'handglass[video]'"
 MAX_SECONDS = 24 * 3600.0
+MAX_RATE = 1000
+"""Most frames per second; fewest is one in a video of the greatest length."""
 MAX_DECODED = 200_000
 """Most frames to decode, of which only some are shown."""
 FAR_S = 2.0
 """A frame further ahead than this is reached by way of the key frame before it."""
-FRAME_BYTES = 16
-"""Per pixel of a frame: several frames of 1.5 to 3 bytes in the decoder, and the one shown."""
+MAX_PIXELS = 16_000_000
+"""Of a frame, more than 5K. A decoder holds several of 1.5 to 8 bytes per pixel."""
 
 
 class Container:
@@ -34,29 +35,39 @@ class Container:
 
     def __init__(self, container: Any, stream: Any) -> None:
         self._container, self._stream = container, stream
-        rate = stream.average_rate or stream.guessed_rate
-        if not rate or not 0 < float(rate) <= 1000:
-            raise InputError(f"has {rate!s:.40} frames per second; must be above 0, at most 1000")
-        self.fps: float | None = float(rate)
-        seconds = _seconds(container, stream)
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        if not 1 / MAX_SECONDS <= rate <= MAX_RATE:
+            raise InputError(
+                f"has {rate:g} frames per second; must be {1 / MAX_SECONDS:.2g} to {MAX_RATE}"
+            )
+        self.fps: float | None = rate
+        seconds = _seconds(container, stream) or stream.frames / rate
         if not 0 < seconds <= MAX_SECONDS:
-            raise InputError(f"is {seconds:g} seconds long; must be above 0, at most {MAX_SECONDS}")
-        most = round(MAX_SECONDS * float(rate))
-        self.count = min(stream.frames or max(1, round(seconds * float(rate))), most)
+            raise InputError(
+                f"is {seconds:g} seconds long; must be above 0, at most {MAX_SECONDS:g}"
+            )
+        most = round(MAX_SECONDS * rate)
+        self.count = min(stream.frames or max(1, round(seconds * rate)), most)
         self._start = stream.start_time or 0
         self._decoded = 0
 
     def frames(self, indices: Sequence[int]) -> Iterator[Image.Image]:
+        """Where frames take unequal times, the one that is shown at the time of an index."""
         frame: Any = None
+        following: Any = None  # decoded, but shown later
         decoded, reached = self._decode(), -1
         for index in indices:
-            if index - reached > FAR_S * float(self.fps or 1):
-                decoded = self._seek(index)
-            while reached < index:
-                following = next(decoded, None)
+            last = reached if following is None else self._number(following, reached)
+            if index - last > FAR_S * float(self.fps or 1):
+                decoded, following = self._seek(index), None
+            while reached != index:
+                following = following or next(decoded, None)
                 if following is None:
                     break  # a file may state more frames than it has: its last one is shown
-                frame, reached = following, self._number(following, reached)
+                number = self._number(following, reached)
+                if frame is not None and number > index:
+                    break
+                frame, reached, following = following, number, None
             if frame is None:
                 raise InputError("has no frame that can be decoded")
             yield _upright(frame)
@@ -66,7 +77,7 @@ class Container:
             self._decoded += 1
             if self._decoded > MAX_DECODED:
                 raise InputError(f"needs more than {MAX_DECODED} frames to be decoded; cut it")
-            limits.check_memory(frame.width, frame.height, FRAME_BYTES)
+            _check_size(frame.width, frame.height)
             yield frame
 
     def _seek(self, index: int) -> Iterator[Any]:
@@ -81,6 +92,16 @@ class Container:
             return before + 1
         seconds = float((frame.pts - self._start) * self._stream.time_base)
         return round(seconds * float(self.fps or 1))
+
+
+def _check_size(width: int, height: int) -> None:
+    if not (width and height):
+        raise InputError(f"has frames without a size, or of more than {MAX_PIXELS} pixels")
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"{width} x {height} pixels exceed the limit of {MAX_PIXELS}; convert it to a smaller "
+            "size"
+        )
 
 
 def _upright(frame: Any) -> Image.Image:
@@ -116,9 +137,26 @@ def open_container(path: Path, kind: str) -> Iterator[Container]:
         import av
     except ImportError as error:
         raise InputError(f"reading this format needs PyAV: {INSTALL}") from error
-    with open_regular(path) as file, av.open(file, format=kind) as container:
-        if not container.streams.video:
-            raise InputError("has no pictures, only sound")
-        stream = container.streams.video[0]
-        limits.check_memory(stream.width, stream.height, FRAME_BYTES)
-        yield Container(container, stream)
+    try:
+        # Opening decodes the first frames to learn their size.
+        bounds = {"max_pixels": str(MAX_PIXELS)}
+        with open_regular(path) as file, av.open(file, format=kind, options=bounds) as container:
+            stream = _pictures(container)
+            _check_size(stream.width, stream.height)
+            yield Container(container, stream)
+    except av.FFmpegError as error:  # some of its kinds are ValueErrors with the name of a function
+        raise InputError(f"is damaged or cut short: {error.strerror}") from error
+
+
+def _pictures(container: Any) -> Any:
+    """The stream of pictures. The cover of a piece of music is one, too, but no video."""
+    from av.stream import Disposition
+
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        raise InputError("has no pictures, only sound")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise InputError("is in a format of pictures that this build of FFmpeg cannot decode")
+    return stream

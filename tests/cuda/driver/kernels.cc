@@ -116,6 +116,28 @@ std::vector<uint8_t> Packed(const Function& function, void** parameters) {
 }
 
 }  // namespace
+
+CUresult MakeWork(const CUDA_KERNEL_NODE_PARAMS& asked, Work* work) {
+  auto* function = reinterpret_cast<Function*>(asked.func);
+  const Launch launch{function,
+                      {asked.gridDimX, asked.gridDimY, asked.gridDimZ},
+                      {asked.blockDimX, asked.blockDimY, asked.blockDimZ},
+                      asked.sharedMemBytes,
+                      Packed(*function, asked.kernelParams)};
+  uint64_t threads = 1;
+  for (int axis = 0; axis < 3; ++axis) {
+    threads *= launch.block[axis];
+    if (!launch.grid[axis] || !launch.block[axis]) return CUDA_ERROR_INVALID_VALUE;
+  }
+  const int shared = static_cast<int>(launch.shared + function->shared());
+  if (threads > kMostThreads || shared > std::max(kUnasked, function->dynamic_limit)) {
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  Device* device = CurrentDevice();
+  *work = [launch, device] { return Execute(launch, device); };
+  return CUDA_SUCCESS;
+}
+
 }  // namespace emulated
 
 using namespace emulated;
@@ -186,25 +208,16 @@ EMULATED cuFuncSetAttribute(CUfunction handle, CUfunction_attribute attribute, i
   return CUDA_SUCCESS;
 }
 
-EMULATED cuLaunchKernel(CUfunction handle, unsigned int grid_x, unsigned int grid_y,
+EMULATED cuLaunchKernel(CUfunction function, unsigned int grid_x, unsigned int grid_y,
                         unsigned int grid_z, unsigned int block_x, unsigned int block_y,
-                        unsigned int block_z, unsigned int shared, CUstream stream_handle,
+                        unsigned int block_z, unsigned int shared, CUstream handle,
                         void** parameters, void**) {
   const Guard guard(Lock());
-  auto* function = reinterpret_cast<Function*>(handle);
-  Stream* stream = StreamOf(stream_handle);
+  Stream* stream = StreamOf(handle);
   if (CurrentDevice() != stream->device) return CUDA_ERROR_INVALID_CONTEXT;
-  if (!grid_x || !grid_y || !grid_z || !block_x || !block_y || !block_z) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
-  if (block_x * block_y * block_z > kMostThreads ||
-      static_cast<int>(shared + function->shared()) > std::max(kUnasked, function->dynamic_limit)) {
-    return CUDA_ERROR_INVALID_VALUE;
-  }
-  const Launch launch{function,
-                      {grid_x, grid_y, grid_z},
-                      {block_x, block_y, block_z},
-                      shared,
-                      Packed(*function, parameters)};
-  return Put(stream, [launch, stream] { return Execute(launch, stream->device); });
+  CUDA_KERNEL_NODE_PARAMS launch{function, grid_x,  grid_y, grid_z,     block_x, block_y,
+                                 block_z,  shared, parameters, nullptr, nullptr, nullptr};
+  Work work;
+  const CUresult result = MakeWork(launch, &work);
+  return result == CUDA_SUCCESS ? Put(stream, std::move(work)) : result;
 }

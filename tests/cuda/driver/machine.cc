@@ -64,7 +64,7 @@ int64_t Now() {
 
 }  // namespace emulated
 
-/* kernels, graph launches, waits, bytes in use, allocations, pinned buffers, modules */
+/* kernels, graph launches, waits, bytes in use, allocations, pinned buffers, modules, graphs */
 extern "C" __attribute__((visibility("default"))) void emulated_counters(uint64_t* out) {
   using namespace emulated;
   const Guard guard(Lock());
@@ -72,7 +72,7 @@ extern "C" __attribute__((visibility("default"))) void emulated_counters(uint64_
   uint64_t used = 0;
   for (const Device& device : machine.devices) used += device.used;
   const Counters& c = machine.counters;
-  const uint64_t values[] = {c.kernels, c.graph_launches,     c.waits,  used,
-                             c.driver_allocations, c.pinned, c.modules};
+  const uint64_t values[] = {c.kernels,            c.graph_launches, c.waits,   used,
+                             c.driver_allocations, c.pinned,         c.modules, c.graphs};
   for (size_t i = 0; i < sizeof values / sizeof *values; ++i) out[i] = values[i];
 }

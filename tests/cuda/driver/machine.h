@@ -28,15 +28,25 @@ struct Device;
 /* One piece of work of a stream. */
 using Work = std::function<CUresult()>;
 
+/* A kernel of a graph, which runs after the nodes that it depends on. */
+struct Node {
+  Work work;
+  std::vector<Node*> dependencies;
+};
+
 struct Graph {
-  std::vector<Work> nodes;
+  std::list<Node> nodes;
+};
+
+/* A graph that can be launched: its own work for each node. */
+struct ExecutableGraph {
+  std::map<const Node*, Work> work;
+  std::vector<const Node*> order;
 };
 
 struct Stream {
   Device* device = nullptr;
   std::list<Work> queue;
-  Graph* capture = nullptr;
-  bool broken = false;  // the capture met something that it cannot hold
 };
 
 struct Event {
@@ -64,6 +74,7 @@ struct Device {
 struct Counters {
   uint64_t kernels = 0;
   uint64_t graph_launches = 0;
+  uint64_t graphs = 0;  // live executable graphs
   uint64_t waits = 0;
   uint64_t driver_allocations = 0;
   uint64_t pinned = 0;  // live pinned allocations
@@ -98,13 +109,16 @@ Machine& TheMachine();
 /* The device of the context that is current in this thread; null if there is none. */
 Device* CurrentDevice();
 
-/* Queues work, or adds it to the graph that the stream captures. */
+/* Queues work. */
 CUresult Put(Stream* stream, Work work);
 /* Runs all that is queued; the result is the device's sticky error. */
 CUresult Drain(Stream* stream);
 CUresult DrainAll(Device* device);
 /* The stream behind a handle of the current device. */
 Stream* StreamOf(CUstream handle);
+
+/* The work of a kernel launch, with copies of its parameters. */
+CUresult MakeWork(const CUDA_KERNEL_NODE_PARAMS& launch, Work* work);
 
 /* Lets the host touch managed memory of a stream, or traps it. */
 void Protect(Stream* stream, bool trapped);

@@ -68,7 +68,6 @@ EMULATED cuStreamAttachMemAsync(CUstream handle, CUdeviceptr address, size_t len
                                 unsigned int flags) {
   const Guard guard(Lock());
   Stream* stream = StreamOf(handle);
-  if (stream->capture) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   const auto found = stream->device->allocations.find(address);
   const bool valid = found != stream->device->allocations.end() && found->second.managed;
   if (!valid || length || flags != CU_MEM_ATTACH_SINGLE) return CUDA_ERROR_INVALID_VALUE;

@@ -10,10 +10,6 @@ Stream* StreamOf(CUstream handle) {
 
 CUresult Put(Stream* stream, Work work) {
   if (stream->device->sticky != CUDA_SUCCESS) return stream->device->sticky;
-  if (stream->capture) {
-    stream->capture->nodes.push_back(std::move(work));
-    return CUDA_SUCCESS;
-  }
   if (stream->queue.empty()) Protect(stream, true);
   stream->queue.push_back(std::move(work));
   return CUDA_SUCCESS;
@@ -64,10 +60,6 @@ EMULATED cuStreamSynchronize(CUstream handle) {
   Stream* stream = StreamOf(handle);
   if (CurrentDevice() != stream->device) return CUDA_ERROR_INVALID_CONTEXT;
   TheMachine().counters.waits += 1;
-  if (stream->capture) {
-    stream->broken = true;
-    return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
-  }
   return Drain(stream);
 }
 

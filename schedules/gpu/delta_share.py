@@ -1,12 +1,10 @@
-"""The share of a workgroup in the delta rule on a GPU, within the limits of the target."""
+"""The share of a workgroup in the delta rule on a GPU, position by position."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from handglass.schedules.gpu.attention_workgroup import PORTABLE_BYTES, PORTABLE_THREADS
-
-from .scope import limit
+from .attention_workgroup import Bounds
 
 THREADS = 128
 """Most threads of a workgroup: a small workgroup leaves more of them to occupy a large GPU."""
@@ -22,33 +20,45 @@ POSITIONS = 8
 class Share:
     """The columns of a workgroup, and its `parts` threads per column."""
 
+    key_dim: int
     columns: int
     parts: int
     positions: int
 
     @classmethod
-    def of(cls, key_dim: int, value_dim: int) -> Share:
-        """The largest workgroup within the limits of the target in scope.
+    def of(cls, key_dim: int, value_dim: int, bounds: Bounds) -> Share:
+        """The largest workgroup within the limits.
 
         Raises ValueError if one position exceeds the shared memory.
         """
-        most = min(THREADS, limit("max_threads_per_block", PORTABLE_THREADS))
-        memory = limit("max_shared_memory_per_block", PORTABLE_BYTES)
+        most = min(THREADS, bounds.threads)
         parts = _parts(key_dim, most)
         columns = _largest_divisor(value_dim, min(COLUMNS, most // parts))
         for positions in range(POSITIONS, 0, -1):
-            share = cls(columns, parts, positions)
-            if share.shared_bytes(key_dim) <= memory:
+            share = cls(key_dim, columns, parts, positions)
+            if share.shared_bytes <= bounds.bytes:
                 return share
         raise ValueError(f"the delta rule over {key_dim} keys needs more shared memory")
+
+    @classmethod
+    def sized(cls, key_dim: int, columns: int, threads: int, positions: int) -> Share:
+        """About `threads` threads, at least one per column."""
+        parts = _largest_divisor(key_dim, max(1, threads // columns))
+        return cls(key_dim, columns, parts, positions)
 
     @property
     def threads(self) -> int:
         return self.columns * self.parts
 
-    def shared_bytes(self, key_dim: int) -> int:
+    @property
+    def keys(self) -> int:
+        """Keys per thread."""
+        return self.key_dim // self.parts
+
+    @property
+    def shared_bytes(self) -> int:
         """Bytes of shared memory: operands of each position, three sums per thread."""
-        return 4 * (self.positions * (2 * key_dim + self.columns + 2) + 3 * self.threads)
+        return 4 * (self.positions * (2 * self.key_dim + self.columns + 2) + 3 * self.threads)
 
 
 def _parts(key_dim: int, most: int) -> int:

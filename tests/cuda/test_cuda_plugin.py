@@ -2,8 +2,6 @@
 
 import ctypes
 import gc
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,7 @@ from cuda_calls import (
     module,
     numbers,
 )
-from emulated_driver import counters, driver_environment
+from emulated_driver import counters
 from plugin_calls import handle
 
 from handglass.errors import DeviceError
@@ -31,18 +29,7 @@ from handglass.runtime.execution.placement import DeviceMemory
 from handglass.runtime.execution.tvm_runtime import import_tvm_ffi
 from handglass.targets.codegen.cuda.module_bytes import Kernel, pack_module
 
-MEMORY = 512 << 20
-
-
-@pytest.fixture(scope="module", autouse=True)
-def driver() -> Iterator[None]:
-    """A process opens its driver once: the settings hold for all tests of this file."""
-    settings = driver_environment(chips="87,90", memory=MEMORY)
-    before = dict(os.environ)
-    os.environ.update(settings)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+pytestmark = pytest.mark.usefixtures("emulated")
 
 
 def test_devices_are_listed_and_chosen() -> None:
@@ -288,72 +275,109 @@ def test_a_device_that_is_not_there() -> None:
         cuda_statistics(99)
 
 
-class TestGraph:
-    """Captures calls and starts them again: y += a x, twice, with what x holds then."""
+class TestStep:
+    """Calls that are repeated: y += (a + 2) x, with another `a` and other values each time."""
 
-    def capture(self, kernel: Any, x: Any, y: Any) -> Any:
-        CALLS.function("handglass.cuda.capture")(0)
-        for factor in (1.0, 2.0):
-            between = CALLS.empty((64,))
-            axpy(kernel, x, y, factor, 64)
-            axpy(kernel, x, between, 1.0, 64)
-            del between
-        return CALLS.function("handglass.cuda.captured")(0)
+    def work(self, kernel: Any, x: Any, y: Any, a: float, n: int = 64) -> None:
+        between = CALLS.empty((n,))
+        axpy(kernel, x, y, a, n)
+        axpy(kernel, x, between, 1.0, n)
+        del between
+        axpy(kernel, x, y, 2.0, n)
 
-    def test_replays(self) -> None:
-        kernel = module()["axpy"]
+    def test_it_is_one_launch_whose_arguments_change(self) -> None:
+        kernel, step = module()["axpy"], CALLS.function("handglass.cuda.step")(0)
         x, y = CALLS.empty((64,)), CALLS.on_device(np.zeros(64, np.float32))
-        axpy(kernel, x, y, 0.0, 64)  # loads the code, which cannot be done in a capture
-        CALLS.write(y, np.zeros(64, np.float32))
-        CALLS.wait()
-        before = counters()
-        replay = self.capture(kernel, x, y)
-        CALLS.wait()
-        assert counters()["kernels"] == before["kernels"], "recorded, not run"
         expected = np.zeros(64, np.float32)
-        for seed in range(3):
-            values = numbers(64, seed)
+        before, counted = cuda_statistics(), counters()
+        for seed in range(5):
+            values, n = numbers(64, seed), 64 if seed < 4 else 7
             CALLS.write(x, values)
-            replay()
-            expected += 3 * values
-        np.testing.assert_allclose(CALLS.on_host(y), expected, rtol=1e-5, atol=1e-5)
-        assert counters()["graph_launches"] - before["graph_launches"] == 3
-        assert counters()["kernels"] - before["kernels"] == 12
+            step(True)
+            self.work(kernel, x, y, float(seed), n)
+            step(False)
+            expected[:n] += (seed + 2) * values[:n]
+        np.testing.assert_allclose(CALLS.on_host(y), expected, rtol=1e-4, atol=1e-4)
+        after = cuda_statistics()
+        assert after["graph_launches"] - before["graph_launches"] == 4, "all but the first"
+        # `a` from the second graph on, and for the last one the elements of three kernels
+        assert after["graph_updates"] - before["graph_updates"] == 2 + 3
+        assert counters()["kernels"] - counted["kernels"] == 15
+        del step
+        assert counters()["graphs"] == counted["graphs"]
 
-    def test_its_memory_is_its_own_until_it_goes(self) -> None:
+    def test_other_kernels_are_another_graph(self) -> None:
+        kernel, step = module()["axpy"], CALLS.function("handglass.cuda.step")(0)
+        x, y = CALLS.on_device(np.ones(4, np.float32)), CALLS.on_device(np.zeros(4, np.float32))
+        before = cuda_statistics()["graph_launches"]
+        for count in (1, 1, 2, 2, 2, 1, 0, 1):
+            step(True)
+            for _ in range(count):
+                axpy(kernel, x, y, 1.0, 4)
+            step(False)
+        assert CALLS.on_host(y).tolist() == [10.0] * 4
+        assert cuda_statistics()["graph_launches"] - before == 1 + 2 + 1
+
+    @pytest.mark.parametrize("act", ["read", "write", "copy", "wait", "stamp"])
+    def test_what_is_no_kernel_comes_in_order(self, act: str) -> None:
+        kernel, step = module()["axpy"], CALLS.function("handglass.cuda.step")(0)
+        x, y = CALLS.on_device(np.ones(4, np.float32)), CALLS.on_device(np.zeros(4, np.float32))
+        before = cuda_statistics()["graph_launches"]
+        for n in range(3):
+            step(True)
+            axpy(kernel, x, y, 1.0, 4)
+            if act == "read":
+                assert CALLS.on_host(y)[0] == 2 * n + 1
+            elif act == "write":
+                CALLS.write(y, np.full(4, 2 * n + 1, np.float32))
+            elif act == "copy":
+                CALLS.function("runtime.TVMTensorCopyFromTo")(y, CALLS.empty((4,)))
+            elif act == "wait":
+                CALLS.wait()
+            else:
+                CALLS.function("handglass.cuda.stamp")(0)
+            axpy(kernel, x, y, 1.0, 4)
+            step(False)
+        assert CALLS.on_host(y).tolist() == [6.0] * 4
+        assert cuda_statistics()["graph_launches"] == before
+        CALLS.function("handglass.cuda.stamps")(0)
+
+    def test_the_code_of_a_graph_lives_as_long_as_it(self) -> None:
         gc.collect()
+        counted = counters()["modules"]
+        step = CALLS.function("handglass.cuda.step")(0)
+        tensor = CALLS.on_device(np.ones(4, np.float32))
         kernel = module()["axpy"]
-        x, y = CALLS.on_device(numbers(64)), CALLS.on_device(np.zeros(64, np.float32))
-        axpy(kernel, x, y, 0.0, 64)
-        live = cuda_statistics()["live_bytes"]
-        replay = self.capture(kernel, x, y)
-        kept = cuda_statistics()["live_bytes"]
-        assert kept == live + 256, "the intermediate tensors shared one range"
-        others = [CALLS.on_device(np.full(64, i, np.float32)) for i in range(8)]
-        replay()
-        for i, each in enumerate(others):
-            assert (CALLS.on_host(each) == i).all(), "a replay does not write to others' memory"
-        del replay, others, each
+        for _ in range(3):
+            step(True)
+            axpy(kernel, tensor, tensor, 0.0, 4)
+            step(False)
+        del kernel
         gc.collect()
-        assert cuda_statistics()["live_bytes"] == live
+        assert counters()["modules"] == counted + 1
+        other = module()["axpy"]
+        for _ in range(2):  # of another module: the first one is no longer needed
+            step(True)
+            axpy(other, tensor, tensor, 0.0, 4)
+            step(False)
+        gc.collect()
+        assert counters()["modules"] == counted + 1
+        del step, other
+        gc.collect()
+        assert counters()["modules"] == counted
 
-    def test_what_it_cannot_hold(self) -> None:
-        tensor = CALLS.on_device(numbers(4))
-        CALLS.function("handglass.cuda.capture")(0)
-        try:
-            with pytest.raises(RuntimeError, match="already being captured"):
-                CALLS.function("handglass.cuda.capture")(0)
-            for act in (
-                CALLS.wait,
-                lambda: CALLS.on_host(tensor),
-                lambda: CALLS.on_device(numbers(4)),
-            ):
-                with pytest.raises(RuntimeError, match="cannot be part of a graph"):
-                    act()
-        finally:
-            CALLS.function("handglass.cuda.captured")(0)
-        with pytest.raises(RuntimeError, match="no graph of cuda:0 .* is being captured"):
-            CALLS.function("handglass.cuda.captured")(0)
+    def test_two_steps_at_once(self) -> None:
+        kernel, make = module()["axpy"], CALLS.function("handglass.cuda.step")
+        one, other = make(0), make(0)
+        x, y = CALLS.on_device(np.ones(4, np.float32)), CALLS.on_device(np.zeros(4, np.float32))
+        for _ in range(3):
+            one(True)
+            axpy(kernel, x, y, 1.0, 4)
+            other(True)
+            axpy(kernel, x, y, 1.0, 4)
+            other(False)
+            one(False)
+        assert CALLS.on_host(y).tolist() == [6.0] * 4
 
 
 def test_a_pointer_of_another_library_is_passed_on() -> None:

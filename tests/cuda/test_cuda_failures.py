@@ -120,6 +120,16 @@ print("right")
 )
 
 
+OWN = (
+    """
+import tvm_ffi
+for name in ("device_api.cuda", "ffi.Module.load_from_bytes.cuda", "runtime.timer.cuda"):
+    tvm_ffi.register_global_func(name, lambda *arguments: 1 / 0)
+"""
+    + SUM
+)
+
+
 def printed(code: str, **environment: str) -> list[str]:
     done = run_child(code, **environment)
     assert done.returncode == 0, done.stderr
@@ -201,6 +211,11 @@ def test_ptx_that_is_newer_than_the_driver() -> None:
     (line,) = printed(OLD_PTX, **driver_environment(ptx=70, version=12020))
     assert "with a driver for CUDA 12.2: the module has sm_80, compute_80; compute_80: " in line
     assert "CUDA_ERROR_UNSUPPORTED_PTX_VERSION (222); compile for this device, or update" in line
+
+
+def test_tvms_own_runtime_is_replaced() -> None:
+    """The wheel's is loaded where CUDA 13 is installed; it cannot read our modules."""
+    assert printed(OWN, **driver_environment()) == ["right"]
 
 
 def test_two_processes_at_once() -> None:
