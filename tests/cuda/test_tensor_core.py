@@ -124,6 +124,7 @@ def test_a_small_tile_multiplies_on_tensor_cores(any_nvrtc: Nvrtc) -> None:
     assert not count(code.mix, *LOCAL_MEMORY)
 
 
+@pytest.mark.cuda
 @pytest.mark.parametrize("preset", ["a100", "rtx-40", "rtx-50", "jetson-orin", "jetson-thor"])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_tiles_fit_the_shared_memory_of_each_chip(scheme: str, preset: str) -> None:
