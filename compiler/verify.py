@@ -249,16 +249,24 @@ class Comparison:
 
         own_text = self.session.embed(text)
         own = splice(ids, own_text, [self.session.encode_image(*tile.arrays) for tile in tiles])
-        end = Ratio(snr_db(truth, self._decode(own, positions, tokens)[0]))
-        if end.snr_db < self.floors.storage()["end_to_end"]:  # is it the storage?
-            x = splice(ids, kept, [one.stored_rows for one in seen])
-            alone = logits(weights, x, after_kept, " from the picture")
-            end = replace(end, storage_db=snr_db(truth, alone))
+        own_logits, _ = self._decode(own, positions, tokens)
+        all_stored = splice(ids, kept, [one.stored_rows for one in seen])
+        alone = partial(logits, weights, all_stored, after_kept, " from the picture")
         return {
             "embed": compared(embedded, kept, own_text),
             "logits": self._compared("logits", truth, stored, compiled, again),
-            "end_to_end": end,
+            "end_to_end": self._end_to_end(truth, own_logits, alone),
         }
+
+    def _end_to_end(
+        self, truth: np.ndarray, compiled: np.ndarray, alone: Callable[[], np.ndarray]
+    ) -> Ratio:
+        """`alone` computes the logits with the weights as stored in all stages, if the ratio is
+        below its floor."""
+        found = Ratio(snr_db(truth, compiled))
+        if found.snr_db >= self.floors.storage()["end_to_end"]:
+            return found
+        return replace(found, storage_db=snr_db(truth, alone()))
 
     def _embed(self, weights: Weights, ids: Sequence[int]) -> np.ndarray:
         return reference.embed(weights, self.reference.language, ids, self.reference.names)

@@ -12,12 +12,9 @@ import numpy as np
 from handglass.errors import MismatchError
 
 LIMIT_DB = 300.0  # beyond the resolution of float32
-
 EXPLAINED_DB = 1.0
 """How far above a floor the loss of storage explains a shortfall below it: the noise of the
 arithmetic comes on top."""
-
-
 DISTURBED_DB = 3.0
 """Of two equal noises: of the disturbance, and of the arithmetic that it stands for."""
 
