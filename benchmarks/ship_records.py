@@ -85,17 +85,7 @@ def _proven(tuner: TaskTuner, task: Task, record: Record) -> Outcome | str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--models", nargs="+", default=MODELS, choices=["demo", *CONFIGS])
-    parser.add_argument("--trials", type=int, default=400, help="per model")
-    parser.add_argument("--kernels", type=int, help="only the N costliest of each model")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--context", type=int)
-    parser.add_argument("--work-dir", type=Path, default=Path("build/records"))
-    parser.add_argument("--output", type=Path, default=shipped_file(find_target("host")))
-    given = parser.parse_args()
-    if not cpu_kind():
-        parser.error("/proc/cpuinfo does not name the kind of processor that the records are for")
+    given = arguments()
     journal = given.work_dir / "found.jsonl"
     inputs = {model: input_of(model, given.context) for model in given.models}
     with local_device(given.threads) as endpoint:
@@ -117,6 +107,21 @@ def main() -> None:
         given.output.parent.mkdir(parents=True, exist_ok=True)
         write(given.output, [r.text() for r in sorted(best(kept), key=lambda r: -r.share)])
         print(f"written to {given.output}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--models", nargs="+", default=MODELS, choices=["demo", *CONFIGS])
+    parser.add_argument("--trials", type=int, default=400, help="per model")
+    parser.add_argument("--kernels", type=int, help="only the N costliest of each model")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--context", type=int)
+    parser.add_argument("--work-dir", type=Path, default=Path("build/records"))
+    parser.add_argument("--output", type=Path, default=shipped_file(find_target("host")))
+    given = parser.parse_args()
+    if not cpu_kind():
+        parser.error("/proc/cpuinfo does not name the kind of processor that the records are for")
+    return given
 
 
 if __name__ == "__main__":

@@ -64,10 +64,7 @@ def schedule_tiles(sch: Schedule, choices: Choices = DEFAULTS, l2: int = L2) -> 
     per_task = parallel(sch, task, choices, count // most.panels, PER_TASK[:-1])
     sch.reverse_compute_at(last, rows)
     vectorize_last(sch, last)
-    for words in find(sch, "words"):
-        where = settled(sch, choices.pick(sch, "unpacked", UNPACKED, ONCE))
-        sch.compute_at(words, task if where == ONCE else rows)
-        sch.tensorize(sch.get_loops(words)[-2], nibbles_intrinsic())
+    _unpack_words(sch, task, rows, choices)
     clear(sch, sums, [*around, panel][0], 2)
     # The last row block may be partial. Its predicate stays on a separate outer block, because
     # tensorize accepts no predicate.
@@ -94,6 +91,14 @@ def _rows_per_block(sch: Schedule, rows, unit: int, size: int, l2: int, choices:
     known = isinstance(sch.get(rows).extent, tirx.IntImm)
     offered = divisors(sch, rows, BLOCKS, unit) if known else BLOCKS
     return choices.pick(sch, "rows_per_block", offered, fitting)
+
+
+def _unpack_words(sch: Schedule, task, rows, choices: Choices) -> None:
+    """Unpack stored words once per task, or again for each block of sums."""
+    for words in find(sch, "words"):
+        where = settled(sch, choices.pick(sch, "unpacked", UNPACKED, ONCE))
+        sch.compute_at(words, task if where == ONCE else rows)
+        sch.tensorize(sch.get_loops(words)[-2], nibbles_intrinsic())
 
 
 def _pack_rows(sch: Schedule, rows) -> None:

@@ -13,6 +13,7 @@ checked for spills in the assembly and for correct results, not timed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import lcm
 
 import tvm
@@ -133,22 +134,15 @@ def _stream(sch: Schedule, block, column, reduction, unroll: int) -> None:
 def _many_rows(sch: Schedule, block, last, choices: Choices) -> None:
     """Register tiles; a task owns the panels of a few tiles and iterates over all rows."""
     i, j, k = sch.get_loops(block)
-    most_rows, most_columns = (int(sch.get(block).annotations[name]) for name in (ROWS, COLUMNS))
-    unroll = settled(sch, choices.pick(sch, "unroll", divisors(sch, k, STEPS), STEPS_UNROLLED))
-    heights = [n for n in HEIGHTS if most_rows % n == 0]
-    height = settled(sch, choices.pick(sch, "rows", heights, most_rows))
-    widths, count = divisors(sch, j, WIDTHS), int(sch.get(j).extent)
-    width = settled(sch, choices.pick(sch, "columns", widths, most_columns))
-    beside = divisors(sch, j, TILES, lcm(*widths))
-    tiles = settled(sch, choices.pick(sch, "tiles", beside, 1))
-    row_tile, row = sch.split(i, [None, height])
-    task, column = sch.split(j, [None, width])
+    tile, least = _pick_tile(sch, block, choices)
+    row_tile, row = sch.split(i, [None, tile.rows])
+    task, column = sch.split(j, [None, tile.columns])
     panel, lane = sch.split(column, [None, LANES])
-    k_outer, k_inner = sch.split(k, [None, unroll])
-    task, *tile = sch.split(task, [None, tiles]) if tiles > 1 else [task]
+    k_outer, k_inner = sch.split(k, [None, tile.steps])
+    task, *beside = sch.split(task, [None, tile.beside]) if tile.beside > 1 else [task]
     task, row_tile = in_row_blocks(sch, task, row_tile, choices)
-    sch.reorder(row_tile, *tile, k_outer, k_inner, row, panel, lane)
-    per_task = parallel(sch, task, choices, count // (max(widths) * max(beside)))
+    sch.reorder(row_tile, *beside, k_outer, k_inner, row, panel, lane)
+    per_task = parallel(sch, task, choices, least)
     sch.vectorize(lane)
     for loop in (k_inner, row, panel):
         sch.unroll(loop)
@@ -162,6 +156,34 @@ def _many_rows(sch: Schedule, block, last, choices: Choices) -> None:
     for rows in find(sch, "rows"):
         _pack_rows(sch, rows)
     in_tasks(sch, task, per_task)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A register tile of sums, `beside` of which take the same rows one after the other."""
+
+    rows: int
+    columns: int
+    beside: int
+    steps: int
+    """Inputs per iteration."""
+
+
+def _pick_tile(sch: Schedule, block, choices: Choices) -> tuple[_Tile, int]:
+    """The tile, and how many tasks the largest one that is offered leaves."""
+    _, j, k = sch.get_loops(block)
+    most_rows, most_columns = (int(sch.get(block).annotations[name]) for name in (ROWS, COLUMNS))
+
+    def pick(name: str, options: list[int], default: int) -> int:
+        return settled(sch, choices.pick(sch, name, options, default))
+
+    steps = pick("unroll", divisors(sch, k, STEPS), STEPS_UNROLLED)
+    rows = pick("rows", [n for n in HEIGHTS if most_rows % n == 0], most_rows)
+    widths, count = divisors(sch, j, WIDTHS), int(sch.get(j).extent)
+    columns = pick("columns", widths, most_columns)
+    offered = divisors(sch, j, TILES, lcm(*widths))
+    beside = pick("tiles", offered, 1)
+    return _Tile(rows, columns, beside, steps), count // (max(widths) * max(offered))
 
 
 def _pack_rows(sch: Schedule, rows) -> None:

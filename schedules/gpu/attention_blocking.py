@@ -52,27 +52,8 @@ def choose_blocking(sch: Schedule, target: tvm.target.Target, choices: Choices) 
     The views that the nest reads must be inlined.
     """
     found, bounds = find_nest(sch), Bounds.of(target)
-    before = found.shape
-    tiles = _tiles(found)
-    threads, columns = _threads_and_columns(replace(before, tile=tiles[0]), bounds)
-    options = {
-        "tile": tiles,
-        "threads": threads,
-        "columns": columns,
-        "chunk": OFFERS["chunk"],
-        "lanes": OFFERS["lanes"],
-        "staged": _staged(found, target),
-        "splits": _splits(found),
-    }
-    defaults = {
-        "tile": before.tile,
-        "threads": _default_threads(before, threads),
-        "columns": before.wide,
-        "chunk": 1,
-        "lanes": LANES_OF_A_ROW,
-        "staged": UNSTAGED,
-        "splits": found.splits,
-    }
+    options = _options(found, target, bounds)
+    defaults = _defaults(found, options)
     chosen = {
         name: settled(sch, choices.pick(sch, name, offered, defaults[name]))
         if len(offered) > 1
@@ -81,7 +62,34 @@ def choose_blocking(sch: Schedule, target: tvm.target.Target, choices: Choices) 
     }
     if chosen != defaults:
         _replace(sch, found, _shape(found, chosen, bounds), chosen["splits"])
-    return before
+    return found.shape
+
+
+def _options(found: Found, target: tvm.target.Target, bounds: Bounds) -> dict[str, Sequence[int]]:
+    tiles = _tiles(found)
+    threads, columns = _threads_and_columns(replace(found.shape, tile=tiles[0]), bounds)
+    return {
+        "tile": tiles,
+        "threads": threads,
+        "columns": columns,
+        "chunk": OFFERS["chunk"],
+        "lanes": OFFERS["lanes"],
+        "staged": _staged(found, target),
+        "splits": _splits(found),
+    }
+
+
+def _defaults(found: Found, options: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """The values that leave the operator's nest as it is."""
+    return {
+        "tile": found.shape.tile,
+        "threads": _default_threads(found.shape, options["threads"]),
+        "columns": found.shape.wide,
+        "chunk": 1,
+        "lanes": LANES_OF_A_ROW,
+        "staged": UNSTAGED,
+        "splits": found.splits,
+    }
 
 
 def _shape(found: Found, chosen: Mapping[str, int], bounds: Bounds) -> Workgroup:

@@ -12,7 +12,7 @@ from ..delta_operands import Operands
 from ..replace_nest import replace_nests, root_of
 from ..tiling import is_one
 from .attention_workgroup import Bounds
-from .delta_chunks import Chunks
+from .delta_chunk_shape import Chunks
 from .delta_nest import write_delta
 from .delta_share import Share
 from .threads import pick

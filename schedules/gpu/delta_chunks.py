@@ -11,80 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from tvm import tirx
 from tvm.ir import Expr
 from tvm.tirx.script.builder import ir as T
 
 from ..loops import ceil_div, int64
-from .delta_task import DECAYS, KEYS, QUERIES, STEPS, Task, new_buffer, width_of
+from .delta_chunk_shape import Chunks
+from .delta_task import DECAYS, KEYS, QUERIES, STEPS, Task, new_buffer
 from .short_vectors import broadcast, element, f32, vector_of
-
-
-@dataclass(frozen=True)
-class Chunks:
-    """The columns of a workgroup, and `groups` threads for each vector of them."""
-
-    key_dim: int
-    columns: int
-    groups: int
-    """A power of two."""
-    positions: int
-    """Of a chunk, a power of two."""
-
-    @classmethod
-    def sized(cls, key_dim: int, columns: int, threads: int, positions: int) -> Chunks:
-        """At most `threads` threads, but at least one per vector."""
-        groups = 1
-        while 2 * groups * (columns // width_of(columns)) <= threads:
-            groups *= 2
-        return cls(key_dim, columns, groups, positions)
-
-    @property
-    def lanes(self) -> int:
-        """Columns of a vector."""
-        return width_of(self.columns)
-
-    @property
-    def vectors(self) -> int:
-        """Of columns."""
-        return self.columns // self.lanes
-
-    @property
-    def key_lanes(self) -> int:
-        """Keys of a vector."""
-        return width_of(self.key_dim)
-
-    @property
-    def key_vectors(self) -> int:
-        return self.key_dim // self.key_lanes
-
-    @property
-    def key_stride(self) -> int:
-        """Vectors of a row of keys in memory: one more, so that rows begin in different banks."""
-        return self.key_vectors + 1
-
-    @property
-    def threads(self) -> int:
-        return self.vectors * self.groups
-
-    @property
-    def rows(self) -> int:
-        """Of the products with the state: queries, then keys."""
-        return 2 * self.positions
-
-    @property
-    def own_rows(self) -> int:
-        """Rows of a thread."""
-        return max(1, self.rows // self.groups)
-
-    @property
-    def shared_bytes(self) -> int:
-        """Bytes of shared memory, as `_Buffers` allocates it."""
-        c = self.positions
-        rows = self.rows * self.key_stride * self.key_lanes
-        return 4 * (rows + self.columns * (self.key_dim + 2 * c) + 2 * c + c * (c + 1) + 2 * c * c)
 
 
 class _Buffers:
@@ -139,7 +74,7 @@ class ChunkSteps:
         self._decays()
         self._recall()
         self._weigh()
-        self._err()
+        self._errors()
         self._solve()
         self._result(start)
         self._update()
@@ -253,7 +188,7 @@ class ChunkSteps:
         place = tirx.min(index, c * c - 1) if ragged else index
         return place // c, place % c, index < c * c if ragged else None
 
-    def _err(self) -> None:
+    def _errors(self) -> None:
         """What the changes would be if they did not affect each other."""
         kept, lanes = self.kept, self.shape.lanes
         with self._rows(KEYS) as (n, t):

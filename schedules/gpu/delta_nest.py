@@ -7,7 +7,8 @@ from tvm.tirx.script.builder import ir as T
 from ..delta_operands import DELTA, Operands
 from ..loops import bound, int64, spatial
 from ..rule import MULTIPLY_ADDS, PATTERN
-from .delta_chunks import Chunks, ChunkSteps
+from .delta_chunk_shape import Chunks
+from .delta_chunks import ChunkSteps
 from .delta_share import Share
 from .delta_steps import Steps
 from .delta_task import Task
