@@ -32,7 +32,7 @@ def compile_check(headers: Path, changed: Path) -> subprocess.CompletedProcess[s
 
 
 def test_declarations_agree_with_cuda_h() -> None:
-    assert len(names_of_values()) > 50
+    assert len(names_of_values()) > 40
     some_headers()
     for headers in header_folders():
         done = compile_check(headers, HEADER.parent)

@@ -54,13 +54,9 @@ struct CUDA_KERNEL_NODE_PARAMS {
 
 enum CUresult : unsigned int {
   CUDA_SUCCESS = 0,
-  CUDA_ERROR_INVALID_VALUE = 1,
   CUDA_ERROR_OUT_OF_MEMORY = 2,
-  CUDA_ERROR_NOT_INITIALIZED = 3,
   CUDA_ERROR_STUB_LIBRARY = 34,
-  CUDA_ERROR_DEVICE_UNAVAILABLE = 46,
   CUDA_ERROR_NO_DEVICE = 100,
-  CUDA_ERROR_INVALID_DEVICE = 101,
   CUDA_ERROR_INVALID_IMAGE = 200,
   CUDA_ERROR_NO_BINARY_FOR_GPU = 209,
   CUDA_ERROR_ECC_UNCORRECTABLE = 214,
@@ -68,10 +64,8 @@ enum CUresult : unsigned int {
   CUDA_ERROR_NVLINK_UNCORRECTABLE = 220,
   CUDA_ERROR_UNSUPPORTED_PTX_VERSION = 222,
   CUDA_ERROR_JIT_COMPILATION_DISABLED = 223,
-  CUDA_ERROR_NOT_FOUND = 500,
   CUDA_ERROR_NOT_READY = 600,
   CUDA_ERROR_ILLEGAL_ADDRESS = 700,
-  CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES = 701,
   CUDA_ERROR_LAUNCH_TIMEOUT = 702,
   CUDA_ERROR_ASSERT = 710,
   CUDA_ERROR_HARDWARE_STACK_ERROR = 714,
@@ -145,7 +139,6 @@ constexpr unsigned int CU_MEM_ATTACH_SINGLE = 4;
   f(cuMemAllocManaged, (CUdeviceptr*, size_t, unsigned int))                                    \
   f(cuMemFree_v2, (CUdeviceptr))                                                                \
   f(cuMemHostAlloc, (void**, size_t, unsigned int))                                             \
-  f(cuMemFreeHost, (void*))                                                                     \
   f(cuMemcpyHtoDAsync_v2, (CUdeviceptr, const void*, size_t, CUstream))                         \
   f(cuMemcpyDtoHAsync_v2, (void*, CUdeviceptr, size_t, CUstream))                               \
   f(cuMemcpyDtoDAsync_v2, (CUdeviceptr, CUdeviceptr, size_t, CUstream))                         \

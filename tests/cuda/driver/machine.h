@@ -99,7 +99,6 @@ struct Machine {
   Settings settings;
   bool started = false;
   std::list<Device> devices;
-  std::map<void*, uint64_t> pinned;
   Counters counters;
 };
 

@@ -100,16 +100,7 @@ EMULATED cuMemHostAlloc(void** address, size_t bytes, unsigned int) {
   const Guard guard(Lock());
   if (!CurrentDevice()) return CUDA_ERROR_INVALID_CONTEXT;
   *address = std::aligned_alloc(4096, Pages(bytes));
-  TheMachine().pinned[*address] = bytes;
   TheMachine().counters.pinned += 1;
-  return CUDA_SUCCESS;
-}
-
-EMULATED cuMemFreeHost(void* address) {
-  const Guard guard(Lock());
-  if (!TheMachine().pinned.erase(address)) return CUDA_ERROR_INVALID_VALUE;
-  std::free(address);
-  TheMachine().counters.pinned -= 1;
   return CUDA_SUCCESS;
 }
 
