@@ -30,8 +30,8 @@ whose operands are in shared memory; columns of the state, and threads, of a wor
 No option depends on another choice. A chunk that exceeds the target's memory becomes the largest
 one that does not.
 """
-WORTH = (16, 8)
-"""Chunks for which products replace the positions one by one, if they fit into memory."""
+LEAST_CHUNK = 8
+"""Products are offered if a chunk of so many positions fits into memory."""
 
 
 def choose_delta(sch: Schedule, block, target: tvm.target.Target, choices: Choices) -> None:
@@ -40,11 +40,10 @@ def choose_delta(sch: Schedule, block, target: tvm.target.Target, choices: Choic
     operands = Operands.of(nest)
     own = Share.of(*operands.sizes[1:], bounds)
     one = is_one(operands.length)
-    worth = [] if one else [n for n in WORTH if _fits(Chunks, own, n, bounds)]
     options = _options(own, bounds, one)
-    if worth:
+    if not one and _fits(Chunks, own, LEAST_CHUNK, bounds):
         options["products"] = OFFERS["products"]
-    shape = _pick(sch, own, options, worth, bounds, choices)
+    shape = _pick(sch, own, options, bounds, choices)
     if shape != own:
         sources = [operands.state, operands.unit, operands.mixed, operands.gate, operands.out]
         replace_nests(sch, [nest], [], root_of(sources, lambda: write_delta(shape, operands)))
@@ -73,19 +72,17 @@ def _pick(
     sch: Schedule,
     own: Share,
     options: Mapping[str, Sequence[int]],
-    worth: Sequence[int],
     bounds: Bounds,
     choices: Choices,
 ) -> Share | Chunks:
-    """The chosen shape: products if they are worth it, else the operator's own, by default."""
+    """The chosen shape; by default, the operator's own."""
     values = {
         "products": ONE_BY_ONE,
         "chunk": own.positions,
         "columns": own.columns,
         "threads": own.threads,
     }
-    defaults = values | ({"products": IN_PRODUCTS, "chunk": worth[0]} if worth else {})
-    picked = {name: pick(sch, choices, name, ns, defaults[name]) for name, ns in options.items()}
+    picked = {name: pick(sch, choices, name, ns, values[name]) for name, ns in options.items()}
     nearest = {name: max(n for n in ns if n <= values[name]) for name, ns in options.items()}
     return own if picked == nearest else _shape(own, values | picked, bounds)
 
