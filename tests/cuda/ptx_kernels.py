@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from shutil import which
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pytest
+from emulator.build import COMPILER
 from emulator.launch import Module
+
+if which(COMPILER) is None:
+    pytest.skip("the PTX emulator needs g++", allow_module_level=True)
 
 DTYPES = {
     **{f"s{8 * n}": np.dtype(f"i{n}") for n in (1, 2, 4, 8)},

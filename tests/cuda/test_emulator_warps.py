@@ -192,3 +192,29 @@ def test_barrier_with_a_wrong_count(count: int, what: str) -> None:
     body += place("%d0", "%y", "%r3", 4) + "st.global.u32 [%d0], %r7; $END:"
     with pytest.raises(LaunchError, match=what):
         module(entry("pair", "u64 y", body)).launch("pair", [1], [128], np.zeros(64, "u4"))
+
+
+OUT_OF_LINE = """
+.shared .align 4 .b8 box[256];
+mov.u32 %r1, box; shl.b32 %r2, %t, 2; add.u32 %r1, %r1, %r2; mov.u32 %r3, %t;
+setp.ge.u32 %p0, %lane, 16; @%p0 bra $FAR;
+$MEET: shfl.sync.bfly.b32 %r4|%p1, %r3, 16, 31, -1; st.shared.u32 [%r1], %r4;
+$TOGETHER: bar.sync 0;
+bra.uni $END;
+$FAR: mul.lo.u32 %r3, %r3, 3; bra.uni $MEET;
+$END: xor.b32 %r5, %r2, 128; mov.u32 %r6, box; add.u32 %r6, %r6, %r5; ld.shared.u32 %r7, [%r6];
+"""
+
+
+def test_lanes_wait_for_others_whose_code_is_behind_a_collective() -> None:
+    """As ptxas and NVVM lay out a branch that joins again at a lower address."""
+    kernels = module(
+        entry(
+            "far", "u64 y", OUT_OF_LINE + place("%d0", "%y", "%t", 4) + "st.global.u32 [%d0], %r7;"
+        )
+    )
+    y, t = np.zeros(64, "u4"), np.arange(64)
+    counts = kernels.launch("far", [1], [64], y)
+    own = np.where(t % 32 >= 16, 3 * t, t)
+    assert (y == own[t ^ 16][t ^ 32]).all()
+    assert counts.divergent == 2 * 2 and counts.barriers == 1

@@ -14,10 +14,15 @@ _SOURCES = {
 }
 
 
+ELSEWHERE = "lanes that the mask names are elsewhere: divergent collective"
+
+
 def _here(site: Site, mask_operand: int) -> str:
     """Every lane's mask must name the lanes that are here, and all of those that live."""
-    named = site.value(mask_operand, "u32")
-    return site.each_active(f"all_here(w, {named}, active, {site.may_fail()});")
+    names = f"const u32 n = {site.value(mask_operand, 'u32')};"
+    code = f"{names} named |= n; stray |= (~n >> l & 1) << l;"
+    meets = site.meets("named", "stray", ELSEWHERE)
+    return f"u32 named = 0, stray = 0; {site.each_active(code)} {meets}"
 
 
 @emits("shfl", "sync up down bfly idx")
@@ -141,8 +146,9 @@ def barrier(site: Site) -> str:
     number = _first_lane(site, 0)
     threads = _first_lane(site, 1) if len(site.operands) > 1 else "0"
     waits = "true" if site.has("sync") else "false"
+    meets = site.meets("w.live", "0", "barrier in a divergent warp")
     call = f"if (active) arrive(w, {number}, {threads}, {waits}, active, {site.may_fail()});"
-    return f"{{ {site.active()} {call} }}"
+    return f"{{ {site.active()} {meets} {call} }}"
 
 
 def _first_lane(site: Site, operand: int) -> str:

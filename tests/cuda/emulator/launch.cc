@@ -27,6 +27,7 @@ static void start_warp(Warp& w, Block& b) {
   place_threads(w, b.ntid);
   w.waiting = -1;
   w.groups.assign(1, Group{0, w.live});
+  w.parked.clear();
   w.copies.clear();
   memset(w.committed, 0, sizeof w.committed);
   std::fill(w.local.begin(), w.local.end(), 0xff);

@@ -44,6 +44,11 @@ constexpr u64 SHARED_WINDOW = 0x7000000000000000ull, LOCAL_WINDOW = 0x7100000000
 struct Group {
   u32 pc, mask;
 };
+// Lanes that wait for others of their warp, and how many of it lived then.
+struct Parked {
+  u32 pc, mask, live, line;
+  const char* what;
+};
 struct Copy {
   u64 from;
   u32 to, size, filled, lane, group, line;
@@ -55,11 +60,14 @@ struct Warp {
   void* registers;
   std::vector<u8> local;
   std::vector<Group> groups;  // lanes by where they are
-  std::vector<Copy> copies;   // of cp.async, not landed
+  std::vector<Parked> parked;
+  u32 entered;               // instructions of the step that runs
+  std::vector<Copy> copies;  // of cp.async, not landed
   u32 committed[32];          // groups of copies, per lane
   std::vector<u32> clock;     // what this warp knows of the others, and its own time
   s32 waiting = -1;           // at which barrier
 
+  void enter(u32 mask, u32 instructions);
   void go(u32 pc, u32 mask);
   void leave(u32 mask) { live &= ~mask; }
 };
@@ -110,15 +118,26 @@ void wait_copies(Warp& w, u32 mask, u32 groups_left, bool uncommitted_too);
 void arrive(Warp& w, u32 barrier, u32 threads, bool wait, u32 mask, u32 line);
 bool finish_barriers(Block& b);
 
-// Lanes named by the mask of a collective must be here, unless they have left the kernel.
-void all_here(Warp& w, u32 named, u32 mask, u32 line);
-void whole_warp(Warp& w, u32 mask, u32 line);
-void load_matrices(Warp& w, u64 (&rows)[32], u32 count, bool transposed, u32 (*out)[32], u32 mask,
+// A collective for the lanes `named`, as far as they have not left the kernel: `mask` of those in
+// `step` execute it. If others are elsewhere and the step begins with the collective, `begins`, its
+// lanes wait for them at the step's `pc`, and the result is false. `stray` lanes are not named.
+struct Meeting {
+  u32 named, stray, mask, step, pc, line;
+  bool begins;
+  const char* what;
+};
+bool meet(Warp& w, const Meeting& meeting);
+void load_matrices(Warp& w, u64 (&rows)[32], u32 count, bool transposed, u32 (*out)[32],
                    u32 line);
 
 int launch(const Kernel& kernel, const u32* grid, const u32* block, u32 dynamic, const u8* params,
            const u64* table, u32 count, u32 mode, u64* statistics, char* message);
 
+inline void Warp::enter(u32 mask, u32 instructions) {
+  entered = instructions;
+  block->counts.instructions += instructions;
+  if (mask != ~0u) block->counts.divergent += instructions;
+}
 static inline void lanes_of(u32 mask, u32 (&on)[32]) {
   LANES (l) on[l] = 0 - (mask >> l & 1);
 }

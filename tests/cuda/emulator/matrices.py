@@ -18,6 +18,13 @@ _BITS = {"F16": 16, "BF16": 16, "TF32": 32, "S8": 8, "U8": 8, "S4": 4, "U4": 4}
 _SHAPES = tuple(f"m16n8k{k}" for k in (4, 8, 16, 32, 64))
 
 
+def whole_warp(site: Site) -> str:
+    """All 32 lanes, none of which may have left."""
+    what = "needs a whole warp: divergent collective"
+    left = f'if (active && w.live != ~0u) fail({site.may_fail()}, "{what}", w.live);'
+    return f"{left} {site.meets('~0u', '0', what)}"
+
+
 @emits("ldmatrix", "sync aligned m8n8 x1 x2 x4 trans shared shared_cta")
 def load_matrix(site: Site) -> str:
     parts = site.vector(0)
@@ -26,8 +33,9 @@ def load_matrix(site: Site) -> str:
     )
     transposed = "true" if site.has("trans") else "false"
     lanes = f"u32 out[4][32]; u64 at[32]; LANES(l) at[l] = {site.address(1)};"
-    arguments = f"w, at, {len(parts)}, {transposed}, out, active, {site.may_fail()}"
-    return f"{{ {site.active()} {lanes} load_matrices({arguments}); LANES(l) {{ {stores} }} }}"
+    arguments = f"w, at, {len(parts)}, {transposed}, out, {site.may_fail()}"
+    code = f"{lanes} load_matrices({arguments}); LANES(l) {{ {stores} }}"
+    return f"{{ {site.active()} {whole_warp(site)} if (active) {{ {code} }} }}"
 
 
 @emits("mma", "sync aligned row col satfinite tf32 s4 u4 " + " ".join(_SHAPES))
@@ -42,11 +50,10 @@ def multiply(site: Site) -> str:
         raise site.unknown("unknown shape")
     sums = "s32" if result == "s32" else "f32"
     saturated = "true" if site.has("satfinite") else "false"
-    check = f"whole_warp(w, active, {site.may_fail()}); w.block->counts.mma++;"
-    call = f"multiply<{first}, {second}, {depth}>(a, b, c, {saturated});"
+    call = f"multiply<{first}, {second}, {depth}>(a, b, c, {saturated}); w.block->counts.mma++;"
     lanes = f"LANES(l) {{ {_inputs(site, sums)} }} {call} LANES(l) {{ {_results(site, sums)} }}"
     arrays = f"u32 a[4][32], b[2][32]; {sums} c[4][32];"
-    return f"{{ {site.active()} {check} {arrays} {lanes} }}"
+    return f"{{ {site.active()} {whole_warp(site)} if (active) {{ {arrays} {lanes} }} }}"
 
 
 def _inputs(site: Site, sums: str) -> str:

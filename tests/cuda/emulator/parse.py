@@ -15,6 +15,7 @@ _ENTRY = re.compile(r"\s*(?:\.visible\s+|\.weak\s+)?\.entry\s+([\w$]+)\s*\(([^)]
 _LABEL = re.compile(r"\s*([%$\w]+):(?!:)")
 _GUARD = re.compile(r"@(!?%?[\w$]+)\s+(.*)", re.S)
 _IGNORED = (".pragma", ".loc", ".file", ".section")
+_COLLECTIVES = ("shfl", "vote", "match", "redux", "mma", "ldmatrix", "bar", "barrier")
 _ENDS = ("bra", "brx", "ret", "exit", "bar", "barrier", "trap")
 
 
@@ -154,6 +155,9 @@ def _instruction(kernel: Kernel, text: str, line: int) -> None:
     name, *modifiers = head.replace("::", "_").split(".")
     if "{" in head or not re.fullmatch(r"[a-z][\w]*", name):
         raise PtxError(f"line {line}: not an instruction: {text[:80]}")
+    before = kernel.blocks[-1]
+    if name in _COLLECTIVES and before and before[-1].name not in _COLLECTIVES:
+        kernel.blocks.append([])  # lanes may have to wait for others before it
     found = Instruction(line, text, guard, name, tuple(modifiers), tuple(split(operands)))
     kernel.blocks[-1].append(found)
     if name in _ENDS and modifiers[:1] != ["warp"]:

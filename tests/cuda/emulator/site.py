@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .declarations import Scopes, as_single, float_bits, offsets
@@ -63,10 +63,13 @@ def frame_of(kernel: Kernel, program: Program) -> Frame:
 
 
 class Site:
-    """An instruction, its type (the last one named), and the block that follows its own."""
+    """An instruction of a block, its type (the last one named), and the block that follows."""
 
-    def __init__(self, frame: Frame, instruction: Instruction, following: int) -> None:
-        self.frame, self.instruction, self.following = frame, instruction, following
+    def __init__(
+        self, frame: Frame, block: Sequence[Instruction], index: int, following: int
+    ) -> None:
+        self.frame, self.following, self.begins = frame, following, index == 0
+        self.instruction = instruction = block[index]
         self.types = [m for m in instruction.modifiers if m in C_TYPES]
         self.operands, self.modifiers = instruction.operands, instruction.modifiers
         self.line = instruction.line
@@ -188,6 +191,11 @@ class Site:
 
     def each_active(self, code: str) -> str:
         return f"LANES(l) if (active >> l & 1) {{ {code} }}"
+
+    def meets(self, named: str, stray: str, what: str) -> str:
+        """Code that leaves the step if lanes of this collective are still elsewhere."""
+        lanes = f"{named}, {stray}, active, m, {self.following - 1}, {self.may_fail()}"
+        return f'if (!meet(w, {{{lanes}, {int(self.begins)}, "{what}"}})) return;'
 
     def vector(self, index: int) -> list[str]:
         """The registers of a vector operand `{a, b}`, or the operand alone."""

@@ -57,10 +57,9 @@ def _step(frame: Frame, number: int, block: list[Instruction]) -> str:
         f"static void step_{number}(Warp& w, const u32 m) {{",
         "  Registers& __restrict r = *static_cast<Registers*>(w.registers);",
         "  u32 on[32]; lanes_of(m, on);",
-        f"  w.block->counts.instructions += {len(block)};",
-        f"  if (m != ~0u) w.block->counts.divergent += {len(block)};",
+        f"  w.enter(m, {len(block)});",
     ]
-    lines += ["  " + emit(Site(frame, instruction, number + 1)) for instruction in block]
+    lines += ["  " + emit(Site(frame, block, i, number + 1)) for i in range(len(block))]
     return "\n".join([*lines, f"  w.go({number + 1}, m);", "}"])
 
 

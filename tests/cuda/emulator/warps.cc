@@ -1,11 +1,18 @@
 // Warps in lockstep: lanes apart run lowest address first, and join where they meet.
 #include <algorithm>
-#include <stdexcept>
+#include <utility>
 
 #include "machine.h"
 
+// Lanes that others wait for take these with them.
 void Warp::go(u32 pc, u32 mask) {
   if (mask == 0) return;
+  for (size_t i = 0; i < parked.size(); i++) {
+    if (parked[i].pc != pc) continue;
+    mask |= parked[i].mask;
+    parked.erase(parked.begin() + s64(i));
+    break;
+  }
   for (Group& g : groups)
     if (g.pc == pc) {
       g.mask |= mask;
@@ -14,9 +21,21 @@ void Warp::go(u32 pc, u32 mask) {
   groups.push_back({pc, mask});
 }
 
+// Nobody else runs: lanes that wait go on only if those that they waited for have left.
+static void release(Warp& w) {
+  const std::vector<Parked> waiting = std::move(w.parked);
+  w.parked.clear();
+  for (const Parked& p : waiting) {
+    if (p.live == w.live) fail(p.line, p.what, p.mask);
+    w.go(p.pc, p.mask);
+  }
+}
+
 // Until the warp waits at a barrier or its lanes have left.
 static void run(Warp& w) {
-  while (w.waiting < 0 && !w.groups.empty()) {
+  while (w.waiting < 0) {
+    if (w.groups.empty()) release(w);
+    if (w.groups.empty()) return;
     const auto first = std::min_element(w.groups.begin(), w.groups.end(),
                                         [](const Group& a, const Group& b) { return a.pc < b.pc; });
     const Group group = *first;
@@ -26,21 +45,19 @@ static void run(Warp& w) {
   }
 }
 
-void all_here(Warp& w, u32 named, u32 mask, u32 line) {
-  if (named & w.live & ~mask)
-    fail(line, "lanes that the mask names are elsewhere: divergent collective",
-         named & w.live & ~mask);
-  if (mask & ~named)
-    fail(line, "lanes execute a collective whose mask does not name them", mask & ~named);
-}
-void whole_warp(Warp& w, u32 mask, u32 line) {
-  (void)w;
-  if (mask != ~0u) fail(line, "needs a whole warp: divergent collective", mask);
+bool meet(Warp& w, const Meeting& m) {
+  if (m.stray) fail(m.line, "lanes execute a collective whose mask does not name them", m.stray);
+  const u32 missing = m.named & w.live & ~m.mask;
+  if (m.mask == 0 || missing == 0) return true;
+  if (!m.begins || (missing & m.step)) fail(m.line, m.what, m.mask);
+  w.block->counts.instructions -= w.entered;
+  w.block->counts.divergent -= w.entered;
+  w.parked.push_back({m.pc, m.step, w.live, m.line, m.what});
+  return false;
 }
 
-void load_matrices(Warp& w, u64 (&rows)[32], u32 count, bool transposed, u32 (*out)[32], u32 mask,
+void load_matrices(Warp& w, u64 (&rows)[32], u32 count, bool transposed, u32 (*out)[32],
                    u32 line) {
-  whole_warp(w, mask, line);
   reach_shared(w, rows, count == 4 ? ~0u : (1u << 8 * count) - 1, 16, READ, line);
   for (u32 i = 0; i < count; i++) {
     const auto element = [&](u32 row, u32 column) {
@@ -65,7 +82,6 @@ static u32 warps_alive(const Block& b) {
 
 // `threads` 0 is the whole block. Waiting warps go on when finish_barriers finds all of them.
 void arrive(Warp& w, u32 barrier, u32 threads, bool wait, u32 mask, u32 line) {
-  if (mask != w.live) fail(line, "barrier in a divergent warp", mask);
   if (barrier >= 16 || threads % 32)
     fail(line, "no such barrier, or no multiple of 32 threads", barrier);
   Barrier& b = w.block->barriers[barrier];
