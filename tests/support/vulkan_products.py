@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from operator_device import KIND, VULKAN
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 from vulkan_running import tvm_target
@@ -15,6 +16,7 @@ from handglass.compiler.models import layers
 from handglass.compiler.ops.padded import round_up
 from handglass.compiler.schemes.quantize import SCHEMES
 from handglass.compiler.schemes.scheme import Scheme, selection_of
+from handglass.schedules import RULES_BY_KIND
 from handglass.schedules.choices import DEFAULTS, Choices
 from handglass.schedules.gpu import dot, matmul
 from handglass.schedules.isa.integer_isa import GROUP
@@ -112,7 +114,7 @@ class Product:
 
     def scheduled(self, func: tirx.PrimFunc, choices: Choices = DEFAULTS) -> tirx.PrimFunc:
         """Schedule the function by the first rule that takes it."""
-        for rule in RULES:
+        for rule in RULES if KIND == VULKAN else RULES_BY_KIND[KIND]:
             sch = Schedule(func)
             if rule(sch, tvm_target(self.target), choices):
                 return sch.mod["main"]
