@@ -25,7 +25,7 @@ struct Function {
   std::string name;
   Run run = nullptr;
   const unsigned* layout = nullptr;  // count, (offset, size) each, shared bytes, parameter bytes
-  int dynamic_limit = kUnasked;
+  int dynamic_limit = 0;
 
   unsigned parameters() const { return layout[0]; }
   unsigned shared() const { return layout[1 + 2 * layout[0]]; }
@@ -129,8 +129,9 @@ CUresult MakeWork(const CUDA_KERNEL_NODE_PARAMS& asked, Work* work) {
     threads *= launch.block[axis];
     if (!launch.grid[axis] || !launch.block[axis]) return CUDA_ERROR_INVALID_VALUE;
   }
-  const int shared = static_cast<int>(launch.shared + function->shared());
-  if (threads > kMostThreads || shared > std::max(kUnasked, function->dynamic_limit)) {
+  const int unasked = kUnasked - static_cast<int>(function->shared());
+  if (threads > kMostThreads ||
+      static_cast<int>(launch.shared) > std::max(unasked, function->dynamic_limit)) {
     return CUDA_ERROR_INVALID_VALUE;
   }
   Device* device = CurrentDevice();
