@@ -170,15 +170,23 @@ def dots() -> list[Case]:
     return found
 
 
+def fills(value: float) -> Callable:
+    return lambda a: np.full(len(a), value)
+
+
 def moves() -> list[Case]:
     swap = "{ .reg .b16 x, y; mov.b32 { x, y }, A; mov.b32 D, { y, x }; }"
     split = "{ .reg .b32 x, y; mov.b64 { x, y }, A; mov.b64 D, { y, x }; }"
     return [
         Case(swap, ("u32",), "u32", lambda a: a >> 16 | a << 16),
         Case(split, ("u64",), "u64", lambda a: a >> 32 | a << 32),
-        Case("mov.f32 D, 0fC0490FDB;", ("f32",), "f32", lambda a: np.full(len(a), -np.pi)),
+        Case("mov.f32 D, 0fC0490FDB;", ("f32",), "f32", fills(-np.pi)),
         Case("mov.b64 D, -2;", ("u64",), "u64", lambda a: np.full(len(a), 2**64 - 2, "u8")),
         Case("@A mov.u32 D, 7; @!A mov.u32 D, 9;", ("pred",), "u32", lambda a: np.where(a, 7, 9)),
+        *(
+            Case(f"mov.pred P, {n}; not.pred D, P;", ("pred",), "pred", fills(n == 0))
+            for n in (0, -1)
+        ),
     ]
 
 

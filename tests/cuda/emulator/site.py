@@ -144,6 +144,8 @@ class Site:
         if match is None:
             raise self.unknown(f"unknown operand {operand!r}")
         number = (-1 if match[1] else 1) * int(match[2], 0)
+        if ptx_type == "pred":  # true is written as -1
+            number = int(number != 0)
         return f"as<{wanted}>({word(size)}({number & ((1 << 8 * size) - 1):#x}ull))"
 
     def assign(self, operand: str, ptx_type: str, expression: str, masked: bool = True) -> str:
