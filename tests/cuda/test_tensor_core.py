@@ -90,7 +90,7 @@ def test_the_default_tile_has_few_bank_conflicts_and_whole_sectors(scheme: str) 
 
 
 @needs_emulator
-@pytest.mark.parametrize("scheme", ["w8a8", "w4a8"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_candidate_is_right(scheme: str) -> None:
     draw, of = random.Random(scheme), product(scheme, 144, 256)
     choices = {name: draw.choice(values) for name, values in tensor_core.OFFERS.items()}
