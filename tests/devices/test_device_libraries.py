@@ -185,6 +185,6 @@ def test_a_server_of_before_there_were_gpus(client: DeviceClient, field: dict[st
 
 def test_what_a_gpu_is_called(client: DeviceClient) -> None:
     with pytest.raises(InputError, match="'kind' .*vulkan"):
-        client.describe("cuda")
+        client.describe("metal")
     with pytest.raises(InputError, match="vulkan:NUMBER"):
         client.arguments("x", [1], device="vulkan:-1")

@@ -40,7 +40,7 @@ def test_tvm_takes_the_target(target: Target) -> None:
         assert bool(has_feature(attr[1:], parsed)) == attr.startswith("+"), attr
     assert parsed.attrs["num-cores"] == target.cores
     whole = tvm.target.Target(target.tvm)
-    assert whole.kind.name == ("llvm" if target.gpu is None else "vulkan")
+    assert whole.kind.name == ("llvm" if target.gpu is None else target.gpu.kind)
     if target.gpu is not None:
         assert {name: whole.attrs[name] for name in whole.attrs.keys() & target.gpu.abilities} == {
             name: value for name, value in target.gpu.abilities.items() if name in whole.attrs
