@@ -166,14 +166,17 @@ def generate(
     """Build the library at `path`; if TVM fails with the records, build it without them."""
     try:
         build_library(add_probes(lowered.mod, target), target, path)
+        return lowered
     except HandglassError:
         raise
     except Exception as error:
         if not book.used:
             raise
         book.set_aside(f"the library cannot be built with this record: {reason_of(error)}")
-        lowered = lower(mod, target, replays=book)
-        build_library(add_probes(lowered.mod, target), target, path)
+    # Outside the handler: if C++ made this error of a signal's exception, that is raised again as
+    # soon as no exception is being handled.
+    lowered = lower(mod, target, replays=book)
+    build_library(add_probes(lowered.mod, target), target, path)
     return lowered
 
 
