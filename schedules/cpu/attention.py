@@ -17,7 +17,7 @@ from ..rule import MULTIPLY_ADDS, Rule, blocks, find, pattern_of
 from ..select import find_units
 from ..tiling import clear, is_one, keep_in_registers, settled
 from .attention_blocking import OFFERS, Rows, choose_blocking, divisors_of
-from .attention_prefetch import PREFETCH, add_prefetches
+from .attention_prefetch import PREFETCH, add_prefetches, by_default
 from .attention_shape import TILING, Blocking
 from .elementwise import SERIAL_BELOW, elements, vectorize
 
@@ -44,12 +44,13 @@ def attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAU
         for packed in find(sch, name):
             _packed(sch, packed)
     sch.parallel(sch.get_loops(sch.get_sblock("task"))[0])
-    wide, one = find_units(target).floats is ZMM_FLOATS, is_one(_note(sch, MULTIPLY_ADDS)[1])
+    units, one = find_units(target), is_one(_note(sch, MULTIPLY_ADDS)[1])
+    wide = units.floats is ZMM_FLOATS
     sums = SUMS if wide else SUMS // (LANES // VECTOR)
     _scores(sch, rows, blocking, choices, sums)
     for name in ("mix", "edge"):
         _mix(sch, name, rows, choices, LANES if wide and one else VECTOR)
-    if one and settled(sch, choices.pick(sch, "prefetch", PREFETCH, int(wide))):
+    if one and settled(sch, choices.pick(sch, "prefetch", PREFETCH, by_default(units))):
         add_prefetches(sch, blocking.chunk, in_scope(sch, _note(sch, TILING)[1]))
     return True
 
