@@ -28,7 +28,7 @@ def tasks() -> list[Task]:
 @pytest.fixture(scope="module")
 def task(tasks: list[Task]) -> Task:
     """One row times a matrix of four bits."""
-    return next(t for t in tasks if "prefetch" in t.options and len(t.options["panels"]) > 3)
+    return next(t for t in tasks if len(t.options.get("panels", ())) > 3 and "prefetch" in t.options)
 
 
 @pytest.fixture
