@@ -17,6 +17,8 @@ UNITS = {READ: "read_gb_s", FMA: "fma_gflop_s", DOT4: "dot4_gop_s", DOT8: "dot8_
 TILE_UNITS = {TILE_INT8: "tile_int8_gop_s", TILE_BF16: "tile_bf16_gflop_s"}
 INTEGER_SCHEMES = {"w4a8": DOT4, "w7a8": DOT8, "w8a8": DOT8}
 TILE_SCHEMES = {"bf16": TILE_BF16, "w4a8": TILE_BF16, "w7a8": TILE_INT8, "w8a8": TILE_INT8}
+PAIR_FEATURE, PAIR_SCHEMES = "i8mm", {"w4a8": DOT8}
+"""With SMMLA many rows of 4 bits use it, as bytes do; DOT4 measures SDOT, which one row uses."""
 TILE_FEATURES = frozenset({"amx_tile", "amx_int8", "amx_bf16", "avx512_vnni"})
 """A target with all of these multiplies many rows in tile registers."""
 
@@ -29,4 +31,5 @@ def arithmetic(scheme: str, features: Collection[str] = ()) -> str:
     """The probe whose rate bounds matmuls of many rows, for weights stored in `scheme` and code
     compiled for a machine with `features`."""
     tiles = TILE_SCHEMES if set(features) >= TILE_FEATURES else {}
-    return tiles.get(scheme) or INTEGER_SCHEMES.get(scheme, FMA)
+    vectors = {**INTEGER_SCHEMES, **(PAIR_SCHEMES if PAIR_FEATURE in features else {})}
+    return tiles.get(scheme) or vectors.get(scheme, FMA)

@@ -25,14 +25,13 @@ FORMAT = "handglass-report"
 MAX_REPORT = 4 << 20
 """Largest report.json in bytes."""
 LIMIT_OF = {
-    **dict.fromkeys(("dot4", "pair4"), DOT4),
-    **dict.fromkeys(("dot7", "dot8", "pair8", "halves8"), DOT8),
+    "dot4": DOT4,
+    **dict.fromkeys(("dot7", "dot8", "pair4", "pair8", "halves8"), DOT8),
     "tile-int8": TILE_INT8,
     "tile-bf16": TILE_BF16,
 }
-"""The probe for each matmul pattern; other patterns are compared with float32 multiply-adds. The
-two-row patterns (pair4, pair8) use a different instruction from the probe, which is twice as fast
-on some cores."""
+"""The probe for each matmul pattern; other patterns are compared with float32 multiply-adds. All
+patterns of SMMLA (pair4, pair8, halves8) belong to DOT8, which measures it where they exist."""
 
 Sizes = tuple[tuple[int, ...] | int, ...]
 """For each argument of a call: the shape of an array, or the value of an integer."""

@@ -235,4 +235,7 @@ class Benchmark:
             ratio = float(np.median(row.samples)) / size
             asked = "question" if self.manifest.vision is None else "picture question"
             return f"loading and one {asked}; {ratio:.2f} times the bundle's {size} B"
+        if row.limit == READ and (fraction := row.fraction()):
+            each = row.work / row.count / 1e9
+            return f"{fraction:.0%} of reading the {each:.3g} GB of each token"
         return self.no_limits if row.name not in ("load", "peak_memory") else ""

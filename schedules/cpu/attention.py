@@ -5,17 +5,21 @@ may replace; this rule schedules the loops inside a tile. Scores: rows by 16 pos
 over panels of keys. Values: rows by two or three vectors of columns.
 """
 
+from collections.abc import Sequence
+
 import tvm
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
 from ..isa.register_tiles import LANES, ZMM_FLOATS
-from ..rule import Rule, blocks, find, pattern_of
+from ..replace_nest import in_scope
+from ..rule import MULTIPLY_ADDS, Rule, blocks, find, pattern_of
 from ..select import find_units
-from ..tiling import clear, keep_in_registers, settled
+from ..tiling import clear, is_one, keep_in_registers, settled
 from .attention_blocking import OFFERS, Rows, choose_blocking, divisors_of
-from .attention_shape import Blocking
-from .elementwise import vectorize
+from .attention_prefetch import PREFETCH, add_prefetches, by_default
+from .attention_shape import TILING, Blocking
+from .elementwise import SERIAL_BELOW, elements, vectorize
 
 VECTOR = 8
 SUMS = 12
@@ -40,16 +44,28 @@ def attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAU
         for packed in find(sch, name):
             _packed(sch, packed)
     sch.parallel(sch.get_loops(sch.get_sblock("task"))[0])
-    sums = SUMS if find_units(target).floats is ZMM_FLOATS else SUMS // (LANES // VECTOR)
+    units, one = find_units(target), is_one(_note(sch, MULTIPLY_ADDS)[1])
+    wide = units.floats is ZMM_FLOATS
+    sums = SUMS if wide else SUMS // (LANES // VECTOR)
     _scores(sch, rows, blocking, choices, sums)
     for name in ("mix", "edge"):
-        _mix(sch, name, rows, choices)
+        _mix(sch, name, rows, choices, LANES if wide and one else VECTOR)
+    if one and settled(sch, choices.pick(sch, "prefetch", PREFETCH, by_default(units))):
+        add_prefetches(sch, blocking.chunk, in_scope(sch, _note(sch, TILING)[1]))
     return True
 
 
+def _note(sch: Schedule, name: str) -> Sequence:
+    """An annotation of the operator's nest."""
+    (block,) = find(sch, "attention")
+    return sch.get(block).annotations[name]
+
+
 def _packed(sch: Schedule, block) -> None:
-    sch.parallel(sch.get_loops(block)[0])
-    vectorize(sch, sch.get_loops(block)[-1])
+    loops = sch.get_loops(block)
+    if elements(sch, loops) >= SERIAL_BELOW:
+        sch.parallel(loops[0])
+    vectorize(sch, loops[-1])
 
 
 def _scores(sch: Schedule, rows: Rows, blocking: Blocking, choices: Choices, sums: int) -> None:
@@ -76,13 +92,16 @@ def _score(sch: Schedule, block, height: int, steps: int) -> None:
     clear(sch, block, step, 2)
 
 
-def _mix(sch: Schedule, name: str, rows: Rows, choices: Choices) -> None:
-    """Rows by a few vectors of columns, over the positions of all panels in the chunk."""
+def _mix(sch: Schedule, name: str, rows: Rows, choices: Choices, widest: int) -> None:
+    """Rows by a few vectors of columns, over the positions of all panels in the chunk.
+
+    `widest`: the most lanes of a vector.
+    """
     block = sch.get_sblock(name)
     store = sch.cache_write(block, 0, "local")
     row, column, b, j = sch.get_loops(block)
     columns = _extent(sch, column)
-    lanes = next(n for n in (VECTOR, 4, 2, 1) if columns % n == 0)
+    lanes = next(n for n in (widest, VECTOR, 4, 2, 1) if columns % n == 0)
     widths = divisors_of(columns // lanes, VECTORS)
     height, width = _tile(divisors_of(rows.default, SUMS), widths)
     width = choices.pick(sch, f"{name}.columns", widths, width)
@@ -140,5 +159,8 @@ REGISTER_TILES = {
     if (part, choice) != ("scores", "columns")
 }
 RULE = Rule(
-    "cpu-attention", attention, frozenset({"attention"}), offers={**OFFERS, **REGISTER_TILES}
+    "cpu-attention",
+    attention,
+    frozenset({"attention"}),
+    offers={**OFFERS, **REGISTER_TILES, "prefetch": PREFETCH},
 )

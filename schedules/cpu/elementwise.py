@@ -52,7 +52,7 @@ def _schedule(sch: Schedule, block, name: str, widest: int, choices: Choices) ->
     loops = sch.get_loops(block)
     task, size = loops[0], 0
     if sch.get(block).iter_vars[0].iter_type == tirx.IterVar.DataPar and len(loops) > 1:
-        many = int(_elements(sch, loops) >= SERIAL_BELOW)
+        many = int(elements(sch, loops) >= SERIAL_BELOW)
         size = settled(sch, choices.pick(sch, name, _per_task(sch, block), many))
     if size > 1 and is_one(sch.get(task).extent):
         task, lane = sch.split(loops[-1], [None, lanes_of(sch, loops[-1], widest)])
@@ -100,7 +100,7 @@ def widths_of(sch: Schedule, loops: Sequence) -> list[int]:
     return [n for n in VECTORS if n == VECTORS[0] or lanes[n] != lanes[n // 2]]
 
 
-def _elements(sch: Schedule, loops) -> int:
+def elements(sch: Schedule, loops) -> int:
     """Number of elements, with 64 for each dynamic extent."""
     total = 1
     for loop in loops:

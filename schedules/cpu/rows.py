@@ -17,6 +17,7 @@ from tvm.s_tir import Schedule
 from ..choices import DEFAULTS, Choices
 from ..rule import Rule, blocks, find, pattern_of
 from ..tiling import is_one, settled
+from .across_lanes import is_across, reduce_across
 from .elementwise import VECTORS, WIDEST, vectorize, widths_of
 from .tasks import PER_TASK, SERIAL, in_tasks, parallel
 
@@ -40,7 +41,8 @@ def rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) 
         if pattern_of(sch, block) == "view":
             sch.compute_inline(block)
     way = _choose(sch, blocks(sch), choices)
-    chained = {_split_sums(sch, b, way.chains) for b in blocks(sch) if _has_lanes(sch, b)}
+    summed = [b for b in blocks(sch) if _has_lanes(sch, b) and not is_across(sch, b)]
+    chained = {_split_sums(sch, block, way.chains) for block in summed}
     stages = blocks(sch)
     row = sch.merge(*[sch.get_loops(block)[0] for block in stages])
     extent = sch.get(row).extent
@@ -121,7 +123,9 @@ def _split_sums(sch: Schedule, block, chains: int) -> str:
 def _vectorize(sch: Schedule, block, way: _Way, is_chained: bool) -> None:
     """Vectorise element-wise stages and partial sums per lane; other reductions stay scalar."""
     loops = sch.get_loops(block)
-    if _columns(sch, block):
+    if is_across(sch, block) and len(loops) > 2:
+        reduce_across(sch, block)
+    elif _columns(sch, block):
         if len(loops) > 1:
             vectorize(sch, loops[-1], way.widest)
     elif _has_lanes(sch, block):

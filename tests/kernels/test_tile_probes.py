@@ -175,7 +175,7 @@ def test_sums_do_not_overflow_in_so_many_rounds() -> None:
         (("dot4", "scaled"), DOT4),
         (("dot7", "scaled"), DOT8),
         (("dot8", "rows", "scaled"), DOT8),
-        (("pair4", "rows", "scaled"), DOT4),
+        (("pair4", "rows", "scaled"), DOT8),
         (("pair8", "in_rows"), DOT8),
         (("halves8", "in_rows"), DOT8),
         (("matmul", "rows"), FMA),
@@ -199,6 +199,12 @@ def test_many_rows_of_a_scheme(scheme: str, vectors: str, tiles: str) -> None:
     )
     assert arithmetic(scheme, ("amx_tile", "amx_int8", "amx_bf16")) == vectors, "not all of them"
     assert arithmetic(scheme, DEVICE.features) == tiles
+
+
+def test_many_rows_with_smmla() -> None:
+    features = known_targets()["android-arm64-i8mm"].features
+    found = {scheme: arithmetic(scheme, features) for scheme in ("w4", "w4a8", "w7a8", "w8a8")}
+    assert found == {"w4": FMA, "w4a8": DOT8, "w7a8": DOT8, "w8a8": DOT8}
 
 
 def test_both_rooms_mean_the_same_features() -> None:
