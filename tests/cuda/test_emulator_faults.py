@@ -133,3 +133,9 @@ def test_neighbouring_bytes_are_no_race() -> None:
     same = BYTES.replace("add.u32 %r1, %r1, %r0;", "")
     with pytest.raises(LaunchError, match="race: write"):
         module(entry("bytes", "u64 y", same)).launch("bytes", [1], [64], np.zeros(1, "u4"))
+
+
+def test_a_loop_without_an_end() -> None:
+    body = "$AGAIN: add.u32 %r0, %r0, 1; bra.uni $AGAIN;"
+    with pytest.raises(LaunchError, match=r"line \d+: a loop without an end .*add\.u32"):
+        module(entry("endless", "u64 y", body)).launch("endless", [1], [32], np.zeros(1, "u4"))

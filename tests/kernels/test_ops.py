@@ -100,18 +100,6 @@ def test_gelu() -> None:
     assert (np.abs(actual - truth) <= 1e-6 * np.maximum(np.abs(truth), 1)).all()
 
 
-def test_erf() -> None:
-    x = np.concatenate([np.linspace(-6, 6, 299_993), RNG.uniform(-1, 1, 9_999)]).astype("f4")
-    truth = torch.erf(torch.from_numpy(x).double()).numpy()
-    assert np.abs(elementwise(exponential.erf)(x) - truth).max() < 2e-7
-
-
-def test_erf_of_special_values() -> None:
-    x = np.array([np.nan, np.inf, -np.inf, 0.0, 4.0, -4.0, 1e30, 1e-30] * 3, np.float32)
-    truth = [np.nan, 1, -1, 0, 1, -1, 1, 0] * 3
-    np.testing.assert_array_equal(elementwise(exponential.erf)(x), truth)
-
-
 @pytest.mark.parametrize("width", [1, 10, 32])
 def test_exact_gelu(width: int) -> None:
     x = np.concatenate([normal(9_594) * 3, [-1e4, 1e4, 0, -40, 1e-20, -1e30]]).astype(np.float32)
@@ -119,12 +107,15 @@ def test_exact_gelu(width: int) -> None:
     actual = gelu(x.reshape(-1, width)).reshape(-1)
     truth = torch.nn.functional.gelu(torch.from_numpy(x).double()).numpy()
     assert (np.abs(actual - truth) <= 2e-7 * np.maximum(np.abs(x), 1)).all()
+    beyond_one = (x < -1) & (x > -3)
+    np.testing.assert_allclose(actual[beyond_one], truth[beyond_one], 5e-6)  # no cancellation
 
 
 def test_exact_gelu_of_special_values() -> None:
-    x = np.array([[np.nan, np.inf, -np.inf, 1.0]], np.float32)
-    truth = [[np.nan, np.inf, np.nan, 0.8413447]]  # -inf times zero
-    np.testing.assert_allclose(build(exponential.gelu, (["m", 4], "float32"))(x), truth, 1e-6)
+    x = np.array([[np.nan, np.inf, -np.inf, 1.0, -1e30, -0.0]], np.float32)
+    truth = [[np.nan, np.inf, np.nan, 0.8413447, 0, 0]]  # -inf times zero
+    gelu = build(exponential.gelu, (["m", 6], "float32"))
+    np.testing.assert_allclose(gelu(x), truth, 1e-6, 1e-30)
 
 
 def test_silu_gate() -> None:

@@ -1,12 +1,12 @@
-// Modules, functions and launches. PTX becomes a shared object by the command in the environment
-// variable HANDGLASS_CUDA_EMULATOR; cubins are rejected, so that programs go on to their PTX.
+// Modules, functions and launches. A kernel becomes a shared object when it is first asked for, by
+// translation.cc; cubins are rejected, so that programs go on to their PTX.
 #include <dlfcn.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 
 #include "machine.h"
 
@@ -33,7 +33,8 @@ struct Function {
 };
 
 struct Module {
-  void* library = nullptr;
+  std::string kept;  // the file with its PTX
+  std::set<std::string> names;
   std::map<std::string, Function> functions;
 };
 
@@ -43,24 +44,25 @@ struct Launch {
   std::vector<uint8_t> parameters;
 };
 
-/* The path of the shared object for a PTX text; "" if it cannot be made. */
-std::string Translate(const char* ptx) {
-  char path[] = "/tmp/emulated-XXXXXX";
-  const int file = mkstemp(path);
-  const size_t size = std::strlen(ptx);
-  const bool written = write(file, ptx, size) == static_cast<ssize_t>(size);
-  close(file);
-  const char* command = std::getenv("HANDGLASS_CUDA_EMULATOR");
-  std::string output;
-  if (FILE* pipe = written && command ? popen((command + std::string(" ") + path).c_str(), "r")
-                                      : nullptr) {
-    char line[4096];
-    while (std::fgets(line, sizeof line, pipe)) output = line;
-    if (pclose(pipe)) output.clear();
+/* Throws if the kernel cannot be translated. */
+Function Translated(const Module& module, const std::string& name) {
+  void* library = LibraryOf(module.kept, name);
+  Function function;
+  function.name = name;
+  function.run = reinterpret_cast<Run>(dlsym(library, ("launch_" + name).c_str()));
+  function.layout = static_cast<const unsigned*>(dlsym(library, ("layout_" + name).c_str()));
+  return function;
+}
+
+/* The kernels of a PTX text: the words after ".entry". */
+std::set<std::string> NamesIn(const char* ptx) {
+  std::set<std::string> names;
+  const char* const word = ".entry ";
+  while ((ptx = std::strstr(ptx, word))) {
+    ptx += std::strlen(word);
+    names.emplace(ptx, std::strcspn(ptx, "( \t\n"));
   }
-  unlink(path);
-  while (!output.empty() && output.back() == '\n') output.pop_back();
-  return output;
+  return names;
 }
 
 /* ".target sm_87" as 87 and ".version 8.4" as 84; -1 if the text has none. */
@@ -151,14 +153,12 @@ EMULATED cuModuleLoadDataEx(CUmodule* handle, const void* image, unsigned int, C
   if (!std::memcmp(text, "\x7f" "ELF", 4)) return CUDA_ERROR_NO_BINARY_FOR_GPU;
   const CUresult result = CheckPtx(text);
   if (result != CUDA_SUCCESS) return result;
-  const std::string path = Translate(text);
-  void* library = path.empty() ? nullptr : dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (!library) {
-    std::fprintf(stderr, "emulated CUDA: no library for the PTX: %s\n",
-                 path.empty() ? "HANDGLASS_CUDA_EMULATOR made none" : dlerror());
+  try {
+    *handle = reinterpret_cast<CUmodule>(new Module{KeepPtx(text), NamesIn(text), {}});
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "emulated CUDA: PTX: %s\n", error.what());
     return CUDA_ERROR_INVALID_PTX;
   }
-  *handle = reinterpret_cast<CUmodule>(new Module{library, {}});
   TheMachine().counters.modules += 1;
   return CUDA_SUCCESS;
 }
@@ -173,14 +173,16 @@ EMULATED cuModuleUnload(CUmodule) {
 EMULATED cuModuleGetFunction(CUfunction* handle, CUmodule module_handle, const char* name) {
   const Guard guard(Lock());
   auto* module = reinterpret_cast<Module*>(module_handle);
+  if (!module->names.count(name)) return CUDA_ERROR_NOT_FOUND;
   Function& function = module->functions[name];
-  function.name = name;
-  function.run = reinterpret_cast<Run>(
-      dlsym(module->library, (std::string("launch_") + name).c_str()));
-  function.layout = static_cast<const unsigned*>(
-      dlsym(module->library, (std::string("layout_") + name).c_str()));
+  try {
+    if (!function.run) function = Translated(*module, name);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "emulated CUDA: kernel %s: %s\n", name, error.what());
+    return CUDA_ERROR_INVALID_PTX;
+  }
   *handle = reinterpret_cast<CUfunction>(&function);
-  return function.run && function.layout ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+  return CUDA_SUCCESS;
 }
 
 EMULATED cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction handle) {

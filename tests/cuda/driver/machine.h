@@ -119,6 +119,11 @@ Stream* StreamOf(CUstream handle);
 /* The work of a kernel launch, with copies of its parameters. */
 CUresult MakeWork(const CUDA_KERNEL_NODE_PARAMS& launch, Work* work);
 
+/* Gives a PTX text to the translator. Returns the path of the file in which it keeps it. Throws. */
+std::string KeepPtx(const char* ptx);
+/* The open shared object of a kernel of that text, translated if there is none yet. Throws. */
+void* LibraryOf(const std::string& kept, const std::string& kernel);
+
 /* Lets the host touch managed memory of a stream, or traps it. */
 void Protect(Stream* stream, bool trapped);
 

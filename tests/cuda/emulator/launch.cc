@@ -25,7 +25,7 @@ static void place_threads(Warp& w, const u32 (&ntid)[3]) {
 // Time goes on from block to block: what an earlier one did is never a race.
 static void start_warp(Warp& w, Block& b) {
   place_threads(w, b.ntid);
-  w.waiting = -1;
+  w.waiting = -1, w.steps = 0;
   w.groups.assign(1, Group{0, w.live});
   w.parked.clear();
   w.copies.clear();

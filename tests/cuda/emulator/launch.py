@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
+from functools import cache
 
 import numpy as np
 
-from .build import build
+from .build import build, keep
 
 LATE, UNINITIALISED_ALLOWED = 1, 2
 """Modes: copies of cp.async land at their wait; shared memory may be read before it is written."""
@@ -51,16 +51,19 @@ Argument = np.ndarray | int | float | np.generic
 
 
 class Module:
-    """The kernels of a PTX text."""
+    """The kernels of a PTX text, each of which is translated when it is first used."""
 
     def __init__(self, ptx: str) -> None:
-        self.path: Path = build(ptx)
-        self.library = ctypes.CDLL(str(self.path))
+        self.kept = keep(ptx)
+
+    def library(self, kernel: str) -> ctypes.CDLL:
+        return _loaded(str(build(self.kept, kernel)))
 
     def layout(self, kernel: str) -> list[tuple[int, int]]:
         """Offset and size of each parameter."""
-        count = ctypes.c_uint.in_dll(self.library, f"layout_{kernel}").value
-        numbers = (ctypes.c_uint * (2 * count + 3)).in_dll(self.library, f"layout_{kernel}")
+        library = self.library(kernel)
+        count = ctypes.c_uint.in_dll(library, f"layout_{kernel}").value
+        numbers = (ctypes.c_uint * (2 * count + 3)).in_dll(library, f"layout_{kernel}")
         return [(numbers[1 + 2 * i], numbers[2 + 2 * i]) for i in range(count)]
 
     def launch(
@@ -83,7 +86,7 @@ class Module:
         table = [number for buffer in buffers for number in (buffer.address, buffer.bytes)]
         statistics = (ctypes.c_uint64 * len(fields(Counts)))()
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
-        failed = self.library[f"launch_{kernel}"](
+        failed = self.library(kernel)[f"launch_{kernel}"](
             *(_three(grid), _three(block), dynamic, params),
             *((ctypes.c_uint64 * max(len(table), 1))(*table), len(buffers), mode),
             *(statistics, message),
@@ -93,6 +96,9 @@ class Module:
         for buffer in buffers:
             buffer.copy_back()
         return Counts(*statistics)
+
+
+_loaded = cache(ctypes.CDLL)
 
 
 class _Buffer:

@@ -20,6 +20,7 @@ struct Text {
 struct Kernel {
   const char* name;
   const Step* steps;
+  const u32* lines;  // of the PTX, where each step begins
   u32 register_bytes, shared_bytes, local_bytes, param_bytes;
   u32 granule;  // bytes of shared memory that one shadow describes: the kernel's smallest access
   u32 accesses;
@@ -62,6 +63,7 @@ struct Warp {
   std::vector<Group> groups;  // lanes by where they are
   std::vector<Parked> parked;
   u32 entered;               // instructions of the step that runs
+  u32 steps;                 // basic blocks since the warp began
   std::vector<Copy> copies;  // of cp.async, not landed
   u32 committed[32];          // groups of copies, per lane
   std::vector<u32> clock;     // what this warp knows of the others, and its own time

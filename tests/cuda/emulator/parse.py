@@ -13,6 +13,8 @@ from .ptx_types import PtxError
 _HEADER = re.compile(r"\s*\.(version|target|address_size)[^\n]*\n")
 _ENTRY = re.compile(r"\s*(?:\.visible\s+|\.weak\s+)?\.entry\s+([\w$]+)\s*\(([^)]*)\)([^{;]*)\{")
 _LABEL = re.compile(r"\s*([%$\w]+):(?!:)")
+_LETTER = re.compile(r"\S")
+_BRACE = re.compile(r"[{}]")
 _GUARD = re.compile(r"@(!?%?[\w$]+)\s+(.*)", re.S)
 _IGNORED = (".pragma", ".loc", ".file", ".section")
 _COLLECTIVES = ("shfl", "vote", "match", "redux", "mma", "ldmatrix", "bar", "barrier")
@@ -70,14 +72,20 @@ def without_comments(text: str) -> str:
     return re.sub(r"//[^\n]*", "", text)
 
 
-def parse(text: str) -> Program:
-    """Read a PTX file. Raises PtxError, with the line, for what it cannot read."""
+def parse(text: str, only: str = "") -> Program:
+    """Read a PTX file, `only` this kernel if one is named.
+
+    Raises PtxError, with the line, for what it cannot read.
+    """
     text = without_comments(text.rstrip("\0"))
     program, lines, at = Program(), Lines(text), 0
-    while text[at:].strip():
+    while _start(text, at) < len(text):
         if match := _HEADER.match(text, at):
             at = match.end()
         elif match := _ENTRY.match(text, at):
+            if only not in ("", match[1]):
+                at = _skip_body(text, match.end())
+                continue
             kernel = Kernel(match[1], parameters(match[2]))
             at = _read_body(kernel, text, match.end(), lines)
             program.kernels.append(kernel)
@@ -89,7 +97,21 @@ def parse(text: str) -> Program:
 
 
 def _start(text: str, at: int) -> int:
-    return at + len(text[at:]) - len(text[at:].lstrip())
+    """The position of the next letter; the end of the text if there is none."""
+    found = _LETTER.search(text, at)
+    return found.start() if found else len(text)
+
+
+def _skip_body(text: str, at: int) -> int:
+    """The position behind the brace that ends the kernel."""
+    depth = 1
+    while depth:
+        brace = _BRACE.search(text, at)
+        if brace is None:
+            raise PtxError("a kernel has no end")
+        depth += 1 if brace[0] == "{" else -1
+        at = brace.end()
+    return at
 
 
 def _declare(program: Program, statement: str, line: int) -> None:

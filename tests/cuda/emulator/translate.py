@@ -15,11 +15,14 @@ FAMILIES = (arithmetic, bits, collectives, matrices, memory)
 """Imported for the rows that they enter into the table of instructions."""
 
 
-def translate(ptx: str) -> dict[str, str]:
-    """The C++ of each kernel, by its name. Raises PtxError, with the line, for unknown PTX."""
-    program = parse(ptx)
+def translate(ptx: str, only: str = "") -> dict[str, str]:
+    """The C++ of each kernel by its name, or of `only` one.
+
+    Raises PtxError, with the line, for unknown PTX.
+    """
+    program = parse(ptx, only)
     if not program.kernels:
-        raise PtxError("no kernel in this PTX")
+        raise PtxError(f"no kernel {only} in this PTX".replace("  ", " "))
     return {kernel.name: _kernel(kernel, program) for kernel in program.kernels}
 
 
@@ -66,6 +69,9 @@ def _step(frame: Frame, number: int, block: list[Instruction]) -> str:
 def _description(kernel: Kernel, frame: Frame, data: int) -> str:
     """The table of basic blocks, ended by one that leaves, and everything a launch must know."""
     names = ", ".join(f"step_{i}" for i in range(len(kernel.blocks)))
+    firsts = [block[0] for block in kernel.blocks if block]
+    frame.texts.update({first.line: first.text for first in firsts})
+    lines = ", ".join(str(block[0].line if block else 0) for block in kernel.blocks)
     texts = ", ".join(f"{{{n}, {json.dumps(t)}}}" for n, t in sorted(frame.texts.items()))
     ranges = ", ".join(f"{{u64(data_{i}), u64(data_{i}) + sizeof data_{i}}}" for i in range(data))
     sizes = f"{frame.shared_bytes}, {frame.local_bytes}, {frame.param_bytes}"
@@ -73,9 +79,10 @@ def _description(kernel: Kernel, frame: Frame, data: int) -> str:
     return f"""
 static void end(Warp& w, const u32 m) {{ w.leave(m); }}
 static const Step steps[] = {{{names}, end}};
+static const u32 lines[] = {{{lines}, 0}};
 static const Text texts[] = {{{texts or '{0, ""}'}}};
 static const Range data[] = {{{ranges or "{0, 0}"}}};
-static const Kernel kernel = {{"{kernel.name}", steps, sizeof(Registers), {sizes}, {counts},
+static const Kernel kernel = {{"{kernel.name}", steps, lines, sizeof(Registers), {sizes}, {counts},
                                data, {data}, texts, {len(frame.texts)}}};
 extern "C" int launch_{kernel.name}(const u32* grid, const u32* block, u32 dynamic,
                                     const u8* params, const u64* table, u32 count, u32 mode,

@@ -31,6 +31,9 @@ static void release(Warp& w) {
   }
 }
 
+// Basic blocks that a warp may run: a kernel of a model runs a few thousand, and MOST take seconds.
+constexpr u32 MOST = 1u << 24;
+
 // Until the warp waits at a barrier or its lanes have left.
 static void run(Warp& w) {
   while (w.waiting < 0) {
@@ -41,7 +44,9 @@ static void run(Warp& w) {
     const Group group = *first;
     *first = w.groups.back();
     w.groups.pop_back();
-    w.block->kernel->steps[group.pc](w, group.mask);
+    const Kernel& kernel = *w.block->kernel;
+    if (++w.steps > MOST) fail(kernel.lines[group.pc], "a loop without an end", MOST);
+    kernel.steps[group.pc](w, group.mask);
   }
 }
 

@@ -1,0 +1,59 @@
+// PTX to shared objects by the command in the environment variable HANDGLASS_CUDA_EMULATOR
+// (tests/cuda/emulator/__main__.py).
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+
+#include "machine.h"
+
+namespace emulated {
+namespace {
+
+/* What the translator answers: the path of a file. Throws its reason if it makes none. */
+std::string Ask(const std::string& arguments) {
+  const char* command = std::getenv("HANDGLASS_CUDA_EMULATOR");
+  if (!command) throw std::runtime_error("HANDGLASS_CUDA_EMULATOR is not set");
+  FILE* pipe = popen((command + std::string(" ") + arguments).c_str(), "r");
+  if (!pipe) throw std::runtime_error("no process for HANDGLASS_CUDA_EMULATOR");
+  std::string answer;
+  char line[4096];
+  while (std::fgets(line, sizeof line, pipe)) answer += line;
+  const int status = pclose(pipe);
+  if (status) throw std::runtime_error(answer + "exit status " + std::to_string(status));
+  while (!answer.empty() && answer.back() == '\n') answer.pop_back();
+  return answer;
+}
+
+}  // namespace
+
+std::string KeepPtx(const char* ptx) {
+  char path[] = "/tmp/emulated-XXXXXX";
+  const int file = mkstemp(path);
+  const size_t size = std::strlen(ptx);
+  const bool written = write(file, ptx, size) == static_cast<ssize_t>(size);
+  close(file);
+  if (!written) throw std::runtime_error("PTX cannot be written to " + std::string(path));
+  try {
+    const std::string kept = Ask(path);
+    unlink(path);
+    return kept;
+  } catch (...) {
+    unlink(path);
+    throw;
+  }
+}
+
+void* LibraryOf(const std::string& kept, const std::string& kernel) {
+  const std::string stem = kept.substr(0, kept.size() - std::strlen(".ptx"));
+  std::string path = stem + "-" + kernel + ".so";
+  if (access(path.c_str(), R_OK)) path = Ask(kept + " " + kernel);
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!library) throw std::runtime_error(dlerror());
+  return library;
+}
+
+}  // namespace emulated
