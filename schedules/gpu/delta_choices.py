@@ -21,7 +21,7 @@ ONE_BY_ONE, IN_PRODUCTS = 0, 1
 OFFERS: Mapping[str, tuple[int, ...]] = {
     "products": (ONE_BY_ONE, IN_PRODUCTS),
     "chunk": (1, 2, 4, 8, 16),
-    "columns": (4, 8, 16, 32),
+    "columns": (4, 8, 16, 32, 64),
     "threads": (32, 64, 128, 256),
     "parts": (1, 2, 4),
 }
@@ -43,18 +43,20 @@ def choose_delta(sch: Schedule, block, target: tvm.target.Target, choices: Choic
     nest, bounds = sch.get(block), Bounds.of(target)
     operands = Operands.of(nest)
     own = Share.of(*operands.sizes[1:], bounds)
-    shape = _pick(sch, own, is_one(operands.length), bounds, choices)
+    shape = _pick(sch, own, operands, bounds, choices)
     if shape != own:
         sources = [operands.state, operands.unit, operands.mixed, operands.gate, operands.out]
         replace_nests(sch, [nest], [], root_of(sources, lambda: write_delta(shape, operands)))
 
 
 def _pick(
-    sch: Schedule, own: Share, one: bool, bounds: Bounds, choices: Choices
+    sch: Schedule, own: Share, operands: Operands, bounds: Bounds, choices: Choices
 ) -> Share | Chunks:
     """The chosen shape; by default products, or the operator's own."""
+    one, value_dim = is_one(operands.length), operands.sizes[2]
     products = not one and _fits(Chunks, own, LEAST_CHUNK, bounds)
-    options, values = _options(own, bounds, one, products), _defaults(own, bounds, products)
+    options = _options(own, value_dim, bounds, one, products)
+    values = _defaults(own, bounds, products)
     picked = {name: pick(sch, choices, name, ns, values[name]) for name, ns in options.items()}
     nearest = {name: max(n for n in ns if n <= values[name]) for name, ns in options.items()}
     unchanged = not products and picked == nearest
@@ -67,11 +69,19 @@ def _fits(kind: type[Share] | type[Chunks], own: Share, positions: int, bounds: 
     return shape.shared_bytes <= bounds.bytes
 
 
-def _options(own: Share, bounds: Bounds, one: bool, products: bool) -> dict[str, Sequence[int]]:
+def _divides(columns: int, own: Share, value_dim: int, bounds: Bounds) -> bool:
+    """Whether so many columns are whole workgroups: parts of the operator's own, or two of them."""
+    wider = columns == 2 * own.columns and value_dim % columns == 0 and columns <= bounds.threads
+    return wider or own.columns % columns == 0
+
+
+def _options(
+    own: Share, value_dim: int, bounds: Bounds, one: bool, products: bool
+) -> dict[str, Sequence[int]]:
     """What the function is offered. One position has no chunks."""
     chunks = [n for n in OFFERS["chunk"] if _fits(Share, own, n, bounds)]
-    columns = [n for n in OFFERS["columns"] if own.columns % n == 0]
     threads = [n for n in OFFERS["threads"] if n <= bounds.threads]
+    columns = [n for n in OFFERS["columns"] if _divides(n, own, value_dim, bounds)]
     options: dict[str, Sequence[int]] = {
         "chunk": [] if one else chunks,
         "columns": columns if own.columns in columns else [],
