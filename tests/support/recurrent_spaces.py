@@ -13,19 +13,19 @@ from handglass.compiler.ops.expert_matmul import ExpertShape, expert_matmul
 from handglass.compiler.schemes.quantize import SCHEMES
 from handglass.schedules.isa.register_tiles import LANES
 
-CHOSEN = 3
+COUNT, CHOSEN = 34, 3
 
 
 def experts(scheme: str, m: int, is_first: bool = True) -> Kernel:
-    """m rows (symbolic if several) times 8 panels of the experts that each of them chose of 5."""
-    shape = ExpertShape(5, 8, 96, CHOSEN, is_first)
+    """m rows (symbolic if several) times 8 panels of the experts that each of them chose."""
+    shape = ExpertShape(COUNT, 8, 96, CHOSEN, is_first)
     stored = SCHEMES[scheme]
     weight = normal(shape.experts * shape.panels * LANES, shape.inputs)
     parts = stored.pack(weight)
     given = m if m == 1 else height(m)
     rows = normal(m, shape.inputs * (1 if is_first else CHOSEN))
-    ids = np.stack([np.random.default_rng(r).permutation(4)[:CHOSEN] for r in range(m)])
-    order, starts = _sorted(ids, shape.experts)  # nobody chooses the last one
+    ids = np.stack([np.random.default_rng(r).permutation(9)[:CHOSEN] for r in range(m)])
+    order, starts = _sorted(ids, shape.experts)  # nobody chooses most of them
     x = placeholder((given, rows.shape[1]), "float32")
     sort = [placeholder((given, CHOSEN), "int32", "order"), *like({"starts": starts})]
     tensors = like(dict(parts))
