@@ -125,7 +125,7 @@ def ability_check(bundle: Bundle, chosen: DeviceInfo) -> Check:
 
     target = bundle.manifest.target
     try:
-        check_abilities(target, chosen, lost_abilities(quirks_of(chosen)))
+        check_abilities(bundle.manifest, chosen, lost_abilities(quirks_of(chosen)))
     except DeviceError as error:
         return Check("abilities", f"not enough for {target.name}", False, str(error))
     return Check("abilities", f"all that {target.name} needs", True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from .entries import POSITIONS, StateEntry
 
@@ -19,9 +19,18 @@ def lighter(scheme: Mapping[str, str], weights: int, state: StateEntry, memory: 
     `weights` are the bytes of its parameters. Options that it has already are not named, nor those
     of the cache if the weights leave no room for one.
     """
-    *most, last = [*_of_weights(scheme), *_of_cache(state, memory - weights)] or [""]
-    if not last:
+    return _advice([*_of_weights(scheme), *_of_cache(state, memory - weights)])
+
+
+def smaller(scheme: Mapping[str, str], state: StateEntry) -> str:
+    """The same for a bundle that did not fit, where the memory that is left is not known."""
+    return _advice([*_of_weights(scheme), *_of_any_cache(state)])
+
+
+def _advice(options: Sequence[str]) -> str:
+    if not options:
         return "use a smaller model: no option is left that makes this one small enough"
+    *most, last = options
     return f"compile with {' or '.join([', '.join(most), last] if most else [last])}"
 
 
@@ -41,5 +50,16 @@ def _of_cache(state: StateEntry, room: int) -> Iterator[str]:
     context = int((room - recurrent) / per_position) // STEP * STEP
     if STEP <= context < state.context:
         yield f"--context {context}"
+    yield from _of_type(state)
+
+
+def _of_any_cache(state: StateEntry) -> Iterator[str]:
+    if any(tensor.kind == POSITIONS for tensor in state.tensors):
+        if state.context > STEP:
+            yield "a smaller --context"
+        yield from _of_type(state)
+
+
+def _of_type(state: StateEntry) -> Iterator[str]:
     if state.cache_dtype != "int8":
         yield "--kv-cache int8"

@@ -31,7 +31,7 @@ from .entries import (
     VisionEntry,
     WorkEntry,
 )
-from .lighter import lighter
+from .lighter import lighter, smaller
 
 FORMAT = "handglass-bundle"
 VERSION = 2
@@ -69,6 +69,11 @@ class Manifest:
         """Advice for a device whose `memory` is less than `resident_bytes`."""
         weights = sum(tensor.nbytes for tensor in self.params)
         return lighter(self.scheme, weights, self.state, memory)
+
+    @property
+    def smaller(self) -> str:
+        """Advice for a device whose memory ran out."""
+        return smaller(self.scheme, self.state)
 
     @classmethod
     def parse(cls, text: str | bytes, where: str) -> Manifest:

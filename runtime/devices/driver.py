@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ..bundle.manifest import Manifest
 from ..execution.placement import DeviceMemory, Placement
 from ..system.shared_library import SharedLibrary
 from .device_info import DeviceInfo
@@ -30,7 +31,7 @@ class Hints:
     hang: str
     """If a driver hangs when it lists its devices."""
     lacking: str
-    """If a device lacks a capability: options that require less."""
+    """If a device lacks what a bundle requires, whatever the bundle is."""
 
 
 class Driver(ABC):
@@ -75,9 +76,15 @@ class Driver(ABC):
         """Why the device can run none of a bundle's images; empty if it can run one."""
         return ""
 
-    def open(self, index: int) -> Placement:
-        """The placement of tensors on the device, with its clock and error translation."""
-        return DeviceMemory(self.kind.name, self.kind.dlpack, index)
+    def open(self, index: int, smaller: str = "") -> Placement:
+        """The placement of tensors on the device, with its clock and error translation.
+
+        `smaller`: what the user may do if its memory does not suffice."""
+        return DeviceMemory(self.kind.name, self.kind.dlpack, index, smaller)
+
+    def demand_less(self, manifest: Manifest) -> str:
+        """Advice for a bundle whose code requires what a device lacks: what would require less."""
+        return self.hints.lacking
 
     def find(self, plugin: SharedLibrary | None = None) -> tuple[Sequence[DeviceInfo], str | None]:
         """Load the plug-in and list the devices; also the reason if there are none."""

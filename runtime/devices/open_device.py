@@ -28,9 +28,9 @@ def open_device(
         check_listing(kind, runtime, plugin)
     driver = open_driver(kind)
     device = choose(asked, *driver.find(plugin))
-    check_abilities(bundle.manifest.target, device, lost_abilities(known_of(device)))
+    check_abilities(bundle.manifest, device, lost_abilities(known_of(device)))
     check_answers(bundle, device, DeviceHandle(kind.name, device.index, runtime, plugin))
-    return driver.open(device.index), device
+    return driver.open(device.index, bundle.manifest.smaller), device
 
 
 def own_library(bundle: Bundle, kind: DeviceKind) -> SharedLibrary | None:

@@ -24,13 +24,12 @@ _CPU = 1  # DLPack's kDLCPU
 # Allocator 1 frees memory after each call. Allocator 2 pools it by exact size, so every new prompt
 # length keeps another set of buffers: 70 MB became 266 MB over 70 lengths.
 _UNPOOLED = 1
-_HINTS = {
-    "out of memory": "close other programs that use the device, or compile with fewer bits, a "
-    "smaller --context or --kv-cache int8",
-    "device lost": "the driver has reset or removed the device; start again, and if this persists, "
-    "run 'handglass doctor BUNDLE --device ...'",
-}
-"""Advice for errors that begin with these words."""
+_FULL, _LOST = "out of memory", "device lost"
+"""Words with which errors begin, for which there is advice."""
+_IF_LOST = (
+    "the driver has reset or removed the device; start again, and if this persists, "
+    "run 'handglass doctor BUNDLE --device ...'"
+)
 
 
 class Placement(Protocol):
@@ -146,8 +145,11 @@ class DeviceMemory:
 
     copies = True
 
-    def __init__(self, kind: str, dlpack: int, number: int) -> None:
+    def __init__(self, kind: str, dlpack: int, number: int, smaller: str = "") -> None:
+        """`smaller`: what the user may do, besides closing programs, if memory does not suffice."""
         ffi = import_tvm_ffi()
+        free = "close other programs that use the device"
+        self._hints = {_FULL: f"{free}, or {smaller}" if smaller else free, _LOST: _IF_LOST}
         self._shape, self._dtype = ffi.Shape, ffi.dtype
         self._kind, self._number = kind, number
         self._device = ffi.device(dlpack, number)
@@ -198,7 +200,7 @@ class DeviceMemory:
         message = str(error).strip()
         if not message.startswith(f"{self._kind}: "):
             return error
-        hints = [hint for start, hint in _HINTS.items() if f"{self._kind}: {start}" in message]
+        hints = [hint for start, hint in self._hints.items() if f"{self._kind}: {start}" in message]
         return DeviceError("; ".join([message.splitlines()[0], *hints]))
 
     def peak_bytes(self) -> int | None:

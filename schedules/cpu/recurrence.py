@@ -22,29 +22,44 @@ from ..rule import Rule, find
 from ..select import Units, find_units
 from ..tiling import is_one, settled
 from .delta_chunks import Blocking, delta_chunks
+from .expert_nest import EXPERTS
+from .experts import OFFERS as EXPERT_OFFERS
+from .experts import choose_experts
+from .delta_step import UNROLLED, choose_step
 
 PATTERNS = frozenset({"recurrence", "experts"})
 CHUNKS = (1, 16, 32, 64)
 """Offered positions per chunk; 1: position by position."""
+ROWS, VECTORS = (1, 2, 4, 8), (1, 2, 3, 4)
+"""Offered rows and vectors of columns of a register tile in chunks."""
 
 
 def recurrence(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Run the tasks of the block in parallel. Returns False if the function has no such block."""
     found = [block for pattern in sorted(PATTERNS) for block in find(sch, pattern)]
     for block in found:
+        name = sch.get(block).name_hint
+        if name == EXPERTS:
+            choose_experts(sch, block, choices)
+            continue
         (task,) = [block] if sch.get_loops(block) else sch.get_child_blocks(block)
-        sch.parallel(sch.get_loops(task)[0])
-        if sch.get(block).name_hint == DELTA:
-            _choose(sch, block, find_units(target), choices)
+        loop = sch.get_loops(task)[0]
+        if name == DELTA and is_one(Operands.of(sch.get(block)).length):
+            choose_step(sch, block, loop, choices)
+            continue
+        sch.parallel(loop)
+        if name == DELTA:
+            _choose_positions(sch, block, find_units(target), choices)
     return bool(found)
 
 
-def _choose(sch: Schedule, block, units: Units, choices: Choices) -> None:
-    if is_one(Operands.of(sch.get(block)).length):
-        return
+def _choose_positions(sch: Schedule, block, units: Units, choices: Choices) -> None:
+    """Replace the nest of many positions by chunks of them, unless one by one is chosen."""
+    operands = Operands.of(sch.get(block))
     chunk = settled(sch, choices.pick(sch, "chunk", CHUNKS, measured_chunk(units)))
+    blocking = _pick_blocking(sch, operands, chunk, units, choices)
     if chunk > 1:
-        _replace(sch, block, chunk, units)
+        _replace(sch, block, operands, blocking)
 
 
 def measured_chunk(units: Units) -> int:
@@ -57,13 +72,12 @@ def measured_chunk(units: Units) -> int:
     return 16 if units.integers in (AVX2, AVX_VNNI) else 1
 
 
-def _replace(sch: Schedule, block, chunk: int, units: Units) -> None:
+def _replace(sch: Schedule, block, operands: Operands, blocking: Blocking) -> None:
     """Put the nest over chunks before that of the block, which keeps the remaining positions."""
-    old, loop = sch.get(block), sch.get(sch.get_loops(block)[0])
-    operands = Operands.of(old)
+    old, loop, chunk = sch.get(block), sch.get(sch.get_loops(block)[0]), blocking.chunk
     # A last chunk that is more than half full takes no longer than its positions one by one.
     chunks = (operands.length + (chunk // 2 - 1)) // chunk
-    nest = delta_chunks(operands, _blocking(operands, chunk, units), chunks)
+    nest = delta_chunks(operands, blocking, chunks)
     nest = tirx.IfThenElse(chunks > 0, nest, None)
     rest = _from(old, tirx.min(chunks * chunk, operands.length))
     values = loop.body.iter_values
@@ -75,12 +89,16 @@ def _replace(sch: Schedule, block, chunk: int, units: Units) -> None:
     sch.state.replace(sch.get_sref(root), after, {before: after, old: rest})
 
 
-def _blocking(operands: Operands, chunk: int, units: Units) -> Blocking:
-    """Register tiles of 4 x 64 sums in vectors of 512 bits, of 2 x 32 in shorter ones."""
+def _pick_blocking(
+    sch: Schedule, operands: Operands, chunk: int, units: Units, choices: Choices
+) -> Blocking:
+    """By default register tiles of 4 x 64 sums in vectors of 512 bits, of 2 x 32 in shorter ones."""
     _, e, f = operands.sizes
-    rows, most = (4, 4) if units.floats is ZMM_FLOATS else (2, 2)
+    most = 4 if units.floats is ZMM_FLOATS else 2
     lanes = gcd(f, LANES)
-    vectors = max(n for n in range(1, most + 1) if f // lanes % n == 0)
+    fitting = [n for n in VECTORS if f // lanes % n == 0]
+    rows = settled(sch, choices.pick(sch, "rows", ROWS, most))
+    vectors = settled(sch, choices.pick(sch, "columns", fitting, most))
     key_rows = max(n for n in range(1, rows + 1) if e % n == 0)
     return Blocking(chunk, rows, key_rows, vectors * lanes, lanes)
 
@@ -100,4 +118,11 @@ def _from(block: SBlock, first: Expr) -> SBlock:
     )
 
 
-RULE = Rule("cpu-recurrence", recurrence, PATTERNS, offers={"chunk": CHUNKS})
+OFFERS = {
+    **EXPERT_OFFERS,
+    "chunk": CHUNKS,
+    "rows": sorted({*ROWS, *EXPERT_OFFERS["rows"]}),
+    "columns": sorted({*VECTORS, *EXPERT_OFFERS["columns"]}),
+    "unroll": sorted({*UNROLLED, *EXPERT_OFFERS["unroll"]}),
+}
+RULE = Rule("cpu-recurrence", recurrence, PATTERNS, offers=OFFERS)

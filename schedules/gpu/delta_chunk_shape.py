@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .delta_task import width_of
+from .threads import halved
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """The columns of a workgroup, and `groups` threads for each vector of them."""
+    """The columns of a workgroup, and `groups` threads for each vector of them.
+
+    For the products with keys and queries, the groups split into `parts` of the keys, and each part
+    into `row_groups`. A thread then has every such row in its part: a register tile.
+    """
 
     key_dim: int
     columns: int
@@ -17,14 +22,23 @@ class Chunks:
     """A power of two."""
     positions: int
     """Of a chunk, a power of two."""
+    parts: int = 1
+    """Of the keys, a power of two; their sums are exchanged."""
 
     @classmethod
-    def sized(cls, key_dim: int, columns: int, threads: int, positions: int) -> Chunks:
-        """At most `threads` threads, but at least one per vector."""
+    def sized(
+        cls, key_dim: int, columns: int, threads: int, positions: int, parts: int = 1
+    ) -> Chunks:
+        """At most `threads` threads, but at least one per vector; at most `parts` parts."""
         groups = 1
         while 2 * groups * (columns // width_of(columns)) <= threads:
             groups *= 2
-        return cls(key_dim, columns, groups, positions)
+        shape = cls(key_dim, columns, groups, positions)
+        return replace(shape, parts=halved(parts, shape._splits))
+
+    def _splits(self, parts: int) -> bool:
+        """Whether the keys and the groups split into so many parts."""
+        return parts <= min(self.groups, self.rows) and self.key_vectors % parts == 0
 
     @property
     def lanes(self) -> int:
@@ -56,18 +70,40 @@ class Chunks:
 
     @property
     def rows(self) -> int:
-        """Of the products with the state: queries, then keys."""
+        """Of the products with keys and queries: queries, then keys."""
         return 2 * self.positions
 
     @property
+    def row_groups(self) -> int:
+        """Groups of a part that have rows of their own; further groups have none."""
+        return min(self.groups, self.rows) // self.parts
+
+    @property
     def own_rows(self) -> int:
-        """Rows of a thread."""
-        return max(1, self.rows // self.groups)
+        """Rows of a thread, of which it sums its part of the keys."""
+        return self.rows // self.row_groups
+
+    @property
+    def kept_rows(self) -> int:
+        """Rows of a thread after the exchange, of which it has the whole sums."""
+        return self.own_rows // self.parts
+
+    @property
+    def matches(self) -> int:
+        """Earlier positions of a thread, whose keys it multiplies with its rows."""
+        return -(-self.positions // self.vectors)
+
+    @property
+    def weight_stride(self) -> int:
+        """Numbers of a row of weights: vectors of them stay aligned, rows begin in other banks."""
+        return self.positions + width_of(self.positions)
 
     @property
     def shared_bytes(self) -> int:
         """Bytes of shared memory, as delta_chunks.py allocates it."""
         c = self.positions
         rows = self.rows * self.key_stride * self.key_lanes
-        columns = self.columns * (self.key_dim + 2 * c)  # state, values and errors
-        return 4 * (rows + columns + 2 * c + c * (c + 1) + 2 * c * c)
+        columns = self.columns * (self.key_dim + 2 * c)  # state, errors and changes
+        exchanged = (self.parts - 1) * self.rows * (self.columns + c)
+        weights = 2 * c * self.weight_stride
+        return 4 * (rows + columns + exchanged + weights + 2 * c + c * (c + 1))

@@ -2,14 +2,13 @@
 
 The equations are those of schedules/cpu/delta_chunks.py, and so is the decay between positions, the
 product of its factors. The state of a workgroup's columns is in shared memory over all positions.
-A thread computes whole rows of a product for a vector of adjacent columns. Every position of a
-chunk goes through each step at once, so the barriers are those of a chunk. Positions after the last
-one have step 0 and decay 1, which change nothing.
+Every position of a chunk goes through each step at once, so the barriers are those of a chunk.
+Positions after the last one have step 0 and decay 1, which change nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tvm import tirx
@@ -17,29 +16,33 @@ from tvm.ir import Expr
 from tvm.tirx.script.builder import ir as T
 
 from ..loops import ceil_div, int64
+from .delta_chunk_products import Products, where
 from .delta_chunk_shape import Chunks
-from .delta_task import DECAYS, KEYS, QUERIES, STEPS, Task, new_buffer
-from .short_vectors import broadcast, element, f32, vector_of
+from .delta_task import DECAYS, KEYS, QUERIES, STEPS, Task, new_buffer, width_of
+from .short_vectors import broadcast, element, f32, ramp
 
 
 class _Buffers:
-    """Shared by the workgroup, then those of a thread."""
+    """Shared by the workgroup, then those of a thread.
 
-    def __init__(self, shape: Chunks, pairs: int, own_keys: int) -> None:
+    Rows with a stride of their own are in flat buffers: TVM would remove what nothing accesses.
+    """
+
+    def __init__(self, shape: Chunks, own_keys: int) -> None:
         c, columns, lanes = shape.positions, shape.columns, shape.lanes
-        keys = {"width": shape.key_lanes}
-        self.pair = new_buffer("shared", shape.rows, shape.key_stride, **keys)  # queries, keys
+        self.pair = new_buffer("shared", shape.rows * shape.key_stride, width=shape.key_lanes)
         self.state = new_buffer("shared", shape.key_dim, shape.vectors, width=lanes)
-        self.value = new_buffer("shared", c, columns)  # v_t, then d_t
         self.error = new_buffer("shared", c, columns)  # b_t (v_t - A(t, 0) S^T k_t)
+        self.change = new_buffer("shared", c, columns)  # d_t
         self.pace = new_buffer("shared", 2, c)  # b_t and a_t
         self.since = new_buffer("shared", c, c + 1)  # A(t, i) at (t, i + 1); zero for i > t
-        self.weight = new_buffer("shared", 2, c, c)  # A(t, i) times q_t k_i, and times -b_t k_t k_i
-        self.recalled = new_buffer("local", shape.own_rows, width=lanes)
-        self.match = new_buffer("local", 2, pairs, **keys)
+        self.pull = new_buffer("shared", c * shape.weight_stride)  # -b_t A(t, i) k_t k_i at (i, t)
+        self.seen = new_buffer("shared", c * shape.weight_stride)  # A(t, i) q_t k_i at (t, i)
+        self.value = new_buffer("local", shape.kept_rows, width=lanes)
         self.updated = new_buffer("local", own_keys, width=lanes)
         self.solved = new_buffer("local", c)
-        self.left = new_buffer("local", 1, **keys)
+        self.left = new_buffer("local", 1, width=shape.key_lanes)
+        self.weights = new_buffer("local", shape.kept_rows, width=width_of(c))
         self.right = new_buffer("local", 1, width=lanes)
         self.factor = new_buffer("local", 1)
 
@@ -51,41 +54,33 @@ class ChunkSteps:
         self.shape, self.task = shape, task
         self.vector = task.number % shape.vectors
         self.group = task.number // shape.vectors
-        self.pairs = -(-(shape.positions**2) // shape.threads)
         self.turns = -(-shape.key_vectors // shape.groups)
-        self.kept = _Buffers(shape, self.pairs, self.turns * shape.key_lanes)
+        self.kept = _Buffers(shape, self.turns * shape.key_lanes)
+        self.products = Products(shape, task.number, self.kept.pair, self.kept.state)
 
     def advance(self) -> None:
         """Advance the columns of the workgroup by all positions."""
-        state, kept = self.task.operands.state, self.kept
+        state, kept, lanes = self.task.operands.state, self.kept, self.shape.lanes
+        place = lambda key: [self.task.head, key, self.task.column(self.products.columns())]  # noqa: E731
         with self._own_keys() as (_, key):
-            values = [state[tuple(self._place(key, lane))] for lane in range(self.shape.lanes)]
-            T.buffer_store(kept.state, vector_of(values), [key, self.vector])
+            T.buffer_store(kept.state, state[tuple(place(key))], [key, self.vector])
         chunks = ceil_div(self.task.operands.length, self.shape.positions)
         with T.serial(int64(0), chunks) as turn:
             self._chunk(turn * self.shape.positions)
         with self._own_keys() as (_, key):
-            for lane in range(self.shape.lanes):
-                value = element(kept.state[key, self.vector], lane, self.shape.lanes)
-                T.buffer_store(state, value, self._place(key, lane))
+            T.buffer_store(state, kept.state[key, self.vector], place(key))
 
     def _chunk(self, start: Expr) -> None:
         self._load(start)
+        self._values(start)
         self._decays()
-        self._recall()
+        self.products.compute()
         self._weigh()
-        self._errors()
         self._solve()
         self._result(start)
         self._update()
 
     # --- places ---
-
-    def _place(self, key: Expr, lane: int) -> list[Expr]:
-        return [self.task.head, key, self.task.column(self._column(lane))]
-
-    def _column(self, lane: int) -> Expr:
-        return self.vector * self.shape.lanes + lane
 
     @contextmanager
     def _key_vectors(self) -> Iterator[tuple[Expr, Expr, Expr | None]]:
@@ -101,41 +96,39 @@ class ChunkSteps:
         """Number and index of the thread's keys of the state."""
         lanes = self.shape.key_lanes
         each = T.unroll(int64(0), int64(lanes))
-        with self._key_vectors() as (n, index, exists), _where(exists), each as lane:
+        with self._key_vectors() as (n, index, exists), where(exists), each as lane:
             yield n * lanes + lane, index * lanes + lane
-
-    @contextmanager
-    def _rows(self, kind: int) -> Iterator[tuple[Expr, Expr]]:
-        """Number and position of the thread's rows of keys or of queries."""
-        c, groups = self.shape.positions, self.shape.groups
-        if groups > c:  # a thread has one row at most
-            with _where(tirx.EQ(self.group // c, int64(kind))):
-                yield int64(0), self.group % c
-        else:
-            with T.unroll(int64(0), int64(c // groups)) as n:
-                yield kind * (c // groups) + n, n * groups + self.group
 
     # --- steps ---
 
     def _load(self, start: Expr) -> None:
-        """Keys, queries, values and gates of the chunk."""
+        """Keys, queries and gates of the chunk. Beyond the last position they are its own again,
+        but for the gates; so no load waits for a condition."""
         shape, task, kept = self.shape, self.task, self.kept
-        c, s = shape.positions, task.operands.length
-        at = lambda t: tirx.min(start + t, s - 1)  # noqa: E731
-        given = lambda t, value, other: tirx.Select(start + t < s, value, f32(other))  # noqa: E731
-        for kind in (QUERIES, KEYS):
-            with task.each(c * shape.key_vectors) as i:
-                t, k = i // shape.key_vectors, i % shape.key_vectors
-                first = k * shape.key_lanes
-                lanes = range(shape.key_lanes)
-                values = [given(t, task.unit(at(t), kind, first + n), 0) for n in lanes]
-                T.buffer_store(kept.pair, vector_of(values), [kind * c + t, k])
-        with task.each(c * shape.columns) as i:
-            t, x = i // shape.columns, i % shape.columns
-            T.buffer_store(kept.value, given(t, task.value(at(t), x), 0), [t, x])
+        c, lanes = shape.positions, shape.key_lanes
+        with task.each(shape.rows * shape.key_vectors, loop=T.unroll) as i:
+            row, k = i // shape.key_vectors, i % shape.key_vectors
+            value = task.unit(self._position(start, row % c), row // c, ramp(k * lanes, lanes))
+            T.buffer_store(kept.pair, value, [row * shape.key_stride + k])
         with task.each(c) as t:
             for kind, none in ((STEPS, 0), (DECAYS, 1)):
-                T.buffer_store(kept.pace, given(t, task.pace(at(t), kind), none), [kind, t])
+                value = task.pace(self._position(start, t), kind)
+                exists = start + t < task.operands.length
+                T.buffer_store(kept.pace, tirx.Select(exists, value, f32(none)), [kind, t])
+
+    def _position(self, start: Expr, t: Expr) -> Expr:
+        """Position t of the chunk, or the last one of all."""
+        return tirx.min(start + t, self.task.operands.length - 1)
+
+    def _values(self, start: Expr) -> None:
+        """The values of the thread's rows, early: nothing waits for them until the products are
+        done."""
+        lanes = self.shape.lanes
+        with self.products.whole_rows(KEYS) as rows:
+            for n, t in rows:
+                position = self._position(start, t)
+                value = self.task.values(position, self.vector * lanes, lanes)
+                T.buffer_store(self.kept.value, value, [n])
 
     def _decays(self) -> None:
         """A(t, i): a thread per i multiplies one factor after the other."""
@@ -147,84 +140,74 @@ class ChunkSteps:
                 T.buffer_store(kept.factor, tirx.Select(t >= x, longer, f32(1)), [0])
                 T.buffer_store(kept.since, tirx.Select(t + 1 >= x, kept.factor[0], f32(0)), [t, x])
 
-    def _recall(self) -> None:
-        """Keys and queries times the state."""
-        shape, kept = self.shape, self.kept
-        count = int64(shape.own_rows)
-        with T.unroll(int64(0), count) as n:
-            T.buffer_store(kept.recalled, f32(0, shape.lanes), [n])
-        with T.serial(int64(0), int64(shape.key_vectors)) as k, T.unroll(int64(0), count) as n:
-            row = tirx.min(n * shape.groups + self.group, shape.rows - 1)
-            T.buffer_store(kept.left, kept.pair[row, k], [0])
-            for lane in range(shape.key_lanes):
-                right = kept.state[k * shape.key_lanes + lane, self.vector]
-                self._multiply(kept.recalled, n, self._left(lane), right)
-
     def _weigh(self) -> None:
-        """The weights of each pair of positions; those of later ones are multiplied by zero."""
-        shape, kept = self.shape, self.kept
-        c, kinds = shape.positions, (QUERIES, KEYS)
-        with T.unroll(int64(0), int64(self.pairs)) as n:
-            for kind in kinds:
-                T.buffer_store(kept.match, f32(0, shape.key_lanes), [kind, n])
-        keys = T.serial(int64(0), int64(shape.key_vectors))
-        with keys as k, T.unroll(int64(0), int64(self.pairs)) as n:
-            t, i, _ = self._pair(n)
-            for kind in kinds:
-                product = kept.pair[kind * c + t, k] * kept.pair[KEYS * c + i, k]
-                T.buffer_store(kept.match, kept.match[kind, n] + product, [kind, n])
-        with T.unroll(int64(0), int64(self.pairs)) as n:
-            t, i, exists = self._pair(n)
-            factors = (f32(1), f32(0) - kept.pace[STEPS, t])
-            with _where(exists):
-                for kind, factor in zip(kinds, factors, strict=True):
-                    weight = factor * kept.since[t, i + 1] * _sum(kept.match[kind, n], shape)
-                    T.buffer_store(kept.weight, weight, [kind, t, i])
+        """From the products: the weights between positions, zero for later ones; what the changes
+        would be if they did not affect each other; and the part of the results from before."""
+        kept, products, lanes = self.kept, self.products, self.shape.lanes
+        stride = self.shape.weight_stride
+        with products.whole_rows(QUERIES) as rows:
+            for n, t in rows:
+                products.exchange(n)
+                recalled = broadcast(kept.since[t, 0], lanes) * products.recalled[n]
+                T.buffer_store(products.recalled, recalled, [n])
+                self._keep_weights(n, t, f32(1), kept.seen, lambda t, i: t * stride + i)
+        with products.whole_rows(KEYS) as rows:
+            for n, t in rows:
+                products.exchange(n)
+                step = kept.pace[STEPS, t]
+                recalled = broadcast(kept.since[t, 0], lanes) * products.recalled[n]
+                error = broadcast(step, lanes) * (kept.value[n] - recalled)
+                T.buffer_store(kept.error, error, [t, self.products.columns()])
+                self._keep_weights(n, t, f32(0) - step, kept.pull, lambda t, i: i * stride + t)
 
-    def _pair(self, n: Expr) -> tuple[Expr, Expr, Expr | None]:
-        """The positions of the thread's n-th pair, and whether there is such a one."""
-        c, threads = self.shape.positions, self.shape.threads
-        index, ragged = n * threads + self.task.number, c * c % threads != 0
-        place = tirx.min(index, c * c - 1) if ragged else index
-        return place // c, place % c, index < c * c if ragged else None
-
-    def _errors(self) -> None:
-        """What the changes would be if they did not affect each other."""
-        kept, lanes = self.kept, self.shape.lanes
-        with self._rows(KEYS) as (n, t):
-            for lane in range(lanes):
-                recalled = kept.since[t, 0] * element(kept.recalled[n], lane, lanes)
-                error = kept.value[t, self._column(lane)] - recalled
-                T.buffer_store(kept.error, kept.pace[STEPS, t] * error, [t, self._column(lane)])
+    def _keep_weights(
+        self,
+        n: int,
+        t: Expr,
+        factor: Expr,
+        weights: tirx.Buffer,
+        place: Callable[[Expr, Expr], Expr],
+    ) -> None:
+        """Store `factor` times the decayed products of row n, which is of position t."""
+        products = self.products
+        for m in range(self.shape.matches):
+            i = products.earlier(m)
+            with where(products.earlier_exists(m)):
+                value = factor * self.kept.since[t, i + 1] * products.matched[n, m]
+                T.buffer_store(weights, value, [place(t, i)])
 
     def _solve(self) -> None:
         """The changes d_t, by forward substitution: a thread per column."""
-        kept, c = self.kept, self.shape.positions
+        kept, c, width = self.kept, self.shape.positions, width_of(self.shape.positions)
+        stride = self.shape.weight_stride
         with self.task.each(self.shape.columns) as x:
-            with T.unroll(int64(0), int64(c)) as t:
+            for t in range(c):
                 T.buffer_store(kept.solved, kept.error[t, x], [t])
             for i in range(c):
-                for t in range(i + 1, c):
-                    further = kept.weight[KEYS, t, i] * kept.solved[i]
-                    T.buffer_store(kept.solved, kept.solved[t] + further, [t])
-            with T.unroll(int64(0), int64(c)) as t:
-                T.buffer_store(kept.value, kept.solved[t], [t, x])
+                for first in range((i + 1) // width * width, c, width):
+                    T.buffer_store(kept.weights, kept.pull[ramp(int64(i * stride + first), width)], [0])
+                    for t in range(max(first, i + 1), first + width):
+                        weight = element(kept.weights[0], t - first, width)
+                        T.buffer_store(kept.solved, kept.solved[t] + weight * kept.solved[i], [t])
+            for t in range(c):
+                T.buffer_store(kept.change, kept.solved[t], [t, x])
 
     def _result(self, start: Expr) -> None:
-        shape, kept, task = self.shape, self.kept, self.task
-        with self._rows(QUERIES) as (n, t):
-            decay = broadcast(kept.since[t, 0], shape.lanes)
-            T.buffer_store(kept.recalled, decay * kept.recalled[n], [n])
-        with T.serial(int64(0), int64(shape.positions)) as i:
-            T.buffer_store(kept.right, self._changes(i), [0])
-            with self._rows(QUERIES) as (n, t):
-                weight = kept.weight[QUERIES, t, i]
-                self._multiply(kept.recalled, n, weight, kept.right[0])
-        with self._rows(QUERIES) as (n, t), _where(start + t < task.operands.length):
-            for lane in range(shape.lanes):
-                value = element(kept.recalled[n], lane, shape.lanes)
-                place = [start + t, task.output(self._column(lane))]
-                T.buffer_store(task.operands.out, value, place)
+        shape, kept, sums = self.shape, self.kept, self.products.recalled
+        width = width_of(shape.positions)
+        with self.products.whole_rows(QUERIES) as rows:
+            with T.serial(int64(0), int64(shape.positions // width)) as turn:
+                for n, t in rows:
+                    first = t * shape.weight_stride + turn * width
+                    T.buffer_store(kept.weights, kept.seen[ramp(first, width)], [n])
+                for lane in range(width):
+                    T.buffer_store(kept.right, self._change(turn * width + lane), [0])
+                    for n, _ in rows:
+                        self._multiply(sums, n, element(kept.weights[n], lane, width))
+            for n, t in rows:
+                with where(start + t < self.task.operands.length):
+                    place = [start + t, self.task.output(self.products.columns())]
+                    T.buffer_store(self.task.operands.out, sums[n], place)
 
     def _update(self) -> None:
         """The state after the chunk: all of the thread's is read before any of it is written, as
@@ -235,45 +218,21 @@ class ChunkSteps:
             T.buffer_store(kept.updated, decay * kept.state[key, self.vector], [n])
         with T.serial(int64(0), int64(shape.positions)) as i:
             decay = broadcast(kept.since[last, i + 1], shape.lanes)
-            T.buffer_store(kept.right, decay * self._changes(i), [0])
+            T.buffer_store(kept.right, decay * self._change(i), [0])
             with self._key_vectors() as (n, index, _):
-                place = tirx.min(index, shape.key_vectors - 1)
-                T.buffer_store(kept.left, kept.pair[KEYS * shape.positions + i, place], [0])
+                row, k = KEYS * shape.positions + i, tirx.min(index, shape.key_vectors - 1)
+                T.buffer_store(kept.left, kept.pair[row * shape.key_stride + k], [0])
                 for lane in range(shape.key_lanes):
-                    place = n * shape.key_lanes + lane
-                    self._multiply(kept.updated, place, self._left(lane), kept.right[0])
+                    left = element(kept.left[0], lane, shape.key_lanes)
+                    self._multiply(kept.updated, n * shape.key_lanes + lane, left)
         with self._own_keys() as (n, key):
             T.buffer_store(kept.state, kept.updated[n], [key, self.vector])
 
-    # --- expressions ---
+    def _multiply(self, sums: tirx.Buffer, n: Expr | int, scalar: Expr) -> None:
+        """Add a scalar times the vector `right` to a vector of sums."""
+        product = broadcast(scalar, self.shape.lanes) * self.kept.right[0]
+        T.buffer_store(sums, sums[n] + product, [n])
 
-    def _left(self, lane: int) -> Expr:
-        return element(self.kept.left[0], lane, self.shape.key_lanes)
-
-    def _multiply(self, sums: tirx.Buffer, n: Expr, scalar: Expr, vector: Expr) -> None:
-        T.buffer_store(sums, sums[n] + broadcast(scalar, self.shape.lanes) * vector, [n])
-
-    def _changes(self, i: Expr) -> Expr:
+    def _change(self, i: Expr) -> Expr:
         """The changes d_i of the thread's columns."""
-        values: Sequence[Expr] = [
-            self.kept.value[i, self._column(lane)] for lane in range(self.shape.lanes)
-        ]
-        return vector_of(values)
-
-
-@contextmanager
-def _where(condition: Expr | None) -> Iterator[None]:
-    """A condition, unless it is None. Its body must not contain a barrier."""
-    if condition is None:
-        yield
-    else:
-        with T.If(condition), T.Then():
-            yield
-
-
-def _sum(vector: Expr, shape: Chunks) -> Expr:
-    """The sum of the elements."""
-    total = element(vector, 0, shape.key_lanes)
-    for lane in range(1, shape.key_lanes):
-        total = total + element(vector, lane, shape.key_lanes)
-    return total
+        return self.kept.change[i, self.products.columns()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import gcd
@@ -13,6 +13,7 @@ from tvm.tirx.script.builder import ir as T
 
 from ..delta_operands import Operands
 from ..loops import int64
+from .short_vectors import ramp, vector_of
 
 QUERIES, KEYS = 0, 1
 STEPS, DECAYS = 0, 1
@@ -37,12 +38,12 @@ class Task:
     number: Expr
 
     @contextmanager
-    def each(self, count: int) -> Iterator[Expr]:
+    def each(self, count: int, loop: Callable = T.serial) -> Iterator[Expr]:
         """A loop over the indices below `count`; adjacent threads take adjacent indices.
 
         Its body may be in a condition, so it must not contain a barrier.
         """
-        with T.serial(int64(0), int64(-(-count // self.threads))) as turn:
+        with loop(int64(0), int64(-(-count // self.threads))) as turn:
             i = turn * self.threads + self.number
             if count % self.threads == 0:
                 yield i
@@ -65,6 +66,13 @@ class Task:
 
     def value(self, position: Expr, x: Expr) -> Expr:
         return self.operands.mixed[position, self.operands.first_value + self.output(x)]
+
+    def values(self, position: Expr, x: Expr, width: int) -> Expr:
+        """The values of `width` columns from x on, a multiple of `width`."""
+        sizes = self.operands.first_value, int(self.operands.mixed.shape[1]), self.operands.sizes[2]
+        if all(size % width == 0 for size in sizes):
+            return self.operands.mixed[position, self.operands.first_value + self.output(ramp(x, width))]
+        return vector_of([self.value(position, x + lane) for lane in range(width)])
 
     def pace(self, position: Expr, kind: Expr | int) -> Expr:
         """The step or the decay (`kind` STEPS or DECAYS) of a position."""

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from handglass.runtime.bundle.entries import RECURRENT, StateEntry, StateTensor
-from handglass.runtime.bundle.lighter import lighter
+from handglass.runtime.bundle.lighter import lighter, smaller
 
 KEYS = StateTensor("k", (2, 1000, 8), "float16")  # 32 bytes per position
 RULE = StateTensor("s", (4, 100), "float32", RECURRENT)  # 1600 bytes
@@ -44,3 +44,19 @@ def test_schemes_of_the_vision_tower() -> None:
 def test_a_cache_of_bytes_stays() -> None:
     narrow = StateTensor("k", (2, 1000, 8), "int8")
     assert advice("w4a8", 60_000, narrow) == "compile with --context 576"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "context", "tensors", "expected"),
+    [
+        ("w4a8", 1000, [KEYS, RULE], "compile with a smaller --context or --kv-cache int8"),
+        ("f16", 64, [KEYS], "compile with --quantization w4a8 or --kv-cache int8"),
+        ("w4a8", 1000, [StateTensor("k", (2, 1000, 8), "int8")], "compile with a smaller --context"),
+        ("w4a8", 1000, [RULE], "use a smaller model"),
+    ],
+)
+def test_memory_that_is_not_known(
+    scheme: str, context: int, tensors: list[StateTensor], expected: str
+) -> None:
+    found = smaller({"language": scheme}, StateEntry(context, tuple(tensors)))
+    assert found.startswith(expected)

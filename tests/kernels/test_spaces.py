@@ -21,6 +21,7 @@ import pytest
 pytest.importorskip("tvm", reason="schedules and compiles functions")
 
 import attention_spaces
+import recurrent_spaces
 import tvm
 import tvm_ffi
 from arm_emulator import Call, MissingToolError, Program
@@ -80,7 +81,17 @@ QUANTIZED = {
     "gate_quantize8": partial(quantizing, gated, "w8a8"),
 }
 MADE = {name: partial(row_kernel, rows) for name, rows in ROWS.items()} | QUANTIZED
+RECURRENT = {
+    f"experts_{scheme}_{name}": Space(for_any(partial(recurrent_spaces.experts, scheme, m)), 100)
+    for scheme in ("f32", "w4")
+    for name, m in HEIGHTS.items()
+} | {
+    "experts_own_rows": Space(for_any(partial(recurrent_spaces.experts, "f32", 29, False)), 100),
+    "delta_row": Space(for_any(partial(recurrent_spaces.delta, 1)), 20),
+    "delta_rows": Space(for_any(partial(recurrent_spaces.delta, 77)), 20),
+}
 SPACES = {
+    **RECURRENT,
     **{
         f"attention_{name}": Space(for_any(make), 200)
         for name, make in attention_spaces.SPACES.items()

@@ -59,15 +59,18 @@ def test_convolution(width: int, channels: int, taps: int) -> None:
             check(actual, truth)
 
 
+AMPLE = PORTABLE | {"max_shared_memory_per_block": 32 << 10}
+"""Memory for chunks of the released size."""
 SIZES = [(4, 2, 16, 16), (2, 1, 128, 128), (3, 3, 17, 24), (2, 2, 37, 7), (1, 1, 96, 66)]
 
 
 @needs_vulkan
+@pytest.mark.parametrize("target", [PORTABLE, AMPLE], ids=["portable", "ample"])
 @pytest.mark.parametrize(("h", "key_heads", "e", "f"), SIZES)
-def test_delta_rule(h: int, key_heads: int, e: int, f: int) -> None:
-    func, name = scheduled(delta(h, key_heads, e, f))
+def test_delta_rule(h: int, key_heads: int, e: int, f: int, target: dict) -> None:
+    func, name = scheduled(delta(h, key_heads, e, f, target), target=target)
     assert name == "vulkan-recurrence"
-    check_delta(runnable(func), (h, key_heads, e, f), LENGTHS)
+    check_delta(runnable(func, target), (h, key_heads, e, f), LENGTHS)
 
 
 def check_delta(kernel: Kernel, sizes: tuple[int, int, int, int], lengths: tuple[int, ...]) -> None:
@@ -90,15 +93,13 @@ def called(kernel: Kernel, given: Given) -> tuple[np.ndarray, np.ndarray]:
     return kept, out.reshape(s, h, f)
 
 
-AMPLE = PORTABLE | {"max_shared_memory_per_block": 32 << 10}
-"""Memory for chunks of the released size."""
 MIXED = (4, 2, 16, 32)
 RELEASED = (2, 1, 128, 128)
 
 
 @cache
-def chunked(sizes: tuple[int, int, int, int], products: int, chunk: int) -> Kernel:
-    chosen = Written({"products": products, "chunk": chunk})
+def chunked(sizes: tuple[int, int, int, int], products: int, chunk: int, parts: int = 2) -> Kernel:
+    chosen = Written({"products": products, "chunk": chunk, "parts": parts})
     return runnable(scheduled(delta(*sizes, AMPLE), chosen, AMPLE)[0], AMPLE)
 
 
@@ -114,6 +115,31 @@ def test_every_chunk_and_its_tail(products: int, chunk: int) -> None:
 
 
 @needs_vulkan
+@pytest.mark.parametrize("parts", delta_choices.OFFERS["parts"])
+@pytest.mark.parametrize("chunk", [1, 8, 16])
+def test_every_number_of_parts(chunk: int, parts: int) -> None:
+    """Where a part has one row or several, of queries and keys or of one of them."""
+    check_delta(chunked(MIXED, 1, chunk, parts), MIXED, (5, 33))
+
+
+@needs_vulkan
+def test_nothing_leaks_from_the_last_position() -> None:
+    """Positions beyond it repeat it: a value that is not finite stays in its column, a query in its
+    row."""
+    h, key_heads, e, f = MIXED
+    given = random_given(Heads(key_heads, h, e, f), 11)
+    state, out = delta_truth(given)
+    given.values[-1, 1, 5] = np.inf
+    given.unit[-1, 0, 0, 3] = np.nan  # a query
+    actual, result = called(chunked(MIXED, 1, 8), given)
+    columns = np.ones((h, f), bool)
+    columns[1, 5] = False
+    assert not np.isfinite(actual[1, :, 5]).any()
+    check(np.moveaxis(actual, 1, 2)[columns], np.moveaxis(state, 1, 2)[columns], 1e-5)
+    check(result[:-1, columns], out[:-1, columns], 1e-5)
+
+
+@needs_vulkan
 @each_form
 def test_the_released_size(products: int, chunk: int) -> None:
     check_delta(chunked(RELEASED, products, chunk), RELEASED, (1, 77, 300))
@@ -125,7 +151,7 @@ def test_the_released_size(products: int, chunk: int) -> None:
 @pytest.mark.parametrize("products", BOTH)
 def test_every_workgroup(products: int, threads: int, columns: int) -> None:
     """More threads than a step has work for, and fewer than columns."""
-    chosen = {"products": products, "chunk": 8, "threads": threads, "columns": columns}
+    chosen = {"products": products, "chunk": 8, "threads": threads, "columns": columns, "parts": 4}
     sizes = (2, 1, 36, 64)
     func, _ = scheduled(delta(*sizes, AMPLE), Written(chosen), AMPLE)
     check_delta(runnable(func, AMPLE), sizes, (19,))
@@ -194,10 +220,10 @@ BARRIER = 224
 def test_chunks_need_fewer_barriers(products: int, barriers: int) -> None:
     """Two for a few positions and two per position; in products, five per chunk and one at the end.
 
-    One by one is the default: no GPU was measured."""
+    Products are the default where a chunk fits."""
     func, noted = delta(*RELEASED, AMPLE), Noted()
     scheduled(func, noted, AMPLE)
-    assert noted.values["products"] == 0
+    assert noted.values | {"products": 1, "chunk": 8, "parts": 2} == noted.values
     (shader,) = shaders(scheduled(func, Written({"products": products}), AMPLE)[0], AMPLE)
     assert operations(shader.words).count(BARRIER) == barriers
 

@@ -79,17 +79,61 @@ def test_frames_far_apart_are_reached_by_key_frames(
         assert np.array_equal(array, expected[index]), index
 
 
-def test_a_camera_held_upright(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.mp4", 3)
-    expected, data = decoded(path)[0], path.read_bytes()
-    plain = b"\0\1\0\0" + b"\0" * 12 + b"\0\1\0\0" + b"\0" * 12 + b"\x40\0\0\0"
-    quarter = b"\0" * 4 + b"\0\1\0\0" + b"\0" * 4 + b"\xff\xff\0\0" + b"\0" * 16 + b"\x40\0\0\0"
-    start = data.index(b"tkhd")
-    place = data.index(plain, start)
-    path.write_bytes(data[:place] + quarter + data[place + len(plain) :])
+def with_matrix(path: Path, a: float, b: float, c: float, d: float) -> None:
+    """Another display matrix of the first track: (x, y) is shown at (a x + c y, b x + d y)."""
+    data = path.read_bytes()
+    numbers = [[round(65536 * x) for x in row] for row in ((1, 0, 0, 1), (a, b, c, d))]
+    plain, wanted = (struct.pack(">9i", *n[:2], 0, *n[2:], 0, 0, 0, 1 << 30) for n in numbers)
+    place = data.index(plain, data.index(b"tkhd"))
+    path.write_bytes(data[:place] + wanted + data[place + len(plain) :])
+
+
+def shown(frame: np.ndarray, a: int, b: int, c: int, d: int) -> np.ndarray:
+    """The frame by the definition of its display matrix."""
+    height, width = frame.shape[:2]
+    y, x = np.mgrid[:height, :width]
+    column, row = a * x + c * y, b * x + d * y
+    column, row = column - column.min(), row - row.min()
+    result = np.zeros((row.max() + 1, column.max() + 1, 3), frame.dtype)
+    result[row, column] = frame
+    return result
+
+
+PLAIN, QUARTER = [(1, 0, 0, 1), (-1, 0, 0, -1)], [(0, 1, -1, 0), (0, -1, 1, 0)]
+MIRRORED = [(-1, 0, 0, 1), (1, 0, 0, -1), (0, 1, 1, 0), (0, -1, -1, 0)]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov"])
+@pytest.mark.parametrize("matrix", [*PLAIN, *QUARTER, *MIRRORED])
+def test_turned_and_mirrored_frames(
+    tmp_path: Path, name: str, matrix: tuple[int, int, int, int]
+) -> None:
+    path = write(tmp_path / name, 3)
+    expected = shown(decoded(path)[0], *matrix)
+    with_matrix(path, *matrix)
     with open_video(path) as source:
         (frame,) = source.frames([0])
-    assert np.array_equal(np.asarray(frame), np.rot90(expected, -1))
+    assert np.array_equal(np.asarray(frame), expected)
+
+
+def test_a_camera_held_upright(tmp_path: Path) -> None:
+    """As players show it, checked without the definition: a quarter clockwise."""
+    path = write(tmp_path / "a.mp4", 3)
+    expected = np.rot90(decoded(path)[0], -1)
+    with_matrix(path, 0, 1, -1, 0)
+    with open_video(path) as source:
+        (frame,) = source.frames([0])
+    assert np.array_equal(np.asarray(frame), expected)
+
+
+@pytest.mark.parametrize("matrix", [(0.8, 0.6, -0.6, 0.8), (0, 0, 0, 0), (1, 1, 1, 1)])
+def test_other_matrices_are_left_out(tmp_path: Path, matrix: tuple[float, ...]) -> None:
+    path = write(tmp_path / "a.mp4", 3)
+    expected = decoded(path)[0]
+    with_matrix(path, *matrix)
+    with open_video(path) as source:
+        (frame,) = source.frames([0])
+    assert np.array_equal(np.asarray(frame), expected)
 
 
 def test_damaged_files(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...bundle.manifest import Manifest
 from ...system.shared_library import SharedLibrary
 from ..device_info import DeviceInfo
 from ..driver import Driver, Hints
@@ -17,6 +18,11 @@ from .quirks import VulkanQuirk, quirks_of
 MANIFESTS = ("/usr/share", "/usr/local/share", "/etc", "/etc/xdg", "~/.local/share", "~/.config")
 """Folders in which the Vulkan loader looks for vulkan/icd.d and the folders of layers."""
 
+LOWEST = "vulkan"
+"""The target with the lowest requirements."""
+FEW = "w4a8"
+"""The scheme with the lowest requirements, but for f32."""
+
 
 class VulkanDriver(Driver):
     hints = Hints(
@@ -25,7 +31,7 @@ class VulkanDriver(Driver):
         "compiled for a CPU needs no driver",
         crash="set VK_DRIVER_FILES to the drivers to use; VK_LOADER_DEBUG=all shows which crashes",
         hang="set VK_DRIVER_FILES to the drivers to use",
-        lacking="--target vulkan has the lowest requirements, with --quantization f32 or w4a8",
+        lacking="a bundle compiled for a CPU needs no driver",
     )
     variables = ("VK_", "LD_LIBRARY_PATH", "LD_PRELOAD", "HANDGLASS_VULKAN_")
 
@@ -43,6 +49,16 @@ class VulkanDriver(Driver):
 
     def statistics(self, index: int) -> Mapping[str, Any]:
         return vulkan_statistics(index)
+
+    def demand_less(self, manifest: Manifest) -> str:
+        """The options with the lowest requirements, without those that the bundle has."""
+        schemes = set(manifest.scheme.values())
+        options = [f"--target {LOWEST}"] if manifest.target.name != LOWEST else []
+        if schemes != {"f32"}:
+            options.append(f"--quantization f32{'' if schemes <= {'f32', FEW} else f' or {FEW}'}")
+        if manifest.state.cache_dtype != "float32":
+            options.append("--kv-cache f32")
+        return f"less is required by {', '.join(options)}" if options else self.hints.lacking
 
     def driver_files(self) -> Iterator[Path]:
         """The manifests of drivers and layers."""

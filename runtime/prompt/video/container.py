@@ -6,6 +6,7 @@ file or an address.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,9 @@ FAR_S = 2.0
 """A frame further ahead than this is reached by way of the key frame before it."""
 MAX_PIXELS = 16_000_000
 """Of a frame, more than 5K. A decoder holds several of 1.5 to 8 bytes per pixel."""
+
+SMALL = 0.017
+"""The tangent of a degree: a turn that differs by less from a quarter is one."""
 
 
 class Container:
@@ -105,14 +109,45 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _upright(frame: Any) -> Image.Image:
-    """A frame as the camera was held; FFmpeg states quarter turns, counterclockwise."""
+    """A frame as players show it: turned by quarters or mirrored, as the file states."""
     from PIL import Image
 
     turn = Image.Transpose
-    turns = {90: turn.ROTATE_90, 180: turn.ROTATE_180, 270: turn.ROTATE_270}
+    steps = _steps(_matrix(frame))
     image: Image.Image = frame.to_image()
-    how = turns.get(getattr(frame, "rotation", 0) % 360)
-    return image if how is None else image.transpose(how)
+    for step in steps:
+        image = image.transpose(turn[step])
+    return image
+
+
+def _matrix(frame: Any) -> tuple[int, int, int, int]:
+    """(a, b, c, d) of a frame's display matrix: (x, y) is shown at (a x + c y, b x + d y).
+
+    Nine numbers of 32 bits by rows, of which the others move or distort the frame
+    (https://ffmpeg.org/doxygen/trunk/group__lavu__video__display.html).
+    """
+    from av.sidedata.sidedata import Type
+
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
+    return a, b, c, d
+
+
+def _steps(matrix: tuple[int, int, int, int]) -> list[str]:
+    """Names of PIL's transpositions in order. Turns by other angles than quarters are left out."""
+    a, b, c, d = matrix
+    if max(abs(b), abs(c)) <= SMALL * min(abs(a), abs(d)):
+        flips = a, d
+        steps = []
+    elif max(abs(a), abs(d)) <= SMALL * min(abs(b), abs(c)):
+        flips = c, b
+        steps = ["TRANSPOSE"]
+    else:
+        return []
+    sides = zip(("FLIP_LEFT_RIGHT", "FLIP_TOP_BOTTOM"), flips, strict=True)
+    return steps + [side for side, factor in sides if factor < 0]
 
 
 def _seconds(container: Any, stream: Any) -> float:
