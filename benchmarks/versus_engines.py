@@ -87,7 +87,7 @@ PYTORCH = Peer(
     "torch",
     "versus_torch.py",
     "torch",
-    ((TORCH,), ("numpy",)),
+    ((TORCH,), ("numpy", "transformers")),
     processes={"": {"TORCHINDUCTOR_CACHE_DIR": "{root}/inductor"}},
     visions={name: {"vision": name} for name in MODES},
     decoders={name: {"decoder": name} for name in MODES},

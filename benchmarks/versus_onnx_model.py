@@ -127,7 +127,10 @@ def layer(graph: Graph, number: int, x: str, skip: str, shape: dict[str, Any]) -
         [qkv, "", "", *past, "lengths", "total", "cos", "sin"],
         f"{name}.mixed present.{number}.key present.{number}.value",
         MICROSOFT,
-        num_heads=heads, kv_num_heads=kv, do_rotary=1, scale=width**-0.5,
+        num_heads=heads,
+        kv_num_heads=kv,
+        do_rotary=1,
+        scale=width**-0.5,
     )
     attended = graph.linear(f"{name}.o", mixed, hidden, heads * width)
     normed, skip = norm(graph, f"{name}.mlp_norm", attended, skip, shape)
@@ -181,7 +184,9 @@ def configuration(shape: dict[str, Any], context: int) -> dict[str, Any]:
         "type": "llama",
         "context_length": context,
         "vocab_size": shape["vocab_size"],
-        "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
         "decoder": {
             "filename": "model.onnx",
             "session_options": {"provider_options": []},

@@ -13,6 +13,7 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -25,21 +26,14 @@ LOWEST = float(np.finfo(np.float32).min)
 
 class OpenVINO:
     def __init__(self, task: Task) -> None:
-        settings = task.settings
         decoder = task.folder / "decoder.xml"
+        vision = task.folder / f"vision-{task.settings['vision']}.xml"
         core = ov.Core()
         self.table = np.load(decoder.with_suffix(".npy"), mmap_mode="r")
         self.scale = np.float32(task.config["scale_emb"])
-        common = {"INFERENCE_NUM_THREADS": task.threads, "NUM_STREAMS": 1}
-        common |= {"PERFORMANCE_HINT": "LATENCY"}
-        options = {"INFERENCE_PRECISION_HINT": settings["hint"]}
-        options |= {"KV_CACHE_PRECISION": settings["cache"]}
-        options |= {"DYNAMIC_QUANTIZATION_GROUP_SIZE": settings["group"]}
-        self.compiled = core.compile_model(decoder, "CPU", common | options)
+        self.compiled = core.compile_model(decoder, "CPU", decoder_options(task))
         self.request = self.compiled.create_infer_request()
-        vision = task.folder / f"vision-{settings['vision']}.xml"
-        eye_options = common | {"INFERENCE_PRECISION_HINT": settings["vision_hint"]}
-        self.eye = core.compile_model(vision, "CPU", eye_options).create_infer_request()
+        self.eye = core.compile_model(vision, "CPU", vision_options(task)).create_infer_request()
         values = 3 * task.config["patch_size"] ** 2
         self.patches = np.random.default_rng(0).standard_normal((task.patches, values), np.float32)
         self.pos = 0
@@ -99,6 +93,25 @@ class OpenVINO:
 
     def _ids(self, count: int) -> np.ndarray:
         return np.random.default_rng(count).integers(0, len(self.table), count)
+
+
+def decoder_options(task: Task) -> dict[str, Any]:
+    settings = task.settings
+    return {
+        **common_options(task.threads),
+        "INFERENCE_PRECISION_HINT": settings["hint"],
+        "KV_CACHE_PRECISION": settings["cache"],
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": settings["group"],
+    }
+
+
+def vision_options(task: Task) -> dict[str, Any]:
+    hint = task.settings["vision_hint"]
+    return {**common_options(task.threads), "INFERENCE_PRECISION_HINT": hint}
+
+
+def common_options(threads: int) -> dict[str, Any]:
+    return {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
 
 
 def main() -> None:

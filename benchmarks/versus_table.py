@@ -11,6 +11,7 @@ OURS = "handglass"
 Seconds = dict[str, dict[str, list[float]]]
 """Seconds per round, by row and engine."""
 MEMORY = "peak memory"
+NO_SAMPLE = "it does not run this row, or was interrupted"
 
 
 def ratios(
@@ -27,14 +28,15 @@ def ratios(
     lines = []
     for row, engines in seconds.items():
         ours = engines[OURS]
-        for name, theirs in engines.items():
+        for name in dict.fromkeys([*engines, *failed]):
+            theirs = engines.get(name, [])
             pairs = [their / our for our, their in zip(ours, theirs, strict=False)]
             if name != OURS and pairs:
                 one = line(row, name, spread(pairs), spread(ours), spread(theirs))
                 lines.append({**one, "configuration": (chosen or {}).get(row, {}).get(name, "")})
-        for name, why in failed.items():
-            if not engines.get(name):
-                lines.append({**line(row, name, None, _spread(ours), None), "note": why})
+            elif name != OURS:
+                note = {"note": failed.get(name, NO_SAMPLE)}
+                lines.append({**line(row, name, None, _spread(ours), None), **note})
     return lines
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 from versus_modules import Decoder, Past, VisionTower, draw
+from versus_shape import is_hybrid
 from versus_worker import ANSWER_TOKENS, QUESTION_TOKENS, Task, forget_peak, rows_of, serve
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
@@ -92,6 +93,16 @@ def dtype_and_mode(words: str) -> tuple[torch.dtype, str]:
     return DTYPES[dtype], mode
 
 
+def hybrid(task: Task) -> Any:
+    """The engine for a decoder with linear attention."""
+    from versus_torch_hybrid import Hybrid
+
+    decoder, mode = dtype_and_mode(task.settings["decoder"])
+    vision, vision_mode = dtype_and_mode(task.settings["vision"])
+    modes = {"decoder": mode, "vision": vision_mode}
+    return Hybrid(task, decoder, vision, [part for part in modes if modes[part] == "compiled"])
+
+
 def drawn(kind: type[nn.Module], seed: int, dtype: torch.dtype, *arguments: Any) -> nn.Module:
     """A module with random weights of a type."""
     torch.set_default_dtype(dtype)
@@ -108,7 +119,7 @@ def compile_layers(module: Any) -> None:
 def main() -> None:
     task = Task.read()
     with torch.inference_mode():
-        peer = Torch(task)
+        peer = hybrid(task) if is_hybrid(task.config) else Torch(task)
         forget_peak()
         about = {
             "name": "torch",

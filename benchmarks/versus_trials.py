@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from math import inf
 from pathlib import Path
@@ -40,44 +40,52 @@ class Trial:
 
 
 class Trials:
-    """The trials of one engine, kept in a file."""
+    """The trials of one engine, kept in a file: a line for each time that a configuration ran."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
-        self.all = [_read(line) for line in lines]
+        self._found: dict[Configuration, Trial] = {}
+        for line in path.read_text("utf-8").splitlines() if path.exists() else []:
+            found = json.loads(line)
+            self._add(Trial(**{**found, "configuration": Configuration(**found["configuration"])}))
 
-    def complete(
-        self, peer: Peer, start: Callable[[Configuration], Worker], rows: Sequence[str]
-    ) -> None:
-        """Try the configurations that are not in the file yet."""
-        known = {trial.configuration for trial in self.all}
-        for configuration in peer.tried:
-            if configuration not in known:
-                trial = attempt(configuration, start, rows)
-                self.all.append(trial)
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(trial)) + "\n")
+    @property
+    def all(self) -> list[Trial]:
+        return list(self._found.values())
 
     def ran(self) -> list[Trial]:
         return [trial for trial in self.all if not trial.failed]
 
+    def complete(
+        self, peer: Peer, start: Callable[[Configuration], Worker], rows: Sequence[str]
+    ) -> None:
+        """Run what is not in the file yet: configurations, and rows of those that ran."""
+        for configuration in peer.tried:
+            known = self._found.get(configuration, Trial(configuration))
+            missing = [row for row in rows if row not in known.seconds]
+            if missing and not known.failed:
+                trial = attempt(configuration, start, missing)
+                self._add(trial)
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(trial)) + "\n")
 
-def _read(line: str) -> Trial:
-    found = json.loads(line)
-    return Trial(**{**found, "configuration": Configuration(**found["configuration"])})
+    def _add(self, trial: Trial) -> None:
+        known = self._found.get(trial.configuration, trial)
+        peak = max(known.peak_bytes, trial.peak_bytes)
+        seconds = known.seconds | trial.seconds
+        self._found[trial.configuration] = replace(trial, seconds=seconds, peak_bytes=peak)
 
 
 def attempt(
     configuration: Configuration, start: Callable[[Configuration], Worker], rows: Sequence[str]
 ) -> Trial:
-    """Run the rows in a process of their own; the least seconds of each count."""
+    """Run the rows in a process of their own; a row that it does not have takes forever."""
     try:
         worker = start(configuration)
     except PeerError as error:
         return Trial(configuration, failed=str(error))
     try:
-        seconds = {row: least(worker, row) for row in rows if worker.can(row)}
+        seconds = {row: least(worker, row) if worker.can(row) else inf for row in rows}
         return Trial(configuration, seconds, worker.peak_bytes())
     except PeerError as error:
         return Trial(configuration, failed=str(error))
@@ -86,6 +94,7 @@ def attempt(
 
 
 def least(worker: Worker, row: str) -> float:
+    """The least seconds of few samples; beside a busy process of one, which is long."""
     return min(worker.seconds(row) for _ in range(1 if row.startswith(BUSY) else SAMPLES))
 
 

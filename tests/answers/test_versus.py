@@ -114,6 +114,11 @@ def test_an_interrupted_round_does_not_count() -> None:
     assert found["ratio"]["median"] == 3.0
 
 
+def test_a_row_without_samples_is_named() -> None:
+    (found,) = ratios({"encode": {"handglass": [1.0], "other": []}}, {})
+    assert found["ratio"] is None and "does not run this row" in found["note"]
+
+
 def test_text() -> None:
     seconds = {"tg64@0": {"handglass": [2.0], "other": [3.0]}}
     engine = {"name": "other", "version": "1", "weights": "int4", "cache": "f16", "threads": 2}

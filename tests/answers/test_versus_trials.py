@@ -1,5 +1,6 @@
 """The first round of the comparison: what is tried, what is kept, and which configurations win."""
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def test_a_row_that_is_not_tried_follows_one_that_is() -> None:
 def test_a_busy_picture_depends_on_the_tower_only() -> None:
     trials = [trial(FAST_EYE, 1.0, 8.0, **{"busy encode": 2.0})]
     assert expected(trials, Configuration("", "bf16", "other"), "busy encode") == 2.0
-    assert expected(trials, Configuration("", "other", "f32"), "busy encode") == float("inf")
+    assert expected(trials, Configuration("", "other", "f32"), "busy encode") == inf
 
 
 def test_a_further_process_must_gain_something() -> None:
@@ -118,7 +119,15 @@ def test_an_interrupted_round_goes_on(tmp_path: Path) -> None:
     trials = Trials(path)
     trials.complete(peer, again, rows)
     first, second, third = Trials(path).all
-    assert first == Trial(FAST_EYE, {"encode": 2.0, "busy encode": 5.0}, 7)
+    assert first == Trial(FAST_EYE, {"encode": 2.0, "pp64": inf, "busy encode": 5.0}, 7)
     assert (second.configuration, second.failed) == (FAST_DECODER, "it ended: illegal instruction")
     assert (third.configuration, third.failed) == (SLEEPING, "no compiler is installed")
     assert Trials(path).ran() == [first]
+
+
+def test_rows_that_are_asked_for_later_are_added(tmp_path: Path) -> None:
+    peer = Peer("fake", "", "", tried=(FAST_EYE,))
+    path, worker = tmp_path / "trials.jsonl", Fake({"encode": [3.0, 2.0], "busy encode": [5.0]})
+    Trials(path).complete(peer, lambda one: worker, ("encode",))  # type: ignore[arg-type,return-value]
+    Trials(path).complete(peer, lambda one: worker, ("encode", "busy encode"))  # type: ignore[arg-type,return-value]
+    assert Trials(path).all == [Trial(FAST_EYE, {"encode": 2.0, "busy encode": 5.0}, 7)]
