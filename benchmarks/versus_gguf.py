@@ -1,13 +1,13 @@
 """Writes random models in llama.cpp's file format, of the shape given by a config.json.
 
 The decoder is Q4_0 throughout, including the tied head: 4.5 bits per weight, like our 4-bit
-schemes. The stored blocks are drawn directly. The vision tower is float16: the width of its MLP,
-4304, is not a multiple of 32, which Q4_0 and Q8_0 require.
+schemes. The stored blocks are drawn directly. The vision tower is in float16 or bfloat16, or in
+Q8_0 but for the products with 4304 inputs, which are no multiple of the 32 of a block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ import gguf
 import numpy as np
 
 Q4_0_GROUP, Q4_0_BYTES = 32, 18
+Q8_0_GROUP, Q8_0_BYTES = 32, 34
 SPECIAL = ("<unk>", "<s>", "</s>", "<image>", "</image>", "<slice>", "</slice>")
+RESAMPLERS = {"2.5": 2, "2.6": 3, "4.0": 5, "4.5": 6}
+"""llama.cpp's number of a release; that of others is the one of 2.5."""
 NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6  # token types
 
 
@@ -27,6 +30,14 @@ class Drawer:
 
     def normal(self, *shape: int, mean: float = 0.0, std: float = 0.02) -> np.ndarray:
         return self._random.normal(mean, std, shape).astype(np.float32)
+
+    def q8_0(self, rows: int, columns: int) -> np.ndarray:
+        """Blocks of a float16 scale and 32 signed bytes."""
+        blocks = np.empty((rows, columns // Q8_0_GROUP, Q8_0_BYTES), np.uint8)
+        scale = np.float16(columns**-0.5 / 73)  # the standard deviation of the bytes
+        blocks[..., :2] = np.frombuffer(scale.tobytes(), np.uint8)
+        blocks[..., 2:] = self._random.integers(0, 256, (*blocks.shape[:2], 32), np.uint8)
+        return blocks.reshape(rows, -1)
 
     def half(self, rows: int, columns: int) -> np.ndarray:
         drawn = self._random.standard_normal((rows, columns), np.float32) * columns**-0.5
@@ -43,41 +54,54 @@ class Drawer:
 
 
 def write_decoder(path: Path, config: dict[str, Any]) -> None:
-    layers, hidden = config["num_hidden_layers"], config["hidden_size"]
+    """`config`: of versus_shape.py."""
     writer = gguf.GGUFWriter(str(path), "minicpm")
-    writer.add_block_count(layers)
+    add_sizes(writer, config)
+    writer.add_rope_dimension_count(config["head_dim"])
+    writer.add_rope_freq_base(config["rope_theta"])
+    writer.add_embedding_scale(config["scale_emb"])
+    writer.add_residual_scale(config["residual_scale"])
+    writer.add_logit_scale(config["logit_scale"])
+    add_tokenizer(writer, config["vocab_size"])
+    add_tensors(writer, decoder_tensors(config))
+    finish(writer)
+
+
+def add_sizes(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
+    """What decoders of any architecture have."""
+    writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(hidden)
+    writer.add_embedding_length(config["hidden_size"])
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(config["num_attention_heads"])
     writer.add_head_count_kv(config["num_key_value_heads"])
-    writer.add_rope_dimension_count(hidden // config["num_attention_heads"])
-    writer.add_rope_freq_base(config["rope_theta"])
+    writer.add_key_length(config["head_dim"])
+    writer.add_value_length(config["head_dim"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_embedding_scale(config["scale_emb"])
-    writer.add_residual_scale(config["scale_depth"] / layers**0.5)
-    writer.add_logit_scale(config["dim_model_base"] / hidden)
     writer.add_vocab_size(config["vocab_size"])
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q4_0)
-    add_tokenizer(writer, config["vocab_size"])
-    for name, array in decoder_tensors(config):
+
+
+def add_tensors(writer: gguf.GGUFWriter, tensors: Iterator[tuple[str, np.ndarray]]) -> None:
+    """Add float32 arrays, and bytes as Q4_0."""
+    for name, array in tensors:
         kind = gguf.GGMLQuantizationType.Q4_0 if array.dtype == np.uint8 else None
         writer.add_tensor(name, array, raw_dtype=kind)
-    finish(writer)
 
 
 def decoder_tensors(config: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
     draw, hidden, inter = Drawer(0), config["hidden_size"], config["intermediate_size"]
-    kv = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
+    kv = config["head_dim"] * config["num_key_value_heads"]
+    heads = config["head_dim"] * config["num_attention_heads"]
     yield "token_embd.weight", draw.q4_0(config["vocab_size"], hidden)
     yield "output_norm.weight", draw.normal(hidden, mean=1.0)
     for number in range(config["num_hidden_layers"]):
         name = f"blk.{number}"
         yield f"{name}.attn_norm.weight", draw.normal(hidden, mean=1.0)
-        yield f"{name}.attn_q.weight", draw.q4_0(hidden, hidden)
+        yield f"{name}.attn_q.weight", draw.q4_0(heads, hidden)
         yield f"{name}.attn_k.weight", draw.q4_0(kv, hidden)
         yield f"{name}.attn_v.weight", draw.q4_0(kv, hidden)
-        yield f"{name}.attn_output.weight", draw.q4_0(hidden, hidden)
+        yield f"{name}.attn_output.weight", draw.q4_0(hidden, heads)
         yield f"{name}.ffn_norm.weight", draw.normal(hidden, mean=1.0)
         yield f"{name}.ffn_gate.weight", draw.q4_0(inter, hidden)
         yield f"{name}.ffn_up.weight", draw.q4_0(inter, hidden)
@@ -102,13 +126,22 @@ def add_tokenizer(writer: gguf.GGUFWriter, vocab_size: int) -> None:
     writer.add_unk_token_id(0)
 
 
-def write_vision(path: Path, config: dict[str, Any]) -> None:
+def write_vision(
+    path: Path,
+    config: dict[str, Any],
+    kind: str,
+    add_keys: Callable[[gguf.GGUFWriter, dict[str, Any]], None],
+    bridge: Iterable[tuple[str, np.ndarray]],
+) -> None:
+    """Write the tower, and after it the `bridge` to the decoder with its own keys.
+
+    Args:
+        kind: of the matrices: f16, bf16 or q8_0.
+    """
     vision = config["vision_config"]
     writer = gguf.GGUFWriter(str(path), "clip")
     writer.add_bool("clip.has_vision_encoder", True)
-    writer.add_string("clip.projector_type", "resampler")
-    writer.add_int32("clip.minicpmv_version", 2)
-    writer.add_uint32("clip.minicpmv_query_num", config["query_num"])
+    add_keys(writer, config)
     writer.add_uint32("clip.vision.image_size", config["image_size"])
     writer.add_uint32("clip.vision.patch_size", config["patch_size"])
     writer.add_uint32("clip.vision.embedding_length", vision["hidden_size"])
@@ -121,9 +154,28 @@ def write_vision(path: Path, config: dict[str, Any]) -> None:
     writer.add_array("clip.vision.image_std", [0.5, 0.5, 0.5])
     writer.add_bool("clip.use_gelu", True)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    for name, array in (*tower_tensors(config), *resampler_tensors(config)):
-        writer.add_tensor(name, array)
+    for name, array in (*tower_tensors(config), *bridge):
+        matrix = array.ndim == 2 and array.dtype == np.float16
+        add_matrix(writer, name, array, kind) if matrix else writer.add_tensor(name, array)
     finish(writer)
+
+
+def add_matrix(writer: gguf.GGUFWriter, name: str, array: np.ndarray, kind: str) -> None:
+    """Add a float16 matrix as `kind`, where a row has whole blocks."""
+    if kind == "bf16":
+        bits = (array.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        writer.add_tensor(name, bits.view(np.uint8), raw_dtype=gguf.GGMLQuantizationType.BF16)
+    elif kind == "q8_0" and array.shape[1] % Q8_0_GROUP == 0:
+        blocks = Drawer(3).q8_0(*array.shape)
+        writer.add_tensor(name, blocks, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
+    else:
+        writer.add_tensor(name, array)
+
+
+def resampler_keys(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
+    writer.add_string("clip.projector_type", "resampler")
+    writer.add_int32("clip.minicpmv_version", RESAMPLERS.get(config["version"], 2))
+    writer.add_uint32("clip.minicpmv_query_num", config["query_num"])
 
 
 def tower_tensors(config: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:

@@ -1,41 +1,62 @@
-"""llama.cpp as a worker of `versus.py`, through the Python bindings of llama_cpp_python."""
+"""llama.cpp as a worker of `versus.py`, through the Python bindings of llama_cpp_python.
+
+Settings: `repack` (weights rewritten for the kernels, or used as stored), `flash` (attention in
+tiles), `map` (the file mapped, or read into memory); `vision` (storage of the tower's weights) and
+`vision_flash`. The compiled library and its waits are chosen by the environment.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import time
-from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import llama_cpp
 import numpy as np
 from llama_cpp import mtmd_cpp
-from versus_gguf import write_decoder, write_vision
-from versus_worker import ANSWER_TOKENS, CONTEXT, QUESTION_TOKENS, STEPS, Task, serve
+from versus_gguf import resampler_keys, resampler_tensors, write_decoder, write_vision
+from versus_gguf_hybrid import merger_keys, merger_tensors, write_hybrid
+from versus_shape import is_hybrid
+from versus_worker import ANSWER_TOKENS, CONTEXT, QUESTION_TOKENS, Task, rows_of, serve
 
 NO_CALLBACK = ctypes.cast(0, mtmd_cpp.mtmd_helper_post_decode_callback)
 
 
+BATCH = 512
+FLASH = {"yes": 1, "no": 0}
+
+
 class Llama:
     def __init__(self, task: Task) -> None:
-        decoder, vision = task.folder / "decoder.gguf", task.folder / "vision.gguf"
-        if not task.built.exists():
-            write_decoder(decoder, task.config)
-            write_vision(vision, task.config)
-            task.built.touch()
+        settings, kind = task.settings, task.settings["vision"]
+        decoder, vision = task.folder / "decoder.gguf", task.folder / f"vision-{kind}.gguf"
+        write_models(task, decoder, vision, kind)
         llama_cpp.llama_backend_init()
         self.vocab_size = task.config["vocab_size"]
-        self.model = llama_cpp.llama_model_load_from_file(
-            str(decoder).encode(), llama_cpp.llama_model_default_params()
-        )
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = CONTEXT, 512, 512
-        params.n_threads = params.n_threads_batch = task.threads
-        self.context = llama_cpp.llama_init_from_model(self.model, params)
+        self.model = self._load(decoder, settings)
+        self.context = self._open(settings, task.threads)
         self.memory = llama_cpp.llama_get_memory(self.context)
-        self.eye = self._open_vision(str(vision).encode(), task.threads)
+        flash = FLASH[settings["vision_flash"]]
+        self.eye = self._open_vision(str(vision).encode(), task.threads, flash)
         self.image, self.chunks = self._picture(task.config["image_size"])
         self.filled = 0
+
+    def _load(self, path: Path, settings: dict[str, str]) -> Any:
+        params = llama_cpp.llama_model_default_params()
+        params.use_extra_bufts = settings["repack"] == "yes"
+        params.use_mmap = settings["map"] == "yes"
+        model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+        if not model:
+            raise SystemExit(f"llama.cpp rejects the decoder {path}")
+        return model
+
+    def _open(self, settings: dict[str, str], threads: int) -> Any:
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = CONTEXT, BATCH, BATCH
+        params.n_threads = params.n_threads_batch = threads
+        params.flash_attn_type = FLASH[settings["flash"]]
+        return llama_cpp.llama_init_from_model(self.model, params)
 
     def encode(self) -> float:
         start = time.perf_counter()
@@ -49,12 +70,12 @@ class Llama:
         self._decode(tokens)
         return time.perf_counter() - start
 
-    def generate(self, pos: int) -> float:
+    def generate(self, pos: int, steps: int) -> float:
         self._keep(pos)
-        if self.filled < pos:
-            self._decode(self._tokens(pos - self.filled))
+        while self.filled < pos:
+            self._decode(self._tokens(min(BATCH, pos - self.filled)))
         start = time.perf_counter()
-        self._greedy(0, STEPS)
+        self._greedy(0, steps)
         return time.perf_counter() - start
 
     def answer(self) -> float:
@@ -67,10 +88,10 @@ class Llama:
         self._greedy(self._best(), ANSWER_TOKENS)
         return time.perf_counter() - start
 
-    def _open_vision(self, path: bytes, threads: int) -> Any:
+    def _open_vision(self, path: bytes, threads: int, flash: int) -> Any:
         params = mtmd_cpp.mtmd_context_params_default()
         params.use_gpu, params.n_threads, params.print_timings = False, threads, False
-        params.warmup = False
+        params.warmup, params.flash_attn_type = False, flash
         eye = mtmd_cpp.mtmd_init_from_file(path, self.model, params)
         if not eye:
             raise SystemExit(f"llama.cpp rejects the vision tower {path.decode()}")
@@ -102,7 +123,7 @@ class Llama:
         rows = mtmd_cpp.mtmd_get_output_embd(self.eye)
         past = llama_cpp.llama_pos(0)
         code = mtmd_cpp.mtmd_helper_decode_image_chunk(
-            *(self.eye, self.context, self.image, rows, self.filled, 0, 512, ctypes.byref(past)),
+            *(self.eye, self.context, self.image, rows, self.filled, 0, BATCH, ctypes.byref(past)),
             *(NO_CALLBACK, None),
         )
         if code:
@@ -130,8 +151,22 @@ class Llama:
         return int(np.ctypeslib.as_array(logits, (self.vocab_size,)).argmax())
 
     def _keep(self, pos: int) -> None:
-        llama_cpp.llama_memory_seq_rm(self.memory, 0, pos, -1)
-        self.filled = min(self.filled, pos)
+        """Forget later positions; all of them if the state of linear attention is beyond."""
+        kept = llama_cpp.llama_memory_seq_rm(self.memory, 0, pos, -1)
+        if not kept:
+            llama_cpp.llama_memory_clear(self.memory, False)
+        self.filled = min(self.filled, pos) if kept else 0
+
+
+def write_models(task: Task, decoder: Path, vision: Path, kind: str) -> None:
+    """Write the files that are missing."""
+    shape = task.config
+    if is_hybrid(shape):
+        write_text, keys, tensors = write_hybrid, merger_keys, merger_tensors
+    else:
+        write_text, keys, tensors = write_decoder, resampler_keys, resampler_tensors
+    task.build("decoder", lambda: write_text(decoder, shape))
+    task.build(f"vision-{kind}", lambda: write_vision(vision, shape, kind, keys, tensors(shape)))
 
 
 def main() -> None:
@@ -139,24 +174,14 @@ def main() -> None:
     peer = Llama(task)
     about = {
         "name": "llama.cpp",
-        "version": f"llama_cpp_python {version('llama_cpp_python')}",
-        "weights": "Q4_0, head too; vision float16",
+        "version": f"llama_cpp_python {llama_cpp.__version__}",
+        "weights": f"Q4_0, head too; vision {task.settings['vision']}",
         "cache": "float16",
         "threads": task.threads,
-        "wait": "OpenMP: spins a little after each graph, asleep between two rows",
+        "wait": "OpenMP; asleep between two rows",
         "system": llama_cpp.llama_print_system_info().decode().strip(),
     }
-    serve(
-        about,
-        {
-            "encode": peer.encode,
-            "pp64": lambda: peer.prefill(64),
-            "pp512": lambda: peer.prefill(512),
-            "tg64@0": lambda: peer.generate(0),
-            "tg64@512": lambda: peer.generate(512),
-            "answer": peer.answer,
-        },
-    )
+    serve(about, rows_of(peer))
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ class Decoder(nn.Module):
         self.norm = nn.RMSNorm(hidden, eps=config["rms_norm_eps"])
         self.head = nn.Linear(hidden, config["vocab_size"], bias=False)
         self.head.weight = self.embed_tokens.weight
-        self.logit_scale = config["dim_model_base"] / hidden
+        self.logit_scale = config["logit_scale"]
         self.scale_emb = config["scale_emb"]
-        self.head_dim = hidden // config["num_attention_heads"]
+        self.head_dim = config["head_dim"]
         half = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
         self.register_buffer("inverse", 1.0 / config["rope_theta"] ** half, persistent=False)
 
@@ -53,8 +53,7 @@ class Layer(nn.Module):
         super().__init__()
         d, f, eps = config["hidden_size"], config["intermediate_size"], config["rms_norm_eps"]
         self.heads, self.kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
-        self.head_dim = d // self.heads
-        self.residual_scale = config["scale_depth"] / config["num_hidden_layers"] ** 0.5
+        self.head_dim, self.residual_scale = config["head_dim"], config["residual_scale"]
         self.input_layernorm = nn.RMSNorm(d, eps=eps)
         width = (self.heads + 2 * self.kv_heads) * self.head_dim
         self.qkv_proj = nn.Linear(d, width, bias=False)

@@ -1,4 +1,4 @@
-"""A handglass bundle as a worker of `versus.py`; the last argument is its folder."""
+"""A handglass bundle as a worker of `versus.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from versus_worker import ANSWER_TOKENS, QUESTION_TOKENS, STEPS, Task, serve
+from versus_worker import ANSWER_TOKENS, PROMPTS, QUESTION_TOKENS, Task, rows_of, serve
 
 import handglass
 from handglass.runtime.bundle.reader import Bundle
@@ -24,6 +24,16 @@ class Ours:
         picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
         (self.tile,) = open_preprocessor(session.manifest)(picture)
         self.question = self.steps.ids(QUESTION_TOKENS)
+        self._ids = {count: self.steps.ids(count) for count in PROMPTS}
+
+    def encode(self) -> float:
+        return self.steps.encode()
+
+    def prefill(self, count: int) -> float:
+        return self.steps.prefill(self._ids[count])
+
+    def generate(self, pos: int, steps: int) -> float:
+        return self.steps.decode(pos, steps)
 
     def answer(self) -> float:
         start, session = time.perf_counter(), self.session
@@ -37,29 +47,17 @@ class Ours:
 
 def main() -> None:
     task = Task.read()
-    (bundle,) = task.words
-    session = Session(Bundle.open(Path(bundle), "remembered"), task.threads)
+    session = Session(Bundle.open(Path(task.settings["bundle"]), "remembered"), task.threads)
     peer, manifest = Ours(session), session.manifest
-    ids = {count: peer.steps.ids(count) for count in (64, 512)}
     about = {
         "name": "handglass",
         "version": handglass.__version__,
         "weights": ", ".join(f"{part} {name}" for part, name in manifest.scheme.items()),
         "cache": manifest.state.tensors[0].dtype,
         "threads": session.threads,
-        "wait": "pool of TVM's runtime: yields 300,000 times, then sleeps; asleep between two rows",
+        "wait": "pool of handglass: spins 2 ms, then sleeps; asleep between two rows",
     }
-    serve(
-        about,
-        {
-            "encode": peer.steps.encode,
-            "pp64": lambda: peer.steps.prefill(ids[64]),
-            "pp512": lambda: peer.steps.prefill(ids[512]),
-            "tg64@0": lambda: peer.steps.decode(0, STEPS),
-            "tg64@512": lambda: peer.steps.decode(512, STEPS),
-            "answer": peer.answer,
-        },
-    )
+    serve(about, rows_of(peer))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The worker side of `versus.py`: a process that runs one row on request and otherwise sleeps.
 
-Started as `python versus_NAME.py CONFIG FOLDER THREADS [WORD]`. When it is ready, it writes one
-line: {"about": {...}, "rows": [...]}. Then, for each row named on standard input, it writes one
-line with the seconds the row took. Between rows it blocks in a read and uses no CPU time.
+Started as `python versus_NAME.py CONFIG FOLDER THREADS SETTINGS`, the last being JSON. When it is
+ready, it writes one line: {"about": {...}, "rows": [...]}. Then, for each row named on standard
+input, it writes one line with the seconds the row took. Between rows it blocks in a read and uses
+no CPU time.
 """
 
 from __future__ import annotations
@@ -13,15 +14,32 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
-ROWS = ("encode", "pp64", "pp512", "tg64@0", "tg64@512", "answer")
+PROMPTS, POSITIONS = (64, 512), (0, 512, 2048)
+QUESTION_TOKENS, ANSWER_TOKENS, STEPS, FEW_STEPS = 16, 64, 64, 16
+ROWS = (
+    "encode",
+    *(f"pp{count}" for count in PROMPTS),
+    *(f"tg{STEPS}@{pos}" for pos in POSITIONS),
+    f"tg{FEW_STEPS}@0",
+    "answer",
+)
 """The row `answer`: a picture and 16 tokens of prompt, 64 decoded tokens."""
-QUESTION_TOKENS, ANSWER_TOKENS, STEPS = 16, 64, 64
-CONTEXT = 1024
+CONTEXT = 2304
 QUIET_S = 0.3
 """Seconds to wait before the next worker, since thread pools keep spinning after their work."""
+
+
+class Engine(Protocol):
+    """What a worker can time; every call returns seconds."""
+
+    def encode(self) -> float: ...
+    def prefill(self, count: int) -> float: ...
+    def generate(self, pos: int, steps: int) -> float: ...
+    def answer(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -32,24 +50,38 @@ class Task:
     folder: Path
     """The worker's cache folder, for models that take long to build."""
     threads: int
-    words: tuple[str, ...]
+    settings: dict[str, str]
 
     @classmethod
     def read(cls) -> Task:
         keep_stdout()
-        config, folder, threads, *words = sys.argv[1:]
+        config, folder, threads, settings = sys.argv[1:]
         Path(folder).mkdir(parents=True, exist_ok=True)
         loaded = json.loads(Path(config).read_text("utf-8"))
-        return cls(loaded, Path(folder), int(threads), tuple(words))
+        return cls(loaded, Path(folder), int(threads), json.loads(settings))
 
-    @property
-    def built(self) -> Path:
-        """A marker that exists once the models in `folder` are complete."""
-        return self.folder / "built"
+    def build(self, name: str, write: Callable[[], object]) -> None:
+        """Write a model unless it is complete; its memory is not that of running it."""
+        done = self.folder / f"{name}.built"
+        if not done.exists():
+            write()
+            done.touch()
+            forget_peak()
 
     @property
     def patches(self) -> int:
         return (self.config["image_size"] // self.config["patch_size"]) ** 2
+
+
+def rows_of(engine: Engine) -> dict[str, Callable[[], float]]:
+    """The functions that run the rows."""
+    return {
+        "encode": engine.encode,
+        **{f"pp{count}": partial(engine.prefill, count) for count in PROMPTS},
+        **{f"tg{STEPS}@{pos}": partial(engine.generate, pos, STEPS) for pos in POSITIONS},
+        f"tg{FEW_STEPS}@0": partial(engine.generate, 0, FEW_STEPS),
+        "answer": engine.answer,
+    }
 
 
 def serve(about: Mapping[str, Any], rows: Mapping[str, Callable[[], float]]) -> None:
@@ -64,6 +96,11 @@ def serve(about: Mapping[str, Any], rows: Mapping[str, Callable[[], float]]) -> 
         seconds = rows[name]()
         time.sleep(QUIET_S)
         tell({"seconds": seconds})
+
+
+def forget_peak() -> None:
+    """Let the kernel count the peak memory of this process anew (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def tell(value: Mapping[str, Any]) -> None:
