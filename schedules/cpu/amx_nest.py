@@ -1,8 +1,8 @@
 """Changes to the loop nest of a tile matmul that no schedule primitive makes.
 
 Tiles start at zero, so the sums in memory need no initial value. And the lines that the epilogue
-will access are prefetched while the tiles multiply: an epilogue that waits for them takes as long
-as the products themselves.
+will write are fetched while the tiles multiply: stores that wait for their lines take as long as
+the products themselves.
 """
 
 from __future__ import annotations
@@ -20,28 +20,24 @@ from ..isa.amx_instructions import TILE, uses_tiles
 from ..isa.amx_intrinsics import Block
 from ..loops import int64
 
-READ, WRITE = 0, 1
-"""Operands of the prefetch instruction."""
-
 
 @dataclass(frozen=True)
-class Lines:
-    """The cache lines of a float32 matrix that the epilogue of a block of sums accesses."""
+class Written:
+    """The part of a float32 matrix that the epilogue of a block of sums writes."""
 
     matrix: tirx.Buffer  # (m, n)
     row: Expr
     column: Expr
-    mode: int
 
     def prefetch(self, row: Expr, vector: Expr) -> tirx.Stmt:
-        """Fetch a vector of 16 columns of a row of the block; the last one beyond the matrix."""
+        """Fetch 16 columns of a row of the part, for writing; the last ones beyond the matrix."""
         m, n = (int64(extent) for extent in self.matrix.shape)
         place = (
             tirx.min(self.row + row, m - 1),
             tirx.min(self.column + vector * TILE, n - 1),
         )
         name = T.llvm_lookup_intrinsic_id("llvm.prefetch.p0")
-        hints = (tirx.const(value, "int32") for value in (self.mode, 3, 1))  # all caches, data
+        hints = (tirx.const(value, "int32") for value in (1, 3, 1))  # write, all caches, data
         address = T.address_of(self.matrix[place])
         return tirx.Evaluate(T.call_llvm_intrin(name, address, *hints, dtype="void"))
 
@@ -53,9 +49,9 @@ def complete(sch: Schedule, rows, last, block: Block, is_prefetched: bool) -> No
     """
     loop = sch.get(rows)
     body = tvm_ffi.structural_map(loop.body, (SBlock, _without_init))
-    lines = _lines(sch, rows, last) if is_prefetched else []
-    if lines:
-        ahead = lambda inner: _with_prefetches(inner, lines, block)  # noqa: E731
+    written = _written(sch, rows, last) if is_prefetched else None
+    if written:
+        ahead = lambda inner: _with_prefetches(inner, written, block)  # noqa: E731
         body = tvm_ffi.structural_map(body, (tirx.For, ahead))
     changed = tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
     sch.state.replace(sch.get_sref(rows), changed, {})
@@ -69,19 +65,16 @@ def _without_init(block: SBlock) -> SBlock:
     return SBlock(*axes, block.name_hint, block.body, None, buffers, *others)
 
 
-def _lines(sch: Schedule, rows, last) -> list[Lines]:
-    """The matrices that the epilogue reads and writes at the same place."""
+def _written(sch: Schedule, rows, last) -> Written | None:
+    """What the epilogue writes per iteration of `rows`; None unless it is a matrix."""
     epilogue, loops = sch.get(last), sch.get_loops(last)
     first = next(n for n, loop in enumerate(loops) if sch.get(loop).same_as(sch.get(rows)))
     inner = [sch.get(loop).loop_var for loop in loops[first + 1 :]]
-    place = [_at_start(value, inner) for value in _bindings(sch, epilogue)]
-    written = epilogue.writes[0].source
-    if len(place) != 2 or len(written.shape) != 2:
-        return []
-    read = [region.source for region in epilogue.reads]
-    same = [buffer for buffer in read if _same_shape(buffer, written)]
-    row, column = map(int64, place)
-    return [Lines(written, row, column, WRITE), *(Lines(b, row, column, READ) for b in same)]
+    place = [int64(_at_start(value, inner)) for value in _bindings(sch, epilogue)]
+    matrix = epilogue.writes[0].source
+    if len(place) != 2 or len(matrix.shape) != 2:
+        return None
+    return Written(matrix, *place)
 
 
 def _bindings(sch: Schedule, block: SBlock) -> list[Expr]:
@@ -101,24 +94,13 @@ def _at_start(value: Expr, loops: Sequence[tirx.Var]) -> Expr:
     )
 
 
-def _same_shape(buffer: tirx.Buffer, other: tirx.Buffer) -> bool:
-    return str(buffer.dtype) == str(other.dtype) and tvm_ffi.structural_equal(
-        buffer.shape, other.shape
-    )
-
-
-def _with_prefetches(loop: tirx.For, lines: Sequence[Lines], block: Block) -> tirx.For:
+def _with_prefetches(loop: tirx.For, written: Written, block: Block) -> tirx.For:
     """Spread the prefetches over the iterations of the loop over the input."""
     if not uses_tiles(loop.body) or _has_loops(loop.body):
         return loop
-    count, steps = block.rows * TILE * block.panels, int(loop.extent)
-    each = -(-count // steps)
+    each = -(-block.rows * TILE * block.panels // int(loop.extent))
     numbers = [int64(loop.loop_var) * each + n for n in range(each)]
-    fetches = [
-        matrix.prefetch(number // block.panels, number % block.panels)
-        for number in numbers
-        for matrix in lines
-    ]
+    fetches = [written.prefetch(n // block.panels, n % block.panels) for n in numbers]
     body = tirx.SeqStmt([*fetches, loop.body])
     return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
 

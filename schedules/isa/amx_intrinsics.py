@@ -39,9 +39,7 @@ class Order:
     """Whether rows are loaded with the hint to leave the L1 cache to the weights."""
 
 
-def tile_intrinsic(
-    product: TileProduct, block: Block, steps: int, order: Order = Order()
-) -> str:
+def tile_intrinsic(product: TileProduct, block: Block, steps: int, order: Order = Order()) -> str:
     """Register the intrinsic for a block of sums over all `steps` of the input; return its name.
 
     Its tiles start at zero, so the sums need no initial value: the description adds to the sums,
