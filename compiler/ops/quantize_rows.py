@@ -23,6 +23,8 @@ from .scope import on_gpu
 _QUANTIZE = {PATTERN: "quantize"}
 _MAGNITUDE = 0x7FFFFFFF
 """All bits of a float32 except the sign; as integers they sort by magnitude, NaN last."""
+_ROUND, _ROUND_BITS = 1.5 * 2.0**23, 0x4B400000
+"""A float32 whose last bit counts ones, and its bits."""
 
 
 def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
@@ -102,9 +104,16 @@ def _inverse(peak: Expr, limit: Expr) -> Expr:
 
 
 def _rounded(value: Expr, limit: Expr) -> Expr:
-    """Round to the nearest integer and clamp to the limit, which also maps NaN to an integer."""
+    """Round to the nearest integer and clamp to the limit, which also maps NaN to an integer.
+
+    TVM has no vectors of `nearbyint`. On a CPU an addition rounds, ties to even as well: it leaves
+    the integer in the low bits of the sum.
+    """
     clamped = tirx.max(tirx.min(value, limit), -limit)
-    return tirx.nearbyint(clamped).astype("int32")
+    if on_gpu():
+        return tirx.nearbyint(clamped).astype("int32")
+    bits = tirx.reinterpret("int32", clamped + tirx.const(_ROUND, "float32"))
+    return bits - _i32(_ROUND_BITS)
 
 
 def _i32(value: int) -> tirx.IntImm:

@@ -16,9 +16,10 @@ from tvm.s_tir import Schedule
 from ..choices import DEFAULTS, Choices
 from ..isa.amx_instructions import PRODUCTS, ROW_BYTES, TILE
 from ..isa.amx_int4 import nibbles_intrinsic
-from ..isa.amx_intrinsics import Block, block_of, tile_intrinsic
+from ..isa.amx_intrinsics import Block, Order, block_of, tile_intrinsic
 from ..rule import Apply, Rule, find
-from ..tiling import ONCE, UNPACKED, clear, divisors, inline_epilogue, settled, vectorize_last
+from ..tiling import ONCE, UNPACKED, divisors, inline_epilogue, settled, vectorize_last
+from .amx_nest import complete
 from .elementwise import vectorize
 from .tasks import PER_TASK, in_tasks, parallel
 
@@ -30,6 +31,10 @@ ROWS, PANELS = (2, 4), (1, 2)
 """Offered row tiles and panels of a block of sums."""
 UNROLLS = (1, 2, 4)
 """Offered steps of the input per iteration."""
+SWITCH = (0, 1)
+"""No and yes: whether the lines of the epilogue are prefetched, and whether rows bypass L1."""
+ROWS_SHARING = 256
+"""Most rows of a block by default."""
 PATTERN_OF = {f"tile-{name}": product for name, product in PRODUCTS.items()}
 
 
@@ -52,7 +57,8 @@ def schedule_tiles(sch: Schedule, choices: Choices = DEFAULTS, l2: int = L2) -> 
     p, r, i, j, s, *inner = sch.get_loops(sums)
     most, count = block_of(_extent(sch, p)), _extent(sch, p)
     block, steps = _choose_block(sch, most, choices), _extent(sch, s)
-    unroll = choices.pick(sch, "unroll", divisors(sch, s, UNROLLS), 1)
+    order = _choose_order(sch, s, choices)
+    prefetched = settled(sch, choices.pick(sch, "prefetch", SWITCH, 1))
     size = most.rows * TILE * steps * ROW_BYTES
     per_block = _rows_per_block(sch, r, most.rows, size, l2, choices)
     task, panel = sch.split(p, [None, block.panels])
@@ -65,14 +71,14 @@ def schedule_tiles(sch: Schedule, choices: Choices = DEFAULTS, l2: int = L2) -> 
     sch.reverse_compute_at(last, rows)
     vectorize_last(sch, last)
     _unpack_words(sch, task, rows, choices)
-    clear(sch, sums, [*around, panel][0], 2)
     # The last row block may be partial. Its predicate stays on a separate outer block, because
     # tensorize accepts no predicate.
     sch.blockize(panel if block.panels > 1 else row_tile)
-    name = tile_intrinsic(PATTERN_OF[name], block, steps, settled(sch, unroll))
+    name = tile_intrinsic(PATTERN_OF[name], block, steps, order)
     sch.tensorize(sch.get_loops(sums)[0], name)
     for packed in find(sch, "rows"):
         _pack_rows(sch, packed)
+    complete(sch, rows, last, block, bool(prefetched))
     # Not serial: the phase `tiles` configures the tiles of a parallel loop.
     in_tasks(sch, task, per_task)
     return True
@@ -85,9 +91,18 @@ def _choose_block(sch: Schedule, most: Block, choices: Choices) -> Block:
     return Block(settled(sch, rows), settled(sch, panels))
 
 
+def _choose_order(sch: Schedule, steps, choices: Choices) -> Order:
+    unroll = choices.pick(sch, "unroll", divisors(sch, steps, UNROLLS), 1)
+    streamed = choices.pick(sch, "streamed", SWITCH, 1)
+    return Order(settled(sch, unroll), bool(settled(sch, streamed)))
+
+
 def _rows_per_block(sch: Schedule, rows, unit: int, size: int, l2: int, choices: Choices):
-    """Number of blocks of sums that share the L2 cache; each reads at most `size` bytes of rows."""
-    fitting = max(1, l2 // 2 // size)
+    """Number of blocks of sums that share the L2 cache; each reads at most `size` bytes of rows.
+
+    256 rows make the weights' way from memory cheap; more only take cache from them and the sums.
+    """
+    fitting = max(1, min(ROWS_SHARING // (unit * TILE), l2 * 5 // 8 // size))
     known = isinstance(sch.get(rows).extent, tirx.IntImm)
     offered = divisors(sch, rows, BLOCKS, unit) if known else BLOCKS
     return choices.pick(sch, "rows_per_block", offered, fitting)
@@ -119,6 +134,8 @@ OFFERS = {
     "unroll": UNROLLS,
     "rows_per_block": BLOCKS,
     "per_task": PER_TASK[:-1],
+    "prefetch": SWITCH,
+    "streamed": SWITCH,
     "unpacked": UNPACKED,
 }
 RULE = Rule("cpu-tiles", on_cache(L2), frozenset(PATTERN_OF), on_cache, OFFERS)

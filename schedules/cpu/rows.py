@@ -78,7 +78,7 @@ def _choose(sch: Schedule, stages, choices: Choices) -> _Way:
 
     return _Way(
         unroll=pick("unroll", unrolls, 1),
-        chains=pick("chains", chains, 1) if len(chains) > 1 else 1,
+        chains=pick("chains", chains, 2) if len(chains) > 1 else 1,
         groups=pick("groups", beside, 1) if len(beside) > 1 else 1,
         widest=pick("vector", widths_of(sch, columns), WIDEST),
     )

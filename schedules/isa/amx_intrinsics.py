@@ -13,7 +13,7 @@ from tvm import tirx
 from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
-from .amx_instructions import TILE, TILES, TileProduct, load, multiply, store
+from .amx_instructions import TILE, TILES, TileProduct, load, multiply, store, stream, zero
 
 
 @dataclass(frozen=True)
@@ -29,17 +29,29 @@ def block_of(panels: int) -> Block:
     return Block(4, 1) if panels % 2 else Block(2, 2)
 
 
-def tile_intrinsic(product: TileProduct, block: Block, steps: int, unroll: int = 1) -> str:
-    """Register the intrinsic that adds `steps` input steps to a block of sums; return its name.
+@dataclass(frozen=True)
+class Order:
+    """How the steps of the input follow each other."""
 
-    `unroll`, a divisor of `steps`, is the number of steps per iteration.
+    unroll: int = 1
+    """Steps per iteration, a divisor of their number."""
+    streamed: bool = False
+    """Whether rows are loaded with the hint to leave the L1 cache to the weights."""
+
+
+def tile_intrinsic(product: TileProduct, block: Block, steps: int, order: Order = Order()) -> str:
+    """Register the intrinsic for a block of sums over all `steps` of the input; return its name.
+
+    Its tiles start at zero, so the sums need no initial value: the description adds to the sums,
+    and the schedule drops their initialization (`without_init`).
     """
-    name = f"handglass.tile.{product.name}.{block.rows}x{block.panels}.{steps}.{unroll}"
+    name = f"handglass.tile.{product.name}.{block.rows}x{block.panels}.{steps}"
+    name += f".{order.unroll}{'.streamed' if order.streamed else ''}"
     if TensorIntrin.get(name, allow_missing=True) is None:
         TensorIntrin.register(
             name,
             _description(product, block, steps),
-            _implementation(product, block, steps, unroll),
+            _implementation(product, block, steps, order),
         )
     return name
 
@@ -118,37 +130,41 @@ def _description(product: TileProduct, block: Block, steps: int) -> tirx.PrimFun
     return description
 
 
-def _implementation(product: TileProduct, block: Block, steps: int, unroll: int) -> tirx.PrimFunc:
+def _implementation(product: TileProduct, block: Block, steps: int, order: Order) -> tirx.PrimFunc:
     _, w_shape, _ = _shapes(product, block, steps)
     several = block.panels > 1
     sums_tiles = block.rows * block.panels
     w_tile = sums_tiles  # after the sums, one register for the weights of each panel
     x_tiles = range(sums_tiles + block.panels, TILES)  # the rest hold rows, round-robin
+    load_rows = stream if order.streamed else load
 
-    def sums_at(c, p: int, r: int):
-        place = [*([p] if several else []), r, 0, 0]
-        return T.address_of(c[tuple(place)])
-
-    def each(move, c) -> None:
-        """Load or store all sums."""
-        for p in range(block.panels):
-            for r in range(block.rows):
-                T.evaluate(move(p * block.rows + r, sums_at(c, p, r)))
+    def load_weights(w, s, p: int) -> None:
+        place = [*([p] if several else []), s * product.steps_axis]
+        place += [0] * (len(w_shape) - len(place))
+        T.evaluate(load(w_tile + p, T.address_of(w[tuple(place)])))
 
     def step(x, w, s) -> None:
-        for p in range(block.panels):
-            place = [*([p] if several else []), s * product.steps_axis]
-            place += [0] * (len(w_shape) - len(place))
-            T.evaluate(load(w_tile + p, T.address_of(w[tuple(place)])))
-            for r in range(block.rows):
-                tile = x_tiles[r % len(x_tiles)]
-                if p == 0:
-                    T.evaluate(load(tile, T.address_of(x[r, s, 0, 0])))
+        for r in range(block.rows):
+            tile = x_tiles[r % len(x_tiles)]
+            T.evaluate(load_rows(tile, T.address_of(x[r, s, 0, 0])))
+            for p in range(block.panels):
+                if r == 0:
+                    load_weights(w, s, p)
                 T.evaluate(multiply(product, p * block.rows + r, tile, w_tile + p))
 
     def iteration(x, w, s) -> None:
-        for n in range(unroll):
-            step(x, w, s * unroll + n if unroll > 1 else s)
+        for n in range(order.unroll):
+            step(x, w, s * order.unroll + n if order.unroll > 1 else s)
+
+    def zero_all() -> None:
+        for tile in range(sums_tiles):
+            T.evaluate(zero(tile))
+
+    def store_all(c) -> None:
+        for p in range(block.panels):
+            for r in range(block.rows):
+                place = [*([p] if several else []), r, 0, 0]
+                T.evaluate(store(p * block.rows + r, T.address_of(c[tuple(place)])))
 
     @T.prim_func(s_tir=True)
     def implementation(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
@@ -156,9 +172,9 @@ def _implementation(product: TileProduct, block: Block, steps: int, unroll: int)
         with T.sblock("root"):
             T.reads(_whole(c), _whole(x), _whole(w))
             T.writes(_whole(c))
-            each(load, c)
-            for s in T.serial(steps // unroll):
+            zero_all()
+            for s in T.serial(steps // order.unroll):
                 iteration(x, w, s)
-            each(store, c)
+            store_all(c)
 
     return implementation

@@ -227,7 +227,8 @@ def test_configured_once_per_task(emulator: Emulator) -> None:
     assert 1 <= counts["configured"] == counts["released"] <= THREADS
     blocks, steps = 64 // 32 * (128 // 32), 96 // 32
     assert counts["multiplied"] == 4 * steps * blocks
-    assert counts["loaded"] == (4 * steps + 4) * blocks and counts["stored"] == 4 * blocks
+    assert counts["loaded"] == 4 * steps * blocks
+    assert counts["zeroed"] == counts["stored"] == 4 * blocks
 
 
 def test_code_that_forgets_to_configure_is_caught(faulty_emulator: Emulator) -> None:

@@ -61,9 +61,10 @@ def test_machine_code(machine: str, kernel: str, n: int, loads: int) -> None:
     assert code.count("ldtilecfg") == code.count("tilerelease") == 1
     products, copies = code.count(instruction), code.count("tilestored") // 4  # rows unrolled
     assert products > 0 and products % 4 == 0 and code.count("tilestored") == 4 * copies
-    assert code.count("tileloadd") == 4 * copies + loads * (products // 4)
+    assert code.count("tilezero") == 4 * copies
+    assert code.count("tileloadd") + code.count("tileloaddt1") == loads * (products // 4)
     assert not [line for line in lines if "\ttile" in line and "%rsp" in line]
     task = lines[: next(i for i, line in enumerate(lines) if "ldtilecfg" in line)]
     task = task[max(i for i, line in enumerate(task) if "parallel_lambda" in line) + 1 :]
     assert not [line for line in task if line.startswith(".LBB")], "configured in a loop"
-    assert code.index("ldtilecfg") < code.index("tileloadd")
+    assert code.index("ldtilecfg") < code.index("tilezero")

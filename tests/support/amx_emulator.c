@@ -15,7 +15,7 @@ typedef struct {
 } State;
 
 static _Thread_local State state;
-static int errors, counts[5]; /* configured, released, loaded, stored, multiplied */
+static int errors, counts[6]; /* configured, released, loaded, stored, multiplied, zeroed */
 static const char *first_error = "";
 
 static void fail(const char *reason) {
@@ -61,6 +61,15 @@ void handglass_emulated_tileloadd64(int8_t t, const uint8_t *memory, int64_t str
   memset(state.data[t], 0, sizeof state.data[t]);
   for (int r = 0; r < state.rows[t]; r++)
     memcpy(state.data[t][r], memory + r * stride, state.bytes[t]);
+}
+
+void handglass_emulated_tileloaddt164(int8_t t, const uint8_t *memory, int64_t stride) {
+  handglass_emulated_tileloadd64(t, memory, stride); /* the hint concerns caches only */
+}
+
+void handglass_emulated_tilezero(int8_t t) {
+  count(5);
+  if (usable(t)) memset(state.data[t], 0, sizeof state.data[t]);
 }
 
 void handglass_emulated_tilestored64(int8_t t, uint8_t *memory, int64_t stride) {

@@ -19,12 +19,20 @@ import tvm_ffi
 from tvm import tirx
 from tvm.script import tirx as T
 
-from handglass.schedules.isa.amx_instructions import CONFIGURE, LOAD, PRODUCTS, RELEASE, STORE
+from handglass.schedules.isa.amx_instructions import (
+    CONFIGURE,
+    LOAD,
+    PRODUCTS,
+    RELEASE,
+    STORE,
+    STREAM,
+    ZERO,
+)
 from handglass.targets import find_target
 from handglass.targets.linking.linker import find_linker
 
 INSTRUCTIONS = (
-    *(CONFIGURE, RELEASE, LOAD, STORE),
+    *(CONFIGURE, RELEASE, LOAD, STREAM, ZERO, STORE),
     *(product.instruction for product in PRODUCTS.values()),
 )
 EMULATED = "handglass_emulated_"
@@ -49,7 +57,7 @@ class Emulator:
 
     @property
     def counts(self) -> dict[str, int]:
-        kinds = ("configured", "released", "loaded", "stored", "multiplied")
+        kinds = ("configured", "released", "loaded", "stored", "multiplied", "zeroed")
         return {name: self.library.handglass_tile_count(i) for i, name in enumerate(kinds)}
 
 
