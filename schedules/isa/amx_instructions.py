@@ -29,6 +29,7 @@ TILES = 8
 
 CONFIGURE, RELEASE = "llvm.x86.ldtilecfg", "llvm.x86.tilerelease"
 LOAD, STORE = "llvm.x86.tileloadd64", "llvm.x86.tilestored64"
+ZERO = "llvm.x86.tilezero"
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,11 @@ def release() -> Expr:
 def load(tile: int, address: Expr) -> Expr:
     """Load 1 KB of contiguous memory into tile number `tile`."""
     return _call(LOAD, tirx.const(tile, "int8"), address, tirx.const(ROW_BYTES, "int64"))
+
+
+def zero(tile: int) -> Expr:
+    """Set tile number `tile` to zeros."""
+    return _call(ZERO, tirx.const(tile, "int8"))
 
 
 def store(tile: int, address: Expr) -> Expr:

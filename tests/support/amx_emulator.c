@@ -63,6 +63,10 @@ void handglass_emulated_tileloadd64(int8_t t, const uint8_t *memory, int64_t str
     memcpy(state.data[t][r], memory + r * stride, state.bytes[t]);
 }
 
+void handglass_emulated_tilezero(int8_t t) {
+  if (usable(t)) memset(state.data[t], 0, sizeof state.data[t]);
+}
+
 void handglass_emulated_tilestored64(int8_t t, uint8_t *memory, int64_t stride) {
   count(3);
   if (!usable(t)) return;

@@ -19,12 +19,12 @@ import tvm_ffi
 from tvm import tirx
 from tvm.script import tirx as T
 
-from handglass.schedules.isa.amx_instructions import CONFIGURE, LOAD, PRODUCTS, RELEASE, STORE
+from handglass.schedules.isa.amx_instructions import CONFIGURE, LOAD, PRODUCTS, RELEASE, STORE, ZERO
 from handglass.targets import find_target
 from handglass.targets.linking.linker import find_linker
 
 INSTRUCTIONS = (
-    *(CONFIGURE, RELEASE, LOAD, STORE),
+    *(CONFIGURE, RELEASE, LOAD, STORE, ZERO),
     *(product.instruction for product in PRODUCTS.values()),
 )
 EMULATED = "handglass_emulated_"
