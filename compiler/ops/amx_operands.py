@@ -117,9 +117,9 @@ class Positions:
                 ones = tirx.const(ONE << 16 | ONE, "uint32")
                 word = tirx.Select(lane == d % TILE, ones, tirx.const(0, "uint32"))
                 T.buffer_store(self.values, word, [head, span, int64(last), i, lane])
-            with grid(d // self.width) as (block,):
-                with T.vectorized(int64(0), int64(self.width)) as lane:
-                    self._pair(head, span, i, block * self.width, lane, worst)
+            vectors = grid(d // self.width)
+            with vectors as (block,), T.vectorized(int64(0), int64(self.width)) as lane:
+                self._pair(head, span, i, block * self.width, lane, worst)
 
     def _pair(
         self, head: Expr, span: Expr, i: Expr, start: Expr, lane: Expr, worst: tirx.Buffer
@@ -147,10 +147,10 @@ class Positions:
                 low, high = (self._bits(head, panel, lane, q * 2 + e) for e in (0, 1))
                 word = low | (high << tirx.const(16, "uint32"))
                 T.buffer_store(self.keys, word, [head, span, p, q // TILE, q % TILE, lane])
-            with T.serial(int64(pairs), int64(all_pairs)) as q:
-                with T.vectorized(int64(0), int64(TILE)) as lane:
-                    place = [head, span, p, q // TILE, q % TILE, lane]
-                    T.buffer_store(self.keys, tirx.const(0, "uint32"), place)
+            rest = T.serial(int64(pairs), int64(all_pairs))
+            with rest as q, T.vectorized(int64(0), int64(TILE)) as lane:
+                place = [head, span, p, q // TILE, q % TILE, lane]
+                T.buffer_store(self.keys, tirx.const(0, "uint32"), place)
 
     def _bits(self, head: Expr, panel: Expr, lane: Expr, e: Expr) -> Expr:
         if self.d % 2 == 0:
@@ -161,9 +161,8 @@ class Positions:
 
     def _spoil(self, head: Expr, span: Expr, worst: tirx.Buffer) -> None:
         """Turn the first columns of keys into NaN where a value is not finite."""
-        with grid(2, TILE) as (p, lane):
-            with grid(self.width) as (e,):
-                bad = worst[p * TILE + lane, e] > tirx.const(LARGEST, "uint32")
-                with T.If(bad), T.Then():
-                    place = [head, span, p, int64(0), int64(0), lane]
-                    T.buffer_store(self.keys, tirx.const(NOT_A_NUMBER, "uint32"), place)
+        with grid(2, TILE, self.width) as (p, lane, e):
+            bad = worst[p * TILE + lane, e] > tirx.const(LARGEST, "uint32")
+            with T.If(bad), T.Then():
+                place = [head, span, p, int64(0), int64(0), lane]
+                T.buffer_store(self.keys, tirx.const(NOT_A_NUMBER, "uint32"), place)

@@ -37,16 +37,12 @@ OFFERS: Mapping[str, tuple[int, ...]] = {
 """The choices, as in `TileBlocking`. `exponential` is offered where there is AVX-512."""
 
 
-def tile_attention(
-    sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS
-) -> bool:
+def tile_attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Schedule attention in tiles. Returns False if the function has no such block."""
     return schedule_tile_attention(sch, find_units(target).floats is ZMM_FLOATS, choices)
 
 
-def schedule_tile_attention(
-    sch: Schedule, avx512: bool, choices: Choices = DEFAULTS
-) -> bool:
+def schedule_tile_attention(sch: Schedule, avx512: bool, choices: Choices = DEFAULTS) -> bool:
     """Like `tile_attention`, for a CPU with or without AVX-512 beside its tiles."""
     found = find(sch, PATTERN_OF_NEST)
     if not found:

@@ -116,8 +116,10 @@ class _Task:
     def _maxima(self, span: Expr) -> None:
         score, lanes = self.kept.score, self.kept.lanes
         with grid(ROWS) as (r,):
-            higher = [_get(score, span * PANELS + p, r) for p in range(PANELS)]
-            _put(lanes, tirx.max(_get(lanes, r), tirx.max(*higher)), r)
+            highest = _get(lanes, r)
+            for p in range(PANELS):
+                highest = tirx.max(highest, _get(score, span * PANELS + p, r))
+            _put(lanes, highest, r)
 
     def _raise_peaks(self) -> None:
         """Raise the maxima that the scores of the chunk exceed, and rescale the sums."""
@@ -170,9 +172,7 @@ class _Task:
     def _exponential(self, x: Expr) -> Expr:
         return exp2_for_bfloat16(x, bool(self.shape.blocking.exponential))
 
-    def _each_sum(
-        self, move: Callable[[int, Expr], Expr], tiles: range, columns: range
-    ) -> None:
+    def _each_sum(self, move: Callable[[int, Expr], Expr], tiles: range, columns: range) -> None:
         """Load or store the sums of a group."""
         for c in range(len(columns)):
             for r in range(len(tiles)):

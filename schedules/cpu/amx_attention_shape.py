@@ -30,7 +30,7 @@ class TileBlocking:
 
     chunk: int = 32
     """Spans whose scores are kept at once."""
-    row_tiles: int = 1
+    row_tiles: int = 2
     """Row tiles whose sums are in registers together: 1 with up to five columns, 2 with two."""
     fused: int = 1
     """Whether weights are computed between the products with the values, or before them."""

@@ -25,6 +25,7 @@ def exp2(x: Expr) -> Expr:
         value = value * rest + f32(coefficient)
     return value * tirx.reinterpret("float32", bits << tirx.const(23, "int32"))
 
+
 # 2^f for f in [0, 1]: minimax coefficients for the relative error, 7.5e-5 at most
 _SHORT = (0.99992522, 0.69583353, 0.22606717, 0.07802452)
 _HALF_UNIT = 2.0**-8  # of a bfloat16 from 1 to 2
