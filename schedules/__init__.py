@@ -6,6 +6,7 @@ The last rule is the fallback.
 from collections.abc import Mapping
 
 from .cpu import amx as cpu_tiles
+from .cpu import amx_attention as cpu_tile_attention
 from .cpu import attention as cpu_attention
 from .cpu import dot as cpu_dot
 from .cpu import elementwise as cpu_elementwise
@@ -23,6 +24,7 @@ CPU_RULES: tuple[Rule, ...] = (
     cpu_tiles.RULE,
     cpu_pairs.RULE,
     cpu_attention.RULE,
+    cpu_tile_attention.RULE,
     cpu_recurrence.RULE,
     cpu_rows.RULE,
     cpu_elementwise.RULE,

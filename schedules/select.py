@@ -234,6 +234,20 @@ TABLE: Mapping[str, Mapping[str, Selection]] = {
     },
 }
 
+TILE_ATTENTION: Mapping[str, frozenset[str]] = {
+    "amx": frozenset({"bf16", "int4", "int4a8", "int7a8", "int8a8"}),
+}
+"""The weights with which attention of many queries is computed in bfloat16 tiles, by part of TABLE.
+
+Storing these weights, or the rows that they multiply, loses as much precision. With f32 and f16 all
+of the model's arithmetic stays float32.
+"""
+
+
+def attends_in_tiles(units: Units, weights: str) -> bool:
+    """Whether attention of many queries runs in tile registers, in bfloat16."""
+    return any(weights in TILE_ATTENTION.get(kind, ()) for kind in units.kinds)
+
 
 def select(units: Units, weights: str) -> Selection:
     """The entry for `weights` in the first part of TABLE that applies to `units` and has one."""

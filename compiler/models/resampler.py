@@ -9,6 +9,8 @@ The patches of several video frames can be resampled together (`has_times`). The
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from tvm import te
 from tvm.relax.frontend import nn
@@ -16,7 +18,7 @@ from tvm.relax.frontend.nn import op
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..ops import attention as attention_op
-from ..schemes.scheme import Scheme
+from ..schemes.scheme import Scheme, has_tile_attention
 from .config import ResamplerConfig
 from .key_positions import ComputedPositions, EnlargedPositions, TimePositions
 from .layers import LayerNorm, Linear, opaque
@@ -31,7 +33,7 @@ class Resampler(nn.Module):
     def __init__(self, config: ResamplerConfig, scheme: Scheme, prefix: str = "resampler") -> None:
         super().__init__()
         d, self.prefix, self.config = config.hidden_size, prefix, config
-        self.heads = config.num_attention_heads
+        self.heads, self.tiles = config.num_attention_heads, has_tile_attention(scheme)
         self.query = Rows(f"{prefix}.query", (config.query_num, d))
         self.ln_q = [Rows(f"{prefix}.ln_q.{part}", (d,)) for part in ("weight", "bias")]
         positions = Rows(f"{prefix}.pos_embed", self.query.shape)
@@ -72,7 +74,7 @@ class Resampler(nn.Module):
             keyed = op.add(keyed, self.time_positions(times))
         k, v = self.k_proj(keyed), self.v_proj(kv)
         mixed = opaque(
-            lambda q, k, v: _cross_attention(q, k, v, self.heads),
+            partial(_cross_attention, heads=self.heads, tiles=self.tiles),
             "resampler_attention",
             self.projected_query.value,
             k,
@@ -102,11 +104,10 @@ class Resampler(nn.Module):
         return query @ weight.read(checkpoint).T.astype(np.float64) + bias.read(checkpoint)
 
 
-def _cross_attention(q: te.Tensor, k: te.Tensor, v: te.Tensor, heads: int) -> te.Tensor:
+def _cross_attention(
+    q: te.Tensor, k: te.Tensor, v: te.Tensor, heads: int, tiles: bool
+) -> te.Tensor:
     """q (queries, d), k and v (n, d) -> (queries, d)."""
-    n, d = k.shape
-    head_dim = int(d) // heads
-    split = lambda x: attention_op.heads_of(x, heads, head_dim)  # noqa: E731 (three times)
-    keys = attention_op.key_panels(split(k))
-    values = attention_op.head_major(split(v))
-    return attention_op.attention(split(q), keys, values, head_dim**-0.5, lambda i: n)
+    head_dim = int(k.shape[1]) // heads
+    parts = (attention_op.heads_of(x, heads, head_dim) for x in (q, k, v))
+    return attention_op.attention_over_all(*parts, head_dim**-0.5, tiles)

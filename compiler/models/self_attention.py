@@ -19,7 +19,7 @@ from ..ops import norm, rotary
 from ..ops.exponential import sigmoid
 from ..ops.layout import Layout, key_shape, scale_shape
 from ..schemes.kv_cache import CacheType
-from ..schemes.scheme import Scheme
+from ..schemes.scheme import Scheme, has_tile_attention
 from .config import LanguageConfig
 from .layers import Linear, Source, opaque
 from .leaves import Rows, Stored
@@ -42,6 +42,7 @@ class Attention(nn.Module):
         heads_width = self.layout.heads * self.layout.head_dim
         o_proj = Rows(f"{prefix}.o_proj.weight", (config.hidden_size, heads_width))
         self.o_proj = Linear(scheme, [o_proj])
+        self.tiles = has_tile_attention(scheme)
 
     def forward(
         self, x: nn.Tensor | Source, pos: tirx.Var, rotations: nn.Tensor, cache: list[nn.Tensor]
@@ -51,7 +52,7 @@ class Attention(nn.Module):
         cache = cache_op.append(cache, qkv, rotations, pos, self.layout)
         mixed = opaque(
             lambda qkv, rotations, pos, *cache: rotary.causal_attention(
-                qkv, rotations, cache, pos, self.layout
+                qkv, rotations, cache, pos, self.layout, self.tiles
             ),
             "causal_attention",
             qkv,

@@ -7,13 +7,15 @@ a learned position table, all encoder layers, final LayerNorm. Names are those o
 
 from __future__ import annotations
 
+from functools import partial
+
 from tvm import te
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
 from ..ops import attention as attention_op
 from ..ops import exponential
-from ..schemes.scheme import Scheme
+from ..schemes.scheme import Scheme, has_tile_attention
 from .config import VisionConfig
 from .layers import LayerNorm, Linear, opaque
 from .leaves import Rows
@@ -81,11 +83,13 @@ class EncoderLayer(nn.Module):
         self.layer_norm2 = LayerNorm(second, d, eps)
         self.fc1 = linear(scheme, prefix, (f, d), "mlp.fc1")
         self.fc2 = linear(scheme, prefix, (d, f), "mlp.fc2")
+        self.tiles = has_tile_attention(scheme)
         self.heads, self.gelu = config.num_attention_heads, GELU[config.hidden_act]
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         qkv = self.qkv_proj(self.layer_norm1(x))  # (n, 3 d)
-        mixed = opaque(lambda qkv: _self_attention(qkv, self.heads), "vision_attention", qkv)
+        attend = partial(_self_attention, heads=self.heads, tiles=self.tiles)
+        mixed = opaque(attend, "vision_attention", qkv)
         x = op.add(x, self.out_proj(mixed))
         hidden = self.fc1(self.layer_norm2(x))  # (n, f)
         hidden = op.tensor_expr_op(self.gelu, self.gelu.__name__, [hidden])
@@ -110,12 +114,9 @@ def _patches(pixels: te.Tensor, n, p: int) -> te.Tensor:
     )
 
 
-def _self_attention(qkv: te.Tensor, heads: int) -> te.Tensor:
+def _self_attention(qkv: te.Tensor, heads: int, tiles: bool) -> te.Tensor:
     """qkv (n, 3 d) -> (n, d); every patch attends to every patch."""
-    n, width = qkv.shape
-    d = int(width) // 3
+    d = int(qkv.shape[1]) // 3
     head_dim = d // heads
     q, k, v = (attention_op.heads_of(qkv, heads, head_dim, part * d) for part in range(3))
-    keys = attention_op.key_panels(k)
-    values = attention_op.head_major(v)
-    return attention_op.attention(q, keys, values, head_dim**-0.5, lambda i: n)
+    return attention_op.attention_over_all(q, k, v, head_dim**-0.5, tiles)

@@ -12,8 +12,16 @@ from tvm.ir import Expr
 from handglass.schedules.cpu.attention_shape import Limit, Tiling
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
+from handglass.schedules.tiling import is_one
 
 from . import gpu_attention
+from .amx_attention import (
+    attend_in_tiles,
+    key_of_panels,
+    key_of_rows,
+    value_of_cache,
+    value_of_rows,
+)
 from .attention_tiles import attend
 from .exponential import LOG2_E
 from .index_type import int64
@@ -32,12 +40,14 @@ def attention(
     scale: float,
     limit: Limit,
     scales: tuple[te.Tensor, ...] = (),
+    tiles: bool = False,
 ) -> te.Tensor:
     """softmax(q k^T * scale) v.
 
     q (s, h, d), keys (h_kv, >= ceil(length/16), d, 16), values (h_kv, >= length, d) -> (s, h * d).
     Query i attends to the positions below `limit(i)`, which must be at least 1 and non-decreasing.
     int8 keys and values need `scales`, (h_kv, panels, 16) float32 each: one scale per position.
+    `tiles`: many queries are computed in tile registers, in bfloat16 (schedules/select.py).
     """
     q = q if isinstance(q, Lazy) else stored(q)
     if on_gpu():
@@ -45,9 +55,21 @@ def attention(
         return gpu_attention.attend(q, keys, values, scales, scale, limit)
     assert isinstance(values, te.Tensor), "values may be a Lazy view on a GPU only"
     s, h = int64(q.shape[0]), int(q.shape[1])
+    if tiles and not is_one(s):
+        key, value = key_of_panels(keys, *scales[:1]), value_of_cache(values, *scales[1:])
+        return attend_in_tiles(q, key, value, int(keys.shape[0]), scale, limit)
     group = h // int(keys.shape[0])  # query heads per kv head
     tiling = Tiling(s, group, _tile(s, group), limit)
     return attend(_rows(q.tensor(), tiling, scale), keys, values, scales, tiling)
+
+
+def attention_over_all(q: Lazy, k: Lazy, v: Lazy, scale: float, tiles: bool = False) -> te.Tensor:
+    """Attention of q (s, h, d) to all positions of k and v (n, h_kv, d) -> (s, h * d)."""
+    n = k.shape[0]
+    if tiles:
+        key, value = key_of_rows(k), value_of_rows(v)
+        return attend_in_tiles(q, key, value, int(k.shape[1]), scale, lambda i: n)
+    return attention(q, key_panels(k), head_major(v), scale, lambda i: n)
 
 
 def heads_of(x: te.Tensor, heads: int, d: int, first: int = 0) -> Lazy:

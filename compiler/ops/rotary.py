@@ -40,11 +40,16 @@ def table(
 
 
 def causal_attention(
-    qkv: te.Tensor, rotations: te.Tensor, cache: Sequence[te.Tensor], pos, layout: Layout
+    qkv: te.Tensor,
+    rotations: te.Tensor,
+    cache: Sequence[te.Tensor],
+    pos,
+    layout: Layout,
+    tiles: bool = False,
 ) -> te.Tensor:
     """qkv (s, width) -> (s, heads * head_dim); query i attends to positions 0..pos + i.
 
-    `cache` is keys, values and, for int8, the scales of both.
+    `cache` is keys, values and, for int8, the scales of both. `tiles`: see `attention`.
     """
     s, e = qkv.shape[0], layout.head_dim
     half = e // 2
@@ -57,4 +62,4 @@ def causal_attention(
 
     q = Lazy("rotated", (s, layout.heads, e), (qkv, rotations), rotated)
     keys, values, *scales = cache
-    return attention(q, keys, values, e**-0.5, lambda i: pos + i + 1, tuple(scales))
+    return attention(q, keys, values, e**-0.5, lambda i: pos + i + 1, tuple(scales), tiles)

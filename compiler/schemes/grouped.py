@@ -16,7 +16,13 @@ from handglass.schedules.select import ANY_CPU, Layout, Units, select
 from ..ops.matmul import Dequantize
 from .panels import panel_count, panels, rows_of
 from .rounding import GROUP, quantize_groups
-from .scheme import FLOAT_ARITHMETIC_DB, Arrays, Scheme
+from .scheme import (
+    BFLOAT16_ARITHMETIC_DB,
+    FLOAT_ARITHMETIC_DB,
+    Arrays,
+    Scheme,
+    has_tile_attention,
+)
 
 WORD = 4
 """Bytes in a uint32."""
@@ -37,7 +43,11 @@ class Grouped4Bit:
 
     weights: ClassVar[str] = "int4"
     codes: ClassVar[None] = None
-    arithmetic_db: ClassVar[float] = FLOAT_ARITHMETIC_DB
+
+    @property
+    def arithmetic_db(self) -> float:
+        """Attention may be in bfloat16."""
+        return BFLOAT16_ARITHMETIC_DB if has_tile_attention(self) else FLOAT_ARITHMETIC_DB
 
     @property
     def layout(self) -> Layout:

@@ -9,7 +9,7 @@ import numpy as np
 from tvm import te
 
 from handglass.schedules.isa.integer_isa import Codes
-from handglass.schedules.select import Selection, Units, select
+from handglass.schedules.select import Selection, Units, attends_in_tiles, select
 
 from ..ops.matmul import Dequantize
 
@@ -76,6 +76,11 @@ class Scheme(Protocol):
 
     def read(self, parts: Sequence[te.Tensor]) -> Dequantize | te.Tensor:
         """Parts in the order of `shapes` -> the float32 value at (panel, k, lane)."""
+
+
+def has_tile_attention(scheme: Scheme) -> bool:
+    """Whether attention of many queries, beside weights of the scheme, is in bfloat16 tiles."""
+    return attends_in_tiles(scheme.units, scheme.weights)
 
 
 def selection_of(scheme: Scheme) -> Selection:

@@ -24,3 +24,44 @@ def exp2(x: Expr) -> Expr:
     for coefficient in reversed(_COEFFICIENTS[:-1]):
         value = value * rest + f32(coefficient)
     return value * tirx.reinterpret("float32", bits << tirx.const(23, "int32"))
+
+
+# 2^f for f in [0, 1]: minimax coefficients for the relative error, 7.5e-5 at most
+_SHORT = (0.99992522, 0.69583353, 0.22606717, 0.07802452)
+_HALF_UNIT = 2.0**-8  # of a bfloat16 from 1 to 2
+VECTOR = "float32x16"
+
+
+def exp2_for_bfloat16(x: Expr, instructions: bool) -> Expr:
+    """16 numbers whose upper halves are the bfloat16 nearest to 2^x, for x up to 126.
+
+    The mantissa is computed in [1, 2], where half a unit of bfloat16 is a constant that is part of
+    the polynomial. 2^x is within 7.5e-5 before that rounding, an eighth of half a unit at most.
+    `instructions`: with those of AVX-512 that separate a number from its integer part and scale by
+    a power of two, which give 0 for the lowest x; otherwise x is clamped to -126.
+    """
+    fill = lambda value: tirx.Broadcast(tirx.const(value, "float32"), 16)  # noqa: E731
+    coefficients = (_SHORT[0] + _HALF_UNIT, *_SHORT[1:])
+    clamped = x if instructions else tirx.max(fill(-126.0), x)  # this order propagates NaN
+    lowered = clamped - fill(0.5)  # nearest integer: the one below x
+    bits = tirx.reinterpret("int32x16", lowered + fill(_ROUND))
+    rest = clamped - (tirx.reinterpret(VECTOR, bits) - fill(_ROUND))
+    if instructions:
+        rest = _avx512("reduce", x, tirx.const(_DOWN, "int32"), x)
+    value = fill(coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        value = value * rest + fill(coefficient)
+    if instructions:
+        return _avx512("scalef", value, x, value)
+    shifted = bits << tirx.Broadcast(tirx.const(23, "int32"), 16)
+    return value * tirx.reinterpret(VECTOR, shifted)
+
+
+_DOWN = 0b1001  # of VREDUCEPS: toward minus infinity, without exceptions
+
+
+def _avx512(name: str, *operands: Expr) -> Expr:
+    """An instruction with a mask of all lanes and the current rounding mode."""
+    all_lanes, current = tirx.const(-1, "int16"), tirx.const(4, "int32")
+    instruction = f"llvm.x86.avx512.mask.{name}.ps.512"
+    return tirx.call_llvm_pure_intrin(VECTOR, instruction, *operands, all_lanes, current)

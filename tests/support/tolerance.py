@@ -38,6 +38,8 @@ KERNEL = Tolerance(1e-6)
 """One matmul against the same rounded rows: integers, bfloat16."""
 UNPACKED_KERNEL = Tolerance(2**-8)
 """The same if the kernel itself rounds the weights to bfloat16."""
+TILE_ATTENTION = Tolerance(1e-2, 50.0)
+"""Attention in bfloat16 tiles against the same rounded queries, keys and values."""
 EXACT = Tolerance(1e-6)
 """Rows of an embedding table times a constant."""
 

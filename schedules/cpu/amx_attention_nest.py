@@ -1,0 +1,231 @@
+"""The loop nest of attention in tile registers (AMX), in bfloat16 with float32 sums.
+
+A task owns a block of 32 rows of a kv head and goes through chunks of positions with a running
+maximum, like attention_nest.py. A chunk has three parts: scores, by products of tiles; their
+maxima, in vectors, from the scores of a span while they are in the L1 cache; and weights, in
+vectors, times values, again by products of tiles. The values have a column of ones, whose sum is
+that of the weights as rounded.
+
+The weight of a position that is not visible to a row is zero, and so is its product with any
+number; compiler/ops/amx_operands.py keeps other values out of the tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.ir import Expr
+from tvm.tirx.script.builder import ir as T
+
+from ..isa.amx_instructions import BFLOAT16, TILE, load, multiply, store, zero
+from ..loops import ceil_div, f32, grid, int64, spatial
+from .amx_attention_shape import ROWS, SPAN, TileBuffers, TileShape
+from .attention_shape import whole
+from .attention_tile import LOWEST
+from .exponential import VECTOR, exp2, exp2_for_bfloat16
+
+PANELS = SPAN // TILE
+SUMS = {1: 5, 2: 2}
+"""Columns of sums in registers, by row tiles; operands take what is left of the eight tiles."""
+
+
+def tile_attention_nest(shape: TileShape) -> None:
+    """Emit the nest into the enclosing block."""
+    tasks = shape.kv_heads * shape.tiling.tiles
+    with grid(tasks) as (number,), T.sblock("task"):
+        number = spatial(tasks, number)
+        T.reads(*map(whole, shape.operands.inputs))
+        T.writes(whole(shape.operands.out))
+        head, block = number // shape.tiling.tiles, number % shape.tiling.tiles
+        _Task(shape, shape.buffers(), head, block).run()
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Emits the work on one block of rows."""
+
+    shape: TileShape
+    kept: TileBuffers
+    head: Expr
+    block: Expr
+
+    @property
+    def row(self) -> Expr:
+        return self.block * ROWS
+
+    def run(self) -> None:
+        shape = self.shape
+        self._start()
+        spans = shape.spans(self.row)
+        with T.serial(int64(0), ceil_div(spans, shape.blocking.chunk)) as chunk:
+            first = chunk * shape.blocking.chunk
+            seen = shape.in_chunk(first, spans)
+            self._scores(first, shape.in_chunk(first, shape.whole_spans(self.row)), seen)
+            self._raise_peaks()
+            self._mix(first, seen)
+        self._finish()
+
+    def _start(self) -> None:
+        kept = self.kept
+        with grid(ROWS) as (r,):
+            T.buffer_store(kept.peak, f32(LOWEST), [r])
+        with grid(self.shape.columns, ROWS) as (c, r):
+            _put(kept.mixed, _fill(0.0), c, r)
+
+    # --- scores and their maxima ---
+
+    def _scores(self, first: Expr, full: Expr, seen: Expr) -> None:
+        with grid(ROWS) as (r,):
+            _put(self.kept.lanes, _fill(LOWEST), r)
+        with T.serial(int64(0), full) as span:
+            self._score(first, span)
+            self._maxima(span)
+        with T.serial(full, seen) as span:
+            self._score(first, span)
+            self._mask(first, span)
+            self._maxima(span)
+
+    def _score(self, first: Expr, span: Expr) -> None:
+        """The scores of 32 rows and positions: four tiles, over all columns."""
+        rows, keys = self.shape.operands.rows, self.shape.operands.keys
+        for tile in range(4):
+            T.evaluate(zero(tile))
+        for s in range(self.shape.steps):
+            for r in range(2):
+                T.evaluate(load(4 + r, T.address_of(rows[self.head, self.block * 2 + r, s, 0, 0])))
+            for p in range(PANELS):
+                place = keys[self.head, first + span, p, s, 0, 0]
+                T.evaluate(load(6 + p, T.address_of(place)))
+                for r in range(2):
+                    T.evaluate(multiply(BFLOAT16, p * 2 + r, 4 + r, 6 + p))
+        for p in range(PANELS):
+            for r in range(2):
+                place = self.kept.score[span * PANELS + p, r * TILE, 0]
+                T.evaluate(store(p * 2 + r, T.address_of(place)))
+
+    def _mask(self, first: Expr, span: Expr) -> None:
+        """Set the scores of invisible positions to LOWEST."""
+        score, limit = self.kept.score, self.shape.tiling.row_limit
+        with grid(PANELS, ROWS) as (p, r), T.vectorized(int64(0), int64(TILE)) as lane:
+            at, panel = (first + span) * SPAN + p * TILE + lane, span * PANELS + p
+            masked = tirx.Select(at < limit(self.row + r), score[panel, r, lane], f32(LOWEST))
+            T.buffer_store(score, masked, [panel, r, lane])
+
+    def _maxima(self, span: Expr) -> None:
+        score, lanes = self.kept.score, self.kept.lanes
+        with grid(ROWS) as (r,):
+            highest = _get(lanes, r)
+            for p in range(PANELS):
+                highest = tirx.max(highest, _get(score, span * PANELS + p, r))
+            _put(lanes, highest, r)
+
+    def _raise_peaks(self) -> None:
+        """Raise the maxima that the scores of the chunk exceed, and rescale the sums."""
+        kept, slack = self.kept, f32(self.shape.blocking.slack)
+        with grid(ROWS) as (r,):
+            _across_lanes(kept.lanes, r)
+            T.buffer_store(kept.highest, kept.lanes[r, 0], [r])
+        with grid(ROWS) as (r,), T.If(kept.highest[r] > kept.peak[r] + slack), T.Then():
+            T.buffer_store(kept.factor, exp2(kept.peak[r] - kept.highest[r]), [0])
+            T.buffer_store(kept.peak, kept.highest[r], [r])
+            with grid(self.shape.columns) as (c,):
+                factor = tirx.Broadcast(kept.factor[0], TILE)
+                _put(kept.mixed, _get(kept.mixed, c, r) * factor, c, r)
+
+    # --- weights times values ---
+
+    def _mix(self, first: Expr, seen: Expr) -> None:
+        fused = self.shape.blocking.fused
+        if not fused:
+            with T.serial(int64(0), seen) as span:
+                self._weigh(span, 0, 2)
+        for tiles, columns in self._groups():
+            self._each_sum(load, tiles, columns)
+            with T.serial(int64(0), seen) as span:
+                if fused and columns.start == 0:
+                    self._weigh(span, tiles.start, len(tiles))
+                self._product(first, span, tiles, columns)
+            self._each_sum(store, tiles, columns)
+
+    def _groups(self) -> Iterator[tuple[range, range]]:
+        """Row tiles and columns whose sums are in registers together."""
+        tiles, columns = self.shape.blocking.row_tiles, self.shape.columns
+        width = SUMS[tiles]
+        for r in range(0, 2, tiles):
+            for c in range(0, columns, width):
+                yield range(r, r + tiles), range(c, min(c + width, columns))
+
+    def _weigh(self, span: Expr, tile: int, tiles: int) -> None:
+        """Pairs of weights of some row tiles, relative to the maxima of their rows."""
+        score, weight = self.kept.score, self.kept.weight
+        upper, half = (_fill(value, "uint32") for value in (0xFFFF0000, 16))
+        with T.serial(int64(tile * TILE), int64((tile + tiles) * TILE)) as r:
+            peak = tirx.Broadcast(self.kept.peak[r], TILE)
+            low, high = (
+                tirx.reinterpret("uint32x16", self._exponential(_get(score, at, r) - peak))
+                for at in (span * PANELS, span * PANELS + 1)
+            )
+            _put(weight, (high & upper) | (low >> half), span, r)
+
+    def _exponential(self, x: Expr) -> Expr:
+        return exp2_for_bfloat16(x, bool(self.shape.blocking.exponential))
+
+    def _each_sum(self, move: Callable[[int, Expr], Expr], tiles: range, columns: range) -> None:
+        """Load or store the sums of a group."""
+        for c in range(len(columns)):
+            for r in range(len(tiles)):
+                place = self.kept.mixed[columns.start + c, (tiles.start + r) * TILE, 0]
+                T.evaluate(move(c * len(tiles) + r, T.address_of(place)))
+
+    def _product(self, first: Expr, span: Expr, tiles: range, columns: range) -> None:
+        """Add weights times values of a span to the sums of a group."""
+        values, sums = self.shape.operands.values, SUMS[len(tiles)] * len(tiles)
+        left = range(sums, sums + len(tiles))
+        right = range(left.stop, 8)
+        for r, tile in zip(tiles, left, strict=True):
+            T.evaluate(load(tile, T.address_of(self.kept.weight[span, r * TILE, 0])))
+        for c, column in enumerate(columns):
+            tile = right[c % len(right)]
+            place = values[self.head, first + span, column, 0, 0]
+            T.evaluate(load(tile, T.address_of(place)))
+            for r in range(len(tiles)):
+                T.evaluate(multiply(BFLOAT16, c * len(tiles) + r, left[r], tile))
+
+    def _finish(self) -> None:
+        """Divide by the sums of the weights and drop the padding rows."""
+        shape, kept, d = self.shape, self.kept, self.shape.d
+        group = shape.tiling.group
+        count = tirx.min(int64(ROWS), shape.tiling.queries * group - self.row)
+        with T.serial(int64(0), count) as r:
+            query, head = (self.row + r) // group, self.head * group + (self.row + r) % group
+            T.buffer_store(kept.factor, f32(1) / kept.mixed[d // TILE, r, d % TILE], [0])
+            for c in range(0, d, TILE):
+                with T.vectorized(int64(0), int64(min(TILE, d - c))) as e:
+                    result = kept.mixed[c // TILE, r, e] * kept.factor[0]
+                    T.buffer_store(shape.operands.out, result, [query, head * d + c + e])
+
+
+def _across_lanes(lanes: tirx.Buffer, r: Expr) -> None:
+    """Set all lanes of row r to their maximum, in four steps.
+
+    `llvm.vector.reduce.fmax` would compare lane after lane, to treat NaN as IEEE 754 prescribes.
+    """
+    for distance in (8, 4, 2, 1):
+        own = _get(lanes, r)
+        order = [tirx.const(lane ^ distance, "int32") for lane in range(TILE)]
+        _put(lanes, tirx.max(own, tirx.Shuffle([own], order)), r)
+
+
+def _fill(value: float, dtype: str = "float32") -> Expr:
+    return tirx.Broadcast(tirx.const(value, dtype), TILE)
+
+
+def _get(buffer: tirx.Buffer, *place: Expr | int) -> Expr:
+    """The vector of 16 lanes at `place`."""
+    return buffer.vload([*map(int64, place), int64(0)], VECTOR)
+
+
+def _put(buffer: tirx.Buffer, value: Expr, *place: Expr | int) -> None:
+    T.buffer_store(buffer, value, [*map(int64, place), T.ramp(int64(0), 1, TILE)])
