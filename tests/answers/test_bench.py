@@ -1,8 +1,8 @@
 """`handglass bench` on a small compiled bundle: all rows, their limits, and skipped rows."""
 
 import json
-import re
 import os
+import re
 import signal
 import subprocess
 import sys
