@@ -48,7 +48,7 @@ def attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAU
     wide = units.floats is ZMM_FLOATS
     sums = SUMS if wide else SUMS // (LANES // VECTOR)
     _scores(sch, rows, blocking, choices, sums)
-    for name in ("mix", "edge"):
+    for name in ("mix", "edge"):  # one query has few rows: whole columns, so one pass over memory
         _mix(sch, name, rows, choices, LANES if wide and one else VECTOR)
     if one and settled(sch, choices.pick(sch, "prefetch", PREFETCH, by_default(units))):
         add_prefetches(sch, blocking.chunk, in_scope(sch, _note(sch, TILING)[1]))

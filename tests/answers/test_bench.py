@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,12 @@ def test_fractions_are_below_the_limit(report: Any) -> None:
     # Two layers of width 128 stay in the CPU cache, which is faster than memory.
     assert fractions["tg64@0"] > 0
     assert fractions["load"] is None and fractions["peak_memory"] is None
+
+
+def test_decoding_is_compared_with_reading_its_bytes(report: Any) -> None:
+    (row,) = (row for row in report["rows"] if row["row"] == "tg64@0")
+    share = f"{row['limit_fraction']:.0%}"
+    assert re.fullmatch(rf"{share} of reading the [0-9.e-]+ GB of each token", row["note"])
 
 
 def test_what_a_figure_is_worth_nothing_without(report: Any) -> None:

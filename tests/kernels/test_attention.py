@@ -191,42 +191,27 @@ def test_a_value_that_is_no_number_spoils_only_those_who_see_it() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
-def test_append(dtype: str) -> None:
+@pytest.mark.parametrize("one", [False, True])
+def test_append(dtype: str, one: bool) -> None:
     """Rotated keys and plain values are written where attention reads them, and nowhere else."""
-    layout, s, pos = Layout(2, 3, 8), 21, 13
+    layout, s, pos = Layout(2, 3, 8), 1 if one else 21, 13
     table = rotary.table(CONTEXT, 8, 10000.0)
     qkv = normal(s, layout.width)
     k, v = (part.reshape(s, 3, 8) for part in np.split(qkv[:, 16:], 2, axis=1))
     k = rotated(k, table[pos : pos + s]).astype(np.float32)
     expected = cache_of(k, v, 0.0, dtype, pos)
-    for actual, truth in zip(append(layout, dtype)(qkv, table, pos), expected, strict=True):
+    for actual, truth in zip(append(layout, dtype, one)(qkv, table, pos), expected, strict=True):
         assert (actual.shape, actual.dtype) == (truth.shape, truth.dtype)
         unit = {"float16": 2e-3, "int8": 1}.get(truth.dtype.name, 1e-6)  # of rounding
         assert np.abs(actual.astype("f8") - truth.astype("f8")).max() <= unit
         assert np.abs(actual.astype("f8") - truth.astype("f8")).mean() < unit / 20
 
 
-def append(layout: Layout, dtype: str) -> Callable[..., list[np.ndarray]]:
+def append(layout: Layout, dtype: str, one: bool) -> Callable[..., list[np.ndarray]]:
     """(qkv, table, pos) -> the tensors of a cache that held zeros."""
-
-    class Appending(nn.Module):
-        def run(self, qkv, table, pos, cache):  # type: ignore[no-untyped-def]
-            return cache_op.append(cache, qkv, table, pos, layout)
-
     tensors = cache_arguments(layout, dtype)
-    mod, _ = Appending().export_tvm(
-        {
-            "run": {
-                "qkv": spec.Tensor(["s", layout.width], "float32"),
-                "table": spec.Tensor([CONTEXT, layout.head_dim], "float32"),
-                "pos": int,
-                "cache": [spec.Tensor(shape, kind) for shape, kind in tensors],
-                "$": {"param_mode": "none", "effect_mode": "none"},
-            }
-        }
-    )
-    target = find_target("host")
-    built = relax.build(lower(mod, target).mod, tvm.target.Target(target.tvm))
+    lowered, target = appending(layout, dtype, one), find_target("host")
+    built = relax.build(lowered, tvm.target.Target(target.tvm))
     machine = relax.VirtualMachine(built, tvm.cpu())
 
     def run(qkv: np.ndarray, table: np.ndarray, pos: int) -> list[np.ndarray]:
@@ -236,3 +221,31 @@ def append(layout: Layout, dtype: str) -> Callable[..., list[np.ndarray]]:
         return [tensor.numpy() for tensor in cache]
 
     return run
+
+
+def test_to_append_one_row_starts_no_threads() -> None:
+    layout = Layout(24, 8, 64)
+    one, many = (appending(layout, "float16", is_one).script() for is_one in (True, False))
+    assert "T.parallel" in many and "T.parallel" not in one
+
+
+def appending(layout: Layout, dtype: str, one: bool) -> tvm.IRModule:
+    """The lowered module whose function `run` appends to a cache."""
+
+    class Appending(nn.Module):
+        def run(self, qkv, table, pos, cache):  # type: ignore[no-untyped-def]
+            return cache_op.append(cache, qkv, table, pos, layout)
+
+    tensors = cache_arguments(layout, dtype)
+    mod, _ = Appending().export_tvm(
+        {
+            "run": {
+                "qkv": spec.Tensor([1 if one else "s", layout.width], "float32"),
+                "table": spec.Tensor([CONTEXT, layout.head_dim], "float32"),
+                "pos": int,
+                "cache": [spec.Tensor(shape, kind) for shape, kind in tensors],
+                "$": {"param_mode": "none", "effect_mode": "none"},
+            }
+        }
+    )
+    return lower(mod, find_target("host")).mod

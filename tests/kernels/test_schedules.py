@@ -12,9 +12,11 @@ from tvm.s_tir import Schedule
 from handglass.compiler.ops import exponential, norm
 from handglass.compiler.ops.attention import attention
 from handglass.compiler.ops.matmul import matmul
+from handglass.compiler.ops.quantize_rows import quantize_rows
 from handglass.compiler.schemes.quantize import SCHEMES
 from handglass.schedules import CPU_RULES, Rule, apply_rules
-from handglass.schedules.choices import Open
+from handglass.schedules.choices import Open, Written
+from handglass.schedules.isa.integer_isa import find_integer_isa
 from handglass.schedules.rule import PATTERN, UnscheduledError, schedule_function
 from handglass.targets import find_target
 
@@ -120,6 +122,37 @@ def test_the_register_tile_is_vectors_of_fused_multiply_adds() -> None:
 def test_softmax_calls_no_library_function(func: tirx.PrimFunc) -> None:
     text = assembly(func)
     assert "expf" not in text and "exp2f" not in text
+
+
+@pytest.mark.parametrize(
+    ("func", "choice", "has"),
+    [(causal(1), None, True), (causal(1), 0, False), (causal(length()), None, False)],
+    ids=["one query", "one query, if not wanted", "many queries"],
+)
+def test_one_query_prefetches_its_keys_and_values(
+    func: tirx.PrimFunc, choice: int | None, has: bool
+) -> None:
+    choices = Written({} if choice is None else {"prefetch": choice})
+    taken = schedule_function(func.with_attr("global_symbol", "kernel"), CPU_RULES, TARGET, choices)
+    assert taken is not None
+    text = tvm.compile(taken[0].mod, TARGET).mod.inspect_source("asm")
+    assert ("prefetcht0" in text) == has
+
+
+def test_the_tasks_of_one_query_are_its_only_parallel_loop() -> None:
+    taken = schedule_function(causal(1), CPU_RULES, TARGET)
+    assert taken is not None and taken[0].mod.script().count("T.parallel") == 1
+
+
+@pytest.mark.parametrize("m", [1, 5])
+def test_quantizing_gathers_no_lanes(m: int) -> None:
+    x = placeholder(m, 96)
+    func = te.create_prim_func([x, *quantize_rows(x, find_integer_isa(TARGET).codes(4), 96)])
+    taken = schedule_function(func.with_attr("global_symbol", "kernel"), CPU_RULES, TARGET)
+    assert taken is not None
+    script = taken[0].mod.script()
+    assert "llvm.vector.reduce.smax" in script and "llvm.vector.reduce.add" in script
+    assert "gather" not in tvm.compile(taken[0].mod, TARGET).mod.inspect_source("asm")
 
 
 def test_gelu_calls_no_library_function() -> None:

@@ -15,6 +15,7 @@ from test_amx import HOST, emulator, faulty_emulator  # noqa: F401 - fixtures
 from tile_emulator import Emulator, emulated
 from tvm import relax
 
+from handglass.compiler.lowering import dot_probe
 from handglass.compiler.lowering.amx_probes import (
     CHAINS,
     VALUES,
@@ -22,6 +23,7 @@ from handglass.compiler.lowering.amx_probes import (
     tile_products,
     tile_width,
 )
+from handglass.compiler.lowering.dot_probe import dot_kernel
 from handglass.compiler.lowering.probe_function import add_chains
 from handglass.compiler.lowering.probes import add_probes
 from handglass.compiler.records.coverage import nominal_rate
@@ -34,9 +36,10 @@ from handglass.runtime.measure.bench import Benchmark
 from handglass.runtime.measure.kernels import Calls, Phase, rows
 from handglass.schedules.isa.amx_configuration import configure_tiles, configured
 from handglass.schedules.isa.amx_instructions import INT8, PRODUCTS, TILE, TileProduct
-from handglass.schedules.isa.integer_isa import AMX, INTEGER_ISAS
+from handglass.schedules.isa.integer_isa import AMX, I8MM, INTEGER_ISAS
 from handglass.targets import find_target, known_targets
 from handglass.targets.codegen.build import build_library
+from handglass.targets.codegen.llvm.assembly import hot_loops
 from handglass.targets.presets.x86 import AMX_FLAGS
 
 pytestmark = pytest.mark.compiler
@@ -205,6 +208,14 @@ def test_many_rows_with_smmla() -> None:
     features = known_targets()["android-arm64-i8mm"].features
     found = {scheme: arithmetic(scheme, features) for scheme in ("w4", "w4a8", "w7a8", "w8a8")}
     assert found == {"w4": FMA, "w4a8": DOT8, "w7a8": DOT8, "w8a8": DOT8}
+
+
+def test_the_probe_of_bytes_measures_smmla() -> None:
+    target = tvm.target.Target(known_targets()["android-arm64-i8mm"].tvm)
+    func = dot_kernel(I8MM, 8).with_attr("global_symbol", "main")
+    text = tvm.compile(tvm.IRModule({"main": func}), target).mod.inspect_source("asm")
+    first, *_ = hot_loops(text, "smmla")
+    assert first.count("smmla") == dot_probe.CHAINS
 
 
 def test_both_rooms_mean_the_same_features() -> None:
