@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from handglass.errors import DeviceError, MismatchError, UsageError
 
+from ..bundle.entries import TargetEntry
 from ..bundle.manifest import Manifest
 from ..bundle.requirements import missing_capabilities
 from .device_info import DeviceInfo

@@ -131,7 +131,9 @@ def write_tasks(shape: ExpertShape, operands: ExpertOperands, blocking: ExpertBl
 class _Nest:
     """Emits the statement. Its attributes are constant."""
 
-    def __init__(self, shape: ExpertShape, operands: ExpertOperands, blocking: ExpertBlocking) -> None:
+    def __init__(
+        self, shape: ExpertShape, operands: ExpertOperands, blocking: ExpertBlocking
+    ) -> None:
         self.shape, self.given = shape, operands
         self.rows, self.columns = blocking.rows, blocking.columns
         self.unrolled = blocking.unrolled

@@ -22,10 +22,10 @@ from ..rule import Rule, find
 from ..select import Units, find_units
 from ..tiling import is_one, settled
 from .delta_chunks import Blocking, delta_chunks
+from .delta_step import UNROLLED, choose_step
 from .expert_nest import EXPERTS
 from .experts import OFFERS as EXPERT_OFFERS
 from .experts import choose_experts
-from .delta_step import UNROLLED, choose_step
 
 PATTERNS = frozenset({"recurrence", "experts"})
 CHUNKS = (1, 16, 32, 64)
@@ -92,7 +92,7 @@ def _replace(sch: Schedule, block, operands: Operands, blocking: Blocking) -> No
 def _pick_blocking(
     sch: Schedule, operands: Operands, chunk: int, units: Units, choices: Choices
 ) -> Blocking:
-    """By default register tiles of 4 x 64 sums in vectors of 512 bits, of 2 x 32 in shorter ones."""
+    """By default tiles of 4 x 64 sums in vectors of 512 bits, of 2 x 32 in shorter ones."""
     _, e, f = operands.sizes
     most = 4 if units.floats is ZMM_FLOATS else 2
     lanes = gcd(f, LANES)

@@ -1,5 +1,5 @@
-"""The products of the delta rule in chunks: each query and key of a chunk times the state, and times
-each key of the chunk.
+"""The products of the delta rule in chunks: each query and key of a chunk times the state, and
+times each key of the chunk.
 
 A thread computes a register tile: some rows for a vector of columns of the state and for a few
 keys, so each row that it loads is used for all of them. The keys that are summed over are split
@@ -24,13 +24,11 @@ from .short_vectors import broadcast, element, f32, ramp
 class Products:
     """Emits the work of thread `number`.
 
-    After `compute`, a barrier and `exchange`, the first `kept_rows` rows of `recalled` and `matched`
-    are whole sums: of row `row(n)` times the state, and times the key of `earlier(m)`.
+    After `compute`, a barrier and `exchange`, the first `kept_rows` rows of `recalled` and
+    `matched` are whole sums: of row `row(n)` times the state, and times the key of `earlier(m)`.
     """
 
-    def __init__(
-        self, shape: Chunks, number: Expr, pair: tirx.Buffer, state: tirx.Buffer
-    ) -> None:
+    def __init__(self, shape: Chunks, number: Expr, pair: tirx.Buffer, state: tirx.Buffer) -> None:
         self.shape, self.pair, self.state = shape, pair, state
         self.vector, self.group = number % shape.vectors, number // shape.vectors
         self.part, self.first = self.group // shape.row_groups, self.group % shape.row_groups
