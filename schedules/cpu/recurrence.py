@@ -98,7 +98,9 @@ def _pick_blocking(
     lanes = gcd(f, LANES)
     fitting = [n for n in VECTORS if f // lanes % n == 0]
     rows = settled(sch, choices.pick(sch, "rows", ROWS, most))
-    vectors = settled(sch, choices.pick(sch, "columns", fitting, most))
+    vectors = 1
+    if len(fitting) > 1:
+        vectors = settled(sch, choices.pick(sch, "columns", fitting, most))
     key_rows = max(n for n in range(1, rows + 1) if e % n == 0)
     return Blocking(chunk, rows, key_rows, vectors * lanes, lanes)
 
