@@ -51,8 +51,8 @@ class ExpertShape:
     @classmethod
     def of(cls, block: SBlock) -> ExpertShape:
         """Those of a nest."""
-        *sizes, is_first = map(int, block.annotations[SHAPE])
-        return cls(*sizes, bool(is_first))
+        experts, panels, inputs, chosen, is_first = map(int, block.annotations[SHAPE])
+        return cls(experts, panels, inputs, chosen, bool(is_first))
 
 
 @dataclass(frozen=True)

@@ -132,12 +132,12 @@ class Products:
     def exchange(self, n: int) -> None:
         """Add to the sums of a kept row what the other parts have."""
         for turn in range(1, self.shape.parts):
-            place = turn - 1, self.row(n)
-            there = self.recalled_there[(*place, self.columns())]
+            other, row = turn - 1, self.row(n)
+            there = self.recalled_there[other, row, self.columns()]
             T.buffer_store(self.recalled, self.recalled[n] + there, [n])
             for m in range(self.shape.matches):
                 position = tirx.min(self.earlier(m), int64(self.shape.positions - 1))
-                there = self.matched_there[(*place, position)]
+                there = self.matched_there[other, row, position]
                 T.buffer_store(self.matched, self.matched[n, m] + there, [n, m])
 
 
