@@ -15,7 +15,7 @@ from pathlib import Path
 
 import handglass
 from handglass.errors import UsageError
-from handglass.runtime.remote.client import Description, DeviceClient
+from handglass.runtime.remote.client import DeviceClient
 from handglass.targets.target import Target
 
 from .lowering.task_arguments import arguments_of
@@ -87,21 +87,15 @@ def tune(
     UsageError for an unknown kernel.
     """
     target = tuning_input.target
-    counted = measure == INSTRUCTIONS
-    runner = (InstructionRunner if counted else DeviceRunner)(connect, device_for(target))
+    kind = InstructionRunner if measure == INSTRUCTIONS else DeviceRunner
+    runner = kind(connect, device_for(target))
     try:
-        check_device(runner.description, target)
-        if isinstance(runner, InstructionRunner):
-            runner.check()
-        device = device_of(runner.description)
-        if counted:  # the processor of the machine below means nothing
-            device = replace(device, model=f"emulated {target.cpu}")
-        names = INSTRUCTIONS if counted else _fingerprint(runner.description)
-        log = TrialLog(work_dir / f"trials-{target.records_key}.jsonl", names)
+        device = _checked(runner, target)
         everything = extract_tasks(tuning_input.mod, target, tuning_input.parts)
         found = select(everything, kernels)
+        log = TrialLog(work_dir / f"trials-{target.records_key}.jsonl", _fingerprint(runner))
         with Builder(found, target, build_timeout) as builder:
-            limits = Limits({}) if counted else measure_limits(runner, target, device.threads)
+            limits = _limits(runner, target, device)
             tuner = TaskTuner(runner, builder, log, limits)
             part = share_of(found, everything, limits)
             rows, failed = time_defaults(tuner, found, part, progress)
@@ -110,18 +104,28 @@ def tune(
             folder = work_dir / f"metaschedule-{target.records_key}"
             near = [stored.record for stored in open_store(target, device, named(journal))]
             run.all(chosen, trials, folder, cost_model, near)
-            return Tuned(
-                target.records_key,
-                device,
-                tuple(rows),
-                tuple(run.outcomes),
-                tuple(run.records),
-                (*failed, *run.failed),
-                tuple(run.refused),
-                measure,
-            )
+            return run.result(rows, failed)
     finally:
         runner.close()
+
+
+def _checked(runner: DeviceRunner, target: Target) -> Device:
+    """The device of a runner. Raises MismatchError if it cannot run code for the target, or does
+    not count instructions that the runner asks for."""
+    check_device(runner.description, target)
+    device = device_of(runner.description)
+    if not isinstance(runner, InstructionRunner):
+        return device
+    runner.check()
+    # The processor of the machine below means nothing.
+    return replace(device, model=f"emulated {target.cpu}")
+
+
+def _limits(runner: DeviceRunner, target: Target, device: Device) -> Limits:
+    """What the device can do; unknown if instructions are counted."""
+    if isinstance(runner, InstructionRunner):
+        return Limits({})
+    return measure_limits(runner, target, device.threads)
 
 
 def named(journal: Path) -> list[Path]:
@@ -212,6 +216,19 @@ class _Run:
         for row in rows:
             self._conclude(row, found.failed.get(row.task.hash))
 
+    def result(self, rows: Sequence[Row], failed: Sequence[str]) -> Tuned:
+        """What the run found; `failed` are kernels that had no search."""
+        return Tuned(
+            self.target.records_key,
+            self.device,
+            tuple(rows),
+            tuple(self.outcomes),
+            tuple(self.records),
+            (*failed, *self.failed),
+            tuple(self.refused),
+            self.measure,
+        )
+
     def _conclude(self, row: Row, failure: str | None) -> None:
         measured = self.tuner.known(row.task)
         try:
@@ -264,8 +281,11 @@ def record_of(
     )
 
 
-def _fingerprint(description: Description) -> str:
+def _fingerprint(runner: DeviceRunner) -> str:
     """Identifies a device whose trials are comparable."""
+    if isinstance(runner, InstructionRunner):
+        return INSTRUCTIONS
+    description = runner.description
     if description.devices:
         return f"{description.devices[0].name}, {description.devices[0].driver}"
     device = device_of(description)

@@ -37,6 +37,7 @@ from .models.matching import build_for
 from .models.storage import storage_of
 from .parity import reference
 from .parity.floors import FRAMES, Floors
+from .parity.inputs import CACHE_NOISE, continued, disturbed, drawn_picture, splice
 from .parity.ratios import Ratio, Ratios, Stage, compared, judge, snr_db
 from .parity.reference import Eyes, Pixels, Reference, Weights
 from .parity.stored_weights import StoredWeights
@@ -46,11 +47,6 @@ Progress = Callable[[str, int, int], object]
 QUESTION = "What is this picture?"
 STEPS = 8  # tokens that are decoded after the prompt and compared one by one
 TILES = 3  # tiles of each picture that are compared and shown: the overview and two slices
-
-FLOAT_NOISE = 1e-6
-"""What another order of float32 sums changes, as a part of each value."""
-CACHE_NOISE = {"float32": FLOAT_NOISE, "float16": 2.0**-12, "int8": 2.0**-8}
-"""The same for rounded keys and values."""
 
 TIMES = (3, 8, 21)
 """When the tiles are shown as frames of a video, to a model that takes these together."""
@@ -331,42 +327,6 @@ def reference_of(family: Family, config: Any, vision: VisionEntry | None = None)
     choice = (GRIDS[vision.slicing.kind],) if vision and family.keeps_small_pictures else ()
     made: Reference = import_module(family.reference).reference(config, *choice)
     return made
-
-
-def splice(
-    ids: Sequence[int | None], text: np.ndarray, pictures: Sequence[np.ndarray]
-) -> np.ndarray:
-    """Merge the embeddings of text and tiles in the order of the prompt. (s, D)"""
-    is_picture = np.array([i is None for i in ids])
-    x = np.empty((len(ids), text.shape[1]), np.float32)
-    x[~is_picture] = text
-    if pictures:
-        x[is_picture] = np.concatenate(pictures)
-    return x
-
-
-def continued(positions: np.ndarray, count: int) -> np.ndarray:
-    """The rotary positions (s, 3) of a prompt and of `count` tokens after it."""
-    after = np.arange(count, dtype=np.int32)[:, None] + positions.max() + 1
-    return np.concatenate([positions, np.broadcast_to(after, (count, positions.shape[1]))])
-
-
-def disturbed(x: np.ndarray, noise: float = FLOAT_NOISE) -> np.ndarray:
-    """Each value changed by about this part of it; the same every time."""
-    changes = np.random.default_rng(0).standard_normal(x.shape, np.float32)
-    return np.asarray(x * (1 + np.float32(noise) * changes), np.float32)
-
-
-def drawn_picture() -> np.ndarray:
-    """A fixed test image: soft colours under sharp squares. (h, w, 3) uint8
-
-    Wide enough for models that slice pictures to cut it into two slices.
-    """
-    rng = np.random.default_rng(0)
-    picture = np.kron(rng.integers(96, 256, (8, 8, 3)), np.ones((56, 88, 1))).astype(np.uint8)
-    for y, x, side in rng.integers((0, 0, 40), (300, 550, 140), (6, 3)):
-        picture[y : y + side, x : x + side] = rng.integers(0, 256, 3)
-    return picture
 
 
 def _tokenizer(bundle: Bundle) -> Tokenizer:

@@ -47,7 +47,8 @@ def expert_matmul(
     blocking = default_blocking(shape, is_one_row(s))
 
     def nest(ins: list[tirx.Buffer], outs: list[tirx.Buffer]) -> tirx.Stmt:
-        operands = ExpertOperands(*ins[:3], ins[3:], outs[0], read(ins[3:]))
+        x, order, starts, *parts = ins
+        operands = ExpertOperands(x, order, starts, parts, outs[0], read(parts))
         with IRBuilder() as ib:
             write_tasks(shape, operands, blocking)
         return ib.get()

@@ -120,12 +120,14 @@ def quirk_checks(chosen: DeviceInfo) -> list[Check]:
 def ability_check(bundle: Bundle, chosen: DeviceInfo) -> Check:
     from handglass.errors import DeviceError
     from handglass.runtime.devices.device_select import check_abilities
-    from handglass.runtime.devices.driver import quirks_of
+    from handglass.runtime.devices.driver import open_driver, quirks_of
+    from handglass.runtime.devices.kinds import KINDS
     from handglass.runtime.devices.quirks import lost_abilities
 
     target = bundle.manifest.target
     try:
-        check_abilities(bundle.manifest, chosen, lost_abilities(quirks_of(chosen)))
+        less = open_driver(KINDS[chosen.kind]).demand_less(bundle.manifest)
+        check_abilities(target, chosen, lost_abilities(quirks_of(chosen)), less)
     except DeviceError as error:
         return Check("abilities", f"not enough for {target.name}", False, str(error))
     return Check("abilities", f"all that {target.name} needs", True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from handglass.errors import DeviceError, MismatchError, UsageError
 
-from ..bundle.manifest import Manifest
+from ..bundle.entries import TargetEntry
 from ..bundle.requirements import missing_capabilities
 from .device_info import DeviceInfo
 from .driver import open_driver
@@ -86,16 +86,19 @@ def listed(devices: Sequence[DeviceInfo]) -> str:
     return ", ".join(map(str, devices))
 
 
-def check_abilities(manifest: Manifest, device: DeviceInfo, lost: frozenset[str]) -> None:
+def check_abilities(
+    target: TargetEntry, device: DeviceInfo, lost: frozenset[str], less: str = ""
+) -> None:
     """Raise DeviceError, with a sentence per missing capability, if the device lacks any.
 
-    `lost` are capabilities that the device claims but its driver is known to get wrong.
+    `lost` are capabilities that the device claims but its driver is known to get wrong, `less` is
+    advice (`Driver.demand_less`), by default that of the kind.
     """
-    driver, target = open_driver(KINDS[device.kind]), manifest.target
+    driver = open_driver(KINDS[device.kind])
     lacking = missing_capabilities(target.abilities, device.abilities, lost)
     lacking += filter(None, [driver.unfit(target.images, device)])
     if lacking:
-        hint = driver.demand_less(manifest)
+        hint = less or driver.hints.lacking
         raise DeviceError(
             f"the bundle is compiled for {target.name} and cannot run on {device}: "
             f"{'; '.join(lacking)}; compile with a target and a scheme that fit the device ({hint})"

@@ -28,9 +28,11 @@ def open_device(
         check_listing(kind, runtime, plugin)
     driver = open_driver(kind)
     device = choose(asked, *driver.find(plugin))
-    check_abilities(bundle.manifest, device, lost_abilities(known_of(device)))
+    manifest = bundle.manifest
+    lost, less = lost_abilities(known_of(device)), driver.demand_less(manifest)
+    check_abilities(manifest.target, device, lost, less)
     check_answers(bundle, device, DeviceHandle(kind.name, device.index, runtime, plugin))
-    return driver.open(device.index, bundle.manifest.smaller), device
+    return driver.open(device.index, manifest.smaller), device
 
 
 def own_library(bundle: Bundle, kind: DeviceKind) -> SharedLibrary | None:

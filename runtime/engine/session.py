@@ -7,22 +7,26 @@ the context would silently corrupt memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from handglass.errors import InputError, MismatchError
 
-from ..bundle.entries import AXES, POSITIONS, RECURRENT, VisionEntry
+from ..bundle.entries import AXES, POSITIONS, VisionEntry
 from ..bundle.reader import Bundle
 from ..bundle.tensors import aligned_empty
 from ..execution.clocks import Clock
 from ..execution.thread_pool import POOL
 from ..execution.tvm_runtime import import_tvm_ffi
+from .checks import check_array, check_bounds, check_id, check_ids, check_positions
+from .instrument import instrumented
 from .library import load_library
 from .parameters import place_params
+from .state import State
+from .step_arguments import StepArguments
 from .worker import HasWorker, Worker, in_worker
 
 Frame = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -51,15 +55,10 @@ class Session(HasWorker):
         self._path = bundle.path
         self._functions = {name: self.function(name) for name in self.manifest.functions}
         self._params = self._ffi.convert(place_params(bundle, self._place))
-        state = bundle.manifest.state.tensors
-        self._cache_tensors = [self._place.zeros(t.shape, t.dtype) for t in state]
-        self._cache = self._ffi.convert(self._cache_tensors)
-        # Buffers that every decode step reuses.
-        self._token = aligned_empty((1,), np.int32)
-        self._token_tensor = self._place.put(self._token)
-        self._logits = aligned_empty((self.vocab_size,), np.float32)
-        self._position = aligned_empty((1, AXES), np.int32)
-        self._position_tensor = self._place.put(self._position)
+        self._state = State(bundle.manifest.state.tensors, self._place)
+        self._cache = self._ffi.convert(self._state.tensors)
+        self._step = StepArguments(self._place)
+        self._logits = aligned_empty((self.vocab_size,), np.float32)  # of every decode step
         self._decoding = self._place.repeated()
 
     @property
@@ -84,7 +83,7 @@ class Session(HasWorker):
         -> (rows, hidden_size) float32. Raises InputError for other shapes or dtypes.
         """
         rows = self._check_picture(strip, position_ids)
-        _check("grid", grid, (len(position_ids), 2), np.int32)
+        check_array("grid", grid, (len(position_ids), 2), np.int32)
         result = self._call("encode_image", strip, position_ids, grid, self._params)
         return self._result("encode_image", result, (rows, self.manifest.hidden_size))
 
@@ -105,8 +104,8 @@ class Session(HasWorker):
         features (n, vision hidden) float32, grid (n, 2) int32 -> (rows, hidden_size) float32.
         """
         rows = self._vision.rows(len(grid))
-        _check("features", features, (len(grid), features.shape[-1]), np.float32)
-        _check("grid", grid, (len(grid), 2), np.int32)
+        check_array("features", features, (len(grid), features.shape[-1]), np.float32)
+        check_array("grid", grid, (len(grid), 2), np.int32)
         result = self._call("resample", features, grid, self._params)
         return self._result("resample", result, (rows, self.manifest.hidden_size))
 
@@ -122,7 +121,7 @@ class Session(HasWorker):
             raise InputError(f"{len(frames)} frames with {len(times)} times: give each frame one")
         features = [self.encode_vision(strip, ids) for strip, ids, _ in frames]
         for (_, _, grid), rows in zip(frames, features, strict=True):
-            _check("grid", grid, (len(rows), 2), np.int32)
+            check_array("grid", grid, (len(rows), 2), np.int32)
         grids = [grid for _, _, grid in frames]
         return self.resample_frames(np.concatenate(features), grids, times)
 
@@ -136,8 +135,8 @@ class Session(HasWorker):
         (rows, 2) int32 and its time -> (rows, hidden_size) float32.
         """
         counts, grid = [len(grid) for grid in grids], np.concatenate(grids)
-        _check("features", features, (len(grid), features.shape[-1]), np.float32)
-        _check("grid", grid, (len(grid), 2), np.int32)
+        check_array("features", features, (len(grid), features.shape[-1]), np.float32)
+        check_array("grid", grid, (len(grid), 2), np.int32)
         shown = np.repeat(np.asarray(times, np.int32), counts)
         result = self._call("resample_frames", features, grid, shown, self._params)
         rows = self._vision.rows(max(counts))
@@ -146,7 +145,7 @@ class Session(HasWorker):
     @in_worker
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """Embeddings of token ids, (len(ids), hidden_size) float32."""
-        result = self._call("embed", self._ids(ids), self._params)
+        result = self._call("embed", check_ids(ids, self.vocab_size), self._params)
         return self._result("embed", result, (len(ids), self.manifest.hidden_size))
 
     @property
@@ -162,8 +161,8 @@ class Session(HasWorker):
         text, equal to the place in the cache. Returns the logits of the last row, (vocab_size,)
         float32. Raises InputError if the rows or a position do not fit the context.
         """
-        _check("x", x, (len(x), self.manifest.hidden_size), np.float32)
-        self._check_bounds(pos, len(x))
+        check_array("x", x, (len(x), self.manifest.hidden_size), np.float32)
+        check_bounds(pos, len(x), self.context)
         placed = self._placed("prefill", positions, pos, len(x))
         shape = self._ffi.Shape((pos,))
         result = self._call("prefill", x, *placed, shape, self._cache, self._params)
@@ -176,13 +175,11 @@ class Session(HasWorker):
         `position`: the rotary position of the token, if the bundle takes one; None: `pos`.
         Every call returns the same array: the next call overwrites it.
         """
-        self._check_bounds(pos, 1)
-        self._token[0] = self._id(token)
-        if self._place.copies:
-            self._place.write(self._token_tensor, self._token)
-        placed = self._placed_token(pos, position)
+        check_bounds(pos, 1, self.context)
+        given = self._step.token(check_id(token, self.vocab_size))
+        placed = self._placed_token(pos if position is None else position, position is not None)
         shape = self._ffi.Shape((pos,))
-        arguments = (self._token_tensor, *placed, shape, self._cache, self._params)
+        arguments = (given, *placed, shape, self._cache, self._params)
         with self._decoding:
             result = self._call("decode", *arguments)
         np.copyto(self._logits, self._view("decode", result, (self.vocab_size,)))
@@ -198,38 +195,29 @@ class Session(HasWorker):
             return ()
         if positions is None:
             return (np.repeat(np.arange(pos, pos + s, dtype=np.int32)[:, None], AXES, axis=1),)
-        _check(POSITIONS, positions, (s, AXES), np.int32)
-        if positions.min() < 0 or positions.max() >= self.context:
-            raise InputError(
-                f"positions are {positions.min()} to {positions.max()}, but must be from 0 to "
-                f"{self.context - 1}"
-            )
+        check_positions(positions, s, self.context)
         return (positions,)
 
     def _takes_positions(self, name: str) -> bool:
         entry = self.manifest.functions.get(name)
         return entry is not None and entry.takes(POSITIONS)
 
-    def _placed_token(self, pos: int, position: int | None) -> tuple[Any, ...]:
+    def _placed_token(self, position: int, is_given: bool) -> tuple[Any, ...]:
         """The argument `positions` of decode, if it has one."""
-        if position is None and not self._takes_positions("decode"):
+        if not is_given and not self._takes_positions("decode"):
             return ()
-        self._position[:] = pos if position is None else position
-        self._placed("decode", self._position, pos, 1)
-        if self._place.copies:
-            self._place.write(self._position_tensor, self._position)
-        return (self._position_tensor,)
+        self._placed("decode", np.full((1, AXES), position, np.int32), position, 1)
+        return (self._step.position(position),)
 
     @property
     def cache(self) -> tuple[np.ndarray, ...]:
         """The state tensors in manifest order: views on the CPU, copies from a GPU."""
-        return tuple(self._place.view(tensor) for tensor in self._cache_tensors)
+        return self._state.views()
 
     @in_worker
     def fill_cache(self, arrays: Iterable[np.ndarray]) -> None:
         """Replace the contents of the state tensors, in manifest order."""
-        for tensor, array in zip(self._cache_tensors, arrays, strict=True):
-            self._place.write(tensor, array)
+        self._state.fill(arrays)
 
     @property
     def is_rewindable(self) -> bool:
@@ -240,20 +228,12 @@ class Session(HasWorker):
     @in_worker
     def save_state(self) -> tuple[np.ndarray, ...]:
         """A copy of the recurrent state tensors."""
-        return tuple(np.array(self._place.view(tensor)) for tensor in self._recurrent())
+        return self._state.save()
 
     @in_worker
     def restore_state(self, state: Sequence[np.ndarray] | None) -> None:
         """Restore the state that `save_state` returned; None restores the initial zeros."""
-        tensors = self._recurrent()
-        arrays = state or [np.zeros_like(self._place.view(tensor)) for tensor in tensors]
-        for tensor, array in zip(tensors, arrays, strict=True):
-            self._place.write(tensor, array)
-
-    def _recurrent(self) -> list[Any]:
-        entries = self.manifest.state.tensors
-        pairs = zip(self._cache_tensors, entries, strict=True)
-        return [tensor for tensor, entry in pairs if entry.kind == RECURRENT]
+        self._state.restore(state)
 
     @in_worker
     def put(self, array: np.ndarray) -> Any:
@@ -291,33 +271,14 @@ class Session(HasWorker):
         self._call(name, *arguments)
         return clock.seconds([(start, clock.now())])[0]
 
-    @contextmanager
     def observed(
         self, before: Callable[[str, Sequence[Any]], None], after: Callable[[str], None]
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
         """Instrument every call of the virtual machine: before(name, arguments), then after(name).
 
         Names are those of kernels or of the virtual machine's builtins (vm.builtin. ...).
         """
-        errors: list[BaseException] = []
-
-        def hook(_: Any, name: str, is_before: bool, __: Any, *arguments: Any) -> int:
-            try:
-                if is_before:
-                    before(name, arguments)
-                else:
-                    after(name)
-            except BaseException as error:  # noqa: BLE001  C++ would turn it into a RuntimeError
-                errors.append(error)
-            return 0  # continue with the call
-
-        self._machine["set_instrument"](self._ffi.convert(hook))
-        try:
-            yield
-        finally:
-            self._machine["set_instrument"](None)
-        if errors:
-            raise errors[0]
+        return instrumented(self._machine, self._ffi.convert, before, after)
 
     @property
     def _vision(self) -> VisionEntry:
@@ -328,8 +289,8 @@ class Session(HasWorker):
     def _check_picture(self, strip: np.ndarray, position_ids: np.ndarray) -> int:
         """Check a tile; returns the number of embedding rows it produces."""
         p, n = self._vision.patch_size, len(position_ids)
-        _check("strip", strip, (3, p, p * n), np.float32)
-        _check("position_ids", position_ids, (n,), np.int32)
+        check_array("strip", strip, (3, p, p * n), np.float32)
+        check_array("position_ids", position_ids, (n,), np.int32)
         return self._vision.rows(n)
 
     def _call(self, name: str, *arguments: Any) -> Any:
@@ -355,30 +316,3 @@ class Session(HasWorker):
                 f"{name} returned {array.dtype} {array.shape}, the manifest says float32 {shape}"
             )
         return array
-
-    def _id(self, token: int) -> int:
-        if not 0 <= token < self.vocab_size:
-            raise InputError(f"token id {token} is outside the vocabulary of {self.vocab_size}")
-        return token
-
-    def _ids(self, ids: Sequence[int]) -> np.ndarray:
-        array = np.asarray(ids, np.int64)
-        if array.ndim != 1 or not len(array):
-            raise InputError(f"token ids must be a non-empty list, got shape {array.shape}")
-        if array.min() < 0 or array.max() >= self.vocab_size:
-            bad = array[(array < 0) | (array >= self.vocab_size)][0]
-            raise InputError(f"token id {bad} is outside the vocabulary of {self.vocab_size}")
-        return array.astype(np.int32)
-
-    def _check_bounds(self, pos: int, s: int) -> None:
-        if pos < 0 or s < 1 or pos + s > self.context:
-            raise InputError(
-                f"{s} tokens at position {pos} do not fit the context of {self.context}"
-            )
-
-
-def _check(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: Any) -> None:
-    if array.shape != shape or array.dtype != dtype:
-        raise InputError(
-            f"{name} is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}"
-        )

@@ -51,8 +51,8 @@ class ExpertShape:
     @classmethod
     def of(cls, block: SBlock) -> ExpertShape:
         """Those of a nest."""
-        *sizes, is_first = map(int, block.annotations[SHAPE])
-        return cls(*sizes, bool(is_first))
+        experts, panels, inputs, chosen, is_first = map(int, block.annotations[SHAPE])
+        return cls(experts, panels, inputs, chosen, bool(is_first))
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,9 @@ def write_tasks(shape: ExpertShape, operands: ExpertOperands, blocking: ExpertBl
 class _Nest:
     """Emits the statement. Its attributes are constant."""
 
-    def __init__(self, shape: ExpertShape, operands: ExpertOperands, blocking: ExpertBlocking) -> None:
+    def __init__(
+        self, shape: ExpertShape, operands: ExpertOperands, blocking: ExpertBlocking
+    ) -> None:
         self.shape, self.given = shape, operands
         self.rows, self.columns = blocking.rows, blocking.columns
         self.unrolled = blocking.unrolled

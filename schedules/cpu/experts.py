@@ -11,7 +11,14 @@ from tvm.s_tir import SBlock, Schedule
 from ..choices import Choices
 from ..replace_nest import replace_nests, root_of
 from ..tiling import is_one, settled
-from .expert_nest import EXPERTS, ExpertBlocking, ExpertOperands, ExpertShape, task_of, write_experts
+from .expert_nest import (
+    EXPERTS,
+    ExpertBlocking,
+    ExpertOperands,
+    ExpertShape,
+    task_of,
+    write_experts,
+)
 from .tasks import PER_TASK, in_tasks, parallel
 
 OFFERS: Mapping[str, Sequence[int]] = {

@@ -22,10 +22,10 @@ from ..rule import Rule, find
 from ..select import Units, find_units
 from ..tiling import is_one, settled
 from .delta_chunks import Blocking, delta_chunks
+from .delta_step import UNROLLED, choose_step
 from .expert_nest import EXPERTS
 from .experts import OFFERS as EXPERT_OFFERS
 from .experts import choose_experts
-from .delta_step import UNROLLED, choose_step
 
 PATTERNS = frozenset({"recurrence", "experts"})
 CHUNKS = (1, 16, 32, 64)
@@ -92,13 +92,15 @@ def _replace(sch: Schedule, block, operands: Operands, blocking: Blocking) -> No
 def _pick_blocking(
     sch: Schedule, operands: Operands, chunk: int, units: Units, choices: Choices
 ) -> Blocking:
-    """By default register tiles of 4 x 64 sums in vectors of 512 bits, of 2 x 32 in shorter ones."""
+    """By default tiles of 4 x 64 sums in vectors of 512 bits, of 2 x 32 in shorter ones."""
     _, e, f = operands.sizes
     most = 4 if units.floats is ZMM_FLOATS else 2
     lanes = gcd(f, LANES)
     fitting = [n for n in VECTORS if f // lanes % n == 0]
     rows = settled(sch, choices.pick(sch, "rows", ROWS, most))
-    vectors = settled(sch, choices.pick(sch, "columns", fitting, most))
+    vectors = 1
+    if len(fitting) > 1:
+        vectors = settled(sch, choices.pick(sch, "columns", fitting, most))
     key_rows = max(n for n in range(1, rows + 1) if e % n == 0)
     return Blocking(chunk, rows, key_rows, vectors * lanes, lanes)
 

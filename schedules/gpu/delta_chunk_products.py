@@ -1,5 +1,5 @@
-"""The products of the delta rule in chunks: each query and key of a chunk times the state, and times
-each key of the chunk.
+"""The products of the delta rule in chunks: each query and key of a chunk times the state, and
+times each key of the chunk.
 
 A thread computes a register tile: some rows for a vector of columns of the state and for a few
 keys, so each row that it loads is used for all of them. The keys that are summed over are split
@@ -24,13 +24,11 @@ from .short_vectors import broadcast, element, f32, ramp
 class Products:
     """Emits the work of thread `number`.
 
-    After `compute`, a barrier and `exchange`, the first `kept_rows` rows of `recalled` and `matched`
-    are whole sums: of row `row(n)` times the state, and times the key of `earlier(m)`.
+    After `compute`, a barrier and `exchange`, the first `kept_rows` rows of `recalled` and
+    `matched` are whole sums: of row `row(n)` times the state, and times the key of `earlier(m)`.
     """
 
-    def __init__(
-        self, shape: Chunks, number: Expr, pair: tirx.Buffer, state: tirx.Buffer
-    ) -> None:
+    def __init__(self, shape: Chunks, number: Expr, pair: tirx.Buffer, state: tirx.Buffer) -> None:
         self.shape, self.pair, self.state = shape, pair, state
         self.vector, self.group = number % shape.vectors, number // shape.vectors
         self.part, self.first = self.group // shape.row_groups, self.group % shape.row_groups
@@ -134,12 +132,12 @@ class Products:
     def exchange(self, n: int) -> None:
         """Add to the sums of a kept row what the other parts have."""
         for turn in range(1, self.shape.parts):
-            place = turn - 1, self.row(n)
-            there = self.recalled_there[(*place, self.columns())]
+            other, row = turn - 1, self.row(n)
+            there = self.recalled_there[other, row, self.columns()]
             T.buffer_store(self.recalled, self.recalled[n] + there, [n])
             for m in range(self.shape.matches):
                 position = tirx.min(self.earlier(m), int64(self.shape.positions - 1))
-                there = self.matched_there[(*place, position)]
+                there = self.matched_there[other, row, position]
                 T.buffer_store(self.matched, self.matched[n, m] + there, [n, m])
 
 

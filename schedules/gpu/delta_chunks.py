@@ -60,8 +60,9 @@ class ChunkSteps:
 
     def advance(self) -> None:
         """Advance the columns of the workgroup by all positions."""
-        state, kept, lanes = self.task.operands.state, self.kept, self.shape.lanes
-        place = lambda key: [self.task.head, key, self.task.column(self.products.columns())]  # noqa: E731
+        state, kept = self.task.operands.state, self.kept
+        columns = self.task.column(self.products.columns())
+        place = lambda key: [self.task.head, key, columns]  # noqa: E731
         with self._own_keys() as (_, key):
             T.buffer_store(kept.state, state[tuple(place(key))], [key, self.vector])
         chunks = ceil_div(self.task.operands.length, self.shape.positions)
@@ -185,7 +186,9 @@ class ChunkSteps:
                 T.buffer_store(kept.solved, kept.error[t, x], [t])
             for i in range(c):
                 for first in range((i + 1) // width * width, c, width):
-                    T.buffer_store(kept.weights, kept.pull[ramp(int64(i * stride + first), width)], [0])
+                    T.buffer_store(
+                        kept.weights, kept.pull[ramp(int64(i * stride + first), width)], [0]
+                    )
                     for t in range(max(first, i + 1), first + width):
                         weight = element(kept.weights[0], t - first, width)
                         T.buffer_store(kept.solved, kept.solved[t] + weight * kept.solved[i], [t])

@@ -71,7 +71,9 @@ class Task:
         """The values of `width` columns from x on, a multiple of `width`."""
         sizes = self.operands.first_value, int(self.operands.mixed.shape[1]), self.operands.sizes[2]
         if all(size % width == 0 for size in sizes):
-            return self.operands.mixed[position, self.operands.first_value + self.output(ramp(x, width))]
+            return self.operands.mixed[
+                position, self.operands.first_value + self.output(ramp(x, width))
+            ]
         return vector_of([self.value(position, x + lane) for lane in range(width)])
 
     def pace(self, position: Expr, kind: Expr | int) -> Expr:

@@ -8,6 +8,7 @@ from handglass.runtime.bundle.entries import RECURRENT, StateEntry, StateTensor
 from handglass.runtime.bundle.lighter import lighter, smaller
 
 KEYS = StateTensor("k", (2, 1000, 8), "float16")  # 32 bytes per position
+NARROW = StateTensor("k", (2, 1000, 8), "int8")
 RULE = StateTensor("s", (4, 100), "float32", RECURRENT)  # 1600 bytes
 
 
@@ -42,8 +43,7 @@ def test_schemes_of_the_vision_tower() -> None:
 
 
 def test_a_cache_of_bytes_stays() -> None:
-    narrow = StateTensor("k", (2, 1000, 8), "int8")
-    assert advice("w4a8", 60_000, narrow) == "compile with --context 576"
+    assert advice("w4a8", 60_000, NARROW) == "compile with --context 576"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,12 @@ def test_a_cache_of_bytes_stays() -> None:
     [
         ("w4a8", 1000, [KEYS, RULE], "compile with a smaller --context or --kv-cache int8"),
         ("f16", 64, [KEYS], "compile with --quantization w4a8 or --kv-cache int8"),
-        ("w4a8", 1000, [StateTensor("k", (2, 1000, 8), "int8")], "compile with a smaller --context"),
+        (
+            "w4a8",
+            1000,
+            [StateTensor("k", (2, 1000, 8), "int8")],
+            "compile with a smaller --context",
+        ),
         ("w4a8", 1000, [RULE], "use a smaller model"),
     ],
 )

@@ -18,7 +18,9 @@ from tvm import tirx
 from handglass.compiler.ops.delta_rule import Heads, delta_step, delta_writer
 from handglass.schedules import CPU_RULES
 from handglass.schedules.choices import Defaults, Noted, Open, UnknownChoiceError, Written
+from handglass.schedules.cpu import delta_step as delta_step_choices
 from handglass.schedules.cpu import recurrence
+from handglass.schedules.cpu.tasks import SERIAL
 from handglass.schedules.rule import replay, schedule_function
 from handglass.schedules.select import CPU_UNITS
 from handglass.targets import find_target
@@ -31,6 +33,7 @@ SMALLEST = float(np.finfo(np.float32).tiny) / TOLERANCE
 HOST = tvm.target.Target(find_target("host").tvm)
 MIXED = Heads(keys=2, values=4, key_dim=16, value_dim=24)
 ODD = Heads(keys=1, values=3, key_dim=17, value_dim=7)
+WIDER = Heads(keys=2, values=6, key_dim=16, value_dim=24)
 RELEASED = Heads(keys=1, values=2, key_dim=128, value_dim=128)
 
 Kernel = Callable[[Given], tuple[np.ndarray, np.ndarray]]
@@ -143,17 +146,36 @@ def test_the_choice_is_noted_and_left_open() -> None:
     for choices in (noted, opened, Defaults()):
         found = schedule_function(func, CPU_RULES, HOST, choices)
         assert found is not None and found[1] is recurrence.RULE
-    assert set(noted.values) == set(opened.options) == {"chunk"}
+    assert set(noted.values) == set(opened.options) == {"chunk", "rows", "columns"}
     assert opened.options["chunk"] == recurrence.CHUNKS
     with pytest.raises(UnknownChoiceError, match="chunk"):
         schedule_function(func, [recurrence.RULE], HOST, Written({"chunk": 48}))
 
 
-def test_one_position_has_no_choice() -> None:
+def test_one_position_has_no_chunks() -> None:
     noted = Noted()
     found = schedule_function(delta_step(RELEASED), CPU_RULES, HOST, noted)
-    assert found is not None and found[1] is recurrence.RULE and not noted.values
+    assert found is not None and found[1] is recurrence.RULE
+    assert noted.values == {"unroll": 1, "per_task": 1}
     check(built(found[0].mod["main"]), random_given(RELEASED, 1))
+
+
+@pytest.mark.parametrize("unroll", delta_step_choices.UNROLLED)
+@pytest.mark.parametrize("per_task", [1, 2, SERIAL])
+def test_every_step(unroll: int, per_task: int) -> None:
+    """6 tasks of 16 keys."""
+    chosen = {"unroll": unroll, "per_task": per_task}
+    func = replay(delta_step(WIDER), recurrence.RULE, HOST, chosen).mod["main"]
+    check(built(func), random_given(WIDER, 1))
+
+
+@pytest.mark.parametrize("rows", recurrence.ROWS)
+@pytest.mark.parametrize("columns", [1, 3])
+def test_every_register_tile(rows: int, columns: int) -> None:
+    chosen = {"chunk": 16, "rows": rows, "columns": columns}
+    run = built(replay(delta_writer(MIXED), recurrence.RULE, HOST, chosen).mod["main"])
+    for s in (9, 40, 77):
+        check(run, random_given(MIXED, s))
 
 
 def test_the_choice_changes_the_nest() -> None:

@@ -23,11 +23,12 @@ from handglass.compiler.models.release import ModelConfig
 from handglass.compiler.models.storage import Storage
 from handglass.compiler.parity import reference, stored_weights
 from handglass.compiler.parity.floors import FRAMES, Floors
+from handglass.compiler.parity.inputs import drawn_picture, splice
 from handglass.compiler.parity.ratios import Ratio, Stage, report, snr_db
 from handglass.compiler.parity.stored_weights import StoredWeights
 from handglass.compiler.schemes.kv_cache import CACHE_TYPES
 from handglass.compiler.schemes.quantize import SCHEMES
-from handglass.compiler.verify import ORDER, WEIGHTS, Comparison, drawn_picture, splice
+from handglass.compiler.verify import ORDER, WEIGHTS, Comparison
 from handglass.errors import MismatchError
 from handglass.runtime.prompt.tokenizer import open_tokenizer
 

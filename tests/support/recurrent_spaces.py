@@ -27,15 +27,16 @@ def experts(scheme: str, m: int, is_first: bool = True) -> Kernel:
     ids = np.stack([np.random.default_rng(r).permutation(9)[:CHOSEN] for r in range(m)])
     order, starts = _sorted(ids, shape.experts)  # nobody chooses most of them
     x = placeholder((given, rows.shape[1]), "float32")
-    sort = [placeholder((given, CHOSEN), "int32", "order"), *like({"starts": starts})]
+    order_of = placeholder((given, CHOSEN), "int32", "order")
+    (starts_of,) = like({"starts": starts})
     tensors = like(dict(parts))
     read = lambda buffers: as_function(stored.read(buffers))  # noqa: E731
-    y = expert_matmul(x, *sort, tensors, read, shape)
+    y = expert_matmul(x, order_of, starts_of, tensors, read, shape)
     stacked = stored.unpack(parts, *weight.shape).reshape(shape.experts, -1, shape.inputs)
     each = rows.reshape(m, -1, shape.inputs)
     truth = [stacked[e] @ each[r, 0 if is_first else c] for (r, c), e in np.ndenumerate(ids)]
-    func = te.create_prim_func([x, *sort, *tensors, y])
-    inputs = [rows, order, starts, *parts.values()]
+    func = te.create_prim_func([x, order_of, starts_of, *tensors, y])
+    inputs: list[np.ndarray | int] = [rows, order, starts, *parts.values()]
     return Kernel(func, inputs, [np.asarray(truth, np.float32).reshape(m, -1)])
 
 

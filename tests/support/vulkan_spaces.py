@@ -148,22 +148,25 @@ SPACES |= {
 
 
 def delta_rule(heads: Heads, positions: int) -> Space:
-    """Its state, which is updated in place, is compared in test_vulkan_recurrence.py."""
+    """One position has a kernel of its own. The state, which is updated in place, is compared in
+    test_vulkan_recurrence.py."""
     given = random_given(heads, positions)
     truth = delta_truth(given)[1].reshape(positions, -1)
 
     def make(target: Mapping[str, Any]) -> Kernel:
-        return Kernel(gpu_delta_rule.delta_writer(heads), [*given.arguments()], [truth], 1e-5)
+        written = gpu_delta_rule.delta_step if positions == 1 else gpu_delta_rule.delta_writer
+        return Kernel(written(heads), [*given.arguments()], [truth], 1e-5)
 
     return Space(make, "vulkan-recurrence", 20)
 
 
 SPACES["delta_rule"] = delta_rule(Heads(1, 2, 128, 128), 37)
+SPACES["delta_step"] = delta_rule(Heads(1, 2, 128, 128), 1)
 
 USUAL = (
     *("attention_vision", "attention_resampler", "attention_prefill_int8", "attention_decode_f16"),
     *("one_row_w4", "rows_f32", "one_row_w4a8", "rows_w8a8", "matrices_f16"),
     *("rms_norm", "head_norm", "quantize_groups", "silu_gate"),
-    "delta_rule",
+    *("delta_rule", "delta_step"),
 )
 """One space of each kind."""

@@ -1,4 +1,4 @@
-"""What the gated delta rule costs on a GPU, by the emulator's counts: why chunks are the default."""
+"""Counts of the gated delta rule on a GPU by the emulator: why chunks are the default."""
 
 from __future__ import annotations
 
