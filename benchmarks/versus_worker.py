@@ -103,6 +103,18 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
+def require_memory(needed: float, what: str) -> None:
+    """End a worker before the kernel ends another process.
+
+    Args:
+        needed: bytes.
+    """
+    text = Path("/proc/meminfo").read_text("ascii")
+    (free,) = (int(line.split()[1]) << 10 for line in text.splitlines() if "MemAvailable" in line)
+    if needed > free:
+        raise SystemExit(f"{what} takes about {needed / 1e9:.0f} GB, {free / 1e9:.0f} are free")
+
+
 def tell(value: Mapping[str, Any]) -> None:
     print(json.dumps(value), file=_out[0], flush=True)
 

@@ -9,7 +9,7 @@ from versus import measure
 from versus_engines import PEERS
 from versus_peers import Configuration, Peer, PeerError
 from versus_process import Worker
-from versus_shape import shape_of
+from versus_shape import parameters, shape_of
 from versus_table import as_text, ratios
 
 FAKE = """
@@ -165,6 +165,9 @@ def test_peers_read_a_flat_shape_with_what_a_config_leaves_out() -> None:
     assert plain["image_size"] == 448 and plain["patch_size"] == 14
     scaled = shape_of({**config, **text, "scale_depth": 1.4, "dim_model_base": 32})
     assert scaled["residual_scale"] == 0.7 and scaled["logit_scale"] == 0.5
+    plain["vision_config"] = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2}
+    layer = 64 * 64 * 2 + 2 * 64 * 32 + 3 * 64 * 128
+    assert parameters(plain) == 100 * 64 + 4 * layer + 2 * (4 * 64 + 2 * 8 * 16)
     linear = {**text, "head_dim": 32, "linear_num_key_heads": 2}
     nested = shape_of({**config, "text_config": linear, "insert_layer_id": 1})
     assert nested["head_dim"] == 32 and nested["text_config"] == linear
