@@ -126,6 +126,33 @@ def _measured(trials: Sequence[Trial], configuration: Configuration, row: str) -
     return min(same, default=inf)
 
 
+def fitting(
+    trials: Mapping[str, Sequence[Trial]], rows: Sequence[str], free: float
+) -> dict[str, dict[str, Configuration]]:
+    """By engine what to enter for each row, with as many processes as fit into `free` bytes."""
+    for most in range(MOST, 0, -1):
+        chosen = {name: choose(tried, rows, most) for name, tried in trials.items()}
+        needed = sum(
+            peak_of(trials[name], one)
+            for name, by_row in chosen.items()
+            for one in set(by_row.values())
+        )
+        if needed <= free:
+            break
+    return chosen
+
+
+def peak_of(trials: Sequence[Trial], configuration: Configuration) -> int:
+    """The most that a process with the same vision tower or the same decoder has held."""
+    one = configuration
+    return max(
+        trial.peak_bytes
+        for trial in trials
+        if trial.configuration.process == one.process
+        and (trial.configuration.vision == one.vision or trial.configuration.decoder == one.decoder)
+    )
+
+
 def choose(
     trials: Sequence[Trial], rows: Sequence[str], most: int = MOST
 ) -> dict[str, Configuration]:

@@ -109,10 +109,15 @@ def require_memory(needed: float, what: str) -> None:
     Args:
         needed: bytes.
     """
-    text = Path("/proc/meminfo").read_text("ascii")
-    (free,) = (int(line.split()[1]) << 10 for line in text.splitlines() if "MemAvailable" in line)
-    if needed > free:
+    if needed > (free := free_memory()):
         raise SystemExit(f"{what} takes about {needed / 1e9:.0f} GB, {free / 1e9:.0f} are free")
+
+
+def free_memory() -> int:
+    """Bytes that new processes can have without swapping (Linux)."""
+    text = Path("/proc/meminfo").read_text("ascii")
+    (line,) = (line for line in text.splitlines() if line.startswith("MemAvailable:"))
+    return int(line.split()[1]) * 1024
 
 
 def tell(value: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from versus_peers import Configuration, Peer, PeerError
-from versus_trials import Trial, Trials, candidates, choose, expected
+from versus_trials import Trial, Trials, candidates, choose, expected, fitting
 
 FAST_EYE = Configuration("", "bf16", "f32")
 FAST_DECODER = Configuration("", "f32", "int4")
@@ -64,6 +64,17 @@ def test_only_few_processes_are_awake() -> None:
     ]
     assert len(set(choose(trials, rows, most=3).values())) == 3
     assert len(set(choose(trials, rows, most=2).values())) == 2
+
+
+def test_only_as_many_processes_as_memory_holds() -> None:
+    rows = ("encode", "tg64@0")
+    eye = Trial(FAST_EYE, {"encode": 1.0, "tg64@0": 4.0}, peak_bytes=6)
+    sleeping = Trial(SLEEPING, {"encode": 9.0, "tg64@0": 2.0}, peak_bytes=5)
+    trials = {"one": [eye, sleeping], "other": [], "third": [eye]}
+    assert fitting(trials, rows, 17)["one"] == {"encode": FAST_EYE, "tg64@0": SLEEPING}
+    few = fitting(trials, rows, 16)
+    assert few["one"] == few["third"] == dict.fromkeys(rows, FAST_EYE)
+    assert few["other"] == {}
 
 
 def test_a_row_that_nothing_ran_has_no_configuration() -> None:
