@@ -16,7 +16,8 @@ from pathlib import Path
 from versus_peers import Configuration, Peer, PeerError
 from versus_process import BUSY, Worker
 
-SAMPLES = 2
+LONG_S = 4.0
+"""Seconds of a row that is not repeated in a first round."""
 TRIED = ("encode", "pp64", "pp512", "tg64@0", "tg64@512")
 BUSY_ROWS = tuple(BUSY + row for row in ("encode", "pp64", "tg16@0"))
 ALIKE = {"tg64@2048": ("tg64@512",), "answer": ("encode", "pp64", "tg64@0")}
@@ -59,11 +60,11 @@ class Trials:
     def complete(
         self, peer: Peer, start: Callable[[Configuration], Worker], rows: Sequence[str]
     ) -> None:
-        """Run what is not in the file yet: configurations, and rows of those that ran."""
+        """Run what is not in the file yet: configurations that have not run, and rows of others."""
         for configuration in peer.tried:
             known = self._found.get(configuration, Trial(configuration))
             missing = [row for row in rows if row not in known.seconds]
-            if missing and not known.failed:
+            if missing:
                 trial = attempt(configuration, start, missing)
                 self._add(trial)
                 with self._path.open("a", encoding="utf-8") as file:
@@ -94,8 +95,11 @@ def attempt(
 
 
 def least(worker: Worker, row: str) -> float:
-    """The least seconds of few samples; beside a busy process of one, which is long."""
-    return min(worker.seconds(row) for _ in range(1 if row.startswith(BUSY) else SAMPLES))
+    """The least seconds of a row; a long one, and one beside a busy process, runs once."""
+    found = worker.seconds(row)
+    if found < LONG_S and not row.startswith(BUSY):
+        found = min(found, worker.seconds(row))
+    return found
 
 
 def candidates(trials: Iterable[Trial]) -> Iterator[Configuration]:
