@@ -24,6 +24,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ class Comparison:
         tried = {}
         for peer in peers:
             trials = Trials(self._config.with_name(f"trials-{peer.name}.jsonl"))
-            trials.complete(peer, lambda one, peer=peer: self._start(peer, one), needed)
+            trials.complete(peer, partial(self._start, peer), needed)
             tried[peer.name] = trials.ran()
             if not tried[peer.name]:
                 self.failed[peer.name] = trials.all[0].failed
