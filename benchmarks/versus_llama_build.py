@@ -1,8 +1,8 @@
 """Compiles llama.cpp from the source archive of llama_cpp_python, once per compiler and option.
 
 A build by gcc 12 was seen to fail in its AMX path, and AMX may not be its fastest path for every
-row, so each compiler builds it with and without. The builds share all libraries but the one with the
-kernels (`libggml-cpu.so`), which is preloaded: a further build takes a fifth of the first.
+row, so each compiler builds it with and without. The builds share all libraries but the one with
+the kernels (`libggml-cpu.so`), which is preloaded: a further build takes a fifth of the first.
 """
 
 from __future__ import annotations
