@@ -24,6 +24,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ from versus_peers import Configuration, Peer, PeerError
 from versus_process import BUSY, Worker
 from versus_shape import name_of, shape_of
 from versus_table import OURS, Seconds, as_text, ratios
-from versus_trials import BUSY_ROWS, TRIED, Trials, choose
-from versus_worker import FEW_STEPS, ROWS
+from versus_trials import BUSY_ROWS, TRIED, Trials, fitting
+from versus_worker import FEW_STEPS, ROWS, free_memory
 
 from handglass.runtime.bundle.reader import read_manifest
 from handglass.runtime.system.hardware import read_machine
@@ -42,6 +43,8 @@ from handglass.runtime.system.machine import thread_count
 
 ROOT = Path("build/versus")
 SAMPLES = 5
+USED = 0.85
+"""The share of the free memory that the peers may take."""
 TIMED = tuple(row for row in ROWS if row != f"tg{FEW_STEPS}@0")
 
 
@@ -84,14 +87,16 @@ class Comparison:
         self._config = write_config(self.bundle)
 
     def try_all(self, peers: Sequence[Peer]) -> None:
-        """Run or read the first round, and choose."""
+        """Run or read the first round, and choose what memory has room for."""
         needed = [row for row in (*TRIED, *BUSY_ROWS) if self._needs(row)]
+        tried = {}
         for peer in peers:
             trials = Trials(self._config.with_name(f"trials-{peer.name}.jsonl"))
-            trials.complete(peer, lambda one, peer=peer: self._start(peer, one), needed)
-            self.chosen[peer.name] = choose(trials.ran(), self.rows)
-            if not self.chosen[peer.name]:
+            trials.complete(peer, partial(self._start, peer), needed)
+            tried[peer.name] = trials.ran()
+            if not tried[peer.name]:
                 self.failed[peer.name] = trials.all[0].failed
+        self.chosen = fitting(tried, self.rows, free_memory() * USED)
 
     def start(self, peers: Sequence[Peer]) -> None:
         """Start our process, and one for each configuration that is the best of some row."""
@@ -147,7 +152,7 @@ class Comparison:
             "samples": samples,
             "engines": [worker.about for worker in self.workers],
             "rows": ratios(seconds, self.failed, entered),
-            "memory": {label(worker): worker.peak_bytes() for worker in self.workers},
+            "memory": {label(one): peak for one in self.workers if (peak := one.peak_bytes())},
             "bundle_bytes": sum(p.stat().st_size for p in self.bundle.rglob("*") if p.is_file()),
         }
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import llama_cpp
 import numpy as np
 from llama_cpp import mtmd_cpp
@@ -23,6 +25,9 @@ from versus_worker import ANSWER_TOKENS, CONTEXT, QUESTION_TOKENS, Task, rows_of
 NO_CALLBACK = ctypes.cast(0, mtmd_cpp.mtmd_helper_post_decode_callback)
 
 
+WriteText = Callable[[Path, dict[str, Any]], None]
+AddKeys = Callable[[gguf.GGUFWriter, dict[str, Any]], None]
+Tensors = Callable[[dict[str, Any]], Iterable[tuple[str, np.ndarray]]]
 BATCH = 512
 FLASH = {"yes": 1, "no": 0}
 
@@ -160,11 +165,10 @@ class Llama:
 
 def write_models(task: Task, decoder: Path, vision: Path, kind: str) -> None:
     """Write the files that are missing."""
-    shape = task.config
-    if is_hybrid(shape):
-        write_text, keys, tensors = write_hybrid, merger_keys, merger_tensors
-    else:
-        write_text, keys, tensors = write_decoder, resampler_keys, resampler_tensors
+    shape, hybrid = task.config, is_hybrid(task.config)
+    write_text: WriteText = write_hybrid if hybrid else write_decoder
+    keys: AddKeys = merger_keys if hybrid else resampler_keys
+    tensors: Tensors = merger_tensors if hybrid else resampler_tensors
     task.build("decoder", lambda: write_text(decoder, shape))
     task.build(f"vision-{kind}", lambda: write_vision(vision, shape, kind, keys, tensors(shape)))
 

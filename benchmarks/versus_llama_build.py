@@ -1,8 +1,8 @@
 """Compiles llama.cpp from the source archive of llama_cpp_python, once per compiler and option.
 
-gcc 12 compiles llama.cpp's AMX path wrongly, and AMX is not its fastest path for every row, so
-each compiler builds it with and without. The builds share all libraries but the one with the
-kernels (`libggml-cpu.so`), which is preloaded: a further build takes a fifth of the first.
+A build by gcc 12 was seen to fail in its AMX path, and AMX may not be its fastest path for every
+row, so each compiler builds it with and without. The builds share all libraries but the one with
+the kernels (`libggml-cpu.so`), which is preloaded: a further build takes a fifth of the first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 VERSION = "0.3.36"
-INSTALLS = (("numpy", "gguf", "cmake", "ninja", "scikit-build-core", "diskcache", "jinja2"),)
+INSTALLS = (
+    ("numpy", "gguf", "cmake", "ninja", "scikit-build-core"),
+    ("diskcache", "jinja2", "typing-extensions"),
+)
+"""What builds it and writes models; what its Python package imports."""
 FOLDER = "llama.cpp"
 COMPILERS = {
     "gcc": (("gcc", "g++"),),
@@ -42,6 +46,7 @@ def variables(build: str) -> dict[str, str]:
     return {
         "PYTHONPATH": f"{{root}}/{FOLDER}/source",
         "LLAMA_CPP_LIB_PATH": f"{{root}}/{FOLDER}/lib",
+        "MTMD_CPP_LIB": f"{{root}}/{FOLDER}/lib",
         "LD_PRELOAD": f"{{root}}/{FOLDER}/{folder_of(build)}/bin/libggml-cpu.so",
     }
 
@@ -53,12 +58,12 @@ def folder_of(build: str) -> str:
 def build_llama(python: Path, root: Path, process: str) -> None:
     """Compile the build that a process is named after, if it is missing; takes minutes."""
     name = process.split(",")[0]
-    folder = root.absolute() / FOLDER / folder_of(name)
+    folder = root.resolve() / FOLDER / folder_of(name)
     if (folder / "built").exists():
         return
     print(f"building llama.cpp: {name}", file=sys.stderr, flush=True)
     path = f"{python.absolute().parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    source = unpacked(python, root.absolute() / FOLDER, path)
+    source = unpacked(python, root.resolve() / FOLDER, path)
     library = folder.parent / "lib"
     targets = ("ggml-cpu",) if library.exists() else ("llama", "mtmd")
     options = [*OPTIONS, *compiler_options(name)]

@@ -17,9 +17,12 @@ import torch
 from openvino import opset13
 from openvino._offline_transformations import apply_make_stateful_transformation
 from versus_modules import Decoder, VisionTower, draw
-from versus_worker import Task
+from versus_shape import parameters
+from versus_worker import Task, require_memory
 
 GROUP = 32
+F32, COPIES = 4, 1.6
+"""Bytes of a weight; the memory that converting takes over that of the weights."""
 CALIBRATION = 2
 """Random pictures, to find the ranges of rows."""
 
@@ -51,6 +54,7 @@ class Flat(torch.nn.Module):
 
 def build_decoder(task: Task, path: Path) -> None:
     """Write the decoder, and its embedding beside it as float16."""
+    require_memory(parameters(task.config) * F32 * COPIES, "converting the decoder")
     with torch.no_grad():
         decoder = draw(Decoder(task.config), 0)
         table = decoder.embed_tokens.weight.numpy().astype(np.float16)

@@ -6,7 +6,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-from versus_worker import ANSWER_TOKENS, PROMPTS, QUESTION_TOKENS, Task, rows_of, serve
+from versus_worker import (
+    ANSWER_TOKENS,
+    POSITIONS,
+    PROMPTS,
+    QUESTION_TOKENS,
+    STEPS,
+    Task,
+    rows_of,
+    serve,
+)
 
 import handglass
 from handglass.runtime.bundle.reader import Bundle
@@ -14,11 +23,16 @@ from handglass.runtime.engine.session import Session
 from handglass.runtime.measure.steps import Steps
 from handglass.runtime.prompt.preprocess import open_preprocessor
 
+CHUNK = 64
+FILLED = max(POSITIONS) + STEPS
+"""Positions whose keys and values are computed before the first row."""
+
 
 class Ours:
     def __init__(self, session: Session) -> None:
         self.session, self.steps = session, Steps(session)
-        self.steps.prepare()
+        for pos in range(0, FILLED, CHUNK):  # not more than the peers fill, whose memory counts too
+            session.prefill(session.embed(self.steps.ids(CHUNK)), pos)
         assert session.manifest.vision is not None
         side = session.manifest.vision.image_size
         picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from versus_peers import HERE, Configuration, Peer, PeerError, prepare
 
 from handglass.runtime.system.machine import usable_cpus
 
+START_LIMIT_S, ROW_LIMIT_S = 3600.0, 600.0
+"""How long a process may take to build and load its models, and for one row with its warm-up."""
 BUSY = "busy "
 """Rows with this prefix run beside a process that keeps the last core busy."""
 
@@ -29,7 +32,7 @@ class Worker:
         self.name, self.configuration = peer.name, configuration
         self._log = root / f"{peer.name}.log"
         self._process = self._start(peer, root, config, threads)
-        ready = self._read()
+        ready = self._read(START_LIMIT_S)
         self.about: dict[str, Any] = ready["about"]
         self.rows: Sequence[str] = ready["rows"]
 
@@ -44,8 +47,9 @@ class Worker:
         return row.removeprefix(BUSY) in self.rows
 
     def peak_bytes(self) -> int:
-        """The most memory that the process has held, mapped files included."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text("ascii", "replace")
+        """The most memory that it has held, mapped files included; 0 if it has ended."""
+        path = Path(f"/proc/{self._process.pid}/status")
+        status = path.read_text("ascii", "replace") if path.exists() else ""
         found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
         return int(found[1]) * 1024 if found else 0
 
@@ -78,13 +82,19 @@ class Worker:
             self._process.stdin.flush()
         except BrokenPipeError as error:
             raise PeerError(self._ended()) from error
-        return float(self._read()["seconds"])
+        return float(self._read(ROW_LIMIT_S)["seconds"])
 
-    def _read(self) -> Any:
+    def _read(self, limit_s: float) -> Any:
+        """The next message; a process that is silent for too long is ended."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("{"):  # libraries print on import
-                return json.loads(line)
+        timer = threading.Timer(limit_s, self._process.kill)
+        timer.start()
+        try:
+            for line in self._process.stdout:
+                if line.startswith("{"):  # libraries print on import
+                    return json.loads(line)
+        finally:
+            timer.cancel()
         raise PeerError(self._ended())
 
     def _ended(self) -> str:

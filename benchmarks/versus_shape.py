@@ -57,3 +57,13 @@ def refuse_hybrid(shape: dict[str, Any], engine: str) -> None:
     """End a worker whose model has no linear attention, with the reason."""
     if is_hybrid(shape):
         raise SystemExit(f"{engine}: the model that it is given has no linear attention")
+
+
+def parameters(shape: dict[str, Any]) -> int:
+    """The weights of both towers, about: without norms, biases, and the bridge between them."""
+    hidden, vision = shape["hidden_size"], shape["vision_config"]
+    heads = shape["head_dim"] * (shape["num_attention_heads"] + shape["num_key_value_heads"])
+    layer = hidden * (2 * heads + 3 * shape["intermediate_size"])
+    d, f = vision["hidden_size"], vision["intermediate_size"]
+    tower = vision["num_hidden_layers"] * (4 * d * d + 2 * d * f)
+    return shape["vocab_size"] * hidden + shape["num_hidden_layers"] * layer + tower

@@ -44,7 +44,7 @@ def line(row: str, peer: str, ratio: Any, ours: Any, theirs: Any) -> dict[str, A
     return {"row": row, "peer": peer, "ratio": ratio, "ours_s": ours, "theirs_s": theirs}
 
 
-def _spread(values: list[float]) -> dict[str, float] | None:
+def _spread(values: list[float]) -> dict[str, float | None] | None:
     return spread(values) if values else None
 
 

@@ -13,9 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 from versus_modules import Decoder, Past, VisionTower, draw
-from versus_shape import is_hybrid
-from versus_worker import ANSWER_TOKENS, QUESTION_TOKENS, Task, forget_peak, rows_of, serve
+from versus_shape import is_hybrid, parameters
+from versus_worker import (
+    ANSWER_TOKENS,
+    QUESTION_TOKENS,
+    Task,
+    forget_peak,
+    require_memory,
+    rows_of,
+    serve,
+)
 
+SPARE = 1.15
+"""The memory of a process over that of its weights."""
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -118,6 +128,8 @@ def compile_layers(module: Any) -> None:
 
 def main() -> None:
     task = Task.read()
+    size = DTYPES[task.settings["decoder"].split()[0]].itemsize
+    require_memory(parameters(task.config) * size * SPARE, "the model")
     with torch.inference_mode():
         peer = hybrid(task) if is_hybrid(task.config) else Torch(task)
         forget_peak()

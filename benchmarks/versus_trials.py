@@ -16,7 +16,8 @@ from pathlib import Path
 from versus_peers import Configuration, Peer, PeerError
 from versus_process import BUSY, Worker
 
-SAMPLES = 2
+LONG_S = 4.0
+"""Seconds of a row that is not repeated in a first round."""
 TRIED = ("encode", "pp64", "pp512", "tg64@0", "tg64@512")
 BUSY_ROWS = tuple(BUSY + row for row in ("encode", "pp64", "tg16@0"))
 ALIKE = {"tg64@2048": ("tg64@512",), "answer": ("encode", "pp64", "tg64@0")}
@@ -59,11 +60,11 @@ class Trials:
     def complete(
         self, peer: Peer, start: Callable[[Configuration], Worker], rows: Sequence[str]
     ) -> None:
-        """Run what is not in the file yet: configurations, and rows of those that ran."""
+        """Run what is not in the file yet: configurations that have not run, and rows of others."""
         for configuration in peer.tried:
             known = self._found.get(configuration, Trial(configuration))
             missing = [row for row in rows if row not in known.seconds]
-            if missing and not known.failed:
+            if missing:
                 trial = attempt(configuration, start, missing)
                 self._add(trial)
                 with self._path.open("a", encoding="utf-8") as file:
@@ -94,8 +95,11 @@ def attempt(
 
 
 def least(worker: Worker, row: str) -> float:
-    """The least seconds of few samples; beside a busy process of one, which is long."""
-    return min(worker.seconds(row) for _ in range(1 if row.startswith(BUSY) else SAMPLES))
+    """The least seconds of a row; a long one, and one beside a busy process, runs once."""
+    found = worker.seconds(row)
+    if found < LONG_S and not row.startswith(BUSY):
+        found = min(found, worker.seconds(row))
+    return found
 
 
 def candidates(trials: Iterable[Trial]) -> Iterator[Configuration]:
@@ -124,6 +128,33 @@ def _measured(trials: Sequence[Trial], configuration: Configuration, row: str) -
         and getattr(trial.configuration, side) == getattr(configuration, side)
     ]
     return min(same, default=inf)
+
+
+def fitting(
+    trials: Mapping[str, Sequence[Trial]], rows: Sequence[str], free: float
+) -> dict[str, dict[str, Configuration]]:
+    """By engine what to enter for each row, with as many processes as fit into `free` bytes."""
+    for most in range(MOST, 0, -1):
+        chosen = {name: choose(tried, rows, most) for name, tried in trials.items()}
+        needed = sum(
+            peak_of(trials[name], one)
+            for name, by_row in chosen.items()
+            for one in set(by_row.values())
+        )
+        if needed <= free:
+            break
+    return chosen
+
+
+def peak_of(trials: Sequence[Trial], configuration: Configuration) -> int:
+    """The most that a process with the same vision tower or the same decoder has held."""
+    one = configuration
+    return max(
+        trial.peak_bytes
+        for trial in trials
+        if trial.configuration.process == one.process
+        and (trial.configuration.vision == one.vision or trial.configuration.decoder == one.decoder)
+    )
 
 
 def choose(

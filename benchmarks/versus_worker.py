@@ -103,6 +103,23 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
+def require_memory(needed: float, what: str) -> None:
+    """End a worker before the kernel ends another process.
+
+    Args:
+        needed: bytes.
+    """
+    if needed > (free := free_memory()):
+        raise SystemExit(f"{what} takes about {needed / 1e9:.0f} GB, {free / 1e9:.0f} are free")
+
+
+def free_memory() -> int:
+    """Bytes that new processes can have without swapping (Linux)."""
+    text = Path("/proc/meminfo").read_text("ascii")
+    (line,) = (line for line in text.splitlines() if line.startswith("MemAvailable:"))
+    return int(line.split()[1]) * 1024
+
+
 def tell(value: Mapping[str, Any]) -> None:
     print(json.dumps(value), file=_out[0], flush=True)
 

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import versus_process
 from versus import measure
 from versus_engines import PEERS
 from versus_peers import Configuration, Peer, PeerError
 from versus_process import Worker
-from versus_shape import shape_of
+from versus_shape import parameters, shape_of
 from versus_table import as_text, ratios
+from versus_worker import require_memory
 
 FAKE = """
 import time
@@ -29,7 +31,8 @@ def encode():
 def pp64():
     raise SystemExit("this engine cannot do it")
 
-serve({"name": "fake", **task.settings}, {"pp64": pp64, "encode": encode})
+rows = {"pp64": pp64, "encode": encode, "answer": lambda: time.sleep(60)}
+serve({"name": "fake", **task.settings}, rows)
 """
 
 
@@ -50,7 +53,7 @@ def worker(tmp_path: Path) -> Any:
 
 def test_a_worker_says_what_it_is_and_runs_what_it_is_told(worker: Worker) -> None:
     assert worker.about == {"name": "fake", "mode": "1", "cache": "f16"}
-    assert list(worker.rows) == ["encode", "pp64"], "in the order of the table"
+    assert list(worker.rows) == ["encode", "pp64", "answer"], "in the order of the table"
     assert worker.seconds("encode") == 2.0, "the first run warms up"
     assert worker.seconds("encode") == 3.0
     assert worker.seconds("busy encode") == 4.0, "the same, beside a busy process"
@@ -61,6 +64,19 @@ def test_a_worker_says_what_it_is_and_runs_what_it_is_told(worker: Worker) -> No
 def test_a_worker_that_ends_says_why(worker: Worker) -> None:
     with pytest.raises(PeerError, match="fake .*1: "):
         worker.seconds("pp64")
+    assert worker.peak_bytes() == 0
+
+
+def test_a_worker_that_is_silent_is_ended(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versus_process, "ROW_LIMIT_S", 0.2)
+    with pytest.raises(PeerError, match="fake ended with -9"):
+        worker.seconds("answer")
+
+
+def test_a_model_that_memory_does_not_hold_is_refused() -> None:
+    require_memory(1.0, "the model")
+    with pytest.raises(SystemExit, match="the model takes about 1000000 GB"):
+        require_memory(1e15, "the model")
 
 
 class Scripted:
@@ -165,6 +181,9 @@ def test_peers_read_a_flat_shape_with_what_a_config_leaves_out() -> None:
     assert plain["image_size"] == 448 and plain["patch_size"] == 14
     scaled = shape_of({**config, **text, "scale_depth": 1.4, "dim_model_base": 32})
     assert scaled["residual_scale"] == 0.7 and scaled["logit_scale"] == 0.5
+    plain["vision_config"] = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2}
+    layer = 64 * 64 * 2 + 2 * 64 * 32 + 3 * 64 * 128
+    assert parameters(plain) == 100 * 64 + 4 * layer + 2 * (4 * 64 + 2 * 8 * 16)
     linear = {**text, "head_dim": 32, "linear_num_key_heads": 2}
     nested = shape_of({**config, "text_config": linear, "insert_layer_id": 1})
     assert nested["head_dim"] == 32 and nested["text_config"] == linear
