@@ -1,10 +1,11 @@
 """Matmul in AMX tile registers: rows packed as (row tiles, steps, 16, inputs), times panels.
 
-A task owns two panels of 16 outputs and iterates over a block of rows that, packed, fills half of
-the L2 cache. The next task takes the next panels and reads the same rows from the cache. Sums leave
-the tiles once per 32 rows x 32 outputs and pass through the epilogue.
+A task owns two panels of 16 outputs and iterates over a block of rows that stays in the L2 cache;
+the panels' weights stay in L1 as far as they fit, because rows are loaded past it. The next task
+takes the next panels and reads the same rows. Sums leave the tiles once per 32 rows x 32 outputs
+and pass through the epilogue while they are in L1.
 
-Verified by emulation and by inspecting the assembly, not timed: see amx_instructions.py.
+What limits it on the machine where it was timed is in docs/performance.md.
 """
 
 from __future__ import annotations
