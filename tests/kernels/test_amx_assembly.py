@@ -93,7 +93,7 @@ def test_rows_bypass_the_first_cache(choice: int) -> None:
 
 
 def hot_loop(choices: dict[str, int]) -> list[str]:
-    """The instructions from the first cleared tile to the last stored one; 16 steps of the input."""
+    """The instructions from the first cleared tile to the last stored one; 16 input steps."""
     target = tvm.target.Target(MACHINES["x86-64-amx"])
     func = product(M, 64, 1024, Integer("s", 8, 0.0, units=TILES))
     sch = replay(func, RULE, target, choices)
