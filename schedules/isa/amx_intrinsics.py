@@ -43,7 +43,7 @@ def tile_intrinsic(product: TileProduct, block: Block, steps: int, order: Order 
     """Register the intrinsic for a block of sums over all `steps` of the input; return its name.
 
     Its tiles start at zero, so the sums need no initial value: the description adds to the sums,
-    and the schedule drops their initialization (`without_init`).
+    and the schedule drops their initialization (schedules/cpu/amx_nest.py).
     """
     name = f"handglass.tile.{product.name}.{block.rows}x{block.panels}.{steps}"
     name += f".{order.unroll}{'.streamed' if order.streamed else ''}"

@@ -10,15 +10,21 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
 from test_amx import M, floats
-from test_integer_matmul import product
-from tvm import tirx
+from test_integer_matmul import placeholder, product
+from tvm import te, tirx
+from tvm.s_tir import Schedule
 
+from handglass.compiler.models import layers
+from handglass.compiler.ops import exponential
 from handglass.compiler.schemes.integer import Integer
 from handglass.compiler.schemes.quantize import find_scheme
+from handglass.compiler.schemes.scheme import selection_of
 from handglass.schedules import CPU_RULES
+from handglass.schedules.choices import Noted
+from handglass.schedules.cpu.amx import RULE, schedule_tiles
 from handglass.schedules.isa.amx_configuration import configure_tiles
 from handglass.schedules.isa.integer_isa import AMX, find_integer_isa
-from handglass.schedules.rule import schedule_function
+from handglass.schedules.rule import replay, schedule_function
 from handglass.schedules.select import cpu_units
 from handglass.targets import known_targets
 
@@ -68,3 +74,47 @@ def test_machine_code(machine: str, kernel: str, n: int, loads: int) -> None:
     task = task[max(i for i, line in enumerate(task) if "parallel_lambda" in line) + 1 :]
     assert not [line for line in task if line.startswith(".LBB")], "configured in a loop"
     assert code.index("ldtilecfg") < code.index("tilezero")
+
+
+@pytest.mark.parametrize("choice", [0, 1])
+def test_written_lines_are_fetched_while_tiles_multiply(choice: int) -> None:
+    """64 lines of a block of 32 x 32 over 16 steps of four products each."""
+    found = hot_loop({"prefetch": choice})
+    fetched = [name for name in found if name.startswith("prefetch")]
+    assert found.count("tdpbsud") > 0
+    assert len(fetched) == (found.count("tdpbsud") if choice else 0)
+
+
+@pytest.mark.parametrize("choice", [0, 1])
+def test_rows_bypass_the_first_cache(choice: int) -> None:
+    found = hot_loop({"streamed": choice})
+    hinted = 2 * found.count("tileloaddt1")
+    assert hinted == (found.count("tileloadd") + found.count("tileloaddt1") if choice else 0)
+
+
+def hot_loop(choices: dict[str, int]) -> list[str]:
+    """The instructions from the first cleared tile to the last stored one; 16 input steps."""
+    target = tvm.target.Target(MACHINES["x86-64-amx"])
+    func = product(M, 64, 1024, Integer("s", 8, 0.0, units=TILES))
+    sch = replay(func, RULE, target, choices)
+    text = tvm.compile(configure_tiles()(sch.mod), target).mod.inspect_source("asm")
+    code = [line.split()[0] for line in text.splitlines() if re.match(r"\s+[a-z]", line)]
+    last = max(n for n, name in enumerate(code) if name == "tilestored")
+    return code[code.index("tilezero") : last]
+
+
+def test_an_activation_fetches_nothing_ahead() -> None:
+    """Its arithmetic takes as long as the stores, and the prefetches would only be in the way."""
+    noted = Noted()
+    biased = floats(find_scheme("bf16", TILES), 64, 96)
+    assert schedule_tiles(Schedule(biased), noted) and noted.values["prefetch"] == 1
+    noted = Noted()
+    assert schedule_tiles(Schedule(activated(64, 96)), noted) and noted.values["prefetch"] == 0
+
+
+def activated(n: int, k: int) -> tirx.PrimFunc:
+    """Many rows times a weight, then GELU."""
+    scheme, x = find_scheme("bf16", TILES), placeholder((M, k), "float32", "x")
+    parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, k).items()]
+    y = layers.product(scheme, selection_of(scheme).many_rows, (n, k), 1, x, *parts)
+    return te.create_prim_func([x, *parts, exponential.gelu_tanh(y)])

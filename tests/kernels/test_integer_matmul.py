@@ -17,8 +17,10 @@ from handglass.compiler.schemes.scheme import selection_of
 from handglass.schedules import CPU_RULES
 from handglass.schedules.choices import DEFAULTS, Open
 from handglass.schedules.isa.integer_isa import (
+    AVX512_VNNI,
     GROUP,
     INTEGER_ISAS,
+    PLAIN,
     Codes,
     IntegerIsa,
     find_integer_isa,
@@ -224,6 +226,28 @@ def test_quantize_rows(isa: IntegerIsa, bits: int, k: int) -> None:
                     np.testing.assert_allclose(actual, expected, rtol=1e-6)
                 else:
                     assert np.abs(actual.astype(int) - expected).max() <= 1 * (codes.zero or 1)
+
+
+def test_codes_are_rounded_as_numpy_does() -> None:
+    """Halves go to the even integer, in both signs."""
+    codes = cpu_units(PLAIN).integers.codes(8)
+    x = np.concatenate([np.arange(-253, 254) / 2, [127.0, -127.0, -0.0, 1e-30, -1e-30]])
+    x = x.astype(np.float32)[None, : 512 - 512 % GROUP]
+    kernel = quantizer(tirx.Var("m", "int64"), x.shape[1], codes, x.shape[1])
+    assert np.abs(x).max() == 127, "codes are the rounded values themselves"
+    got, *_ = run(kernel, [x], *empty(1, codes, x.shape[1]))
+    assert np.array_equal(got, np.rint(x).astype(np.int8))
+
+
+def test_codes_are_computed_in_vectors() -> None:
+    """TVM makes scalars of vectors of an operator that it cannot vectorize, such as nearbyint."""
+    target = tvm.target.Target(TARGETS["avx512"])
+    x, codes = placeholder((tirx.Var("m", "int64"), 512), "float32", "x"), AVX512_VNNI.codes(8)
+    func = te.create_prim_func([x, *quantize_rows(x, codes, 512)])
+    taken = schedule_function(func.with_attr("global_symbol", "main"), CPU_RULES, target)
+    assert taken is not None and taken[1].name == "cpu-rows"
+    text = tvm.compile(taken[0].mod, target).mod.inspect_source("asm")
+    assert "vpmovdb" in text and "vpextrb" not in text and "gather" not in text
 
 
 @pytest.mark.parametrize("bits", BITS)
