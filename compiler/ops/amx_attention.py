@@ -122,7 +122,7 @@ def _positions(
     def nest(ins: Sequence[tirx.Buffer], outs: Sequence[tirx.Buffer]) -> None:
         given = dict(zip(inputs, ins, strict=True))
         key, value = (lazy.read([given[t] for t in lazy.inputs]) for lazy in (keys, values))
-        Positions(key, value, ins, count, d, *outs, hides).nest()
+        Positions(key, not keys.shape, value, ins, count, d, *outs, hides).nest()
 
     shapes = [
         (kv_heads, spans, SPAN // TILE, steps_of(d), TILE, TILE),

@@ -14,6 +14,7 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.tirx.script.builder import ir as T
 
+from handglass.schedules.cpu.amx_attention_nest import put
 from handglass.schedules.cpu.amx_attention_shape import SPAN, columns_of, steps_of
 from handglass.schedules.cpu.attention_shape import Tiling, whole
 from handglass.schedules.isa.amx_instructions import TILE, word_of_floats
@@ -21,6 +22,7 @@ from handglass.schedules.loops import grid, int64, spatial
 
 from .bfloat16 import bfloat16_bits
 from .lazy import Read
+from .transposed import transpose
 
 ONE = 0x3F80
 NOT_A_NUMBER = 0x7FC07FC0
@@ -72,6 +74,8 @@ class Positions:
 
     key: Callable[[Expr, Expr, Expr, Expr], Expr]
     """float32 at (head, panel, position in the panel, column), for panels with positions."""
+    by_rows: bool
+    """Whether adjacent columns of a key are adjacent in memory, not adjacent positions."""
     value: Read
     """float32 at (head, position, column), for `count` positions."""
     inputs: Sequence[tirx.Buffer]
@@ -143,6 +147,9 @@ class Positions:
         pairs, all_pairs = -(-self.d // 2), steps_of(self.d) * TILE
         with grid(2) as (p,):
             panel = tirx.min(span * 2 + p, (self.count - 1) // TILE)
+            if self.by_rows:
+                self._turned(head, span, p, panel)
+                return
             with grid(pairs) as (q,), T.vectorized(int64(0), int64(TILE)) as lane:
                 low, high = (self._bits(head, panel, lane, q * 2 + e) for e in (0, 1))
                 word = low | (high << tirx.const(16, "uint32"))
@@ -158,6 +165,23 @@ class Positions:
         value = self.key(head, panel, lane, tirx.min(e, int64(self.d - 1)))
         value = tirx.Select(e < self.d, value, tirx.const(0, "float32"))
         return bfloat16_bits(value).astype("uint32")
+
+    def _turned(self, head: Expr, span: Expr, p: Expr, panel: Expr) -> None:
+        """Keys whose columns are adjacent: round rows, then transpose their pairs of columns."""
+        width, steps = self.width, steps_of(self.d)
+        rounded = T.sblock_alloc_buffer((TILE, steps * SPAN), "uint16")
+        with grid(TILE) as (j,):
+            for start in range(self.d // width * width, steps * SPAN, width):
+                _fill(rounded, "uint16", 0, width, [j], start)
+            vectors = grid(self.d // width)
+            with vectors as (block,), T.vectorized(int64(0), int64(width)) as lane:
+                e = block * width + lane
+                T.buffer_store(rounded, bfloat16_bits(self.key(head, panel, j, e)), [j, e])
+        with grid(steps) as (s,):
+            rows = [rounded.vload([int64(j), s * SPAN], "uint16x32") for j in range(TILE)]
+            words = [tirx.reinterpret("uint32x16", row) for row in rows]
+            place = lambda q: [head, span, p, s, int64(q)]  # noqa: E731 (used once)
+            transpose(words, lambda q, word: put(self.keys, word, *place(q)))
 
     def _spoil(self, head: Expr, span: Expr, worst: tirx.Buffer) -> None:
         """Turn the first columns of keys into NaN where a value is not finite."""

@@ -4,7 +4,7 @@ A task owns two panels of 16 outputs and iterates over a block of rows that, pac
 the L2 cache. The next task takes the next panels and reads the same rows from the cache. Sums leave
 the tiles once per 32 rows x 32 outputs and pass through the epilogue.
 
-Verified by emulation and by inspecting the assembly, not timed: see amx_instructions.py.
+Verified by emulation and by inspecting the assembly, too: see amx_instructions.py.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Every tile instruction is a call of tests/support/amx_emulator.c, which counts faults, also where
 the CPU has tiles; everything around it is what a CPU with AMX runs. That the instructions
-themselves come out right is read in the assembly. Nothing of this was timed.
+themselves come out right is read in the assembly.
 """
 
 from collections.abc import Callable, Iterator
