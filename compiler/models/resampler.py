@@ -109,5 +109,5 @@ def _cross_attention(
 ) -> te.Tensor:
     """q (queries, d), k and v (n, d) -> (queries, d)."""
     head_dim = int(k.shape[1]) // heads
-    parts = (attention_op.heads_of(x, heads, head_dim) for x in (q, k, v))
-    return attention_op.attention_over_all(*parts, head_dim**-0.5, tiles)
+    queries, keys, values = (attention_op.heads_of(x, heads, head_dim) for x in (q, k, v))
+    return attention_op.attention_over_all(queries, keys, values, head_dim**-0.5, tiles)

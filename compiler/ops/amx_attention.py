@@ -122,7 +122,9 @@ def _positions(
     def nest(ins: Sequence[tirx.Buffer], outs: Sequence[tirx.Buffer]) -> None:
         given = dict(zip(inputs, ins, strict=True))
         key, value = (lazy.read([given[t] for t in lazy.inputs]) for lazy in (keys, values))
-        Positions(key, value, ins, count, d, *outs, hides).nest()
+        panels, words = outs
+        by_rows = not keys.shape
+        Positions(key, by_rows, value, ins, count, d, panels, words, hides).nest()
 
     shapes = [
         (kv_heads, spans, SPAN // TILE, steps_of(d), TILE, TILE),

@@ -14,6 +14,7 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.tirx.script.builder import ir as T
 
+from handglass.schedules.cpu.amx_attention_nest import put
 from handglass.schedules.cpu.amx_attention_shape import SPAN, columns_of, steps_of
 from handglass.schedules.cpu.attention_shape import Tiling, whole
 from handglass.schedules.isa.amx_instructions import TILE, word_of_floats
@@ -21,11 +22,12 @@ from handglass.schedules.loops import grid, int64, spatial
 
 from .bfloat16 import bfloat16_bits
 from .lazy import Read
+from .transposed import transpose
 
 ONE = 0x3F80
 NOT_A_NUMBER = 0x7FC07FC0
-LARGEST, MAGNITUDE = 0x7F7FFFFF, 0x7FFFFFFF
-"""Bits of the largest finite float32, and of all but the sign."""
+LARGEST, MAGNITUDE = 0x7F7F7FFF, 0x7FFFFFFF
+"""Bits of the largest float32 that is finite as bfloat16, and of all but the sign."""
 
 
 def query_nest(
@@ -41,8 +43,7 @@ def query_nest(
     `out` is (h_kv, tiles of 16 rows, steps, 16, 32) uint16. The last query fills the last block.
     """
     heads, tiles = (int64(extent) for extent in out.shape[:2])
-    last, group, width = tiling.queries - 1, tiling.group, gcd(d, TILE)
-    times = tirx.const(factor, "float32")
+    last, group, times = tiling.queries - 1, tiling.group, tirx.const(factor, "float32")
     with grid(heads * tiles) as (number,), T.sblock("query_task"):
         number = spatial(heads * tiles, number)
         T.reads(*map(whole, inputs))
@@ -51,19 +52,31 @@ def query_nest(
         with grid(TILE) as (r,):
             row = tile * TILE + r
             i, h = tirx.min(row // group, last), head * group + row % group
-            for start in range(d // width * width, steps_of(d) * SPAN, width):
-                _fill(out, "uint16", 0, width, [head, tile, start // SPAN, r], start % SPAN)
-            with grid(d // width) as (block,), T.vectorized(int64(0), int64(width)) as lane:
-                start = block * width
-                bits = bfloat16_bits(query(i, h, start + lane) * times)
-                T.buffer_store(out, bits, [head, tile, start // SPAN, r, start % SPAN + lane])
+            place = lambda e: [head, tile, e // SPAN, r, e % SPAN]  # noqa: E731 (of this row)
+            _round_row(out, d, lambda e: query(i, h, e) * times, place)
 
 
-def _fill(
-    out: tirx.Buffer, dtype: str, value: int, width: int, place: list[Expr | int], start: int
+def _round_row(
+    out: tirx.Buffer,
+    d: int,
+    value: Callable[[Expr], Expr],
+    place: Callable[[Expr], list[Expr]],
 ) -> None:
-    with T.vectorized(int64(0), int64(width)) as lane:
-        T.buffer_store(out, tirx.const(value, dtype), [*map(int64, place), start + lane])
+    """Store d float32 values as bfloat16, then zeros up to a whole step, in vectors.
+
+    place(e) is where column e belongs, for the first column of a vector.
+    """
+    width = gcd(d, TILE)
+
+    def put_vector(start: Expr, value: Callable[[Expr], Expr]) -> None:
+        *outer, first = place(start)
+        with T.vectorized(int64(0), int64(width)) as lane:
+            T.buffer_store(out, value(lane), [*outer, first + lane])
+
+    with grid(d // width) as (block,):
+        put_vector(block * width, lambda lane: bfloat16_bits(value(block * width + lane)))
+    with T.serial(int64(d // width), int64(steps_of(d) * SPAN // width)) as block:
+        put_vector(block * width, lambda lane: tirx.const(0, "uint16"))
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,8 @@ class Positions:
 
     key: Callable[[Expr, Expr, Expr, Expr], Expr]
     """float32 at (head, panel, position in the panel, column), for panels with positions."""
+    by_rows: bool
+    """Whether adjacent columns of a key are adjacent in memory, not adjacent positions."""
     value: Read
     """float32 at (head, position, column), for `count` positions."""
     inputs: Sequence[tirx.Buffer]
@@ -140,11 +155,16 @@ class Positions:
         T.buffer_store(self.values, word_of_floats(*pair), place)
 
     def _keys(self, head: Expr, span: Expr) -> None:
-        pairs, all_pairs = -(-self.d // 2), steps_of(self.d) * TILE
+        """Keys of a cache, whose heads have an even number of columns, are panels already."""
+        pairs, all_pairs = self.d // 2, steps_of(self.d) * TILE
         with grid(2) as (p,):
             panel = tirx.min(span * 2 + p, (self.count - 1) // TILE)
+            if self.by_rows:
+                self._turned(head, span, p, panel)
+                return
             with grid(pairs) as (q,), T.vectorized(int64(0), int64(TILE)) as lane:
-                low, high = (self._bits(head, panel, lane, q * 2 + e) for e in (0, 1))
+                pair = (self.key(head, panel, lane, q * 2 + e) for e in (0, 1))
+                low, high = (bfloat16_bits(value).astype("uint32") for value in pair)
                 word = low | (high << tirx.const(16, "uint32"))
                 T.buffer_store(self.keys, word, [head, span, p, q // TILE, q % TILE, lane])
             rest = T.serial(int64(pairs), int64(all_pairs))
@@ -152,12 +172,16 @@ class Positions:
                 place = [head, span, p, q // TILE, q % TILE, lane]
                 T.buffer_store(self.keys, tirx.const(0, "uint32"), place)
 
-    def _bits(self, head: Expr, panel: Expr, lane: Expr, e: Expr) -> Expr:
-        if self.d % 2 == 0:
-            return bfloat16_bits(self.key(head, panel, lane, e)).astype("uint32")
-        value = self.key(head, panel, lane, tirx.min(e, int64(self.d - 1)))
-        value = tirx.Select(e < self.d, value, tirx.const(0, "float32"))
-        return bfloat16_bits(value).astype("uint32")
+    def _turned(self, head: Expr, span: Expr, p: Expr, panel: Expr) -> None:
+        """Keys whose columns are adjacent: round rows, then transpose their pairs of columns."""
+        rounded = T.sblock_alloc_buffer((TILE, steps_of(self.d) * SPAN), "uint16")
+        with grid(TILE) as (j,):
+            _round_row(rounded, self.d, lambda e: self.key(head, panel, j, e), lambda e: [j, e])
+        with grid(steps_of(self.d)) as (s,):
+            rows = [rounded.vload([int64(j), s * SPAN], "uint16x32") for j in range(TILE)]
+            words = [tirx.reinterpret("uint32x16", row) for row in rows]
+            place = lambda q: [head, span, p, s, int64(q)]  # noqa: E731 (used once)
+            transpose(words, lambda q, word: put(self.keys, word, *place(q)))
 
     def _spoil(self, head: Expr, span: Expr, worst: tirx.Buffer) -> None:
         """Turn the first columns of keys into NaN where a value is not finite."""

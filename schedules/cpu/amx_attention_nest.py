@@ -72,13 +72,13 @@ class _Task:
         with grid(ROWS) as (r,):
             T.buffer_store(kept.peak, f32(LOWEST), [r])
         with grid(self.shape.columns, ROWS) as (c, r):
-            _put(kept.mixed, _fill(0.0), c, r)
+            put(kept.mixed, _fill(0.0), c, r)
 
     # --- scores and their maxima ---
 
     def _scores(self, first: Expr, full: Expr, seen: Expr) -> None:
         with grid(ROWS) as (r,):
-            _put(self.kept.lanes, _fill(LOWEST), r)
+            put(self.kept.lanes, _fill(LOWEST), r)
         with T.serial(int64(0), full) as span:
             self._score(first, span)
             self._maxima(span)
@@ -116,10 +116,10 @@ class _Task:
     def _maxima(self, span: Expr) -> None:
         score, lanes = self.kept.score, self.kept.lanes
         with grid(ROWS) as (r,):
-            highest = _get(lanes, r)
+            highest = get(lanes, r)
             for p in range(PANELS):
-                highest = tirx.max(highest, _get(score, span * PANELS + p, r))
-            _put(lanes, highest, r)
+                highest = tirx.max(highest, get(score, span * PANELS + p, r))
+            put(lanes, highest, r)
 
     def _raise_peaks(self) -> None:
         """Raise the maxima that the scores of the chunk exceed, and rescale the sums."""
@@ -132,7 +132,7 @@ class _Task:
             T.buffer_store(kept.peak, kept.highest[r], [r])
             with grid(self.shape.columns) as (c,):
                 factor = tirx.Broadcast(kept.factor[0], TILE)
-                _put(kept.mixed, _get(kept.mixed, c, r) * factor, c, r)
+                put(kept.mixed, get(kept.mixed, c, r) * factor, c, r)
 
     # --- weights times values ---
 
@@ -164,10 +164,10 @@ class _Task:
         with T.serial(int64(tile * TILE), int64((tile + tiles) * TILE)) as r:
             peak = tirx.Broadcast(self.kept.peak[r], TILE)
             low, high = (
-                tirx.reinterpret("uint32x16", self._exponential(_get(score, at, r) - peak))
+                tirx.reinterpret("uint32x16", self._exponential(get(score, at, r) - peak))
                 for at in (span * PANELS, span * PANELS + 1)
             )
-            _put(weight, (high & upper) | (low >> half), span, r)
+            put(weight, (high & upper) | (low >> half), span, r)
 
     def _exponential(self, x: Expr) -> Expr:
         return exp2_for_bfloat16(x, bool(self.shape.blocking.exponential))
@@ -213,19 +213,20 @@ def _across_lanes(lanes: tirx.Buffer, r: Expr) -> None:
     `llvm.vector.reduce.fmax` would compare lane after lane, to treat NaN as IEEE 754 prescribes.
     """
     for distance in (8, 4, 2, 1):
-        own = _get(lanes, r)
+        own = get(lanes, r)
         order = [tirx.const(lane ^ distance, "int32") for lane in range(TILE)]
-        _put(lanes, tirx.max(own, tirx.Shuffle([own], order)), r)
+        put(lanes, tirx.max(own, tirx.Shuffle([own], order)), r)
 
 
 def _fill(value: float, dtype: str = "float32") -> Expr:
     return tirx.Broadcast(tirx.const(value, dtype), TILE)
 
 
-def _get(buffer: tirx.Buffer, *place: Expr | int) -> Expr:
+def get(buffer: tirx.Buffer, *place: Expr | int) -> Expr:
     """The vector of 16 lanes at `place`."""
     return buffer.vload([*map(int64, place), int64(0)], VECTOR)
 
 
-def _put(buffer: tirx.Buffer, value: Expr, *place: Expr | int) -> None:
+def put(buffer: tirx.Buffer, value: Expr, *place: Expr | int) -> None:
+    """Store 16 lanes at `place`."""
     T.buffer_store(buffer, value, [*map(int64, place), T.ramp(int64(0), 1, TILE)])

@@ -36,25 +36,30 @@ def exp2_for_bfloat16(x: Expr, instructions: bool) -> Expr:
     """16 numbers whose upper halves are the bfloat16 nearest to 2^x, for x up to 126.
 
     The mantissa is computed in [1, 2], where half a unit of bfloat16 is a constant that is part of
-    the polynomial. 2^x is within 7.5e-5 before that rounding, an eighth of half a unit at most.
+    the polynomial. 2^x is within 7.5e-5 before that rounding, a 50th of half a unit.
     `instructions`: with those of AVX-512 that separate a number from its integer part and scale by
     a power of two, which give 0 for the lowest x; otherwise x is clamped to -126.
     """
-    fill = lambda value: tirx.Broadcast(tirx.const(value, "float32"), 16)  # noqa: E731
-    coefficients = (_SHORT[0] + _HALF_UNIT, *_SHORT[1:])
-    clamped = x if instructions else tirx.max(fill(-126.0), x)  # this order propagates NaN
-    lowered = clamped - fill(0.5)  # nearest integer: the one below x
-    bits = tirx.reinterpret("int32x16", lowered + fill(_ROUND))
-    rest = clamped - (tirx.reinterpret(VECTOR, bits) - fill(_ROUND))
     if instructions:
         rest = _avx512("reduce", x, tirx.const(_DOWN, "int32"), x)
-    value = fill(coefficients[-1])
-    for coefficient in reversed(coefficients[:-1]):
-        value = value * rest + fill(coefficient)
-    if instructions:
-        return _avx512("scalef", value, x, value)
-    shifted = bits << tirx.Broadcast(tirx.const(23, "int32"), 16)
-    return value * tirx.reinterpret(VECTOR, shifted)
+        return _avx512("scalef", _mantissa(rest), x, x)
+    clamped = tirx.max(_fill(-126.0), x)  # this order propagates NaN
+    below = tirx.reinterpret("int32x16", clamped - _fill(0.5) + _fill(_ROUND))
+    rest = clamped - (tirx.reinterpret(VECTOR, below) - _fill(_ROUND))
+    shifted = below << tirx.Broadcast(tirx.const(23, "int32"), 16)
+    return _mantissa(rest) * tirx.reinterpret(VECTOR, shifted)
+
+
+def _mantissa(rest: Expr) -> Expr:
+    """2^rest for rest in [0, 1], and half a unit of bfloat16."""
+    value = _fill(_SHORT[-1])
+    for coefficient in (*reversed(_SHORT[1:-1]), _SHORT[0] + _HALF_UNIT):
+        value = value * rest + _fill(coefficient)
+    return value
+
+
+def _fill(value: float) -> Expr:
+    return tirx.Broadcast(tirx.const(value, "float32"), 16)
 
 
 _DOWN = 0b1001  # of VREDUCEPS: toward minus infinity, without exceptions

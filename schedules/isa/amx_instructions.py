@@ -9,6 +9,9 @@ by number, so nothing can spill. The same thread must have configured the regist
 
 On machines without AMX, tests replace every instruction by a call to an equivalent C function
 (tests/support/amx_emulator.c).
+
+One core of a Xeon of the fifth generation (2.8 GHz) multiplies two tiles in 5.6 ns, loads one from
+the L1 cache in 3 and from the L2 cache in 7, and stores one in 5.6 ns.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ def over_picture(heads: int = 2, kv: int = 2, d: int = 72, queries: int | None =
     q, k, v = picture_inputs(queries or count, count, heads, kv, d)
     shapes = [(queries or n, heads, d), (n, kv, d), (n, kv, d)]
     tensors = [placeholder(s, "float32", name) for s, name in zip(shapes, "qkv", strict=True)]
-    y = attention_over_all(*map(stored, tensors), d**-0.5, tiles=True)
+    q_view, k_view, v_view = map(stored, tensors)
+    y = attention_over_all(q_view, k_view, v_view, d**-0.5, tiles=True)
     func = te.create_prim_func([*tensors, y])
     return Kernel(func, [q, k, v], [attend_rounded(q, k, v)], LARGEST)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from handglass.compiler.schemes.scheme import Scheme, selection_of
+from handglass.compiler.schemes.scheme import Scheme, has_tile_attention, selection_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ EXACT = Tolerance(1e-6)
 # 5e-3 and 48 dB, 2.2e-2 and 35 dB, 1.4e-2 and 38 dB. One bit less in the rows costs 6 dB.
 FLOAT32 = Tolerance(1e-4, 80.0)
 BFLOAT16_ROWS = Tolerance(1e-2, 45.0)
-"""Many rows are rounded to bfloat16: AMX."""
+"""Many rows, or the operands of their attention, are rounded to bfloat16: AMX."""
 INT8_ROWS = Tolerance(4e-2, 32.0)
 """Rows are quantized with one scale each: w7a8, w8a8."""
 INT8_GROUPS = Tolerance(3e-2, 35.0)
@@ -59,8 +59,8 @@ def of_rows(scheme: Scheme) -> Tolerance:
     """The tolerance of a stage with weights in `scheme`, on the units it is packed for."""
     if scheme.codes is not None:
         return INT8_GROUPS if scheme.codes.bits == 4 else INT8_ROWS
-    rows = selection_of(scheme).many_rows.activations
-    return BFLOAT16_ROWS if rows == "bfloat16" else FLOAT32
+    rounds = selection_of(scheme).many_rows.activations == "bfloat16"
+    return BFLOAT16_ROWS if rounds or has_tile_attention(scheme) else FLOAT32
 
 
 def weaker(one: Tolerance, other: Tolerance) -> Tolerance:
