@@ -7,6 +7,8 @@
 #   make fuzz-native       the same for the readers in C++, with sanitizers (installs clang by apt)
 #   make test-arm          test the demo model on an emulated ARM board (installs qemu and gcc by apt)
 #   make test-arm-kernels  test the kernels of every ARM target under emulation (installs qemu and gcc by apt)
+#   make arm-counts        count the instructions of ARM kernels, of a token and of a picture under emulation,
+#                          beside llama.cpp's (installs qemu, gcc and llvm-mca by apt)
 #   make test-levels       run the tests that depend on the CPU at each instruction level that this CPU has
 #   make test-large        run more schemes and models of the slow tests (a few minutes)
 #   make test-spaces       check 50 candidates of the search space of every kernel against numpy (hours; installs
@@ -30,7 +32,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # ruff does not follow the symlinks in handglass/ and checks the top-level folders; mypy follows them.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test test-large test-levels test-spaces test-vulkan test-cuda test-arm test-arm-kernels native test-native fuzz fuzz-native lint full-size smollm records wheel lock-wheels clean
+.PHONY: demo test test-large test-levels test-spaces test-vulkan test-cuda test-arm test-arm-kernels arm-counts native test-native fuzz fuzz-native lint full-size smollm records wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
 # --- environments: one stamp file per set of packages, so that a second run starts immediately ---
@@ -116,6 +118,17 @@ ARM_TOOLS = { command -v qemu-aarch64 && command -v aarch64-linux-gnu-g++; } >/d
 test-arm-kernels: .venv/test.stamp
 	@$(ARM_TOOLS)
 	$(BIN)/python -m pytest tests/kernels/test_arm_kernels.py tests/kernels/test_arm_assembly.py tests/devices/test_target_build.py
+
+MCA_TOOLS = ( for v in 19 22 16; do command -v llvm-mca-$$v && exit 0; done; exit 1 ) >/dev/null || { \
+	apt-get update -qq && apt-get install -y --no-install-recommends llvm-19; } || \
+	echo "llvm-mca could not be installed: no cycles are modelled"
+
+# Instructions, exactly; cycles of innermost loops, modelled. A picture takes minutes.
+arm-counts: .venv/test.stamp
+	@$(ARM_TOOLS)
+	@$(MCA_TOOLS)
+	$(BIN)/python benchmarks/arm_counts.py
+	$(BIN)/python benchmarks/arm_step.py
 
 # The demo model, doctor and tuning on an emulated ARM board; unpacks an arm64 system into build/arm.
 # Then the loader of the native program.

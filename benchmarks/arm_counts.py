@@ -12,16 +12,14 @@ hardware.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import tarfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import arm_llama
 import numpy as np
 import tvm
-from arm_emulator import Argument, Call, Counts, MissingToolError, Program, tool
+from arm_emulator import Argument, Call, Counts, MissingToolError, Program
 from arm_mca import disassembled, find_mca, hottest, mca_version, on_cores
 from tvm import te, tirx
 
@@ -34,8 +32,6 @@ from handglass.targets import Target, find_target
 from handglass.targets.codegen.build import without_alias
 
 FOLDER = Path("build/arm-counts")
-LLAMA = "0.3.16"
-"""Version of llama_cpp_python, which contains the llama.cpp to compare with."""
 N, K, ROWS = 1536, 1536, 64
 ONE_GROUP = 8 * 4 * 32
 """Multiply-adds of the block used as unit of the prefill table: 8 rows, 4 outputs, 32 inputs."""
@@ -121,30 +117,6 @@ def arguments(p: Problem) -> list[Argument]:
 # --- llama.cpp's ---
 
 
-def sources() -> Path:
-    """The folder of ggml's sources, from the sdist; downloaded once."""
-    folder = FOLDER / f"llama_cpp_python-{LLAMA}"
-    if not folder.is_dir():
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "-d", str(FOLDER)]
-        package = ["--no-binary", "llama_cpp_python", f"llama_cpp_python=={LLAMA}"]
-        subprocess.run([*pip, *package], check=True)
-        with tarfile.open(FOLDER / f"{folder.name}.tar.gz") as archive:
-            archive.extractall(FOLDER, filter="data")
-    return folder / "vendor/llama.cpp/ggml"
-
-
-def llama_object() -> Path:
-    """Compile only repack.cpp, as llama.cpp's own build does for a machine with i8mm."""
-    ggml, made = sources(), FOLDER / "repack.o"
-    includes = [f"-I{ggml / d}" for d in ("include", "src", "src/ggml-cpu")]
-    options = ["-O3", "-DNDEBUG", "-march=armv8.2-a+dotprod+fp16+i8mm", "-ffunction-sections"]
-    source = ggml / "src/ggml-cpu/arch/arm/repack.cpp"
-    compiler = tool("aarch64-linux-gnu-g++")
-    subprocess.run([compiler, *options, *includes, "-c", str(source), "-o", str(made)], check=True)
-    return made
-
-
 def llama_weights(p: Problem, step: int) -> np.ndarray:
     """q4_0 in blocks of 4 outputs: 4 float16 scales, then `step` bytes of each output in turn."""
     panels, groups = p.scale.shape[:2]
@@ -176,17 +148,14 @@ def compare(
     target: Target, m: int, kind: str, steps: tuple[int, ...], mca: str | None
 ) -> list[Row]:
     """Count our kernel and llama.cpp's for each of `steps`, in one emulated run."""
-    p, repack = problem(m), llama_object()
+    p, repack = problem(m), arm_llama.kernels(FOLDER)
     ours = Call("handglass", arguments(p))
     theirs = [llama_call(p, kind, step) for step in steps]
     compiled = module(target, m, ours.name)
-    adapter = [Path(__file__).with_name("arm_llama.c"), repack]
-    options = ["-Wl,--gc-sections", "-Wl,--unresolved-symbols=ignore-all"]
     names = [call.name for call in (ours, *theirs)]
-    all_kernels = [f"{k}_q4_0_4x{s}_q8_0" for k in ("gemv", "gemm") for s in (4, 8)]
     folder = FOLDER / f"{target.name}-{m}"
     folder.mkdir(parents=True, exist_ok=True)
-    program = Program(compiled, ["handglass", *all_kernels], folder, [*adapter, *options])
+    program = Program(compiled, ["handglass", *arm_llama.NAMES], folder, arm_llama.linked(FOLDER))
     results, counts = program.count(CPU, [ours, *theirs])
     check_agreement(dict(zip(names, (arrays[-1] for arrays in results), strict=True)))
     instruction = "smmla" if kind == "gemm" and "i8mm" in target.features else "sdot"
@@ -255,7 +224,7 @@ def main() -> None:
     for title, rows in tables.items():
         print(f"\n{title}\n\n{table(rows)}")
     report = {title: [asdict(r) for r in rows] for title, rows in tables.items()}
-    versions = {"llama_cpp_python": LLAMA, "llvm-mca": mca and mca_version(mca)}
+    versions = {"llama_cpp_python": arm_llama.VERSION, "llvm-mca": mca and mca_version(mca)}
     (FOLDER / "counts.json").write_text(json.dumps({"versions": versions, **report}, indent=1))
 
 

@@ -7,7 +7,7 @@ point.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tvm import te, tirx
 from tvm.ir import Expr
@@ -16,7 +16,9 @@ from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, Codes
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
+from .group_sums import group_sum
 from .index_type import int64, reduce_axis, static_extents
+from .nibble_operands import dot_operands
 from .padded import is_one_row
 from .quantized import Quantized
 from .smmla_matmul import halved_row
@@ -44,7 +46,11 @@ def tiled_dot_matmul(
         _tiled(x.codes, height, rows, codes.chunk, "rows"),
         _tiled(x.scale, height, rows, 1, "scale_rows"),
     )
-    return _scaled(x, _sums(tiled.codes, codes, weight), tiled, out_features, codes, scale)
+    if codes.bits == 4:
+        sums = _sums_of_operands(tiled.codes, codes, weight)
+    else:
+        sums = _sums(tiled.codes, codes, weight)
+    return _scaled(x, sums, tiled, out_features, codes, scale)
 
 
 def halves_matmul(
@@ -70,24 +76,41 @@ def _scaled(
     x: Quantized, sums: Sums, rows: Quantized, out_features: int, codes: Codes, scale: te.Tensor
 ) -> te.Tensor:
     """The scaled sums of x, (m, out_features) float32; `rows` is x padded to register tiles."""
-    scaled = _grouped if codes.bits == 4 else _by_row
-    product = scaled(sums, rows, x.height(codes.tile.rows), scale)  # (height, panels, 16)
+    height = x.height(codes.tile.rows)
+    if codes.bits == 4:
+        product = _grouped(sums, rows, height, codes, scale)  # (height, panels, 16)
+    else:
+        product = _by_row(sums, rows, height, scale)
     shape = (x.codes.shape[0], out_features)
     return te.compute(shape, lambda i, j: product[i, j // LANES, j % LANES], name="out")
 
 
 def _grouped_sums(x: te.Tensor, codes: Codes, weight: te.Tensor) -> te.Tensor:
     """(panels, groups, height, 16)."""
-    panels, groups, height = *static_extents(weight, 2), _height(x)
+    code = lambda p, g, h, v, j, e: codes.nibble(weight[p, g, v, j, e], h)  # noqa: E731
+    return _sums_of_codes(x, codes, static_extents(weight, 2), code)
+
+
+def _sums_of_operands(x: te.Tensor, codes: Codes, weight: te.Tensor) -> Sums:
+    """`_grouped_sums` with the nibbles unpacked in a stage of their own."""
+    operands = dot_operands(codes, weight)
+    code = lambda *at: operands[at]  # noqa: E731
+    sums = _sums_of_codes(x, codes, static_extents(weight, 2), code)
+    return lambda *at: sums[at]
+
+
+def _sums_of_codes(
+    x: te.Tensor, codes: Codes, extents: Sequence[Expr], code: Callable[..., Expr]
+) -> te.Tensor:
+    """`code` at (panel, group, half of the group, step, output, input of the step)."""
     h, v, e = reduce_axis(2, "h"), reduce_axis(CHUNK_STEPS, "v"), reduce_axis(codes.step, "e")
+    total = group_sum(codes)
 
     def term(p, g, i, j):
         value = _at(x, i, g, GROUP, h * (GROUP // 2) + v * codes.step + e).astype("int32")
-        return te.sum(
-            value * codes.nibble(weight[p, g, v, j, e], h).astype("int32"), axis=[h, v, e]
-        )
+        return total(value * code(p, g, h, v, j, e).astype("int32"), [h, v, e])
 
-    shape = (panels, groups, height, int64(LANES))
+    shape = (*extents, _height(x), int64(LANES))
     return te.compute(shape, term, name="dot", attrs={PATTERN: "dot4"})
 
 
@@ -105,14 +128,14 @@ def _row_sums(x: te.Tensor, codes: Codes, weight: te.Tensor) -> te.Tensor:
     return te.compute(shape, term, name="dot", attrs={PATTERN: f"dot{codes.bits}"})
 
 
-def _grouped(sums: Sums, x: Quantized, height: Expr, scale: te.Tensor) -> te.Tensor:
+def _grouped(sums: Sums, x: Quantized, height: Expr, codes: Codes, scale: te.Tensor) -> te.Tensor:
     """4 bits: integer sums per group, scaled and accumulated in float32."""
     panels, groups = static_extents(scale, 2)
     g = te.reduce_axis((int64(0), groups), "g")
     return te.compute(
         (height, panels, int64(LANES)),
         lambda i, p, j: te.sum(
-            x.shifted(sums(p, g, i, j), i, g).astype("float32")
+            codes.sum_as_float(x.shifted(sums(p, g, i, j), i, g))
             * (_at(x.scale, i, g, 1, 0) * scale[p, g, j].astype("float32")),
             axis=g,
         ),

@@ -14,7 +14,9 @@ from handglass.schedules.isa.integer_isa import CHUNK_STEPS, Codes
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
+from .group_sums import group_sum
 from .index_type import int64, reduce_axis
+from .nibble_operands import pair_operands
 from .quantized import Quantized
 
 EIGHT, HALF = 8, 4
@@ -78,11 +80,12 @@ def grouped(
     """
     panels, groups = (int64(int(n)) for n in weight.shape[:2])
     h, v, u, e = (reduce_axis(n, name) for n, name in ((2, "h"), (2, "v"), (2, "u"), (HALF, "e")))
+    operands, total = pair_operands(codes, weight), group_sum(codes)
 
     def term(p, g, t, i, b, q):
         value = x[t, g * 4 + h * 2 + v, i, q // 2 * EIGHT + u * HALF + e].astype("int32")
-        code = codes.nibble(weight[p, g, v * 2 + u, b * 2 + q % 2, e], h)
-        return te.sum(value * code.astype("int32"), axis=[h, v, u, e])
+        code = operands[p, g, h, v, b * 2 + q % 2, u, e].astype("int32")
+        return total(value * code, [h, v, u, e])
 
     tiles, _, pairs, _ = x.shape
     square = (pairs, int64(LANES // 2), int64(SQUARE))
@@ -91,7 +94,7 @@ def grouped(
     scaled = te.compute(
         (panels, tiles, *square),
         lambda p, t, i, b, q: te.sum(
-            dot[p, g, t, i, b, q].astype("float32")
+            codes.sum_as_float(dot[p, g, t, i, b, q])
             * (x_scale[t, g, i, q] * scale[p, g, b * 2 + q % 2].astype("float32")),
             axis=g,
         ),

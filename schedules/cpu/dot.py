@@ -8,6 +8,7 @@ instruction set determines the tile size (isa/integer_isa.py).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import tvm
 from tvm.s_tir import Schedule
@@ -16,10 +17,12 @@ from ..choices import DEFAULTS, Choices
 from ..isa.dot_instructions import instruction
 from ..isa.dot_intrinsics import Inner, intrinsic
 from ..isa.integer_isa import INTERCHANGEABLE, Codes, IntegerIsa, find_integer_isa
+from ..isa.nibble_intrinsics import unpack_vectors
 from ..isa.register_tiles import LANES, Tile
 from ..rule import Rule, find
 from ..tiling import (
     OFFERED_ROWS,
+    UNPACKED,
     clear,
     divisors,
     in_row_blocks,
@@ -31,6 +34,7 @@ from ..tiling import (
 )
 from .elementwise import vectorize
 from .tasks import PER_TASK, in_tasks, parallel
+from .unpacking import unpack_operands
 
 PANELS, PANELS_OF_ONE_ROW = (1, 2, 4), (1, 2, 4, 8)
 """Offered numbers of adjacent panels that take the same rows, one after the other."""
@@ -60,9 +64,10 @@ def schedule_dot(
     tile = choose_tile(sch, register_tile(sch, scaled, isa.codes(bits)), isa, choices)
     use = choose_instruction(sch, isa, bits, choices)
     inner = choose_inner(sch, isa, bits, tile.rows, choices)
-    name = intrinsic(use, bits, tile.rows, tile.columns, emulate, inner)
+    unpacked = bool(find(sch, "operands"))
+    name = intrinsic(use, bits, tile.rows, tile.columns, emulate, inner, unpacked)
     if bits == 4:
-        _grouped(sch, sums, scaled, tile, name, choices)
+        _grouped(sch, sums, scaled, tile, name, isa.int4, choices)
     else:
         _by_row(sch, sums, scaled, tile, name, instruction(isa, bits).steps == 1, choices)
     for padded in find(sch, "rows"):
@@ -121,7 +126,9 @@ def _packed_by_tiles(sch: Schedule) -> bool:
     return any(len(sch.get(rows).writes[0].region) == 4 for rows in find(sch, "rows"))
 
 
-def _grouped(sch: Schedule, sums, scaled, tile: Tile, name: str, choices: Choices) -> None:
+def _grouped(
+    sch: Schedule, sums, scaled, tile: Tile, name: str, codes: Codes, choices: Choices
+) -> None:
     """Compute the integer sums of one group, then add their scaled values to the tile."""
     split = split_tile(sch, scaled, tile, choices)
     g, *_ = unrolled(sch, split.reduction, choices)
@@ -129,6 +136,8 @@ def _grouped(sch: Schedule, sums, scaled, tile: Tile, name: str, choices: Choice
     clear(sch, scaled, g, 3)
     *_, i, j, _, _, _ = sch.get_loops(sums)
     first = j if tile.rows == 1 else i
+    unpack = partial(unpack_vectors, codes)
+    unpack_operands(sch, split.task, split.panel, tile.columns, unpack, choices)
     clear(sch, sums, first, 2)
     tensorize(sch, sums, first, name)
     split.finish(sch)
@@ -215,6 +224,7 @@ def split_tile(sch: Schedule, scaled, tile: Tile, choices: Choices) -> Split:
 
 
 OFFERS = {
+    "unpacked": UNPACKED,
     "panels": PANELS_OF_ONE_ROW,
     "row_block": OFFERED_ROWS,
     "unroll": UNROLLS,

@@ -7,18 +7,22 @@ are scaled while still in squares. Squares are rearranged into rows once per til
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import tvm
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
 from ..isa.integer_isa import Codes, IntegerIsa, find_integer_isa
+from ..isa.nibble_intrinsics import unpack_pairs
 from ..isa.register_tiles import LANES, Tile
-from ..isa.smmla_intrinsics import add_scaled, intrinsic, squares_to_rows
+from ..isa.smmla_intrinsics import intrinsic
+from ..isa.smmla_squares import add_scaled, squares_to_rows
 from ..rule import Rule, find
 from ..tiling import clear, settled, tensorize
 from .dot import COLUMNS, OFFERS, PREFETCH, register_tile, split_tile, unrolled
 from .elementwise import vectorize
+from .unpacking import unpack_operands
 
 
 def pairs(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
@@ -43,7 +47,10 @@ def schedule_pairs(
         columns = settled(sch, choices.pick(sch, "columns", COLUMNS, codes.tile.columns))
         tile = replace(codes.tile, columns=columns)
         name = intrinsic(isa, codes.bits, tile.rows, columns, emulate)
-        (_grouped if codes.bits == 4 else _by_row)(sch, sums, tile, name, choices)
+        if codes.bits == 4:
+            _grouped(sch, sums, tile, name, codes, choices)
+        else:
+            _by_row(sch, sums, tile, name, choices)
     for padded in find(sch, "rows"):
         sch.parallel(sch.get_loops(padded)[0])
         vectorize(sch, sch.get_loops(padded)[-1])
@@ -64,7 +71,7 @@ def _one_row(sch: Schedule, sums, codes: Codes, name: str, choices: Choices) -> 
     split.finish(sch)
 
 
-def _grouped(sch: Schedule, sums, tile: Tile, name: str, choices: Choices) -> None:
+def _grouped(sch: Schedule, sums, tile: Tile, name: str, codes: Codes, choices: Choices) -> None:
     """Scale each group's squares, add them to the tile's, and rearrange into rows at the end."""
     (scaled,), (in_rows,), (product,) = (find(sch, n) for n in ("scaled", "in_rows", "product"))
     split = split_tile(sch, product, replace(tile, panels=1), choices)
@@ -74,11 +81,13 @@ def _grouped(sch: Schedule, sums, tile: Tile, name: str, choices: Choices) -> No
     g, *groups = unrolled(sch, g, choices)
     sch.reorder(g, *groups, p, t, i, b, q)
     sch.compute_at(sums, t, preserve_unit_loops=True)
+    unpack = partial(unpack_pairs, codes)
+    unpack_operands(sch, split.task, t, tile.columns, unpack, choices)
     clear(sch, scaled, g, 3)
     *_, first, _, _, _, _, _, _ = sch.get_loops(sums)
     clear(sch, sums, first, 3)
     tensorize(sch, sums, first, name)
-    tensorize(sch, scaled, i, add_scaled(tile.rows, tile.columns))
+    tensorize(sch, scaled, i, add_scaled(codes, tile.rows, tile.columns))
     _set_in_rows(sch, in_rows, tile, "float32")
     split.finish(sch)
 

@@ -18,6 +18,7 @@ from tvm.script import tirx as T
 
 from .dot_instructions import Instruction, instruction
 from .integer_isa import Codes, IntegerIsa
+from .intrinsic_parts import extents_of, whole
 from .register_tiles import LANES
 
 
@@ -29,6 +30,8 @@ class Shape:
     rows: int
     steps: int
     columns: int = LANES
+    unpacked: bool = False
+    """Whether nibbles were unpacked to bytes, the halves of a group one after the other."""
 
     @property
     def half(self) -> int:
@@ -44,11 +47,14 @@ class Shape:
 
     @property
     def weights(self) -> list[int]:
-        return [*self.step(self.steps), self.columns, self.codes.step]
+        return [*self.of_half(2), *self.step(self.steps), self.columns, self.codes.step]
 
-    def weight_strides(self, stride) -> list:
+    def of_half(self, h) -> list:
+        return [h] if self.unpacked else []
+
+    def weight_strides(self, half, stride) -> list:
         """Strides of the weights in a panel that may be wider than the tile."""
-        return [*self.step(stride), self.codes.step, 1]
+        return [*self.of_half(half), *self.step(stride), self.codes.step, 1]
 
     def step(self, v) -> list:
         return [v] if self.steps > 1 else []
@@ -84,24 +90,23 @@ def intrinsic(
     columns: int = LANES,
     emulate: bool = False,
     inner: Inner = Inner(),
+    unpacked: bool = False,
 ) -> str:
     """Register the intrinsic for tiles of `rows` x `columns` and return its name.
+
+    `unpacked`: nibbles are bytes already (compiler/ops/nibble_operands.py).
 
     `emulate` replaces the machine instruction by portable arithmetic and changes nothing else, so
     that code for one instruction set can be tested on machines that lack it.
     """
     use = inner.applied(instruction(isa, bits, emulate))
     order = f"{use.prefetch}.{use.together}{'.emulated' if emulate else ''}"
-    name = f"handglass.dot.{isa.name}.{bits}bit.{rows}x{columns}.{order}"
+    kind = "unpacked" if unpacked else f"{bits}bit"
+    name = f"handglass.dot.{isa.name}.{kind}.{rows}x{columns}.{order}"
     if TensorIntrin.get(name, allow_missing=True) is None:
-        shape = Shape(isa.codes(bits), rows, use.steps, columns)
+        shape = Shape(isa.codes(bits), rows, use.steps, columns, unpacked)
         TensorIntrin.register(name, _description(shape), _implementation(shape, isa.lanes, use))
     return name
-
-
-def _whole(buffer):
-    """The region that covers all of a buffer."""
-    return buffer[tuple(slice(0, extent) for extent in buffer.shape)]
 
 
 def prefetch(buffer: tirx.Buffer, place: tuple) -> Expr:
@@ -118,17 +123,17 @@ def _match(shape: Shape, handles: tuple[tirx.Var, tirx.Var, tirx.Var]) -> Operan
     """Buffers of the rows, the weights and the sums behind the arguments of an intrinsic."""
     codes, (rows, weights, sums) = shape.codes, handles
     stride, step_stride = tirx.Var("stride", "int64"), tirx.Var("step_stride", "int64")
-    x_strides, w_strides = shape.row(stride, 1), shape.weight_strides(step_stride)
+    w_strides = shape.weight_strides(tirx.Var("half_stride", "int64"), step_stride)
+    x_strides, dtype = shape.row(stride, 1), "int8" if shape.unpacked else codes.dtype
     x = T.match_buffer(rows, shape.x, codes.activation, offset_factor=1, strides=x_strides)
-    w = T.match_buffer(weights, shape.weights, codes.dtype, offset_factor=1, strides=w_strides)
+    w = T.match_buffer(weights, shape.weights, dtype, offset_factor=1, strides=w_strides)
     c = T.match_buffer(sums, shape.row(shape.rows, shape.columns), "int32", offset_factor=1)
     return x, w, c
 
 
 def _description(shape: Shape) -> tirx.PrimFunc:
     codes = shape.codes
-    # Relax loops have int64 extents, and the description must match the operator.
-    extents = [tirx.IntImm("int64", extent) for extent in shape.axes.values()]
+    extents = extents_of(*shape.axes.values())
     kinds = "".join("S" if name in "ij" else "R" for name in shape.axes)
 
     def sums_at(axes: list) -> list:
@@ -140,16 +145,17 @@ def _description(shape: Shape) -> tirx.PrimFunc:
         sizes = {"h": shape.half, "v": codes.step, "e": 1}
         inputs = [at[name] * size for name, size in sizes.items() if name in at]
         x_place = tuple(shape.row(at.get("i"), reduce(operator.add, inputs)))
-        w_place = (*shape.step(at.get("v")), at["j"], at["e"])
-        code = codes.nibble(w[w_place], at["h"]) if codes.bits == 4 else w[w_place]
+        w_place = (*shape.of_half(at.get("h")), *shape.step(at.get("v")), at["j"], at["e"])
+        packed = codes.bits == 4 and not shape.unpacked
+        code = codes.nibble(w[w_place], at["h"]) if packed else w[w_place]
         return T.Cast("int32", x[x_place]) * T.Cast("int32", code)
 
     @T.prim_func(s_tir=True)
     def description(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
         x, w, c = _match(shape, (x_rows, weights, sums))
         with T.sblock("root"):
-            T.reads(_whole(c), _whole(x), _whole(w))
-            T.writes(_whole(c))
+            T.reads(whole(c), whole(x), whole(w))
+            T.writes(whole(c))
             for loops in T.grid(*extents):
                 with T.sblock("dot"):
                     axes = T.meta_var(T.axis.remap(kinds, loops))
@@ -172,6 +178,8 @@ def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc
     steps = T.unroll if rows == 1 or use.together else T.serial
     together = _together(rows, use.together) if use.together else rows
     ahead = use.prefetch if rows == 1 else 0
+    # Both nibbles of a byte are used at once; of unpacked ones, a half needs half of the rows.
+    outer = codes.halves if shape.unpacked else 1
 
     def sums(c, i, b) -> Expr:
         return c.vload(shape.row(i, b * lanes), f"int32x{lanes}")
@@ -184,32 +192,37 @@ def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc
 
     def weight(w, v, b, h) -> Expr:
         count = lanes * codes.step
-        vector = w.vload([*shape.step(v), b * lanes, 0], f"{codes.dtype}x{count}")
+        place = [*shape.of_half(h), *shape.step(v), b * lanes, 0]
+        if shape.unpacked:
+            return w.vload(place, f"int8x{count}")
+        vector = w.vload(place, f"{codes.dtype}x{count}")
         return codes.nibble(vector, h, count) if codes.bits == 4 else vector
 
     @T.prim_func(s_tir=True)
     def implementation(x_rows: T.handle, weights: T.handle, sums: T.handle) -> None:
         x, w, c = _match(shape, (x_rows, weights, sums))
         with T.sblock("root"):
-            T.reads(_whole(c), _whole(x), _whole(w))
-            T.writes(_whole(c))
+            T.reads(whole(c), whole(x), whole(w))
+            T.writes(whole(c))
             acc = T.alloc_buffer((rows, vectors, width), narrow, scope="local")
             for i in T.unroll(rows):
                 for b in T.unroll(vectors):
                     acc[i, b, T.ramp(0, 1, width)] = start(c, i, b)
             for first in T.unroll(rows // together):
-                for v in steps(shape.steps):
-                    if ahead > 0:
-                        T.evaluate(prefetch(w, shape.place(v + ahead)))
-                    for h in T.unroll(codes.halves):
-                        for second in T.unroll(together):
-                            for b in T.unroll(vectors):
-                                i = T.meta_var(first * together + second)
-                                acc[i, b, T.ramp(0, 1, width)] = use.multiply(
-                                    acc[i, b, T.ramp(0, 1, width)],
-                                    weight(w, v, b, h),
-                                    use.spread(x, shape.row(i, h * shape.half), v),
-                                )
+                for half in T.unroll(outer):
+                    for v in steps(shape.steps):
+                        if ahead > 0:
+                            T.evaluate(prefetch(w, shape.place(v + ahead)))
+                        for nibble in T.unroll(codes.halves // outer):
+                            for second in T.unroll(together):
+                                for b in T.unroll(vectors):
+                                    i = T.meta_var(first * together + second)
+                                    h = T.meta_var(half if outer > 1 else nibble)
+                                    acc[i, b, T.ramp(0, 1, width)] = use.multiply(
+                                        acc[i, b, T.ramp(0, 1, width)],
+                                        weight(w, v, b, h),
+                                        use.spread(x, shape.row(i, h * shape.half), v),
+                                    )
             for i in T.unroll(rows):
                 for b in T.unroll(vectors):
                     T.buffer_store(
