@@ -87,14 +87,15 @@ VULKAN_HEADERS = { echo '\#include <vulkan/vulkan.h>' | $${CXX:-g++} -E -x c++ -
 	echo "libvulkan-dev could not be installed: tests that need the Vulkan library are skipped"
 
 # Two workers; each runs whole files, because the tests of a file share compiled modules, in the order
-# of tests/conftest.py: slow files first.
+# of tests/conftest.py: slow files first. A test that kills its worker ends the run: xdist hangs or fails
+# otherwise, without naming the test.
 test: lint
 	@$(VULKAN_HEADERS)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # More schemes and models of tests that `make test` runs for one of them.
 test-large: .venv/test.stamp
-	HANDGLASS_TEST_LARGE=1 $(BIN)/python -m pytest -m large -n 2 --dist loadfile
+	HANDGLASS_TEST_LARGE=1 $(BIN)/python -m pytest -m large -n 2 --dist loadfile --max-worker-restart 0
 
 # Test the code paths of lesser CPUs on this one: CPU flags are masked (runtime/system/cpu_level.py), lowest
 # level first. Levels above this CPU are emulated: dot products always, AMX only with AVX-512 VNNI.
@@ -106,7 +107,7 @@ test-levels: .venv/test.stamp
 # `make test` checks one or two candidates per space.
 test-spaces: .venv/test.stamp
 	@$(VULKAN_TOOLS)
-	HANDGLASS_TEST_SPACES=50 HANDGLASS_TEST_VULKAN=1 $(BIN)/python -m pytest -n 2 tests/kernels/test_spaces.py tests/kernels/test_vulkan_spaces.py
+	HANDGLASS_TEST_SPACES=50 HANDGLASS_TEST_VULKAN=1 $(BIN)/python -m pytest -n 2 --max-worker-restart 0 tests/kernels/test_spaces.py tests/kernels/test_vulkan_spaces.py
 
 ARM_TOOLS = { command -v qemu-aarch64 && command -v aarch64-linux-gnu-g++; } >/dev/null || { \
 	apt-get update -qq && apt-get install -y --no-install-recommends qemu-user g++-aarch64-linux-gnu; }

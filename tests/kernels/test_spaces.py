@@ -25,7 +25,7 @@ import tvm
 import tvm_ffi
 from arm_emulator import Call, MissingToolError, Program
 from arm_kernels import Kernel
-from levels import BY_INSTRUCTION, LEVELS, Level
+from levels import BY_INSTRUCTION, LEVELS, Level, compiled_here
 from matmul_spaces import times_weights
 from row_spaces import centred, gated, heads, plain, quantizing, rms, row_kernel
 from tvm import tirx
@@ -158,7 +158,8 @@ def test_candidates_are_right(space: Space) -> None:
     kernel = space.make(host)
     rule, candidates = sample(kernel, host)
     for candidate in candidates:
-        run(kernel, tvm.compile(scheduled(kernel, rule, target, candidate), target), candidate)
+        func = scheduled(kernel, rule, target, candidate)
+        run(kernel, compiled_here(tvm.IRModule({"kernel": func})), candidate)
 
 
 @pytest.mark.skipif(not SAMPLE, reason="make test-spaces checks them")

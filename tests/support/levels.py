@@ -24,7 +24,7 @@ from handglass.runtime.engine import library
 from handglass.runtime.system.cpu_level import BEYOND, without_beyond
 from handglass.runtime.system.hardware import read_machine
 from handglass.runtime.system.machine import architecture
-from handglass.runtime.system.tiles import ask_for_tiles
+from handglass.runtime.system.tiles import FLAG, ask_for_tiles
 from handglass.schedules.choices import DEFAULTS, Choices
 from handglass.schedules.cpu.amx import schedule_tiles
 from handglass.schedules.cpu.dot import schedule_dot
@@ -95,12 +95,23 @@ class Level:
 
     def compile(self, sch: Schedule) -> Any:
         """Compile to machine code that runs on this machine."""
-        mod = configure_tiles()(sch.mod)
-        if not self.has_tiles:
-            open_emulator()
-            mod = emulated(mod)
         code = self.target if self.has_vectors else find_target("host")
-        return tvm.compile(mod, tvm.target.Target(code.tvm))["main"]
+        return compiled(sch.mod, code, self.has_tiles)["main"]
+
+
+def compiled(mod: tvm.IRModule, target: Target, has_tiles: bool) -> Any:
+    """Compile scheduled functions; tile registers are configured, and emulated without them."""
+    mod = configure_tiles()(mod)
+    if not has_tiles:
+        open_emulator()
+        mod = emulated(mod)
+    return tvm.compile(mod, tvm.target.Target(target.tvm))
+
+
+def compiled_here(mod: tvm.IRModule) -> Any:
+    """Compile scheduled functions for `host`, whose tile registers need Linux's permission."""
+    host = find_target("host")
+    return compiled(mod, host, FLAG not in host.features or ask_for_tiles() == 0)
 
 
 def _level(isa: IntegerIsa) -> Level:
