@@ -156,11 +156,14 @@ test-vulkan: .venv/test.stamp
 	$(PIP) install --editable '.[cuda12,cuda13,test-cuda]'
 	@touch $@
 
-# Every CUDA test, and the operators' that are written for Vulkan; none needs a GPU or a driver.
+# Every CUDA test, and the operators' that are written for Vulkan; none needs a GPU or a driver. Two
+# workers, as in `test`.
 OPERATORS = attention elementwise heads matmul one_row recurrence rows
 test-cuda: .venv/cuda.stamp
-	HANDGLASS_TEST_CUDA=1 $(BIN)/python -m pytest tests/cuda
+	HANDGLASS_TEST_CUDA=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  --max-worker-restart 0 tests/cuda
 	HANDGLASS_TEST_VULKAN=1 HANDGLASS_TEST_OPERATORS=cuda $(BIN)/python -m pytest -m vulkan \
+	  -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
 	  $(OPERATORS:%=tests/kernels/test_vulkan_%.py)
 
 # Objects are cached in the user's cache folder; only changed files are recompiled.

@@ -70,11 +70,19 @@ def _one_row(sch: Schedule, sums, product, last, limits: GpuLimits, choices: Cho
         group, _, lane, half, w = sch.get_loops(sums)[depth_of(sch, step) :]
         sch.reorder(w, half, lane)
         _straight(sch, sums, group, [w, half, lane], w)
-        clear(sch, sums, w, 1)
+        _clear_quads(sch, sums, w)
     sch.unroll(step)
-    clear(sch, partial, outer, depth)
+    if sums is product:
+        _clear_quads(sch, partial, outer)
+    else:
+        clear(sch, partial, outer, depth)
     if staged:
         share_row(sch, row, partial, parts)
+
+
+def _clear_quads(sch: Schedule, block, reduction) -> None:
+    """Zero the integer sums of a thread before the loop `reduction`, four at a time."""
+    vectorize_quads(sch, sch.get_loops(sch.decompose_reduction(block, reduction))[-1])
 
 
 def _straight(sch: Schedule, block, group, inner: list, w) -> None:

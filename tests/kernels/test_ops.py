@@ -118,6 +118,14 @@ def test_exact_gelu_of_special_values() -> None:
     np.testing.assert_allclose(gelu(x), truth, 1e-6, 1e-30)
 
 
+def test_exact_gelu_names_its_input_few_times() -> None:
+    """What is inlined there, such as a sum with its bias, is written out as often in CUDA C++."""
+    x = te.placeholder((4, 4), "float32", name="x")
+    with tvm.target.Target({"kind": "cuda", "arch": "sm_80"}):
+        text = te.create_prim_func([x, exponential.gelu(x)]).script()
+    assert text.count("x[v_i0, v_i1]") <= 12  # T.reads is one of them
+
+
 def test_silu_gate() -> None:
     x = normal(5, 26) * 4
     gate, up = x[:, :13], x[:, 13:]

@@ -1,7 +1,7 @@
 """The GPU that runs the operator tests: vulkan:0, or an emulated NVIDIA one.
 
 `HANDGLASS_TEST_OPERATORS=cuda` selects the latter: the same tests, rules and references then run as
-CUDA on the emulator of tests/cuda.
+CUDA on the emulator of tests/cuda; with `cuda-card`, on the first NVIDIA GPU of this machine.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any
 from handglass.targets import find_target
 
 VULKAN = "vulkan"
-KIND = os.environ.get("HANDGLASS_TEST_OPERATORS") or VULKAN
-PRESET, CHIP = "jetson-orin", 87
+KIND, _, _WHERE = (os.environ.get("HANDGLASS_TEST_OPERATORS") or VULKAN).partition("-")
+ON_CARD = bool(_WHERE)
+PRESET, CHIP = "cuda-host" if ON_CARD else "jetson-orin", 87
 
 
 def target_of(target: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def target_of(target: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def enable() -> None:
     """Make the device available to this process."""
-    if KIND != VULKAN:
+    if KIND != VULKAN and not ON_CARD:
         from emulated_driver import driver_environment
 
         os.environ.update(driver_environment(chips=CHIP))

@@ -1,0 +1,100 @@
+"""Products of one row as CUDA: what the machine code shows for each chip, and exact counts.
+
+Decode is a stream over the weights, so what matters is that nothing but them takes time: whole
+loads of 16 bytes, few instructions per byte, enough warps to wait for memory, and few sectors
+beside the weights' own.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="compiles with the TVM compiler")
+
+from cuda_kernels import Kernels, image, kernels_of, scheduled, target_of
+from machine_code import LOCAL_MEMORY, Code, count, disassembled, nvdisasm
+from occupancy import MULTIPROCESSORS, occupancy
+from vulkan_products import Product
+
+from handglass.schedules.choices import Written
+from handglass.targets import find_target
+from handglass.targets.codegen.cuda.nvrtc import Nvrtc
+
+pytestmark = pytest.mark.compiler
+
+N, K = 64, 1536
+OCCUPANCY = 0.5
+"""Least share of the warps that a multiprocessor holds."""
+PER_BYTE = {"w4a8": 2.8, "w8a8": 1.6}
+"""Most instructions of a thread per byte of weights, the sums of the parts included."""
+SECTORS = {(): 1.25, (("staged", 1),): 1.15}
+"""Most sectors requested over those of the operands, by choices. By default each thread reads 32
+bytes of the row in two loads, each of which touches the same sector; memory sees it once."""
+TOLERANCE = 1e-6
+
+
+@cache
+def built(scheme: str, choices: tuple[tuple[str, int], ...] = ()) -> tuple[Product, Kernels]:
+    product = Product(scheme, N, K, dict(find_target("rtx-20").tvm))
+    target = target_of("rtx-20")
+    sch, rule = scheduled(product.function(1), target, Written(dict(choices)))
+    assert rule == "vulkan-dot"
+    return product, kernels_of(sch.mod["main"], target)
+
+
+def code_of(kernels: Kernels, architecture: str, major: int) -> Code:
+    return disassembled(*image(kernels.source, architecture, major))
+
+
+@pytest.mark.skipif(nvdisasm() is None, reason="nvdisasm is not installed: make test-cuda")
+@pytest.mark.cuda
+@pytest.mark.parametrize("scheme", PER_BYTE)
+def test_the_code_of_each_chip(nvrtc: Nvrtc, scheme: str) -> None:
+    _, kernels = built(scheme)
+    (launch,) = kernels.launches
+    threads = np.prod([int(n) for name, n in launch.extents.items() if name.startswith("thread")])
+    for chip in nvrtc.architectures.intersection(MULTIPROCESSORS):
+        code = code_of(kernels, f"sm_{chip}", nvrtc.major)
+        wide, all_loads = count(code.mix, "LDG.E.128"), count(code.mix, "LDG")
+        assert not count(code.mix, *LOCAL_MEMORY), chip
+        assert count(code.mix, "IDP.4A") > 0, chip
+        assert wide >= 0.6 * all_loads, (chip, code.mix)  # the others load scales
+        held = occupancy(chip, int(threads), code.registers, kernels.static_shared)
+        assert held >= OCCUPANCY, (chip, code.registers, held)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("choices", SECTORS)
+@pytest.mark.parametrize("scheme", PER_BYTE)
+def test_little_is_done_beside_the_weights(
+    scheme: str, choices: tuple[tuple[str, int], ...]
+) -> None:
+    product, kernels = built(scheme, choices)
+    draw = np.random.default_rng(K)
+    x, weight = (draw.standard_normal(shape, np.float32) for shape in ((1, K), (N, K)))
+    parts = [np.ascontiguousarray(part) for part in product.storage.pack(weight).values()]
+    inputs, y = product.inputs(x), np.full((1, N), np.nan, np.float32)
+    (counts,) = kernels.run(*inputs, *parts, y)
+    truth = product.expected(x, weight)
+    assert np.abs(y - truth).max() <= TOLERANCE * np.abs(truth).max()
+    weights = sum(part.nbytes for part in parts)
+    operands = weights + y.nbytes + sum(array.nbytes for array in inputs)
+    assert 32 * counts.instructions <= PER_BYTE[scheme] * weights
+    assert 32 * counts.global_sectors <= SECTORS[choices] * operands
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("scheme", PER_BYTE)
+def test_eight_outputs_of_a_thread(scheme: str) -> None:
+    """TVM's generator has no vectors of eight integers."""
+    image(built(scheme, (("outputs", 8),))[1].source, "sm_80", 13)
+
+
+def test_occupancy() -> None:
+    assert occupancy(80, 128, 32, 0) == 1
+    assert occupancy(80, 128, 255, 0) == 8 / 64  # registers
+    assert occupancy(86, 128, 32, 90 << 10) == 4 / 48  # shared memory
+    assert occupancy(75, 1024, 64, 0) == 1
