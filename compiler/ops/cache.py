@@ -5,17 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-import tvm_ffi
 from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 from tvm.script import tirx as T
 
 from handglass.schedules.isa.register_tiles import LANES
+from handglass.schedules.replace_nest import renamed
 
 from . import gpu_quantized_cache, quantized_cache
 from .layout import Layout
-from .padded import is_one_row
 from .scope import on_gpu
 
 
@@ -35,7 +34,8 @@ def append(
         written = gpu_quantized_cache if on_gpu() else quantized_cache
         write_keys = written.key_writer(layout, blocks, context)
         write_values = written.value_writer(layout, blocks)
-    if not on_gpu() and is_one_row(qkv.shape[0]):
+    rows = qkv.shape[0]
+    if not on_gpu() and isinstance(rows, int) and rows == 1:
         write_keys, write_values = _of_one_row(write_keys), _of_one_row(write_values)
     kept_keys = _in_place(write_keys, "append_keys", [keys, *scales[:1]], [qkv, rotations, pos])
     kept_values = _in_place(write_values, "append_values", [values, *scales[1:]], [qkv, pos])
@@ -53,8 +53,7 @@ def _in_place(func: tirx.PrimFunc, name: str, kept: list, rest: list) -> list[nn
 def _of_one_row(func: tirx.PrimFunc) -> tirx.PrimFunc:
     """The writer for a decode step, which then starts no threads for a few hundred elements."""
     (qkv,) = (param for param in func.params if param.name == "qkv")
-    rows, one = qkv.shape[0], tirx.IntImm("int64", 1)
-    return tvm_ffi.structural_map(func, (tirx.Var, lambda var: one if var.same_as(rows) else var))
+    return renamed(func, [qkv.shape[0]], [tirx.IntImm("int64", 1)])
 
 
 @functools.cache  # parsed once for all layers
