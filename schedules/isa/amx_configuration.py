@@ -12,6 +12,7 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Expr
 
+from ..tiling import is_one
 from .amx_instructions import configure, release, uses_tiles
 
 LAUNCH = "pragma_parallel_launch_point"
@@ -39,6 +40,8 @@ def _task(loop: tirx.For) -> tirx.Stmt:
     if loop.kind != tirx.ForKind.PARALLEL or not uses_tiles(loop.body):
         return loop
     inside = [tirx.Evaluate(configure()), loop, tirx.Evaluate(release())]
+    if is_one(loop.extent):
+        return tirx.SeqStmt(inside)  # lowering drops the loop: there is no launch, and one task
     return tirx.AttrStmt(tirx.const(0, "int32"), LAUNCH, _one(), tirx.SeqStmt(inside))
 
 

@@ -105,6 +105,14 @@ def test_with_a_fixed_number_of_queries(emulator: Emulator, queries: int) -> Non
         TILE_ATTENTION.check(result(kernel, [q, k, v], truth.shape), truth)
 
 
+def test_a_single_task(emulator: Emulator) -> None:
+    """One head and one block of rows: lowering drops the loop over tasks."""
+    q, k, v = picture_inputs(10, 49, 1, 1, 16)
+    truth = attend_rounded(q, k, v)
+    actual = result(compiled(over_picture(1, 1, 16, 10).func), [q, k, v], truth.shape)
+    TILE_ATTENTION.check(actual, truth)
+
+
 def test_huge_scores(emulator: Emulator) -> None:
     """One score exceeds the others by thousands: their weights are zero, without overflow."""
     q, k, v = picture_inputs(333, 333, 2, 2, 8)
