@@ -17,6 +17,7 @@ import argparse
 import datetime
 import json
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -274,7 +275,11 @@ def main() -> None:
         given.device,
         given.emulated,
     )
-    run_all(run)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        run_all(run)
+    finally:
+        run.budget.stop()
     result = {
         "date": datetime.date.today().isoformat(),
         "revision": revision(),
