@@ -17,10 +17,12 @@ import argparse
 import datetime
 import json
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -239,15 +241,17 @@ def tuning(run: Run) -> tuple[str, Any]:
 
 def run_all(run: Run) -> None:
     step = run.budget.step
-    step("device", lambda: find_device(run))
-    later = {model: Later(lambda model=model: prepare(run, model)) for model in run.models}
-    for name, part in (("doctor", doctor), ("demo model", demo), ("operator tests", operators)):
-        step(name, lambda part=part: part(run))
-    step("compute-sanitizer", lambda: sanitizer(run))
+    step("device", partial(find_device, run))
+    later = {model: Later(partial(prepare, run, model)) for model in run.models}
+    step("doctor", partial(doctor, run))
+    step("demo model", partial(demo, run))
+    step("operator tests", partial(operators, run))
+    step("compute-sanitizer", partial(sanitizer, run))
     for model in run.models:
-        step(f"speed of {model}", lambda model=model: speed(run, later[model]))
-    for name, part in (("PyTorch", torch_peer), ("Vulkan", vulkan), ("tuning", tuning)):
-        step(name, lambda part=part: part(run))
+        step(f"speed of {model}", partial(speed, run, later[model]))
+    step("PyTorch", partial(torch_peer, run))
+    step("Vulkan", partial(vulkan, run))
+    step("tuning", partial(tuning, run))
 
 
 def emulated_settings() -> dict[str, str]:
@@ -271,7 +275,11 @@ def main() -> None:
         given.device,
         given.emulated,
     )
-    run_all(run)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        run_all(run)
+    finally:
+        run.budget.stop()
     result = {
         "date": datetime.date.today().isoformat(),
         "revision": revision(),

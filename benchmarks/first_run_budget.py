@@ -46,6 +46,7 @@ class Budget:
     """Factor of all limits, for slow machines."""
     environment: Mapping[str, str] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
+    children: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @classmethod
     def of(cls, minutes: float, scale: float, environment: Mapping[str, str]) -> Budget:
@@ -80,6 +81,7 @@ class Budget:
             text=True,
             start_new_session=True,
         )
+        self.children.append(child)
         try:
             output, errors = child.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -90,6 +92,12 @@ class Budget:
             said = " ".join((errors or output)[-LAST:].split())
             raise NotMeasuredError(f"exit code {child.returncode}: {said}")
         return output
+
+    def stop(self) -> None:
+        """End the commands that still run."""
+        for child in self.children:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
 
     def python(self, script: Path, *arguments: object, most: float) -> Any:
         """What one of our programs prints: its last line is a JSON object."""

@@ -12,6 +12,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from handglass.runtime.bundle.probes import READ
@@ -45,13 +46,14 @@ def measure(session: Session, samples: int, prefill: int, pos: int, tokens: int)
             seconds[name].append(row())
     limits.sample(READ)
     found = {name: spread(values) for name, values in seconds.items()}
-    bandwidth, token = spread(limits.rates[READ]), found[f"decode_{tokens}_s"]["median"] / tokens
+    bandwidth = median(limits.rates[READ])
+    token = median(seconds[f"decode_{tokens}_s"]) / tokens
     rate = decode_bytes(session.manifest, pos) / token
     return {
         **found,
-        "read_gb_s": bandwidth["median"] / 1e9,
+        "read_gb_s": bandwidth / 1e9,
         "decode_tok_s": 1 / token,
-        "decode_share_of_bandwidth": rate / bandwidth["median"],
+        "decode_share_of_bandwidth": rate / bandwidth,
         "per_token": per_token(session, steps, pos, tokens),
     }
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("ml_dtypes", reason="imported by the cases")
-from emulator.launch import LATE, Module
+from emulator.launch import LATE
 from emulator.ptx_types import PtxError
 from emulator.translate import translate
 from ptx_kernels import HEADER, entry, module, place
@@ -175,4 +175,4 @@ def test_unknown_ptx_is_refused_with_its_line(statement: str, words: str) -> Non
 )
 def test_modules_that_are_refused(text: str, words: str) -> None:
     with pytest.raises(PtxError, match=words):
-        Module(HEADER + text)
+        translate(HEADER + text)

@@ -43,6 +43,17 @@ def test_a_step_that_fails_or_hangs_ends_alone() -> None:
         budget.command(python(code), 30)
 
 
+def test_nothing_is_left_running() -> None:
+    budget = Budget.of(1, 1, {})
+    code = "import time; print('up', flush=True); time.sleep(60)"
+    later = Later(lambda: budget.command([sys.executable, "-c", code], 50))
+    while not budget.children:
+        time.sleep(0.01)
+    budget.stop()
+    with pytest.raises(NotMeasuredError, match="exit code -9"):
+        later.wait(20)
+
+
 def test_later() -> None:
     def fail() -> None:
         raise NotMeasuredError("no disk")
