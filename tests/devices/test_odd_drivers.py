@@ -137,7 +137,7 @@ def test_what_the_code_uses_it_must_have(machine: Machine, demo: Callable[[str],
     [
         ("lost", "device lost: vulkan:0 .*VK_ERROR_DEVICE_LOST .*kernel", {}),
         ("endless", r"no answer within 2 s while it ran", {"HANDGLASS_VULKAN_TIMEOUT": "2"}),
-        ("no memory", "out of memory: allocation of .*, or compile with a smaller --context", {}),
+        ("no memory", "out of memory: allocation of .*, or compile with .*--kv-cache int8", {}),
     ],
 )
 def test_one_that_passed_and_fails_later(
