@@ -82,3 +82,16 @@ def _holds(stmt: tirx.Stmt, block: SBlock) -> bool:
     found: list[SBlock] = []
     tvm_ffi.structural_walk(stmt, (SBlock, found.append))
     return any(block.same_as(inner) for inner in found)
+
+
+def with_body(block: SBlock, body: tirx.Stmt) -> SBlock:
+    """The block with another body."""
+    return SBlock(
+        block.iter_vars,
+        block.reads,
+        block.writes,
+        block.name_hint,
+        body,
+        alloc_buffers=block.alloc_buffers,
+        annotations=block.annotations,
+    )

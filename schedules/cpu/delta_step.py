@@ -9,6 +9,7 @@ from tvm.s_tir import SBlock, Schedule
 from ..choices import Choices
 from ..delta_operands import Operands
 from ..loops import int64
+from ..replace_nest import with_body
 from ..tiling import settled
 from .tasks import in_tasks, parallel
 
@@ -42,13 +43,4 @@ def _unrolled(block: SBlock, keys: int, count: int) -> SBlock:
         each = tirx.For(inner, int64(0), int64(count), tirx.ForKind.UNROLLED, body)
         return tirx.For(outer, int64(0), int64(keys // count), tirx.ForKind.SERIAL, each)
 
-    body = tvm_ffi.structural_map(block.body, (tirx.For, split))
-    return SBlock(
-        block.iter_vars,
-        block.reads,
-        block.writes,
-        block.name_hint,
-        body,
-        alloc_buffers=block.alloc_buffers,
-        annotations=block.annotations,
-    )
+    return with_body(block, tvm_ffi.structural_map(block.body, (tirx.For, split)))

@@ -18,6 +18,7 @@ from ..choices import DEFAULTS, Choices
 from ..delta_operands import DELTA, Operands
 from ..isa.integer_isa import AVX2, AVX_VNNI
 from ..isa.register_tiles import LANES, ZMM_FLOATS
+from ..replace_nest import with_body
 from ..rule import Rule, find
 from ..select import Units, find_units
 from ..tiling import is_one, settled
@@ -109,15 +110,7 @@ def _from(block: SBlock, first: Expr) -> SBlock:
     """The block, whose body is a loop over all positions, from position `first` on."""
     loop = block.body
     later = tirx.For(loop.loop_var, first, loop.extent - first, loop.kind, loop.body)
-    return SBlock(
-        block.iter_vars,
-        block.reads,
-        block.writes,
-        block.name_hint,
-        later,
-        alloc_buffers=block.alloc_buffers,
-        annotations=block.annotations,
-    )
+    return with_body(block, later)
 
 
 OFFERS = {

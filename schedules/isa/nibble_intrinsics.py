@@ -70,16 +70,7 @@ def _vectors(codes: Codes, columns: int) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
                     vector = _nibbles(codes, w.vload([v, j, 0], "uint8x16"), h)
                     T.buffer_store(c, vector, [h, v, j, T.ramp(0, 1, 16)])
 
-    @T.prim_func(s_tir=True)
-    def implementation(weights: T.handle, operands: T.handle) -> None:
-        w = _weights(weights, columns)
-        c = T.match_buffer(operands, shape, "int8", offset_factor=1)
-        with T.sblock("root"):
-            T.reads(whole(w))
-            T.writes(whole(c))
-            unpack_all(w, c)
-
-    return description, implementation
+    return description, _implementation(columns, shape, unpack_all)
 
 
 def _pairs(codes: Codes, columns: int) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
@@ -111,6 +102,12 @@ def _pairs(codes: Codes, columns: int) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
                         vector = _nibbles(codes, zipped(w, v, j, words), h)
                         T.buffer_store(c, vector, [h, v, first, 0, T.ramp(0, 1, 16)])
 
+    return description, _implementation(columns, shape, unpack_all)
+
+
+def _implementation(columns: int, shape: tuple[int, ...], unpack_all) -> tirx.PrimFunc:
+    """Stores the operands of the weights; unpack_all(weights, operands) emits the stores."""
+
     @T.prim_func(s_tir=True)
     def implementation(weights: T.handle, operands: T.handle) -> None:
         w = _weights(weights, columns)
@@ -120,4 +117,4 @@ def _pairs(codes: Codes, columns: int) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
             T.writes(whole(c))
             unpack_all(w, c)
 
-    return description, implementation
+    return implementation
