@@ -21,7 +21,7 @@ from ..select import find_units
 from ..tiling import settled
 from .amx_attention_nest import tile_attention_nest
 from .amx_attention_shape import ROWS, TILED, TileBlocking, TileOperands, TileShape
-from .attention_shape import Tiling
+from .attention_shape import Tiling, tiles_of_task
 
 PATTERN_OF_NEST = "tile-attention"
 STAGED = ("tile-queries", "tile-positions")
@@ -29,12 +29,14 @@ STAGED = ("tile-queries", "tile-positions")
 TASKS = ("query_task", "position_task", "task")
 OFFERS: Mapping[str, tuple[int, ...]] = {
     "chunk": (4, 8, 16, 32, 64, 128),
+    "blocks": (1, 2, 4, 8),
     "row_tiles": (1, 2),
     "fused": (0, 1),
     "slack": (0, 4, 8),
+    "streamed": (0, 1),
     "exponential": (0, 1),
 }
-"""The choices, as in `TileBlocking`. `exponential` is offered where there is AVX-512."""
+"""The choices, as in `TileBlocking`."""
 
 
 def tile_attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
@@ -47,7 +49,7 @@ def schedule_tile_attention(sch: Schedule, avx512: bool, choices: Choices = DEFA
     found = find(sch, PATTERN_OF_NEST)
     if not found:
         return False
-    before, after = TileBlocking(), _choose(sch, avx512, choices)
+    before, after = TileBlocking(), _choose(sch, found[0], avx512, choices)
     if after != before:
         _replace(sch, found[0], after)
     for name in TASKS:
@@ -55,14 +57,21 @@ def schedule_tile_attention(sch: Schedule, avx512: bool, choices: Choices = DEFA
     return True
 
 
-def _choose(sch: Schedule, avx512: bool, choices: Choices) -> TileBlocking:
+def _choose(sch: Schedule, block, avx512: bool, choices: Choices) -> TileBlocking:
     default = TileBlocking(exponential=int(avx512))
-    offered = {name: n for name, n in OFFERS.items() if avx512 or name != "exponential"}
     picked = {
         name: settled(sch, choices.pick(sch, name, options, getattr(default, name)))
-        for name, options in offered.items()
+        for name, options in _offered(_shape(sch, block, default), avx512).items()
     }
     return TileBlocking(**picked)
+
+
+def _offered(shape: TileShape, avx512: bool) -> dict[str, tuple[int, ...]]:
+    """Without AVX-512, no `exponential`; a task has no more blocks than there are."""
+    most = tiles_of_task(shape.tiling, max(OFFERS["blocks"]))
+    blocks = tuple(n for n in OFFERS["blocks"] if n <= most)
+    offered = {**OFFERS, "blocks": blocks}
+    return offered if avx512 else {n: o for n, o in offered.items() if n != "exponential"}
 
 
 def _replace(sch: Schedule, block, blocking: TileBlocking) -> None:

@@ -1,10 +1,10 @@
 """The loop nest of attention in tile registers (AMX), in bfloat16 with float32 sums.
 
-A task owns a block of 32 rows of a kv head and goes through chunks of positions with a running
-maximum, like attention_nest.py. A chunk has three parts: scores, by products of tiles; their
-maxima, in vectors, from the scores of a span while they are in the L1 cache; and weights, in
-vectors, times values, again by products of tiles. The values have a column of ones, whose sum is
-that of the weights as rounded.
+A task owns one or more blocks of 32 rows of a kv head and goes through chunks of positions with a
+running maximum, like attention_nest.py. A chunk of a block has three parts: scores, by products of
+tiles; their maxima, in vectors, from the scores of a span while they are in the L1 cache; and
+weights, in vectors, times values, again by products of tiles. The values have a column of ones,
+whose sum is that of the weights as rounded.
 
 The weight of a position that is not visible to a row is zero, and so is its product with any
 number; compiler/ops/amx_operands.py keeps other values out of the tiles.
@@ -13,13 +13,14 @@ number; compiler/ops/amx_operands.py keeps other values out of the tiles.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tvm import tirx
 from tvm.ir import Expr
 from tvm.tirx.script.builder import ir as T
 
-from ..isa.amx_instructions import BFLOAT16, TILE, load, multiply, store, zero
+from ..isa.amx_instructions import BFLOAT16, TILE, load, multiply, store, stream, zero
 from ..loops import ceil_div, f32, grid, int64, spatial
 from .amx_attention_shape import ROWS, SPAN, TileBuffers, TileShape
 from .attention_shape import whole
@@ -33,46 +34,83 @@ SUMS = {1: 5, 2: 2}
 
 def tile_attention_nest(shape: TileShape) -> None:
     """Emit the nest into the enclosing block."""
-    tasks = shape.kv_heads * shape.tiling.tiles
+    groups = ceil_div(shape.tiling.tiles, shape.blocking.blocks)
+    tasks = shape.kv_heads * groups
     with grid(tasks) as (number,), T.sblock("task"):
         number = spatial(tasks, number)
         T.reads(*map(whole, shape.operands.inputs))
         T.writes(whole(shape.operands.out))
-        head, block = number // shape.tiling.tiles, number % shape.tiling.tiles
-        _Task(shape, shape.buffers(), head, block).run()
+        _Task(shape, shape.buffers(), number // groups, number % groups).run()
 
 
 @dataclass(frozen=True)
 class _Task:
+    """Emits the work on a group of blocks, which share each chunk while it is in the cache."""
+
+    shape: TileShape
+    kept: TileBuffers
+    head: Expr
+    group: Expr
+
+    def run(self) -> None:
+        chunk = self.shape.blocking.chunk
+        with self._blocks() as block:
+            block.start()
+        chunks = T.serial(int64(0), ceil_div(self._spans(), chunk))
+        with chunks as number, self._blocks() as block:
+            block.attend(number * chunk)
+        with self._blocks() as block:
+            block.finish()
+
+    @contextmanager
+    def _blocks(self) -> Iterator[_Block]:
+        """The loop over the blocks of the group."""
+        count = self.shape.blocking.blocks
+        if count == 1:
+            yield _Block(self.shape, self.kept, self.head, self.group, int64(0))
+            return
+        with grid(count) as (place,):
+            block = self.group * count + place
+            with T.If(block < self.shape.tiling.tiles), T.Then():
+                yield _Block(self.shape, self.kept, self.head, block, place)
+
+    def _spans(self) -> Expr:
+        """Spans that some row of the group sees; later rows see at least as many."""
+        blocks = self.shape.blocking.blocks
+        return self.shape.spans((self.group * blocks + (blocks - 1)) * ROWS)
+
+
+@dataclass(frozen=True)
+class _Block:
     """Emits the work on one block of rows."""
 
     shape: TileShape
     kept: TileBuffers
     head: Expr
     block: Expr
+    place: Expr
+    """Where the task keeps the sums and maxima of the block."""
 
     @property
     def row(self) -> Expr:
         return self.block * ROWS
 
-    def run(self) -> None:
+    def start(self) -> None:
+        kept = self.kept
+        with grid(ROWS) as (r,):
+            T.buffer_store(kept.peak, f32(LOWEST), [self.place, r])
+        with grid(self.shape.columns, ROWS) as (c, r):
+            put(kept.mixed, _fill(0.0), self.place, c, r)
+
+    def attend(self, first: Expr) -> None:
+        """Go through the chunk that starts at span `first`."""
         shape = self.shape
-        self._start()
         spans = shape.spans(self.row)
-        with T.serial(int64(0), ceil_div(spans, shape.blocking.chunk)) as chunk:
-            first = chunk * shape.blocking.chunk
-            seen = shape.in_chunk(first, spans)
+        seen = shape.in_chunk(first, spans)
+        with _once(shape.blocking.blocks == 1, first < spans):
             self._scores(first, shape.in_chunk(first, shape.whole_spans(self.row)), seen)
             self._raise_peaks()
             self._mix(first, seen)
-        self._finish()
-
-    def _start(self) -> None:
-        kept = self.kept
-        with grid(ROWS) as (r,):
-            T.buffer_store(kept.peak, f32(LOWEST), [r])
-        with grid(self.shape.columns, ROWS) as (c, r):
-            put(kept.mixed, _fill(0.0), c, r)
 
     # --- scores and their maxima ---
 
@@ -97,7 +135,7 @@ class _Task:
                 T.evaluate(load(4 + r, T.address_of(rows[self.head, self.block * 2 + r, s, 0, 0])))
             for p in range(PANELS):
                 place = keys[self.head, first + span, p, s, 0, 0]
-                T.evaluate(load(6 + p, T.address_of(place)))
+                T.evaluate(self._fetch(6 + p, T.address_of(place)))
                 for r in range(2):
                     T.evaluate(multiply(BFLOAT16, p * 2 + r, 4 + r, 6 + p))
         for p in range(PANELS):
@@ -127,12 +165,13 @@ class _Task:
         with grid(ROWS) as (r,):
             _across_lanes(kept.lanes, r)
             T.buffer_store(kept.highest, kept.lanes[r, 0], [r])
-        with grid(ROWS) as (r,), T.If(kept.highest[r] > kept.peak[r] + slack), T.Then():
-            T.buffer_store(kept.factor, exp2(kept.peak[r] - kept.highest[r]), [0])
-            T.buffer_store(kept.peak, kept.highest[r], [r])
+        at = self.place
+        with grid(ROWS) as (r,), T.If(kept.highest[r] > kept.peak[at, r] + slack), T.Then():
+            T.buffer_store(kept.factor, exp2(kept.peak[at, r] - kept.highest[r]), [0])
+            T.buffer_store(kept.peak, kept.highest[r], [at, r])
             with grid(self.shape.columns) as (c,):
                 factor = tirx.Broadcast(kept.factor[0], TILE)
-                put(kept.mixed, get(kept.mixed, c, r) * factor, c, r)
+                put(kept.mixed, get(kept.mixed, at, c, r) * factor, at, c, r)
 
     # --- weights times values ---
 
@@ -162,7 +201,7 @@ class _Task:
         score, weight = self.kept.score, self.kept.weight
         upper, half = (_fill(value, "uint32") for value in (0xFFFF0000, 16))
         with T.serial(int64(tile * TILE), int64((tile + tiles) * TILE)) as r:
-            peak = tirx.Broadcast(self.kept.peak[r], TILE)
+            peak = tirx.Broadcast(self.kept.peak[self.place, r], TILE)
             low, high = (
                 tirx.reinterpret("uint32x16", self._exponential(get(score, at, r) - peak))
                 for at in (span * PANELS, span * PANELS + 1)
@@ -176,7 +215,8 @@ class _Task:
         """Load or store the sums of a group."""
         for c in range(len(columns)):
             for r in range(len(tiles)):
-                place = self.kept.mixed[columns.start + c, (tiles.start + r) * TILE, 0]
+                row = (tiles.start + r) * TILE
+                place = self.kept.mixed[self.place, columns.start + c, row, 0]
                 T.evaluate(move(c * len(tiles) + r, T.address_of(place)))
 
     def _product(self, first: Expr, span: Expr, tiles: range, columns: range) -> None:
@@ -189,22 +229,36 @@ class _Task:
         for c, column in enumerate(columns):
             tile = right[c % len(right)]
             place = values[self.head, first + span, column, 0, 0]
-            T.evaluate(load(tile, T.address_of(place)))
+            T.evaluate(self._fetch(tile, T.address_of(place)))
             for r in range(len(tiles)):
                 T.evaluate(multiply(BFLOAT16, c * len(tiles) + r, left[r], tile))
 
-    def _finish(self) -> None:
+    def _fetch(self, tile: int, address: Expr) -> Expr:
+        """Load keys or values."""
+        return (stream if self.shape.blocking.streamed else load)(tile, address)
+
+    def finish(self) -> None:
         """Divide by the sums of the weights and drop the padding rows."""
-        shape, kept, d = self.shape, self.kept, self.shape.d
+        shape, kept, d, at = self.shape, self.kept, self.shape.d, self.place
         group = shape.tiling.group
         count = tirx.min(int64(ROWS), shape.tiling.queries * group - self.row)
         with T.serial(int64(0), count) as r:
             query, head = (self.row + r) // group, self.head * group + (self.row + r) % group
-            T.buffer_store(kept.factor, f32(1) / kept.mixed[d // TILE, r, d % TILE], [0])
+            T.buffer_store(kept.factor, f32(1) / kept.mixed[at, d // TILE, r, d % TILE], [0])
             for c in range(0, d, TILE):
                 with T.vectorized(int64(0), int64(min(TILE, d - c))) as e:
-                    result = kept.mixed[c // TILE, r, e] * kept.factor[0]
+                    result = kept.mixed[at, c // TILE, r, e] * kept.factor[0]
                     T.buffer_store(shape.operands.out, result, [query, head * d + c + e])
+
+
+@contextmanager
+def _once(always: bool, condition: Expr) -> Iterator[None]:
+    """What is emitted inside runs if the condition holds, or without looking at it."""
+    if always:
+        yield
+        return
+    with T.If(condition), T.Then():
+        yield
 
 
 def _across_lanes(lanes: tirx.Buffer, r: Expr) -> None:

@@ -30,6 +30,8 @@ class TileBlocking:
 
     chunk: int = 32
     """Spans whose scores are kept at once."""
+    blocks: int = 1
+    """Blocks of rows of a task, at most: they share each chunk while it is in the cache."""
     row_tiles: int = 2
     """Row tiles whose sums are in registers together: 1 with up to five columns, 2 with two."""
     fused: int = 1
@@ -37,6 +39,8 @@ class TileBlocking:
     slack: int = 8
     """A maximum is raised, and sums rescaled, when scores exceed it by more than this power of two;
     weights are then up to 2^slack, which floats represent just as well."""
+    streamed: int = 0
+    """1: keys and values are loaded past the L1 cache, which leaves it to scores and weights."""
     exponential: int = 0
     """1: with instructions of AVX-512, 0: without."""
 
@@ -61,10 +65,10 @@ class TileBuffers:
 
     score: tirx.Buffer  # (2 * chunk, 32, 16), tiles of scores
     weight: tirx.Buffer  # (chunk, 32, 16) uint32, pairs of weights of positions i and i + 16
-    mixed: tirx.Buffer  # (columns, 32, 16), sums of weights times values
+    mixed: tirx.Buffer  # (blocks, columns, 32, 16), sums of weights times values
     lanes: tirx.Buffer  # (32, 16), maxima of the chunk by lane
     highest: tirx.Buffer  # (32,), maxima of the chunk
-    peak: tirx.Buffer  # (32,), what is subtracted from scores
+    peak: tirx.Buffer  # (blocks, 32), what is subtracted from scores
     factor: tirx.Buffer  # (1,)
 
 
@@ -103,14 +107,14 @@ class TileShape:
         return tirx.max(int64(0), tirx.min(int64(self.blocking.chunk), count - first))
 
     def buffers(self) -> TileBuffers:
-        chunk = self.blocking.chunk
+        chunk, blocks = self.blocking.chunk, self.blocking.blocks
         return TileBuffers(
             score=new(2 * chunk, ROWS, TILE),
             weight=T.sblock_alloc_buffer((chunk, ROWS, TILE), "uint32"),
-            mixed=new(self.columns, ROWS, TILE),
+            mixed=new(blocks, self.columns, ROWS, TILE),
             lanes=new(ROWS, TILE),
             highest=new(ROWS),
-            peak=new(ROWS),
+            peak=new(blocks, ROWS),
             factor=new(1),
         )
 

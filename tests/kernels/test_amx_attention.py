@@ -3,9 +3,9 @@
 Lengths end inside, at and after a panel, a span of 32 positions, a block of 32 rows and a chunk.
 """
 
-import random
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,9 @@ import pytest
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
+from arm_kernels import Kernel
 from attention_reference import CONTEXT, LENGTHS, attend
+from space_candidates import SAMPLE, compiled_together, drawn, scheduled, unchecked
 from tile_attention import (
     SPACES,
     attend_rounded,
@@ -72,8 +74,11 @@ def cache_kernel(dtype: str, heads: int, kv: int, d: int) -> Any:
 def compiled(func: tirx.PrimFunc, choices: Choices = DEFAULTS) -> Any:
     sch = Schedule(renew_defs(func))
     assert schedule_tile_attention(sch, AVX512, choices)
-    mod = emulated(configure_tiles()(tvm.IRModule({"main": sch.mod["main"]})))
-    return tvm.compile(without_alias().passes[1](mod), HOST)["main"]
+    return build(tvm.IRModule({"main": sch.mod["main"]}))["main"]
+
+
+def build(mod: tvm.IRModule) -> Any:
+    return tvm.compile(without_alias().passes[1](emulated(configure_tiles()(mod))), HOST)
 
 
 def result(kernel: Any, inputs: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
@@ -225,34 +230,65 @@ def test_rounding_costs_what_the_model_tolerates(emulator: Emulator) -> None:
 # --- choices ---
 
 
-@pytest.mark.parametrize("space", SPACES)
+each_space = pytest.mark.parametrize("space", SPACES)
+
+
+@each_space
 def test_candidates_are_right(emulator: Emulator, space: str) -> None:
-    kernel, draw, seen = SPACES[space](), random.Random(16), set()
+    kernel = SPACES[space]()
+    picked = drawn(opened(kernel, AVX512).options, SAMPLE or 2)
+    for batch in unchecked(scheduled(picked, partial(replayed, kernel), f"tiles-{AVX512}")):
+        built = compiled_together(batch, build)
+        for candidate in batch:
+            actual = result(built[candidate.name], kernel.inputs, kernel.outputs[0].shape)
+            TILE_ATTENTION.check(actual, kernel.outputs[0])
+
+
+@each_space
+def test_a_space_is_large(space: str) -> None:
+    """With AVX-512, which every CPU with tiles has."""
+    options = opened(SPACES[space](), True).options
+    assert math.prod(map(len, options.values())) >= 200
+    for name, offered in options.items():
+        assert set(offered) <= set(OFFERS[name])
+
+
+def opened(kernel: Kernel, avx512: bool, seed: int | None = None) -> Open:
+    """The choices of a kernel, for a CPU with or without AVX-512 beside its tiles."""
     choices = Open()
-    assert schedule_tile_attention(Schedule(renew_defs(kernel.func)), AVX512, choices)
-    for _ in range(2):
-        picked = {name: draw.choice(options) for name, options in choices.options.items()}
-        actual = result(
-            compiled(kernel.func, Written(picked)), kernel.inputs, kernel.outputs[0].shape
-        )
-        TILE_ATTENTION.check(actual, kernel.outputs[0])
-        seen.add(tuple(picked.values()))
-    assert len(seen) > 1
+    sch = Schedule(renew_defs(kernel.func), seed=seed)
+    assert schedule_tile_attention(sch, avx512, choices)
+    return choices
+
+
+def replayed(kernel: Kernel, picked: Mapping[str, int]) -> Schedule:
+    sch = Schedule(renew_defs(kernel.func))
+    assert schedule_tile_attention(sch, AVX512, Written(picked))
+    return sch
+
+
+@pytest.mark.parametrize("blocks", OFFERS["blocks"])
+def test_blocks_of_a_task_see_different_positions(emulator: Emulator, blocks: int) -> None:
+    """Six blocks of rows: the last task has fewer, and the first of a task see fewer positions."""
+    layout, picked = Layout(6, 2, 16), Written({"blocks": blocks, "chunk": 4})
+    kernel = compiled(over_cache(heads=6, kv=2, d=16).func, picked)
+    for s, pos in ((61, 0), (64, 333), (33, 127), (1, 0)):
+        inputs, truth = cache_inputs("float16", s, pos, layout)
+        TILE_ATTENTION.check(result(kernel, inputs, truth.shape), truth)
 
 
 def test_no_option_depends_on_another_choice() -> None:
-    func, found = over_cache().func, []
-    for seed in range(1, 4):
-        choices = Open()
-        assert schedule_tile_attention(Schedule(renew_defs(func), seed=seed), True, choices)
-        found.append(choices.options)
+    kernel = over_cache()
+    found = [opened(kernel, True, seed).options for seed in range(1, 4)]
     assert found[0] == found[1] == found[2] == {name: tuple(n) for name, n in OFFERS.items()}
 
 
 def test_only_avx512_is_offered_its_instructions() -> None:
-    choices = Open()
-    assert schedule_tile_attention(Schedule(renew_defs(over_picture().func)), False, choices)
-    assert "exponential" not in choices.options
+    assert "exponential" not in opened(over_picture(), False).options
+
+
+def test_a_task_has_no_more_blocks_than_there_are() -> None:
+    assert opened(SPACES["resampler"](), True).options["blocks"] == (1,)
 
 
 # --- selection ---
