@@ -11,8 +11,8 @@
 #                          beside llama.cpp's (installs qemu, gcc and llvm-mca by apt)
 #   make test-levels       run the tests that depend on the CPU at each instruction level that this CPU has
 #   make test-large        run more schemes and models of the slow tests (a few minutes)
-#   make test-spaces       check 50 candidates of the search space of every kernel against numpy (hours; installs
-#                          Mesa's driver by apt)
+#   make test-spaces       check 50 candidates of the search space of every kernel against numpy (hours, but may
+#                          be interrupted; installs Mesa's driver, qemu and gcc by apt)
 #   make test-vulkan       test kernels and the demo model on a software GPU (installs Mesa's driver by apt)
 #   make test-cuda         compile for NVIDIA GPUs and run on an emulated one (installs NVIDIA's compiler from PyPI, 200 MB)
 #   make native            build the program for devices without Python into build/native (first time: minutes)
@@ -106,10 +106,15 @@ test-levels: .venv/test.stamp
 	  echo "--- masked to $$level" && \
 	  HANDGLASS_TEST_LARGE=1 HANDGLASS_CPU_LEVEL=$$level $(BIN)/python -m pytest -m levels || exit 1; done
 
-# `make test` checks one or two candidates per space.
+# `make test` checks one or two candidates per space. Those that were right are noted in build/spaces, so
+# an interrupted run goes on; SPACES may name one of the files.
+SPACES ?= spaces amx_attention arm_spaces vulkan_spaces
 test-spaces: .venv/test.stamp
 	@$(VULKAN_TOOLS)
-	HANDGLASS_TEST_SPACES=50 HANDGLASS_TEST_VULKAN=1 $(BIN)/python -m pytest -n 2 --max-worker-restart 0 tests/kernels/test_spaces.py tests/kernels/test_vulkan_spaces.py
+	@$(ARM_TOOLS)
+	HANDGLASS_TEST_SPACES=50 HANDGLASS_TEST_VULKAN=1 $(BIN)/python -m pytest -k test_candidates \
+	  -n 2 --max-worker-restart 0 $(SPACES:%=tests/kernels/test_%.py)
+	rm -rf build/spaces
 
 ARM_TOOLS = { command -v qemu-aarch64 && command -v aarch64-linux-gnu-g++; } >/dev/null || { \
 	apt-get update -qq && apt-get install -y --no-install-recommends qemu-user g++-aarch64-linux-gnu; }

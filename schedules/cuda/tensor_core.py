@@ -95,17 +95,17 @@ def tensor_core(sch: Schedule, target: tvm.target.Target, choices: Choices = DEF
     """
     found = [block for pattern in PATTERNS for block in find(sch, pattern)]
     limits = gpu_limits(target)
-    if len(found) != 1 or not limits.tensor or not (of := _fragments_of(sch)):
+    if len(found) != 1 or not limits.tensor or not (of := fragments_of(sch)):
         return False
     if is_one(sch.get(sch.get_loops(found[0])[0]).extent):
         return False
-    tile = _pick_tile(sch, found[0], of, limits, choices)
+    tile = pick_tile(sch, found[0], of, limits, choices)
     last = inline_epilogue(sch, found[0])
     _schedule(sch, found[0], last, tile)
     return True
 
 
-def _fragments_of(sch: Schedule) -> Fragments | None:
+def fragments_of(sch: Schedule) -> Fragments | None:
     """The arithmetic, if what is copied to shared memory is copied as it is stored."""
     copies = [*find(sch, "rows"), *_copied_columns(sch)]
     types = [_types_of(sch, stage) for stage in copies]
@@ -125,7 +125,7 @@ def _copied_columns(sch: Schedule) -> list:
     return [*find(sch, "words"), *find(sch, "scales")] or find(sch, "columns")
 
 
-def _pick_tile(sch: Schedule, block, of: Fragments, limits: GpuLimits, choices: Choices) -> Tile:
+def pick_tile(sch: Schedule, block, of: Fragments, limits: GpuLimits, choices: Choices) -> Tile:
     """Pick a tile that fits the reduction and shared memory."""
     inputs = int(sch.get(sch.get_loops(block)[2]).extent)
     rows = pick(sch, choices, "rows", TILES, 128)

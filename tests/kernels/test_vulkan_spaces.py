@@ -6,13 +6,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import random
-from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
 import pytest
 
 pytest.importorskip("tvm", reason="schedules and compiles functions")
@@ -20,13 +17,15 @@ pytest.importorskip("tvm", reason="schedules and compiles functions")
 import tvm_ffi
 from arm_kernels import Kernel
 from attention_spaces import over_cache
-from tvm.s_tir import Schedule, renew_defs
+from operator_device import KIND, VULKAN
+from space_candidates import blank, check, key_of, scheduled, unchecked
+from tvm.s_tir import Schedule
 from vulkan_operator import runnable
 from vulkan_running import needs_vulkan, shaders, tvm_target
-from vulkan_spaces import SPACES, USUAL, Space, attention
+from vulkan_spaces import SPACES, USUAL, Offered, Space, attention
 
-from handglass.schedules import Rule
-from handglass.schedules.choices import Defaults, Open
+from handglass.schedules import RULES_BY_KIND, Rule
+from handglass.schedules.choices import Open
 from handglass.schedules.rule import replay, schedule_function
 from handglass.schedules.vulkan import VULKAN_RULES
 from handglass.targets import find_target
@@ -47,20 +46,6 @@ NAMES = SPACES if os.environ.get("HANDGLASS_TEST_SPACES") else USUAL
 each_space = pytest.mark.parametrize("name", NAMES)
 
 
-class Offered(Defaults):
-    """Picks the defaults and keeps all options."""
-
-    def __init__(self) -> None:
-        self.options: dict[str, Sequence[int]] = {}
-        self.defaults: dict[str, int] = {}
-
-    def pick(self, sch: Schedule, name: str, options: Sequence[int], default: int) -> int:
-        assert list(options) == sorted(set(options)), name
-        self.options[name] = tuple(options)
-        self.defaults[name] = super().pick(sch, name, options, default)
-        return self.defaults[name]
-
-
 def target_of(space: Space, preset: str) -> dict:
     return find_target(MATRICES if space.matrices else preset).tvm
 
@@ -73,7 +58,7 @@ def made(space: Space, target: dict) -> Kernel:
 def opened(kernel: Kernel, target: dict) -> tuple[Rule, Offered, Schedule]:
     """The rule that takes a kernel, its choices, and the default schedule."""
     choices = Offered()
-    found = schedule_function(kernel.func, VULKAN_RULES, tvm_target(target), choices)
+    found = schedule_function(kernel.func, RULES_BY_KIND[KIND], tvm_target(target), choices)
     assert found is not None
     return found[1], choices, found[0]
 
@@ -82,14 +67,10 @@ def sample(offered: Offered) -> list[dict[str, int]]:
     """Different candidates besides the default, at most half of a space."""
     draw, options = random.Random(16), offered.options
     found = [offered.defaults]
-    while len(found) <= min(SAMPLE, size_of(offered) // 2):
+    while len(found) <= min(SAMPLE, offered.size // 2):
         candidate = {key: draw.choice(options[key]) for key in options}
         found += [candidate] if candidate not in found else []
     return found[1:]
-
-
-def size_of(offered: Offered) -> int:
-    return math.prod(map(len, offered.options.values()))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +83,7 @@ def test_a_space_is_large(name: str, preset: str) -> None:
     rule, choices, _ = opened(made(space, target), target)
     matrices = {"vulkan-matrix"} if preset == MATRICES else set()
     assert rule.name in {space.rule} | matrices
-    assert size_of(choices) >= space.least
+    assert choices.size >= space.least
     for choice, options in choices.options.items():
         assert set(options) <= set(rule.offers[choice]), (rule.name, choice)
 
@@ -127,44 +108,34 @@ def test_the_operators_own_workgroup_may_be_any(sizes: dict[str, int]) -> None:
 
 @each_space
 def test_candidates_compile_and_differ(name: str) -> None:
-    """No candidate exceeds the target's limits. Options do not depend on each other, so a few
+    """No candidate exceeds the target's limits; those of `test_candidates_are_right` are compiled
+    there. Options do not depend on each other, so a few
     combinations that would exceed them have the schedule of another."""
     space = SPACES[name]
     target = target_of(space, PORTABLE)
     kernel = made(space, target)
     rule, choices, default = opened(kernel, target)
-    candidates, hashes = sample(choices), {hash_of(default)}
-    for candidate in candidates:
-        scheduled = replay(kernel.func, rule, tvm_target(target), candidate)
-        shaders(scheduled.mod["main"], target)
-        hashes.add(hash_of(scheduled))
-    assert len(hashes) > 0.6 * (1 + len(candidates))
-    replayed = replay(kernel.func, rule, tvm_target(target), choices.defaults)
-    assert tvm_ffi.structural_equal(default.mod, replayed.mod, map_free_vars=True)
-
-
-def hash_of(sch: Schedule) -> int:
-    return tvm_ffi.structural_hash(sch.mod["main"], map_free_vars=True)
+    replayed = partial(replay, kernel.func, rule, tvm_target(target))
+    candidates = scheduled(sample(choices), replayed, KIND)
+    for candidate in candidates if space.matrices else candidates[:2]:
+        shaders(candidate.func, target)
+    keys = {candidate.key for candidate in candidates}
+    assert len(keys | {key_of(default, KIND)}) > 0.6 * (1 + len(candidates))
+    again = replayed(choices.defaults)
+    assert tvm_ffi.structural_equal(default.mod, again.mod, map_free_vars=True)
 
 
 @needs_vulkan
 @each_space
 def test_candidates_are_right(name: str) -> None:
     space = SPACES[name]
-    if space.matrices:
+    if space.matrices and KIND == VULKAN:
         pytest.skip("needs matrices: test_vulkan_matrix.py")
     target = target_of(space, PORTABLE)
     kernel = made(space, target)
     rule, choices, _ = opened(kernel, target)
-    for candidate in sample(choices):
-        func = replay(renew_defs(kernel.func), rule, tvm_target(target), candidate).mod["main"]
-        results = runnable(func, target)(*kernel.inputs, *blank(kernel))
-        for actual, truth in zip(results[-len(kernel.outputs) :], kernel.outputs, strict=True):
-            error = np.abs(actual.astype(np.float64) - truth).max()
-            assert error <= kernel.tolerance * max(1e-6, float(np.abs(truth).max())), candidate
-
-
-def blank(kernel: Kernel) -> list[np.ndarray]:
-    """Where results go; a reference of floats is in double precision."""
-    types = ["f4" if output.dtype.kind == "f" else output.dtype for output in kernel.outputs]
-    return [np.full(o.shape, 9, t) for o, t in zip(kernel.outputs, types, strict=True)]
+    replayed = partial(replay, kernel.func, rule, tvm_target(target))
+    for batch in unchecked(scheduled(sample(choices), replayed, KIND)):
+        for candidate in batch:
+            results = runnable(candidate.func, target)(*kernel.inputs, *blank(kernel))
+            check(kernel, results[-len(kernel.outputs) :], candidate.picked)

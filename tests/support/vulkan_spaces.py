@@ -3,6 +3,7 @@ candidates that their rule must offer."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,33 @@ import numpy as np
 from arm_kernels import Kernel, normal
 from delta_reference import delta_truth, random_given
 from tvm import te, tirx
+from tvm.s_tir import Schedule
 from vulkan_products import Product, quantized
 
 from handglass.compiler.ops import exponential, gpu_delta_rule, norm
 from handglass.compiler.ops.delta_rule import Heads
 from handglass.compiler.ops.quantize_rows import quantize_rows
+from handglass.schedules.choices import Defaults
 from handglass.schedules.isa.integer_isa import Codes
+
+
+class Offered(Defaults):
+    """Picks the defaults and keeps all options."""
+
+    def __init__(self) -> None:
+        self.options: dict[str, Sequence[int]] = {}
+        self.defaults: dict[str, int] = {}
+
+    def pick(self, sch: Schedule, name: str, options: Sequence[int], default: int) -> int:
+        assert list(options) == sorted(set(options)), name
+        self.options[name] = tuple(options)
+        self.defaults[name] = super().pick(sch, name, options, default)
+        return self.defaults[name]
+
+    @property
+    def size(self) -> int:
+        """Number of candidates."""
+        return math.prod(map(len, self.options.values()))
 
 
 @dataclass(frozen=True)
