@@ -163,7 +163,7 @@ test-vulkan: .venv/test.stamp
 
 # Every CUDA test, and the operators' that are written for Vulkan; none needs a GPU or a driver. Two
 # workers, as in `test`.
-OPERATORS = attention elementwise heads matmul one_row recurrence rows
+OPERATORS = attention elementwise heads matmul one_row recurrence rows spaces
 test-cuda: .venv/cuda.stamp
 	HANDGLASS_TEST_CUDA=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 	  --max-worker-restart 0 tests/cuda
