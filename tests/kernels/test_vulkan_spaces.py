@@ -109,8 +109,8 @@ def test_the_operators_own_workgroup_may_be_any(sizes: dict[str, int]) -> None:
 @each_space
 def test_candidates_compile_and_differ(name: str) -> None:
     """No candidate exceeds the target's limits; those of `test_candidates_are_right` are compiled
-    there. Options do not depend on each other, so a few
-    combinations that would exceed them have the schedule of another."""
+    there. Options do not depend on each other, so a few combinations that would exceed them have
+    the schedule of another."""
     space = SPACES[name]
     target = target_of(space, PORTABLE)
     kernel = made(space, target)

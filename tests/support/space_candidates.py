@@ -39,7 +39,7 @@ def drawn(options: Mapping[str, Sequence[int]], count: int) -> list[Picked]:
     """`count` different random candidates, or all of a space that has no more."""
     if math.prod(map(len, options.values())) <= count:
         return [dict(zip(options, values, strict=True)) for values in product(*options.values())]
-    draw, found = random.Random(16), {}
+    draw, found = random.Random(16), dict[tuple[int, ...], Picked]()
     while len(found) < count:
         picked = {name: draw.choice(values) for name, values in options.items()}
         found[tuple(picked.values())] = picked
