@@ -29,8 +29,10 @@ from ..tiling import inline_epilogue
 from .fragments import WARP
 from .one_row_functions import INT4_ROW
 
-PARTS = (1, 2, 4, 8, 16)
+PARTS = (1, 2, 4, 8, 16, 32)
 """Offered numbers of warps that share the inputs."""
+USUAL_PARTS = 16
+"""Two workgroups of so many warps fill a multiprocessor as far as its registers reach."""
 PANELS = 8
 """Panels of a workgroup: one for each quad of a warp."""
 COLUMNS = PANELS * LANES
@@ -101,7 +103,7 @@ def _take_operands(sch: Schedule, codes) -> Operands:
 def _pick_parts(sch: Schedule, groups: int, threads: int, choices: Choices) -> int:
     """Pick the number of warps. By default, each has at least two groups to read."""
     offered = [n for n in PARTS if n * WARP <= threads]
-    return pick(sch, choices, "parts", offered, halved(PARTS[-1], lambda n: 2 * n <= groups))
+    return pick(sch, choices, "parts", offered, halved(USUAL_PARTS, lambda n: 2 * n <= groups))
 
 
 def _add_up(sch: Schedule, block, column, workgroup, parts: int) -> None:

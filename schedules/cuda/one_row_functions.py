@@ -16,15 +16,16 @@ from __future__ import annotations
 from .device_functions import Function
 
 _SPLIT = """
-// To float16, as operators round: finite numbers stay finite, and others what they are.
-static __device__ __forceinline__ half handglass_rounded(float value) {
-  float clamped = fminf(fmaxf(value, -65504.0f), 65504.0f);
-  return __float2half_rn(fabsf(value) < __int_as_float(0x7f800000) ? clamped : value);
+// A finite number stays finite as float16; others stay what they are.
+static __device__ __forceinline__ float handglass_bounded(float value, float most) {
+  float bounded = fminf(fmaxf(value, -most), most);
+  return fabsf(value) < __int_as_float(0x7f800000) ? bounded : value;
 }
 // The nearest float16 and, in the upper half, 2048 times what it lacks: 22 bits of a number.
 static __device__ __forceinline__ unsigned handglass_split(float value) {
-  half nearest = handglass_rounded(value);
-  half rest = handglass_rounded((value - __half2float(nearest)) * 2048.0f);
+  half nearest = __float2half_rn(handglass_bounded(value, 65504.0f));
+  float lacking = handglass_bounded(value - __half2float(nearest), 65504.0f / 2048.0f);
+  half rest = __float2half_rn(2048.0f * lacking);
   return __half_as_ushort(nearest) | (unsigned)__half_as_ushort(rest) << 16;
 }
 """

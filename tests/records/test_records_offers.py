@@ -25,6 +25,7 @@ pytestmark = pytest.mark.compiler
         "vulkan-nvidia",
         "vulkan-nvidia-mma",
         "android-mali",
+        "rtx-30",
     ],
 )
 def test_what_rules_ask_for_they_have_said_they_offer(name: str) -> None:
