@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ..gpu import GPU_RULES
 from ..rule import Rule
-from . import dot_row, one_row, tensor_core
+from . import dot_row, norm_rows, one_row, tensor_core
 
 CUDA_RULES: tuple[Rule, ...] = (
     one_row.RULE,
     dot_row.RULE,
     tensor_core.RULE,
+    norm_rows.RULE,
     *GPU_RULES,
 )
 
