@@ -81,7 +81,8 @@ def _gpu_units(limits: GpuLimits) -> Units:
     matrices = ("gpu matrices",) if limits.half and limits.matrix else ()
     half = ("gpu float16",) if limits.half else ()
     tensor = ("gpu tensor",) if limits.tensor else ()
-    kinds = (*tensor, *matrices, *half, "gpu")
+    products = ("gpu products",) if limits.half and limits.products else ()
+    kinds = (*tensor, *products, *matrices, *half, "gpu")
     return Units(DP4A, kinds=kinds, gpu=limits, largest=limits.largest_buffer)
 
 
@@ -156,10 +157,13 @@ TENSOR_FLOAT16 = Kernel("tensor float16", "float16", "gpu-tensor", (PANELS,), Tr
 TENSOR_INT4 = Kernel("tensor int4", "float16", "gpu-tensor", (CHUNK_WORDS,), True, 64)
 TENSOR_INT8 = Kernel("tensor int8", INTEGERS, "gpu-tensor", (CHUNK_WORDS,), step=128)
 DP4A_WORDS = Kernel("dp4a", INTEGERS, "vulkan-dot", (CHUNK_WORDS,))
+DP4A_ROW = Kernel("dp4a row", INTEGERS, "cuda-dot-row", (CHUNK_WORDS,))
+INT4_ROW = Kernel("tensor int4 row", "float32", "cuda-one-row", (INT4_PANEL_WORDS,))
 
 KERNELS = (
     *(FLOAT32, DOT, DOT_TILES, DOT_HALVES, SMMLA, AMX_BFLOAT16, AMX_INT4, AMX_INT8),
     *(GPU_FLOAT32, GPU_FLOAT16, MATRICES, TENSOR_FLOAT16, TENSOR_INT4, TENSOR_INT8, DP4A_WORDS),
+    *(DP4A_ROW, INT4_ROW),
 )
 
 # --- the selection ---
@@ -221,9 +225,15 @@ TABLE: Mapping[str, Mapping[str, Selection]] = {
     },
     "gpu tensor": {  # matrices in registers: ldmatrix and mma.sync
         "f16": Selection(GPU_FLOAT32, TENSOR_FLOAT16, PANELS),
-        "int4a8": Selection(DP4A_WORDS, TENSOR_INT4, CHUNK_WORDS),
-        "int7a8": Selection(DP4A_WORDS, TENSOR_INT8, CHUNK_WORDS),
-        "int8a8": Selection(DP4A_WORDS, TENSOR_INT8, CHUNK_WORDS),
+        "int4a8": Selection(DP4A_ROW, TENSOR_INT4, CHUNK_WORDS),
+        "int7a8": Selection(DP4A_ROW, TENSOR_INT8, CHUNK_WORDS),
+        "int8a8": Selection(DP4A_ROW, TENSOR_INT8, CHUNK_WORDS),
+    },
+    "gpu products": {  # chips of NVIDIA, also those before ldmatrix
+        "int4": Selection(INT4_ROW, GPU_FLOAT16, INT4_PANEL_WORDS),
+        "int4a8": Selection(DP4A_ROW, DP4A_WORDS, CHUNK_WORDS),
+        "int7a8": Selection(DP4A_ROW, DP4A_WORDS, CHUNK_WORDS),
+        "int8a8": Selection(DP4A_ROW, DP4A_WORDS, CHUNK_WORDS),
     },
     "gpu matrices": {  # faster than DP4A on words; scalar float16 products are not
         "f16": Selection(GPU_FLOAT32, MATRICES, PANELS),

@@ -14,7 +14,7 @@ from handglass.schedules.select import Units
 
 from .amx_matmul import bfloat16_matmul, int8_matmul, nibbles_to_words
 from .dp4a_matmul import dp4a_matmul
-from .gpu_matmul import gpu_matmul
+from .gpu_matmul import gpu_matmul, int4_row
 from .integer_matmul import dot_matmul, halves_matmul, tiled_dot_matmul
 from .matmul import Dequantize, matmul
 from .quantized import Quantized
@@ -90,4 +90,6 @@ OPERATORS: dict[str, Operator] = {
     select.TENSOR_INT4.name: lambda w, rows: tensor_int4(rows[0], w.out_features, *w.parts),
     select.TENSOR_INT8.name: _integers(tensor_dot),
     select.DP4A_WORDS.name: _integers(dp4a_matmul),
+    select.DP4A_ROW.name: _integers(dp4a_matmul),
+    select.INT4_ROW.name: lambda w, rows: int4_row(rows[0], w.out_features, w.depth, w.read),
 }

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from ..gpu import GPU_RULES
 from ..rule import Rule
-from . import tensor_core
+from . import dot_row, norm_rows, one_row, tensor_core
 
-CUDA_RULES: tuple[Rule, ...] = (tensor_core.RULE, *GPU_RULES)
+CUDA_RULES: tuple[Rule, ...] = (
+    one_row.RULE,
+    dot_row.RULE,
+    tensor_core.RULE,
+    norm_rows.RULE,
+    *GPU_RULES,
+)
 
 __all__ = ["CUDA_RULES"]

@@ -66,6 +66,8 @@ class GpuLimits:
     """Matrix instruction on float16 that accumulates in float32; None if there is none."""
     tensor: bool = False
     """Whether warps multiply matrices in registers of a known layout, float16 and int8."""
+    products: bool = False
+    """Whether warps multiply float16 matrices in registers, at least 8 inputs at a time."""
     largest_buffer: int = 1 << 27
     """Largest tensor that a kernel can bind, in bytes."""
 
@@ -83,6 +85,7 @@ def gpu_limits(target: tvm.target.Target) -> GpuLimits:
         subgroup=_subgroup(target),
         matrix=_matrix(target),
         tensor="tensor" in _words(target),
+        products="products" in _words(target),
         largest_buffer=int(able.get("max_storage_buffer_range", largest)),
     )
 

@@ -1,4 +1,5 @@
-"""How many warps of a kernel a multiprocessor holds, from NVIDIA's tables.
+"""How many warps of a kernel a multiprocessor holds, and what it gets from memory, from NVIDIA's
+tables.
 
 "Technical Specifications per Compute Capability" of the CUDA C++ Programming Guide, and the
 allocation units of its occupancy calculator: registers per warp in units of 256, shared memory in
@@ -34,6 +35,20 @@ MULTIPROCESSORS = {
     110: Multiprocessor(1536, 24, 228 << 10),
     120: Multiprocessor(1536, 24, 100 << 10),
 }
+
+SLOTS = 4
+"""Instructions of a warp that a multiprocessor issues per clock."""
+BYTES_PER_CLOCK = {
+    "GeForce RTX 2080 Ti": 616 / 68 / 1.545,
+    "A100 40 GB": 1555 / 108 / 1.41,
+    "GeForce RTX 3090": 936 / 82 / 1.695,
+    "Jetson AGX Orin 64 GB": 204.8 / 16 / 1.3,
+    "GeForce RTX 4090": 1008 / 128 / 2.52,
+    "H100 SXM": 3350 / 132 / 1.755,
+    "Jetson T5000 (Thor)": 273 / 20 / 1.57,
+    "GeForce RTX 5090": 1792 / 170 / 2.407,
+}
+"""Memory bandwidth per multiprocessor: GB/s over multiprocessors and GHz (docs/cuda.md)."""
 
 
 def rounded(value: int, unit: int) -> int:

@@ -23,12 +23,14 @@ from handglass.schedules.isa.integer_isa import INTEGER_ISAS
 from handglass.schedules.rule import schedule_function
 from handglass.schedules.select import (
     CPU_UNITS,
+    GPU_FLOAT32,
     INTEGERS,
     KERNELS,
     TABLE,
     Kernel,
     Units,
     find_units,
+    select,
 )
 from handglass.targets import known_targets
 
@@ -131,6 +133,25 @@ def test_what_a_gpu_says_it_can_decides(half: bool, matrix: bool, kernels: tuple
     units: Units = find_units(tvm.target.Target(settings))
     found = [selection_of(SCHEMES[name].on(units)).many_rows for name in ("bf16", "f16", "w4a8")]
     assert tuple(kernel.name for kernel in found) == kernels
+
+
+@pytest.mark.parametrize(
+    ("preset", "kernels"),
+    [
+        ("rtx-20", ("tensor int4 row", "dp4a row")),
+        ("rtx-40", ("tensor int4 row", "dp4a row")),
+        ("vulkan-nvidia", ("gpu float32", "dp4a")),
+    ],
+)
+def test_one_row_has_kernels_of_its_own_on_cuda(preset: str, kernels: tuple[str, ...]) -> None:
+    units = find_units(tvm.target.Target(known_targets()[preset].tvm))
+    found = [selection_of(SCHEMES[name].on(units)).one_row for name in ("w4", "w4a8")]
+    assert tuple(kernel.name for kernel in found) == kernels
+
+
+def test_chips_without_matrix_products_have_the_kernels_of_all_gpus() -> None:
+    units = find_units(tvm.target.Target({"kind": "cuda", "arch": "sm_70"}))
+    assert select(units, "int4").one_row is GPU_FLOAT32
 
 
 def test_the_table_is_printed_for_a_target(handglass: Any) -> None:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.compiler
 @pytest.mark.parametrize(
     "name",
     [
-        *("x86-64-v3", "x86-64-amx", "arm64", "vulkan-nvidia-mma"),
+        *("x86-64-v3", "x86-64-amx", "arm64", "vulkan-nvidia-mma", "rtx-30"),
         *(
             pytest.param(name, marks=pytest.mark.large)
             for name in ("android-arm64-i8mm", "vulkan", "vulkan-nvidia", "android-mali")

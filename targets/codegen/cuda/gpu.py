@@ -37,6 +37,8 @@ GENERAL = ("cuda", "gpu")
 """TVM's own keys for the kind."""
 TENSOR_CORES, LEAST_TENSOR_CORES = "tensor-16x8x16", 80
 """The word of targets with mma.m16n8k16 and cp.async, and the first chips that have both."""
+PRODUCTS, LEAST_PRODUCTS = "products-16x8x8", 75
+"""The word of targets with mma.m16n8k8, and the first chips that have it."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,9 @@ class CudaCapabilities(GpuCapabilities):
         }
 
     def _words(self) -> list[str]:
-        tensor = [TENSOR_CORES] if min(self.capabilities) >= LEAST_TENSOR_CORES else []
+        words = ((TENSOR_CORES, LEAST_TENSOR_CORES), (PRODUCTS, LEAST_PRODUCTS))
         return [
-            *tensor,
+            *(word for word, least in words if min(self.capabilities) >= least),
             f"subgroup-{self.subgroup_size}",
             f"optin-{self.max_shared_memory_per_block_optin}",
             *(f"sm_{n}" for n in sorted(self.capabilities)),

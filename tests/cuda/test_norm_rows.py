@@ -1,0 +1,108 @@
+"""RMSNorm and the quantization of its result in one kernel: results, sectors, machine code."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="compiles with the TVM compiler")
+
+from cuda_kernels import Kernels, image, kernels_of, scheduled, target_of
+from machine_code import LOCAL_MEMORY, count, disassembled, nvdisasm
+from occupancy import MULTIPROCESSORS
+from tolerance import KERNEL
+from tvm import te, tirx
+from vulkan_products import placeholder
+
+from handglass.compiler.ops import norm
+from handglass.compiler.ops.quantize_rows import quantize_rows
+from handglass.schedules.choices import Written
+from handglass.schedules.cuda import norm_rows
+from handglass.schedules.isa.integer_isa import GROUP, Codes
+from handglass.targets.codegen.cuda.nvrtc import Nvrtc
+
+pytestmark = pytest.mark.compiler
+
+EPS = 1e-5
+ROWS, K = 3, 1536
+BESIDE = 1.15
+"""Most sectors over those of the arguments."""
+
+
+def function(k: int, bits: int = 4, layer: bool = False) -> tirx.PrimFunc:
+    m = tirx.Var("m", "int64")
+    x, w, b = placeholder((m, k), "float32"), *(placeholder((k,), "float32", n) for n in "wb")
+    depth = -(-k // GROUP) * GROUP
+    with target_of("cuda"):
+        result = norm.layer_norm(x, w, b, EPS) if layer else norm.rms_norm(x, w, EPS)
+        codes = quantize_rows(result, Codes(bits, 0, activation="int32"), depth)
+    return te.create_prim_func([x, w, *([b] if layer else []), *codes])
+
+
+@cache
+def built(k: int, members: int = 8) -> Kernels:
+    choices, target = Written({"members": members}), target_of("cuda")
+    sch, rule = scheduled(function(k), target, choices)
+    assert rule == norm_rows.RULE.name
+    return kernels_of(sch.mod["main"], target)
+
+
+def run(kernels: Kernels, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Codes (m, groups, 32), scales (m, groups) and requested sectors."""
+    codes = np.zeros((len(x), x.shape[1] // 4), np.int32)
+    scale = np.full((len(x), x.shape[1] // GROUP), np.nan, np.float32)
+    (counts,) = kernels.run(x, w, codes, scale, m=len(x))
+    return codes.view(np.int8).reshape(*scale.shape, GROUP), scale, counts.global_sectors
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(("k", "members"), [(K, 8), (256, 4)])
+def test_codes_and_scales(k: int, members: int) -> None:
+    draw = np.random.default_rng(k)
+    x, w = draw.standard_normal((ROWS, k), np.float32), draw.standard_normal(k, np.float32)
+    x[1, 40:64] *= 1e-3
+    x[2, 0] = np.nan
+    codes, scale, _ = run(built(k, members), x, w)
+    wide = x.astype(np.float64)
+    truth = wide / np.sqrt(np.square(wide).mean(-1, keepdims=True) + EPS) * w
+    truth = truth.reshape(codes.shape)
+    assert np.isnan(scale[2]).all()
+    KERNEL.check(scale[:2], np.abs(truth[:2]).max(-1) / 127)
+    error = np.abs(codes * scale[..., None].astype(np.float64) - truth)[:2]
+    assert (error <= 0.5001 * scale[:2, :, None]).all()
+
+
+@pytest.mark.cuda
+def test_a_row_and_the_weight_are_read_once() -> None:
+    x, w = np.ones((1, K), np.float32), np.ones(K, np.float32)
+    codes, scale, sectors = run(built(K), x, w)
+    arguments = sum(array.nbytes for array in (x, w, codes, scale))
+    assert 32 * sectors <= BESIDE * arguments
+
+
+@pytest.mark.skipif(nvdisasm() is None, reason="nvdisasm is not installed: make test-cuda")
+@pytest.mark.cuda
+def test_the_code_of_each_chip(nvrtc: Nvrtc) -> None:
+    for chip in nvrtc.architectures.intersection(MULTIPROCESSORS):
+        code = disassembled(*image(built(K).source, f"sm_{chip}", nvrtc.major))
+        assert count(code.mix, "LDG") == count(code.mix, "LDG.E.128") == 2, chip
+        assert not count(code.mix, *LOCAL_MEMORY), chip
+        assert count(code.mix, "BAR.SYNC") == 2, chip
+
+
+@pytest.mark.parametrize(
+    ("k", "bits", "layer"), [(K, 8, False), (K, 4, True), (90, 4, False), (96, 4, False)]
+)
+def test_other_rows_have_the_kernel_of_all_gpus(k: int, bits: int, layer: bool) -> None:
+    """One scale per row, another norm, a part of a group, a part of a warp."""
+    assert scheduled(function(k, bits, layer), target_of("cuda"))[1] == "vulkan-rows"
+
+
+def test_long_rows_have_fewer_threads_per_group() -> None:
+    target = target_of("cuda")
+    sch, rule = scheduled(function(8192), target)
+    (launch,) = kernels_of(sch.mod["main"], target).launches
+    assert rule == norm_rows.RULE.name
+    assert [int(launch.extents[f"threadIdx.{axis}"]) for axis in "xy"] == [4, 256]
