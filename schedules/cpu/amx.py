@@ -10,6 +10,9 @@ What limits it on the machine where it was timed is in docs/performance.md.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import prod
+
 import tvm
 import tvm_ffi
 from tvm import tirx
@@ -67,17 +70,21 @@ def schedule_tiles(
         return False
     ((name, sums),) = found
     last = inline_epilogue(sch, sums)
-    p, r, _, _, s, *_ = sch.get_loops(sums)
-    most, count = block_of(_extent(sch, p)), _extent(sch, p)
-    block, steps = _choose_block(sch, most, choices), _extent(sch, s)
+    panels, (r, _, _, s, *_) = _loops_of(sch, sums)
+    count, steps = prod(_extent(sch, loop) for loop in panels), _extent(sch, s)
+    most = block_of(count)
+    block = _choose_block(sch, most, choices, len(panels))
     order = _choose_order(sch, s, choices)
     prefetched = settled(sch, choices.pick(sch, "prefetch", SWITCH, int(_is_short(sch, last))))
     size = most.rows * TILE * steps * ROW_BYTES
     per_block = _rows_per_block(sch, r, most.rows, size, l2, choices)
     chunk = _steps_per_chunk(sch, s, choices)
     nest, first = _order_loops(sch, sums, block, per_block, chunk)
+    if len(panels) > 1:
+        nest = _with_epilogue(sch, nest, last, block)
     per_task = parallel(sch, nest.task, choices, count // most.panels, PER_TASK[:-1])
-    sch.reverse_compute_at(last, nest.task if nest.chunks else nest.rows)
+    if len(panels) == 1:
+        sch.reverse_compute_at(last, nest.rows if nest.is_inside else nest.task)
     vectorize_last(sch, last)
     _unpack_words(sch, nest, choices, avx512)
     # The last row block may be partial. Its predicate stays on a separate outer block, because
@@ -95,9 +102,9 @@ def schedule_tiles(
 
 def _order_loops(sch: Schedule, sums, block: Block, per_block, chunk: int) -> tuple[Nest, LoopRV]:
     """The loops around a block of sums, and the first loop of one."""
-    p, r, i, j, s, *inner = sch.get_loops(sums)
+    panels, (r, i, j, s, *inner) = _loops_of(sch, sums)
     steps = _extent(sch, s)
-    task, panel = sch.split(p, [None, block.panels])
+    task, panel = panels if len(panels) > 1 else sch.split(*panels, [None, block.panels])
     rows, row_tile = sch.split(r, [None, block.rows])
     blocks, rows = sch.split(rows, [None, per_block])
     chunks, s = sch.split(s, [None, chunk]) if chunk < steps else (None, s)
@@ -105,13 +112,38 @@ def _order_loops(sch: Schedule, sums, block: Block, per_block, chunk: int) -> tu
     outer = [blocks, task, chunks, rows] if chunks else [blocks, task, rows]
     sch.reorder(*outer, *around, panel, row_tile, i, j, *within, *inner)
     first = panel if block.panels > 1 else row_tile
-    return Nest(sch.fuse(blocks, task), rows, chunks), first
+    nest = Nest(sch.fuse(blocks, task), rows, chunks, block.panels, not chunks)
+    return nest, first
 
 
-def _choose_block(sch: Schedule, most: Block, choices: Choices) -> Block:
-    """Row tiles and panels whose sums are in registers; rows are packed for `most` of them."""
+def _with_epilogue(sch: Schedule, nest: Nest, last, block: Block) -> Nest:
+    """Let tasks compute the columns of their pair of panels.
+
+    No primitive moves a block that reads two panels, but loops of the same extent can be merged.
+    """
+    row, column = sch.get_loops(last)
+    blocks, row = sch.split(row, [None, _extent(sch, nest.rows) * block.rows * TILE])
+    panel, column = sch.split(column, [None, TILE])
+    sch.reorder(blocks, panel, row, column)
+    task = sch.merge(nest.task, sch.fuse(blocks, panel))
+    return replace(nest, task=task, vectors=1, is_inside=False)
+
+
+def _loops_of(sch: Schedule, sums) -> tuple[list[LoopRV], list[LoopRV]]:
+    """The loops over panels, or over pairs of them and their two panels, and those below."""
+    loops, inner = sch.get_loops(sums), 3  # row tiles, rows and outputs of a tile
+    count = len(sch.get(sums).writes[0].source.shape) - inner
+    return loops[:count], loops[count:]
+
+
+def _choose_block(sch: Schedule, most: Block, choices: Choices, least: int) -> Block:
+    """Row tiles and panels whose sums are in registers; rows are packed for `most` of them.
+
+    `least` is the number of panels that the epilogue needs together.
+    """
     rows = choices.pick(sch, "tile_rows", [n for n in ROWS if n <= most.rows], most.rows)
-    panels = choices.pick(sch, "tile_panels", [n for n in PANELS if n <= most.panels], most.panels)
+    offered = [n for n in PANELS if least <= n <= most.panels]
+    panels = choices.pick(sch, "tile_panels", offered, most.panels)
     return Block(settled(sch, rows), settled(sch, panels))
 
 

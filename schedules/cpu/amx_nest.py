@@ -51,13 +51,17 @@ class Nest:
 
     task: LoopRV
     rows: LoopRV
-    """Over blocks of sums; the epilogue is in it, or follows `chunks`."""
+    """Over blocks of sums."""
     chunks: LoopRV | None
     """Over chunks of the input, around `rows`; None if a block takes all of it at once."""
+    vectors: int
+    """Of 16 columns, per row that the epilogue writes."""
+    is_inside: bool
+    """Whether the epilogue is in `rows`; otherwise it is the last part of a task."""
 
     @property
     def outer(self) -> LoopRV:
-        return self.task if self.chunks else self.rows
+        return self.rows if self.is_inside else self.task
 
 
 def complete(sch: Schedule, nest: Nest, last, block: Block, is_prefetched: bool) -> None:
@@ -70,36 +74,57 @@ def complete(sch: Schedule, nest: Nest, last, block: Block, is_prefetched: bool)
     written = _written(sch, nest, last, block) if is_prefetched else None
     if written:
         chunk = sch.get(nest.chunks) if nest.chunks else None
-        ahead = lambda inner: _with_prefetches(inner, written, block, chunk)  # noqa: E731
+        lines = block.rows * TILE * nest.vectors
+        ahead = lambda inner: _with_prefetches(inner, written, lines, nest.vectors, chunk)  # noqa: E731
         body = tvm_ffi.structural_map(body, (tirx.For, ahead))
-    if nest.chunks:
-        body = _epilogue_of_last(body, block.rows * TILE)
-    changed = tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
-    sch.state.replace(sch.get_sref(nest.outer), changed, {})
+    if not nest.is_inside:
+        body = _with_epilogue_inside(body, nest.chunks is not None, block.rows * TILE)
+    sch.state.replace(sch.get_sref(nest.outer), with_body(loop, body), {})
 
 
-def _epilogue_of_last(body: tirx.Stmt, height: int) -> tirx.Stmt:
-    """Move the epilogue from behind the chunks into the last one, where its sums are in L1.
+def _with_epilogue_inside(body: tirx.Stmt, is_chunked: bool, height: int) -> tirx.Stmt:
+    """Move the epilogue from the end of a task to the blocks of sums, while they are in L1.
 
-    `height` is the number of rows of a block of sums.
+    `height` is the number of rows of a block; those of the last chunk are complete.
     """
-    chunks, epilogue = body.seq
-    *words, rows = chunks.body.seq if isinstance(chunks.body, tirx.SeqStmt) else [chunks.body]
+    *words, main, epilogue = body.seq
+    chunks = main if is_chunked else None
+    if chunks:
+        *words, main = body_of(chunks)
     total = epilogue.extent
-    if not isinstance(total, tirx.IntImm) or int(total) != int(rows.extent) * height:
+    if not isinstance(total, tirx.IntImm) or int(total) != int(main.extent) * height:
         return body
+    part = _rows_of(epilogue, main.loop_var, height)
+    if chunks:
+        is_last = int64(chunks.loop_var) == int(chunks.extent) - 1
+        part = tirx.IfThenElse(is_last, part, None)
+    inner = sequence([*words, with_body(main, sequence([main.body, part]))])
+    return with_body(chunks, inner) if chunks else inner
+
+
+def _rows_of(epilogue: tirx.For, block: tirx.Var, height: int) -> tirx.For:
+    """The part of the epilogue, a loop over rows, for one block of them."""
     row = tirx.Var("row", "int64")
-    place = int64(rows.loop_var) * height + row
-    part = tvm_ffi.structural_map(
-        epilogue.body,
-        (tirx.Var, lambda var: place if var.same_as(epilogue.loop_var) else var),
+    place = int64(block) * height + row
+    var = epilogue.loop_var
+    body = tvm_ffi.structural_map(
+        epilogue.body, (tirx.Var, lambda other: place if other.same_as(var) else other)
     )
-    part = tirx.For(row, int64(0), int64(height), tirx.ForKind.SERIAL, part)
-    is_last = int64(chunks.loop_var) == int(chunks.extent) - 1
-    each = tirx.SeqStmt([rows.body, tirx.IfThenElse(is_last, part, None)])
-    rows = tirx.For(rows.loop_var, rows.min, rows.extent, rows.kind, each)
-    inner = tirx.SeqStmt([*words, rows]) if words else rows
-    return tirx.For(chunks.loop_var, chunks.min, chunks.extent, chunks.kind, inner)
+    return tirx.For(row, int64(0), int64(height), tirx.ForKind.SERIAL, body)
+
+
+def body_of(loop: tirx.For) -> list[tirx.Stmt]:
+    """The statements in a loop."""
+    return list(loop.body.seq) if isinstance(loop.body, tirx.SeqStmt) else [loop.body]
+
+
+def sequence(parts: Sequence[tirx.Stmt]) -> tirx.Stmt:
+    return tirx.SeqStmt(list(parts)) if len(parts) > 1 else parts[0]
+
+
+def with_body(loop: tirx.For, body: tirx.Stmt) -> tirx.For:
+    """The loop with another body."""
+    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
 
 
 def _started(block: SBlock) -> SBlock:
@@ -137,16 +162,13 @@ def _continued(body: tirx.Stmt, chunks: Sequence[tirx.Var]) -> tirx.Stmt:
 def _written(sch: Schedule, nest: Nest, last, block: Block) -> Written | None:
     """What the epilogue writes per iteration of `rows`; None unless it is a matrix."""
     epilogue, loops = sch.get(last), sch.get_loops(last)
-    if nest.chunks:  # the epilogue takes all rows of a task
-        first = 0
-    else:
-        first = next(n for n, loop in enumerate(loops) if sch.get(loop).same_as(sch.get(nest.rows)))
+    first = next(n for n, loop in enumerate(loops) if sch.get(loop).same_as(sch.get(nest.outer)))
     inner = [sch.get(loop).loop_var for loop in loops[first + 1 :]]
     place = [int64(_at_start(value, inner)) for value in _bindings(sch, epilogue)]
     matrix = epilogue.writes[0].source
     if len(place) != 2 or len(matrix.shape) != 2:
         return None
-    if nest.chunks:
+    if not nest.is_inside:
         place[0] = place[0] + int64(sch.get(nest.rows).loop_var) * (block.rows * TILE)
     return Written(matrix, *place)
 
@@ -169,7 +191,7 @@ def _at_start(value: Expr, loops: Sequence[tirx.Var]) -> Expr:
 
 
 def _with_prefetches(
-    loop: tirx.For, written: Written, block: Block, chunks: tirx.For | None
+    loop: tirx.For, written: Written, lines: int, vectors: int, chunks: tirx.For | None
 ) -> tirx.For:
     """Spread the prefetches over the iterations of the loops over the input."""
     if not uses_tiles(loop.body) or _has_loops(loop.body):
@@ -177,11 +199,10 @@ def _with_prefetches(
     step, steps = int64(loop.loop_var), int(loop.extent)
     if chunks:
         step, steps = int64(chunks.loop_var) * steps + step, steps * int(chunks.extent)
-    each = -(-block.rows * TILE * block.panels // steps)
+    each = -(-lines // steps)
     numbers = [step * each + n for n in range(each)]
-    fetches = [written.prefetch(n // block.panels, n % block.panels) for n in numbers]
-    body = tirx.SeqStmt([*fetches, loop.body])
-    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
+    fetches = [written.prefetch(n // vectors, n % vectors) for n in numbers]
+    return with_body(loop, tirx.SeqStmt([*fetches, loop.body]))
 
 
 def _has_loops(stmt: tirx.Stmt) -> bool:

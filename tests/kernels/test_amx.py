@@ -25,7 +25,7 @@ from tvm.s_tir import Schedule
 
 from handglass.compiler import build, verify
 from handglass.compiler.models import layers
-from handglass.compiler.ops.amx_matmul import nibbles_to_words
+from handglass.compiler.ops.amx_matmul import gated_matmul, nibbles_to_words
 from handglass.compiler.ops.bfloat16 import bfloat16_bits as bits_of
 from handglass.compiler.parity.stored_weights import round_bfloat16
 from handglass.compiler.schemes.integer import Integer
@@ -131,6 +131,28 @@ def test_sums_go_on_in_the_next_chunk(emulator: Emulator, chunk: int, n: int, k:
     kernel = tvm.compile(emulated(configure_tiles()(sch.mod)), HOST)["main"]
     for m in (1, 33, 150):
         check_floats(kernel, scheme, m, n, k, UNPACKED_KERNEL)
+
+
+@pytest.mark.parametrize(("f", "k"), [(16, 50), (48, 768)], ids=["whole", "chunks"])
+@pytest.mark.parametrize("prefetch", [0, 1])
+def test_gates_meet_their_values_in_the_epilogue(
+    emulator: Emulator, prefetch: int, f: int, k: int
+) -> None:
+    scheme = find_scheme("w4a8", TILES)
+    x = placeholder((M, k), "float32", "x")
+    parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(2 * f, k).items()]
+    func = te.create_prim_func([x, *parts, gated_matmul(x, f, *parts)])
+    sch = Schedule(func.with_attr("global_symbol", "main"))
+    assert schedule_tiles(sch, Written({"prefetch": prefetch}))
+    kernel = tvm.compile(emulated(configure_tiles()(sch.mod)), HOST)["main"]
+    weight = normal(2 * f, k)
+    packed = scheme.pack(weight)
+    for m in (1, 33, 300):
+        rows = normal(m, k)
+        (y,) = run(kernel, [rows, *packed.values()], np.full((m, f), np.nan, np.float32))
+        both = round_bfloat16(rows).astype(np.float64) @ scheme.unpack(packed, 2 * f, k).T
+        gate, up = both[:, :f], both[:, f:]
+        UNPACKED_KERNEL.check(y, gate / (1 + np.exp(-gate)) * up)
 
 
 def test_a_static_number_of_rows_in_chunks(emulator: Emulator) -> None:
