@@ -17,7 +17,7 @@ from tvm.relax.frontend.nn import op
 
 from handglass.schedules.select import INTEGERS, Kernel
 
-from ..ops import kernels
+from ..ops import exponential, kernels
 from ..ops import norm as norm_op
 from ..ops.padded import round_up
 from ..ops.quantize_rows import quantize_rows
@@ -113,6 +113,25 @@ def multiply(x: nn.Tensor | Source, panels: Panels) -> nn.Tensor:
     return products[0] if len(products) == 1 else op.concat(products, 1)
 
 
+def silu_gated(x: nn.Tensor | Source, linear: Linear) -> nn.Tensor | Source:
+    """x (m, in) times gates and values, (m, 2 f) -> silu(gate) * value, (m, f).
+
+    One kernel if the matmul has one that knows both; otherwise a kernel of its own, or the next.
+    """
+    panels, f = linear.panels, linear.panels.out_features // 2
+    kernel = selection_of(panels.scheme).kernel(is_one_row(x))
+    if linear.bias is not None or len(panels.pieces) > 1 or not kernels.has_gated(kernel, f):
+        return Source("silu_gate", exponential.silu_gate, (linear(x),))
+    (piece,), rows = panels.pieces, _rows_for(kernel, x, panels)
+    weight = partial(weight_of, panels.scheme, (2 * f, panels.in_features))
+    return opaque(
+        lambda *tensors: kernels.multiply_gated(weight(tensors[len(rows) :]), tensors[: len(rows)]),
+        "gated_matmul",
+        *rows,
+        *piece.tensors,
+    )
+
+
 def _rows_for(kernel: Kernel, x: nn.Tensor | Source, panels: Panels) -> list[nn.Tensor]:
     """The kernel's row operands: one tensor of floats, or the tensors of `Quantized`."""
     source = x if isinstance(x, Source) else as_source(x)
@@ -132,10 +151,14 @@ def product(
     The first `rows` tensors are the row operands; the others are the parts of a weight of this
     scheme with `shape` (out, in).
     """
-    (out_features, in_features), parts = shape, tensors[rows:]
-    depth, read = scheme.depth(in_features), scheme.read(parts)
-    weight = kernels.Weight(out_features, depth, parts, read, scheme.codes, scheme.units)
-    return kernels.multiply(kernel, weight, tensors[:rows])
+    return kernels.multiply(kernel, weight_of(scheme, shape, tensors[rows:]), tensors[:rows])
+
+
+def weight_of(scheme: Scheme, shape: tuple[int, int], parts: Sequence[te.Tensor]) -> kernels.Weight:
+    """The weight of this scheme with `shape` (out, in)."""
+    (out_features, in_features), read = shape, scheme.read(parts)
+    depth = scheme.depth(in_features)
+    return kernels.Weight(out_features, depth, parts, read, scheme.codes, scheme.units)
 
 
 def opaque(function: Callable, name: str, *args: nn.Tensor | tirx.Var | int):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from tvm.relax.frontend import nn
 
-from ..ops import exponential
 from ..schemes.scheme import Scheme
-from .layers import Linear, Source
+from .layers import Linear, Source, silu_gated
 from .leaves import Rows
 
 
@@ -20,5 +19,4 @@ class Mlp(nn.Module):
         self.down_proj = Linear(scheme, [Rows(f"{prefix}.down_proj.weight", (d, f))])
 
     def forward(self, x: nn.Tensor | Source) -> nn.Tensor:
-        gate_up = self.gate_up_proj(x)  # (s, 2 f)
-        return self.down_proj(Source("silu_gate", exponential.silu_gate, (gate_up,)))
+        return self.down_proj(silu_gated(x, self.gate_up_proj))

@@ -7,6 +7,7 @@ or 64 bytes. schedules/isa/amx_instructions.py defines the layout of the weights
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 from tvm import te, tirx
 from tvm.ir import Expr
@@ -19,6 +20,7 @@ from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
 from .bfloat16 import bfloat16_bits
+from .exponential import silu
 from .index_type import int64, reduce_axis
 from .quantized import Quantized
 
@@ -31,6 +33,23 @@ def bfloat16_matmul(x: te.Tensor, out_features: int, weight: te.Tensor) -> te.Te
     rows = pack_rows(x, weight, BFLOAT16, bfloat16_bits)
     sums = tile_sums(rows, weight, BFLOAT16)
     return te.compute((x.shape[0], out_features), lambda i, j: sum_at(sums, i, j), name="out")
+
+
+def gated_matmul(x: te.Tensor, f: int, weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
+    """x (m, k), rounded to bfloat16, times 4-bit weights of 2 f outputs, a gate and a value for
+    each of f columns -> silu(gate) * value, (m, f).
+
+    f is a multiple of 16. A task owns a panel of gates and that of the same columns' values.
+    """
+    words = nibbles_to_words(weight, scale, halves=2)
+    rows = pack_rows(x, words, BFLOAT16, bfloat16_bits)
+    sums = tile_sums(rows, words, BFLOAT16)
+
+    def value(i: Expr, j: Expr) -> Expr:
+        gate, up = (sums[j // TILE, half, i // TILE, i % TILE, j % TILE] for half in range(2))
+        return silu(gate) * up
+
+    return te.compute((x.shape[0], f), value, name="gated")
 
 
 def int8_matmul(
@@ -59,10 +78,10 @@ def pack_rows(
     x: te.Tensor, weight: te.Tensor, product: TileProduct, convert: Callable[[Expr], Expr]
 ) -> te.Tensor:
     """x (m, k) -> (tiles, steps, 16, inputs), padded with zeros."""
-    (m, k), panels = x.shape, int(weight.shape[0])
-    height = block_of(panels).rows * TILE
+    (m, k), panels = x.shape, _panels(weight, product)
+    height = block_of(prod(panels)).rows * TILE
     tiles = (m + (height - 1)) // height * (height // TILE)
-    steps, inputs = int(weight.shape[1]) // product.steps_axis, product.inputs
+    steps, inputs = _steps(weight, product), product.inputs
     unit = TILE if int(k) % TILE == 0 else 1  # one condition per whole vector
     whole = int(k) == steps * inputs
 
@@ -82,27 +101,49 @@ def pack_rows(
 
 
 def tile_sums(rows: te.Tensor, weight: te.Tensor, product: TileProduct) -> te.Tensor:
-    """Packed rows times packed weights -> (panels, tiles of rows, 16, 16)."""
+    """Packed rows times packed weights -> (*panels, tiles of rows, 16, 16)."""
     s = reduce_axis(int(rows.shape[1]), "s")
     places = [reduce_axis(extent, f"q{n}") for n, extent in enumerate(product.places)]
     e = reduce_axis(product.pair, "e")
+
+    def value(*index: Expr) -> Expr:
+        *panel, r, i, j = index
+        term = product.term(rows, weight, [r, i], panel, s, places, j, e)
+        return te.sum(term, axis=[s, *places, e])
+
+    panels = map(int64, _panels(weight, product))
     return te.compute(
-        (int64(int(weight.shape[0])), rows.shape[0], int64(TILE), int64(TILE)),
-        lambda p, r, i, j: te.sum(
-            product.term(rows, weight, [r, i], [p], s, places, j, e), axis=[s, *places, e]
-        ),
+        (*panels, rows.shape[0], int64(TILE), int64(TILE)),
+        value,
         name="tiles",
         attrs={PATTERN: f"tile-{product.name}"},
     )
 
 
-def nibbles_to_words(weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
-    """4-bit weights (panels, groups, 4, 16, 4) and scales (panels, groups, 16) -> bfloat16 pairs
-    (panels, groups, 16, 16) uint32. A group of 32 inputs is one step."""
+def _panels(weight: te.Tensor, product: TileProduct) -> list[int]:
+    """The extents of the axes before the steps: panels, or pairs of panels."""
+    count = len(weight.shape) - len(product.weight_shape(1))
+    return [int(extent) for extent in weight.shape[:count]]
 
-    def word(p: Expr, s: Expr, q: Expr, j: Expr) -> Expr:
+
+def _steps(weight: te.Tensor, product: TileProduct) -> int:
+    return int(weight.shape[len(_panels(weight, product))]) // product.steps_axis
+
+
+def nibbles_to_words(weight: te.Tensor, scale: te.Tensor, halves: int = 1) -> te.Tensor:
+    """4-bit weights (panels, groups, 4, 16, 4) and scales (panels, groups, 16) -> bfloat16 pairs
+    (panels, groups, 16, 16) uint32. A group of 32 inputs is one step.
+
+    With 2 `halves`: (panels / 2, 2, groups, 16, 16), panels of both halves side by side.
+    """
+    count, groups = (int64(int(extent)) for extent in weight.shape[:2])
+    part = count // halves
+
+    def word(*index: Expr) -> Expr:
+        *panel, s, q, j = index
+        p = panel[0] if halves == 1 else panel[1] * part + panel[0]
         return word_of_nibbles(lambda v, e: weight[p, s, v, j, e], q, scale[p, s, j])
 
-    panels, groups = (int64(int(extent)) for extent in weight.shape[:2])
-    shape = (panels, groups, int64(TILE), int64(TILE))
+    panels = (count,) if halves == 1 else (part, int64(halves))
+    shape = (*panels, groups, int64(TILE), int64(TILE))
     return te.compute(shape, word, name="words", attrs={PATTERN: "words"})

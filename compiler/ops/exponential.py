@@ -35,13 +35,18 @@ def sigmoid(x: Expr) -> Expr:
     return one / (one + exp2(x * tirx.const(-LOG2_E, "float32")))
 
 
+def silu(x: Expr) -> Expr:
+    """x sigmoid(x)."""
+    return x * sigmoid(x)
+
+
 def silu_gate(gate_up: te.Tensor) -> te.Tensor:
     """(m, 2f), gate and up concatenated -> silu(gate) * up, (m, f)."""
     m, width = gate_up.shape
     f = int(width) // 2
     return te.compute(
         (m, f),
-        lambda i, j: gate_up[i, j] * sigmoid(gate_up[i, j]) * gate_up[i, j + f],
+        lambda i, j: silu(gate_up[i, j]) * gate_up[i, j + f],
         name="silu_gate",
     )
 

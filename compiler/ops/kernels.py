@@ -10,9 +10,10 @@ from tvm import te
 from handglass.schedules import select
 from handglass.schedules.gpu.limits import GpuLimits
 from handglass.schedules.isa.integer_isa import Codes
+from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.select import Units
 
-from .amx_matmul import bfloat16_matmul, int8_matmul, nibbles_to_words
+from .amx_matmul import bfloat16_matmul, gated_matmul, int8_matmul, nibbles_to_words
 from .dp4a_matmul import dp4a_matmul
 from .gpu_matmul import gpu_matmul, int4_row
 from .integer_matmul import dot_matmul, halves_matmul, tiled_dot_matmul
@@ -57,6 +58,16 @@ activations are integers."""
 def multiply(kernel: select.Kernel, weight: Weight, rows: Sequence[te.Tensor]) -> te.Tensor:
     """Rows (m, k) times the weight -> (m, out_features) float32, with this kernel."""
     return OPERATORS[kernel.name](weight, rows)
+
+
+def has_gated(kernel: select.Kernel, f: int) -> bool:
+    """Whether `multiply_gated` has an operator for f gates and as many values."""
+    return kernel is select.AMX_INT4 and f % LANES == 0
+
+
+def multiply_gated(weight: Weight, rows: Sequence[te.Tensor]) -> te.Tensor:
+    """Rows (m, k) times f gates and f values -> silu(gate) * value, (m, f) float32."""
+    return gated_matmul(rows[0], weight.out_features // 2, *weight.parts)
 
 
 def _float32(w: Weight, rows: Sequence[te.Tensor]) -> te.Tensor:

@@ -172,16 +172,28 @@ def _call(name: str, *arguments: Expr) -> Expr:
 
 def uses_tiles(statement: tirx.Stmt) -> bool:
     """Whether a tile is loaded anywhere in the statement."""
-    found: list[tvm.ir.Call] = []
-    number = int(T.llvm_lookup_intrinsic_id(LOAD))
+    return bool(addresses(statement, LOAD))
+
+
+def addresses(statement: tirx.Stmt, name: str) -> dict[int, Expr]:
+    """By tile number, the operands of all calls of the load or store `name` in the statement."""
+    found: dict[int, Expr] = {}
 
     def look(call: tvm.ir.Call) -> None:
-        first = call.args[0] if len(call.args) else None
-        if call.op.same_as(_LLVM) and isinstance(first, tirx.IntImm) and int(first) == number:
-            found.append(call)
+        if (tile := tile_of(call, name)) is not None:
+            found[tile] = call.args[2]
 
     tvm_ffi.structural_walk(statement, (tvm.ir.Call, look))
-    return bool(found)
+    return found
+
+
+def tile_of(value: Expr, name: str) -> int | None:
+    """The first operand of a call of the instruction `name`; None if it is no such call."""
+    if not isinstance(value, tvm.ir.Call) or not value.op.same_as(_LLVM) or len(value.args) < 2:
+        return None
+    number, tile, *_ = value.args
+    is_same = isinstance(number, tirx.IntImm) and int(number) == T.llvm_lookup_intrinsic_id(name)
+    return int(tile) if is_same and isinstance(tile, tirx.IntImm) else None
 
 
 _LLVM = tirx.call_llvm_intrin("void", "llvm.x86.tilerelease").op

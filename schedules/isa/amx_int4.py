@@ -7,17 +7,26 @@ masks give a pair. The intrinsic has a description and an implementation, as in 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
 from tvm import tirx
 from tvm.ir import Expr
 from tvm.s_tir import TensorIntrin
 from tvm.script import tirx as T
 
-from .amx_instructions import TILE, word_of_floats
+from .amx_instructions import BFLOAT16, TILE, multiply, word_of_floats
 
 NAME = "handglass.tile.nibbles"
 HALF, STEP = 8, 4
 """Pairs in the low nibbles of a group's bytes; adjacent inputs in a word."""
+A_OR_B_AND_C = 0xF8
+"""The function of three bits that VPTERNLOG evaluates."""
+MANTISSAS = {place: float(1 << (23 - place)) for place in (8, 12, 16)}
+"""The power of two in whose mantissa a code that starts at this bit counts as an integer.
+
+2^15 + 8, times a scale of 11 bits, is still exact in float32.
+"""
 
 
 def word_of_nibbles(byte: Callable[[Expr, Expr], Expr], q: Expr, scale: Expr) -> Expr:
@@ -35,11 +44,27 @@ def word_of_nibbles(byte: Callable[[Expr, Expr], Expr], q: Expr, scale: Expr) ->
     return word_of_floats(value(0), value(1))
 
 
-def nibbles_intrinsic() -> str:
+@dataclass(frozen=True)
+class Unpacking:
+    """How a group is unpacked."""
+
+    awake: bool = False
+    """Whether tiles are multiplied meanwhile, whatever they hold: a core that multiplies none for
+    some 1200 cycles takes 700 to 850 to start again."""
+    avx512: bool = False
+    """Whether to use an instruction of AVX-512."""
+
+
+def nibbles_intrinsic(way: Unpacking = Unpacking()) -> str:
     """Register the intrinsic, return its name: (4, 16, 4) bytes and 16 scales -> (16, 16) words."""
-    if TensorIntrin.get(NAME, allow_missing=True) is None:
-        TensorIntrin.register(NAME, _description(), _implementation())
-    return NAME
+    name = f"{NAME}{'.awake' if way.awake else ''}{'.avx512' if way.avx512 else ''}"
+    if TensorIntrin.get(name, allow_missing=True) is None:
+        TensorIntrin.register(name, _description(), _implementation(way))
+    return name
+
+
+def _bits_of(value: float) -> int:
+    return int(np.float32(value).view(np.uint32))
 
 
 def _description() -> tirx.PrimFunc:
@@ -62,31 +87,51 @@ def _description() -> tirx.PrimFunc:
     return description
 
 
-def _implementation() -> tirx.PrimFunc:
+def _implementation(way: Unpacking) -> tirx.PrimFunc:
     """Unpack with one multiply-add per vector.
 
-    A code at bit 16 under the exponent of 128 is the float 128 + code, so one multiply-add gives
-    (code - 8) * scale exactly: 5 operations for 16 weights instead of 7.
+    A code of 4 bits in the mantissa of a power of two is the float power + code, so one
+    multiply-add gives (code - 8) * scale exactly. `MANTISSAS` says which bits serve: the codes at
+    8, 12 and 16 of a word as they are, the other five after one of two shifts.
     """
 
     def fill(value: float, dtype: str = "uint32") -> Expr:
         return T.broadcast(tirx.const(value, dtype), TILE)
 
-    def value(four: Expr, scale: Expr, offset: Expr, q: int, e: int) -> Expr:
+    def value(four: Expr, scale: Expr, q: int, e: int) -> Expr:
         place = 8 * (q % 2 * 2 + e) + 4 * (q // HALF)  # the code's lowest bit
-        moved = four >> fill(place - 16) if place >= 16 else four << fill(16 - place)
-        number = T.reinterpret((moved & fill(0xF0000)) | fill(0x43000000), dtype="float32x16")
+        if place > max(MANTISSAS):
+            four, place = four >> fill(12), place - 12
+        elif place < min(MANTISSAS):
+            four, place = four << fill(8), place + 8
+        power = MANTISSAS[place]
+        bits = four & fill(15 << place) | fill(_bits_of(power))
         # An explicit FMA: in a sum of two products, LLVM would fuse the wrong one.
         fma = T.llvm_lookup_intrinsic_id("llvm.fma")
+        number = T.reinterpret(bits, dtype="float32x16")
+        offset = scale * fill(-8.0 - power, "float32")
         return T.call_llvm_pure_intrin(fma, number, scale, offset, dtype="float32x16")
+
+    def joined(low: Expr, high: Expr) -> Expr:
+        """The pair of `word_of_floats` in two operations.
+
+        LLVM takes `or` for a permutation of 16-bit numbers, which is three.
+        """
+        numbers = (T.reinterpret(value, dtype="uint32x16") for value in (low, high))
+        low, high = (number + fill(0x8000) for number in numbers)
+        ternary = T.llvm_lookup_intrinsic_id("llvm.x86.avx512.pternlog.d.512")
+        operands = (low >> fill(16), high, fill(0xFFFF0000), tirx.const(A_OR_B_AND_C, "int32"))
+        return T.call_llvm_pure_intrin(ternary, *operands, dtype="uint32x16")
 
     def each(w, f, c) -> None:
         scale = T.Cast("float32x16", f.vload([0], "float16x16"))
-        offset = scale * fill(-136.0, "float32")
         for q in range(TILE):
             four = T.reinterpret(w.vload([q % HALF // 2, 0, 0], "uint8x64"), dtype="uint32x16")
-            low, high = (value(four, scale, offset, q, e) for e in range(2))
-            T.buffer_store(c, word_of_floats(low, high, TILE), [q, T.ramp(0, 1, TILE)])
+            low, high = (value(four, scale, q, e) for e in range(2))
+            word = joined(low, high) if way.avx512 else word_of_floats(low, high, TILE)
+            T.buffer_store(c, word, [q, T.ramp(0, 1, TILE)])
+        if way.awake:
+            T.evaluate(multiply(BFLOAT16, 0, 4, 6))
 
     @T.prim_func(s_tir=True)
     def implementation(weights: T.handle, scales: T.handle, words: T.handle) -> None:

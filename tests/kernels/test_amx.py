@@ -25,7 +25,7 @@ from tvm.s_tir import Schedule
 
 from handglass.compiler import build, verify
 from handglass.compiler.models import layers
-from handglass.compiler.ops.amx_matmul import nibbles_to_words
+from handglass.compiler.ops.amx_matmul import gated_matmul, nibbles_to_words
 from handglass.compiler.ops.bfloat16 import bfloat16_bits as bits_of
 from handglass.compiler.parity.stored_weights import round_bfloat16
 from handglass.compiler.schemes.integer import Integer
@@ -33,15 +33,16 @@ from handglass.compiler.schemes.quantize import find_scheme
 from handglass.compiler.schemes.scheme import Scheme, selection_of
 from handglass.runtime.bundle.bfloat16 import bfloat16_bits
 from handglass.schedules import CPU_RULES, Rule
-from handglass.schedules.choices import DEFAULTS, Open
+from handglass.schedules.choices import DEFAULTS, Noted, Open, Written
 from handglass.schedules.cpu import dot as cpu_dot
-from handglass.schedules.cpu.amx import L2, schedule_tiles
+from handglass.schedules.cpu.amx import ALL_STEPS, L2, schedule_tiles
 from handglass.schedules.isa.amx_configuration import configure_tiles
 from handglass.schedules.isa.amx_instructions import TILE, configuration
-from handglass.schedules.isa.amx_int4 import nibbles_intrinsic
+from handglass.schedules.isa.amx_int4 import Unpacking, nibbles_intrinsic
 from handglass.schedules.isa.integer_isa import AMX
+from handglass.schedules.isa.register_tiles import ZMM_FLOATS
 from handglass.schedules.rule import schedule_function
-from handglass.schedules.select import cpu_units
+from handglass.schedules.select import cpu_units, find_units
 from handglass.targets import find_target, known_targets
 
 pytestmark = [pytest.mark.compiler, pytest.mark.levels]
@@ -75,9 +76,9 @@ def emulator(faulty_emulator: Emulator) -> Iterator[Emulator]:
     assert faulty_emulator.errors == (0, ""), "a CPU would raise a fault"
 
 
-def floats(scheme: Scheme, n: int, k: int) -> tirx.PrimFunc:
+def floats(scheme: Scheme, n: int, k: int, m: int | tirx.Var = M) -> tirx.PrimFunc:
     """Many float32 rows times a weight in bfloat16 arithmetic, plus a bias."""
-    x, bias = placeholder((M, k), "float32", "x"), placeholder((n,), "float32", "bias")
+    x, bias = placeholder((m, k), "float32", "x"), placeholder((n,), "float32", "bias")
     parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, k).items()]
     y = layers.product(scheme, selection_of(scheme).many_rows, (n, k), 1, x, *parts)
     out = te.compute(y.shape, lambda i, j: y[i, j] + bias[j], name="biased")
@@ -120,13 +121,67 @@ def test_four_bits_are_unpacked_to_bfloat16(emulator: Emulator, n: int, k: int) 
         check_floats(kernel, scheme, m, n, k, UNPACKED_KERNEL)
 
 
-def test_unpacked_nibbles_are_exact() -> None:
+@pytest.mark.parametrize(("n", "k"), [(48, 768), (64, 750)], ids=["odd", "even"])
+@pytest.mark.parametrize("chunk", [4, 12])
+def test_sums_go_on_in_the_next_chunk(emulator: Emulator, chunk: int, n: int, k: int) -> None:
+    """Blocks of rows that are partial, or missing, in a task of several; an epilogue."""
+    scheme = find_scheme("w4a8", TILES)
+    sch = Schedule(floats(scheme, n, k))
+    assert schedule_tiles(sch, Written({"chunk": chunk, "rows_per_block": 2}))
+    kernel = tvm.compile(emulated(configure_tiles()(sch.mod)), HOST)["main"]
+    for m in (1, 33, 150):
+        check_floats(kernel, scheme, m, n, k, UNPACKED_KERNEL)
+
+
+@pytest.mark.parametrize(("f", "k"), [(16, 50), (48, 768)], ids=["whole", "chunks"])
+@pytest.mark.parametrize("prefetch", [0, 1])
+def test_gates_meet_their_values_in_the_epilogue(
+    emulator: Emulator, prefetch: int, f: int, k: int
+) -> None:
+    scheme = find_scheme("w4a8", TILES)
+    x = placeholder((M, k), "float32", "x")
+    parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(2 * f, k).items()]
+    func = te.create_prim_func([x, *parts, gated_matmul(x, f, *parts)])
+    sch = Schedule(func.with_attr("global_symbol", "main"))
+    assert schedule_tiles(sch, Written({"prefetch": prefetch}))
+    kernel = tvm.compile(emulated(configure_tiles()(sch.mod)), HOST)["main"]
+    packed = scheme.pack(normal(2 * f, k))
+    weight = round_bfloat16(scheme.unpack(packed, 2 * f, k))  # up to ties
+    for m in (1, 33, 300):
+        rows = normal(m, k)
+        (y,) = run(kernel, [rows, *packed.values()], np.full((m, f), np.nan, np.float32))
+        both = round_bfloat16(rows).astype(np.float64) @ weight.T
+        gate, up = both[:, :f], both[:, f:]
+        UNPACKED_KERNEL.check(y, gate / (1 + np.exp(-gate)) * up)
+
+
+def test_a_static_number_of_rows_in_chunks(emulator: Emulator) -> None:
+    """Fewer rows than a block of sums has."""
+    scheme = find_scheme("w4a8", TILES)
+    sch, noted = Schedule(floats(scheme, 64, 768, 9)), Noted()
+    assert schedule_tiles(sch, noted) and noted.values["chunk"] == 12
+    kernel = tvm.compile(emulated(configure_tiles()(sch.mod)), HOST)["main"]
+    check_floats(kernel, scheme, 9, 64, 768, UNPACKED_KERNEL)
+
+
+def test_the_sums_of_a_short_input_stay_in_tiles() -> None:
+    """A chunk has at least 8 steps, of at least 17."""
+    for steps, chunk in ((4, ALL_STEPS), (16, ALL_STEPS), (20, ALL_STEPS), (48, 16), (120, 12)):
+        noted = Noted()
+        func = floats(find_scheme("w4a8", TILES), 32, steps * 32)
+        assert schedule_tiles(Schedule(func), noted) and noted.values["chunk"] == chunk
+
+
+@pytest.mark.parametrize("avx512", [False, True])
+def test_unpacked_nibbles_are_exact(avx512: bool) -> None:
     """Every code in every position, times scales of all magnitudes: the nearest bfloat16."""
+    if avx512 and find_units(HOST).floats is not ZMM_FLOATS:
+        pytest.skip("this CPU has no AVX-512")
     codes = RNG.integers(0, 256, (1, 1, 4, 16, 4), np.uint8)
     scale = np.ldexp(normal(1, 1, 16), RNG.integers(-14, 12, (1, 1, 16))).astype(np.float16)
     parts = [placeholder(codes.shape, "uint8", "w"), placeholder(scale.shape, "float16", "f")]
     sch = Schedule(te.create_prim_func([*parts, nibbles_to_words(*parts)]))
-    sch.tensorize(sch.get_loops("words")[-2], nibbles_intrinsic())
+    sch.tensorize(sch.get_loops("words")[-2], nibbles_intrinsic(Unpacking(avx512=avx512)))
     kernel = tvm.compile(sch.mod, HOST)["main"]
     (words,) = run(kernel, [codes, scale], np.zeros((1, 1, 16, 16), np.uint32))
     halves = codes.reshape(4, 16, 4).transpose(1, 0, 2).reshape(16, 16)  # (outputs, bytes)
