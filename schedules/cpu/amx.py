@@ -21,7 +21,7 @@ from ..isa.amx_int4 import nibbles_intrinsic
 from ..isa.amx_intrinsics import Block, Order, block_of, tile_intrinsic
 from ..rule import Apply, Rule, find
 from ..tiling import ONCE, UNPACKED, divisors, inline_epilogue, settled, vectorize_last
-from .amx_nest import complete
+from .amx_nest import Pace, complete
 from .elementwise import vectorize
 from .tasks import PER_TASK, in_tasks, parallel
 
@@ -62,7 +62,7 @@ def schedule_tiles(sch: Schedule, choices: Choices = DEFAULTS, l2: int = L2) -> 
     most, count = block_of(_extent(sch, p)), _extent(sch, p)
     block, steps = _choose_block(sch, most, choices), _extent(sch, s)
     order = _choose_order(sch, s, choices)
-    prefetched = settled(sch, choices.pick(sch, "prefetch", SWITCH, int(_is_short(sch, last))))
+    pace = _choose_pace(sch, choices)
     size = most.rows * TILE * steps * ROW_BYTES
     per_block = _rows_per_block(sch, r, most.rows, size, l2, choices)
     task, panel = sch.split(p, [None, block.panels])
@@ -82,7 +82,7 @@ def schedule_tiles(sch: Schedule, choices: Choices = DEFAULTS, l2: int = L2) -> 
     sch.tensorize(sch.get_loops(sums)[0], name)
     for packed in find(sch, "rows"):
         _pack_rows(sch, packed)
-    complete(sch, rows, last, block, bool(prefetched))
+    complete(sch, rows, block, pace)
     # Not serial: the phase `tiles` configures the tiles of a parallel loop.
     in_tasks(sch, task, per_task)
     return True
@@ -101,11 +101,11 @@ def _choose_order(sch: Schedule, steps, choices: Choices) -> Order:
     return Order(settled(sch, unroll), bool(settled(sch, streamed)))
 
 
-def _is_short(sch: Schedule, epilogue) -> bool:
-    """Whether the epilogue stores as fast as it can, rather than computing an activation."""
-    products: list[tirx.Mul] = []
-    tvm_ffi.structural_walk(sch.get(epilogue).body, (tirx.Mul, products.append))
-    return len(products) < SHORT
+def _choose_pace(sch: Schedule, choices: Choices) -> Pace:
+    def pick(name: str) -> bool:
+        return bool(settled(sch, choices.pick(sch, name, SWITCH, 1)))
+
+    return Pace(pick("overlap"), pick("bypass"), pick("prefetch"), pick("ahead"))
 
 
 def _rows_per_block(sch: Schedule, rows, unit: int, size: int, l2: int, choices: Choices):
@@ -145,7 +145,10 @@ OFFERS = {
     "unroll": UNROLLS,
     "rows_per_block": BLOCKS,
     "per_task": PER_TASK[:-1],
+    "overlap": SWITCH,
+    "bypass": SWITCH,
     "prefetch": SWITCH,
+    "ahead": SWITCH,
     "streamed": SWITCH,
     "unpacked": UNPACKED,
 }

@@ -1,60 +1,193 @@
-"""Changes to the loop nest of a tile matmul that no schedule primitive makes.
+"""The loop nest of a task of a tile matmul, as no schedule primitive writes it.
 
-Tiles start at zero, so the sums in memory need no initial value. And the lines that the epilogue
-will write are fetched while the tiles multiply: stores that wait for their lines take as long as
-the products themselves.
+    for each block of rows:
+        for each step of the input:
+            multiply tiles; fetch what comes next; some rows of the epilogue of the block before
+        store the sums
+    the epilogue of the last block
+
+Tiles start at zero, so the sums in memory need no initial value. They are in a buffer of the task:
+one block of them is written while the one before is read, since vectors have nothing else to do
+while tiles multiply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import tvm_ffi
 from tvm import tirx
-from tvm.ir import Expr
+from tvm.ir import Expr, TensorLoad, TensorRegion
 from tvm.s_tir import SBlock, SBlockRealize, Schedule
-from tvm.script import tirx as T
 
-from ..isa.amx_instructions import TILE, uses_tiles
+from ..isa.amx_instructions import uses_tiles
 from ..isa.amx_intrinsics import Block
+from ..isa.streaming_store import importing
 from ..loops import int64
+from ..replace_nest import renamed
+from .amx_epilogue import Epilogue
+from .amx_fetch import READ, WRITE, NextWeights, Part, read_like
 
 
 @dataclass(frozen=True)
-class Written:
-    """The part of a float32 matrix that the epilogue of a block of sums writes."""
+class Pace:
+    """What happens while the tiles multiply."""
 
-    matrix: tirx.Buffer  # (m, n)
-    row: Expr
-    column: Expr
-
-    def prefetch(self, row: Expr, vector: Expr) -> tirx.Stmt:
-        """Fetch 16 columns of a row of the part, for writing; the last ones beyond the matrix."""
-        m, n = (int64(extent) for extent in self.matrix.shape)
-        place = (
-            tirx.min(self.row + row, m - 1),
-            tirx.min(self.column + vector * TILE, n - 1),
-        )
-        name = T.llvm_lookup_intrinsic_id("llvm.prefetch.p0")
-        hints = (tirx.const(value, "int32") for value in (1, 3, 1))  # write, all caches, data
-        address = T.address_of(self.matrix[place])
-        return tirx.Evaluate(T.call_llvm_intrin(name, address, *hints, dtype="void"))
+    overlapped: bool
+    """The epilogue of the block before is computed."""
+    streamed: bool
+    """The epilogue stores past the caches, if it writes whole lines."""
+    fetched: bool
+    """What the epilogue reads, and writes through the caches, is fetched."""
+    ahead: bool
+    """The weights of the next task are fetched."""
 
 
-def complete(sch: Schedule, rows, last, block: Block, is_prefetched: bool) -> None:
-    """Drop the initial values of the sums and add the prefetches, below the loop `rows`.
+def complete(sch: Schedule, rows, block: Block, pace: Pace) -> None:
+    """Write the nest of the loop `rows`, which iterates over blocks of sums and their epilogues.
 
-    `last` is the block of the epilogue. No primitive applies to the blocks of the loop afterwards.
+    No primitive applies to the blocks of the loop afterwards.
     """
     loop = sch.get(rows)
-    body = tvm_ffi.structural_map(loop.body, (SBlock, _without_init))
-    written = _written(sch, rows, last) if is_prefetched else None
-    if written:
-        ahead = lambda inner: _with_prefetches(inner, written, block)  # noqa: E731
-        body = tvm_ffi.structural_map(body, (tirx.For, ahead))
-    changed = tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
-    sch.state.replace(sch.get_sref(rows), changed, {})
+    *before, product, stmt = loop.body.seq
+    nest = _Nest.of(loop, product, block)
+    plain = Epilogue(nest.with_sums(stmt), loop.loop_var)
+    streamed = plain.streamed() if pace.streamed else None
+    parts = _parts(loop, stmt, streamed is not None) if pace.fetched else []
+    weights = nest.next_weights(sch.mod["main"].params) if pace.ahead else None
+    epilogue, (numbers, number) = streamed or plain, (int(loop.extent), loop.loop_var)
+    overlapped = pace.overlapped and epilogue.height > 1
+
+    def added(inner: tirx.For) -> tirx.Stmt:
+        steps, step = int(inner.extent), int64(inner.loop_var)
+        first = [line for part in parts for line in part.lines(block, step, steps)]
+        if weights:
+            first += weights.lines(number, numbers, step, steps)
+        rest = [_rows_before(epilogue, number, step, steps)] if overlapped else []
+        return _sequence([*first, inner.body, *rest])
+
+    whole = lambda number: epilogue.rows(int64(0), epilogue.height, number)  # noqa: E731
+    each = [*before, nest.multiply(added), *([] if overlapped else [whole(number)])]
+    blocks = tirx.For(number, loop.min, nest.count, loop.kind, _sequence(each))
+    body = _sequence([blocks, *([whole(nest.count - 1)] if overlapped else [])])
+    body = importing(body) if streamed else body
+    task = SBlock([], [], [], "task", body, alloc_buffers=[nest.sums])
+    sch.state.replace(sch.get_sref(rows), SBlockRealize([], True, task), {})
+
+
+def _rows_before(epilogue: Epilogue, number: tirx.Var, step: Expr, steps: int) -> tirx.Stmt:
+    """The rows of the block before that belong to one of `steps` iterations."""
+    each = next(n for n in range(1, epilogue.height + 1) if _fits(epilogue.height, n, steps))
+    first = step * each
+    rows = epilogue.rows(first, each, number - 1)
+    return tirx.IfThenElse(tirx.all(number > 0, first < epilogue.height), rows, None)
+
+
+def _fits(height: int, each: int, steps: int) -> bool:
+    return height % each == 0 and each * steps >= height
+
+
+@dataclass(frozen=True)
+class _Nest:
+    """The products of the blocks of a task, and the buffer of their sums."""
+
+    product: SBlockRealize
+    tiles: tirx.Buffer
+    """The sums of all blocks, as the schedule knows them."""
+    weight: TensorRegion
+    """The weights of the task."""
+    sums: tirx.Buffer
+    """(2, panels, row tiles, 16, 16): those of two blocks."""
+    row: Expr
+    """The first row tile of the current block."""
+    number: tirx.Var
+    """The current block."""
+    count: Expr
+    """Blocks of the task."""
+
+    @classmethod
+    def of(cls, loop: tirx.For, product: tirx.Stmt, block: Block) -> _Nest:
+        while isinstance(product, tirx.For):  # a single step or panel
+            product = renamed(product.body, [product.loop_var], [product.min])
+        realize = SBlockRealize(product.iter_values, True, product.block)
+        (written,), weight = product.block.writes, product.block.reads[-1]
+        tiles, row = written.source, _bound(product, written.region[1].min)
+        inner = [int64(extent) for extent in tiles.shape[2:]]
+        shape = (int64(2), int64(block.panels), int64(block.rows), *inner)
+        sums = tirx.decl_buffer(shape, tiles.dtype, "sums")
+        first = renamed(row, [loop.loop_var], [int64(0)])
+        left = (int64(tiles.shape[1]) - first + (block.rows - 1)) // block.rows
+        count = tirx.min(int64(loop.extent), left)
+        return cls(realize, tiles, weight, sums, row, loop.loop_var, count)
+
+    @property
+    def panel(self) -> Expr:
+        """The first panel of the task."""
+        return self._inside(_bound(self.product, self.weight.region[0].min))
+
+    def _inside(self, panel: Expr) -> Expr:
+        """The first panel of a task, without those beyond the last one.
+
+        The last task of an odd number of panels computes one that another task computes as well.
+        """
+        whole, taken = int(self.weight.source.shape[0]), int(self.weight.region[0].extent)
+        return panel if whole % taken == 0 else tirx.min(panel, int64(whole - taken))
+
+    def multiply(self, added: Callable[[tirx.For], tirx.Stmt]) -> tirx.Stmt:
+        """The products of the current block, with other bodies for the loop over the input."""
+
+        def steps(loop: tirx.For) -> tirx.For:
+            if not uses_tiles(loop.body) or _has_loops(loop.body):
+                return loop
+            return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, added(loop))
+
+        return tvm_ffi.structural_map(self.with_sums(self.product), (tirx.For, steps))
+
+    def with_sums(self, stmt: tirx.Stmt) -> tirx.Stmt:
+        """The statement with the buffer of the task in place of all sums."""
+        half = self.number % 2
+
+        def region(old: TensorRegion) -> TensorRegion:
+            if old.source.same_as(self.tiles):
+                return self.sums[(slice(half, half + 1), *map(_whole, self.sums.shape[1:]))]
+            if old.source.same_as(self.weight.source):
+                panel, *others = old.region
+                first = self._inside(int64(panel.min))
+                at = [slice(r.min, r.min + r.extent) for r in others]
+                return old.source[(slice(first, first + panel.extent), *at)]
+            return old
+
+        def load(old: TensorLoad) -> Expr:
+            if not old.source.same_as(self.tiles):
+                return old
+            panel, row, i, j = map(int64, old.indices)
+            return self.sums[half, panel - self.panel, row - self.row, i, j]
+
+        callbacks = ((TensorLoad, load), (TensorRegion, region), (SBlock, _without_init))
+        return tvm_ffi.structural_map(stmt, callbacks)
+
+    def next_weights(self, inputs: Sequence[tirx.Var]) -> NextWeights | None:
+        """The weights to fetch; None if the task computes them."""
+        weight = self.weight.source
+        if not any(weight.same_as(given) for given in inputs):
+            return None
+        return NextWeights(weight, self.panel, int(self.weight.region[0].extent))
+
+
+def _bound(realize: SBlockRealize, value: Expr) -> Expr:
+    """The value, of the axes of a block, in terms of loops."""
+    axes = [axis.var for axis in realize.block.iter_vars]
+    values = zip(axes, realize.iter_values, strict=True)
+    return int64(renamed(value, axes, [value.astype(axis.ty.dtype) for axis, value in values]))
+
+
+def _whole(extent: Expr) -> slice:
+    return slice(int64(0), extent)
+
+
+def _sequence(statements: Sequence[tirx.Stmt]) -> tirx.Stmt:
+    return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))
 
 
 def _without_init(block: SBlock) -> SBlock:
@@ -65,44 +198,22 @@ def _without_init(block: SBlock) -> SBlock:
     return SBlock(*axes, block.name_hint, block.body, None, buffers, *others)
 
 
-def _written(sch: Schedule, rows, last) -> Written | None:
-    """What the epilogue writes per iteration of `rows`; None unless it is a matrix."""
-    epilogue, loops = sch.get(last), sch.get_loops(last)
-    first = next(n for n, loop in enumerate(loops) if sch.get(loop).same_as(sch.get(rows)))
-    inner = [sch.get(loop).loop_var for loop in loops[first + 1 :]]
-    place = [int64(_at_start(value, inner)) for value in _bindings(sch, epilogue)]
-    matrix = epilogue.writes[0].source
-    if len(place) != 2 or len(matrix.shape) != 2:
-        return None
-    return Written(matrix, *place)
-
-
-def _bindings(sch: Schedule, block: SBlock) -> list[Expr]:
-    """The values of the block's axes, in terms of loops."""
+def _parts(loop: tirx.For, stmt: tirx.Stmt, is_streamed: bool) -> list[Part]:
+    """What an epilogue reads and writes through the caches per iteration of `loop`, if it writes a
+    matrix."""
     found: list[SBlockRealize] = []
-    tvm_ffi.structural_walk(sch.mod["main"].body, (SBlockRealize, found.append))
-    (realize,) = (realize for realize in found if realize.block.same_as(block))
-    return list(realize.iter_values)
-
-
-def _at_start(value: Expr, loops: Sequence[tirx.Var]) -> Expr:
-    """The value in the first iteration of all `loops`."""
-    zero = lambda var: tirx.const(0, str(var.ty.dtype))  # noqa: E731
-    is_inner = lambda var: any(var.same_as(loop) for loop in loops)  # noqa: E731
-    return tvm_ffi.structural_map(
-        value, (tirx.Var, lambda var: zero(var) if is_inner(var) else var)
-    )
-
-
-def _with_prefetches(loop: tirx.For, written: Written, block: Block) -> tirx.For:
-    """Spread the prefetches over the iterations of the loop over the input."""
-    if not uses_tiles(loop.body) or _has_loops(loop.body):
-        return loop
-    each = -(-block.rows * TILE * block.panels // int(loop.extent))
-    numbers = [int64(loop.loop_var) * each + n for n in range(each)]
-    fetches = [written.prefetch(n // block.panels, n % block.panels) for n in numbers]
-    body = tirx.SeqStmt([*fetches, loop.body])
-    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
+    tvm_ffi.structural_walk(stmt, (SBlockRealize, found.append))
+    loops: list[tirx.For] = []
+    tvm_ffi.structural_walk(stmt, (tirx.For, loops.append))
+    realize = found[0]
+    store = realize.block.body
+    if not isinstance(store, tirx.BufferStore) or len(store.indices) != 2:
+        return []
+    zeros = [tirx.const(0, str(inner.loop_var.ty.dtype)) for inner in loops]
+    inner = [loop.loop_var for loop in loops]
+    row, column = (renamed(_bound(realize, at), inner, zeros) for at in store.indices)
+    written = [] if is_streamed else [Part(store.buffer, row, column, WRITE)]
+    return [*written, *(Part(matrix, row, column, READ) for matrix in read_like(store))]
 
 
 def _has_loops(stmt: tirx.Stmt) -> bool:
