@@ -20,6 +20,7 @@ from handglass.schedules.rule import PATTERN
 
 from .bfloat16 import bfloat16_bits
 from .index_type import int64, reduce_axis
+from .padded import round_up
 from .quantized import Quantized
 
 
@@ -82,12 +83,18 @@ def pack_rows(
 
 
 def tile_sums(rows: te.Tensor, weight: te.Tensor, product: TileProduct) -> te.Tensor:
-    """Packed rows times packed weights -> (panels, tiles of rows, 16, 16)."""
+    """Packed rows times packed weights -> (panels, tiles of rows, 16, 16).
+
+    The panels are rounded up to whole blocks. The schedule reads no weights beyond the last panel,
+    and nobody reads these sums.
+    """
+    panels = int(weight.shape[0])
+    panels = round_up(panels, block_of(panels).panels)
     s = reduce_axis(int(rows.shape[1]), "s")
     places = [reduce_axis(extent, f"q{n}") for n, extent in enumerate(product.places)]
     e = reduce_axis(product.pair, "e")
     return te.compute(
-        (int64(int(weight.shape[0])), rows.shape[0], int64(TILE), int64(TILE)),
+        (int64(panels), rows.shape[0], int64(TILE), int64(TILE)),
         lambda p, r, i, j: te.sum(
             product.term(rows, weight, [r, i], [p], s, places, j, e), axis=[s, *places, e]
         ),
@@ -98,11 +105,16 @@ def tile_sums(rows: te.Tensor, weight: te.Tensor, product: TileProduct) -> te.Te
 
 def nibbles_to_words(weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
     """4-bit weights (panels, groups, 4, 16, 4) and scales (panels, groups, 16) -> bfloat16 pairs
-    (panels, groups, 16, 16) uint32. A group of 32 inputs is one step."""
+    (panels, groups, 16, 16) uint32. A group of 32 inputs is one step.
+
+    The panels are rounded up to whole blocks by repeating the last one.
+    """
+    panels, groups = (int64(int(extent)) for extent in weight.shape[:2])
+    whole = round_up(int(panels), block_of(int(panels)).panels)
 
     def word(p: Expr, s: Expr, q: Expr, j: Expr) -> Expr:
+        p = p if whole == int(panels) else tirx.min(p, panels - 1)
         return word_of_nibbles(lambda v, e: weight[p, s, v, j, e], q, scale[p, s, j])
 
-    panels, groups = (int64(int(extent)) for extent in weight.shape[:2])
-    shape = (panels, groups, int64(TILE), int64(TILE))
+    shape = (int64(whole), groups, int64(TILE), int64(TILE))
     return te.compute(shape, word, name="words", attrs={PATTERN: "words"})

@@ -11,7 +11,6 @@ What limits it on the machine where it was timed is in docs/performance.md.
 from __future__ import annotations
 
 import tvm
-import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 
@@ -37,7 +36,7 @@ SHORT = 8
 """An epilogue with fewer multiplications waits for the memory that it writes."""
 SWITCH = (0, 1)
 """No and yes: whether what the epilogue writes is prefetched, and whether rows bypass L1."""
-ROWS_SHARING = 256
+ROWS_SHARING = 512
 """Most rows of a block by default."""
 PATTERN_OF = {f"tile-{name}": product for name, product in PRODUCTS.items()}
 
@@ -111,9 +110,11 @@ def _choose_pace(sch: Schedule, choices: Choices) -> Pace:
 def _rows_per_block(sch: Schedule, rows, unit: int, size: int, l2: int, choices: Choices):
     """Number of blocks of sums that share the L2 cache; each reads at most `size` bytes of rows.
 
-    256 rows make the weights' way from memory cheap; more only take cache from them and the sums.
+    More rows make the weights' way from memory cheap; rows beyond half of the cache take it from
+    the weights and the sums.
     """
-    fitting = max(1, min(ROWS_SHARING // (unit * TILE), l2 * 5 // 8 // size))
+    fitting = max(1, min(ROWS_SHARING // (unit * TILE), l2 // 2 // size))
+    fitting = 1 << (fitting.bit_length() - 1)
     known = isinstance(sch.get(rows).extent, tirx.IntImm)
     offered = divisors(sch, rows, BLOCKS, unit) if known else BLOCKS
     return choices.pick(sch, "rows_per_block", offered, fitting)

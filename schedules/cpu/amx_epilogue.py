@@ -17,7 +17,7 @@ from tvm.script import tirx as T
 from ..isa.amx_instructions import TILE
 from ..isa.streaming_store import LANES, store_streaming
 from ..loops import int64
-from ..replace_nest import renamed, with_body
+from ..replace_nest import renamed
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,18 @@ class Epilogue:
     number: tirx.Var
     """The variable of that loop."""
 
+    @classmethod
+    def of(cls, stmt: tirx.Stmt, number: tirx.Var) -> Epilogue:
+        """Loops over rows and columns. Where vectors are whole, a condition holds for all lanes."""
+
+        if isinstance(stmt, tirx.For) and (line := _Line.of(stmt.body)):
+            rows = line.of_vectors(line.realize.block)
+            stmt = tirx.For(stmt.loop_var, stmt.min, stmt.extent, stmt.kind, rows)
+        return cls(stmt, number)
+
     @property
     def height(self) -> int:
-        """Iterations of its outermost loop, the rows of a block; 1 if it is not a loop over them."""
+        """Rows of a block, the iterations of its outermost loop; 1 if that is none over rows."""
         loop = self.stmt
         whole = isinstance(loop, tirx.For) and loop.kind == tirx.ForKind.SERIAL
         return int(loop.extent) if whole and isinstance(loop.extent, tirx.IntImm) else 1
@@ -48,60 +57,72 @@ class Epilogue:
     def streamed(self) -> Epilogue | None:
         """The same with stores that bypass the caches; None unless it writes a float32 matrix in
         whole vectors of its rows."""
-        if self.height == 1 or (line := _Line.of(self.stmt)) is None:
-            return None
         loop = self.stmt
-        rows = tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, line.written())
+        if self.height == 1 or (line := _Line.of(loop.body)) is None:
+            return None
+        rows = tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, line.streamed())
         return Epilogue(rows, self.number)
 
 
 @dataclass(frozen=True)
 class _Line:
-    """A row of an epilogue: a vectorized loop over 16 columns, in a loop over vectors."""
+    """A row of an epilogue: a vectorized loop over 16 columns, perhaps in a loop over vectors."""
 
-    body: tirx.Stmt
+    loops: list[tirx.For]
     realize: SBlockRealize
-    vector: tirx.For | None
-    lane: tirx.Var
 
     @classmethod
-    def of(cls, stmt: tirx.For) -> _Line | None:
-        loops, body = [], stmt.body
-        while isinstance(body, tirx.For):
-            loops.append(body)
-            body = body.body
-        if not (loops and len(loops) < 3 and isinstance(body, SBlockRealize)):
+    def of(cls, stmt: tirx.Stmt) -> _Line | None:
+        loops: list[tirx.For] = []
+        while isinstance(stmt, tirx.For):
+            loops.append(stmt)
+            stmt = stmt.body
+        if not isinstance(stmt, SBlockRealize) or len(loops) not in (1, 2):
             return None
-        *outer, lanes = loops
-        store = body.block.body
+        store, lanes = stmt.block.body, loops[-1]
         if not isinstance(store, tirx.BufferStore) or not _has_whole_lines(store.buffer):
             return None
-        if lanes.kind != tirx.ForKind.VECTORIZED or int(lanes.extent) != LANES:
-            return None
-        return cls(stmt.body, body, outer[0] if outer else None, lanes.loop_var)
+        is_vector = lanes.kind == tirx.ForKind.VECTORIZED and int(lanes.extent) == LANES
+        return cls(loops, stmt) if is_vector else None
 
-    def written(self) -> tirx.Stmt:
-        """Compute the row in registers, then store its vectors."""
-        count = 1 if self.vector is None else int(self.vector.extent)
+    @property
+    def matrix(self) -> tirx.Buffer:
+        return self.realize.block.body.buffer
+
+    def at(self, value: Expr, vector: Expr, lane: int = 0) -> Expr:
+        """The value in another vector, at one lane."""
+        old = [loop.loop_var for loop in self.loops]
+        new = [vector, int64(lane)][-len(old) :]
+        return renamed(value, old, [n.astype(o.ty.dtype) for o, n in zip(old, new, strict=True)])
+
+    def of_vectors(self, block: SBlock) -> tirx.Stmt:
+        """The row with this block. Vectors are whole: the condition for one lane holds for all."""
+        lanes = self.loops[-1].loop_var
+        first = tirx.const(0, str(lanes.ty.dtype))
+        inside = renamed(self.realize.predicate, [lanes], [first])
+        body: tirx.Stmt = SBlockRealize(self.realize.iter_values, inside, block)
+        for loop in reversed(self.loops):
+            body = tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
+        return body
+
+    def streamed(self) -> tirx.Stmt:
+        """Compute the row in registers, then store its vectors past the caches."""
+        count = 1 if len(self.loops) == 1 else int(self.loops[0].extent)
         line = tirx.decl_buffer((int64(count * LANES),), "float32", "line")
-        vectors = self.lane if self.vector is None else self.vector.loop_var * LANES + self.lane
+        *vectors, lane = (int64(loop.loop_var) for loop in self.loops)
+        place = vectors[0] * LANES + lane if vectors else lane
         block = self.realize.block
-        store = tirx.BufferStore(line, block.body.value, [int64(vectors)])
-        inside = _replaced(self.body, self.realize, store)
-        body = tirx.SeqStmt([inside, self._stores(line, count)])
+        store = tirx.BufferStore(line, block.body.value, [place])
+        computed = self.of_vectors(SBlock(block.iter_vars, [], [], block.name_hint, store))
+        body = tirx.SeqStmt([computed, self._stores(line, count)])
         return SBlockRealize([], True, SBlock([], [], [], "line", body, alloc_buffers=[line]))
 
     def _stores(self, line: tirx.Buffer, count: int) -> tirx.Stmt:
-        """A condition holds for whole vectors, because the matrix consists of them."""
         vector = tirx.Var("vector", "int64")
-        old = [self.lane] if self.vector is None else [self.lane, self.vector.loop_var]
-        new = [tirx.const(0, str(self.lane.ty.dtype)), vector.astype(old[-1].ty.dtype)]
-        at = [renamed(int64(value), old, new[: len(old)]) for value in self.realize.iter_values]
-        matrix = self.realize.block.body.buffer
+        at = tuple(self.at(int64(value), vector) for value in self.realize.iter_values)
         value = line.vload([vector * LANES], f"float32x{LANES}")
-        store = store_streaming(T.address_of(matrix[tuple(at)]), value)
-        inside = renamed(self.realize.predicate, old, new[: len(old)])
-        guarded = tirx.IfThenElse(inside, store, None)
+        store = store_streaming(T.address_of(self.matrix[at]), value)
+        guarded = tirx.IfThenElse(self.at(self.realize.predicate, vector), store, None)
         return tirx.For(vector, int64(0), int64(count), tirx.ForKind.UNROLLED, guarded)
 
 
@@ -109,19 +130,6 @@ def _has_whole_lines(matrix: tirx.Buffer) -> bool:
     """Whether rows of a float32 matrix consist of vectors that begin at multiples of 64 bytes."""
     known = len(matrix.shape) == 2 and isinstance(matrix.shape[1], tirx.IntImm)
     return known and matrix.dtype == "float32" and int(matrix.shape[1]) % TILE == 0
-
-
-def _replaced(stmt: tirx.Stmt, old: SBlockRealize, store: tirx.BufferStore) -> tirx.Stmt:
-    """The statement with `store` as the body of the block `old`."""
-
-    def other(realize: SBlockRealize) -> SBlockRealize:
-        if not realize.block.same_as(old.block):
-            return realize
-        block = with_body(realize.block, store)
-        block = SBlock(block.iter_vars, block.reads, [], block.name_hint, store)
-        return SBlockRealize(realize.iter_values, realize.predicate, block)
-
-    return tvm_ffi.structural_map(stmt, (SBlockRealize, other))
 
 
 def _fresh(stmt: tirx.Stmt) -> tirx.Stmt:
@@ -134,4 +142,6 @@ def _fresh(stmt: tirx.Stmt) -> tirx.Stmt:
         axes, buffers = block.iter_vars, block.alloc_buffers
         return SBlock(axes, [], [], block.name_hint, block.body, alloc_buffers=buffers)
 
-    return renew_defs(tirx.PrimFunc([], tvm_ffi.structural_map(stmt, (SBlock, without_regions)))).body
+    return renew_defs(
+        tirx.PrimFunc([], tvm_ffi.structural_map(stmt, (SBlock, without_regions)))
+    ).body

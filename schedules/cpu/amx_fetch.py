@@ -56,8 +56,7 @@ def read_like(store: tirx.BufferStore) -> list[tirx.Buffer]:
     found: list[tirx.Buffer] = []
     for load in loads:
         same = len(load.indices) == len(store.indices) and all(
-            tvm_ffi.structural_equal(a, b)
-            for a, b in zip(load.indices, store.indices, strict=True)
+            tvm_ffi.structural_equal(a, b) for a, b in zip(load.indices, store.indices, strict=True)
         )
         if same and not any(load.source.same_as(known) for known in found):
             found.append(load.source)

@@ -52,7 +52,7 @@ def complete(sch: Schedule, rows, block: Block, pace: Pace) -> None:
     loop = sch.get(rows)
     *before, product, stmt = loop.body.seq
     nest = _Nest.of(loop, product, block)
-    plain = Epilogue(nest.with_sums(stmt), loop.loop_var)
+    plain = Epilogue.of(nest.with_sums(stmt), loop.loop_var)
     streamed = plain.streamed() if pace.streamed else None
     parts = _parts(loop, stmt, streamed is not None) if pace.fetched else []
     weights = nest.next_weights(sch.mod["main"].params) if pace.ahead else None
@@ -131,8 +131,9 @@ class _Nest:
 
         The last task of an odd number of panels computes one that another task computes as well.
         """
-        whole, taken = int(self.weight.source.shape[0]), int(self.weight.region[0].extent)
-        return panel if whole % taken == 0 else tirx.min(panel, int64(whole - taken))
+        there, taken = int(self.weight.source.shape[0]), int(self.weight.region[0].extent)
+        is_whole = int(self.tiles.shape[0]) == there
+        return panel if is_whole else tirx.min(panel, int64(there - taken))
 
     def multiply(self, added: Callable[[tirx.For], tirx.Stmt]) -> tirx.Stmt:
         """The products of the current block, with other bodies for the loop over the input."""

@@ -33,7 +33,7 @@ from handglass.compiler.schemes.quantize import find_scheme
 from handglass.compiler.schemes.scheme import Scheme, selection_of
 from handglass.runtime.bundle.bfloat16 import bfloat16_bits
 from handglass.schedules import CPU_RULES, Rule
-from handglass.schedules.choices import DEFAULTS, Open
+from handglass.schedules.choices import DEFAULTS, Choices, Open, Written
 from handglass.schedules.cpu import dot as cpu_dot
 from handglass.schedules.cpu.amx import L2, schedule_tiles
 from handglass.schedules.isa.amx_configuration import configure_tiles
@@ -84,9 +84,11 @@ def floats(scheme: Scheme, n: int, k: int) -> tirx.PrimFunc:
     return te.create_prim_func([x, *parts, bias, out]).with_attr("global_symbol", "main")
 
 
-def compiled(func: tirx.PrimFunc, configure: bool = True, l2: int = L2) -> Any:
+def compiled(
+    func: tirx.PrimFunc, configure: bool = True, l2: int = L2, choices: Choices = DEFAULTS
+) -> Any:
     sch = Schedule(func)
-    assert schedule_tiles(sch, l2=l2)
+    assert schedule_tiles(sch, choices, l2)
     return tvm.compile(emulated(configure_tiles()(sch.mod) if configure else sch.mod), HOST)["main"]
 
 
@@ -147,6 +149,43 @@ def test_bytes(emulator: Emulator, bits: int, n: int, k: int) -> None:
         x = quantized(normal(m, k), scheme.codes, scheme.depth(k))
         (y,) = run(kernel, [*x, *parts.values()], np.full((m, n), np.nan, np.float32))
         KERNEL.check(y, multiplied(x, scheme.unpack(parts, n, k), scheme.codes))
+
+
+PACES = [
+    {},
+    {"overlap": 0},
+    {"bypass": 0},
+    {"bypass": 0, "overlap": 0, "prefetch": 0, "ahead": 0},
+    {"tile_panels": 1, "tile_rows": 2},
+]
+
+
+@pytest.mark.parametrize("pace", PACES, ids=str)
+@pytest.mark.parametrize("n", [112, 100], ids=["whole lines", "ragged lines"])
+def test_each_pace_of_a_task(emulator: Emulator, n: int, pace: dict[str, int]) -> None:
+    """An odd number of panels, blocks of 64 rows, and a residual."""
+    scheme, k = find_scheme("bf16", TILES), 200
+    choices = Written({**pace, "rows_per_block": 2})
+    kernel = compiled(residual(scheme, n, k), choices=choices)
+    choices.check()
+    weight, bias = normal(n, k), normal(n)
+    parts = scheme.pack(weight)
+    for m in (1, 32, 33, 150):
+        x, before = normal(m, k), normal(m, n)
+        truth = round_bfloat16(x).astype(np.float64) @ scheme.unpack(parts, n, k).T + bias + before
+        given = [x, *parts.values(), bias, before]
+        (y,) = run(kernel, given, np.full((m, n), np.nan, np.float32))
+        KERNEL.check(y, truth)
+
+
+def residual(scheme: Scheme, n: int, k: int) -> tirx.PrimFunc:
+    """`floats`, plus a matrix."""
+    x, bias = placeholder((M, k), "float32", "x"), placeholder((n,), "float32", "bias")
+    before = placeholder((M, n), "float32", "before")
+    parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, k).items()]
+    y = layers.product(scheme, selection_of(scheme).many_rows, (n, k), 1, x, *parts)
+    out = te.compute(y.shape, lambda i, j: before[i, j] + (y[i, j] + bias[j]), name="added")
+    return te.create_prim_func([x, *parts, bias, before, out])
 
 
 def test_extreme_bytes(emulator: Emulator) -> None:
