@@ -86,9 +86,10 @@ class NextWeights:
         for n in range(each):
             line = (number * steps + step) * each + n
             panel = tirx.min(first + line // per_panel, int64(count - 1))
-            at = _unflattened(line % per_panel, outer)
+            places = _unflattened(line % per_panel, outer)
             inner = [int64(0)] * (len(self.weight.shape) - 1 - len(outer))
-            yield fetch(self.weight[(panel, *at, *inner)], READ, L2)
+            at = (panel, *places, *inner)
+            yield fetch(self.weight[at], READ, L2)
 
     def _outer(self) -> list[int]:
         """Extents of the axes between panels and lines."""

@@ -56,24 +56,53 @@ def complete(sch: Schedule, rows, block: Block, pace: Pace) -> None:
     streamed = plain.streamed() if pace.streamed else None
     parts = _parts(loop, stmt, streamed is not None) if pace.fetched else []
     weights = nest.next_weights(sch.mod["main"].params) if pace.ahead else None
-    epilogue, (numbers, number) = streamed or plain, (int(loop.extent), loop.loop_var)
-    overlapped = pace.overlapped and epilogue.height > 1
-
-    def added(inner: tirx.For) -> tirx.Stmt:
-        steps, step = int(inner.extent), int64(inner.loop_var)
-        first = [line for part in parts for line in part.lines(block, step, steps)]
-        if weights:
-            first += weights.lines(number, numbers, step, steps)
-        rest = [_rows_before(epilogue, number, step, steps)] if overlapped else []
-        return _sequence([*first, inner.body, *rest])
-
-    whole = lambda number: epilogue.rows(int64(0), epilogue.height, number)  # noqa: E731
-    each = [*before, nest.multiply(added), *([] if overlapped else [whole(number)])]
-    blocks = tirx.For(number, loop.min, nest.count, loop.kind, _sequence(each))
-    body = _sequence([blocks, *([whole(nest.count - 1)] if overlapped else [])])
+    fetches = _Fetches(block, loop, parts, weights)
+    blocks = _overlapped if pace.overlapped and plain.height > 1 else _in_turn
+    body = blocks(before, nest, streamed or plain, fetches)
     body = importing(body) if streamed else body
     task = SBlock([], [], [], "task", body, alloc_buffers=[nest.sums])
     sch.state.replace(sch.get_sref(rows), SBlockRealize([], True, task), {})
+
+
+@dataclass(frozen=True)
+class _Fetches:
+    """What is fetched in the loop over the input."""
+
+    block: Block
+    blocks: tirx.For
+    parts: list[Part]
+    weights: NextWeights | None
+
+    def lines(self, inner: tirx.For) -> list[tirx.Stmt]:
+        """The fetches of an iteration of the loop."""
+        steps, step = int(inner.extent), int64(inner.loop_var)
+        lines = [line for part in self.parts for line in part.lines(self.block, step, steps)]
+        number, numbers = self.blocks.loop_var, int(self.blocks.extent)
+        return lines + list(
+            self.weights.lines(number, numbers, step, steps) if self.weights else []
+        )
+
+
+def _in_turn(
+    before: list[tirx.Stmt], nest: _Nest, epilogue: Epilogue, fetches: _Fetches
+) -> tirx.Stmt:
+    """The epilogue of a block follows its products."""
+    multiply = nest.multiply(lambda loop: _sequence([*fetches.lines(loop), loop.body]))
+    whole = epilogue.rows(int64(0), epilogue.height, nest.number)
+    return nest.blocks(_sequence([*before, multiply, whole]))
+
+
+def _overlapped(
+    before: list[tirx.Stmt], nest: _Nest, epilogue: Epilogue, fetches: _Fetches
+) -> tirx.Stmt:
+    """The epilogue of a block is computed among the products of the next one."""
+
+    def body(loop: tirx.For) -> tirx.Stmt:
+        rows = _rows_before(epilogue, nest.number, int64(loop.loop_var), int(loop.extent))
+        return _sequence([*fetches.lines(loop), loop.body, rows])
+
+    blocks = nest.blocks(_sequence([*before, nest.multiply(body)]))
+    return _sequence([blocks, epilogue.rows(int64(0), epilogue.height, nest.count - 1)])
 
 
 def _rows_before(epilogue: Epilogue, number: tirx.Var, step: Expr, steps: int) -> tirx.Stmt:
@@ -135,6 +164,10 @@ class _Nest:
         is_whole = int(self.tiles.shape[0]) == there
         return panel if is_whole else tirx.min(panel, int64(there - taken))
 
+    def blocks(self, body: tirx.Stmt) -> tirx.For:
+        """The loop over the blocks of the task."""
+        return tirx.For(self.number, int64(0), self.count, tirx.ForKind.SERIAL, body)
+
     def multiply(self, added: Callable[[tirx.For], tirx.Stmt]) -> tirx.Stmt:
         """The products of the current block, with other bodies for the loop over the input."""
 
@@ -151,12 +184,14 @@ class _Nest:
 
         def region(old: TensorRegion) -> TensorRegion:
             if old.source.same_as(self.tiles):
-                return self.sums[(slice(half, half + 1), *map(_whole, self.sums.shape[1:]))]
+                block = (slice(half, half + 1), *map(_whole, self.sums.shape[1:]))
+                return self.sums[block]
             if old.source.same_as(self.weight.source):
                 panel, *others = old.region
                 first = self._inside(int64(panel.min))
-                at = [slice(r.min, r.min + r.extent) for r in others]
-                return old.source[(slice(first, first + panel.extent), *at)]
+                inner = [slice(r.min, r.min + r.extent) for r in others]
+                at = (slice(first, first + panel.extent), *inner)
+                return old.source[at]
             return old
 
         def load(old: TensorLoad) -> Expr:
