@@ -3,7 +3,7 @@
 A task owns two panels of 16 outputs and iterates over a block of rows that stays in the L2 cache;
 the panels' weights stay in L1 as far as they fit, because rows are loaded past it. The next task
 takes the next panels and reads the same rows. Sums leave the tiles once per 32 rows x 32 outputs
-and pass through the epilogue while they are in L1.
+and pass through the epilogue while the next block multiplies (amx_nest.py).
 
 What limits it on the machine where it was timed is in docs/performance.md.
 """
@@ -20,7 +20,8 @@ from ..isa.amx_int4 import nibbles_intrinsic
 from ..isa.amx_intrinsics import Block, Order, block_of, tile_intrinsic
 from ..rule import Apply, Rule, find
 from ..tiling import ONCE, UNPACKED, divisors, inline_epilogue, settled, vectorize_last
-from .amx_nest import Pace, complete
+from .amx_epilogue import has_whole_lines
+from .amx_nest import PAST_CACHES, RESULTS, Pace, complete
 from .elementwise import vectorize
 from .tasks import PER_TASK, in_tasks, parallel
 
@@ -32,10 +33,8 @@ ROWS, PANELS = (2, 4), (1, 2)
 """Offered row tiles and panels of a block of sums."""
 UNROLLS = (1, 2, 4)
 """Offered steps of the input per iteration."""
-SHORT = 8
-"""An epilogue with fewer multiplications waits for the memory that it writes."""
 SWITCH = (0, 1)
-"""No and yes: whether what the epilogue writes is prefetched, and whether rows bypass L1."""
+"""No and yes: whether rows bypass L1, and parts of `Pace`."""
 ROWS_SHARING = 512
 """Most rows of a block by default."""
 PATTERN_OF = {f"tile-{name}": product for name, product in PRODUCTS.items()}
@@ -61,7 +60,7 @@ def schedule_tiles(sch: Schedule, choices: Choices = DEFAULTS, l2: int = L2) -> 
     most, count = block_of(_extent(sch, p)), _extent(sch, p)
     block, steps = _choose_block(sch, most, choices), _extent(sch, s)
     order = _choose_order(sch, s, choices)
-    pace = _choose_pace(sch, choices)
+    pace = _choose_pace(sch, last, choices)
     size = most.rows * TILE * steps * ROW_BYTES
     per_block = _rows_per_block(sch, r, most.rows, size, l2, choices)
     task, panel = sch.split(p, [None, block.panels])
@@ -100,11 +99,14 @@ def _choose_order(sch: Schedule, steps, choices: Choices) -> Order:
     return Order(settled(sch, unroll), bool(settled(sch, streamed)))
 
 
-def _choose_pace(sch: Schedule, choices: Choices) -> Pace:
-    def pick(name: str) -> bool:
-        return bool(settled(sch, choices.pick(sch, name, SWITCH, 1)))
-
-    return Pace(pick("overlap"), pick("bypass"), pick("prefetch"), pick("ahead"))
+def _choose_pace(sch: Schedule, last, choices: Choices) -> Pace:
+    """`last` is the block of the epilogue."""
+    ways = RESULTS if has_whole_lines(sch.get(last).writes[0].source) else RESULTS[:PAST_CACHES]
+    overlapped = settled(sch, choices.pick(sch, "overlap", SWITCH, 1))
+    results = settled(sch, choices.pick(sch, "results", ways, max(ways)))
+    given = not find(sch, "words")
+    ahead = given and settled(sch, choices.pick(sch, "ahead", SWITCH, 1))
+    return Pace(bool(overlapped), results, bool(ahead))
 
 
 def _rows_per_block(sch: Schedule, rows, unit: int, size: int, l2: int, choices: Choices):
@@ -147,8 +149,7 @@ OFFERS = {
     "rows_per_block": BLOCKS,
     "per_task": PER_TASK[:-1],
     "overlap": SWITCH,
-    "bypass": SWITCH,
-    "prefetch": SWITCH,
+    "results": RESULTS,
     "ahead": SWITCH,
     "streamed": SWITCH,
     "unpacked": UNPACKED,

@@ -80,7 +80,7 @@ class _Line:
         if not isinstance(stmt, SBlockRealize) or len(loops) not in (1, 2):
             return None
         store, lanes = stmt.block.body, loops[-1]
-        if not isinstance(store, tirx.BufferStore) or not _has_whole_lines(store.buffer):
+        if not isinstance(store, tirx.BufferStore) or not has_whole_lines(store.buffer):
             return None
         is_vector = lanes.kind == tirx.ForKind.VECTORIZED and int(lanes.extent) == LANES
         return cls(loops, stmt) if is_vector else None
@@ -126,7 +126,7 @@ class _Line:
         return tirx.For(vector, int64(0), int64(count), tirx.ForKind.UNROLLED, guarded)
 
 
-def _has_whole_lines(matrix: tirx.Buffer) -> bool:
+def has_whole_lines(matrix: tirx.Buffer) -> bool:
     """Whether rows of a float32 matrix consist of vectors that begin at multiples of 64 bytes."""
     known = len(matrix.shape) == 2 and isinstance(matrix.shape[1], tirx.IntImm)
     return known and matrix.dtype == "float32" and int(matrix.shape[1]) % TILE == 0

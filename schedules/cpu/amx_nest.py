@@ -29,6 +29,11 @@ from ..replace_nest import renamed
 from .amx_epilogue import Epilogue
 from .amx_fetch import READ, WRITE, NextWeights, Part, read_like
 
+RESULTS = (PLAIN, FETCHED, PAST_CACHES) = (0, 1, 2)
+"""How results are stored: through the caches, if their lines were fetched before or not; or past
+them, which takes whole lines. Except with PLAIN, other matrices that the epilogue reads are
+fetched."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -36,12 +41,10 @@ class Pace:
 
     overlapped: bool
     """The epilogue of the block before is computed."""
-    streamed: bool
-    """The epilogue stores past the caches, if it writes whole lines."""
-    fetched: bool
-    """What the epilogue reads, and writes through the caches, is fetched."""
+    results: int
+    """One of RESULTS."""
     ahead: bool
-    """The weights of the next task are fetched."""
+    """The weights of the next task, which are an input, are fetched."""
 
 
 def complete(sch: Schedule, rows, block: Block, pace: Pace) -> None:
@@ -53,8 +56,8 @@ def complete(sch: Schedule, rows, block: Block, pace: Pace) -> None:
     *before, product, stmt = loop.body.seq
     nest = _Nest.of(loop, product, block)
     plain = Epilogue.of(nest.with_sums(stmt), loop.loop_var)
-    streamed = plain.streamed() if pace.streamed else None
-    parts = _parts(loop, stmt, streamed is not None) if pace.fetched else []
+    streamed = plain.streamed() if pace.results == PAST_CACHES else None
+    parts = _parts(loop, stmt, streamed is not None) if pace.results != PLAIN else []
     weights = nest.next_weights(sch.mod["main"].params) if pace.ahead else None
     fetches = _Fetches(block, loop, parts, weights)
     blocks = _overlapped if pace.overlapped and plain.height > 1 else _in_turn

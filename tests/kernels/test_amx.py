@@ -151,11 +151,11 @@ def test_bytes(emulator: Emulator, bits: int, n: int, k: int) -> None:
         KERNEL.check(y, multiplied(x, scheme.unpack(parts, n, k), scheme.codes))
 
 
-PACES = [
+PACES: list[dict[str, int]] = [
     {},
     {"overlap": 0},
-    {"bypass": 0},
-    {"bypass": 0, "overlap": 0, "prefetch": 0, "ahead": 0},
+    {"results": 1},
+    {"results": 0, "overlap": 0, "ahead": 0},
     {"tile_panels": 1, "tile_rows": 2},
 ]
 

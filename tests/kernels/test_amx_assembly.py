@@ -74,7 +74,7 @@ def test_machine_code(machine: str, kernel: str, n: int, loads: int) -> None:
 @pytest.mark.parametrize("choice", [0, 1])
 def test_written_lines_are_fetched_while_tiles_multiply(choice: int) -> None:
     """64 lines of a block of 32 x 32 over 16 steps of four products each."""
-    found = hot_loop({"prefetch": choice, "bypass": 0, "ahead": 0})
+    found = hot_loop({"results": choice, "ahead": 0})
     fetched = [name for name in found if name.startswith("prefetch")]
     assert found.count("tdpbsud") > 0
     assert len(fetched) == (found.count("tdpbsud") if choice else 0)
@@ -91,9 +91,9 @@ def test_weights_of_the_next_task_are_fetched(choice: int) -> None:
 @pytest.mark.parametrize("choice", [0, 1])
 def test_results_bypass_the_caches(choice: int) -> None:
     """Whole lines do, and the task fences before others may read them."""
-    text = code(64, {"bypass": choice})
+    text = code(64, {"results": 2 if choice else 1})
     assert ("vmovntps" in text) == ("lock" in text) == bool(choice)  # lock orl
-    assert not {"vmovntps", "lock"} & set(code(60, {"bypass": choice}))
+    assert not {"vmovntps", "lock"} & set(code(60, {"overlap": choice}))
 
 
 @pytest.mark.parametrize("choice", [0, 1])
