@@ -22,6 +22,7 @@ from handglass.schedules.rule import PATTERN
 from .bfloat16 import bfloat16_bits
 from .exponential import silu
 from .index_type import int64, reduce_axis
+from .padded import round_up
 from .quantized import Quantized
 
 
@@ -101,7 +102,11 @@ def pack_rows(
 
 
 def tile_sums(rows: te.Tensor, weight: te.Tensor, product: TileProduct) -> te.Tensor:
-    """Packed rows times packed weights -> (*panels, tiles of rows, 16, 16)."""
+    """Packed rows times packed weights -> (*panels, tiles of rows, 16, 16).
+
+    A single axis of panels is rounded up to whole blocks. The schedule reads no weights beyond the
+    last panel, and nobody reads these sums.
+    """
     s = reduce_axis(int(rows.shape[1]), "s")
     places = [reduce_axis(extent, f"q{n}") for n, extent in enumerate(product.places)]
     e = reduce_axis(product.pair, "e")
@@ -111,7 +116,8 @@ def tile_sums(rows: te.Tensor, weight: te.Tensor, product: TileProduct) -> te.Te
         term = product.term(rows, weight, [r, i], panel, s, places, j, e)
         return te.sum(term, axis=[s, *places, e])
 
-    panels = map(int64, _panels(weight, product))
+    panels = _panels(weight, product)
+    panels = map(int64, panels if len(panels) > 1 else map(_whole_blocks, panels))
     return te.compute(
         (*panels, rows.shape[0], int64(TILE), int64(TILE)),
         value,
@@ -126,6 +132,10 @@ def _panels(weight: te.Tensor, product: TileProduct) -> list[int]:
     return [int(extent) for extent in weight.shape[:count]]
 
 
+def _whole_blocks(panels: int) -> int:
+    return round_up(panels, block_of(panels).panels)
+
+
 def _steps(weight: te.Tensor, product: TileProduct) -> int:
     return int(weight.shape[len(_panels(weight, product))]) // product.steps_axis
 
@@ -134,16 +144,22 @@ def nibbles_to_words(weight: te.Tensor, scale: te.Tensor, halves: int = 1) -> te
     """4-bit weights (panels, groups, 4, 16, 4) and scales (panels, groups, 16) -> bfloat16 pairs
     (panels, groups, 16, 16) uint32. A group of 32 inputs is one step.
 
-    With 2 `halves`: (panels / 2, 2, groups, 16, 16), panels of both halves side by side.
+    The panels are rounded up to whole blocks by repeating the last one. With 2 `halves`: (panels /
+    2, 2, groups, 16, 16), panels of both halves side by side.
     """
-    count, groups = (int64(int(extent)) for extent in weight.shape[:2])
-    part = count // halves
+    panels, groups = (int64(int(extent)) for extent in weight.shape[:2])
+    whole = _whole_blocks(int(panels))
+
+    def panel(p: Expr, half: Expr | None = None) -> Expr:
+        if half is not None:
+            return half * (panels // halves) + p
+        return p if whole == int(panels) else tirx.min(p, panels - 1)
 
     def word(*index: Expr) -> Expr:
-        *panel, s, q, j = index
-        p = panel[0] if halves == 1 else panel[1] * part + panel[0]
+        *place, s, q, j = index
+        p = panel(*place)
         return word_of_nibbles(lambda v, e: weight[p, s, v, j, e], q, scale[p, s, j])
 
-    panels = (count,) if halves == 1 else (part, int64(halves))
-    shape = (*panels, groups, int64(TILE), int64(TILE))
+    blocks = (int64(whole),) if halves == 1 else (panels // halves, int64(halves))
+    shape = (*blocks, groups, int64(TILE), int64(TILE))
     return te.compute(shape, word, name="words", attrs={PATTERN: "words"})

@@ -3,7 +3,8 @@
 A task owns two panels of 16 outputs and iterates over a block of rows that stays in the L2 cache;
 the panels' weights stay in L1 as far as they fit, because rows are loaded past it. The next task
 takes the next panels and reads the same rows. Sums leave the tiles once per 32 rows x 32 outputs
-and pass through the epilogue while they are in L1.
+and pass through the epilogue while the next block multiplies (amx_nest.py). 4-bit weights are
+unpacked by chunks of the input, which sums are carried through (amx_chunks.py).
 
 What limits it on the machine where it was timed is in docs/performance.md.
 """
@@ -27,7 +28,9 @@ from ..isa.register_tiles import ZMM_FLOATS
 from ..rule import Apply, Rule, find
 from ..select import find_units
 from ..tiling import ONCE, UNPACKED, divisors, inline_epilogue, settled, vectorize_last
-from .amx_nest import Nest, complete
+from .amx_chunks import Nest, complete_chunks
+from .amx_epilogue import has_whole_lines
+from .amx_nest import FETCHED, PAST_CACHES, PLAIN, RESULTS, Pace, complete
 from .elementwise import vectorize
 from .tasks import PER_TASK, in_tasks, parallel
 
@@ -46,9 +49,9 @@ OFFERED_CHUNKS = (4, 8, 12, 16, 20, 24, 32, ALL_STEPS)
 SHORT = 8
 """An epilogue with fewer multiplications waits for the memory that it writes."""
 SWITCH = (0, 1)
-"""No and yes: whether what the epilogue writes is prefetched, and whether rows bypass L1."""
-ROWS_SHARING = 256
-"""Most rows of a block by default."""
+"""No and yes: whether rows bypass L1, and parts of `Pace`."""
+ROWS_SHARING, ROWS_SHARING_WORDS = 512, 256
+"""Most rows of a block by default, also if the weights are unpacked for each block."""
 PATTERN_OF = {f"tile-{name}": product for name, product in PRODUCTS.items()}
 
 
@@ -75,7 +78,8 @@ def schedule_tiles(
     most = block_of(count)
     block = _choose_block(sch, most, choices, len(panels))
     order = _choose_order(sch, s, choices)
-    prefetched = settled(sch, choices.pick(sch, "prefetch", SWITCH, int(_is_short(sch, last))))
+    unpacks = bool(find(sch, "words"))
+    pace = _choose_pace(sch, last, choices, unpacks)
     size = most.rows * TILE * steps * ROW_BYTES
     per_block = _rows_per_block(sch, r, most.rows, size, l2, choices)
     chunk = _steps_per_chunk(sch, s, choices)
@@ -94,7 +98,10 @@ def schedule_tiles(
     sch.tensorize(sch.get_loops(sums)[0], name)
     for packed in find(sch, "rows"):
         _pack_rows(sch, packed)
-    complete(sch, nest, last, block, bool(prefetched))
+    if unpacks:
+        complete_chunks(sch, nest, last, block, pace.results == FETCHED)
+    else:
+        complete(sch, nest.rows, block, pace)
     # Not serial: the phase `tiles` configures the tiles of a parallel loop.
     in_tasks(sch, nest.task, per_task)
     return True
@@ -153,6 +160,20 @@ def _choose_order(sch: Schedule, steps, choices: Choices) -> Order:
     return Order(settled(sch, unroll), bool(settled(sch, streamed)))
 
 
+def _choose_pace(sch: Schedule, last, choices: Choices, unpacks: bool) -> Pace:
+    """`last` is the block of the epilogue."""
+    if unpacks:  # results pass through the caches, after the products
+        default = FETCHED if _is_short(sch, last) else PLAIN
+        return Pace(
+            False, settled(sch, choices.pick(sch, "results", (PLAIN, FETCHED), default)), False
+        )
+    ways = RESULTS if has_whole_lines(sch.get(last).writes[0].source) else RESULTS[:PAST_CACHES]
+    overlapped = settled(sch, choices.pick(sch, "overlap", SWITCH, 1))
+    results = settled(sch, choices.pick(sch, "results", ways, max(ways)))
+    ahead = settled(sch, choices.pick(sch, "ahead", SWITCH, 1))
+    return Pace(bool(overlapped), results, bool(ahead))
+
+
 def _is_short(sch: Schedule, epilogue) -> bool:
     """Whether the epilogue stores as fast as it can, rather than computing an activation."""
     products: list[tirx.Mul] = []
@@ -163,9 +184,12 @@ def _is_short(sch: Schedule, epilogue) -> bool:
 def _rows_per_block(sch: Schedule, rows, unit: int, size: int, l2: int, choices: Choices):
     """Number of blocks of sums that share the L2 cache; each reads at most `size` bytes of rows.
 
-    256 rows make the weights' way from memory cheap; more only take cache from them and the sums.
+    More rows make the weights' way from memory cheap; rows beyond half of the cache take it from
+    the weights and the sums.
     """
-    fitting = max(1, min(ROWS_SHARING // (unit * TILE), l2 * 5 // 8 // size))
+    sharing = ROWS_SHARING_WORDS if find(sch, "words") else ROWS_SHARING
+    fitting = max(1, min(sharing // (unit * TILE), l2 // 2 // size))
+    fitting = 1 << (fitting.bit_length() - 1)
     known = isinstance(sch.get(rows).extent, tirx.IntImm)
     offered = divisors(sch, rows, BLOCKS, unit) if known else BLOCKS
     return choices.pick(sch, "rows_per_block", offered, fitting)
@@ -211,7 +235,9 @@ OFFERS = {
     "unroll": UNROLLS,
     "rows_per_block": BLOCKS,
     "per_task": PER_TASK[:-1],
-    "prefetch": SWITCH,
+    "overlap": SWITCH,
+    "results": RESULTS,
+    "ahead": SWITCH,
     "streamed": SWITCH,
     "unpacked": UNPACKED,
     "chunk": OFFERED_CHUNKS,

@@ -1,208 +1,258 @@
-"""Changes to the loop nest of a tile matmul that no schedule primitive makes.
+"""The loop nest of a task of a tile matmul, as no schedule primitive writes it.
 
-Sums start in the tiles, at zero or where the chunk of inputs before left them, so they need no
-initial value in memory. And the lines that the epilogue
-will write are fetched while the tiles multiply: stores that wait for their lines take as long as
-the products themselves.
+    for each block of rows:
+        for each step of the input:
+            multiply tiles; fetch what comes next; some rows of the epilogue of the block before
+        store the sums
+    the epilogue of the last block
+
+Tiles start at zero, so the sums in memory need no initial value. They are in a buffer of the task:
+one block of them is written while the one before is read, since vectors have nothing else to do
+while tiles multiply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import tvm_ffi
 from tvm import tirx
-from tvm.ir import Expr
+from tvm.ir import Expr, TensorLoad, TensorRegion
 from tvm.s_tir import SBlock, SBlockRealize, Schedule
-from tvm.s_tir.schedule import LoopRV
-from tvm.script import tirx as T
 
-from ..isa.amx_instructions import STORE, TILE, ZERO, addresses, load, tile_of, uses_tiles
+from ..isa.amx_instructions import uses_tiles
 from ..isa.amx_intrinsics import Block
+from ..isa.streaming_store import importing
 from ..loops import int64
-from ..tiling import is_one
+from ..replace_nest import renamed
+from .amx_epilogue import Epilogue
+from .amx_fetch import READ, WRITE, NextWeights, Part, read_like
+
+RESULTS = (PLAIN, FETCHED, PAST_CACHES) = (0, 1, 2)
+"""How results are stored: through the caches, if their lines were fetched before or not; or past
+them, which takes whole lines. Except with PLAIN, other matrices that the epilogue reads are
+fetched."""
 
 
 @dataclass(frozen=True)
-class Written:
-    """The part of a float32 matrix that the epilogue of a block of sums writes."""
+class Pace:
+    """What happens while the tiles multiply."""
 
-    matrix: tirx.Buffer  # (m, n)
-    row: Expr
-    column: Expr
+    overlapped: bool
+    """The epilogue of the block before is computed."""
+    results: int
+    """One of RESULTS."""
+    ahead: bool
+    """The weights of the next task, which are an input, are fetched."""
 
-    def prefetch(self, row: Expr, vector: Expr) -> tirx.Stmt:
-        """Fetch 16 columns of a row of the part, for writing; the last ones beyond the matrix."""
-        m, n = (int64(extent) for extent in self.matrix.shape)
-        place = (
-            tirx.min(self.row + row, m - 1),
-            tirx.min(self.column + vector * TILE, n - 1),
+
+def complete(sch: Schedule, rows, block: Block, pace: Pace) -> None:
+    """Write the nest of the loop `rows`, which iterates over blocks of sums and their epilogues.
+
+    No primitive applies to the blocks of the loop afterwards.
+    """
+    loop = sch.get(rows)
+    *before, product, stmt = loop.body.seq
+    nest = _Nest.of(loop, product, block)
+    plain = Epilogue.of(nest.with_sums(stmt), loop.loop_var)
+    streamed = plain.streamed() if pace.results == PAST_CACHES else None
+    parts = _parts(loop, stmt, streamed is not None) if pace.results != PLAIN else []
+    weights = nest.next_weights(sch.mod["main"].params) if pace.ahead else None
+    fetches = _Fetches(block, loop, parts, weights)
+    blocks = _overlapped if pace.overlapped and plain.height > 1 else _in_turn
+    body = blocks(before, nest, streamed or plain, fetches)
+    body = importing(body) if streamed else body
+    task = SBlock([], [], [], "task", body, alloc_buffers=[nest.sums])
+    sch.state.replace(sch.get_sref(rows), SBlockRealize([], True, task), {})
+
+
+@dataclass(frozen=True)
+class _Fetches:
+    """What is fetched in the loop over the input."""
+
+    block: Block
+    blocks: tirx.For
+    parts: list[Part]
+    weights: NextWeights | None
+
+    def lines(self, inner: tirx.For) -> list[tirx.Stmt]:
+        """The fetches of an iteration of the loop."""
+        steps, step = int(inner.extent), int64(inner.loop_var)
+        lines = [line for part in self.parts for line in part.lines(self.block, step, steps)]
+        number, numbers = self.blocks.loop_var, int(self.blocks.extent)
+        return lines + list(
+            self.weights.lines(number, numbers, step, steps) if self.weights else []
         )
-        name = T.llvm_lookup_intrinsic_id("llvm.prefetch.p0")
-        hints = (tirx.const(value, "int32") for value in (1, 3, 1))  # write, all caches, data
-        address = T.address_of(self.matrix[place])
-        return tirx.Evaluate(T.call_llvm_intrin(name, address, *hints, dtype="void"))
+
+
+def _in_turn(
+    before: list[tirx.Stmt], nest: _Nest, epilogue: Epilogue, fetches: _Fetches
+) -> tirx.Stmt:
+    """The epilogue of a block follows its products."""
+    multiply = nest.multiply(lambda loop: _sequence([*fetches.lines(loop), loop.body]))
+    whole = epilogue.rows(int64(0), epilogue.height, nest.number)
+    return nest.blocks(_sequence([*before, multiply, whole]))
+
+
+def _overlapped(
+    before: list[tirx.Stmt], nest: _Nest, epilogue: Epilogue, fetches: _Fetches
+) -> tirx.Stmt:
+    """The epilogue of a block is computed among the products of the next one."""
+
+    def body(loop: tirx.For) -> tirx.Stmt:
+        rows = _rows_before(epilogue, nest.number, int64(loop.loop_var), int(loop.extent))
+        return _sequence([*fetches.lines(loop), loop.body, rows])
+
+    blocks = nest.blocks(_sequence([*before, nest.multiply(body)]))
+    return _sequence([blocks, epilogue.rows(int64(0), epilogue.height, nest.count - 1)])
+
+
+def _rows_before(epilogue: Epilogue, number: tirx.Var, step: Expr, steps: int) -> tirx.Stmt:
+    """The rows of the block before that belong to one of `steps` iterations."""
+    each = next(n for n in range(1, epilogue.height + 1) if _fits(epilogue.height, n, steps))
+    first = step * each
+    rows = epilogue.rows(first, each, number - 1)
+    return tirx.IfThenElse(tirx.all(number > 0, first < epilogue.height), rows, None)
+
+
+def _fits(height: int, each: int, steps: int) -> bool:
+    return height % each == 0 and each * steps >= height
 
 
 @dataclass(frozen=True)
-class Nest:
-    """The loops that the changes need."""
+class _Nest:
+    """The products of the blocks of a task, and the buffer of their sums."""
 
-    task: LoopRV
-    rows: LoopRV
-    """Over blocks of sums."""
-    chunks: LoopRV | None
-    """Over chunks of the input, around `rows`; None if a block takes all of it at once."""
-    vectors: int
-    """Of 16 columns, per row that the epilogue writes."""
-    is_inside: bool
-    """Whether the epilogue is in `rows`; otherwise it is the last part of a task."""
+    product: SBlockRealize
+    tiles: tirx.Buffer
+    """The sums of all blocks, as the schedule knows them."""
+    weight: TensorRegion
+    """The weights of the task."""
+    sums: tirx.Buffer
+    """(2, panels, row tiles, 16, 16): those of two blocks."""
+    row: Expr
+    """The first row tile of the current block."""
+    number: tirx.Var
+    """The current block."""
+    count: Expr
+    """Blocks of the task."""
+
+    @classmethod
+    def of(cls, loop: tirx.For, product: tirx.Stmt, block: Block) -> _Nest:
+        while isinstance(product, tirx.For):  # a single step or panel
+            product = renamed(product.body, [product.loop_var], [product.min])
+        realize = SBlockRealize(product.iter_values, True, product.block)
+        (written,), weight = product.block.writes, product.block.reads[-1]
+        tiles, row = written.source, _bound(product, written.region[1].min)
+        inner = [int64(extent) for extent in tiles.shape[2:]]
+        shape = (int64(2), int64(block.panels), int64(block.rows), *inner)
+        sums = tirx.decl_buffer(shape, tiles.dtype, "sums")
+        first = renamed(row, [loop.loop_var], [int64(0)])
+        left = (int64(tiles.shape[1]) - first + (block.rows - 1)) // block.rows
+        count = tirx.min(int64(loop.extent), left)
+        return cls(realize, tiles, weight, sums, row, loop.loop_var, count)
 
     @property
-    def outer(self) -> LoopRV:
-        return self.rows if self.is_inside else self.task
+    def panel(self) -> Expr:
+        """The first panel of the task."""
+        return self._inside(_bound(self.product, self.weight.region[0].min))
+
+    def _inside(self, panel: Expr) -> Expr:
+        """The first panel of a task, without those beyond the last one.
+
+        The last task of an odd number of panels computes one that another task computes as well.
+        """
+        there, taken = int(self.weight.source.shape[0]), int(self.weight.region[0].extent)
+        is_whole = int(self.tiles.shape[0]) == there
+        return panel if is_whole else tirx.min(panel, int64(there - taken))
+
+    def blocks(self, body: tirx.Stmt) -> tirx.For:
+        """The loop over the blocks of the task."""
+        return tirx.For(self.number, int64(0), self.count, tirx.ForKind.SERIAL, body)
+
+    def multiply(self, added: Callable[[tirx.For], tirx.Stmt]) -> tirx.Stmt:
+        """The products of the current block, with other bodies for the loop over the input."""
+
+        def steps(loop: tirx.For) -> tirx.For:
+            if not uses_tiles(loop.body) or _has_loops(loop.body):
+                return loop
+            return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, added(loop))
+
+        return tvm_ffi.structural_map(self.with_sums(self.product), (tirx.For, steps))
+
+    def with_sums(self, stmt: tirx.Stmt) -> tirx.Stmt:
+        """The statement with the buffer of the task in place of all sums."""
+        half = self.number % 2
+
+        def region(old: TensorRegion) -> TensorRegion:
+            if old.source.same_as(self.tiles):
+                block = (slice(half, half + 1), *map(_whole, self.sums.shape[1:]))
+                return self.sums[block]
+            if old.source.same_as(self.weight.source):
+                panel, *others = old.region
+                first = self._inside(int64(panel.min))
+                inner = [slice(r.min, r.min + r.extent) for r in others]
+                at = (slice(first, first + panel.extent), *inner)
+                return old.source[at]
+            return old
+
+        def load(old: TensorLoad) -> Expr:
+            if not old.source.same_as(self.tiles):
+                return old
+            panel, row, i, j = map(int64, old.indices)
+            return self.sums[half, panel - self.panel, row - self.row, i, j]
+
+        callbacks = ((TensorLoad, load), (TensorRegion, region), (SBlock, _without_init))
+        return tvm_ffi.structural_map(stmt, callbacks)
+
+    def next_weights(self, inputs: Sequence[tirx.Var]) -> NextWeights | None:
+        """The weights to fetch; None if the task computes them."""
+        weight = self.weight.source
+        if not any(weight.same_as(given) for given in inputs):
+            return None
+        return NextWeights(weight, self.panel, int(self.weight.region[0].extent))
 
 
-def complete(sch: Schedule, nest: Nest, last, block: Block, is_prefetched: bool) -> None:
-    """Start the sums in the tiles and add the prefetches, below the loops of `nest`.
-
-    `last` is the block of the epilogue. No primitive applies to the blocks of the loop afterwards.
-    """
-    loop = sch.get(nest.outer)
-    body = tvm_ffi.structural_map(loop.body, (SBlock, _started))
-    written = _written(sch, nest, last, block) if is_prefetched else None
-    if written:
-        chunk = sch.get(nest.chunks) if nest.chunks else None
-        lines = block.rows * TILE * nest.vectors
-        ahead = lambda inner: _with_prefetches(inner, written, lines, nest.vectors, chunk)  # noqa: E731
-        body = tvm_ffi.structural_map(body, (tirx.For, ahead))
-    if not nest.is_inside:
-        body = _with_epilogue_inside(body, nest.chunks is not None, block.rows * TILE)
-    sch.state.replace(sch.get_sref(nest.outer), with_body(loop, body), {})
+def _bound(realize: SBlockRealize, value: Expr) -> Expr:
+    """The value, of the axes of a block, in terms of loops."""
+    axes = [axis.var for axis in realize.block.iter_vars]
+    values = zip(axes, realize.iter_values, strict=True)
+    return int64(renamed(value, axes, [value.astype(axis.ty.dtype) for axis, value in values]))
 
 
-def _with_epilogue_inside(body: tirx.Stmt, is_chunked: bool, height: int) -> tirx.Stmt:
-    """Move the epilogue from the end of a task to the blocks of sums, while they are in L1.
-
-    `height` is the number of rows of a block; those of the last chunk are complete.
-    """
-    *words, main, epilogue = body.seq
-    chunks = main if is_chunked else None
-    if chunks:
-        *words, main = body_of(chunks)
-    total = epilogue.extent
-    if not isinstance(total, tirx.IntImm) or int(total) != int(main.extent) * height:
-        return body
-    part = _rows_of(epilogue, main.loop_var, height)
-    if chunks:
-        is_last = int64(chunks.loop_var) == int(chunks.extent) - 1
-        part = tirx.IfThenElse(is_last, part, None)
-    inner = sequence([*words, with_body(main, sequence([main.body, part]))])
-    return with_body(chunks, inner) if chunks else inner
+def _whole(extent: Expr) -> slice:
+    return slice(int64(0), extent)
 
 
-def _rows_of(epilogue: tirx.For, block: tirx.Var, height: int) -> tirx.For:
-    """The part of the epilogue, a loop over rows, for one block of them."""
-    row = tirx.Var("row", "int64")
-    place = int64(block) * height + row
-    var = epilogue.loop_var
-    body = tvm_ffi.structural_map(
-        epilogue.body, (tirx.Var, lambda other: place if other.same_as(var) else other)
-    )
-    return tirx.For(row, int64(0), int64(height), tirx.ForKind.SERIAL, body)
+def _sequence(statements: Sequence[tirx.Stmt]) -> tirx.Stmt:
+    return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))
 
 
-def body_of(loop: tirx.For) -> list[tirx.Stmt]:
-    """The statements in a loop."""
-    return list(loop.body.seq) if isinstance(loop.body, tirx.SeqStmt) else [loop.body]
-
-
-def sequence(parts: Sequence[tirx.Stmt]) -> tirx.Stmt:
-    return tirx.SeqStmt(list(parts)) if len(parts) > 1 else parts[0]
-
-
-def with_body(loop: tirx.For, body: tirx.Stmt) -> tirx.For:
-    """The loop with another body."""
-    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
-
-
-def _started(block: SBlock) -> SBlock:
-    """The block without initial values: tiles start at zero, or with the sums so far."""
+def _without_init(block: SBlock) -> SBlock:
     if block.init is None or not uses_tiles(block.body):
         return block
     axes, buffers = (block.iter_vars, block.reads, block.writes), block.alloc_buffers
     others = (block.match_buffers, block.annotations)
-    body = _continued(block.body, _reduced(block.iter_vars))
-    return SBlock(*axes, block.name_hint, body, None, buffers, *others)
+    return SBlock(*axes, block.name_hint, block.body, None, buffers, *others)
 
 
-def _reduced(axes: Sequence[tirx.IterVar]) -> list[tirx.Var]:
-    """The axes along which sums are continued: chunks of the input."""
-    reduced = [axis for axis in axes if axis.iter_type == tirx.IterVar.CommReduce]
-    return [axis.var for axis in reduced if not is_one(axis.dom.extent)]
-
-
-def _continued(body: tirx.Stmt, chunks: Sequence[tirx.Var]) -> tirx.Stmt:
-    """Load the tiles, instead of clearing them, in all chunks but the first."""
-    if not chunks:
-        return body
-    (chunk,) = chunks
-    stored = addresses(body, STORE)
-
-    def start(stmt: tirx.Evaluate) -> tirx.Stmt:
-        if (tile := tile_of(stmt.value, ZERO)) is None:
-            return stmt
-        again = tirx.Evaluate(load(tile, stored[tile]))
-        return tirx.IfThenElse(chunk == int64(0), stmt, again)
-
-    return tvm_ffi.structural_map(body, (tirx.Evaluate, start))
-
-
-def _written(sch: Schedule, nest: Nest, last, block: Block) -> Written | None:
-    """What the epilogue writes per iteration of `rows`; None unless it is a matrix."""
-    epilogue, loops = sch.get(last), sch.get_loops(last)
-    first = next(n for n, loop in enumerate(loops) if sch.get(loop).same_as(sch.get(nest.outer)))
-    inner = [sch.get(loop).loop_var for loop in loops[first + 1 :]]
-    place = [int64(_at_start(value, inner)) for value in _bindings(sch, epilogue)]
-    matrix = epilogue.writes[0].source
-    if len(place) != 2 or len(matrix.shape) != 2:
-        return None
-    if not nest.is_inside:
-        place[0] = place[0] + int64(sch.get(nest.rows).loop_var) * (block.rows * TILE)
-    return Written(matrix, *place)
-
-
-def _bindings(sch: Schedule, block: SBlock) -> list[Expr]:
-    """The values of the block's axes, in terms of loops."""
+def _parts(loop: tirx.For, stmt: tirx.Stmt, is_streamed: bool) -> list[Part]:
+    """What an epilogue reads and writes through the caches per iteration of `loop`, if it writes a
+    matrix."""
     found: list[SBlockRealize] = []
-    tvm_ffi.structural_walk(sch.mod["main"].body, (SBlockRealize, found.append))
-    (realize,) = (realize for realize in found if realize.block.same_as(block))
-    return list(realize.iter_values)
-
-
-def _at_start(value: Expr, loops: Sequence[tirx.Var]) -> Expr:
-    """The value in the first iteration of all `loops`."""
-    zero = lambda var: tirx.const(0, str(var.ty.dtype))  # noqa: E731
-    is_inner = lambda var: any(var.same_as(loop) for loop in loops)  # noqa: E731
-    return tvm_ffi.structural_map(
-        value, (tirx.Var, lambda var: zero(var) if is_inner(var) else var)
-    )
-
-
-def _with_prefetches(
-    loop: tirx.For, written: Written, lines: int, vectors: int, chunks: tirx.For | None
-) -> tirx.For:
-    """Spread the prefetches over the iterations of the loops over the input."""
-    if not uses_tiles(loop.body) or _has_loops(loop.body):
-        return loop
-    step, steps = int64(loop.loop_var), int(loop.extent)
-    if chunks:
-        step, steps = int64(chunks.loop_var) * steps + step, steps * int(chunks.extent)
-    each = -(-lines // steps)
-    numbers = [step * each + n for n in range(each)]
-    fetches = [written.prefetch(n // vectors, n % vectors) for n in numbers]
-    return with_body(loop, tirx.SeqStmt([*fetches, loop.body]))
+    tvm_ffi.structural_walk(stmt, (SBlockRealize, found.append))
+    loops: list[tirx.For] = []
+    tvm_ffi.structural_walk(stmt, (tirx.For, loops.append))
+    realize = found[0]
+    store = realize.block.body
+    if not isinstance(store, tirx.BufferStore) or len(store.indices) != 2:
+        return []
+    zeros = [tirx.const(0, str(inner.loop_var.ty.dtype)) for inner in loops]
+    inner = [loop.loop_var for loop in loops]
+    row, column = (renamed(_bound(realize, at), inner, zeros) for at in store.indices)
+    written = [] if is_streamed else [Part(store.buffer, row, column, WRITE)]
+    return [*written, *(Part(matrix, row, column, READ) for matrix in read_like(store))]
 
 
 def _has_loops(stmt: tirx.Stmt) -> bool:

@@ -15,13 +15,17 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
+from ..isa.integer_isa import AMX, find_integer_isa
 from ..rule import Rule, blocks, find, pattern_of
 from ..tiling import is_one, settled
 from .across_lanes import is_across, reduce_across
 from .elementwise import VECTORS, WIDEST, vectorize, widths_of
+from .row_fetch import FirstPass
 from .tasks import PER_TASK, SERIAL, in_tasks, parallel
 
 PATTERNS = frozenset({"norm", "heads", "quantize", "windows"})
+SWITCH = (0, 1)
+"""No and yes: whether the next row is fetched during the first pass over a row."""
 UNROLLS = (1, 2, 4, 8)
 """Offered unroll factors of the partial sums."""
 CHAINS = (1, 2, 4)
@@ -49,6 +53,8 @@ def rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) 
     per_task = SERIAL if is_one(extent) else parallel(sch, row, choices, extent)
     for block in stages:
         _vectorize(sch, block, way, sch.get(block).name_hint in chained)
+    if not is_one(extent):
+        _fetch_next_row(sch, row, target, choices)
     in_tasks(sch, row, per_task)
     return True
 
@@ -82,6 +88,14 @@ def _choose(sch: Schedule, stages, choices: Choices) -> _Way:
         groups=pick("groups", beside, 1) if len(beside) > 1 else 1,
         widest=pick("vector", widths_of(sch, columns), WIDEST),
     )
+
+
+def _fetch_next_row(sch: Schedule, row, target: tvm.target.Target, choices: Choices) -> None:
+    """Fetch the next row, if rows come from memory; by default where it was measured."""
+    first = FirstPass.of(sch, row)
+    measured = int(find_integer_isa(target) is AMX)
+    if first and settled(sch, choices.pick(sch, "ahead", SWITCH, measured)):
+        first.fetch_next_row(sch, row)
 
 
 def _fitting(sch: Schedule, loop, most: int) -> int:
@@ -152,6 +166,7 @@ OFFERS = {
     "chains": CHAINS,
     "groups": GROUPS,
     "vector": VECTORS,
+    "ahead": SWITCH,
     "per_task": PER_TASK,
 }
 RULE = Rule("cpu-rows", rows, PATTERNS, offers=OFFERS)

@@ -2,7 +2,8 @@
 
 The configuration is per thread, and other code in the process may change it between two kernels, so
 each task of each parallel loop loads it. Not each iteration: the statement precedes the loop and
-runs in every task, because the task starts there ("parallel launch point").
+runs in every task, because the task starts there ("parallel launch point"). A task that stores past
+the caches fences at its end, so that other threads may read its results.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from tvm.ir import Expr
 
 from ..tiling import is_one
 from .amx_instructions import configure, release, uses_tiles
+from .streaming_store import fence, streams
 
 LAUNCH = "pragma_parallel_launch_point"
 
@@ -40,6 +42,8 @@ def _task(loop: tirx.For) -> tirx.Stmt:
     if loop.kind != tirx.ForKind.PARALLEL or not uses_tiles(loop.body):
         return loop
     inside = [tirx.Evaluate(configure()), loop, tirx.Evaluate(release())]
+    if streams(loop.body):
+        inside.append(fence())
     if is_one(loop.extent):
         return tirx.SeqStmt(inside)  # lowering drops the loop: there is no launch, and one task
     return tirx.AttrStmt(tirx.const(0, "int32"), LAUNCH, _one(), tirx.SeqStmt(inside))

@@ -1,7 +1,7 @@
 """Tensor intrinsics for AMX tiles: blocks of row tiles times panels of 16 outputs.
 
 Four tiles accumulate sums over the whole input: 2 x 2, with as many tile loads as multiplies, or
-4 x 1 if the number of panels is odd. The loop over the steps of the input is part of the intrinsic,
+4 x 1 if there is one panel. The loop over the steps of the input is part of the intrinsic,
 because the sums must stay in their tiles.
 """
 
@@ -25,8 +25,9 @@ class Block:
 
 
 def block_of(panels: int) -> Block:
-    """The block shape for a matrix of `panels` panels."""
-    return Block(4, 1) if panels % 2 else Block(2, 2)
+    """The block shape for a matrix of `panels` panels; a last odd one forms a pair with the one
+    before it, which is then computed twice (schedules/cpu/amx_nest.py)."""
+    return Block(4, 1) if panels == 1 else Block(2, 2)
 
 
 @dataclass(frozen=True)

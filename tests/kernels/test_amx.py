@@ -33,9 +33,10 @@ from handglass.compiler.schemes.quantize import find_scheme
 from handglass.compiler.schemes.scheme import Scheme, selection_of
 from handglass.runtime.bundle.bfloat16 import bfloat16_bits
 from handglass.schedules import CPU_RULES, Rule
-from handglass.schedules.choices import DEFAULTS, Noted, Open, Written
+from handglass.schedules.choices import DEFAULTS, Choices, Noted, Open, Written
 from handglass.schedules.cpu import dot as cpu_dot
 from handglass.schedules.cpu.amx import ALL_STEPS, L2, schedule_tiles
+from handglass.schedules.cpu.amx_nest import FETCHED, PLAIN
 from handglass.schedules.isa.amx_configuration import configure_tiles
 from handglass.schedules.isa.amx_instructions import TILE, configuration
 from handglass.schedules.isa.amx_int4 import Unpacking, nibbles_intrinsic
@@ -56,6 +57,7 @@ MACHINES = {
 TILES = cpu_units(AMX)
 M = tirx.Var("m", "int64")
 THREADS = 2
+PRODUCT_OF_TWO = replace(UNPACKED_KERNEL, largest=2 * UNPACKED_KERNEL.largest)
 # outputs: one panel, an odd number, an even number; inputs: less than a step, and not a multiple
 SHAPES = [(16, 30), (37, 96), (64, 50), (100, 200)]
 HEIGHTS = (1, 2, 32, 75)
@@ -85,9 +87,11 @@ def floats(scheme: Scheme, n: int, k: int, m: int | tirx.Var = M) -> tirx.PrimFu
     return te.create_prim_func([x, *parts, bias, out]).with_attr("global_symbol", "main")
 
 
-def compiled(func: tirx.PrimFunc, configure: bool = True, l2: int = L2) -> Any:
+def compiled(
+    func: tirx.PrimFunc, configure: bool = True, l2: int = L2, choices: Choices = DEFAULTS
+) -> Any:
     sch = Schedule(func)
-    assert schedule_tiles(sch, l2=l2)
+    assert schedule_tiles(sch, choices, l2)
     return tvm.compile(emulated(configure_tiles()(sch.mod) if configure else sch.mod), HOST)["main"]
 
 
@@ -134,16 +138,16 @@ def test_sums_go_on_in_the_next_chunk(emulator: Emulator, chunk: int, n: int, k:
 
 
 @pytest.mark.parametrize(("f", "k"), [(16, 50), (48, 768)], ids=["whole", "chunks"])
-@pytest.mark.parametrize("prefetch", [0, 1])
+@pytest.mark.parametrize("results", [PLAIN, FETCHED])
 def test_gates_meet_their_values_in_the_epilogue(
-    emulator: Emulator, prefetch: int, f: int, k: int
+    emulator: Emulator, results: int, f: int, k: int
 ) -> None:
     scheme = find_scheme("w4a8", TILES)
     x = placeholder((M, k), "float32", "x")
     parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(2 * f, k).items()]
     func = te.create_prim_func([x, *parts, gated_matmul(x, f, *parts)])
     sch = Schedule(func.with_attr("global_symbol", "main"))
-    assert schedule_tiles(sch, Written({"prefetch": prefetch}))
+    assert schedule_tiles(sch, Written({"results": results}))
     kernel = tvm.compile(emulated(configure_tiles()(sch.mod)), HOST)["main"]
     packed = scheme.pack(normal(2 * f, k))
     weight = round_bfloat16(scheme.unpack(packed, 2 * f, k))  # up to ties
@@ -152,7 +156,7 @@ def test_gates_meet_their_values_in_the_epilogue(
         (y,) = run(kernel, [rows, *packed.values()], np.full((m, f), np.nan, np.float32))
         both = round_bfloat16(rows).astype(np.float64) @ weight.T
         gate, up = both[:, :f], both[:, f:]
-        UNPACKED_KERNEL.check(y, gate / (1 + np.exp(-gate)) * up)
+        PRODUCT_OF_TWO.check(y, gate / (1 + np.exp(-gate)) * up)
 
 
 def test_a_static_number_of_rows_in_chunks(emulator: Emulator) -> None:
@@ -202,6 +206,43 @@ def test_bytes(emulator: Emulator, bits: int, n: int, k: int) -> None:
         x = quantized(normal(m, k), scheme.codes, scheme.depth(k))
         (y,) = run(kernel, [*x, *parts.values()], np.full((m, n), np.nan, np.float32))
         KERNEL.check(y, multiplied(x, scheme.unpack(parts, n, k), scheme.codes))
+
+
+PACES: list[dict[str, int]] = [
+    {},
+    {"overlap": 0},
+    {"results": 1},
+    {"results": 0, "overlap": 0, "ahead": 0},
+    {"tile_panels": 1, "tile_rows": 2},
+]
+
+
+@pytest.mark.parametrize("pace", PACES, ids=str)
+@pytest.mark.parametrize("n", [112, 100], ids=["whole lines", "ragged lines"])
+def test_each_pace_of_a_task(emulator: Emulator, n: int, pace: dict[str, int]) -> None:
+    """An odd number of panels, blocks of 64 rows, and a residual."""
+    scheme, k = find_scheme("bf16", TILES), 200
+    choices = Written({**pace, "rows_per_block": 2})
+    kernel = compiled(residual(scheme, n, k), choices=choices)
+    choices.check()
+    weight, bias = normal(n, k), normal(n)
+    parts = scheme.pack(weight)
+    for m in (1, 32, 33, 150):
+        x, before = normal(m, k), normal(m, n)
+        truth = round_bfloat16(x).astype(np.float64) @ scheme.unpack(parts, n, k).T + bias + before
+        given = [x, *parts.values(), bias, before]
+        (y,) = run(kernel, given, np.full((m, n), np.nan, np.float32))
+        KERNEL.check(y, truth)
+
+
+def residual(scheme: Scheme, n: int, k: int) -> tirx.PrimFunc:
+    """`floats`, plus a matrix."""
+    x, bias = placeholder((M, k), "float32", "x"), placeholder((n,), "float32", "bias")
+    before = placeholder((M, n), "float32", "before")
+    parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, k).items()]
+    y = layers.product(scheme, selection_of(scheme).many_rows, (n, k), 1, x, *parts)
+    out = te.compute(y.shape, lambda i, j: before[i, j] + (y[i, j] + bias[j]), name="added")
+    return te.create_prim_func([x, *parts, bias, before, out])
 
 
 def test_extreme_bytes(emulator: Emulator) -> None:

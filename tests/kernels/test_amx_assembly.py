@@ -10,18 +10,13 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
 from test_amx import M, floats
-from test_integer_matmul import placeholder, product
-from tvm import te, tirx
-from tvm.s_tir import Schedule
+from test_integer_matmul import product
+from tvm import tirx
 
-from handglass.compiler.models import layers
-from handglass.compiler.ops import exponential
 from handglass.compiler.schemes.integer import Integer
 from handglass.compiler.schemes.quantize import find_scheme
-from handglass.compiler.schemes.scheme import selection_of
 from handglass.schedules import CPU_RULES
-from handglass.schedules.choices import Noted
-from handglass.schedules.cpu.amx import RULE, schedule_tiles
+from handglass.schedules.cpu.amx import RULE
 from handglass.schedules.isa.amx_configuration import configure_tiles
 from handglass.schedules.isa.integer_isa import AMX, find_integer_isa
 from handglass.schedules.rule import replay, schedule_function
@@ -54,7 +49,7 @@ KERNELS: dict[str, tuple[Callable[[int, int], tirx.PrimFunc], str]] = {
 
 @pytest.mark.parametrize("machine", MACHINES)
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize(("n", "loads"), [(64, 4), (48, 5)], ids=["even", "odd"])
+@pytest.mark.parametrize(("n", "loads"), [(64, 4), (48, 4), (16, 5)], ids=["even", "odd", "one"])
 def test_machine_code(machine: str, kernel: str, n: int, loads: int) -> None:
     """One configuration, before the loops. Each sum is stored once, so there are no spills.
 
@@ -89,10 +84,34 @@ def test_nibbles_are_unpacked_in_few_instructions(machine: str) -> None:
 @pytest.mark.parametrize("choice", [0, 1])
 def test_written_lines_are_fetched_while_tiles_multiply(choice: int) -> None:
     """64 lines of a block of 32 x 32 over 16 steps of four products each."""
-    found = hot_loop({"prefetch": choice})
+    found = hot_loop({"results": choice, "ahead": 0})
     fetched = [name for name in found if name.startswith("prefetch")]
     assert found.count("tdpbsud") > 0
     assert len(fetched) == (found.count("tdpbsud") if choice else 0)
+
+
+@pytest.mark.parametrize("choice", [0, 1])
+def test_weights_of_the_next_task_are_fetched(choice: int) -> None:
+    """512 lines over 16 blocks of 16 steps of four products each."""
+    found = hot_loop({"ahead": choice})
+    fetched = [name for name in found if name.startswith("prefetch")]
+    assert fetched == ["prefetcht1"] * (found.count("tdpbsud") // 2 if choice else 0)
+
+
+@pytest.mark.parametrize("choice", [0, 1])
+def test_results_bypass_the_caches(choice: int) -> None:
+    """Whole lines do, and the task fences before others may read them."""
+    text = code(64, {"results": 2 if choice else 1})
+    assert ("vmovntps" in text) == ("lock" in text) == bool(choice)  # lock orl
+    assert not {"vmovntps", "lock"} & set(code(60, {"overlap": choice}))
+
+
+@pytest.mark.parametrize("choice", [0, 1])
+def test_results_are_computed_while_tiles_multiply(choice: int) -> None:
+    found = hot_loop({"overlap": choice})
+    products = [n for n, name in enumerate(found) if name == "tdpbsud"]
+    stored = found.index("tilestored", products[0])
+    assert ("vcvtdq2ps" in found[products[0] : stored]) == bool(choice)
 
 
 @pytest.mark.parametrize("choice", [0, 1])
@@ -104,27 +123,15 @@ def test_rows_bypass_the_first_cache(choice: int) -> None:
 
 def hot_loop(choices: dict[str, int]) -> list[str]:
     """The instructions from the first cleared tile to the last stored one; 16 input steps."""
+    found = code(64, choices)
+    last = max(n for n, name in enumerate(found) if name == "tilestored")
+    return found[found.index("tilezero") : last]
+
+
+def code(n: int, choices: dict[str, int]) -> list[str]:
+    """The instructions of a product of bytes with n outputs."""
     target = tvm.target.Target(MACHINES["x86-64-amx"])
-    func = product(M, 64, 1024, Integer("s", 8, 0.0, units=TILES))
+    func = product(M, n, 1024, Integer("s", 8, 0.0, units=TILES))
     sch = replay(func, RULE, target, choices)
     text = tvm.compile(configure_tiles()(sch.mod), target).mod.inspect_source("asm")
-    code = [line.split()[0] for line in text.splitlines() if re.match(r"\s+[a-z]", line)]
-    last = max(n for n, name in enumerate(code) if name == "tilestored")
-    return code[code.index("tilezero") : last]
-
-
-def test_an_activation_fetches_nothing_ahead() -> None:
-    """Its arithmetic takes as long as the stores, and the prefetches would only be in the way."""
-    noted = Noted()
-    biased = floats(find_scheme("bf16", TILES), 64, 96)
-    assert schedule_tiles(Schedule(biased), noted) and noted.values["prefetch"] == 1
-    noted = Noted()
-    assert schedule_tiles(Schedule(activated(64, 96)), noted) and noted.values["prefetch"] == 0
-
-
-def activated(n: int, k: int) -> tirx.PrimFunc:
-    """Many rows times a weight, then GELU."""
-    scheme, x = find_scheme("bf16", TILES), placeholder((M, k), "float32", "x")
-    parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, k).items()]
-    y = layers.product(scheme, selection_of(scheme).many_rows, (n, k), 1, x, *parts)
-    return te.create_prim_func([x, *parts, exponential.gelu_tanh(y)])
+    return [line.split()[0] for line in text.splitlines() if re.match(r"\s+[a-z]", line)]
