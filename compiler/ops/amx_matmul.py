@@ -117,9 +117,10 @@ def tile_sums(rows: te.Tensor, weight: te.Tensor, product: TileProduct) -> te.Te
         return te.sum(term, axis=[s, *places, e])
 
     panels = _panels(weight, product)
-    panels = map(int64, panels if len(panels) > 1 else map(_whole_blocks, panels))
+    if len(panels) == 1:
+        panels = list(map(_whole_blocks, panels))
     return te.compute(
-        (*panels, rows.shape[0], int64(TILE), int64(TILE)),
+        (*map(int64, panels), rows.shape[0], int64(TILE), int64(TILE)),
         value,
         name="tiles",
         attrs={PATTERN: f"tile-{product.name}"},
