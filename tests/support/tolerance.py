@@ -44,9 +44,11 @@ EXACT = Tolerance(1e-6)
 """Rows of an embedding table times a constant."""
 
 # Stages of models with two or three layers, against a reference that does not round rows. The worst
-# stages measured, in the order below: 5e-5 and 86 dB (float16 cache; 1e-6 and 120 dB without it),
-# 5e-3 and 48 dB, 2.2e-2 and 35 dB, 1.4e-2 and 38 dB. One bit less in the rows costs 6 dB.
+# stages measured, in the order below: 1e-6 and 120 dB, 1.04e-4 and 78.6 dB, 5e-3 and 48 dB, 2.2e-2
+# and 35 dB, 1.4e-2 and 38 dB. One bit less in the rows costs 6 dB.
 FLOAT32 = Tolerance(1e-4, 80.0)
+FLOAT16_CACHE = Tolerance(2e-4, 74.0)
+"""A key or value between two float16 numbers may be rounded to either."""
 BFLOAT16_ROWS = Tolerance(1e-2, 45.0)
 """Many rows, or the operands of their attention, are rounded to bfloat16: AMX."""
 INT8_ROWS = Tolerance(4e-2, 32.0)
