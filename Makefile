@@ -117,7 +117,7 @@ ARM_TOOLS = { command -v qemu-aarch64 && command -v aarch64-linux-gnu-g++; } >/d
 # The tests that `make test` skips if qemu or the cross compiler is missing.
 test-arm-kernels: .venv/test.stamp
 	@$(ARM_TOOLS)
-	$(BIN)/python -m pytest tests/kernels/test_arm_kernels.py tests/kernels/test_arm_assembly.py tests/devices/test_target_build.py
+	HANDGLASS_TEST_LARGE=1 $(BIN)/python -m pytest tests/kernels/test_arm_kernels.py tests/kernels/test_arm_assembly.py tests/devices/test_target_build.py
 
 MCA_TOOLS = ( for v in 19 22 16; do command -v llvm-mca-$$v && exit 0; done; exit 1 ) >/dev/null || { \
 	apt-get update -qq && apt-get install -y --no-install-recommends llvm-19; } || \

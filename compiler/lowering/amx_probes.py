@@ -11,6 +11,7 @@ tile are stored once for each input of a step.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 from tvm import relax, tirx
@@ -73,6 +74,7 @@ def _weight(product: TileProduct, k: Expr) -> Expr:
     return word_of_floats((k % 7).astype("float32"), (k % 7 - 3).astype("float32"))
 
 
+@functools.cache  # parsed once
 def tile_kernel(product: TileProduct) -> tirx.PrimFunc:
     """The probe kernel. Its tiles must be configured with `configured` or in the "tiles" phase."""
     inputs, sums, width = product.inputs, product.sums, tile_width(product)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import tvm
 from tvm import relax, tirx
 from tvm.script import tirx as T
@@ -28,6 +30,7 @@ def add_cpu_probes(builder: relax.BlockBuilder, target: Target) -> None:
     add_tile_probes(builder, isa)
 
 
+@functools.cache  # parsed once
 def read_kernel(lanes: int) -> tirx.PrimFunc:
     width, sums = READ_WIDTH, READ_WIDTH // lanes
 
@@ -55,6 +58,7 @@ def read_kernel(lanes: int) -> tirx.PrimFunc:
     return probe_read_kernel
 
 
+@functools.cache  # parsed once
 def fma_kernel(lanes: int) -> tirx.PrimFunc:
     chains, width = CHAINS, CHAINS * lanes
 

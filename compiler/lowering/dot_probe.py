@@ -6,6 +6,8 @@ the L1 cache. The activations change each round; otherwise LLVM would hoist the 
 
 from __future__ import annotations
 
+import functools
+
 from tvm import tirx
 from tvm.script import tirx as T
 
@@ -20,6 +22,7 @@ def width(isa: IntegerIsa, bits: int) -> int:
     return CHAINS * isa.lanes * isa.codes(bits).step
 
 
+@functools.cache  # parsed once
 def dot_kernel(isa: IntegerIsa, bits: int) -> tirx.PrimFunc:
     use, codes, lanes = instruction(isa, bits), isa.codes(bits), isa.lanes
     count, dtype = lanes * codes.step, "int8" if bits == 4 and not codes.zero else codes.dtype

@@ -6,6 +6,8 @@ tasks.
 
 from __future__ import annotations
 
+import functools
+
 from tvm import relax, tirx
 from tvm.script import tirx as T
 
@@ -27,6 +29,7 @@ def add_gpu_probes(builder: relax.BlockBuilder) -> None:
         add_chains(builder, name, dot_kernel(), PRODUCTS * WIDTH, "int32")
 
 
+@functools.cache  # parsed once
 def read_kernel() -> tirx.PrimFunc:
     @T.prim_func(private=True, s_tir=True)
     def probe_read_kernel(data: T.handle, out: T.handle):
@@ -47,6 +50,7 @@ def read_kernel() -> tirx.PrimFunc:
     return probe_read_kernel
 
 
+@functools.cache  # parsed once
 def fma_kernel() -> tirx.PrimFunc:
     @T.prim_func(private=True, s_tir=True)
     def probe_fma_kernel(rounds: T.int64, out: T.handle):
@@ -69,6 +73,7 @@ def fma_kernel() -> tirx.PrimFunc:
     return probe_fma_kernel
 
 
+@functools.cache  # parsed once
 def dot_kernel() -> tirx.PrimFunc:
     """Dot products of four bytes. One factor is the previous sum, so that the compiler cannot hoist
     the multiplication."""

@@ -7,6 +7,7 @@ and the cache read the rotations of a token at its place in the cache, so these 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from tvm import tirx
@@ -26,14 +27,15 @@ def place(
     tensors of rotations are (context, head_dim) float32.
     """
     context, head_dim = (int(extent) for extent in table.shape)
-    func = _writer(context, head_dim, sections)
+    func = _writer(context, head_dim, tuple(sections))
     out = nn.Tensor.placeholder(kept.shape, kept.dtype)
     arguments = [kept, positions, table, pos]
     written: nn.Tensor = op.tensor_ir_inplace_op(func, "place_rotations", arguments, [0], out)
     return written
 
 
-def _writer(context: int, head_dim: int, sections: Sequence[int]) -> tirx.PrimFunc:
+@functools.cache  # parsed once for all layers
+def _writer(context: int, head_dim: int, sections: tuple[int, ...]) -> tirx.PrimFunc:
     half, e = head_dim // 2, head_dim
     rows, columns = (AXES * section for section in sections[1:])
 

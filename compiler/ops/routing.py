@@ -6,6 +6,8 @@ the choices by expert: entry a stands for choice a % k of token a // k.
 
 from __future__ import annotations
 
+import functools
+
 from tvm import te, tirx
 from tvm.ir import Expr
 from tvm.script import tirx as T
@@ -13,6 +15,7 @@ from tvm.script import tirx as T
 from .exponential import LOG2_E, exp2, sigmoid
 
 
+@functools.cache  # parsed once for all layers
 def chooser(experts: int, width: int, chosen: int) -> tirx.PrimFunc:
     """logits (s, width >= experts) -> the experts with the largest ones (s, chosen) int32, largest
     first, and their shares (s, chosen): softmax over these.
@@ -67,6 +70,7 @@ def follows(logit: Expr, number: Expr, last_logit: Expr, last: Expr) -> Expr:
     return tirx.any(logit < last_logit, is_later)
 
 
+@functools.cache  # parsed once for all layers
 def sorter(experts: int, chosen: int) -> tirx.PrimFunc:
     """ids (s, chosen) int32 -> order (s, chosen) int32, the choices by expert, and starts
     (experts + 1,) int32: those of expert e are order[starts[e]] up to starts[e + 1].

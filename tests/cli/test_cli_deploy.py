@@ -106,6 +106,7 @@ def test_errors_have_their_exit_codes(
     assert result.code == 4 and "--offline" in result.err
 
 
+@pytest.mark.large
 @pytest.mark.network
 def test_the_real_wheels_and_nothing_else(
     handglass: Any, small_bundle: Path, tmp_path: Path

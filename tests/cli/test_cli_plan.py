@@ -64,24 +64,17 @@ def test_refused(handglass: Any, folder: Path) -> None:
     assert result.code == 2 and "--output" in result.err
 
 
-def test_it_takes_two_seconds(folder: Path) -> None:
-    """Of a CPU, with the start of Python and TVM; 1.3 s where it was written."""
-    command = [
-        sys.executable,
-        "-m",
-        "handglass.cli.main",
-        "compile",
-        "--dry-run",
-        "-m",
-        str(folder),
-    ]
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(seconds) < 2.0
+def cpu_seconds(*arguments: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_it_takes_less_than_importing_tvm(folder: Path) -> None:
+    """1.3 s where it was written. A ratio holds on a busy machine, too."""
+    plan = ("-m", "handglass.cli.main", "compile", "--dry-run", "-m", str(folder))
+    assert cpu_seconds(*plan) < cpu_seconds("-c", "import tvm")
 
 
 @pytest.mark.parametrize("mode", [["--dry-run"], ["-o", "bundle", "--target", "unknown"]])

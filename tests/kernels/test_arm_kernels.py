@@ -72,7 +72,13 @@ def program(target: Target, folder: Path) -> Program:
         pytest.skip(str(error))
 
 
-each_preset = pytest.mark.parametrize("target", PRESETS, ids=lambda target: target.name)
+ALIKE = ("raspberry-pi-5", "jetson-orin-cpu", "jetson-thor-cpu", "android-arm64")
+"""Presets with the instructions of another one: `make test-arm-kernels` tests these, too."""
+each_preset = pytest.mark.parametrize(
+    "target",
+    [pytest.param(t, marks=pytest.mark.large if t.name in ALIKE else ()) for t in PRESETS],
+    ids=lambda target: target.name,
+)
 
 
 @each_preset

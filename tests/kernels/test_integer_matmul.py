@@ -276,6 +276,7 @@ def test_a_bad_activation_shows_in_the_result(level: Level, bits: int) -> None:
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("m", [1, 13])
 @by_instruction
+@pytest.mark.large  # test_spaces.py checks a candidate of each
 def test_the_tunable_space_holds_choices_and_each_is_right(level: Level, bits: int, m: int) -> None:
     scheme = Integer("s", bits, 0.0, units=cpu_units(level.isa))
     rows = m if m == 1 else tirx.Var("m", "int64")

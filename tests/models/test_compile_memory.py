@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 from test_text_only import KINDS, tokenizer, write_texts
 
-pytestmark = [pytest.mark.compiler, pytest.mark.slow]
+pytestmark = [pytest.mark.compiler, pytest.mark.slow, pytest.mark.large]
 
 FEW, MANY = 2, 22
 D, F = 512, 2048

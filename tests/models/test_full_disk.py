@@ -60,7 +60,7 @@ def test_a_full_folder_for_temporary_files_does_not_matter(
 
 
 @needs_mounts
-@pytest.mark.parametrize("size", ["8k", "5m"])
+@pytest.mark.parametrize("size", [pytest.param("8k", marks=pytest.mark.large), "5m"])
 def test_a_full_disk_is_one_line(small_checkpoint: Path, tmp_path: Path, size: str) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -94,7 +94,11 @@ def llama3_divisors(head_dim: int) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [KINDS[0], *KINDS[-2:]], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind",
+    [KINDS[0], pytest.param(KINDS[-2], marks=pytest.mark.large), KINDS[-1]],
+    ids=lambda kind: kind.name,
+)
 def test_answer(kind: Kind, tmp_path: Path) -> None:
     """Of three kinds; the tests below show that all are the model of the folder."""
     reference = write(tmp_path / "checkpoint", kind)

@@ -12,7 +12,7 @@ from shared_releases import loaded
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module", params=["4.6", "4.6-4x"])
+@pytest.fixture(scope="module", params=["4.6", pytest.param("4.6-4x", marks=pytest.mark.large)])
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return loaded(tmp_path_factory, request.param)
 

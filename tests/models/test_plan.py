@@ -109,7 +109,9 @@ def count_parameters(folder: Path) -> int:
 CONFIGS = [GROUPED, UNTIED, PUBLISHED["MiniCPM-V 4.6"] | {"tie_word_embeddings": False}]
 
 
-@pytest.mark.parametrize("target", ["x86-64-v3", "raspberry-pi-5", "vulkan"])
+@pytest.mark.parametrize(
+    "target", ["x86-64-v3", pytest.param("raspberry-pi-5", marks=pytest.mark.large), "vulkan"]
+)
 @pytest.mark.parametrize("config", CONFIGS, ids=["grouped", "untied", "4.6"])
 def test_parameters_are_known_without_exporting(config: dict[str, Any], target: str) -> None:
     device = find_target(target)

@@ -216,7 +216,7 @@ def write_minicpm(folder: Path, tied: bool = True) -> tuple[dict[str, Any], dict
     return config, arrays
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("tied", [pytest.param(True, marks=pytest.mark.large), False])
 def test_minicpm(tmp_path: Path, tied: bool) -> None:
     """Its class is not in transformers: the plain reference."""
     config, arrays = write_minicpm(tmp_path / "checkpoint", tied)

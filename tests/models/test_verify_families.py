@@ -108,7 +108,12 @@ INTEGERS = [
 those of 2.0, 4.0 and 4.6."""
 
 
-@pytest.mark.parametrize(("version", "scheme"), [*((v, "f32") for v in RELEASES), *INTEGERS])
+IN_FLOAT32 = [
+    pytest.param(v, "f32", marks=LARGE if v in ("1.0", "2.5", "4.7") else ()) for v in RELEASES
+]
+
+
+@pytest.mark.parametrize(("version", "scheme"), [*IN_FLOAT32, *INTEGERS])
 def test_verify_holds(bundles: Bundles, version: str, scheme: str) -> None:
     stages = verify(bundles.bundle(version, scheme), bundles.checkpoint(version, scheme))
     assert [stage.stage for stage in stages] == stages_of(version)

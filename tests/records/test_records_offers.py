@@ -17,15 +17,11 @@ pytestmark = pytest.mark.compiler
 @pytest.mark.parametrize(
     "name",
     [
-        "x86-64-v3",
-        "x86-64-amx",
-        "arm64",
-        "android-arm64-i8mm",
-        "vulkan",
-        "vulkan-nvidia",
-        "vulkan-nvidia-mma",
-        "android-mali",
-        "rtx-30",
+        *("x86-64-v3", "x86-64-amx", "arm64", "vulkan-nvidia-mma", "rtx-30"),
+        *(
+            pytest.param(name, marks=pytest.mark.large)
+            for name in ("android-arm64-i8mm", "vulkan", "vulkan-nvidia", "android-mali")
+        ),
     ],
 )
 def test_what_rules_ask_for_they_have_said_they_offer(name: str) -> None:

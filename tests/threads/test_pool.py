@@ -39,7 +39,9 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return path
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+@pytest.mark.parametrize(
+    "threads", [1, 3, *(pytest.param(n, marks=pytest.mark.large) for n in (2, 16))]
+)
 @pytest.mark.parametrize("case", LOOPS)
 def test_each_piece_runs_once(program: Path, case: str, threads: int) -> None:
     command = [str(program), case, str(threads), str(LOOPS[case])]

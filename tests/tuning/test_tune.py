@@ -69,9 +69,7 @@ def lines(folder: Path) -> list[str]:
     return file.read_text().splitlines()
 
 
-def test_kernels_are_timed_and_a_second_run_goes_on(
-    run: Callable[..., Tuned], tmp_path: Path
-) -> None:
+def test_kernels_are_timed(run: Callable[..., Tuned], tmp_path: Path) -> None:
     reported: list[Progress] = []
     first = run(6, progress=reported.append)
     # A busy machine may measure nothing stable; no other failure is accepted.
@@ -87,10 +85,7 @@ def test_kernels_are_timed_and_a_second_run_goes_on(
     assert [task.weight for task in tuning[-1].table] == [
         row.task.main.calls for row in first.rows[:2]
     ]
-    before = lines(tmp_path)
-    assert len(before) == 6
-    run(6, kernels=[row.task.name for row in first.rows[:2]])
-    assert lines(tmp_path)[: len(before)] == before
+    assert len(lines(tmp_path)) == 6
 
 
 def test_every_kernel_of_an_answer_is_a_task_and_nothing_else(tuning_input: TuningInput) -> None:

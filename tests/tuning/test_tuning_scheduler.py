@@ -106,7 +106,9 @@ def test_the_features_are_of_the_scheduled_kernel(run: Any, tasks: list[Task]) -
     assert len(measured(tuner, tasks[1])) == 12
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    "seed", [1, *(pytest.param(seed, marks=pytest.mark.large) for seed in (2, 3))]
+)
 def test_trees_find_more_than_chance(seed: int, run: Any, tasks: list[Task]) -> None:
     """Some 70 trials find one of the best 1 % of them; chance does in half of the runs."""
     pytest.importorskip("xgboost")
