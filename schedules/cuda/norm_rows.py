@@ -43,13 +43,12 @@ def norm_rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAU
         return False
     members = pick(sch, choices, "members", fitting, MEMBERS[-1])
     total, peak, codes, scale = blocks(sch)
-    x = _keep(sch, [total, peak, codes])
-    weights = [_keep(sch, [peak, codes]) for _ in range(len(_arguments(sch, peak)))]
-    row = sch.merge(*[sch.get_loops(stage)[0] for stage in (x, total, peak, codes, scale)])
+    copies = [_keep(sch, [total, peak, codes])]
+    copies += [_keep(sch, [peak, codes]) for _ in range(len(_arguments(sch, peak)))]
+    row = sch.merge(*[sch.get_loops(stage)[0] for stage in (total, peak, codes, scale)])
     sch.bind(row, "blockIdx.x")
-    for weight in weights:  # first, as the sum has barriers
-        sch.compute_at(weight, row, index=EARLIEST)
-    for copy in (x, *weights):
+    for copy in copies:  # first, as the sum has barriers
+        sch.compute_at(copy, row, preserve_unit_loops=True, index=EARLIEST)
         quad, lane = sch.split(_elements(sch, copy, groups, members), [None, QUAD])
         sch.unroll(quad)
         sch.vectorize(lane)

@@ -41,6 +41,10 @@ def function(k: int, bits: int = 4, layer: bool = False) -> tirx.PrimFunc:
     return te.create_prim_func([x, w, *([b] if layer else []), *codes])
 
 
+def random(*shape: int) -> np.ndarray:
+    return np.random.default_rng(shape).standard_normal(shape, np.float32)
+
+
 @cache
 def built(k: int, members: int = 8) -> Kernels:
     choices, target = Written({"members": members}), target_of("cuda")
@@ -60,8 +64,7 @@ def run(kernels: Kernels, x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.
 @pytest.mark.cuda
 @pytest.mark.parametrize(("k", "members"), [(K, 8), (256, 4)])
 def test_codes_and_scales(k: int, members: int) -> None:
-    draw = np.random.default_rng(k)
-    x, w = draw.standard_normal((ROWS, k), np.float32), draw.standard_normal(k, np.float32)
+    x, w = random(ROWS, k), random(k)
     x[1, 40:64] *= 1e-3
     x[2, 0] = np.nan
     codes, scale, _ = run(built(k, members), x, w)
@@ -80,6 +83,24 @@ def test_a_row_and_the_weight_are_read_once() -> None:
     codes, scale, sectors = run(built(K), x, w)
     arguments = sum(array.nbytes for array in (x, w, codes, scale))
     assert 32 * sectors <= BESIDE * arguments
+
+
+@pytest.mark.cuda
+def test_the_last_row_alone() -> None:
+    """Before the head, only the last row is needed."""
+    k = 256
+    x, w = placeholder((ROWS, k), "float32"), placeholder((k,), "float32", "w")
+    last = te.compute((1, k), lambda i, j: x[ROWS - 1, j], name="last")
+    with target_of("cuda"):
+        codes = quantize_rows(norm.rms_norm(last, w, EPS), Codes(4, 0, activation="int32"), k)
+    sch, rule = scheduled(te.create_prim_func([x, w, *codes]), target_of("cuda"))
+    assert rule == norm_rows.RULE.name
+    kernels = kernels_of(sch.mod["main"], target_of("cuda"))
+    rows, ones = random(ROWS, k), np.ones(k, np.float32)
+    found = [np.zeros((1, k // 4), np.int32), np.full((1, k // GROUP), np.nan, np.float32)]
+    kernels.run(rows, ones, *found)
+    _, scale, _ = run(built(k), rows[-1:], ones)
+    KERNEL.check(found[1], scale)
 
 
 @pytest.mark.skipif(nvdisasm() is None, reason="nvdisasm is not installed: make test-cuda")
