@@ -10,7 +10,7 @@ from __future__ import annotations
 from tvm import te, tirx
 from tvm.ir import Expr
 
-from handglass.schedules.cuda import one_row
+from handglass.schedules.gpu import int4_row as row
 from handglass.schedules.gpu.limits import GpuLimits
 from handglass.schedules.isa.integer_isa import GROUP
 from handglass.schedules.isa.register_tiles import LANES
@@ -65,14 +65,14 @@ def int4_row(
 ) -> te.Tensor:
     """One row (1, k) times 4-bit panels -> (1, out_features) float32, for warps of an NVIDIA GPU.
 
-    Both operands are padded to whole workgroups (schedules/cuda/one_row.py).
+    Both operands are padded to whole workgroups (schedules/gpu/int4_row.py).
     """
-    inputs, width = round_up(depth, one_row.INPUTS), round_up(out_features, one_row.COLUMNS)
+    inputs, width = round_up(depth, row.INPUTS), round_up(out_features, row.COLUMNS)
     columns = padded_columns(
         _reader(dequantize, "float32"),
         (depth, round_up(out_features, LANES)),
         (inputs, width),
-        one_row.CODES,
+        row.CODES,
     )
     product = float32_product(padded_rows(x, (x.shape[0], inputs)), columns)
     return te.compute((x.shape[0], int64(out_features)), lambda i, j: product[i, j], name="out")

@@ -20,6 +20,7 @@ from tvm.s_tir import MatchBufferRegion, SBlock, Schedule
 from tvm.script import tirx as T
 
 from ..choices import DEFAULTS, Choices
+from ..gpu.int4_row import CODES, COLUMNS, PARTS
 from ..gpu.limits import gpu_limits
 from ..gpu.threads import bind_blocks, depth_of, halved, pick
 from ..isa.integer_isa import GROUP
@@ -29,17 +30,8 @@ from ..tiling import inline_epilogue
 from .fragments import WARP
 from .one_row_functions import INT4_ROW
 
-PARTS = (1, 2, 4, 8, 16, 32)
-"""Offered numbers of warps that share the inputs."""
 USUAL_PARTS = 16
 """Two workgroups of so many warps fill a multiprocessor as far as its registers reach."""
-PANELS = 8
-"""Panels of a workgroup: one for each quad of a warp."""
-COLUMNS = PANELS * LANES
-INPUTS = PARTS[-1] * GROUP
-"""The operator pads columns and inputs to multiples of these; the kernel reads no padding."""
-CODES = "int4"
-"""Pattern of the stage that reads the weights."""
 
 
 @dataclass(frozen=True)

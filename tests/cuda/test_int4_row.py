@@ -16,6 +16,7 @@ from vulkan_products import Product
 
 from handglass.schedules.choices import Written
 from handglass.schedules.cuda import one_row
+from handglass.schedules.gpu import int4_row
 from handglass.targets import find_target
 
 pytestmark = pytest.mark.compiler
@@ -64,7 +65,7 @@ def test_sizes(n: int, k: int) -> None:
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("parts", [2, one_row.PARTS[-1]])
+@pytest.mark.parametrize("parts", [2, int4_row.PARTS[-1]])
 def test_numbers_of_warps(parts: int) -> None:
     product, kernels = built(N, K, parts)
     x = random(1, K)
@@ -89,8 +90,8 @@ def test_before_compute_capability_8_a_product_takes_two_instructions() -> None:
     block = [int(launch.extents[f"threadIdx.{axis}"]) for axis in "xy"]
     known = dict(zip(kernels.buffers, (x, *packed(product), y), strict=True))
     given = [known[argument.args[0].name] for argument in launch.arguments]
-    counts = older.launch(launch.kernel, [-(-N // one_row.COLUMNS), 1, 1], [*block, 1], *given)
-    assert counts.mma == 2 * 16 * -(-K // 32) * -(-N // one_row.COLUMNS)
+    counts = older.launch(launch.kernel, [-(-N // int4_row.COLUMNS), 1, 1], [*block, 1], *given)
+    assert counts.mma == 2 * 16 * -(-K // 32) * -(-N // int4_row.COLUMNS)
     KERNEL.check(y, truth(product, x))
 
 
