@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import overload
 
@@ -33,6 +33,11 @@ def f32(value: float) -> tirx.FloatImm:
 def spatial(extent: Expr | int, binding: Expr) -> Expr:
     """A spatial axis of the enclosing block."""
     return T.axis.spatial(int64(extent), binding, "int64")
+
+
+def sequence(statements: Sequence[tirx.Stmt]) -> tirx.Stmt:
+    """The statements one after the other; at least one."""
+    return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))
 
 
 def ceil_div(value: Expr, unit: int) -> Expr:

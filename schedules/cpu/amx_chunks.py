@@ -15,12 +15,21 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.s_tir import SBlock, SBlockRealize, Schedule
 from tvm.s_tir.schedule import LoopRV
-from tvm.script import tirx as T
 
-from ..isa.amx_instructions import STORE, TILE, ZERO, addresses, load, tile_of, uses_tiles
+from ..isa.amx_instructions import (
+    STORE,
+    TILE,
+    ZERO,
+    addresses,
+    load,
+    multiplies,
+    tile_of,
+    uses_tiles,
+)
 from ..isa.amx_intrinsics import Block
-from ..loops import int64
+from ..loops import int64, sequence
 from ..tiling import is_one
+from .amx_fetch import L1, WRITE, fetch
 
 
 @dataclass(frozen=True)
@@ -38,10 +47,7 @@ class Written:
             tirx.min(self.row + row, m - 1),
             tirx.min(self.column + vector * TILE, n - 1),
         )
-        name = T.llvm_lookup_intrinsic_id("llvm.prefetch.p0")
-        hints = (tirx.const(value, "int32") for value in (1, 3, 1))  # write, all caches, data
-        address = T.address_of(self.matrix[place])
-        return tirx.Evaluate(T.call_llvm_intrin(name, address, *hints, dtype="void"))
+        return fetch(self.matrix[place], WRITE, L1)
 
 
 @dataclass(frozen=True)
@@ -117,10 +123,6 @@ def body_of(loop: tirx.For) -> list[tirx.Stmt]:
     return list(loop.body.seq) if isinstance(loop.body, tirx.SeqStmt) else [loop.body]
 
 
-def sequence(parts: Sequence[tirx.Stmt]) -> tirx.Stmt:
-    return tirx.SeqStmt(list(parts)) if len(parts) > 1 else parts[0]
-
-
 def with_body(loop: tirx.For, body: tirx.Stmt) -> tirx.For:
     """The loop with another body."""
     return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
@@ -193,7 +195,7 @@ def _with_prefetches(
     loop: tirx.For, written: Written, lines: int, vectors: int, chunks: tirx.For | None
 ) -> tirx.For:
     """Spread the prefetches over the iterations of the loops over the input."""
-    if not uses_tiles(loop.body) or _has_loops(loop.body):
+    if not multiplies(loop):
         return loop
     step, steps = int64(loop.loop_var), int(loop.extent)
     if chunks:
@@ -202,9 +204,3 @@ def _with_prefetches(
     numbers = [step * each + n for n in range(each)]
     fetches = [written.prefetch(n // vectors, n % vectors) for n in numbers]
     return with_body(loop, tirx.SeqStmt([*fetches, loop.body]))
-
-
-def _has_loops(stmt: tirx.Stmt) -> bool:
-    found: list[tirx.For] = []
-    tvm_ffi.structural_walk(stmt, (tirx.For, found.append))
-    return bool(found)

@@ -21,10 +21,10 @@ from tvm import tirx
 from tvm.ir import Expr, TensorLoad, TensorRegion
 from tvm.s_tir import SBlock, SBlockRealize, Schedule
 
-from ..isa.amx_instructions import uses_tiles
+from ..isa.amx_instructions import multiplies, uses_tiles
 from ..isa.amx_intrinsics import Block
 from ..isa.streaming_store import importing
-from ..loops import int64
+from ..loops import int64, sequence
 from ..replace_nest import renamed
 from .amx_epilogue import Epilogue
 from .amx_fetch import READ, WRITE, NextWeights, Part, read_like
@@ -90,9 +90,9 @@ def _in_turn(
     before: list[tirx.Stmt], nest: _Nest, epilogue: Epilogue, fetches: _Fetches
 ) -> tirx.Stmt:
     """The epilogue of a block follows its products."""
-    multiply = nest.multiply(lambda loop: _sequence([*fetches.lines(loop), loop.body]))
+    multiply = nest.multiply(lambda loop: sequence([*fetches.lines(loop), loop.body]))
     whole = epilogue.rows(int64(0), epilogue.height, nest.number)
-    return nest.blocks(_sequence([*before, multiply, whole]))
+    return nest.blocks(sequence([*before, multiply, whole]))
 
 
 def _overlapped(
@@ -102,10 +102,10 @@ def _overlapped(
 
     def body(loop: tirx.For) -> tirx.Stmt:
         rows = _rows_before(epilogue, nest.number, int64(loop.loop_var), int(loop.extent))
-        return _sequence([*fetches.lines(loop), loop.body, rows])
+        return sequence([*fetches.lines(loop), loop.body, rows])
 
-    blocks = nest.blocks(_sequence([*before, nest.multiply(body)]))
-    return _sequence([blocks, epilogue.rows(int64(0), epilogue.height, nest.count - 1)])
+    blocks = nest.blocks(sequence([*before, nest.multiply(body)]))
+    return sequence([blocks, epilogue.rows(int64(0), epilogue.height, nest.count - 1)])
 
 
 def _rows_before(epilogue: Epilogue, number: tirx.Var, step: Expr, steps: int) -> tirx.Stmt:
@@ -175,7 +175,7 @@ class _Nest:
         """The products of the current block, with other bodies for the loop over the input."""
 
         def steps(loop: tirx.For) -> tirx.For:
-            if not uses_tiles(loop.body) or _has_loops(loop.body):
+            if not multiplies(loop):
                 return loop
             return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, added(loop))
 
@@ -225,10 +225,6 @@ def _whole(extent: Expr) -> slice:
     return slice(int64(0), extent)
 
 
-def _sequence(statements: Sequence[tirx.Stmt]) -> tirx.Stmt:
-    return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))
-
-
 def _without_init(block: SBlock) -> SBlock:
     if block.init is None or not uses_tiles(block.body):
         return block
@@ -253,9 +249,3 @@ def _parts(loop: tirx.For, stmt: tirx.Stmt, is_streamed: bool) -> list[Part]:
     row, column = (renamed(_bound(realize, at), inner, zeros) for at in store.indices)
     written = [] if is_streamed else [Part(store.buffer, row, column, WRITE)]
     return [*written, *(Part(matrix, row, column, READ) for matrix in read_like(store))]
-
-
-def _has_loops(stmt: tirx.Stmt) -> bool:
-    found: list[tirx.For] = []
-    tvm_ffi.structural_walk(stmt, (tirx.For, found.append))
-    return bool(found)

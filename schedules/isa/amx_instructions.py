@@ -175,6 +175,13 @@ def uses_tiles(statement: tirx.Stmt) -> bool:
     return bool(addresses(statement, LOAD))
 
 
+def multiplies(loop: tirx.For) -> bool:
+    """Whether it is the loop over the input: an innermost one that uses tiles."""
+    inner: list[tirx.For] = []
+    tvm_ffi.structural_walk(loop.body, (tirx.For, inner.append))
+    return not inner and uses_tiles(loop.body)
+
+
 def addresses(statement: tirx.Stmt, name: str) -> dict[int, Expr]:
     """By tile number, the operands of all calls of the load or store `name` in the statement."""
     found: dict[int, Expr] = {}

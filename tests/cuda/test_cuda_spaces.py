@@ -23,7 +23,7 @@ from vulkan_spaces import SPACES, USUAL, Offered, Space
 
 from handglass.schedules import Rule
 from handglass.schedules.choices import Choices, Written
-from handglass.schedules.cuda import norm_rows, one_row, tensor_core
+from handglass.schedules.cuda import one_row, tensor_core
 from handglass.schedules.gpu.limits import GpuLimits, gpu_limits
 from handglass.schedules.rule import find, replay, schedule_function
 from handglass.targets import find_target
@@ -49,11 +49,10 @@ MATMULS = ("rows_w4a8", "rows_w8a8", "matrices_f16")
 OWN = {
     "vulkan-matmul": "cuda-one-row",
     "vulkan-dot": "cuda-dot-row",
-    "vulkan-rows": "cuda-norm-rows",
 }
 """A rule of all GPUs -> the rule that takes some of its kernels on chips with `products`."""
-FEW = {"cuda-one-row": one_row.OFFERS["parts"], "cuda-norm-rows": norm_rows.OFFERS["members"]}
-"""Rules whose loads and products are fixed, so that a search has only one choice to make."""
+FEW = {one_row.RULE.name: len(one_row.OFFERS["parts"])}
+"""A rule whose loads and products are fixed, so that a search has only one choice to make."""
 
 
 def made(space: Space, preset: str) -> Kernel:
@@ -83,8 +82,7 @@ def test_a_space_is_large(name: str, preset: str) -> None:
     else:
         shared = space.rule if not space.matrices else "vulkan-matmul"
         assert rule.name in (shared, OWN.get(shared))
-    least = len(FEW[rule.name]) // 2 if rule.name in FEW else space.least
-    assert choices.size >= least
+    assert choices.size >= FEW.get(rule.name, space.least)
     for choice, options in choices.options.items():
         assert set(options) <= set(rule.offers[choice]), (rule.name, choice)
 
