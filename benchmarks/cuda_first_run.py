@@ -6,9 +6,11 @@
 Correctness first: known answers, the demo model against the CPU, operator tests, compute-sanitizer.
 While these run, two models of full size are written and compiled. Then their speed: decoding as a
 share of the bandwidth measured in the same run, a prefill of 512 tokens, a picture; PyTorch on the
-same shape, Vulkan, and tuning. Each step has a time limit and says "not measured" and why if there
-is no figure. Needs the packages of `handglass[compile,test]` and one of `cuda12`, `cuda13`; PyTorch
-must be a CUDA build to be compared. Checkpoints and bundles stay in build/cuda-first-run.
+same shape, Vulkan, and tuning. Each step has a time by which it is stopped, so that those after it
+have theirs, and says "not measured" and why if there is no figure. Figures are written to FILE
+after each step: whatever ends the run, those are kept. Needs the packages of
+`handglass[compile,test]` and one of `cuda12`, `cuda13`; PyTorch must be a CUDA build to be
+compared. Checkpoints and bundles stay in build/cuda-first-run.
 """
 
 from __future__ import annotations
@@ -16,18 +18,18 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from first_run_budget import Budget, Later, NotMeasuredError
+from first_run_budget import Budget, Later, NotMeasuredError, Result
 from full_size import folder_of, revision
 from release_configs import CONFIGS
 
@@ -40,7 +42,19 @@ MODELS = ("seed", "4.6")
 OPERATORS = ("one_row", "matmul", "attention", "rows")
 MINUTES = 8.0
 """Limits of steps are for this time in all; --minutes scales them."""
-PREPARED = 230
+BY = {
+    "device": 60,
+    "doctor": 100,
+    "demo model": 180,
+    "operator tests": 215,
+    "compute-sanitizer": 235,
+    "speed of seed": 310,
+    "speed of 4.6": 370,
+    "PyTorch": 420,
+    "Vulkan": 445,
+}
+"""Seconds from the start at which a step is stopped; tuning has what is left."""
+PREPARED = 250
 """Seconds from the start by which checkpoints must be compiled."""
 RESERVE = 0.25
 """Minutes at the end for what a step that ran out of time leaves behind."""
@@ -56,9 +70,8 @@ class Run:
     budget: Budget
     device: str
     emulated: bool
-    problem: str = ""
-    """Why there is no device."""
-    started: float = field(default_factory=time.monotonic)
+    problem: str = "the device was not looked for"
+    """Why there is no device; "" if there is one."""
     lock: Lock = field(default_factory=Lock)
     bundles: dict[Path, Later] = field(default_factory=dict)
 
@@ -93,7 +106,7 @@ def find_device(run: Run) -> tuple[str, Any]:
     try:
         output = run.budget.command([sys.executable, "-c", code], 120)
         why, devices = json.loads(output.splitlines()[-1])
-    except NotMeasuredError as error:
+    except (NotMeasuredError, ValueError, IndexError) as error:
         why, devices = str(error), []
     run.problem = "" if devices else f"no CUDA device: {why}"
     run.need_device()
@@ -115,7 +128,7 @@ def compiled(run: Run, model: Path, name: str, target: str, most: float) -> Path
         if bundle not in run.bundles:
             work = lambda: run.budget.handglass("compile", *flags, most=most)  # noqa: E731
             run.bundles[bundle] = Later(work)
-    run.bundles[bundle].wait(most * run.budget.scale)
+    run.bundles[bundle].wait(run.budget.time_for(most))
     return bundle
 
 
@@ -180,7 +193,7 @@ def prepare(run: Run, model: str) -> Path:
 def speed(run: Run, prepared: Later) -> tuple[str, Any]:
     """Decoding, prefill and picture of one model, with the bandwidth of the same run."""
     run.need_device()
-    bundle = prepared.wait(run.started + PREPARED * run.budget.scale - time.monotonic())
+    bundle = prepared.wait(run.budget.time_until(PREPARED))
     found = timed(run, bundle, run.device)
     share, rate = found["decode_share_of_bandwidth"], found["decode_tok_s"]
     text = f"{rate:.1f} tok/s, {share:.0%} of {found['read_gb_s']:.0f} GB/s (aim {AIM:.0%}); "
@@ -234,13 +247,16 @@ def tuning(run: Run) -> tuple[str, Any]:
     sizes = ["--tasks", tasks, "--trials", trials]
     places = ["--work-dir", FOLDER / "tune", "--records", FOLDER / "records.jsonl"]
     found = run.budget.handglass(
-        "tune", "-m", model, "--target", run.target, *sizes, *places, most=run.budget.left - 5
+        *("tune", "-m", model, "--target", run.target, *sizes, *places),
+        most=run.budget.left / run.budget.scale,
     )
     return run.figure(json.dumps(found)[:400]), found
 
 
 def run_all(run: Run) -> None:
-    step = run.budget.step
+    def step(name: str, work: Any) -> None:
+        run.budget.step(name, work, BY.get(name, MINUTES * 60))
+
     step("device", partial(find_device, run))
     later = {model: Later(partial(prepare, run, model)) for model in run.models}
     step("doctor", partial(doctor, run))
@@ -269,27 +285,43 @@ def main() -> None:
     parser.add_argument("--emulated", action="store_true", help="run on the emulated driver")
     parser.add_argument("--output", type=Path, default=FOLDER / "figures.json")
     given = parser.parse_args()
+    output = given.output.absolute()
+    os.chdir(HERE.parent)
     settings = emulated_settings() if given.emulated else {}
-    run = Run(
-        Budget.of(given.minutes - RESERVE, given.minutes / MINUTES, settings),
-        given.device,
-        given.emulated,
-    )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    budget = Budget.of(given.minutes - RESERVE, given.minutes / MINUTES, settings)
+    budget.keep = partial(keep, output, given.emulated)
+    run = Run(budget, given.device, given.emulated)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))
     try:
         run_all(run)
     finally:
-        run.budget.stop()
-    result = {
+        budget.stop()
+    print(f"\n{datetime.date.today().isoformat()}, {tree()}; {output}")
+    print("\n".join(each.line for each in budget.results))
+
+
+def keep(output: Path, emulated: bool, results: list[Result]) -> None:
+    """Write the figures so far, in place of the last ones."""
+    found = {
         "date": datetime.date.today().isoformat(),
-        "revision": revision(),
-        "emulated": given.emulated,
-        "steps": [vars(each) for each in run.budget.results],
+        "revision": tree(),
+        "emulated": emulated,
+        "steps": [vars(each) for each in results],
     }
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    print(f"\n{result['date']}, {result['revision']}")
-    print("\n".join(each.line for each in run.budget.results))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = output.with_suffix(".part")
+    unfinished.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    unfinished.rename(output)
+
+
+@cache
+def tree() -> str:
+    """The revision, also on a machine without git."""
+    try:
+        return revision()
+    except OSError:
+        return "not known"
 
 
 if __name__ == "__main__":

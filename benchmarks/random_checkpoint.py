@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from handglass.compiler.models.config import LanguageConfig, ResamplerConfig, VisionConfig
-from handglass.compiler.models.release import ModelConfig
+from handglass.compiler.models.model_config import ModelConfig
 from handglass.compiler.models.seed import SEED_JSON
 from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.tensors import storage_dtype

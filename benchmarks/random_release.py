@@ -24,6 +24,10 @@ from handglass.compiler.models.matching import tensors_of
 from handglass.compiler.models.storage import choose_storage
 from handglass.schedules.select import ANY_CPU
 
+CHATML = """{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + \
+message['content'] + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}\
+{{ '<|im_start|>assistant\n' }}{% endif %}"""
+"""The chat template of a release that is not compiled without one (4.0)."""
 CENTRED = "language_model."
 """Norms under this prefix store their weight minus one, but for those of linear attention."""
 
@@ -51,7 +55,10 @@ def write_release(
     shapes = tensors_of(family.build(_Head(), model, storage))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    reserved = family.prompt(model, TemplateFile()).reserved
+    template = CHATML if config.get("version") == "4.0" else ""
+    if template:
+        (folder / "chat_template.jinja").write_text(template, "utf-8")
+    reserved = family.prompt(model, TemplateFile(template)).reserved
     thoughts = ("<think>", "</think>")
     (folder / "tokenizer.json").write_text(_tokenizer((*reserved, *thoughts)), "utf-8")
     write_tensors(folder, list(_draws(shapes)), "bfloat16", shard_bytes, 0, progress)

@@ -46,6 +46,8 @@ V1_0: dict[str, Any] = {
     "vocab_size": 122753,
 }
 V2_0 = V1_0 | {"patch_size": 14, "max_slice_nums": 9, "scale_resolution": 448, "slice_mode": True}
+STATED_1_0 = {"picture_fit": "squash", "resampler_adaptive": False, "newline_after_picture": True}
+"""Of the choices that no file of 1.0 makes: one has to be added to its config.json."""
 V4_6: dict[str, Any] = {
     "architectures": ["MiniCPMV4_6ForConditionalGeneration"],
     "model_type": "minicpmv4_6",
@@ -91,7 +93,7 @@ MIXTURE = {
 """The sizes of Qwen3.5-35B-A3B, where its text model differs from the one with 0.8B."""
 CONFIGS: dict[str, dict[str, Any]] = {
     "seed": SEED_JSON,
-    "1.0": V1_0,
+    "1.0": V1_0 | STATED_1_0,
     "2.0": V2_0,
     "4.6": V4_6,
     "4.7-35B-A3B": V4_7

@@ -64,6 +64,9 @@ class Report:
     records: dict[str, Any] = field(default_factory=dict)
     """The share of the model's run time that tuning records cover (records/summary.py)."""
     reads_pictures: bool = True
+    reads_texts: bool = True
+    generates: bool = True
+    """Whether the model answers questions; an encoder does not."""
 
 
 def compile_model(
@@ -74,6 +77,7 @@ def compile_model(
     target: str = "host",
     quantization: str = "w4a8",
     vision_quantization: str | None = None,
+    head_quantization: str | None = None,
     context: int | None = None,
     kv_cache: str | None = None,
     dump_ir: str | Path | None = None,
@@ -105,7 +109,9 @@ def compile_model(
     units = find_units(tvm.target.Target(device.tvm))
     schemes = quantization, vision_quantization
     has_vision = family.vision(config) is not None
-    storage = choose_storage(config.language, units, *schemes, context, kv_cache, has_vision)
+    generates = family.score is None
+    options = *schemes, context, kv_cache, has_vision, head_quantization, generates
+    storage = choose_storage(config.language, units, *options)
     book = load_tuning_records(device, records, use_records)
     clock = Clock()
     with BundleWriter(Path(output), overwrite=overwrite) as writer:
@@ -128,7 +134,7 @@ def compile_model(
             writer.add_file(LIBRARY)
         needed = only_used(device, used)
         manifest = replace(manifest, target=target_entry(needed))
-        parts = parts_of(manifest.vision, storage.context)
+        parts = parts_of(manifest.vision, storage.context, generates, family.has_texts)
         covered = summarize(coverage(lowered, parts, device, book.used, this_device(device)), book)
         if device.gpu is not None:
             with clock.phase("answers"):
@@ -137,8 +143,9 @@ def compile_model(
                 for name in answers.write(writer.folder):
                     writer.add_file(name)
         with clock.phase("write"):
-            tokenizer = manifest.tokenizer.file
-            writer.add_file(tokenizer, checkpoint.tokenizer(tokenizer))
+            if manifest.tokenizer is not None:
+                tokenizer = manifest.tokenizer.file
+                writer.add_file(tokenizer, checkpoint.tokenizer(tokenizer))
             if bundle_runtime:
                 writer.add_file(RUNTIME_LIBRARY, find_runtime_library(device))
             for name, file in plugin_for(device, bundle_runtime).items():
@@ -151,6 +158,8 @@ def compile_model(
         [(row.function, row.rule, row.calls) for row in lowered.kernels],
         covered,
         manifest.vision is not None,
+        family.has_texts,
+        generates,
     )
 
 
@@ -202,15 +211,21 @@ def answers_of(
 
 
 def report_text(
-    lowered: Lowered, phases: dict[str, float], manifest: Manifest, records: dict[str, Any]
+    lowered: Lowered,
+    phases: dict[str, float],
+    manifest: Manifest,
+    records: dict[str, Any],
+    **more: Any,
 ) -> bytes:
-    """`report.json`: the kernels, for `handglass bench --kernels`, and the seconds per phase."""
+    """`report.json`: the kernels, for `handglass bench --kernels`, the seconds per phase, and what
+    else is known of a kind of model."""
     text = {
         "format": "handglass-report",
         "versions": dict(manifest.versions),
         "phases": {name: round(seconds, 3) for name, seconds in phases.items()},
         "kernels": [asdict(row) for row in lowered.kernels],
         "records": records,
+        **more,
     }
     return (json.dumps(text) + "\n").encode()
 

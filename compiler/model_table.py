@@ -9,21 +9,61 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .checkpoints.unstated import PATCH_QUESTIONS, SQUARE_QUESTIONS, Question
+from .model_proofs import (
+    CANVAS,
+    CANVAS_FRAMES,
+    DEMO,
+    DESCRIBED_PIXELS,
+    DUAL_PIXELS,
+    DUAL_ROWS,
+    DUAL_TOKENS,
+    EARLY,
+    FILE,
+    FRAMES,
+    GPU_FRAMES,
+    MERGED,
+    MERGED_FRAMES,
+    MINICPM,
+    MIXTURE,
+    NEEDS_TEMPLATE,
+    OCR,
+    OCR_PICTURES,
+    OPEN_CLIP,
+    PACKED,
+    PADDED_TILES,
+    PARAMETERS,
+    PICTURE_PIXELS,
+    PICTURE_ROWS,
+    PIXELS,
+    REAL_TOKENS,
+    RELEASED,
+    RESIZED,
+    SEED,
+    SEEN_LOGITS,
+    SEEN_ROWS,
+    SEEN_STAGES,
+    SEEN_TOKENS,
+    SENTENCE_ROWS,
+    SENTENCE_TOKENS,
+    SIZE_OF_MIXTURE,
+    STAGES,
+    STATED,
+    TEXT,
+    THINKING,
+    TILED_PIXELS,
+    TIMES,
+    TWO_FILES,
+    VIDEO_FILE,
+    Proof,
+)
+
 RESAMPLER_TOWER = "SigLIP so400m/14, resampler with 64 queries"
 MERGED_TOWER = "SigLIP so400m/14 merged by windows"
 SPREAD = "1 frame per second, at most 128"
 SLICES = "up to 9 slices and an overview"
 NO_WEIGHTS = "released weights were not at hand"
 NO_AUDIO = "released weights were not at hand; audio and speech are left out"
-COUNT = "tests/models/test_plan.py::test_published_parameters"
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What was verified, and the test that does it."""
-
-    what: str
-    test: str
 
 
 @dataclass(frozen=True)
@@ -40,128 +80,10 @@ class Row:
     """Per tile."""
     proofs: tuple[Proof, ...] = ()
     unverified: str = ""
+    questions: tuple[Question, ...] = ()
+    """What config.json may or must say that the released file does not."""
     video: str = "-"
     """The frames that are shown of a video, unless the caller chooses; "-": it takes none."""
-
-
-PARAMETERS = Proof("its config.json gives the number of parameters known of the release", COUNT)
-RELEASED = Proof(
-    "tiny random checkpoint against transformers 5.24 (language model) and torch (vision): 64 "
-    "greedy tokens, pictures none/one/sliced/two",
-    "tests/models/test_releases.py::test_answer",
-)
-EARLY = Proof(
-    "tiny random checkpoint against torch: prompt, rows of the tiles, logits and 64 greedy tokens, "
-    "pictures none/one/sliced/two",
-    "tests/models/test_early_releases.py::test_answer",
-)
-REAL_TOKENS = Proof(
-    "its released tokenizer, where it is at hand: known token ids of whole prompts",
-    "tests/prompts/test_released_sentencepiece.py::test_prompt_of_a_picture",
-)
-MERGED = Proof(
-    "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, "
-    "pictures none/one/sliced/two, 16x and 4x",
-    "tests/models/test_minicpmv46.py::test_answer",
-)
-FRAMES = Proof(
-    "tiny random checkpoint against transformers 5.24 (language model) and torch (vision): prompt "
-    "and 64 greedy tokens, videos whole, with fewer frames, slices or groups",
-    "tests/models/test_releases.py::test_video",
-)
-TIMES = Proof(
-    "groups of frames against torch, within 1e-4: up to six frames, sizes and times of any kind",
-    "tests/models/test_releases.py::test_frames_are_resampled_together",
-)
-VIDEO_FILE = Proof(
-    "an MP4 file by command: the answer to the same frames in a list",
-    "tests/models/test_video_files.py::test_run",
-)
-GPU_FRAMES = Proof(
-    "the same on a software GPU (Vulkan), and 32 greedy tokens about a video",
-    "tests/devices/test_vulkan_releases.py::test_frames_are_resampled_together",
-)
-MERGED_FRAMES = Proof(
-    "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, videos "
-    "of 2 and 7 frames, 16x and 4x",
-    "tests/models/test_minicpmv46.py::test_video",
-)
-CANVAS_FRAMES = Proof(
-    "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, a "
-    "video of 5 frames, 16x and 4x",
-    "tests/models/test_minicpmv47.py::test_video",
-)
-CANVAS = Proof(
-    "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, "
-    "pictures none/one/sliced/two, 16x and 4x",
-    "tests/models/test_minicpmv47.py::test_answer",
-)
-MIXTURE = Proof(
-    "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, "
-    "pictures none/one/sliced/two",
-    "tests/models/test_mixture.py::test_answer",
-)
-STAGES = Proof(
-    "`handglass verify` on a tiny random checkpoint: every stage in f32, w8a8 and w4a8",
-    "tests/models/test_mixture.py::test_verify_holds",
-)
-SIZE_OF_MIXTURE = Proof(
-    "the model of transformers 5.24 has as many parameters at these sizes",
-    "tests/models/test_mixture.py::test_parameters_are_those_of_the_reference",
-)
-THINKING = Proof(
-    "Instruct and Thinking: the chat template decides whether it thinks unless it is told",
-    "tests/models/test_template_check.py::test_the_template_may_think_by_default",
-)
-OCR = Proof(
-    "tiny random checkpoint against transformers 5.24: prompt, logits and 64 greedy tokens, "
-    "pictures none/one/sliced/two",
-    "tests/models/test_minicpm_ocr.py::test_answer",
-)
-OCR_PICTURES = Proof(
-    "tiles and pixels against the image processor of transformers 5.24, with Pillow's resizing",
-    "tests/prompts/test_small_pictures.py::test_tiles",
-)
-PIXELS = Proof(
-    "pixels of 50 pictures of odd sizes, bit by bit: against the image processor of transformers "
-    "5.24",
-    "tests/prompts/test_released_pixels.py::test_pixels",
-)
-DESCRIBED_PIXELS = Proof(
-    "pixels of 50 pictures of odd sizes, bit by bit: against loops that follow the description",
-    "tests/prompts/test_released_pixels.py::test_pixels",
-)
-TWO_FILES = Proof(
-    "a GGUF file and its mmproj file, written by the rules of llama.cpp's converter: tensors and "
-    "configuration of the folder; prompt, logits and 64 greedy tokens (`make test-large`)",
-    "tests/models/test_gguf_merged_vision.py::test_tensors_and_configuration_are_those_of_the_folder",
-)
-FILE = Proof(
-    "a GGUF file written by the rules of llama.cpp's converter: prompt and 64 greedy tokens",
-    "tests/models/test_gguf.py::test_answer",
-)
-SEED = Proof(
-    "tiny random checkpoints against torch: every stage, and 64 greedy tokens, pictures "
-    "none/one/two",
-    "tests/models/test_end_to_end.py::test_answers_are_equal_token_by_token",
-)
-DEMO = Proof(
-    "trained demo checkpoint against torch: greedy answers about pictures",
-    "tests/models/test_demo_model.py::test_answers_equal_those_of_the_reference",
-)
-TEXT = Proof(
-    "tiny random checkpoint against transformers 5.24: prompt of the chat template, 64 greedy "
-    "tokens",
-    "tests/models/test_text_only.py::test_answer",
-)
-PACKED = Proof(
-    "weights packed by AWQ and by GPTQ: 64 greedy tokens of transformers with the unpacked ones",
-    "tests/models/test_packed_weights.py::test_answer",
-)
-MINICPM = Proof(
-    "tiny random checkpoint against torch: prompt of the chat template, 64 greedy tokens",
-    "tests/models/test_text_only.py::test_minicpm",
-)
 
 
 def _released(name: str, text: str, *proofs: Proof, video: str = "-") -> Row:
@@ -208,9 +130,9 @@ TABLE = (
         "MiniCPM-2B",
         f"{OLD_TOWER}; one square",
         "64",
-        (EARLY, REAL_TOKENS),
-        f"{NO_WEIGHTS}, nor its code: the square, the enlarged positions of keys and the newline "
-        "after a picture are those of its relatives",
+        (EARLY, REAL_TOKENS, STATED),
+        f"{NO_WEIGHTS}, nor its code: a person who has them answers what its files do not say",
+        SQUARE_QUESTIONS,
     ),
     Row(
         "MiniCPM-V 2.0",
@@ -229,8 +151,9 @@ TABLE = (
         "Llama-3-8B",
         f"SigLIP so400m/14, resampler with 96 queries; {SLICES}",
         "96",
-        (RELEASED, DESCRIBED_PIXELS, PARAMETERS),
-        f"{NO_WEIGHTS}; patches have the positions of their grid, the released code differs",
+        (RELEASED, PADDED_TILES, DESCRIBED_PIXELS, PARAMETERS),
+        f"{NO_WEIGHTS}; which positions of patches they were trained with is not documented",
+        PATCH_QUESTIONS,
     ),
     _released(
         "MiniCPM-V 2.6",
@@ -241,7 +164,7 @@ TABLE = (
         video="1 frame per second, at most 64, in up to 2 slices",
     ),
     _released("MiniCPM-o 2.6", "Qwen2-7B"),
-    _released("MiniCPM-V 4.0", "MiniCPM4-3B as Llama, longrope", PARAMETERS),
+    _released("MiniCPM-V 4.0", "MiniCPM4-3B as Llama, longrope", NEEDS_TEMPLATE, PARAMETERS),
     _released(
         "MiniCPM-V 4.5",
         "Qwen3-8B",
@@ -298,6 +221,82 @@ TABLE = (
         NO_WEIGHTS,
         video=SPREAD,
     ),
+    Row(
+        "SigLIP",
+        ("SiglipModel",),
+        "-",
+        "its text tower; SigLIP 2 of a fixed resolution has the same class",
+        "dual encoder: one row for a picture, one for a text",
+        "-",
+        (DUAL_ROWS, DUAL_PIXELS, DUAL_TOKENS, PARAMETERS),
+        NO_WEIGHTS,
+    ),
+    Row(
+        "CLIP",
+        ("CLIPModel",),
+        "-",
+        "its text tower; a folder of OpenCLIP with towers of its own is the same model",
+        "dual encoder: one row for a picture, one for a text",
+        "-",
+        (DUAL_ROWS, DUAL_PIXELS, DUAL_TOKENS, OPEN_CLIP, PARAMETERS),
+        NO_WEIGHTS,
+    ),
+    Row(
+        "ViT",
+        ("ViTModel", "ViTForImageClassification"),
+        "-",
+        "none",
+        "encoder: one row for a picture, and scores of its own labels; DINO has the same class, "
+        "and DeiT without distillation",
+        "-",
+        (PICTURE_ROWS, PICTURE_PIXELS, PARAMETERS),
+        NO_WEIGHTS,
+    ),
+    Row(
+        "DeiT",
+        (
+            "DeiTModel",
+            "DeiTForImageClassification",
+            "DeiTForImageClassificationWithTeacher",
+        ),
+        "-",
+        "none",
+        "as ViT, with a token for distillation, and one head or two",
+        "-",
+        (PICTURE_ROWS, PICTURE_PIXELS),
+        NO_WEIGHTS,
+    ),
+    Row(
+        "DINOv2",
+        ("Dinov2Model", "Dinov2ForImageClassification"),
+        "-",
+        "none",
+        "as ViT; pictures of the size in preprocessor_config.json",
+        "-",
+        (PICTURE_ROWS, PICTURE_PIXELS, RESIZED, PARAMETERS),
+        NO_WEIGHTS,
+    ),
+    Row(
+        "DINOv2 with registers",
+        ("Dinov2WithRegistersModel", "Dinov2WithRegistersForImageClassification"),
+        "-",
+        "none",
+        "as DINOv2, with registers",
+        "-",
+        (PICTURE_ROWS, PICTURE_PIXELS, RESIZED, PARAMETERS),
+        NO_WEIGHTS,
+    ),
+    Row(
+        "BERT",
+        ("BertModel",),
+        "-",
+        "encoder: one row for a text, as sentence-transformers saves it (MiniLM, e5, bge)",
+        "none",
+        "-",
+        (SENTENCE_ROWS, SENTENCE_TOKENS, PARAMETERS),
+        "released weights were not at hand, but for those of all-MiniLM-L6-v2, which `make minilm` "
+        "compares with transformers",
+    ),
     _text("MiniCPM", "MiniCPM-1B, -2B, MiniCPM4-0.5B, -8B", MINICPM, PARAMETERS),
     _text(
         "Llama",
@@ -306,6 +305,17 @@ TABLE = (
         PARAMETERS,
         unverified="released weights were not at hand, but for those of SmolLM2-135M-Instruct, "
         "whose perplexity `make smollm` compares with torch",
+    ),
+    Row(
+        "Llama 3.2 Vision",
+        ("MllamaForConditionalGeneration",),
+        "-",
+        "Llama 3.1 with layers that attend to pictures; on a CPU only, not in the native program",
+        "an encoder of up to 4 tiles together, in two parts",
+        "1 for a picture",
+        (SEEN_ROWS, SEEN_LOGITS, SEEN_TOKENS, TILED_PIXELS, SEEN_STAGES, PARAMETERS),
+        f"{NO_WEIGHTS}, nor its chat template: a system turn with the date, where no picture is "
+        "shown, is not made; nothing was run at full size",
     ),
     _text("Qwen2", "Qwen2, Qwen2.5", TEXT, PACKED),
     _text("Qwen3", "Qwen3", TEXT),

@@ -52,6 +52,10 @@ class ModelPlan:
     """Whether the folder has tensors, whose names and shapes are then right."""
     tokenizer: str | None
     """The name of the tokenizer file, which is not read."""
+    reads_texts: bool = True
+    """Whether it needs one."""
+    generates: bool = True
+    """Whether it answers questions; an encoder has no cache."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,7 @@ def plan_model(
     target: str = "host",
     quantization: str = "w4a8",
     vision_quantization: str | None = None,
+    head_quantization: str | None = None,
     context: int | None = None,
     kv_cache: str | None = None,
     overwrite: bool = False,
@@ -129,14 +134,15 @@ def plan_model(
     units = find_units(tvm.target.Target(device.tvm))
     schemes = quantization, vision_quantization
     vision = family.vision(config)
-    options = *schemes, context, kv_cache, vision is not None
+    generates = family.score is None
+    options = *schemes, context, kv_cache, vision is not None, head_quantization, generates
     storage = choose_storage(config.language, units, *options)
     network = build(checkpoint, family, config, storage)
     params = entries(list(network.named_parameters()))
     state = StateEntry(storage.context, network.state())
     memory = plan_memory(params, state.tensors, device)
     disk = plan_disk(output, packed_bytes(params))
-    scheme = storage.names(vision is not None)
+    scheme = storage.names(vision is not None, family.has_texts)
     problems = problems_of(memory, disk if output else None, scheme, state, device)
     return Plan(
         model=describe_model(checkpoint, family, config, network),
@@ -172,6 +178,8 @@ def describe_model(
         parameters=sum(map(math.prod, shapes)),
         tensors_checked=checkpoint.has_tensors,
         tokenizer=checkpoint.tokenizer_file,
+        reads_texts=family.has_texts,
+        generates=family.score is None,
     )
 
 

@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from json import dumps
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = ROOT / "docs" / "models.md"
 sys.path.insert(0, str(ROOT))
 
-from handglass.compiler.model_table import TABLE, Proof, Row  # noqa: E402
+from handglass.compiler.checkpoints.unstated import Question  # noqa: E402
+from handglass.compiler.model_proofs import Proof  # noqa: E402
+from handglass.compiler.model_table import TABLE, Row  # noqa: E402
 
 HEAD = """# Models
+
+![Vision towers and decoders, and the models that combine them](pictures/models.svg)
 
 This page is generated from `compiler/model_table.py` by `docs/list_models.py`; `handglass models`
 prints the same. A model is recognized by `architectures` (else `model_type`) and `version` of its
@@ -26,6 +31,12 @@ config.json, and may have any sizes. `handglass compile --dry-run --model FOLDER
 config.json would become.
 """
 SUPPORTED = "## Supported\n"
+ASKED = """## What the files of a release do not say
+
+Its config.json has no key for these choices, and no other file of the release makes them. Add the
+key to config.json: `handglass compile` honours it, and refuses a model without it if there is no
+default. The Python code beside the weights makes the choice.
+"""
 VERIFIED = """## What was verified
 
 Each line is a test of this repository. *Not verified* is what no test can show here.
@@ -51,6 +62,15 @@ def proof(found: Proof) -> str:
     return f"* {found.what}: [`{name}`](../{path})"
 
 
+def asked(row: Row, question: Question) -> tuple[str, ...]:
+    values = "; ".join(f"`{dumps(value)}`: {text}" for value, text in question.values.items())
+    default = "none" if question.default is None else f"`{dumps(question.default)}`"
+    return row.name, f"`{question.key}`", question.asks, values, default
+
+
+CHOICES = "model", "key", "choice", "values", "default"
+
+
 def verified(row: Row) -> Iterator[str]:
     yield f"**{row.name}**\n"
     yield from map(proof, row.proofs)
@@ -58,7 +78,9 @@ def verified(row: Row) -> Iterator[str]:
 
 
 def page() -> str:
-    parts = [HEAD, SUPPORTED, *table(FACTS, map(facts, TABLE)), VERIFIED]
+    choices = [asked(row, question) for row in TABLE for question in row.questions]
+    parts = [HEAD, SUPPORTED, *table(FACTS, map(facts, TABLE))]
+    parts += [ASKED, *table(CHOICES, choices), VERIFIED]
     for row in TABLE:
         parts += verified(row)
     return "\n".join(parts).rstrip() + "\n"

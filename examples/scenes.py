@@ -5,6 +5,7 @@ have pictures of any size, which are all resized to 112 x 112 pixels.
 
     python examples/scenes.py --pictures 3 --seed 7 -o DIR       draw scenes
     python examples/scenes.py --held-out 1000 --seed 1 -o DIR    draw a question set
+    python examples/scenes.py --every-shape -o DIR               draw each shape, alone
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import math
 import random
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -89,6 +91,16 @@ def _random_rgb(rng: random.Random, colour: str) -> RGB:
     mixed = (s + t * (p - s) + rng.randint(-10, 10) for s, p in zip(soft, plain, strict=True))
     r, g, b = (min(max(round(value), 0), 255) for value in mixed)
     return r, g, b
+
+
+def every_shape() -> dict[str, Scene]:
+    """Each kind of shape in each color and size, alone in the middle, by its name."""
+    scenes = {}
+    for kind, colour, big in product(KINDS, COLOURS, (True, False)):
+        middle, radius, plain = SIDE / 2, sum(RADII[big]) / 2, COLOURS[colour][2]
+        shape = Shape(kind, colour, big, middle, middle, radius, plain)
+        scenes[shape.noun("en", size=True)] = Scene((shape,), (244, 244, 240))
+    return scenes
 
 
 def _random_background(rng: random.Random) -> RGB:
@@ -188,8 +200,13 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=3, metavar="N", help="how many scenes")
     parser.add_argument("--side", type=int, default=448, help="side of the pictures in pixels")
     parser.add_argument("--held-out", type=int, metavar="N", help="N questions instead of scenes")
+    parser.add_argument("--every-shape", action="store_true", help="each shape, alone")
     args = parser.parse_args()
-    if args.held_out:
+    if args.every_shape:
+        args.output.mkdir(parents=True, exist_ok=True)
+        for name, scene in every_shape().items():
+            draw(scene, HELD_OUT_SIDE).save(args.output / f"{name}.png")
+    elif args.held_out:
         write_held_out(args.output, args.held_out, args.seed)
     else:
         write_pictures(args.output, args.pictures, args.seed, args.side)

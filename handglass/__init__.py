@@ -22,6 +22,10 @@ __all__ = ["Model", "__version__", "compile", "load"]
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("Model", "load", "compile"):
+        from handglass.runtime.system.platforms import check_platform
+
+        check_platform(f"handglass.{name}")
     if name in ("Model", "load"):
         from handglass.runtime.answer import model
 

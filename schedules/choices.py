@@ -45,6 +45,10 @@ class Open:
     """
 
     def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was requested: the rule is applied once more."""
         self.options: dict[str, tuple[int, ...]] = {}
         self.defaults: dict[str, int] = {}
 

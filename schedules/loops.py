@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import overload
 
@@ -38,6 +38,31 @@ def spatial(extent: Expr | int, binding: Expr) -> Expr:
 def sequence(statements: Sequence[tirx.Stmt]) -> tirx.Stmt:
     """The statements one after the other; at least one."""
     return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))
+
+
+def named(name: str, value: Expr, body: Callable[[tirx.Var], Expr]) -> Expr:
+    """body(x) of a variable x with this value.
+
+    An expression is a tree, so passes visit a value that is used n times n times.
+    """
+    var = tirx.Var(name, value.ty)
+    return tirx.Let(var, value, body(var))
+
+
+def parts_of(number: Expr, size: Expr) -> tuple[Expr, Expr]:
+    """number // size and number % size, where a task has the number of both.
+
+    TVM puts an integer that it can compute in place of its name. For a symbolic size that is a long
+    expression, repeated by every index and every bound, and by the size of every buffer that TVM
+    shrinks to what is accessed. Both are then read from a buffer, which LLVM keeps in registers.
+    """
+    parts = number // size, number % size
+    if isinstance(size, tirx.IntImm):
+        return parts
+    kept = T.sblock_alloc_buffer((2,), "int64")
+    for at, part in enumerate(parts):
+        T.buffer_store(kept, int64(part), [int64(at)])
+    return kept[int64(0)], kept[int64(1)]
 
 
 def ceil_div(value: Expr, unit: int) -> Expr:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import tvm
 from tvm import tirx
-from tvm.s_tir import Schedule, renew_defs
+from tvm.s_tir import Schedule, ScheduleError, renew_defs
 
-from .choices import DEFAULTS, Choices, Noted, UnknownChoiceError, Written
+from .choices import DEFAULTS, Choices, Noted, Open, UnknownChoiceError, Written
 
 PATTERN = "handglass.pattern"
 """Block annotation with the kind of operator: "matmul", "norm", "attention", ..."""
@@ -30,6 +30,8 @@ SEEN = "handglass.seen"
 In inputs of three or more dimensions whose second one has `size` places, or panels of them, only
 `places` places are read.
 """
+ROUNDED = "handglass.rounded"
+"""Block annotation of operators whose operands may be rounded to 16 bits."""
 CHOSEN = "handglass.chosen"
 """Block annotation that accompanies MULTIPLY_ADDS: the factors of the number of panels that are
 read of inputs of three or more dimensions, whose first one counts panels."""
@@ -119,9 +121,31 @@ def schedule_function(
 ) -> tuple[Schedule, Rule] | None:
     """Schedule `func` by the first rule that takes it; None if none does. `func` is unchanged."""
     for rule in _worth_trying(rules, func):
-        sch = Schedule(renew_defs(func))  # a copy per rule: one that declines may have changed it
-        if rule(sch, target, choices):
+        if sch := applied(rule, func, target, choices):
             return sch, rule
+    return None
+
+
+ATTEMPTS = 4
+
+
+def applied(
+    rule: Rule, func: tirx.PrimFunc, target: tvm.target.Target, choices: Choices
+) -> Schedule | None:
+    """A copy of `func` scheduled by the rule; None if it declines.
+
+    What TVM can prove about symbolic sizes depends on addresses of objects: a primitive of CUDA's
+    tensor core schedule failed in 0.7 % of all runs, and succeeded in the next.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        sch = Schedule(renew_defs(func))  # its own: a rule that declines may have changed it
+        try:
+            return sch if rule(sch, target, choices) else None
+        except ScheduleError:
+            if attempt == ATTEMPTS:
+                raise
+            if isinstance(choices, Open):
+                choices.restart()
     return None
 
 
@@ -133,8 +157,9 @@ def replay(
     Raises UnknownChoiceError if the rule declines the function, or lacks one of the choices or
     values.
     """
-    sch, written = Schedule(renew_defs(func)), Written(choices)
-    if not rule(sch, target, written):
+    written = Written(choices)
+    sch = applied(rule, func, target, written)
+    if sch is None:
         raise UnknownChoiceError(f"rule '{rule.name}' does not apply to this function")
     written.check()
     return sch
@@ -171,8 +196,8 @@ def _find(
     for rule in _worth_trying(rules, func):
         if replayed := replays(func, rule):
             return replayed
-        sch, noted = Schedule(renew_defs(func)), Noted()
-        if rule(sch, target, noted):
+        noted = Noted()
+        if sch := applied(rule, func, target, noted):
             return Found(sch, rule, noted.values)
     return None
 

@@ -14,12 +14,13 @@ target.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tvm
 
 from .gpu.limits import GpuLimits, gpu_limits, is_gpu
 from .isa.amx_instructions import BFLOAT16, INT8
+from .isa.bf16_dot import find_bf16_dot
 from .isa.integer_isa import (
     AMX,
     AVX2,
@@ -69,7 +70,11 @@ CPU_UNITS = (
 
 def find_units(target: tvm.target.Target) -> Units:
     """The units with which `target` multiplies matrices."""
-    return _gpu_units(gpu_limits(target)) if is_gpu(target) else cpu_units(find_integer_isa(target))
+    if is_gpu(target):
+        return _gpu_units(gpu_limits(target))
+    units = cpu_units(find_integer_isa(target))
+    has_dot = "amx" not in units.kinds and find_bf16_dot(target) is not None
+    return replace(units, kinds=(BF16_DOT, *units.kinds)) if has_dot else units
 
 
 def cpu_units(isa: IntegerIsa) -> Units:
@@ -159,11 +164,12 @@ TENSOR_INT8 = Kernel("tensor int8", INTEGERS, "gpu-tensor", (CHUNK_WORDS,), step
 DP4A_WORDS = Kernel("dp4a", INTEGERS, "vulkan-dot", (CHUNK_WORDS,))
 DP4A_ROW = Kernel("dp4a row", INTEGERS, "cuda-dot-row", (CHUNK_WORDS,))
 INT4_ROW = Kernel("tensor int4 row", "float32", "cuda-one-row", (INT4_PANEL_WORDS,))
+FLOAT_ROW = Kernel("float row", "float32", "cuda-float-row", (PANELS,))
 
 KERNELS = (
     *(FLOAT32, DOT, DOT_TILES, DOT_HALVES, SMMLA, AMX_BFLOAT16, AMX_INT4, AMX_INT8),
     *(GPU_FLOAT32, GPU_FLOAT16, MATRICES, TENSOR_FLOAT16, TENSOR_INT4, TENSOR_INT8, DP4A_WORDS),
-    *(DP4A_ROW, INT4_ROW),
+    *(DP4A_ROW, INT4_ROW, FLOAT_ROW),
 )
 
 # --- the selection ---
@@ -224,12 +230,15 @@ TABLE: Mapping[str, Mapping[str, Selection]] = {
         "int4": Selection(GPU_FLOAT32, GPU_FLOAT16, INT4_PANEL_WORDS),
     },
     "gpu tensor": {  # matrices in registers: ldmatrix and mma.sync
-        "f16": Selection(GPU_FLOAT32, TENSOR_FLOAT16, PANELS),
+        "f16": Selection(FLOAT_ROW, TENSOR_FLOAT16, PANELS),
         "int4a8": Selection(DP4A_ROW, TENSOR_INT4, CHUNK_WORDS),
         "int7a8": Selection(DP4A_ROW, TENSOR_INT8, CHUNK_WORDS),
         "int8a8": Selection(DP4A_ROW, TENSOR_INT8, CHUNK_WORDS),
     },
     "gpu products": {  # chips of NVIDIA, also those before ldmatrix
+        "f32": Selection(FLOAT_ROW, GPU_FLOAT32, PANELS),
+        "f16": Selection(FLOAT_ROW, GPU_FLOAT16, PANELS),
+        "bf16": Selection(FLOAT_ROW, GPU_FLOAT32, PANELS),
         "int4": Selection(INT4_ROW, GPU_FLOAT16, INT4_PANEL_WORDS),
         "int4a8": Selection(DP4A_ROW, DP4A_WORDS, CHUNK_WORDS),
         "int7a8": Selection(DP4A_ROW, DP4A_WORDS, CHUNK_WORDS),
@@ -244,21 +253,29 @@ TABLE: Mapping[str, Mapping[str, Selection]] = {
     },
 }
 
+ON_GPU, BF16_DOT = "gpu products", "bf16 dot"
 TILE_ATTENTION: Mapping[str, frozenset[str]] = {
     "amx": frozenset({"bf16", "int4", "int4a8", "int7a8", "int8a8"}),
+    BF16_DOT: frozenset({"bf16", "int4", "int4a8", "int7a8", "int8a8"}),
+    ON_GPU: frozenset({"f16", "int4", "int4a8", "int7a8", "int8a8"}),
 }
-"""The weights with which attention of many queries is computed in bfloat16 tiles, by part of TABLE.
+"""The weights with which attention of many queries has operands of 16 bits, by part of TABLE:
+bfloat16 in tile registers or by dot products of pairs, float16 on tensor cores.
 
-Storing these weights, or the rows that they multiply, loses as much precision. With f32 and f16 all
-of the model's arithmetic stays float32.
+Storing these weights, or the rows that they multiply, loses as much precision. With others all of
+the model's arithmetic stays float32.
 """
 
 
-def attends_in_tiles(units: Units, weights: str) -> bool:
-    """Whether attention of many queries runs in tile registers, in bfloat16."""
-    return any(weights in TILE_ATTENTION.get(kind, ()) for kind in units.kinds)
+def attends_in_tiles(units: Units, weights: str) -> str:
+    """The part of TILE_ATTENTION by which attention of many queries has operands of 16 bits.
+
+    "" if it has not.
+    """
+    return next((kind for kind in units.kinds if weights in TILE_ATTENTION.get(kind, ())), "")
 
 
 def select(units: Units, weights: str) -> Selection:
     """The entry for `weights` in the first part of TABLE that applies to `units` and has one."""
-    return next(TABLE[kind][weights] for kind in units.kinds if weights in TABLE[kind])
+    kinds = (TABLE.get(kind, {}) for kind in units.kinds)
+    return next(part[weights] for part in kinds if weights in part)

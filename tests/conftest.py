@@ -1,5 +1,6 @@
 """Settings required before TVM or numpy start their thread pools, and shared fixtures."""
 
+import inspect
 import json
 import os
 from collections import Counter
@@ -17,10 +18,14 @@ from evidence_fixture import (  # noqa: F401 - a fixture and two hooks
     pytest_runtest_makereport,
 )
 from native_program import MACHINES, NativeProgram, find_program
+from page_browser import chromium, fake_server, open_page  # noqa: F401 - fixtures
 from shared import made_once
+from short_stack import short_stack
 
 from handglass.runtime.devices.kinds import plugin_kinds
 from handglass.runtime.remote.local import Endpoint, local_device
+
+inspect.stack = short_stack  # for TVM's decorators
 
 # Workers share small machines: two threads each, without spinning and without core affinity.
 os.environ.setdefault("TVM_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
@@ -53,8 +58,10 @@ os.environ["XDG_DATA_HOME"] = f"{_FOLDER.name}/data"
 ELSEWHERE = {
     "large": ("HANDGLASS_TEST_LARGE", "more of the same, which takes minutes: make test-large"),
     "arm": ("HANDGLASS_TEST_ARM", "an emulated ARM board: make test-arm"),
+    "wheel": ("HANDGLASS_TEST_WHEEL", "an arm64 system under emulation: make test-wheel-arm"),
     "cuda": ("HANDGLASS_TEST_CUDA", "more of CUDA, which takes minutes: make test-cuda"),
     "vulkan": ("HANDGLASS_TEST_VULKAN", "a Vulkan device: make test-vulkan"),
+    "serve": ("HANDGLASS_TEST_SERVE", "Chromium: make test-serve"),
 }
 """Markers of tests with special requirements: the variable that enables them, and the reason."""
 
@@ -126,6 +133,19 @@ def device() -> Iterator[Endpoint]:
         yield endpoint
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unchecked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Kernels are compiled as in a bundle: without checks of their arguments."""
+    if request.path.parent.name != "kernels":
+        yield
+        return
+    from handglass.targets import find_target
+    from handglass.targets.codegen.build import without_checks
+
+    with without_checks(find_target("x86-64-v3")):
+        yield
+
+
 @pytest.fixture(scope="session")
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with random weights, whose sizes are not multiples of any tile."""
@@ -135,6 +155,27 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_checkpoint(folder / "checkpoint", UNTIED, "float16")
 
     return made_once(tmp_path_factory, "small", make) / "checkpoint"
+
+
+@pytest.fixture(scope="session")
+def text_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model without vision, which compiles in half the time."""
+    from test_text_only import write_minicpm
+
+    def make(folder: Path) -> None:
+        write_minicpm(folder / "checkpoint")
+
+    return made_once(tmp_path_factory, "text", make) / "checkpoint"
+
+
+@pytest.fixture(scope="session")
+def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model as `make demo` compiles it."""
+    from handglass.compiler.build import compile_model
+
+    demo = Path(__file__).parents[1] / "examples" / "demo-checkpoint"
+    make = lambda folder: compile_model(demo, folder / "bundle")  # noqa: E731
+    return made_once(tmp_path_factory, "demo", make) / "bundle"
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 from handglass.compiler.build import compile_model
 from handglass.compiler.models import FAMILIES
-from handglass.compiler.models.release import ModelConfig
+from handglass.compiler.models.model_config import ModelConfig
 from handglass.compiler.schemes import quantize
 from handglass.compiler.schemes.panels import panels
 from handglass.compiler.schemes.plain import Plain

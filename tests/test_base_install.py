@@ -1,17 +1,14 @@
 """The runtime on a device: our wheel and the base dependencies, without torch and TVM."""
 
 import json
-import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from built_wheel import ROOT, build_wheel, copy_sources
 
-ROOT = Path(__file__).parent.parent
-SHIPPED = ["pyproject.toml", "README.md", "LICENSE", "handglass"]
-SHIPPED += ["compiler", "schedules", "targets", "runtime"]
 RECORDS, EVIDENCE = "schedules/records", "targets/evidence"
 ROOMS = ("cli", "compiler", "schedules", "targets", "runtime")
 
@@ -21,6 +18,7 @@ IMPORT_ALL = """
 import importlib, json, pkgutil, sys
 import handglass, handglass.runtime
 names = [m.name for m in pkgutil.walk_packages(handglass.runtime.__path__, "handglass.runtime.")]
+names = [n for n in names if not n.startswith("handglass.runtime.serve.web.")]  # an extra
 for name in ["handglass.errors", *names]:
     importlib.import_module(name)
 present = [n for n in ("tvm", "torch", "onnx", "transformers") if importlib.util.find_spec(n)]
@@ -37,25 +35,19 @@ def run(*command: object) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy, since setuptools leaves (and reuses) a build folder."""
+    """The wheel, with one more file of records."""
     tree = tmp_path_factory.mktemp("tree")
-    for name in SHIPPED:
-        source, ignore = ROOT / name, shutil.ignore_patterns("__pycache__")
-        if source.is_dir():
-            shutil.copytree(source, tree / name, symlinks=True, ignore=ignore)
-        else:
-            shutil.copy(source, tree / name)
+    copy_sources(tree)
     (tree / RECORDS).mkdir(exist_ok=True)
     (tree / RECORDS / "some-board.jsonl").write_text("{}\n")
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tree / "dist", tree)
-    return next((tree / "dist").glob("handglass-*.whl"))
+    return build_wheel(tree)
 
 
 @pytest.fixture(scope="module")
 def device_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("device") / "venv"
     run(sys.executable, "-m", "venv", folder)
-    run(folder / "bin/python", "-m", "pip", "install", "-q", wheel)
+    run(folder / "bin/python", "-m", "pip", "install", "-q", "--no-compile", wheel)
     return folder / "bin" / "python"
 
 

@@ -1,5 +1,5 @@
-"""A tokenizer.json made of `vocab.json` and `merges.txt`, for checkpoints of the Qwen family that
-have no tokenizer.json.
+"""A tokenizer.json made of `vocab.json` and `merges.txt`, for checkpoints of the Qwen family and of
+CLIP that have no tokenizer.json.
 
 The two files do not say how text is cut into words before merging; that follows from the class in
 tokenizer_config.json, or is given there as a regular expression.
@@ -14,6 +14,7 @@ from typing import Any
 from handglass.errors import InputError
 from handglass.runtime.system.regular_file import read_regular
 
+from .clip_words import CLASS, clip_json
 from .shards import read_json
 from .tokenizer_config import CONFIG, AddedToken, added_tokens, tokenizer_config
 
@@ -38,6 +39,8 @@ def tokenizer_json(folder: Path) -> bytes | None:
         return None
     vocabulary, merges = folder / VOCABULARY, folder / MERGES
     config = tokenizer_config(folder)
+    if _class_of(config) == CLASS:
+        return clip_json(_ids(vocabulary), list(_pairs(merges)))
     words, added = _words(config, folder), list(added_tokens(config, folder))
     return _assemble(_ids(vocabulary), list(_pairs(merges)), words, added)
 
@@ -46,12 +49,16 @@ def has_both(folder: Path) -> bool:
     return (folder / VOCABULARY).is_file() and (folder / MERGES).is_file()
 
 
+def _class_of(config: dict[str, Any]) -> str:
+    return str(config.get("tokenizer_class", "")).removesuffix("Fast")
+
+
 def _words(config: dict[str, Any], folder: Path) -> str:
     """The regular expression of words."""
     given = config.get("pretokenize_regex")
     if isinstance(given, str):
         return given
-    name = str(config.get("tokenizer_class", "")).removesuffix("Fast")
+    name = _class_of(config)
     if name in QWEN2_CLASSES and config.get("eos_token") == QWEN2_END:
         return QWEN2_WORDS
     raise InputError(

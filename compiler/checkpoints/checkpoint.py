@@ -18,6 +18,7 @@ import numpy as np
 
 from handglass.errors import InputError
 from handglass.runtime.system.json_text import LFS_POINTER, refuse_pointer
+from handglass.runtime.system.regular_file import read_regular
 
 from .bpe_files import VOCABULARY, has_both, tokenizer_json
 from .packed_tensors import PackedTensors, unpacked
@@ -26,6 +27,8 @@ from .sentencepiece_file import renamed_model
 from .shards import Shard, open_shards, read_json
 from .stored import CHUNK, FLOATS, Computed, check_finite, drop_pages, widen
 from .template_file import TemplateFile, read_template
+from .word_vocabulary import VOCABULARY as WORDS
+from .word_vocabulary import word_json
 
 EMBEDDING, LM_HEAD = "llm.model.embed_tokens.weight", "llm.lm_head.weight"
 """Tensor names of most multimodal checkpoints."""
@@ -35,7 +38,8 @@ EMBEDDING, LM_HEAD = "llm.model.embed_tokens.weight", "llm.lm_head.weight"
 IGNORED_PREFIXES = ("mtp.", "apm.", "audio_projection_layer.", "audio_avg_pooler.", "tts.")
 IGNORED_SUFFIXES = ("rotary_emb.inv_freq", ".position_ids")
 
-TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json")
+TOKENIZER_FILES = ("tokenizer.model", "tokenizer.json", "spiece.model")
+TOKENIZER_BYTES = 128 << 20
 MAX_PREFIX = 200  # characters that all tensor names may begin with
 
 C = TypeVar("C", bound="Checkpoint")
@@ -95,13 +99,24 @@ class Checkpoint:
         if path.is_file():
             renamed = renamed_model(path) if name == "tokenizer.model" else None
             return path if renamed is None else renamed
-        return tokenizer_json(self.folder) if name == "tokenizer.json" else None
+        if name != "tokenizer.json":
+            return None
+        return tokenizer_json(self.folder) or word_json(self.folder)
+
+    def tokenizer_content(self, name: str) -> bytes | None:
+        """The content of the tokenizer file `name`; None if there is none."""
+        source = self.tokenizer(name)
+        return read_regular(source, TOKENIZER_BYTES) if isinstance(source, Path) else source
 
     @property
     def tokenizer_file(self) -> str | None:
         """The name of the file that `tokenizer` would read."""
         names = (name for name in TOKENIZER_FILES if (self.folder / name).is_file())
-        return next(names, VOCABULARY if has_both(self.folder) else None)
+        if (found := next(names, None)) is not None:
+            return found
+        if has_both(self.folder):
+            return VOCABULARY
+        return WORDS if (self.folder / WORDS).is_file() else None
 
     @property
     def has_tensors(self) -> bool:
@@ -150,6 +165,12 @@ class Checkpoint:
         """Remove a prefix from all tensor names."""
         self._names = {name.removeprefix(prefix): kept for name, kept in self._names.items()}
         self._shards = {name.removeprefix(prefix): shard for name, shard in self._shards.items()}
+
+    def rename(self, prefixes: Mapping[str, str]) -> None:
+        """Give the tensors whose names begin with one of these prefixes names with the other."""
+        names = {name: _renamed(name, prefixes) for name in self._shards}
+        self._names = {new: self._names[name] for name, new in names.items()}
+        self._shards = {new: self._shards[name] for name, new in names.items()}
 
     def ignore(self, prefixes: Iterable[str]) -> None:
         """Do not report tensors with these prefixes as superfluous."""
@@ -247,6 +268,11 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected an object")
     return value
+
+
+def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
+    found = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+    return f"{prefixes[found]}{name.removeprefix(found)}" if found else name
 
 
 def _tower(name: str) -> str | None:

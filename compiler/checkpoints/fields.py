@@ -8,7 +8,7 @@ A configuration that is a `Recorded` also knows afterwards which of its keys not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from handglass.errors import InputError
@@ -59,9 +59,23 @@ class Fields:
         self._section: dict[str, Any] = section
         self._where = where
 
+    @property
+    def where(self) -> str:
+        """Its name in error messages."""
+        return self._where
+
+    @property
+    def keys(self) -> Set[str]:
+        """All that are there."""
+        return self._section.keys()
+
     def get(self, key: str) -> Any:
         """The raw value, or None if it is absent or null."""
         return self._section.get(key)
+
+    def names(self) -> list[str]:
+        """Its keys."""
+        return list(self._section)
 
     def section(self, key: str) -> Fields:
         """A nested object."""

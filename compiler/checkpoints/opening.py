@@ -1,4 +1,4 @@
-"""Opens what people bring: a folder with config.json, or GGUF files."""
+"""Opens what people bring: a folder of transformers or of OpenCLIP, or GGUF files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from handglass.runtime.system.regular_file import is_regular
 from .checkpoint import Checkpoint
 from .gguf_checkpoint import GgufCheckpoint
 from .headers import Headers
+from .open_clip_checkpoint import OpenClipCheckpoint, is_open_clip
 
 
 def open_checkpoint(
@@ -34,8 +35,15 @@ def open_headers(
 def _open(
     kind: type[Checkpoint], path: Path, allow_pickle: bool, mmproj: str | Path | None
 ) -> Checkpoint:
+    if path.suffix.lower() == ".onnx":
+        raise UsageError(
+            f"{path}: an ONNX file can be compiled, applied and verified on the command line; in "
+            "Python, handglass.compiler.build_graph compiles it"
+        )
     if is_regular(path):
         return GgufCheckpoint.read_file(path, Path(mmproj) if mmproj else None)
     if mmproj:
         raise UsageError(f"--mmproj goes with the GGUF file of a language model, not with {path}")
+    if is_open_clip(path):
+        return OpenClipCheckpoint.read_folder(path, allow_pickle)
     return kind.open(path, allow_pickle=allow_pickle)

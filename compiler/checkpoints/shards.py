@@ -19,10 +19,6 @@ from handglass.runtime.system.regular_file import open_regular
 
 MAX_JSON = 8 << 20
 """Largest config.json or index in bytes; an index of 10,000 tensors has 1 MB."""
-HOW_TO_CONVERT = (
-    "loading it can be unsafe. Convert it once with safetensors.torch.save_file("
-    "torch.load(path, weights_only=True), 'model.safetensors'), or pass --allow-pickle"
-)
 
 
 class Shard(Protocol):
@@ -38,19 +34,31 @@ class Shard(Protocol):
     def array(self, name: str) -> np.ndarray: ...
 
 
+def how_to_convert(name: str = "model.safetensors") -> str:
+    """What to do about a pickle; `name`: of the file to make of it."""
+    return (
+        "loading it can be unsafe. Convert it once with safetensors.torch.save_file("
+        f"torch.load(path, weights_only=True), '{name}'), or pass --allow-pickle"
+    )
+
+
 def open_shards(folder: Path, allow_pickle: bool) -> dict[str, Shard]:
     """Tensor name -> the open file that contains it."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         return _indexed(index, TensorFile.open)
-    # Names with a leading dot are leftovers, such as the "._" files of macOS.
-    files = sorted(path for path in folder.glob("*.safetensors") if path.name[0] != ".")
+    files = sorted(path for path in folder.glob("*.safetensors") if not _is_other(path))
     if len(files) > 1:
         names = ", ".join(path.name for path in files)
         raise InputError(f"{folder}: several shards ({names}) but no {index.name} that lists them")
     if files:
         return _single(TensorFile.open(files[0]))
     return _pickled(folder, allow_pickle)
+
+
+def _is_other(path: Path) -> bool:
+    """Leftovers, such as the "._" files of macOS, and the weights once more for OpenCLIP."""
+    return path.name.startswith((".", "open_clip_"))
 
 
 def read_json(path: Path, has_large: bool = False) -> Any:
@@ -75,7 +83,7 @@ def _pickled(folder: Path, allow_pickle: bool) -> dict[str, Shard]:
     if found is None:
         raise InputError(f"{folder}: no *.safetensors file, and no pytorch_model.bin either")
     if not allow_pickle:
-        raise InputError(f"{found}: this checkpoint is a Python pickle, and {HOW_TO_CONVERT}")
+        raise InputError(f"{found}: this checkpoint is a Python pickle, and {how_to_convert()}")
     from .pickled import PickledFile  # the only importer of torch in this package
 
     if found == index:

@@ -32,7 +32,7 @@ def read_template(folder: Path) -> TemplateFile:
     Raises InputError for a damaged file.
     """
     config = tokenizer_config(folder)
-    bos, eos = (_content(config.get(f"{name}_token")) for name in ("bos", "eos"))
+    bos, eos = (text_of(config.get(f"{name}_token")) for name in ("bos", "eos"))
     return TemplateFile(_separate(folder) or _default(config), bos, eos)
 
 
@@ -56,7 +56,7 @@ def _default(config: dict[str, Any]) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _content(token: Any) -> str:
+def text_of(token: Any) -> str:
     """A token is a string, or an object with its text."""
     value = token.get("content") if isinstance(token, dict) else token
     return value if isinstance(value, str) else ""

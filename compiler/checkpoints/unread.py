@@ -23,7 +23,12 @@ IRRELEVANT = frozenset(
         *("return_dict", "output_attentions", "output_hidden_states", "is_encoder_decoder"),
         # training
         *("attention_dropout", "initializer_range", "initializer_factor", "router_aux_loss_coef"),
-        "output_router_logits",
+        *("output_router_logits", "dropout"),
+        *("attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout"),
+        *("drop_path_rate", "layerscale_value", "use_mask_token", "gradient_checkpointing"),
+        # how other models are built upon an encoder of pictures
+        *("encoder_stride", "out_features", "out_indices", "stage_names"),
+        *("apply_layernorm", "reshape_hidden_states"),
         # read with the tensors (packing.py)
         "quantization_config",
         # sliding windows are refused when they are switched on

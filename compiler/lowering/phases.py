@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import tvm
+import tvm_ffi
 from tvm import relax
 from tvm.relax import transform as X
 
@@ -134,10 +135,10 @@ def calls_of(func: relax.Function) -> Counter[str]:
     """Number of call sites of each kernel in one function."""
     counts: Counter[str] = Counter()
 
-    def visit(expr: relax.Expr) -> None:
-        callee = expr.args[0] if isinstance(expr, relax.Call) and expr.args else None
+    def visit(call: relax.Call) -> None:
+        callee = call.args[0] if call.args else None
         if isinstance(callee, tvm.ir.GlobalVar):
             counts[callee.name_hint] += 1
 
-    relax.analysis.post_order_visit(func, visit)
+    tvm_ffi.structural_walk(func, (relax.Call, visit))
     return counts

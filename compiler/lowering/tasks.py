@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import tvm
 from tvm import tirx
-from tvm.s_tir import Schedule, renew_defs
 
 from handglass.runtime.bundle.report import Kernel
 from handglass.schedules import Rule
 from handglass.schedules.choices import Open
-from handglass.schedules.rule import patterns_of, schedule_function
+from handglass.schedules.rule import applied, patterns_of, schedule_function
 from handglass.targets.target import Target
 
 from .lengths import names_of
@@ -92,7 +91,7 @@ def make_task(name: str, func: tirx.PrimFunc, target: Target, uses: tuple[Use, .
     if found is None:
         return None
     rule, space = found[1], Open()
-    rule(Schedule(renew_defs(func)), tvm_target, space)
+    applied(rule, func, tvm_target, space)
     kernel = Kernel(name, rule.name, sum(u.calls for u in uses), patterns_of(func), work_of(func))
     hashed = task_hash(func, rule.name)
     about = signature(func, name)

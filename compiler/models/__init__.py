@@ -9,12 +9,16 @@ from handglass.errors import InputError
 
 from ..checkpoints.fields import Recorded
 from ..checkpoints.unread import warn_unread
+from .dual_encoder import FAMILY as DUAL_FAMILY
 from .family import Family, FamilyConfig, HasHead, Network
 from .minicpm_ocr import FAMILY as MINICPM_OCR_FAMILY
 from .minicpmv import FAMILY as MINICPMV_FAMILY
 from .minicpmv46 import FAMILY as MINICPMV46_FAMILY
 from .minicpmv47 import FAMILY as MINICPMV47_FAMILY
-from .release import ModelConfig
+from .mllama import FAMILY as MLLAMA_FAMILY
+from .model_config import ModelConfig
+from .picture_encoder import FAMILY as PICTURE_FAMILY
+from .sentence_encoder import FAMILY as SENTENCE_FAMILY
 from .text_only import FAMILY as TEXT_FAMILY
 
 FAMILIES: dict[str, Family] = {
@@ -22,7 +26,11 @@ FAMILIES: dict[str, Family] = {
     "minicpmv4_7": MINICPMV47_FAMILY,
     "minicpm_ocr": MINICPM_OCR_FAMILY,
     "minicpmv": MINICPMV_FAMILY,
+    "mllama": MLLAMA_FAMILY,
     "text": TEXT_FAMILY,
+    "dual": DUAL_FAMILY,
+    "picture": PICTURE_FAMILY,
+    "sentence": SENTENCE_FAMILY,
 }
 
 __all__ = ["FAMILIES", "Family", "FamilyConfig", "HasHead", "Network", "find_family", "read_config"]

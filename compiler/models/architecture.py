@@ -12,14 +12,22 @@ MODEL_TYPES = {
     "minicpmv4_6": "MiniCPMV4_6ForConditionalGeneration",
     "minicpmv4_7": "MiniCPMV4_7ForConditionalGeneration",
     "minicpm_ocr": "MiniCPMOcrForConditionalGeneration",
+    "mllama": "MllamaForConditionalGeneration",
     "minicpm": "MiniCPMForCausalLM",
     "llama": "LlamaForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
     "qwen3_5_text": "Qwen3_5ForCausalLM",
     "qwen3_5_moe_text": "Qwen3_5MoeForCausalLM",
+    "siglip": "SiglipModel",
+    "clip": "CLIPModel",
+    "vit": "ViTModel",
+    "deit": "DeiTModel",
+    "dinov2": "Dinov2Model",
+    "dinov2_with_registers": "Dinov2WithRegistersModel",
+    "bert": "BertModel",
 }
-"""`model_type` -> the class that generates text."""
+"""`model_type` -> the class that generates text, or that makes rows of pictures or texts."""
 
 
 def architecture_of(config: Mapping[str, Any]) -> str | None:

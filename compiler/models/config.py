@@ -19,6 +19,26 @@ MAX_LAYERS = 1000
 
 
 @dataclass(frozen=True)
+class TokenRows:
+    """Learned rows before those of the patches of a picture, and the grid that their positions are
+    made for at packing time."""
+
+    placed: tuple[str, ...]
+    """The tokens with a position each, the first of the table."""
+    side: int
+    """Rows and columns of patches of a picture."""
+    registers: str = ""
+    """Further rows, without positions, after them; empty: none."""
+    register_count: int = 0
+    antialias: bool = False
+    """Whether a table that is shrunk is smoothed."""
+
+    @property
+    def count(self) -> int:
+        return len(self.placed) + self.register_count
+
+
+@dataclass(frozen=True)
 class VisionConfig:
     """The SigLIP tower; `image_size` is the size of the position table, not of the input image."""
 
@@ -33,6 +53,8 @@ class VisionConfig:
     names: TowerNames = SIGLIP
     resizes_positions: bool = False
     """Whether the position table is resized to the grid of a tile; else patches look up a row."""
+    tokens: TokenRows | None = None
+    """None: there are none, or one that `names` has as `class_token`."""
 
     @property
     def head_dim(self) -> int:
@@ -57,6 +79,8 @@ class ResamplerConfig:
     """Whether the patches of several frames can be reduced together, with keys that tell when."""
     has_query_positions: bool = False
     """Whether the queries have a stored position table, which is added to them."""
+    has_padding: bool = False
+    """Whether a tile may have patches after its own, whose place in the grid is (-1, -1)."""
     key_grid: int = 0
     """The side of the only grid of patches, if the positions of keys are that table enlarged to it;
     0: they are computed for each grid."""
@@ -131,6 +155,12 @@ class LanguageConfig:
     """The linear attention of these layers."""
     experts: ExpertConfig | None = None
     """None: every layer has one MLP."""
+    cross_layers: frozenset[int] = frozenset()
+    """Layers that attend to pictures, and that text without pictures skips."""
+    picture_rows: int = 0
+    """The most rows of pictures that they attend to."""
+    extra_tokens: int = 0
+    """Tokens after the vocabulary that have an embedding, but no logit."""
 
     @property
     def residual_scale(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import tvm
@@ -18,7 +18,7 @@ from handglass.runtime.bundle.entries import (
     WorkEntry,
 )
 
-from ..checkpoints.checkpoint import EMBEDDING, LM_HEAD
+from ..checkpoints.checkpoint import EMBEDDING, LM_HEAD, Checkpoint
 from ..checkpoints.template_file import TemplateFile
 from .config import LanguageConfig
 from .storage import Storage
@@ -30,7 +30,8 @@ class FamilyConfig(Protocol):
     @property
     def architecture(self) -> str: ...
     @property
-    def language(self) -> LanguageConfig: ...
+    def language(self) -> LanguageConfig:
+        """Of an encoder: the sizes of its text tower, a TextTowerConfig, or NoTexts."""
 
 
 class HasHead(Protocol):
@@ -69,6 +70,27 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True)
+class Score:
+    """How an encoder makes rows of pictures and texts and compares them: see `EncodersEntry`."""
+
+    kind: str
+    width: int
+    """Columns of the rows that are compared."""
+    scale: float = 1.0
+    bias: float = 0.0
+    class_tokens: int = 0
+    labels: tuple[str, ...] = ()
+    vision: VisionEntry | None = None
+    """For the size of the pictures that the checkpoint states, if the model takes any."""
+    pads_texts: bool = False
+    """Whether every text is as long as the longest."""
+    length: int | None = None
+    """The most tokens of a text, if the checkpoint states fewer than there are positions."""
+    lowers: bool = False
+    """Whether the letters of texts are lowered before the tokenizer sees them."""
+
+
+@dataclass(frozen=True)
 class Family:
     """One model version, or several that share a structure.
 
@@ -88,11 +110,17 @@ class Family:
     """The name of the released model that a configuration has."""
     ignored: Callable[[Any], tuple[str, ...]] = lambda config: ()
     """Prefixes of tensors that released checkpoints have and this configuration does not use."""
+    renames: Mapping[str, str] = field(default_factory=dict)
+    """Beginnings of tensor names in another layout of the release -> those that `build` uses."""
     keeps_small_pictures: bool = False
     """Whether preprocessor_config.json may say so (`small_image_upsize`)."""
     template_decides: bool = True
     """Whether the checkpoint's chat template decides if the model thinks unless it is asked to, or
     not to; else it does not think."""
+    score: Callable[[Checkpoint, Any], Score] | None = None
+    """Of an encoder, which answers no questions: how it compares pictures and texts."""
+    has_texts: bool = True
+    """False: an encoder of pictures alone."""
     reference: str = ""
     """The module whose `reference` (configuration) makes the numpy reference of `handglass verify`;
     empty: none. A name, because the reference is independent code that compiling does not need."""

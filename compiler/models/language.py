@@ -8,12 +8,14 @@ before the head (Hu et al. 2024, https://arxiv.org/abs/2404.06395).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from tvm import te, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
-from handglass.runtime.bundle.entries import POSITIONS, RECURRENT, StateTensor
+from handglass.runtime.bundle.entries import PICTURES, POSITIONS, RECURRENT, StateTensor
 from handglass.schedules.rule import PATTERN
 
 from ..ops import norm, rotary
@@ -21,6 +23,7 @@ from ..ops import rotations as rotations_op
 from ..ops.embedding import lookup
 from ..schemes.kv_cache import CacheType
 from .config import LanguageConfig
+from .cross_attention import CrossLayer, picture_places, still_rotations
 from .delta_net import DeltaNet, state_shapes
 from .layers import RMSNorm, Source, multiply, opaque
 from .leaves import Rows, Stored
@@ -47,11 +50,13 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.config, scheme, context = config, storage.language, storage.context
-        shape = (config.vocab_size, config.hidden_size)
+        shape = (config.vocab_size + config.extra_tokens, config.hidden_size)
         embedding = f"{prefix}.embed_tokens.weight"
         self.counts = [len(state) for state in state_tensors(config, context, storage.cache)]
-        self.embed_tokens = Panels(scheme, [Rows(embedding, shape)])
-        self.lm_head = None if head == embedding else Panels(scheme, [Rows(head, shape)])
+        is_tied = head == embedding
+        self.embed_tokens = Panels(storage.head if is_tied else scheme, [Rows(embedding, shape)])
+        rows = Rows(head, (config.vocab_size, config.hidden_size))
+        self.lm_head = None if is_tied else Panels(storage.head, [rows])
         self.rotations = Stored(
             (context, config.head_dim),
             lambda _: rotary.table(
@@ -66,10 +71,11 @@ class Decoder(nn.Module):
         schemes = Schemes(scheme, storage.gates, storage.experts)
         self.layers = nn.ModuleList(
             [
-                DecoderLayer(config, schemes, f"{prefix}.layers.{i}", i in config.linear_layers)
+                _layer(config, schemes, f"{prefix}.layers.{i}", i)
                 for i in range(config.num_hidden_layers)
             ]
         )
+        self.still = still_rotations(config) if config.cross_layers else None
         self.norm = RMSNorm(
             f"{prefix}.norm", config.hidden_size, config.rms_norm_eps, config.are_norms_centred
         )
@@ -86,21 +92,50 @@ class Decoder(nn.Module):
         )
 
     def forward(
-        self, x: nn.Tensor, pos: tirx.Var, state: State, positions: nn.Tensor | None = None
+        self,
+        x: nn.Tensor,
+        pos: tirx.Var,
+        state: State,
+        positions: nn.Tensor | None = None,
+        seen: tirx.Var | None = None,
     ) -> nn.Tensor:
         """x (s, hidden_size) at places pos..pos + s - 1 -> logits (vocab_size,) of the last.
 
         `positions` (s, 3): of a model with `rope_sections`, whose last state tensor is for them.
+        `seen`: rows of pictures that the rows of x see; None: none, layers for them are skipped.
         """
-        rotations, first = self.rotations.value, 0
+        rotations = self.rotations.value
         if positions is not None:
             sections = self.config.rope_sections
             rotations = rotations_op.place(state[-1], rotations, positions, pos, sections)
-        for layer, count in zip(self.layers, self.counts, strict=True):
-            x = layer(x, pos, rotations, state[first : first + count])
-            first += count
+        for layer, part in self._layers_with(state):
+            if not isinstance(layer, CrossLayer):
+                x = layer(x, pos, rotations, part)
+            elif seen is not None:
+                x = layer(x, seen, part)
         logits = multiply(self._last(x), self.lm_head or self.embed_tokens)
+        if self.lm_head is None and self.config.extra_tokens:
+            logits = opaque(lambda x: _first(x, self.config.vocab_size), "logits", logits)
         return op.reshape(logits, (self.config.vocab_size,))
+
+    def show(self, rows: nn.Tensor, first: tirx.Var, state: State) -> State:
+        """Keep the keys and values of rows (m, hidden_size) of pictures at places first..first + m.
+
+        Returns the tensors of the state that hold them.
+        """
+        assert self.still is not None
+        kept: State = []
+        for layer, part in self._layers_with(state):
+            if isinstance(layer, CrossLayer):
+                kept += layer.cross_attn.show(rows, first, self.still.value, part)
+        return kept
+
+    def _layers_with(self, state: State) -> Iterator[tuple[nn.Module, State]]:
+        """Each layer and its part of the state."""
+        first = 0
+        for layer, count in zip(self.layers, self.counts, strict=True):
+            yield layer, state[first : first + count]
+            first += count
 
     def _last(self, x: nn.Tensor) -> Source:
         """The last row, normalized and scaled: the input of the head. (1, hidden_size)"""
@@ -114,6 +149,12 @@ class Decoder(nn.Module):
             return te.compute(normed.shape, lambda i, j: normed[i, j] * factor, name="last")
 
         return Source("last", compute, (x, self.norm.weight.value), last=True)
+
+
+def _layer(config: LanguageConfig, schemes: Schemes, prefix: str, number: int) -> nn.Module:
+    if number in config.cross_layers:
+        return CrossLayer(config, schemes.weights, prefix)
+    return DecoderLayer(config, schemes, prefix, number in config.linear_layers)
 
 
 class DecoderLayer(nn.Module):
@@ -170,6 +211,8 @@ def _state_of(
     if number in config.linear_layers:
         assert config.delta is not None
         shapes, rewinds = state_shapes(config.delta), RECURRENT
+    elif number in config.cross_layers:
+        shapes, rewinds = cache_shapes(config, picture_places(config), kind), PICTURES
     else:
         shapes, rewinds = cache_shapes(config, context, kind), POSITIONS
     return [
@@ -180,6 +223,10 @@ def _state_of(
 
 def _scalar(value: float) -> nn.Tensor:
     return nn.Tensor.from_scalar(float(np.float32(value)), "float32")
+
+
+def _first(x: te.Tensor, columns: int) -> te.Tensor:
+    return te.compute((x.shape[0], columns), lambda i, j: x[i, j], name="logits")
 
 
 def _last_row(x: te.Tensor) -> te.Tensor:

@@ -31,10 +31,12 @@ log = logging.getLogger(__name__)
 def build_for(checkpoint: Checkpoint, family: Family, config: Any, storage: Storage) -> Network:
     """Build the model that config.json describes, and check that the checkpoint has its tensors.
 
-    A prefix that all tensor names have in addition is removed from `checkpoint`. Raises InputError
+    A prefix that all tensor names have in addition is removed from `checkpoint`, and names of
+    another layout are replaced. Raises InputError
     with the count and the names of the tensors that are missing, superfluous or of another shape.
     Warns of the towers that are left out.
     """
+    checkpoint.rename(family.renames)
     network = family.build(checkpoint, config, storage)
     checkpoint.ignore(family.ignored(config))
     prefix = checkpoint.extra_prefix(tensors_of(network))

@@ -11,21 +11,25 @@ from typing import Any
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import spec
 
+from handglass.errors import InputError
 from handglass.runtime.bundle.entries import (
+    PADDED,
     FunctionEntry,
     MethodEntry,
+    PromptEntry,
     TensorEntry,
     VisionEntry,
     WorkEntry,
 )
 
+from ..checkpoints.template_file import SEPARATE, TemplateFile
 from .architecture import architecture_of
-from .config import VisionConfig
 from .family import Family, HasHead
 from .language import Decoder
+from .model_config import ModelConfig
 from .network import DecoderNetwork
 from .position_tables import SIDE
-from .release import ARCHITECTURES, ModelConfig
+from .release import ARCHITECTURES
 from .resampler import Resampler
 from .storage import Storage
 from .vision import VisionTower
@@ -110,16 +114,17 @@ def vision_entry(config: ModelConfig) -> VisionEntry:
         mean=NORMALISATION,
         std=NORMALISATION,
         slicing=_slicing(config),
-        positions=_positions(config.vision),
+        positions=_positions(config),
         query_num=config.resampler.query_num,
         video=config.video,
     )
 
 
-def _positions(vision: VisionConfig) -> MethodEntry:
-    if vision.resizes_positions:
+def _positions(config: ModelConfig) -> MethodEntry:
+    if config.vision.resizes_positions:
         return MethodEntry("place", {"side": SIDE})
-    return MethodEntry("bucket", {"side": vision.positions_per_side})
+    kind = PADDED if config.resampler.has_padding else "bucket"
+    return MethodEntry(kind, {"side": config.vision.positions_per_side})
 
 
 def _slicing(config: ModelConfig) -> MethodEntry:
@@ -129,6 +134,19 @@ def _slicing(config: ModelConfig) -> MethodEntry:
     size, multiple = config.image_size, config.vision.patch_size
     grid = {"resolution": size, "multiple": multiple, "max_slices": config.max_slices}
     return MethodEntry("grid", grid)
+
+
+def prompt_entry(config: ModelConfig, template: TemplateFile) -> PromptEntry:
+    """The release's own; packing/template_check.py compares it with the checkpoint's template.
+
+    Raises InputError if there is none to compare and the release is not known well enough."""
+    if config.release.needs_template and not template.text:
+        raise InputError(
+            f"{config.release.name}: the checkpoint has no chat template, without which its prompt "
+            f"is not certain; add {SEPARATE} of the release (or chat_template in "
+            "tokenizer_config.json)"
+        )
+    return config.prompt
 
 
 def matches(config: Mapping[str, Any]) -> bool:
@@ -141,7 +159,7 @@ FAMILY = Family(
     matches=matches,
     configure=ModelConfig.from_dict,
     build=build,
-    prompt=lambda config, template: config.prompt,
+    prompt=prompt_entry,
     vision=vision_entry,
     reference="handglass.compiler.parity.reference.minicpmv",
     title=lambda config: config.release.name,

@@ -1,6 +1,7 @@
 """MiniCPM-V 4.7: 4.6 with three rotary positions per token, so that the tokens of a picture stand
 on a canvas (runtime/prompt/canvas.py). The head is not tied to the embedding unless the
-configuration says so.
+configuration says so, which the published number of parameters suggests; a checkpoint that has no
+head then is refused by the name of the missing tensor.
 """
 
 from __future__ import annotations

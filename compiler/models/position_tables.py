@@ -1,8 +1,9 @@
-"""The learned positions of a SigLIP tower: a row of a square table per patch.
+"""The learned positions of a vision tower: a row of a square table per patch.
 
 A tower trained on one grid either takes rows of its table for patches of another grid
-(`LookedUp`), or enlarges and shrinks the table to that grid (`Resized`). The runtime's method of
-the same purpose is `VisionEntry.positions`.
+(`LookedUp`), or enlarges and shrinks the table to that grid (`Resized`). A tower with a class token
+has one row more, the first (`WithClass`). The runtime's method of the same purpose is
+`VisionEntry.positions`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,26 @@ class LookedUp(nn.Module):
         self.table = Stored(table.shape, table.read, [table])
 
     def forward(self, position_ids: nn.Tensor) -> nn.Tensor:
-        return opaque(_gather, "positions", self.table.value, position_ids)
+        return opaque(gather, "positions", self.table.value, position_ids)
+
+
+class WithClass(LookedUp):
+    """position_ids (n,), 0 for the class token and from 1 on for patches -> (n, d).
+
+    The class token is a learned row without pixels. Its patch is zeros and the tower's patches have
+    no bias, so that the sum of row and position stands in the table.
+    """
+
+    def __init__(self, name: str, class_token: str, side: int, d: int) -> None:
+        super().__init__(name, side, d)
+        table, token = Rows(name, (side * side + 1, d)), Rows(class_token, (d,))
+
+        def read(checkpoint: Checkpoint) -> np.ndarray:
+            rows = table.read(checkpoint)
+            rows[0] += token.read(checkpoint)
+            return rows
+
+        self.table = Stored(table.shape, read, [table, token])
 
 
 class Resized(nn.Module):
@@ -71,7 +91,8 @@ class Table(Panels):
         yield self.sources[0].read(checkpoint)[0].T
 
 
-def _gather(table: te.Tensor, ids: te.Tensor) -> te.Tensor:
+def gather(table: te.Tensor, ids: te.Tensor) -> te.Tensor:
+    """The rows `ids` (n,) of the table: (n, d)."""
     shape = (ids.shape[0], table.shape[1])
     return te.compute(shape, lambda i, j: table[ids[i], j], name="positions")
 

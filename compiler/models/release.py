@@ -7,18 +7,17 @@ are also recognized by their shapes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from math import isqrt
 from typing import Any
 
 from handglass.errors import InputError
 from handglass.runtime.bundle.entries import Around, MethodEntry, PromptEntry
 
 from ..checkpoints.fields import Fields
+from ..checkpoints.unstated import PATCH_QUESTIONS, SQUARE_QUESTIONS, Question
 from . import templates, text_config
-from .architecture import architecture_of
-from .config import RESAMPLER_HEAD_DIM, LanguageConfig, ResamplerConfig, VisionConfig, vision_config
+from .config import LanguageConfig, VisionConfig, vision_config
 from .timm_tower import timm_vision
 
 RESOLUTION, MAX_SLICES = 448, 9
@@ -56,14 +55,16 @@ class Release:
     """Recognizes the release if `version` is absent."""
     vision: Callable[[Fields], VisionConfig] = siglip_vision
     has_query_positions: bool = False
-    enlarges_positions: bool = False
-    """Whether keys have these positions too, enlarged to the grid of the only tile."""
     is_omni: bool = False
     slices: bool = True
     video: MethodEntry | None = None
     """How the frames of a video are chosen; None: the released code shows none."""
     refused: tuple[str, ...] = ("drop_vision_last_layer",)
     """Keys of REFUSED."""
+    questions: tuple[Question, ...] = ()
+    """What its files do not say and config.json may or must."""
+    needs_template: bool = False
+    """Whether its prompt is not known well enough to do without the checkpoint's chat template."""
     defaults: tuple[tuple[str, float], ...] = tuple(SAMPLING.items())
 
     @property
@@ -107,7 +108,6 @@ RELEASES = (
         has_query_positions=True,
         refused=(),
     ),
-    # Its own code was not at hand: a square and enlarged positions are those of its relatives.
     Release(
         "MiniCPM-V 1.0",
         "1.0",
@@ -117,13 +117,11 @@ RELEASES = (
         (_first_shape,),
         timm_vision,
         has_query_positions=True,
-        enlarges_positions=True,
         slices=False,
         refused=("slice_mode", "use_image_id"),
+        questions=SQUARE_QUESTIONS,
         defaults=(),
     ),
-    # The released code of 2.5 uses positions of a padded batch (1 x n). Here they are those of the
-    # grid, as in other engines. Which is better was not verified on its weights.
     Release(
         "MiniCPM-V 2.5",
         "2.5",
@@ -131,6 +129,7 @@ RELEASES = (
         templates.llama3,
         templates.bracketed_tiles,
         ({"hidden_size": 4096, "intermediate_size": 14336},),
+        questions=PATCH_QUESTIONS,
     ),
     Release(
         "MiniCPM-V 2.6",
@@ -147,6 +146,7 @@ RELEASES = (
         text_config.llama,
         _chatml,
         shapes=({"hidden_size": 2560, "intermediate_size": 10240},),
+        needs_template=True,  # one description of it has no newline after a role
     ),
     Release(
         "MiniCPM-V 4.5",
@@ -173,55 +173,6 @@ ARCHITECTURES = {"MiniCPMV": False, "MiniCPMO": True}
 """Architecture -> whether it is an o-model."""
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """The whole model; `image_size` is the side of a square tile, in pixels."""
-
-    architecture: str
-    vision: VisionConfig
-    resampler: ResamplerConfig
-    language: LanguageConfig
-    image_size: int
-    release: Release = SEED_RELEASE
-    max_slices: int = 1
-    has_image_ids: bool = False
-
-    @classmethod
-    def from_dict(cls, config: dict[str, Any]) -> ModelConfig:
-        """Parse the released layout: language fields at the top level, the tower under
-        `vision_config`. Raises InputError for an invalid or unsupported setting."""
-        top = Fields(config, "config.json")
-        architecture = _architecture(config, top)
-        release = find_release(top, ARCHITECTURES[architecture])
-        _refuse(top, release.refused)
-        vision = release.vision(top)
-        language = release.language(top)
-        image_size = top.integer("image_size")
-        top.multiple("image_size", image_size, "patch_size", vision.patch_size)
-        _refuse_other_patch_size(top, vision.patch_size)
-        resampler = _resampler(top, release, vision, language)
-        sizes = vision, resampler, language, image_size
-        return cls(architecture, *sizes, release, *_slicing(top, release))
-
-    @property
-    def prompt(self) -> PromptEntry:
-        tiles = self.release.tiles(self.has_image_ids)
-        entry = self.release.prompt(tiles, defaults=dict(self.release.defaults))
-        if self.release.video is None:
-            return entry
-        # Frames are pictures without numbers, joined as the parts of a message are.
-        return replace(entry, frames=self.release.tiles(False), between_frames=entry.between)
-
-    @property
-    def video(self) -> MethodEntry | None:
-        """The method of videos, whose frames have no more slices than pictures."""
-        entry = self.release.video
-        if entry is None or "max_slices" not in entry.parameters:
-            return entry
-        slices = min(entry.parameters["max_slices"], self.max_slices)
-        return replace(entry, parameters={**entry.parameters, "max_slices": slices})
-
-
 def find_release(top: Fields, is_omni: bool) -> Release:
     """The release by `version`, else by shape, else the seed.
 
@@ -243,57 +194,3 @@ def _version(value: Any) -> str:
     if value is None:
         return ""
     return f"{value}.0" if type(value) is int else str(value)
-
-
-def _architecture(config: Mapping[str, Any], top: Fields) -> str:
-    """The supported architecture. Raises InputError for another one."""
-    name = architecture_of(config) or ", ".join(top.texts("architectures"))
-    if name not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise InputError(f"config.json: unknown architecture {name!r}; known here: {known}")
-    return name
-
-
-def _refuse(top: Fields, keys: tuple[str, ...]) -> None:
-    for key in keys:
-        value = top.get(key)
-        if value is not None and value is not False:
-            raise InputError(f"config.json: {key} is {value!r}: {REFUSED[key]}: not supported yet")
-
-
-def _refuse_other_patch_size(top: Fields, patch_size: int) -> None:
-    """The released layout repeats the patch size at the top level; both values must agree."""
-    stated = top.integer("patch_size", default=patch_size)
-    if stated != patch_size:
-        raise InputError(
-            f"config.json: patch_size is {stated} but vision_config.patch_size is {patch_size}"
-        )
-
-
-def _slicing(top: Fields, release: Release) -> tuple[int, bool]:
-    """Most slices of a picture, and whether the prompt numbers the pictures."""
-    if not release.slices:
-        return 1, False
-    inner = top.section("slice_config") if top.get("slice_config") else top
-    inner.expect("scale_resolution", RESOLUTION)
-    most = inner.integer("max_slice_nums", default=MAX_SLICES, maximum=MOST_SLICES)
-    return most if top.flag("slice_mode", True) else 1, top.flag("use_image_id", True)
-
-
-def _resampler(
-    top: Fields, release: Release, vision: VisionConfig, language: LanguageConfig
-) -> ResamplerConfig:
-    hidden_size, queries = language.hidden_size, top.integer("query_num")
-    top.multiple("hidden_size", hidden_size, "the resampler's head width", RESAMPLER_HEAD_DIM)
-    side = top.integer("image_size") // vision.patch_size
-    if release.enlarges_positions and isqrt(queries) ** 2 != queries:
-        raise InputError(f"config.json: query_num is {queries}, but must be a square number")
-    return ResamplerConfig(
-        query_num=queries,
-        hidden_size=hidden_size,
-        vision_hidden_size=vision.hidden_size,
-        num_attention_heads=hidden_size // RESAMPLER_HEAD_DIM,
-        has_query_positions=release.has_query_positions,
-        key_grid=side if release.enlarges_positions else 0,
-        has_times=release.has_times,
-    )

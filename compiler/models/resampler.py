@@ -12,7 +12,8 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from tvm import te
+from tvm import te, tirx
+from tvm.ir import Expr
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
@@ -73,14 +74,23 @@ class Resampler(nn.Module):
         if times is not None:
             keyed = op.add(keyed, self.time_positions(times))
         k, v = self.k_proj(keyed), self.v_proj(kv)
-        mixed = opaque(
+        mixed = self._mixed(k, v, grid) if self.config.has_padding else self._attend(k, v)
+        return self.proj(self.ln_post(self.out_proj(mixed)))
+
+    def _attend(self, k: nn.Tensor, v: nn.Tensor) -> nn.Tensor:
+        return opaque(
             partial(_cross_attention, heads=self.heads, tiles=self.tiles),
             "resampler_attention",
             self.projected_query.value,
             k,
             v,
         )
-        return self.proj(self.ln_post(self.out_proj(mixed)))
+
+    def _mixed(self, k: nn.Tensor, v: nn.Tensor, grid: nn.Tensor) -> nn.Tensor:
+        """Attention to the patches of a tile alone: the result of all patches, with the values of
+        padding at zero, divided by the sum of the weights that are not padding's."""
+        shown = opaque(partial(_shown, width=self.config.hidden_size), "shown_patches", grid)
+        return op.divide(self._attend(k, op.multiply(v, shown)), self._attend(k, shown))
 
     def _rows(self, part: int) -> tuple[list[Rows], list[Rows]]:
         """Weight and bias of q (0), k (1) or v (2): a third of one stored tensor each."""
@@ -104,9 +114,17 @@ class Resampler(nn.Module):
         return query @ weight.read(checkpoint).T.astype(np.float64) + bias.read(checkpoint)
 
 
-def _cross_attention(
-    q: te.Tensor, k: te.Tensor, v: te.Tensor, heads: int, tiles: bool
-) -> te.Tensor:
+def _shown(grid: te.Tensor, width: int) -> te.Tensor:
+    """grid (n, 2) -> (n, width) float32: 1 for patches of the tile, 0 for padding."""
+    zero, one = (tirx.const(value, "float32") for value in (0.0, 1.0))
+
+    def value(i: Expr, j: Expr) -> Expr:
+        return tirx.Select(grid[i, 0] >= 0, one, zero)
+
+    return te.compute((grid.shape[0], width), value, name="shown_patches")
+
+
+def _cross_attention(q: te.Tensor, k: te.Tensor, v: te.Tensor, heads: int, tiles: str) -> te.Tensor:
     """q (queries, d), k and v (n, d) -> (queries, d)."""
     head_dim = int(k.shape[1]) // heads
     queries, keys, values = (attention_op.heads_of(x, heads, head_dim) for x in (q, k, v))

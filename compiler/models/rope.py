@@ -26,6 +26,7 @@ SECTIONS = ("rope_parameters", "rope_scaling")
 TYPE_KEYS = ("rope_type", "type")
 READ = ("rope_theta", "partial_rotary_factor")
 DEFAULT_THETA = 10000.0
+"""Of the released classes, whose files may omit it."""
 AXIS_SECTIONS, INTERLEAVED = AXIS_KEYS = "mrope_section", "mrope_interleaved"
 """Keys for tokens with a position on each of three axes; equal positions make them irrelevant."""
 DEFAULT_SECTIONS = (11, 11, 10)

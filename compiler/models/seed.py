@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .release import ModelConfig
+from .model_config import ModelConfig
 
 # SigLIP so400m/14 at 448 and MiniCPM-1B.
 SEED_JSON: dict[str, Any] = {

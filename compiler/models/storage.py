@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from handglass.errors import UsageError
 from handglass.runtime.bundle.manifest import Manifest
@@ -13,7 +14,6 @@ from ..schemes.byte_rows import ByteRows
 from ..schemes.kv_cache import CacheType, cache_type_of, find_cache_type
 from ..schemes.quantize import find_scheme
 from ..schemes.scheme import Scheme
-from .config import LanguageConfig
 
 DEFAULT_CONTEXT = 4096
 BYTES = ByteRows("w8", "int8", "float16", floor_db=25.0)
@@ -23,17 +23,26 @@ VISION_DEFAULTS = {"w4": "f16", "w4a8": "w8a8"}
 
 @dataclass(frozen=True)
 class Storage:
-    """The schemes of both model parts, and the length (in positions) and type of the KV cache."""
+    """The schemes of the model's parts, and the length (in positions) and type of the KV cache."""
 
     language: Scheme
     vision: Scheme
     context: int
     cache: CacheType
+    own_head: Scheme | None = None
+    """Of the output head, if it is not that of the language model."""
 
-    def names(self, has_vision: bool) -> dict[str, str]:
+    @property
+    def head(self) -> Scheme:
+        """The scheme of the output head, and of the embedding if both are one matrix."""
+        return self.own_head or self.language
+
+    def names(self, has_vision: bool, has_texts: bool = True) -> dict[str, str]:
         """The scheme of each part that the model has."""
+        language = {"language": self.language.name} if has_texts else {}
         vision = {"vision": self.vision.name} if has_vision else {}
-        return {"language": self.language.name, **vision}
+        head = {"head": self.own_head.name} if self.own_head else {}
+        return {**language, **vision, **head}
 
     @property
     def gates(self) -> Scheme:
@@ -49,21 +58,34 @@ class Storage:
         return find_scheme("w4", self.language.units) if self.language.codes.bits == 4 else BYTES
 
 
+class HasPositions(Protocol):
+    """The part of a configuration that storage depends on."""
+
+    @property
+    def max_position_embeddings(self) -> int: ...
+
+
 def choose_storage(
-    config: LanguageConfig,
+    config: HasPositions,
     units: Units,
     quantization: str,
     vision_quantization: str | None,
     context: int | None,
     kv_cache: str | None,
     has_vision: bool = True,
+    head_quantization: str | None = None,
+    generates: bool = True,
 ) -> Storage:
     """Look up the schemes and the cache type by name.
 
     The default vision scheme is `f16` for `w4` and `w8a8` for `w4a8`: four bits are too few for the
     vision tower. Raises UsageError for an unknown name, a vision scheme of a model without vision,
-    or a context out of range.
+    a context out of range, or options of a conversation for a model that generates no text.
     """
+    if not generates and any((context, kv_cache, head_quantization)):
+        raise UsageError(
+            "this model generates no text: omit --context, --kv-cache and --head-quantization"
+        )
     if vision_quantization and not has_vision:
         raise UsageError(
             f"--vision-quantization {vision_quantization!s:.40}: this model is text-only; omit it"
@@ -78,13 +100,18 @@ def choose_storage(
         raise UsageError(f"--context {context}: the model supports 1 to {longest} positions")
     padded = -(-context // LANES) * LANES  # the cache consists of whole panels
     cache = find_cache_type(kv_cache) if kv_cache else cache_type_of(language.cache_dtype)
-    return Storage(language, find_scheme(vision_quantization or default, units), padded, cache)
+    vision = find_scheme(vision_quantization or default, units)
+    is_own = head_quantization not in (None, quantization)
+    own_head = find_scheme(head_quantization, units) if head_quantization and is_own else None
+    return Storage(language, vision, padded, cache, own_head)
 
 
 def storage_of(manifest: Manifest, units: Units) -> Storage:
-    """The storage of a bundle. A model without vision has the language scheme for both parts."""
+    """The storage of a bundle. A model with one part has its scheme for both."""
     schemes, state = manifest.scheme, manifest.state
-    language = schemes["language"]
-    names = language, schemes.get("vision", language)
+    language, vision = (schemes.get(part) for part in ("language", "vision"))
+    names = language or schemes["vision"], vision or schemes["language"]
     parts = [find_scheme(name, units) for name in names]
-    return Storage(parts[0], parts[1], state.context, cache_type_of(state.cache_dtype))
+    own_head = find_scheme(schemes["head"], units) if "head" in schemes else None
+    cache = cache_type_of(state.cache_dtype)
+    return Storage(parts[0], parts[1], state.context, cache, own_head)

@@ -110,8 +110,13 @@ def minicpm(
     )
 
 
-def llama3(tiles: Mapping[str, Around], defaults: Mapping[str, float] | None = None) -> PromptEntry:
-    """Llama 3: a header with the role, then trimmed text."""
+def llama3(
+    tiles: Mapping[str, Around],
+    defaults: Mapping[str, float] | None = None,
+    picture: str = "",
+    is_trimmed: bool = True,
+) -> PromptEntry:
+    """Llama 3: a header with the role, then trimmed text. `picture`: see PromptEntry."""
     turn = lambda role: Around(  # noqa: E731
         f"<|start_header_id|>{role}<|end_header_id|>\n\n", "<|eot_id|>"
     )
@@ -120,9 +125,11 @@ def llama3(tiles: Mapping[str, Around], defaults: Mapping[str, float] | None = N
         bos="<|begin_of_text|>",
         roles={role: turn(role) for role in ROLES},
         tiles=tiles,
-        reserved=(*headers, *(_tokens(TAGS[:2]) if tiles else ())),
+        reserved=(*headers, *([picture] if picture else _tokens(TAGS[:2]) if tiles else ())),
         stop=("<|eot_id|>",),
-        is_trimmed=True,
-        between="\n" if tiles else "",
+        is_trimmed=is_trimmed,
+        between="\n" if tiles and not picture else "",
         defaults=dict(defaults or {}),
+        joint="" if picture else "\n",
+        picture=picture,
     )

@@ -8,6 +8,11 @@
 | Qwen3 | RMSNorm of each query and key head |
 
 Qwen3.5 has a file of its own (qwen35.py).
+
+Sizes, the epsilon of norms and the longest context have no default: a file without them is refused.
+`rope_theta` and whether the head is tied have the defaults of the released classes; a stored head
+that differs from the embedding counts all the same (`Checkpoint.lm_head`). Special tokens are found
+by their strings in the tokenizer, never by number.
 """
 
 from __future__ import annotations

@@ -14,11 +14,13 @@ from .config import ExpertConfig, LanguageConfig, ResamplerConfig, VisionConfig
 from .delta_net import heads_of
 from .merger_config import WINDOW, MergerConfig
 from .mixture import EXPERTS
+from .mllama_config import TiledVisionConfig
+from .vision import LayerConfig
 
 
 def vision_flops(config: VisionConfig, n: int) -> int:
     """Operations of the vision tower over n patches."""
-    return _patch_flops(config, n) + config.num_hidden_layers * _layer_flops(config, n)
+    return _patch_flops(config, n) + encoder_flops(config, n)
 
 
 def merged_vision_flops(config: VisionConfig, merger: MergerConfig, n: int) -> int:
@@ -35,14 +37,42 @@ def merged_vision_flops(config: VisionConfig, merger: MergerConfig, n: int) -> i
     return flops + 2 * (n // WINDOW) * (wide * wide + wide * merger.hidden_size)
 
 
+def encoder_flops(config: LayerConfig, n: int) -> int:
+    """Operations of the layers of a tower over n rows."""
+    return config.num_hidden_layers * _layer_flops(config, n)
+
+
+def tiled_vision_flops(config: TiledVisionConfig, hidden_size: int) -> int:
+    """Operations of an encoder of tiles and its projector, for a picture with all tiles."""
+    d, rows = config.hidden_size, config.max_num_tiles * config.tile_rows
+    n = config.max_num_tiles * config.padded_rows
+    layers = config.num_hidden_layers + config.num_global_layers
+    products = 2 * n * (4 * d * d + 2 * d * config.intermediate_size)
+    patches = 2 * n * 3 * config.patch_size**2 * d
+    return patches + layers * (products + 4 * n * n * d) + 2 * rows * config.features * hidden_size
+
+
+def shown_work(config: LanguageConfig) -> WorkEntry:
+    """Keys and values of each row of a picture, of all layers that attend to pictures."""
+    kv = config.num_key_value_heads * config.head_dim
+    return WorkEntry(flops_per_row=len(config.cross_layers) * 2 * config.hidden_size * 2 * kv)
+
+
+def probe_flops(config: VisionConfig, n: int) -> int:
+    """Operations of a head whose learned query attends to n patches; its query is projected at
+    compile time."""
+    d, f = config.hidden_size, config.intermediate_size
+    return 2 * n * d * 2 * d + 4 * n * d + 2 * (d * d + 2 * d * f)
+
+
 def _patch_flops(config: VisionConfig, n: int) -> int:
     return 2 * n * 3 * config.patch_size**2 * config.hidden_size
 
 
-def _layer_flops(config: VisionConfig, n: int) -> int:
+def _layer_flops(config: LayerConfig, n: int) -> int:
     """Operations of one encoder layer over n rows."""
     d, f = config.hidden_size, config.intermediate_size
-    products = 2 * n * (4 * d * d + 2 * d * f)  # q, k, v, out; fc1, fc2
+    products = 2 * n * (4 * d * d + (2 + config.names.is_gated) * d * f)  # q, k, v, out; the MLP
     return products + 4 * n * n * d  # attention of n x n rows: scores, then values
 
 
@@ -55,7 +85,8 @@ def resampler_flops(config: ResamplerConfig, n: int) -> int:
 
 def prefill_work(config: LanguageConfig) -> WorkEntry:
     """Work per row and per (query, key) pair; logits are computed for the last row only."""
-    d, layers, linear = config.hidden_size, config.num_hidden_layers, len(config.linear_layers)
+    d, linear = config.hidden_size, len(config.linear_layers)
+    layers = config.num_hidden_layers - len(config.cross_layers)  # which text alone skips
     rows = layers * (2 * 3 * d * config.intermediate_size + _expert_flops(config))
     rows += (layers - linear) * _attention_flops(config) + linear * _delta_flops(config)
     q = config.num_attention_heads * config.head_dim

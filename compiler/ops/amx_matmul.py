@@ -47,7 +47,7 @@ def gated_matmul(x: te.Tensor, f: int, weight: te.Tensor, scale: te.Tensor) -> t
     sums = tile_sums(rows, words, BFLOAT16)
 
     def value(i: Expr, j: Expr) -> Expr:
-        gate, up = (sums[j // TILE, half, i // TILE, i % TILE, j % TILE] for half in range(2))
+        gate, up = (sums(j // TILE, half, i // TILE, i % TILE, j % TILE) for half in range(2))
         return silu(gate) * up
 
     return te.compute((x.shape[0], f), value, name="gated")

@@ -12,17 +12,18 @@ from tvm.ir import Expr
 from handglass.schedules.cpu.attention_shape import Limit, Tiling
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
+from handglass.schedules.select import ON_GPU
 from handglass.schedules.tiling import is_one
 
 from . import gpu_attention
-from .amx_attention import (
+from .attention_tiles import attend
+from .bf16_attention import (
     attend_in_tiles,
     key_of_panels,
     key_of_rows,
     value_of_cache,
     value_of_rows,
 )
-from .attention_tiles import attend
 from .exponential import LOG2_E
 from .index_type import int64
 from .lazy import Lazy, stored
@@ -40,22 +41,25 @@ def attention(
     scale: float,
     limit: Limit,
     scales: tuple[te.Tensor, ...] = (),
-    tiles: bool = False,
+    tiles: bool | str = False,
 ) -> te.Tensor:
     """softmax(q k^T * scale) v.
 
     q (s, h, d), keys (h_kv, >= ceil(length/16), d, 16), values (h_kv, >= length, d) -> (s, h * d).
     Query i attends to the positions below `limit(i)`, which must be at least 1 and non-decreasing.
     int8 keys and values need `scales`, (h_kv, panels, 16) float32 each: one scale per position.
-    `tiles`: many queries are computed in tile registers, in bfloat16 (schedules/select.py).
+    `tiles`: many queries are computed with operands of 16 bits: in tile registers, in bfloat16, or
+    in float16 on a GPU, by the part of TILE_ATTENTION (schedules/select.py). A model for a GPU that
+    is built for a CPU, which computes known answers, has float32.
     """
     q = q if isinstance(q, Lazy) else stored(q)
     if on_gpu():
         values = values if isinstance(values, Lazy) else stored(values)
-        return gpu_attention.attend(q, keys, values, scales, scale, limit)
+        rounded = bool(tiles) and not is_one(int64(q.shape[0]))
+        return gpu_attention.attend(q, keys, values, scales, scale, limit, rounded)
     assert isinstance(values, te.Tensor), "values may be a Lazy view on a GPU only"
     s, h = int64(q.shape[0]), int(q.shape[1])
-    if tiles and not is_one(s):
+    if _in_registers(tiles) and not is_one(s):
         key, value = key_of_panels(keys, *scales[:1]), value_of_cache(values, *scales[1:])
         return attend_in_tiles(q, key, value, int(keys.shape[0]), scale, limit)
     group = h // int(keys.shape[0])  # query heads per kv head
@@ -63,13 +67,23 @@ def attention(
     return attend(_rows(q.tensor(), tiling, scale), keys, values, scales, tiling)
 
 
-def attention_over_all(q: Lazy, k: Lazy, v: Lazy, scale: float, tiles: bool = False) -> te.Tensor:
-    """Attention of q (s, h, d) to all positions of k and v (n, h_kv, d) -> (s, h * d)."""
+def attention_over_all(
+    q: Lazy, k: Lazy, v: Lazy, scale: float, tiles: bool | str = False, is_causal: bool = False
+) -> te.Tensor:
+    """Attention of q (s, h, d) to all positions of k and v (n, h_kv, d) -> (s, h * d).
+
+    `is_causal`: row i, of as many queries as positions, attends to the positions up to its own.
+    """
     n = k.shape[0]
-    if tiles:
+    limit: Limit = (lambda i: i + 1) if is_causal else (lambda i: n)
+    if _in_registers(tiles):
         key, value = key_of_rows(k), value_of_rows(v)
-        return attend_in_tiles(q, key, value, int(k.shape[1]), scale, lambda i: n)
-    return attention(q, key_panels(k), head_major(v), scale, lambda i: n)
+        return attend_in_tiles(q, key, value, int(k.shape[1]), scale, limit)
+    return attention(q, key_panels(k), head_major(v), scale, limit, tiles=tiles)
+
+
+def _in_registers(tiles: bool | str) -> bool:
+    return bool(tiles) and tiles != ON_GPU and not on_gpu()
 
 
 def heads_of(x: te.Tensor, heads: int, d: int, first: int = 0) -> Lazy:
@@ -77,6 +91,12 @@ def heads_of(x: te.Tensor, heads: int, d: int, first: int = 0) -> Lazy:
     return Lazy(
         "split", (x.shape[0], heads, d), (x,), lambda ins, i, h, e: ins[0][i, first + h * d + e]
     )
+
+
+def part_of(x: Lazy, first: Expr | int, count: Expr | int) -> Lazy:
+    """Rows `first` to `first + count` of x (n, heads, d), as a view."""
+    value = lambda ins, i, h, e: x.value(ins, i + first, h, e)  # noqa: E731
+    return Lazy("part", (count, *x.shape[1:]), x.inputs, value)
 
 
 def key_panels(keys: te.Tensor | Lazy) -> te.Tensor:

@@ -4,10 +4,13 @@ On LLVM targets `T.exp` and `T.tanh` become one library call per vector lane; th
 schedules/cpu/exponential.py vectorizes.
 """
 
+from collections.abc import Callable
+
 from tvm import te, tirx
 from tvm.ir import Expr
 
 from handglass.schedules.cpu import exponential
+from handglass.schedules.loops import named
 
 from .scope import on_gpu
 
@@ -37,7 +40,7 @@ def sigmoid(x: Expr) -> Expr:
 
 def silu(x: Expr) -> Expr:
     """x sigmoid(x)."""
-    return x * sigmoid(x)
+    return _once(x, lambda x: x * sigmoid(x))
 
 
 def silu_gate(gate_up: te.Tensor) -> te.Tensor:
@@ -46,7 +49,7 @@ def silu_gate(gate_up: te.Tensor) -> te.Tensor:
     f = int(width) // 2
     return te.compute(
         (m, f),
-        lambda i, j: silu(gate_up[i, j]) * gate_up[i, j + f],
+        lambda i, j: silu(gate_up(i, j)) * gate_up[i, j + f],
         name="silu_gate",
     )
 
@@ -56,11 +59,10 @@ def gelu_tanh(x: te.Tensor) -> te.Tensor:
     inner = tirx.const(2.0 * 0.7978845608028654, "float32")
     cubic = tirx.const(0.044715, "float32")
 
-    def value(*index):
-        v = x[index]
+    def value(v: Expr) -> Expr:
         return v * sigmoid(inner * (v + cubic * v * v * v))
 
-    return te.compute(x.shape, value, name="gelu_tanh")
+    return te.compute(x.shape, lambda *index: _once(x(*index), value), name="gelu_tanh")
 
 
 def gelu(x: te.Tensor) -> te.Tensor:
@@ -72,12 +74,24 @@ def gelu(x: te.Tensor) -> te.Tensor:
     """
     f32 = lambda value: tirx.const(value, "float32")  # noqa: E731 (a local cast, used often)
 
-    def value(*index):
-        size = tirx.min(f32(_ERFC_END), tirx.abs(x[index]))
+    def value(v: Expr) -> Expr:
+        size = tirx.min(f32(_ERFC_END), tirx.abs(v))
         power = f32(_ERFC[-1])
         for coefficient in reversed(_ERFC[:-1]):
             power = power * size + f32(coefficient)
-        positive = f32(0.5) * x[index] + f32(0.5) * tirx.abs(x[index])
+        positive = f32(0.5) * v + f32(0.5) * tirx.abs(v)
         return positive - f32(0.5) * size * exp2(power * size)
 
-    return te.compute(x.shape, value, name="gelu")
+    return te.compute(x.shape, lambda *index: _once(x(*index), value), name="gelu")
+
+
+def quick_gelu(x: te.Tensor) -> te.Tensor:
+    """The approximation of GELU that CLIP is trained with: x sigmoid(1.702 x)."""
+    steep = tirx.const(1.702, "float32")
+    value = lambda v: v * sigmoid(steep * v)  # noqa: E731 (one expression, passed on)
+    return te.compute(x.shape, lambda *index: _once(x(*index), value), name="quick_gelu")
+
+
+def _once(x: Expr, body: Callable[[Expr], Expr]) -> Expr:
+    """body(x), with a variable for x where the code generator takes one: it may be an epilogue."""
+    return body(x) if on_gpu() else named("x", x, body)

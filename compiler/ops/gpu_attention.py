@@ -8,12 +8,12 @@ from tvm import te, tirx
 from tvm.target import Target
 
 from handglass.schedules.cpu.attention_shape import Limit
+from handglass.schedules.gpu.attention_buffers import Operands
 from handglass.schedules.gpu.attention_merge import merge_nest
 from handglass.schedules.gpu.attention_nest import attention_nest
 from handglass.schedules.gpu.attention_rows import Read, Rows
-from handglass.schedules.gpu.attention_steps import Operands
 from handglass.schedules.gpu.attention_workgroup import Bounds, Workgroup
-from handglass.schedules.rule import MULTIPLY_ADDS, PATTERN, SEEN
+from handglass.schedules.rule import MULTIPLY_ADDS, PATTERN, ROUNDED, SEEN
 
 from .exponential import LOG2_E
 from .index_type import int64
@@ -27,8 +27,10 @@ def attend(
     scales: tuple[te.Tensor, ...],
     scale: float,
     limit: Limit,
+    rounded: bool = False,
 ) -> te.Tensor:
-    """Unscaled q (s, h, d) -> (s, h * d); the other arguments are those of `attention`.
+    """Unscaled q (s, h, d) -> (s, h * d); the other arguments are those of `attention`. `rounded`:
+    operands may be rounded to 16 bits.
 
     If one workgroup per kv head would leave most of the GPU idle, several workgroups take a part of
     the positions each, and a second kernel merges their results.
@@ -54,6 +56,7 @@ def attend(
         PATTERN: "attention",
         MULTIPLY_ADDS: work,
         SEEN: [limit(s - 1), values.shape[1]],
+        **({ROUNDED: 1} if rounded else {}),
     }
     if splits == 1:
         return _extern([(s, h * d)], inputs, nest, attrs)
@@ -77,16 +80,17 @@ def _scaled(read: Read, rows: Rows, scale: float) -> Read:
 
 def _extern(shapes: list, inputs: list[te.Tensor], nest, attrs: dict):
     """A hand-written nest. Its buffers have no element offset, which would be one more scalar
-    argument each."""
-    whole = lambda shape, dtype: tirx.decl_buffer(shape, dtype, layout=None)  # noqa: E731
+    argument each; their names, which messages show, are those of the tensors."""
+    whole = lambda shape, dtype, name: tirx.decl_buffer(shape, dtype, name, layout=None)  # noqa: E731
+    made = ("attended",) if len(shapes) == 1 else ("sums", "marks")
     return te.extern(
         shapes,
         inputs,
         nest,
         name=attrs[PATTERN],
         dtype=["float32"] * len(shapes),
-        in_buffers=[whole(tensor.shape, tensor.dtype) for tensor in inputs],
-        out_buffers=[whole(shape, "float32") for shape in shapes],
+        in_buffers=[whole(tensor.shape, tensor.dtype, tensor.op.name) for tensor in inputs],
+        out_buffers=[whole(shape, "float32", n) for shape, n in zip(shapes, made, strict=True)],
         attrs=attrs,
     )
 

@@ -7,10 +7,11 @@ and not once per product.
 
 from __future__ import annotations
 
-from tvm import te, tirx
+from tvm import te
 from tvm.ir import Expr
 
-from handglass.schedules.gpu import int4_row as row
+from handglass.schedules.gpu import padded_row as row
+from handglass.schedules.gpu.half import to_half
 from handglass.schedules.gpu.limits import GpuLimits
 from handglass.schedules.isa.integer_isa import GROUP
 from handglass.schedules.isa.register_tiles import LANES
@@ -26,10 +27,6 @@ from .padded import (
     whole_columns,
     whole_tiles,
 )
-
-LARGEST = 65504.0
-"""The largest float16."""
-LARGEST_BITS, INFINITY_BITS, MAGNITUDE = 0x477FE000, 0x7F800000, 0x7FFFFFFF
 
 
 def gpu_matmul(
@@ -60,19 +57,24 @@ def gpu_matmul(
     return te.compute((m, int64(out_features)), lambda i, j: product[i, j], name="out")
 
 
-def int4_row(
-    x: te.Tensor, out_features: int, depth: int, dequantize: Dequantize | te.Tensor
+def warp_row(
+    x: te.Tensor,
+    out_features: int,
+    depth: int,
+    dequantize: Dequantize | te.Tensor,
+    pattern: str,
 ) -> te.Tensor:
-    """One row (1, k) times 4-bit panels -> (1, out_features) float32, for warps of an NVIDIA GPU.
+    """One row (1, k) times panels -> (1, out_features) float32, for warps of an NVIDIA GPU.
 
-    Both operands are padded to whole workgroups (schedules/gpu/int4_row.py).
+    `pattern` is that of the weights. Both operands are padded to whole workgroups
+    (schedules/gpu/padded_row.py).
     """
     inputs, width = round_up(depth, row.INPUTS), round_up(out_features, row.COLUMNS)
     columns = padded_columns(
         _reader(dequantize, "float32"),
         (depth, round_up(out_features, LANES)),
         (inputs, width),
-        row.CODES,
+        pattern,
     )
     product = float32_product(padded_rows(x, (x.shape[0], inputs)), columns)
     return te.compute((x.shape[0], int64(out_features)), lambda i, j: product[i, j], name="out")
@@ -95,12 +97,3 @@ def float32_product(rows: te.Tensor, columns: te.Tensor) -> te.Tensor:
         return te.sum(rows[i, k].astype("float32") * columns[k, j].astype("float32"), axis=k)
 
     return te.compute((height, width), term, name="matmul", attrs={PATTERN: "matmul"})
-
-
-def to_half(value: Expr) -> Expr:
-    """Round to float16; large finite values are clamped, infinity and NaN are preserved."""
-    magnitude = tirx.reinterpret("int32", value) & tirx.const(MAGNITUDE, "int32")
-    large = tirx.all(magnitude > LARGEST_BITS, magnitude < INFINITY_BITS)
-    limit = tirx.const(LARGEST, "float32")
-    clamped = tirx.Select(value > tirx.const(0.0, "float32"), limit, -limit)
-    return tirx.Select(large, clamped, value).astype("float16")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tvm import te
 
 from handglass.schedules import select
+from handglass.schedules.gpu import padded_row
 from handglass.schedules.gpu.limits import GpuLimits
 from handglass.schedules.isa.integer_isa import Codes
 from handglass.schedules.isa.register_tiles import LANES
@@ -15,7 +16,7 @@ from handglass.schedules.select import Units
 
 from .amx_matmul import bfloat16_matmul, gated_matmul, int8_matmul, nibbles_to_words
 from .dp4a_matmul import dp4a_matmul
-from .gpu_matmul import gpu_matmul, int4_row
+from .gpu_matmul import gpu_matmul, warp_row
 from .integer_matmul import dot_matmul, halves_matmul, tiled_dot_matmul
 from .matmul import Dequantize, matmul
 from .quantized import Quantized
@@ -78,6 +79,10 @@ def _gpu_float(half: bool) -> Operator:
     return lambda w, rows: gpu_matmul(rows[0], w.out_features, w.depth, w.read, w.limits, half)
 
 
+def _warp_row(pattern: str) -> Operator:
+    return lambda w, rows: warp_row(rows[0], w.out_features, w.depth, w.read, pattern)
+
+
 def _integers(operator: Callable[..., te.Tensor]) -> Operator:
     """Adapt an operator with arguments (rows, out_features, codes, *parts)."""
     return lambda w, rows: operator(Quantized(*rows), w.out_features, w.codes, *w.parts)
@@ -102,5 +107,6 @@ OPERATORS: dict[str, Operator] = {
     select.TENSOR_INT8.name: _integers(tensor_dot),
     select.DP4A_WORDS.name: _integers(dp4a_matmul),
     select.DP4A_ROW.name: _integers(dp4a_matmul),
-    select.INT4_ROW.name: lambda w, rows: int4_row(rows[0], w.out_features, w.depth, w.read),
+    select.INT4_ROW.name: _warp_row(padded_row.CODES),
+    select.FLOAT_ROW.name: _warp_row(padded_row.FLOATS),
 }

@@ -45,7 +45,7 @@ def causal_attention(
     cache: Sequence[te.Tensor],
     pos,
     layout: Layout,
-    tiles: bool = False,
+    tiles: bool | str = False,
 ) -> te.Tensor:
     """qkv (s, width) -> (s, heads * head_dim); query i attends to positions 0..pos + i.
 

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from tvm import te, tirx
 from tvm.ir import Expr
 
+from handglass.schedules.gpu.half import to_half
 from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, STEP, Codes
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
 from .dp4a_matmul import dot
-from .gpu_matmul import float32_product, to_half
+from .gpu_matmul import float32_product
 from .index_type import int64, reduce_axis
 from .padded import inside, round_up, where, whole_tiles
 from .quantized import Quantized

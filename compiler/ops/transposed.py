@@ -8,7 +8,7 @@ from tvm import tirx
 from tvm.ir import Expr
 from tvm.tirx.script.builder import ir as T
 
-from handglass.schedules.cpu.amx_attention_nest import put
+from handglass.schedules.cpu.bf16_attention_nest import put
 from handglass.schedules.isa.amx_instructions import TILE
 from handglass.schedules.loops import int64
 

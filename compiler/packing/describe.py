@@ -12,6 +12,7 @@ from pathlib import Path
 import handglass
 from handglass.errors import InputError
 from handglass.runtime.bundle.entries import (
+    EncodersEntry,
     ModelEntry,
     PromptEntry,
     StateEntry,
@@ -28,8 +29,12 @@ from handglass.targets.target import Target
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.fields import Fields
 from ..checkpoints.preprocessor import preprocessed
+from ..checkpoints.template_file import TemplateFile
 from ..models import Family, FamilyConfig, Network
 from ..models.config import LanguageConfig
+from ..models.family import Score
+from .encoder_inputs import encoder_entry, find_texts
+from .picture_inputs import picture_inputs
 from .template_check import thinks_by_default, warn_of_differences
 
 GENERATION = "generation_config.json"
@@ -51,7 +56,11 @@ class Inputs:
 
     vision: VisionEntry | None
     prompt: PromptEntry
-    tokenizer: TokenizerEntry
+    tokenizer: TokenizerEntry | None
+    """None: the model takes no texts."""
+    width: int
+    """Columns of the rows that the functions pass on: `hidden_size` of the manifest."""
+    encoders: EncodersEntry | None = None
 
 
 def read_inputs(checkpoint: Checkpoint, family: Family, config: FamilyConfig) -> Inputs:
@@ -62,15 +71,34 @@ def read_inputs(checkpoint: Checkpoint, family: Family, config: FamilyConfig) ->
     not the one compiled in.
     """
     vision = preprocessed(checkpoint, family.vision(config), family.keeps_small_pictures)
+    if family.score is not None:
+        score = family.score(checkpoint, config)
+        return _of_encoders(checkpoint, family, config, score, score.vision or vision)
     template = checkpoint.template()
     prompt = family.prompt(config, template)
     warn_of_differences(prompt, template)
     prompt = with_sampling(prompt, Fields(checkpoint.generation(), GENERATION))
     if family.template_decides and thinks_by_default(prompt, template):
         prompt = replace(prompt, defaults={**prompt.defaults, "thinking": 1.0})
-    entry, tokenizer = find_tokenizer(checkpoint, prompt, config.language.vocab_size)
+    vocab_size = config.language.vocab_size + config.language.extra_tokens
+    entry, tokenizer = find_tokenizer(checkpoint, prompt, vocab_size)
     prompt = with_stops(prompt, tokenizer, stop_ids(checkpoint, config.language))
-    return Inputs(vision, prompt, entry)
+    return Inputs(vision, prompt, entry, config.language.hidden_size)
+
+
+def _of_encoders(
+    checkpoint: Checkpoint,
+    family: Family,
+    config: FamilyConfig,
+    score: Score,
+    vision: VisionEntry | None,
+) -> Inputs:
+    """Those of an encoder, which has no chat template."""
+    texts = find_texts(checkpoint, config, score) if family.has_texts else None
+    encoders, tokenizer = encoder_entry(score, texts), texts.tokenizer if texts else None
+    pictures = picture_inputs(checkpoint, vision) if vision else None
+    prompt = family.prompt(config, TemplateFile())
+    return Inputs(pictures, prompt, tokenizer, score.width, encoders)
 
 
 def describe(
@@ -86,7 +114,7 @@ def describe(
     return Manifest(
         model=ModelEntry(config.architecture, checkpoint.config),
         target=target_entry(target),
-        scheme=storage.names(inputs.vision is not None),
+        scheme=storage.names(inputs.vision is not None, inputs.tokenizer is not None),
         versions={
             "handglass": handglass.__version__,
             "tvm": version("apache-tvm"),
@@ -99,8 +127,10 @@ def describe(
         prompt=inputs.prompt,
         tokenizer=inputs.tokenizer,
         vocab_size=language.vocab_size,
-        hidden_size=language.hidden_size,
+        hidden_size=inputs.width,
+        encoders=inputs.encoders,
         work=network.work(params),
+        extra_tokens=0 if inputs.encoders else language.extra_tokens,
     )
 
 
@@ -154,7 +184,11 @@ def find_tokenizer(
                     f"{path}: {tokenizer.vocab_size} tokens, but config.json says "
                     f"vocab_size {vocab_size}; the file belongs to another model"
                 )
-            for token in (*filter(None, [prompt.bos]), *prompt.stop, *tile_tags(prompt)):
+            for token in (
+                *filter(None, [prompt.bos, prompt.picture]),
+                *prompt.stop,
+                *tile_tags(prompt),
+            ):
                 tokenizer.token_id(token)
             check_markers(prompt, tokenizer, path)
             return TokenizerEntry(kind, name), tokenizer

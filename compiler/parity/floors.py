@@ -25,11 +25,11 @@ class Floors:
         """Floors against the checkpoint. Where several parts follow each other, their noises add
         up: at most 3 dB below the lowest one."""
         parts = {part: scheme.floor_db for part, scheme in self._schemes.items()}
-        logits = min(parts["language"], self.bundle.cache.floor_db)
+        logits = min(parts["language"], parts["head"], self.bundle.cache.floor_db)
         tiles = self._of_tiles(parts, JOINED)
         return tiles | {
             "pixels": PIXELS_FLOOR,
-            "embed": parts["language"],
+            "embed": min(parts["language"], parts["head"]),
             "logits": logits,
             "end_to_end": min(logits, *(parts[part] for part in self._parts)) - JOINED,
         }
@@ -38,7 +38,7 @@ class Floors:
         """Floors against the weights as stored. That reference has no cache, so the logits include
         the noise of the cache type. Stages without such a ratio have no floor."""
         parts = {part: scheme.arithmetic_db for part, scheme in self._schemes.items()}
-        language = parts["language"]
+        language = min(parts["language"], parts["head"])
         return self._of_tiles(parts, 0.0) | {
             "embed": language,
             "logits": min(language, self.bundle.cache.floor_db),
@@ -46,7 +46,8 @@ class Floors:
 
     @property
     def _schemes(self) -> dict[str, Scheme]:
-        return {"language": self.bundle.language, "vision": self.bundle.vision}
+        bundle = self.bundle
+        return {"language": bundle.language, "vision": bundle.vision, "head": bundle.head}
 
     @property
     def _parts(self) -> list[str]:

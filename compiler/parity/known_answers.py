@@ -17,6 +17,7 @@ import numpy as np
 import tvm
 import tvm_ffi
 from tvm import tirx
+from tvm.s_tir import SBlock
 
 from handglass.errors import InputError
 from handglass.runtime.bundle.manifest import LIBRARY
@@ -31,7 +32,7 @@ from handglass.runtime.execution.known_answers import (
     cases_text,
 )
 from handglass.schedules import CPU_RULES
-from handglass.schedules.rule import schedule_function
+from handglass.schedules.rule import ROUNDED, schedule_function
 from handglass.targets.target import Target
 
 from ..lowering.kernel_code import export
@@ -90,7 +91,11 @@ def known_answers(
     `kernels` are the kernels of the library, `fused` is their module before scheduling, and
     `cpu_model` is the same model fused for a CPU.
     """
-    small = [] if target.gpu is None else list(known_kernels(tvm.target.Target(target.tvm)))
+    small = (
+        []
+        if target.gpu is None
+        else list(known_kernels(tvm.target.Target(target.tvm), target.kind))
+    )
     answered = [_answer_small(n, known) for n, known in enumerate(small)]
     if fused is not None:
         lengths = LENGTHS | {"strip": LENGTHS["n"] * patch_size}
@@ -137,8 +142,17 @@ def _answer_own(
             variant = row.rule, row.patterns, frozenset(row.choices)
             groups.setdefault(variant, []).append(sized)
     chosen = [min(group, key=lambda sized: sized[0]) for group in groups.values()]
-    answered = (_answer_kernel(references[row.function], row, items) for _, row, items in chosen)
+    rounding = {name for name, func in _functions(fused).items() if _may_round(func)}
+    answered = (
+        _answer_kernel(references[row.function], row, items, row.function in rounding)
+        for _, row, items in chosen
+    )
     return [one for one in answered if one.results]
+
+
+def _may_round(func: tirx.PrimFunc) -> bool:
+    """Whether a kernel may round the operands of the function to 16 bits."""
+    return any(ROUNDED in block.annotations for block in nodes_of(func.body, SBlock))
 
 
 def _functions(mod: tvm.IRModule) -> dict[str, tirx.PrimFunc]:
@@ -184,7 +198,9 @@ def _sized(
     return (nbytes, row, items) if is_small else None
 
 
-def _answer_kernel(func: tirx.PrimFunc, row: KernelRow, items: list[Any]) -> _Answered:
+def _answer_kernel(
+    func: tirx.PrimFunc, row: KernelRow, items: list[Any], may_round: bool
+) -> _Answered:
     """Run the function on this CPU; the results are the arguments that it changes."""
     case = Case(row.function, row.rule, LIBRARY, row.function, tuple(items), SEED, {}, None)
     before, after = arrays_of(case), arrays_of(case)
@@ -194,7 +210,7 @@ def _answer_kernel(func: tirx.PrimFunc, row: KernelRow, items: list[Any]) -> _An
         if isinstance(new, np.ndarray) and not np.array_equal(old, new):
             answers[str(n)] = name = f"{row.function}.{n}"
             results[name] = new
-    rounded = any(array.dtype not in (np.float32, np.int32) for array in results.values())
+    rounded = may_round or any(a.dtype not in (np.float32, np.int32) for a in results.values())
     floor = ROUNDED_DB if rounded else EXACT_DB
     return _Answered(
         Case(row.function, row.rule, LIBRARY, row.function, tuple(items), SEED, answers, floor),

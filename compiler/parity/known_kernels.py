@@ -14,6 +14,7 @@ from tvm import te, tirx
 from tvm.s_tir import Schedule
 from tvm.target import Target
 
+from handglass.schedules import PROBES_BY_KIND
 from handglass.schedules.gpu.limits import gpu_limits
 
 THREADS = 64
@@ -35,8 +36,8 @@ class Known:
     floor_db: float | None
 
 
-def known_kernels(target: Target) -> Iterator[Known]:
-    """Yield the kernels that devices of a target can run."""
+def known_kernels(target: Target, kind: str) -> Iterator[Known]:
+    """Yield the kernels that devices of a target, of this kind, can run."""
     yield _element_wise("float32", 100.0)
     if gpu_limits(target).half:
         yield _element_wise("float16", 50.0)
@@ -44,6 +45,8 @@ def known_kernels(target: Target) -> Iterator[Known]:
     yield _reversed_in_shared_memory()
     yield _sum_across_threads()
     yield _maximum_across_threads()
+    if gpu_limits(target).products:
+        yield _products_of_warps(kind)
 
 
 def _element_wise(dtype: str, floor_db: float) -> Known:
@@ -130,6 +133,18 @@ def _across_threads(
     sch.bind(lane, "threadIdx.x")
     items = [_tensor((ROWS, COLUMNS), "float32", NORMAL), _tensor((ROWS,), "float32", ZERO)]
     return Known("sums across threads", name, sch.mod["main"], items, answer, floor_db)
+
+
+def _products_of_warps(kind: str) -> Known:
+    """Products of matrices that the lanes of a warp hold together."""
+    probe = PROBES_BY_KIND[kind]
+    side, columns = probe.SIDE, probe.COLUMNS
+    a, b, out = (ROWS * side, side), (side, columns), (ROWS * side, columns)
+    answer = lambda a, b: (a.astype(np.float64) @ b.astype(np.float64)).astype(np.float32)  # noqa: E731
+    items = [_tensor(a, "float16", NORMAL), _tensor(b, "float16", NORMAL)]
+    items.append(_tensor(out, "float32", ZERO))
+    name = "float16 products of 16 inputs"
+    return Known("tensor cores", name, probe.product_probe(ROWS), items, answer, 100.0)
 
 
 def _spread(sch: Schedule, loop: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,28 @@ Ratios = dict[str, Ratio]
 
 
 @dataclass(frozen=True)
+class Layer:
+    """The stored weights of one layer: the tensor that is nearest to its floor, or below."""
+
+    layer: str
+    snr_db: float
+    floor_db: float
+    tensor: str
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """The rows that arrive at a layer, or at the norm after the last one: what all layers before it
+    have lost together."""
+
+    layer: str
+    snr_db: float
+    """The bundle against the checkpoint."""
+    arithmetic_db: float
+    """The bundle against the reference with the weights as stored."""
+
+
+@dataclass(frozen=True)
 class Stage:
     """The result of one stage: its lowest ratio over all tiles and pictures."""
 
@@ -64,6 +86,10 @@ class Stage:
     `end_to_end`."""
     tensor: str = ""
     """Of `weights`: the one that has lost most."""
+    layers: tuple[Layer, ...] = ()
+    """Of `weights`: what each layer has lost."""
+    arrivals: tuple[Arrival, ...] = ()
+    """Of a stage with layers: what arrives at each of them."""
 
     @property
     def is_lossy(self) -> bool:
@@ -85,7 +111,22 @@ def report(stages: Sequence[Stage]) -> dict[str, Any]:
     ]
     first = next((stage.stage for stage in stages if not stage.ok), None)
     lossy = [stage.stage for stage in stages if stage.is_lossy]
-    return {"ok": first is None, "first_fault": first, "lossy": lossy, "stages": rows}
+    layers = [
+        {**asdict(layer), "snr_db": _limited(layer.snr_db)}
+        for stage in stages
+        for layer in stage.layers
+    ]
+    arrivals = [
+        {
+            "layer": each.layer,
+            "snr_db": _limited(each.snr_db),
+            "arithmetic_db": _limited(each.arithmetic_db),
+        }
+        for stage in stages
+        for each in stage.arrivals
+    ]
+    found = {"ok": first is None, "first_fault": first, "lossy": lossy}
+    return {**found, "stages": rows, "layers": layers, "arrivals": arrivals}
 
 
 def _limited(ratio: float | None) -> float | None:

@@ -7,7 +7,9 @@ time; no bundle is read.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +24,11 @@ from ..models.experts import Experts
 from ..models.leaves import Rows, leaves
 from ..models.weights import Panels
 from ..schemes.scheme import Scheme, selection_of
-from .ratios import energy, ratio_db
+from .ratios import Layer, Stage, energy, ratio_db
+
+_LAYER = re.compile(r".*?\b(?:layers|blocks|layer|h)\.\d+(?=\.)")
+"""The beginning of the name of a tensor that belongs to a layer, with its number."""
+WEIGHTS = "weights"
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,34 @@ class Losses:
 
     def worst(self) -> Loss:
         """The tensor that is nearest to its floor, or below. Some must have been read."""
-        losses = (
-            Loss(name, ratio_db(signal, noise), self._floors[name])
-            for name, (signal, noise) in self._energies.items()
+        return min(self._all(), key=lambda loss: loss.margin)
+
+    def by_layer(self) -> tuple[Layer, ...]:
+        """The same of each layer, in the order in which they were read."""
+        layers: dict[str, list[Loss]] = defaultdict(list)
+        for loss in self._all():
+            if found := _LAYER.match(loss.tensor):
+                layers[found[0]].append(loss)
+        worst = {name: min(losses, key=lambda loss: loss.margin) for name, losses in layers.items()}
+        return tuple(
+            Layer(name, loss.snr_db, loss.floor_db, loss.tensor) for name, loss in worst.items()
         )
-        return min(losses, key=lambda loss: loss.margin)
+
+    def stage(self) -> Stage:
+        """The stage of the stored matrices alone, which no layer amplifies."""
+        loss = self.worst()
+        return Stage(
+            WEIGHTS,
+            loss.snr_db,
+            loss.floor_db,
+            loss.margin >= 0,
+            tensor=loss.tensor,
+            layers=self.by_layer(),
+        )
+
+    def _all(self) -> Iterator[Loss]:
+        for name, (signal, noise) in self._energies.items():
+            yield Loss(name, ratio_db(signal, noise), self._floors[name])
 
 
 class StoredWeights:

@@ -78,8 +78,9 @@ class Scheme(Protocol):
         """Parts in the order of `shapes` -> the float32 value at (panel, k, lane)."""
 
 
-def has_tile_attention(scheme: Scheme) -> bool:
-    """Whether attention of many queries, beside weights of the scheme, is in bfloat16 tiles."""
+def has_tile_attention(scheme: Scheme) -> str:
+    """The part of TILE_ATTENTION by which attention of many queries, beside weights of the scheme,
+    has operands of 16 bits; else ""."""
     return attends_in_tiles(scheme.units, scheme.weights)
 
 

@@ -45,6 +45,13 @@ class CompileOptions:
     kv_cache: str | None = None
     mmproj: Path | None = None
     """The GGUF file of the vision tower beside that of a language model."""
+    head_quantization: str | None = None
+
+    @property
+    def of_storage(self) -> tuple[str | int | None, ...]:
+        """Those that a bundle has already."""
+        schemes = self.quantization, self.vision_quantization, self.head_quantization
+        return *schemes, self.context, self.kv_cache
 
 
 def read_tuning_input(model: Path, options: CompileOptions) -> TuningInput:
@@ -79,6 +86,8 @@ def _of_config(given: dict[str, Any], head: HasHead, options: CompileOptions) ->
         options.context,
         options.kv_cache,
         family.vision(config) is not None,
+        options.head_quantization,
+        family.score is None,
     )
     return _tuning_input(family, config, storage, target, head)
 
@@ -99,10 +108,10 @@ class _Head:
 
 
 def _of_bundle(manifest: Manifest, options: CompileOptions) -> TuningInput:
-    if any((options.quantization, options.vision_quantization, options.context, options.kv_cache)):
+    if any(options.of_storage):
         raise UsageError(
             "a bundle keeps the options that it was compiled with; omit --quantization, "
-            "--vision-quantization, --context and --kv-cache"
+            "--vision-quantization, --head-quantization, --context and --kv-cache"
         )
     if options.mmproj:
         raise UsageError("--mmproj goes with a GGUF file; a bundle has its vision tower inside")
@@ -127,5 +136,6 @@ def _tuning_input(
         network = family.build(head, config, storage)
     with tvm.target.Target(target.tvm):  # operators depend on whether it is a CPU or a GPU
         mod, _ = network.export()
-    parts = parts_of(family.vision(config), storage.context)
+    kind = family.score is None, family.has_texts
+    parts = parts_of(family.vision(config), storage.context, *kind)
     return TuningInput(fuse(mod, target), target, parts)

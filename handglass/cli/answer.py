@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from handglass.runtime.prompt.video.sampling import VideoOptions
 from handglass.runtime.system.printable import answer_text
 
 from .footer import footer, sampling_text
+from .terminal import takes_codes
 from .tile_progress import pieces_after_tiles
 
 DIM, NOT_DIM = "\x1b[2m", "\x1b[22m"
@@ -76,7 +78,7 @@ class Speaker:
             model.check(self.max_slices, self.thinking, video)
         return model
 
-    def prepare(self, model: Model, picture: Path) -> Prepared:
+    def prepare(self, model: Model, picture: Path | bytes) -> Prepared:
         return model.prepare(picture, self.max_slices)
 
     def prepare_video(self, model: Model, video: Path) -> PreparedVideo:
@@ -95,10 +97,13 @@ class Speaker:
         turns = with_system(messages, self.system)
         pieces: AnswerStream = model.chat(turns, images, stream=True, **shown, **self.given)
         printer = Printer()
-        for piece in pieces_after_tiles(pieces, silent):
-            if stream and not silent:
-                printer.print(piece)
-        answer = pieces.finish()
+        said: list[str] = []
+        with interruptible(said):
+            for piece in pieces_after_tiles(pieces, silent):
+                said.append(piece)
+                if stream and not silent:
+                    printer.print(piece)
+            answer = pieces.finish()
         if not silent:
             if not stream:
                 printer.print(Thought(answer.thinking))
@@ -111,12 +116,35 @@ class Speaker:
         return answer
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of an answer, of which `text` was said.
+
+    `outcome` continues the sentence "interrupted".
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+        self.outcome = " before the answer began; /retry asks again"
+
+
+@contextmanager
+def interruptible(said: list[str]) -> Iterator[None]:
+    """Tell an interrupt what was said until then; thoughts are no part of it."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        text = "".join(piece for piece in said if not isinstance(piece, Thought))
+        raise Interrupted(text) from error
+
+
 class Printer:
-    """Prints pieces of an answer: on a terminal escaped, and thoughts dim; elsewhere exact, without
-    the thoughts."""
+    """Prints pieces of an answer: on a terminal escaped, and thoughts dim if it can; elsewhere
+    exact, without the thoughts."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stdout.isatty()
+        self._dims = takes_codes(sys.stdout)
         self._is_thinking = False
 
     def print(self, piece: str) -> None:
@@ -127,7 +155,8 @@ class Printer:
             print("\n")
         self._is_thinking = is_thought
         text = answer_text(piece) if self._is_terminal else piece
-        print(f"{DIM}{text}{NOT_DIM}" if is_thought else text, end="", flush=True)
+        dims = is_thought and self._dims
+        print(f"{DIM}{text}{NOT_DIM}" if dims else text, end="", flush=True)
 
 
 def cut_text(answer: Answer) -> str:

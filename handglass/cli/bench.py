@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from handglass.errors import UsageError
 from handglass.runtime.system.exits import INTERRUPTED
 
-from .options import BundleArgument, Device, Json, Threads
+from .bundle_argument import bundle_folder
+from .options import MOST_SAMPLES, BundleArgument, Device, Json, Threads
 from .output import print_json
-from .signals import ended_by
 
-if TYPE_CHECKING:
-    from pathlib import Path
+SETTLE_S = 5.0
 
-    from handglass.runtime.engine.session import Session
-    from handglass.runtime.measure.limits import Limits
+
+class Format(str, Enum):
+    """How figures are printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    markdown = "markdown"
 
 
 def bench(
     bundle: BundleArgument,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="BUNDLE",
+            help="Compare with this bundle, in rounds of both.",
+            callback=bundle_folder,
+        ),
+    ] = None,
     threads: Threads = None,
     device: Device = None,
     samples: Annotated[
         int | None,
         typer.Option(
-            "--samples", min=1, metavar="N", help="Samples per row.  [default: 5, quick: 2]"
+            "--samples",
+            min=1,
+            max=MOST_SAMPLES,
+            metavar="N",
+            help="Samples per row.  [default: 5, quick: 2; with --against: 9, quick: 6]",
         ),
     ] = None,
     quick: Annotated[
@@ -36,118 +55,75 @@ def bench(
     ] = False,
     kernels: Annotated[
         bool,
-        typer.Option("--kernels", help="Time each kernel of a picture, a prefill and a decode."),
+        typer.Option(
+            "--kernels", help="Time each kernel of a picture, of a prefill, a decode or a text."
+        ),
     ] = False,
+    settle: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=3600,
+            metavar="SECONDS",
+            help="Wait at most so long until the machine has a steady speed; 0: do not wait.  "
+            "[default: 5, quick: 0]",
+        ),
+    ] = None,
+    share: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Show the figures as one line without names, and append it to the table in FILE.",
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Append the line of --share without a question.")
+    ] = False,
+    format_: Annotated[
+        Format | None, typer.Option("--format", help="How to print figures.  [default: table]")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure a bundle on this machine."""
-    from handglass.runtime.bundle.reader import Bundle
-    from handglass.runtime.bundle.report import read_report
-    from handglass.runtime.engine.session import Session
-    from handglass.runtime.measure.bench import QUICK_SAMPLES, SAMPLES, Benchmark
-    from handglass.runtime.measure.kernels import KernelBenchmark
+    from .bench_setup import Asked, check_shared, check_together, measure, set_up
 
-    from .bench_text import kernels_text, rows_text
+    form = chosen(format_, json)
+    asked = Asked(bundle, against, kernels, threads, device, quick, samples)
+    check_together(asked, share, yes)
+    run = set_up(asked)
+    check_shared(share, run.manifest)
+    wait = (0.0 if quick else SETTLE_S) if settle is None else settle
+    interrupted, steadiness = measure(run, wait)
+    result = {**run.conditions(), "interrupted": interrupted, "steadiness": steadiness}
+    result[run.key] = run.work.report()
+    show(result, form)
+    if share and not interrupted:
+        from .share import share_row
 
-    opened = Bundle.open(bundle, "remembered")
-    report = read_report(opened) if kernels else {}
-    session = Session(opened, threads, device)
-    count = samples or (QUICK_SAMPLES if quick else SAMPLES)
-    if kernels:
-        work: Measurement = KernelBenchmark(session, report)
-    else:
-        work = Benchmark(session, bundle, threads, quick, device)
-    interrupted = measure(work, count)
-    result = {**about(session, work.limits.rates), "interrupted": interrupted}
-    result["phases" if kernels else "rows"] = work.report()
-    if json:
-        print_json(result)
-    else:
-        (kernels_text if kernels else rows_text)(result)
+        share_row(result, run.manifest, share, yes, may_ask=form is Format.table)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
 
 
-class Measurement(Protocol):
-    """A benchmark of whole rows or of single kernels."""
-
-    limits: Limits
-
-    def run(self, samples: int, progress: Callable[[str, int, int], object]) -> None: ...
-    def report(self) -> list[dict[str, Any]]: ...
+def chosen(form: Format | None, json: bool) -> Format:
+    """The format of --format and --json. Raises UsageError if they differ."""
+    if json and form not in (None, Format.json):
+        raise UsageError(f"--json and --format {form.value}: give one of them")
+    return Format.json if json else form or Format.table
 
 
-def measure(work: Measurement, samples: int) -> bool:
-    """Run the measurement. Returns whether it was interrupted; samples taken so far are kept."""
-    from .progress import progress
+def show(result: dict[str, Any], form: Format) -> None:
+    from .bench_formats import csv_text, markdown_text
+    from .bench_text import comparison_text, kernels_text, rows_text
 
-    try:
-        with progress() as report:
-            work.run(samples, report)
-    except KeyboardInterrupt:
-        ended_by()
-        return True
-    return False
-
-
-def about(session: Session, rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Describe the conditions of the measurement: device, versions, scheme, limits."""
-    from handglass.runtime.bundle.probes import TILE_UNITS, UNITS
-    from handglass.runtime.measure.steps import spread
-    from handglass.runtime.system.hardware import read_machine
-
-    machine, manifest, device = read_machine(), session.manifest, session.device
-    return {
-        "device": f"{machine.model}, {machine.cores} cores",
-        "gpu": device and f"{device.name}, {device.driver}",
-        "date": datetime.date.today().isoformat(),
-        "revision": revision(),
-        "threads": session.threads,
-        "versions": versions(manifest.versions),
-        "scheme": dict(manifest.scheme),
-        "limits": {
-            unit: spread([rate / 1e9 for rate in rates[kind]])
-            for kind, unit in (UNITS | TILE_UNITS).items()
-            if kind in rates
-        },
-    }
-
-
-def versions(compiled_with: Mapping[str, str]) -> dict[str, str]:
-    """The installed versions, and those the bundle was compiled with under `bundle_*`."""
-    from importlib.metadata import version
-    from platform import python_version
-
-    import handglass
-
-    return {
-        "handglass": handglass.__version__,
-        "python": python_version(),
-        "numpy": version("numpy"),
-        "tvm_ffi": version("apache-tvm-ffi"),
-        **{f"bundle_{name}": text for name, text in compiled_with.items()},
-    }
-
-
-def revision() -> str:
-    """The git revision of the checkout, or the version of an installed wheel."""
-    from pathlib import Path
-
-    import handglass
-
-    package = Path(handglass.__file__).parent
-    tracked = git(package, "ls-files", "--error-unmatch", "__init__.py")
-    return (tracked and git(package, "describe", "--always", "--dirty")) or handglass.__version__
-
-
-def git(folder: Path, *arguments: str) -> str:
-    """Output of a git command; empty if it fails or git is not installed."""
-    import subprocess
-
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+    if form is Format.json:
+        print_json(result)
+    elif form is Format.csv:
+        print(csv_text(result), end="")
+    elif form is Format.markdown:
+        print(markdown_text(result), end="")
+    else:
+        table: Callable[[dict[str, Any]], None] = (
+            kernels_text if "phases" in result else comparison_text if "a" in result else rows_text
         )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
+        table(result)

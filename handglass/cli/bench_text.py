@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +21,12 @@ LIMITS = {
     "dot8_gop_s": "8-bit integers {:.0f} GOP/s",
     "tile_int8_gop_s": "int8 tiles {:.0f} GOP/s",
     "tile_bf16_gflop_s": "bfloat16 tiles {:.0f} GFLOP/s",
+}
+
+
+RELATIONS = {
+    "same bundle": ["A and B are the same bundle: the ratios show the noise of this machine"],
+    "different models": ["A and B are different models: the same row is not the same work"],
 }
 
 
@@ -47,6 +53,15 @@ def kernels_text(result: Mapping[str, Any]) -> None:
         console.print(table)
 
 
+def comparison_text(result: Mapping[str, Any]) -> None:
+    """Rows of two bundles with their ratio; above 1, A is better."""
+    table = new_table(("row", "unit"), ("A", "B", "ratio", "interval"), ("",))
+    for row in result["rows"]:
+        table.add_row(*map(printable, comparison_cells(row)))
+    console = head(result)
+    console.print(table)
+
+
 def new_table(left: Sequence[str], right: Sequence[str], notes: Sequence[str]) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for name in left:
@@ -68,24 +83,77 @@ def head(result: Mapping[str, Any]) -> Console:
 
 
 def head_lines(result: Mapping[str, Any]) -> list[str]:
+    """The conditions of the measurement: of one bundle, or of two that were compared."""
+    if "a" in result:
+        lines = [f"{name.upper()}: {line}" for name in "ab" for line in where_lines(result[name])]
+        lines.append("ratio: cost of B over cost of A; above 1, A is better")
+        lines += RELATIONS.get(result.get("relation", ""), [])
+    else:
+        lines = where_lines(result)
+    if steadiness := result.get("steadiness"):
+        lines += steadiness_lines(steadiness)
+    if result["interrupted"]:
+        lines.append("interrupted: partial results")
+    return lines
+
+
+def where_lines(result: Mapping[str, Any]) -> list[str]:
     scheme = ", ".join(f"{part} {name}" for part, name in result["scheme"].items())
     when = f"{result['date']}, {result['revision']}"
     where = f"{result['device']}, {result['threads']} threads"
     where = f"{result['gpu']}, host {where}" if result["gpu"] else where
-    lines = [f"{where}; {scheme}; {when}"]
     found = {name: limit["median"] for name, limit in result["limits"].items()}
     limits = [text.format(found[name]) for name, text in LIMITS.items() if found.get(name)]
-    if limits:
-        lines.append(f"limits (median): {', '.join(limits)}")
-    if result["interrupted"]:
-        lines.append("interrupted: partial results")
-    return lines
+    shown = [f"limits (median): {', '.join(limits)}"] if limits else []
+    return [f"{where}; {scheme}; {when}", *shown]
+
+
+def steadiness_lines(found: Mapping[str, Any]) -> list[str]:
+    """How the speed of the machine changed: the reference, the clock, throttling."""
+    waited = {
+        True: f"steady after {found['waited_s']:.1f} s",
+        False: f"NOT STEADY after {found['waited_s']:.1f} s",
+        None: "did not wait for a steady speed",
+    }[found["became_steady"]]
+    parts = [waited]
+    if found["drift"] is not None:
+        before = LIMITS[found["reference"]].format(found["before"])
+        after = "" if found["after"] is None else f" before, {found['after']:.0f} after"
+        parts.append(before + after)
+        parts.append(f"drift {found['drift']:.0%}" + (": TOO MUCH" if found["drifted"] else ""))
+    return ["; ".join([*parts, *clock_parts(found)])]
+
+
+def clock_parts(found: Mapping[str, Any]) -> Iterator[str]:
+    clock = found["clock_mhz"]
+    if clock["median"] is None:
+        yield "the system does not tell the clock"
+    elif clock["min"] == clock["p90"]:
+        yield f"clock {clock['median']:.0f} MHz"
+    else:
+        yield f"clock {clock['min']:.0f} to {clock['p90']:.0f} MHz"
+    if found["throttled"] is not None:
+        yield f"throttled {found['throttled']} times" if found["throttled"] else "not throttled"
+    if found["limited"]:
+        yield "LIMITED because of heat or power"
+    if found["hottest_celsius"] is not None:
+        yield f"at most {found['hottest_celsius']:.0f} °C"
 
 
 def cells(row: Mapping[str, Any]) -> Sequence[str]:
     values = [figure(row[name], row["unit"]) for name in ("min", "median", "p90")]
     unit = "" if row["unit"] == "B" else row["unit"]
     return (row["row"], unit, *values, share(row["limit_fraction"]), row.get("note", ""))
+
+
+def comparison_cells(row: Mapping[str, Any]) -> Sequence[str]:
+    unit = "" if row["unit"] == "B" else row["unit"]
+    medians = (figure(row[side]["median"], row["unit"]) for side in ("a", "b"))
+    ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3f}"
+    interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+    verdict = {"better": "A is better", "worse": "B is better"}.get(row["verdict"], row["verdict"])
+    note = "; ".join(filter(None, [verdict, row.get("note", "")]))
+    return (row["row"], unit, *medians, ratio, interval, note)
 
 
 def kernel_cells(row: Mapping[str, Any]) -> Sequence[str]:

@@ -14,19 +14,50 @@ from .checks import Check
 from .output import size_text
 
 if TYPE_CHECKING:
+    from handglass.runtime.bundle.manifest import Manifest
     from handglass.runtime.bundle.reader import Bundle
 
 ASK = """
 import sys
 from handglass.errors import HandglassError
-from handglass.runtime.answer.model import Model
 from handglass.runtime.system.printable import printable
+device = (sys.argv + [None])[2]
 try:
-    Model.load(sys.argv[1], device=(sys.argv + [None])[2]).chat("Hello", max_tokens=2)
+    {}
 except HandglassError as error:
     print(printable(error), file=sys.stderr)
     raise SystemExit(error.exit_code)
 """
+
+
+CHAT = """
+    from handglass.runtime.answer.model import Model
+    Model.load(sys.argv[1], device=device).chat("Hello", max_tokens=2)
+""".strip()
+ENCODE = """
+    from handglass.runtime.search.encoder import Encoder
+    import numpy
+    encoder = Encoder.load(sys.argv[1], device=device)
+    if encoder.reads_texts:
+        encoder.text("Hello")
+    if encoder.reads_pictures:
+        encoder.picture(numpy.zeros((9, 9, 3), numpy.uint8))
+""".strip()
+APPLY = """
+    from handglass.runtime.engine.graph import GraphSession
+    import numpy
+    session = GraphSession.load(sys.argv[1], device=device)
+    session.apply({e.name: numpy.zeros(e.shape, e.dtype) for e in session.graph.inputs})
+""".strip()
+
+
+def trial(manifest: Manifest) -> tuple[str, str, str]:
+    """What a bundle is tried with: the name of the check, its code, and the word for success."""
+    if manifest.graph is not None:
+        return "zeros", APPLY, "applied"
+    if manifest.encoders is not None:
+        return "one row", ENCODE, "encoded"
+    return "a question", CHAT, "answered"
 
 
 def bundle_checks(bundle: Bundle, device: str | None, gpu: Sequence[Check]) -> list[Check]:
@@ -105,12 +136,12 @@ def memory_check(bundle: Bundle) -> Check:
 def question_check(bundle: Bundle, device: str | None, sound: bool) -> Check:
     from handglass.runtime.system.isolated import run_isolated
 
-    name = "a question"
+    name, code, done = trial(bundle.manifest)
     if not sound:
         return Check(name, "not run")
-    ended = run_isolated(ASK, str(bundle.path), *([device] if device else []))
+    ended = run_isolated(ASK.replace("{}", code), str(bundle.path), *([device] if device else []))
     if ended.code == 0:
-        return Check(name, "answered", True)
+        return Check(name, done, True)
     last = (ended.err.strip().splitlines() or [""])[-1]
     hint = CRASHES.get(ended.words, last)
     return Check(name, f"the process ended with {ended.words}", False, hint)

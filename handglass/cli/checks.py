@@ -24,6 +24,8 @@ FFI_PIN = "0.1.14.post1"
 INSTALL_COMPILER = "pip install 'handglass[compile]'"
 
 SAVE_JSON = """
+import sys
+sys.modules["torch"] = None  # TVM imports it where it is installed, for 2 s
 import tvm
 from tvm import te
 a = te.placeholder((4,), "float32", name="a")

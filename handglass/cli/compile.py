@@ -24,7 +24,8 @@ def compile_(
             "--model",
             "-m",
             metavar="CHECKPOINT",
-            help="The checkpoint to read: a folder, or a GGUF file of a language model.",
+            help="The checkpoint to read: a folder, a GGUF file of a language model, or an ONNX "
+            "file of an encoder.",
         ),
     ],
     mmproj: Mmproj = None,
@@ -42,19 +43,27 @@ def compile_(
         typer.Option(metavar="TARGET", help="The device to compile for; see 'handglass targets'."),
     ] = "host",
     quantization: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="SCHEME",
             help="Storage of the language model and the resampler: f32, f16, bf16, w4, or with "
-            "integer arithmetic w4a8, w8a8, w7a8.",
+            "integer arithmetic w4a8, w8a8, w7a8.  [default: w4a8; f32 of an ONNX file]",
         ),
-    ] = "w4a8",
+    ] = None,
     vision_quantization: Annotated[
         str | None,
         typer.Option(
             metavar="SCHEME",
             help="Storage of the vision tower.  [default: f16 with --quantization w4; w8a8 with "
             "w4a8, on AVX2 without VNNI w7a8; otherwise the same]",
+        ),
+    ] = None,
+    head_quantization: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCHEME",
+            help="Storage of the output head, and of the embedding if both are one matrix.  "
+            "[default: as --quantization]",
         ),
     ] = None,
     context: Annotated[
@@ -69,6 +78,14 @@ def compile_(
             metavar="TYPE",
             help="Storage of the key-value cache: f32, f16 or int8.  "
             "[default: f32 for f32, else f16]",
+        ),
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="INPUT=SIZES",
+            help="Of an ONNX file: the sizes of an input whose file has names in place of numbers, "
+            "such as x=1,3,224,224; repeatable.",
         ),
     ] = None,
     dump_ir: Annotated[
@@ -115,6 +132,7 @@ def compile_(
     """Compile a checkpoint for a device."""
     from handglass.errors import UsageError
 
+    from .graph import GraphRequest, is_graph
     from .plan import show_plan
     from .progress import progress
 
@@ -123,32 +141,38 @@ def compile_(
     choices: dict[str, Any] = {
         "mmproj": mmproj,
         "target": target,
-        "quantization": quantization,
+        "quantization": quantization or "w4a8",
         "vision_quantization": vision_quantization,
+        "head_quantization": head_quantization,
         "context": context,
         "kv_cache": kv_cache,
         "overwrite": overwrite,
         "allow_pickle": allow_pickle,
     }
+    if dry_run and (dump_ir or report):
+        raise UsageError("--dry-run compiles nothing: use it without --dump-ir and --report")
+    if output is None and not dry_run:
+        raise UsageError("--output BUNDLE is missing; only --dry-run works without it")
+    how: dict[str, Any] = {
+        "dump_ir": dump_ir,
+        "bundle_runtime": runtime,
+        "records": records or (),
+        "use_records": not no_records,
+    }
+    if is_graph(model):
+        choices["quantization"] = quantization or "f32"
+        asked = GraphRequest(model, None if dry_run else output, shape or [], choices, how)
+        asked.answer(report, json)
+        return
+    if shape:
+        raise UsageError("--shape goes with an ONNX file: a checkpoint says its sizes")
     if dry_run:
-        if dump_ir or report:
-            raise UsageError("--dry-run compiles nothing: use it without --dump-ir and --report")
         show_plan(json, model, output, choices)
         return
-    if output is None:
-        raise UsageError("--output BUNDLE is missing; only --dry-run works without it")
+    assert output is not None
     compile_model = load_compiler(allow_pickle)
     with progress() as advance:
-        result = compile_model(
-            model,
-            output,
-            dump_ir=dump_ir,
-            bundle_runtime=runtime,
-            records=records or (),
-            use_records=not no_records,
-            progress=advance,
-            **choices,
-        )
+        result = compile_model(model, output, progress=advance, **how, **choices)
     if json:
         print_json({"bundle": str(output), **asdict(result)})
     else:
@@ -177,7 +201,11 @@ def as_text(output: Path, result: Report, report: bool) -> str:
     else:
         lines.append(records_line(result.records))
     picture = " --image PICTURE" if result.reads_pictures else ""
-    lines.append(f"to ask it: handglass run -m {quote(str(output))}{picture} -p QUESTION")
+    if result.generates:
+        lines.append(f"to ask it: handglass run -m {quote(str(output))}{picture} -p QUESTION")
+    else:
+        text = " --text TEXT" if result.reads_texts else ""
+        lines.append(f"to use it: handglass embed {quote(str(output))}{picture}{text}")
     return "\n".join(lines)
 
 

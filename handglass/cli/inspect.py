@@ -14,7 +14,7 @@ from .options import BundleArgument, Json
 from .output import columns, print_json, size_text
 
 if TYPE_CHECKING:
-    from handglass.runtime.bundle.entries import TargetEntry, TensorEntry
+    from handglass.runtime.bundle.entries import GraphEntry, TargetEntry, TensorEntry
     from handglass.runtime.bundle.reader import FileState, Inspection, Manifest
 
 
@@ -74,7 +74,6 @@ def as_text(found: Inspection, tensors: bool) -> str:
 
 def facts(found: Inspection) -> list[tuple[str, str]]:
     manifest, target = found.manifest, found.manifest.target
-    cache_bytes = size_text(total_bytes(manifest.state.tensors))
     return [
         ("bundle", str(found.path)),
         ("model", manifest.model.name),
@@ -83,14 +82,41 @@ def facts(found: Inspection) -> list[tuple[str, str]]:
         *gpu_facts(target),
         ("scheme", ", ".join(f"{part} {name}" for part, name in manifest.scheme.items())),
         ("parameters", f"{len(manifest.params)}, {size_text(total_bytes(manifest.params))}"),
-        ("context", f"{manifest.state.context} tokens, cache {cache_bytes}"),
-        ("vision", vision_text(manifest)),
-        *([("thinking", thinking_text(manifest))] if manifest.prompt.answer else []),
-        ("vocabulary", f"{manifest.vocab_size} tokens, {manifest.tokenizer.kind}"),
+        *(text_facts(manifest) if manifest.graph is None else graph_facts(manifest.graph)),
         ("report", report_text(manifest)),
         ("kernels", kernels_text(found)),
         ("made with", ", ".join(f"{name} {text}" for name, text in manifest.versions.items())),
     ]
+
+
+def vocabulary_text(manifest: Manifest) -> str:
+    if manifest.tokenizer is None:
+        return "none: it takes no texts"
+    return f"{manifest.vocab_size} tokens, {manifest.tokenizer.kind}"
+
+
+def context_fact(manifest: Manifest) -> tuple[str, str]:
+    """Of an encoder, which has no cache: the length of its texts."""
+    if (encoders := manifest.encoders) is not None:
+        return "texts", f"at most {encoders.text.length} tokens" if encoders.text else "none"
+    cache_bytes = size_text(total_bytes(manifest.state.tensors))
+    return "context", f"{manifest.state.context} tokens, cache {cache_bytes}"
+
+
+def text_facts(manifest: Manifest) -> list[tuple[str, str]]:
+    """What a model takes besides its weights."""
+    return [
+        context_fact(manifest),
+        ("vision", vision_text(manifest)),
+        *([("thinking", thinking_text(manifest))] if manifest.prompt.answer else []),
+        ("vocabulary", vocabulary_text(manifest)),
+    ]
+
+
+def graph_facts(graph: GraphEntry) -> list[tuple[str, str]]:
+    """The arrays that an imported graph takes and gives."""
+    groups = ("input", graph.inputs), ("output", graph.outputs)
+    return [(kind, " ".join(row)) for kind, entries in groups for row in tensor_rows(entries)]
 
 
 def gpu_facts(target: TargetEntry) -> list[tuple[str, str]]:
@@ -142,6 +168,8 @@ def vision_text(manifest: Manifest) -> str:
         return "none: text only"
     side, patch = vision.image_size, vision.patch_size
     rows = vision.rows((side // patch) ** 2)
+    if manifest.encoders is not None:
+        return f"{side}x{side} in patches of {patch}, one row of {manifest.hidden_size} columns"
     slices = vision.slicing.parameters.get("max_slices", 1)
     count = "tiles" if slices == 1 else f"an overview and up to {slices!r:.20} slices"
     return f"{count} of {side}x{side} in patches of {patch}, {rows} tokens each"

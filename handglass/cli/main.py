@@ -21,20 +21,29 @@ from handglass.runtime.system.exits import (
     interrupted,
     output_error,
 )
+from handglass.runtime.system.platforms import check_platform
 from handglass.runtime.system.streams import output_failed, prepare_streams
 
+from .apply import apply
 from .bench import bench
 from .chat import chat
+from .classify import classify
 from .compile import compile_
 from .deploy import deploy
-from .device import serve
+from .device import serve as serve_device
 from .doctor import doctor
+from .embed import embed
 from .errors import report
+from .index import index
 from .inspect import inspect
 from .models import models
+from .quickstart import quickstart
 from .records import check, export, list_
 from .records_import import import_
+from .report import report as report_
 from .run import run
+from .search import search
+from .serve import serve
 from .signals import end_by_exception, ended_by
 from .targets import targets
 from .tune import tune
@@ -52,6 +61,7 @@ app = typer.Typer(
 
 # In the order in which a new user needs them.
 VERBS: dict[str, Callable[..., None]] = {
+    "quickstart": quickstart,
     "doctor": doctor,
     "targets": targets,
     "models": models,
@@ -61,13 +71,20 @@ VERBS: dict[str, Callable[..., None]] = {
     "deploy": deploy,
     "run": run,
     "chat": chat,
+    "serve": serve,
+    "embed": embed,
+    "classify": classify,
+    "index": index,
+    "search": search,
+    "apply": apply,
     "verify": verify,
     "bench": bench,
+    "report": report_,
 }
 
 # Command groups: help text and verbs of each group.
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
-    "device": ("Let another machine tune on this one.", {"serve": serve}),
+    "device": ("Let another machine tune on this one.", {"serve": serve_device}),
     "records": (
         "List, check, import and export tuning records.",
         {"list": list_, "check": check, "import": import_, "export": export},
@@ -79,9 +96,10 @@ class UnreadError(Exception):
     """The reader closed the output pipe. Typer would turn a BrokenPipeError into exit code 1."""
 
 
-def guarded(verb: Callable[..., None]) -> Callable[..., None]:
+def guarded(name: str, verb: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(verb)
     def call(*args: Any, **kwargs: Any) -> None:
+        check_platform(name)
         try:
             verb(*args, **kwargs)
         except BrokenPipeError as error:
@@ -91,12 +109,12 @@ def guarded(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 for name, verb in VERBS.items():
-    app.command(name)(guarded(verb))
+    app.command(name)(guarded(name, verb))
 
 for group, (help_text, verbs) in GROUPS.items():
     members = typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None)
     for name, verb in verbs.items():
-        members.command(name)(guarded(verb))
+        members.command(name)(guarded(f"{group} {name}", verb))
     app.add_typer(members, name=group)
 
 
@@ -149,7 +167,8 @@ def execute(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     prepare_streams()
-    end_by_exception()
+    if sys.platform != "win32":  # whose verbs are refused
+        end_by_exception()
     code = execute(sys.argv[1:])
     if (worker := sys.modules.get("handglass.runtime.engine.worker")) is not None:
         worker.end_threads(code)

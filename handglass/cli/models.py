@@ -44,6 +44,9 @@ def details(row: Row) -> Iterator[str]:
     yield f"vision: {row.vision}"
     if row.video != "-":
         yield f"video: {row.video}"
+    for question in row.questions:
+        is_open = question.default is None
+        yield f"config.json {'must' if is_open else 'may'} say {question.described}"
     for proof in row.proofs:
         yield f"verified: {proof.what} ({proof.test.partition('::')[2]})"
     yield f"not verified: {row.unverified}"

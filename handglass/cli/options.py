@@ -1,7 +1,7 @@
 """Flags shared by several verbs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -58,6 +58,8 @@ Device = Annotated[
         help=f"{device_names()}.  [default: the first device the bundle is compiled for]",
     ),
 ]
+MOST_SAMPLES = 10_000
+"""Of a row or a step: rounds are planned before the first one."""
 Temperature = Annotated[
     float | None,
     typer.Option(
@@ -154,4 +156,27 @@ System = Annotated[
 ]
 Seed = Annotated[
     int | None, typer.Option("--seed", metavar="N", help="Random seed, for reproducible sampling.")
+]
+KeptFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--load",
+        metavar="FILE",
+        help="Go on with a conversation that '/save' kept; nothing of it is computed again.",
+    ),
+]
+WhenFull = Annotated[
+    Literal["ask", "forget", "stop"] | None,
+    typer.Option(
+        "--when-full",
+        help="When the context is full: ask whether to forget the oldest question and answer, "
+        "forget them, or stop with an error.  [default: ask on a terminal, else stop]",
+    ),
+]
+PreviewOption = Annotated[
+    Literal["auto", "off", "kitty", "iterm", "sixel", "blocks"],
+    typer.Option(
+        "--preview",
+        help="How a terminal shows the pictures of a conversation; auto asks the terminal.",
+    ),
 ]

@@ -37,12 +37,14 @@ def show_plan(json: bool, model: Path, output: Path | None, choices: dict[str, A
 
 
 def as_text(plan: Plan) -> str:
-    parts = (f"{part} {name}" for part, name in plan.scheme.items())
+    parts = [f"{part} {name}" for part, name in plan.scheme.items()]
+    if plan.model.generates:
+        parts.append(f"keys and values {plan.kv_cache}")
     rows = [
         *model_rows(plan.model),
         ("target", plan.target),
-        ("scheme", ", ".join((*parts, f"keys and values {plan.kv_cache}"))),
-        ("context", f"{plan.context} tokens"),
+        ("scheme", ", ".join(parts)),
+        *length_rows(plan),
         ("picture", picture_text(plan)),
         ("bundle", f"{size_text(plan.disk.bundle)}; {disk_text(plan.disk)}"),
         ("memory", memory_text(plan.memory)),
@@ -56,13 +58,21 @@ def model_rows(model: ModelPlan) -> Iterator[tuple[str, str]]:
     yield "parameters", f"{model.parameters:,} in {model.tensors} tensors"
     checked = "names and shapes are right" if model.tensors_checked else "none here: not checked"
     yield "tensors", checked
-    yield "tokenizer", model.tokenizer or "none here; compiling needs one"
+    if model.reads_texts:
+        yield "tokenizer", model.tokenizer or "none here; compiling needs one"
+
+
+def length_rows(plan: Plan) -> Iterator[tuple[str, str]]:
+    if plan.model.reads_texts:
+        yield "context" if plan.model.generates else "texts", f"{plan.context} tokens"
 
 
 def picture_text(plan: Plan) -> str:
     picture = plan.picture
     if picture is None:
         return "none: text only"
+    if not plan.model.generates:
+        return f"{picture.width}x{picture.height} becomes one row"
     tiles = "1 tile" if picture.tiles == 1 else f"{picture.tiles} tiles"
     return f"{picture.width}x{picture.height} becomes {tiles}, {picture.tokens} tokens"
 

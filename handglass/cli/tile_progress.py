@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from .progress import line
+from .terminal import takes_codes
 
 if TYPE_CHECKING:
     from handglass.runtime.answer.model import AnswerStream
@@ -18,9 +19,9 @@ ERASED = "\r\x1b[K"
 
 def pieces_after_tiles(answer: AnswerStream, silent: bool) -> Iterator[str]:
     """The pieces of `answer`. Before the first one, its tiles are counted on standard error, if
-    that is a terminal."""
+    that is a terminal which can erase a line."""
     pieces = answer.with_thoughts()
-    if silent or not sys.stderr.isatty():
+    if silent or not takes_codes(sys.stderr):
         yield from pieces
         return
     shown = TileLine(sys.stderr)

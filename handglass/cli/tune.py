@@ -67,6 +67,9 @@ def tune(
     vision_quantization: Annotated[
         str | None, typer.Option(metavar="SCHEME", help="As for 'compile'; not with a bundle.")
     ] = None,
+    head_quantization: Annotated[
+        str | None, typer.Option(metavar="SCHEME", help="As for 'compile'; not with a bundle.")
+    ] = None,
     context: Annotated[
         int | None,
         typer.Option("--context", "-c", min=1, metavar="N", help="As for 'compile'."),
@@ -109,7 +112,8 @@ def tune(
     tune_model, read_tuning_input, options_type, own_file = load_tuner()
     check_cost_model(cost_model)
     check_measure(measure)
-    options = options_type(target, quantization, vision_quantization, context, kv_cache, mmproj)
+    schemes = quantization, vision_quantization
+    options = options_type(target, *schemes, context, kv_cache, mmproj, head_quantization)
     connect = connector(rpc, key_file, threads)
     tuning_input = read_tuning_input(model, options)
     journal = records or own_file(tuning_input.target.records_key)

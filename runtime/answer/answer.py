@@ -13,10 +13,12 @@ from handglass.errors import UsageError
 
 from ..engine.worker import Job, Worker
 from ..system.memory import peak_bytes
-from .generate import Generation, Timings
+from .generate import Generation
+from .logprobs import LogProbs, TokenLogProb
 from .pictures import PictureEncoder
 from .stream import TextStream
 from .thoughts import Thought
+from .timings import Timings
 
 T = TypeVar("T")
 
@@ -29,6 +31,8 @@ class Answer:
     timings: Timings
     cut_by: str = ""  # "max_tokens" or "context" if the finish_reason is "length"
     thinking: str = ""  # what the model thought before the text
+    thinking_tokens: int = 0  # of the tokens, those of the thoughts and their markers
+    logprobs: tuple[TokenLogProb, ...] = ()  # of the tokens of the text, if they were asked for
 
     def __str__(self) -> str:
         return self.text
@@ -56,9 +60,10 @@ class AnswerStream:
         return self
 
     def __next__(self) -> str:
-        while isinstance(piece := self._next(), Thought):
-            pass
-        return piece
+        while True:
+            piece = self._next()
+            if isinstance(piece, str) and not isinstance(piece, Thought):
+                return piece
 
     def watch(self, report: Callable[[int, int], None]) -> None:
         """Call `report(done, total)` for the tiles that this answer encodes, in the model's thread.
@@ -69,11 +74,15 @@ class AnswerStream:
 
     def with_thoughts(self) -> Iterator[str]:
         """The pieces of the thoughts, then those of the text, in the order of their generation."""
+        return (item for item in self.items() if isinstance(item, str))
+
+    def items(self) -> Iterator[str | TokenLogProb]:
+        """Also the log probabilities of the text, each before the piece that its token ends."""
         with contextlib.suppress(StopIteration):
             while True:
                 yield self._next()
 
-    def _next(self) -> str:
+    def _next(self) -> str | TokenLogProb:
         job = self._start()
         piece = self._wait(self._production.pieces.get)
         if piece is None:
@@ -110,6 +119,10 @@ class AnswerStream:
         return self._job
 
 
+class ClosedError(Exception):
+    """The answer was closed before its first token."""
+
+
 class Production:
     """Generates an answer in the model's thread. Pieces of text go to a queue, None at the end."""
 
@@ -122,6 +135,7 @@ class Production:
         start: float,
         load_s: float,
         device_peak: Callable[[], int | None],
+        recorded: LogProbs | None = None,
     ) -> None:
         self._generation = generation
         self._encoder = encoder
@@ -130,10 +144,14 @@ class Production:
         self._start = start
         self._load_s = load_s
         self._device_peak = device_peak
+        self._recorded = recorded
+        self._logprobs: list[TokenLogProb] = []
+        self._thinking_tokens = 0
         self._ttft_ms = 0.0
-        self.pieces: SimpleQueue[str | None] = SimpleQueue()
+        self.pieces: SimpleQueue[str | TokenLogProb | None] = SimpleQueue()
         self.answer: Answer | None = None
         self.closed = False
+        encoder.check = generation.check = self._check
 
     def watch(self, report: Callable[[int, int], None]) -> None:
         self._encoder.report = report
@@ -142,20 +160,37 @@ class Production:
         try:
             for piece in self._generate():
                 self.pieces.put(piece)
+        except ClosedError:
+            pass
         finally:
             self.pieces.put(None)
 
-    def _generate(self) -> Iterator[str]:
+    def _check(self) -> None:
+        if self.closed:
+            raise ClosedError
+
+    def _generate(self) -> Iterator[str | TokenLogProb]:
         tokens = iter(self._generation)
         while not self.closed and (token := next(tokens, None)) is not None:
             self._ttft_ms = self._ttft_ms or (time.perf_counter() - self._start) * 1e3
-            yield from self._pieces(self._text.feed(self._surface(token)))
+            yield from self._taken(token)
             if self._text.stopped:
                 break
         if self.closed:
             return
         yield from self._pieces(self._text.finish())
         self.answer = self._answer()
+
+    def _taken(self, token: int) -> Iterator[str | TokenLogProb]:
+        thoughts = self._text.thoughts
+        was_thinking = thoughts.is_thinking
+        text = self._text.feed(self._surface(token))
+        if was_thinking or thoughts.is_thinking:
+            self._thinking_tokens += 1
+        elif self._recorded is not None:
+            self._logprobs.append(self._recorded.entries[len(self._generation.tokens) - 1])
+            yield self._logprobs[-1]
+        yield from self._pieces(text)
 
     def _pieces(self, text: str) -> Iterator[str]:
         if thought := self._text.thoughts.fetch():
@@ -169,7 +204,8 @@ class Production:
         cut_by = "" if reason == "stop" else generation.cut_by
         tokens = tuple(generation.tokens)
         thinking = self._text.thoughts.text.strip()
-        return Answer(self._text.text, tokens, reason, self._timings(), cut_by, thinking)
+        counted = (thinking, self._thinking_tokens, tuple(self._logprobs))
+        return Answer(self._text.text, tokens, reason, self._timings(), cut_by, *counted)
 
     def _timings(self) -> Timings:
         generation, device_peak = self._generation, self._device_peak()

@@ -9,47 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any, cast
 
 import numpy as np
 
-from handglass.errors import InputError, UsageError
+from handglass.errors import DeviceError, InputError, UsageError
 
-from .reuse import Reuse, StateEngine
+from .engines import Engine, StatesEngine
+from .reuse import Reuse, common_prefix
+from .view import Features, Key, view_of
 
-Key = int | tuple[str, int]
 Place = tuple[int, int, int]  # rotary positions T, H and W
-Features = Callable[[str], np.ndarray]  # digest of a tile -> (rows, hidden_size)
-
-
-@dataclass(frozen=True)
-class Timings:
-    load_s: float
-    encode_ms: tuple[float, ...]  # per picture or video; 0 if it was encoded before
-    image_tokens: tuple[int, ...]  # cache positions of each
-    prefill_tokens: int  # prompt positions computed
-    reused_tokens: int  # prompt positions already in the cache
-    prefill_tok_s: float
-    decode_tokens: int
-    decode_tok_s: float
-    ttft_ms: float  # from the call to the first token
-    peak_mb: float  # peak resident memory of the process
-    device_mb: float | None = None  # peak GPU memory; None on the CPU
-    video_frames: tuple[int, ...] = ()  # of each; 0 for a picture, () from the native program
-
-
-class Engine(StateEngine, Protocol):
-    """The part of a session that the loop uses."""
-
-    @property
-    def context(self) -> int: ...
-    def embed(self, ids: Sequence[int]) -> np.ndarray: ...
-    def prefill(
-        self, x: np.ndarray, pos: int, positions: np.ndarray | None = None
-    ) -> np.ndarray: ...
-    def decode(self, token: int, pos: int, position: int | None = None) -> np.ndarray: ...
 
 
 class ContextFullError(InputError):
@@ -66,14 +37,28 @@ class ContextFullError(InputError):
 
 
 class Conversation:
-    """Tracks the keys that the cache of its session holds."""
+    """Tracks the keys that a state of its session holds.
 
-    def __init__(self, session: Engine) -> None:
+    `state`: the one that this conversation owns; None: the only one of the session. `rows`: the
+    most that a prompt computes in one call; None: all. `picture`: see `view_of`.
+    """
+
+    def __init__(
+        self,
+        session: Engine,
+        state: Any = None,
+        rows: int | None = None,
+        picture: int | None = None,
+    ) -> None:
         self.session = session
+        self.view = view_of(session, picture)
+        self.state = state
+        self.rows = rows
+        self.kept = 0  # keys of its last prompt that the next one is expected to repeat
         self.history: list[Key] = []
-        self._places: list[Place] = []  # of the history, for a model that takes positions
+        self.places: list[Place] = []  # of the history, for a model that takes positions
         self._ahead: int | None = None  # the next position without the place; None: takes none
-        self._reuse = Reuse(session)
+        self.reuse = Reuse(session)
         self.current: Generation | None = None  # the last one that began
 
     def answer(
@@ -94,14 +79,12 @@ class Conversation:
         Raises UsageError for a bad `max_tokens`, InputError if the prompt is empty, and its
         subclass ContextFullError if it is too long.
         """
-        context = self.session.context
-        if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
-            raise UsageError(f"max_tokens={max_tokens!r} must be an integer of at least 1")
-        if not keys:
-            raise InputError("the prompt has 0 tokens; ask a question")
-        if len(keys) > context:
-            raise ContextFullError(len(keys), context)
-        return Generation(self, list(keys), features, sample, stop, max_tokens, branch, positions)
+        check_asked(keys, max_tokens, self.session.context)
+        choose = self._itself
+        return Generation(choose, list(keys), features, sample, stop, max_tokens, branch, positions)
+
+    def _itself(self, keys: Sequence[Key], positions: np.ndarray | None) -> Conversation:
+        return self
 
     def prefill(
         self,
@@ -109,45 +92,92 @@ class Conversation:
         features: Features,
         branch: int | None = None,
         positions: np.ndarray | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> tuple[np.ndarray, int]:
         """Logits after `keys`, (vocab_size,), and the number of keys reused from the cache.
 
-        A key is reused only at the same rotary position.
+        A key is reused only at the same rotary position. `check` is called before each step; what
+        it raises ends the answer, and what was computed until then can be reused.
         """
-        places = _places(positions)
-        reused = self._reuse.begin(_placed(self.history, self._places), _placed(keys, places))
+        self.use()
+        self.kept = len(keys) if branch is None else branch
+        reused = self.reuse.begin(self._held, _placed(keys, _places(positions)))
         del self.history[reused.length :]  # before the calls below, which may be interrupted
-        del self._places[reused.length :]
+        del self.places[reused.length :]
         self._ahead = None if positions is None else int(positions.max()) + 1 - len(keys)
         if reused.logits is not None:
             return reused.logits, reused.length
         start = reused.length
-        for end in self._reuse.ends(start, len(keys), branch):
-            part = None if positions is None else positions[start:end]
-            logits = self._extend(keys[start:end], start, features, part)
-            start = end
+        for end in self.reuse.ends(start, len(keys), branch):
+            for stop in self._stops(keys, start, end):
+                check()
+                self.view.look(keys, start, features)
+                part = None if positions is None else positions[start:stop]
+                logits = self._extend(keys[start:stop], start, features, part)
+                start = stop
+            self.reuse.end(end, logits)
         return logits, reused.length
+
+    def _stops(self, keys: Sequence[Key], start: int, end: int) -> list[int]:
+        """Where to end the calls that compute the keys from `start` to `end`."""
+        rows = self.rows or end - start
+        return sorted({*range(start + rows, end, rows), *self.view.starts(keys, start, end), end})
+
+    def use(self) -> None:
+        """Make the state of this conversation that of the session."""
+        if self.state is not None:
+            cast(StatesEngine, self.session).use(self.state)
+
+    @property
+    def _held(self) -> Sequence[Any]:
+        return _placed(self.history, self.places)
+
+    def common(self, keys: Sequence[Key], positions: np.ndarray | None = None) -> int:
+        """How many of the first keys are those of this conversation, at the same positions."""
+        return common_prefix(self._held, _placed(keys, _places(positions)))
+
+    def reusable(self, common: int, wanted: int) -> int:
+        """How many of `wanted` keys it can continue, if `common` are the same."""
+        return self.reuse.reusable(len(self.history), common, wanted)
+
+    def copyable(self, common: int, wanted: int) -> int:
+        """How many of them another conversation can take over."""
+        return self.reuse.copyable(common, wanted)
+
+    def take_over(self, other: Conversation, length: int) -> None:
+        """Begin with the first `length` keys of another conversation; see `copyable`."""
+        self.use()
+        self.forget()  # before the call below, which may be interrupted
+        cast(StatesEngine, self.session).copy_positions(other.state, length)
+        self.reuse.take_over(other.reuse, length)
+        self.history, self.places = other.history[:length], other.places[:length]
+
+    def forget(self) -> None:
+        """Reuse nothing that is in the cache now."""
+        self.history, self.places = [], []
+        self.reuse.forget()
+        self.view.forget()
 
     def _extend(
         self, keys: list[Key], start: int, features: Features, positions: np.ndarray | None
     ) -> np.ndarray:
         x = self._rows(keys, features)
         placed = () if positions is None else (positions,)
-        with self._reuse.step():
-            logits = self.session.prefill(x, start, *placed)
+        with self.reuse.step():
+            logits = self.view.prefill(x, start, *placed)
         self.history.extend(keys)
-        self._places.extend(_places(positions))
-        self._reuse.end(start + len(keys), logits)
+        self.places.extend(_places(positions))
         return logits
 
     def decode(self, token: int) -> np.ndarray:
+        self.use()
         place = len(self.history)
         position = None if self._ahead is None else place + self._ahead
         placed = () if position is None else (position,)
-        with self._reuse.step():
-            logits = self.session.decode(token, place, *placed)
+        with self.reuse.step():
+            logits = self.view.decode(token, place, *placed)
         self.history.append(token)
-        self._places.extend((p, p, p) for p in placed)
+        self.places.extend((p, p, p) for p in placed)
         return logits
 
     def _rows(self, keys: list[Key], features: Features) -> np.ndarray:
@@ -156,11 +186,20 @@ class Conversation:
         for source, run in groupby(keys, key=lambda key: key[0] if isinstance(key, tuple) else ""):
             members = list(run)
             if source:
-                rows = features(source)
-                parts.append(rows[[key[1] for key in members if isinstance(key, tuple)]])
+                parts.append(self.view.rows([k for k in members if isinstance(k, tuple)], features))
             else:
                 parts.append(self.session.embed([k for k in members if isinstance(k, int)]))
         return np.concatenate(parts)
+
+
+def check_asked(keys: Sequence[Key], max_tokens: int, context: int) -> None:
+    """Raise UsageError for a bad `max_tokens`, InputError for an empty prompt or a long one."""
+    if isinstance(max_tokens, bool) or not isinstance(max_tokens, int) or max_tokens < 1:
+        raise UsageError(f"max_tokens={max_tokens!r} must be an integer of at least 1")
+    if not keys:
+        raise InputError("the prompt has 0 tokens; ask a question")
+    if len(keys) > context:
+        raise ContextFullError(len(keys), context)
 
 
 def _places(positions: np.ndarray | None) -> list[Place]:
@@ -173,11 +212,14 @@ def _placed(keys: Sequence[Key], places: Sequence[Place]) -> Sequence[Any]:
 
 
 class Generation:
-    """One answer being generated: iterate over token ids, then read `finish_reason` and times."""
+    """One answer being generated: iterate over token ids, then read `finish_reason` and times.
+
+    `choose` returns the conversation that continues the keys when the generation begins.
+    """
 
     def __init__(
         self,
-        conversation: Conversation,
+        choose: Callable[[Sequence[Key], np.ndarray | None], Conversation],
         keys: list[Key],
         features: Features,
         sample: Callable[[np.ndarray, Sequence[int]], int],
@@ -186,7 +228,7 @@ class Generation:
         branch: int | None = None,
         positions: np.ndarray | None = None,
     ) -> None:
-        self._conversation = conversation
+        self._choose = choose
         self._keys = keys
         self._features = features
         self._sample = sample
@@ -199,35 +241,44 @@ class Generation:
         self.cut_by = ""  # "max_tokens" or "context" if the reason is "length"
         self.prefill_tokens = self.reused_tokens = self.decode_tokens = 0
         self.encode_s = self.prefill_s = self.decode_s = 0.0
+        self.check: Callable[[], None] = lambda: None  # see Conversation.prefill
 
     def __iter__(self) -> Iterator[int]:
         """Times cover the model only, not what the caller does between two tokens."""
-        logits = self._prefill()
+        conversation = self._choose(self._keys, self._positions)
+        try:
+            yield from self._tokens(conversation)
+        except DeviceError:  # what it has computed may be wrong
+            conversation.forget()
+            raise
+
+    def _tokens(self, conversation: Conversation) -> Iterator[int]:
+        logits = self._prefill(conversation)
         while True:
             token = self._sample(logits, self.tokens)
             if token in self._stop:
                 self.finish_reason = "stop"
                 return
             self.tokens.append(token)
-            self.cut_by = self._limit_reached()
+            self.cut_by = self._limit_reached(conversation)
             if self.cut_by:
                 self.finish_reason = "length"
             yield token
             if self.finish_reason:
                 return
-            logits = self._decode(token)
+            logits = self._decode(conversation, token)
 
-    def _limit_reached(self) -> str:
+    def _limit_reached(self, conversation: Conversation) -> str:
         if len(self.tokens) == self._max_tokens:
             return "max_tokens"
-        used = len(self._conversation.history)
-        return "context" if used >= self._conversation.session.context else ""
+        used = len(conversation.history)
+        return "context" if used >= conversation.session.context else ""
 
-    def _prefill(self) -> np.ndarray:
-        self._conversation.current = self
+    def _prefill(self, conversation: Conversation) -> np.ndarray:
+        conversation.current = self
         start = time.perf_counter()
-        logits, self.reused_tokens = self._conversation.prefill(
-            self._keys, self._timed_features, self._branch, self._positions
+        logits, self.reused_tokens = conversation.prefill(
+            self._keys, self._timed_features, self._branch, self._positions, self.check
         )
         self.prefill_s = time.perf_counter() - start - self.encode_s
         self.prefill_tokens = len(self._keys) - self.reused_tokens
@@ -239,11 +290,11 @@ class Generation:
         self.encode_s += time.perf_counter() - start
         return rows
 
-    def _decode(self, token: int) -> np.ndarray:
-        if self._conversation.current is not self:
+    def _decode(self, conversation: Conversation, token: int) -> np.ndarray:
+        if conversation.current is not self:
             raise UsageError("another answer was started on this model; finish one before the next")
         start = time.perf_counter()
-        logits = self._conversation.decode(token)
+        logits = conversation.decode(token)
         self.decode_s += time.perf_counter() - start
         self.decode_tokens += 1
         return logits

@@ -1,7 +1,8 @@
 """The public interface: a loaded bundle that answers questions about pictures.
 
-A model builds prompts, encodes each picture once and converts tokens to text. It has one cache for
-one conversation and generates one answer at a time. Callers in several threads wait their turn.
+A model builds prompts, encodes each picture once and converts tokens to text. It has a cache for
+one conversation, or for each of several, and generates one answer at a time. Callers in several
+threads wait their turn.
 """
 
 from __future__ import annotations
@@ -19,20 +20,22 @@ from ..bundle.reader import Bundle, Manifest
 from ..engine.session import Session
 from ..engine.worker import Worker
 from ..prompt.canvas import open_positions
-from ..prompt.chat_template import Prompt, Slot, build_prompt, opening
+from ..prompt.chat_template import build_prompt, opening
 from ..prompt.messages import Clip
 from ..prompt.openbmb import translate
-from ..prompt.preprocess import Prepared, Tile, open_preprocessor
+from ..prompt.preprocess import Prepared, open_preprocessor
 from ..prompt.tokenizer import Tokenizer, tokenizer_of
-from ..prompt.video.groups import FrameGroup
 from ..prompt.video.reader import Frames, PreparedVideo, VideoReader
 from ..prompt.video.sampling import VideoOptions
 from .answer import Answer, AnswerStream, Production
+from .conversations import Conversations
 from .fitting import check_fits
-from .generate import Conversation, Engine, Key
+from .generate import Engine
+from .keys import keys_of
+from .logprobs import LogProbs
 from .options import MAX_TOKENS, Options, check_options, with_defaults
-from .pictures import Memory, PictureEncoder, TilesOfFiles, VisionEngine
-from .sampler import Sampler, Sampling
+from .pictures import TILES_KEPT, Memory, PictureEncoder, TilesOfFiles, VisionEngine
+from .sampler import Constraint, Sampler, Sampling
 from .stream import TextStream
 from .surfaces import Surfaces
 from .thoughts import Thoughts
@@ -63,14 +66,23 @@ def load(
 
 class Model:
     def __init__(
-        self, session: ModelEngine, tokenizer: Tokenizer, manifest: Manifest, load_s: float = 0.0
+        self,
+        session: ModelEngine,
+        tokenizer: Tokenizer,
+        manifest: Manifest,
+        load_s: float = 0.0,
+        conversations: int = 1,
+        tiles_kept: int = TILES_KEPT,
+        rows: int | None = None,
     ) -> None:
         self.session = session
         self.tokenizer = tokenizer
         self.manifest = manifest
         self.load_s = load_s
-        self._conversation = Conversation(session)
-        self._encoded = Memory()
+        picture = manifest.prompt.picture
+        token = tokenizer.token_id(picture) if picture else None
+        self.conversations = Conversations(session, conversations, rows, token)
+        self.encoded = Memory(tiles_kept)
         self._stop = {tokenizer.token_id(token) for token in manifest.prompt.stop}
         self._surface = Surfaces(tokenizer, manifest.prompt.thoughts)
         tiles_of = open_preprocessor(manifest)
@@ -86,6 +98,9 @@ class Model:
         threads: int | None = None,
         verify: str | None = None,
         device: str | None = None,
+        conversations: int = 1,
+        tiles_kept: int = TILES_KEPT,
+        rows: int | None = None,
     ) -> Model:
         """Check and open a bundle.
 
@@ -94,6 +109,9 @@ class Model:
         "library" never. None uses the environment variable HANDGLASS_VERIFY, or "remembered".
         `device`: "cpu", "vulkan", "vulkan:1" or "vulkan:part of its name". None uses the first
         device of the kind that the bundle is compiled for.
+        `conversations`: how many have a cache of their own; `tiles_kept`: encoded tiles of pictures
+        that are kept; `rows`: the most that a prompt computes in one call, between which an answer
+        can be closed; None: all.
 
         Raises UsageError, InputError, DeviceError or MismatchError (handglass/errors.py).
         """
@@ -102,7 +120,8 @@ class Model:
         manifest = bundle.manifest
         tokenizer = tokenizer_of(bundle)
         session = Session(bundle, threads, device)
-        return cls(session, tokenizer, manifest, time.perf_counter() - start)
+        load_s = time.perf_counter() - start
+        return cls(session, tokenizer, manifest, load_s, conversations, tiles_kept, rows)
 
     def prepare(self, picture: Any, max_slices: int | None = None) -> Prepared:
         """A picture (path, bytes, PIL image, array) for several turns: read and cut now, once.
@@ -223,8 +242,15 @@ class Model:
         thinking: bool | None = None,
         videos: Sequence[Any] | None = None,
         options: VideoOptions | None = None,
+        *,
+        constraint: Constraint | None = None,
+        top_logprobs: int | None = None,
     ) -> AnswerStream:
-        """Stream the answer. Bad input raises here, not when the first piece is read."""
+        """Stream the answer. Bad input raises here, not when the first piece is read.
+
+        `constraint`: what the answer must consist of. `top_logprobs`: how many alternatives to each
+        token to record with their log probabilities; None records nothing.
+        """
         start = time.perf_counter()
         self.check(max_slices, thinking, options)
         template = self.manifest.prompt
@@ -238,17 +264,19 @@ class Model:
                 bool(thinking),
                 partial(self._frames_of, options=options or VideoOptions(), max_slices=max_slices),
             )
-        encoder = PictureEncoder(self.session, self._encoded, prompt)
-        keys = _keys(prompt)
+        encoder = PictureEncoder(self.session, self.encoded, prompt)
+        keys = keys_of(prompt)
         positions = None if self._positions_of is None else self._positions_of(prompt)
         check_fits(len(keys), self.session.context, prompt.pictures, prompt.videos)
         branch = len(keys) - prompt.passing
-        generation = self._conversation.answer(
-            keys, encoder, Sampler(sampling), self._stop, max_tokens, branch, positions
+        sample = Sampler(sampling, constraint)
+        recorded = None if top_logprobs is None else LogProbs(sample, top_logprobs)
+        generation = self.conversations.answer(
+            keys, encoder, recorded or sample, self._stop, max_tokens, branch, positions
         )
         text = TextStream(stop, Thoughts(template.thoughts, opening(template, bool(thinking))))
-        surface, device_peak = self._surface, self.session.device_peak
-        production = Production(generation, encoder, text, surface, start, self.load_s, device_peak)
+        times = (start, self.load_s, self.session.device_peak)
+        production = Production(generation, encoder, text, self._surface, *times, recorded)
         return AnswerStream(self.session.worker, production)
 
     def _frames_of(
@@ -269,15 +297,3 @@ def _list(name: str, items: Any) -> list[Any]:
         kind = "pictures" if name == "images" else name
         raise InputError(f"{name} must be a list of {kind}, got {type(items).__name__}")
     return list(items)
-
-
-def _keys(prompt: Prompt) -> list[Key]:
-    """One key per cache position: a token id, or (digest, row) of a tile."""
-    keys: list[Key] = []
-    for segment in prompt.segments:
-        if isinstance(segment, Slot):
-            tile: Tile | FrameGroup = prompt.pictures[segment.picture][segment.tile]
-            keys.extend((tile.digest, row) for row in range(tile.rows))
-        else:
-            keys.extend(segment.ids)
-    return keys

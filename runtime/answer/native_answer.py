@@ -12,10 +12,10 @@ from ..prompt.chat_template import opening
 from ..prompt.tokenizer import Tokenizer
 from ..system.json_text import parse_json
 from .answer import Answer
-from .generate import Timings
 from .stream import TextStream
 from .surfaces import Surfaces
 from .thoughts import Thoughts
+from .timings import Timings
 
 MAX_LINE = 1 << 20
 """Largest last line, in bytes."""

@@ -17,9 +17,25 @@ from ..prompt.video.groups import FrameGroup, frame_count
 from ..system.file_state import file_state, is_settled
 
 TILES_KEPT = 32  # encoded tiles; 64 rows of 1536 floats take 0.4 MB
+BYTES_KEPT = 1 << 29  # of them; the last one is kept whatever its size
 CUT_TILES_KEPT = 16  # tiles of files; one of 448 x 448 pixels is 0.6 MB
 
-Memory = OrderedDict[str, np.ndarray]  # digest -> (rows, hidden_size), most recently used last
+
+class Memory(OrderedDict[str, np.ndarray]):
+    """Digest of a tile -> (rows, hidden_size) float32, most recently used last."""
+
+    def __init__(self, limit: int = TILES_KEPT) -> None:
+        super().__init__()
+        self.limit = limit  # tiles
+
+    def forget(self) -> None:
+        """Drop the tiles beyond the limits that were used least recently."""
+        while len(self) > self.limit or (len(self) > 1 and self.nbytes > BYTES_KEPT):
+            self.popitem(last=False)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(rows.nbytes for rows in list(self.values()))  # another thread may add some
 
 
 class TilesOfFiles:
@@ -76,7 +92,7 @@ class PictureEncoder:
     """Maps digests to features, from the cache or else from the session; records the times.
 
     `report` is called with the number of tiles encoded and to encode: before the first and after
-    each.
+    each. `check` is called before each; what it raises ends the answer.
     """
 
     def __init__(self, session: VisionEngine, encoded: Memory, prompt: Prompt) -> None:
@@ -91,17 +107,18 @@ class PictureEncoder:
         self._ms: dict[str, float] = {}
         self._missing = sum(digest not in encoded for digest in self._tiles)
         self.report: Callable[[int, int], None] = lambda done, total: None
+        self.check: Callable[[], None] = lambda: None
 
     def __call__(self, digest: str) -> np.ndarray:
         if digest not in self._encoded:
+            self.check()
             if not self._ms:
                 self._report()
             start = time.perf_counter()
             self._encoded[digest] = self._encode(self._tiles[digest])
             self._ms[digest] = (time.perf_counter() - start) * 1e3
             self._report()
-            while len(self._encoded) > TILES_KEPT:
-                self._encoded.popitem(last=False)
+            self._encoded.forget()
         self._encoded.move_to_end(digest)
         return self._encoded[digest]
 

@@ -12,20 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from .engines import StateEngine
+
 COPIES_KEPT = 8
-
-
-class StateEngine(Protocol):
-    """The part of a session that manages its state."""
-
-    @property
-    def is_rewindable(self) -> bool: ...
-    def save_state(self) -> Any: ...
-    def restore_state(self, state: Any | None) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +30,9 @@ class Reused:
 
 
 @dataclass(frozen=True)
-class _Copy:
+class Copy:
+    """A recurrent state after a prompt of `length` keys, and the logits (vocab_size,) there."""
+
     length: int
     state: Any
     logits: np.ndarray
@@ -48,8 +43,8 @@ class Reuse:
 
     def __init__(self, session: StateEngine) -> None:
         self._session = session
-        self._copies: list[_Copy] = []
-        self._is_broken = False  # a step was interrupted: a recurrent state is undefined
+        self.copies: list[Copy] = []
+        self.is_broken = False  # a step was interrupted: a recurrent state is undefined
 
     def begin(self, history: Sequence[Any], keys: Sequence[Any]) -> Reused:
         """Rewind the state to the end of the longest prefix of `keys` that can be continued.
@@ -58,24 +53,50 @@ class Reuse:
         """
         common = common_prefix(history, keys)
         if self._session.is_rewindable:
-            # The last key is always computed, because the caller needs its logits.
-            return Reused(min(common, len(keys) - 1))
-        self._copies = [copy for copy in self._copies if copy.length <= common]
-        if common == len(history) < len(keys) and not self._is_broken:
+            return Reused(self.reusable(len(history), common, len(keys)))
+        self.copies = [copy for copy in self.copies if copy.length <= common]
+        if common == len(history) < len(keys) and not self.is_broken:
             return Reused(common)
-        copy = self._copies[-1] if self._copies else None
+        copy = self.copies[-1] if self.copies else None
         self._session.restore_state(copy.state if copy else None)
-        self._is_broken = False
+        self.is_broken = False
         if copy is None:
             return Reused(0)
         return Reused(copy.length, copy.logits if copy.length == len(keys) else None)
 
+    def reusable(self, held: int, common: int, wanted: int) -> int:
+        """How many of `wanted` keys `begin` would reuse: the state holds `held` keys, of which the
+        first `common` are the same."""
+        if self._session.is_rewindable:
+            # The last key is always computed, because the caller needs its logits.
+            return min(common, wanted - 1)
+        if common == held < wanted and not self.is_broken:
+            return common
+        return self._copied(common)
+
+    def copyable(self, common: int, wanted: int) -> int:
+        """How many of `wanted` keys another conversation can take over; `common` are the same."""
+        return min(common, wanted - 1) if self._session.is_rewindable else self._copied(common)
+
+    def take_over(self, other: Reuse, length: int) -> None:
+        """Share the saved copies of another conversation of the same session, up to `length`."""
+        self.copies = [copy for copy in other.copies if copy.length <= length]
+        self.is_broken = True  # until `begin` restores the last of them
+
+    def forget(self) -> None:
+        """The state holds nothing that can be continued, nor does any copy."""
+        self.copies = []
+        self.is_broken = True  # until `begin` restores the zeros
+
+    def _copied(self, common: int) -> int:
+        return max((copy.length for copy in self.copies if copy.length <= common), default=0)
+
     @contextmanager
     def step(self) -> Iterator[None]:
         """A context for each call that changes the state."""
-        self._is_broken = True
+        self.is_broken = True
         yield
-        self._is_broken = False
+        self.is_broken = False
 
     def ends(self, start: int, length: int, branch: int | None) -> tuple[int, ...]:
         """Where to end the steps that compute a prompt from `start`: one for each copy.
@@ -89,8 +110,8 @@ class Reuse:
     def end(self, length: int, logits: np.ndarray) -> None:
         """Save a copy: the state holds a prompt of `length` keys with these logits."""
         if not self._session.is_rewindable:
-            copy = _Copy(length, self._session.save_state(), logits.copy())
-            self._copies = [*(c for c in self._copies if c.length < length), copy][-COPIES_KEPT:]
+            copy = Copy(length, self._session.save_state(), logits.copy())
+            self.copies = [*(c for c in self.copies if c.length < length), copy][-COPIES_KEPT:]
 
 
 def common_prefix(a: Sequence[Any], b: Sequence[Any]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -40,11 +41,22 @@ class Sampling:
         )
 
 
+class Constraint(Protocol):
+    """What an answer may consist of, such as a grammar."""
+
+    def allowed(self) -> np.ndarray | None:
+        """(vocab_size,) bool: the tokens that may come next, at least one; None: all."""
+
+    def take(self, token: int) -> None:
+        """The token that was selected."""
+
+
 class Sampler:
     """Selects tokens one after another; the same seed gives the same tokens."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, constraint: Constraint | None = None) -> None:
         self.sampling = sampling
+        self._constraint = constraint
         self._random = np.random.default_rng(sampling.seed)
 
     def __call__(self, logits: np.ndarray, generated: Sequence[int]) -> int:
@@ -54,6 +66,15 @@ class Sampler:
                 "the model returned NaN or infinity; the bundle may be damaged or "
                 "its arithmetic may overflow on this device"
             )
+        if self._constraint is None:
+            return self._selected(logits, generated)
+        allowed = self._constraint.allowed()
+        scores = logits if allowed is None else np.where(allowed, logits, -np.inf)
+        token = self._selected(scores, generated)
+        self._constraint.take(token)
+        return token
+
+    def _selected(self, logits: np.ndarray, generated: Sequence[int]) -> int:
         options = self.sampling
         if options.temp == 0 and options.repeat_penalty == 1:
             return int(logits.argmax())

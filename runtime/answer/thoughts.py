@@ -41,6 +41,10 @@ class Thoughts:
         out, self._held = self._held, ""
         return out
 
+    @property
+    def is_thinking(self) -> bool:
+        return self._state == THINKING
+
     def fetch(self) -> str:
         """The thoughts since the last call."""
         out, self._said = self._said, ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from .entries import FileEntry, StateEntry, TensorEntry, VisionEntry
+from .entries import EncodersEntry, FileEntry, GraphEntry, StateEntry, TensorEntry, VisionEntry
 from .tensors import CODES, SHAPES, fits
 
 LARGEST: Mapping[str, int] = {
@@ -20,12 +20,17 @@ LARGEST: Mapping[str, int] = {
     "vision.query_num": 1 << 16,
     "vision.patches_per_row": 1 << 16,
     "vision.window_levels": 2,
+    "encoders.class_tokens": 1 << 6,
+    "encoders.labels": 1 << 16,
+    "encoders.text.length": 1 << 12,
 }
 PATCHES = 1 << 16
 """Largest number of patches of a tile."""
 FILE_BYTES = 1 << 47
 PIXEL_SCALE = 1e6
 """`mean` and `std` are at most this, and `std` is at least its inverse."""
+SCORE_SCALE = 1e30
+"""`scale` and `bias` are at most this, so that no score is infinite."""
 
 
 def sizes_beyond(sizes: Mapping[str, int]) -> Iterator[str]:
@@ -45,6 +50,12 @@ def files_beyond(files: Mapping[str, FileEntry]) -> Iterator[str]:
     for name, file in files.items():
         if not 0 <= file.size <= FILE_BYTES:
             yield f"files.{name[:100]!r}.size is {file.size}, but must be from 0 to {FILE_BYTES}"
+
+
+def graph_beyond(graph: GraphEntry) -> Iterator[str]:
+    for key, tensors in (("graph.inputs", graph.inputs), ("graph.outputs", graph.outputs)):
+        for number, tensor in enumerate(tensors):
+            yield from _tensor(f"{key}[{number}]", tensor)
 
 
 def _tensor(key: str, tensor: TensorEntry) -> Iterator[str]:
@@ -68,3 +79,13 @@ def vision_beyond(vision: VisionEntry) -> Iterator[str]:
         if not 1 / PIXEL_SCALE <= abs(number) <= PIXEL_SCALE:
             limits = f"from {1 / PIXEL_SCALE:g} to {PIXEL_SCALE:g}"
             yield f"vision.std has {number}, but must be {limits}"
+
+
+def encoders_beyond(encoders: EncodersEntry) -> Iterator[str]:
+    sizes = {"class_tokens": encoders.class_tokens, "labels": len(encoders.labels)}
+    if encoders.text is not None:
+        sizes["text.length"] = encoders.text.length
+    yield from sizes_beyond({f"encoders.{name}": value for name, value in sizes.items()})
+    for name, value in (("scale", encoders.scale), ("bias", encoders.bias)):
+        if not abs(value) <= SCORE_SCALE:
+            yield f"encoders.{name} is {value}, but must be at most {SCORE_SCALE:g}"

@@ -15,15 +15,24 @@ from ..system.json_dataclass import optional, parse_dataclass
 from .tensors import storage_dtype
 
 T = TypeVar("T")
-POSITIONS, RECURRENT = "positions", "recurrent"
+POSITIONS, RECURRENT, PICTURES = "positions", "recurrent", "pictures"
 PLAIN, CANVAS = "plain", "canvas"
 """Methods of `PromptEntry.positions`."""
 ALWAYS, NEVER, ADAPTIVE = "always", "never", "adaptive"
 GRIDS = {"grid": ALWAYS, "grid_native": NEVER, "grid_adaptive": ADAPTIVE}
 """Methods of `VisionEntry.slicing` that plan a grid -> which small pictures they enlarge."""
+PADDED = "padded"
+"""A method of `VisionEntry.positions`: the tiles of a picture are padded to the largest one."""
+TILED = "tiled"
+"""A method of `VisionEntry.slicing` and of `VisionEntry.positions`: all tiles of a picture are
+encoded together."""
 AXES = 3
 """Rotary positions of a token, in functions with the argument `positions`: time, row, column."""
-STATE_KINDS = (POSITIONS, RECURRENT)
+STATE_KINDS = (POSITIONS, RECURRENT, PICTURES)
+SIGMOID, SOFTMAX, COSINE = "sigmoid", "softmax", "cosine"
+"""Values of `EncodersEntry.score`."""
+PLAIN_TEXT, CANONICAL, WORDS = "plain", "canonical", "words"
+"""Methods of `TextEntry.cleaning`."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,11 @@ class TargetEntry:
     images: tuple[str, ...] = optional(tuple)
     """Architectures for which the library has machine code, or code that a driver compiles, if the
     kind of device has several; a device needs one of them ("sm_87", "compute_87")."""
+
+    @property
+    def is_cpu(self) -> bool:
+        """Whether the kernels are host code."""
+        return self.device == "cpu"
 
 
 @dataclass(frozen=True)
@@ -84,7 +98,8 @@ class StateTensor(TensorEntry):
 
     A `positions` tensor has one slice per position (keys, values), so rewinding to an earlier
     position needs no copy. A `recurrent` tensor summarizes all positions so far, so rewinding needs
-    a saved copy.
+    a saved copy. A `pictures` tensor holds the keys and values of the pictures that the next rows
+    see: `show_pictures` writes it before them, so it is neither rewound nor copied.
     """
 
     kind: str = optional(lambda: POSITIONS)
@@ -98,7 +113,14 @@ class StateEntry:
     @property
     def is_rewindable(self) -> bool:
         """Whether generation can continue from any prefix of the computed positions."""
-        return all(tensor.kind == POSITIONS for tensor in self.tensors)
+        return all(tensor.kind != RECURRENT for tensor in self.tensors)
+
+    @property
+    def picture_rows(self) -> int:
+        """Rows of pictures that it has room for: the places of the values. Keys are in panels, and
+        so are the scales of integers."""
+        shapes = (tensor.shape for tensor in self.tensors if tensor.kind == PICTURES)
+        return max((shape[1] for shape in shapes if len(shape) == 3), default=0)
 
     @property
     def cache_dtype(self) -> str:
@@ -180,6 +202,8 @@ class PromptEntry:
     """Whether whitespace at both ends of a turn's text is removed."""
     between: str = optional(str)
     """Text that follows a picture which the user has not placed in the text, if anything does."""
+    joint: str = optional(lambda: "\n")
+    """Text between the items of a turn that is a list of texts and pictures."""
     frames: Mapping[str, Around] = optional(dict)
     """Markers around the rows of a tile of a video frame, by the tile's role; empty: as `tiles`."""
     between_frames: str = optional(str)
@@ -188,6 +212,9 @@ class PromptEntry:
     """The rotary positions of the tokens: a method of runtime/prompt/canvas.py."""
     defaults: Mapping[str, float] = optional(dict)
     """Default options, keyed by the argument names of `Model.chat`."""
+    picture: str = optional(str)
+    """The token that stands for a picture whose rows are shown to the text (`show_pictures`); empty
+    if the rows of a picture are rows of the prompt."""
 
     @property
     def sampling(self) -> dict[str, float | int]:
@@ -212,6 +239,52 @@ class WorkEntry:
 class TokenizerEntry:
     kind: str  # "sentencepiece" or "tokenizers"
     file: str
+
+
+@dataclass(frozen=True)
+class TextEntry:
+    """How a text becomes the ids of `encode_text`: `before`, the tokens of the text, `after`."""
+
+    length: int
+    """The most ids; the last tokens of a longer text are left out."""
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    cleaning: MethodEntry  # a method of runtime/prompt/texts.py
+    padding: int | None = optional(lambda: None)
+    """The id that fills every text to `length`; None: a text keeps its length."""
+    is_padded_left: bool = optional(lambda: False)
+
+
+@dataclass(frozen=True)
+class EncodersEntry:
+    """An encoder: pictures, texts or both become rows whose directions are compared.
+
+    With both towers, `scale` times the cosine of two rows, plus `bias`, is the score of a pair. Its
+    sigmoid is the probability that they belong together; or the softmax over several texts says
+    which one does. With one tower, rows are compared by their cosine. If it has `labels`, the
+    function `classify` gives the score of each, which is a probability by the same rule.
+    """
+
+    score: str  # SIGMOID, SOFTMAX, or COSINE without probabilities
+    scale: float
+    bias: float
+    class_tokens: int
+    """Rows before the patches of a picture, whose patch is zeros and whose positions come first."""
+    text: TextEntry | None
+    """None: the function `encode_text` and the tokenizer are missing."""
+    labels: tuple[str, ...] = optional(tuple)
+    """What the results of `classify` stand for, in their order."""
+
+
+@dataclass(frozen=True)
+class GraphEntry:
+    """A graph that was imported as it is: arrays in, arrays out, by the names of the graph.
+
+    They are the arguments of `encode`, in this order, and its result or the fields of its result.
+    """
+
+    inputs: tuple[TensorEntry, ...]
+    outputs: tuple[TensorEntry, ...]
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,8 @@ class Report:
     phases: Mapping[str, float]
     kernels: tuple[Kernel, ...]
     records: Mapping[str, Any] = optional(dict)
+    graph: Mapping[str, Any] = optional(dict)
+    """What was recognised in an imported graph."""
 
 
 def read_report(bundle: Bundle) -> dict[str, Kernel]:

@@ -1,4 +1,5 @@
-"""Compares the capabilities that a bundle's code requires with those of a machine.
+"""Compares the capabilities that a bundle's code requires with those of a machine, and what it can
+do with what is wanted of it.
 
 An unsupported instruction kills the process without a message, so these checks run before any
 library of the bundle is loaded.
@@ -7,16 +8,35 @@ library of the bundle is loaded.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from handglass.errors import DeviceError
+from handglass.errors import DeviceError, InputError
 
 from ..system.machine import architecture
 from .entries import TargetEntry
+
+if TYPE_CHECKING:
+    from .manifest import Manifest
 
 BITS = ("_operations", "subgroup_sizes")
 """Capabilities whose names have these suffixes are bit masks."""
 EXACTLY = ("subgroup_size", "min_subgroup_size", "max_subgroup_size")
 """Capabilities that must be equal, in bundles whose kernels do not request a subgroup size."""
+
+
+def check_answers(manifest: Manifest, path: Path) -> None:
+    """Raise InputError for what answers no questions; `path` is that of its bundle."""
+    if manifest.graph is not None:
+        raise InputError(
+            f"{path}: {manifest.model.name} is an imported graph, which answers no questions; "
+            "give it arrays: handglass apply"
+        )
+    if manifest.encoders is not None:
+        raise InputError(
+            f"{path}: {manifest.model.name} is an encoder, which answers no questions; use "
+            "handglass embed, classify, index and search"
+        )
 
 
 def check_target(target: TargetEntry, machine: str, flags: frozenset[str]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..bundle.manifest import Manifest
 from ..execution.placement import DeviceMemory, Placement
+from ..system.clock_rate import ClockState
 from ..system.shared_library import SharedLibrary
 from .device_info import DeviceInfo
 from .kinds import KINDS, DeviceKind
@@ -76,6 +77,10 @@ class Driver(ABC):
         """Why the device can run none of a bundle's images; empty if it can run one."""
         return ""
 
+    def clock_state(self, device: DeviceInfo) -> ClockState:
+        """Clock, temperature and throttling now, as far as the system tells."""
+        return ClockState(None, None, None)
+
     def open(self, index: int, smaller: str = "") -> Placement:
         """The placement of tensors on the device, with its clock and error translation.
 
@@ -97,6 +102,11 @@ def open_driver(kind: DeviceKind) -> Driver:
     """Import the driver of a kind other than the CPU."""
     driver: Driver = import_module(kind.driver, __package__).DRIVER(kind)
     return driver
+
+
+def clock_of(device: DeviceInfo) -> ClockState:
+    """The state of the device's clock now."""
+    return open_driver(KINDS[device.kind]).clock_state(device)
 
 
 def quirks_of(device: DeviceInfo) -> tuple[Quirk, ...]:

@@ -28,6 +28,15 @@ def check_bounds(pos: int, s: int, context: int) -> None:
         raise InputError(f"{s} tokens at position {pos} do not fit the context of {context}")
 
 
+def check_rows(first: int, count: int, places: int) -> None:
+    """That `count` rows of pictures from place `first` on fit the state."""
+    if first < 0 or count < 1 or first + count > places:
+        raise InputError(
+            f"pictures next to each other have {first + count} rows, but the text sees at most "
+            f"{places}; write text between the pictures"
+        )
+
+
 def check_positions(positions: np.ndarray, s: int, context: int) -> None:
     """Rotary positions of s tokens, (s, 3) int32 below the context."""
     check_array(POSITIONS, positions, (s, AXES), np.int32)

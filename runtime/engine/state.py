@@ -6,18 +6,29 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..bundle.entries import RECURRENT, StateTensor
+from ..bundle.entries import POSITIONS, RECURRENT, StateEntry
 from ..execution.placement import Placement
+from ..execution.tvm_runtime import import_tvm_ffi
+from .state_layout import part_of, part_shape, put_part
 
 
 class State:
-    """The state tensors of a bundle, in manifest order, at first zero."""
+    """The state tensors of a bundle, in manifest order, at first zero.
 
-    def __init__(self, entries: Sequence[StateTensor], place: Placement) -> None:
+    On the CPU they take memory only where they have been written.
+    """
+
+    def __init__(self, entry: StateEntry, place: Placement) -> None:
         self._place = place
-        self.tensors = [place.zeros(entry.shape, entry.dtype) for entry in entries]
-        pairs = zip(self.tensors, entries, strict=True)
+        self._context = entry.context
+        self.tensors = [place.zeros(tensor.shape, tensor.dtype) for tensor in entry.tensors]
+        self.cache = import_tvm_ffi().convert(self.tensors)
+        """The tensors as one argument of a compiled function."""
+        self.decoding = place.repeated()
+        """The context of each decoding step with these tensors."""
+        pairs = list(zip(self.tensors, entry.tensors, strict=True))
         self._recurrent = [tensor for tensor, entry in pairs if entry.kind == RECURRENT]
+        self._placed = [(tensor, entry) for tensor, entry in pairs if entry.kind == POSITIONS]
 
     def views(self) -> tuple[np.ndarray, ...]:
         """Views on the CPU, copies from a GPU."""
@@ -38,3 +49,12 @@ class State:
         arrays = saved or [np.zeros_like(self._place.view(tensor)) for tensor in tensors]
         for tensor, array in zip(tensors, arrays, strict=True):
             self._place.write(tensor, array)
+
+    def copy_positions(self, source: State, count: int) -> None:
+        """Copy the first `count` positions of another state of the same bundle, in host memory.
+
+        A few more may be copied, without effect: later positions are written before they are read.
+        """
+        for (to, entry), (tensor, _) in zip(self._placed, source._placed, strict=True):
+            shape = part_shape(entry, self._context, count)
+            put_part(self._place.view(to), part_of(self._place.view(tensor), shape))

@@ -7,10 +7,8 @@ seed, so no large data is transferred.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from handglass.errors import DeviceError, InputError
 
 from ..bundle.bfloat16 import bfloat16_bits, bfloat16_values
 from ..bundle.tensors import ALIGNMENT, aligned_empty, storage_dtype
+from ..system.memory import available_bytes
 from .fields import Fields
 from .fills import Fill, Random, read_fill
 from .placement import Host, Placement
@@ -155,18 +154,9 @@ def _same(array: np.ndarray) -> np.ndarray:
 
 def _check_memory(nbytes: int) -> None:
     """Raise DeviceError if memory is short: Linux would overcommit and kill the process later."""
-    available = _available_memory()
+    available = available_bytes()
     if available is not None and nbytes > available * _USABLE:
         raise DeviceError(
             f"the arguments need {nbytes} bytes, the device has {available} available; "
             "request fewer copies"
         )
-
-
-def _available_memory() -> int | None:
-    try:
-        text = Path("/proc/meminfo").read_text("ascii", errors="replace")
-    except OSError:
-        return None
-    match = re.search(r"^MemAvailable:\s*(\d+) kB", text, re.MULTILINE)
-    return int(match[1]) * 1024 if match else None

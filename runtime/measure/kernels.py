@@ -7,8 +7,10 @@ clock and run asynchronously: their times may add up to less or more than the st
 
 from __future__ import annotations
 
+import math
+import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +18,19 @@ import numpy as np
 
 from ..bundle.probes import FMA, READ
 from ..bundle.report import Kernel, Sizes
+from ..engine.encoders import EncoderSession
 from ..engine.session import Session
 from ..execution.clocks import Clock, HostClock, Moment
+from .encoder_steps import steps_of
 from .limits import Limits
-from .steps import Steps, spread
+from .sequence import parts_of
+from .steps import spread
 
 BUILTIN = ("vm.builtin.", "runtime.")
 """Prefixes of calls that are not kernels."""
 MACHINE = "(virtual machine)"  # the sum of allocation, shapes and views
+ALLOCATE = "vm.builtin.alloc_storage"
+Progress = Callable[[str, int, int], object]
 MOST_SPANS = 3000
 """Spans between two readouts: a device buffers only a few thousand unread time stamps."""
 
@@ -50,6 +57,10 @@ class Phase:
     """Seconds of the step without the hook."""
     observed: list[float] = field(default_factory=list)
     """Seconds of the step with the hook."""
+    order: list[str] = field(default_factory=list)
+    """The kernels that the last step called."""
+    workspace: int = 0
+    """Bytes that the last step allocated for intermediate results."""
 
 
 class Observer:
@@ -65,11 +76,23 @@ class Observer:
         self.calls: dict[str, Calls] = {}
         self.step = 0
         """The number of the current step, from 1."""
+        self.order: list[str] = []
+        """The kernels that the current step has called."""
+        self.workspace = 0
+        """Bytes that the current step has allocated. The compiled function reuses its storages, so
+        it holds about as much at once."""
+
+    def begin(self, calls: dict[str, Calls], step: int) -> None:
+        """A new step, whose calls are added to `calls`."""
+        self.calls, self.step, self.order, self.workspace = calls, step, [], 0
 
     def before(self, name: str, arguments: Sequence[Any]) -> None:
         is_builtin = name.startswith(BUILTIN)
         if not is_builtin:
             self._count(name, arguments)
+            self.order.append(name)
+        elif name == ALLOCATE:
+            self.workspace += storage_bytes(arguments)
         self._start = (self._host_clock if is_builtin else self._clock).now()
 
     def after(self, name: str) -> None:
@@ -110,23 +133,31 @@ class Observer:
 
 
 class KernelBenchmark:
-    """Profiles the kernels of three kinds of steps; `report` returns the results so far."""
+    """Profiles the kernels of each kind of step; `report` returns the results so far."""
 
-    def __init__(self, session: Session, kernels: Mapping[str, Kernel]) -> None:
+    def __init__(self, session: Session | EncoderSession, kernels: Mapping[str, Kernel]) -> None:
         self.limits = Limits(session)
         self.no_limits = self.limits.missing()
-        self._session, self._kernels, self._steps = session, kernels, Steps(session)
+        self._session, self._kernels, self._steps = session, kernels, steps_of(session)
         self._observer = Observer(kernels, session.clock())
-        self._phases = list(self._all_phases())
+        self._phases = [Phase(name, step) for name, step in self._steps.phases()]
 
-    def run(self, samples: int, progress: Callable[[str, int, int], object]) -> None:
+    def run(
+        self,
+        samples: int,
+        progress: Progress,
+        between: Callable[[], object] = lambda: None,
+    ) -> None:
         """Interleaved; whatever ends it, the samples so far are kept."""
+        run_together([self], samples, progress, between)
+
+    def prepare(self) -> None:
         self._steps.prepare()
-        for done in range(samples):
-            progress("measure kernels", done, samples)
-            for phase in self._phases:
-                self._sample(phase)
-        progress("measure kernels", samples, samples)
+
+    def sample(self) -> None:
+        """Take one sample of every phase."""
+        for phase in self._phases:
+            self._sample(phase)
 
     def report(self) -> list[dict[str, Any]]:
         """Per phase, the step times with and without the hook, and its kernels, slowest first."""
@@ -138,29 +169,54 @@ class KernelBenchmark:
                 "phase": phase.name,
                 "step_ms": spread([seconds * 1e3 for seconds in phase.plain]),
                 "observed_ms": spread([seconds * 1e3 for seconds in phase.observed]),
+                "workspace": phase.workspace,
                 "kernels": rows(phase, self._kernels, limits),
+                "parts": parts_of(
+                    phase.order,
+                    {name: calls.seconds for name, calls in phase.calls.items()},
+                    len(phase.observed),
+                ),
             }
             for phase in self._phases
         ]
-
-    def _all_phases(self) -> Iterator[Phase]:
-        context, steps = self._session.context, self._steps
-        s, pos = min(64, context), min(512, context - 1)
-        ids = steps.ids(s)
-        if steps.reads_pictures:
-            yield Phase("encode", steps.encode)
-        yield Phase(f"prefill {s}", lambda: steps.prefill(ids))
-        yield Phase(f"decode@{pos}", lambda: steps.decode(pos, 1))
 
     def _sample(self, phase: Phase) -> None:
         """Run the step once without the hook and once with it."""
         for kind in () if self.no_limits else self.limits.probes:
             self.limits.sample(kind)
         phase.plain.append(phase.step())
-        self._observer.calls, self._observer.step = phase.calls, len(phase.plain)
+        self._observer.begin(phase.calls, len(phase.plain))
         with self._session.observed(self._observer.before, self._observer.after):
             phase.observed.append(phase.step())
         self._observer.settle()
+        phase.order, phase.workspace = self._observer.order, self._observer.workspace
+
+
+def run_together(
+    works: Sequence[KernelBenchmark],
+    samples: int,
+    progress: Progress,
+    between: Callable[[], object] = lambda: None,
+) -> None:
+    """Sample several bundles in turns, in random order within each round; what ends it leaves the
+    samples so far. `between` is called before every round."""
+    for work in works:
+        work.prepare()
+    order = random.Random(0)
+    for done in range(samples):
+        progress("measure kernels", done, samples)
+        between()
+        for work in order.sample(works, len(works)):
+            work.sample()
+    progress("measure kernels", samples, samples)
+
+
+def storage_bytes(arguments: Sequence[Any]) -> int:
+    """Bytes that a call of ALLOCATE requests, from its shape and its type of elements."""
+    shape = next((a for a in arguments if isinstance(a, Sequence) and not isinstance(a, str)), ())
+    kinds = [a for a in arguments if hasattr(a, "bits") and hasattr(a, "lanes")]
+    each = kinds[0].bits * kinds[0].lanes // 8 if kinds else 1
+    return math.prod(int(size) for size in shape) * each
 
 
 def rows(
@@ -200,19 +256,24 @@ def _row(
         "median_us": float(median),
         "p90_us": float(p90),
         "bytes": calls.bytes / steps if is_kernel else None,
+        "operations": calls.flops / steps if is_kernel and calls.flops is not None else None,
         "gb_s": calls.bytes / steps / spent / 1e9 if is_kernel else None,
         "gflop_s": calls.flops / steps / spent / 1e9 if is_kernel and calls.flops else None,
-        "limit_fraction": _fraction(calls, kernel, spent * steps, limits) if is_kernel else None,
+        **(_limit(calls, kernel, spent * steps, limits) if is_kernel else NO_LIMIT),
     }
 
 
-def _fraction(
+NO_LIMIT = {"limit": None, "limit_fraction": None}
+
+
+def _limit(
     calls: Calls, kernel: Kernel | None, spent: float, limits: Mapping[str, float]
-) -> float | None:
-    """The least time that memory and arithmetic allow, over the measured time; None if the probe of
-    the unit it multiplies on was not measured."""
-    rate = limits.get(kernel.limit if kernel else FMA)
-    if rate is None:
-        return None
-    least = calls.bytes / limits[READ]
-    return max(least, (calls.flops or 0.0) / rate) / spent
+) -> dict[str, Any]:
+    """The probe that bounds a kernel, and the least time that memory and arithmetic allow over the
+    measured time; None if the probe of the unit it multiplies on was not measured."""
+    unit = kernel.limit if kernel else FMA
+    if unit not in limits or READ not in limits:
+        return NO_LIMIT
+    least = {READ: calls.bytes / limits[READ], unit: (calls.flops or 0.0) / limits[unit]}
+    slowest = max(least, key=lambda probe: least[probe])
+    return {"limit": slowest, "limit_fraction": least[slowest] / spent}

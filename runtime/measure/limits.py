@@ -19,7 +19,7 @@ from handglass.errors import MismatchError
 
 from ..bundle.probes import FEW_ROUNDS, GPU_TASKS, LONG_ENOUGH_S, PROBES, READ, TILE_PROBES
 from ..bundle.tensors import aligned_empty
-from ..engine.session import Session
+from ..engine.calls import CompiledFunctions
 
 if TYPE_CHECKING:
     from ..devices.device_info import DeviceInfo
@@ -37,7 +37,7 @@ _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 class Limits:
     """Measures rates per second: bytes for READ, operations for the other probes."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: CompiledFunctions) -> None:
         self._session = session
         self._pieces: list[Any] = []  # arrays on the device, kept between samples
         self._bytes = 0
@@ -45,6 +45,11 @@ class Limits:
         tiles = {kind: name for kind, name in TILE_PROBES.items() if self._has(name)}
         self.probes = PROBES | tiles
         self.rates: dict[str, list[float]] = {kind: [] for kind in self.probes}
+
+    @property
+    def device(self) -> DeviceInfo | None:
+        """The device that the probes run on; None for the CPU."""
+        return self._session.device
 
     def missing(self) -> str:
         """Why the limits cannot be measured, or the empty string."""
@@ -69,9 +74,13 @@ class Limits:
 
     def sample(self, kind: str) -> float:
         """Take one measurement of a few milliseconds; returns the rate per second."""
-        rate = self._read() if kind == READ else self._multiply(kind)
+        rate = self.measure(kind)
         self.rates[kind].append(rate)
         return rate
+
+    def measure(self, kind: str) -> float:
+        """The same, without keeping it in `rates`."""
+        return self._read() if kind == READ else self._multiply(kind)
 
     def _read(self) -> float:
         if not self._pieces:

@@ -1,4 +1,5 @@
 """Loads a bundle in a separate process, optionally asks one question, and reports time and memory.
+A dual encoder encodes a picture and a text instead.
 
     python -m handglass.runtime.measure.loading BUNDLE {load|ask} [--threads N] [--device DEVICE]
 
@@ -15,12 +16,17 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from handglass.errors import DeviceError
 
 from ..system.memory import peak_bytes
+
+if TYPE_CHECKING:
+    from ..bundle.entries import VisionEntry
 
 ANSWER_TOKENS = 16
 QUESTION = "What is this picture?"
@@ -69,21 +75,45 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--device")
     args = parser.parse_args()
-    from ..answer.model import Model
+    from ..answer.model import Model  # noqa: F401  its imports are a part of what is measured
 
     imported = time.monotonic()
-    model = Model.load(args.bundle, args.threads, device=args.device)
+    ask = _loaded(Path(args.bundle), args.threads, args.device)
     ready = time.monotonic()
     if args.task == "ask":
-        import numpy as np
-
-        vision, pictures = model.manifest.vision, []
-        if vision is not None:
-            shape = (vision.image_size, vision.image_size, 3)
-            pictures = [np.random.default_rng(0).integers(0, 256, shape, np.uint8)]
-        model.chat(QUESTION, pictures, max_tokens=ANSWER_TOKENS)
+        ask()
     report = {"imported": imported, "ready": ready, "peak_bytes": peak_bytes()}
     os.write(1, json.dumps(report).encode())
+
+
+def _loaded(path: Path, threads: int | None, device: str | None) -> Callable[[], object]:
+    """Load a bundle; what asks it."""
+    from ..bundle.reader import Bundle, read_manifest_text
+
+    if "encoders" in json.loads(read_manifest_text(path)):
+        from ..engine.encoders import EncoderSession
+        from ..prompt.texts import open_texts
+        from .encoder_steps import EncoderSteps
+
+        bundle = Bundle.open(path, "remembered")
+        session = EncoderSession(bundle, threads, device)
+        if session.encoders.text is not None:
+            open_texts(bundle)
+        return lambda: EncoderSteps(session).prepare()
+    from ..answer.model import Model
+
+    model = Model.load(path, threads, device=device)
+    return lambda: model.chat(QUESTION, _pictures(model.manifest.vision), max_tokens=ANSWER_TOKENS)
+
+
+def _pictures(vision: VisionEntry | None) -> list[Any]:
+    """One random picture, if the model takes any."""
+    if vision is None:
+        return []
+    import numpy as np
+
+    shape = (vision.image_size, vision.image_size, 3)
+    return [np.random.default_rng(0).integers(0, 256, shape, np.uint8)]
 
 
 if __name__ == "__main__":

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from handglass.errors import InputError
 
-from ..bundle.entries import POSITIONS, WorkEntry
+from ..bundle.entries import POSITIONS, RECURRENT, WorkEntry
 from ..bundle.manifest import Manifest
 
 
 def encode_flops(manifest: Manifest) -> float:
     """Operations to encode one tile of `vision.image_size`."""
     return _work(manifest, "encode_image").flops
+
+
+def text_flops(manifest: Manifest) -> float:
+    """Operations of a dual encoder for a text of the most tokens."""
+    return _work(manifest, "encode_text").flops
 
 
 def prefill_flops(manifest: Manifest, s: int, pos: int = 0) -> float:
@@ -31,7 +36,7 @@ def decode_bytes(manifest: Manifest, pos: int) -> int:
     for tensor in manifest.state.tensors:
         if tensor.kind == POSITIONS:
             per_position += tensor.nbytes
-        else:
+        elif tensor.kind == RECURRENT:
             recurrent += tensor.nbytes
     kept = per_position * (pos + 1) // manifest.state.context
     return decode_params_bytes(manifest) + kept + recurrent

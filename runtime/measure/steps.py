@@ -34,6 +34,16 @@ class Steps:
         self.prefill(self.ids(min(16, self.session.context)))
         self.decode(0, 1)
 
+    def phases(self) -> Iterator[tuple[str, Callable[[], float]]]:
+        """The steps whose kernels are timed, by their names."""
+        context = self.session.context
+        s, pos = min(64, context), min(512, context - 1)
+        ids = self.ids(s)
+        if self.reads_pictures:
+            yield "encode", self.encode
+        yield f"prefill {s}", lambda: self.prefill(ids)
+        yield f"decode@{pos}", lambda: self.decode(pos, 1)
+
     @property
     def reads_pictures(self) -> bool:
         return self._preprocessor is not None
@@ -61,6 +71,12 @@ class Steps:
 
         def answer() -> None:
             rows = [self.session.encode_image(*tile.arrays) for tile in self._tiles()]
+            if self.session.shows_pictures:
+                self.session.show(rows[0])
+                self._sampler(
+                    self.session.prefill(self.session.embed(ids), 0, seen=len(rows[0])), []
+                )
+                return
             x = np.concatenate([*rows, self.session.embed(ids)])
             self._sampler(self.session.prefill(x, 0), [])
 

@@ -12,7 +12,8 @@
 namespace handglass {
 namespace {
 
-constexpr char kPositions[] = "positions", kRecurrent[] = "recurrent";
+constexpr char kPositions[] = "positions", kRecurrent[] = "recurrent",
+               kPictures[] = "pictures";
 constexpr int64_t kVersion = 2;
 // Bounds of numbers, as in runtime/bundle/bounds.py.
 constexpr int64_t kMaxVocabulary = 1 << 24, kMaxHidden = 1 << 20, kMaxContext = 1 << 24;
@@ -43,6 +44,11 @@ std::vector<StateTensor> ReadState(const Json::List& list, const std::string& wh
     Fields fields(item, where);
     StateTensor entry = {ReadTensor(fields)};
     std::string kind = fields.Has("kind") ? fields.Text("kind") : kPositions;
+    if (kind == kPictures) {
+      throw InputError(where, ", ", entry.name,
+                       ": the text of this model sees pictures by cross-attention, which this "
+                       "program does not compute; use 'handglass run'");
+    }
     if (kind != kPositions && kind != kRecurrent) {
       throw InputError(where, ", ", entry.name, ": 'kind' must be ", kPositions, " or ", kRecurrent,
                        ", got ", Shown(kind));

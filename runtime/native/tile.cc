@@ -27,9 +27,9 @@ class TileFile {
     int64_t p = vision_.patch_size, n = Patches();
     Tile tile = {Tensor("pixels", "float32", {3, p, p * n}), Tensor("position_ids", "int32", {n}),
                  Tensor("grid", "int32", {n, 2}), vision_.Rows(n)};
-    CheckGrid(static_cast<const int32_t*>(tile.grid.data_ptr()), n);
-    CheckPositions(static_cast<const int32_t*>(tile.position_ids.data_ptr()),
-                   static_cast<const int32_t*>(tile.grid.data_ptr()), n);
+    const int32_t* grid = static_cast<const int32_t*>(tile.grid.data_ptr());
+    CheckGrid(grid, OwnPatches(grid, n));
+    CheckPositions(static_cast<const int32_t*>(tile.position_ids.data_ptr()), grid, n);
     return tile;
   }
 
@@ -58,6 +58,13 @@ class TileFile {
       throw NoTile("it must have ", name, " ", ShapeText(shape), " ", dtype);
     }
     return file_.Tensor(found->second);
+  }
+
+  /* How many patches come before the padding, which has the place (-1, -1). */
+  int64_t OwnPatches(const int32_t* grid, int64_t n) const {
+    int64_t own = n;
+    while (vision_.padded && own > 1 && grid[2 * own - 2] == -1 && grid[2 * own - 1] == -1) --own;
+    return own;
   }
 
   /* The patches must be in the order of the model, in whole windows, and their number must fit

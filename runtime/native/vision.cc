@@ -14,12 +14,13 @@ constexpr int64_t kLongest = 10;         // the square root of the largest aspec
 /* How patches get their positions, by the name of the method. */
 void ReadPositions(Fields method, Vision& vision) {
   std::string kind = method.Text("kind");
-  if (kind != "bucket" && kind != "floor" && kind != "place") {
+  if (kind != "bucket" && kind != "floor" && kind != "padded" && kind != "place") {
     if (vision.unknown.empty()) vision.unknown = Words("vision.positions ", Shown(kind));
     return;
   }
   int64_t side = method.Inner("parameters").Integer("side", 1, kMaxTable);
   vision.positions = side * side;
+  vision.padded = kind == "padded";
   if (kind == "place") vision.places_per_row = side;
 }
 

@@ -19,6 +19,7 @@ struct Vision {
   int64_t query_num = 0, patches_per_row = 0;  // exactly one is 0
   int64_t window_levels = 0;  // patches come in windows of 2^levels x 2^levels, 0: by rows
   int64_t positions = 0;      // of a table: position ids are below it; 0: unknown method
+  bool padded = false;        // patches of padding may follow those of a tile
   int64_t places_per_row = 0;  // position ids are this * row + column of the patch; 0: of a table
   int64_t patches = 0;        // of the largest tile
   int64_t longest = 0;        // patches along the longest side of a tile

@@ -102,7 +102,7 @@ def build_prompt(
 
     Raises InputError for malformed messages, MismatchError if the template lacks a tile role.
     """
-    turns = read_turns(messages, images, tuple(template.roles), template.between)
+    turns = read_turns(messages, images, tuple(template.roles), template.between, template.joint)
     if template.system and turns[0][0] != SYSTEM:
         turns = [(SYSTEM, [template.system]), *turns]
     placed = [p.picture for _, parts in turns for p in parts if isinstance(p, Placed)]

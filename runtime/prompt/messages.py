@@ -56,17 +56,20 @@ def read_turns(
     images: Sequence[Any],
     roles: Sequence[str],
     between: str = "",
+    joint: str = "\n",
 ) -> list[Turn]:
     """The turns of a conversation, with `images` at their places; adjacent texts are merged.
 
     `roles` are those that the template knows, `between` is its text after a picture that has no
-    mark. Raises InputError for malformed messages.
+    mark, `joint` its text between the items of a list. Raises InputError for malformed messages.
     """
-    placed = _place_images(_turns(messages, roles), images, between)
+    placed = _place_images(_turns(messages, roles, joint), images, between)
     return [(role, list(_joined(parts))) for role, parts in placed]
 
 
-def _turns(messages: str | Sequence[Mapping[str, Any]], roles: Sequence[str]) -> list[Turn]:
+def _turns(
+    messages: str | Sequence[Mapping[str, Any]], roles: Sequence[str], joint: str
+) -> list[Turn]:
     """(role, parts) of each turn, validated: an optional system turn, then alternating user and
     assistant turns, beginning and ending with the user."""
     if isinstance(messages, str):
@@ -78,7 +81,7 @@ def _turns(messages: str | Sequence[Mapping[str, Any]], roles: Sequence[str]) ->
         if not isinstance(message, Mapping) or not {"role", "content"} <= message.keys():
             raise InputError(f"message {number} must be a dict with role and content")
         role = _checked_role(message["role"], number, [role for role, _ in turns], roles)
-        turns.append((role, list(_parts(message["content"], role, number))))
+        turns.append((role, list(_parts(message["content"], role, number, joint))))
     if turns[-1][0] != "user":
         raise InputError(f"message {len(turns)}: the last message must have the role 'user'")
     return turns
@@ -98,14 +101,14 @@ def _checked_role(role: Any, number: int, before: Sequence[str], roles: Sequence
     return role
 
 
-def _parts(content: Any, role: str, number: int) -> Iterator[Part]:
-    """Text and picture parts of a content; items of a list are joined by newlines."""
+def _parts(content: Any, role: str, number: int, joint: str) -> Iterator[Part]:
+    """Text and picture parts of a content; items of a list are joined by `joint`."""
     items = [content] if isinstance(content, str) else content
     if not isinstance(items, Sequence) or isinstance(items, bytes):
         raise InputError(f"message {number}: content must be a string or a list of parts")
     for i, item in enumerate(items):
         if i:
-            yield "\n"
+            yield joint
         part = _part(item, number)
         if role == "user" and isinstance(part, str):
             yield from _split_marks(part)

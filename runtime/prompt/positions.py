@@ -7,8 +7,13 @@ trained with those ids, so this module reproduces them bit for bit in numpy.
 
 `floor`: the exact buckets, side * i // n, which newer models are trained with.
 
+`padded`: the buckets of a single row of patches, as many as the picture's largest tile has. The
+released code of MiniCPM-V 2.5 pads all tiles to that number and takes each for such a row.
+
 `place`: side * row + column of the patch in its tile, for towers that resize their table to the
 grid of the tile. `side` exceeds the columns of every tile.
+
+`tiled`: the place of a row among all tiles of a canvas, which are encoded together (tiled.py).
 """
 
 from __future__ import annotations
@@ -20,6 +25,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from handglass.errors import InputError, MismatchError, UsageError
+
+from ..bundle.entries import PADDED, TILED
+from .tiled import layout_rows
 
 if TYPE_CHECKING:
     from ..bundle.entries import VisionEntry
@@ -117,10 +125,23 @@ def place(vision: VisionEntry) -> PositionIds:
     return lambda rows, cols: place_ids(rows, cols, side)
 
 
+@dataclass(frozen=True)
+class Nothing:
+    """A method without parameters."""
+
+
+def tiled(vision: VisionEntry) -> PositionIds:
+    """Those of a canvas of tiles, in the order of `tiled.py`."""
+    vision.positions.parse(Nothing, WHERE)
+    return lambda rows, cols: layout_rows(vision, rows, cols).position_ids
+
+
 METHODS: dict[str, Callable[[VisionEntry], PositionIds]] = {
     "bucket": bucket,
     "floor": floor,
+    PADDED: bucket,  # of one row: preprocess.py knows how long it is
     "place": place,
+    TILED: tiled,
 }
 
 

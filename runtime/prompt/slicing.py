@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from handglass.errors import InputError, MismatchError, UsageError
 
 from ..bundle.bounds import LARGEST, PATCHES
-from ..bundle.entries import GRIDS
+from ..bundle.entries import GRIDS, TILED
+from ..system.json_dataclass import optional
 from .grid_plan import Grid, Plan, plan
-from .pictures.upright import Upright
+from .pictures.upright import FILTERS, Upright
 from .small_pictures import RULES, Small
+from .tiled import canvas_of, fitted, most_tiles
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -131,8 +133,112 @@ def _sliced(picture: Upright, tiles: Plan, small: Small) -> Iterator[Crop]:
         yield Crop(role, small.part(picture, (column, row), tiles, refined.crop(box)))
 
 
+@dataclass(frozen=True)
+class Square:
+    """Parameters of the method `square`."""
+
+    filter: str  # one of FILTERS
+
+
+@dataclass(frozen=True)
+class Centre:
+    """Parameters of the method `centre`."""
+
+    filter: str  # one of FILTERS
+    shortest: int
+    """The shorter side of the resized picture; `image_size` of it are shown."""
+    is_rounded: bool = optional(lambda: False)
+    """Whether half a pixel of the border is rounded to an even number, as torchvision does it, and
+    not down."""
+
+
+@dataclass(frozen=True)
+class Middle:
+    """Parameters of the method `middle`."""
+
+    filter: str  # one of FILTERS
+    whole: int
+    """The side of the resized picture; `image_size` of it are shown."""
+
+
+def square(vision: VisionEntry) -> Slicer:
+    """The whole picture as one tile, a square of `image_size`."""
+    method, side = _known_filter(vision.slicing.parse(Square, WHERE).filter), vision.image_size
+    return lambda image: [Crop("picture", image.resize((side, side), None, method))]
+
+
+def centre(vision: VisionEntry) -> Slicer:
+    """The square in the middle of the picture, whose shorter side is resized to `shortest`."""
+    parameters, side = vision.slicing.parse(Centre, WHERE), vision.image_size
+    method, shortest = _known_filter(parameters.filter), parameters.shortest
+    if not side <= shortest <= LARGEST["vision.image_size"]:
+        largest = LARGEST["vision.image_size"]
+        raise InputError(f"{WHERE}: shortest {shortest!s:.40} must be {side} to {largest}")
+
+    def cut(image: Upright) -> list[Crop]:
+        width, height = _scaled(image.size, shortest)
+        left, top = (_border(length - side, parameters.is_rounded) for length in (width, height))
+        resized = image.resize((width, height), None, method)
+        return [Crop("picture", resized.crop((left, top, left + side, top + side)))]
+
+    return cut
+
+
+def middle(vision: VisionEntry) -> Slicer:
+    """The square in the middle of the picture, which is resized to a larger square as a whole."""
+    parameters, side = vision.slicing.parse(Middle, WHERE), vision.image_size
+    method, whole = _known_filter(parameters.filter), parameters.whole
+    if not side <= whole <= LARGEST["vision.image_size"]:
+        largest = LARGEST["vision.image_size"]
+        raise InputError(f"{WHERE}: whole {whole!s:.40} must be {side} to {largest}")
+    first = (whole - side) // 2
+    box = (first, first, first + side, first + side)
+    return lambda image: [Crop("picture", image.resize((whole, whole), None, method).crop(box))]
+
+
+def _border(both: int, is_rounded: bool) -> int:
+    """The first of two borders of the same size."""
+    return round(both / 2) if is_rounded else both // 2
+
+
+def _scaled(size: tuple[int, int], shortest: int) -> tuple[int, int]:
+    """Width and height with the shorter one resized to `shortest`; the other is rounded down.
+
+    Raises InputError for a picture so long that the result had too many pixels.
+    """
+    longer = int(shortest * max(size) / min(size))
+    if shortest * longer > MAX_PIXELS:
+        raise InputError(f"{size[0]} x {size[1]} pixels are too long for this model; crop it")
+    return (shortest, longer) if size[0] <= size[1] else (longer, shortest)
+
+
+def _known_filter(name: str) -> str:
+    if name not in FILTERS:
+        raise InputError(f"{WHERE}: filter {name!r:.40} is unknown; known: {', '.join(FILTERS)}")
+    return name
+
+
+def tiled(vision: VisionEntry) -> Slicer:
+    """The picture on a black canvas of whole tiles, which are encoded together (tiled.py)."""
+    side, most = vision.image_size, most_tiles(vision)
+
+    def placed(image: Upright) -> list[Crop]:
+        from PIL import Image
+
+        rows, columns = canvas_of(image.size, most, side)
+        canvas = Image.new("RGB", (columns * side, rows * side))
+        canvas.paste(image.resize(fitted(image.size, (rows, columns), side), None, "bilinear"))
+        return [Crop("picture", canvas)]
+
+    return placed
+
+
 SLICINGS: dict[str, Callable[[VisionEntry], Slicer]] = {
     "crops": crops,
+    "square": square,
+    "centre": centre,
+    "middle": middle,
+    TILED: tiled,
     **dict.fromkeys(GRIDS, grid),
 }
 

@@ -18,6 +18,7 @@ from typing import Protocol
 from handglass.errors import InputError
 
 from ..bundle.reader import Bundle
+from ..bundle.requirements import check_answers
 from ..system.regular_file import read_regular
 from .foreign_calls import foreign, without_stderr
 from .vocabularies import JsonVocabulary, SentencePieceVocabulary
@@ -58,11 +59,8 @@ class Tokenizer:
 
         Raises InputError for invalid Unicode or a reserved marker that cannot be split.
         """
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InputError(f"the text is not valid Unicode: {error.reason}") from error
-        ids = [i for part in self._spelled_out(text) for i in self._vocabulary.encode(part)]
+        parts = self._spelled_out(valid(text))
+        ids = [i for part in parts for i in self._vocabulary.encode(part)]
         for marker, sequence in self._forbidden:
             if _contains(ids, sequence):
                 raise InputError(
@@ -156,8 +154,11 @@ def open_tokenizer(kind: str, path: Path, reserved: Iterable[str] = ()) -> Token
 
 
 def tokenizer_of(bundle: Bundle) -> Tokenizer:
-    """The tokenizer of a bundle. Raises InputError, or MismatchError for another hash."""
+    """The tokenizer of a bundle that answers questions. Raises InputError, or MismatchError for
+    another hash."""
+    check_answers(bundle.manifest, bundle.path)
     entry = bundle.manifest.tokenizer
+    assert entry is not None  # only an encoder of pictures has none
     data, reserved = bundle.read(entry.file), bundle.manifest.prompt.reserved
     return parse_tokenizer(entry.kind, data, bundle.file(entry.file), reserved)
 
@@ -180,6 +181,15 @@ KINDS: dict[str, Callable[[bytes, str], Vocabulary]] = {
     "sentencepiece": SentencePieceVocabulary,
     "tokenizers": JsonVocabulary,
 }
+
+
+def valid(text: str) -> str:
+    """The text. Raises InputError if it is not valid Unicode."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"the text is not valid Unicode: {error.reason}") from error
+    return text
 
 
 def _contains(ids: Sequence[int], part: Sequence[int]) -> bool:

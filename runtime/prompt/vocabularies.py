@@ -26,9 +26,10 @@ RARE = frozenset({*range(0x20), 0x7F, 0xC0, 0xC1, *range(0xF1, 0x100)} - set(b"\
 
 
 class SentencePieceVocabulary:
-    """A SentencePiece model: pieces that use U+2581 for the space, and one piece per byte."""
+    """A SentencePiece model: pieces that use U+2581 for the space, and one piece per byte, unless
+    the model need not spell every text (`spells_all`)."""
 
-    def __init__(self, data: bytes, where: str) -> None:
+    def __init__(self, data: bytes, where: str, spells_all: bool = True) -> None:
         import sentencepiece
 
         self._where = where
@@ -40,8 +41,14 @@ class SentencePieceVocabulary:
         if not self.size:
             raise InputError(f"{where}: not a SentencePiece model, or an empty one")
         self.special = frozenset(pieces[i] for i in ids if self._is_special(i))
-        bytes_ = {pieces[i] for i in ids if self._model.is_byte(i)}
-        _check_bytes(where, _BYTE_NAMES - bytes_, bytes_ - _BYTE_NAMES)
+        if spells_all:
+            bytes_ = {pieces[i] for i in ids if self._model.is_byte(i)}
+            _check_bytes(where, _BYTE_NAMES - bytes_, bytes_ - _BYTE_NAMES)
+
+    @property
+    def unknown(self) -> str:
+        """The piece that stands for text without pieces."""
+        return str(self._model.id_to_piece(self._model.unk_id()))
 
     def encode(self, text: str) -> list[int]:
         with foreign(self._where, "cannot split the text"):
@@ -94,6 +101,10 @@ class JsonVocabulary:
         with foreign(self._where, "cannot split the text"):
             return within(seconds_for(text), encode, self._where)
 
+    def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids that the file's own template puts before and after a text."""
+        return around(self._model, self._where)
+
     def _check_pieces(self, ids: dict[str, int]) -> None:
         if not 0 < self.size <= MAX_PIECES:
             raise InputError(
@@ -123,6 +134,19 @@ class JsonVocabulary:
         with foreign(self._where, f"cannot find {piece!r}"):
             id_: int | None = self._model.token_to_id(piece)
         return id_
+
+
+def around(model: Any, where: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The ids that the template of a tokenizer puts before and after a text. InputError if it does
+    something else."""
+    with foreign(where, "cannot frame a text"):
+        bare, framed = (
+            list(model.encode("a", add_special_tokens=framed).ids) for framed in (False, True)
+        )
+    for first in range(len(framed) - len(bare) + 1):
+        if framed[first : first + len(bare)] == bare:
+            return tuple(framed[:first]), tuple(framed[first + len(bare) :])
+    raise InputError(f"{where}: its template changes the text")
 
 
 def _check_bytes(where: str, missing: Collection[str], unknown: Collection[str]) -> None:

@@ -22,7 +22,7 @@ from tvm.ir import Expr
 from tvm.tirx.script.builder import ir as T
 
 from ..isa.register_tiles import LANES
-from ..loops import ceil_div, f32, grid, int64, spatial
+from ..loops import ceil_div, f32, grid, int64, parts_of, spatial
 from .attention_parts import Partial, combine
 from .attention_shape import KEYS, VALUES, Buffers, Shape, across, lanes, whole
 from .attention_tile import LOWEST, Tile
@@ -38,7 +38,8 @@ def attention_nest(shape: Shape) -> None:
         T.writes(*map(whole, partial.buffers if partial else [shape.operands.out]))
         part = number % parts if partial else int64(0)
         number = number // parts if partial else number
-        head, first = number // blocks, number % blocks * shape.blocking.tiles
+        head, block = parts_of(number, blocks)
+        first = block * shape.blocking.tiles
         _Task(shape, head, first, part, shape.buffers()).run(partial)
     if partial:
         combine(shape, partial)

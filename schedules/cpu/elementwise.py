@@ -45,7 +45,13 @@ def _is_plain(sch: Schedule, block) -> bool:
 
 def _has_vectors(sch: Schedule, block) -> bool:
     spatial = [v.iter_type == tirx.IterVar.DataPar for v in sch.get(block).iter_vars]
-    return all(spatial) and pattern_of(sch, block) != "scatter"
+    return all(spatial) and pattern_of(sch, block) != "scatter" and not has_bool(sch, block)
+
+
+def has_bool(sch: Schedule, block) -> bool:
+    """Whether a block reads or writes truth values, of which there are no vectors."""
+    regions = (*sch.get(block).reads, *sch.get(block).writes)
+    return any(str(region.source.dtype) == "bool" for region in regions)
 
 
 def _schedule(sch: Schedule, block, name: str, widest: int, choices: Choices) -> None:

@@ -4,6 +4,8 @@ targets. The relative error is at most 2.5e-7 (tests/kernels/test_ops.py)."""
 from tvm import tirx
 from tvm.ir import Expr
 
+from ..loops import f32, named
+
 # 2^f for f in [-0.5, 0.5]: Taylor coefficients ln(2)^i / i!, enough terms for float32
 _COEFFICIENTS = (1.0, 0.6931471805599453, 0.2402265069591007, 0.05550410866482158,
                  0.009618129107628477, 0.0013333558146428443, 0.0001540353039338161)  # fmt: skip
@@ -16,14 +18,23 @@ def exp2(x: Expr) -> Expr:
     Adding 1.5 * 2^23 rounds to an integer in the low bits of the sum, and a shift moves it to the
     exponent. This avoids conversions and rounding instructions that a target may lack.
     """
-    f32 = lambda value: tirx.const(value, "float32")  # noqa: E731 (a local cast, used often)
     clamped = tirx.max(f32(-126.0), tirx.min(f32(126.0), x))  # this order propagates NaN
-    bits = tirx.reinterpret("int32", clamped + f32(_ROUND))  # (x + c) - c would be simplified
-    rest = clamped - (tirx.reinterpret("float32", bits) - f32(_ROUND))
-    value = f32(_COEFFICIENTS[-1])
+    return named("x", clamped, _exp2)
+
+
+def _exp2(x: Expr) -> Expr:
+    """2^x for x from -126 to 126."""
+    bits = tirx.reinterpret("int32", x + f32(_ROUND))  # (x + c) - c would be simplified
+    fraction = named("rest", x - (tirx.reinterpret("float32", bits) - f32(_ROUND)), _polynomial)
+    return fraction * tirx.reinterpret("float32", bits << tirx.const(23, "int32"))
+
+
+def _polynomial(rest: Expr) -> Expr:
+    """2^rest for rest from -0.5 to 0.5."""
+    value: Expr = f32(_COEFFICIENTS[-1])
     for coefficient in reversed(_COEFFICIENTS[:-1]):
         value = value * rest + f32(coefficient)
-    return value * tirx.reinterpret("float32", bits << tirx.const(23, "int32"))
+    return value
 
 
 # 2^f for f in [0, 1]: minimax coefficients for the relative error, 7.5e-5 at most
@@ -40,14 +51,20 @@ def exp2_for_bfloat16(x: Expr, instructions: bool) -> Expr:
     `instructions`: with those of AVX-512 that separate a number from its integer part and scale by
     a power of two, which give 0 for the lowest x; otherwise x is clamped to -126.
     """
-    if instructions:
-        rest = _avx512("reduce", x, tirx.const(_DOWN, "int32"), x)
-        return _avx512("scalef", _mantissa(rest), x, x)
+    return named("x", x, _scaled if instructions else _shifted)
+
+
+def _scaled(x: Expr) -> Expr:
+    rest = _avx512("reduce", x, tirx.const(_DOWN, "int32"), x)
+    return _avx512("scalef", named("rest", rest, _mantissa), x, x)
+
+
+def _shifted(x: Expr) -> Expr:
     clamped = tirx.max(_fill(-126.0), x)  # this order propagates NaN
     below = tirx.reinterpret("int32x16", clamped - _fill(0.5) + _fill(_ROUND))
     rest = clamped - (tirx.reinterpret(VECTOR, below) - _fill(_ROUND))
     shifted = below << tirx.Broadcast(tirx.const(23, "int32"), 16)
-    return _mantissa(rest) * tirx.reinterpret(VECTOR, shifted)
+    return named("rest", rest, _mantissa) * tirx.reinterpret(VECTOR, shifted)
 
 
 def _mantissa(rest: Expr) -> Expr:

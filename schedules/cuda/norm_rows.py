@@ -8,7 +8,7 @@ adjacent lanes. A residual is added by the matmul before, as its sum is also rea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tvm
 from tvm.s_tir import Schedule
@@ -23,8 +23,14 @@ from .fragments import WARP
 
 MEMBERS = (2, 4, 8)
 """Offered threads of a group: 16, 8 or 4 elements each."""
-EARLIEST = -2
-"""TVM's index of the first place in a loop where a stage may be computed."""
+WIDTHS = (1, 2, 4)
+"""Offered adjacent elements that a thread loads at once."""
+KEPT = (NOTHING, ROW, BOTH) = (0, 1, 2)
+"""What stays in registers: nothing, so that each stage loads it; the row; the weight, too."""
+PLACES = (FIRST, LAST) = (0, 1)
+"""Whether the weight is loaded together with the row, or after the sum over the row."""
+EARLIEST, LATEST = -2, -1
+"""TVM's indices of the first and last places in a loop where a stage may be computed."""
 
 
 def norm_rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
@@ -42,19 +48,25 @@ def norm_rows(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAU
     if groups == 0 or not fitting:
         return False
     members = pick(sch, choices, "members", fitting, MEMBERS[-1])
+    width = pick(sch, choices, "width", WIDTHS, QUAD)
+    kept = pick(sch, choices, "kept", KEPT, BOTH)
+    place = pick(sch, choices, "place", PLACES, FIRST)
+    unroll = sch.unroll if pick(sch, choices, "unroll", (0, 1), 1) else lambda loop: None
     total, peak, codes, scale = blocks(sch)
-    copies = [_keep(sch, [total, peak, codes])]
-    copies += [_keep(sch, [peak, codes]) for _ in range(len(_arguments(sch, peak)))]
+    copies = [_keep(sch, [total, peak, codes])] if kept else []
+    if kept == BOTH:
+        copies += [_keep(sch, [peak, codes]) for _ in range(len(_arguments(sch, peak)))]
     row = sch.merge(*[sch.get_loops(stage)[0] for stage in (total, peak, codes, scale)])
     sch.bind(row, "blockIdx.x")
-    for copy in copies:  # first, as the sum has barriers
-        sch.compute_at(copy, row, preserve_unit_loops=True, index=EARLIEST)
-        quad, lane = sch.split(_elements(sch, copy, groups, members), [None, QUAD])
+    for number, copy in enumerate(copies):
+        index = EARLIEST if number == 0 or place == FIRST else LATEST
+        sch.compute_at(copy, row, preserve_unit_loops=True, index=index)
+        quad, lane = sch.split(_elements(sch, copy, groups, members), [None, width])
         sch.unroll(quad)
         sch.vectorize(lane)
     for stage in (total, codes):
-        sch.unroll(_elements(sch, stage, groups, members))
-    _peaks(sch, peak, members)
+        unroll(_elements(sch, stage, groups, members))
+    _peaks(sch, peak, members, unroll)
     _scales(sch, scale, members)
     for result in (total, peak):
         sch.set_scope(result, 0, "local")
@@ -94,11 +106,11 @@ def _elements(sch: Schedule, stage, groups: int, members: int):
     return element
 
 
-def _peaks(sch: Schedule, peak, members: int) -> None:
+def _peaks(sch: Schedule, peak, members: int, unroll: Callable) -> None:
     _, group, element = sch.get_loops(peak)
     member, element = sch.split(element, [members, None])
     _bind(sch, group, member)
-    sch.unroll(element)
+    unroll(element)
 
 
 def _scales(sch: Schedule, scale, members: int) -> None:
@@ -112,5 +124,11 @@ def _bind(sch: Schedule, group, member) -> None:
     sch.bind(member, "threadIdx.x")
 
 
-OFFERS = {"members": MEMBERS}
+OFFERS = {
+    "members": MEMBERS,
+    "width": WIDTHS,
+    "kept": KEPT,
+    "place": PLACES,
+    "unroll": (0, 1),
+}
 RULE = Rule("cuda-norm-rows", norm_rows, frozenset({"norm"}), offers=OFFERS)

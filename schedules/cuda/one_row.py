@@ -3,8 +3,8 @@
 Scalar code takes three instructions per weight: to extract a code, to convert it, to multiply. Here
 two instructions extract and convert two codes, and tensor cores multiply them
 (one_row_functions.py). A workgroup owns eight panels of 16 outputs, which each of its warps reads
-in 128-bit loads, every `parts`-th group of 32 inputs. The row is read once per workgroup, and its
-sums meet in shared memory: after one barrier, a thread per output adds up those of all warps.
+in 128-bit loads, every `parts`-th group of 32 inputs or adjacent ones (row_by_warps.py). The row is
+read once per workgroup.
 
 The row stays float32 but for its last two bits, and 65,536 is the largest number that it may have;
 sums are float32.
@@ -13,25 +13,31 @@ sums are float32.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 import tvm
 from tvm import ir, tirx
-from tvm.s_tir import MatchBufferRegion, SBlock, Schedule
+from tvm.s_tir import Schedule
 from tvm.script import tirx as T
 
 from ..choices import DEFAULTS, Choices
-from ..gpu.int4_row import CODES, COLUMNS, PARTS
 from ..gpu.limits import gpu_limits
-from ..gpu.threads import bind_blocks, depth_of, halved, pick
-from ..isa.integer_isa import GROUP
+from ..gpu.padded_row import CODES, COLUMNS
 from ..isa.register_tiles import LANES
 from ..rule import Rule, find
 from ..tiling import inline_epilogue
-from .fragments import WARP
+from . import row_by_warps
 from .one_row_functions import INT4_ROW
+from .row_by_warps import by_warps, pick_reading
 
-USUAL_PARTS = 16
-"""Two workgroups of so many warps fill a multiprocessor as far as its registers reach."""
+
+@dataclass(frozen=True)
+class Reading(row_by_warps.Reading):
+    """How the warps of a workgroup read 4-bit weights, in groups of 32 inputs."""
+
+    of_a_group: ClassVar[int] = 19
+    others: ClassVar[int] = 44
 
 
 @dataclass(frozen=True)
@@ -47,15 +53,14 @@ class Operands:
     def groups(self) -> int:
         return int(self.scale.shape[1])
 
-    def call(self, sums: tirx.Buffer, region: ir.TensorRegion, parts: int) -> ir.Expr:
-        """Compute the sums of one warp, those of a region (part, row, columns)."""
-        part, _, column = (axis.min for axis in region.region)
+    def call(self, reading: Reading, sums: tirx.Buffer, part: ir.Expr, column: ir.Expr) -> ir.Expr:
+        """Compute the sums of a part of the inputs, for the outputs from `column` on."""
         return T.cuda.func_call(
-            INT4_ROW.name,
+            f"{INT4_ROW.name}<{', '.join(str(int(n)) for n in reading.numbers)}>",
             sums.access_ptr("w"),
             *(buffer.access_ptr("r") for buffer in (self.x, self.weight, self.scale)),
             *(T.Cast("int32", column // LANES), int(self.scale.shape[0])),
-            *(T.Cast("int32", part), parts, self.groups, int(self.x.shape[1])),
+            *(T.Cast("int32", part), reading.parts, self.groups, int(self.x.shape[1])),
             source_code=INT4_ROW.code,
         )
 
@@ -67,19 +72,10 @@ def one_row(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULT
         return False
     operands = _take_operands(sch, codes[0])
     last = inline_epilogue(sch, products[0])
-    parts = _pick_parts(sch, operands.groups, gpu_limits(target).threads, choices)
-    _, part, _ = sch.split(sch.get_loops(products[0])[-1], [None, parts, GROUP])
-    partial = sch.rfactor(part, 0)
-    workgroup, column = sch.split(sch.get_loops(last)[-1], [None, COLUMNS])
-    # Before any split leaves a predicate, from which TVM would infer too large a region.
-    for stage in (products[0], partial):
-        sch.compute_at(stage, workgroup, preserve_unit_loops=True)
-    part, row, *_ = sch.get_loops(partial)[depth_of(sch, workgroup) :]
-    sch.bind(part, "threadIdx.y")
-    sch.set_scope(partial, 0, "shared")
-    of_a_warp = sch.blockize(row)
-    _add_up(sch, products[0], column, workgroup, parts)
-    _write_out(sch, of_a_warp, operands, parts)
+    threads = gpu_limits(target).threads
+    reading = Reading(*pick_reading(sch, operands.groups, threads, choices, unroll=1)).fitted()
+    call = partial(operands.call, reading)
+    by_warps(sch, products[0], last, reading.parts, COLUMNS, call)
     return True
 
 
@@ -92,41 +88,5 @@ def _take_operands(sch: Schedule, codes) -> Operands:
     return Operands(*sources)
 
 
-def _pick_parts(sch: Schedule, groups: int, threads: int, choices: Choices) -> int:
-    """Pick the number of warps. By default, each has at least two groups to read."""
-    offered = [n for n in PARTS if n * WARP <= threads]
-    return pick(sch, choices, "parts", offered, halved(USUAL_PARTS, lambda n: 2 * n <= groups))
-
-
-def _add_up(sch: Schedule, block, column, workgroup, parts: int) -> None:
-    """A thread per output adds up the parts and runs the epilogue."""
-    part, *lanes = sch.get_loops(block)[depth_of(sch, workgroup) :]
-    sch.reorder(*lanes, part)
-    for loop in (sch.fuse(*lanes), column):
-        warp, lane = sch.split(loop, [None, WARP])
-        sch.bind(sch.split(warp, [None, parts])[1], "threadIdx.y")
-        sch.bind(lane, "threadIdx.x")
-    bind_blocks(sch, workgroup)
-    sch.set_scope(block, 0, "local")
-    sch.decompose_reduction(block, part)
-
-
-def _write_out(sch: Schedule, of_a_warp, operands: Operands, parts: int) -> None:
-    """Replace the sums of a warp by the device function.
-
-    The end of the schedule: no primitive applies to the block afterwards.
-    """
-    old: SBlock = sch.get(of_a_warp)
-    (region,) = old.writes
-    shape = (1, 1, COLUMNS)
-    sums = tirx.decl_buffer(shape, "float32", "sums", scope="shared", offset_factor=LANES)
-    new = SBlock(
-        *(old.iter_vars, old.reads, old.writes, old.name_hint),
-        tirx.Evaluate(operands.call(sums, region, parts)),
-        match_buffers=[MatchBufferRegion(sums, region)],
-    )
-    sch.state.replace(sch.get_sref(of_a_warp), new, {old: new})
-
-
-OFFERS = {"parts": PARTS}
+OFFERS = row_by_warps.OFFERS
 RULE = Rule("cuda-one-row", one_row, frozenset({"matmul"}), offers=OFFERS)

@@ -106,8 +106,42 @@ static __device__ __forceinline__ void handglass_multiply_group(
   }
 }
 """
+_GROUPS = """
+// What a lane loads of a group of inputs.
+template <bool STREAMED>
+struct HandglassInt4Group {
+  uint4 words[4];
+  uint2 factors;
+  float number;
+
+  __device__ __forceinline__ void load(
+      const uint4* weight, const uint2* scale, const float* x, int group, int inputs) {
+    #pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const uint4* from = weight + 16 * group + 4 * i;
+      words[i] = STREAMED ? __ldcs(from) : *from;
+    }
+    factors = scale[4 * group];
+    int input = 32 * group + (threadIdx.x & 31);
+    number = x[min(input, inputs - 1)];
+    number = input < inputs ? number : 0.0f;
+  }
+  __device__ __forceinline__ void multiply(float* total) const {
+    float c[8] = {};
+    handglass_multiply_group(c, words, handglass_split(number));
+    #pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      float sum = c[2 * i] + c[2 * i + 1] * (1.0f / 2048.0f);
+      total[i] += sum * __half2float(((const half*)&factors)[i]);
+    }
+  }
+};
+"""
 _ROW = """
-// Sums of the panels first to first + 7 over the groups part, part + parts, ... to shared memory.
+// Sums of the panels first to first + 7 over the groups of a part, to shared memory: every parts-th
+// group, or adjacent ones. `UNROLL` of them are loaded at a time and, with `AHEAD`, while those
+// before are multiplied.
+template <int UNROLL, bool AHEAD, bool ADJACENT, bool STREAMED>
 static __device__ __forceinline__ void handglass_int4_row(
     float* sums, const float* x, const unsigned* weight, const half* scale,
     int first, int panels, int part, int parts, int groups, int inputs) {
@@ -115,20 +149,25 @@ static __device__ __forceinline__ void handglass_int4_row(
   int place = min(first + quad, panels - 1) * groups;
   const uint4* words = (const uint4*)weight + 16 * place + t;
   const uint2* scales = (const uint2*)scale + 4 * place + t;
+  int share = (groups + parts - 1) / parts, apart = ADJACENT ? 1 : parts;
+  int start = ADJACENT ? part * share : part, end = ADJACENT ? min(start + share, groups) : groups;
+  using Group = HandglassInt4Group<STREAMED>;
+  auto load = [&](Group* to, int group) {
+    #pragma unroll
+    for (int u = 0; u < UNROLL; ++u)
+      if (group + u * apart < end) to[u].load(words, scales, x, group + u * apart, inputs);
+  };
   float total[4] = {};
+  Group here[UNROLL], next[AHEAD ? UNROLL : 1];
+  if (AHEAD) load(here, start);
   #pragma unroll 1
-  for (int group = part; group < groups; group += parts) {
-    uint4 held[4];
+  for (int group = start; group < end; group += UNROLL * apart) {
+    if (AHEAD) load(next, group + UNROLL * apart);
+    else load(here, group);
     #pragma unroll
-    for (int i = 0; i < 4; ++i) held[i] = words[16 * group + 4 * i];
-    uint2 factors = scales[4 * group];
-    int input = 32 * group + lane;
-    float number = x[min(input, inputs - 1)], c[8] = {};
-    handglass_multiply_group(c, held, handglass_split(input < inputs ? number : 0.0f));
-    #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      float sum = c[2 * i] + c[2 * i + 1] * (1.0f / 2048.0f);
-      total[i] += sum * __half2float(((const half*)&factors)[i]);
+    for (int u = 0; u < UNROLL; ++u) {
+      if (group + u * apart < end) here[u].multiply(total);
+      if (AHEAD) here[u] = next[AHEAD ? u : 0];
     }
   }
   asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};"
@@ -136,4 +175,6 @@ static __device__ __forceinline__ void handglass_int4_row(
          "f"(total[0]), "f"(total[1]), "f"(total[2]), "f"(total[3]) : "memory");
 }
 """
-INT4_ROW = Function("handglass_int4_row", _SPLIT + _CODES + _MULTIPLY + _WORD + _GROUP + _ROW)
+INT4_ROW = Function(
+    "handglass_int4_row", _SPLIT + _CODES + _MULTIPLY + _WORD + _GROUP + _GROUPS + _ROW
+)

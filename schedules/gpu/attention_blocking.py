@@ -18,10 +18,10 @@ from ..choices import Choices
 from ..replace_nest import replace_nests, root_of
 from ..rule import PATTERN, SEEN
 from ..tiling import settled
+from .attention_buffers import Operands
 from .attention_found import Found, find_nest, operands_of
 from .attention_merge import write_merge
 from .attention_nest import write_attention
-from .attention_steps import Operands
 from .attention_workgroup import LANES_OF_A_ROW, MOST_SPLITS, THREADS, TILES, Bounds, Workgroup
 from .limits import supports
 

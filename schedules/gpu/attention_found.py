@@ -19,8 +19,9 @@ from ..isa.register_tiles import LANES
 from ..loops import int64
 from ..replace_nest import in_scope, renamed
 from ..rule import MULTIPLY_ADDS, SEEN, find
+from .attention_buffers import Operands
 from .attention_rows import Read, Rows
-from .attention_steps import Operands, query_place
+from .attention_steps import query_place
 from .attention_thread import Thread
 from .attention_workgroup import Workgroup
 

@@ -14,7 +14,8 @@ from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir as T
 
 from ..loops import bound, int64, spatial
-from .attention_steps import Operands, Steps, allocate
+from .attention_buffers import Operands, allocate
+from .attention_steps import Steps
 from .attention_thread import Thread
 from .attention_workgroup import Workgroup
 

@@ -17,11 +17,13 @@ from .adb import Adb
 from .device import Device, ask_device, check_fits, free_bytes
 from .folder import Folder
 from .push import Item, Tell, look, push
-from .question import native_files, native_question, python_question
+from .question import labels_question, native_files, native_question, python_question
 from .runtime import Runtime, is_this_machine, missing_packages, python_runtime, unpack
 from .ssh import Ssh
 from .start import BUNDLE, PACKAGES
 from .transport import Transport, run
+
+ENCODER = "it is an encoder, which answers none"
 
 
 @dataclass
@@ -55,12 +57,17 @@ def deploy(
 ) -> Deployment:
     """Send missing files to the device, ask one question there and return the answer.
 
-    Raises DeviceError if the device cannot be reached or cannot run the bundle, MismatchError if
-    the hash of a file does not match. Files that have arrived are kept for the next attempt.
+    An encoder is sent without a question. Raises DeviceError if the device cannot be reached or
+    cannot run the bundle, MismatchError if the hash of a file does not match, UsageError for an
+    encoder with `native`. Files that have arrived are kept for the next attempt.
     """
     opened = Bundle.open(bundle)
+    is_dual = opened.manifest.encoders is not None
+    if is_dual and native:
+        raise UsageError("--native: the program without Python does not run encoders")
     transport = open_transport(to)
     device, why_not = examine(transport, opened)
+    why_not = why_not or (ENCODER if is_dual else "")
     runtime = (
         Runtime(files=native_files(native))
         if native
@@ -70,11 +77,10 @@ def deploy(
     done = Deployment(transport.where, transport.folder, target, runtime.python)
     with TemporaryDirectory(prefix="handglass-deploy-") as name:
         scratch = Path(name)
-        question = (
-            native_question(bundle, prompt, images, scratch)
-            if native
-            else python_question(prompt, images)
-        )
+        if native:
+            question = native_question(bundle, prompt, images, scratch)
+        else:
+            question = labels_question(images) if is_dual else python_question(prompt, images)
         send(transport, opened, runtime, question.files, scratch, done, tell)
         done.command = f"cd {quote(transport.folder)} && {question.command}"
         done.why_not_run = why_not

@@ -21,9 +21,15 @@ ROWS = ["encode", "pp64", "pp512", "tg64@0", "tg64@512", "tg64@2048", "ttft", "l
 
 
 @pytest.fixture(scope="module")
-def report(small_bundle: Path) -> Any:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shared") / "measured.md"
+
+
+@pytest.fixture(scope="module")
+def report(small_bundle: Path, shared: Path) -> Any:
     """Two samples of every row that fits in a context of 128."""
-    command = ["bench", str(small_bundle), "--samples", "2", "--json"]
+    command = ["bench", str(small_bundle), "--samples", "2", "--settle", "2", "--json"]
+    command += ["--share", str(shared), "--yes"]
     done = subprocess.run(
         [sys.executable, "-m", "handglass.cli.main", *command], capture_output=True, text=True
     )
@@ -81,6 +87,58 @@ def test_peak_memory_is_the_childs_own(report: Any) -> None:
     assert 20e6 < row["median"] < 250e6, "the parent holds the array of the read probe"
 
 
+def test_the_speed_of_the_machine_is_watched(report: Any) -> None:
+    found = report["steadiness"]
+    assert found["reference"] == "fma_gflop_s" and found["became_steady"] in (True, False)
+    assert 1 <= found["waited_s"] < 10, "at least five references, at most about two seconds"
+    assert found["before"] > 0 and found["after"] > 0 and 0 <= found["drift"] < 5
+
+
+def test_the_figures_are_shared_without_names(report: Any, shared: Path) -> None:
+    heading, _, line = shared.read_text().splitlines()
+    assert heading.startswith("| machine |") and heading.count("|") == line.count("|")
+    assert str(shared.parent) not in line and report["date"] in line
+
+
+@pytest.mark.large
+def test_a_bundle_against_itself(handglass: Any, small_bundle: Path) -> None:
+    flags = ["--against", small_bundle, "--quick", "--samples", "1", "--json"]
+    found = handglass("bench", small_bundle, *flags).json
+    assert found["a"]["scheme"] == found["b"]["scheme"]
+    rows = {row["row"]: row for row in found["rows"]}
+    for name in ("encode", "pp64", "tg64@0", "load"):
+        row = rows[name]
+        assert 0 < row["low"] <= row["ratio"] <= row["high"] and row["rounds"] == 1
+        assert row["verdict"] == "too few rounds", "one round proves nothing"
+    assert rows["tg64@512"]["ratio"] is None and "needs a context" in rows["tg64@512"]["note"]
+
+
+def test_a_page_of_a_bundle(handglass: Any, small_bundle: Path, tmp_path: Path) -> None:
+    page, saved = tmp_path / "r.html", tmp_path / "saved.json"
+    result = handglass("report", small_bundle, "--quick", "--json", "-o", page)
+    measured = result.json["measured"]
+    assert [phase["phase"] for phase in measured["phases"]] == [
+        "encode",
+        "prefill 64",
+        "decode@127",
+    ]
+    for phase in measured["phases"]:
+        kernels, parts = phase["kernels"], phase["parts"]
+        assert all(k["limit_fraction"] > 0 for k in kernels if k["operations"])
+        in_parts = {kernel["kernel"] for part in parts for kernel in part["kernels"]}
+        assert in_parts == {k["kernel"] for k in kernels} - {"(virtual machine)"}
+    decode = measured["phases"][-1]["parts"]
+    assert max(part["blocks"] for part in decode) in result.json["bundle"]["layers"]
+    assert 0 < result.json["memory"]["workspace"] < 10e6 and result.json["memory"]["peak"] is None
+    text = page.read_text()
+    assert 'class="picture roofline"' in text and text.count('class="picture flame"') == 3
+
+    saved.write_text(result.out)
+    beside = handglass("report", small_bundle, saved, "--no-measure", "--json").json
+    assert beside["b"] == result.json and beside["a"]["measured"] is None
+
+
+@pytest.mark.large
 def test_table(handglass: Any, small_bundle: Path) -> None:
     result = handglass("bench", small_bundle, "--quick")
     assert result.code == 0
@@ -89,7 +147,7 @@ def test_table(handglass: Any, small_bundle: Path) -> None:
 
 
 def test_interrupt_prints_what_was_measured(small_bundle: Path) -> None:
-    command = ["bench", str(small_bundle), "--samples", "100000", "--json"]
+    command = ["bench", str(small_bundle), "--samples", "10000", "--settle", "0", "--json"]
     child = subprocess.Popen(
         [sys.executable, "-m", "handglass.cli.main", *command],
         stdout=subprocess.PIPE,
@@ -127,6 +185,7 @@ def test_kernels(handglass: Any, small_bundle: Path) -> None:
         assert sum(row["total_ms"] for row in rows) < 1.5 * phase["observed_ms"]["p90"]
 
 
+@pytest.mark.large
 def test_kernels_text(handglass: Any, small_bundle: Path) -> None:
     result = handglass("bench", small_bundle, "--kernels", "--samples", "1")
     assert result.code == 0

@@ -9,9 +9,9 @@ import pytest
 from handglass.errors import MismatchError
 from handglass.runtime.bundle.entries import TensorEntry
 from handglass.runtime.execution.clocks import HostClock
-from handglass.runtime.measure.bench import Row
 from handglass.runtime.measure.kernels import MACHINE, Calls, Observer
 from handglass.runtime.measure.limits import Limits, last_level_cache
+from handglass.runtime.measure.rows import Row
 from handglass.runtime.measure.steps import random_cache, spread
 
 

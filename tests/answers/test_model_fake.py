@@ -193,7 +193,6 @@ def test_after_an_error_the_model_answers_again() -> None:
     with pytest.raises(DeviceError, match="NaN"):
         stream.finish()
     asked.session.table[:] = table
-    asked._conversation.history.clear()
     assert asked.chat("x", max_tokens=5).tokens == good
 
 

@@ -111,7 +111,7 @@ def test_copies_are_bounded() -> None:
     reuse = Reuse(session)
     for length in range(1, 3 * COPIES_KEPT):
         reuse.end(length, np.zeros(1, np.float32))
-    assert len(reuse._copies) == COPIES_KEPT
+    assert len(reuse.copies) == COPIES_KEPT
 
 
 def test_random_talks_match_fresh_ones() -> None:

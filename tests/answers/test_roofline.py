@@ -9,8 +9,8 @@ from test_cli_inspect import MANIFEST
 from test_qwen35 import CONFIG as QWEN35
 
 from handglass.compiler.checkpoints.fields import Fields
+from handglass.compiler.models.model_config import ModelConfig
 from handglass.compiler.models.qwen35 import qwen35_config
-from handglass.compiler.models.release import ModelConfig
 from handglass.compiler.models.work import (
     decode_work,
     prefill_work,

@@ -107,6 +107,20 @@ def test_two_sessions_share_no_cache(bundle: Bundle) -> None:
     assert np.allclose(first.decode(5, 2), logits_after([1, 2, 5]), atol=1e-5)
 
 
+def test_the_states_of_two_conversations(session: Session) -> None:
+    one, other = session.state, session.new_state()
+    session.prefill(session.embed([1, 2]), 0)
+    session.use(other)
+    session.prefill(session.embed([7]), 0)
+    assert np.allclose(session.decode(8, 1), logits_after([7, 8]), atol=1e-5)
+    session.use(one)
+    assert np.allclose(session.decode(3, 2), logits_after([1, 2, 3]), atol=1e-5)
+    assert session.can_copy_positions
+    session.use(other)
+    session.copy_positions(one, 2)
+    assert np.allclose(session.decode(9, 2), logits_after([1, 2, 9]), atol=1e-5)
+
+
 def test_read_only_rows_are_taken(session: Session) -> None:
     rows = aligned(session.embed([1, 2]))
     rows.flags.writeable = False

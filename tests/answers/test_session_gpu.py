@@ -49,6 +49,17 @@ class TestSession:
             logits = session.decode(ids[n], n)
             assert np.allclose(logits, logits_after(ids[: n + 1]), atol=1e-5)
 
+    def test_the_states_of_two_conversations(self, session: Session) -> None:
+        one, other = session.state, session.new_state()
+        assert not session.can_copy_positions
+        session.prefill(session.embed([1, 2]), 0)
+        session.use(other)
+        session.prefill(session.embed([7]), 0)
+        for n, state, before in ((3, one, [1, 2]), (8, other, [7]), (4, one, [1, 2, 3])):
+            session.use(state)
+            logits = session.decode(n, len(before))
+            assert np.allclose(logits, logits_after([*before, n]), atol=1e-4)
+
     def test_a_picture(self, session: Session) -> None:
         image = np.random.default_rng(0).random((3, 2 * P, 3 * P)).astype(np.float32)
         strip, grid = cut_patches(image, P)

@@ -41,7 +41,8 @@ def test_the_contract_page_parses() -> None:
     data = json.loads(text)
     entry = {"sha256": "0" * 64, "size": 1}
     data["files"] = {"lib.so": entry, "tokenizer.model": entry}
-    assert Manifest.parse(json.dumps(data), "page").tokenizer.kind == "sentencepiece"
+    tokenizer = Manifest.parse(json.dumps(data), "page").tokenizer
+    assert tokenizer is not None and tokenizer.kind == "sentencepiece"
 
 
 def test_the_documented_slices_and_template_are_read() -> None:
@@ -53,10 +54,77 @@ def test_the_documented_slices_and_template_are_read() -> None:
     assert read == chatml_prompt(reserved=read.reserved)
 
 
+def documented_encoders() -> Any:
+    """The manifest of the page, as that of a dual encoder."""
+    page = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text("utf-8")
+    data = json.loads(page.split("```json")[1].split("```")[0])
+    fragment = re.findall(r'```json\n("encoders": .*?)```', page, re.DOTALL)[0]
+    data |= json.loads(f"{{{fragment}}}")
+    entry = {"sha256": "0" * 64, "size": 1}
+    data["files"] = {"lib.so": entry, "tokenizer.model": entry}
+    data["functions"] = {
+        name: {"arguments": ["params"], "result": ""} for name in ("encode_image", "encode_text")
+    }
+    data["prompt"] = {"bos": "", "roles": {}, "tiles": {}, "reserved": [], "stop": []}
+    return data | {"vocab_size": 49408, "state": {"context": 80, "tensors": []}}
+
+
+WRONG_ENCODERS = {
+    "score": (put("score", "max"), "score must be one of sigmoid, softmax, cosine"),
+    "scale": (put("scale", 1e31), "encoders.scale is 1e[+]31"),
+    "cosine": (put("score", "cosine"), "must not be cosine"),
+    "class tokens": (put("class_tokens", 65), "class_tokens is 65, but must be from 0 to 64"),
+    "labels": (put("labels", ["a"]), "need classify exactly where they have labels"),
+    "no text": (put("text", None), "need encode_text exactly where they have text"),
+    "length": (put("text", "length", 1 << 13), "text.length is 8192"),
+    "no room": (put("text", "length", 1), "must hold the ids before and after"),
+    "id": (put("text", "before", [49408]), "ids within the vocabulary"),
+    "padding": (put("text", "padding", -1), "ids within the vocabulary"),
+}
+
+
+def test_the_documented_encoders_are_read() -> None:
+    encoders = Manifest.parse(json.dumps(documented_encoders()), "page").encoders
+    assert encoders is not None and encoders.text is not None and encoders.text.padding is None
+
+
+@pytest.mark.parametrize("case", WRONG_ENCODERS)
+def test_wrong_encoders_are_refused(case: str) -> None:
+    change, message = WRONG_ENCODERS[case]
+    data = documented_encoders()
+    change(data["encoders"])
+    with pytest.raises(InputError, match=message):
+        Manifest.parse(json.dumps(data), "page")
+
+
+@pytest.mark.parametrize("missing", ["functions", "vision", "tokenizer"])
+def test_encoders_need_what_they_have(missing: str) -> None:
+    data = documented_encoders()
+    data[missing] = {} if missing == "functions" else None
+    with pytest.raises(InputError, match="encode_image exactly where|must be positive"):
+        Manifest.parse(json.dumps(data), "page")
+
+
+@pytest.mark.parametrize("missing", ["text", "vision"])
+def test_an_encoder_may_have_one_tower(missing: str) -> None:
+    data = documented_encoders()
+    data["encoders"]["score"] = "cosine"
+    if missing == "vision":
+        data["vision"] = None
+        del data["functions"]["encode_image"]
+    else:
+        data["encoders"]["text"] = data["tokenizer"] = None
+        data["vocab_size"] = 0
+        del data["functions"]["encode_text"]
+    manifest = Manifest.parse(json.dumps(data), "page")
+    assert (manifest.vision is None) == (missing == "vision")
+
+
 def nested(depth: int) -> Any:
     return [] if depth == 0 else [nested(depth - 1)]
 
 
+SHOWN = {"name": "v", "shape": [1, 16, 8], "dtype": "float32", "kind": "pictures"}
 WRONG_INPUT = {
     "another format": (put("format", "gguf"), "'handglass-bundle'"),
     "no format": (drop("format"), "'handglass-bundle'"),
@@ -92,6 +160,9 @@ WRONG_INPUT = {
         put("prompt", "answer", {"thinking": "x"}),
         r"prompt\.answer\.thinking needs prompt\.thoughts",
     ),
+    "pictures without a function": (put("prompt", "picture", "<s>"), r"prompt\.picture needs"),
+    "pictures without a token": (put("state", "tensors", [SHOWN]), r"prompt\.picture needs"),
+    "negative extra tokens": (put("extra_tokens", -1), "extra_tokens must be from 0"),
     "system without a role": (put("prompt", "system", "x"), r"prompt\.system needs a role"),
     "positions that nothing takes": (
         put("prompt", "positions", {"kind": "canvas", "parameters": {}}),

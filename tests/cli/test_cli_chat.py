@@ -240,7 +240,7 @@ def test_on_a_terminal_the_conversation_continues(
     monkeypatch.setattr("handglass.load", lambda path, **_: fake, raising=False)
     monkeypatch.setattr(sys, "stdin", Terminal())
     lines = ["long", "/what", f"/image {pictures[0]}", "stopped", "fine"]
-    monkeypatch.setattr(chat, "read_lines", lambda commands: iter(lines))
+    monkeypatch.setattr(chat, "TerminalLines", lambda *_: iter(lines))
     result = handglass("chat", "-m", "bundle")
     assert result.code == 0
     for text in ("9000 tokens", "/what", "interrupted"):
@@ -279,7 +279,7 @@ def test_a_full_context_may_drop_the_oldest_turns(
     monkeypatch.setattr("handglass.load", lambda path, **_: fake, raising=False)
     monkeypatch.setattr(sys, "stdin", Terminal())
     lines = [f"/image {pictures[0]}", "one", f"/image {pictures[1]}", "two", "three"]
-    monkeypatch.setattr(chat, "read_lines", lambda commands: iter(lines))
+    monkeypatch.setattr(chat, "TerminalLines", lambda *_: iter(lines))
     asked: list[str] = []
 
     def confirmed(question: str) -> bool:

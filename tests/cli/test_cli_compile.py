@@ -58,6 +58,7 @@ def test_defaults(handglass: Any, asked: dict[str, Any]) -> None:
         "target": "host",
         "quantization": "w4a8",
         "vision_quantization": None,
+        "head_quantization": None,
         "kv_cache": None,
         "context": None,
         "dump_ir": None,
@@ -116,6 +117,8 @@ def test_json(handglass: Any, asked: dict[str, Any]) -> None:
         "schedules": [["matmul1", "matmul", 4]],
         "records": RECORDS,
         "reads_pictures": True,
+        "reads_texts": True,
+        "generates": True,
     }
 
 
@@ -124,6 +127,9 @@ def test_the_suggested_question_has_a_picture_if_the_model_reads_them(reads_pict
     text = as_text(Path("my out"), replace(REPORT, reads_pictures=reads_pictures), False)
     picture = " --image PICTURE" if reads_pictures else ""
     assert text.splitlines()[-1].endswith(f"handglass run -m 'my out'{picture} -p QUESTION")
+    encoder = replace(REPORT, generates=False, reads_pictures=reads_pictures, reads_texts=False)
+    hint = as_text(Path("my out"), encoder, False).splitlines()[-1]
+    assert hint == f"to use it: handglass embed 'my out'{picture}"
 
 
 def test_failure_keeps_its_class(handglass: Any, asked: dict[str, Any]) -> None:

@@ -74,13 +74,20 @@ def test_prompt_that_does_not_fit(handglass: Any, small_bundle: Path) -> None:
 
 
 def test_verify_holds_for_the_checkpoint(
-    handglass: Any, small_bundle: Path, small_checkpoint: Path, picture: Path
+    handglass: Any, small_bundle: Path, small_checkpoint: Path, picture: Path, tmp_path: Path
 ) -> None:
     flags = ("--reference", small_checkpoint, "--image", picture, "--json")
     result = handglass("verify", small_bundle, *flags)
     assert result.code == 0, result.out + result.err
     assert result.json["ok"] is True
     assert {"stage", "snr_db", "ok"} <= result.json["stages"][0].keys()
+
+    saved = tmp_path / "verified.json"
+    saved.write_text(result.out)
+    shown = handglass("report", small_bundle, "--no-measure", "--json", "--parity", saved).json
+    layers = {layer["layer"]: layer["snr_db"] for layer in shown["parity"]["layers"]}
+    assert shown["parity"]["ok"] is True and set(layers.values()) == {300.0}, "float32 is exact"
+    assert {"vpm.encoder.layers.0", "llm.model.layers.0", "llm.model.layers.1"} <= layers.keys()
 
 
 def test_existing_bundle_is_not_replaced_by_default(
@@ -113,14 +120,21 @@ def test_not_a_checkpoint(handglass: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("phase", ["schedule", "codegen"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "phase"),
+    [
+        pytest.param(signal.SIGTERM, "schedule", marks=pytest.mark.large),
+        (signal.SIGINT, "codegen"),
+        pytest.param(signal.SIGINT, "schedule", marks=pytest.mark.large),
+        pytest.param(signal.SIGTERM, "codegen", marks=pytest.mark.large),
+    ],
+)
 def test_interrupted_compile_leaves_nothing(
-    number: signal.Signals, phase: str, small_checkpoint: Path, tmp_path: Path
+    number: signal.Signals, phase: str, text_checkpoint: Path, tmp_path: Path
 ) -> None:
     """In `codegen` the signal arrives while C++ calls back into Python."""
     output = tmp_path / "out"
-    command = [sys.executable, "-m", "handglass.cli.main", "compile", "-m", str(small_checkpoint)]
+    command = [sys.executable, "-m", "handglass.cli.main", "compile", "-m", str(text_checkpoint)]
     child = subprocess.Popen([*command, "-o", str(output)], stderr=subprocess.PIPE, text=True)
     assert child.stderr is not None
     assert any(line.startswith(phase) for line in child.stderr), "the phase was never reached"
@@ -133,6 +147,7 @@ def test_interrupted_compile_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.large
 def test_a_recompiled_bundle_does_not_run_the_old_library(
     handglass: Any, small_bundle: Path, small_checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -12,6 +11,8 @@ from handglass import __version__
 from handglass.cli.main import GROUPS, VERBS
 
 HEAVY = ("numpy", "PIL", "tvm", "tvm_ffi", "torch", "tokenizers", "sentencepiece", "rich")
+MOST_MODULES = 350
+"""Modules of a start that needs 250: numpy alone adds 110, TVM 900."""
 
 LOADED = """
 import json, sys
@@ -89,12 +90,10 @@ def test_the_list_of_models_needs_no_compiler() -> None:
 
 
 def test_help_is_fast() -> None:
-    seconds = []
-    for _ in range(3):
-        start = time.monotonic()
-        subprocess.run([sys.executable, "-m", "handglass.cli.main", "--help"], check=True)
-        seconds.append(time.monotonic() - start)
-    assert min(seconds) < 1.0  # about 0.15 s on an idle machine
+    """By what it loads, which a busy neighbour does not change."""
+    code, modules = loaded_by("--help")
+    assert code == 0
+    assert len(modules) < MOST_MODULES
 
 
 def test_the_package_is_a_command() -> None:

@@ -71,6 +71,7 @@ def cpu_seconds(*arguments: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+@pytest.mark.large
 def test_it_takes_less_than_importing_tvm(folder: Path) -> None:
     """1.3 s where it was written. A ratio holds on a busy machine, too."""
     plan = ("-m", "handglass.cli.main", "compile", "--dry-run", "-m", str(folder))

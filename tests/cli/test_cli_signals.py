@@ -31,7 +31,7 @@ def linger(number: int) -> None:
         time.sleep(0.5)
         print("cleaned up")
 
-main.app.command("linger")(main.guarded(linger))
+main.app.command("linger")(main.guarded("linger", linger))
 main.main()
 """
 SIGNALS = [signal.SIGINT, signal.SIGTERM]

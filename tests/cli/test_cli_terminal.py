@@ -15,9 +15,9 @@ from handglass.cli.terminal import completions
 PROGRAM = """
 import sys
 from handglass.cli.signals import end_by_exception
-from handglass.cli.terminal import confirmed, read_lines
+from handglass.cli.terminal import TerminalLines, confirmed
 end_by_exception()
-for line in read_lines(("/image", "/exit")):
+for line in TerminalLines(("/image", "/exit")):
     print("read", repr(line))
     if line == "ask":
         print("confirmed", confirmed("Sure?"))

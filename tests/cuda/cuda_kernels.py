@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -52,6 +52,14 @@ class Kernels:
     launches: Sequence[Launch]
     buffers: Sequence[str]
     """Names of the function's buffers, in its order."""
+    bound: Mapping[str, Any] = field(default_factory=dict)
+    """Expressions that the host names before it launches."""
+    between: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    """Buffers from one kernel to the next: elements and type."""
+
+    def __post_init__(self) -> None:
+        """Arguments are found by name: of two buffers with one name, kernels would get the last."""
+        check_distinct([*self.buffers, *self.between])
 
     @cached_property
     def emulated(self) -> Module:
@@ -65,7 +73,11 @@ class Kernels:
 
     def run(self, *arrays: np.ndarray, **sizes: int) -> list[Counts]:
         """Run the kernels in order on these arrays, which keep what is written."""
-        known = dict(zip(self.buffers, arrays, strict=True))
+        known, sizes = dict(zip(self.buffers, arrays, strict=True)), dict(sizes)
+        for name, expression in self.bound.items():
+            sizes[name] = value_of(expression, sizes)
+        for name, (elements, dtype) in self.between.items():
+            known[name] = np.full(value_of(elements, sizes), np.nan, dtype)
         return [self._run(launch, known, sizes) for launch in self.launches]
 
     def _run(
@@ -79,6 +91,11 @@ class Kernels:
         ]
         dynamic = extents.get(DYNAMIC, 0)
         return self.emulated.launch(launch.kernel, grid, block, *given, dynamic=dynamic)
+
+
+def check_distinct(names: Sequence[str]) -> None:
+    if shared := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"several buffers are called {', '.join(shared)}")
 
 
 def image(source: str, architecture: str, major: int) -> tuple[bytes, str]:
@@ -113,7 +130,27 @@ def kernels_of(func: tirx.PrimFunc, target: Target) -> Kernels:
     tvm_ffi.structural_walk(host["main"].body, (ir.Call, calls.append))
     launches = [_launch(call) for call in calls if str(call.op.name) == CALL]
     buffers = [p.name for p in func.params if isinstance(p.ty, tirx.BufferType)]
-    return Kernels(_source_of(finalize()(device), target), launches, buffers)
+    source = _source_of(finalize()(device), target)
+    return Kernels(source, launches, buffers, *_steps(host["main"].body))
+
+
+def _steps(body: tirx.Stmt) -> tuple[dict[str, Any], dict[str, tuple[Any, str]]]:
+    """What the host names, and the buffers that it allocates."""
+    bound: dict[str, Any] = {}
+    between: dict[str, tuple[Any, str]] = {}
+
+    def note(bind: tirx.Bind) -> None:
+        if bind.var.name.startswith("cse"):
+            bound[bind.var.name] = bind.value
+
+    def allocate(made: tirx.AllocBuffer) -> None:
+        check_distinct([*between, made.buffer.name])
+        (elements,) = made.buffer.shape
+        between[made.buffer.name] = (elements, str(made.buffer.dtype))
+
+    tvm_ffi.structural_walk(body, (tirx.Bind, note), order="pre")
+    tvm_ffi.structural_walk(body, (tirx.AllocBuffer, allocate), order="pre")
+    return bound, between
 
 
 def _launch(call: ir.Call) -> Launch:

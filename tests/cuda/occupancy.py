@@ -44,11 +44,11 @@ BYTES_PER_CLOCK = {
     "GeForce RTX 3090": 936 / 82 / 1.695,
     "Jetson AGX Orin 64 GB": 204.8 / 16 / 1.3,
     "GeForce RTX 4090": 1008 / 128 / 2.52,
-    "H100 SXM": 3350 / 132 / 1.755,
+    "H100 SXM": 3350 / 132 / 1.83,
     "Jetson T5000 (Thor)": 273 / 20 / 1.57,
     "GeForce RTX 5090": 1792 / 170 / 2.407,
 }
-"""Memory bandwidth per multiprocessor: GB/s over multiprocessors and GHz (docs/cuda.md)."""
+"""Memory bandwidth per multiprocessor: GB/s over multiprocessors and GHz (docs/cuda.md#sources)."""
 
 
 def rounded(value: int, unit: int) -> int:

@@ -38,6 +38,9 @@ TOLERANCES: dict[tuple[str, str], Tolerance] = {
     ("rtx-30", "w4a8"): weaker(INT8_GROUPS, INT8_ROWS),
     ("rtx-20", "w4a8"): weaker(INT8_GROUPS, INT8_ROWS),  # no tensor cores; the PTX of "cuda"
 }
+MORE = {("rtx-30", "w4"), ("rtx-20", "w4a8")}
+"""What `make test-cuda-large` adds: most of the time is the translation of a model's kernels."""
+BUNDLES = [pytest.param(*b, marks=pytest.mark.large if b in MORE else ()) for b in TOLERANCES]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +70,7 @@ def test_float32_gives_the_same_tokens(bundle: Callable[[str, str], Path]) -> No
     assert answers[0] == answers[1] and answers[0]
 
 
-@pytest.mark.parametrize(("target", "scheme"), TOLERANCES)
+@pytest.mark.parametrize(("target", "scheme"), BUNDLES)
 def test_logits_after_every_token(
     bundle: Callable[[str, str], Path], target: str, scheme: str
 ) -> None:

@@ -7,23 +7,30 @@ candidates on the emulator (tests/kernels/test_vulkan_spaces.py).
 from __future__ import annotations
 
 import random
+from functools import partial
 from itertools import product
 from math import prod
+from typing import Any
 
 import pytest
 
 pytest.importorskip("tvm", reason="schedules functions")
 
 from arm_kernels import Kernel
+from attention_spaces import over_cache, over_picture
 from cuda_kernels import DYNAMIC, kernels_of
 from space_candidates import SAMPLE
+from thinned import thinned
 from tvm.s_tir import Schedule, renew_defs
 from tvm.target import Target
 from vulkan_spaces import SPACES, USUAL, Offered, Space
 
 from handglass.schedules import Rule
 from handglass.schedules.choices import Choices, Written
-from handglass.schedules.cuda import one_row, tensor_core
+from handglass.schedules.cuda import flash_attention, float_row, one_row, tensor_core
+from handglass.schedules.cuda.flash_shape import REGISTERS
+from handglass.schedules.cuda.fragments import WARP
+from handglass.schedules.cuda.row_by_warps import REGISTERS as REGISTERS_OF_ALL
 from handglass.schedules.gpu.limits import GpuLimits, gpu_limits
 from handglass.schedules.rule import find, replay, schedule_function
 from handglass.targets import find_target
@@ -47,12 +54,23 @@ CHIPS = {limits_of(preset): preset for preset in PRESETS}
 MATMULS = ("rows_w4a8", "rows_w8a8", "matrices_f16")
 """Spaces that tensor cores have candidates for."""
 OWN = {
-    "vulkan-matmul": "cuda-one-row",
-    "vulkan-dot": "cuda-dot-row",
+    "vulkan-matmul": ("cuda-one-row", "cuda-float-row"),
+    "vulkan-dot": ("cuda-dot-row",),
+    "vulkan-attention": ("cuda-flash-attention",),
 }
-"""A rule of all GPUs -> the rule that takes some of its kernels on chips with `products`."""
-FEW = {one_row.RULE.name: len(one_row.OFFERS["parts"])}
-"""A rule whose loads and products are fixed, so that a search has only one choice to make."""
+"""A rule of all GPUs -> the rules that take some of its kernels on chips with `products`."""
+FLASH = {
+    "vision": partial(over_picture, None, 7, 2, 2, 72, rounded=True),
+    "resampler": partial(over_picture, 64, 7, 2, 2, 128, rounded=True),
+    "prefill": partial(over_cache, "float16", 7, 0, 14, 2, 64, rounded=True),
+    "prefill_int8": partial(over_cache, "int8", 7, 0, 7, 1, 128, rounded=True),
+    "decode": partial(over_cache, "float16", 1, 0, 36, 36, 64),
+    "decode_grouped": partial(over_cache, "float16", 1, 0, 32, 2, 128),
+    "decode_wide": partial(over_cache, "float16", 1, 0, 8, 2, 256),
+}
+HEADS = {"vision": 72, "resampler": 128, "prefill": 64, "prefill_int8": 128}
+HEADS |= {"decode": 64, "decode_grouped": 128, "decode_wide": 256}
+"""Attention whose operands may be rounded, or of one query, with heads of models."""
 
 
 def made(space: Space, preset: str) -> Kernel:
@@ -71,8 +89,7 @@ def test_which_kinds_of_chips_there_are() -> None:
     assert {limits_of(preset) for preset in PRESETS} == set(CHIPS)
 
 
-@pytest.mark.parametrize("preset", CHIPS.values())
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize(("preset", "name"), thinned(2, CHIPS.values(), SPACES))
 def test_a_space_is_large(name: str, preset: str) -> None:
     space, choices = SPACES[name], Offered()
     rule = taken(made(space, preset), preset, choices)
@@ -81,8 +98,8 @@ def test_a_space_is_large(name: str, preset: str) -> None:
         assert rule is tensor_core.RULE
     else:
         shared = space.rule if not space.matrices else "vulkan-matmul"
-        assert rule.name in (shared, OWN.get(shared))
-    assert choices.size >= FEW.get(rule.name, space.least)
+        assert rule.name in (shared, *OWN.get(shared, ()))
+    assert choices.size >= space.least
     for choice, options in choices.options.items():
         assert set(options) <= set(rule.offers[choice]), (rule.name, choice)
 
@@ -100,6 +117,41 @@ def test_tiles_of_tensor_cores_differ_and_fit(name: str, preset: str) -> None:
         tiles.add(tensor_core.pick_tile(sch, block, of, limits, picked))
     assert len(tiles) >= 100
     assert all(tile.bytes <= limits.optin for tile in tiles)
+
+
+@pytest.mark.parametrize("of", [one_row, float_row])
+def test_ways_to_read_a_row_differ_and_have_their_registers(of: Any) -> None:
+    values = (dict(zip(of.OFFERS, v, strict=True)) for v in product(*of.OFFERS.values()))
+    ways = {of.Reading(**picked).fitted() for picked in values}
+    assert len(ways) >= 100
+    for way in ways:
+        threads = WARP * way.parts
+        assert way.registers <= min(255, REGISTERS_OF_ALL // threads), way
+
+
+@pytest.mark.parametrize("preset", CHIPS.values())
+@pytest.mark.parametrize("name", FLASH)
+def test_attention_on_tensor_cores_has_many_workgroups(name: str, preset: str) -> None:
+    """All are within a chip's limits; some combinations of choices have the workgroup of others."""
+    with target_of(preset):
+        kernel = FLASH[name]()
+    offered, limits = Offered(), limits_of(preset)
+    rule = taken(kernel, preset, offered)
+    assert rule is flash_attention.RULE
+    d, panels = HEADS[name], name.startswith(("prefill", "decode"))
+    fine = name.startswith("decode")
+    free = {choice: offered.options.get(choice, (1,)) for choice in rule.offers}
+    others = len(free.pop("order")) * len(free.pop("splits"))
+    combinations = (dict(zip(free, values, strict=True)) for values in product(*free.values()))
+    shapes = {
+        flash_attention.shape_of(d, chosen, fine).fitted(limits.optin, panels)
+        for chosen in combinations
+    }
+    assert len(shapes) * others >= 200
+    for shape in shapes:
+        assert shape.bytes(panels) <= limits.optin
+        assert prod(shape.threads) <= 256 and shape.registers <= REGISTERS
+        assert shape.step >= 16 and shape.chunk % (shape.across * shape.step) == 0
 
 
 @pytest.mark.cuda

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("ml_dtypes", reason="imported by the cases")
-from emulator.launch import LATE
+from emulator.launch import LATE, LaunchError
 from emulator.ptx_types import PtxError
 from emulator.translate import translate
 from ptx_kernels import HEADER, entry, module, place
@@ -43,12 +43,28 @@ and.b32 %r0, %t, 3; mul.wide.u32 %d0, %r0, 4; mov.u64 %d2, table; add.s64 %d2, %
 ld.global.nc.s32 %r1, [%d2]; st.global.u32 [%d1], %r1;
 """
 )
+WIDENED = """
+.shared .align 16 .b8 box[12];
+mov.u64 %d0, box; mul.wide.u32 %d2, %t, 4; add.s64 %d3, %d0, %d2; setp.lt.u32 %p0, %t, 3;
+@%p0 st.shared.u32 [%d3], %t; bar.sync 0; .pragma "used_bytes_mask MASK";
+ld.shared.v4.u32 {%r0, %r1, %r2, %r3}, [box]; add.u32 %r0, %r0, %r1; add.u32 %r0, %r0, %r2;
+"""
+WIDENED += place("%d4", "%y", "%t", 4) + "st.global.u32 [%d4], %r0;"
 TABLE = ".global .align 4 .s32 table[4] = {7, -8, 0x11};\n"
 
 
 def numbers(dtype: str, *shape: int) -> np.ndarray:
     info = np.iinfo(dtype)
     return np.random.default_rng(11).integers(info.min, info.max, shape, dtype)
+
+
+def test_a_widened_load_touches_what_is_used() -> None:
+    y = np.zeros(32, "u4")
+    right, wrong = (entry("k", "u64 y", WIDENED.replace("MASK", m)) for m in ("4095", "0xffff"))
+    counts = module(right).launch("k", [1], [32], y)
+    assert (y == 3).all() and counts.shared_wavefronts == counts.shared_ideal
+    with pytest.raises(LaunchError, match="out of bounds"):
+        module(wrong).launch("k", [1], [32], y)
 
 
 def test_spaces_and_widths() -> None:

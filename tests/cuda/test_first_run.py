@@ -1,13 +1,18 @@
 """The run for a borrowed card: limits of time, and what it says where nothing can be measured."""
 
+import json
+import os
+import signal
 import sys
 import time
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("tvm", reason="the benchmark imports the compiler")
 import cuda_first_run
-from cuda_first_run import Run, run_all
+from cuda_first_run import Run, keep, run_all
 from first_run_budget import Budget, Later, NotMeasuredError
 
 
@@ -43,6 +48,39 @@ def test_a_step_that_fails_or_hangs_ends_alone() -> None:
         budget.command(python(code), 30)
 
 
+def test_a_bug_of_a_step_ends_it_alone_and_figures_are_kept(tmp_path: Path) -> None:
+    output = tmp_path / "new" / "figures.json"
+    budget = Budget.of(1, 1, {})
+    budget.keep = partial(keep, output, False)
+    budget.step("measured", lambda: ("3 tok/s", {"decode_tok_s": 3}))
+    assert json.loads(output.read_text())["steps"][0]["data"] == {"decode_tok_s": 3}
+    result = budget.step("wrong", lambda: ("", json.loads("{}")["no such key"]))
+    assert "not measured: a bug of this step: KeyError" in result.line
+    found = json.loads(output.read_text())["steps"]
+    assert [step["step"] for step in found] == ["measured", "wrong"]
+
+
+def test_a_step_leaves_later_ones_their_time() -> None:
+    budget = Budget.of(1, 1, {})
+    wait = [sys.executable, "-c", "import time; time.sleep(60)"]
+    slow = budget.step("slow", lambda: (budget.command(wait, 50), None), by=2)
+    assert "it took longer than" in slow.why and slow.seconds < 30
+    late = budget.step("late", lambda: (budget.command(wait, 50), None), by=2)
+    assert late.why == "no time is left"
+
+
+def test_a_process_that_a_command_leaves_behind_is_not_waited_for() -> None:
+    code = (
+        "import subprocess, sys;"
+        "words = [sys.executable, '-c', 'import time; time.sleep(100)'];"
+        "print(subprocess.Popen(words, start_new_session=True).pid)"
+    )
+    started = time.monotonic()
+    left = int(Budget.of(2, 1, {}).command([sys.executable, "-c", code], 100))
+    os.kill(left, signal.SIGKILL)
+    assert time.monotonic() - started < 90
+
+
 def test_nothing_is_left_running() -> None:
     budget = Budget.of(1, 1, {})
     code = "import time; print('up', flush=True); time.sleep(60)"
@@ -52,6 +90,8 @@ def test_nothing_is_left_running() -> None:
     budget.stop()
     with pytest.raises(NotMeasuredError, match="exit code -9"):
         later.wait(20)
+    with pytest.raises(NotMeasuredError, match="no time is left"):
+        budget.command([sys.executable, "-c", code], 50)
 
 
 def test_later() -> None:
@@ -59,6 +99,8 @@ def test_later() -> None:
         raise NotMeasuredError("no disk")
 
     assert Later(lambda: 3).wait(10) == 3
+    with pytest.raises(NotMeasuredError, match="a bug of its preparation: ZeroDivisionError"):
+        Later(lambda: 1 / 0).wait(10)
     with pytest.raises(NotMeasuredError, match="no disk"):
         Later(fail).wait(10)
     with pytest.raises(NotMeasuredError, match="too long"):

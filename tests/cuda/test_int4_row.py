@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -16,7 +17,7 @@ from vulkan_products import Product
 
 from handglass.schedules.choices import Written
 from handglass.schedules.cuda import one_row
-from handglass.schedules.gpu import int4_row
+from handglass.schedules.gpu import padded_row
 from handglass.targets import find_target
 
 pytestmark = pytest.mark.compiler
@@ -28,11 +29,21 @@ LARGEST = 65504 + 65504 / 2048
 """What a larger finite number of the row becomes."""
 
 
+Chosen = tuple[tuple[str, int], ...]
+WAYS: Sequence[Chosen] = (
+    (("parts", 2),),
+    (("parts", padded_row.PARTS[-1]),),
+    (("parts", 4), ("unroll", 4)),
+    (("parts", 4), ("ahead", 1), ("adjacent", 1)),
+    (("parts", 1), ("unroll", 2), ("ahead", 1), ("streamed", 1)),
+    (("parts", 8), ("unroll", 2), ("adjacent", 1)),
+)
+
+
 @cache
-def built(n: int, k: int, parts: int | None = None, bias: bool = False) -> tuple[Product, Kernels]:
+def built(n: int, k: int, chosen: Chosen = (), bias: bool = False) -> tuple[Product, Kernels]:
     product, target = Product("w4", n, k, dict(find_target("cuda").tvm)), target_of("cuda")
-    choices = Written({} if parts is None else {"parts": parts})
-    sch, rule = scheduled(product.function(1, bias), target, choices)
+    sch, rule = scheduled(product.function(1, bias), target, Written(dict(chosen)))
     assert rule == one_row.RULE.name
     return product, kernels_of(sch.mod["main"], target)
 
@@ -65,9 +76,9 @@ def test_sizes(n: int, k: int) -> None:
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("parts", [2, int4_row.PARTS[-1]])
-def test_numbers_of_warps(parts: int) -> None:
-    product, kernels = built(N, K, parts)
+@pytest.mark.parametrize("chosen", WAYS)
+def test_ways_to_read_the_weights(chosen: Chosen) -> None:
+    product, kernels = built(N, K, chosen)
     x = random(1, K)
     KERNEL.check(run(product, kernels, x), truth(product, x))
 
@@ -90,8 +101,8 @@ def test_before_compute_capability_8_a_product_takes_two_instructions() -> None:
     block = [int(launch.extents[f"threadIdx.{axis}"]) for axis in "xy"]
     known = dict(zip(kernels.buffers, (x, *packed(product), y), strict=True))
     given = [known[argument.args[0].name] for argument in launch.arguments]
-    counts = older.launch(launch.kernel, [-(-N // int4_row.COLUMNS), 1, 1], [*block, 1], *given)
-    assert counts.mma == 2 * 16 * -(-K // 32) * -(-N // int4_row.COLUMNS)
+    counts = older.launch(launch.kernel, [-(-N // padded_row.COLUMNS), 1, 1], [*block, 1], *given)
+    assert counts.mma == 2 * 16 * -(-K // 32) * -(-N // padded_row.COLUMNS)
     KERNEL.check(y, truth(product, x))
 
 

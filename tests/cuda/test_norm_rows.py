@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
+import tvm_ffi
 from cuda_kernels import Kernels, image, kernels_of, scheduled, target_of
 from machine_code import LOCAL_MEMORY, count, disassembled, nvdisasm
 from occupancy import MULTIPROCESSORS
 from tolerance import KERNEL
 from tvm import te, tirx
 from vulkan_products import placeholder
+from vulkan_spaces import Offered
 
 from handglass.compiler.ops import norm
 from handglass.compiler.ops.quantize_rows import quantize_rows
@@ -29,6 +33,15 @@ EPS = 1e-5
 ROWS, K = 3, 1536
 BESIDE = 1.15
 """Most sectors over those of the arguments."""
+
+
+Chosen = tuple[tuple[str, int], ...]
+WAYS: Sequence[Chosen] = (
+    (("kept", norm_rows.NOTHING), ("unroll", 0)),
+    (("kept", norm_rows.ROW), ("width", 2)),
+    (("place", norm_rows.LAST), ("width", 1)),
+    (("place", norm_rows.LAST), ("unroll", 0)),
+)
 
 
 def function(k: int, bits: int = 4, layer: bool = False) -> tirx.PrimFunc:
@@ -46,8 +59,8 @@ def random(*shape: int) -> np.ndarray:
 
 
 @cache
-def built(k: int, members: int = 8) -> Kernels:
-    choices, target = Written({"members": members}), target_of("cuda")
+def built(k: int, members: int = 8, chosen: Chosen = ()) -> Kernels:
+    choices, target = Written({"members": members, **dict(chosen)}), target_of("cuda")
     sch, rule = scheduled(function(k), target, choices)
     assert rule == norm_rows.RULE.name
     return kernels_of(sch.mod["main"], target)
@@ -75,6 +88,28 @@ def test_codes_and_scales(k: int, members: int) -> None:
     KERNEL.check(scale[:2], np.abs(truth[:2]).max(-1) / 127)
     error = np.abs(codes * scale[..., None].astype(np.float64) - truth)[:2]
     assert (error <= 0.5001 * scale[:2, :, None]).all()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("chosen", WAYS)
+def test_ways_to_keep_the_row(chosen: Chosen) -> None:
+    x, w = random(ROWS, 1152), random(1152)
+    usual, found = run(built(1152), x, w), run(built(1152, 8, chosen), x, w)
+    assert (usual[0] == found[0]).all()
+    KERNEL.check(found[1], usual[1])
+
+
+@pytest.mark.cuda
+def test_a_row_has_many_ways() -> None:
+    """Also of 36 groups, which only eight threads each make whole warps."""
+    offered, target = Offered(), target_of("cuda")
+    assert scheduled(function(1152), target, offered)[1] == norm_rows.RULE.name
+    ways = set()
+    for values in product(*offered.options.values()):
+        choices = Written(dict(zip(offered.options, values, strict=True)))
+        mod = scheduled(function(1152), target, choices)[0].mod
+        ways.add(tvm_ffi.structural_hash(mod["main"], map_free_vars=True))
+    assert len(ways) >= 20
 
 
 @pytest.mark.cuda

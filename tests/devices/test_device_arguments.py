@@ -145,7 +145,7 @@ def test_more_than_the_memory_is_refused_before_it_is_taken() -> None:
 
 
 def test_a_machine_that_does_not_tell_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arguments, "_available_memory", lambda: None)
+    monkeypatch.setattr(arguments, "available_bytes", lambda: None)
     assert made(tensor(2, kind="constant", value=1))[0][0].tolist() == [1, 1]
 
 

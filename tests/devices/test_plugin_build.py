@@ -140,6 +140,7 @@ def test_machine_of_what_is_no_library(tmp_path: Path) -> None:
         machine_of(tmp_path / "text")
 
 
+@pytest.mark.large
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-g++"), reason="needs a cross compiler")
 @pytest.mark.skipif(not Path("/usr/include/vulkan").exists(), reason="needs Vulkan's headers")

@@ -5,13 +5,24 @@ A reader does with an input what the product would do, up to the point where com
 
 from __future__ import annotations
 
-from . import bundle_readers, checkpoint_readers, device_readers, prompt_readers
+from . import (
+    bundle_readers,
+    checkpoint_readers,
+    conversation_readers,
+    device_readers,
+    page_readers,
+    prompt_readers,
+    search_readers,
+)
 
 READERS = {
     **bundle_readers.READERS,
     **checkpoint_readers.READERS,
     **prompt_readers.READERS,
     **device_readers.READERS,
+    **page_readers.READERS,
+    **conversation_readers.READERS,
+    **search_readers.READERS,
 }
 """In this order, which together with a seed and a number determines an input."""
 
@@ -21,7 +32,10 @@ def warm_up() -> None:
     import tvm  # noqa: F401
 
     import handglass.compiler.build
-    import handglass.runtime.answer.native_request  # noqa: F401
+    import handglass.runtime.answer.native_request
+    import handglass.runtime.answer.saved_file
+    import handglass.runtime.search.cells
+    import handglass.runtime.search.sheet  # noqa: F401
 
     for reader in READERS.values():
         reader.seeds()

@@ -15,7 +15,7 @@ from fuzz.readers import READERS
 from handglass.errors import InputError
 
 pytestmark = pytest.mark.compiler
-SEED, COUNT = 7, 400
+SEED, COUNT = 7, 100
 
 
 def test_damaged_inputs() -> None:

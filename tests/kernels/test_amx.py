@@ -5,9 +5,8 @@ the CPU has tiles; everything around it is what a CPU with AMX runs. That the in
 themselves come out right is read in the assembly (test_amx_assembly.py).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,25 +15,19 @@ import pytest
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
-from odd_models import UNTIED, write_checkpoint
 from test_integer_matmul import RNG, multiplied, normal, placeholder, product, quantized, run
 from tile_emulator import Emulator, emulated, open_emulator
 from tolerance import KERNEL, UNPACKED_KERNEL, Tolerance
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 
-from handglass.compiler import build, verify
 from handglass.compiler.models import layers
 from handglass.compiler.ops.amx_matmul import gated_matmul, nibbles_to_words
-from handglass.compiler.ops.bfloat16 import bfloat16_bits as bits_of
 from handglass.compiler.parity.stored_weights import round_bfloat16
 from handglass.compiler.schemes.integer import Integer
 from handglass.compiler.schemes.quantize import find_scheme
 from handglass.compiler.schemes.scheme import Scheme, selection_of
-from handglass.runtime.bundle.bfloat16 import bfloat16_bits
-from handglass.schedules import CPU_RULES, Rule
 from handglass.schedules.choices import DEFAULTS, Choices, Noted, Open, Written
-from handglass.schedules.cpu import dot as cpu_dot
 from handglass.schedules.cpu.amx import ALL_STEPS, L2, schedule_tiles
 from handglass.schedules.cpu.amx_nest import FETCHED, PLAIN
 from handglass.schedules.isa.amx_configuration import configure_tiles
@@ -46,7 +39,7 @@ from handglass.schedules.rule import schedule_function
 from handglass.schedules.select import cpu_units, find_units
 from handglass.targets import find_target, known_targets
 
-pytestmark = [pytest.mark.compiler, pytest.mark.levels]
+pytestmark = [pytest.mark.compiler, pytest.mark.levels, pytest.mark.slow]
 
 HOST = tvm.target.Target(find_target("host").tvm)
 X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu"}
@@ -355,115 +348,3 @@ def test_shapes_outside_the_configuration_are_caught(faulty_emulator: Emulator) 
 def test_functions_without_tiles_are_left_alone() -> None:
     sch = Schedule(floats(find_scheme("bf16", TILES), 32, 64))
     tvm.ir.assert_structural_equal(configure_tiles()(sch.mod), sch.mod)
-
-
-# --- one row ---
-
-
-@pytest.mark.parametrize(("n", "k"), SHAPES)
-def test_one_row_reads_the_same_weights(n: int, k: int) -> None:
-    scheme = find_scheme("bf16", TILES)
-    x = placeholder((1, k), "float32", "x")
-    parts = [placeholder(s, d, name) for name, (s, d) in scheme.shapes(n, k).items()]
-    y = layers.product(scheme, selection_of(scheme).one_row, (n, k), 1, x, *parts)
-    func = te.create_prim_func([x, *parts, y]).with_attr("global_symbol", "main")
-    taken = schedule_function(func, CPU_RULES, HOST)
-    assert taken is not None and taken[1].name == "cpu-matmul"
-    weight, row = normal(n, k), normal(1, k)
-    packed = scheme.pack(weight)
-    kernel = tvm.compile(taken[0].mod, HOST)["main"]
-    (y,) = run(kernel, [row, *packed.values()], np.zeros((1, n), np.float32))
-    KERNEL.check(y, row.astype(np.float64) @ scheme.unpack(packed, n, k).T)
-
-
-def test_pack_and_unpack() -> None:
-    scheme, plain = find_scheme("bf16", TILES), find_scheme("bf16")
-    weight = normal(37, 50)
-    parts = scheme.pack(weight)
-    assert {n: (p.shape, p.dtype.name) for n, p in parts.items()} == scheme.shapes(37, 50)
-    kept = scheme.unpack(parts, 37, 50)
-    assert np.array_equal(kept, plain.unpack(plain.pack(weight), 37, 50))
-    assert parts["weight"].view("<u2").reshape(3, 2, 16, 16, 2)[1, 1, 3, 4, 1] == bfloat16_bits(
-        weight[20:21, 39]
-    )
-
-
-def test_rounding_to_bfloat16() -> None:
-    """Ties to even; any NaN stays NaN; infinities and denormals are preserved."""
-    words = "3f808000 3f818000 3f808001 7f7fffff 7f800000 ff800000 00000001 80008000 00018000"
-    nans = "7f800001 7fffffff ffc00000"
-    bits = np.array([int(word, 16) for word in f"{words} {nans}".split()], np.uint32)
-    values = np.concatenate([bits.view(np.float32), normal(500)])
-    x = te.placeholder((len(values),), "float32", name="x")
-    y = te.compute(x.shape, lambda i: bits_of(x[i]), name="y")
-    kernel = tvm.compile(tvm.IRModule({"main": te.create_prim_func([x, y])}), HOST)["main"]
-    (got,) = run(kernel, [values], np.zeros(len(values), np.uint16))
-    back = (got.astype(np.uint32) << 16).view(np.float32)
-    assert np.array_equal(np.isnan(back), np.isnan(values))
-    finite = ~np.isnan(values)
-    assert np.array_equal(got[finite], bfloat16_bits(values[finite]))
-
-
-# --- whole models ---
-
-
-def test_verify_rounds_as_the_target_does(tmp_path: Path) -> None:
-    """Many rows are rounded to bfloat16; single rows (decode, head) are not."""
-    from handglass.compiler.checkpoints.checkpoint import Checkpoint
-    from handglass.compiler.models import find_family
-    from handglass.compiler.models.storage import choose_storage
-    from handglass.compiler.parity.stored_weights import StoredWeights, round_rows
-
-    weights = Checkpoint.open(write_checkpoint(tmp_path / "c", UNTIED, "float32"))
-    family = find_family(weights.config)
-    config = family.configure(weights.config)
-    storage = choose_storage(config.language, TILES, "w4a8", "bf16", 64, None)
-    stored = StoredWeights(weights, family.build(weights, config, storage)).with_rows_alone(2)
-    x = normal(5, UNTIED["hidden_size"])
-    met = stored.rounded("llm.model.layers.0.self_attn.q_proj.weight", x)
-    assert np.array_equal(met[:3], round_bfloat16(x[:3]))
-    assert np.array_equal(met[3:], round_rows(x[3:], 32))
-    assert np.array_equal(stored.rounded("llm.lm_head.weight", x, alone=True), round_rows(x, 32))
-
-
-@pytest.mark.slow
-def test_a_whole_model(
-    emulator: Emulator,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    evidence: Callable[..., None],
-) -> None:
-    """A bundle for AMX with all instructions emulated reaches the floors of `handglass verify`.
-
-    It runs on any machine; on one with AVX-512, test_end_to_end.py emulates the tiles alone.
-    """
-
-    def emulate(rule: Rule) -> Rule:
-        swap = {
-            "cpu-tiles": lambda sch, target, choices=DEFAULTS: schedule_tiles(sch, choices),
-            "cpu-dot": lambda sch, target, choices=DEFAULTS: cpu_dot.schedule_dot(
-                sch, AMX, choices, emulate=True
-            ),
-        }
-        return replace(rule, apply=swap.get(rule.name, rule.apply), on_cache=None)
-
-    rules = tuple(map(emulate, CPU_RULES))
-    device = replace(find_target("host"), load_rules=lambda: rules)
-    monkeypatch.setattr(build, "find_target", lambda name: device)
-    monkeypatch.setattr(build, "find_units", lambda target: TILES)
-    build_library = build.build_library
-    monkeypatch.setattr(
-        build, "build_library", lambda mod, *where: build_library(emulated(mod), *where)
-    )
-    monkeypatch.setattr(verify, "AMX_FLAGS", ())  # the manifest is one of this machine
-    checkpoint = write_checkpoint(tmp_path / "c", UNTIED, "float32")
-    report = build.compile_model(
-        checkpoint, tmp_path / "b", quantization="w4a8", vision_quantization="bf16", context=128
-    )
-    assert "cpu-tiles" in {rule for _, rule, _ in report.schedules}
-    stages = verify.verify(tmp_path / "b", checkpoint)
-    assert all(stage.snr_db > stage.floor_db for stage in stages), stages
-    assert emulator.counts["multiplied"] > 0
-    arithmetic = {stage.stage: stage.arithmetic_db for stage in stages}
-    assert min(db for db in arithmetic.values() if db is not None) > 35.0, arithmetic
-    evidence("x86-64-amx", "stages of a random model in w4a8", emulated_instructions=True)

@@ -11,6 +11,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 import tvm
 from test_amx import M, floats
 from test_integer_matmul import product
+from thinned import thinned
 from tvm import tirx
 
 from handglass.compiler.schemes.integer import Integer
@@ -47,15 +48,19 @@ KERNELS: dict[str, tuple[Callable[[int, int], tirx.PrimFunc], str]] = {
 }
 
 
-@pytest.mark.parametrize("machine", MACHINES)
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize(("n", "loads"), [(64, 4), (48, 4), (16, 5)], ids=["even", "odd", "one"])
-def test_machine_code(machine: str, kernel: str, n: int, loads: int) -> None:
+EVEN, ODD, ONE = (64, 4), (48, 4), (16, 5)
+"""Outputs, and loads of tiles for four products of each pair of panels."""
+
+
+@pytest.mark.parametrize(
+    ("machine", "kernel", "size"), thinned(2, MACHINES, KERNELS, [EVEN, ODD, ONE])
+)
+def test_machine_code(machine: str, kernel: str, size: tuple[int, int]) -> None:
     """One configuration, before the loops. Each sum is stored once, so there are no spills.
 
     Four products take four tile loads for a pair of panels, and five for a single panel.
     """
-    make, instruction = KERNELS[kernel]
+    (make, instruction), (n, loads) = KERNELS[kernel], size
     assert find_integer_isa(tvm.target.Target(MACHINES[machine])) is AMX
     lines = assembly(make(n, 512), MACHINES[machine]).splitlines()
     code = [line.split()[0] for line in lines if re.match(r"\s+[a-z]", line)]

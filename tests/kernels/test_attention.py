@@ -35,7 +35,7 @@ from handglass.compiler.ops.layout import Layout, key_shape, scale_shape
 from handglass.targets import find_target
 from handglass.targets.codegen.build import without_alias
 
-pytestmark = [pytest.mark.compiler, pytest.mark.levels]
+pytestmark = [pytest.mark.compiler, pytest.mark.levels, pytest.mark.slow]
 
 Kernel = Callable[..., np.ndarray]
 

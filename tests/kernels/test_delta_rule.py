@@ -13,6 +13,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
 from delta_reference import Given, delta_truth, random_given
+from thinned import thinned
 from tvm import tirx
 
 from handglass.compiler.ops.delta_rule import Heads, delta_step, delta_writer
@@ -105,9 +106,9 @@ DECAYS = {
 }
 
 
-@pytest.mark.parametrize("chunk", recurrence.CHUNKS)
-@pytest.mark.parametrize("decay", DECAYS.values(), ids=DECAYS)
-@pytest.mark.parametrize("step", [0, 1e-6, 1], ids=["keep", "hardly", "replace"])
+@pytest.mark.parametrize(
+    ("step", "decay", "chunk"), thinned(3, [0, 1e-6, 1], DECAYS.values(), recurrence.CHUNKS)
+)
 def test_extreme_gates(step: float, decay: np.float32, chunk: int) -> None:
     given, h = random_given(MIXED, 70), MIXED.values
     given.gates[:, :h], given.gates[:, h:] = step, decay

@@ -7,6 +7,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
 from levels import BY_INSTRUCTION, LEVELS, Level
+from thinned import thinned
 from tolerance import KERNEL
 from tvm import te, tirx
 
@@ -29,12 +30,12 @@ from handglass.schedules.rule import schedule_function
 from handglass.schedules.select import INTEGERS, cpu_units, find_units
 from handglass.targets import find_target
 
-pytestmark = [pytest.mark.compiler, pytest.mark.levels]
+pytestmark = [pytest.mark.compiler, pytest.mark.levels, pytest.mark.slow]
 
 HOST = tvm.target.Target(find_target("host").tvm)
 RNG = np.random.default_rng(11)
 BITS = (4, 7, 8)
-SHAPES = [(1, 37, 50), (1, 64, 96), (5, 16, 32), (7, 200, 333), (13, 48, 64)]
+SHAPES = [(1, 37, 50), (1, 64, 96), (7, 200, 333), (13, 48, 64)]
 
 X86 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu"}
 ARM = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
@@ -123,11 +124,10 @@ each_level = pytest.mark.parametrize("level", LEVELS.values(), ids=lambda level:
 by_instruction = pytest.mark.parametrize("level", BY_INSTRUCTION, ids=lambda level: level.name)
 
 
-@pytest.mark.parametrize("bits", BITS)
-@each_level
-@pytest.mark.parametrize(("m", "n", "k"), SHAPES)
-def test_product(level: Level, bits: int, m: int, n: int, k: int) -> None:
+@pytest.mark.parametrize(("level", "bits", "shape"), thinned(3, LEVELS.values(), BITS, SHAPES))
+def test_product(level: Level, bits: int, shape: tuple[int, int, int]) -> None:
     """All layouts and loops; with the real instruction if this machine has it."""
+    m, n, k = shape
     scheme = Integer("s", bits, 0.0, units=cpu_units(level.isa))
     rows = m if m == 1 else tirx.Var("m", "int64")
     _, kernel = compiled(product(rows, n, k, scheme), level)
@@ -207,9 +207,7 @@ def empty(m: int, codes: Codes, depth: int) -> list[np.ndarray]:
     return [*out, np.zeros((m, groups), np.int32)] if codes.zero else out
 
 
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("isa", INTEGER_ISAS, ids=lambda isa: isa.name)
-@pytest.mark.parametrize("k", [32, 50, 333])
+@pytest.mark.parametrize(("isa", "bits", "k"), thinned(3, INTEGER_ISAS, BITS, [32, 50, 333]))
 def test_quantize_rows(isa: IntegerIsa, bits: int, k: int) -> None:
     codes, depth = isa.codes(bits), -(-k // GROUP) * GROUP
     for rows, sizes in ((1, [1]), (tirx.Var("m", "int64"), [2, 9])):
@@ -250,8 +248,7 @@ def test_codes_are_computed_in_vectors() -> None:
     assert "vpmovdb" in text and "vpextrb" not in text and "gather" not in text
 
 
-@pytest.mark.parametrize("bits", BITS)
-@by_instruction
+@pytest.mark.parametrize(("level", "bits"), thinned(2, BY_INSTRUCTION, BITS))
 def test_a_bad_activation_shows_in_the_result(level: Level, bits: int) -> None:
     """It must neither crash nor become a finite number, and must not affect other rows."""
     scheme = Integer("s", bits, 0.0, units=cpu_units(level.isa))
@@ -298,9 +295,9 @@ def test_each_target_finds_its_instructions(name: str) -> None:
     assert find_integer_isa(tvm.target.Target(TARGETS[name])).name == name
 
 
-@pytest.mark.parametrize(("name", "bits"), INSTRUCTION)
-@pytest.mark.parametrize("m", [1, 12])
-def test_the_instruction_is_in_the_machine_code(name: str, bits: int, m: int) -> None:
+@pytest.mark.parametrize(("case", "m"), thinned(2, INSTRUCTION, [1, 12]))
+def test_the_instruction_is_in_the_machine_code(case: tuple[str, int], m: int) -> None:
+    name, bits = case
     target = tvm.target.Target(TARGETS[name])
     scheme = Integer("s", bits, 0.0, units=find_units(target))
     taken = schedule_function(product(m, 64, 128, scheme), CPU_RULES, target)

@@ -7,7 +7,7 @@ pytest.importorskip("tvm", reason="schedules are written with the TVM compiler")
 
 import tvm
 from tvm import te, tirx
-from tvm.s_tir import Schedule
+from tvm.s_tir import Schedule, ScheduleError
 
 from handglass.compiler.ops import exponential, norm
 from handglass.compiler.ops.attention import attention
@@ -15,9 +15,9 @@ from handglass.compiler.ops.matmul import matmul
 from handglass.compiler.ops.quantize_rows import quantize_rows
 from handglass.compiler.schemes.quantize import SCHEMES
 from handglass.schedules import CPU_RULES, Rule, apply_rules
-from handglass.schedules.choices import Open, Written
+from handglass.schedules.choices import DEFAULTS, Choices, Open, Written
 from handglass.schedules.isa.integer_isa import find_integer_isa
-from handglass.schedules.rule import PATTERN, UnscheduledError, schedule_function
+from handglass.schedules.rule import ATTEMPTS, PATTERN, UnscheduledError, schedule_function
 from handglass.targets import find_target
 
 pytestmark = [pytest.mark.compiler, pytest.mark.levels]
@@ -185,3 +185,26 @@ def test_the_tunable_space_holds_choices_and_each_is_right(m: int) -> None:
 def test_an_odd_depth_needs_no_condition_in_the_inner_loop() -> None:
     taken = schedule_function(product(1, k=63), CPU_RULES, TARGET)
     assert taken is not None and "T.where" not in taken[0].mod.script()
+
+
+@pytest.mark.parametrize("failures", [0, 1, ATTEMPTS])
+def test_a_primitive_that_fails_by_chance_is_tried_again(failures: int) -> None:
+    """With choices of its own each time."""
+    tried: list[int] = []
+
+    def moody(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
+        choices.pick(sch, "size", (1, 2), 1)
+        tried.append(len(tried))
+        if len(tried) <= failures:
+            sch.reverse_compute_at(sch.get_sblock("C"), sch.get_loops(sch.get_sblock("C"))[0])
+        return True
+
+    a = te.placeholder((8,), "float32")
+    func = te.create_prim_func([a, te.compute((8,), lambda i: a[i] + 1.0, name="C")])
+    if failures == ATTEMPTS:
+        with pytest.raises(ScheduleError):
+            schedule_function(func, [Rule("moody", moody)], TARGET, Open())
+    else:
+        assert schedule_function(func, [Rule("moody", moody)], TARGET, choices := Open())
+        assert choices.options == {"size": (1, 2)}
+    assert len(tried) == min(failures + 1, ATTEMPTS)

@@ -10,6 +10,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 import tvm
 from test_integer_matmul import placeholder
+from thinned import thinned
 from tvm import te, tirx
 
 from handglass.compiler.models import layers
@@ -67,9 +68,9 @@ def function(kernel: Kernel, scheme: Scheme, one_row: bool) -> tirx.PrimFunc:
     return te.create_prim_func([*rows, *parts, y]).with_attr("global_symbol", "main")
 
 
-@pytest.mark.parametrize("one_row", [True, False], ids=["one", "many"])
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("name", known_targets())
+@pytest.mark.parametrize(
+    ("name", "scheme", "one_row"), thinned(2, known_targets(), SCHEMES, [True, False])
+)
 def test_the_rule_that_takes_a_kernel_is_the_one_in_the_table(
     name: str, scheme: str, one_row: bool
 ) -> None:
@@ -135,17 +136,20 @@ def test_what_a_gpu_says_it_can_decides(half: bool, matrix: bool, kernels: tuple
     assert tuple(kernel.name for kernel in found) == kernels
 
 
+SCHEMES_OF_ONE_ROW = ("w4", "w4a8", "f16", "f32")
+
+
 @pytest.mark.parametrize(
     ("preset", "kernels"),
     [
-        ("rtx-20", ("tensor int4 row", "dp4a row")),
-        ("rtx-40", ("tensor int4 row", "dp4a row")),
-        ("vulkan-nvidia", ("gpu float32", "dp4a")),
+        ("rtx-20", ("tensor int4 row", "dp4a row", "float row", "float row")),
+        ("rtx-40", ("tensor int4 row", "dp4a row", "float row", "float row")),
+        ("vulkan-nvidia", ("gpu float32", "dp4a", "gpu float32", "gpu float32")),
     ],
 )
 def test_one_row_has_kernels_of_its_own_on_cuda(preset: str, kernels: tuple[str, ...]) -> None:
     units = find_units(tvm.target.Target(known_targets()[preset].tvm))
-    found = [selection_of(SCHEMES[name].on(units)).one_row for name in ("w4", "w4a8")]
+    found = [selection_of(SCHEMES[name].on(units)).one_row for name in SCHEMES_OF_ONE_ROW]
     assert tuple(kernel.name for kernel in found) == kernels
 
 
@@ -171,7 +175,9 @@ def test_nothing_else_asks_a_tvm_target_whether_it_is_a_gpu() -> None:
     """Compile-time code calls `is_gpu`, and Handglass targets have `Target.gpu`. A code generator
     may check whether a function is for its own target kind."""
     root = Path(layers.__file__).parents[2]
-    asks = re.compile(r"(?<!inst\.)kind\.name|\bkeys\b.*\"gpu\"|\"gpu\" in|get_target_device_type")
+    asks = re.compile(
+        r"(?<!inst\.)kind\.name\b|\bkeys\b.*\"gpu\"|\"gpu\" in|get_target_device_type"
+    )
     found = {
         str(path.relative_to(root))
         for folder in ("compiler", "schedules", "targets")

@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 from shader_summary import golden_text, summary
+from thinned import thinned
 from vulkan_golden_kernels import RULES, SCHEDULES
 from vulkan_running import SPIRV_VAL, shaders
 
@@ -40,7 +41,7 @@ def made(name: str) -> list[Shader]:
     return shaders(function(), target)
 
 
-@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("name", thinned(2, KERNELS))
 def test_words_are_as_they_were(name: str) -> None:
     text = "\n".join(golden_text(shader) for shader in made(name))
     file = FOLDER / f"{name}.txt"

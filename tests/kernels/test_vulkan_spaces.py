@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from arm_kernels import Kernel
 from attention_spaces import over_cache
 from operator_device import KIND, VULKAN
 from space_candidates import blank, check, key_of, scheduled, unchecked
+from thinned import only_if
 from tvm.s_tir import Schedule
 from vulkan_operator import runnable
 from vulkan_running import needs_vulkan, shaders, tvm_target
@@ -30,9 +32,9 @@ from handglass.schedules.rule import replay, schedule_function
 from handglass.schedules.vulkan import VULKAN_RULES
 from handglass.targets import find_target
 
-pytestmark = pytest.mark.compiler
+pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
-SAMPLE = int(os.environ.get("HANDGLASS_TEST_SPACES") or 2)
+SAMPLE = int(os.environ.get("HANDGLASS_TEST_SPACES") or 1)
 """Candidates per space that are compiled, and run if there is a device."""
 MATRICES = "vulkan-nvidia-mma"
 PORTABLE = "vulkan"
@@ -73,9 +75,11 @@ def sample(offered: Offered) -> list[dict[str, int]]:
     return found[1:]
 
 
+EACH = [(n, p) for n, s in SPACES.items() for p in ([MATRICES] if s.matrices else PRESETS)]
+
+
 @pytest.mark.parametrize(
-    ("name", "preset"),
-    [(n, p) for n, s in SPACES.items() for p in ([MATRICES] if s.matrices else PRESETS)],
+    ("name", "preset"), only_if(lambda each: each[1] in (PORTABLE, MATRICES), EACH)
 )
 def test_a_space_is_large(name: str, preset: str) -> None:
     space = SPACES[name]
@@ -93,7 +97,7 @@ def test_a_space_is_large(name: str, preset: str) -> None:
     [{"heads": 43, "kv": 43}, {"heads": 10, "d": 128}, {"heads": 1, "kv": 1, "d": 768}],
     ids=["3 splits", "5 rows of a tile", "3 columns"],
 )
-def test_the_operators_own_workgroup_may_be_any(sizes: dict[str, int]) -> None:
+def test_the_operators_own_workgroup_may_be_any(sizes: dict[str, Any]) -> None:
     """A tuner that opens the choices schedules a random candidate, which must fit into memory."""
     space = attention(partial(over_cache, "float32", 1, 350, **sizes))
     target = target_of(space, PORTABLE)

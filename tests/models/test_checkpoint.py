@@ -227,6 +227,25 @@ def test_no_folder(tmp_path: Path) -> None:
         Checkpoint.open(tmp_path / "absent")
 
 
+def loop(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_link_to_itself(tmp_path: Path, name: str) -> None:
+    folder_with(tmp_path, a=VALUES)
+    loop(tmp_path / name)
+    with pytest.raises(InputError, match=re.escape(name)):
+        Checkpoint.open(tmp_path)
+
+
+def test_an_index_that_is_its_own_shard(tmp_path: Path) -> None:
+    sharded(tmp_path, {"a": INDEX}, {})
+    with pytest.raises(InputError, match=re.escape(INDEX)):
+        Checkpoint.open(tmp_path)
+
+
 def test_missing_shard(tmp_path: Path) -> None:
     sharded(
         tmp_path, {"a": "1.safetensors", "b": "2.safetensors"}, {"1.safetensors": {"a": VALUES}}

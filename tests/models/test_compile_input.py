@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from odd_models import UNTIED, write_checkpoint
 from published import PUBLISHED
+from random_release import CHATML
 from safetensors.numpy import load_file, save_file
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
@@ -80,6 +81,8 @@ DAMAGES: list[tuple[Damage, type[HandglassError], str]] = [
         "1 tensor .*: resampler.pos_embed",
     ),
     (change_tensors(transpose), InputError, r"fc1.weight .*\(48, 100\).*\(100, 48\)"),
+    (change_config(version="2.6"), InputError, "missing: .*q_proj.bias"),
+    (change_config(version="9"), InputError, "MiniCPM-V 9 is not supported"),
     (change_tensors(spoil), InputError, "up_proj.weight: .*NaN"),
     (truncate, InputError, "model.safetensors"),
     (lambda folder: (folder / "tokenizer.model").unlink(), InputError, "tokenizer.model"),
@@ -262,4 +265,5 @@ CHAT = {"temp": 0.7, "top_p": 0.8, "top_k": 100, "repeat_penalty": 1.05}
 def test_sampling_of_the_releases(name: str, expected: dict[str, float]) -> None:
     """What their own code, or their generation_config.json, samples with."""
     family, config = read_config(PUBLISHED[name])
-    assert dict(family.prompt(config, TemplateFile()).defaults) == expected
+    template = TemplateFile(CHATML if name == "MiniCPM-V 4.0" else "")
+    assert dict(family.prompt(config, template).defaults) == expected

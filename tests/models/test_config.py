@@ -4,20 +4,27 @@ import copy
 from typing import Any
 
 import pytest
+from release_configs import STATED_1_0
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_MAPPING_NAMES,
 )
 
 from handglass.compiler.checkpoints.fields import Fields
+from handglass.compiler.checkpoints.unstated import PATCHES
 from handglass.compiler.model_table import TABLE
 from handglass.compiler.models import find_family
 from handglass.compiler.models.architecture import MODEL_TYPES
-from handglass.compiler.models.release import ModelConfig, find_release
+from handglass.compiler.models.minicpmv import vision_entry
+from handglass.compiler.models.model_config import ModelConfig
+from handglass.compiler.models.release import find_release
 from handglass.compiler.models.seed import SEED, SEED_JSON
 from handglass.errors import InputError
 
 ABSENT = object()
+GELU: dict[str, Any] = {"vision": {"hidden_act": "gelu"}}
+"""The activation of the early towers."""
 
 
 def changed(**changes: Any) -> dict[str, Any]:
@@ -93,9 +100,12 @@ def test_an_architecture_by_another_key(named: dict[str, Any]) -> None:
 
 
 def test_model_types_are_those_of_transformers() -> None:
-    known = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES | MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-    assert {kind: known.get(kind, name) for kind, name in MODEL_TYPES.items()} == MODEL_TYPES
-    assert set(MODEL_TYPES.values()) == {name for row in TABLE for name in row.architectures}
+    generate = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES | MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    for kind, name in MODEL_TYPES.items():
+        known = {names.get(kind, name) for names in (generate, MODEL_MAPPING_NAMES)}
+        assert name in known, f"{kind}: transformers has {known}"
+    assert set(MODEL_TYPES.values()) <= {name for row in TABLE for name in row.architectures}
+    assert all(set(MODEL_TYPES.values()) & set(row.architectures) for row in TABLE)
     for kind, name in MODEL_TYPES.items():
         assert find_family({"model_type": kind}) is find_family({"architectures": [name]})
 
@@ -107,6 +117,37 @@ def test_model_types_are_those_of_transformers() -> None:
 def test_a_version_is_a_text_or_a_number(version: Any, name: str) -> None:
     found = find_release(Fields({"version": version}, "config.json"), is_omni=False)
     assert found.version == name
+
+
+@pytest.mark.parametrize("absent", [list(STATED_1_0), *([key] for key in STATED_1_0)])
+def test_what_no_file_says_is_asked_for(absent: list[str]) -> None:
+    """The error names all keys that are missing, no other, and where to look."""
+    stated = {key: value for key, value in STATED_1_0.items() if key not in absent}
+    with pytest.raises(InputError, match="the Python code beside its weights") as caught:
+        ModelConfig.from_dict(changed(version="1.0", **stated, **GELU))
+    assert [key for key in STATED_1_0 if f"({key};" in str(caught.value)] == absent
+
+
+@pytest.mark.parametrize("is_adaptive", [False, True])
+@pytest.mark.parametrize("has_newline", [False, True])
+def test_what_a_person_states_is_honoured(is_adaptive: bool, has_newline: bool) -> None:
+    stated = {"resampler_adaptive": is_adaptive, "newline_after_picture": has_newline}
+    model = ModelConfig.from_dict(changed(version="1.0", **STATED_1_0 | stated, **GELU))
+    assert model.resampler.key_grid == (0 if is_adaptive else 32)
+    assert model.prompt.between == ("\n" if has_newline else "")
+
+
+@pytest.mark.parametrize(
+    ("stated", "kind"),
+    [({}, "padded"), ({PATCHES: "padded"}, "padded"), ({PATCHES: "grid"}, "bucket")],
+)
+def test_patches_of_2_5_stand_where_the_released_code_puts_them(
+    stated: dict[str, str], kind: str
+) -> None:
+    """Unless the file says otherwise."""
+    model = ModelConfig.from_dict(changed(version="2.5", **stated))
+    assert model.resampler.has_padding == (kind == "padded")
+    assert vision_entry(model).positions.kind == kind
 
 
 REFUSED = [
@@ -123,7 +164,11 @@ REFUSED = [
     ({"version": "2.0", "vision": {"num_hidden_layers": 1, "hidden_act": "gelu"}}, "has 1 layer"),
     ({"version": "2.0", "vision": {"hidden_act": "gelu_pytorch_tanh"}}, "only 'gelu'"),
     ({"version": 1.0, "slice_mode": True, "vision": {"hidden_act": ABSENT}}, "slice_mode"),
-    ({"version": "1.0", "query_num": 63, "vision": {"hidden_act": "gelu"}}, "square number"),
+    ({"version": "1.0", "query_num": 63, **STATED_1_0, **GELU}, "square number"),
+    ({"version": "2.5", PATCHES: "row"}, 'supported: "padded" and "grid"'),
+    ({"version": "1.0", **STATED_1_0, "picture_fit": "crop", **GELU}, 'supported: "squash"'),
+    ({"version": "1.0", **STATED_1_0, "resampler_adaptive": 1, **GELU}, "supported: true and"),
+    ({"version": "1.0", **STATED_1_0, "newline_after_picture": "", **GELU}, "picture is ''"),
     ({"rope_scaling": {"type": "longrope"}}, "rope_scaling"),
     ({"rope_scaling": {"type": "default", "factor": 4}}, "rope_scaling"),
     ({"rope_scaling": {"rope_theta": 10000.0}}, "rope_scaling"),

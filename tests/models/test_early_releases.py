@@ -26,7 +26,10 @@ SIZES: dict[str, list[tuple[int, int]]] = {
 }
 
 
-@pytest.fixture(scope="module", params=EARLY)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.large) for name in EARLY],
+)
 def both(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Early, Any]:

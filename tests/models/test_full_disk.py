@@ -48,23 +48,27 @@ def compiling(checkpoint: Path, output: Path) -> list[str]:
 
 
 @needs_mounts
+@pytest.mark.large
 def test_a_full_folder_for_temporary_files_does_not_matter(
-    small_checkpoint: Path, tmp_path: Path
+    text_checkpoint: Path, tmp_path: Path
 ) -> None:
     disk, output = tmp_path / "disk", tmp_path / "bundle"
     disk.mkdir()
-    done = with_small_disk(disk, "4k", *compiling(small_checkpoint, output))
+    done = with_small_disk(disk, "4k", *compiling(text_checkpoint, output))
     assert done.returncode == 0, done.stderr
     assert (output / "lib.so").is_file()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "disk"]
 
 
 @needs_mounts
-@pytest.mark.parametrize("size", [pytest.param("8k", marks=pytest.mark.large), "5m"])
-def test_a_full_disk_is_one_line(small_checkpoint: Path, tmp_path: Path, size: str) -> None:
+@pytest.mark.parametrize(
+    "size",  # that of the first weights, of all weights and a part of the library, of the library
+    [*(pytest.param(size, marks=pytest.mark.large) for size in ("8k", "3m")), "1400k"],
+)
+def test_a_full_disk_is_one_line(text_checkpoint: Path, tmp_path: Path, size: str) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    done = with_small_disk(disk, size, *compiling(small_checkpoint, disk / "bundle"))
+    done = with_small_disk(disk, size, *compiling(text_checkpoint, disk / "bundle"))
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 4, done.stderr
     assert len(errors) == 1 and "No space left on device" in errors[0]

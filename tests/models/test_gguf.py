@@ -96,7 +96,7 @@ def llama3_divisors(head_dim: int) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
-    [KINDS[0], pytest.param(KINDS[-2], marks=pytest.mark.large), KINDS[-1]],
+    [KINDS[0], *(pytest.param(kind, marks=pytest.mark.large) for kind in KINDS[-2:])],
     ids=lambda kind: kind.name,
 )
 def test_answer(kind: Kind, tmp_path: Path) -> None:
@@ -129,6 +129,7 @@ def test_tensors_and_prompt_are_those_of_the_folder(kind: Kind, tmp_path: Path) 
     assert isinstance(segment, Tokens) and list(segment.ids) == rendered(kind)
 
 
+@pytest.mark.large
 def test_minicpm(tmp_path: Path) -> None:
     """With muP scales and SentencePiece, against the plain reference."""
     model = sentencepiece_model()

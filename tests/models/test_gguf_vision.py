@@ -94,6 +94,7 @@ def test_the_parameters_are_those_of_the_folder(
     ours.finish()
 
 
+@pytest.mark.large
 def test_answer(tmp_path: Path) -> None:
     """MiniCPM-V 4.5 from two files, against torch."""
     folder = tmp_path / "checkpoint"

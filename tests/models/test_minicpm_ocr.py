@@ -17,7 +17,7 @@ from handglass.compiler.build import compile_model
 from handglass.compiler.verify import verify
 from handglass.errors import InputError
 
-pytestmark = [pytest.mark.compiler, pytest.mark.slow]
+pytestmark = [pytest.mark.compiler, pytest.mark.slow, pytest.mark.large]
 
 
 class Both:
@@ -49,9 +49,10 @@ def test_answer(both: Both, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = [page((500, 450), 6, 0.3)] if name == "page" else pictures(name)
     monkeypatch.setattr(both.reference, "processor", adaptive)
     asked = both.reference.ask(QUESTION, shown)
-    answer = ask(both.model, shown, 64)
+    answer, logits = ask(both.model, shown, 64)
     tokens = both.reference.before_pads(answer.tokens)
-    check_greedy(answer, len(asked.ids), both.reference.logits(asked, tokens))
+    truth = both.reference.logits(asked, tokens)
+    check_greedy(answer, len(asked.ids), truth, logits=logits)
 
 
 def adaptive(shown: list[Image.Image], **_: Any) -> dict[str, Any]:

@@ -26,7 +26,9 @@ class Both:
         self.model = handglass.load(shared.bundle)
 
 
-@pytest.fixture(scope="module", params=["4.7", "4.7-4x-tied"])
+@pytest.fixture(
+    scope="module", params=["4.7", pytest.param("4.7-4x-tied", marks=pytest.mark.large)]
+)
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Both:
     return Both(shared_release(tmp_path_factory, request.param))
 

@@ -109,9 +109,8 @@ def quiet_bundle(folder: Path, quiet: Path, scheme: str) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "scheme", ["f32", *(pytest.param(s, marks=pytest.mark.large) for s in ("w8a8", "w4a8"))]
-)
+@pytest.mark.parametrize("scheme", ["f32", "w8a8", "w4a8"])
+@pytest.mark.large
 def test_verify_holds(folder: Path, quiet: Path, scheme: str) -> None:
     stages = verify(quiet_bundle(folder, quiet, scheme), quiet)
     assert [stage.stage for stage in stages] == STAGES[True]
@@ -122,6 +121,7 @@ LAYER = "model.language_model.layers.1.mlp"
 
 
 @pytest.mark.slow
+@pytest.mark.large
 @pytest.mark.parametrize("name", ["gate.weight", "shared_expert_gate.weight"])
 def test_verify_finds_another_router(folder: Path, quiet: Path, name: str) -> None:
     def change(tensors: dict[str, np.ndarray]) -> None:

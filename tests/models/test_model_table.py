@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from published import PARAMETERS, PUBLISHED
 
-from handglass.compiler.model_table import COUNT, TABLE, Row
+from handglass.compiler.model_proofs import COUNT
+from handglass.compiler.model_table import TABLE, Row
 from handglass.compiler.models import FAMILIES, find_family, read_config, text_only
 from handglass.compiler.models.release import RELEASES
 
@@ -21,8 +22,8 @@ def named(row: Row) -> str:
 
 
 def configs_of(row: Row) -> list[dict[str, Any]]:
-    """The published configurations with the architecture and the title of the row."""
-    found = [c for c in PUBLISHED.values() if tuple(c["architectures"]) == row.architectures]
+    """The published configurations with an architecture and the title of the row."""
+    found = [c for c in PUBLISHED.values() if set(c["architectures"]) <= set(row.architectures)]
     return [config for config in found if title(config) == row.name]
 
 
@@ -56,6 +57,12 @@ def test_every_proof_is_a_test(row: Row) -> None:
         path, _, name = proof.test.partition("::")
         tree = ast.parse((ROOT / path).read_text("utf-8"))
         assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("row", TABLE, ids=named)
+def test_what_config_json_is_asked(row: Row) -> None:
+    stated = [release.questions for release in RELEASES if release.name == row.name]
+    assert row.questions == (stated[0] if stated else ())
 
 
 def test_counted_parameters() -> None:

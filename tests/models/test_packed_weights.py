@@ -11,6 +11,7 @@ from packed_weights import Method, pack, packed
 from released import write_release
 from safetensors.numpy import load_file, save_file
 from test_text_only import KINDS, check_answer, write
+from thinned import thinned
 
 import handglass
 from handglass.compiler.build import compile_model
@@ -85,7 +86,7 @@ def test_a_zero_point_of_zero_wraps_around(tmp_path: Path) -> None:
     assert checkpoint.read("a.weight", SHAPE).min() == 0
 
 
-@pytest.mark.parametrize("method", [METHODS[0], Method("gptq", 3, ordered=True)], ids=str)
+@pytest.mark.parametrize("method", thinned(2, [METHODS[0], Method("gptq", 3, ordered=True)]))
 def test_answer(method: Method, tmp_path: Path) -> None:
     """A Qwen2 from its folder, against transformers with the unpacked weights."""
     folder = tmp_path / "checkpoint"
@@ -105,6 +106,7 @@ def test_answer(method: Method, tmp_path: Path) -> None:
     check_answer(reference, tmp_path / "bundle", QWEN2)
 
 
+@pytest.mark.large
 def test_a_release_with_plain_vision(tmp_path: Path) -> None:
     """MiniCPM-V 2.6, of which AWQ converts the language model only."""
     folder, method = tmp_path / "checkpoint", Method("awq", group_size=16)

@@ -11,7 +11,7 @@ from odd_models import ODD_MODELS, write_checkpoint
 from PIL import Image
 
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
-from handglass.compiler.models.release import ModelConfig
+from handglass.compiler.models.model_config import ModelConfig
 from handglass.compiler.parity import reference
 
 

@@ -15,7 +15,7 @@ from handglass.compiler.checkpoints.checkpoint import Checkpoint
 from handglass.compiler.models import find_family
 from handglass.compiler.parity.inputs import continued
 from handglass.compiler.parity.reference import Weights, embed, logits, sliced
-from handglass.compiler.verify import reference_of
+from handglass.compiler.verify_subject import reference_of
 from handglass.runtime.prompt.preprocess import Preprocessor
 
 QUESTION = "What is this picture?"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch_minicpmv
-from greedy import check_greedy
+from greedy import answered, check_greedy
 from random_checkpoint import _language
 from released46 import EXPERTS
 from safetensors.numpy import save_file
@@ -155,22 +155,27 @@ def rendered(kind: Kind) -> list[int]:
 
 
 def check_answer(reference: Any, bundle: Path, kind: Kind) -> None:
-    """Token ids of the prompt and 64 greedy tokens."""
-    answer = handglass.load(bundle).chat(QUESTION, max_tokens=64, temp=0)
+    """Token ids of the prompt, logits and 64 greedy tokens."""
+    answer, logits = answered(handglass.load(bundle), QUESTION, max_tokens=64, temp=0)
     ids = rendered(kind)
     with torch.no_grad():
         truth = reference(torch.tensor([[*ids, *answer.tokens]])).logits[0, len(ids) - 1 :]
-    check_greedy(answer, len(ids), truth.numpy())
+    check_greedy(answer, len(ids), truth.numpy(), logits=logits)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS[:-1], ids=lambda kind: kind.name)
+@pytest.mark.parametrize(
+    "kind",
+    [KINDS[0], *(pytest.param(kind, marks=pytest.mark.large) for kind in KINDS[1:-1])],
+    ids=lambda kind: kind.name,
+)
 def test_answer(kind: Kind, tmp_path: Path) -> None:
     reference = write(tmp_path / "checkpoint", kind)
     compile_model(tmp_path / "checkpoint", tmp_path / "bundle", quantization="f32")
     check_answer(reference, tmp_path / "bundle", kind)
 
 
+@pytest.mark.large
 def test_answer_verify_and_bench_of_a_hybrid(tmp_path: Path) -> None:
     """Without vision there are no stages and no kernels of tiles."""
     reference = write(tmp_path / "checkpoint", KINDS[-1])
@@ -216,18 +221,19 @@ def write_minicpm(folder: Path, tied: bool = True) -> tuple[dict[str, Any], dict
     return config, arrays
 
 
-@pytest.mark.parametrize("tied", [pytest.param(True, marks=pytest.mark.large), False])
+@pytest.mark.large
+@pytest.mark.parametrize("tied", [True, False])
 def test_minicpm(tmp_path: Path, tied: bool) -> None:
     """Its class is not in transformers: the plain reference."""
     config, arrays = write_minicpm(tmp_path / "checkpoint", tied)
     compile_model(tmp_path / "checkpoint", tmp_path / "bundle", quantization="f32")
-    answer = handglass.load(tmp_path / "bundle").chat(QUESTION, max_tokens=64, temp=0)
+    model = handglass.load(tmp_path / "bundle")
+    answer, logits = answered(model, QUESTION, max_tokens=64, temp=0)
     ids = rendered(MINICPM_KIND)
     weights = {name: torch.from_numpy(array) for name, array in arrays.items()}
     x = torch_minicpmv.embed(weights, config, [*ids, *answer.tokens])
-    check_greedy(
-        answer, len(ids), torch_minicpmv.logits(weights, config, x)[len(ids) - 1 :].numpy()
-    )
+    truth = torch_minicpmv.logits(weights, config, x)[len(ids) - 1 :].numpy()
+    check_greedy(answer, len(ids), truth, logits=logits)
 
 
 def test_an_unknown_template_is_refused() -> None:

@@ -7,6 +7,7 @@ nothing; `test_end_to_end.py` verifies real bundles.
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,18 +20,22 @@ from odd_models import UNTIED, write_checkpoint
 
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
 from handglass.compiler.models import FAMILIES
-from handglass.compiler.models.release import ModelConfig
+from handglass.compiler.models.model_config import ModelConfig
 from handglass.compiler.models.storage import Storage
 from handglass.compiler.parity import reference, stored_weights
 from handglass.compiler.parity.floors import FRAMES, Floors
 from handglass.compiler.parity.inputs import drawn_picture, splice
 from handglass.compiler.parity.ratios import Ratio, Stage, report, snr_db
-from handglass.compiler.parity.stored_weights import StoredWeights
+from handglass.compiler.parity.stored_weights import WEIGHTS, Losses, StoredWeights
 from handglass.compiler.schemes.kv_cache import CACHE_TYPES
 from handglass.compiler.schemes.quantize import SCHEMES
-from handglass.compiler.verify import ORDER, WEIGHTS, Comparison
+from handglass.compiler.verify import ORDER, Comparison
+from handglass.compiler.verify_subject import Subject, units_of
 from handglass.errors import MismatchError
+from handglass.runtime.bundle.entries import TargetEntry
 from handglass.runtime.prompt.tokenizer import open_tokenizer
+from handglass.schedules.select import ANY_CPU, BF16_DOT
+from handglass.targets.presets.x86 import AMX_FLAGS
 
 PROMPT = seed_prompt()
 SCHEME = {"language": "f32", "vision": "f32"}
@@ -39,6 +44,9 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 class PlayedSession:
     """`Session` implemented with the reference; `change` degrades the result of one function."""
+
+    on_gpu = True
+    """It has no kernels whose arguments could be seen."""
 
     def __init__(
         self, weights: Checkpoint, spoiled: str = "", change: Change | None = None
@@ -87,7 +95,7 @@ class PlayedSession:
 
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handglass.compiler.verify.STEPS", 2)
+    monkeypatch.setattr("handglass.compiler.verify_language.STEPS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -104,15 +112,22 @@ def compare(
 ) -> list[Stage]:
     vision = square(56, 14, 5, 70, mean=(mean, 0.5, 0.5))
     state = SimpleNamespace(context=64, cache_dtype="float32")
-    target = SimpleNamespace(features=("avx2",))
+    target = TargetEntry("host", "x86_64-linux-gnu", "haswell", ("avx2",))
     manifest: Any = SimpleNamespace(
         prompt=PROMPT, scheme=scheme, vision=vision, state=state, target=target
     )
     tokenizer = open_tokenizer("sentencepiece", weights.folder / "tokenizer.model")
     session: Any = PlayedSession(weights, spoiled, change)
-    comparison = Comparison(session, weights, manifest, tokenizer)
-    session.weights = comparison.stored  # a compiled model computes with the stored weights
-    return comparison.run([drawn_picture()], lambda *_: None)
+    subject = Subject(session, weights, manifest)
+    session.weights = subject.stored  # a compiled model computes with the stored weights
+    return Comparison(subject, tokenizer).run([drawn_picture()], lambda *_: None)
+
+
+@pytest.mark.parametrize("features", [AMX_FLAGS, ("avx512_bf16",)])
+def test_the_host_of_a_gpu_bundle_lays_no_weights_out(features: tuple[str, ...]) -> None:
+    host = TargetEntry("pc", "x86_64-linux-gnu", "sapphirerapids", features)
+    found = [units_of(SimpleNamespace(target=replace(host, device=d))) for d in ("cpu", "vulkan")]  # type: ignore[arg-type]
+    assert found[0].kinds[0] in {"amx", BF16_DOT} and found[1] == ANY_CPU
 
 
 def noise(db: float) -> Change:
@@ -299,3 +314,27 @@ def test_snr_of_known_noise() -> None:
 def test_splice_keeps_the_order() -> None:
     text, picture = np.ones((2, 3), np.float32), np.full((2, 3), 7, np.float32)
     assert splice([5, None, None, 6], text, [picture])[:, 0].tolist() == [1, 7, 7, 1]
+
+
+def test_what_storage_loses_by_layer() -> None:
+    """Of each layer, the tensor that is nearest to its floor; what belongs to no layer is left
+    out."""
+    losses, scheme, random = Losses(), SCHEMES["w4a8"], np.random.default_rng(0)
+    for name, noise in (
+        ("model.embed.weight", 0.5),
+        ("model.layers.0.up_proj.weight", 0.01),
+        ("model.layers.0.down_proj.weight", 0.2),
+        ("model.layers.10.up_proj.weight", 0.1),
+        ("vpm.encoder.layers.3.fc1.weight", 0.0),
+    ):
+        exact = random.normal(size=(4, 32)).astype(np.float32)
+        losses.note(name, scheme, exact, exact + noise * random.normal(size=exact.shape))
+    found = losses.by_layer()
+    assert [(layer.layer, layer.tensor.split(".")[-2]) for layer in found] == [
+        ("model.layers.0", "down_proj"),
+        ("model.layers.10", "up_proj"),
+        ("vpm.encoder.layers.3", "fc1"),
+    ]
+    assert found[0].snr_db == pytest.approx(14, abs=2) and found[0].floor_db == scheme.floor_db
+    stage = Stage(WEIGHTS, found[0].snr_db, scheme.floor_db, True, layers=found)
+    assert [layer["snr_db"] for layer in report([stage])["layers"]][2] == 300.0

@@ -2,9 +2,11 @@
 with random weights."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from shared_releases import EARLY, MERGED, WRITERS, compiled
+from thinned import only
 
 from handglass.compiler.build import compile_model
 from handglass.compiler.tuning.tuning_input import CompileOptions, read_tuning_input
@@ -99,7 +102,8 @@ INTEGER = {"4.6": "w8a8", "2.6": "w4a8"}
 """Release -> the integers in which it is verified and measured."""
 LARGE = pytest.mark.large
 INTEGERS = [
-    *INTEGER.items(),
+    pytest.param("4.6", "w8a8", marks=LARGE),
+    pytest.param("2.6", "w4a8", marks=LARGE),
     *(pytest.param("2.0", scheme, marks=LARGE) for scheme in ("w8a8", "w4a8")),
     *(pytest.param(version, "w4a8", marks=LARGE) for version in ("4.0", "4.5", "4.6")),
     pytest.param("2.6", "w8a8", marks=LARGE),
@@ -108,9 +112,9 @@ INTEGERS = [
 those of 2.0, 4.0 and 4.6."""
 
 
-IN_FLOAT32 = [
-    pytest.param(v, "f32", marks=LARGE if v in ("1.0", "2.5", "4.7") else ()) for v in RELEASES
-]
+IN_SHORT = ("4.6", "2.6", "4.5")
+"""A merger, a resampler, and one for frames: `make test` compiles no other release."""
+IN_FLOAT32 = [pytest.param(v, "f32", marks=() if v in IN_SHORT else LARGE) for v in RELEASES]
 
 
 @pytest.mark.parametrize(("version", "scheme"), [*IN_FLOAT32, *INTEGERS])
@@ -118,29 +122,38 @@ def test_verify_holds(bundles: Bundles, version: str, scheme: str) -> None:
     stages = verify(bundles.bundle(version, scheme), bundles.checkpoint(version, scheme))
     assert [stage.stage for stage in stages] == stages_of(version)
     assert [stage for stage in stages if not stage.ok or stage.is_lossy] == []
+    seen = {stage.stage: stage.arrivals for stage in stages if stage.arrivals}
+    assert list(seen) == ["encode_image" if version in MERGED else "vision", "logits"]
+    towers = [rows[0].layer.rpartition(".layers.")[0] for rows in seen.values()]
+    for tower, rows in zip(towers, seen.values(), strict=True):
+        names = [row.layer for row in rows]
+        assert names[:-1] == [f"{tower}.layers.{n}" for n in range(len(rows) - 1)]
+        assert names[-1].endswith("norm") and len(rows) > 2
+    lowest = min(row.arithmetic_db for rows in seen.values() for row in rows)
+    assert lowest > (80 if scheme == "f32" else 25)
 
 
 LANGUAGE = "model.language_model.layers"
 CHANGED = [  # version, tensor, element, the first stage that falls short
     ("4.6", f"{LANGUAGE}.0.linear_attn.conv1d.weight", (70, 0, 3), "logits"),
-    ("4.6", f"{LANGUAGE}.3.self_attn.q_proj.weight", (40, 5), "logits"),  # the gate of head 0
     ("4.6", "model.vision_tower.vit_merger.linear_2.weight", (5, 7), "encode_image"),
-    ("4.6", "model.merger.mlp.0.linear_1.bias", (9,), "encode_image"),
-    ("1.0", "resampler.pos_embed", (4, 30), "resampler"),
-    ("2.0", "resampler.pos_embed", (4, 30), "resampler"),
-    ("2.0", "vpm.pos_embed", (0, 24, 7), "vision"),
     ("2.6", "resampler.attn.in_proj_weight", (300, 2), "resampler"),
-    ("2.6", "llm.model.layers.1.self_attn.v_proj.bias", (4,), "logits"),
     ("4.5", "llm.model.layers.1.self_attn.k_norm.weight", (4,), "logits"),
 ]
 MORE_CHANGED = [
+    ("4.6", f"{LANGUAGE}.3.self_attn.q_proj.weight", (40, 5), "logits"),  # the gate of head 0
+    ("4.6", "model.merger.mlp.0.linear_1.bias", (9,), "encode_image"),
+    ("2.6", "llm.model.layers.1.self_attn.v_proj.bias", (4,), "logits"),
+    ("1.0", "resampler.pos_embed", (4, 30), "resampler"),
+    ("2.0", "resampler.pos_embed", (4, 30), "resampler"),
+    ("2.0", "vpm.pos_embed", (0, 24, 7), "vision"),
     ("4.6", f"{LANGUAGE}.1.linear_attn.A_log", (2,), "logits"),
     ("4.6", f"{LANGUAGE}.2.linear_attn.in_proj_b.weight", (1, 5), "logits"),
     ("4.6", f"{LANGUAGE}.3.self_attn.q_norm.weight", (3,), "logits"),
     ("4.6", "model.vision_tower.vit_merger.self_attn.k_proj.weight", (5, 7), "encode_image"),
     ("2.0", "vpm.blocks.1.attn.qkv.bias", (100,), "vision"),
 ]
-"""Other tensors of the same layers."""
+"""Other tensors of the same layers, and other releases."""
 
 
 @pytest.mark.parametrize(
@@ -157,7 +170,12 @@ def test_one_other_number_is_found(
 
     rewrite(bundles.checkpoint(version, "f32"), tmp_path / "other", change)
     stages = verify(bundles.bundle(version, "f32"), tmp_path / "other")
-    assert next(s.stage for s in stages if not s.ok) == stage
+    found = next(s for s in stages if not s.ok)
+    assert found.stage == stage
+    if layer := re.search(r"(?:layers|blocks)\.(\d+)\.", name):
+        rows = [row.snr_db for row in found.arrivals]
+        falls = [before - after for before, after in pairwise(min(db, 130.0) for db in rows)]
+        assert falls.index(max(falls)) == int(layer[1]), "the layer that differs is the one"
 
 
 def test_another_time_is_found(bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +198,7 @@ def ask(*arguments: str | Path) -> Any:
     return json.loads(done.stdout)
 
 
+@LARGE
 @pytest.mark.parametrize("version", ["4.6", "2.6"])
 def test_bench(bundles: Bundles, version: str) -> None:
     report = ask("bench", bundles.bundle(version, INTEGER[version]), "--quick", "--samples", "1")
@@ -189,6 +208,7 @@ def test_bench(bundles: Bundles, version: str) -> None:
         assert rows[name]["limit_fraction"] > 0
 
 
+@LARGE
 @pytest.mark.parametrize(("version", "layers"), [("4.6", 3), ("2.6", 0)])
 def test_kernels(bundles: Bundles, version: str, layers: int) -> None:
     """Every kernel of the language model has work; a recurrence runs once per layer."""
@@ -206,14 +226,14 @@ def test_kernels(bundles: Bundles, version: str, layers: int) -> None:
 
 @pytest.mark.parametrize(("version", "tokens"), [("4.6", 64), ("2.6", 8)])
 def test_inspect(bundles: Bundles, version: str, tokens: int) -> None:
-    bundle = bundles.bundle(version, INTEGER[version])
+    bundle = bundles.bundle(version, "f32")
     command = [sys.executable, "-m", "handglass.cli.main", "inspect", str(bundle)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert f"slices of 448x448 in patches of 14, {tokens} tokens each" in shown
     assert "BROKEN" not in shown
 
 
-@pytest.mark.parametrize(("version", "tiles"), [("4.6", 10), ("2.6", 10)])
+@pytest.mark.parametrize(("version", "tiles"), only([("4.6", 10)], [("4.6", 10), ("2.6", 10)]))
 def test_kernels_to_tune(bundles: Bundles, version: str, tiles: int) -> None:
     options = CompileOptions("host", quantization="w8a8", context=512)
     found = read_tuning_input(bundles.checkpoint(version, "w8a8"), options)

@@ -24,17 +24,18 @@ def logits(checkpoint: Path, folder: Path, scheme: str) -> tuple[Session, np.nda
     return session, session.prefill(session.embed(IDS), 0)
 
 
-@pytest.mark.parametrize("scheme", [pytest.param("f32", marks=pytest.mark.large), "w4a8"])
+@pytest.mark.large
+@pytest.mark.parametrize("scheme", ["f32", "w4a8"])
 def test_pieces_give_the_same_numbers(
-    small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+    text_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    _, whole = logits(small_checkpoint, tmp_path / "whole", scheme)
+    _, whole = logits(text_checkpoint, tmp_path / "whole", scheme)
     limit = 8192
     monkeypatch.setattr(
         build, "find_units", lambda target: replace(find_units(target), largest=limit)
     )
-    session, pieces = logits(small_checkpoint, tmp_path / "pieces", scheme)
-    table = [p for p in session.manifest.params if p.name.startswith("llm.embed_tokens.weight")]
+    session, pieces = logits(text_checkpoint, tmp_path / "pieces", scheme)
+    table = [p for p in session.manifest.params if "embed_tokens.weight" in p.name]
     assert len(table) > 2, "the limit does not divide the table"
     assert all(p.nbytes <= limit for p in table)
     np.testing.assert_allclose(pieces, whole, atol=1e-5)  # another order of additions

@@ -6,7 +6,7 @@ import pytest
 from manifests import square
 
 from handglass.compiler.lowering.workload import parts_of
-from handglass.runtime.bundle.entries import MethodEntry, VisionEntry
+from handglass.runtime.bundle.entries import TILED, MethodEntry, VisionEntry
 
 ENTRY = square(56, 14, 5, 70)
 
@@ -22,6 +22,14 @@ def with_grid(slices: int) -> VisionEntry:
 def test_a_photo_has_all_slices_and_an_overview(entry: VisionEntry, tiles: int) -> None:
     calls = {part.function: part.calls for part in parts_of(entry, 128)}
     assert calls == {"encode_image": tiles, "prefill": 1, "decode": 64}
+
+
+def test_a_picture_that_is_seen_is_encoded_with_all_tiles() -> None:
+    entry = replace(ENTRY, slicing=MethodEntry(TILED, {"max_tiles": 4}))
+    parts = {part.function: part.lengths for part in parts_of(entry, 128)}
+    assert [*parts] == ["encode_image", "show_pictures", "prefill_seeing", "decode_seeing"]
+    assert parts["encode_image"] == {"n": 4 * 24, "strip": 4 * 24 * 14, "r": 4 * 17}
+    assert parts["decode_seeing"]["seen"] == 4 * 17
 
 
 def test_a_text_model_encodes_nothing() -> None:

@@ -71,6 +71,7 @@ def grid(**parameters: int) -> dict[str, Any]:
         (lambda m: m.pop("state"), 3, "'state' is missing"),
         (lambda m: m["state"].update(context=0), 3, "'context' must be an integer from 1"),
         (lambda m: m["state"]["tensors"][0].update(kind="x"), 3, "'kind' must be positions or"),
+        (lambda m: m["state"]["tensors"][0].update(kind="pictures"), 3, "by cross-attention"),
         (lambda m: m["functions"].pop("decode"), 5, "it has no function 'decode'"),
         (lambda m: m["functions"].pop("encode_image"), 5, "it has no function 'encode_image'"),
         (lambda m: m["functions"].update(sing={}), 5, "the library has no function 'sing'"),

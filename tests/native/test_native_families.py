@@ -247,6 +247,29 @@ def test_places_of_another_tile(
     program.fails(3, "4096 * row + column of each patch", *asked(written, bundle))
 
 
+UNEVEN = Image.fromarray(np.random.default_rng(3).integers(0, 256, (448, 897, 3), np.uint8))
+"""The overview has more patches than the slices."""
+
+
+def test_padded_tiles(both: Callable[[str], Both]) -> None:
+    assert both("2.5").agree([UNEVEN]).timings.image_tokens == (3 * 8,)
+
+
+@pytest.mark.parametrize("place", [(-1, 0), (0, 0)])
+def test_padding_has_no_place(
+    program: NativeProgram, released: Bundles, tmp_path: Path, place: tuple[int, int]
+) -> None:
+    bundle = released("2.5", TARGETS[program.machine])
+    written = RequestWriter(bundle).write(tmp_path, QUESTION, [UNEVEN])
+    files = [TensorFile.open(path) for path in written.tiles]
+    number = next(n for n, file in enumerate(files) if file.array("grid")[-1, 0] < 0)
+    names = ("pixels", "position_ids", "grid")
+    arrays = {name: np.array(files[number].array(name)) for name in names}
+    arrays["grid"][-1] = place
+    write_arrays(written.tiles[number], arrays)
+    program.fails(3, "grid must count its", *asked(written, bundle))
+
+
 def test_positions_are_required(program: NativeProgram, placed: Path, tmp_path: Path) -> None:
     written = RequestWriter(placed).write(tmp_path, QUESTION)
     request = json.loads(written.request.read_text("utf-8"))

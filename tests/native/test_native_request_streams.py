@@ -11,6 +11,7 @@ from redirected import FULL, full, shell
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 from test_native_request import FOOTER
+from thinned import thinned
 
 from handglass.runtime.answer.native_request import RequestWriter
 
@@ -44,7 +45,7 @@ def test_messages_that_cannot_be_written_are_lost_alone(small_bundle: Path, answ
     assert shell(f">{FULL} 2>{FULL}", MODULE, str(small_bundle), "--frob").returncode == 2
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", thinned(3, ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"]))
 def test_closed_streams_change_no_exit_code(small_bundle: Path, answer: str, closed: str) -> None:
     read = shell(closed, MODULE, str(small_bundle), "--read", answer)
     assert (read.returncode, read.stderr) == (0, b"")

@@ -27,11 +27,14 @@ from picture_bombs import (
 )
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from thinned import thinned
 
 from handglass.errors import InputError
 from handglass.runtime.prompt.pictures.read import open_picture, read_picture
 from handglass.runtime.prompt.pictures.upright import Upright
 from handglass.runtime.prompt.preprocess import Preprocessor
+
+pytestmark = pytest.mark.slow
 
 GROWTH = 300  # MB
 READER = """
@@ -91,7 +94,7 @@ LARGE = {
 }
 
 
-@pytest.mark.parametrize("case", LARGE)
+@pytest.mark.parametrize("case", thinned(2, LARGE))
 def test_large_pictures_are_read_in_bounded_memory(tmp_path: Path, case: str) -> None:
     (tmp_path / "x").write_bytes(LARGE[case]())
     growth, result = read_in_child(tmp_path / "x")
@@ -112,7 +115,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", thinned(2, REFUSED))
 def test_larger_pictures_are_refused_in_bounded_memory(tmp_path: Path, case: str) -> None:
     make, message = REFUSED[case]
     (tmp_path / "x").write_bytes(make())

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from manifests import square
 
 from handglass.errors import InputError, MismatchError, UsageError
@@ -51,7 +52,6 @@ def test_seventy_positions_follow_the_published_table(n: int) -> None:
 
 @pytest.mark.parametrize("side", [70, 8, 32, 27])
 def test_every_length_is_what_torch_computes(side: int) -> None:
-    torch = pytest.importorskip("torch")
     boundaries = torch.arange(1 / side, 1.0, 1 / side)
     for n in range(1, 301):
         # The reference divides by a tensor element, hence float32.
@@ -59,6 +59,18 @@ def test_every_length_is_what_torch_computes(side: int) -> None:
         expected = torch.bucketize(coordinates, boundaries, right=True).numpy()
         if n != side:
             assert np.array_equal(buckets(n, side), expected), n
+
+
+def test_a_padded_row_is_as_long_as_a_tile_may_be() -> None:
+    """1120 patches; every id is of the table's first row."""
+    vision = dataclasses.replace(
+        square(28, 14, 4, 70), positions=MethodEntry("padded", {"side": 70})
+    )
+    ids_of, boundaries = open_positions(vision), torch.arange(1 / 70, 1.0, 1 / 70)
+    for n in (1, 7, 70, 71, 301, 998, 1013, 1024, 1035, 1064, 1120):
+        coordinates = torch.arange(0, 1 - 1e-6, 1 / torch.tensor(n, dtype=torch.int32))
+        expected = torch.bucketize(coordinates, boundaries, right=True)
+        assert n == 70 or ids_of(1, n).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("side", [1, 2, 8, 19, 27, 32, 64, 70, 128])

@@ -13,7 +13,7 @@ import sentencepiece
 from published import CONFIGS, released_file
 
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
-from handglass.compiler.models.release import ModelConfig
+from handglass.compiler.models.model_config import ModelConfig
 from handglass.compiler.packing.describe import find_tokenizer
 from handglass.errors import InputError
 from handglass.runtime.bundle.entries import PromptEntry

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from manifests import grid_vision
 from PIL import Image, ImageDraw, ImageFont
+from thinned import thinned
 from torch_ocr import Processor, boxes_of, replace_opencv
 
 from handglass.compiler.parity.reference import sliced
@@ -31,8 +32,7 @@ def page(size: tuple[int, int], height: int, share: float = 1.0) -> Image.Image:
     return image
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("rule", METHODS)
+@pytest.mark.parametrize(("rule", "size"), thinned(3, METHODS, SIZES))
 def test_tiles(monkeypatch: pytest.MonkeyPatch, rule: str, size: tuple[int, int]) -> None:
     """Of pages with small letters, half of them on one that is half empty, and with large ones."""
     replace_opencv(monkeypatch)

@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("tvm", reason="schedules functions")
 import tvm
 from lowered_demo import demo_functions
+from thinned import only
 
 from handglass.schedules.choices import Open
 from handglass.schedules.rule import schedule_function
@@ -12,17 +13,16 @@ from handglass.targets import find_target
 
 pytestmark = pytest.mark.compiler
 
+NAMES = (
+    *("x86-64-v3", "x86-64-amx", "arm64", "android-arm64-i8mm"),
+    *("vulkan", "vulkan-nvidia", "vulkan-nvidia-mma", "android-mali", "rtx-30"),
+)
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    [
-        *("x86-64-v3", "x86-64-amx", "arm64", "vulkan-nvidia-mma", "rtx-30"),
-        *(
-            pytest.param(name, marks=pytest.mark.large)
-            for name in ("android-arm64-i8mm", "vulkan", "vulkan-nvidia", "android-mali")
-        ),
-    ],
+    only(("x86-64-amx", "vulkan-nvidia-mma"), NAMES),
 )
 def test_what_rules_ask_for_they_have_said_they_offer(name: str) -> None:
     target = find_target(name)

@@ -67,14 +67,20 @@ def arm_tree() -> Tree:
 
 
 def download(state: Path) -> list[Path]:
+    configuration = configured(state)
+    for command in (["update"], ["download", *PACKAGES]):
+        apt(configuration, state / "debs", *command)
+    return sorted((state / "debs").glob("*.deb"))
+
+
+def configured(state: Path) -> Path:
+    """The configuration of an apt for arm64 with a state of its own in the folder `state`."""
     for folder in ("lists/partial", "cache/archives/partial", "debs"):
         (state / folder).mkdir(parents=True, exist_ok=True)
     (state / "status").touch()
     configuration = state / "apt.conf"
     configuration.write_text(CONFIGURATION.format(state=state))
-    for command in (["update"], ["download", *PACKAGES]):
-        apt(configuration, state / "debs", *command)
-    return sorted((state / "debs").glob("*.deb"))
+    return configuration
 
 
 def apt(configuration: Path, folder: Path, *command: str) -> None:

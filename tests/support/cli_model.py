@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from handglass.errors import UsageError
-from handglass.runtime.answer.generate import Timings
 from handglass.runtime.answer.model import Answer
 from handglass.runtime.answer.thoughts import Thought
+from handglass.runtime.answer.timings import Timings
 from handglass.runtime.prompt.preprocess import read_picture
 from handglass.runtime.prompt.video.reader import PreparedVideo
 
@@ -51,7 +51,9 @@ class FakeModel:
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.prepared: list[Any] = []
-        self.manifest = SimpleNamespace(prompt=SimpleNamespace(between="", sampling={}))
+        prompt = SimpleNamespace(between="", sampling={}, roles=("user", "assistant"))
+        state = SimpleNamespace(context=4096, tensors=(SimpleNamespace(nbytes=10 << 20),))
+        self.manifest = SimpleNamespace(prompt=prompt, state=state)
         self.pieces: list[str] = ["A red ", "圆", "."]
         self.reason = "stop"
 

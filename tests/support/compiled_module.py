@@ -37,7 +37,7 @@ class HeldWeights:
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
         return np.array(self.arrays[name][start:stop])
 
-    def rounded(self, name: str, x: np.ndarray) -> np.ndarray:
+    def rounded(self, name: str, x: np.ndarray, alone: bool = False) -> np.ndarray:
         return x
 
     def lm_head(self, tied: bool) -> str:

@@ -11,7 +11,7 @@ import recurrent_spaces
 import tvm
 from arm_kernels import Kernel
 from levels import LEVELS
-from matmul_spaces import times_weights
+from matmul_spaces import gated_by_weights, times_weights
 from row_spaces import centred, gated, heads, plain, quantizing, rms, row_kernel
 
 from handglass.schedules import Rule
@@ -39,6 +39,8 @@ MATMULS = {
     for name, m in HEIGHTS.items()
 } | {"f32_few": Space(partial(times_weights, "f32", 1, 32, 1024), 100)}
 """One with few outputs, too."""
+GATED = Space(partial(gated_by_weights, 29, 48, 256), 100)
+"""On a CPU with tiles."""
 ROWS = {"norm": rms, "layer_norm": centred, "heads": heads, "gate": gated}
 QUANTIZED = {
     "quantize4": partial(quantizing, plain, "w4a8"),

@@ -4,6 +4,7 @@ Its cache holds one row per position. The logits after a prefix depend on all of
 stale row changes the answer.
 """
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,6 +29,8 @@ class FakeSession:
         self.prefilled: list[tuple[int, int]] = []  # (rows, pos)
         self.decoded: list[tuple[int, int]] = []  # (token, pos)
         self.images = 0
+        self.copied: list[int] = []  # positions copied from one state to another
+        self.step_s = 0.0  # that each step and each picture takes
         self.said = 0  # tokens since the last prefill
 
     @property
@@ -40,6 +43,23 @@ class FakeSession:
     def restore_state(self, state: np.ndarray | None) -> None:
         raise AssertionError("a rewindable session has no state to restore")
 
+    can_copy_positions = True
+
+    def new_state(self) -> np.ndarray:
+        return np.zeros_like(self.cache)
+
+    @property
+    def state(self) -> np.ndarray:
+        return self.cache
+
+    def use(self, state: np.ndarray) -> None:
+        self.cache = state
+
+    def copy_positions(self, source: np.ndarray, count: int) -> None:
+        self.copied.append(count)
+        self.cache[:count] = source[:count]
+        self.cache[count:] = np.nan
+
     def device_peak(self) -> int | None:
         return None
 
@@ -47,6 +67,7 @@ class FakeSession:
         self, strip: np.ndarray, position_ids: np.ndarray, grid: np.ndarray
     ) -> np.ndarray:
         self.images += 1
+        time.sleep(self.step_s)
         count = self.query_num or len(position_ids) // 16
         rows = np.arange(1, count * 8 + 1, dtype=np.float32).reshape(-1, 8)
         return rows * strip.mean()
@@ -72,6 +93,7 @@ class FakeSession:
 
     def decode(self, token: int, pos: int, position: int | None = None) -> np.ndarray:
         assert pos < self.context
+        time.sleep(self.step_s)
         self.decoded.append((token, pos))
         self.said += 1
         self.cache[pos] = self.table[token]

@@ -3,8 +3,10 @@
 import dataclasses
 from typing import Any
 
-from handglass.compiler.models.minicpmv import WHOLE
 from handglass.runtime.bundle.entries import Around, MethodEntry, PromptEntry, VisionEntry
+
+WHOLE = {"role": "picture", "left": 0, "top": 0, "right": 1, "bottom": 1}
+"""The box of a whole picture, as the compiler writes it (which this does not import)."""
 
 
 def seed_prompt(bos: str = "<s>") -> PromptEntry:

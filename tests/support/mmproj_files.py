@@ -11,6 +11,7 @@ import gguf
 import numpy as np
 from gguf.quants import quantize
 from gguf_files import finish, write_gguf
+from random_release import CHATML
 
 NUMBERS = {
     "MiniCPMV-2.5": 2,
@@ -136,7 +137,10 @@ def write_text(
             factors = np.array(rope[f"{kind}_factor"], np.float32)
             text[f"rope_factors_{kind}.weight"] = factors
     sizes: dict[str, Any] = {"rope_theta": 1e4, **config}
-    return write_gguf(path, ARCHITECTURES[config["version"]], sizes, text, tokenizer)
+    kind = ARCHITECTURES[config["version"]]
+    if config["version"] == "4.0":
+        return write_gguf(path, kind, sizes, text, tokenizer, template=CHATML)
+    return write_gguf(path, kind, sizes, text, tokenizer)
 
 
 def small_mmproj(path: Path) -> Path:

@@ -15,6 +15,7 @@ import torch
 import torch_minicpmv as expected
 from greedy import QUESTION, ask, check_greedy, pictures
 from random_checkpoint import _resampler, _vision
+from random_release import CHATML
 from safetensors.torch import save_file
 from tokenizers import Tokenizer as Library
 from vocabularies import newline_words_json
@@ -80,16 +81,17 @@ class Release:
     library: Library
 
     def check(self, model: Any, name: str, max_tokens: int = 64) -> None:
-        """Ask `model` about the pictures `name`: prompt, rows of the tiles and greedy tokens."""
+        """Ask `model` about the pictures `name`: prompt, logits and greedy tokens."""
         shown = pictures(name)
         tiles = [model.prepare(picture).tiles for picture in shown]
-        answer = ask(model, shown, max_tokens)
+        answer, logits = ask(model, shown, max_tokens)
         blocks = [self.block(n, [t.role for t in ts]) for n, ts in enumerate(tiles)]
         ids = self.library.encode(self.prompt(QUESTION, blocks)).ids
         width = TEXT["hidden_size"]
-        rows = torch.cat([torch.zeros(0, width), *(self.tile_rows(t) for ts in tiles for t in ts)])
+        seen = [row for ts in tiles for row in self.picture_rows(ts)]
+        rows = torch.cat([torch.zeros(0, width), *seen])
         truth = self.logits([*ids, *answer.tokens], rows, len(ids))
-        check_greedy(answer, len(ids), truth, max_tokens)
+        check_greedy(answer, len(ids), truth, max_tokens, logits)
 
     def prompt(self, question: str, blocks: Sequence[str]) -> str:
         """The text of one turn; `blocks` are the pictures' markers, with <unk> per row."""
@@ -113,6 +115,28 @@ class Release:
         slices = "".join(f"<slice>{rows}</slice>{end}" for end in ends)
         counted = "" if number is None else f"<image_id>{number}</image_id>"
         return f"{counted}{whole}{slices}"
+
+    def picture_rows(self, tiles: Sequence[Any]) -> list[torch.Tensor]:
+        """Expected rows of each tile of a picture."""
+        if self.version != "2.5":
+            return [self.tile_rows(tile) for tile in tiles]
+        longest = max(tile.height * tile.width for tile in tiles)
+        bridge = expected.part(self.weights, "resampler.")
+        return [
+            expected.resample(
+                bridge, self._in_padded_row(tile, longest), tile.height, tile.width, 1
+            )
+            for tile in tiles
+        ]
+
+    def _in_padded_row(self, tile: Any, longest: int) -> torch.Tensor:
+        """The features of a tile whose patches, and patches of zeros, the tower takes for a row of
+        `longest`."""
+        count = tile.height * tile.width
+        strip = torch.zeros(3, 14, 14 * longest)
+        strip[:, :, : 14 * count] = torch.from_numpy(tile.strip)[:, :, : 14 * count]
+        ids, vpm = expected.position_ids(1, longest, 70), expected.part(self.weights, "vpm.")
+        return expected.encode_vision(vpm, VISION, strip, ids)[:count]
 
     def tile_rows(self, *tiles: Any, times: Sequence[int] = (-1,)) -> torch.Tensor:
         """Expected rows of a tile, or of the frames of a group together."""
@@ -153,6 +177,8 @@ def write_release(folder: Path, version: str, architecture: str = "MiniCPMV") ->
     weights |= _eyes(np.random.default_rng(3))
     save_file({k: v.contiguous() for k, v in weights.items()}, folder / "model.safetensors")
     (folder / "tokenizer.json").write_bytes(data)
+    if version == "4.0":
+        (folder / "chat_template.jinja").write_text(CHATML)
     config = text | {
         "architectures": [architecture],
         "version": version,

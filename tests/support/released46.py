@@ -155,12 +155,12 @@ class Reference:
         self.processor = MiniCPMV4_6ImageProcessorPil(downsample_mode=self.downsample)
 
     def check(self, model: Any, name: str, max_tokens: int = 64) -> None:
-        """Ask `model` about the pictures `name`: token ids of the prompt and greedy tokens."""
+        """Ask `model` about the pictures `name`: prompt, logits and greedy tokens."""
         shown = pictures(name)
-        answer = ask(model, shown, max_tokens)
+        answer, logits = ask(model, shown, max_tokens)
         asked = self.ask(QUESTION, shown)
         truth = self.logits(asked, self.before_pads(answer.tokens))
-        check_greedy(answer, len(asked.ids), truth, max_tokens)
+        check_greedy(answer, len(asked.ids), truth, max_tokens, logits)
 
     def ask(self, question: str, pictures: Sequence[Image.Image]) -> Asked:
         """One user turn with the pictures before the question, as content parts."""

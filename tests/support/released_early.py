@@ -16,6 +16,7 @@ import torch
 import torch_minicpmv as plain
 import torch_timm
 from random_checkpoint import tokenizer_model
+from release_configs import STATED_1_0
 from safetensors.torch import save_file
 
 VISION = {
@@ -105,7 +106,9 @@ def write_early(folder: Path, version: str) -> Early:
         "drop_vision_last_layer": True,
         "mm_use_im_start_end": True,
     }
-    if version == "2.0":
+    if version == "1.0":
+        config |= STATED_1_0
+    else:
         more = {"patch_size": 14, "max_slice_nums": 9, "scale_resolution": 448, "slice_mode": True}
         config |= more
         (folder / "tokenizer_config.json").write_text(json.dumps(_added(folder)))

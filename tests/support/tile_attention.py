@@ -40,7 +40,7 @@ def over_picture(heads: int = 2, kv: int = 2, d: int = 72, queries: int | None =
     q_view, k_view, v_view = map(stored, tensors)
     y = attention_over_all(q_view, k_view, v_view, d**-0.5, tiles=True)
     func = te.create_prim_func([*tensors, y])
-    return Kernel(func, [q, k, v], [attend_rounded(q, k, v)], LARGEST)
+    return Kernel(func, [q, k, v], [attend_rounded(q, k, v).astype(np.float32)], LARGEST)
 
 
 def picture_inputs(s: int, n: int, heads: int, kv: int, d: int) -> list[np.ndarray]:
@@ -58,7 +58,8 @@ def over_cache(
     cache = like({f"c{i}": part for i, part in enumerate(inputs[3:])})
     at = tirx.Var("pos", "int64")
     y = rotary.causal_attention(x, t, tuple(cache), at, layout, tiles=True)
-    return Kernel(te.create_prim_func([x, t, at, *cache, y]), inputs, [truth], LARGEST)
+    func = te.create_prim_func([x, t, at, *cache, y])
+    return Kernel(func, inputs, [truth.astype(np.float32)], LARGEST)
 
 
 def cache_inputs(dtype: str, s: int, pos: int, layout: Layout) -> tuple[list, np.ndarray]:

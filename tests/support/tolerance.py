@@ -40,6 +40,8 @@ UNPACKED_KERNEL = Tolerance(2**-8)
 """The same if the kernel itself rounds the weights to bfloat16."""
 TILE_ATTENTION = Tolerance(1e-2, 50.0)
 """Attention in bfloat16 tiles against the same rounded queries, keys and values."""
+HALF_ATTENTION = Tolerance(2e-3, 55.0)
+"""Attention on a GPU with float16 operands, against the unrounded ones."""
 EXACT = Tolerance(1e-6)
 """Rows of an embedding table times a constant."""
 
@@ -50,7 +52,7 @@ FLOAT32 = Tolerance(1e-4, 80.0)
 FLOAT16_CACHE = Tolerance(2e-4, 74.0)
 """A key or value between two float16 numbers may be rounded to either."""
 BFLOAT16_ROWS = Tolerance(1e-2, 45.0)
-"""Many rows, or the operands of their attention, are rounded to bfloat16: AMX."""
+"""Many rows, or the operands of their attention, are rounded to bfloat16: AMX, AVX-512 BF16."""
 INT8_ROWS = Tolerance(4e-2, 32.0)
 """Rows are quantized with one scale each: w7a8, w8a8."""
 INT8_GROUPS = Tolerance(3e-2, 35.0)

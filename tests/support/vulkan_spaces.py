@@ -104,7 +104,7 @@ def row(compute: Callable[..., Any], inputs: Sequence[np.ndarray], truth: Any, r
 
     def make(target: Mapping[str, Any]) -> Kernel:
         shapes = [(tirx.Var("m", "int64"), *inputs[0].shape[1:]), *(x.shape for x in inputs[1:])]
-        tensors = [te.placeholder(shape, "float32", "x") for shape in shapes]
+        tensors = [te.placeholder(shape, "float32", f"x{n}") for n, shape in enumerate(shapes)]
         computed = compute(*tensors)
         results = computed if isinstance(computed, list) else [computed]
         outputs = list(truth) if isinstance(truth, tuple) else [truth]

@@ -7,10 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from thinned import thinned
 
 import handglass
 from handglass.targets.linking.linker import find_linker
 from handglass.targets.table import find_target
+
+pytestmark = pytest.mark.slow
 
 pytest.importorskip("tvm", reason="the compiler's linker builds the program")
 POOL = Path(handglass.__file__).parents[1] / "runtime" / "threads"
@@ -39,10 +42,7 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return path
 
 
-@pytest.mark.parametrize(
-    "threads", [1, 3, *(pytest.param(n, marks=pytest.mark.large) for n in (2, 16))]
-)
-@pytest.mark.parametrize("case", LOOPS)
+@pytest.mark.parametrize(("case", "threads"), thinned(4, LOOPS, [3, 1, 2, 16]))
 def test_each_piece_runs_once(program: Path, case: str, threads: int) -> None:
     command = [str(program), case, str(threads), str(LOOPS[case])]
     environment = {**os.environ, "TSAN_OPTIONS": "die_after_fork=0"}

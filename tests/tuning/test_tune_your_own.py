@@ -12,7 +12,7 @@ from tvm import relax
 
 from handglass.compiler.tuning.task_tuner import UNSTEADY
 
-pytestmark = pytest.mark.compiler
+pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
 
 def test_a_module_of_ones_own_is_tuned_and_computes_the_same(tmp_path: Path) -> None:

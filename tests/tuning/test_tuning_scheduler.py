@@ -102,13 +102,12 @@ def test_a_later_run_measures_nothing_twice(model: str, run: Any, tasks: list[Ta
 
 def test_the_features_are_of_the_scheduled_kernel(run: Any, tasks: list[Task]) -> None:
     pytest.importorskip("xgboost")
-    _, tuner = run(12, kernels=slice(1, 2), cost_model="features")
-    assert len(measured(tuner, tasks[1])) == 12
+    _, tuner = run(6, kernels=slice(1, 2), cost_model="features")
+    assert len(measured(tuner, tasks[1])) == 6
 
 
-@pytest.mark.parametrize(
-    "seed", [1, *(pytest.param(seed, marks=pytest.mark.large) for seed in (2, 3))]
-)
+@pytest.mark.large
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_trees_find_more_than_chance(seed: int, run: Any, tasks: list[Task]) -> None:
     """Some 70 trials find one of the best 1 % of them; chance does in half of the runs."""
     pytest.importorskip("xgboost")

@@ -5,11 +5,19 @@ Operations with weights read them from the checkpoint by name and check their sh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 
 from ...checkpoints.checkpoint import EMBEDDING, LM_HEAD
+
+Watch = Callable[[np.ndarray], object]
+"""Gets the rows (n, width) that arrive at each layer, and last those at the norm after them."""
+
+
+def unwatched(rows: np.ndarray) -> None:
+    """Nobody looks."""
 
 
 class Weights(Protocol):
@@ -30,9 +38,12 @@ class Weights(Protocol):
         row is multiplied in a call of its own."""
 
 
-def linear(weights: Weights, name: str, x: np.ndarray, size: int, bias: bool = True) -> np.ndarray:
-    """x @ weight.T (+ bias). (s, size)"""
-    y = weights.rounded(f"{name}.weight", x) @ weights.read(f"{name}.weight", (size, x.shape[1])).T
+def linear(
+    weights: Weights, name: str, x: np.ndarray, size: int, bias: bool = True, alone: bool = False
+) -> np.ndarray:
+    """x @ weight.T (+ bias). (s, size) `alone`: see `Weights.rounded`."""
+    rows = weights.rounded(f"{name}.weight", x, alone)
+    y = rows @ weights.read(f"{name}.weight", (size, x.shape[1])).T
     return y + weights.read(f"{name}.bias", (size,)) if bias else y
 
 

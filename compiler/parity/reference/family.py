@@ -7,18 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from handglass.runtime.prompt.preprocess import Picture
 
 from ...models.config import LanguageConfig
-from .arithmetic import Weights
+from .arithmetic import Watch, Weights, unwatched
 from .language import Names
 from .pixels import Pixels
 
 VISION, LANGUAGE = "vision", "language"
 """The parts of a model that have schemes of their own."""
+
+
+class Compute(Protocol):
+    def __call__(
+        self, weights: Weights, x: np.ndarray, rows: int, cols: int, /, *, watch: Watch = unwatched
+    ) -> np.ndarray:
+        """A part without layers ignores `watch`."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Step:
 
     scheme: str
     """The part whose scheme stores the weights."""
-    compute: Callable[[Weights, np.ndarray, int, int], np.ndarray]
+    compute: Compute
     """(weights, input, rows, columns of the tile) -> output; the first input is the strip."""
 
 

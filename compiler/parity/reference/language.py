@@ -10,7 +10,8 @@ import numpy as np
 
 from ...checkpoints.checkpoint import LM_HEAD
 from ...models.config import LanguageConfig
-from .arithmetic import Weights, linear, rms_norm, silu
+from .arithmetic import Watch, Weights, linear, rms_norm, silu, unwatched
+from .cross_attention import Shown, cross_attention, gate
 from .delta_net import delta_net
 from .experts import mixture
 from .self_attention import self_attention
@@ -39,7 +40,7 @@ def embed(
 ) -> np.ndarray:
     """Scaled token embeddings; only the rows of `ids` are read. (s, D)"""
     name = names.embedding
-    weights.expect(name, (config.vocab_size, config.hidden_size))
+    weights.expect(name, (config.vocab_size + config.extra_tokens, config.hidden_size))
     rows = {i: weights.read_rows(name, i, i + 1) for i in set(ids)}
     return np.concatenate([rows[i] for i in ids]) * np.float32(config.scale_emb)
 
@@ -52,14 +53,22 @@ def logits(
     names: Names = LLM,
     progress: Callable[[int, int], object] = lambda done, total: None,
     positions: np.ndarray | None = None,
+    watch: Watch = unwatched,
+    shown: Shown | None = None,
 ) -> np.ndarray:
     """Logits after each of the `last` positions of x (s, D). (last, V)
 
-    `positions` (s, 3): of a model with `rope_sections`.
+    `positions` (s, 3): of a model with `rope_sections`. `shown`: what x sees.
     """
     for number in range(config.num_hidden_layers):
         progress(number, config.num_hidden_layers)
-        x = _layer(weights, config, f"{names.model}.layers.{number}", x, number, positions)
+        watch(x)
+        name = f"{names.model}.layers.{number}"
+        if number in config.cross_layers:
+            x = _seeing(weights, config, name, x, shown)
+        else:
+            x = _layer(weights, config, name, x, number, positions)
+    watch(x)
     x = rms_norm(weights, f"{names.model}.norm", x[-last:], *_norm_options(config))
     if config.dim_model_base is not None:
         x = x / np.float32(config.hidden_size / config.dim_model_base)
@@ -86,6 +95,21 @@ def _layer(
     return x + residual * _mlp_of(weights, config, f"{name}.mlp", y)
 
 
+def _seeing(
+    weights: Weights, config: LanguageConfig, name: str, x: np.ndarray, shown: Shown | None
+) -> np.ndarray:
+    """The layer attends to a picture; rows of text before it pass unchanged."""
+    if shown is None:
+        return x
+    before, x = x[: shown.place], x[shown.place :]
+    y = rms_norm(weights, f"{name}.input_layernorm", x, *_norm_options(config))
+    y = cross_attention(weights, config, f"{name}.cross_attn", y, shown.rows)
+    x = x + gate(weights, f"{name}.cross_attn_attn_gate") * y
+    y = rms_norm(weights, f"{name}.post_attention_layernorm", x, *_norm_options(config))
+    y = _mlp(weights, config, f"{name}.mlp", y)
+    return np.concatenate([before, x + gate(weights, f"{name}.cross_attn_mlp_gate") * y])
+
+
 def _norm_options(config: LanguageConfig) -> tuple[float, bool]:
     return config.rms_norm_eps, config.are_norms_centred
 
@@ -105,7 +129,8 @@ def _mlp(weights: Weights, config: LanguageConfig, name: str, x: np.ndarray) -> 
 
 def _head(weights: Weights, config: LanguageConfig, x: np.ndarray, names: Names) -> np.ndarray:
     name = weights.lm_head(config.tie_word_embeddings, names.head, names.embedding)
-    weights.expect(name, (config.vocab_size, config.hidden_size))
+    extra = config.extra_tokens if name == names.embedding else 0
+    weights.expect(name, (config.vocab_size + extra, config.hidden_size))
     x = weights.rounded(name, x, alone=True)
     starts = range(0, config.vocab_size, HEAD_ROWS)
     stops = (min(start + HEAD_ROWS, config.vocab_size) for start in starts)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...models.config import VisionConfig
 from ...models.merger_config import MergerConfig
-from .arithmetic import Weights, attention, layer_norm, linear
+from .arithmetic import Watch, Weights, attention, layer_norm, linear, unwatched
 from .vision import embed_patches, encoder_layer, gelu, gelu_tanh, queries_keys_values, table_rows
 
 VISION, MERGER = "model.vision_tower", "model.merger"
@@ -25,19 +25,24 @@ def encode_merged(
     rows: int,
     cols: int,
     names: tuple[str, str] = (VISION, MERGER),
+    watch: Watch = unwatched,
 ) -> np.ndarray:
     """Strip (3, p, p * n) in the order of rows -> (n / 16 or n / 4, width of the language model).
 
-    `names` are the prefixes of the tower and of the final merger.
+    `names` are the prefixes of the tower and of the final merger. `watch` gets rows in the order
+    in which the compiled model has them.
     """
     vision, final = names
     ids = floor_ids(rows, cols, config.positions_per_side)
     x = embed_patches(weights, config, vision, strip) + table_rows(weights, config, vision, ids)
+    levels = merger.levels
     for number in range(config.num_hidden_layers):
+        watch(x[in_windows(rows, cols, levels)])
         x = encoder_layer(weights, config, f"{vision}.encoder.layers.{number}", x)
         if merger.levels == 2 and number == merger.insert_layer_id:
             x = merge_windows(weights, config, f"{vision}.vit_merger", gather(x, rows, cols))
-            rows, cols = rows // 2, cols // 2
+            rows, cols, levels = rows // 2, cols // 2, levels - 1
+    watch(x[in_windows(rows, cols, levels)])
     x = layer_norm(weights, f"{vision}.post_layernorm", x, config.layer_norm_eps)
     return merge_finally(weights, f"{final}.mlp.0", gather(x, rows, cols), merger.hidden_size)
 

@@ -18,7 +18,9 @@ from .resizing import resized
 def resample(
     weights: Weights, config: ResamplerConfig, features: np.ndarray, rows: int, cols: int
 ) -> np.ndarray:
-    """Features (n, vision hidden) -> one embedding per query (query_num, hidden)."""
+    """Features (n, vision hidden), of which those after rows * cols are padding's -> one embedding
+    per query (query_num, hidden)."""
+    features = features[: rows * cols]
     return _attend(weights, config, features, key_positions(weights, config, rows, cols))
 
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...system.clock_rate import ClockState
 from ...system.shared_library import SharedLibrary
 from ..device_info import DeviceInfo
 from ..driver import Driver, Hints
 from ..quirks import Quirk
 from .architectures import why_unfit
+from .clock import read_gpu_clock
 from .devices import cuda_devices, cuda_problem, cuda_statistics
 from .plugin import CUDA
 
@@ -49,6 +51,9 @@ class CudaDriver(Driver):
 
     def statistics(self, index: int) -> Mapping[str, Any]:
         return cuda_statistics(index)
+
+    def clock_state(self, device: DeviceInfo) -> ClockState:
+        return read_gpu_clock(device.uuid)
 
     def unfit(self, images: Sequence[str], device: DeviceInfo) -> str:
         return why_unfit(images, int(device.abilities["compute_capability"]))

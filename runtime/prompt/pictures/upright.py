@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _STRIP_PIXELS = 1 << 19
-_SUPPORT = 3  # rows of the source per row of the result that the bicubic filter may reach, and one
+_SUPPORT = 4  # rows of the source per row of the result that a filter may reach, and one
+BICUBIC = "bicubic"
+FILTERS = ("bilinear", BICUBIC, "lanczos")
+"""Names of the filters that pictures can be resized with."""
 
 PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 """Bytes per pixel by mode; 4 for all others."""
@@ -43,15 +46,17 @@ class Upright:
         width, height = self.image.size
         return (width, height) if self.orientation < 5 else (height, width)
 
-    def resize(self, size: tuple[int, int], box: Box | None = None) -> Image.Image:
-        """Part `box` of the picture, resized with the bicubic filter to `size` = (w, h): RGB."""
+    def resize(
+        self, size: tuple[int, int], box: Box | None = None, filter: str = BICUBIC
+    ) -> Image.Image:
+        """Part `box` of the picture, resized with one of FILTERS to `size` = (w, h): RGB."""
         from PIL import Image
 
         width, height = self.size
         box = box or (0, 0, width, height)
         if self._copy_fits():
-            return self.whole.resize(size, Image.Resampling.BICUBIC, box)
-        return self._resized_in_strips(size, box)
+            return self.whole.resize(size, Image.Resampling[filter.upper()], box)
+        return self._resized_in_strips(size, box, filter)
 
     @cached_property
     def whole(self) -> Image.Image:
@@ -73,17 +78,17 @@ class Upright:
         needed = limits.decoded_bytes(*self.size, pixel_bytes + 4)
         return self._is_plain() or needed <= limits.MEMORY
 
-    def _resized_in_strips(self, size: tuple[int, int], box: Box) -> Image.Image:
+    def _resized_in_strips(self, size: tuple[int, int], box: Box, filter: str) -> Image.Image:
         from PIL import Image
 
         left, top, right, bottom = box
-        bicubic = Image.Resampling.BICUBIC
+        method = Image.Resampling[filter.upper()]
         margin = _SUPPORT * max(1.0, (bottom - top) / size[1]) + 2
         narrow = Image.new("RGB", (size[0], self.size[1]))
         for start, strip in self._strips(int(top - margin), int(bottom + margin)):
             part = (left, 0, right, strip.height)
-            narrow.paste(strip.resize((size[0], strip.height), bicubic, part), (0, start))
-        return narrow.resize(size, bicubic, (0, top, size[0], bottom))
+            narrow.paste(strip.resize((size[0], strip.height), method, part), (0, start))
+        return narrow.resize(size, method, (0, top, size[0], bottom))
 
     def _strips(self, top: int, bottom: int) -> Iterator[tuple[int, Image.Image]]:
         """(first row, rows as RGB) from `top` to `bottom`, both clipped to the picture."""

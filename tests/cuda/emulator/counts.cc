@@ -32,7 +32,7 @@ static u32 wavefronts(const u64 (&at)[32], u32 mask, u32 size) {
 
 // Lanes go in groups that move at most 128 bytes at a time.
 void count_shared(Block& b, const u64 (&at)[32], u32 mask, u32 size) {
-  const u32 lanes = size <= WORD ? 32 : BANKS * WORD / size;
+  const u32 lanes = size <= WORD ? 32 : BANKS * WORD / whole(size);
   for (u32 first = 0; first < 32; first += lanes) {
     const u32 group = mask & (lanes == 32 ? ~0u : ((1u << lanes) - 1) << first);
     if (group == 0) continue;

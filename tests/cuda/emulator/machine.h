@@ -101,6 +101,13 @@ struct Block {
 
 [[noreturn]] void fail(u32 line, const char* what, u64 detail);
 
+// Bytes of the access of which so many are used: a power of two.
+inline u32 whole(u32 used) {
+  u32 size = 1;
+  while (size < used) size *= 2;
+  return size;
+}
+
 // Addresses of a warp's access become host addresses. Bounds, alignment, races, counts.
 void reach_global(Warp& w, u64 (&at)[32], u32 mask, u32 size, Use use, u32 line, u32 access);
 void reach_shared(Warp& w, u64 (&at)[32], u32 mask, u32 size, Use use, u32 line);

@@ -12,7 +12,8 @@
   throw std::runtime_error("line " + std::to_string(line) + ": " + what + number);
 }
 
-static void aligned(const u64 (&at)[32], u32 mask, u32 size, u32 line) {
+static void aligned(const u64 (&at)[32], u32 mask, u32 used, u32 line) {
+  const u32 size = whole(used);
   u64 low = 0;
   LANES (l) low |= mask >> l & 1 ? at[l] & (size - 1) : 0;
   if (low == 0) return;

@@ -38,7 +38,10 @@ def _access(site: Site, reached: str, code: str) -> str:
 
 @emits("ld ldu", _MODIFIERS)
 def load(site: Site) -> str:
+    """Of a load that was widened, what lies behind the last byte in use is not touched."""
     parts, c_type, size = site.vector(0), C_TYPES[site.type], size_of(site.type)
+    if used := site.instruction.used.bit_length():
+        parts = parts[: -(-used // size)]
     if site.has("param") and site.is_parameter(1, size * len(parts)):
         return _parameter(site, parts)
     code = " ".join(

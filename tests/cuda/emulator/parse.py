@@ -17,6 +17,7 @@ _LETTER = re.compile(r"\S")
 _BRACE = re.compile(r"[{}]")
 _GUARD = re.compile(r"@(!?%?[\w$]+)\s+(.*)", re.S)
 _IGNORED = (".pragma", ".loc", ".file", ".section")
+_USED = re.compile(r'\.pragma "used_bytes_mask (\w+)"')
 _COLLECTIVES = ("shfl", "vote", "match", "redux", "mma", "ldmatrix", "bar", "barrier")
 _ENDS = ("bra", "brx", "ret", "exit", "bar", "barrier", "trap")
 
@@ -31,6 +32,11 @@ class Instruction:
     name: str
     modifiers: tuple[str, ...]
     operands: tuple[str, ...]
+    used: int = 0
+    """Bit i: the kernel uses byte i of what is loaded; 0: all.
+
+    NVRTC of CUDA 13 widens loads to 16 bytes where no allocation ends in between.
+    """
 
 
 @dataclass
@@ -44,6 +50,8 @@ class Kernel:
     blocks: list[list[Instruction]] = field(default_factory=lambda: [[]])
     labels: dict[str, int] = field(default_factory=dict)
     targets: dict[str, list[str]] = field(default_factory=dict)
+    used: int = 0
+    """What a pragma says of the next instruction."""
 
 
 @dataclass
@@ -165,6 +173,8 @@ def _statement(kernel: Kernel, text: str, line: int) -> None:
         kernel.targets[name] = [t.strip() for t in text.split(" ", 1)[1].split(",")]
     elif found := variable(text):
         kernel.memory[found.space].append(found)
+    elif mask := _USED.match(text):
+        kernel.used = int(mask[1], 0)
     elif text and not text.startswith(_IGNORED):
         _instruction(kernel, kernel.scopes.resolve(text), line)
 
@@ -180,7 +190,8 @@ def _instruction(kernel: Kernel, text: str, line: int) -> None:
     before = kernel.blocks[-1]
     if name in _COLLECTIVES and before and before[-1].name not in _COLLECTIVES:
         kernel.blocks.append([])  # lanes may have to wait for others before it
-    found = Instruction(line, text, guard, name, tuple(modifiers), tuple(split(operands)))
+    used, kernel.used = kernel.used, 0
+    found = Instruction(line, text, guard, name, tuple(modifiers), tuple(split(operands)), used)
     kernel.blocks[-1].append(found)
     if name in _ENDS and modifiers[:1] != ["warp"]:
         kernel.blocks.append([])

@@ -1,0 +1,198 @@
+"""Compiles a user's own exported graph: an ONNX file in, a bundle out.
+
+import the graph -> recognise our operators -> lower and schedule -> pack the weights -> generate
+code -> write the manifest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+import handglass
+from handglass.errors import HandglassError, InputError, UsageError
+from handglass.runtime.bundle.entries import (
+    GraphEntry,
+    ModelEntry,
+    PromptEntry,
+    StateEntry,
+    TensorEntry,
+)
+from handglass.runtime.bundle.manifest import Manifest
+from handglass.runtime.bundle.reader import LIBRARY, REPORT, RUNTIME_LIBRARY
+from handglass.runtime.bundle.writer import BundleWriter
+from handglass.runtime.system.tilde import check_expanded
+from handglass.schedules import GRAPH_RULES
+from handglass.schedules.select import find_units
+from handglass.targets import find_target
+from handglass.targets.codegen.kinds import prepare_compiler
+from handglass.targets.target import Target
+
+from .build import Clock, find_runtime_library, generate, load_tuning_records, report_text
+from .graphs.graph import Graph, shape_of
+from .graphs.importing import import_graph
+from .graphs.network import ENCODE, GraphNetwork
+from .graphs.onnx_file import parse_shapes
+from .graphs.recognition import Coverage, cover, recognise
+from .lowering.phases import Progress, lower
+from .lowering.workload import Part
+from .packing.describe import target_entry
+from .packing.pack import entries, pack_parameters
+from .plan import check_memory
+from .records.apply import reason_of
+from .records.coverage import coverage
+from .records.summary import summarize
+from .records.this_device import this_device
+from .schemes.quantize import find_scheme
+
+ARCHITECTURE = "ONNX"
+SUFFIX = ".onnx"
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """The result of compiling a graph."""
+
+    phases: dict[str, float]
+    """Seconds per phase."""
+    bundle_bytes: int
+    schedules: list[tuple[str, str, int]]
+    """(function, rule that scheduled it, number of call sites)."""
+    records: dict[str, Any]
+    graph: dict[str, Any]
+    """What was recognised, and what runs on default schedules (graphs/recognition.py)."""
+
+
+def compile_graph(
+    model: str | Path,
+    output: str | Path,
+    *,
+    shapes: Sequence[str] = (),
+    target: str = "host",
+    quantization: str = "f32",
+    dump_ir: str | Path | None = None,
+    overwrite: bool = False,
+    bundle_runtime: bool = True,
+    records: Sequence[Path] = (),
+    use_records: bool = True,
+    progress: Progress | None = None,
+) -> GraphReport:
+    """Compile the ONNX file `model` for the CPU `target` into the bundle folder `output`.
+
+    `shapes` ("name=1,3,224,224") are the sizes of inputs whose file has names in place of numbers.
+    Raises as `compile_model`, and DeviceError if the package onnx is missing.
+    """
+    if dump_ir:
+        check_expanded(dump_ir)
+    device = find_target(target)
+    if device.gpu is not None:
+        raise UsageError(f"--target {target}: a graph is compiled for CPUs only")
+    prepare_compiler(device)
+    device = replace(device, load_rules=lambda: GRAPH_RULES)
+    scheme = find_scheme(quantization, find_units(tvm.target.Target(device.tvm)))
+    book = load_tuning_records(device, records, use_records)
+    clock = Clock()
+    with BundleWriter(Path(output), overwrite=overwrite) as writer:
+        with clock.phase("import"):
+            function, proto = import_graph(Path(model), parse_shapes(shapes))
+            graph = Graph(function)
+            recognised = recognise(graph)
+            covered = cover(graph, recognised)
+        network = GraphNetwork(graph, recognised, scheme)
+        with clock.phase("lower"), blamed_on(model):
+            with tvm.target.Target(device.tvm):
+                mod, parameters = network.export()
+            lowered = lower(mod, device, Path(dump_ir) if dump_ir else None, progress, book)
+        params = entries(parameters)
+        manifest = describe_graph(graph, proto, network, covered, params, device)
+        check_memory(manifest, device)
+        with clock.phase("pack"):
+            folder = writer.folder
+            for name in pack_parameters(network, network.weights, params, folder, progress):
+                writer.add_file(name)
+        with clock.phase("codegen"), blamed_on(model):
+            if progress:
+                progress("codegen", 0, 1)
+            lowered = generate(mod, lowered, device, writer.folder / LIBRARY, book)
+            writer.add_file(LIBRARY)
+        parts = (Part(ENCODE, 1, {}, ()),)
+        tuned = summarize(coverage(lowered, parts, device, book.used, this_device(device)), book)
+        if bundle_runtime:
+            writer.add_file(RUNTIME_LIBRARY, find_runtime_library(device))
+        writer.add_file(
+            REPORT, report_text(lowered, clock.seconds, manifest, tuned, graph=covered.json)
+        )
+        bundle = writer.finish(manifest)
+    return GraphReport(
+        clock.seconds,
+        sum(entry.size for entry in bundle.manifest.files.values()),
+        [(row.function, row.rule, row.calls) for row in lowered.kernels],
+        tuned,
+        covered.json,
+    )
+
+
+@contextmanager
+def blamed_on(model: str | Path) -> Iterator[None]:
+    """Errors of TVM as InputError: it imports operators that it cannot compile."""
+    try:
+        yield
+    except HandglassError:
+        raise
+    except Exception as error:
+        raise InputError(f"{model}: TVM cannot compile this graph: {reason_of(error)}") from error
+
+
+def plan_graph(model: str | Path, shapes: Sequence[str] = ()) -> dict[str, Any]:
+    """What `compile_graph` would recognise; nothing is compiled."""
+    graph = Graph(import_graph(Path(model), parse_shapes(shapes))[0])
+    return cover(graph, recognise(graph)).json
+
+
+def describe_graph(
+    graph: Graph,
+    proto: Any,
+    network: GraphNetwork,
+    covered: Coverage,
+    params: tuple[TensorEntry, ...],
+    target: Target,
+) -> Manifest:
+    """The manifest without `files`, which the bundle writer adds."""
+    weights = {tensor.name for tensor in proto.initializer}
+    names = [i.name for i in proto.input if i.name not in weights]
+    inputs = tensors_of(names, graph.inputs)
+    outputs = tensors_of([output.name for output in proto.output], graph.outputs)
+    return Manifest(
+        model=ModelEntry(ARCHITECTURE, {"name": proto.name[:100]}),
+        target=target_entry(target),
+        scheme={"language": network.scheme.name},
+        versions={
+            "handglass": handglass.__version__,
+            "tvm": version("apache-tvm"),
+            "tvm_ffi": version("apache-tvm-ffi"),
+        },
+        functions=network.functions(inputs, outputs),
+        params=params,
+        state=StateEntry(1, ()),
+        vision=None,
+        prompt=PromptEntry(bos="", roles={}, tiles={}, reserved=(), stop=()),
+        tokenizer=None,
+        vocab_size=0,
+        hidden_size=1,
+        work=network.work(covered),
+        graph=GraphEntry(inputs, outputs),
+    )
+
+
+def tensors_of(names: Sequence[str], variables: Sequence[Any]) -> tuple[TensorEntry, ...]:
+    pairs = zip(names, variables, strict=True)
+    return tuple(TensorEntry(name, shape_of(var), str(var.ty.dtype)) for name, var in pairs)
+
+
+__all__ = ["GraphReport", "compile_graph", "plan_graph"]

@@ -1,0 +1,1 @@
+"""The HTTP side, which needs the packages of `handglass[serve]`."""

@@ -1,0 +1,200 @@
+"""CUDA C++ of attention on tensor cores (flash_nest.py): a workgroup's tile of rows.
+
+A warp keeps the sums of its rows, their maxima and the sums of their weights in registers. Scores
+are the accumulators of `mma.sync` and, rounded to float16 in pairs, already have the layout of its
+left operand for the product with the values. What a warp does with a step of positions:
+
+    scores = queries keys^T      m16n8k16, keys by ldmatrix
+    weights = exp2(scores - most), sums *= exp2(old most - most)
+    sums += weights values       m16n8k16, values by ldmatrix.trans
+
+Rows of shared memory are an odd number of 16-byte units apart, and the halves of every fifth to
+eighth row of a panel of keys are swapped, so that the eight addresses of a matrix are in different
+banks.
+
+Queries that are held in registers come through the last stage, which is filled after them.
+
+Keys and values are copied by cp.async while earlier ones are multiplied. Chips before 8.0 have
+neither that nor m16n8k16; they copy through registers and multiply twice.
+"""
+
+from __future__ import annotations
+
+from .flash_tile import TILE
+from .warp_functions import ARITHMETIC, MEMORY
+
+NAME = "handglass_flash"
+
+_COPIES = """
+// Copies a chunk of keys and values to shared memory. Keys beyond the last panel or row are those
+// of the last one, values beyond `end` are zeros.
+template <class Flash, int D, bool PANELS, int CHUNK>
+static __device__ __forceinline__ void handglass_flash_fetch(
+    unsigned stage, const handglass_half* keys, const handglass_half* values, int start, int end,
+    int positions) {
+  constexpr int kUnits = CHUNK * (D / 8), kRow = D / 8;
+  int thread = threadIdx.x + 32 * threadIdx.y, last = positions * kRow - 1;
+  const handglass_half* from = keys + (long long)start * D;
+  #pragma unroll
+  for (int round = 0; round < (kUnits + Flash::kThreads - 1) / Flash::kThreads; ++round) {
+    int unit = round * Flash::kThreads + thread;
+    if (kUnits % Flash::kThreads != 0 && unit >= kUnits) break;
+    int to = PANELS ? unit ^ (unit >> 3 & 1) : unit / kRow * (kRow | 1) + unit % kRow;
+    int source = min(unit, last - start * kRow);
+    handglass_flash_copy(stage + 16 * to, from + 8 * source, true);
+  }
+  from = values + (long long)start * D;
+  #pragma unroll
+  for (int round = 0; round < (kUnits + Flash::kThreads - 1) / Flash::kThreads; ++round) {
+    int unit = round * Flash::kThreads + thread;
+    if (kUnits % Flash::kThreads != 0 && unit >= kUnits) break;
+    bool is_seen = unit < (end - start) * kRow;
+    handglass_flash_copy(
+        stage + 2 * Flash::kKeys + 16 * (unit / kRow * (kRow | 1) + unit % kRow),
+        is_seen ? from + 8 * unit : values, is_seen);
+  }
+}
+"""
+_RESULT = """
+// Where results go: rows of all heads side by side, or parts of the positions to be merged later.
+template <int D, int GROUP, bool SPLIT>
+struct HandglassFlashOut {
+  float *out, *marks;
+  int head, heads, count, part;
+
+  __device__ __forceinline__ float* at(int r) const {
+    if (SPLIT) return out + (first_of_part() + r) * D;
+    return out + ((long long)(r / GROUP) * heads * GROUP + head * GROUP + r % GROUP) * D;
+  }
+  __device__ __forceinline__ int first_of_part() const {
+    return (part * heads + head) * count * GROUP;
+  }
+  __device__ __forceinline__ bool has(int r) const { return r < count * GROUP; }
+  __device__ __forceinline__ void mark(int r, float most, float total) const {
+    if (SPLIT) *(float2*)(marks + 2 * (first_of_part() + r)) = make_float2(most, total);
+  }
+  __device__ __forceinline__ float factor(float total) const { return SPLIT ? 1 : 1 / total; }
+};
+// Adds up the sums of the lanes that share a row.
+template <int ACROSS, int D, int DOWN, int BANDS, class Flash, class Out>
+static __device__ __forceinline__ void handglass_flash_finish(
+    Flash& flash, handglass_half* pool, int first_row, const Out& out) {
+  constexpr int kApart = D + (40 - D % 32) % 32;  // rows 8 banks apart
+  float* shared = (float*)pool;
+  float* kept = shared + ACROSS * Flash::kRows * kApart;
+  int lane = threadIdx.x, across = threadIdx.y / DOWN;
+  if (ACROSS > 1) __syncthreads();  // all have read their keys and values
+  #pragma unroll
+  for (int b = 0; b < BANDS; ++b)
+    #pragma unroll
+    for (int half = 0; half < Flash::kHalves; ++half) {
+      float total = flash.total[b][half];
+      total += __shfl_xor_sync(~0u, total, 1);
+      total += __shfl_xor_sync(~0u, total, 2);
+      int r = flash.row + Flash::kBand * b + 8 * half + (lane >> 2), column = 2 * (lane & 3);
+      if (ACROSS > 1) {
+        int place = across * Flash::kRows + r - first_row;
+        #pragma unroll
+        for (int e = 0; e < D / 8; ++e)
+          *(float2*)(shared + place * kApart + 8 * e + column) = flash.result(b, e, half);
+        if ((lane & 3) == 0)
+          *(float2*)(kept + 2 * place) = make_float2(flash.peak[b][half], total);
+      } else if (out.has(r)) {
+        float factor = out.factor(total);
+        float* to = out.at(r) + column;
+        #pragma unroll
+        for (int e = 0; e < D / 8; ++e) {
+          float2 sum = flash.result(b, e, half);
+          *(float2*)(to + 8 * e) = make_float2(sum.x * factor, sum.y * factor);
+        }
+        if ((lane & 3) == 0) out.mark(r, flash.peak[b][half], total);
+      }
+    }
+  if (ACROSS == 1) return;
+  __syncthreads();
+  for (int place = threadIdx.y; place < Flash::kRows; place += Flash::kThreads / 32) {
+    int r = first_row + place;
+    float most = kept[2 * place], total = 0, weights[ACROSS];
+    #pragma unroll
+    for (int a = 1; a < ACROSS; ++a) most = fmaxf(most, kept[2 * (a * Flash::kRows + place)]);
+    #pragma unroll
+    for (int a = 0; a < ACROSS; ++a) {
+      float2 mark = *(const float2*)(kept + 2 * (a * Flash::kRows + place));
+      weights[a] = handglass_flash_exp2(mark.x - most);
+      total += weights[a] * mark.y;
+    }
+    if (!out.has(r)) continue;
+    float factor = out.factor(total);
+    #pragma unroll
+    for (int e = 2 * lane; e < D; e += 64) {
+      float low = 0, high = 0;
+      #pragma unroll
+      for (int a = 0; a < ACROSS; ++a) {
+        float2 sum = *(const float2*)(shared + (a * Flash::kRows + place) * kApart + e);
+        low += weights[a] * sum.x;
+        high += weights[a] * sum.y;
+      }
+      *(float2*)(out.at(r) + e) = make_float2(low * factor, high * factor);
+    }
+    if (lane == 0) out.mark(r, most, total);
+  }
+}
+"""
+_WORKGROUP = """
+template <int D, int GROUP, bool CAUSAL, bool PANELS, int DOWN, int ACROSS, int BANDS, int CHUNK,
+          int STEP, int STAGES, bool HELD, bool LAZY, bool SPLIT, bool FINE>
+static __device__ __forceinline__ void handglass_flash(
+    handglass_half* pool, const handglass_half* keys, const handglass_half* values, float* out,
+    float* marks, int tile, int head, int part, int heads, int parts, int count, int first_limit,
+    int key_positions, int positions) {
+  using Flash = HandglassFlash<
+      D, GROUP, CAUSAL, PANELS, DOWN, ACROSS, BANDS, CHUNK, STEP, STAGES, HELD, LAZY, FINE>;
+  Flash flash;
+  flash.first_limit = first_limit;
+  flash.count = count;
+  int first_row = tile * Flash::kRows;
+  int end = flash.limit_of(first_row + Flash::kRows - 1);
+  int chunks = (end + CHUNK - 1) / CHUNK, first = 0;
+  if (SPLIT) {
+    int share = (chunks + parts - 1) / parts;
+    first = part * share;
+    chunks = max(0, min(share, chunks - first));
+  }
+  keys += (long long)head * key_positions * D;
+  values += (long long)head * positions * D;
+  unsigned memory = (unsigned)__cvta_generic_to_shared(pool);
+  auto fetch = [&](int chunk) {
+    if (chunk < chunks)
+      handglass_flash_fetch<Flash, D, PANELS, CHUNK>(
+          memory + 2 * (chunk % STAGES * Flash::kStage), keys, values, (first + chunk) * CHUNK, end,
+          key_positions);
+    handglass_flash_commit();
+  };
+  #pragma unroll
+  for (int chunk = 0; chunk < STAGES - 1; ++chunk) fetch(chunk);
+  __syncthreads();  // the queries are in shared memory
+  flash.start(memory + 2 * (STAGES - HELD) * Flash::kStage, first_row);
+  #pragma unroll 1
+  for (int chunk = 0; chunk < chunks; ++chunk) {
+    if (STAGES == 1) {
+      if (HELD || chunk > 0) __syncthreads();
+      fetch(chunk);
+    }
+    handglass_flash_wait<(STAGES > 2 ? STAGES - 2 : 0)>();
+    __syncthreads();  // the chunk is there, and all are done with the one before
+    if (STAGES > 1) fetch(chunk + STAGES - 1);
+    flash.chunk(memory + 2 * (chunk % STAGES * Flash::kStage), (first + chunk) * CHUNK);
+  }
+  handglass_flash_wait<0>();
+  handglass_flash_finish<ACROSS, D, DOWN, BANDS>(
+      flash, pool, first_row,
+      HandglassFlashOut<D, GROUP, SPLIT>{out, marks, head, heads, count, part});
+}
+"""
+# TVM prints the source once per name, and each workgroup has a name of its own.
+_GUARDED = f"""#ifndef HANDGLASS_FLASH
+#define HANDGLASS_FLASH
+{TILE}{_COPIES}{_RESULT}{_WORKGROUP}
+#endif
+"""
+CODE = MEMORY + ARITHMETIC + _GUARDED

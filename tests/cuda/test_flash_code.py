@@ -1,0 +1,112 @@
+"""Attention on tensor cores: what the machine code of each chip shows, and what it asks for."""
+
+from __future__ import annotations
+
+from functools import cache
+from math import prod
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm", reason="compiles with the TVM compiler")
+
+import attention_reference
+import attention_spaces
+from attention_spaces import over_cache, over_picture
+from cuda_kernels import DYNAMIC, Kernels, Launch, image, kernels_of, scheduled, target_of
+from generated import resources
+from machine_code import TENSOR, count, disassembled, nvdisasm
+from occupancy import MULTIPROCESSORS, WARP, occupancy
+from tolerance import KERNEL
+
+from handglass.schedules.choices import Written
+from handglass.schedules.cuda import flash_attention
+from handglass.targets.codegen.cuda.nvrtc import Nvrtc
+
+pytestmark = [
+    pytest.mark.compiler,
+    pytest.mark.cuda,
+    pytest.mark.skipif(nvdisasm() is None, reason="nvdisasm is not installed: make test-cuda"),
+]
+
+PRESETS = {75: "rtx-20", 80: "a100", 86: "rtx-30", 87: "jetson-orin", 90: "h100", 120: "rtx-50"}
+"""A preset for each chip whose code is read; 8.9 has the limits of 8.6, and 11.0 those of 9.0."""
+WARPS = 8
+"""Least warps on a multiprocessor: two for each of its schedulers."""
+IN_FLIGHT = 16 << 10
+"""Least bytes of the cache on their way to a multiprocessor while one query is decoded, or being
+multiplied: what the fastest gets in 600 ns."""
+POSITIONS = 2048
+BESIDE, PER_BYTE = 1.15, 3.0
+"""Most sectors over those of the cache, and wavefronts of shared memory over the least; and
+instructions of a thread per byte of the cache."""
+PRODUCTS = {"vision": 76, "prefill": 64, "decode": 16, "decode_wide": 64}
+"""Products of a step of 64 positions, or 16 of decoding, with columns of 72, 64 or 256; chips
+before 8.0 take two instructions for most."""
+SHARE = {"vision": 0.12, "prefill": 0.07, "decode": 0.05, "decode_wide": 0.08}
+"""Least share of the products in the loop. It also has the softmax, what hides positions and, of a
+causal prompt, a second product for values that are not finite, which does not run otherwise."""
+
+
+@cache
+def built(name: str, preset: str) -> Kernels:
+    with target_of(preset):
+        kernel = {
+            "vision": lambda: over_picture(None, 7, 2, 2, 72, rounded=True),
+            "prefill": lambda: over_cache("float16", 7, 0, 14, 2, 64, rounded=True),
+            "decode": lambda: over_cache("float16", 1, 0, 36, 36, 64),
+            "decode_wide": lambda: over_cache("float16", 1, 0, 8, 2, 256),
+        }[name]()
+    sch, rule = scheduled(kernel.func, target_of(preset))
+    assert rule == flash_attention.RULE.name
+    return kernels_of(sch.mod["main"], target_of(preset))
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_the_code_of_each_chip(nvrtc: Nvrtc, name: str) -> None:
+    for chip in nvrtc.architectures.intersection(PRESETS):
+        kernels = built(name, PRESETS[chip])
+        cubin, log = image(kernels.source, f"sm_{chip}", nvrtc.major)
+        launch = kernels.launches[0 if name.startswith("decode") else -1]  # before the merge
+        used, loop = resources(log)[launch.kernel], disassembled(cubin, log).hot_loop
+        assert used.stack == 0, (chip, used)
+        products = count(loop, *TENSOR)
+        assert products >= PRODUCTS[name] and products >= SHARE[name] * loop.total(), (chip, loop)
+        copies = "LDGSTS.E.BYPASS.128" if chip >= 80 else "LDG.E.128"
+        assert count(loop, copies) == count(loop, "LDGSTS", "LDG.") > 0, (chip, loop)
+        share = occupancy(chip, threads_of(launch), used.registers, memory_of(launch))
+        warps = share * MULTIPROCESSORS[chip].threads / WARP
+        if not name.startswith("decode"):
+            assert warps >= WARPS, (chip, used)
+            continue
+        workgroups = warps * WARP // threads_of(launch)
+        assert workgroups * memory_of(launch) >= IN_FLIGHT, (chip, used)
+
+
+@pytest.mark.parametrize(("heads", "kv"), [(4, 4), (14, 2)])
+def test_decoding_reads_little_beside_the_cache(
+    heads: int, kv: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two parts of 1024 positions, as of a longer context on a large GPU."""
+    for module in (attention_reference, attention_spaces):
+        monkeypatch.setattr(module, "CONTEXT", POSITIONS)
+    with target_of("a100"):
+        kernel = over_cache("float16", 1, POSITIONS - 1, heads, kv, 64)
+    sch, _ = scheduled(kernel.func, target_of("a100"), Written({"splits": 2}))
+    kernels = kernels_of(sch.mod["main"], target_of("a100"))
+    arrays = [given for given in kernel.inputs if isinstance(given, np.ndarray)]
+    y = np.full(kernel.outputs[0].shape, np.nan, np.float32)
+    counts = kernels.run(*arrays, y, pos=POSITIONS - 1)
+    KERNEL.check(y, kernel.outputs[0])
+    cache = sum(array.nbytes for array in arrays[2:])
+    assert 32 * sum(c.global_sectors for c in counts) <= BESIDE * cache
+    assert 32 * sum(c.instructions for c in counts) <= PER_BYTE * cache
+    assert counts[0].shared_wavefronts <= BESIDE * counts[0].shared_ideal
+
+
+def threads_of(launch: Launch) -> int:
+    return prod(int(n) for name, n in launch.extents.items() if name.startswith("threadIdx"))
+
+
+def memory_of(launch: Launch) -> int:
+    return int(launch.extents[DYNAMIC])

@@ -1,0 +1,72 @@
+"""The demo dual encoder: what its card says it finds, in the scheme in which it is shown."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import watch_folder
+from scenes import draw, every_shape
+
+from handglass.compiler.build import compile_model
+from handglass.runtime.search.encoder import Encoder
+from handglass.targets.deploy import runtime
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+RECALL = {1: 0.6, 4: 0.95}
+"""Of the texts about one shape, the share whose drawing must be among the first so many of 96;
+docs/search.md states what was measured."""
+pytestmark = pytest.mark.compiler
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("demo") / "bundle"
+    compile_model(EXAMPLES / "search-checkpoint", path, quantization="w8a8")
+    return path
+
+
+def test_recall_in_w8a8(bundle: Path) -> None:
+    encoder, scenes = Encoder.load(bundle), every_shape()
+    pictures = np.stack([encoder.picture(draw(scene, 224)) for scene in scenes.values()])
+    texts = encoder.labels(list(scenes), "a {}")
+    order = np.argsort(-(texts @ pictures.T), axis=1)
+    places = np.argwhere(order == np.arange(len(scenes))[:, None])[:, 1]
+    for count, least in RECALL.items():
+        assert (places < count).mean() >= least, f"recall@{count}"
+
+
+def test_it_is_deployed_without_a_question(
+    bundle: Path, handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a folder of this machine, whose Python has all that it needs."""
+    monkeypatch.setenv("HANDGLASS_PYTHON", sys.executable)
+    monkeypatch.setattr(runtime, "has_runtime", lambda python, manifest: True)
+    picture = tmp_path / "a.png"
+    draw(every_shape()["big red star"], 112).save(picture)
+    result = handglass("deploy", bundle, "--to", tmp_path / "there", "--image", picture)
+    assert result.code == 0 and "to ask on the device: " in result.err
+    command = result.err.split("to ask on the device: ")[1].strip()
+    done = subprocess.run(f"{command} --json", shell=True, stdout=subprocess.PIPE, check=True)
+    labels = [row["label"] for row in json.loads(done.stdout)["pictures"][0]["labels"]]
+    assert sorted(labels) == ["ANOTHER", "TEXT"]
+    assert handglass("deploy", bundle, "--to", tmp_path / "x", "--native", tmp_path).code == 2
+
+
+def test_the_checkpoint_is_small() -> None:
+    files = [file for file in (EXAMPLES / "search-checkpoint").iterdir() if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 3_000_000
+
+
+def test_a_watched_folder(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The example names the frame that fits, and none that is damaged."""
+    for name in ("big red circle", "small blue star", "big green cross"):
+        draw(every_shape()[name], 224).save(tmp_path / f"{name}.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "big red circle.png").read_bytes()[:99])
+    watch_folder.main(str(bundle), str(tmp_path), "a small blue star", "0.2", "2")
+    assert capsys.readouterr().out.split(maxsplit=1)[1] == "small blue star.png\n"
