@@ -8,7 +8,7 @@ namespace handglass {
 namespace cuda {
 namespace {
 
-constexpr uint64_t kAlignment = 256;  // of the driver's own allocations
+constexpr uint64_t kSuballocation = 256;  // of the driver's own allocations
 // A block that is needed again within so many waits (tokens) is not returned to the driver.
 constexpr uint64_t kPatience = 64;
 
@@ -44,7 +44,7 @@ CUresult Memory::AddBlock(uint64_t bytes, bool dedicated, Block** out) {
 
 CUresult Memory::Allocate(uint64_t bytes, uint64_t* address) {
   const uint64_t wanted = std::max<uint64_t>(bytes, 1);
-  const uint64_t reserved = RoundUp(wanted, kAlignment);
+  const uint64_t reserved = RoundUp(wanted, kSuballocation);
   if (reserved < bytes) return CUDA_ERROR_OUT_OF_MEMORY;
   Range range;
   const CUresult result = Find(reserved, &range);

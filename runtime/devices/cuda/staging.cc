@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kSlots = 4;
 constexpr uint64_t kSlotBytes = 1 << 20;
-constexpr uint64_t kAlignment = 64;
+constexpr uint64_t kPieceAlignment = 64;
 
 }  // namespace
 
@@ -56,7 +56,7 @@ void Staging::Upload(const char* from, CUdeviceptr to, uint64_t bytes) {
     device_.Check(device_.driver.functions.cuMemcpyHtoDAsync_v2(to + done, place, piece,
                                                                 device_.stream),
                   "copy of ", bytes, " bytes to the device");
-    slot.filled += RoundUp(piece, kAlignment);
+    slot.filled += RoundUp(piece, kPieceAlignment);
     done += piece;
   }
   device_.statistics.staged_bytes += bytes;

@@ -26,6 +26,8 @@ from ...system.regular_file import open_regular, read_regular
 from .recipe import Ingredients, Recipe
 
 RECORD = "built.json"
+UNITS = 2
+"""Each contains the same sources everywhere, since two may use one name for different things."""
 FLAGS = (
     *("-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-pthread"),
     "-fno-sanitize=all",  # zig enables sanitizers, which need a runtime
@@ -102,16 +104,17 @@ def compiler_version(recipe: Recipe, compiler: Sequence[str]) -> str:
 
 
 def _objects(recipe: Recipe, command: Sequence[str], folder: Path) -> list[str]:
-    """Compile all sources, as many at a time as there are CPUs."""
+    """Compile the sources as few units: most of the time goes to headers, once per unit."""
 
-    def compile_one(numbered: tuple[int, Path]) -> str:
-        number, source = numbered
-        output = str(folder / f"{number}-{source.stem}.o")  # two folders may share a name
-        _run(recipe, [*command, "-c", str(source), "-o", output])
-        return output
+    def compile_one(number: int) -> str:
+        unit, output = folder / f"{number}.cc", folder / f"{number}.o"
+        sources = recipe.cpp_files()[number::UNITS]
+        unit.write_text("".join(f'#include "{path}"\n' for path in sources), encoding="utf-8")
+        _run(recipe, [*command, "-c", str(unit), "-o", str(output)])
+        return str(output)
 
     with ThreadPoolExecutor(max_workers=len(usable_cpus())) as pool:
-        return list(pool.map(compile_one, enumerate(recipe.cpp_files())))
+        return list(pool.map(compile_one, range(UNITS)))
 
 
 def _run(recipe: Recipe, command: Sequence[str]) -> str:

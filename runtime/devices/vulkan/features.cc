@@ -8,8 +8,8 @@ namespace handglass {
 namespace vulkan {
 namespace {
 
-/* The origin of a feature structure: an extension, or the version that adopted it. */
-struct Source {
+/* A feature structure, its extension, and the version that adopted it. */
+struct Origin {
   void* structure;
   const char* extension;
   uint32_t core_since;
@@ -21,7 +21,7 @@ constexpr uint32_t kNever = UINT32_MAX;
 
 Features::Features(const Instance& instance, VkPhysicalDevice device, uint32_t api_version) {
   ReadExtensions(instance, device);
-  const Source sources[] = {
+  const Origin origins[] = {
       {&storage16, "VK_KHR_16bit_storage", VK_API_VERSION_1_1},
       {&storage8, "VK_KHR_8bit_storage", VK_API_VERSION_1_2},
       {&float16_int8, "VK_KHR_shader_float16_int8", VK_API_VERSION_1_2},
@@ -34,11 +34,11 @@ Features::Features(const Instance& instance, VkPhysicalDevice device, uint32_t a
       {&maintenance4, "VK_KHR_maintenance4", VK_API_VERSION_1_3},
       {&cooperative_matrix, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME, kNever},
   };
-  for (const Source& source : sources) {
-    const bool offered = Has(source.extension);
-    if (!offered && api_version < source.core_since) continue;
-    if (offered) wanted_.push_back(source.extension);
-    auto* node = static_cast<VkBaseOutStructure*>(source.structure);
+  for (const Origin& origin : origins) {
+    const bool offered = Has(origin.extension);
+    if (!offered && api_version < origin.core_since) continue;
+    if (offered) wanted_.push_back(origin.extension);
+    auto* node = static_cast<VkBaseOutStructure*>(origin.structure);
     node->pNext = static_cast<VkBaseOutStructure*>(core_.pNext);
     core_.pNext = node;
   }
