@@ -89,7 +89,7 @@ def test_which_kinds_of_chips_there_are() -> None:
     assert {limits_of(preset) for preset in PRESETS} == set(CHIPS)
 
 
-@pytest.mark.parametrize(("preset", "name"), thinned(2, CHIPS.values(), SPACES))
+@pytest.mark.parametrize(("preset", "name"), thinned(4, CHIPS.values(), SPACES))
 def test_a_space_is_large(name: str, preset: str) -> None:
     space, choices = SPACES[name], Offered()
     rule = taken(made(space, preset), preset, choices)

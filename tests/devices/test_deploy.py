@@ -126,6 +126,7 @@ def test_addresses_that_are_none(to: str, bring: Callable[..., Deployment]) -> N
         bring(to)
 
 
+@pytest.mark.large
 def test_a_disk_that_is_full(bring: Callable[..., Deployment], device_home: Path) -> None:
     there = device_home / "handglass"
     bring(str(there))

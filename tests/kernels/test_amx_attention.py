@@ -95,7 +95,7 @@ def result(kernel: Any, inputs: Sequence[Any], shape: tuple[int, ...]) -> np.nda
 
 @pytest.mark.parametrize(
     ("heads", "kv", "d"),
-    thinned(2, [(2, 2, 72), (6, 2, 64), (4, 2, 62), (2, 2, 8), (1, 1, 33), (3, 1, 20)]),
+    thinned(3, [(2, 2, 72), (6, 2, 64), (4, 2, 62), (2, 2, 8), (1, 1, 33), (3, 1, 20)]),
 )
 def test_over_a_picture(emulator: Emulator, heads: int, kv: int, d: int) -> None:
     kernel = picture_kernel(heads, kv, d)
@@ -104,7 +104,7 @@ def test_over_a_picture(emulator: Emulator, heads: int, kv: int, d: int) -> None
         TILE_ATTENTION.check(result(kernel, [q, k, v], (n, heads * d)), attend_rounded(q, k, v))
 
 
-@pytest.mark.parametrize("queries", [2, 10, 64])
+@pytest.mark.parametrize("queries", only([10], [2, 10, 64]))
 def test_with_a_fixed_number_of_queries(emulator: Emulator, queries: int) -> None:
     kernel = compiled(over_picture(4, 4, 128, queries).func)
     for n in LENGTHS:
@@ -156,7 +156,9 @@ def test_a_query_that_is_no_number_spoils_only_itself(emulator: Emulator, bad: f
 
 @pytest.mark.parametrize(
     ("heads", "kv", "d", "dtype"),
-    [(6, 2, 64, "float16"), (2, 2, 72, "float32"), (5, 1, 8, "int8"), (16, 2, 80, "int8")],
+    thinned(
+        2, [(6, 2, 64, "float16"), (2, 2, 72, "float32"), (5, 1, 8, "int8"), (16, 2, 80, "int8")]
+    ),
 )
 def test_over_a_cache(emulator: Emulator, heads: int, kv: int, d: int, dtype: str) -> None:
     """The cache is NaN after the last position, which must not affect the result."""

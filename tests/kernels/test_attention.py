@@ -23,6 +23,7 @@ from attention_reference import (
     normal,
     rotated,
 )
+from thinned import only
 from tvm import relax, te, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import spec
@@ -149,16 +150,11 @@ def build_causal(s: int | str, layout: Layout, dtype: str) -> Kernel:
 
 CACHED = ["float32", "float16", "int8"]
 CASES = [(*shape, dtype) for shape in CAUSAL for dtype in CACHED]
-EACH_PAIR_ONCE = {(*CAUSAL[n], dtype) for n, dtype in enumerate([*CACHED, "int8"])}
-"""Each shape with one type of cache, each type at least once; the rest is `large`."""
 
 
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "d", "dtype"),
-    [
-        pytest.param(*case, marks=() if case in EACH_PAIR_ONCE else pytest.mark.large)
-        for case in CASES
-    ],
+    only([(*CAUSAL[n], dtype) for n, dtype in enumerate(CACHED)], CASES),
 )
 def test_causal(heads: int, kv_heads: int, d: int, dtype: str) -> None:
     """The cache is NaN after the last position, which must not affect the result."""

@@ -107,7 +107,7 @@ DECAYS = {
 
 
 @pytest.mark.parametrize(
-    ("step", "decay", "chunk"), thinned(3, [0, 1e-6, 1], DECAYS.values(), recurrence.CHUNKS)
+    ("step", "decay", "chunk"), thinned(5, [0, 1e-6, 1], DECAYS.values(), recurrence.CHUNKS)
 )
 def test_extreme_gates(step: float, decay: np.float32, chunk: int) -> None:
     given, h = random_given(MIXED, 70), MIXED.values

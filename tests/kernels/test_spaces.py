@@ -20,7 +20,7 @@ import tvm_ffi
 from cpu_spaces import GATED, MATMULS, SPACES, Space, opened, target_of
 from levels import BY_INSTRUCTION, Level, compiled, compiled_here
 from space_candidates import SAMPLE, compiled_together, drawn, run, scheduled, unchecked
-from thinned import LARGE
+from thinned import LARGE, thinned
 from tvm.s_tir import Schedule, renew_defs
 
 from handglass.schedules.choices import Noted
@@ -40,7 +40,7 @@ ROW_TARGETS = ("x86-64-v3", "arm64", "jetson-thor-cpu")
 EACH_SHAPE = ("x86-64-v3", "x86-64-amx", "arm64")
 """Of dot products, of tiles, of a smaller register file."""
 
-each_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
+each_space = pytest.mark.parametrize("space", thinned(2, SPACES.values()), ids=SPACES.keys())
 LIKE_INT8 = {
     "attention_prefill_f32",
     "attention_prefill_f16",

@@ -63,8 +63,9 @@ def test_a_full_folder_for_temporary_files_does_not_matter(
 @needs_mounts
 @pytest.mark.parametrize(
     "size",  # that of the first weights, of all weights and a part of the library, of the library
-    [*(pytest.param(size, marks=pytest.mark.large) for size in ("8k", "3m")), "1400k"],
+    ["8k", "1400k", "3m"],
 )
+@pytest.mark.large
 def test_a_full_disk_is_one_line(text_checkpoint: Path, tmp_path: Path, size: str) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

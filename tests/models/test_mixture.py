@@ -67,11 +67,13 @@ def model(folder: Path, reference: Reference) -> Any:
 
 
 @pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.large
 def test_answer(model: Any, reference: Reference, name: str) -> None:
     """Token ids of the prompt, logits after it, and 64 greedy tokens."""
     reference.check(model, name)
 
 
+@pytest.mark.large
 def test_logits_of_prefill_and_decode(model: Any, reference: Reference) -> None:
     asked, session = reference.ask(QUESTION, []), model.session
     truth = reference.logits(asked, [5, 9])
@@ -84,6 +86,7 @@ def test_logits_of_prefill_and_decode(model: Any, reference: Reference) -> None:
     assert np.abs(np.stack(rows) - truth).max() <= 1e-4 * np.abs(truth).max()
 
 
+@pytest.mark.large
 def test_decode_reads_the_chosen_experts_only(model: Any) -> None:
     manifest = model.manifest
     stacked = sum(p.nbytes for p in manifest.params if ".experts_" in p.name)

@@ -90,6 +90,7 @@ def test_a_plan_of_eight_billion_parameters_takes_neither_time_nor_memory(plan_o
     assert peak < 100e6
 
 
+@pytest.mark.large
 def test_the_plan_is_what_is_compiled(demo_bundle: Path) -> None:
     plan = plan_model(CHECKPOINT)
     manifest = Bundle.open(demo_bundle).manifest

@@ -102,6 +102,7 @@ def test_the_template_may_think_by_default() -> None:
     assert not thinks_by_default(HELPFUL, TemplateFile(edited)), "it cannot think"
 
 
+@pytest.mark.large
 def test_the_chat_of_4_5_asks_for_plain_answers() -> None:
     """Although its template thinks by default."""
     folder = released_file("o-4.5/tokenizer_config.json").parent

@@ -94,7 +94,7 @@ LARGE = {
 }
 
 
-@pytest.mark.parametrize("case", thinned(2, LARGE))
+@pytest.mark.parametrize("case", thinned(3, LARGE))
 def test_large_pictures_are_read_in_bounded_memory(tmp_path: Path, case: str) -> None:
     (tmp_path / "x").write_bytes(LARGE[case]())
     growth, result = read_in_child(tmp_path / "x")
@@ -115,7 +115,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", thinned(2, REFUSED))
+@pytest.mark.parametrize("case", thinned(3, REFUSED))
 def test_larger_pictures_are_refused_in_bounded_memory(tmp_path: Path, case: str) -> None:
     make, message = REFUSED[case]
     (tmp_path / "x").write_bytes(make())
