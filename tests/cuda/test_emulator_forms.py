@@ -46,7 +46,11 @@ def test_what_is_computed_is_part_of_it(one: str, another: str) -> None:
 
 @pytest.mark.cuda
 def test_a_form_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second kernel has what it needs; a link that leads nowhere is made again."""
+    """The second kernel has what it needs; a link that leads nowhere is made again. (The machine is
+    that of the usual cache.)"""
+    Module(HEADER + entry("some", "u64 y", ADDED)).layout("some")
+    for made in (*cache_folder().glob("machine-*.so"), *cache_folder().glob("prelude-*")):
+        (tmp_path / made.name).symlink_to(made)
     monkeypatch.setenv("HANDGLASS_CUDA_EMULATOR_CACHE", str(tmp_path))
     for body, expected, compiled in ((ADDED, 5, 1), (OTHER, 909, 1), (ADDED, 5, 1)):
         y = np.zeros(34, "u4")

@@ -6,11 +6,13 @@ import pytest
 
 pytest.importorskip("tvm", reason="compiles the demo model")
 from generated import demo_source, release_source, resources
+from thinned import thinned
 
 from handglass.targets import find_target
 from handglass.targets.codegen.cuda.architectures import images_of
 from handglass.targets.codegen.cuda.gpu import CudaCapabilities
 from handglass.targets.codegen.cuda.nvrtc import Nvrtc
+from handglass.targets.codegen.cuda.packages import MAJORS
 from handglass.targets.codegen.cuda.prelude import with_prelude
 from handglass.targets.presets.cuda import CARDS, JETSONS
 
@@ -20,7 +22,7 @@ PRESETS = [row[0] for row in (*JETSONS, *CARDS)]
 MOST_STACK = 64
 """Bytes: sinf of a large argument needs some, and ptxas keeps a few registers of a tile there."""
 DECLARED = 'extern "C" __global__'
-SCHEMES = ("f32", "f16", "w8a8", "w4a8", "w4")
+OTHER_SCHEMES = ("f32", "f16", "w8a8", "w4")
 
 
 def check(nvrtc: Nvrtc, preset: str, source: str) -> None:
@@ -36,12 +38,14 @@ def check(nvrtc: Nvrtc, preset: str, source: str) -> None:
         assert all(used.registers <= 255 for used in found.values())
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(("nvrtc", "preset"), thinned(2, MAJORS, PRESETS), indirect=["nvrtc"])
 def test_every_preset_compiles_the_default_scheme(nvrtc: Nvrtc, preset: str) -> None:
     check(nvrtc, preset, demo_source(preset, "w4a8"))
 
 
-@pytest.mark.parametrize("quantization", [name for name in SCHEMES if name != "w4a8"])
+@pytest.mark.parametrize(
+    ("nvrtc", "quantization"), thinned(2, MAJORS, OTHER_SCHEMES), indirect=["nvrtc"]
+)
 def test_every_scheme_compiles_for_jetson_orin(nvrtc: Nvrtc, quantization: str) -> None:
     check(nvrtc, "jetson-orin", demo_source("jetson-orin", quantization))
 

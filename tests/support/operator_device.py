@@ -12,6 +12,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+import pytest
+
 from handglass.targets import find_target
 
 VULKAN = "vulkan"
@@ -25,6 +27,12 @@ def target_of(target: Mapping[str, Any]) -> dict[str, Any]:
     return dict(target if KIND == VULKAN else find_target(PRESET).tvm)
 
 
+def different(targets: Mapping[str, Mapping[str, Any]]) -> list[Any]:
+    """Parameters of a test, targets by name. On another kind of device all are one (target_of)."""
+    named = [pytest.param(target, id=name) for name, target in targets.items()]
+    return named if KIND == VULKAN else named[:1]
+
+
 @cache
 def enable() -> None:
     """Make the device available to this process."""
@@ -32,4 +40,12 @@ def enable() -> None:
         from emulated_driver import driver_environment
 
         os.environ.update(driver_environment(chips=CHIP))
+        _compile_ptx_alone()
     import_module(f"handglass.targets.codegen.{KIND}").enable()
+
+
+def _compile_ptx_alone() -> None:
+    """The emulated driver runs nothing else, and machine code takes most of the compiler's time."""
+    build = import_module("handglass.targets.codegen.cuda.build")
+    usual = build.images_of
+    vars(build)["images_of"] = lambda *given: [name for name in usual(*given) if "compute" in name]

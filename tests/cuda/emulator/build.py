@@ -34,7 +34,9 @@ MOST_MEMORY = 4 << 30
 
 def command() -> str:
     """A shell's command for this package; its arguments are those of `__main__`."""
-    return f"PYTHONPATH={shlex.quote(str(HERE.parent))} {shlex.quote(sys.executable)} -S -m emulator"
+    return (
+        f"PYTHONPATH={shlex.quote(str(HERE.parent))} {shlex.quote(sys.executable)} -S -m emulator"
+    )
 
 
 def cache_folder() -> Path:
@@ -103,14 +105,14 @@ def _compile(forms: Mapping[str, str]) -> None:
     path = cache_folder() / f"forms-{_hash(' '.join(forms))}.so"
     source = "\n".join(_function(*each) for each in forms.items())
     links = ["-x", "c++", "-", "-x", "none", str(machine()), "-Wl,-rpath,$ORIGIN"]
-    _make(path, [COMPILER, *FLAGS, "-include", str(_prelude()), "-shared", "-s", *links], source)
+    _make(path, [COMPILER, *FLAGS, "-include", str(prelude()), "-shared", "-s", *links], source)
     for name in forms:
         unfinished = _unfinished(_form(name))
         unfinished.symlink_to(path.name)
         unfinished.rename(_form(name))
 
 
-def _prelude() -> Path:
+def prelude() -> Path:
     """The header of all forms, which is compiled once, too: it takes longer than most forms."""
     header = cache_folder() / f"prelude-{_hash('prelude')}.h"
     compiled = header.with_name(f"{header.name}.gch")
