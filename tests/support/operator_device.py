@@ -37,15 +37,8 @@ def different(targets: Mapping[str, Mapping[str, Any]]) -> list[Any]:
 def enable() -> None:
     """Make the device available to this process."""
     if KIND != VULKAN and not ON_CARD:
-        from emulated_driver import driver_environment
+        from emulated_driver import driver_environment, ptx_of
 
         os.environ.update(driver_environment(chips=CHIP))
-        _compile_ptx_alone()
+        vars(import_module("handglass.targets.codegen.cuda.build"))["images_of"] = ptx_of
     import_module(f"handglass.targets.codegen.{KIND}").enable()
-
-
-def _compile_ptx_alone() -> None:
-    """The emulated driver runs nothing else, and machine code takes most of the compiler's time."""
-    build = import_module("handglass.targets.codegen.cuda.build")
-    usual = build.images_of
-    vars(build)["images_of"] = lambda *given: [name for name in usual(*given) if "compute" in name]
