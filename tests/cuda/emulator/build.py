@@ -34,9 +34,8 @@ MOST_MEMORY = 4 << 30
 
 def command() -> str:
     """A shell's command for this package; its arguments are those of `__main__`."""
-    return (
-        f"PYTHONPATH={shlex.quote(str(HERE.parent))} {shlex.quote(sys.executable)} -S -m emulator"
-    )
+    python = f"{shlex.quote(sys.executable)} -S"  # without site, which takes as long as all else
+    return f"PYTHONPATH={shlex.quote(str(HERE.parent))} {python} -m emulator"
 
 
 def cache_folder() -> Path:
@@ -52,7 +51,7 @@ def cache_folder() -> Path:
 
 def keep(ptx: str) -> Path:
     """Put a PTX text into the cache. Returns its path, from which those of its kernels follow."""
-    path = cache_folder() / f"{_hash(ptx)}.ptx"
+    path = cache_folder() / f"{_hash(ptx, '.h', '.cc', '.py')}.ptx"
     if not path.exists():
         unfinished = _unfinished(path)
         unfinished.write_text(ptx, "utf-8")
@@ -127,14 +126,16 @@ def _function(name: str, body: str) -> str:
     return f'extern "C" bool form_{name}({parameters}) {{ const u32 (&on)[32] = w.on; {body} }}'
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(_environment() + text.encode()).hexdigest()[:24]
+def _hash(text: str, *suffixes: str) -> str:
+    """Names what is made of a text and of this folder's files; of those in C++ if compiled."""
+    made_of = _environment(*suffixes or (".h", ".cc"))
+    return hashlib.sha256(made_of + text.encode()).hexdigest()[:24]
 
 
 @cache
-def _environment() -> bytes:
-    """Everything that a shared object depends on, but for its PTX."""
-    files = sorted(path for path in HERE.iterdir() if path.suffix in (".py", ".h", ".cc"))
+def _environment(*suffixes: str) -> bytes:
+    """Everything that a result depends on, but for its text."""
+    files = sorted(path for path in HERE.iterdir() if path.suffix in suffixes)
     found = hashlib.sha256(" ".join((COMPILER, *FLAGS, _cpu())).encode())
     for path in files:
         found.update(path.read_bytes() + b"\0")

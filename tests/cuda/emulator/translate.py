@@ -1,4 +1,4 @@
-"""PTX to what the machine runs: per kernel its basic blocks, as forms of instructions and numbers."""
+"""PTX to what the machine runs: the basic blocks of each kernel, as forms and numbers."""
 
 from __future__ import annotations
 
