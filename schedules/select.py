@@ -36,6 +36,7 @@ from .isa.integer_isa import (
     find_integer_isa,
 )
 from .isa.register_tiles import YMM, ZMM_FLOATS, Tile
+from .isa.score_products import OF_ISA
 
 # --- the units of a target ---
 
@@ -273,6 +274,26 @@ def attends_in_tiles(units: Units, weights: str) -> str:
     "" if it has not.
     """
     return next((kind for kind in units.kinds if weights in TILE_ATTENTION.get(kind, ())), "")
+
+
+INTEGER_SCORES: Mapping[str, frozenset[str]] = {
+    name: frozenset({"int4a8", "int7a8", "int8a8"})
+    for name in ("avx2", "avx-vnni", "avx512", "avx512-vnni", "sdot", "i8mm")
+}
+"""The weights beside which attention to all positions (vision, resampler) has scores that are
+products of integers, by integer instruction set. The rows that these weights multiply are integers
+anyway. With others, and in the decoder, scores stay float32."""
+
+
+def scores_in_integers(units: Units, weights: str) -> str:
+    """The codes of queries and keys (isa/score_products.py) in attention to all positions.
+
+    "" if they are not integers: `attends_in_tiles` comes first.
+    """
+    isa = units.integers.name
+    if attends_in_tiles(units, weights) or weights not in INTEGER_SCORES.get(isa, ()):
+        return ""
+    return OF_ISA[isa].codes.name
 
 
 def select(units: Units, weights: str) -> Selection:

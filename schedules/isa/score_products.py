@@ -104,7 +104,7 @@ _ZMM = _words(16, "llvm.x86.avx512.pmaddw.d.512", 12)
 _NEON = ScoreProducts(BYTES, 4, _multiply_bytes, _lane_of_sixteen, 4, (4, 8))
 OF_CODES: Mapping[str, ScoreProducts] = {WORDS.name: _YMM, BYTES.name: _NEON}
 """The products that an operator is emitted with, before a schedule knows its target."""
-_OF_ISA = {
+OF_ISA: Mapping[str, ScoreProducts] = {
     AVX2.name: _YMM,
     AVX_VNNI.name: _YMM,
     AVX512.name: _ZMM,
@@ -116,7 +116,7 @@ _OF_ISA = {
 
 def find_score_products(target: tvm.target.Target) -> ScoreProducts | None:
     """The products of a CPU target; None if it has no instruction for them."""
-    return _OF_ISA.get(find_integer_isa(target).name)
+    return OF_ISA.get(find_integer_isa(target).name)
 
 
 def portable(products: ScoreProducts) -> ScoreProducts:
