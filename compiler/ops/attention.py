@@ -27,7 +27,7 @@ from .bf16_attention import (
 )
 from .exponential import LOG2_E
 from .index_type import int64
-from .integer_attention import ROWS, attend_in_integers
+from .integer_attention import attend_in_integers
 from .lazy import Lazy, stored
 from .scope import on_gpu
 
@@ -81,8 +81,8 @@ def attention_over_all(
     if (codes := CODES.get(str(tiles))) and not is_causal and not on_gpu():
         values = head_major(v)
         assert isinstance(values, te.Tensor)
-        tile = _tile(int64(q.shape[0]), ROWS)
-        return attend_in_integers(q, k, values, scale, limit, codes, tile)
+        rows = int64(q.shape[0]) * (int(q.shape[1]) // int(k.shape[1]))
+        return attend_in_integers(q, k, values, scale, limit, codes, _least_padded(rows))
     if _in_registers(tiles):
         key, value = key_of_rows(k), value_of_rows(v)
         return attend_in_tiles(q, key, value, int(k.shape[1]), scale, limit)
@@ -139,12 +139,16 @@ def head_major(values: te.Tensor | Lazy) -> te.Tensor | Lazy:
 
 def _tile(s: Expr, group: int) -> int:
     """Rows per tile; for a static number of rows, the tile with the least padding."""
-    if not isinstance(s, tirx.IntImm):
+    rows = s * group
+    if isinstance(rows, tirx.IntImm) and int(rows) <= HALF:
+        return int(rows)
+    return _least_padded(rows)
+
+
+def _least_padded(rows: Expr) -> int:
+    if not isinstance(rows, tirx.IntImm):
         return TILE
-    rows = int(s) * group
-    if rows <= HALF:
-        return rows
-    return min((TILE, HALF), key=lambda tile: -rows % tile)
+    return min((TILE, HALF), key=lambda tile: -int(rows) % tile)
 
 
 def _rows(q: te.Tensor, tiling: Tiling, scale: float) -> te.Tensor:

@@ -49,13 +49,10 @@ def _finite(value: Expr) -> Expr:
 
 def for_vectors(d: int, body: Callable[[Expr], object], first: int = 0) -> None:
     """body(e) for the columns from `first` to d, in vectors of up to 16."""
-    width = gcd(gcd(d, first), LANES)
-    with T.serial(int64(first // width), int64(d // width)) as block:
-        if width == 1:
-            body(block)
-            return
-        with T.vectorized(int64(0), int64(width)) as lane:
-            body(block * width + lane)
+    width = gcd(d, first, LANES)
+    blocks = T.serial(int64(first // width), int64(d // width))
+    with blocks as block, T.vectorized(int64(0), int64(width)) as lane:
+        body(block * width + lane)
 
 
 @dataclass(frozen=True)
@@ -95,11 +92,9 @@ class _Rows:
         lanes, peak = (T.sblock_alloc_buffer((n,), "int32") for n in (width, 1))
         for_vectors(width, lambda e: T.buffer_store(lanes, tirx.const(0, "int32"), [e]))
 
-        def raise_lane(e: Expr) -> None:
-            lane = e % width
-            T.buffer_store(lanes, tirx.max(lanes[lane], magnitude(value(e))), [lane])
-
-        for_vectors(self.d, raise_lane)
+        with grid(self.d // width) as (block,), T.vectorized(int64(0), int64(width)) as lane:
+            larger = tirx.max(lanes[lane], magnitude(value(block * width + lane)))
+            T.buffer_store(lanes, larger, [lane])
         T.buffer_store(peak, _highest(lanes, width), [int64(0)])
         return tirx.reinterpret("float32", peak[0])
 
