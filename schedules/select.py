@@ -54,6 +54,8 @@ class Units:
     """Limits of a workgroup; None on a CPU."""
     largest: int | None = None
     """Largest tensor that a kernel can bind, in bytes; None if unlimited."""
+    integer_scores: bool = True
+    """Whether attention may have the scores of INTEGER_SCORES."""
 
 
 ANY_CPU = Units(PLAIN)
@@ -291,7 +293,8 @@ def scores_in_integers(units: Units, weights: str) -> str:
     "" if they are not integers: `attends_in_tiles` comes first.
     """
     isa = units.integers.name
-    if attends_in_tiles(units, weights) or weights not in INTEGER_SCORES.get(isa, ()):
+    wanted = units.integer_scores and not attends_in_tiles(units, weights)
+    if not wanted or weights not in INTEGER_SCORES.get(isa, ()):
         return ""
     return OF_ISA[isa].codes.name
 
