@@ -115,7 +115,7 @@ def _integer(
 ) -> Blocking:
     """The blocking with register tiles for scores by `products`."""
     most = pick("scores.rows", SCORE_ROWS, products.rows)
-    unroll = pick("scores.unroll", products.unrolls, products.unrolls[-1])
+    unroll = pick("scores.unroll", products.unrolls, products.unroll)
     rows = divisors_of(tiling.tile, most)[-1]
     return replace(blocking, products=products, score_rows=rows, score_unroll=unroll)
 

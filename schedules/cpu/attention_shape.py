@@ -78,7 +78,7 @@ def default_blocking(tiling: Tiling, kept: str, products: ScoreProducts | None =
     if products is None:
         return found
     rows = max(n for n in range(1, products.rows + 1) if tiling.tile % n == 0)
-    return replace(found, products=products, score_rows=rows, score_unroll=products.unrolls[-1])
+    return replace(found, products=products, score_rows=rows, score_unroll=products.unroll)
 
 
 def tiles_of_task(tiling: Tiling, tiles: int) -> int:

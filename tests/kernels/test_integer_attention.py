@@ -5,8 +5,7 @@ Lengths end inside, at and after a panel and a tile of rows.
 """
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -18,6 +17,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 import tvm
 from arm_kernels import Kernel
 from attention_reference import attend
+from cpu_spaces import target_of
 from integer_attention import SPACES, UNROUNDED, attend_coded, inputs, over_picture
 from space_candidates import SAMPLE, compiled_together, drawn, scheduled, unchecked
 from thinned import only
@@ -45,6 +45,7 @@ from handglass.schedules.rule import schedule_function
 from handglass.schedules.select import find_units
 from handglass.targets import find_target, known_targets
 from handglass.targets.codegen.build import without_alias
+from handglass.targets.codegen.llvm.assembly import hot_loops
 
 pytestmark = [pytest.mark.compiler, pytest.mark.levels]
 
@@ -52,6 +53,8 @@ HOST = tvm.target.Target(find_target("host").tvm)
 EACH = [*CODES.values()]
 SHAPES = [(2, 2, 72), (6, 2, 64), (1, 1, 33), (2, 2, 80), (1, 1, 128)]  # heads, kv heads, d
 HERE = [(WORDS, (2, 2, 72)), (BYTES, (6, 2, 64))]
+X86 = {"x86-64-v3": "vpmaddwd", "avx-vnni": "vpdpwssd", "avx512-vnni": "vpdpwssd"}
+"""The instruction of each target with words."""
 each_codes = pytest.mark.parametrize("codes", EACH, ids=lambda codes: codes.name)
 
 
@@ -211,23 +214,28 @@ def test_which_schemes_have_integer_scores() -> None:
     assert of("arm64") == "bytes" and of("x86-64-amx") == "amx"
 
 
-INSTRUCTIONS: Mapping[str, str] = {"x86-64-v3": "vpmaddwd", "arm64": "sdot"}
+def test_sums_stay_in_registers() -> None:
+    """In the loops over the columns, of the code for ARM."""
+    text = assembly("arm64", BYTES)
+    loops = hot_loops(text, "sdot")
+    assert loops and loops[0].count("sdot") == 64, "four rows by 16 positions by 16 columns"
+    assert not [loop for loop in loops if loop.vector_stack_traffic]
 
 
-@pytest.mark.parametrize("name", INSTRUCTIONS)
-def test_machine_code(name: str) -> None:
-    """The rule takes it, and no sum of a score goes through the stack."""
-    target = known_targets()[name]
+@pytest.mark.parametrize(("name", "instruction"), only([("avx512-vnni", "vpdpwssd")], X86.items()))
+def test_the_instruction_is_in_the_code(name: str, instruction: str) -> None:
+    """VNNI adds to the sums as it multiplies; as many as a register tile has."""
+    text = assembly(name, WORDS)
+    taken = [line for line in text.splitlines() if line.startswith(f"\t{instruction}\t")]
+    assert len(taken) >= 12
+
+
+def assembly(name: str, codes: ScoreCodes) -> str:
+    """The code for a preset or a level, scheduled by its rules."""
+    target = target_of(name)
     device = tvm.target.Target(target.tvm)
-    products = find_score_products(device)
-    assert products is not None
-    taken = schedule_function(over_picture(products.codes).func, target.rules, device)
+    taken = schedule_function(over_picture(codes).func, target.rules, device)
     assert taken is not None and taken[1].name == "cpu-attention"
     with device:
         mod = without_alias().passes[1](tvm.IRModule({"main": taken[0].mod["main"]}))
-    text = tvm.compile(mod, device).mod.inspect_source("asm")
-    lines = text.splitlines()
-    at = [n for n, line in enumerate(lines) if f"\t{INSTRUCTIONS[name]}" in line]
-    assert len(at) >= 16
-    loop = lines[at[0] : at[-1]]
-    assert not [line for line in loop if re.search(r"\(%rsp\)|\[sp", line)]
+    return str(tvm.compile(mod, device).mod.inspect_source("asm"))
