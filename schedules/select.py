@@ -280,11 +280,12 @@ def attends_in_tiles(units: Units, weights: str) -> str:
 
 INTEGER_SCORES: Mapping[str, frozenset[str]] = {
     name: frozenset({"int4a8", "int7a8", "int8a8"})
-    for name in ("avx2", "avx-vnni", "avx512", "avx512-vnni", "sdot", "i8mm")
+    for name in ("avx2", "avx-vnni", "avx512-vnni", "sdot", "i8mm")
 }
 """The weights beside which attention to all positions (vision, resampler) has scores that are
 products of integers, by integer instruction set. The rows that these weights multiply are integers
-anyway. With others, and in the decoder, scores stay float32."""
+anyway. With others, and in the decoder, scores stay float32. AVX-512 without VNNI multiplies words
+no faster than floats: on one port, and the addition is another instruction."""
 
 
 def scores_in_integers(units: Units, weights: str) -> str:
