@@ -24,8 +24,9 @@ from .attention_tiles import attend
 from .exponential import LOG2_E
 from .integer_operands import KeyCodes, QueryCodes, mean_nest
 from .lazy import Lazy
-from .written_nests import distinct, written
+from .written_nests import Nest, written
 
+OPERANDS = {PATTERN: "integer-operands", MULTIPLY_ADDS: [0]}
 ROWS = 48
 """Stored queries are a multiple of this, which all offered tiles divide."""
 
@@ -54,7 +55,9 @@ def _queries(
     shapes = [(h_kv, count, codes.depth(d)), (h_kv, count)]
 
     def nest(ins: Sequence[tirx.Buffer], outs: Sequence[tirx.Buffer]) -> None:
-        QueryCodes(q.read(ins), ins, *outs, tiling, d, codes, scale * LOG2_E).nest(ROWS)
+        out, scales = outs
+        factor = scale * LOG2_E
+        QueryCodes(q.read(ins), ins, out, scales, tiling, d, codes, factor).nest(ROWS)
 
     return _written("queries", shapes, codes, q.inputs, nest)
 
@@ -70,9 +73,10 @@ def _keys(k: Lazy, codes: ScoreCodes) -> Sequence[te.Tensor]:
         *inputs, centre = ins
         key = k.read(inputs)
         centred = lambda j, h, e: key(j, h, e) - centre[h, e]  # noqa: E731
-        KeyCodes(centred, ins, *outs, n, d, codes).nest()
+        out, scales = outs
+        KeyCodes(centred, ins, out, scales, n, d, codes).nest()
 
-    return _written("keys", shapes, codes, (*distinct(k.inputs), mean), nest)
+    return _written("keys", shapes, codes, (*k.inputs, mean), nest)
 
 
 def _mean(k: Lazy, n: Expr) -> te.Tensor:
@@ -81,11 +85,15 @@ def _mean(k: Lazy, n: Expr) -> te.Tensor:
     def nest(ins: Sequence[tirx.Buffer], outs: Sequence[tirx.Buffer]) -> None:
         mean_nest(k.read(ins), ins, outs[0], n)
 
-    attrs = {PATTERN: "integer-operands", MULTIPLY_ADDS: [0]}
-    (mean,) = written("mean_key", [shape], "float32", k.inputs, nest, attrs)
+    (mean,) = written("mean_key", [shape], "float32", k.inputs, nest, OPERANDS)
     return mean
 
 
-def _written(name: str, shapes, codes: ScoreCodes, inputs, nest) -> Sequence[te.Tensor]:
-    attrs = {PATTERN: "integer-operands", MULTIPLY_ADDS: [0]}
-    return written(name, shapes, [codes.dtype, "float32"], inputs, nest, attrs)
+def _written(
+    name: str,
+    shapes: Sequence[tuple[Expr | int, ...]],
+    codes: ScoreCodes,
+    inputs: Sequence[te.Tensor],
+    nest: Nest,
+) -> Sequence[te.Tensor]:
+    return written(name, shapes, [codes.dtype, "float32"], inputs, nest, OPERANDS)

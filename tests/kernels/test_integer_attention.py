@@ -84,7 +84,7 @@ def build(mod: tvm.IRModule) -> Any:
     return tvm.compile(without_alias().passes[1](mod), HOST)
 
 
-def result(compiled: Any, given: Sequence[np.ndarray]) -> np.ndarray:
+def result(compiled: Any, given: Sequence[Any]) -> np.ndarray:
     s, heads, d = given[0].shape
     out = tvm.runtime.tensor(np.full((s, heads * d), 9, np.float32))
     compiled(*map(tvm.runtime.tensor, given), out)
@@ -108,9 +108,9 @@ def test_over_a_picture(codes: ScoreCodes, shape: tuple[int, int, int]) -> None:
 )
 def test_with_a_fixed_number_of_queries(codes: ScoreCodes, queries: int) -> None:
     for n in (1, 65, 1025):
-        given = inputs(queries, n, 4, 4, 128)
-        actual = result(kernel(codes, 4, 4, 128, queries), given)
-        CODED_ATTENTION.check(actual, attend_coded(*given, codes))
+        q, k, v = inputs(queries, n, 4, 4, 128)
+        actual = result(kernel(codes, 4, 4, 128, queries), [q, k, v])
+        CODED_ATTENTION.check(actual, attend_coded(q, k, v, codes))
 
 
 @each_codes

@@ -24,13 +24,14 @@ def over_picture(
 ) -> Kernel:
     """All see all, for any number of positions; the inputs have 77."""
     n, count = tirx.Var("n", "int64"), 77
-    given = inputs(queries or count, count, heads, kv, d)
+    q, k, v = inputs(queries or count, count, heads, kv, d)
     shapes = [(queries or n, heads, d), (n, kv, d), (n, kv, d)]
     tensors = [placeholder(s, "float32", name) for s, name in zip(shapes, "qkv", strict=True)]
-    y = attention_over_all(*map(stored, tensors), d**-0.5, tiles=codes.name)
+    q_view, k_view, v_view = map(stored, tensors)
+    y = attention_over_all(q_view, k_view, v_view, d**-0.5, tiles=codes.name)
     func = te.create_prim_func([*tensors, y])
-    truth = attend_coded(*given, codes).astype(np.float32)
-    return Kernel(func, [*given], [truth], CODED_ATTENTION.largest)
+    truth = attend_coded(q, k, v, codes).astype(np.float32)
+    return Kernel(func, [q, k, v], [truth], CODED_ATTENTION.largest)
 
 
 def inputs(s: int, n: int, heads: int, kv: int, d: int) -> list[np.ndarray]:
