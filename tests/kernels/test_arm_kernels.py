@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,14 @@ import pytest
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
+import integer_attention
 import tvm
 from arm_emulator import Call, MissingToolError, Program
 from arm_kernels import Kernel, build, families
 from tile_attention import over_cache, over_picture
 from tvm import te
 
+from handglass.schedules.isa.score_products import BYTES
 from handglass.targets import Target, known_targets
 from handglass.targets.abilities import find_emulator
 from handglass.targets.codegen.llvm.assembly import Loop, hot_loops
@@ -34,6 +36,8 @@ def kernels(target: Target) -> dict[str, Kernel]:
     made = families(target)
     if "bf16" in target.features:
         made |= {"bf16_attention_prefill": over_cache, "bf16_attention_picture": over_picture}
+    if "asimddp" in target.features:
+        made["integer_attention_picture"] = partial(integer_attention.over_picture, BYTES)
     return {name: make() for name, make in made.items()}
 
 
