@@ -208,16 +208,21 @@ test-vulkan: .venv/test.stamp
 # workers, as in `test`.
 OPERATORS = attention elementwise heads matmul one_row recurrence rows spaces
 test-cuda: .venv/cuda.stamp
+	$(BIN)/python tests/cuda/prepare.py
 	HANDGLASS_TEST_CUDA=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
 	  --max-worker-restart 0 tests/cuda
 	HANDGLASS_TEST_VULKAN=1 HANDGLASS_TEST_OPERATORS=cuda $(BIN)/python -m pytest -m vulkan \
 	  -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
 	  $(OPERATORS:%=tests/kernels/test_vulkan_%.py)
 
-# More of the same: whole models in more schemes, releases at full size.
+# More of the same: whole models in more schemes, releases at full size, more cases of operators.
 test-cuda-large: .venv/cuda.stamp
+	$(BIN)/python tests/cuda/prepare.py
 	HANDGLASS_TEST_CUDA=1 HANDGLASS_TEST_LARGE=1 $(BIN)/python -m pytest -m large -n 2 \
 	  --dist loadfile --max-worker-restart 0 tests/cuda
+	HANDGLASS_TEST_VULKAN=1 HANDGLASS_TEST_OPERATORS=cuda HANDGLASS_TEST_LARGE=1 $(BIN)/python -m pytest \
+	  -m 'vulkan and large' -n 2 --dist loadfile --max-worker-restart 0 \
+	  $(OPERATORS:%=tests/kernels/test_vulkan_%.py)
 
 # Objects are cached in the user's cache folder; only changed files are recompiled.
 native: .venv/compile.stamp

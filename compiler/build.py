@@ -80,6 +80,7 @@ def compile_model(
     head_quantization: str | None = None,
     context: int | None = None,
     kv_cache: str | None = None,
+    attention: str | None = None,
     dump_ir: str | Path | None = None,
     overwrite: bool = False,
     allow_pickle: bool = False,
@@ -110,7 +111,7 @@ def compile_model(
     schemes = quantization, vision_quantization
     has_vision = family.vision(config) is not None
     generates = family.score is None
-    options = *schemes, context, kv_cache, has_vision, head_quantization, generates
+    options = *schemes, context, kv_cache, has_vision, head_quantization, generates, attention
     storage = choose_storage(config.language, units, *options)
     book = load_tuning_records(device, records, use_records)
     clock = Clock()

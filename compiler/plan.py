@@ -118,6 +118,7 @@ def plan_model(
     head_quantization: str | None = None,
     context: int | None = None,
     kv_cache: str | None = None,
+    attention: str | None = None,
     overwrite: bool = False,
     allow_pickle: bool = False,
 ) -> Plan:
@@ -135,7 +136,8 @@ def plan_model(
     schemes = quantization, vision_quantization
     vision = family.vision(config)
     generates = family.score is None
-    options = *schemes, context, kv_cache, vision is not None, head_quantization, generates
+    sizes = context, kv_cache, vision is not None
+    options = *schemes, *sizes, head_quantization, generates, attention
     storage = choose_storage(config.language, units, *options)
     network = build(checkpoint, family, config, storage)
     params = entries(list(network.named_parameters()))

@@ -36,6 +36,7 @@ from .isa.integer_isa import (
     find_integer_isa,
 )
 from .isa.register_tiles import YMM, ZMM_FLOATS, Tile
+from .isa.score_products import OF_ISA
 
 # --- the units of a target ---
 
@@ -53,6 +54,8 @@ class Units:
     """Limits of a workgroup; None on a CPU."""
     largest: int | None = None
     """Largest tensor that a kernel can bind, in bytes; None if unlimited."""
+    integer_scores: bool = True
+    """Whether attention may have the scores of INTEGER_SCORES."""
 
 
 ANY_CPU = Units(PLAIN)
@@ -273,6 +276,28 @@ def attends_in_tiles(units: Units, weights: str) -> str:
     "" if it has not.
     """
     return next((kind for kind in units.kinds if weights in TILE_ATTENTION.get(kind, ())), "")
+
+
+INTEGER_SCORES: Mapping[str, frozenset[str]] = {
+    name: frozenset({"int4a8", "int7a8", "int8a8"})
+    for name in ("avx2", "avx-vnni", "avx512-vnni", "sdot", "i8mm")
+}
+"""The weights beside which attention to all positions (vision, resampler) has scores that are
+products of integers, by integer instruction set. The rows that these weights multiply are integers
+anyway. With others, and in the decoder, scores stay float32. AVX-512 without VNNI multiplies words
+no faster than floats: on one port, and the addition is another instruction."""
+
+
+def scores_in_integers(units: Units, weights: str) -> str:
+    """The codes of queries and keys (isa/score_products.py) in attention to all positions.
+
+    "" if they are not integers: `attends_in_tiles` comes first.
+    """
+    isa = units.integers.name
+    wanted = units.integer_scores and not attends_in_tiles(units, weights)
+    if not wanted or weights not in INTEGER_SCORES.get(isa, ()):
+        return ""
+    return OF_ISA[isa].codes.name
 
 
 def select(units: Units, weights: str) -> Selection:

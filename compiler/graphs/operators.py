@@ -17,7 +17,7 @@ from ..models.layers import LayerNorm, Linear, is_one_row, opaque
 from ..models.leaves import Rows
 from ..ops import exponential
 from ..ops.graph_attention import Columns, attention_of_rows, side_by_side
-from ..schemes.scheme import Scheme, has_tile_attention, selection_of
+from ..schemes.scheme import Scheme, attention_to_all, has_tile_attention, selection_of
 from .attention_pattern import AttentionMatch
 from .graph import array_of, shape_of
 from .layout import Heads
@@ -141,7 +141,9 @@ class Attention(nn.Module):
         self, match: AttentionMatch, scheme: Scheme, name: str, weights: GraphWeights
     ) -> None:
         super().__init__()
-        self.match, self.tiles = match, has_tile_attention(scheme)
+        self.match = match
+        has_mask = match.mask is not None  # a column, whose lowest number no integers can hold
+        self.tiles = has_tile_attention(scheme) if has_mask else attention_to_all(scheme)
         stacked = match.stacked
         self.projection = linear_of(stacked, scheme, name, weights) if stacked else None
 

@@ -19,7 +19,7 @@ from tvm.relax.frontend.nn import op
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..ops import attention as attention_op
-from ..schemes.scheme import Scheme, has_tile_attention
+from ..schemes.scheme import Scheme, attention_to_all
 from .config import ResamplerConfig
 from .key_positions import ComputedPositions, EnlargedPositions, TimePositions
 from .layers import LayerNorm, Linear, opaque
@@ -34,7 +34,7 @@ class Resampler(nn.Module):
     def __init__(self, config: ResamplerConfig, scheme: Scheme, prefix: str = "resampler") -> None:
         super().__init__()
         d, self.prefix, self.config = config.hidden_size, prefix, config
-        self.heads, self.tiles = config.num_attention_heads, has_tile_attention(scheme)
+        self.heads, self.tiles = config.num_attention_heads, attention_to_all(scheme)
         self.query = Rows(f"{prefix}.query", (config.query_num, d))
         self.ln_q = [Rows(f"{prefix}.ln_q.{part}", (d,)) for part in ("weight", "bias")]
         positions = Rows(f"{prefix}.pos_embed", self.query.shape)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from handglass.errors import UsageError
 from handglass.runtime.bundle.manifest import Manifest
 from handglass.schedules.isa.register_tiles import LANES
+from handglass.schedules.isa.score_products import CODES
 from handglass.schedules.select import Units
 
 from ..schemes.byte_rows import ByteRows
 from ..schemes.kv_cache import CacheType, cache_type_of, find_cache_type
 from ..schemes.quantize import find_scheme
-from ..schemes.scheme import Scheme
+from ..schemes.scheme import Scheme, attention_to_all
 
 DEFAULT_CONTEXT = 4096
+FLOAT32 = "f32"
+"""Of `--attention`: no scores in integers."""
 BYTES = ByteRows("w8", "int8", "float16", floor_db=25.0)
 VISION_DEFAULTS = {"w4": "f16", "w4a8": "w8a8"}
 """Default vision scheme per language scheme: four bits are too few for the vision tower."""
@@ -42,7 +45,9 @@ class Storage:
         language = {"language": self.language.name} if has_texts else {}
         vision = {"vision": self.vision.name} if has_vision else {}
         head = {"head": self.own_head.name} if self.own_head else {}
-        return {**language, **vision, **head}
+        is_float = not self.vision.units.integer_scores
+        attention = {"attention": FLOAT32} if is_float else {}
+        return {**language, **vision, **head, **attention}
 
     @property
     def gates(self) -> Scheme:
@@ -75,12 +80,14 @@ def choose_storage(
     has_vision: bool = True,
     head_quantization: str | None = None,
     generates: bool = True,
+    attention: str | None = None,
 ) -> Storage:
     """Look up the schemes and the cache type by name.
 
     The default vision scheme is `f16` for `w4` and `w8a8` for `w4a8`: four bits are too few for the
     vision tower. Raises UsageError for an unknown name, a vision scheme of a model without vision,
-    a context out of range, or options of a conversation for a model that generates no text.
+    a context out of range, options of a conversation for a model that generates no text, or
+    `attention` where it would change nothing.
     """
     if not generates and any((context, kv_cache, head_quantization)):
         raise UsageError(
@@ -103,7 +110,24 @@ def choose_storage(
     vision = find_scheme(vision_quantization or default, units)
     is_own = head_quantization not in (None, quantization)
     own_head = find_scheme(head_quantization, units) if head_quantization and is_own else None
-    return Storage(language, vision, padded, cache, own_head)
+    storage = Storage(language, vision, padded, cache, own_head)
+    if attention is None:
+        return storage
+    return _in_float32(storage, attention, has_vision, generates)
+
+
+def _in_float32(storage: Storage, attention: str, has_vision: bool, generates: bool) -> Storage:
+    """The storage without integers in attention, which decoders do not have."""
+    given = f"--attention {attention!s:.40}"
+    if attention != FLOAT32:
+        raise UsageError(f"{given}: the only choice is {FLOAT32}")
+    parts = [*([storage.vision] if has_vision else []), *([] if generates else [storage.language])]
+    if not any(attention_to_all(part) in CODES for part in parts):
+        raise UsageError(f"{given}: this model has no integers there on this target; omit it")
+    units = replace(storage.language.units, integer_scores=False)
+    head = storage.own_head.on(units) if storage.own_head else None
+    language, vision = (part.on(units) for part in (storage.language, storage.vision))
+    return replace(storage, language=language, vision=vision, own_head=head)
 
 
 def storage_of(manifest: Manifest, units: Units) -> Storage:
@@ -111,6 +135,7 @@ def storage_of(manifest: Manifest, units: Units) -> Storage:
     schemes, state = manifest.scheme, manifest.state
     language, vision = (schemes.get(part) for part in ("language", "vision"))
     names = language or schemes["vision"], vision or schemes["language"]
+    units = replace(units, integer_scores="attention" not in schemes)
     parts = [find_scheme(name, units) for name in names]
     own_head = find_scheme(schemes["head"], units) if "head" in schemes else None
     cache = cache_type_of(state.cache_dtype)

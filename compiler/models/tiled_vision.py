@@ -22,7 +22,7 @@ from handglass.errors import UsageError
 from ..checkpoints.checkpoint import Checkpoint
 from ..ops import exponential
 from ..ops.attention import attention_over_all, heads_of, part_of
-from ..schemes.scheme import Scheme, has_tile_attention
+from ..schemes.scheme import Scheme, attention_to_all
 from .cross_attention import gate, gated_sum
 from .layers import LayerNorm, Linear, opaque
 from .leaves import Leaf, Part, Rows, Stored
@@ -178,7 +178,7 @@ class TiledLayer(nn.Module):
         self.fc2 = linear(scheme, prefix, (d, f), "mlp.fc2")
         self.attn_gate = gate(f"{prefix}.gate_attn") if is_gated else None
         self.mlp_gate = gate(f"{prefix}.gate_ffn") if is_gated else None
-        self.heads, self.tiles = config.num_attention_heads, has_tile_attention(scheme)
+        self.heads, self.tiles = config.num_attention_heads, attention_to_all(scheme)
 
     def forward(self, x: nn.Tensor, grid: nn.Tensor) -> nn.Tensor:
         qkv = self.qkv_proj(self.layer_norm1(x))  # (n, 3 d)

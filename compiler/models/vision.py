@@ -16,7 +16,7 @@ from tvm.relax.frontend.nn import op
 
 from ..ops import attention as attention_op
 from ..ops import exponential
-from ..schemes.scheme import Scheme, has_tile_attention
+from ..schemes.scheme import Scheme, attention_to_all
 from .config import VisionConfig
 from .layers import LayerNorm, Linear, Source, opaque, silu_gated
 from .leaves import Rows, vector
@@ -137,7 +137,7 @@ class EncoderLayer(nn.Module):
         self.fc2 = linear(scheme, prefix, (d, f), names.mlp[1])
         scales = [vector(Rows(f"{prefix}.{name}", (d,))) for name in names.scales]
         self.scales = nn.ModuleList(scales)
-        self.tiles = has_tile_attention(scheme)
+        self.tiles = attention_to_all(scheme)
         self.heads, self.gelu = config.num_attention_heads, GELU[config.hidden_act]
         self.is_causal = is_causal
 

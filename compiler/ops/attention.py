@@ -11,6 +11,7 @@ from tvm.ir import Expr
 
 from handglass.schedules.cpu.attention_shape import Limit, Tiling
 from handglass.schedules.isa.register_tiles import LANES
+from handglass.schedules.isa.score_products import CODES
 from handglass.schedules.rule import PATTERN
 from handglass.schedules.select import ON_GPU
 from handglass.schedules.tiling import is_one
@@ -26,6 +27,7 @@ from .bf16_attention import (
 )
 from .exponential import LOG2_E
 from .index_type import int64
+from .integer_attention import attend_in_integers
 from .lazy import Lazy, stored
 from .scope import on_gpu
 
@@ -76,6 +78,11 @@ def attention_over_all(
     """
     n = k.shape[0]
     limit: Limit = (lambda i: i + 1) if is_causal else (lambda i: n)
+    if (codes := CODES.get(str(tiles))) and not is_causal and not on_gpu():
+        values = head_major(v)
+        assert isinstance(values, te.Tensor)
+        rows = int64(q.shape[0]) * (int(q.shape[1]) // int(k.shape[1]))
+        return attend_in_integers(q, k, values, scale, limit, codes, _least_padded(rows))
     if _in_registers(tiles):
         key, value = key_of_rows(k), value_of_rows(v)
         return attend_in_tiles(q, key, value, int(k.shape[1]), scale, limit)
@@ -83,7 +90,7 @@ def attention_over_all(
 
 
 def _in_registers(tiles: bool | str) -> bool:
-    return bool(tiles) and tiles != ON_GPU and not on_gpu()
+    return bool(tiles) and tiles not in {ON_GPU, *CODES} and not on_gpu()
 
 
 def heads_of(x: te.Tensor, heads: int, d: int, first: int = 0) -> Lazy:
@@ -132,12 +139,16 @@ def head_major(values: te.Tensor | Lazy) -> te.Tensor | Lazy:
 
 def _tile(s: Expr, group: int) -> int:
     """Rows per tile; for a static number of rows, the tile with the least padding."""
-    if not isinstance(s, tirx.IntImm):
+    rows = s * group
+    if isinstance(rows, tirx.IntImm) and int(rows) <= HALF:
+        return int(rows)
+    return _least_padded(rows)
+
+
+def _least_padded(rows: Expr) -> int:
+    if not isinstance(rows, tirx.IntImm):
         return TILE
-    rows = int(s) * group
-    if rows <= HALF:
-        return rows
-    return min((TILE, HALF), key=lambda tile: -rows % tile)
+    return min((TILE, HALF), key=lambda tile: -int(rows) % tile)
 
 
 def _rows(q: te.Tensor, tiling: Tiling, scale: float) -> te.Tensor:

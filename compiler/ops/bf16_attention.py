@@ -7,11 +7,9 @@ they may come from a cache of any type.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tvm import te, tirx
-from tvm.script.ir_builder import IRBuilder
-from tvm.sym import Analyzer
 
 from handglass.schedules.cpu.attention_shape import Limit, Tiling
 from handglass.schedules.cpu.bf16_attention_nest import attention_nest
@@ -34,8 +32,7 @@ from handglass.schedules.rule import MULTIPLY_ADDS, PATTERN, SEEN
 from .bf16_operands import Positions, query_nest
 from .exponential import LOG2_E
 from .lazy import Lazy
-
-Nest = Callable[[Sequence[tirx.Buffer], Sequence[tirx.Buffer]], None]
+from .written_nests import distinct, step_of, written
 
 
 def attend_in_tiles(
@@ -55,14 +52,14 @@ def attend_in_tiles(
         operands = TileOperands(*ins, *outs)
         attention_nest(TileShape(tiling, d, TileBlocking(), operands), TileBlock)
 
-    first, step = limit(int64(0)), _step(limit)
+    first, step = limit(int64(0)), step_of(limit)
     attrs = {
         PATTERN: "tile-attention",
         # As in attention_tiles.py.
         MULTIPLY_ADDS: [h * d, s, first + limit(s - 1)],
         TILED: [d, first, step],
     }
-    (out,) = _extern("attention", [(s, h * d)], "float32", [rows, panels, words], nest, attrs)
+    (out,) = written("attention", [(s, h * d)], "float32", [rows, panels, words], nest, attrs)
     return out
 
 
@@ -109,7 +106,7 @@ def _queries(q: Lazy, tiling: Tiling, kv_heads: int, scale: float) -> te.Tensor:
         query_nest(q.read(ins), ins, outs[0], tiling, d, scale * LOG2_E)
 
     attrs = {PATTERN: "tile-queries", MULTIPLY_ADDS: [0]}
-    (rows,) = _extern("queries", [shape], "uint16", q.inputs, nest, attrs)
+    (rows,) = written("queries", [shape], "uint16", q.inputs, nest, attrs)
     return rows
 
 
@@ -118,8 +115,8 @@ def _positions(
 ) -> Sequence[te.Tensor]:
     count = int64(tiling.limit(tiling.queries - 1))
     spans = ceil_div(count, SPAN)
-    inputs = _distinct([*keys.inputs, *values.inputs])
-    hides = not isinstance(step := _step(tiling.limit), tirx.IntImm) or int(step) != 0
+    inputs = distinct([*keys.inputs, *values.inputs])
+    hides = not isinstance(step := step_of(tiling.limit), tirx.IntImm) or int(step) != 0
 
     def nest(ins: Sequence[tirx.Buffer], outs: Sequence[tirx.Buffer]) -> None:
         given = dict(zip(inputs, ins, strict=True))
@@ -135,23 +132,4 @@ def _positions(
     attrs = {PATTERN: "tile-positions", MULTIPLY_ADDS: [0]}
     if values.shape:  # of a cache, which may have more
         attrs[SEEN] = [count, values.shape[1]]
-    return _extern("positions", shapes, "uint32", inputs, nest, attrs)
-
-
-def _distinct(tensors: Sequence[te.Tensor]) -> tuple[te.Tensor, ...]:
-    return tuple(dict.fromkeys(tensors))
-
-
-def _step(limit: Limit) -> tirx.Expr:
-    return Analyzer().simplify(limit(int64(1)) - limit(int64(0)))
-
-
-def _extern(name, shapes, dtype, inputs, nest: Nest, attrs) -> list[te.Tensor]:
-    def body(ins: Sequence[tirx.Buffer], outs: Sequence[tirx.Buffer]) -> tirx.Stmt:
-        with IRBuilder() as builder:
-            nest(ins, outs)
-        return builder.get()
-
-    dtypes = [dtype] * len(shapes)
-    made = te.extern(shapes, list(inputs), body, name=name, dtype=dtypes, attrs=attrs)
-    return [made] if isinstance(made, te.Tensor) else list(made)
+    return written("positions", shapes, "uint32", inputs, nest, attrs)

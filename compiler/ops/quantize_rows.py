@@ -43,7 +43,7 @@ def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
     peak = reduce_rows(
         (m, groups),
         size,
-        lambda i, g, r: inside(g * size + r, _magnitude(x[i, g * size + r]), _i32(0)),
+        lambda i, g, r: inside(g * size + r, magnitude(x[i, g * size + r]), _i32(0)),
         te.max,
         ("peak_lanes", "peak"),
         _QUANTIZE,
@@ -51,8 +51,8 @@ def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
     limit = tirx.const(float(LIMIT), "float32")
 
     def code(i: Expr, j: Expr) -> Expr:
-        factor = _inverse(tirx.reinterpret("float32", peak[i, j // size]), limit)
-        return inside(j, _rounded(x[i, j] * factor, limit), _i32(0)).astype(codes.activation)
+        factor = inverse(tirx.reinterpret("float32", peak[i, j // size]), limit)
+        return inside(j, rounded(x[i, j] * factor, limit), _i32(0)).astype(codes.activation)
 
     if codes.words:
         quantized = te.compute((m, depth // STEP), _word_of(code), name="codes", attrs=_QUANTIZE)
@@ -94,16 +94,16 @@ def _word_of(code: Callable[[Expr, Expr], Expr]) -> Callable[[Expr, Expr], Expr]
     return word
 
 
-def _magnitude(value: Expr) -> Expr:
+def magnitude(value: Expr) -> Expr:
     return tirx.reinterpret("int32", value) & _i32(_MAGNITUDE)
 
 
-def _inverse(peak: Expr, limit: Expr) -> Expr:
+def inverse(peak: Expr, limit: Expr) -> Expr:
     zero = tirx.const(0.0, "float32")
     return tirx.Select(peak > zero, limit / peak, zero)
 
 
-def _rounded(value: Expr, limit: Expr) -> Expr:
+def rounded(value: Expr, limit: Expr) -> Expr:
     """Round to the nearest integer and clamp to the limit, which also maps NaN to an integer.
 
     TVM has no vectors of `nearbyint`. On a CPU an addition rounds, ties to even as well: it leaves

@@ -9,7 +9,13 @@ import numpy as np
 from tvm import te
 
 from handglass.schedules.isa.integer_isa import Codes
-from handglass.schedules.select import Selection, Units, attends_in_tiles, select
+from handglass.schedules.select import (
+    Selection,
+    Units,
+    attends_in_tiles,
+    scores_in_integers,
+    select,
+)
 
 from ..ops.matmul import Dequantize
 
@@ -82,6 +88,12 @@ def has_tile_attention(scheme: Scheme) -> str:
     """The part of TILE_ATTENTION by which attention of many queries, beside weights of the scheme,
     has operands of 16 bits; else ""."""
     return attends_in_tiles(scheme.units, scheme.weights)
+
+
+def attention_to_all(scheme: Scheme) -> str:
+    """How attention of many queries to all positions multiplies, beside weights of the scheme: a
+    part of TILE_ATTENTION, integer codes for its scores, or "" for float32."""
+    return has_tile_attention(scheme) or scores_in_integers(scheme.units, scheme.weights)
 
 
 def selection_of(scheme: Scheme) -> Selection:

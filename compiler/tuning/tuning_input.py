@@ -46,12 +46,13 @@ class CompileOptions:
     mmproj: Path | None = None
     """The GGUF file of the vision tower beside that of a language model."""
     head_quantization: str | None = None
+    attention: str | None = None
 
     @property
     def of_storage(self) -> tuple[str | int | None, ...]:
         """Those that a bundle has already."""
         schemes = self.quantization, self.vision_quantization, self.head_quantization
-        return *schemes, self.context, self.kv_cache
+        return *schemes, self.context, self.kv_cache, self.attention
 
 
 def read_tuning_input(model: Path, options: CompileOptions) -> TuningInput:
@@ -88,6 +89,7 @@ def _of_config(given: dict[str, Any], head: HasHead, options: CompileOptions) ->
         family.vision(config) is not None,
         options.head_quantization,
         family.score is None,
+        options.attention,
     )
     return _tuning_input(family, config, storage, target, head)
 
@@ -111,7 +113,7 @@ def _of_bundle(manifest: Manifest, options: CompileOptions) -> TuningInput:
     if any(options.of_storage):
         raise UsageError(
             "a bundle keeps the options that it was compiled with; omit --quantization, "
-            "--vision-quantization, --head-quantization, --context and --kv-cache"
+            "--vision-quantization, --head-quantization, --context, --kv-cache and --attention"
         )
     if options.mmproj:
         raise UsageError("--mmproj goes with a GGUF file; a bundle has its vision tower inside")

@@ -80,6 +80,14 @@ def compile_(
             "[default: f32 for f32, else f16]",
         ),
     ] = None,
+    attention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE",
+            help="f32: no integers in attention to pictures, where the target and the storage of "
+            "the vision tower have them by default.",
+        ),
+    ] = None,
     shape: Annotated[
         list[str] | None,
         typer.Option(
@@ -146,6 +154,7 @@ def compile_(
         "head_quantization": head_quantization,
         "context": context,
         "kv_cache": kv_cache,
+        "attention": attention,
         "overwrite": overwrite,
         "allow_pickle": allow_pickle,
     }

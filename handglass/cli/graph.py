@@ -14,7 +14,14 @@ from .output import columns, print_json, size_text
 if TYPE_CHECKING:
     from handglass.compiler.build_graph import GraphReport
 
-FOR_MODELS = ("mmproj", "vision_quantization", "head_quantization", "context", "kv_cache")
+FOR_MODELS = (
+    "mmproj",
+    "vision_quantization",
+    "head_quantization",
+    "context",
+    "kv_cache",
+    "attention",
+)
 """Options that a graph has no use for."""
 SHOWN = 12
 """Operators on default schedules that a report names."""

@@ -77,6 +77,9 @@ def tune(
     kv_cache: Annotated[
         str | None, typer.Option(metavar="TYPE", help="As for 'compile'; not with a bundle.")
     ] = None,
+    attention: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="As for 'compile'; not with a bundle.")
+    ] = None,
     build_timeout: Annotated[
         float, typer.Option(min=1.0, metavar="SECONDS", help="Time limit to build one candidate.")
     ] = 60.0,
@@ -113,7 +116,8 @@ def tune(
     check_cost_model(cost_model)
     check_measure(measure)
     schemes = quantization, vision_quantization
-    options = options_type(target, *schemes, context, kv_cache, mmproj, head_quantization)
+    others = context, kv_cache, mmproj, head_quantization, attention
+    options = options_type(target, *schemes, *others)
     connect = connector(rpc, key_file, threads)
     tuning_input = read_tuning_input(model, options)
     journal = records or own_file(tuning_input.target.records_key)

@@ -12,6 +12,7 @@ from tvm.s_tir import Schedule
 
 from ..choices import DEFAULTS, Choices
 from ..isa.register_tiles import LANES, ZMM_FLOATS
+from ..isa.score_products import ScoreProducts, find_score_products
 from ..replace_nest import in_scope
 from ..rule import MULTIPLY_ADDS, Rule, blocks, find, pattern_of
 from ..select import find_units
@@ -21,6 +22,8 @@ from .attention_prefetch import PREFETCH, add_prefetches, by_default
 from .attention_shape import TILING, Blocking
 from .elementwise import SERIAL_BELOW, elements, vectorize
 
+CODING = ("mean_task", "query_task", "key_task")
+"""Tasks that prepare integer queries and keys (compiler/ops/integer_attention.py)."""
 VECTOR = 8
 SUMS = 12
 """Accumulators of 8 lanes. With operands they fill 16 registers, and they hide FMA latency."""
@@ -34,20 +37,31 @@ def attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAU
 
     Returns False if the function has no attention block.
     """
+    return schedule_attention(sch, target, choices, find_score_products(target))
+
+
+def schedule_attention(
+    sch: Schedule, target: tvm.target.Target, choices: Choices, products: ScoreProducts | None
+) -> bool:
+    """Like `attention`, with other products of integers than the target's."""
     if not find(sch, "attention"):
         return False
     for view in blocks(sch):  # split qkv into heads, rotate queries
         if not pattern_of(sch, view):
             sch.compute_inline(view)
-    rows, blocking = choose_blocking(sch, choices)
+    rows, blocking = choose_blocking(sch, choices, products)
     for name in ("query_rows", "packed"):
         for packed in find(sch, name):
             _packed(sch, packed)
+    if blocking.products:
+        for name in CODING:
+            sch.parallel(sch.get_loops(sch.get_sblock(name))[0])
     sch.parallel(sch.get_loops(sch.get_sblock("task"))[0])
     units, one = find_units(target), is_one(_note(sch, MULTIPLY_ADDS)[1])
     wide = units.floats is ZMM_FLOATS
     sums = SUMS if wide else SUMS // (LANES // VECTOR)
-    _scores(sch, rows, blocking, choices, sums)
+    if not blocking.products:
+        _scores(sch, rows, blocking, choices, sums)
     for name in ("mix", "edge"):  # one query has few rows: whole columns, so one pass over memory
         _mix(sch, name, rows, choices, LANES if wide and one else VECTOR)
     if one and settled(sch, choices.pick(sch, "prefetch", PREFETCH, by_default(units))):

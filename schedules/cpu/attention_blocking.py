@@ -4,7 +4,7 @@ and positions. With the defaults, the operator's nest stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tvm import tirx
@@ -13,6 +13,7 @@ from tvm.tirx.script.builder import ir as T
 
 from ..choices import Choices
 from ..isa.register_tiles import LANES
+from ..isa.score_products import OF_CODES, ScoreProducts
 from ..loops import int64
 from ..replace_nest import in_scope, renamed, replace_nests, root_of
 from ..rule import find
@@ -26,6 +27,7 @@ from .attention_shape import (
     TILING,
     VALUES,
     Blocking,
+    Coded,
     Operands,
     Shape,
     Tiling,
@@ -36,6 +38,8 @@ from .attention_shape import (
 TILE_ROWS = (4, 6, 8, 12, 16, 24)
 """Offered rows of a tile, besides the operator's and a tile of all rows of one query."""
 MOST_ROWS = 24
+SCORE_ROWS = (2, 3, 4, 6, 8, 12)
+"""Offered rows of a register tile of integer scores, rounded down to a divisor of the tile."""
 OFFERS: Mapping[str, tuple[int, ...]] = {
     "tile": tuple(range(1, MOST_ROWS + 1)),
     "tiles": (1, 2, 4, 8, 16),
@@ -72,15 +76,18 @@ def divisors_of(extent: int, most: int) -> list[int]:
     return [n for n in range(1, most + 1) if extent % n == 0]
 
 
-def choose_blocking(sch: Schedule, choices: Choices) -> tuple[Rows, Blocking]:
+def choose_blocking(
+    sch: Schedule, choices: Choices, products: ScoreProducts | None = None
+) -> tuple[Rows, Blocking]:
     """Replace the nest if it should go through rows and positions in another way.
 
-    What computes the queries must be inlined into the block "query_rows".
+    What computes the queries must be inlined into the block "query_rows". `products`: what the
+    target multiplies integer queries and keys with.
     """
     (block,) = find(sch, "attention")
     found = _shape(sch, block)
     tiling, before = found.tiling, found.blocking
-    heights = _heights(tiling)
+    heights = list(TILE_ROWS) if before.products else _heights(tiling)
 
     def pick(name: str, options: Sequence[int], default: int) -> int:
         one = len(options) == 1
@@ -95,9 +102,22 @@ def choose_blocking(sch: Schedule, choices: Choices) -> tuple[Rows, Blocking]:
         parts=pick("parts", _parts(found), before.parts),
         passes=pick("passes", OFFERS["passes"], before.passes),
     )
+    if before.products:
+        assert products is not None, "no instruction for integer scores"
+        blocking = _integer(blocking, after, products, pick)
     if (after.tile, blocking) != (tiling.tile, before):
         _replace(sch, block, Shape(after, blocking, found.operands))
     return Rows(heights, tiling.tile, tile), blocking
+
+
+def _integer(
+    blocking: Blocking, tiling: Tiling, products: ScoreProducts, pick: Callable[..., int]
+) -> Blocking:
+    """The blocking with register tiles for scores by `products`."""
+    most = pick("scores.rows", SCORE_ROWS, products.rows)
+    unroll = pick("scores.unroll", products.unrolls, products.unroll)
+    rows = divisors_of(tiling.tile, most)[-1]
+    return replace(blocking, products=products, score_rows=rows, score_unroll=unroll)
 
 
 def _shape(sch: Schedule, block) -> Shape:
@@ -105,13 +125,16 @@ def _shape(sch: Schedule, block) -> Shape:
     task, notes = sch.get(sch.get_sblock("task")), sch.get(block).annotations
     rows, keys, values, *scales = (region.source for region in task.reads)
     (out,) = (region.source for region in task.writes)
-    tile, first, step = notes[TILING]
-    h_kv, d = int(rows.shape[0]), int(rows.shape[2])
+    tile, first, step, *codes = notes[TILING]
+    products = OF_CODES[str(codes[0])] if codes else None
+    coded = Coded(*scales[-2:]) if codes else None
+    scales = scales[:-2] if codes else scales
+    h_kv, d = int(values.shape[0]), int(values.shape[2])
     group = int(out.shape[1]) // (h_kv * d)
     limit = lambda i: in_scope(sch, first) + in_scope(sch, step) * i  # noqa: E731
     tiling = Tiling(int64(out.shape[0]), group, int(tile), limit)
-    blocking = default_blocking(tiling, keys.dtype)
-    return Shape(tiling, blocking, Operands(rows, keys, values, tuple(scales), out))
+    blocking = default_blocking(tiling, values.dtype, products)
+    return Shape(tiling, blocking, Operands(rows, keys, values, tuple(scales), out, coded))
 
 
 # --- what a function is offered ---
@@ -136,7 +159,7 @@ def _tiles(tiling: Tiling, tile: int) -> list[int]:
 
 def _staged(operands: Operands) -> list[int]:
     """float32 needs no conversion, and its chunks are contiguous already."""
-    return [NEITHER] if operands.keys.dtype == "float32" else list(OFFERS["staged"])
+    return [NEITHER] if operands.values.dtype == "float32" else list(OFFERS["staged"])
 
 
 def _parts(shape: Shape) -> list[int]:
@@ -152,18 +175,20 @@ def _parts(shape: Shape) -> list[int]:
 
 def _replace(sch: Schedule, block, shape: Shape) -> None:
     """Put a nest of this shape, with rows padded to its tiles, in place of that of the block."""
-    (packed,) = (sch.get(found) for found in find(sch, "query_rows"))
+    gone = [sch.get(found) for found in find(sch, "query_rows")]  # none if rows are integers
     nest = sch.get(block)
-    _, *inputs = shape.operands.inputs
-    sources = [*(region.source for region in packed.reads), *inputs, shape.operands.out]
+    rows, *inputs = shape.operands.inputs
+    read = [region.source for packed in gone for region in packed.reads] or [rows]
+    sources = [*read, *inputs, shape.operands.out]
 
     def emit() -> None:
-        rows = _pack(shape, packed)
+        packed = _pack(shape, gone[0]) if gone else rows
         with T.sblock("attention"):
             T.sblock_attr(dict(nest.annotations))
-            attention_nest(replace(shape, operands=replace(shape.operands, rows=rows)))
+            attention_nest(replace(shape, operands=replace(shape.operands, rows=packed)))
 
-    replace_nests(sch, [packed, nest], [packed.writes[0].source], root_of(sources, emit))
+    unused = [packed.writes[0].source for packed in gone]
+    replace_nests(sch, [*gone, nest], unused, root_of(sources, emit))
 
 
 def _pack(shape: Shape, packed: SBlock) -> tirx.Buffer:

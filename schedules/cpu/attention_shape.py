@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tvm import tirx
@@ -12,6 +12,7 @@ from tvm.ir import Expr
 from tvm.tirx.script.builder import ir as T
 
 from ..isa.register_tiles import LANES
+from ..isa.score_products import ScoreProducts
 from ..loops import ceil_div, f32, int64
 
 CHUNK, TILES = 8, 4
@@ -62,12 +63,22 @@ class Blocking:
     """Parts of the positions, each a task of its own; more than one only for one query."""
     passes: int = 1
     """1: the maximum of a row is corrected chunk by chunk; 2: it is found before any weight."""
+    products: ScoreProducts | None = None
+    """What multiplies queries and keys that are integers; not a choice."""
+    score_rows: int = 0
+    """Integer scores: rows of a register tile, which divide those of a tile."""
+    score_unroll: int = 0
+    """Integer scores: steps of the reduction that are unrolled."""
 
 
-def default_blocking(tiling: Tiling, kept: str) -> Blocking:
+def default_blocking(tiling: Tiling, kept: str, products: ScoreProducts | None = None) -> Blocking:
     """The blocking of keys and values of dtype `kept` if nobody chooses another."""
     tiles = tiles_of_task(tiling, TILES)
-    return Blocking(CHUNK, tiles, BOTH if tiles > 1 and kept != "float32" else NEITHER)
+    found = Blocking(CHUNK, tiles, BOTH if tiles > 1 and kept != "float32" else NEITHER)
+    if products is None:
+        return found
+    rows = max(n for n in range(1, products.rows + 1) if tiling.tile % n == 0)
+    return replace(found, products=products, score_rows=rows, score_unroll=products.unroll)
 
 
 def tiles_of_task(tiling: Tiling, tiles: int) -> int:
@@ -76,18 +87,28 @@ def tiles_of_task(tiling: Tiling, tiles: int) -> int:
 
 
 @dataclass(frozen=True)
+class Coded:
+    """What integer queries and keys are multiplied by."""
+
+    row_scales: tirx.Buffer  # (h_kv, rows)
+    key_scales: tirx.Buffer  # (h_kv, panels, 16)
+
+
+@dataclass(frozen=True)
 class Operands:
     """The arguments of the nest."""
 
-    rows: tirx.Buffer  # (h_kv, tiles * tile, d)
-    keys: tirx.Buffer  # (h_kv, panels, d, 16)
+    rows: tirx.Buffer  # (h_kv, tiles * tile, d); integers: (h_kv, rows, depth), for any tile
+    keys: tirx.Buffer  # (h_kv, panels, d, 16); integers: (h_kv, panels, steps, 16, step)
     values: tirx.Buffer  # (h_kv, positions, d)
     scales: tuple[tirx.Buffer, ...]  # of int8 keys and values, (h_kv, panels, 16) float32 each
     out: tirx.Buffer  # (queries, h_kv * group * d)
+    coded: Coded | None = None  # if scores are products of integers
 
     @property
     def inputs(self) -> tuple[tirx.Buffer, ...]:
-        return (self.rows, self.keys, self.values, *self.scales)
+        coded = (self.coded.row_scales, self.coded.key_scales) if self.coded else ()
+        return (self.rows, self.keys, self.values, *self.scales, *coded)
 
 
 @dataclass(frozen=True)
@@ -120,7 +141,7 @@ class Shape:
 
     @cached_property
     def d(self) -> int:
-        return int(self.operands.rows.shape[2])
+        return int(self.operands.values.shape[2])
 
     @property
     def tile(self) -> int:

@@ -13,6 +13,7 @@ from ..isa.register_tiles import LANES
 from ..loops import ceil_div, f32, grid, int64, spatial
 from .attention_shape import Buffers, Shape, across, lanes
 from .exponential import exp2
+from .integer_scores import integer_scores
 
 LOWEST = -3.0e38
 
@@ -82,6 +83,9 @@ class Tile:
 
     def _scores(self, name: str) -> None:
         shape, score, rows = self.shape, self.kept.score, self.shape.operands.rows
+        if shape.blocking.products:
+            integer_scores(shape, score, self.head, self.block, self.row, self.seen)
+            return
         with T.sblock("scoring"):
             loops = grid(self.seen, shape.tile, LANES, shape.d)
             with loops as (b, r, lane, e), T.sblock(name):

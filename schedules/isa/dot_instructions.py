@@ -49,7 +49,7 @@ def _bytes(vector: Expr, count: int) -> Expr:
     return T.reinterpret(vector, dtype=f"int8x{count}")
 
 
-def _broadcast(lanes: int, step: int, dtype: str) -> Callable[..., Expr]:
+def spread_word(lanes: int, step: int, dtype: str) -> Callable[..., Expr]:
     """Load `step` adjacent values, together 4 bytes, as one word and repeat it `lanes` times."""
 
     def spread(x, index: list, v: Expr) -> Expr:
@@ -61,7 +61,7 @@ def _broadcast(lanes: int, step: int, dtype: str) -> Callable[..., Expr]:
     return spread
 
 
-def _one_lane(x, index: list, v: Expr) -> Expr:
+def one_lane(x, index: list, v: Expr) -> Expr:
     """Broadcast word v of a chunk that is loaded whole; LLVM folds it into SDOT's indexed form."""
     *row, k = index
     words = T.reinterpret(x.vload([*row, k], "int8x16"), dtype="int32x4")
@@ -121,24 +121,24 @@ def _smmla(sums: Expr, weights: Expr, x: Expr) -> Expr:
     return _call(name, "int32x4", sums, T.Shuffle([weights], half), T.Shuffle([x], half))
 
 
-_YMM = Instruction("int32x8", _vpdpbusd(8), _broadcast(8, 4, "int8"), prefetch=32)
+_YMM = Instruction("int32x8", _vpdpbusd(8), spread_word(8, 4, "int8"), prefetch=32)
 _YMM_BYTES = replace(_YMM, steps=1, prefetch=0)
-_ZMM = Instruction("int32x16", _vpdpbusd(16), _broadcast(16, 4, "int8"), prefetch=32)
+_ZMM = Instruction("int32x16", _vpdpbusd(16), spread_word(16, 4, "int8"), prefetch=32)
 _ZMM_BYTES = replace(_ZMM, steps=1, prefetch=0)
 # With unrolled steps LLVM would keep a chunk of every row live. Four rows at a time do not spill
 # and hide SDOT's latency on in-order cores.
-_NEON = Instruction("int32x4", _sdot, _one_lane, together=4, unrolls=True)
+_NEON = Instruction("int32x4", _sdot, one_lane, together=4, unrolls=True)
 _NEON_PAIRS = replace(_NEON, multiply=_smmla)
 
 INSTRUCTIONS: dict[tuple[str, int], Instruction] = {
-    ("avx2", 4): Instruction("int16x16", _AVX2.nibbles, _broadcast(8, 4, "int8"), _AVX2.widened),
-    ("avx2", 7): Instruction("int32x8", _AVX2.sevens, _broadcast(8, 4, "int8"), steps=1),
-    ("avx2", 8): Instruction("int32x8", _AVX2.eights, _broadcast(8, 2, "int16"), steps=1),
+    ("avx2", 4): Instruction("int16x16", _AVX2.nibbles, spread_word(8, 4, "int8"), _AVX2.widened),
+    ("avx2", 7): Instruction("int32x8", _AVX2.sevens, spread_word(8, 4, "int8"), steps=1),
+    ("avx2", 8): Instruction("int32x8", _AVX2.eights, spread_word(8, 2, "int16"), steps=1),
     ("avx512", 4): Instruction(
-        "int16x32", _AVX512.nibbles, _broadcast(16, 4, "int8"), _AVX512.widened
+        "int16x32", _AVX512.nibbles, spread_word(16, 4, "int8"), _AVX512.widened
     ),
-    ("avx512", 7): Instruction("int32x16", _AVX512.sevens, _broadcast(16, 4, "int8"), steps=1),
-    ("avx512", 8): Instruction("int32x16", _AVX512.eights, _broadcast(16, 2, "int16"), steps=1),
+    ("avx512", 7): Instruction("int32x16", _AVX512.sevens, spread_word(16, 4, "int8"), steps=1),
+    ("avx512", 8): Instruction("int32x16", _AVX512.eights, spread_word(16, 2, "int16"), steps=1),
     ("avx-vnni", 4): _YMM,
     ("avx-vnni", 7): _YMM_BYTES,
     ("avx-vnni", 8): _YMM_BYTES,
@@ -173,7 +173,9 @@ def portable(isa: IntegerIsa, bits: int) -> Instruction:
         return sums
 
     steps = CHUNK_STEPS if bits == 4 else 1
-    return Instruction(wide, multiply, _broadcast(lanes, codes.step, codes.activation), steps=steps)
+    return Instruction(
+        wide, multiply, spread_word(lanes, codes.step, codes.activation), steps=steps
+    )
 
 
 def instruction(isa: IntegerIsa, bits: int, emulate: bool = False) -> Instruction:

@@ -60,6 +60,7 @@ def test_defaults(handglass: Any, asked: dict[str, Any]) -> None:
         "vision_quantization": None,
         "head_quantization": None,
         "kv_cache": None,
+        "attention": None,
         "context": None,
         "dump_ir": None,
         "overwrite": False,
@@ -73,7 +74,7 @@ def test_defaults(handglass: Any, asked: dict[str, Any]) -> None:
 def test_every_flag_reaches_the_compiler(handglass: Any, asked: dict[str, Any]) -> None:
     flags = (
         "--target x86-64-v3 --quantization w4 --vision-quantization bf16 -c 512 --dump-ir ir "
-        "--overwrite --allow-pickle --no-runtime --mmproj eyes.gguf"
+        "--overwrite --allow-pickle --no-runtime --mmproj eyes.gguf --attention f32"
     )
     handglass("compile", "-m", "checkpoint", "-o", "out", *flags.split())
     assert (asked["target"], asked["quantization"], asked["vision_quantization"]) == (
@@ -81,7 +82,7 @@ def test_every_flag_reaches_the_compiler(handglass: Any, asked: dict[str, Any]) 
         "bf16",
     )
     assert (asked["context"], asked["dump_ir"]) == (512, Path("ir"))
-    assert asked["mmproj"] == Path("eyes.gguf")
+    assert asked["mmproj"] == Path("eyes.gguf") and asked["attention"] == "f32"
     assert (asked["overwrite"], asked["allow_pickle"], asked["bundle_runtime"]) == (
         *(True, True),
         False,

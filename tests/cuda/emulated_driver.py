@@ -9,6 +9,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from ctypes import CDLL, c_uint64
 from functools import cache
 from importlib.util import find_spec
@@ -20,6 +21,8 @@ from emulator.build import cache_folder, command
 from handglass.runtime.devices.cuda import CUDA
 from handglass.runtime.devices.cuda.kind import DRIVER_VARIABLE
 from handglass.runtime.devices.plugin.build import find_compiler
+from handglass.targets.codegen.cuda.architectures import images_of
+from handglass.targets.codegen.cuda.nvrtc import Nvrtc
 
 SOURCES = Path(__file__).parent / "driver"
 HEADERS = ("cu13/include", "cuda_runtime/include")
@@ -67,6 +70,14 @@ def driver_environment(**settings: object) -> dict[str, str]:
     """The variables that select the driver; `settings` as in driver/machine.h: chips="87,90"."""
     own = {f"EMULATED_CUDA_{name.upper()}": str(value) for name, value in settings.items()}
     return {DRIVER_VARIABLE: str(build_driver()), "HANDGLASS_CUDA_EMULATOR": command(), **own}
+
+
+def ptx_of(capabilities: Sequence[int], compiler: Nvrtc) -> tuple[str, ...]:
+    """Replaces `images_of` of codegen/cuda/build.py where code is for the emulated driver alone.
+
+    It runs nothing but PTX, and most of NVRTC's time is for machine code.
+    """
+    return images_of(capabilities, compiler)[-1:]
 
 
 def counters() -> dict[str, int]:

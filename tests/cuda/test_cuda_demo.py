@@ -6,7 +6,7 @@ token of the CPU's answer are compared.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("tvm", reason="compiles a model")
+from emulated_driver import ptx_of
 from PIL import Image
 from tolerance import BFLOAT16_ROWS, INT8_GROUPS, INT8_ROWS, Tolerance, weaker
 
@@ -23,6 +24,7 @@ from handglass.runtime.bundle.reader import Bundle
 from handglass.runtime.devices.cuda import cuda_statistics
 from handglass.runtime.engine.session import Session
 from handglass.runtime.prompt.preprocess import open_preprocessor
+from handglass.targets.codegen.cuda import build
 
 pytestmark = [
     *(pytest.mark.compiler, pytest.mark.slow, pytest.mark.cuda),
@@ -44,7 +46,7 @@ BUNDLES = [pytest.param(*b, marks=pytest.mark.large if b in MORE else ()) for b 
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Path]]:
     folder = tmp_path_factory.mktemp("bundles")
 
     @cache
@@ -53,7 +55,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pat
         compile_model(EXAMPLES / "demo-checkpoint", output, target=target, quantization=scheme)
         return output
 
-    return compiled
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "images_of", ptx_of)
+        yield compiled
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("tvm", reason="compiles a model")
+from emulated_driver import ptx_of
 from encoder_rows import CHECKPOINT, check_rows, rows_of
 
 from handglass.compiler.build import compile_model
+from handglass.targets.codegen.cuda import build
 
 pytestmark = [
     *(pytest.mark.compiler, pytest.mark.slow, pytest.mark.cuda),
@@ -21,6 +23,7 @@ PICTURES = 2
 @pytest.mark.parametrize("scheme", ["f32", pytest.param("f16", marks=pytest.mark.large)])
 def test_rows(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HANDGLASS_TRUST_DRIVER", "1")  # known answers have tests of their own
+    monkeypatch.setattr(build, "images_of", ptx_of)
     rows = []
     for target, device in (("host", None), ("rtx-30", "cuda:0")):
         compile_model(CHECKPOINT, tmp_path / target, target=target, quantization=scheme)

@@ -155,8 +155,7 @@ def test_attention_on_tensor_cores_has_many_workgroups(name: str, preset: str) -
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("preset", CHIPS.values())
-@pytest.mark.parametrize("name", USUAL)
+@pytest.mark.parametrize(("preset", "name"), thinned(2, CHIPS.values(), USUAL))
 def test_candidates_stay_within_the_limits(name: str, preset: str) -> None:
     kernel, limits, offered = made(SPACES[name], preset), limits_of(preset), Offered()
     rule, draw = taken(kernel, preset, offered), random.Random(16)

@@ -17,11 +17,13 @@ from cuda_kernels import DYNAMIC, Kernels, Launch, image, kernels_of, scheduled,
 from generated import resources
 from machine_code import TENSOR, count, disassembled, nvdisasm
 from occupancy import MULTIPROCESSORS, WARP, occupancy
+from thinned import thinned
 from tolerance import KERNEL
 
 from handglass.schedules.choices import Written
 from handglass.schedules.cuda import flash_attention
 from handglass.targets.codegen.cuda.nvrtc import Nvrtc
+from handglass.targets.codegen.cuda.packages import MAJORS
 
 pytestmark = [
     pytest.mark.compiler,
@@ -62,25 +64,26 @@ def built(name: str, preset: str) -> Kernels:
     return kernels_of(sch.mod["main"], target_of(preset))
 
 
-@pytest.mark.parametrize("name", PRODUCTS)
-def test_the_code_of_each_chip(nvrtc: Nvrtc, name: str) -> None:
-    for chip in nvrtc.architectures.intersection(PRESETS):
-        kernels = built(name, PRESETS[chip])
-        cubin, log = image(kernels.source, f"sm_{chip}", nvrtc.major)
-        launch = kernels.launches[0 if name.startswith("decode") else -1]  # before the merge
-        used, loop = resources(log)[launch.kernel], disassembled(cubin, log).hot_loop
-        assert used.stack == 0, (chip, used)
-        products = count(loop, *TENSOR)
-        assert products >= PRODUCTS[name] and products >= SHARE[name] * loop.total(), (chip, loop)
-        copies = "LDGSTS.E.BYPASS.128" if chip >= 80 else "LDG.E.128"
-        assert count(loop, copies) == count(loop, "LDGSTS", "LDG.") > 0, (chip, loop)
-        share = occupancy(chip, threads_of(launch), used.registers, memory_of(launch))
-        warps = share * MULTIPROCESSORS[chip].threads / WARP
-        if not name.startswith("decode"):
-            assert warps >= WARPS, (chip, used)
-            continue
+@pytest.mark.parametrize(
+    ("nvrtc", "name", "chip"), thinned(3, MAJORS, PRODUCTS, PRESETS), indirect=["nvrtc"]
+)
+def test_the_code_of_each_chip(nvrtc: Nvrtc, name: str, chip: int) -> None:
+    kernels = built(name, PRESETS[chip])
+    cubin, log = image(kernels.source, f"sm_{chip}", nvrtc.major)
+    launch = kernels.launches[0 if name.startswith("decode") else -1]  # before the merge
+    used, loop = resources(log)[launch.kernel], disassembled(cubin, log).hot_loop
+    assert used.stack == 0, used
+    products = count(loop, *TENSOR)
+    assert products >= PRODUCTS[name] and products >= SHARE[name] * loop.total(), loop
+    copies = "LDGSTS.E.BYPASS.128" if chip >= 80 else "LDG.E.128"
+    assert count(loop, copies) == count(loop, "LDGSTS", "LDG.") > 0, loop
+    share = occupancy(chip, threads_of(launch), used.registers, memory_of(launch))
+    warps = share * MULTIPROCESSORS[chip].threads / WARP
+    if name.startswith("decode"):
         workgroups = warps * WARP // threads_of(launch)
-        assert workgroups * memory_of(launch) >= IN_FLIGHT, (chip, used)
+        assert workgroups * memory_of(launch) >= IN_FLIGHT, used
+    else:
+        assert warps >= WARPS, used
 
 
 @pytest.mark.parametrize(("heads", "kv"), [(4, 4), (14, 2)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 from cuda_kernels import Kernels, image, kernels_of, scheduled, target_of
 from emulator.launch import Counts
 from machine_code import LOCAL_MEMORY, TENSOR, count, disassembled, nvdisasm
+from thinned import thinned
 from vulkan_products import Product
 
 from handglass.schedules.choices import DEFAULTS, Choices, Written
@@ -20,6 +22,7 @@ from handglass.schedules.cuda import tensor_core
 from handglass.schedules.gpu.limits import gpu_limits
 from handglass.targets import find_target
 from handglass.targets.codegen.cuda.nvrtc import Nvrtc
+from handglass.targets.codegen.cuda.packages import MAJORS
 
 pytestmark = pytest.mark.compiler
 
@@ -103,18 +106,25 @@ def code_of(kernels: Kernels, architecture: str, major: int) -> Any:
 
 @pytest.mark.cuda
 @pytest.mark.skipif(nvdisasm() is None, reason="nvdisasm is not installed: make test-cuda")
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_machine_code(scheme: str, nvrtc: Nvrtc) -> None:
+@pytest.mark.parametrize(
+    ("nvrtc", "scheme", "architecture"),
+    thinned(2, MAJORS, SCHEMES, ARCHITECTURES),
+    indirect=["nvrtc"],
+)
+def test_the_machine_code(nvrtc: Nvrtc, scheme: str, architecture: str) -> None:
     """Of a layer of the vision tower: nothing in local memory, and the loop mostly multiplies."""
-    kernels = built(product(scheme, 1152, 1152))
-    for architecture in ARCHITECTURES:
-        code = code_of(kernels, architecture, nvrtc.major)
-        loop = code.hot_loop
-        assert not count(code.mix, *LOCAL_MEMORY), architecture
-        assert count(loop, *TENSOR) >= SHARE[scheme] * loop.total(), (architecture, loop)
-        assert count(loop, "LDGSTS") == count(loop, "LDGSTS.E.BYPASS.128") > 0
-        assert not count(loop, "LDG.", "STG")
-        assert code.registers <= REGISTERS
+    code = code_of(large_product(scheme), architecture, nvrtc.major)
+    loop = code.hot_loop
+    assert not count(code.mix, *LOCAL_MEMORY)
+    assert count(loop, *TENSOR) >= SHARE[scheme] * loop.total(), loop
+    assert count(loop, "LDGSTS") == count(loop, "LDGSTS.E.BYPASS.128") > 0
+    assert not count(loop, "LDG.", "STG")
+    assert code.registers <= REGISTERS
+
+
+@cache
+def large_product(scheme: str) -> Kernels:
+    return built(product(scheme, 1152, 1152))
 
 
 @pytest.mark.skipif(nvdisasm() is None, reason="nvdisasm is not installed: make test-cuda")

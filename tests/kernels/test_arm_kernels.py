@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,14 @@ import pytest
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
+import integer_attention
 import tvm
 from arm_emulator import Call, MissingToolError, Program
 from arm_kernels import Kernel, build, families
 from tile_attention import over_cache, over_picture
 from tvm import te
 
+from handglass.schedules.isa.score_products import BYTES
 from handglass.targets import Target, known_targets
 from handglass.targets.abilities import find_emulator
 from handglass.targets.codegen.llvm.assembly import Loop, hot_loops
@@ -26,6 +28,7 @@ from handglass.targets.presets.aarch64 import EVERYTHING, PRESETS
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
 SVE = re.compile(r"\b[zp]\d+\.[bhsd]\b|\bptrue\b|\bcnt[bhwd]\b")
+CODED = "integer_attention_picture"
 MATMULS = [f"{s}_{m}" for s in ("f32", "f16", "bf16", "w4a8", "w8a8") for m in ("row", "rows")]
 
 
@@ -34,6 +37,8 @@ def kernels(target: Target) -> dict[str, Kernel]:
     made = families(target)
     if "bf16" in target.features:
         made |= {"bf16_attention_prefill": over_cache, "bf16_attention_picture": over_picture}
+    if "asimddp" in target.features and "bf16" not in target.features:
+        made[CODED] = partial(integer_attention.over_picture, BYTES)
     return {name: make() for name, make in made.items()}
 
 
@@ -92,6 +97,15 @@ def test_no_vector_register_goes_through_the_stack(target: Target) -> None:
         if "asimddp" in target.features or not name.startswith("w"):
             loop = hot_loop(target, name)
             assert not loop.vector_stack_traffic, f"{name}: {loop.vector_stack_traffic}"
+
+
+@each_preset
+def test_sums_of_scores_stay_in_registers(target: Target) -> None:
+    """Four rows by 16 positions by 16 columns, where attention has integers."""
+    if CODED in kernels(target):
+        loops = hot_loops(listings(target)[CODED], "sdot")
+        assert loops and loops[0].count("sdot") == 64
+        assert not [loop.vector_stack_traffic for loop in loops if loop.vector_stack_traffic]
 
 
 @each_preset

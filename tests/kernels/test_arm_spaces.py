@@ -11,10 +11,11 @@ import pytest
 
 pytest.importorskip("tvm", reason="schedules and compiles functions")
 
+import integer_attention
 import tvm
 from arm_emulator import Call, MissingToolError, Program, tool
 from arm_kernels import Kernel
-from cpu_spaces import SPACES, Space, opened
+from cpu_spaces import SPACES, Space, for_any, opened
 from space_candidates import (
     SAMPLE,
     Candidate,
@@ -26,6 +27,7 @@ from space_candidates import (
     unchecked,
 )
 
+from handglass.schedules.isa.score_products import BYTES
 from handglass.schedules.rule import replay
 from handglass.targets import Target, find_target
 from handglass.targets.codegen.build import without_alias
@@ -36,8 +38,15 @@ pytestmark = [
 ]
 
 
+CODED = {
+    f"attention_{name}_in_bytes": Space(for_any(partial(make, BYTES)), 200)
+    for name, make in integer_attention.SPACES.items()
+}
+EACH = {**SPACES, **CODED}
+
+
 @pytest.mark.parametrize("name", ["arm64", "android-arm64-i8mm"])
-@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES.keys())
+@pytest.mark.parametrize("space", EACH.values(), ids=EACH.keys())
 def test_candidates_are_right(space: Space, name: str, tmp_path: Path) -> None:
     """A batch is one program. What both presets have in common is run on one of them."""
     preset = find_target(name)

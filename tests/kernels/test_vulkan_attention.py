@@ -10,10 +10,11 @@ import pytest
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 from attention_reference import CONTEXT, as_kept, attend, cache_of, check, normal, rotated
+from operator_device import different
 from tvm import te
 from vulkan_operator import build, scheduled, written
 from vulkan_running import kernel_count, needs_vulkan
-from vulkan_targets import PORTABLE
+from vulkan_targets import PORTABLE, limited
 
 from handglass.compiler.ops import rotary
 from handglass.compiler.ops.attention import attention, head_major, heads_of, key_panels
@@ -174,10 +175,8 @@ def test_the_rule_takes_the_whole_function() -> None:
 
 
 @needs_vulkan
-@pytest.mark.parametrize(("threads", "shared"), [(64, 8192), (128, 16384), (1024, 49152)])
-def test_workgroups_follow_the_target(threads: int, shared: int) -> None:
-    limits = {"max_threads_per_block": threads, "max_num_threads": threads}
-    target = PORTABLE | limits | {"max_shared_memory_per_block": shared}
+@pytest.mark.parametrize("target", different(limited((64, 8192), (128, 16384), (1024, 49152))))
+def test_workgroups_follow_the_target(target: dict) -> None:
     layout = Layout(4, 2, 80)
     check_causal(causal("s", layout, "float32", target=target), layout, "float32", 9, 150)
 

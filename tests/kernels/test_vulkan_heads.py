@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
+from operator_device import different
 from tvm import te
 from vulkan_operator import build, check, normal, scheduled, written
 from vulkan_running import kernel_count, needs_vulkan
@@ -26,7 +27,7 @@ EPS = 1e-6
 ROWS = (1, 7, 64)
 SMALL = PORTABLE | {"max_threads_per_block": 64, "max_num_threads": 64}
 TARGETS = pytest.mark.parametrize(
-    "target", [PORTABLE, SMALL, EIGHT], ids=["portable", "small", "subgroups"]
+    "target", different({"portable": PORTABLE, "small": SMALL, "subgroups": EIGHT})
 )
 
 

@@ -8,8 +8,9 @@ import pytest
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 from tvm import tirx
+from vulkan_operator import Kernel
 from vulkan_products import ROWS, Product
-from vulkan_running import kernel_count, needs_vulkan, run, shaders
+from vulkan_running import kernel_count, needs_vulkan, runnable, shaders
 from vulkan_targets import BARE, DOT, PORTABLE
 
 from handglass.compiler.schemes.quantize import SCHEMES
@@ -35,9 +36,15 @@ def check(actual: np.ndarray, truth: np.ndarray, tolerance: float = 2e-6) -> Non
 def multiplied(
     product: Product, func: tirx.PrimFunc, x: np.ndarray, weight: np.ndarray, *more: np.ndarray
 ) -> np.ndarray:
+    return called(product, runnable(func, product.target), x, weight, *more)
+
+
+def called(
+    product: Product, kernel: Kernel, x: np.ndarray, weight: np.ndarray, *more: np.ndarray
+) -> np.ndarray:
     parts = map(np.ascontiguousarray, product.storage.pack(weight).values())
     y = np.full((len(x), product.n), np.nan, np.float32)
-    return run(func, *product.inputs(x), *parts, *more, y, target=product.target)[-1]
+    return kernel(*product.inputs(x), *parts, *more, y)[-1]
 
 
 @needs_vulkan
@@ -46,11 +53,10 @@ def multiplied(
 def test_product(scheme: str, n: int, k: int) -> None:
     product = Product(scheme, n, k, PORTABLE)
     weight = normal(n, k)
-    many = product.scheduled(product.function())
+    one, many = (runnable(product.scheduled(product.function(m)), PORTABLE) for m in (1, None))
     for m in ROWS:
-        func = product.scheduled(product.function(1)) if m == 1 else many
         x = normal(m, k)
-        check(multiplied(product, func, x, weight), product.expected(x, weight))
+        check(called(product, one if m == 1 else many, x, weight), product.expected(x, weight))
 
 
 @needs_vulkan

@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
+from operator_device import KIND, VULKAN
 from test_vulkan_matmul import INTEGERS, SIZES, check, multiplied, normal
 from test_vulkan_matmul_choices import local_size
 from tvm.s_tir import Schedule
@@ -33,7 +34,8 @@ class Given(Defaults):
         self.values = values
 
     def pick(self, sch: Schedule, name: str, options: Sequence[int], default: int) -> int:
-        return super().pick(sch, name, options, self.values.get(name, default))
+        given = self.values.get(name, default)
+        return super().pick(sch, name, options, given if given >= min(options) else default)
 
 
 def target(size: int, base: dict[str, Any] = SUBGROUP) -> dict[str, Any]:
@@ -41,6 +43,9 @@ def target(size: int, base: dict[str, Any] = SUBGROUP) -> dict[str, Any]:
 
 
 def device_size() -> int:
+    """Threads of a subgroup; warps of NVIDIA GPUs have 32."""
+    if KIND != VULKAN:
+        return 32
     return int(vulkan_devices()[0].abilities["subgroup_size"])
 
 

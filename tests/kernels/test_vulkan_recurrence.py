@@ -8,10 +8,11 @@ import pytest
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 from delta_reference import Given, delta_truth, random_given
+from operator_device import different
 from tvm import tirx
 from vulkan_operator import Kernel, check, normal, runnable, scheduled
 from vulkan_running import kernel_count, needs_vulkan, operations, shaders, tvm_target
-from vulkan_targets import BARE, PORTABLE
+from vulkan_targets import BARE, PORTABLE, limited
 
 from handglass.compiler.ops import gpu_causal_conv, gpu_delta_rule
 from handglass.compiler.ops.delta_rule import Heads
@@ -65,7 +66,7 @@ SIZES = [(4, 2, 16, 16), (2, 1, 128, 128), (3, 3, 17, 24), (2, 2, 37, 7), (1, 1,
 
 
 @needs_vulkan
-@pytest.mark.parametrize("target", [PORTABLE, AMPLE], ids=["portable", "ample"])
+@pytest.mark.parametrize("target", different({"portable": PORTABLE, "ample": AMPLE}))
 @pytest.mark.parametrize(("h", "key_heads", "e", "f"), SIZES)
 def test_delta_rule(h: int, key_heads: int, e: int, f: int, target: dict) -> None:
     func, name = scheduled(delta(h, key_heads, e, f, target), target=target)
@@ -229,10 +230,8 @@ def test_chunks_need_fewer_barriers(products: int, barriers: int) -> None:
 
 
 @needs_vulkan
-@pytest.mark.parametrize(("threads", "shared"), [(16, 2048), (64, 8192), (1024, 32768)])
-def test_workgroups_follow_the_target(threads: int, shared: int) -> None:
-    limits = {"max_threads_per_block": threads, "max_num_threads": threads}
-    target = PORTABLE | limits | {"max_shared_memory_per_block": shared}
+@pytest.mark.parametrize("target", different(limited((16, 2048), (64, 8192), (1024, 32768))))
+def test_workgroups_follow_the_target(target: dict) -> None:
     sizes = (2, 1, 128, 48)
     func, _ = scheduled(delta(*sizes, target), target=target)
     check_delta(runnable(func, target), sizes, (1, 11))

@@ -5,6 +5,7 @@ import re
 import time
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,10 @@ from handglass.compiler import plan as planning
 from handglass.compiler.build import compile_model
 from handglass.compiler.checkpoints.checkpoint import Checkpoint
 from handglass.compiler.checkpoints.headers import Headers
-from handglass.compiler.models.storage import choose_storage
+from handglass.compiler.models.storage import choose_storage, storage_of
 from handglass.compiler.packing.pack import entries
 from handglass.compiler.plan import Plan, plan_model
+from handglass.compiler.schemes.scheme import attention_to_all
 from handglass.errors import InputError, UsageError
 from handglass.runtime.bundle.reader import Bundle
 from handglass.schedules.select import find_units
@@ -138,6 +140,31 @@ def test_a_text_model_has_no_vision_scheme(plan_of: Any) -> None:
     assert plan_of(config).scheme == {"language": "w4a8"}
     with pytest.raises(UsageError, match="--vision-quantization f32: this model is text-only"):
         plan_of(config, vision_quantization="f32")
+
+
+def test_attention_without_integers(plan_of: Any) -> None:
+    """A bundle remembers it, and its kernels are found again."""
+    scheme = plan_of(GROUPED, target="x86-64-v3", attention="f32").scheme
+    assert scheme == {"language": "w4a8", "vision": "w7a8", "attention": "f32"}
+    units = find_units(tvm.target.Target(find_target("x86-64-v3").tvm))
+    state = SimpleNamespace(context=64, cache_dtype="float16")
+    for given, kind in ((scheme, ""), ({"language": "w4a8", "vision": "w7a8"}, "words")):
+        storage = storage_of(SimpleNamespace(scheme=given, state=state), units)  # type: ignore[arg-type]
+        assert attention_to_all(storage.vision) == kind
+        assert storage.names(True) == given
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"target": "x86-64-v3", "attention": "int8"}, "--attention int8: the only choice is f32"),
+        ({"target": "x86-64-amx"}, "this model has no integers there on this target; omit it"),
+        ({"target": "x86-64-v3", "vision_quantization": "f32"}, "has no integers there"),
+    ],
+)
+def test_where_attention_has_no_integers(plan_of: Any, how: dict[str, str], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        plan_of(GROUPED, **({"attention": "f32"} | how))
 
 
 def test_another_family(plan_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:

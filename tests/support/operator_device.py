@@ -12,6 +12,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+import pytest
+
 from handglass.targets import find_target
 
 VULKAN = "vulkan"
@@ -25,11 +27,18 @@ def target_of(target: Mapping[str, Any]) -> dict[str, Any]:
     return dict(target if KIND == VULKAN else find_target(PRESET).tvm)
 
 
+def different(targets: Mapping[str, Mapping[str, Any]]) -> list[Any]:
+    """Parameters of a test, targets by name. On another kind of device all are one (target_of)."""
+    named = [pytest.param(target, id=name) for name, target in targets.items()]
+    return named if KIND == VULKAN else named[:1]
+
+
 @cache
 def enable() -> None:
     """Make the device available to this process."""
     if KIND != VULKAN and not ON_CARD:
-        from emulated_driver import driver_environment
+        from emulated_driver import driver_environment, ptx_of
 
         os.environ.update(driver_environment(chips=CHIP))
+        vars(import_module("handglass.targets.codegen.cuda.build"))["images_of"] = ptx_of
     import_module(f"handglass.targets.codegen.{KIND}").enable()

@@ -40,6 +40,12 @@ UNPACKED_KERNEL = Tolerance(2**-8)
 """The same if the kernel itself rounds the weights to bfloat16."""
 TILE_ATTENTION = Tolerance(1e-2, 50.0)
 """Attention in bfloat16 tiles against the same rounded queries, keys and values."""
+CODED_ATTENTION = Tolerance(2e-3, 60.0)
+"""Attention with integer scores, against the same codes of queries and keys."""
+WORD_SCORES = Tolerance(2e-3, 60.0)
+"""Attention whose scores are products of 16-bit codes, against the unrounded queries and keys."""
+BYTE_SCORES = Tolerance(5e-2, 36.0)
+"""The same with 8-bit codes."""
 HALF_ATTENTION = Tolerance(2e-3, 55.0)
 """Attention on a GPU with float16 operands, against the unrounded ones."""
 EXACT = Tolerance(1e-6)

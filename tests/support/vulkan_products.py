@@ -25,6 +25,7 @@ from handglass.schedules.vulkan import cooperative_matrix as matrix
 
 RULES = (matrix.RULE, matmul.RULE, dot.RULE)
 ROWS = (1, 7, 64, 333)
+LARGEST_HALF = 65504
 Epilogue = Callable[[te.Tensor], te.Tensor]
 
 
@@ -93,7 +94,7 @@ class Product:
         """The arguments of the function for float32 rows."""
         codes, depth = self.storage.codes, self.storage.depth(self.k)
         if self.many.half_rows and len(x) > 1:
-            return [np.pad(x, ((0, 0), (0, self.padded - self.k))).astype(np.float16)]
+            return [np.pad(to_half(x), ((0, 0), (0, self.padded - self.k)))]
         if codes is None or (self.half and len(x) > 1):
             return [x]
         q, scale = quantized(x, depth, self.groups)
@@ -119,6 +120,12 @@ class Product:
             if rule(sch, tvm_target(self.target), choices):
                 return sch.mod["main"]
         raise AssertionError("no rule takes this function")
+
+
+def to_half(x: np.ndarray) -> np.ndarray:
+    """As the kernel before rounds rows: what float16 does not have becomes its largest number."""
+    bounded = np.clip(x, -LARGEST_HALF, LARGEST_HALF)
+    return np.where(np.isfinite(x), bounded, x).astype(np.float16)
 
 
 def quantized(x: np.ndarray, depth: int, groups: int) -> tuple[np.ndarray, np.ndarray]:

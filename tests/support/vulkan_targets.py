@@ -37,3 +37,16 @@ COOPMAT: dict[str, Any] = {
     "mattr": ["coopmat-8x8x8", "coopmat-s8-8x8x8"],
 }
 """With cooperative matrices of the shapes that Mesa's software driver supports."""
+
+
+def limited(*limits: tuple[int, int]) -> dict[str, dict[str, Any]]:
+    """By name, targets of devices with so many threads and bytes of shared memory per workgroup."""
+    return {
+        f"{threads} threads": {
+            **PORTABLE,
+            "max_threads_per_block": threads,
+            "max_num_threads": threads,
+            "max_shared_memory_per_block": shared,
+        }
+        for threads, shared in limits
+    }

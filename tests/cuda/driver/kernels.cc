@@ -1,4 +1,4 @@
-// Modules, functions and launches. A kernel becomes a shared object when it is first asked for, by
+// Modules, functions and launches. A kernel is translated when it is first asked for, by
 // translation.cc; cubins are rejected, so that programs go on to their PTX.
 #include <dlfcn.h>
 
@@ -16,14 +16,16 @@ namespace {
 constexpr int kUnasked = 48 << 10;
 constexpr unsigned int kMostThreads = 1024;
 
-/* The entry point of a translated kernel (tests/cuda/emulator). */
-using Run = int (*)(const unsigned* grid, const unsigned* block, unsigned dynamic_shared,
-                    const uint8_t* parameters, const uint64_t* allocations, unsigned count,
-                    unsigned late, uint64_t* statistics, char* message);
+/* What runs a translated kernel (tests/cuda/emulator). */
+using Run = int (*)(const void* kernel, const unsigned* grid, const unsigned* block,
+                    unsigned dynamic_shared, const uint8_t* parameters,
+                    const uint64_t* allocations, unsigned count, unsigned late,
+                    uint64_t* statistics, char* message);
 
 struct Function {
   std::string name;
   Run run = nullptr;
+  const void* kernel = nullptr;
   const unsigned* layout = nullptr;  // count, (offset, size) each, shared bytes, parameter bytes
   int dynamic_limit = 0;
 
@@ -46,11 +48,13 @@ struct Launch {
 
 /* Throws if the kernel cannot be translated. */
 Function Translated(const Module& module, const std::string& name) {
-  void* library = LibraryOf(module.kept, name);
+  using Layout = const unsigned* (*)(const void* kernel);
+  const auto [machine, kernel] = OpenKernel(module.kept, name);
   Function function;
   function.name = name;
-  function.run = reinterpret_cast<Run>(dlsym(library, ("launch_" + name).c_str()));
-  function.layout = static_cast<const unsigned*>(dlsym(library, ("layout_" + name).c_str()));
+  function.kernel = kernel;
+  function.run = reinterpret_cast<Run>(dlsym(machine, "launch_kernel"));
+  function.layout = reinterpret_cast<Layout>(dlsym(machine, "kernel_layout"))(kernel);
   return function;
 }
 
@@ -99,9 +103,9 @@ CUresult Execute(const Launch& launch, Device* device) {
   }
   char message[512] = {};
   const Function& function = *launch.function;
-  if (!function.run(launch.grid, launch.block, launch.shared, launch.parameters.data(),
-                    table.data(), static_cast<unsigned>(table.size() / 2), 1, nullptr,
-                    message)) {
+  if (!function.run(function.kernel, launch.grid, launch.block, launch.shared,
+                    launch.parameters.data(), table.data(),
+                    static_cast<unsigned>(table.size() / 2), 1, nullptr, message)) {
     return CUDA_SUCCESS;
   }
   std::fprintf(stderr, "emulated CUDA: kernel %s: %s\n", function.name.c_str(), message);

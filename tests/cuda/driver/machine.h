@@ -121,8 +121,12 @@ CUresult MakeWork(const CUDA_KERNEL_NODE_PARAMS& launch, Work* work);
 
 /* Gives a PTX text to the translator. Returns the path of the file in which it keeps it. Throws. */
 std::string KeepPtx(const char* ptx);
-/* The open shared object of a kernel of that text, translated if there is none yet. Throws. */
-void* LibraryOf(const std::string& kept, const std::string& kernel);
+/* A kernel of that text and the machine that runs it; translated if it is not yet. Throws. */
+struct Opened {
+  void* machine;       // as dlsym wants it
+  const void* kernel;  // as the machine wants it
+};
+Opened OpenKernel(const std::string& kept, const std::string& kernel);
 
 /* Lets the host touch managed memory of a stream, or traps it. */
 void Protect(Stream* stream, bool trapped);

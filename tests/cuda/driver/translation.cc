@@ -1,4 +1,4 @@
-// PTX to shared objects by the command in the environment variable HANDGLASS_CUDA_EMULATOR
+// PTX to kernels of the emulator by the command in the environment variable HANDGLASS_CUDA_EMULATOR
 // (tests/cuda/emulator/__main__.py).
 #include <dlfcn.h>
 #include <unistd.h>
@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <stdexcept>
 
 #include "machine.h"
@@ -47,13 +48,19 @@ std::string KeepPtx(const char* ptx) {
   }
 }
 
-void* LibraryOf(const std::string& kept, const std::string& kernel) {
-  const std::string stem = kept.substr(0, kept.size() - std::strlen(".ptx"));
-  std::string path = stem + "-" + kernel + ".so";
+Opened OpenKernel(const std::string& kept, const std::string& kernel) {
+  std::string path = kept.substr(0, kept.size() - std::strlen(".ptx")) + "-" + kernel + ".kernel";
   if (access(path.c_str(), R_OK)) path = Ask(kept + " " + kernel);
-  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (!library) throw std::runtime_error(dlerror());
-  return library;
+  std::string word, name;
+  std::ifstream(path) >> word >> name;  // the file begins with "machine" and its library's name
+  const std::string library = path.substr(0, path.rfind('/') + 1) + name;
+  void* machine = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!machine) throw std::runtime_error(dlerror());
+  using Load = const void* (*)(const char* path, char* message);
+  char message[512] = {};
+  const void* loaded = reinterpret_cast<Load>(dlsym(machine, "load_kernel"))(path.c_str(), message);
+  if (!loaded) throw std::runtime_error(message);
+  return {machine, loaded};
 }
 
 }  // namespace emulated

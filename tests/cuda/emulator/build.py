@@ -1,7 +1,9 @@
-"""Kernels of a PTX file to shared objects, one each, made when a kernel is first needed.
+"""Kernels of a PTX file to files for the machine, made when a kernel is first needed.
 
-They are cached by the hash of the PTX, of this folder's files and of the compiler's flags. Several
-processes may ask for the same kernel: each makes a file of its own and renames it when complete.
+The machine is one shared object. A kernel's file lists its instructions by their forms (slots.py),
+and those that no kernel had before are compiled together. All are cached by the hash of what they
+were made of, of this folder's files and of the compiler's flags. Several processes may ask for the
+same: each makes a file of its own and renames it when complete.
 """
 
 from __future__ import annotations
@@ -12,30 +14,28 @@ import resource
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from .translate import translate
-
 HERE = Path(__file__).parent
-MACHINE = ("memory.cc", "counts.cc", "copies.cc", "warps.cc", "launch.cc")
+MACHINE = ("kernel_file.cc", "memory.cc", "counts.cc", "copies.cc", "warps.cc", "launch.cc")
 COMPILER = os.environ.get("CXX", "g++")
 FLAGS = (
-    *("-std=c++20", "-O1", "-ftree-vectorize", "-march=native", "-fPIC", "-w"),
+    *("-std=c++20", "-O3", "-march=native", "-fPIC", "-w"),
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing"),
     "-fwrapv",
 )
-"""Kernels run as fast as with -O2, which compiles for half as long again."""
 MOST_SECONDS = 600
-"""Processor time for one kernel: the longest of a model took a tenth."""
+"""Processor time for the forms of one kernel: hundreds take some seconds."""
 MOST_MEMORY = 4 << 30
 """Bytes of the compiler's address space."""
 
 
 def command() -> str:
     """A shell's command for this package; its arguments are those of `__main__`."""
-    return f"PYTHONPATH={shlex.quote(str(HERE.parent))} {shlex.quote(sys.executable)} -m emulator"
+    python = f"{shlex.quote(sys.executable)} -S"  # without site, which takes as long as all else
+    return f"PYTHONPATH={shlex.quote(str(HERE.parent))} {python} -m emulator"
 
 
 def cache_folder() -> Path:
@@ -51,7 +51,7 @@ def cache_folder() -> Path:
 
 def keep(ptx: str) -> Path:
     """Put a PTX text into the cache. Returns its path, from which those of its kernels follow."""
-    path = cache_folder() / f"{_hash(ptx)}.ptx"
+    path = cache_folder() / f"{_hash(ptx, '.h', '.cc', '.py')}.ptx"
     if not path.exists():
         unfinished = _unfinished(path)
         unfinished.write_text(ptx, "utf-8")
@@ -59,41 +59,83 @@ def keep(ptx: str) -> Path:
     return path
 
 
-def library_of(kept: Path, kernel: str) -> Path:
-    """Where the shared object of a kernel is, or will be. The emulated driver knows this, too."""
-    return kept.with_name(f"{kept.stem}-{kernel}.so")
+def file_of(kept: Path, kernel: str) -> Path:
+    """Where the file of a kernel is, or will be. The emulated driver knows this, too."""
+    return kept.with_name(f"{kept.stem}-{kernel}.kernel")
 
 
-def build(kept: Path, kernel: str) -> Path:
-    """The shared object with `launch_NAME` and `layout_NAME` of a kernel of a kept PTX text.
-
-    Raises PtxError for unknown PTX, RuntimeError if the compiler fails or exceeds its limits.
-    """
-    library = library_of(kept, kernel)
-    if not library.exists():
-        (source,) = translate(kept.read_text("utf-8"), kernel).values()
-        machine = [str(_machine_object(name)) for name in MACHINE]
-        compile_it = [*("-shared", "-s", f"-I{HERE}", "-x", "c++", "-"), *("-x", "none", *machine)]
-        _make(library, [COMPILER, *FLAGS, *compile_it], source)
-    return library
-
-
-def _machine_object(name: str) -> Path:
-    """What all kernels share, compiled once."""
-    path = cache_folder() / f"{_hash(name)}.o"
+def machine() -> Path:
+    """The shared object that runs kernels, compiled once."""
+    path = cache_folder() / f"machine-{_hash('machine')}.so"
     if not path.exists():
-        _make(path, [COMPILER, *FLAGS, "-c", str(HERE / name)])
+        links = ["-shared", f"-Wl,-soname,{path.name}", f"-I{HERE}", "-x", "c++", "-", "-ldl"]
+        _make(path, [COMPILER, *FLAGS, *links], "\n".join(f'#include "{n}"' for n in MACHINE))
     return path
 
 
-def _hash(text: str) -> str:
-    return hashlib.sha256(_environment() + text.encode()).hexdigest()[:24]
+def build(kept: Path, kernel: str) -> Path:
+    """The file of a kernel of a kept PTX text, for `load_kernel` of the machine that it names.
+
+    Raises PtxError for unknown PTX, RuntimeError if the compiler fails or exceeds its limits.
+    """
+    path = file_of(kept, kernel)
+    if not path.exists():
+        from .translate import translate  # in a process that needs nothing else of it
+
+        (found,) = translate(kept.read_text("utf-8"), kernel).values()
+        names = {form: _hash(form) for form in found.forms}
+        _compile({name: form for form, name in names.items() if not _form(name).exists()})
+        lines = [f"machine {machine().name}", *found.lines(names)]
+        unfinished = _unfinished(path)
+        unfinished.write_text("\n".join(lines) + "\n", "utf-8")
+        unfinished.rename(path)
+    return path
+
+
+def _form(name: str) -> Path:
+    """A link to the shared object with this form."""
+    return cache_folder() / f"form-{name}.so"
+
+
+def _compile(forms: Mapping[str, str]) -> None:
+    """Forms of instructions by name, into one shared object."""
+    if not forms:
+        return
+    path = cache_folder() / f"forms-{_hash(' '.join(forms))}.so"
+    source = "\n".join(_function(*each) for each in forms.items())
+    links = ["-x", "c++", "-", "-x", "none", str(machine()), "-Wl,-rpath,$ORIGIN"]
+    _make(path, [COMPILER, *FLAGS, "-include", str(prelude()), "-shared", "-s", *links], source)
+    for name in forms:
+        unfinished = _unfinished(_form(name))
+        unfinished.symlink_to(path.name)
+        unfinished.rename(_form(name))
+
+
+def prelude() -> Path:
+    """The header of all forms, which is compiled once, too: it takes longer than most forms."""
+    header = cache_folder() / f"prelude-{_hash('prelude')}.h"
+    compiled = header.with_name(f"{header.name}.gch")
+    if not compiled.exists():
+        header.write_text(f'#include "{HERE / "matrix.h"}"\n', "utf-8")
+        _make(compiled, [COMPILER, *FLAGS, "-x", "c++-header", str(header)])
+    return header
+
+
+def _function(name: str, body: str) -> str:
+    parameters = "Warp& w, const u32 m, const u64* const o"
+    return f'extern "C" bool form_{name}({parameters}) {{ const u32 (&on)[32] = w.on; {body} }}'
+
+
+def _hash(text: str, *suffixes: str) -> str:
+    """Names what is made of a text and of this folder's files; of those in C++ if compiled."""
+    made_of = _environment(*suffixes or (".h", ".cc"))
+    return hashlib.sha256(made_of + text.encode()).hexdigest()[:24]
 
 
 @cache
-def _environment() -> bytes:
-    """Everything that a shared object depends on, but for its PTX."""
-    files = sorted(path for path in HERE.iterdir() if path.suffix in (".py", ".h", ".cc"))
+def _environment(*suffixes: str) -> bytes:
+    """Everything that a result depends on, but for its text."""
+    files = sorted(path for path in HERE.iterdir() if path.suffix in suffixes)
     found = hashlib.sha256(" ".join((COMPILER, *FLAGS, _cpu())).encode())
     for path in files:
         found.update(path.read_bytes() + b"\0")
@@ -108,7 +150,7 @@ def _cpu() -> str:
 
 def _unfinished(path: Path) -> Path:
     """Others never see a file that is not complete."""
-    return path.with_name(f"{path.stem}-{os.getpid()}.part")
+    return path.with_name(f"{path.name}-{os.getpid()}.part")
 
 
 def _make(path: Path, command: Sequence[str], source: str = "") -> None:

@@ -107,8 +107,9 @@ def branch(site: Site) -> str:
     if target is None:
         raise site.unknown("no such label")
     if not site.instruction.guard:
-        return f"w.go({target}, m); return;"
-    return f"{site.active()} w.go({target}, active); w.go({site.following}, m & ~active); return;"
+        return f"{site.goes(target, 'm')} return false;"
+    both = f"{site.goes(target, 'active')} {site.goes(site.following, 'm & ~active')}"
+    return f"{site.active()} {both} return false;"
 
 
 @emits("brx", "idx uni")
@@ -120,15 +121,17 @@ def indexed_branch(site: Site) -> str:
     index = site.value(0, "u32")
     lines = [
         f"{{ u32 these = 0; LANES(l) these |= u32({index} == {i}) << l;"
-        f" w.go({site.frame.labels[label]}, active & these); }}"
+        f" {site.goes(site.frame.labels[label], 'active & these')} }}"
         for i, label in enumerate(targets)
     ]
-    return f"{site.active()} {' '.join(lines)} w.go({site.following}, m & ~active); return;"
+    others = site.goes(site.following, "m & ~active")
+    return f"{site.active()} {' '.join(lines)} {others} return false;"
 
 
 @emits("ret exit", "uni")
 def leave(site: Site) -> str:
-    return f"{site.active()} w.leave(active); w.go({site.following}, m & ~active); return;"
+    others = site.goes(site.following, "m & ~active")
+    return f"{site.active()} w.leave(active); {others} return false;"
 
 
 @emits("trap")

@@ -73,13 +73,24 @@ def offsets(variables: Sequence[Variable], start: int = 0) -> tuple[dict[str, in
     return found, end
 
 
+LANES, CACHE_LINE = 32, 64
+
+
 @dataclass(frozen=True)
 class Register:
-    """Registers of one declaration: `count` of them, or None for a single one."""
+    """Registers of one declaration: `count` of them, or None for a single one.
 
-    member: str
+    `offset`: where the first one's lanes begin among the registers of a warp.
+    """
+
+    offset: int
     ptx_type: str
     count: int | None
+
+    @property
+    def stride(self) -> int:
+        """Bytes from one register to the next."""
+        return -(-LANES * size_of(self.ptx_type) // CACHE_LINE) * CACHE_LINE
 
 
 class Scopes:
@@ -87,6 +98,7 @@ class Scopes:
 
     def __init__(self) -> None:
         self.registers: dict[str, Register] = {}
+        self.bytes = 0
         self.names: list[dict[str, str]] = [{}]
 
     def enter(self) -> None:
@@ -111,8 +123,8 @@ class Scopes:
     def _add(self, name: str, ptx_type: str, count: int | None) -> None:
         unique = name if len(self.names) == 1 else f"{name}__{len(self.registers)}"
         self.names[-1][name] = unique
-        member = f"r{len(self.registers)}_{unique.strip('%').replace('$', '_')}"
-        self.registers[unique] = Register(member, ptx_type, count)
+        self.registers[unique] = added = Register(self.bytes, ptx_type, count)
+        self.bytes += added.stride * (1 if count is None else count)
 
     def resolve(self, text: str) -> str:
         """The instruction with the unique names of inner scopes' registers."""
@@ -126,16 +138,16 @@ class Scopes:
                 return scope[name]
         return name
 
-    def find(self, name: str) -> tuple[str, str] | None:
-        """A register as C++ without its lane, and its type."""
+    def find(self, name: str) -> tuple[int, str] | None:
+        """Where a register's lanes begin, and its type."""
         found = self.registers.get(name)
         if found and found.count is None:
-            return found.member, found.ptx_type
+            return found.offset, found.ptx_type
         match = _NUMBERED.match(name)
         ranged = self.registers.get(match[1]) if match else None
         if match is None or ranged is None or int(match[2]) >= (ranged.count or 0):
             return None
-        return f"{ranged.member}[{int(match[2])}]", ranged.ptx_type
+        return ranged.offset + int(match[2]) * ranged.stride, ranged.ptx_type
 
 
 def float_bits(literal: str) -> int:

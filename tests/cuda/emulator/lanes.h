@@ -18,6 +18,8 @@ using f64 = double;
 
 // Registers are arrays of 32 lanes; g++ makes vector instructions of these loops.
 #define LANES(l) for (int l = 0; l < 32; l++)
+// Where no lane reads what another one writes.
+#define EACH_LANE(l) _Pragma("GCC ivdep") LANES (l)
 
 template <class To, class From>
 static inline To as(From from) {

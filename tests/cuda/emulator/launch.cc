@@ -6,8 +6,6 @@
 
 #include "machine.h"
 
-constexpr size_t MESSAGE_BYTES = 512;  // of the caller
-
 void run_warps(Block& b);
 
 static void place_threads(Warp& w, const u32 (&ntid)[3]) {
@@ -25,7 +23,8 @@ static void place_threads(Warp& w, const u32 (&ntid)[3]) {
 // Time goes on from block to block: what an earlier one did is never a race.
 static void start_warp(Warp& w, Block& b) {
   place_threads(w, b.ntid);
-  w.waiting = -1, w.steps = 0;
+  w.waiting = -1, w.steps = 0, w.on_mask = 0;
+  memset(w.on, 0, sizeof w.on);
   w.groups.assign(1, Group{0, w.live});
   w.parked.clear();
   w.copies.clear();
@@ -44,7 +43,7 @@ static void run_block(Block& b, u32 x, u32 y, u32 z) {
 
 static std::vector<Range> ranges_of(const Kernel& k, const u8* params, const u64* table,
                                     u32 count) {
-  std::vector<Range> found(k.data, k.data + k.data_count);
+  std::vector<Range> found = k.data_ranges;
   for (u32 i = 0; i < count; i++) found.push_back({table[2 * i], table[2 * i] + table[2 * i + 1]});
   found.push_back({u64(params), u64(params) + k.param_bytes});
   std::sort(found.begin(), found.end(),
@@ -70,7 +69,7 @@ struct Launched {
     for (u32 i = 0; i < block.warp_count; i++) {
       Warp& w = block.warps[i];
       w.block = &block, w.id = i;
-      w.registers = cache_line<void>(registers[i], k.register_bytes);
+      w.registers = cache_line<u8>(registers[i], k.register_bytes);
       w.local.resize(32ull * k.local_bytes);
       w.clock.assign(block.warp_count, 0);
       w.clock[i] = 1;
@@ -92,19 +91,20 @@ static void run_grid(Block& b) {
 }
 
 static const char* text_of(const Kernel& k, const char* message) {
-  const u32 line = u32(strtoul(message + strlen("line "), nullptr, 10));
-  for (u32 i = 0; i < k.text_count; i++)
-    if (k.texts[i].line == line) return k.texts[i].text;
-  return "";
+  const auto found = k.texts.find(u32(strtoul(message + strlen("line "), nullptr, 10)));
+  return found == k.texts.end() ? "" : found->second.c_str();
 }
 
 static void describe(char* message, const Block& b, const char* what) {
-  snprintf(message, MESSAGE_BYTES, "%s, block (%u, %u, %u), %s: %s", b.kernel->name, b.ctaid[0],
-           b.ctaid[1], b.ctaid[2], what, text_of(*b.kernel, what));
+  snprintf(message, MESSAGE_BYTES, "%s, block (%u, %u, %u), %s: %s", b.kernel->name.c_str(),
+           b.ctaid[0], b.ctaid[1], b.ctaid[2], what, text_of(*b.kernel, what));
 }
 
-int launch(const Kernel& k, const u32* grid, const u32* block, u32 dynamic, const u8* params,
-           const u64* table, u32 count, u32 mode, u64* statistics, char* message) {
+// `table`: the begin and size of each buffer. Nothing is counted without an array for it.
+extern "C" int launch_kernel(const Kernel* kernel, const u32* grid, const u32* block, u32 dynamic,
+                             const u8* params, const u64* table, u32 count, u32 mode,
+                             u64* statistics, char* message) {
+  const Kernel& k = *kernel;
   Launched launched;
   Block& b = launched.block;
   b.kernel = &k, b.params = params, b.mode = mode, b.counting = statistics != nullptr;

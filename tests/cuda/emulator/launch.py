@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from .build import build, keep
+from .build import build, keep, machine
 
 LATE, UNINITIALISED_ALLOWED = 1, 2
 """Modes: copies of cp.async land at their wait; shared memory may be read before it is written."""
@@ -56,15 +56,10 @@ class Module:
     def __init__(self, ptx: str) -> None:
         self.kept = keep(ptx)
 
-    def library(self, kernel: str) -> ctypes.CDLL:
-        return _loaded(str(build(self.kept, kernel)))
-
     def layout(self, kernel: str) -> list[tuple[int, int]]:
         """Offset and size of each parameter."""
-        library = self.library(kernel)
-        count = ctypes.c_uint.in_dll(library, f"layout_{kernel}").value
-        numbers = (ctypes.c_uint * (2 * count + 3)).in_dll(library, f"layout_{kernel}")
-        return [(numbers[1 + 2 * i], numbers[2 + 2 * i]) for i in range(count)]
+        numbers = _machine().kernel_layout(_loaded(str(build(self.kept, kernel))))
+        return [(numbers[1 + 2 * i], numbers[2 + 2 * i]) for i in range(numbers[0])]
 
     def launch(
         self,
@@ -86,8 +81,8 @@ class Module:
         table = [number for buffer in buffers for number in (buffer.address, buffer.bytes)]
         statistics = (ctypes.c_uint64 * len(fields(Counts)))()
         message = ctypes.create_string_buffer(MESSAGE_BYTES)
-        failed = self.library(kernel)[f"launch_{kernel}"](
-            *(_three(grid), _three(block), dynamic, params),
+        failed = _machine().launch_kernel(
+            *(_loaded(str(build(self.kept, kernel))), _three(grid), _three(block), dynamic, params),
             *((ctypes.c_uint64 * max(len(table), 1))(*table), len(buffers), mode),
             *(statistics, message),
         )
@@ -98,7 +93,23 @@ class Module:
         return Counts(*statistics)
 
 
-_loaded = cache(ctypes.CDLL)
+@cache
+def _machine() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(machine()))
+    library.load_kernel.restype = ctypes.c_void_p
+    library.kernel_layout.restype = ctypes.POINTER(ctypes.c_uint)
+    library.kernel_layout.argtypes = [ctypes.c_void_p]
+    return library
+
+
+@cache
+def _loaded(path: str) -> ctypes.c_void_p:
+    """A kernel of the machine, by its file."""
+    message = ctypes.create_string_buffer(MESSAGE_BYTES)
+    kernel = _machine().load_kernel(path.encode(), message)
+    if not kernel:
+        raise RuntimeError(message.value.decode())
+    return ctypes.c_void_p(kernel)
 
 
 class _Buffer:

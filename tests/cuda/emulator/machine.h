@@ -1,5 +1,7 @@
 // A block of warps, what its kernels call, and what is counted and checked while they run.
 #pragma once
+#include <map>
+#include <string>
 #include <vector>
 
 #include "bits.h"
@@ -7,27 +9,35 @@
 
 struct Block;
 struct Warp;
-// One basic block of a kernel, for the lanes of a mask.
-using Step = void (*)(Warp&, u32);
+// An instruction for the lanes of a mask, with the numbers in its slots. False if the step ends.
+using Form = bool (*)(Warp&, u32 mask, const u64*);
 
 struct Range {
   u64 begin, end;
 };
-struct Text {
-  u32 line;
-  const char* text;
+struct Instruction {
+  Form form;
+  const u64* operands;
+};
+// A basic block: its instructions, the line of the PTX where it begins, and how many it has; some
+// do nothing here.
+struct Step {
+  u32 begin, end, line, count;
 };
 struct Kernel {
-  const char* name;
-  const Step* steps;
-  const u32* lines;  // of the PTX, where each step begins
+  std::string name;
+  std::vector<Step> steps;
+  std::vector<Instruction> uses;
+  std::vector<u64> operands;
+  std::vector<size_t> first_operands;  // of each use
   u32 register_bytes, shared_bytes, local_bytes, param_bytes;
   u32 granule;  // bytes of shared memory that one shadow describes: the kernel's smallest access
   u32 accesses;
-  const Range* data;  // module data that the kernel reads
-  u32 data_count;
-  const Text* texts;  // instructions that may fail
-  u32 text_count;
+  std::vector<u8> constants;  // of the module
+  u64 data;                   // where they begin
+  std::vector<Range> data_ranges;
+  std::map<u32, std::string> texts;  // instructions that may fail, by line
+  std::vector<u32> layout;           // of the parameters, for the caller
 };
 
 // In this order in the caller's array.
@@ -38,6 +48,8 @@ struct Counts {
 
 enum Use : u32 { READ, WRITE, ATOMIC };
 enum Mode : u32 { LATE = 1, UNINITIALISED_ALLOWED = 2 };
+
+constexpr size_t MESSAGE_BYTES = 512;  // of the caller
 
 // Windows of generic addresses, far from those of the host.
 constexpr u64 SHARED_WINDOW = 0x7000000000000000ull, LOCAL_WINDOW = 0x7100000000000000ull;
@@ -58,7 +70,8 @@ struct Warp {
   Block* block;
   u32 id, live;
   u32 tid[3][32];
-  void* registers;
+  u8* registers;
+  u32 on_mask, on[32];  // all ones for the lanes of a step
   std::vector<u8> local;
   std::vector<Group> groups;  // lanes by where they are
   std::vector<Parked> parked;
@@ -139,8 +152,10 @@ bool meet(Warp& w, const Meeting& meeting);
 void load_matrices(Warp& w, u64 (&rows)[32], u32 count, bool transposed, u32 (*out)[32],
                    u32 line);
 
-int launch(const Kernel& kernel, const u32* grid, const u32* block, u32 dynamic, const u8* params,
-           const u64* table, u32 count, u32 mode, u64* statistics, char* message);
+template <class T>
+static inline T* lanes_at(Warp& w, u64 offset) {
+  return static_cast<T*>(__builtin_assume_aligned(w.registers + offset, 64));
+}
 
 inline void Warp::enter(u32 mask, u32 instructions) {
   entered = instructions;

@@ -1,22 +1,60 @@
-"""PTX to C++: a file per kernel, a function per basic block, straight code over 32 lanes."""
+"""PTX to what the machine runs: the basic blocks of each kernel, as forms and numbers."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from . import arithmetic, bits, collectives, matrices, memory
 from .declarations import offsets
 from .instructions import emit
 from .parse import Instruction, Kernel, Program, parse
 from .ptx_types import PtxError
-from .site import Frame, Site, frame_of
+from .site import Frame, Site, frame_of, placed
+from .slots import Use
 
 FAMILIES = (arithmetic, bits, collectives, matrices, memory)
 """Imported for the rows that they enter into the table of instructions."""
 
 
-def translate(ptx: str, only: str = "") -> dict[str, str]:
-    """The C++ of each kernel by its name, or of `only` one.
+@dataclass(frozen=True)
+class Step:
+    """A basic block: the line it begins with, how many instructions it has, and what they do."""
+
+    line: int
+    count: int
+    uses: tuple[Use, ...]
+
+
+@dataclass(frozen=True)
+class Translated:
+    """A kernel, whose forms are C++ that is not compiled yet."""
+
+    name: str
+    steps: tuple[Step, ...]
+    heading: tuple[str, ...]
+    """Lines of the kernel's file that say what a launch must know."""
+    texts: Mapping[int, str]
+    """Instructions that may fail, by line."""
+
+    @property
+    def forms(self) -> list[str]:
+        """Each form once."""
+        return list(dict.fromkeys(use.form for step in self.steps for use in step.uses))
+
+    def lines(self, names: Mapping[str, str]) -> Iterator[str]:
+        """The kernel's file, in which forms have these names (kernel_file.cc reads it)."""
+        yield from self.heading
+        yield from (f"text {line} {text}" for line, text in sorted(self.texts.items()))
+        numbers = {form: str(i) for i, form in enumerate(self.forms)}
+        yield from (f"form {names[form]}" for form in numbers)
+        for step in self.steps:
+            yield f"step {step.line} {step.count}"
+            yield from (" ".join(("do", numbers[u.form], *map(str, u.numbers))) for u in step.uses)
+
+
+def translate(ptx: str, only: str = "") -> dict[str, Translated]:
+    """Each kernel by its name, or `only` one.
 
     Raises PtxError, with the line, for unknown PTX.
     """
@@ -26,77 +64,29 @@ def translate(ptx: str, only: str = "") -> dict[str, str]:
     return {kernel.name: _kernel(kernel, program) for kernel in program.kernels}
 
 
-def _kernel(kernel: Kernel, program: Program) -> str:
+def _kernel(kernel: Kernel, program: Program) -> Translated:
     frame = frame_of(kernel, program)
-    steps = [_step(frame, i, block) for i, block in enumerate(kernel.blocks)]
-    parts = [
-        '#include "matrix.h"\n',
-        *(_data(i, content) for i, content in enumerate(program.data.values())),
-        _registers(frame),
-        *steps,
-        _description(kernel, frame, len(program.data)),
-        _layout(kernel, frame),
-    ]
-    return "\n".join(parts)
-
-
-def _data(number: int, content: bytes) -> str:
-    numbers = ", ".join(map(str, content))
-    return f"alignas(16) static const u8 data_{number}[{len(content)}] = {{{numbers}}};"
-
-
-def _registers(frame: Frame) -> str:
-    words = {"pred": "u32", "8": "u8", "16": "u16", "32": "u32", "64": "u64", "x2": "u32"}
-    members = []
-    for register in frame.scopes.registers.values():
-        ending = next(e for e in words if register.ptx_type.endswith(e))
-        count = "" if register.count is None else f"[{max(register.count, 1)}]"
-        members.append(f"  alignas(64) {words[ending]} {register.member}{count}[32];")
-    return "struct Registers {\n" + "\n".join(members) + "\n  u32 last;\n};\n"
-
-
-def _step(frame: Frame, number: int, block: list[Instruction]) -> str:
-    lines = [
-        f"static void step_{number}(Warp& w, const u32 m) {{",
-        "  Registers& __restrict r = *static_cast<Registers*>(w.registers);",
-        "  u32 on[32]; lanes_of(m, on);",
-        f"  w.enter(m, {len(block)});",
-    ]
-    lines += ["  " + emit(Site(frame, block, i, number + 1)) for i in range(len(block))]
-    return "\n".join([*lines, f"  w.go({number + 1}, m);", "}"])
-
-
-def _description(kernel: Kernel, frame: Frame, data: int) -> str:
-    """The table of basic blocks, ended by one that leaves, and everything a launch must know."""
-    names = ", ".join(f"step_{i}" for i in range(len(kernel.blocks)))
+    steps = tuple(_step(frame, number, block) for number, block in enumerate(kernel.blocks))
     firsts = [block[0] for block in kernel.blocks if block]
     frame.texts.update({first.line: first.text for first in firsts})
-    lines = ", ".join(str(block[0].line if block else 0) for block in kernel.blocks)
-    texts = ", ".join(f"{{{n}, {json.dumps(t)}}}" for n, t in sorted(frame.texts.items()))
-    ranges = ", ".join(f"{{u64(data_{i}), u64(data_{i}) + sizeof data_{i}}}" for i in range(data))
-    sizes = f"{frame.shared_bytes}, {frame.local_bytes}, {frame.param_bytes}"
-    counts = f"{frame.granule}, {frame.accesses}"
-    return f"""
-static void end(Warp& w, const u32 m) {{ w.leave(m); }}
-static const Step steps[] = {{{names}, end}};
-static const u32 lines[] = {{{lines}, 0}};
-static const Text texts[] = {{{texts or '{0, ""}'}}};
-static const Range data[] = {{{ranges or "{0, 0}"}}};
-static const Kernel kernel = {{"{kernel.name}", steps, lines, sizeof(Registers), {sizes}, {counts},
-                               data, {data}, texts, {len(frame.texts)}}};
-extern "C" int launch_{kernel.name}(const u32* grid, const u32* block, u32 dynamic,
-                                    const u8* params, const u64* table, u32 count, u32 mode,
-                                    u64* statistics, char* message) {{
-  return launch(kernel, grid, block, dynamic, params, table, count, mode, statistics, message);
-}}"""
+    return Translated(kernel.name, steps, tuple(_heading(kernel, frame, program)), frame.texts)
 
 
-def _layout(kernel: Kernel, frame: Frame) -> str:
-    """Parameters: their number, each one's offset and size; bytes of shared memory and of all."""
+def _step(frame: Frame, number: int, block: list[Instruction]) -> Step:
+    used = []
+    for index in range(len(block)):
+        site = Site(frame, block, index, number + 1)
+        if code := emit(site):
+            used.append(Use(site.slots.form(code), tuple(site.slots.numbers)))
+    return Step(block[0].line if block else 0, len(block), tuple(used))
+
+
+def _heading(kernel: Kernel, frame: Frame, program: Program) -> Iterator[str]:
+    """Sizes in bytes, the offset and size of each parameter, and the module's constants."""
+    yield f"kernel {kernel.name}"
+    sizes = (frame.scopes.bytes, frame.shared_bytes, frame.local_bytes, frame.param_bytes)
+    yield f"sizes {' '.join(map(str, sizes))} {frame.granule} {frame.accesses}"
     at, _ = offsets(kernel.params)
-    numbers = [len(kernel.params)]
-    for parameter in kernel.params:
-        numbers += [at[parameter.name], parameter.size]
-    numbers += [frame.shared_bytes, frame.param_bytes]
-    declaration = f'extern "C" const unsigned layout_{kernel.name}[]'
-    return f"{declaration};\n{declaration} = {{{', '.join(map(str, numbers))}}};\n"
+    yield " ".join(["parameters", *(f"{at[p.name]} {p.size}" for p in kernel.params)])
+    for name, (begin, end) in placed(program.data).items():
+        yield f"data {begin} {end} {program.data[name].hex()}"

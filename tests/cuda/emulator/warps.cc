@@ -34,6 +34,17 @@ static void release(Warp& w) {
 // Basic blocks that a warp may run: a kernel of a model runs a few thousand, and MOST take seconds.
 constexpr u32 MOST = 1u << 24;
 
+// A step that no other follows ends the warp's lanes.
+static void run_step(Warp& w, const Kernel& kernel, const Group& group) {
+  if (group.pc == kernel.steps.size()) return w.leave(group.mask);
+  const Step& step = kernel.steps[group.pc];
+  if (w.on_mask != group.mask) lanes_of(w.on_mask = group.mask, w.on);
+  w.enter(group.mask, step.count);
+  for (u32 i = step.begin; i < step.end; i++)
+    if (!kernel.uses[i].form(w, group.mask, kernel.uses[i].operands)) return;
+  w.go(group.pc + 1, group.mask);
+}
+
 // Until the warp waits at a barrier or its lanes have left.
 static void run(Warp& w) {
   while (w.waiting < 0) {
@@ -45,8 +56,8 @@ static void run(Warp& w) {
     *first = w.groups.back();
     w.groups.pop_back();
     const Kernel& kernel = *w.block->kernel;
-    if (++w.steps > MOST) fail(kernel.lines[group.pc], "a loop without an end", MOST);
-    kernel.steps[group.pc](w, group.mask);
+    if (++w.steps > MOST) fail(kernel.steps[group.pc].line, "a loop without an end", MOST);
+    run_step(w, kernel, group);
   }
 }
 
