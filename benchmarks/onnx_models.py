@@ -1,36 +1,21 @@
-"""Ten exported encoders of public architectures (random weights), from both exporters of torch.
-
-Prints a Markdown table: how much of the work of each graph is in operators of ours, the difference
-from onnxruntime, and the time of a call beside onnxruntime's, in one interleaved run.
-
-    python benchmarks/onnx_encoders.py [--size small] [--only ViT ...] [--quantization f32]
-"""
+"""Encoders of ten public architectures with random weights, and both exporters of torch."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import logging
-import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from handglass.compiler.build_graph import compile_graph
-from handglass.compiler.parity.ratios import snr_db
-from handglass.runtime.engine.graph import GraphSession
-
 TOKENS = 64
 EXPORTERS = {"dynamo": True, "TorchScript": False}
 """Name -> the argument `dynamo` of torch.onnx.export."""
-ROUNDS, SECONDS = 40, 2.0
-"""Pairs of calls per model, at most, and about how long they may take."""
+Axes = Mapping[str, Mapping[int, str]]
+"""Input -> axis -> the name of a size that may vary."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +93,12 @@ def _text(module: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def export(
-    module: Any, given: Mapping[str, Any], path: Path, is_new: bool, opset: int = 18
+    module: Any,
+    given: Mapping[str, Any],
+    path: Path,
+    is_new: bool,
+    opset: int = 18,
+    axes: Axes | None = None,
 ) -> Path:
     """Write the first output of a module as ONNX, with the new (dynamo) or the old exporter."""
     import torch
@@ -135,105 +125,17 @@ def export(
             input_names=list(given),
             output_names=["output"],
             verbose=False,
+            **(_varying(axes, list(given), is_new) if axes else {}),
         )
     return path
 
 
-@dataclass(frozen=True)
-class Row:
-    """One exported model."""
+def _varying(axes: Axes, names: list[str], is_new: bool) -> dict[str, Any]:
+    """The argument with which an exporter takes the names of sizes."""
+    if not is_new:
+        return {"dynamic_axes": axes}
+    from torch.export import Dim
 
-    name: str
-    exporter: str
-    found: dict[str, Any]
-    snr: float
-    ours: float
-    """Seconds of a call, the median."""
-    theirs: float
-
-    def __str__(self) -> str:
-        counts = ", ".join(f"{n} {kind}" for kind, n in self.found["recognised"].items())
-        share, ratio = self.found["share"], self.ours / self.theirs
-        return (
-            f"| {self.name} | {self.exporter} | {share:.1%} | {counts} | {self.snr:.0f} dB | "
-            f"{self.ours * 1e3:.2f} ms | {self.theirs * 1e3:.2f} ms | {ratio:.2f} |"
-        )
-
-
-HEAD = (
-    "| model | exporter | recognised | operators | against onnxruntime | ours | onnxruntime | "
-    "ratio |\n|---|---|---|---|---|---|---|---|"
-)
-
-
-def rows(
-    size: Size, quantization: str, threads: int, folder: Path, only: list[str]
-) -> Iterator[Row | str]:
-    """Every model by both exporters; a text instead of a row where one is refused."""
-    import torch
-
-    for name, make in models(size).items():
-        if only and name not in only:
-            continue
-        torch.manual_seed(0)
-        module, given = make()
-        for exporter, is_new in EXPORTERS.items():
-            path = folder / f"{name.replace(' ', '-')}-{exporter}.onnx"
-            try:
-                export(module, given, path, is_new)
-                yield compared(name, exporter, path, given, quantization, threads)
-            except Exception as error:  # noqa: BLE001  a row of the table says so
-                text = f"{type(error).__name__}: {error}".replace("\n", " ")
-                yield f"| {name} | {exporter} | {text[:300]} | | | | | |"
-
-
-def compared(
-    name: str, exporter: str, path: Path, given: Mapping[str, Any], quantization: str, threads: int
-) -> Row:
-    import onnxruntime
-
-    bundle = path.with_suffix("")
-    found = compile_graph(path, bundle, quantization=quantization).graph
-    session = GraphSession.load(bundle, threads=threads)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    theirs = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    arrays = {name: value.numpy() for name, value in given.items()}
-    (result,) = session.apply(arrays).values()
-    snr = snr_db(theirs.run(None, arrays)[0], result)
-    times = interleaved(lambda: session.apply(arrays), lambda: theirs.run(None, arrays))
-    return Row(name, exporter, found, snr, *times)
-
-
-def interleaved(ours: Callable[[], Any], theirs: Callable[[], Any]) -> tuple[float, float]:
-    """The median seconds of both, called in turn."""
-    times: list[tuple[float, float]] = []
-    start = time.perf_counter()
-    while len(times) < ROUNDS and (len(times) < 3 or time.perf_counter() - start < SECONDS):
-        times.append((_seconds(ours), _seconds(theirs)))
-    first, second = np.median(np.array(times), axis=0)
-    return float(first), float(second)
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", choices=SIZES, default="base")
-    parser.add_argument("--quantization", default="f32")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", nargs="*", default=[])
-    asked = parser.parse_args()
-    print(HEAD, flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        size = SIZES[asked.size]
-        for row in rows(size, asked.quantization, asked.threads, Path(folder), asked.only):
-            print(row, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    known = {name: Dim(name) for sizes in axes.values() for name in sizes.values()}
+    shapes = [{axis: known[n] for axis, n in axes.get(name, {}).items()} for name in names]
+    return {"dynamic_shapes": {"values": tuple(shapes)}}
