@@ -38,7 +38,7 @@ from .build import Clock, find_runtime_library, generate, load_tuning_records, r
 from .graphs.graph import Graph, shape_of
 from .graphs.importing import import_graph
 from .graphs.network import ENCODE, GraphNetwork
-from .graphs.onnx_file import parse_shapes
+from .graphs.onnx_sizes import parse_shapes
 from .graphs.recognition import Coverage, cover, recognise
 from .lowering.phases import Progress, lower
 from .lowering.workload import Part
