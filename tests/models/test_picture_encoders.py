@@ -154,6 +154,7 @@ def labelled(root: Path) -> tuple[Written, Path]:
     return written, bundle
 
 
+@LARGE
 def test_it_is_deployed_without_a_question(
     labelled: tuple[Written, Path], handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
