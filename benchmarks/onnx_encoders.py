@@ -3,160 +3,63 @@
 Prints a Markdown table: how much of the work of each graph is in operators of ours, the difference
 from onnxruntime, and the time of a call beside onnxruntime's, in one interleaved run.
 
-    python benchmarks/onnx_encoders.py [--size small] [--only ViT ...] [--quantization f32]
+    python benchmarks/onnx_encoders.py [--size small] [--only ViT ...] [--quantization w8a8]
+
+What is exported, compiled and measured is kept in build/onnx-encoders, for each revision: a run
+goes on where the last one ended. With --prepare, it measures nothing, so that the rest, on a quiet
+machine, takes three minutes.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import logging
-import tempfile
+import json
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from full_size import revision
+from onnx_models import EXPORTERS, SIZES, Size, export, models
 
 from handglass.compiler.build_graph import compile_graph
 from handglass.compiler.parity.ratios import snr_db
+from handglass.runtime.bundle.reader import REPORT
 from handglass.runtime.engine.graph import GraphSession
+from handglass.runtime.system.hardware import read_machine
 
-TOKENS = 64
-EXPORTERS = {"dynamo": True, "TorchScript": False}
-"""Name -> the argument `dynamo` of torch.onnx.export."""
+BUILD = Path(__file__).parents[1] / "build" / "onnx-encoders"
 ROUNDS, SECONDS = 40, 2.0
 """Pairs of calls per model, at most, and about how long they may take."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """Hidden size, layers, heads, side of a picture, side of a patch."""
-
-    hidden: int
-    layers: int
-    heads: int
-    picture: int
-    patch: int
-
-
-SIZES = {"base": Size(384, 4, 6, 224, 16), "small": Size(64, 1, 2, 32, 8)}
-
-
-def models(size: Size) -> dict[str, Callable[[], tuple[Any, dict[str, Any]]]]:
-    """Name -> a function that makes (module, arguments by name)."""
-    import transformers as t
-
-    sizes = {
-        "hidden_size": size.hidden,
-        "num_hidden_layers": size.layers,
-        "num_attention_heads": size.heads,
-        "intermediate_size": 4 * size.hidden,
-    }
-    sees = sizes | {"image_size": size.picture, "patch_size": size.patch}
-    reads = sizes | {"vocab_size": 1000}
-    depths = [size.layers // 2 or 1] * 4
-    widths = [size.hidden // 8 * 2**i for i in range(4)]
-    return {
-        "ViT": lambda: _picture(t.ViTModel(t.ViTConfig(**sees), add_pooling_layer=False), size),
-        "DeiT": lambda: _picture(t.DeiTModel(t.DeiTConfig(**sees), add_pooling_layer=False), size),
-        "DINOv2": lambda: _picture(t.Dinov2Model(t.Dinov2Config(**sees)), size),
-        "CLIP vision": lambda: _picture(t.CLIPVisionModel(t.CLIPVisionConfig(**sees)), size),
-        "SigLIP vision": lambda: _picture(t.SiglipVisionModel(t.SiglipVisionConfig(**sees)), size),
-        "BERT": lambda: _text(t.BertModel(t.BertConfig(**reads), add_pooling_layer=False)),
-        "DistilBERT": lambda: _text(t.DistilBertModel(_distil(t, size))),
-        "RoBERTa": lambda: _text(t.RobertaModel(t.RobertaConfig(**reads), add_pooling_layer=False)),
-        "ConvNeXt": lambda: _picture(
-            t.ConvNextModel(t.ConvNextConfig(hidden_sizes=widths, depths=depths)), size
-        ),
-        "ResNet": lambda: _picture(
-            t.ResNetModel(
-                t.ResNetConfig(
-                    embedding_size=widths[0], hidden_sizes=[4 * n for n in widths], depths=depths
-                )
-            ),
-            size,
-        ),
-    }
-
-
-def _distil(t: Any, size: Size) -> Any:
-    return t.DistilBertConfig(
-        vocab_size=1000,
-        dim=size.hidden,
-        n_layers=size.layers,
-        n_heads=size.heads,
-        hidden_dim=4 * size.hidden,
-    )
-
-
-def _picture(module: Any, size: Size) -> tuple[Any, dict[str, Any]]:
-    import torch
-
-    return module, {"pixel_values": torch.randn(1, 3, size.picture, size.picture)}
-
-
-def _text(module: Any) -> tuple[Any, dict[str, Any]]:
-    import torch
-
-    ids = torch.randint(5, 1000, (1, TOKENS))
-    return module, {"input_ids": ids, "attention_mask": torch.ones(1, TOKENS, dtype=torch.int64)}
-
-
-def export(
-    module: Any, given: Mapping[str, Any], path: Path, is_new: bool, opset: int = 18
-) -> Path:
-    """Write the first output of a module as ONNX, with the new (dynamo) or the old exporter."""
-    import torch
-
-    class First(torch.nn.Module):
-        """Arguments by position, because exporters name inputs after them."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = module.eval()
-
-        def forward(self, *values: Any) -> Any:
-            return self.inner(**dict(zip(given, values, strict=True)))[0]
-
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            First(),
-            tuple(given.values()),
-            str(path),
-            dynamo=is_new,
-            opset_version=opset,
-            input_names=list(given),
-            output_names=["output"],
-            verbose=False,
-        )
-    return path
+Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One exported model."""
+    """One exported model; `found` is what compile reports of the graph."""
 
-    name: str
+    model: str
     exporter: str
-    found: dict[str, Any]
-    snr: float
-    ours: float
+    error: str = ""
+    found: dict[str, Any] = field(default_factory=dict)
+    snr_db: float = 0.0
+    ours: float = 0.0
     """Seconds of a call, the median."""
-    theirs: float
+    theirs: float = 0.0
 
     def __str__(self) -> str:
+        start = f"| {self.model} | {self.exporter} |"
+        if self.error:
+            return f"{start} {self.error} | | | | | |"
         counts = ", ".join(f"{n} {kind}" for kind, n in self.found["recognised"].items())
-        share, ratio = self.found["share"], self.ours / self.theirs
         return (
-            f"| {self.name} | {self.exporter} | {share:.1%} | {counts} | {self.snr:.0f} dB | "
-            f"{self.ours * 1e3:.2f} ms | {self.theirs * 1e3:.2f} ms | {ratio:.2f} |"
+            f"{start} {self.found['share']:.1%} | {counts} | {self.snr_db:.0f} dB | "
+            f"{self.ours * 1e3:.2f} ms | {self.theirs * 1e3:.2f} ms | "
+            f"{self.ours / self.theirs:.2f} |"
         )
 
 
@@ -166,53 +69,58 @@ HEAD = (
 )
 
 
-def rows(
-    size: Size, quantization: str, threads: int, folder: Path, only: list[str]
-) -> Iterator[Row | str]:
-    """Every model by both exporters; a text instead of a row where one is refused."""
+def exported(name: str, exporter: str, size: Size, folder: Path) -> Path:
+    """The file; its inputs are beside it, as .npz, which is written last."""
     import torch
 
-    for name, make in models(size).items():
-        if only and name not in only:
-            continue
+    path = folder / f"{name.replace(' ', '-')}-{exporter}.onnx"
+    if not path.with_suffix(".npz").exists():
+        folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(0)
-        module, given = make()
-        for exporter, is_new in EXPORTERS.items():
-            path = folder / f"{name.replace(' ', '-')}-{exporter}.onnx"
-            try:
-                export(module, given, path, is_new)
-                yield compared(name, exporter, path, given, quantization, threads)
-            except Exception as error:  # noqa: BLE001  a row of the table says so
-                text = f"{type(error).__name__}: {error}".replace("\n", " ")
-                yield f"| {name} | {exporter} | {text[:300]} | | | | | |"
+        module, given = models(size)[name]()
+        export(module, given, path, EXPORTERS[exporter])
+        np.savez(path.with_suffix(".npz"), **{n: v.numpy() for n, v in given.items()})
+    return path
 
 
-def compared(
-    name: str, exporter: str, path: Path, given: Mapping[str, Any], quantization: str, threads: int
-) -> Row:
-    import onnxruntime
-
-    bundle = path.with_suffix("")
-    found = compile_graph(path, bundle, quantization=quantization).graph
-    session = GraphSession.load(bundle, threads=threads)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    theirs = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    arrays = {name: value.numpy() for name, value in given.items()}
-    (result,) = session.apply(arrays).values()
-    snr = snr_db(theirs.run(None, arrays)[0], result)
-    times = interleaved(lambda: session.apply(arrays), lambda: theirs.run(None, arrays))
-    return Row(name, exporter, found, snr, *times)
+def arrays_of(path: Path) -> Arrays:
+    """The inputs of an exported file."""
+    with np.load(path.with_suffix(".npz")) as arrays:
+        return dict(arrays)
 
 
-def interleaved(ours: Callable[[], Any], theirs: Callable[[], Any]) -> tuple[float, float]:
-    """The median seconds of both, called in turn."""
-    times: list[tuple[float, float]] = []
-    start = time.perf_counter()
-    while len(times) < ROUNDS and (len(times) < 3 or time.perf_counter() - start < SECONDS):
-        times.append((_seconds(ours), _seconds(theirs)))
-    first, second = np.median(np.array(times), axis=0)
-    return float(first), float(second)
+@dataclass(frozen=True)
+class Pair:
+    """A bundle and its graph in onnxruntime, with the same inputs."""
+
+    ours: Callable[[], Any]
+    theirs: Callable[[], Any]
+
+    @classmethod
+    def load(cls, path: Path, bundle: Path, threads: int) -> Pair:
+        import onnxruntime
+
+        session, arrays = GraphSession.load(bundle, threads=threads), arrays_of(path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        other = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return cls(
+            lambda: next(iter(session.apply(arrays).values())),
+            lambda: other.run(None, arrays)[0],
+        )
+
+    def snr(self) -> float:
+        """In dB."""
+        return snr_db(self.theirs(), self.ours())
+
+    def interleaved(self) -> tuple[float, float]:
+        """The median seconds of both, called in turn."""
+        times: list[tuple[float, float]] = []
+        start = time.perf_counter()
+        while len(times) < ROUNDS and (len(times) < 3 or time.perf_counter() - start < SECONDS):
+            times.append((_seconds(self.ours), _seconds(self.theirs)))
+        first, second = np.median(np.array(times), axis=0)
+        return float(first), float(second)
 
 
 def _seconds(call: Callable[[], Any]) -> float:
@@ -221,18 +129,88 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+@dataclass(frozen=True)
+class Run:
+    """Where one size and scheme of this revision are kept."""
+
+    size: str
+    quantization: str
+    threads: int
+
+    @property
+    def folder(self) -> Path:
+        return BUILD / f"{self.size}-{self.quantization}-{revision()}"
+
+    @property
+    def results(self) -> Path:
+        """A row on each line, as JSON."""
+        return self.folder / f"{self.threads}-threads.jsonl"
+
+    def prepared(self, name: str, exporter: str) -> tuple[Path, Path]:
+        """The file and the bundle of a model, which are made if they are missing."""
+        path = exported(name, exporter, SIZES[self.size], BUILD / self.size)
+        bundle = self.folder / path.stem
+        if not bundle.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            compile_graph(path, bundle, quantization=self.quantization)
+        return path, bundle
+
+    def row(self, name: str, exporter: str) -> Row:
+        """The row of a model, measured if the file does not have it."""
+        for row in self.known():
+            if (row.model, row.exporter) == (name, exporter):
+                return row
+        path, bundle = self.prepared(name, exporter)
+        row = measured(name, exporter, path, bundle, self.threads)
+        with self.results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
+        return row
+
+    def known(self) -> list[Row]:
+        if not self.results.exists():
+            return []
+        lines = self.results.read_text("utf-8").splitlines()
+        return [Row(**json.loads(line)) for line in lines]
+
+
+def measured(name: str, exporter: str, path: Path, bundle: Path, threads: int) -> Row:
+    found = json.loads((bundle / REPORT).read_text("utf-8"))["graph"]
+    pair = Pair.load(path, bundle, threads)
+    return Row(name, exporter, "", found, pair.snr(), *pair.interleaved())
+
+
+def rows(run: Run, names: Sequence[str], is_measured: bool) -> Iterator[Row]:
+    """Every model by both exporters; a row with an error, which is not kept, where one fails."""
+    for name, exporter in product(names, EXPORTERS):
+        try:
+            if is_measured:
+                yield run.row(name, exporter)
+            else:
+                run.prepared(name, exporter)
+        except Exception as error:  # noqa: BLE001  a row of the table says so
+            text = f"{type(error).__name__}: {error}".replace("\n", " ")
+            yield Row(name, exporter, text[:300])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="base")
     parser.add_argument("--quantization", default="f32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--prepare", action="store_true", help="export and compile alone")
     asked = parser.parse_args()
-    print(HEAD, flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        size = SIZES[asked.size]
-        for row in rows(size, asked.quantization, asked.threads, Path(folder), asked.only):
-            print(row, flush=True)
+    known = models(SIZES[asked.size])
+    if unknown := set(asked.only) - known.keys():
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+    run = Run(asked.size, asked.quantization, asked.threads)
+    machine = read_machine().model
+    print(
+        f"{machine}, {asked.threads} threads, {date.today()}, {revision()}, {asked.size}, ", end=""
+    )
+    print(f"{asked.quantization}\n\n{HEAD}", flush=True)
+    for row in rows(run, asked.only or list(known), not asked.prepare):
+        print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 import tvm
 
 import handglass
-from handglass.errors import HandglassError, InputError, UsageError
+from handglass.errors import HandglassError, InputError
 from handglass.runtime.bundle.entries import (
     GraphEntry,
     ModelEntry,
@@ -31,14 +31,24 @@ from handglass.runtime.system.tilde import check_expanded
 from handglass.schedules import GRAPH_RULES
 from handglass.schedules.select import find_units
 from handglass.targets import find_target
-from handglass.targets.codegen.kinds import prepare_compiler
+from handglass.targets.codegen.kinds import plugin_for, prepare_compiler
+from handglass.targets.codegen.used import what_is_used
 from handglass.targets.target import Target
 
-from .build import Clock, find_runtime_library, generate, load_tuning_records, report_text
+from .build import (
+    Clock,
+    answers_of,
+    find_runtime_library,
+    generate,
+    load_tuning_records,
+    only_used,
+    report_text,
+)
 from .graphs.graph import Graph, shape_of
 from .graphs.importing import import_graph
+from .graphs.narrow_integers import narrowed
 from .graphs.network import ENCODE, GraphNetwork
-from .graphs.onnx_file import parse_shapes
+from .graphs.onnx_sizes import parse_shapes
 from .graphs.recognition import Coverage, cover, recognise
 from .lowering.phases import Progress, lower
 from .lowering.workload import Part
@@ -83,7 +93,7 @@ def compile_graph(
     use_records: bool = True,
     progress: Progress | None = None,
 ) -> GraphReport:
-    """Compile the ONNX file `model` for the CPU `target` into the bundle folder `output`.
+    """Compile the ONNX file `model` for `target` into the bundle folder `output`.
 
     `shapes` ("name=1,3,224,224") are the sizes of inputs whose file has names in place of numbers.
     Raises as `compile_model`, and DeviceError if the package onnx is missing.
@@ -91,16 +101,18 @@ def compile_graph(
     if dump_ir:
         check_expanded(dump_ir)
     device = find_target(target)
-    if device.gpu is not None:
-        raise UsageError(f"--target {target}: a graph is compiled for CPUs only")
     prepare_compiler(device)
-    device = replace(device, load_rules=lambda: GRAPH_RULES)
+    if device.gpu is None:
+        device = replace(device, load_rules=lambda: GRAPH_RULES)
     scheme = find_scheme(quantization, find_units(tvm.target.Target(device.tvm)))
     book = load_tuning_records(device, records, use_records)
     clock = Clock()
     with BundleWriter(Path(output), overwrite=overwrite) as writer:
         with clock.phase("import"):
             function, proto = import_graph(Path(model), parse_shapes(shapes))
+            if device.gpu is not None:
+                with blamed_on(model):
+                    function = narrowed(function)
             graph = Graph(function)
             recognised = recognise(graph)
             covered = cover(graph, recognised)
@@ -116,15 +128,25 @@ def compile_graph(
             folder = writer.folder
             for name in pack_parameters(network, network.weights, params, folder, progress):
                 writer.add_file(name)
-        with clock.phase("codegen"), blamed_on(model):
+        with clock.phase("codegen"), blamed_on(model), what_is_used() as used:
             if progress:
                 progress("codegen", 0, 1)
             lowered = generate(mod, lowered, device, writer.folder / LIBRARY, book)
             writer.add_file(LIBRARY)
+        needed = only_used(device, used)
+        manifest = replace(manifest, target=target_entry(needed))
+        if device.gpu is not None:
+            with clock.phase("answers"):
+                cpu_model = GraphNetwork(graph, recognised, scheme)
+                answers = answers_of(mod, lowered, cpu_model, needed, None)
+                for name in answers.write(writer.folder):
+                    writer.add_file(name)
         parts = (Part(ENCODE, 1, {}, ()),)
         tuned = summarize(coverage(lowered, parts, device, book.used, this_device(device)), book)
         if bundle_runtime:
             writer.add_file(RUNTIME_LIBRARY, find_runtime_library(device))
+        for name, file in plugin_for(device, bundle_runtime).items():
+            writer.add_file(name, file)
         writer.add_file(
             REPORT, report_text(lowered, clock.seconds, manifest, tuned, graph=covered.json)
         )

@@ -17,8 +17,10 @@ from tvm.relax import transform as X
 from handglass.errors import InputError
 
 from .graph import Graph, is_constant, name_of, shape_of
-from .onnx_file import MAX_ELEMENTS, Shapes, opset_of, read_onnx, where
+from .onnx_bounds import MAX_ELEMENTS
+from .onnx_file import opset_of, read_onnx, where
 from .onnx_folding import fold
+from .onnx_sizes import Shapes
 
 PLACED = ("gather_elements", "gather_nd", "scatter_elements", "scatter_nd")
 """Operators whose second operand says where."""

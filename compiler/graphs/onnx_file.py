@@ -6,36 +6,34 @@ be in files beside the graph ("external data"); they are read into the graph her
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from handglass.errors import DeviceError, InputError, UsageError
+from handglass.errors import DeviceError, InputError
 from handglass.runtime.system.regular_file import open_regular, read_regular
+
+from .onnx_bounds import elements
+from .onnx_sizes import Shapes, fix_inputs
 
 MAX_FILE = (2 << 30) - 1
 """Bytes of the graph file: the limit of its format."""
 MAX_NODES = 50_000
-MAX_RANK = 8
-MAX_ELEMENTS = 1 << 31
-"""Of one tensor."""
 MAX_WEIGHTS = 64 << 30
 """Bytes of all weights."""
 OPSETS = 11, 24
 """The first and the last set of operators that are read."""
 DOMAINS = ("", "ai.onnx")
 CONTROL = ("If", "Loop", "Scan")
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 def read_onnx(path: Path, shapes: Shapes) -> Any:
     """The `onnx.ModelProto` with all weights inside, its inputs with fixed sizes.
 
-    `shapes` are sizes of inputs, by name, for those that have names in place of numbers. Raises
-    DeviceError if the package is missing.
+    `shapes` are sizes of inputs, by name, for those that have names in place of numbers
+    (onnx_sizes.py). Raises DeviceError if the package is missing.
     """
     onnx = import_onnx()
     try:
@@ -48,7 +46,7 @@ def read_onnx(path: Path, shapes: Shapes) -> Any:
         raise InputError(f"{path}: no ONNX file, or a damaged one") from error
     _check_graph(path, model)
     _read_weights(path, model)
-    _fix_inputs(path, model, shapes)
+    fix_inputs(path, model, shapes)
     return model
 
 
@@ -149,15 +147,6 @@ def _tensors(graph: Any) -> Iterator[Any]:
         raise InputError(f"the constant {graph.sparse_initializer[0].values.name[:80]!r} is sparse")
 
 
-def elements(name: str, dims: Sequence[int]) -> int:
-    """The number of elements of a shape. Raises InputError for one out of bounds."""
-    if len(dims) > MAX_RANK or any(not 0 <= n <= MAX_ELEMENTS for n in dims):
-        raise InputError(f"{name} has the shape {list(dims[:MAX_RANK])}, which is out of bounds")
-    if (count := math.prod(dims)) > MAX_ELEMENTS:
-        raise InputError(f"{name} has {count} elements, but at most {MAX_ELEMENTS} are supported")
-    return count
-
-
 def _itemsize(name: str, tensor: Any) -> int:
     try:
         return int(
@@ -213,58 +202,3 @@ def _range(name: str, entries: Mapping[str, str], size: int) -> tuple[int, int]:
     if start < 0 or start > 1 << 48 or length != size:
         raise InputError(f"{name}: has {length} bytes from {start}, but its shape takes {size}")
     return start, length
-
-
-def _fix_inputs(path: Path, model: Any, shapes: Shapes) -> None:
-    """Replace the shapes of the inputs by those that were asked for."""
-    weights = {t.name for t in model.graph.initializer}
-    inputs = {i.name: i for i in model.graph.input if i.name not in weights}
-    if unknown := sorted(shapes.keys() - inputs.keys()):
-        known = ", ".join(inputs)
-        raise UsageError(f"--shape {unknown[0][:80]}: no such input; {path} has {known:.200}")
-    for name, value in inputs.items():
-        kind = value.type.tensor_type
-        if not kind.elem_type:
-            raise InputError(f"{path}: the input {name[:80]!r} is no tensor")
-        dims = _sizes(path, name, kind, shapes)
-        elements(f"{path}: the input {name[:80]!r}", dims)
-        del kind.shape.dim[:]
-        for size in dims:
-            kind.shape.dim.add().dim_value = size
-
-
-def _sizes(path: Path, name: str, kind: Any, shapes: Shapes) -> tuple[int, ...]:
-    dims = list(kind.shape.dim)
-    if name in shapes:
-        asked = shapes[name]
-        if kind.HasField("shape") and len(dims) != len(asked):
-            raise UsageError(f"--shape {name[:80]}: {len(asked)} sizes, the input has {len(dims)}")
-        for number, (dim, size) in enumerate(zip(dims, asked, strict=False)):
-            if dim.dim_value not in (0, size):
-                raise UsageError(
-                    f"--shape {name[:80]}: size {number} is {size}, the file says {dim.dim_value}"
-                )
-        return asked
-    if not kind.HasField("shape") or not all(dim.dim_value for dim in dims):
-        shown = ",".join(dim.dim_param[:20] or str(dim.dim_value or "?") for dim in dims) or "?"
-        raise UsageError(
-            f"{path}: the input {name[:80]!r} has sizes without numbers ({shown}); say which to "
-            f"compile for: --shape {name[:80]}=1,..."
-        )
-    return tuple(dim.dim_value for dim in dims)
-
-
-def parse_shapes(given: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """`name=1,3,224,224` -> the sizes by name. Raises UsageError."""
-    shapes = {}
-    for text in given:
-        name, equals, sizes = text.rpartition("=")
-        try:
-            shapes[name] = tuple(int(size) for size in sizes.split(","))
-        except ValueError:
-            equals = ""
-        if not (name and equals) or min(shapes[name]) < 1:
-            raise UsageError(
-                f"--shape {text:.100}: must be NAME=SIZE,SIZE,..., such as x=1,3,224,224"
-            )
-    return shapes

@@ -8,7 +8,8 @@ operator, because the importer cannot import some of them; results have a bound.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -50,29 +51,37 @@ LAYOUT = ("Constant", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"
 def fold(path: Any, model: Any) -> None:
     """Replace nodes of `model` that depend on no input by constants, in place.
 
-    Raises InputError for a node whose result exceeds the bound or cannot be computed.
+    With more constants more shapes can be inferred, whose use can be replaced again: in graphs with
+    names in place of sizes, each layer reads the shape of the one before. Raises InputError for a
+    node whose result exceeds the bound or cannot be computed.
     """
+    while _fold_once(path, model):
+        pass
+
+
+def _fold_once(path: Any, model: Any) -> bool:
+    """Whether a node was replaced. If none was, the places that are left have been checked."""
     onnx = import_onnx()
     to_array, graph = onnx.numpy_helper.to_array, model.graph
     known = {tensor.name: to_array(tensor) for tensor in graph.initializer}
     shapes = _shapes_of(model)
     kept = []
     for number, node in enumerate(graph.node):
-        try:
-            check_places(node, known, shapes)
+        with _blamed_on(path, node, number):
             values = _value(model, node, known, shapes)
-        except InputError as error:
-            raise InputError(f"{path}: {where(node, number)}: {error}") from error
-        except (IndexError, OverflowError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: {where(node, number)} has unusable operands") from error
         if values is None:
             kept.append(node)
             continue
         known.update((name, v) for name, v in zip(node.output, values, strict=False) if name)
+    if len(kept) == len(graph.node):
+        for number, node in enumerate(kept):
+            with _blamed_on(path, node, number):
+                check_places(node, known, shapes)
+        return False
     used = {name for node in kept for name in node.input} | {o.name for o in graph.output}
     present = {tensor.name for tensor in graph.initializer}
     added = [
-        onnx.numpy_helper.from_array(np.ascontiguousarray(known[name]), name)
+        onnx.numpy_helper.from_array(np.asarray(known[name], order="C"), name)
         for name in sorted(used & known.keys() - present)
     ]
     left = [t for t in graph.initializer if t.name in used]
@@ -80,6 +89,17 @@ def fold(path: Any, model: Any) -> None:
     graph.node.extend(kept)
     graph.initializer.extend([*left, *added])
     del graph.value_info[:]
+    return True
+
+
+@contextmanager
+def _blamed_on(path: Any, node: Any, number: int) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {where(node, number)}: {error}") from error
+    except (IndexError, OverflowError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: {where(node, number)} has unusable operands") from error
 
 
 def _shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
@@ -119,6 +139,7 @@ def _value(model: Any, node: Any, known: dict[str, np.ndarray], shapes: Any) -> 
         return [sizes[slice(*_ends(node, len(sizes)))]]
     if node.op_type not in FOLDED or any(name and name not in known for name in node.input):
         return None
+    check_places(node, known, shapes)
     operands = [known[name] for name in node.input if name]
     if node.op_type not in LAYOUT and any(o.size > LARGEST_INPUT for o in operands):
         return None

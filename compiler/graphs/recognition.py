@@ -146,7 +146,8 @@ def cover(graph: Graph, recognised: Recognised) -> Coverage:
         if match:
             flops = flops_of_match(graph, match)
             ours[KINDS[type(match)]] += 1
-            ours["matmul"] += len(getattr(match, "stacked", ()))
+            if stacked := getattr(match, "stacked", ()):
+                ours["matmul"] += len(stacked)
             done += flops
         else:
             value = graph.values[var]

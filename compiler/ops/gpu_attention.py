@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tvm import te, tirx
+from tvm.ir import Expr
 from tvm.target import Target
 
 from handglass.schedules.cpu.attention_shape import Limit
@@ -36,6 +37,7 @@ def attend(
     the positions each, and a second kernel merges their results.
     """
     s, h, d = int64(q.shape[0]), int(q.shape[1]), int(q.shape[2])
+    limit = _in_expressions(limit)
     heads = int(keys.shape[0])
     group = h // heads
     shape = Workgroup.of(s * group, d, Bounds.of(Target.current(allow_none=True)))
@@ -68,6 +70,16 @@ def attend(
         lambda ins, outs: merge_nest(rows, ins, outs[0]),
         {PATTERN: "merge"},
     )
+
+
+def _in_expressions(limit: Callable[[Expr], Expr | int]) -> Limit:
+    """A limit that is a number, where all sizes are, as an expression."""
+
+    def expression(query: Expr) -> Expr:
+        found = limit(query)
+        return int64(found) if isinstance(found, int) else found
+
+    return expression
 
 
 def _scaled(read: Read, rows: Rows, scale: float) -> Read:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import BundleArgument, Json, Threads
+from .options import BundleArgument, Device, Json, Threads
 from .output import columns, print_json
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def apply(
         typer.Option("--output", "-o", metavar="FILE", help="The .npz file to write."),
     ] = None,
     threads: Threads = None,
+    device: Device = None,
     json: Json = False,
 ) -> None:
     """Run a bundle of an ONNX file on arrays."""
@@ -35,7 +36,7 @@ def apply(
     from handglass.runtime.bundle.arrays import read_array, write_arrays
     from handglass.runtime.engine.graph import GraphSession
 
-    session = GraphSession.load(bundle, threads)
+    session = GraphSession.load(bundle, threads, device)
     files = paths_of(given, session.graph)
     entries = {entry.name: entry for entry in session.graph.inputs}
     results = session.apply({name: read_array(file, entries[name]) for name, file in files.items()})

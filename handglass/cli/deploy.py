@@ -1,4 +1,4 @@
-"""`handglass deploy`: sends a bundle and its runtime to a device and asks a first question."""
+"""`handglass deploy`: sends a bundle and its runtime to a device and tries it there."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from .output import print_json, size_text
 if TYPE_CHECKING:
     from handglass.targets.deploy.deploy import Deployment
 
-QUESTION = "What is this picture?"
-
 
 def deploy(
     bundle: BundleArgument,
@@ -34,7 +32,8 @@ def deploy(
             "--prompt",
             "-p",
             metavar="TEXT",
-            help="Question to ask on the device.  [default: Hello, or what the picture is]",
+            help="Question to ask on the device, or the text in the command that is printed for an "
+            "encoder.  [default: Hello, or what the picture is]",
         ),
     ] = None,
     image: Annotated[
@@ -58,19 +57,17 @@ def deploy(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Send a bundle to a device and ask it there."""
+    """Send a bundle to a device and ask it there, or try it if it answers no questions."""
     from handglass.targets.deploy.deploy import deploy as send
 
     from .progress import progress
 
-    images = image or []
-    question = prompt or (QUESTION if images else "Hello")
     with progress() as report:
         done = send(
             bundle,
             to,
-            prompt=question,
-            images=images,
+            prompt=prompt,
+            images=image or [],
             python=python,
             offline=offline,
             native=native,
@@ -86,9 +83,11 @@ def print_text(done: Deployment) -> None:
     """Print the answer to standard output and everything else to standard error."""
     sent = f"{len(done.sent)} files sent ({size_text(done.bytes_sent)}), {done.kept} up to date"
     print(f"{done.where}: {sent}", file=sys.stderr)
-    if done.answer is None:
-        print(f"the question was not asked: {done.why_not_run}", file=sys.stderr)
-    else:
+    if done.why_not_run:
+        print(f"it was not tried: {done.why_not_run}", file=sys.stderr)
+    elif done.answer is not None:
         print_answer(str(done.answer["text"]))
         print(footer(done.answer["timings"]), file=sys.stderr)
-    print(f"to ask on the device: {done.command}", file=sys.stderr)
+    for name, result in (done.trial or {}).items():
+        print(f"tried there: {name}, {result}", file=sys.stderr)
+    print(f"to use it on the device: {done.command}", file=sys.stderr)

@@ -68,7 +68,8 @@ class GraphSession(CompiledFunctions):
 
 
 def _checked(entry: TensorEntry, array: np.ndarray | None) -> np.ndarray:
-    """The array as compiled code takes it; whole numbers of another width are converted."""
+    """The array as compiled code takes it. Whole numbers of another width are converted: those that
+    do not fit become the nearest that does, as places beyond a table become its last one."""
     wanted = storage_dtype(entry.dtype)
     if array is None:
         raise InputError(f"the input {entry.name[:100]!r} is missing: {entry.dtype} {entry.shape}")
@@ -77,4 +78,6 @@ def _checked(entry: TensorEntry, array: np.ndarray | None) -> np.ndarray:
             f"the input {entry.name[:100]!r} is {array.dtype} {array.shape}, expected "
             f"{entry.dtype} {entry.shape}"
         )
+    if array.dtype.kind == wanted.kind == "i" and array.dtype.itemsize > wanted.itemsize:
+        array = np.clip(array, np.iinfo(wanted).min, np.iinfo(wanted).max)
     return np.ascontiguousarray(array, wanted)

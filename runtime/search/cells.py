@@ -115,10 +115,11 @@ class Cells:
 
 
 def key_of(index: Index) -> np.ndarray:
-    """A hash (32,) uint8 of what the rows are made of: the bundle, and the content of each
-    picture."""
-    about = f"{index.about.manifest_sha256} {index.rows.shape}".encode()
-    return np.frombuffer(hashlib.sha256(about + index.hashes.tobytes()).digest(), np.uint8)
+    """A hash (32,) uint8 of the bundle and of the content of an index."""
+    digest = hashlib.sha256(f"{index.about.manifest_sha256} {index.rows.shape}".encode())
+    for content in index.content():
+        digest.update(content)
+    return np.frombuffer(digest.digest(), np.uint8)
 
 
 def open_cells(path: Path, index: Index, progress: Progress) -> Cells:
@@ -143,7 +144,7 @@ def _faiss(path: Path, index: Index) -> Any:
         import faiss
     except ImportError:
         raise UsageError(
-            f"{path}: has {len(index.rows)} pictures; to search more than {EXACT} without reading "
+            f"{path}: has {len(index.rows)} rows; to search more than {EXACT} without reading "
             f"all rows needs the package faiss: {INSTALL}, or pass --exact"
         ) from None
     return faiss

@@ -135,13 +135,15 @@ class Index:
             raise InputError(f"{self.path}: rows are not of length 1; the index is damaged")
         return rows
 
-    @property
-    def hashes(self) -> np.ndarray:
-        """(n, 32) uint8: of the content of each picture."""
+    def content(self) -> Iterator[bytes]:
+        """What tells this index from others of the same bundle, in parts: the hash of each picture,
+        or the rows themselves where nothing is known of what they were made of."""
         if isinstance(self.entries, Entries):
-            return self.entries.hashes
-        joined = b"".join(entry.sha256 for entry in self.entries)
-        return np.frombuffer(joined, np.uint8).reshape(len(self.entries), HASH_BYTES)
+            yield self.entries.hashes.tobytes()
+            return
+        for part in parts(len(self.rows)):
+            hashes = b"".join(entry.sha256 for entry in self.entries[part])
+            yield hashes or self.rows[part].tobytes()
 
 
 def write_index(

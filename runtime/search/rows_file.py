@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from ..bundle.tensors import TensorFile
 from ..system.json_dataclass import parse_dataclass
 from ..system.json_text import parse_json
 from ..system.regular_file import read_regular
-from .index_file import About, Entry, Index
+from .index_file import About, Entry, Index, parts
 
 LINES_BYTES = 1 << 28
 """Of a file of lines at most."""
@@ -97,6 +97,27 @@ WRITERS: dict[str, Callable[[Path, About, Sequence[Input], np.ndarray], None]] =
 """By the suffix of the file."""
 
 
+class Inputs(Sequence[Entry]):
+    """Entries that only have a name, each made when it is asked for."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @overload
+    def __getitem__(self, at: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Entry]: ...
+
+    def __getitem__(self, at: int | slice) -> Entry | Sequence[Entry]:
+        if isinstance(at, slice):
+            return Inputs(self._names[at])
+        return Entry(self._names[at], 0, 0, b"")
+
+
 def open_index(path: Path) -> Index:
     """An index of pictures, or the rows of a `.safetensors` file as one, whose entries are named as
     the inputs were. Raises InputError for what is neither, for a damaged one, and for rows that do
@@ -115,10 +136,14 @@ def open_index(path: Path) -> Index:
         raise InputError(f"{path}: not what handglass embed writes, or of another version")
     if rows.dtype != np.float32 or rows.ndim != 2 or len(rows) != len(inputs):
         raise InputError(f"{path}: rows must be float32, one for each of inputs; it is damaged")
-    lengths = np.sqrt(np.square(rows, dtype=np.float64).sum(1))
-    if not (np.abs(lengths - 1) < UNIT).all():  # NaN is not below
+    if not all(_are_unit(rows[part]) for part in parts(len(rows))):
         raise InputError(f"{path}: rows have other lengths than 1; embed without --raw to search")
-    return Index(about, tuple(Entry(name, 0, 0, b"") for name in inputs), rows)
+    return Index(about, Inputs(inputs), rows, path)
+
+
+def _are_unit(rows: np.ndarray) -> bool:
+    lengths = np.sqrt(np.square(rows, dtype=np.float64).sum(1))
+    return bool((np.abs(lengths - 1) < UNIT).all())  # NaN is not below
 
 
 def read_lines(path: Path) -> list[str]:

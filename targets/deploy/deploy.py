@@ -1,4 +1,4 @@
-"""Deployment of a bundle, from examining the device to its first answer."""
+"""Deployment of a bundle, from examining the device to its first answer, or to its trial."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from .adb import Adb
 from .device import Device, ask_device, check_fits, free_bytes
 from .folder import Folder
 from .push import Item, Tell, look, push
-from .question import labels_question, native_files, native_question, python_question
+from .question import first_prompt, native_files, native_question, python_question
 from .runtime import Runtime, is_this_machine, missing_packages, python_runtime, unpack
 from .ssh import Ssh
 from .start import BUNDLE, PACKAGES
 from .transport import Transport, run
-
-ENCODER = "it is an encoder, which answers none"
+from .trial import trial
 
 
 @dataclass
 class Deployment:
-    """The result of a deployment; `answer` is what `handglass run --json` printed on the device."""
+    """The result of a deployment; `answer` is what `handglass run --json` printed on the device.
+
+    Of a bundle that answers no questions, `trial` has the name and the result of the check with
+    which `handglass doctor` tried it there.
+    """
 
     where: str
     folder: str
@@ -39,6 +42,7 @@ class Deployment:
     """Number of files and packages that were already on the device."""
     bytes_sent: int = 0
     answer: dict[str, Any] | None = None
+    trial: dict[str, str] | None = None
     command: str = ""
     """The command to run on the device."""
     why_not_run: str = ""
@@ -48,7 +52,7 @@ def deploy(
     bundle: Path,
     to: str,
     *,
-    prompt: str,
+    prompt: str | None = None,
     images: Sequence[Path] = (),
     python: str | None = None,
     offline: Path | None = None,
@@ -57,17 +61,19 @@ def deploy(
 ) -> Deployment:
     """Send missing files to the device, ask one question there and return the answer.
 
-    An encoder is sent without a question. Raises DeviceError if the device cannot be reached or
-    cannot run the bundle, MismatchError if the hash of a file does not match, UsageError for an
-    encoder with `native`. Files that have arrived are kept for the next attempt.
+    A bundle that answers no questions is tried instead (trial.py). Raises DeviceError if the device
+    cannot be reached or cannot run the bundle, MismatchError if the hash of a file does not match,
+    UsageError for what the bundle does not take, or `native` for one that answers no questions.
+    Files that have arrived are kept for the next attempt.
     """
     opened = Bundle.open(bundle)
-    is_dual = opened.manifest.encoders is not None
-    if is_dual and native:
-        raise UsageError("--native: the program without Python does not run encoders")
+    answers = opened.manifest.answers
+    if native and not answers:
+        raise UsageError("--native: the program without Python only runs models that answer")
+    asked = first_prompt(prompt, images)
+    question = python_question(asked, images) if answers else trial(opened.manifest, prompt, images)
     transport = open_transport(to)
     device, why_not = examine(transport, opened)
-    why_not = why_not or (ENCODER if is_dual else "")
     runtime = (
         Runtime(files=native_files(native))
         if native
@@ -78,17 +84,17 @@ def deploy(
     with TemporaryDirectory(prefix="handglass-deploy-") as name:
         scratch = Path(name)
         if native:
-            question = native_question(bundle, prompt, images, scratch)
-        else:
-            question = labels_question(images) if is_dual else python_question(prompt, images)
+            question = native_question(bundle, asked, images, scratch)
         send(transport, opened, runtime, question.files, scratch, done, tell)
         done.command = f"cd {quote(transport.folder)} && {question.command}"
         done.why_not_run = why_not
         if not why_not:
-            tell("ask", 0, 1)
+            phase = "ask" if answers else "try"
+            tell(phase, 0, 1)
             script = f"cd {quote(transport.folder)} && {question.script} < /dev/null"
-            done.answer = question.read(transport.where, transport.shell(script))
-            tell("ask", 1, 1)
+            result = question.read(transport.where, transport.shell(script))
+            done.answer, done.trial = (result, None) if answers else (None, result)
+            tell(phase, 1, 1)
     return done
 
 

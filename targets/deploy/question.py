@@ -20,6 +20,7 @@ from .start import BUNDLE, NATIVE, RUNNER
 from .transport import Done, failed
 
 PICTURES, REQUEST = "pictures", "request"
+ABOUT_PICTURES = "What is this picture?"
 
 
 @dataclass(frozen=True)
@@ -33,27 +34,21 @@ class Question:
     """(where, result of the script) -> text, tokens, timings; raises DeviceError on failure."""
 
 
+def first_prompt(prompt: str | None, images: Sequence[Path]) -> str:
+    """What to ask if the user does not say."""
+    return prompt or (ABOUT_PICTURES if images else "Hello")
+
+
 def python_question(prompt: str, images: Sequence[Path]) -> Question:
     """A question for Python."""
-    files = _pictures(images)
+    files = sent_pictures(images)
     flags = [word for item in files for word in ("--image", item.name)]
     command = "./ask " + join(["-p", prompt, *flags])
     return Question(files, command, f"{command} --json", _read_json)
 
 
-def labels_question(images: Sequence[Path]) -> Question:
-    """What to do with a dual encoder, which `deploy` does not ask anything."""
-    files = _pictures(images)
-    shown = [item.name for item in files] or ["PICTURE"]
-    flags = [word for name in shown for word in ("--image", name)]
-    command = "./handglass " + join(
-        ["classify", BUNDLE, *flags, "--label", "TEXT", "--label", "ANOTHER"]
-    )
-    return Question(files, command, f"{command} --json", _read_json)
-
-
-def _pictures(images: Sequence[Path]) -> tuple[Item, ...]:
-    """Images are renamed to numbers: their names may be invalid there."""
+def sent_pictures(images: Sequence[Path]) -> tuple[Item, ...]:
+    """The files of images, renamed to numbers: their names may be invalid there."""
     names = [f"{PICTURES}/{n + 1}{_suffix(image)}" for n, image in enumerate(images)]
     return tuple(Item.of(name, image) for name, image in zip(names, images, strict=True))
 

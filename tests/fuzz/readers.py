@@ -35,6 +35,7 @@ def warm_up() -> None:
     import handglass.runtime.answer.native_request
     import handglass.runtime.answer.saved_file
     import handglass.runtime.search.cells
+    import handglass.runtime.search.rows_file
     import handglass.runtime.search.sheet  # noqa: F401
 
     for reader in READERS.values():

@@ -1,4 +1,4 @@
-"""Readers of what `index` and `search` keep, and of the configuration of OpenCLIP."""
+"""Readers of what `index`, `embed` and `search` keep, and of the configuration of OpenCLIP."""
 
 from __future__ import annotations
 
@@ -49,6 +49,30 @@ def read_index(data: bytes, folder: Path) -> None:
     found = nearest(index, np.ones(6, np.float32), 2)
     sheet("x", folder, found)
     assert all(".." not in Path(entry.name).parts for entry in index.entries)
+
+
+@cache
+def rows_files() -> list[bytes]:
+    from handglass.runtime.search.index_file import About
+    from handglass.runtime.search.rows_file import FORMAT, PICTURE, TEXT, Input, write_rows
+
+    whose = About(FORMAT, "/bundle", "0" * 64, "")
+    inputs = [Input(TEXT, ""), Input(TEXT, "\u732b\n"), Input(PICTURE, "a.png"), Input(TEXT, "x")]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "rows.safetensors"
+        write_rows(path, whose, inputs, ROWS)
+        return [path.read_bytes()]
+
+
+def read_rows(data: bytes, folder: Path) -> None:
+    from handglass.runtime.search.cells import key_of
+    from handglass.runtime.search.nearest import nearest
+    from handglass.runtime.search.rows_file import open_index
+
+    index = open_index(written(folder, "rows.safetensors", data))
+    assert len(key_of(index)) == 32
+    for one in nearest(index, np.ones(6, np.float32), 2):
+        one.name.encode()
 
 
 @cache
@@ -119,4 +143,5 @@ READERS = {
     "pictures-cells": Reader(cells_files, read_cells),
     "pictures-journal": Reader(journals, read_journal),
     "open-clip": Reader(open_clip_configs, read_open_clip),
+    "rows-file": Reader(rows_files, read_rows),
 }

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import watch_folder
+from deployed import deployed
 from scenes import draw, every_shape
 
 from handglass.compiler.build import compile_model
 from handglass.runtime.search.encoder import Encoder
-from handglass.targets.deploy import runtime
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECALL = {1: 0.6, 4: 0.95}
@@ -44,16 +42,13 @@ def test_recall_in_w8a8(bundle: Path) -> None:
 def test_it_is_deployed_without_a_question(
     bundle: Path, handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To a folder of this machine, whose Python has all that it needs."""
-    monkeypatch.setenv("HANDGLASS_PYTHON", sys.executable)
-    monkeypatch.setattr(runtime, "has_runtime", lambda python, manifest: True)
+    """To a folder of this machine, where it makes a row of a picture and of a text."""
     picture = tmp_path / "a.png"
     draw(every_shape()["big red star"], 112).save(picture)
-    result = handglass("deploy", bundle, "--to", tmp_path / "there", "--image", picture)
-    assert result.code == 0 and "to ask on the device: " in result.err
-    command = result.err.split("to ask on the device: ")[1].strip()
-    done = subprocess.run(f"{command} --json", shell=True, stdout=subprocess.PIPE, check=True)
-    labels = [row["label"] for row in json.loads(done.stdout)["pictures"][0]["labels"]]
+    done = deployed(handglass, monkeypatch, bundle, tmp_path / "there", "--image", picture)
+    assert done.trial == "tried there: one row, encoded"
+    result = json.loads(done.run("--json"))
+    labels = [row["label"] for row in result["pictures"][0]["labels"]]
     assert sorted(labels) == ["ANOTHER", "TEXT"]
     assert handglass("deploy", bundle, "--to", tmp_path / "x", "--native", tmp_path).code == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,20 @@ import numpy as np
 import onnx_graphs as graphs
 import pytest
 import run_an_onnx_encoder
+from deployed import deployed
 from tolerance import FLOAT32
 
 from handglass.compiler.build_graph import compile_graph, plan_graph
 from handglass.compiler.checkpoints.opening import open_checkpoint
 from handglass.compiler.verify import verify
-from handglass.errors import InputError, UsageError
+from handglass.errors import DeviceError, InputError, UsageError
+from handglass.runtime.bundle.entries import GraphEntry, TensorEntry
 from handglass.runtime.bundle.reader import Bundle
 from handglass.runtime.engine.encoders import EncoderSession
 from handglass.runtime.engine.graph import GraphSession
 from handglass.runtime.prompt.tokenizer import tokenizer_of
+from handglass.targets.deploy.transport import Done
+from handglass.targets.deploy.trial import apply_words, trial
 
 pytestmark = pytest.mark.compiler
 SIZES = 1, 20, 2, 8
@@ -133,6 +138,52 @@ def test_doctor_applies_the_graph(masked: tuple[Path, Path], handglass: Any) -> 
     assert [check["value"] for check in checks if check["name"] == "zeros"] == ["applied"]
 
 
+def test_deploy_applies_the_graph(
+    masked: tuple[Path, Path], handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On zeros; the command that it prints finds arrays that are called like the inputs."""
+    there = tmp_path / "there"
+    done = deployed(handglass, monkeypatch, masked[1], there)
+    assert done.trial == "tried there: zeros, applied"
+    arrays = inputs() | {"mask": np.ones((2, 5), np.int64)}
+    for name, array in arrays.items():
+        np.save(there / f"{name}.npy", array)
+    done.run()
+    with np.load(there / "results.npz") as results:
+        FLOAT32.check(results["output"], expected(masked[0], arrays))
+    for option in ("--prompt", "--image"):
+        refused = handglass("deploy", masked[1], "--to", tmp_path / "no", option, __file__)
+        assert refused.code == 2 and "takes no" in refused.err
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_deployed_bundle_that_does_not_run(masked: tuple[Path, Path]) -> None:
+    """What `doctor` says on the device becomes the error, or what is said in its place."""
+    question = trial(Bundle.open(masked[1]).manifest, None, [])
+    assert question.script == "./handglass doctor bundle --json"
+    checks = [
+        {"name": "numpy", "value": "not installed", "ok": False},
+        {"name": "threads", "value": "1", "ok": True},
+        {"name": "zeros", "value": "not run", "ok": None},
+    ]
+    said = json.dumps({"ok": False, "checks": checks})
+    with pytest.raises(DeviceError, match=r"pi: the bundle does not run there: numpy: not inst"):
+        question.read("pi", Done(4, said, ""))
+    with pytest.raises(DeviceError, match="pi: no manifest"):
+        question.read("pi", Done(3, json.dumps({"error": {"message": "no manifest"}}), ""))
+    with pytest.raises(DeviceError, match="pi: trying the bundle failed: no python3"):
+        question.read("pi", Done(127, "", "no python3"))
+    checks[-1] = {"name": "zeros", "value": "applied", "ok": True}
+    assert question.read("pi", Done(4, json.dumps({"checks": checks}), "")) == {"zeros": "applied"}
+
+
+def test_a_file_is_named_for_each_input() -> None:
+    """Names of inputs are free; those of files are not."""
+    given = [TensorEntry(name, (1,), "float32") for name in ("x", "in/put:0", "\u00e9")]
+    words = apply_words(GraphEntry(tuple(given), ()))
+    assert words[3::2][:3] == ["x=x.npy", "in/put:0=in_put_0.npy", "\u00e9=_.npy"]
+
+
 def test_other_readers_refuse_the_bundle(masked: tuple[Path, Path]) -> None:
     bundle = Bundle.open(masked[1])
     with pytest.raises(InputError, match="answers no questions; give it arrays: handglass apply"):
@@ -172,24 +223,6 @@ def test_the_example_in_eight_bits(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "output (2, 5, 48)" in printed
     (stage,) = verify(tmp_path / "bundle", path)
     assert stage.ok and 30 < stage.snr_db < 80, "no weight was rounded"
-
-
-def test_names_in_place_of_sizes(tmp_path: Path) -> None:
-    path = graphs.saved(graphs.patches(), tmp_path / "patches.onnx")
-    with pytest.raises(
-        UsageError, match=r"\(batch,3,8,12\); say which to compile for: --shape pic"
-    ):
-        plan_graph(path)
-    with pytest.raises(UsageError, match="size 1 is 4, the file says 3"):
-        plan_graph(path, ["picture=2,4,8,12"])
-    with pytest.raises(UsageError, match="--shape x: no such input"):
-        plan_graph(path, ["x=1"])
-    with pytest.raises(UsageError, match="must be NAME=SIZE"):
-        plan_graph(path, ["picture"])
-    compile_graph(path, tmp_path / "bundle", shapes=["picture=3,3,8,12"], bundle_runtime=False)
-    picture = np.random.default_rng(0).standard_normal((3, 3, 8, 12)).astype(np.float32)
-    (ours,) = GraphSession.load(tmp_path / "bundle").apply({"picture": picture}).values()
-    FLOAT32.check(ours, expected(path, {"picture": picture}))
 
 
 def test_ids_beyond_a_table_are_clipped(tmp_path: Path) -> None:

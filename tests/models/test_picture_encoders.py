@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from deployed import deployed
 from PIL import Image
 from single_checkpoints import LABELS, PICTURES, Pictures
 from tolerance import FLOAT32
@@ -26,6 +27,7 @@ from handglass.errors import InputError, UsageError
 from handglass.runtime.bundle.reader import Bundle
 from handglass.runtime.prompt.preprocess import Preprocessor
 from handglass.runtime.search.encoder import Encoder, unit
+from handglass.targets.deploy.trial import encoder_words
 
 SIZES = ((35, 35), (64, 47), (201, 36), (7, 9))
 LARGE = pytest.mark.large
@@ -150,6 +152,26 @@ def labelled(root: Path) -> tuple[Written, Path]:
     if not bundle.exists():
         compile_model(written.folder, bundle, quantization="f32")
     return written, bundle
+
+
+@LARGE
+def test_it_is_deployed_without_a_question(
+    labelled: tuple[Written, Path], handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names its own labels; without labels, it would embed."""
+    bundle = labelled[1]
+    noise(SIZES[0]).save(tmp_path / "a.png")
+    arguments = (bundle, tmp_path / "there", "--image", tmp_path / "a.png")
+    done = deployed(handglass, monkeypatch, *arguments)
+    assert done.trial == "tried there: one row, encoded"
+    (picture,) = json.loads(done.run("--json"))["pictures"]
+    truth = handglass("classify", bundle, "--image", tmp_path / "a.png", "--json").json
+    assert picture["labels"] == truth["pictures"][0]["labels"]
+    assert handglass("deploy", *arguments[:1], "--to", tmp_path / "no", "-p", "x").code == 2
+    manifest = Bundle.open(bundle).manifest
+    assert manifest.encoders is not None
+    bare = replace(manifest, encoders=replace(manifest.encoders, labels=()))
+    assert encoder_words(bare, None, []) == ["embed", "bundle", "--image", "PICTURE"]
 
 
 def test_the_verbs(labelled: tuple[Written, Path], handglass: Any, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import nearest_texts
 import numpy as np
 import pytest
+from deployed import deployed
 from safetensors.numpy import load_file, save_file
 from single_checkpoints import LENGTH, TEXTS, WORDS, Sentences, sentences
 from tolerance import FLOAT32
@@ -148,6 +149,19 @@ def test_the_verbs(written: Written, handglass: Any, tmp_path: Path) -> None:
         assert handglass("embed", bundle, *arguments).code == 3
     lines.write_bytes(b"\xff\xfe")
     assert handglass("embed", bundle, "--input", lines).code == 3
+
+
+def test_it_is_deployed_without_a_question(
+    written: Written, handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = deployed(handglass, monkeypatch, written.bundle, tmp_path / "there", "-p", "two cats")
+    assert done.trial == "tried there: one row, encoded"
+    row = json.loads(done.run())
+    assert row["text"] == "two cats"
+    truth = Encoder.load(written.bundle).text("two cats")
+    np.testing.assert_allclose(row["embedding"], truth, atol=1e-6)
+    refused = handglass("deploy", written.bundle, "--to", tmp_path / "no", "--image", __file__)
+    assert refused.code == 2 and "takes no pictures" in refused.err
 
 
 def test_the_example(written: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

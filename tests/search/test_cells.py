@@ -16,6 +16,8 @@ from handglass.runtime.search import cells as cells_module
 from handglass.runtime.search.cells import Cells, make_cells, open_cells
 from handglass.runtime.search.index_file import FORMAT, About, Entry, Index
 from handglass.runtime.search.nearest import best, nearest
+from handglass.runtime.search.rows_file import FORMAT as ROWS_FORMAT
+from handglass.runtime.search.rows_file import TEXT, Input, open_index, write_rows
 
 N, WIDTH, GROUPS = 3000, 16, 40
 
@@ -152,11 +154,25 @@ def test_beside_an_index_that_is_only_read(
     assert "the next search finds the cells again" in caplog.text
 
 
+def test_rows_without_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `embed` writes says nothing of files: its cells belong to the rows themselves."""
+    monkeypatch.setattr(cells_module, "_faiss", lambda *_: package())
+    about = About(ROWS_FORMAT, "/bundle", "0" * 64, "")
+    inputs = [Input(TEXT, f"text {i}") for i in range(N)]
+    paths = [tmp_path / f"{seed}.safetensors" for seed in range(2)]
+    for seed, path in enumerate(paths):
+        write_rows(path, about, inputs, made(seed).rows)
+    index, other = (open_index(path) for path in paths)
+    found = open_cells(paths[0], index, silent).nearest(index, index.rows[5], 2)
+    assert found[0].name == "text 5" and found[0].cosine > 0.9999
+    assert Cells.read(tmp_path / "0.safetensors.cells", index) is not None
+    assert Cells.read(tmp_path / "0.safetensors.cells", other) is None
+    assert [one.name for one in index.entries[3:5]] == ["text 3", "text 4"]
+
+
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(
-        UsageError, match=r"has 3000 pictures; .*handglass\[search-large\].*--exact"
-    ):
+    with pytest.raises(UsageError, match=r"has 3000 rows; .*handglass\[search-large\].*--exact"):
         open_cells(tmp_path / "index", made(), silent)
     assert not list(tmp_path.iterdir())
 
