@@ -57,7 +57,7 @@ def deploy(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Send a bundle to a device and ask it there, or try it if it answers no questions."""
+    """Send a bundle to a device and try it there."""
     from handglass.targets.deploy.deploy import deploy as send
 
     from .progress import progress

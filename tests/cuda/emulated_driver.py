@@ -75,7 +75,7 @@ def driver_environment(**settings: object) -> dict[str, str]:
 def ptx_of(capabilities: Sequence[int], compiler: Nvrtc) -> tuple[str, ...]:
     """Replaces `images_of` of codegen/cuda/build.py where code is for the emulated driver alone.
 
-    It runs nothing but PTX, and most of NVRTC's time is for machine code.
+    It runs nothing but PTX, and machine code takes NVRTC as long again.
     """
     return images_of(capabilities, compiler)[-1:]
 

@@ -28,8 +28,9 @@ from handglass.targets import known_targets
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
-SCORES = {"f32": 1e-2, "w8a8": 0.3}
-"""Differences of scores, which are up to 20 times those of cosines."""
+SCORES = {"f32": 1e-2, "w8a8": 3e-2}
+"""Differences of scores, which are up to 20 times those of cosines. Measured in w8a8, beside AVX2:
+5e-7, but a sum in another order may round an activation to another number."""
 Compiled = Callable[[str, str], Path]
 
 
