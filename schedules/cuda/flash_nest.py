@@ -138,7 +138,7 @@ def _load_queries(
     kept = T.sblock_alloc_buffer((1,), "float32", scope="local")  # or loads would be repeated
     with T.unroll(int64(0), int64(-(-count // threads))) as k:
         i = k * threads + thread
-        row, e = i // flash.d, i % flash.d
+        row, e = i // flash.d, _opaque(i % flash.d)
         T.buffer_store(kept, query(head, tile * flash.rows + row, e), [0])
         line = row // flash.band * SIDE + row % flash.band
         place = start + line * flash.stride + e
@@ -147,6 +147,15 @@ def _load_queries(
         else:
             with T.If(i < count), T.Then():
                 _store_query(flash, pool, place, kept[0])
+
+
+def _opaque(index: Expr) -> Expr:
+    """The same number, unknown to TVM's arithmetic.
+
+    It took (i // 48 % 2) * 48 + (i % 48 + 24) % 48, the partner of a rotated element, for
+    (i + 24) % 96.
+    """
+    return tirx.reinterpret("int32", index.astype("uint32")).astype("int64")
 
 
 def _store_query(flash: Flash, pool: tirx.Buffer, place: Expr, value: Expr) -> None:
