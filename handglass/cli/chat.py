@@ -119,28 +119,26 @@ def entered_lines(on_terminal: bool) -> Iterator[str]:
 
 def converse(commands: Commands, lines: Iterator[str], on_terminal: bool) -> None:
     """Process lines until the conversation is over."""
-    is_over = False
+    is_over, why = False, ""
     while not is_over:
-        try:
-            while not is_over:  # in here, an interrupt between two lines is caught, too
+        try:  # all is in here: an interrupt may come between two lines, and while one is reported
+            if why:
+                print(why, file=sys.stderr)
+            while not is_over:
                 line = next(lines, None)
                 is_over = line is None or not commands.take(line.strip())
         except (HandglassError, KeyboardInterrupt) as error:
             if not on_terminal:
                 raise
-            report(error)
+            why = described(error)
 
 
-def report(error: HandglassError | KeyboardInterrupt) -> None:
-    """Say on a terminal why a line was not processed to its end."""
-    from .answer import Interrupted
-
+def described(error: HandglassError | KeyboardInterrupt) -> str:
+    """Why a line was not processed to its end."""
     if isinstance(error, HandglassError):
-        print(f"error: {printable(error, lines=True)}", file=sys.stderr)
-        return
+        return f"error: {printable(error, lines=True)}"
     ended_by()
-    outcome = error.outcome if isinstance(error, Interrupted) else ""
-    print(f"\ninterrupted{outcome}", file=sys.stderr)
+    return f"\ninterrupted{getattr(error, 'outcome', '')}"
 
 
 def policy_of(when_full: str | None, on_terminal: bool) -> str:
