@@ -12,7 +12,6 @@ from scenes import draw
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
-from thinned import only
 
 from handglass.compiler.build import compile_model
 from handglass.compiler.schemes.kv_cache import CACHE_TYPES
@@ -39,11 +38,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return bundle
 
 
-TYPES = only([], ["f32", "int8", "f16"])
-"""Other tests of models have the others."""
-
-
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.large
+@pytest.mark.parametrize("name", CACHE_TYPES)
 def test_the_manifest_lists_what_is_kept(compiled: Callable[[str], Path], name: str) -> None:
     tensors = Bundle.open(compiled(name)).manifest.state.tensors
     if name != "int8":
@@ -67,11 +63,8 @@ def test_answers_do_not_change(compiled: Callable[[str], Path]) -> None:
         assert answers[0].tokens == answers[1].tokens, item.question
 
 
-def test_every_type_is_here() -> None:
-    assert {name.values[0] for name in TYPES} == set(CACHE_TYPES)
-
-
-@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.large
+@pytest.mark.parametrize("name", CACHE_TYPES)
 def test_verify_holds(compiled: Callable[[str], Path], name: str) -> None:
     stages = {stage.stage: stage for stage in verify(compiled(name), DEMO)}
     assert [stage.stage for stage in stages.values() if not stage.ok] == []

@@ -121,7 +121,8 @@ GOLDEN: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("mode", only([], GOLDEN))
+@pytest.mark.large
+@pytest.mark.parametrize("mode", GOLDEN)
 def test_g9(mode: str) -> None:
     merger = replace(MERGER, downsample=mode)
     tower = build(VISION, merger, fill=lambda name, shape: filled(name, shape).numpy())
