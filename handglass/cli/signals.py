@@ -5,13 +5,14 @@ calls back into Python converts it to a RuntimeError or drops it; an exception i
 a callback without a result is printed and ignored. A timer therefore raises it again until it is
 handled: each tick raises it unless an exception is already propagating.
 
-The handler's call can get lost too. CPython's handler in C writes the number of every signal to a
-pipe, which the handler in Python empties; a thread calls it again for a number that stays there.
+The handler's call can get lost too, or come late: CPython's `input` looks at signals only while it
+waits for a key, so that one between two keys counts after the next line. CPython's handler in C
+writes the number of every signal to a pipe, which the handler in Python empties; a thread sends a
+signal again whose number stays there.
 """
 
 from __future__ import annotations
 
-import _thread
 import os
 import select
 import signal
@@ -50,9 +51,10 @@ def ended_by() -> int | None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
+    if _pipe and number not in _take_numbers():
+        return  # the watching thread has taken it and sends it again: one signal would count twice
     _received.append(number)
     signal.setitimer(signal.ITIMER_REAL, TICK_S, TICK_S)
-    _take_numbers()
     if not _is_converting(frame):
         _raise()
 
@@ -66,11 +68,15 @@ def _watch() -> None:
     signal.set_wakeup_fd(_pipe[1], warn_on_full_buffer=False)
     watch = _Watch()
     os.register_at_fork(
-        before=watch.stop,
-        after_in_parent=watch.start,
-        after_in_child=lambda: signal.set_wakeup_fd(-1),
+        before=watch.stop, after_in_parent=watch.start, after_in_child=_leave_pipe
     )
     watch.start()
+
+
+def _leave_pipe() -> None:
+    """The pipe is the parent's, and nobody watches in a child."""
+    signal.set_wakeup_fd(-1)
+    _pipe.clear()
 
 
 def _non_blocking_pipe() -> tuple[int, int]:
@@ -81,9 +87,10 @@ def _non_blocking_pipe() -> tuple[int, int]:
 
 
 class _Watch:
-    """Trips signals again whose numbers `_end` leaves in the pipe, which it empties when it runs.
+    """Sends signals again whose numbers `_end` leaves in the pipe, which it empties when it runs.
 
-    Nothing happens if the main thread is only busy in C++: the signal is pending already.
+    Nothing happens if the main thread is only busy in C++: the signal is pending already. It must
+    be a real signal, which also ends a wait in C.
     """
 
     def __init__(self) -> None:
@@ -104,10 +111,11 @@ class _Watch:
             _wait_for_kernel(thread)
 
     def _notice_lost(self) -> None:
+        main = threading.main_thread().ident or 0
         while self._stop[0] not in select.select([_pipe[0], self._stop[0]], [], [])[0]:
             time.sleep(TICK_S)
             for number in {*_take_numbers()} & {*_ENDING}:
-                _thread.interrupt_main(number)
+                signal.pthread_kill(main, number)
         with suppress(BlockingIOError):  # `join` was interrupted, and the next thread read it
             os.read(self._stop[0], 1)
 

@@ -83,13 +83,14 @@ def test_ctrl_c_in_every_state(chat: Chat, tmp_path: Path) -> None:
         chat.write(f"{line}\r")
         chat.until("\n")  # Ctrl-C makes a terminal forget what is unread
         chat.interrupt()
-        chat.quiet()
-    chat.write("\r")  # or the next Ctrl-C may be the second at an empty prompt, which leaves
-    chat.until("\n> ")
+        chat.until_one_of("interrupted", "press Ctrl-C again")
+        chat.until("\n> ")
+        chat.write("\r")  # or the next Ctrl-C may be the second at an empty prompt, which leaves
+        chat.until("\n> ")
     chat.write(HALF)
     chat.until(HALF)
     chat.interrupt()
-    chat.quiet()
+    chat.until("\n> ")
     assert "It is a red square." in chat.enter("Three?", "decode")
     chat.enter(f"/load {path}", "loaded (")
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".")] == []

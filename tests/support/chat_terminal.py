@@ -63,15 +63,19 @@ class Chat:
 
     def until(self, text: str, seconds: float = 90) -> str:
         """Read up to this text; returns what came before it."""
+        return self.until_one_of(text, seconds=seconds)
+
+    def until_one_of(self, *texts: str, seconds: float = 90) -> str:
+        """Read up to the first of these texts that has come; returns what came before it."""
         end = time.monotonic() + seconds
-        while text not in self._seen:
+        while not (found := [text for text in texts if text in self._seen]):
             ready, _, _ = select.select([self.fd], [], [], max(0.0, end - time.monotonic()))
-            assert ready, f"{text!r} did not appear in {self._seen!r}"
+            assert ready, f"none of {texts} appeared in {self._seen!r}"
             self._seen += self._decoder.decode(os.read(self.fd, 65536))
             if "\x1b[c" in self._seen:  # it asks what the terminal is
                 os.write(self.fd, b"\x1b[?6c")
                 self._seen = self._seen.replace("\x1b[c", "")
-        before, _, self._seen = self._seen.partition(text)
+        before, _, self._seen = self._seen.partition(found[0])
         return before
 
     def enter(self, line: object, then: str) -> str:
@@ -86,12 +90,6 @@ class Chat:
 
     def resize(self, columns: int, rows: int = 40) -> None:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
-
-    def quiet(self, seconds: float = 0.3) -> None:
-        """Read and forget what comes until nothing comes for some time."""
-        while select.select([self.fd], [], [], seconds)[0]:
-            os.read(self.fd, 65536)
-        self._seen = ""
 
     def interrupt(self) -> None:
         os.write(self.fd, b"\x03")
