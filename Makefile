@@ -128,6 +128,7 @@ VULKAN_HEADERS = { echo '\#include <vulkan/vulkan.h>' | $${CXX:-g++} -E -x c++ -
 # otherwise, without naming the test.
 test: lint
 	@$(VULKAN_HEADERS)
+	$(BIN)/python tests/support/prepare_vulkan.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # More schemes and models of tests that `make test` runs for one of them.
@@ -196,6 +197,7 @@ VULKAN_TOOLS = dpkg -s mesa-vulkan-drivers libvulkan-dev vulkan-validationlayers
 # Every Vulkan test, then those of cooperative matrices on a newer driver that supports them.
 test-vulkan: .venv/test.stamp
 	@$(VULKAN_TOOLS)
+	$(BIN)/python tests/support/prepare_vulkan.py
 	HANDGLASS_TEST_VULKAN=1 $(BIN)/python -m pytest -m vulkan -n 2 --dist loadfile --max-worker-restart 0
 	tests/support/newer_mesa.sh build/mesa $(BIN)/python
 	HANDGLASS_TEST_VULKAN=1 build/mesa/python -m pytest -m vulkan \
