@@ -7,6 +7,7 @@
 
 #include "forks.h"
 #include "registry.h"
+#include "transfer.h"
 
 namespace handglass {
 namespace cuda {
@@ -41,10 +42,22 @@ bool HaveSameKernels(const std::vector<KernelLaunch>& one, const std::vector<Ker
                     [](const auto& a, const auto& b) { return a.function == b.function; });
 }
 
+/* What belongs in the cells of all kernels. */
+std::vector<uint64_t> NumbersOf(const std::vector<KernelLaunch>& launches) {
+  std::vector<uint64_t> numbers;
+  for (const KernelLaunch& each : launches) {
+    for (size_t cell : each.cells) numbers.push_back(each.arguments[cell]);
+  }
+  return numbers;
+}
+
 }  // namespace
 
-bool KernelLaunch::operator==(const KernelLaunch& other) const {
-  return function == other.function && shared == other.shared && arguments == other.arguments &&
+bool KernelLaunch::HasSameNode(const KernelLaunch& other) const {
+  if (function != other.function) return false;  // so it has as many arguments
+  std::vector<uint64_t> parameters = other.arguments;
+  for (size_t cell : cells) parameters[cell] = arguments[cell];
+  return parameters == arguments && shared == other.shared &&
          std::equal(grid, grid + 3, other.grid) && std::equal(block, block + 3, other.block);
 }
 
@@ -110,10 +123,14 @@ void Step::Start() {
     return;
   }
   if (executable_) {
+    PlaceCells();
     Update();
   } else {
+    AllocateCells();
+    PlaceCells();
     Build();
   }
+  WriteCells();
   device_.Check(device_.driver.functions.cuGraphLaunch(executable_, device_.stream),
                 "the launch of a graph of ", nodes_.size(), " kernels");
   device_.statistics.graph_launches += 1;
@@ -138,7 +155,7 @@ void Step::Build() {
 
 void Step::Update() {
   for (size_t i = 0; i < nodes_.size(); ++i) {
-    if (launches_[i] == previous_[i]) continue;
+    if (launches_[i].HasSameNode(previous_[i])) continue;
     std::vector<void*> pointers;
     const CUDA_KERNEL_NODE_PARAMS parameters = NodeOf(launches_[i], &pointers);
     device_.Check(device_.driver.functions.cuGraphExecKernelNodeSetParams_v2(executable_, nodes_[i],
@@ -148,7 +165,32 @@ void Step::Update() {
   }
 }
 
-/* The driver keeps an executable graph until it has run. */
+void Step::AllocateCells() {
+  const size_t count = NumbersOf(launches_).size();
+  if (count) cells_ = device_.Allocate(count * sizeof(uint64_t));
+}
+
+/* Passes each kernel the address of its cells. */
+void Step::PlaceCells() {
+  uint64_t place = cells_;
+  for (KernelLaunch& each : launches_) {
+    if (each.cells.empty()) continue;
+    each.arguments.back() = place;
+    place += each.cells.size() * sizeof(uint64_t);
+  }
+}
+
+/* The stream orders the copy: after the last launch, which may still read, and before the next. */
+void Step::WriteCells() {
+  std::vector<uint64_t> numbers = NumbersOf(launches_);
+  if (numbers == numbers_) return;
+  Upload(device_, numbers.data(), cells_, numbers.size() * sizeof(uint64_t));
+  numbers_.swap(numbers);
+  device_.statistics.cell_writes += 1;
+}
+
+/* The driver keeps an executable graph until it has run, and the stream is done with its cells
+ * before it does anything else in their place. */
 void Step::DropGraph() {
   const Functions& f = device_.driver.functions;
   if (executable_) f.cuGraphExecDestroy(executable_);
@@ -156,6 +198,9 @@ void Step::DropGraph() {
   executable_ = nullptr;
   graph_ = nullptr;
   nodes_.clear();
+  if (cells_) device_.Free(cells_);
+  cells_ = 0;
+  numbers_.clear();
 }
 
 namespace {

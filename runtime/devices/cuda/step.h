@@ -1,9 +1,11 @@
 // A call that is repeated, such as the decoding of a token, as one launch of a graph.
 //
 // While a step is open, kernels are collected instead of started; its end starts them all. If a
-// graph of the same kernels exists, only arguments and extents that differ from the last time are
-// changed in it, for instance a position. Whatever else reaches the stream in between (a copy, a
-// timestamp, a wait) first starts what was collected, and the rest of the step goes without a graph.
+// graph of the same kernels exists, it is launched again. Numbers that differ from the last time, for
+// instance the position, are in device memory: kernels of a graph read them from its cells, which one
+// copy in the stream writes before the launch. What else differs (an address, the number of
+// workgroups) is changed in the graph. Whatever reaches the stream in between (a copy, a timestamp, a
+// wait) first starts what was collected, and the rest of the step goes without a graph.
 #pragma once
 
 #include <memory>
@@ -26,9 +28,11 @@ struct KernelLaunch {
   unsigned int grid[3] = {1, 1, 1};
   unsigned int block[3] = {1, 1, 1};
   unsigned int shared = 0;
-  std::vector<uint64_t> arguments;
+  std::vector<uint64_t> arguments;  // of a kernel with cells, the last one is their address: null
+  std::vector<size_t> cells;        // the arguments that may be in them
 
-  bool operator==(const KernelLaunch& other) const;
+  /* Whether it differs at most in numbers that are in cells. */
+  bool HasSameNode(const KernelLaunch& other) const;
 };
 
 /* Starts a kernel. Throws. */
@@ -57,6 +61,9 @@ class Step {
   void Start();
   void Build();
   void Update();
+  void AllocateCells();
+  void PlaceCells();
+  void WriteCells();
   void DropGraph();
 
   Device& device_;
@@ -64,6 +71,8 @@ class Step {
   std::vector<KernelLaunch> launches_;  // of the open step
   std::vector<KernelLaunch> previous_;  // of the last one: those in the graph, if there is one
   std::vector<CUgraphNode> nodes_;
+  uint64_t cells_ = 0;             // address of the cells of all kernels, if there are any
+  std::vector<uint64_t> numbers_;  // what is in them
   CUgraph graph_ = nullptr;
   CUgraphExec executable_ = nullptr;
 };
