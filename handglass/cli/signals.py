@@ -67,9 +67,7 @@ def _watch() -> None:
     _pipe[:] = _non_blocking_pipe()
     signal.set_wakeup_fd(_pipe[1], warn_on_full_buffer=False)
     watch = _Watch()
-    os.register_at_fork(
-        before=watch.stop, after_in_parent=watch.start, after_in_child=_leave_pipe
-    )
+    os.register_at_fork(before=watch.stop, after_in_parent=watch.start, after_in_child=_leave_pipe)
     watch.start()
 
 

@@ -2,12 +2,13 @@
 
 The position of a token is a number on the host, as is what the host computes from it, and kernels
 have them as parameters. In a graph each change of a parameter is a call of the driver for each
-kernel. So a kernel has one more parameter, the address of a few cells in device memory: where there
-are cells, these numbers come from them. There are none, and the address is null, where the kernel is
-started by itself. runtime/devices/cuda/step.h keeps the cells of a graph.
+kernel. So a kernel has one more parameter, the address of a few cells in device memory: where
+there are cells, these numbers come from them. There are none, and the address is null, where the
+kernel is started by itself. runtime/devices/cuda/cells.h keeps the cells of graphs.
 
-This holds for the integers on which the launch does not depend: where one changes the number of
-workgroups, its kernel in the graph has to be changed anyway.
+This holds for kernels that are repeated (../repeated_kernels.py), because a number from a cell
+takes a register, and for integers on which the launch does not depend: where one changes the number
+of workgroups, its kernel in the graph has to be changed anyway.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Mapping
 import tvm_ffi
 from tvm import ir, tirx
 from tvm.tirx import stmt as S
+
+from ..repeated_kernels import is_repeated
 
 NAME, READ = "cells", "handglass_cell"
 """The parameter, and the function of prelude.py that reads a cell."""
@@ -30,7 +33,7 @@ def with_cells(mod: ir.IRModule) -> tuple[ir.IRModule, Cells]:
     """Device code that reads numbers from cells, and which arguments these are."""
     functions, cells = dict(mod.functions.items()), {}
     for var, func in functions.items():
-        if isinstance(func, tirx.PrimFunc) and (numbers := _free_numbers(func)):
+        if is_repeated(func) and (numbers := _free_numbers(func)):
             functions[var] = _reading(func, numbers)
             cells[str(func.attrs["global_symbol"])] = numbers
     return ir.IRModule(functions, attrs=mod.attrs), cells
