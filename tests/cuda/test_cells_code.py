@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("tvm", reason="the code generator needs the TVM compiler")
-from emulator.launch import Module
+from emulator.launch import Argument, Module
 from generated import Generated, generated
 from tiny_gpu import build_for
 from tiny_library import CONTEXT, TABLE, D
@@ -53,7 +53,7 @@ def test_a_null_address_means_the_numbers_that_were_passed(
     names = [parameter.split()[-1] for parameter in signature_of(tiny, "total_kernel")]
     for cells, end in ((0, 30), (np.array([7], np.int64), 7)):
         out = np.zeros(D, np.float32)
-        given = {"out_ptr": out, "cache_ptr": cache, "end": 30, "cells": cells}
+        given: dict[str, Argument] = {"out_ptr": out, "cache_ptr": cache, "end": 30, "cells": cells}
         Module(ptx).launch("total_kernel", [1], [D], *(given[name] for name in names))
         np.testing.assert_allclose(out, cache[:end].sum(0), rtol=1e-4)
 
