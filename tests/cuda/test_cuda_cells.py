@@ -187,7 +187,6 @@ def run(**settings: Any) -> tuple[str, str]:
 def test_a_lost_copy_is_found(lost: int) -> None:
     """That the tests above would notice it."""
     assert "Mismatched elements" in run(lose_upload=lost)[1]
-    assert run(lose_upload=FIRST + 5)[0] == "right\n", "there are five graphs"
 
 
 def test_where_the_host_shares_the_memory() -> None:
