@@ -26,7 +26,7 @@ from handglass.runtime.measure.steps import Steps, spread
 
 SAMPLES, PREFILL, POSITION, TOKENS = 5, 512, 512, 64
 QUICK = (1, 16, 16, 3)
-COUNTED = ("waits", "launches", "graph_launches", "graph_updates")
+COUNTED = ("waits", "launches", "graph_launches", "graph_updates", "cell_writes")
 
 
 def measure(session: Session, samples: int, prefill: int, pos: int, tokens: int) -> dict[str, Any]:

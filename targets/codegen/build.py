@@ -36,17 +36,17 @@ def without_alias() -> tvm.transform.Pass:
 
 
 def pipeline(target: Target) -> tvm.transform.Pass:
-    """`without_alias`, and on a CPU fewer calls of the virtual machine.
+    """`without_alias`, and on a CPU fewer calls of the virtual machine; on a GPU marks.
 
-    A GPU does not wait for them, and its memory should be freed as Relax plans it.
+    A GPU does not wait for calls, and its memory should be freed as Relax plans it.
     """
     import tvm
 
     from .repeated_calls import WithoutRepeatedCalls
+    from .repeated_kernels import MarkRepeated
 
-    return tvm.transform.Sequential(
-        [without_alias(), *([] if target.gpu else [WithoutRepeatedCalls()])]
-    )
+    own = MarkRepeated() if target.gpu else WithoutRepeatedCalls()
+    return tvm.transform.Sequential([without_alias(), own])
 
 
 def build_library(mod: tvm.IRModule, target: Target, path: str | Path) -> Path:

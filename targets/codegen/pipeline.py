@@ -1,4 +1,6 @@
-"""TVM's default pipeline for device code, with our lowering of reductions before TVM's."""
+"""TVM's default pipeline for device code, with our lowering of reductions before TVM's.
+
+Kernels of repeated functions are marked."""
 
 from __future__ import annotations
 
@@ -16,6 +18,7 @@ from tvm.target import Target
 from tvm.tirx.compilation_pipeline import PIPELINE_MAP
 
 from .reductions import WAYS, Way, kind_of, lower_reductions
+from .repeated_kernels import mark_kernels
 
 NAME = "s_tir"  # TVM's default
 ALLREDUCE = "s_tir.LowerThreadAllreduce"
@@ -53,7 +56,7 @@ def device_pipeline() -> tuple[Any, Any, Any]:
             instruments=list(context.instruments),
             config=dict(context.config) | options,
         ):
-            return default(mod)
+            return mark_kernels(default(mod))
 
     return pipeline, finalize_host_passes, finalize_device
 

@@ -25,7 +25,7 @@ class WithoutRepeatedCalls:
 
     def transform_module(self, mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
         for var, func in mod.functions_items():
-            if isinstance(func, relax.Function) and _is_static(func):
+            if isinstance(func, relax.Function) and is_static(func):
                 mod[var] = without_repeated_calls(func)
         return mod
 
@@ -83,7 +83,7 @@ def _variables(value: relax.Expr) -> list[relax.Var]:
     return found
 
 
-def _is_static(func: relax.Function) -> bool:
+def is_static(func: relax.Function) -> bool:
     """Whether all intermediate tensors have constant sizes, and the body has no branches."""
     bindings = list(_bindings(func))
     shapes = [b.value.args[2] for b in bindings if _calls(b.value, ALLOCATE)]

@@ -89,6 +89,8 @@ class Kernels:
             arrays[a.args[0].name] if isinstance(a, ir.Call) else value_of(a, sizes)
             for a in launch.arguments
         ]
+        parameters = len(self.emulated.layout(launch.kernel))
+        given += [0] * (parameters - len(given))  # no cells: numbers are as they are passed
         dynamic = extents.get(DYNAMIC, 0)
         return self.emulated.launch(launch.kernel, grid, block, *given, dynamic=dynamic)
 

@@ -30,6 +30,7 @@ HEADERS = ("cu13/include", "cuda_runtime/include")
 FLAGS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden")
 COUNTERS = (
     *("kernels", "graph_launches", "waits", "used", "allocations", "pinned", "modules", "graphs"),
+    *("node_updates", "uploads"),
 )
 
 

@@ -24,7 +24,7 @@ from handglass.compiler.models import read_config
 from handglass.compiler.models.storage import choose_storage
 from handglass.schedules.select import find_units
 from handglass.targets import find_target
-from handglass.targets.codegen.build import without_alias
+from handglass.targets.codegen.build import pipeline
 from handglass.targets.codegen.cuda.build import kernel_of
 from handglass.targets.codegen.cuda.enable import CREATE, enable_compiler
 from handglass.targets.codegen.cuda.module_bytes import Kernel
@@ -91,7 +91,7 @@ def _source(config: Mapping[str, Any], device: TargetOfOurs, quantization: str) 
         mod, _ = network.export()
     lowered = lower(mod, device)
     with generated() as caught:
-        relax.build(lowered.mod, target, relax_pipeline=without_alias())
+        relax.build(lowered.mod, target, relax_pipeline=pipeline(device))
     return caught.source
 
 

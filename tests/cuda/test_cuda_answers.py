@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("tvm", reason="compiles a model")
+from emulated_driver import counters
 from shared import made_once
 
 from handglass.runtime.bundle.reader import Bundle
@@ -20,7 +21,8 @@ pytestmark = [
     pytest.mark.usefixtures("emulated"),
 ]
 
-PROMPT, TOKENS = [5, 9, 2, 31, 7], 6
+PROMPT, TOKENS, SETTLED = [5, 9, 2, 31, 7], 12, 6
+"""Token ids, tokens after them, and how many until each tensor has its place."""
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +39,16 @@ def cuda_bundle(
     return made_once(tmp_path_factory, "compiled-cuda", make) / "bundle"
 
 
-def greedy(session: Session) -> tuple[list[int], np.ndarray]:
-    """The tokens after the prompt, and the logits of every step."""
+def greedy(session: Session) -> tuple[list[int], np.ndarray, list[dict[str, int]]]:
+    """The tokens after the prompt, the logits of every step, and what the driver counted before."""
     logits = [session.prefill(session.embed(PROMPT), 0).copy()]
     tokens: list[int] = []
+    counts = []
     for n in range(TOKENS):
+        counts.append(counters())
         tokens.append(int(logits[-1].argmax()))
         logits.append(session.decode(tokens[-1], len(PROMPT) + n).copy())
-    return tokens, np.stack(logits)
+    return tokens, np.stack(logits), [*counts, counters()]
 
 
 def test_tokens_are_those_of_the_cpu(
@@ -52,15 +56,18 @@ def test_tokens_are_those_of_the_cpu(
 ) -> None:
     # The kernels of the self-test, which test_cuda_session.py runs, take a minute to translate.
     monkeypatch.setenv("HANDGLASS_TRUST_DRIVER", "1")
-    expected, truth = greedy(Session(Bundle.open(small_bundle)))
+    expected, truth, _ = greedy(Session(Bundle.open(small_bundle)))
     session = Session(Bundle.open(cuda_bundle), device="cuda:0")
     before = cuda_statistics()
-    found, logits = greedy(session)
+    found, logits, counts = greedy(session)
     after = cuda_statistics()
     assert found == expected
     np.testing.assert_allclose(logits, truth, rtol=1e-3, atol=1e-3 * np.abs(truth).max())
     assert after["graph_launches"] - before["graph_launches"] == TOKENS - 1
-    assert after["graph_updates"] - before["graph_updates"] > 0
+    changes = {name: counts[-1][name] - counts[SETTLED][name] for name in counts[-1]}
+    assert changes["node_updates"] == 0, "the position is in device memory"
+    assert changes["uploads"] == 2 * (TOKENS - SETTLED), "a token and its position"
+    assert after["cell_writes"] - before["cell_writes"] == TOKENS - 1
     assert after["waits"] - before["waits"] == TOKENS + 2, "one per call: embed, prefill, decode"
 
 

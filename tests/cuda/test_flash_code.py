@@ -22,8 +22,10 @@ from tolerance import KERNEL
 
 from handglass.schedules.choices import Written
 from handglass.schedules.cuda import flash_attention
+from handglass.targets.codegen.cuda.cells import READ
 from handglass.targets.codegen.cuda.nvrtc import Nvrtc
 from handglass.targets.codegen.cuda.packages import MAJORS
+from handglass.targets.codegen.repeated_kernels import REPEATED
 
 pytestmark = [
     pytest.mark.compiler,
@@ -61,7 +63,12 @@ def built(name: str, preset: str) -> Kernels:
         }[name]()
     sch, rule = scheduled(kernel.func, target_of(preset))
     assert rule == flash_attention.RULE.name
-    return kernels_of(sch.mod["main"], target_of(preset))
+    func = sch.mod["main"]
+    if name.startswith("decode"):  # as in `decode`: the position may be in a cell
+        func = func.with_attr(REPEATED, True)
+    kernels = kernels_of(func, target_of(preset))
+    assert (f"{READ}(cells" in kernels.source) is name.startswith("decode")
+    return kernels
 
 
 @pytest.mark.parametrize(
@@ -96,7 +103,7 @@ def test_decoding_reads_little_beside_the_cache(
     with target_of("a100"):
         kernel = over_cache("float16", 1, POSITIONS - 1, heads, kv, 64)
     sch, _ = scheduled(kernel.func, target_of("a100"), Written({"splits": 2}))
-    kernels = kernels_of(sch.mod["main"], target_of("a100"))
+    kernels = kernels_of(sch.mod["main"].with_attr(REPEATED, True), target_of("a100"))
     arrays = [given for given in kernel.inputs if isinstance(given, np.ndarray)]
     y = np.full(kernel.outputs[0].shape, np.nan, np.float32)
     counts = kernels.run(*arrays, y, pos=POSITIONS - 1)

@@ -30,17 +30,18 @@ class Reader:
 def test_what_was_packed_is_read() -> None:
     kernels = [
         Kernel("first", (POINTER, HALF), ("blockIdx.x", "threadIdx.x")),
-        Kernel("größer", (INT64,), ()),
+        Kernel("größer", (POINTER, INT64, INT64), (), cells=(2, 1)),
     ]
     images = {"sm_87": b"\x7fELF\0code", "compute_87": b".version 8.8\0"}
     reader = Reader(pack_module(kernels, images))
-    assert reader.string().decode() == FORMAT == "handglass.cuda.1"
+    assert reader.string().decode() == FORMAT == "handglass.cuda.2"
     read = []
     for _ in range(reader.number()):
         name = reader.string().decode()
         arguments = tuple(reader.take("BBH") for _ in range(reader.number()))
         tags = tuple(reader.string().decode() for _ in range(reader.number()))
-        read.append(Kernel(name, arguments, tags))  # type: ignore[arg-type]
+        cells = tuple(reader.number() for _ in range(reader.number()))
+        read.append(Kernel(name, arguments, tags, cells))  # type: ignore[arg-type]
     assert read == kernels
     assert {reader.string().decode(): reader.string() for _ in range(reader.number())} == images
     assert reader.at == len(reader.data)

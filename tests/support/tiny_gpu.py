@@ -24,6 +24,7 @@ from handglass.runtime.bundle.tensor_writer import TensorWriter
 from handglass.runtime.bundle.writer import BundleWriter
 from handglass.targets import find_target
 from handglass.targets.codegen import vulkan
+from handglass.targets.codegen.build import pipeline
 from handglass.targets.linking.linker import find_linker
 from handglass.targets.target import Target
 
@@ -58,7 +59,8 @@ def build_for(gpu: Target, path: Path) -> Path:
         mod = relax.get_pipeline("zero")(relax.transform.LegalizeOps()(TINY))
         mod = dlight.ApplyDefaultSchedule(dlight.gpu.Fallback())(mod)
         linker = find_linker(find_target("host"))
-        relax.build(mod, target).export_library(str(path), fcompile=linker)
+        built = relax.build(mod, target, relax_pipeline=pipeline(gpu))
+    built.export_library(str(path), fcompile=linker)
     return path
 
 

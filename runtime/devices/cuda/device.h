@@ -24,7 +24,8 @@ class Timestamps;
 struct DeviceStatistics {
   uint64_t launches = 0;
   uint64_t graph_launches = 0;
-  uint64_t graph_updates = 0;  // kernels whose arguments were changed for a launch
+  uint64_t graph_updates = 0;  // kernels that were changed in a graph for a launch
+  uint64_t cell_writes = 0;    // copies of a graph's numbers to the device, at most one per launch
   uint64_t waits = 0;
   uint64_t uploaded_bytes = 0;
   uint64_t downloaded_bytes = 0;

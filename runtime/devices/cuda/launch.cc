@@ -110,6 +110,8 @@ void Launcher::Start(const Shape& shape, const Loaded& loaded, const TVMFFIAny* 
   for (size_t i = 0; i < launch.arguments.size(); ++i) {
     PutScalar(values[i], kernel_.arguments[i], reinterpret_cast<char*>(&launch.arguments[i]));
   }
+  launch.cells = kernel_.cells;
+  if (!launch.cells.empty()) launch.arguments.push_back(0);  // no cells, unless a graph has some
   if (device.step && device.step->is_collecting()) {
     device.step->Add(std::move(launch));
   } else {

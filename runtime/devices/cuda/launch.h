@@ -25,6 +25,9 @@ struct Kernel {
   std::string name;
   std::vector<DLDataType> arguments;
   std::vector<Extent> extents;
+  /* The arguments that the kernel reads from cells, if its last parameter, which is no argument, is
+   * their address and not null (targets/codegen/cuda/cells.py). */
+  std::vector<size_t> cells;
 };
 
 /* Throws for a tag of TVM that is not supported. */

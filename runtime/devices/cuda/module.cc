@@ -12,7 +12,8 @@ namespace {
 
 namespace ffi = tvm::ffi;
 
-constexpr char kFormat[] = "handglass.cuda.1";
+constexpr char kFormat[] = "handglass.cuda.2";
+constexpr char kWithoutCells[] = "handglass.cuda.1";  // bundles that were compiled before
 
 void CheckType(const Kernel& kernel, DLDataType type) {
   const bool is_float = type.code == kDLFloat;
@@ -24,7 +25,15 @@ void CheckType(const Kernel& kernel, DLDataType type) {
   }
 }
 
-Kernel ReadKernel(Bytes* bytes) {
+void CheckCell(const Kernel& kernel, uint64_t number) {
+  const bool is_argument = number < kernel.arguments.size();
+  const uint8_t code = is_argument ? kernel.arguments[number].code : uint8_t{kDLOpaqueHandle};
+  if (code == kDLInt || code == kDLUInt) return;
+  Fail("damaged module: kernel ", kernel.name, " reads argument ", number,
+       " from a cell, which is no integer of its ", kernel.arguments.size(), " arguments");
+}
+
+Kernel ReadKernel(Bytes* bytes, bool has_cells) {
   Kernel kernel;
   kernel.name = bytes->Text();
   for (uint64_t n = bytes->Count(4); n > 0; --n) {
@@ -34,6 +43,11 @@ Kernel ReadKernel(Bytes* bytes) {
   for (uint64_t n = bytes->Count(8); n > 0; --n) {
     kernel.extents.push_back(ReadExtent(kernel.name, bytes->Text()));
   }
+  for (uint64_t n = has_cells ? bytes->Count(8) : 0; n > 0; --n) {
+    const auto number = bytes->Take<uint64_t>();
+    CheckCell(kernel, number);
+    kernel.cells.push_back(number);
+  }
   return kernel;
 }
 
@@ -41,9 +55,11 @@ ffi::Module Load(const ffi::Bytes& given) {
   std::string blob(given.data(), given.size());
   Bytes bytes(blob.data(), blob.size());
   const std::string format = bytes.Text();
-  if (format != kFormat) Fail("damaged module: format \"", format, "\", not \"", kFormat, "\"");
+  if (format != kFormat && format != kWithoutCells) {
+    Fail("damaged module: format \"", format, "\", not \"", kFormat, "\"");
+  }
   std::vector<Kernel> kernels;
-  for (uint64_t n = bytes.Count(24); n > 0; --n) kernels.push_back(ReadKernel(&bytes));
+  for (uint64_t n = bytes.Count(24); n > 0; --n) kernels.push_back(ReadKernel(&bytes, format == kFormat));
   std::vector<Image> images;
   for (uint64_t n = bytes.Count(16); n > 0; --n) {
     std::string architecture = bytes.Text();

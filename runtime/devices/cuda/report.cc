@@ -71,6 +71,7 @@ std::string Statistics(int64_t index) {
       .Field("launches", work.launches)
       .Field("graph_launches", work.graph_launches)
       .Field("graph_updates", work.graph_updates)
+      .Field("cell_writes", work.cell_writes)
       .Field("waits", work.waits)
       .Field("uploaded_bytes", work.uploaded_bytes)
       .Field("downloaded_bytes", work.downloaded_bytes)

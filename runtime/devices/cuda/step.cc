@@ -4,7 +4,9 @@
 #include <tvm/ffi/reflection/registry.h>
 
 #include <algorithm>
+#include <iterator>
 
+#include "device.h"
 #include "forks.h"
 #include "registry.h"
 
@@ -14,52 +16,15 @@ namespace {
 
 namespace ffi = tvm::ffi;
 
-/* Pointers to the arguments, as the driver wants them. It reads them during the call only. */
-std::vector<void*> PointersTo(const std::vector<uint64_t>& arguments) {
-  std::vector<void*> pointers;
-  for (const uint64_t& each : arguments) pointers.push_back(const_cast<uint64_t*>(&each));
-  return pointers;
-}
-
-CUDA_KERNEL_NODE_PARAMS NodeOf(const KernelLaunch& launch, std::vector<void*>* pointers) {
-  *pointers = PointersTo(launch.arguments);
-  CUDA_KERNEL_NODE_PARAMS node{};
-  node.func = launch.function;
-  node.gridDimX = launch.grid[0];
-  node.gridDimY = launch.grid[1];
-  node.gridDimZ = launch.grid[2];
-  node.blockDimX = launch.block[0];
-  node.blockDimY = launch.block[1];
-  node.blockDimZ = launch.block[2];
-  node.sharedMemBytes = launch.shared;
-  node.kernelParams = pointers->data();
-  return node;
-}
-
-bool HaveSameKernels(const std::vector<KernelLaunch>& one, const std::vector<KernelLaunch>& other) {
-  return std::equal(one.begin(), one.end(), other.begin(), other.end(),
-                    [](const auto& a, const auto& b) { return a.function == b.function; });
-}
+// The result of a function is in one of two places in turn: TVM's virtual machine holds the last
+// result until the function returns the next one.
+constexpr size_t kMostGraphs = 2;
 
 }  // namespace
 
-bool KernelLaunch::operator==(const KernelLaunch& other) const {
-  return function == other.function && shared == other.shared && arguments == other.arguments &&
-         std::equal(grid, grid + 3, other.grid) && std::equal(block, block + 3, other.block);
-}
-
-void StartKernel(Device& device, const KernelLaunch& launch) {
-  std::vector<void*> pointers = PointersTo(launch.arguments);
-  const unsigned int* grid = launch.grid;
-  const unsigned int* block = launch.block;
-  device.Check(device.driver.functions.cuLaunchKernel(
-                   launch.function, grid[0], grid[1], grid[2], block[0], block[1], block[2],
-                   launch.shared, device.stream, pointers.data(), nullptr),
-               "kernel ", launch.kernel);
-}
-
 Step::~Step() {
   if (IsForked()) return;
+  std::vector<KernelLaunch> retired;  // destroyed after the lock is released
   std::lock_guard<std::mutex> lock(device_.mutex);
   const bool is_open = device_.step == this;
   if (is_open) device_.step = nullptr;
@@ -67,7 +32,7 @@ Step::~Step() {
   try {
     const Current current(device_);
     if (is_open) Flush();
-    DropGraph();
+    DropGraphs(&retired);
   } catch (...) {  // the device is lost: its graphs are gone as well
   }
 }
@@ -75,6 +40,7 @@ Step::~Step() {
 void Step::Begin() {
   device_.CheckAlive();
   if (device_.step || !device_.settings.graphs || device_.settings.blocking) return;
+  cells_.Allocate(previous_);
   device_.step = this;
   collecting_ = true;
 }
@@ -90,77 +56,62 @@ void Step::End(std::vector<KernelLaunch>* retired) {
   device_.step = nullptr;
   const bool is_whole = collecting_ && !launches_.empty();
   try {
-    if (is_whole) Start();
+    if (is_whole) Start(retired);
   } catch (...) {
-    collecting_ = false;
-    retired->swap(launches_);
-    DropGraph();
+    DropGraphs(retired);
+    Close(retired);
     throw;
   }
   if (is_whole) previous_.swap(launches_);
-  collecting_ = false;
-  retired->swap(launches_);
+  Close(retired);
 }
 
-void Step::Start() {
+void Step::Close(std::vector<KernelLaunch>* retired) {
+  collecting_ = false;
+  std::move(launches_.begin(), launches_.end(), std::back_inserter(*retired));
+  launches_.clear();
+}
+
+void Step::Start(std::vector<KernelLaunch>* retired) {
   const Current current(device_);
   if (!HaveSameKernels(launches_, previous_)) {  // also the first time
-    DropGraph();
+    DropGraphs(retired);
     Flush();
     return;
   }
-  if (executable_) {
-    Update();
-  } else {
-    Build();
-  }
-  device_.Check(device_.driver.functions.cuGraphLaunch(executable_, device_.stream),
-                "the launch of a graph of ", nodes_.size(), " kernels");
-  device_.statistics.graph_launches += 1;
+  cells_.Place(&launches_);
+  Graph& graph = FittingGraph();
+  cells_.Write(launches_);
+  graph.Launch();
 }
 
-/* A chain: each kernel after the one before, as in the stream. */
-void Step::Build() {
-  const Functions& f = device_.driver.functions;
-  device_.Check(f.cuGraphCreate(&graph_, 0), "cuGraphCreate");
-  for (const KernelLaunch& each : launches_) {
-    std::vector<void*> pointers;
-    const CUDA_KERNEL_NODE_PARAMS parameters = NodeOf(each, &pointers);
-    CUgraphNode node = nullptr;
-    device_.Check(f.cuGraphAddKernelNode_v2(&node, graph_, nodes_.empty() ? nullptr : &nodes_.back(),
-                                            nodes_.empty() ? 0 : 1, &parameters),
-                  "kernel ", each.kernel, " in a graph");
-    nodes_.push_back(node);
+/* One that is as it has to be, if there is one; else another one; else that which was launched longest
+ * ago, changed. Throws. */
+Graph& Step::FittingGraph() {
+  auto found = std::find_if(graphs_.begin(), graphs_.end(),
+                            [this](const auto& each) { return each->Has(launches_); });
+  if (found == graphs_.end() && graphs_.size() < kMostGraphs) {
+    graphs_.push_back(std::make_unique<Graph>(device_));
+    graphs_.back()->Build(launches_);
+    return *graphs_.back();
   }
-  device_.Check(f.cuGraphInstantiateWithFlags(&executable_, graph_, 0), "a graph of ",
-                nodes_.size(), " kernels");
+  if (found == graphs_.end()) {
+    found = graphs_.begin();
+    (*found)->Update(launches_);
+  }
+  std::rotate(found, found + 1, graphs_.end());
+  return *graphs_.back();
 }
 
-void Step::Update() {
-  for (size_t i = 0; i < nodes_.size(); ++i) {
-    if (launches_[i] == previous_[i]) continue;
-    std::vector<void*> pointers;
-    const CUDA_KERNEL_NODE_PARAMS parameters = NodeOf(launches_[i], &pointers);
-    device_.Check(device_.driver.functions.cuGraphExecKernelNodeSetParams_v2(executable_, nodes_[i],
-                                                                             &parameters),
-                  "kernel ", launches_[i].kernel, " in a graph");
-    device_.statistics.graph_updates += 1;
-  }
-}
-
-/* The driver keeps an executable graph until it has run. */
-void Step::DropGraph() {
-  const Functions& f = device_.driver.functions;
-  if (executable_) f.cuGraphExecDestroy(executable_);
-  if (graph_) f.cuGraphDestroy(graph_);
-  executable_ = nullptr;
-  graph_ = nullptr;
-  nodes_.clear();
+void Step::DropGraphs(std::vector<KernelLaunch>* retired) {
+  for (const auto& each : graphs_) each->Drop(retired);
+  graphs_.clear();
+  cells_.Free();
 }
 
 namespace {
 
-/* A function that opens a step (true) or ends it (false); it owns the graph. */
+/* A function that opens a step (true) or ends it (false); it owns the graphs. */
 ffi::Function MakeStep(int64_t index) {
   Device& device = Source::Open(static_cast<int>(index));
   const auto step = std::make_shared<Step>(device);

@@ -24,6 +24,7 @@ from ..narrowing import narrowed
 from ..reductions import Way
 from ..used import note_use
 from .architectures import compiler_for, images_of
+from .cells import Cells, with_cells
 from .gpu import DYNAMIC
 from .module_bytes import Kernel, pack_module
 from .packages import MAJORS
@@ -35,6 +36,8 @@ DYNAMIC_TAG = "tirx.use_dyn_shared_memory"
 """TVM's tag of the launch parameter with the bytes of shared memory."""
 _TARGET: ContextVar[Target] = ContextVar("target")
 """The target of the module that is being generated."""
+_CELLS: ContextVar[Cells] = ContextVar("cells")
+"""Which arguments its kernels read from cells."""
 
 Build = Callable[[ir.IRModule, Target], Any]
 
@@ -45,14 +48,16 @@ def way_of(_: Target) -> Way:
 
 
 def with_target(build: Build) -> Build:
-    """TVM's `target.build.cuda`, such that `create_module` knows the target."""
+    """TVM's `target.build.cuda`, such that `create_module` knows the target and the cells."""
 
     def build_cuda(mod: ir.IRModule, target: Target) -> Any:
-        token = _TARGET.set(target)
+        mod, cells = with_cells(narrowed(with_branches(mod), has_int64=True))
+        tokens = _TARGET.set(target), _CELLS.set(cells)
         try:
-            return build(narrowed(with_branches(mod), has_int64=True), target)
+            return build(mod, target)
         finally:
-            _TARGET.reset(token)
+            _TARGET.reset(tokens[0])
+            _CELLS.reset(tokens[1])
 
     return build_cuda
 
@@ -68,10 +73,12 @@ def create_module(source: bytes, _: str, functions: Mapping[str, Any], __: Any) 
 
 
 def kernel_of(name: str, info: Any) -> Kernel:
-    """The signature of a kernel, from TVM's FunctionInfo."""
+    """The signature of a kernel, from TVM's FunctionInfo, while its module is generated."""
     types = [DataType(str(text)) for text in info.arg_types]
     arguments = tuple((int(t.type_code), int(t.bits), int(t.lanes)) for t in types)
-    return Kernel(name, arguments, tuple(map(str, info.launch_param_tags)))
+    cells = _CELLS.get().get(name, ())
+    passed = arguments[:-1] if cells else arguments  # the caller does not pass the address of cells
+    return Kernel(name, passed, tuple(map(str, info.launch_param_tags)), cells)
 
 
 def compile_images(source: str, target: Target) -> dict[str, bytes]:

@@ -1,4 +1,5 @@
-"""CUDA C++ that is put before the kernels: the reductions across threads of reductions.py.
+"""CUDA C++ that is put before the kernels: the reductions across threads of reductions.py, and the
+reading of a cell (cells.py).
 
 All 32 lanes of a warp take part in each exchange, which the mask says: `__activemask()`, as TVM's
 own code has it, names the lanes that happen to run together, and the hardware may part lanes at
@@ -46,10 +47,18 @@ __device__ __forceinline__ T Workgroup(T value) {
 #define handglass_workgroup_min handglass::Workgroup<handglass::Min>
 """
 
+CELLS = """
+// A number from the cells of this launch, or as it was passed if the launch has none.
+template <class Cell, class T>
+__device__ __forceinline__ T handglass_cell(const Cell* cells, int index, T passed) {
+  return cells ? static_cast<T>(cells[index]) : passed;
+}
+"""
+
 
 def with_prelude(source: str) -> str:
     """The source with what its kernels call, after TVM's own declarations."""
     start = source.find(KERNELS)
     if start < 0 or MARK not in source:
         return source
-    return source[:start] + REDUCTIONS + source[start:]
+    return source[:start] + REDUCTIONS + CELLS + source[start:]

@@ -63,6 +63,7 @@ EMULATED cuGraphInstantiateWithFlags(CUgraphExec* handle, CUgraph graph, unsigne
 EMULATED cuGraphExecKernelNodeSetParams(CUgraphExec handle, CUgraphNode node,
                                         const CUDA_KERNEL_NODE_PARAMS* launch) {
   const Guard guard(Lock());
+  TheMachine().counters.node_updates += 1;
   auto& work = reinterpret_cast<ExecutableGraph*>(handle)->work;
   const auto found = work.find(reinterpret_cast<const Node*>(node));
   return found == work.end() ? CUDA_ERROR_INVALID_VALUE : MakeWork(*launch, &found->second);

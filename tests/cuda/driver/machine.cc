@@ -33,6 +33,7 @@ Settings ReadSettings() {
   settings.newest_ptx = Number("PTX", "99");
   settings.fail_kernel = Number("FAIL_KERNEL", "0");
   settings.fail_result = static_cast<CUresult>(Number("FAIL_RESULT", "700"));
+  settings.lose_upload = Number("LOSE_UPLOAD", "0");
   return settings;
 }
 
@@ -64,7 +65,8 @@ int64_t Now() {
 
 }  // namespace emulated
 
-/* kernels, graph launches, waits, bytes in use, allocations, pinned buffers, modules, graphs */
+/* kernels, graph launches, waits, bytes in use, allocations, pinned buffers, modules, graphs, nodes
+ * changed, uploads */
 extern "C" __attribute__((visibility("default"))) void emulated_counters(uint64_t* out) {
   using namespace emulated;
   const Guard guard(Lock());
@@ -72,7 +74,8 @@ extern "C" __attribute__((visibility("default"))) void emulated_counters(uint64_
   uint64_t used = 0;
   for (const Device& device : machine.devices) used += device.used;
   const Counters& c = machine.counters;
-  const uint64_t values[] = {c.kernels,            c.graph_launches, c.waits,   used,
-                             c.driver_allocations, c.pinned,         c.modules, c.graphs};
+  const uint64_t values[] = {c.kernels,            c.graph_launches, c.waits,        used,
+                             c.driver_allocations, c.pinned,         c.modules,      c.graphs,
+                             c.node_updates,       c.uploads};
   for (size_t i = 0; i < sizeof values / sizeof *values; ++i) out[i] = values[i];
 }

@@ -79,6 +79,8 @@ struct Counters {
   uint64_t driver_allocations = 0;
   uint64_t pinned = 0;  // live pinned allocations
   uint64_t modules = 0;  // live modules
+  uint64_t node_updates = 0;  // kernels that were changed in executable graphs
+  uint64_t uploads = 0;       // copies from the host
 };
 
 /* The settings, from environment variables EMULATED_CUDA_*. */
@@ -91,6 +93,7 @@ struct Settings {
   int newest_ptx;                 // PTX=8.4 as 84: newer PTX is rejected (99)
   int fail_kernel;                // FAIL_KERNEL: this launch ends with FAIL_RESULT (0: none)
   CUresult fail_result;           // FAIL_RESULT (700)
+  int lose_upload;                // LOSE_UPLOAD: this copy from the host does nothing (0: none)
 };
 
 struct Machine {

@@ -108,8 +108,11 @@ EMULATED cuMemHostAlloc(void** address, size_t bytes, unsigned int) {
 EMULATED cuMemcpyHtoDAsync(CUdeviceptr to, const void* from, size_t bytes, CUstream stream) {
   const Guard guard(Lock());
   if (!IsInside(*StreamOf(stream)->device, to, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  Machine& machine = TheMachine();
+  machine.counters.uploads += 1;
+  const bool is_lost = machine.counters.uploads == static_cast<uint64_t>(machine.settings.lose_upload);
   return Put(StreamOf(stream), [=] {
-    std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+    if (!is_lost) std::memcpy(reinterpret_cast<void*>(to), from, bytes);
     return CUDA_SUCCESS;
   });
 }
