@@ -179,7 +179,7 @@ arm-counts: .venv/test.stamp
 test-arm: .venv/test.stamp
 	@$(ARM_TOOLS)
 	HANDGLASS_TEST_ARM=1 $(BIN)/python -m pytest -m arm
-	$(BIN)/python -m pytest tests/native/test_native_loader.py
+	HANDGLASS_TEST_LARGE=1 $(BIN)/python -m pytest tests/native/test_native_loader.py
 
 WHEEL_TOOLS = { command -v qemu-aarch64 && command -v proot; } >/dev/null || { \
 	apt-get update -qq && apt-get install -y --no-install-recommends qemu-user proot; }

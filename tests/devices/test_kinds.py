@@ -68,18 +68,18 @@ EXCEPTIONS = {
 }
 
 
-@cache
-def parsed(source: str) -> ast.Module:
-    return ast.parse(source)
-
-
 def named(kind: str, source: str) -> set[int]:
     """The lines of code that name the kind; docstrings and comments do not count."""
-    tree = parsed(source)
+    return {line for line, word in code_words(source) if kind in word}
+
+
+@cache
+def code_words(source: str) -> list[tuple[int, str]]:
+    tree = ast.parse(source)
     texts = (n.value for n in ast.walk(tree) if isinstance(n, ast.Expr))
     explains = {id(value) for value in texts if isinstance(value, ast.Constant)}
     nodes: Iterator[Any] = (node for node in ast.walk(tree) if id(node) not in explains)
-    return {node.lineno for node in nodes if any(kind in word.lower() for word in words_of(node))}
+    return [(node.lineno, word.lower()) for node in nodes for word in words_of(node)]
 
 
 def words_of(node: Any) -> Iterator[str]:

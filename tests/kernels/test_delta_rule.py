@@ -70,8 +70,7 @@ def check(run: Kernel, given: Given) -> None:
 LENGTHS = (1, 2, 8, 9, 16, 17, 25, 31, 33, 40, 64, 65, 100, 131)
 
 
-@pytest.mark.parametrize("chunk", recurrence.CHUNKS)
-@pytest.mark.parametrize("heads", [MIXED, ODD], ids=["mixed", "odd"])
+@pytest.mark.parametrize(("heads", "chunk"), thinned(2, [MIXED, ODD], recurrence.CHUNKS))
 def test_every_length_and_choice(heads: Heads, chunk: int) -> None:
     for s in LENGTHS:
         check(kernel(heads, chunk), random_given(heads, s))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from thinned import thinned
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
@@ -36,12 +37,11 @@ def device_has_matrices() -> bool:
     return bool(devices and devices[0].abilities.get("supports_cooperative_matrix"))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize(("n", "k"), [(37, 50), (64, 64)])
+@pytest.mark.parametrize(("scheme", "size"), thinned(2, SCHEMES, [(37, 50), (64, 64)]))
 def test_many_rows_of_narrow_weights_are_multiplied_as_matrices(
-    scheme: str, n: int, k: int
+    scheme: str, size: tuple[int, int]
 ) -> None:
-    product = Product(scheme, n, k, TARGET)
+    product = Product(scheme, *size, TARGET)
     (shader,) = shaders(product.scheduled(product.function(bias=True)), TARGET)
     assert MULTIPLY in [word & 0xFFFF for word in shader.words]
 

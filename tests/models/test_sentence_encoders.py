@@ -151,6 +151,7 @@ def test_the_verbs(written: Written, handglass: Any, tmp_path: Path) -> None:
     assert handglass("embed", bundle, "--input", lines).code == 3
 
 
+@pytest.mark.large
 def test_it_is_deployed_without_a_question(
     written: Written, handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

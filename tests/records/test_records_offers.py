@@ -22,7 +22,7 @@ NAMES = (
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    only(("x86-64-amx", "vulkan-nvidia-mma"), NAMES),
+    only(("x86-64-amx",), NAMES),
 )
 def test_what_rules_ask_for_they_have_said_they_offer(name: str) -> None:
     target = find_target(name)

@@ -42,7 +42,7 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return path
 
 
-@pytest.mark.parametrize(("case", "threads"), thinned(5, LOOPS, [3, 1, 2, 16]))
+@pytest.mark.parametrize(("case", "threads"), thinned(7, LOOPS, [3, 1, 2, 16]))
 def test_each_piece_runs_once(program: Path, case: str, threads: int) -> None:
     command = [str(program), case, str(threads), str(LOOPS[case])]
     environment = {**os.environ, "TSAN_OPTIONS": "die_after_fork=0"}
