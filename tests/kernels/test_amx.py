@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from thinned import thinned
 
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
@@ -214,8 +215,7 @@ PACES: list[dict[str, int]] = [
 ]
 
 
-@pytest.mark.parametrize("pace", PACES, ids=str)
-@pytest.mark.parametrize("n", [112, 100], ids=["whole lines", "ragged lines"])
+@pytest.mark.parametrize(("n", "pace"), thinned(2, [112, 100], PACES))
 def test_each_pace_of_a_task(emulator: Emulator, n: int, pace: dict[str, int]) -> None:
     """An odd number of panels, blocks of 64 rows, and a residual."""
     scheme, k = find_scheme("bf16", TILES), 200

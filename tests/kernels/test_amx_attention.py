@@ -272,7 +272,7 @@ def replayed(kernel: Kernel, picked: Mapping[str, int]) -> Schedule:
     return sch
 
 
-@pytest.mark.parametrize("blocks", OFFERS["blocks"])
+@pytest.mark.parametrize("blocks", thinned(2, OFFERS["blocks"]))
 def test_blocks_of_a_task_see_different_positions(emulator: Emulator, blocks: int) -> None:
     """Six blocks of rows: the last task has fewer, and the first of a task see fewer positions."""
     layout, picked = Layout(6, 2, 16), Written({"blocks": blocks, "chunk": 4})

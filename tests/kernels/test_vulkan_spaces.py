@@ -20,7 +20,7 @@ from arm_kernels import Kernel
 from attention_spaces import over_cache
 from operator_device import KIND, VULKAN
 from space_candidates import blank, check, key_of, scheduled, unchecked
-from thinned import only_if
+from thinned import only_if, thinned
 from tvm.s_tir import Schedule
 from vulkan_operator import runnable
 from vulkan_running import needs_vulkan, shaders, tvm_target
@@ -110,7 +110,7 @@ def test_the_operators_own_workgroup_may_be_any(sizes: dict[str, Any]) -> None:
             assert set(options) <= set(found[1].offers[choice]), choice
 
 
-@each_space
+@pytest.mark.parametrize("name", thinned(3, NAMES))
 def test_candidates_compile_and_differ(name: str) -> None:
     """No candidate exceeds the target's limits; those of `test_candidates_are_right` are compiled
     there. Options do not depend on each other, so a few combinations that would exceed them have

@@ -14,6 +14,7 @@ from greedy import QUESTION
 from published import PARAMETERS, PUBLISHED
 from released46 import EXPERTS, Reference, write_checkpoint
 from test_verify_families import STAGES, quieten, rewrite
+from thinned import thinned
 from transformers import (
     MiniCPMV4_7Config,
     MiniCPMV4_7ForConditionalGeneration,
@@ -253,8 +254,7 @@ def test_block(rows: Any) -> None:
         assert np.abs(call(x) - truth).max() <= 1e-5 * np.abs(truth).max()
 
 
-@pytest.mark.parametrize("rows", [1, "s"], ids=["one", "many"])
-@pytest.mark.parametrize("name", ["f16", "w4", "w8"])
+@pytest.mark.parametrize(("name", "rows"), thinned(2, ["f16", "w4", "w8"], [1, "s"]))
 def test_weights_are_those_that_are_stored(name: str, rows: Any) -> None:
     """The packed experts unpacked again, in the class of transformers."""
     scheme = BYTES if name == "w8" else host_scheme(name)

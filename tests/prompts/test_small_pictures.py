@@ -32,7 +32,7 @@ def page(size: tuple[int, int], height: int, share: float = 1.0) -> Image.Image:
     return image
 
 
-@pytest.mark.parametrize(("rule", "size"), thinned(3, METHODS, SIZES))
+@pytest.mark.parametrize(("rule", "size"), thinned(5, METHODS, SIZES))
 def test_tiles(monkeypatch: pytest.MonkeyPatch, rule: str, size: tuple[int, int]) -> None:
     """Of pages with small letters, half of them on one that is half empty, and with large ones."""
     replace_opencv(monkeypatch)

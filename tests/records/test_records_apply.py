@@ -214,6 +214,7 @@ def test_the_line_that_is_always_told(tuned: Record) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.large
 def test_what_tvm_cannot_build_with_records_is_built_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tuned: Record
 ) -> None:
