@@ -43,7 +43,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Python compiles what it imports; compiling all of torch and transformers takes longer than unpacking them.
 INSTALL := $(PIP) install --no-compile
 # It must keep what it compiled, whatever the environment says: the tests start hundreds of processes, and
-# each would spend 8 of 10 seconds on parsing TVM and torch again.
+# each would parse TVM and torch again, which more than doubles the time of importing them.
 unexport PYTHONDONTWRITEBYTECODE
 # ruff does not follow the symlinks in handglass/ and checks the top-level folders; mypy follows them.
 TYPED  := handglass tests $(wildcard benchmarks/*.py examples/*.py)

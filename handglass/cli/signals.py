@@ -109,7 +109,8 @@ class _Watch:
             _wait_for_kernel(thread)
 
     def _notice_lost(self) -> None:
-        main = threading.main_thread().ident or 0
+        main = threading.main_thread().ident
+        assert main is not None  # it has been started
         while self._stop[0] not in select.select([_pipe[0], self._stop[0]], [], [])[0]:
             time.sleep(TICK_S)
             for number in {*_take_numbers()} & {*_ENDING}:
