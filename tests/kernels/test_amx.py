@@ -215,7 +215,7 @@ PACES: list[dict[str, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("n", "pace"), thinned(2, [112, 100], PACES))
+@pytest.mark.parametrize(("n", "pace"), thinned(3, [112, 100], PACES))
 def test_each_pace_of_a_task(emulator: Emulator, n: int, pace: dict[str, int]) -> None:
     """An odd number of panels, blocks of 64 rows, and a residual."""
     scheme, k = find_scheme("bf16", TILES), 200

@@ -53,7 +53,7 @@ EVEN, ODD, ONE = (64, 4), (48, 4), (16, 5)
 
 
 @pytest.mark.parametrize(
-    ("machine", "kernel", "size"), thinned(2, MACHINES, KERNELS, [EVEN, ODD, ONE])
+    ("machine", "kernel", "size"), thinned(3, MACHINES, KERNELS, [EVEN, ODD, ONE])
 )
 def test_machine_code(machine: str, kernel: str, size: tuple[int, int]) -> None:
     """One configuration, before the loops. Each sum is stored once, so there are no spills.

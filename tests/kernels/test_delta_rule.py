@@ -70,7 +70,7 @@ def check(run: Kernel, given: Given) -> None:
 LENGTHS = (1, 2, 8, 9, 16, 17, 25, 31, 33, 40, 64, 65, 100, 131)
 
 
-@pytest.mark.parametrize(("heads", "chunk"), thinned(2, [MIXED, ODD], recurrence.CHUNKS))
+@pytest.mark.parametrize(("heads", "chunk"), thinned(3, [MIXED, ODD], recurrence.CHUNKS))
 def test_every_length_and_choice(heads: Heads, chunk: int) -> None:
     for s in LENGTHS:
         check(kernel(heads, chunk), random_given(heads, s))
@@ -160,8 +160,9 @@ def test_one_position_has_no_chunks() -> None:
     check(built(found[0].mod["main"]), random_given(RELEASED, 1))
 
 
-@pytest.mark.parametrize("unroll", delta_step_choices.UNROLLED)
-@pytest.mark.parametrize("per_task", [1, 2, SERIAL])
+@pytest.mark.parametrize(
+    ("unroll", "per_task"), thinned(2, delta_step_choices.UNROLLED, [1, 2, SERIAL])
+)
 def test_every_step(unroll: int, per_task: int) -> None:
     """6 tasks of 16 keys."""
     chosen = {"unroll": unroll, "per_task": per_task}
@@ -169,8 +170,7 @@ def test_every_step(unroll: int, per_task: int) -> None:
     check(built(func), random_given(WIDER, 1))
 
 
-@pytest.mark.parametrize("rows", recurrence.ROWS)
-@pytest.mark.parametrize("columns", [1, 3])
+@pytest.mark.parametrize(("rows", "columns"), thinned(2, recurrence.ROWS, [1, 3]))
 def test_every_register_tile(rows: int, columns: int) -> None:
     chosen = {"chunk": 16, "rows": rows, "columns": columns}
     run = built(replay(delta_writer(MIXED), recurrence.RULE, HOST, chosen).mod["main"])

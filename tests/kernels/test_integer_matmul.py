@@ -124,7 +124,7 @@ each_level = pytest.mark.parametrize("level", LEVELS.values(), ids=lambda level:
 by_instruction = pytest.mark.parametrize("level", BY_INSTRUCTION, ids=lambda level: level.name)
 
 
-@pytest.mark.parametrize(("level", "bits", "shape"), thinned(7, LEVELS.values(), BITS, SHAPES))
+@pytest.mark.parametrize(("level", "bits", "shape"), thinned(11, LEVELS.values(), BITS, SHAPES))
 def test_product(level: Level, bits: int, shape: tuple[int, int, int]) -> None:
     """All layouts and loops; with the real instruction if this machine has it."""
     m, n, k = shape
@@ -207,7 +207,7 @@ def empty(m: int, codes: Codes, depth: int) -> list[np.ndarray]:
     return [*out, np.zeros((m, groups), np.int32)] if codes.zero else out
 
 
-@pytest.mark.parametrize(("isa", "bits", "k"), thinned(5, INTEGER_ISAS, BITS, [32, 50, 333]))
+@pytest.mark.parametrize(("isa", "bits", "k"), thinned(7, INTEGER_ISAS, BITS, [32, 50, 333]))
 def test_quantize_rows(isa: IntegerIsa, bits: int, k: int) -> None:
     codes, depth = isa.codes(bits), -(-k // GROUP) * GROUP
     for rows, sizes in ((1, [1]), (tirx.Var("m", "int64"), [2, 9])):

@@ -69,7 +69,7 @@ def function(kernel: Kernel, scheme: Scheme, one_row: bool) -> tirx.PrimFunc:
 
 
 @pytest.mark.parametrize(
-    ("name", "scheme", "one_row"), thinned(2, known_targets(), SCHEMES, [True, False])
+    ("name", "scheme", "one_row"), thinned(4, known_targets(), SCHEMES, [True, False])
 )
 def test_the_rule_that_takes_a_kernel_is_the_one_in_the_table(
     name: str, scheme: str, one_row: bool

@@ -40,7 +40,7 @@ ROW_TARGETS = ("x86-64-v3", "arm64", "jetson-thor-cpu")
 EACH_SHAPE = ("x86-64-v3", "x86-64-amx", "arm64")
 """Of dot products, of tiles, of a smaller register file."""
 
-each_space = pytest.mark.parametrize("space", thinned(2, SPACES.values()), ids=SPACES.keys())
+each_space = pytest.mark.parametrize("space", thinned(4, SPACES.values()), ids=SPACES.keys())
 LIKE_INT8 = {
     "attention_prefill_f32",
     "attention_prefill_f16",

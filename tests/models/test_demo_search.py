@@ -39,6 +39,7 @@ def test_recall_in_w8a8(bundle: Path) -> None:
         assert (places < count).mean() >= least, f"recall@{count}"
 
 
+@pytest.mark.large
 def test_it_is_deployed_without_a_question(
     bundle: Path, handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
