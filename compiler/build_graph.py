@@ -49,9 +49,10 @@ from .graphs.importing import import_graph
 from .graphs.narrow_integers import narrowed
 from .graphs.network import ENCODE, GraphNetwork
 from .graphs.onnx_sizes import parse_shapes
-from .graphs.recognition import Coverage, cover, recognise
+from .graphs.recognition import Coverage, attends_to_all, cover, recognise
 from .lowering.phases import Progress, lower
 from .lowering.workload import Part
+from .models.storage import FLOAT32, units_in_float32
 from .packing.describe import target_entry
 from .packing.pack import entries, pack_parameters
 from .plan import check_memory
@@ -60,6 +61,7 @@ from .records.coverage import coverage
 from .records.summary import summarize
 from .records.this_device import this_device
 from .schemes.quantize import find_scheme
+from .schemes.scheme import Scheme
 
 ARCHITECTURE = "ONNX"
 SUFFIX = ".onnx"
@@ -86,6 +88,7 @@ def compile_graph(
     shapes: Sequence[str] = (),
     target: str = "host",
     quantization: str = "f32",
+    attention: str | None = None,
     dump_ir: str | Path | None = None,
     overwrite: bool = False,
     bundle_runtime: bool = True,
@@ -116,6 +119,9 @@ def compile_graph(
             graph = Graph(function)
             recognised = recognise(graph)
             covered = cover(graph, recognised)
+        if attention is not None:
+            attending = [scheme] if attends_to_all(recognised) else []
+            scheme = scheme.on(units_in_float32(attention, attending))
         network = GraphNetwork(graph, recognised, scheme)
         with clock.phase("lower"), blamed_on(model):
             with tvm.target.Target(device.tvm):
@@ -193,7 +199,7 @@ def describe_graph(
     return Manifest(
         model=ModelEntry(ARCHITECTURE, {"name": proto.name[:100]}),
         target=target_entry(target),
-        scheme={"language": network.scheme.name},
+        scheme=scheme_names(network.scheme),
         versions={
             "handglass": handglass.__version__,
             "tvm": version("apache-tvm"),
@@ -210,6 +216,11 @@ def describe_graph(
         work=network.work(covered),
         graph=GraphEntry(inputs, outputs),
     )
+
+
+def scheme_names(scheme: Scheme) -> dict[str, str]:
+    attention = {} if scheme.units.integer_scores else {"attention": FLOAT32}
+    return {"language": scheme.name, **attention}
 
 
 def tensors_of(names: Sequence[str], variables: Sequence[Any]) -> tuple[TensorEntry, ...]:

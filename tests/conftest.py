@@ -1,5 +1,6 @@
 """Settings required before TVM or numpy start their thread pools, and shared fixtures."""
 
+import gc
 import inspect
 import json
 import os
@@ -26,6 +27,7 @@ from handglass.runtime.devices.kinds import plugin_kinds
 from handglass.runtime.remote.local import Endpoint, local_device
 
 inspect.stack = short_stack  # for TVM's decorators
+gc.disable()  # what is imported and collected stays: it is frozen, unseen, when all is there
 
 # Workers share small machines: two threads each, without spinning and without core affinity.
 os.environ.setdefault("TVM_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
@@ -73,6 +75,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 if item.get_closest_marker(mark):
                     item.add_marker(pytest.mark.skip(reason=reason))
     put_slow_files_first(items)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def put_slow_files_first(items: list[pytest.Item]) -> None:

@@ -71,6 +71,12 @@ def recognise(graph: Graph) -> Recognised:
     return Recognised(matches, frozenset(_needed(graph, matches)), reasons)
 
 
+def attends_to_all(recognised: Recognised) -> bool:
+    """Whether attention sees all positions somewhere; its scores are never integers otherwise."""
+    found = (m for m in recognised.matches.values() if isinstance(m, AttentionMatch))
+    return any(match.mask is None and not match.is_causal for match in found)
+
+
 def _stacked(match: AttentionMatch, matches: Mapping[relax.Var, Match]) -> tuple[LinearMatch, ...]:
     """The projections before attention, if they can be one product."""
     bases = [heads.base for heads in (match.q, match.k, match.v)]

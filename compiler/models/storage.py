@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -118,16 +119,24 @@ def choose_storage(
 
 def _in_float32(storage: Storage, attention: str, has_vision: bool, generates: bool) -> Storage:
     """The storage without integers in attention, which decoders do not have."""
-    given = f"--attention {attention!s:.40}"
-    if attention != FLOAT32:
-        raise UsageError(f"{given}: the only choice is {FLOAT32}")
     parts = [*([storage.vision] if has_vision else []), *([] if generates else [storage.language])]
-    if not any(attention_to_all(part) in CODES for part in parts):
-        raise UsageError(f"{given}: this model has no integers there on this target; omit it")
-    units = replace(storage.language.units, integer_scores=False)
+    units = units_in_float32(attention, parts)
     head = storage.own_head.on(units) if storage.own_head else None
     language, vision = (part.on(units) for part in (storage.language, storage.vision))
     return replace(storage, language=language, vision=vision, own_head=head)
+
+
+def units_in_float32(attention: str, parts: Sequence[Scheme]) -> Units:
+    """The units of the schemes `parts`, which attend to all positions, without integers there.
+
+    Raises UsageError for another `attention`, or where there are no integers.
+    """
+    given = f"--attention {attention!s:.40}"
+    if attention != FLOAT32:
+        raise UsageError(f"{given}: the only choice is {FLOAT32}")
+    if not any(attention_to_all(part) in CODES for part in parts):
+        raise UsageError(f"{given}: this model has no integers there on this target; omit it")
+    return replace(parts[0].units, integer_scores=False)
 
 
 def storage_of(manifest: Manifest, units: Units) -> Storage:

@@ -84,8 +84,8 @@ def compile_(
         str | None,
         typer.Option(
             metavar="TYPE",
-            help="f32: no integers in attention to pictures, where the target and the storage of "
-            "the vision tower have them by default.",
+            help="f32: no integers in attention to pictures (of an encoder or an ONNX file: to all "
+            "positions), where the target and the storage of the weights have them by default.",
         ),
     ] = None,
     shape: Annotated[

@@ -20,7 +20,6 @@ FOR_MODELS = (
     "head_quantization",
     "context",
     "kv_cache",
-    "attention",
 )
 """Options that a graph has no use for."""
 SHOWN = 12
@@ -80,7 +79,7 @@ class GraphRequest:
         with importing_compiler(False):
             from handglass.compiler.build_graph import compile_graph
 
-        names = ("target", "quantization", "overwrite")
+        names = ("target", "quantization", "attention", "overwrite")
         choices = {name: self.choices[name] for name in names}
         with progress() as advance:
             return compile_graph(

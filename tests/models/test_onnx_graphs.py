@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from handglass.targets.deploy.trial import apply_words, trial
 
 pytestmark = pytest.mark.compiler
 SIZES = 1, 20, 2, 8
+WITH_INTEGERS = "arm64" if platform.machine() == "aarch64" else "x86-64-v3"
+"""A preset for this machine whose attention has integers beside 8-bit weights."""
 LAYER = {"matmul": 6, "layer norm": 2, "attention": 1, "gelu": 1}
 
 
@@ -223,6 +226,32 @@ def test_the_example_in_eight_bits(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "output (2, 5, 48)" in printed
     (stage,) = verify(tmp_path / "bundle", path)
     assert stage.ok and 30 < stage.snr_db < 80, "no weight was rounded"
+
+
+def test_integers_in_attention_can_be_declined(tmp_path: Path, handglass: Any) -> None:
+    path = graphs.saved(graphs.encoder("divided", False), tmp_path / "layer.onnx")
+    found = []
+    for declined in ([], ["--attention", "f32"]):
+        bundle = tmp_path / f"bundle{len(declined)}"
+        asked = ("compile", "-m", path, "-o", bundle, "--target", WITH_INTEGERS, *declined)
+        result = handglass(*asked, "--quantization", "w8a8")
+        assert result.code == 0, result.err
+        (stage,) = verify(bundle, path)
+        assert stage.ok
+        scheme = {"language": "w8a8"} | ({"attention": "f32"} if declined else {})
+        assert Bundle.open(bundle).manifest.scheme == scheme
+        found.append(GraphSession.load(bundle).apply(inputs())["output"])
+    assert not np.array_equal(found[0], found[1])
+    result = handglass(*asked, "--quantization", "f32", "--overwrite")
+    assert result.code == 2 and "no integers there on this target" in result.err
+
+
+def test_attention_with_a_mask_has_no_integers_to_decline(
+    masked: tuple[Path, Path], tmp_path: Path, handglass: Any
+) -> None:
+    asked = ("compile", "-m", masked[0], "-o", tmp_path / "b", "--attention", "f32")
+    result = handglass(*asked, "--quantization", "w8a8", "--target", WITH_INTEGERS)
+    assert result.code == 2 and "no integers there on this target" in result.err
 
 
 def test_ids_beyond_a_table_are_clipped(tmp_path: Path) -> None:
