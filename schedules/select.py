@@ -30,6 +30,7 @@ from .isa.integer_isa import (
     DP4A,
     GROUP,
     I8MM,
+    INTERCHANGEABLE,
     PLAIN,
     SDOT,
     IntegerIsa,
@@ -56,6 +57,11 @@ class Units:
     """Largest tensor that a kernel can bind, in bytes; None if unlimited."""
     integer_scores: bool = True
     """Whether attention may have the scores of INTEGER_SCORES."""
+
+    @property
+    def on_x86(self) -> bool:
+        """Whether the instructions for integers are those of x86-64."""
+        return self.integers in INTERCHANGEABLE
 
 
 ANY_CPU = Units(PLAIN)

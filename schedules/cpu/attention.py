@@ -27,6 +27,9 @@ CODING = ("mean_task", "query_task", "key_task")
 VECTOR = 8
 SUMS = 12
 """Accumulators of 8 lanes. With operands they fill 16 registers, and they hide FMA latency."""
+SUMS_OF_HALVES = 9
+"""Of values where 8 lanes are two of 32 registers: LLVM loads the weights of neighbouring positions
+in pairs, and beside 24 sums some would go through the stack."""
 STEPS_UNROLLED = 4
 STEPS, VECTORS = (1, 2, 4, 8), 4
 """Offered unroll factors, and the largest offered number of column vectors."""
@@ -62,8 +65,10 @@ def schedule_attention(
     sums = SUMS if wide else SUMS // (LANES // VECTOR)
     if not blocking.products:
         _scores(sch, rows, blocking, choices, sums)
-    for name in ("mix", "edge"):  # one query has few rows: whole columns, so one pass over memory
-        _mix(sch, name, rows, choices, LANES if wide and one else VECTOR)
+    # One query has few rows: whole columns, so one pass over memory.
+    widest = LANES if wide and one else VECTOR
+    _mix(sch, "mix", rows, choices, widest, SUMS if units.on_x86 else SUMS_OF_HALVES)
+    _mix(sch, "edge", rows, choices, widest, SUMS)
     if one and settled(sch, choices.pick(sch, "prefetch", PREFETCH, by_default(units))):
         add_prefetches(sch, blocking.chunk, in_scope(sch, _note(sch, TILING)[1]))
     return True
@@ -106,10 +111,10 @@ def _score(sch: Schedule, block, height: int, steps: int) -> None:
     clear(sch, block, step, 2)
 
 
-def _mix(sch: Schedule, name: str, rows: Rows, choices: Choices, widest: int) -> None:
+def _mix(sch: Schedule, name: str, rows: Rows, choices: Choices, widest: int, sums: int) -> None:
     """Rows by a few vectors of columns, over the positions of all panels in the chunk.
 
-    `widest`: the most lanes of a vector.
+    `widest`: the most lanes of a vector. `sums`: the most accumulators by default.
     """
     block = sch.get_sblock(name)
     store = sch.cache_write(block, 0, "local")
@@ -117,7 +122,7 @@ def _mix(sch: Schedule, name: str, rows: Rows, choices: Choices, widest: int) ->
     columns = _extent(sch, column)
     lanes = next(n for n in (widest, VECTOR, 4, 2, 1) if columns % n == 0)
     widths = divisors_of(columns // lanes, VECTORS)
-    height, width = _tile(divisors_of(rows.default, SUMS), widths)
+    height, width = _tile(divisors_of(rows.default, SUMS), widths, sums)
     width = choices.pick(sch, f"{name}.columns", widths, width)
     outer, vector, lane = sch.split(column, [None, width, lanes])
     row_outer, row_inner = sch.split(row, [None, _rows(sch, name, rows, height, choices)])
@@ -138,7 +143,7 @@ def _rows(sch: Schedule, name: str, rows: Rows, default: int, choices: Choices) 
     return rows.within(settled(sch, choices.pick(sch, f"{name}.rows", options, default)))
 
 
-def _tile(heights: list[int], widths: list[int]) -> tuple[int, int]:
+def _tile(heights: list[int], widths: list[int], most: int) -> tuple[int, int]:
     """Rows and column vectors of a register tile: most sums first, then fewest loads.
 
     Twelve sums leave four of 16 registers: one for one operand, up to three for the other.
@@ -147,7 +152,7 @@ def _tile(heights: list[int], widths: list[int]) -> tuple[int, int]:
         (height * width, width <= 3, -(height + width), height, width)
         for height in heights
         for width in widths
-        if height * width <= SUMS
+        if height * width <= most
     ]
     *_, height, width = max(tiles)
     return height, width

@@ -15,7 +15,6 @@ from tvm.ir import Expr, TensorLoad
 from tvm.s_tir import Schedule
 
 from ..isa.dot_intrinsics import prefetch
-from ..isa.integer_isa import INTERCHANGEABLE
 from ..isa.register_tiles import LANES
 from ..loops import ceil_div, int64
 from ..replace_nest import renamed
@@ -30,7 +29,7 @@ PREFETCH = (0, 1)
 def by_default(units: Units) -> int:
     """The default of PREFETCH: measured on x86-64, where it saves a quarter to a third of the time;
     not measured elsewhere."""
-    return int(units.integers in INTERCHANGEABLE)
+    return int(units.on_x86)
 
 
 def add_prefetches(sch: Schedule, chunk: int, end: Expr) -> None:

@@ -100,6 +100,15 @@ def test_no_vector_register_goes_through_the_stack(target: Target) -> None:
             assert not loop.vector_stack_traffic, f"{name}: {loop.vector_stack_traffic}"
 
 
+@each_preset
+def test_sums_of_values_stay_in_registers(target: Target) -> None:
+    """Four rows by 16 columns, over four positions."""
+    loops = hot_loops(listings(target)["attention_rows"], "fmla")
+    mixing = [loop for loop in loops if loop.count("fmla") == 4 * 4 * 4]
+    assert mixing
+    assert not any(loop.vector_stack_traffic for loop in mixing)
+
+
 @pytest.mark.parametrize(
     "target",
     only_if(lambda target: target.name == "arm64", PRESETS),
