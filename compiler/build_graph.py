@@ -49,7 +49,7 @@ from .graphs.importing import import_graph
 from .graphs.narrow_integers import narrowed
 from .graphs.network import ENCODE, GraphNetwork
 from .graphs.onnx_sizes import parse_shapes
-from .graphs.recognition import Coverage, attends_to_all, cover, recognise
+from .graphs.recognition import Coverage, Recognised, attends_to_all, cover, recognise
 from .lowering.phases import Progress, lower
 from .lowering.workload import Part
 from .models.storage import FLOAT32, units_in_float32
@@ -107,7 +107,7 @@ def compile_graph(
     prepare_compiler(device)
     if device.gpu is None:
         device = replace(device, load_rules=lambda: GRAPH_RULES)
-    scheme = find_scheme(quantization, find_units(tvm.target.Target(device.tvm)))
+    scheme = scheme_for(device, quantization)
     book = load_tuning_records(device, records, use_records)
     clock = Clock()
     with BundleWriter(Path(output), overwrite=overwrite) as writer:
@@ -119,9 +119,7 @@ def compile_graph(
             graph = Graph(function)
             recognised = recognise(graph)
             covered = cover(graph, recognised)
-        if attention is not None:
-            attending = [scheme] if attends_to_all(recognised) else []
-            scheme = scheme.on(units_in_float32(attention, attending))
+            scheme = with_attention(scheme, attention, recognised)
         network = GraphNetwork(graph, recognised, scheme)
         with clock.phase("lower"), blamed_on(model):
             with tvm.target.Target(device.tvm):
@@ -177,10 +175,35 @@ def blamed_on(model: str | Path) -> Iterator[None]:
         raise InputError(f"{model}: TVM cannot compile this graph: {reason_of(error)}") from error
 
 
-def plan_graph(model: str | Path, shapes: Sequence[str] = ()) -> dict[str, Any]:
-    """What `compile_graph` would recognise; nothing is compiled."""
+def plan_graph(
+    model: str | Path,
+    shapes: Sequence[str] = (),
+    *,
+    target: str = "host",
+    quantization: str = "f32",
+    attention: str | None = None,
+) -> dict[str, Any]:
+    """What `compile_graph` would recognise; nothing is compiled. Raises as it does."""
+    scheme = scheme_for(find_target(target), quantization)
     graph = Graph(import_graph(Path(model), parse_shapes(shapes))[0])
-    return cover(graph, recognise(graph)).json
+    recognised = recognise(graph)
+    with_attention(scheme, attention, recognised)
+    return cover(graph, recognised).json
+
+
+def scheme_for(target: Target, quantization: str) -> Scheme:
+    """The scheme of the weights on a target. Raises UsageError for an unknown name."""
+    return find_scheme(quantization, find_units(tvm.target.Target(target.tvm)))
+
+
+def with_attention(scheme: Scheme, attention: str | None, recognised: Recognised) -> Scheme:
+    """The scheme, without integers in attention if `attention` declines them.
+
+    Raises UsageError where there are none.
+    """
+    if attention is None:
+        return scheme
+    return scheme.on(units_in_float32(attention, [scheme] if attends_to_all(recognised) else []))
 
 
 def describe_graph(

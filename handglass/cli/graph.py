@@ -71,7 +71,7 @@ class GraphRequest:
         with importing_compiler(False):
             from handglass.compiler.build_graph import plan_graph
 
-        return plan_graph(self.model, self.shapes)
+        return plan_graph(self.model, self.shapes, **self._choices())
 
     def _compile(self, output: Path) -> GraphReport:
         from .progress import progress
@@ -79,12 +79,14 @@ class GraphRequest:
         with importing_compiler(False):
             from handglass.compiler.build_graph import compile_graph
 
-        names = ("target", "quantization", "attention", "overwrite")
-        choices = {name: self.choices[name] for name in names}
+        choices = self._choices() | {"overwrite": self.choices["overwrite"], **self.how}
         with progress() as advance:
             return compile_graph(
-                self.model, output, shapes=self.shapes, progress=advance, **self.how, **choices
+                self.model, output, shapes=self.shapes, progress=advance, **choices
             )
+
+    def _choices(self) -> dict[str, Any]:
+        return {name: self.choices[name] for name in ("target", "quantization", "attention")}
 
 
 def as_text(output: Path, result: GraphReport, report: bool) -> str:

@@ -246,6 +246,22 @@ def test_integers_in_attention_can_be_declined(tmp_path: Path, handglass: Any) -
     assert result.code == 2 and "no integers there on this target" in result.err
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--attention", "f16"], "--attention f16: the only choice is f32"),
+        (["--attention", "f32", "--quantization", "f32"], "no integers there on this target"),
+        (["--quantization", "w3"], "w3"),
+        (["--target", "pdp-11"], "pdp-11"),
+    ],
+)
+def test_a_dry_run_refuses_what_compile_does(
+    masked: tuple[Path, Path], handglass: Any, options: list[str], words: str
+) -> None:
+    result = handglass("compile", "-m", masked[0], "--dry-run", *options)
+    assert result.code == 2 and words in result.err
+
+
 def test_attention_with_a_mask_has_no_integers_to_decline(
     masked: tuple[Path, Path], tmp_path: Path, handglass: Any
 ) -> None:
