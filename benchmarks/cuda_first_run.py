@@ -22,7 +22,6 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -32,6 +31,7 @@ from typing import Any
 from first_run_budget import Budget, Later, NotMeasuredError, Result
 from full_size import folder_of, revision
 from release_configs import CONFIGS
+from versus_shape import shape_of
 
 HERE = Path(__file__).parent
 TESTS = HERE.parent / "tests"
@@ -149,11 +149,13 @@ def operators(run: Run) -> tuple[str, Any]:
     run.need_device()
     files = [f"tests/kernels/test_vulkan_{name}.py" for name in OPERATORS]
     words = [sys.executable, "-m", "pytest", "-q", "-m", "vulkan", "-p", "no:cacheprovider"]
-    words += [*files[:1], "-k", "f16"] if run.emulated else files
+    words += [*files[:1], "-k", "test_product and w4a8"] if run.emulated else files
     kind = "cuda" if run.emulated else "cuda-card"
     settings = {"HANDGLASS_TEST_OPERATORS": kind, "HANDGLASS_TEST_VULKAN": "1"}
     output = run.budget.command(words, 100, **settings)
-    return output.splitlines()[-1], None
+    if " passed" not in (line := output.splitlines()[-1]):
+        raise NotMeasuredError(f"no test ran: {line}")
+    return line, None
 
 
 def sanitizer(run: Run) -> tuple[str, Any]:
@@ -214,7 +216,10 @@ def torch_peer(run: Run) -> tuple[str, Any]:
         run.need_device()
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / "config.json"
-    path.write_text(json.dumps(small_config() if run.emulated else CONFIGS["seed"]), "utf-8")
+    config = (
+        json.loads((DEMO / "config.json").read_text("utf-8")) if run.emulated else CONFIGS["seed"]
+    )
+    path.write_text(json.dumps(shape_of(config)), "utf-8")
     words = [*run.quick, *(["--cpu"] if run.emulated else [])]
     found = run.budget.python(HERE / "first_run_torch.py", path, *words, most=100)
     rows = [
@@ -223,10 +228,6 @@ def torch_peer(run: Run) -> tuple[str, Any]:
         for row, seconds in found[name].items()
     ]
     return run.figure(f"torch {found['version']}: {', '.join(rows)}"), found
-
-
-def small_config() -> Mapping[str, Any]:
-    return json.loads((DEMO / "config.json").read_text("utf-8"))
 
 
 def vulkan(run: Run) -> tuple[str, Any]:

@@ -1,6 +1,6 @@
 """PyTorch on the same GPU and shape, for `cuda_first_run.py`: prints one JSON object.
 
-    python benchmarks/first_run_torch.py CONFIG.json [--quick] [--cpu]
+    python benchmarks/first_run_torch.py SHAPE.json [--quick] [--cpu]
 
 bfloat16 with random weights, eager and by `torch.compile`: a picture, a prefill of 512 tokens, and
 decoding at position 512 with a cache of fixed size. Only shapes of the first releases are built
@@ -107,15 +107,15 @@ def measure(peer: Peer, samples: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time PyTorch on the GPU.")
-    parser.add_argument("config", type=Path)
+    parser.add_argument("shape", type=Path, help="written by versus_shape.shape_of")
     parser.add_argument("--quick", action="store_true", help="short rows, once")
     parser.add_argument("--cpu", action="store_true", help="for testing this program")
     given = parser.parse_args()
     if not given.cpu and not torch.cuda.is_available():
         raise SystemExit("PyTorch finds no CUDA device")
     samples, prefill, tokens = QUICK if given.quick else (SAMPLES, PREFILL, TOKENS)
-    config = json.loads(given.config.read_text("utf-8"))
-    peer = Peer(config, "cpu" if given.cpu else "cuda", prefill, tokens)
+    shape = json.loads(given.shape.read_text("utf-8"))
+    peer = Peer(shape, "cpu" if given.cpu else "cuda", prefill, tokens)
     found = {"version": torch.__version__, "eager": measure(peer, samples)}
     peer.compile()
     found["compiled"] = measure(peer, samples)

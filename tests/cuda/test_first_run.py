@@ -9,11 +9,16 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("tvm", reason="the benchmark imports the compiler")
 import cuda_first_run
 from cuda_first_run import Run, keep, run_all
 from first_run_budget import Budget, Later, NotMeasuredError
+from first_run_torch import Peer
+from release_configs import CONFIGS
+from versus_modules import Decoder
+from versus_shape import shape_of
 
 
 def test_without_a_device_every_step_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,3 +110,15 @@ def test_later() -> None:
         Later(fail).wait(10)
     with pytest.raises(NotMeasuredError, match="too long"):
         Later(lambda: time.sleep(5)).wait(0.1)
+
+
+def test_pytorch_has_the_shape_of_a_config() -> None:
+    """As the step writes it: config.json says neither the width of a head nor the scales."""
+    demo = json.loads((cuda_first_run.DEMO / "config.json").read_text())
+    try:
+        peer = Peer(shape_of(demo), "cpu", prefill=16, tokens=2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(peer.seconds(row) > 0 for row in (peer.encode, peer.prefill, peer.decode))
+    with torch.device("meta"):
+        assert Decoder(shape_of(CONFIGS["seed"])).head_dim == 64
