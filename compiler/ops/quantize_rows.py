@@ -49,9 +49,11 @@ def quantize_rows(x: te.Tensor, codes: Codes, depth: int) -> list[te.Tensor]:
         _QUANTIZE,
     )
     limit = tirx.const(float(LIMIT), "float32")
+    # Schedules may lose the bounds by which TVM would see that the only group is group 0.
+    group_of = lambda j: j // size if groups > 1 else 0  # noqa: E731
 
     def code(i: Expr, j: Expr) -> Expr:
-        factor = inverse(tirx.reinterpret("float32", peak[i, j // size]), limit)
+        factor = inverse(tirx.reinterpret("float32", peak[i, group_of(j)]), limit)
         return inside(j, rounded(x[i, j] * factor, limit), _i32(0)).astype(codes.activation)
 
     if codes.words:

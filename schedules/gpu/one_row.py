@@ -24,7 +24,7 @@ from ..tiling import divisors
 from .limits import GpuLimits
 from .threads import QUAD, WORD, bind_blocks, depth_of, halved, pick, share, vectorize_quads
 
-PANELS, UNROLL = (1, 2, 4), (1, 2, 4, 8)
+PANELS, UNROLL = (1, 2, 4), (1, 2, 3, 4, 5, 8)
 PARTS = (4, 8, 12, 16, 20, 28, 32, 36, 64)
 """Offered numbers of parts, for inputs of many sizes: 180 groups of 32 are divisible by 4, but not
 by 8."""

@@ -114,7 +114,7 @@ def test_the_operators_own_workgroup_may_be_any(sizes: dict[str, Any]) -> None:
 def test_candidates_compile_and_differ(name: str) -> None:
     """No candidate exceeds the target's limits; those of `test_candidates_are_right` are compiled
     there. Options do not depend on each other, so a few combinations that would exceed them have
-    the schedule of another."""
+    the schedule of another: many, where 36 or 72 groups of inputs have few divisors."""
     space = SPACES[name]
     target = target_of(space, PORTABLE)
     kernel = made(space, target)
@@ -124,7 +124,8 @@ def test_candidates_compile_and_differ(name: str) -> None:
     for candidate in candidates if space.matrices else candidates[:2]:
         shaders(candidate.func, target)
     keys = {candidate.key for candidate in candidates}
-    assert len(keys | {key_of(default, KIND)}) > 0.6 * (1 + len(candidates))
+    different = 0.4 if name.endswith(("_odd", "_36")) else 0.6
+    assert len(keys | {key_of(default, KIND)}) > different * (1 + len(candidates))
     again = replayed(choices.defaults)
     assert tvm_ffi.structural_equal(default.mod, again.mod, map_free_vars=True)
 
