@@ -29,6 +29,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.large
 def test_recall_in_w8a8(bundle: Path) -> None:
     encoder, scenes = Encoder.load(bundle), every_shape()
     pictures = np.stack([encoder.picture(draw(scene, 224)) for scene in scenes.values()])

@@ -141,6 +141,7 @@ def test_doctor_applies_the_graph(masked: tuple[Path, Path], handglass: Any) -> 
     assert [check["value"] for check in checks if check["name"] == "zeros"] == ["applied"]
 
 
+@pytest.mark.large
 def test_deploy_applies_the_graph(
     masked: tuple[Path, Path], handglass: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
