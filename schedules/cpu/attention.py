@@ -29,7 +29,7 @@ SUMS = 12
 """Accumulators of 8 lanes. With operands they fill 16 registers, and they hide FMA latency."""
 SUMS_OF_HALVES = 9
 """Accumulators of weights times values where 8 lanes are two of 32 registers, as on ARM: LLVM loads
-the weights of neighbouring positions in pairs, and beside 24 sums some would go through the stack."""
+weights of neighbouring positions in pairs, and beside 24 sums some would go through the stack."""
 STEPS_UNROLLED = 4
 STEPS, VECTORS = (1, 2, 4, 8), 4
 """Offered unroll factors, and the largest offered number of column vectors."""
