@@ -99,6 +99,7 @@ def compile_graph(
     """Compile the ONNX file `model` for `target` into the bundle folder `output`.
 
     `shapes` ("name=1,3,224,224") are the sizes of inputs whose file has names in place of numbers.
+    `attention`: "f32" declines integers in attention to all positions.
     Raises as `compile_model`, and DeviceError if the package onnx is missing.
     """
     if dump_ir:
