@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import tvm
 from tvm import tirx
 
+from handglass.schedules.isa.aligned_stack import align_stack
 from handglass.schedules.isa.amx_configuration import configure_tiles
 from handglass.targets.codegen.export import export_library
 from handglass.targets.codegen.kinds import prepare_compiler
@@ -29,7 +30,7 @@ def export(mod: tvm.IRModule, target: Target) -> bytes:
     prepare_compiler(target)
     tvm_target = tvm.target.Target(target.tvm)
     with tvm_target:
-        built = tvm.compile(configure_tiles()(mod), tvm_target)
+        built = tvm.compile(align_stack(tvm_target)(configure_tiles()(mod)), tvm_target)
     with TemporaryDirectory(prefix="handglass-kernel-") as folder:
         path = Path(folder, "kernel.so")
         export_library(built, path, find_linker(target))

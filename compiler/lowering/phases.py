@@ -16,6 +16,7 @@ from tvm import relax
 from tvm.relax import transform as X
 
 from handglass.schedules import Scheduled, apply_rules
+from handglass.schedules.isa.aligned_stack import align_stack
 from handglass.schedules.isa.amx_configuration import configure_tiles
 from handglass.schedules.rule import Replays
 from handglass.targets.target import Target
@@ -77,6 +78,7 @@ def lower(
         ("fuse", _fuse()),
         ("schedule", schedule),
         ("tiles", configure_tiles()),
+        ("stack", align_stack(tvm_target)),
     ]
     with tvm_target:
         for number, (name, phase) in enumerate(phases):

@@ -33,7 +33,9 @@ def dot_matmul(
     (panels, 1, 16) for 8 bits.
     """
     rows = x if is_one_row(x.codes.shape[0]) else _whole_tiles(x, x.height(codes.tile.rows))
-    return _scaled(x, _sums(rows.codes, codes, weight), rows, out_features, codes, scale)
+    unpacked = codes.unpacked and not is_one_row(x.codes.shape[0])
+    sums = (_sums_of_operands if unpacked else _sums)(rows.codes, codes, weight)
+    return _scaled(x, sums, rows, out_features, codes, scale)
 
 
 def tiled_dot_matmul(
@@ -132,16 +134,16 @@ def _grouped(sums: Sums, x: Quantized, height: Expr, codes: Codes, scale: te.Ten
     """4 bits: integer sums per group, scaled and accumulated in float32."""
     panels, groups = static_extents(scale, 2)
     g = te.reduce_axis((int64(0), groups), "g")
-    return te.compute(
-        (height, panels, int64(LANES)),
-        lambda i, p, j: te.sum(
-            codes.sum_as_float(x.shifted(sums(p, g, i, j), i, g))
-            * (_at(x.scale, i, g, 1, 0) * scale[p, g, j].astype("float32")),
-            axis=g,
-        ),
-        name="scaled",
-        attrs={PATTERN: "scaled"},
-    )
+
+    def value(i, p, j):
+        total = codes.sum_as_float(x.shifted(sums(p, g, i, j), i, g))
+        of_row, of_output = _at(x.scale, i, g, 1, 0), scale[p, g, j].astype("float32")
+        # From left to right, each sum is scaled in its own register: 16 have no room for products.
+        in_place = total * of_row * of_output
+        return te.sum(in_place if codes.unpacked else total * (of_row * of_output), axis=g)
+
+    shape = (height, panels, int64(LANES))
+    return te.compute(shape, value, name="scaled", attrs={PATTERN: "scaled"})
 
 
 def _by_row(sums: Sums, x: Quantized, height: Expr, scale: te.Tensor) -> te.Tensor:

@@ -18,7 +18,7 @@ _OPERANDS = {PATTERN: "operands"}
 
 
 def dot_operands(codes: Codes, weight: te.Tensor) -> te.Tensor:
-    """(panels, groups, 4, 16, 4) -> (panels, groups, 2, 4, 16, 4) int8.
+    """(panels, groups, 4, 16, 4) -> (panels, groups, 2, 4, 16, 4) bytes.
 
     The third axis is the half of the group, so [h, v, j, e] is input 16 h + 4 v + e of output j.
     """

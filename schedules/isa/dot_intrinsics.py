@@ -124,7 +124,8 @@ def _match(shape: Shape, handles: tuple[tirx.Var, tirx.Var, tirx.Var]) -> Operan
     codes, (rows, weights, sums) = shape.codes, handles
     stride, step_stride = tirx.Var("stride", "int64"), tirx.Var("step_stride", "int64")
     w_strides = shape.weight_strides(tirx.Var("half_stride", "int64"), step_stride)
-    x_strides, dtype = shape.row(stride, 1), "int8" if shape.unpacked else codes.dtype
+    x_strides = shape.row(stride, 1)
+    dtype = codes.nibble_dtype if shape.unpacked else codes.dtype
     x = T.match_buffer(rows, shape.x, codes.activation, offset_factor=1, strides=x_strides)
     w = T.match_buffer(weights, shape.weights, dtype, offset_factor=1, strides=w_strides)
     c = T.match_buffer(sums, shape.row(shape.rows, shape.columns), "int32", offset_factor=1)
@@ -179,7 +180,12 @@ def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc
     together = _together(rows, use.together) if use.together else rows
     ahead = use.prefetch if rows == 1 else 0
     # Both nibbles of a byte are used at once; of unpacked ones, a half needs half of the rows.
-    outer = codes.halves if shape.unpacked else 1
+    halves = codes.halves if shape.unpacked else 1
+    # A loop over the steps of one half is short enough for LLVM to unroll it, and its sums spill.
+    merged = halves if steps is T.serial else 1
+
+    def half_of(half, step, nibble) -> Expr:
+        return step // shape.steps if merged > 1 else half if shape.unpacked else nibble
 
     def sums(c, i, b) -> Expr:
         return c.vload(shape.row(i, b * lanes), f"int32x{lanes}")
@@ -194,7 +200,7 @@ def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc
         count = lanes * codes.step
         place = [*shape.of_half(h), *shape.step(v), b * lanes, 0]
         if shape.unpacked:
-            return w.vload(place, f"int8x{count}")
+            return w.vload(place, f"{codes.nibble_dtype}x{count}")
         vector = w.vload(place, f"{codes.dtype}x{count}")
         return codes.nibble(vector, h, count) if codes.bits == 4 else vector
 
@@ -209,15 +215,16 @@ def _implementation(shape: Shape, lanes: int, use: Instruction) -> tirx.PrimFunc
                 for b in T.unroll(vectors):
                     acc[i, b, T.ramp(0, 1, width)] = start(c, i, b)
             for first in T.unroll(rows // together):
-                for half in T.unroll(outer):
-                    for v in steps(shape.steps):
+                for half in T.unroll(halves // merged):
+                    for step in steps(merged * shape.steps):
+                        v = T.meta_var(step % shape.steps if merged > 1 else step)
                         if ahead > 0:
                             T.evaluate(prefetch(w, shape.place(v + ahead)))
-                        for nibble in T.unroll(codes.halves // outer):
+                        for nibble in T.unroll(codes.halves // halves):
                             for second in T.unroll(together):
                                 for b in T.unroll(vectors):
                                     i = T.meta_var(first * together + second)
-                                    h = T.meta_var(half if outer > 1 else nibble)
+                                    h = T.meta_var(half_of(half, step, nibble))
                                     acc[i, b, T.ramp(0, 1, width)] = use.multiply(
                                         acc[i, b, T.ramp(0, 1, width)],
                                         weight(w, v, b, h),

@@ -71,6 +71,20 @@ class Codes:
         return "uint8" if self.zero or self.bits == 4 else "int8"
 
     @property
+    def nibble_dtype(self) -> str:
+        """The type of `nibble`."""
+        return "uint8" if self.zero else "int8"
+
+    @property
+    def unpacked(self) -> bool:
+        """Whether many rows read nibbles as bytes, unpacked by a stage of their own.
+
+        Of 16 registers, 12 hold sums: a vector of both nibbles, its halves, the mask and the
+        activations would not fit into the rest.
+        """
+        return self.bits == 4 and self.tile == YMM
+
+    @property
     def chunk(self) -> int:
         """Inputs that one call of an intrinsic takes."""
         return CHUNK_STEPS * self.step * self.halves

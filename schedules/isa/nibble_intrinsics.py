@@ -1,8 +1,8 @@
 """Tensor intrinsics that unpack a group of 32 inputs from nibbles to the bytes of operands.
 
-Weights are in SDOT's layout: a vector is four inputs of four outputs (compiler/ops/
-nibble_operands.py). SDOT reads each vector as it is; for SMMLA, zipping two of them gives operands
-of eight inputs of two outputs.
+A vector of weights is four inputs of four outputs, or of eight on x86 (compiler/ops/
+nibble_operands.py). SDOT and VPMADDUBSW read each vector as it is; for SMMLA, zipping two of them
+gives operands of eight inputs of two outputs.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from tvm.script import tirx as T
 from .integer_isa import CHUNK_STEPS, STEP, Codes
 from .intrinsic_parts import extents_of, shuffle, whole
 
-VECTOR = 4
-"""Outputs of a vector of weights."""
+VECTOR, YMM_VECTOR = 4, 8
+"""Outputs of a vector of weights, of 128 and of 256 bits."""
 FIRST, SECOND = [0, 4, 1, 5], [2, 6, 3, 7]
 """Words of two vectors that make the operands of outputs 0 and 1, and of 2 and 3."""
 
 
 def unpack_vectors(codes: Codes, columns: int) -> str:
-    """Name of the intrinsic (4, columns, 4) nibbles -> (2, 4, columns, 4) bytes, for SDOT."""
-    name = f"handglass.unpack.vectors.{columns}"
+    """Name of the intrinsic (4, columns, 4) nibbles -> (2, 4, columns, 4) bytes, not for SMMLA."""
+    name = f"handglass.unpack.{codes.nibble_dtype}.{columns}"
     if TensorIntrin.get(name, allow_missing=True) is None:
         TensorIntrin.register(name, *_vectors(codes, columns))
     return name
@@ -37,8 +37,8 @@ def unpack_pairs(codes: Codes, columns: int) -> str:
     return name
 
 
-def _nibbles(codes: Codes, vector: Expr, h: int) -> Expr:
-    return codes.nibble(vector, tirx.const(h, "int32"), 16)
+def _nibbles(codes: Codes, vector: Expr, h: int, size: int) -> Expr:
+    return codes.nibble(vector, tirx.const(h, "int32"), size)
 
 
 def _weights(handle: tirx.Var, columns: int) -> tirx.Buffer:
@@ -50,11 +50,13 @@ def _weights(handle: tirx.Var, columns: int) -> tirx.Buffer:
 
 def _vectors(codes: Codes, columns: int) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
     shape = (2, CHUNK_STEPS, columns, STEP)
+    outputs = min(YMM_VECTOR if codes.unpacked else VECTOR, columns)
+    size = outputs * STEP
 
     @T.prim_func(s_tir=True)
     def description(weights: T.handle, operands: T.handle) -> None:
         w = _weights(weights, columns)
-        c = T.match_buffer(operands, shape, "int8", offset_factor=1)
+        c = T.match_buffer(operands, shape, codes.nibble_dtype, offset_factor=1)
         with T.sblock("root"):
             T.reads(whole(w))
             T.writes(whole(c))
@@ -65,12 +67,12 @@ def _vectors(codes: Codes, columns: int) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
 
     def unpack_all(w, c) -> None:
         for v in range(CHUNK_STEPS):
-            for j in range(0, columns, VECTOR):
+            for j in range(0, columns, outputs):
                 for h in (0, 1):
-                    vector = _nibbles(codes, w.vload([v, j, 0], "uint8x16"), h)
-                    T.buffer_store(c, vector, [h, v, j, T.ramp(0, 1, 16)])
+                    vector = _nibbles(codes, w.vload([v, j, 0], f"uint8x{size}"), h, size)
+                    T.buffer_store(c, vector, [h, v, j, T.ramp(0, 1, size)])
 
-    return description, _implementation(columns, shape, unpack_all)
+    return description, _implementation(columns, shape, codes.nibble_dtype, unpack_all)
 
 
 def _pairs(codes: Codes, columns: int) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
@@ -99,19 +101,19 @@ def _pairs(codes: Codes, columns: int) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
             for j in range(0, columns, VECTOR):
                 for first, words in ((j, FIRST), (j + 2, SECOND)):
                     for h in (0, 1):
-                        vector = _nibbles(codes, zipped(w, v, j, words), h)
+                        vector = _nibbles(codes, zipped(w, v, j, words), h, 16)
                         T.buffer_store(c, vector, [h, v, first, 0, T.ramp(0, 1, 16)])
 
-    return description, _implementation(columns, shape, unpack_all)
+    return description, _implementation(columns, shape, "int8", unpack_all)
 
 
-def _implementation(columns: int, shape: tuple[int, ...], unpack_all) -> tirx.PrimFunc:
+def _implementation(columns: int, shape: tuple[int, ...], dtype: str, unpack_all) -> tirx.PrimFunc:
     """Stores the operands of the weights; unpack_all(weights, operands) emits the stores."""
 
     @T.prim_func(s_tir=True)
     def implementation(weights: T.handle, operands: T.handle) -> None:
         w = _weights(weights, columns)
-        c = T.match_buffer(operands, shape, "int8", offset_factor=1)
+        c = T.match_buffer(operands, shape, dtype, offset_factor=1)
         with T.sblock("root"):
             T.reads(whole(w))
             T.writes(whole(c))
