@@ -28,7 +28,7 @@ def scheme_of(level: str) -> Integer:
     return Integer("s", 4, 0.0, units=cpu_units(LEVELS[level].isa))
 
 
-def aligned(level: str, m) -> tvm.IRModule:
+def aligned(level: str, m: tirx.Var) -> tvm.IRModule:
     """A scheduled 4-bit matmul, as it is compiled for a model."""
     mod = LEVELS[level].schedule(product(m, 48, 96, scheme_of(level))).mod
     return align_stack(tvm.target.Target(TARGETS[level]))(mod)
