@@ -12,9 +12,10 @@ from __future__ import annotations
 import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.ir import Expr
 from tvm.script import tirx as T
 from tvm.target import Target
+
+from .parallel_task import LAUNCH, in_each_task
 
 
 def align_stack(target: Target) -> tvm.transform.Pass:
@@ -27,25 +28,37 @@ def align_stack(target: Target) -> tvm.transform.Pass:
     def run(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
         for var, func in mod.functions_items():
             if applies and isinstance(func, tirx.PrimFunc):
-                mod[var] = tvm_ffi.structural_map(func, (tirx.For, _task))
+                mod[var] = _aligned(func)
         return mod
 
     return run
 
 
+def _aligned(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Tasks that are launched already are those with tiles (amx_configuration.py)."""
+    launches: list[tirx.AttrStmt] = []
+    tvm_ffi.structural_walk(func.body, (tirx.AttrStmt, launches.append))
+    if any(launch.attr_key == LAUNCH for launch in launches):
+        return tvm_ffi.structural_map(func, (tirx.AttrStmt, _launched))
+    return tvm_ffi.structural_map(func, (tirx.For, _task))
+
+
 def _task(loop: tirx.For) -> tirx.Stmt:
     if loop.kind != tirx.ForKind.PARALLEL:
         return loop
-    body = tirx.SeqStmt([tirx.Evaluate(_touch(_aligned_variable())), loop.body])
-    return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
+    return in_each_task(loop, [_aligned_variable(), loop])
 
 
-def _aligned_variable() -> Expr:
-    """The address of a variable that TVM aligns to 64 bytes: a descriptor, never used as one."""
-    return T.tvm_stack_alloca("tensormap", 1)
+def _launched(task: tirx.AttrStmt) -> tirx.Stmt:
+    if task.attr_key != LAUNCH:
+        return task
+    body = tirx.SeqStmt([_aligned_variable(), task.body])
+    return tirx.AttrStmt(task.node, LAUNCH, task.value, body)
 
 
-def _touch(address: Expr) -> Expr:
-    """Prefetch the cache line of `address`: for reading, high locality, data cache."""
+def _aligned_variable() -> tirx.Stmt:
+    """Prefetch a variable that TVM aligns to 64 bytes: a descriptor, never used as one."""
+    variable = T.tvm_stack_alloca("tensormap", 1)
     name = T.llvm_lookup_intrinsic_id("llvm.prefetch.p0")
-    return T.call_llvm_intrin(name, address, T.int32(0), T.int32(3), T.int32(1), dtype="void")
+    read, keep, data = T.int32(0), T.int32(3), T.int32(1)
+    return tirx.Evaluate(T.call_llvm_intrin(name, variable, read, keep, data, dtype="void"))

@@ -1,9 +1,8 @@
 """A pass over scheduled functions that configures the tile registers once per parallel task.
 
 The configuration is per thread, and other code in the process may change it between two kernels, so
-each task of each parallel loop loads it. Not each iteration: the statement precedes the loop and
-runs in every task, because the task starts there ("parallel launch point"). A task that stores past
-the caches fences at its end, so that other threads may read its results.
+each task of each parallel loop loads it, but not each iteration. A task that stores past the caches
+fences at its end, so that other threads may read its results.
 """
 
 from __future__ import annotations
@@ -11,13 +10,10 @@ from __future__ import annotations
 import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.ir import Expr
 
-from ..tiling import is_one
 from .amx_instructions import configure, release, uses_tiles
+from .parallel_task import in_each_task
 from .streaming_store import fence, streams
-
-LAUNCH = "pragma_parallel_launch_point"
 
 
 def configure_tiles() -> tvm.transform.Pass:
@@ -44,10 +40,4 @@ def _task(loop: tirx.For) -> tirx.Stmt:
     inside = [tirx.Evaluate(configure()), loop, tirx.Evaluate(release())]
     if streams(loop.body):
         inside.append(fence())
-    if is_one(loop.extent):
-        return tirx.SeqStmt(inside)  # lowering drops the loop: there is no launch, and one task
-    return tirx.AttrStmt(tirx.const(0, "int32"), LAUNCH, _one(), tirx.SeqStmt(inside))
-
-
-def _one() -> Expr:
-    return tirx.const(1, "int32")
+    return in_each_task(loop, inside)
