@@ -15,8 +15,11 @@ from tvm import tirx
 
 from handglass.compiler.schemes.integer import Integer
 from handglass.schedules.isa.aligned_stack import align_stack
+from handglass.schedules.isa.amx_configuration import configure_tiles
 from handglass.schedules.isa.integer_isa import PLAIN
+from handglass.schedules.isa.parallel_task import LAUNCH
 from handglass.schedules.select import cpu_units
+from handglass.targets import find_target
 
 pytestmark = [pytest.mark.compiler, pytest.mark.slow]
 
@@ -43,6 +46,15 @@ def test_each_task_aligns_its_stack(level: str) -> None:
     mod = aligned(level, tirx.Var("m", "int64"))
     tasks = mod.script().count("T.parallel(")
     assert len(REALIGNS.findall(assembly(level, mod))) == tasks == 4
+
+
+def test_tasks_with_tiles_align_theirs_too() -> None:
+    amx = tvm.target.Target(find_target("x86-64-amx").tvm)
+    scheme = Integer("s", 8, 0.0, units=cpu_units(LEVELS["amx"].isa))
+    func = product(tirx.Var("m", "int64"), 48, 96, scheme)
+    mod = configure_tiles()(LEVELS["amx"].schedule(func).mod)
+    launches = mod.script().count(LAUNCH)
+    assert launches and align_stack(amx)(mod).script().count("tensormap") == launches
 
 
 def test_a_cpu_with_narrow_vectors_needs_no_alignment() -> None:
