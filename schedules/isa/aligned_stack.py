@@ -15,14 +15,14 @@ from tvm import tirx
 from tvm.script import tirx as T
 from tvm.target import Target
 
+from ..gpu.limits import is_gpu
 from .parallel_task import LAUNCH, in_each_task
 
 
 def align_stack(target: Target) -> tvm.transform.Pass:
     """Align the stack in each parallel task, if `target` is an x86 CPU with AVX."""
-    applies = target.kind.name == "llvm" and bool(
-        tvm.get_global_func("target.target_has_feature")("avx", target)
-    )
+    has = tvm.get_global_func("target.target_has_feature")
+    applies = not is_gpu(target) and has("avx", target)
 
     @tvm.transform.module_pass(opt_level=0, name="AlignStack")
     def run(mod: tvm.IRModule, _: tvm.transform.PassContext) -> tvm.IRModule:
