@@ -33,7 +33,7 @@ def dot_matmul(
     (panels, 1, 16) for 8 bits.
     """
     rows = x if is_one_row(x.codes.shape[0]) else _whole_tiles(x, x.height(codes.tile.rows))
-    unpacked = codes.unpacked and not is_one_row(x.codes.shape[0])
+    unpacked = codes.fills_registers and not is_one_row(x.codes.shape[0])
     sums = (_sums_of_operands if unpacked else _sums)(rows.codes, codes, weight)
     return _scaled(x, sums, rows, out_features, codes, scale)
 
@@ -138,9 +138,9 @@ def _grouped(sums: Sums, x: Quantized, height: Expr, codes: Codes, scale: te.Ten
     def value(i, p, j):
         total = codes.sum_as_float(x.shifted(sums(p, g, i, j), i, g))
         of_row, of_output = _at(x.scale, i, g, 1, 0), scale[p, g, j].astype("float32")
-        # From left to right, each sum is scaled in its own register: 16 have no room for products.
-        in_place = total * of_row * of_output
-        return te.sum(in_place if codes.unpacked else total * (of_row * of_output), axis=g)
+        if codes.fills_registers:  # each sum is scaled in its own register
+            return te.sum(total * of_row * of_output, axis=g)
+        return te.sum(total * (of_row * of_output), axis=g)
 
     shape = (height, panels, int64(LANES))
     return te.compute(shape, value, name="scaled", attrs={PATTERN: "scaled"})

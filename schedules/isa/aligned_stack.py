@@ -2,9 +2,10 @@
 
 LLVM keeps a vector that finds no register on the stack. It aligns the stack for that only if the
 function already has an aligned variable there when registers are assigned, and TVM aligns its own
-to 16 bytes at most. Without one it depends on where the stack of a thread begins whether half of
-the spilled vectors of 32 bytes cross a cache line; of those of 64 bytes, nearly all do. So each
-task has a variable of 64 bytes. Its address is prefetched, or LLVM would remove it.
+to 16 bytes at most. Without one it depends on where the stack of a thread begins whether spilled
+vectors cross cache lines: half of those of 32 bytes, in one case of two, and all of those of 64
+bytes, in three of four. So each task has a variable of 64 bytes. Its address is prefetched, or LLVM
+would remove it.
 """
 
 from __future__ import annotations

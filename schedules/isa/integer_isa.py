@@ -76,11 +76,11 @@ class Codes:
         return "uint8" if self.zero else "int8"
 
     @property
-    def unpacked(self) -> bool:
-        """Whether many rows read nibbles as bytes, unpacked by a stage of their own.
+    def fills_registers(self) -> bool:
+        """Whether the sums of many rows of nibbles take 12 of 16 registers.
 
-        Of 16 registers, 12 hold sums: a vector of both nibbles, its halves, the mask and the
-        activations would not fit into the rest.
+        A vector of both nibbles, its halves, the mask and the activations would not fit into the
+        rest: a stage of its own unpacks the nibbles to bytes.
         """
         return self.bits == 4 and self.tile == YMM
 

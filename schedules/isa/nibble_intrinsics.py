@@ -50,7 +50,7 @@ def _weights(handle: tirx.Var, columns: int) -> tirx.Buffer:
 
 def _vectors(codes: Codes, columns: int) -> tuple[tirx.PrimFunc, tirx.PrimFunc]:
     shape = (2, CHUNK_STEPS, columns, STEP)
-    outputs = min(YMM_VECTOR if codes.unpacked else VECTOR, columns)
+    outputs = min(YMM_VECTOR if codes.fills_registers else VECTOR, columns)
     size = outputs * STEP
 
     @T.prim_func(s_tir=True)
