@@ -9,7 +9,7 @@ from tables import numbers, table
 
 PEERS = {"llama.cpp": "blue", "OpenVINO": "orange", "PyTorch": "green"}
 COMPARISONS = (
-    ("2 cores of an AMD EPYC (Zen 3, AVX2)", "llama.cpp Q4_0, vision f16"),
+    ("2 cores of an AMD EPYC (Zen 3, AVX2), 2026-12-01", "llama.cpp Q4_0"),
     ("2 cores of an Intel Xeon (Emerald Rapids, AMX)", "llama.cpp"),
 )
 """Machine, and the second cell of the header of its comparison in docs/measured.md."""
