@@ -150,6 +150,8 @@ class Kernel:
     reads: tuple[Layout, ...]
     half_rows: bool = False
     """Whether the preceding kernel already rounds the rows to float16."""
+    reordered: bool = False
+    """Whether it stores their inputs in the order of gpu/nibble_order.py."""
     step: int = 1
     """The preceding kernel pads the rows with zeros to a multiple of this number of inputs."""
 
@@ -167,8 +169,8 @@ GPU_PANELS = (PANELS, INT4_PANEL_WORDS)
 GPU_FLOAT32 = Kernel("gpu float32", "float32", "vulkan-matmul", GPU_PANELS)
 GPU_FLOAT16 = Kernel("gpu float16", "float16", "vulkan-matmul", GPU_PANELS)
 MATRICES = Kernel("cooperative matrix", "float16", "vulkan-matrix", (*GPU_PANELS, CHUNK_WORDS))
-TENSOR_FLOAT16 = Kernel("tensor float16", "float16", "gpu-tensor", (PANELS,), True, 64)
-TENSOR_INT4 = Kernel("tensor int4", "float16", "gpu-tensor", (CHUNK_WORDS,), True, 64)
+TENSOR_FLOAT16 = Kernel("tensor float16", "float16", "gpu-tensor", (PANELS,), True, step=64)
+TENSOR_INT4 = Kernel("tensor int4", "float16", "gpu-tensor", (CHUNK_WORDS,), True, True, 64)
 TENSOR_INT8 = Kernel("tensor int8", INTEGERS, "gpu-tensor", (CHUNK_WORDS,), step=128)
 DP4A_WORDS = Kernel("dp4a", INTEGERS, "vulkan-dot", (CHUNK_WORDS,))
 DP4A_ROW = Kernel("dp4a row", INTEGERS, "cuda-dot-row", (CHUNK_WORDS,))

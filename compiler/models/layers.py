@@ -59,10 +59,12 @@ class Source:
             )
         )
 
-    def rounded(self, depth: int) -> nn.Tensor:
-        """float16 rows (m, depth), padded with zeros."""
+    def rounded(self, depth: int, reordered: bool) -> nn.Tensor:
+        """float16 rows (m, depth), padded with zeros: see `round_rows`."""
         return opaque(
-            lambda *args: round_rows(self.compute(*args), depth), f"{self.name}_round", *self.args
+            lambda *args: round_rows(self.compute(*args), depth, reordered),
+            f"{self.name}_round",
+            *self.args,
         )
 
 
@@ -139,7 +141,7 @@ def _rows_for(kernel: Kernel, x: nn.Tensor | Source, panels: Panels) -> list[nn.
     if kernel.activations == INTEGERS:
         return source.quantized(panels.scheme, depth)
     if kernel.half_rows:
-        return [source.rounded(depth)]
+        return [source.rounded(depth, kernel.reordered)]
     return [x.computed() if isinstance(x, Source) else x]
 
 

@@ -14,7 +14,8 @@ from tvm import te, tirx
 from tvm.ir import Expr
 
 from handglass.schedules.gpu.half import to_half
-from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, STEP, Codes
+from handglass.schedules.gpu.nibble_order import input_at, nibble
+from handglass.schedules.isa.integer_isa import CHUNK_STEPS, GROUP, Codes
 from handglass.schedules.isa.register_tiles import LANES
 from handglass.schedules.rule import PATTERN
 
@@ -28,11 +29,16 @@ ROWS, COLUMNS = 128, 128
 """Rows and columns are padded to multiples of these, which all tiles divide."""
 
 
-def round_rows(x: te.Tensor, depth: int) -> te.Tensor:
-    """x (m, k) float32 -> (m, depth) float16, padded with zeros."""
+def round_rows(x: te.Tensor, depth: int, reordered: bool = False) -> te.Tensor:
+    """x (m, k) float32 -> (m, depth) float16, padded with zeros.
+
+    With `reordered`, inputs are in the order of schedules/gpu/nibble_order.py; then 16 divides
+    `depth`.
+    """
     shape = (x.shape[0], int64(depth))
 
-    def value(i: Expr, j: Expr) -> Expr:
+    def value(i: Expr, place: Expr) -> Expr:
+        j = input_at(place) if reordered else place
         return where(inside([i, j], x.shape, shape), to_half(x[i, j]))
 
     return te.compute(shape, value, name="rounded")
@@ -80,7 +86,7 @@ def tensor_dot(
 
 
 def tensor_int4(x: te.Tensor, out_features: int, weight: te.Tensor, scale: te.Tensor) -> te.Tensor:
-    """Rows of `round_rows` times panels -> (m, out_features) float32.
+    """Rows of `round_rows`, reordered, times panels -> (m, out_features) float32.
 
     weight is (panels, groups, 4, 16) uint32 and scale (panels, groups, 16): signed codes of 4 bits.
     """
@@ -100,11 +106,12 @@ def tensor_int4(x: te.Tensor, out_features: int, weight: te.Tensor, scale: te.Te
     )
 
     def value(half: Expr, j: Expr, e: Expr) -> Expr:
-        """Input e of 16, which are the lower or the upper nibbles of four words."""
-        word, right = words[half // 2 * CHUNK_STEPS + e // STEP, j], e % STEP * 8 + half % 2 * 4
-        nibble = (word >> right.astype("uint32")) & tirx.const(15, "uint32")
-        code = (nibble ^ tirx.const(8, "uint32")).astype("float16") - tirx.const(8, "float16")
-        return code * scales[half // 2, j]
+        """Place e of 16 inputs, which are the lower or the upper nibbles of four words."""
+        step, byte = nibble(e)
+        word = words[half // 2 * CHUNK_STEPS + step, j]
+        code = (word >> (byte * 8 + half % 2 * 4).astype("uint32")) & tirx.const(15, "uint32")
+        signed = (code ^ tirx.const(8, "uint32")).astype("float16") - tirx.const(8, "float16")
+        return signed * scales[half // 2, j]
 
     shape = (int64(2 * groups), words.shape[1], int64(GROUP // 2))
     columns = te.compute(shape, value, name="columns", attrs={PATTERN: "columns"})

@@ -129,27 +129,50 @@ DEQUANTIZE = Function(
     "handglass_dequantize",
     """
 static __device__ __forceinline__ void handglass_dequantize(
-    half* to, int apart, const unsigned* words, int stride, const half* scale) {
-  const half2 s = __half2half2(*scale), low = __float2half2_rn(-1032.0f);
-  const half2 sixteenth = __float2half2_rn(0.0625f), high = __float2half2_rn(-72.0f);
-  half2 first[8], second[8];
+    half* held, int at, int other, const unsigned* words, int stride, const half* scale) {
+  const half2 low = __float2half2_rn(-1032.0f), high = __float2half2_rn(-72.0f);
+  // threadIdx.z is 0, but ptxas, which does not know it, keeps both numbers in registers: an
+  // instruction has one constant of its own, and moving the other one again costs an instruction
+  const unsigned lower = 0x64086408u + threadIdx.z, upper = 0x54805480u + threadIdx.z;
+  int lane = threadIdx.x & 31;
+  uint2 two = *(const uint2*)(words + (lane & 3) * stride + 2 * (lane >> 2));
+  half2 scales = *(const half2*)(scale + 2 * (lane >> 2));
   #pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    // codes + 8 of two bytes, in the mantissas of two halves whose lowest bit is 1
-    unsigned word = words[i / 2 * stride] ^ 0x88888888u;
-    unsigned two = __byte_perm(word, 0x64646464u, i & 1 ? 0x4342 : 0x4140);
-    unsigned lower = two & 0xff0fff0fu, upper = two & 0xfff0fff0u;
-    first[i] = __hmul2(__hadd2(*(half2*)&lower, low), s);               // 1024 + code + 8
-    second[i] = __hmul2(__hfma2(*(half2*)&upper, sixteenth, high), s);  // 1024 + 16 (code + 8)
+  for (int i = 0; i < 2; ++i) {
+    half2 s = i ? __high2half2(scales) : __low2half2(scales);
+    half2* a = (half2*)held + 4 * at + 2 * i;
+    half2* b = (half2*)held + 4 * other + 2 * i;
+    #pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      // codes + 8 of two bytes, in the mantissas of two halves
+      unsigned word = (i ? two.y : two.x) >> (8 * j);
+      unsigned c = (word & 0x000f000fu) ^ lower, d = (word & 0x00f000f0u) ^ upper;
+      a[j] = __hmul2(__hadd2(*(half2*)&c, low), s);   // 1024 + code + 8
+      b[j] = __hmul2(__hadd2(*(half2*)&d, high), s);  // 64 + code + 8
+    }
   }
-  *(uint4*)to = *(uint4*)first;
-  *(uint4*)(to + 8) = *(uint4*)(first + 4);
-  *(uint4*)(to + apart) = *(uint4*)second;
-  *(uint4*)(to + apart + 8) = *(uint4*)(second + 4);
 }
 """,
 )
-"""32 signed codes of 4 bits, in four words, to the lower and upper 16 inputs of a group."""
+"""32 signed codes of 4 bits of each of 16 columns: fragments of their lower and upper inputs.
+
+A lane has two adjacent columns, of each the codes of one word, and so the inputs of a fragment are
+in the order of gpu/nibble_order.py.
+"""
+STORE_PAIRED = Function(
+    "handglass_store_paired",
+    """
+static __device__ __forceinline__ void handglass_store_paired(
+    const float* sums, int at, float* memory, int stride) {
+  int lane = threadIdx.x & 31;
+  const float* c = sums + 8 * at;
+  float* to = memory + (lane >> 2) * stride + 4 * (lane & 3);
+  *(float4*)to = make_float4(c[0], c[4], c[1], c[5]);
+  *(float4*)(to + 8 * stride) = make_float4(c[2], c[6], c[3], c[7]);
+}
+""",
+)
+"""Sums whose right operand is one of `DEQUANTIZE`."""
 
 
 def _multiply(

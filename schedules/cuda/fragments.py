@@ -50,7 +50,8 @@ class Fragments:
     sums: str
     term: Callable[[Expr, Expr], Expr]
     """The product of an element of a and one of b, as operators write it."""
-    load_b: device.Function
+    load_b: device.Function | None
+    """None: the matrices are made of what is in shared memory (int4.py)."""
     multiply: device.Function
     load_a: device.Function = device.LOAD
     store: device.Function = device.STORE
@@ -97,8 +98,10 @@ HALVES = Fragments(
 )
 DEQUANTIZED = Fragments(
     *("dequantized", ("float16", "float16"), 16, "float32", _product),
-    load_b=device.LOAD_HALVED,
+    load_b=None,
     multiply=device.MULTIPLY_HALVES,
+    store=device.STORE_PAIRED,
+    apart=16,
     by_column=True,
 )
 BYTES = Fragments(
@@ -119,7 +122,7 @@ def intrinsic(name: str, of: Fragments) -> str:
     return full
 
 
-def _number(buffer: tirx.Buffer, stride: Expr, shape: tuple[int, int]) -> Expr:
+def matrix_number(buffer: tirx.Buffer, stride: Expr, shape: tuple[int, int]) -> Expr:
     """Index of the matrix in its buffer."""
     rows, columns = shape
     row, column = buffer.elem_offset // stride // rows, buffer.elem_offset % stride // columns
@@ -130,6 +133,7 @@ def _load(of: Fragments, use: str) -> Pair:
     stored, shape = of.type(use), of.shape(use)
     rows, columns = shape
     call = of.load_a if use == "a" else of.load_b
+    assert call is not None, of.name
 
     @T.prim_func(s_tir=True)
     def description(memory: T.handle, held: T.handle) -> None:
@@ -155,7 +159,7 @@ def _load(of: Fragments, use: str) -> Pair:
                 T.cuda.func_call(
                     call.name,
                     h.data,
-                    _number(h, t, shape),
+                    matrix_number(h, t, shape),
                     m.access_ptr("r"),
                     T.Cast("int32", s),
                     source_code=call.code,
@@ -190,7 +194,7 @@ def _fill(of: Fragments) -> Pair:
                 T.cuda.func_call(
                     device.FILL.name,
                     h.data,
-                    _number(h, t, (SIDE, SIDE)),
+                    matrix_number(h, t, (SIDE, SIDE)),
                     source_code=device.FILL.code,
                 )
             )
@@ -232,11 +236,11 @@ def _multiply(of: Fragments) -> Pair:
                 T.cuda.func_call(
                     of.multiply.name,
                     c.data,
-                    _number(c, t, (SIDE, SIDE)),
+                    matrix_number(c, t, (SIDE, SIDE)),
                     a.data,
-                    _number(a, r, (SIDE, k)),
+                    matrix_number(a, r, (SIDE, k)),
                     b.data,
-                    _number(b, s, (rows, columns)),
+                    matrix_number(b, s, (rows, columns)),
                     source_code=of.multiply.code,
                 )
             )
@@ -273,7 +277,7 @@ def _store(of: Fragments) -> Pair:
                 T.cuda.func_call(
                     of.store.name,
                     h.data,
-                    _number(h, t, (SIDE, SIDE)),
+                    matrix_number(h, t, (SIDE, SIDE)),
                     m.access_ptr("w"),
                     T.Cast("int32", s),
                     source_code=of.store.code,

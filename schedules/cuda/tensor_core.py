@@ -7,8 +7,9 @@ columns, and keeps its sums in registers throughout the reduction. In the end, a
 time, they pass through shared memory, where the epilogue (bias, activation, residual) is applied in
 the order of memory.
 
-Weights of 4 bits are copied as they are, with their scales, and dequantized to float16 in shared
-memory in the step that multiplies them: once per workgroup.
+Weights of 4 bits are copied as they are, with their scales, and dequantized to float16 in the
+registers of the warp that multiplies them. By default no two warps share columns, so that each code
+is dequantized once per workgroup.
 
 Padding keeps what a warp reads at once in different banks of shared memory: rows of inputs are 16
 bytes apart, modulo 128, for the eight rows of ldmatrix; so are rows of float16 columns. Rows of
@@ -49,8 +50,8 @@ from .int4 import dequantize
 
 TILES, DEPTHS, STAGES, WARPS = (64, 128), (64, 128), (2, 4), (1, 2, 4)
 """Offered rows and columns of a tile, bytes of a row of a step, steps and warps."""
-OF_A_WARP = 64
-"""Most rows and columns of a warp: 128 registers of sums, of at most 255."""
+OF_A_WARP = 64 * 64
+"""Most sums of a warp: 128 registers of each lane, of at most 255."""
 APART = 8
 """Columns between the rows of a tile in shared memory."""
 
@@ -80,12 +81,11 @@ class Tile:
         """Shared memory: the operands of all stages, and a band of sums per warp."""
         width = self.columns + APART
         rows = self.rows * (self.depth + self.of.copied) * self.of.size
-        columns, inputs = self.depth * width * self.of.size, 0
-        if self.of is DEQUANTIZED:  # words and scales, beside the inputs of one step
+        columns = self.depth * width * self.of.size
+        if self.of is DEQUANTIZED:  # words and scales
             columns = (self.depth * WORD // 8 + self.depth * 2 // GROUP) * width
-            inputs = self.depth // SIDE * self.columns * (SIDE + self.of.copied) * self.of.size
         sums = WORD * SIDE * self.down * (self.columns + self.of.apart)
-        return (rows + columns) * self.stages + inputs + sums
+        return (rows + columns) * self.stages + sums
 
 
 def tensor_core(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
@@ -132,8 +132,9 @@ def pick_tile(sch: Schedule, block, of: Fragments, limits: GpuLimits, choices: C
     columns = pick(sch, choices, "columns", TILES, 128)
     depth = pick(sch, choices, "depth", DEPTHS, 128) // of.size
     stages = pick(sch, choices, "stages", STAGES, 2)
-    down = max(pick(sch, choices, "down", WARPS, 2), rows // OF_A_WARP)
-    across = max(pick(sch, choices, "across", WARPS, 2), columns // OF_A_WARP)
+    down = pick(sch, choices, "down", WARPS, 1 if of is DEQUANTIZED else 2)
+    across = pick(sch, choices, "across", WARPS, 4 if of is DEQUANTIZED else 2)
+    across = max(across, rows * columns // down // OF_A_WARP)
     order = pick_order(sch, choices)
     depth = halved(depth, lambda n: 2 * n <= inputs)
     stages = 2 * halved(stages // 2, lambda n: 2 * n * depth <= inputs)
@@ -155,18 +156,22 @@ def _fitting(tile: Tile, memory: int) -> Tile:
 
 def _schedule(sch: Schedule, block, last, tile: Tile) -> None:
     whole = int(sch.get(sch.get_loops(last)[-1]).extent) % tile.columns == 0
-    group_row, outer, step, band, inside = _split(sch, block, tile)
+    group_row, outer, group, step, band, inside = _split(sch, block, tile)
     sums = sch.cache_write(block, 0, "local")
     sch.set_scope(sums, 0, RESULTS)
     sch.reverse_compute_at(sums, group_row)
     _finish(sch, sums, last, tile, QUAD if whole else 1)
+    made = find(sch, "columns") if tile.of is DEQUANTIZED else []
+    for stage in made:
+        sch.compute_at(stage, group, preserve_unit_loops=True)
     _fetch(sch, outer, tile)
-    held = [sch.cache_read(block, n, "local") for n in (0, 1)]
-    for fragment, loop in zip(held, (band, step), strict=True):
-        sch.compute_at(fragment, loop, preserve_unit_loops=True)
-    for fragment, use in zip(held, "ab", strict=True):
-        matrix = whole_matrices(sch, fragment, tile.of.shape(use))
-        sch.tensorize(matrix, intrinsic(f"load_{use}", tile.of))
+    for stage in made:
+        _dequantize(sch, stage, group)
+    for n, loop in enumerate((band, step) if tile.of.load_b else (band,)):
+        held = sch.cache_read(block, n, "local")
+        sch.compute_at(held, loop, preserve_unit_loops=True)
+        matrix = whole_matrices(sch, held, tile.of.shape("ab"[n]))
+        sch.tensorize(matrix, intrinsic(f"load_{'ab'[n]}", tile.of))
     zero = sch.decompose_reduction(block, outer)
     sch.tensorize(whole_matrices(sch, zero, None), intrinsic("fill", tile.of))
     sch.tensorize(inside, intrinsic("multiply", tile.of))
@@ -175,21 +180,21 @@ def _schedule(sch: Schedule, block, last, tile: Tile) -> None:
 def _split(sch: Schedule, block, tile: Tile) -> tuple:
     """Split the loops for workgroups, warps and matrices.
 
-    Returns the loops over rows of workgroups, over steps of the reduction, over inputs by matrix,
-    over bands, and the outermost loop inside a matrix.
+    Returns the loops over rows of workgroups, over steps of the reduction, over pairs of matrices
+    and over matrices in a step, over bands, and the outermost loop inside a matrix.
     """
     i, j, k = sch.get_loops(block)
     inputs = tile.of.inputs
     group_row, band, y, i = sch.split(i, [None, tile.rows // tile.down // SIDE, tile.down, SIDE])
     strip = tile.columns // tile.across // SIDE
     group_column, x, column, j = sch.split(j, [None, tile.across, strip, SIDE])
-    outer, step, k = sch.split(k, [None, tile.depth // inputs, inputs])
-    sch.reorder(group_column, group_row, y, x, outer, step, band, column, i, j, k)
+    outer, group, step, k = sch.split(k, [None, tile.depth // inputs // 2, 2, inputs])
+    sch.reorder(group_column, group_row, y, x, outer, group, step, band, column, i, j, k)
     bind_tiles(sch, group_column, group_row, tile.order)
     sch.bind(sch.fuse(y, x), "threadIdx.y")
-    for loop in (step, band, column):
+    for loop in (group, step, band, column):
         sch.unroll(loop)
-    return group_row, outer, step, band, i
+    return group_row, outer, group, step, band, i
 
 
 def _finish(sch: Schedule, sums, last, tile: Tile, width: int) -> None:
@@ -212,17 +217,14 @@ def _finish(sch: Schedule, sums, last, tile: Tile, width: int) -> None:
 
 def _fetch(sch: Schedule, outer, tile: Tile) -> None:
     """Copy the operands of a step to shared memory, ahead of the products of previous steps."""
-    (rows,), (columns,), weights = find(sch, "rows"), find(sch, "columns"), _copied_columns(sch)
-    for stage in {sch.get(s).name_hint: s for s in (rows, columns, *weights)}.values():
+    (rows,), weights = find(sch, "rows"), _copied_columns(sch)
+    for stage in (rows, *weights):
         sch.set_scope(stage, 0, OPERANDS)
         sch.compute_at(stage, outer, preserve_unit_loops=True)
     _copy(sch, rows, outer, tile, tile.of.copied)
     for stage in weights:
         _copy(sch, stage, outer, tile, APART)
-    if tile.of is DEQUANTIZED:
-        _dequantize(sch, columns, outer, tile)
-    last, copies = tile.stages - 1, 1 + len(weights)
-    stages = [*[0] * copies, *([last] if tile.of is DEQUANTIZED else []), last]
+    stages = [*[0] * (1 + len(weights)), tile.stages - 1]
     sch.annotate(outer, "software_pipeline_stage", stages)
     sch.annotate(outer, "software_pipeline_order", [*range(len(stages))])
     sch.annotate(outer, "software_pipeline_async_stages", [0])
@@ -237,14 +239,14 @@ def _copy(sch: Schedule, stage, outer, tile: Tile, apart: int) -> None:
     _by_warps(sch, block, copy_of(stored), outer, tile)
 
 
-def _dequantize(sch: Schedule, stage, outer, tile: Tile) -> None:
-    """Adjacent threads dequantize adjacent columns, a group of inputs at a time."""
-    half, column, code = sch.get_loops(stage)[depth_of(sch, outer) :]
-    group, half = sch.split(half, [None, 2])
-    sch.reorder(group, column, half, code)
-    block = sch.blockize(half)
-    keep_apart(sch, block, tile.of.copied)
-    _by_warps(sch, block, dequantize(), outer, tile)
+def _dequantize(sch: Schedule, stage, group) -> None:
+    """Dequantize a group of inputs of the warp's columns, 16 columns at a time."""
+    sch.set_scope(stage, 0, "local")
+    half, column, code = sch.get_loops(stage)[depth_of(sch, group) :]
+    strip, column = sch.split(column, [None, SIDE])
+    sch.reorder(strip, half, column, code)
+    sch.unroll(strip)
+    sch.tensorize(half, dequantize())
 
 
 def _by_warps(sch: Schedule, block, name: str, outer, tile: Tile) -> None:

@@ -94,7 +94,8 @@ class Product:
         """The arguments of the function for float32 rows."""
         codes, depth = self.storage.codes, self.storage.depth(self.k)
         if self.many.half_rows and len(x) > 1:
-            return [np.pad(to_half(x), ((0, 0), (0, self.padded - self.k)))]
+            rows = np.pad(to_half(x), ((0, 0), (0, self.padded - self.k)))
+            return [by_nibbles(rows) if self.many.reordered else rows]
         if codes is None or (self.half and len(x) > 1):
             return [x]
         q, scale = quantized(x, depth, self.groups)
@@ -126,6 +127,12 @@ def to_half(x: np.ndarray) -> np.ndarray:
     """As the kernel before rounds rows: what float16 does not have becomes its largest number."""
     bounded = np.clip(x, -LARGEST_HALF, LARGEST_HALF)
     return np.where(np.isfinite(x), bounded, x).astype(np.float16)
+
+
+def by_nibbles(rows: np.ndarray) -> np.ndarray:
+    """Rows in the order of nibbles: of four words, the first and third inputs, then the others."""
+    words = rows.reshape(len(rows), -1, 4, 2, 2)  # 16 inputs: word, input // 2, input % 2
+    return np.ascontiguousarray(words.transpose(0, 1, 4, 2, 3).reshape(len(rows), -1))
 
 
 def quantized(x: np.ndarray, depth: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
