@@ -220,13 +220,14 @@ test-cuda: .venv/cuda.stamp
 	  -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
 	  $(OPERATORS:%=tests/kernels/test_vulkan_%.py)
 
-# More of the same: whole models in more schemes, releases at full size, more cases of operators.
+# More of the same: whole models in more schemes, releases at full size, more cases of operators. A
+# third of the cases are in one file, so a worker that has nothing left takes some of the other's.
 test-cuda-large: .venv/cuda.stamp
 	$(BIN)/python tests/cuda/prepare.py
 	HANDGLASS_TEST_CUDA=1 HANDGLASS_TEST_LARGE=1 $(BIN)/python -m pytest -m large -n 2 \
-	  --dist loadfile --max-worker-restart 0 tests/cuda
+	  --dist worksteal --max-worker-restart 0 tests/cuda
 	HANDGLASS_TEST_VULKAN=1 HANDGLASS_TEST_OPERATORS=cuda HANDGLASS_TEST_LARGE=1 $(BIN)/python -m pytest \
-	  -m 'vulkan and large' -n 2 --dist loadfile --max-worker-restart 0 \
+	  -m 'vulkan and large' -n 2 --dist worksteal --max-worker-restart 0 \
 	  $(OPERATORS:%=tests/kernels/test_vulkan_%.py)
 
 # Objects are cached in the user's cache folder; only changed files are recompiled.
