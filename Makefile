@@ -23,7 +23,7 @@
 #   make test-serve        test 'handglass serve', then send pictures through it: clients come, and some vanish
 #   make soak              pictures through 'handglass serve', many at once, and kill -9 of compile, tune and a chat's
 #                          save: nothing may be lost (minutes; KILLS=20 PICTURES_SERVED=1000 for more)
-#   make test-cuda-large   whole models in more schemes, and released models at full size, on the same
+#   make test-cuda-large   whole models in more schemes, released models at full size, and candidates, on the same (an hour)
 #   make native            build the program for devices without Python into build/native (first time: minutes)
 #   make test-native       build and test it, natively and under emulation (installs qemu and gcc by apt)
 #   make full-size         compile and run a random full-size checkpoint (12 GB of memory, 8 GB of disk);
@@ -220,15 +220,15 @@ test-cuda: .venv/cuda.stamp
 	  -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 \
 	  $(OPERATORS:%=tests/kernels/test_vulkan_%.py)
 
-# More of the same: whole models in more schemes, releases at full size, more cases of operators. A
+# More of the same: whole models in more schemes, releases at full size; candidates of every space. A
 # third of the cases are in one file, so a worker that has nothing left takes some of the other's.
 test-cuda-large: .venv/cuda.stamp
 	$(BIN)/python tests/cuda/prepare.py
 	HANDGLASS_TEST_CUDA=1 HANDGLASS_TEST_LARGE=1 $(BIN)/python -m pytest -m large -n 2 \
 	  --dist worksteal --max-worker-restart 0 tests/cuda
-	HANDGLASS_TEST_VULKAN=1 HANDGLASS_TEST_OPERATORS=cuda HANDGLASS_TEST_LARGE=1 $(BIN)/python -m pytest \
-	  -m 'vulkan and large' -n 2 --dist worksteal --max-worker-restart 0 \
-	  $(OPERATORS:%=tests/kernels/test_vulkan_%.py)
+	HANDGLASS_TEST_VULKAN=1 HANDGLASS_TEST_OPERATORS=cuda HANDGLASS_TEST_SPACES=4 $(BIN)/python -m pytest \
+	  -k test_candidates_are_right -n 2 --dist worksteal --max-worker-restart 0 \
+	  tests/kernels/test_vulkan_spaces.py
 
 # Objects are cached in the user's cache folder; only changed files are recompiled.
 native: .venv/compile.stamp
