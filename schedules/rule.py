@@ -32,6 +32,8 @@ In inputs of three or more dimensions whose second one has `size` places, or pan
 """
 ROUNDED = "handglass.rounded"
 """Block annotation of operators whose operands may be rounded to 16 bits."""
+BY_TWOS = "handglass.by_twos"
+"""Loop annotation on CUDA: rounds alternate between two places (codegen/cuda/by_twos.py)."""
 CHOSEN = "handglass.chosen"
 """Block annotation that accompanies MULTIPLY_ADDS: the factors of the number of panels that are
 read of inputs of three or more dimensions, whose first one counts panels."""

@@ -42,7 +42,7 @@ from ..gpu.threads import (
     spread,
 )
 from ..isa.integer_isa import GROUP
-from ..rule import Rule, find
+from ..rule import BY_TWOS, Rule, find
 from ..tiling import inline_epilogue, is_one
 from .copies import OPERANDS, copied, copy_of
 from .fragments import BYTES, DEQUANTIZED, HALVES, RESULTS, SIDE, WARP, Fragments, intrinsic
@@ -228,6 +228,7 @@ def _fetch(sch: Schedule, outer, tile: Tile) -> None:
     sch.annotate(outer, "software_pipeline_stage", stages)
     sch.annotate(outer, "software_pipeline_order", [*range(len(stages))])
     sch.annotate(outer, "software_pipeline_async_stages", [0])
+    sch.annotate(outer, BY_TWOS, tile.of is DEQUANTIZED and tile.stages == 2)
 
 
 def _copy(sch: Schedule, stage, outer, tile: Tile, apart: int) -> None:

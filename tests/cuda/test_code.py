@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("tvm", reason="the code generator needs the TVM compiler")
+from cuda_kernels import kernels_of
 from generated import ENOUGH, source_of
 from tvm import te, tirx
 from tvm.s_tir import Schedule
 from tvm.target import Target
 
 from handglass.errors import UsageError
+from handglass.schedules.rule import BY_TWOS
 from handglass.targets.codegen.cuda import build
 from handglass.targets.codegen.cuda.build import capabilities_of, compile_images
 from handglass.targets.codegen.cuda.enable import enable_compiler
@@ -85,6 +88,25 @@ def selected(condition: Any) -> Schedule:
     sch.bind(thread, "threadIdx.x")
     sch.vectorize(lane)
     return sch
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("rounds", [1, 2, 4, 7])
+def test_two_rounds_of_a_loop_become_one(rounds: int) -> None:
+    a = te.placeholder((rounds, 32), "float32", name="a")
+    k = te.reduce_axis((0, rounds), name="k")
+    weighted = te.compute((32,), lambda j: te.sum(a[k, j] * (k % 2 + 2), axis=k), name="sums")
+    sch = Schedule(te.create_prim_func([a, weighted]))
+    j, k = sch.get_loops("sums")
+    sch.bind(j, "threadIdx.x")
+    sch.annotate(sch.get_loops(sch.decompose_reduction("sums", k))[0], BY_TWOS, 0)
+    sch.annotate(k, BY_TWOS, 1)
+    kernels = kernels_of(sch.mod["main"], Target(TARGET))
+    x, y = np.random.default_rng(rounds).random((rounds, 32), np.float32), np.zeros(32, np.float32)
+    kernels.run(x, y)
+    weights = np.arange(rounds) % 2 + 2
+    np.testing.assert_allclose(y, weights @ x.astype(np.float64), rtol=1e-6)
+    assert ("int pair" in kernels.source) is (rounds > 1)
 
 
 def test_the_signature_of_a_kernel() -> None:

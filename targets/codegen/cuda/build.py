@@ -24,6 +24,7 @@ from ..narrowing import narrowed
 from ..reductions import Way
 from ..used import note_use
 from .architectures import compiler_for, images_of
+from .by_twos import by_twos
 from .cells import Cells, with_cells
 from .gpu import DYNAMIC
 from .module_bytes import Kernel, pack_module
@@ -51,7 +52,7 @@ def with_target(build: Build) -> Build:
     """TVM's `target.build.cuda`, such that `create_module` knows the target and the cells."""
 
     def build_cuda(mod: ir.IRModule, target: Target) -> Any:
-        mod, cells = with_cells(narrowed(with_branches(mod), has_int64=True))
+        mod, cells = with_cells(narrowed(by_twos(with_branches(mod)), has_int64=True))
         tokens = _TARGET.set(target), _CELLS.set(cells)
         try:
             return build(mod, target)
