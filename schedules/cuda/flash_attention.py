@@ -1,4 +1,4 @@
-"""Attention on tensor cores, with the softmax in registers: vision, resampler, prefill, decode.
+"""Attention with the softmax in registers, on tensor cores: vision, resampler, prefill, decode.
 
 After Dao 2023 (FlashAttention-2, https://arxiv.org/abs/2307.08691): a warp owns bands of 16 rows
 and goes through the keys once; scores never leave its registers. The rule replaces the nest of all
@@ -6,8 +6,10 @@ GPUs (schedules/gpu/attention_nest.py) where its operands may be rounded to floa
 of other types are rounded by a kernel before, once for all rows; those of a float16 cache are read
 as they are.
 
-One query over a float16 cache loses nothing: queries and weights are sums of two float16 (`fine`),
-which takes no more products, because the heads that share keys are 8 rows or fewer in most models.
+One query reads the cache as it is, whatever its type, and loses nothing. Over float16 and int8,
+queries and weights are sums of two float16 (`fine`), which takes no more products, because the
+heads that share keys are 8 rows or fewer in most models. Over float32 there are no products of
+matrices, but `fma` (flash_floats.py).
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from .flash_nest import (
     write_rounding,
 )
 from .flash_operands import FlashOperands, find_operands
-from .flash_shape import CODES, FLOATS, HALVES, UNIT, Flash
+from .flash_shape import BAND, CODES, FLOATS, HALVES, MOST_WARPS, UNIT, Flash
 from .fragments import SIDE
 
 OF_PICTURES = (1, 2, 4, 8)
@@ -67,7 +69,7 @@ MOST_HELD, LARGEST = 128, 256
 
 def flash_attention(sch: Schedule, target: tvm.target.Target, choices: Choices = DEFAULTS) -> bool:
     """Schedule attention whose operands may be rounded, with the packing before it; or one query
-    over a float16 cache.
+    over a cache.
 
     Returns False for anything else, and on chips whose warps multiply no matrices.
     """
@@ -79,7 +81,8 @@ def flash_attention(sch: Schedule, target: tvm.target.Target, choices: Choices =
         if not pattern_of(sch, view):
             sch.compute_inline(view)
     nest = find_nest(sch)
-    if nest.shape.d % UNIT or nest.shape.d > LARGEST:
+    d = nest.shape.d
+    if d % UNIT or d > LARGEST:
         return False
     operands = find_operands(sch, nest, CACHES if fine else CACHES[:1])
     is_one_query = _static_rows(nest) is not None and not operands.causal
@@ -87,7 +90,8 @@ def flash_attention(sch: Schedule, target: tvm.target.Target, choices: Choices =
         return False
     cache = operands.cache if fine else ""
     chosen = _pick(sch, nest, operands, limits, choices, cache)
-    flash = shape_of(nest.shape.d, chosen, cache, operands.rows.group).fitted(limits.optin, operands.panels)
+    flash = shape_of(d, chosen, cache, operands.rows.group)
+    flash = flash.fitted(limits.optin, operands.panels)
     _replace(sch, nest, operands, Grid(flash, chosen["order"], chosen["splits"]))
     return True
 
@@ -103,10 +107,13 @@ def _pick(
     choices: Choices,
     cache: str,
 ) -> dict[str, int]:
-    rows, band = _static_rows(nest), SIDE // 2 if cache else SIDE
-    offered = {**OFFERS, **(_of_floats(rows) if cache == FLOATS else {})}
+    rows, band = _static_rows(nest), BAND if cache else SIDE
+    offered = dict(OFFERS)
+    if cache == FLOATS:
+        offered |= {"step": (16, 32), "held": (0,)}  # queries are in shared memory
     if rows is not None:
-        offered["down"] = [n for n in OFFERS["down"] if n == 1 or band * n < 2 * rows]
+        most = rows if cache == FLOATS else max(1, (2 * rows - 1) // band)
+        offered["down"] = [n for n in OFFERS["down"] if n <= most]
     offered["order"] = OFFERS["order"][: 3 if operands.causal else 2]
     offered["splits"] = [1] if rows is None else SPLITS if cache else OF_PICTURES
     defaults = _defaults(operands, nest.shape.d, rows, limits, cache)
@@ -114,11 +121,6 @@ def _pick(
         name: pick(sch, choices, name, options, defaults[name]) if len(options) > 1 else options[0]
         for name, options in offered.items()
     }
-
-
-def _of_floats(rows: int | None) -> dict[str, Sequence[int]]:
-    """What a workgroup without matrices has a choice of: queries are in shared memory."""
-    return {"bands": (1, 2) if rows and rows > SIDE // 2 else (1,), "step": (16, 32), "held": (0,)}
 
 
 def _defaults(
@@ -131,10 +133,7 @@ def _defaults(
     stages = USUAL["stages"] if limits.tensor else 1
     chosen = {**USUAL, "held": int(d <= MOST_HELD), "order": order, "stages": stages, "splits": 1}
     if cache:
-        splits = min(MOST_SPLITS, -(-WORKGROUPS // operands.heads))
-        lazy = int(not limits.tensor)  # without, NVRTC of CUDA 13 spills two registers of sm_75
-        chosen |= {"down": 1, "across": USUAL["down"], "splits": splits, "lazy": lazy}
-        chosen["chunk"] *= 2 if cache == CODES else 1  # as many bytes
+        chosen |= _of_one_query(operands, d, limits, cache)
     elif rows is not None:
         able = [n for n in (2, 4) if -(-rows // (SIDE * n)) * operands.heads >= WORKGROUPS]
         down = max(able, default=1)
@@ -142,6 +141,21 @@ def _defaults(
     if 2 * shape_of(d, chosen, cache, operands.rows.group).bytes(operands.panels) > limits.optin:
         chosen["chunk"] //= 2
     return chosen
+
+
+def _of_one_query(operands: FlashOperands, d: int, limits: GpuLimits, cache: str) -> dict[str, int]:
+    """A workgroup has all heads that share keys, if they fit. A chunk of codes has twice as many
+    positions, hence as many bytes; of float32 so few that only two warps share them."""
+    group = operands.rows.group
+    splits = min(MOST_SPLITS, -(-WORKGROUPS // operands.heads))
+    down = next((n for n in OFFERS["down"] if BAND * n >= group), MOST_WARPS)
+    chosen = {"down": down, "across": max(1, USUAL["down"] // down), "splits": splits}
+    if cache == FLOATS:
+        down = max(down, 2 if d > MOST_HELD and group > 1 else 1)
+        return chosen | {"down": down, "across": 2, "bands": 2 if group > 4 else 1, "lazy": 1}
+    # Without, NVRTC of CUDA 13 spills two registers of sm_75.
+    chosen["lazy"] = int(not limits.tensor)
+    return chosen | ({"chunk": 2 * USUAL["chunk"]} if cache == CODES else {})
 
 
 def _static_rows(nest: Found) -> int | None:

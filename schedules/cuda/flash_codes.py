@@ -16,21 +16,20 @@ neither the largest nor the smallest scales leave the range of float16.
 from __future__ import annotations
 
 CODES = """
-// Copies `size` bytes of 16 to shared memory and fills up with zeros: float32, or all.
+// Copies `size` bytes of 16 to shared memory and fills up with zeros: float32, all of which exist.
 static __device__ __forceinline__ void handglass_flash_copy_part(
     unsigned to, const float* from, int size) {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
       :: "r"(to), "l"(from), "r"(size) : "memory");
 #else
-  float copied[4];
-  #pragma unroll
-  for (int i = 0; i < 4; ++i) copied[i] = 4 * i < size ? from[i] : 0.0f;
+  float4 x = *(const float4*)from;
   asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};"
-      :: "r"(to), "f"(copied[0]), "f"(copied[1]), "f"(copied[2]), "f"(copied[3]) : "memory");
+      :: "r"(to), "f"(size > 0 ? x.x : 0.0f), "f"(size > 4 ? x.y : 0.0f),
+         "f"(size > 8 ? x.z : 0.0f), "f"(size > 12 ? x.w : 0.0f) : "memory");
 #endif
 }
-// Half as much, for rows that are no multiple of 16 bytes.
+// 8 bytes, for rows that are no multiple of 16, or zeros.
 static __device__ __forceinline__ void handglass_flash_copy8(
     unsigned to, const void* from, bool is_seen) {
 #if __CUDA_ARCH__ >= 800
@@ -91,38 +90,38 @@ struct HandglassFlashCodes
           value_scales(scales_of_values + (long long)head * key_positions) {}
     // Keys and values beyond `end` are those of the last panel or position, scales are zeros.
     __device__ __forceinline__ void fetch(unsigned stage, int start, int end) const {
-      constexpr int kUnits = CHUNK / 16 * D;
-      int thread = threadIdx.x + 32 * threadIdx.y, last = (end - start + 15) / 16 * D - 1;
-      const signed char* from = keys + (long long)start * D;
-      #pragma unroll
-      for (int round = 0; round < (kUnits + kThreads - 1) / kThreads; ++round) {
-        int unit = round * kThreads + thread;
-        if (kUnits % kThreads != 0 && unit >= kUnits) break;
-        handglass_flash_copy(stage + 16 * unit, from + 16 * min(unit, last), true);
-      }
-      fetch_values(stage + kValues, start, end - start);
+      const signed char *key = keys + (long long)start * D, *value = values + (long long)start * D;
+      if (end - start >= CHUNK) fetch<true>(stage, key, value, CHUNK);
+      else fetch<false>(stage, key, value, end - start);
       fetch_scales(stage + kScales, start, end - start);
     }
-    __device__ __forceinline__ void fetch_values(unsigned to, int start, int count) const {
-      constexpr int kSize = D % 16 == 0 ? 16 : 8, kWide = 16 * kPieces / kSize;
-      constexpr int kUnits = CHUNK * kWide;
-      const signed char* from = values + (long long)start * D;
-      #pragma unroll
-      for (int round = 0; round < (kUnits + kThreads - 1) / kThreads; ++round) {
-        int unit = round * kThreads + threadIdx.x + 32 * threadIdx.y;
+    template <bool WHOLE>
+    __device__ __forceinline__ void fetch(
+        unsigned stage, const signed char* key, const signed char* value, int count) const {
+      constexpr int kSize = D % 16 == 0 ? 16 : 8, kAcrossRow = 16 * kPieces / kSize;
+      constexpr int kKeys = CHUNK / 16 * D, kUnits = CHUNK * kAcrossRow;
+      constexpr int kRounds = (kUnits + kThreads - 1) / kThreads;
+      unsigned thread = threadIdx.x + 32 * threadIdx.y, last = (count + 15) / 16 * D - 1;
+      #pragma unroll (WHOLE ? kRounds : 1)
+      for (int round = 0; round < kRounds; ++round) {
+        unsigned unit = round * kThreads + thread;
+        if ((round + 1) * kThreads <= kKeys || unit < kKeys)
+          handglass_flash_copy(
+              stage + 16 * unit, key + 16 * (WHOLE ? unit : min(unit, last)), true);
         if (kUnits % kThreads != 0 && unit >= kUnits) break;
-        int place = unit / kWide, piece = unit % kWide;
-        unsigned at = to + place / 16 * kPanel + (place & 1) * kOdd + (place >> 1 & 7) * kRow
-            + kSize * piece;
-        const signed char* source = from + min(place, count - 1) * D + kSize * piece;
-        if (kSize == 16) handglass_flash_copy(at, source, true);
-        else handglass_flash_copy8(at, piece < D / 8 ? source : values, piece < D / 8);
+        unsigned place = unit / kAcrossRow, piece = unit % kAcrossRow;
+        unsigned to = stage + kValues + place / 16 * kPanel + (place & 1) * kOdd
+            + (place >> 1 & 7) * kRow + kSize * piece;
+        if (!WHOLE) place = min(place, count - 1u);
+        const signed char* from = value + place * D + kSize * piece;
+        if (kSize == 16) handglass_flash_copy(to, from, true);
+        else handglass_flash_copy8(to, piece < D / 8 ? from : value, piece < D / 8);
       }
     }
     __device__ __forceinline__ void fetch_scales(unsigned to, int start, int count) const {
       #pragma unroll
       for (int round = 0; round < (CHUNK / 2 + kThreads - 1) / kThreads; ++round) {
-        int unit = round * kThreads + threadIdx.x + 32 * threadIdx.y;
+        unsigned unit = round * kThreads + threadIdx.x + 32 * threadIdx.y;
         if (unit >= CHUNK / 2) break;
         int place = 4 * (unit % (CHUNK / 4));
         const float* from = (unit < CHUNK / 4 ? key_scales : value_scales) + start;

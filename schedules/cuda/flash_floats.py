@@ -1,7 +1,7 @@
 """CUDA C++ of attention of one query over a float32 cache, by `fma` of float32.
 
 It shares copies, workgroups and merging with attention on tensor cores (flash_functions.py). A warp
-owns up to 16 rows, the heads that share keys, and looks at 16 or 32 positions per step. For their
+owns up to 8 rows, the heads that share keys, and looks at 16 or 32 positions per step. For their
 scores, a lane has four adjacent positions of a panel and every fourth or eighth column: one load of
 128 bits brings a column of four keys, another one four columns of a row. Lanes with the same
 positions then exchange what they have until each has one score of each row. Weights go through
@@ -15,8 +15,8 @@ the numbers 0, kParts, 2 kParts and 3 kParts.
 from __future__ import annotations
 
 FLOATS = """
-template <int D, int GROUP, int ROWS, int DOWN, int ACROSS, int CHUNK, int STEP, int STAGES,
-          bool LAZY>
+template <int D, int GROUP, int ROWS, int BAND, int DOWN, int ACROSS, int CHUNK, int STEP,
+          int STAGES, bool LAZY>
 struct HandglassFlashFloats {
   enum { kD = D, kGroup = GROUP, kAcross = ACROSS, kChunk = CHUNK, kStages = STAGES };
   enum { kDown = DOWN, kHeld = 0, kThreads = 32 * DOWN * ACROSS, kRows = ROWS * DOWN };
@@ -36,21 +36,25 @@ struct HandglassFlashFloats {
           values(all_values + (long long)head * value_positions * D) {}
     // Keys beyond the last panel are those of its last column, values beyond `end` are zeros.
     __device__ __forceinline__ void fetch(unsigned stage, int start, int end) const {
-      constexpr int kUnits = CHUNK * kColumns;
-      const float *key = keys + (long long)start * D, *value = values + (long long)start * D;
-      int last = (end - start + 15) / 16 * 16 * kColumns - 1, seen = (end - start) * kColumns;
-      #pragma unroll
-      for (int round = 0; round < (kUnits + kThreads - 1) / kThreads; ++round) {
-        int unit = round * kThreads + threadIdx.x + 32 * threadIdx.y;
-        if (kUnits % kThreads != 0 && unit >= kUnits) break;
-        handglass_flash_copy(stage + 16 * unit, key + 4 * min(unit, last), true);
-      }
-      #pragma unroll
-      for (int round = 0; round < (kUnits + kThreads - 1) / kThreads; ++round) {
-        int unit = round * kThreads + threadIdx.x + 32 * threadIdx.y;
-        if (kUnits % kThreads != 0 && unit >= kUnits) break;
+      if (end - start >= CHUNK) fetch<true>(stage, start, CHUNK);
+      else fetch<false>(stage, start, end - start);
+    }
+    template <bool WHOLE>
+    __device__ __forceinline__ void fetch(unsigned stage, int start, int count) const {
+      constexpr int kUnits = CHUNK * kColumns, kRounds = (kUnits + kThreads - 1) / kThreads;
+      int thread = threadIdx.x + 32 * threadIdx.y;
+      const float *key = keys + (long long)start * D + 4 * thread;
+      const float *value = values + (long long)start * D + 4 * thread;
+      int last = (count + 15) / 16 * 16 * kColumns - 1 - thread, seen = count * kColumns - thread;
+      stage += 16 * thread;
+      #pragma unroll (WHOLE ? kRounds : 1)
+      for (int round = 0; round < kRounds; ++round) {
+        int unit = round * kThreads;  // after that of the thread
+        if (kUnits % kThreads != 0 && unit >= kUnits - thread) break;
+        handglass_flash_copy(stage + 16 * unit, key + 4 * (WHOLE ? unit : min(unit, last)), true);
+        bool is_seen = WHOLE || unit < seen;
         handglass_flash_copy(
-            stage + kStage + 16 * unit, unit < seen ? value + 4 * unit : values, unit < seen);
+            stage + kStage + 16 * unit, is_seen ? value + 4 * unit : values, is_seen);
       }
     }
   };
@@ -80,35 +84,43 @@ struct HandglassFlashFloats {
     return (STEP == 32 ? lane & 16 : 0) + 4 * (lane & 3) + (lane >> 2 & 3);
   }
   __device__ __forceinline__ void step(unsigned stage, int place, int start, bool is_edge) {
-    float parts[ROWS][4], scores[ROWS];
-    #pragma unroll
-    for (int r = 0; r < ROWS; ++r)
-      #pragma unroll
-      for (int i = 0; i < 4; ++i) parts[r][i] = 0;
+    float scores[ROWS];
     unsigned keys = stage + 4 * (place + (STEP == 32 ? lane & 16 : 0)) * D + 16 * (lane & 3);
     #pragma unroll
-    for (int e = 0; e < D / kBlock; ++e) multiply<4>(parts, keys, e);
-    if (D % kBlock != 0) multiply<(D % kBlock != 0 ? D % kBlock / kParts : 1)>(
-        parts, keys, D / kBlock);
+    for (int r = 0; r < ROWS; r += BAND) score(scores + r, keys, r, min(BAND, ROWS - r));
     #pragma unroll
-    for (int r = 0; r < ROWS; ++r) {
-      scores[r] = exchanged(parts[r]);
+    for (int r = 0; r < ROWS; ++r)
       if (is_edge && start + mine() >= first_limit) scores[r] = -3.0e38f;
-    }
     weigh(scores);
     mix(stage + kStage, place);
   }
-  // Products of all rows with `COUNT` columns.
+  // Scores of `rows` rows from `first` on.
+  __device__ __forceinline__ void score(
+      float* scores, unsigned keys, int first, int rows) const {
+    float parts[BAND][4];
+    #pragma unroll
+    for (int r = 0; r < rows; ++r)
+      #pragma unroll
+      for (int i = 0; i < 4; ++i) parts[r][i] = 0;
+    #pragma unroll
+    for (int e = 0; e < D / kBlock; ++e) multiply<4>(parts, keys, e, first, rows);
+    if (D % kBlock != 0)
+      multiply<(D % kBlock != 0 ? D % kBlock / kParts : 1)>(parts, keys, D / kBlock, first, rows);
+    #pragma unroll
+    for (int r = 0; r < rows; ++r) scores[r] = exchanged(parts[r]);
+  }
+  // Products with `COUNT` columns.
   template <int COUNT>
-  __device__ __forceinline__ void multiply(float (&parts)[ROWS][4], unsigned keys, int e) const {
+  __device__ __forceinline__ void multiply(
+      float (&parts)[BAND][4], unsigned keys, int e, int first, int rows) const {
     int part = lane >> 2 & (kParts - 1);
     float4 key[COUNT];
     #pragma unroll
     for (int k = 0; k < COUNT; ++k)
       key[k] = handglass_flash_floats(keys + 64 * (kBlock * e + kParts * k + part));
     #pragma unroll
-    for (int r = 0; r < ROWS; ++r) {
-      unsigned at = queries + 4 * (r * kLine + kBlock * e + 4 * part);
+    for (int r = 0; r < rows; ++r) {
+      unsigned at = queries + 4 * ((first + r) * kLine + kBlock * e + 4 * part);
       float query[4];
       if (COUNT == 4) *(float4*)query = handglass_flash_floats(at);
       #pragma unroll
@@ -134,7 +146,7 @@ struct HandglassFlashFloats {
   __device__ __forceinline__ void weigh(const float (&scores)[ROWS]) {
     bool more = !LAZY;
     #pragma unroll
-    for (int r = 0; r < ROWS; ++r) more = more || scores[r] > peak[r];
+    for (int r = 0; r < ROWS; ++r) more |= scores[r] > peak[r] + 8;
     if (!LAZY || __any_sync(~0u, more)) raise(scores);
     __syncwarp();  // all have read the weights before
     #pragma unroll
@@ -194,7 +206,7 @@ struct HandglassFlashFloats {
   }
   __device__ __forceinline__ void chunk(unsigned stage, int start) {
     int first = threadIdx.y / DOWN * kShare;
-    #pragma unroll 1
+    #pragma unroll 4
     for (int place = first; place < first + kShare; place += STEP)
       if (start + place < first_limit)
         step(stage, place, start + place, start + place + STEP > first_limit);

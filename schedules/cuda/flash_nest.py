@@ -217,7 +217,7 @@ def _name(grid: Grid, operands: FlashOperands) -> str:
     """The device function with its parameters."""
     f = grid.flash
     if f.cache == FLOATS:
-        numbers = [f.band * f.bands, f.down, f.across, f.chunk, f.step, f.stages, f.lazy]
+        numbers = [f.own, -(-f.own // f.bands), f.down, f.across, f.chunk, f.step, f.stages, f.lazy]
     else:
         numbers = [f.down, f.across, f.bands, f.chunk, f.step, f.stages, f.held, f.lazy]
     if f.cache in ("", HALVES):

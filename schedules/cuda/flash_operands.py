@@ -125,9 +125,7 @@ def _cached_keys(operands: Operands, types: Collection[str]) -> Positions:
     return Positions(keys if keys.dtype in types else None, read, keys.shape)
 
 
-def _values(
-    operands: Operands, shape: Sequence[Expr | int], types: Collection[str]
-) -> Positions:
+def _values(operands: Operands, shape: Sequence[Expr | int], types: Collection[str]) -> Positions:
     """Values, which are read as they are if they are elements of one buffer of these types."""
     index = [tirx.Var(name, "int64") for name in ("head", "place", "e")]
     value = operands.value(*index)

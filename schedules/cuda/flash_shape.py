@@ -13,6 +13,8 @@ HALF, FLOAT = 2, 4
 """Bytes of a float16 and of a float32."""
 UNIT = 8
 """float16 that a thread copies at once."""
+BAND = SIDE // 2
+"""Rows of a band that are sums of two float16, and most rows of a warp in float32."""
 MOST_WARPS = 8
 REGISTERS = 168
 """Most registers of a thread for sums, scores and queries; some 60 more hold addresses."""
@@ -28,7 +30,8 @@ class Flash:
     across: int
     """Warps that share the positions of a chunk."""
     bands: int
-    """Bands of 16 rows of a warp, which share each key that it loads."""
+    """Bands of 16 rows of a warp, which share each key that it loads; or parts of its rows in
+    float32, each of which loads keys for itself and needs fewer registers."""
     chunk: int
     """Positions that are copied to shared memory together."""
     step: int
@@ -42,7 +45,7 @@ class Flash:
     cache: str = ""
     """Type of the cache that one query reads as it is; "" if operands are rounded to float16."""
     heads: int = 0
-    """Rows that share keys and values, which a band of `fma` of float32 has no more of."""
+    """Rows that share keys and values, which are those of a tile in float32, up to 8 per warp."""
 
     @property
     def fine(self) -> bool:
@@ -52,13 +55,19 @@ class Flash:
     @property
     def band(self) -> int:
         """Rows of a band."""
-        if self.cache == FLOATS:
-            return -(-self.heads // -(-self.heads // (SIDE // 2)))
-        return SIDE // 2 if self.fine else SIDE
+        return BAND if self.fine else SIDE
+
+    @property
+    def own(self) -> int:
+        """Rows of a warp."""
+        if self.cache != FLOATS:
+            return self.band * self.bands
+        tiles = -(-self.heads // (BAND * self.down))
+        return -(-self.heads // (self.down * tiles))
 
     @property
     def rows(self) -> int:
-        return self.band * self.bands * self.down
+        return self.own * self.down
 
     @property
     def lines(self) -> int:
@@ -89,7 +98,8 @@ class Flash:
     def registers(self) -> int:
         """Registers of a thread that hold matrices."""
         if self.cache == FLOATS:
-            return self.bands * self.band * (6 + 4 * -(-self.d // (4 * WARP)))
+            sums = self.own * (2 + 4 * -(-self.d // (4 * WARP)))
+            return sums + 4 * -(-self.own // self.bands)
         queries = 4 * -(-self.d // SIDE) if self.held else 0
         return self.bands * (self.d // 2 + self.step // 2 + queries)
 
@@ -137,6 +147,8 @@ class Flash:
         """
         across = min(self.across, MOST_WARPS // self.down, self.chunk // SIDE)
         flash = replace(self, across=across)
+        if self.cache == FLOATS:
+            flash = replace(flash, bands=min(self.bands, self.own))
         flash = replace(flash, step=min(flash.step, flash.chunk // flash.across))
         for shrink in _BY_REGISTERS:
             flash = flash if flash.registers <= REGISTERS else shrink(flash)
@@ -162,7 +174,7 @@ _BY_MEMORY: tuple[Callable[[Flash], Flash], ...] = (
     _halved_chunk,
     _halved_chunk,
     lambda f: replace(f, stages=1),
-    lambda f: replace(f, bands=1),
+    lambda f: f if f.cache == FLOATS else replace(f, bands=1),
     lambda f: replace(f, across=1),
     _halved_chunk,
     _halved_chunk,
