@@ -21,6 +21,7 @@ neither that nor m16n8k16; they copy through registers and multiply twice.
 from __future__ import annotations
 
 from .flash_codes import CODES
+from .flash_codes_stage import STAGE
 from .flash_floats import FLOATS
 from .flash_tile import TILE
 from .warp_functions import ARITHMETIC, MEMORY
@@ -196,7 +197,7 @@ _HALVES_CODE = ARITHMETIC + _WEIGHTS_CODE + _guarded("HALVES", _COPIES + TILE)
 CODE = {
     "": _HALVES_CODE + _GRID_CODE,
     "float16": _HALVES_CODE + _GRID_CODE,
-    "int8": _HALVES_CODE + _guarded("CODES", CODES) + _GRID_CODE,
+    "int8": _HALVES_CODE + _guarded("CODES", STAGE + CODES) + _GRID_CODE,
     "float32": _WEIGHTS_CODE + _guarded("FLOATS", FLOATS) + _GRID_CODE,
 }
 """By the type of the cache that is read as it is; without float16, there is no header for it."""
