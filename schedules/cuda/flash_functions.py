@@ -1,8 +1,10 @@
-"""CUDA C++ of attention on tensor cores (flash_nest.py): a workgroup's tile of rows.
+"""CUDA C++ of attention (flash_nest.py): a workgroup's tile of rows, whatever its warps multiply.
 
-A warp keeps the sums of its rows, their maxima and the sums of their weights in registers. Scores
-are the accumulators of `mma.sync` and, rounded to float16 in pairs, already have the layout of its
-left operand for the product with the values. What a warp does with a step of positions:
+Warps multiply float16 (flash_tile.py), codes of int8 (flash_codes.py) or float32 (flash_floats.py).
+On tensor cores, a warp keeps the sums of its rows, their maxima and the sums of their weights in
+registers. Scores are the accumulators of `mma.sync` and, rounded to float16 in pairs, already have
+the layout of its left operand for the product with the values. What a warp does with a step of
+positions:
 
     scores = queries keys^T      m16n8k16, keys by ldmatrix
     weights = exp2(scores - most), sums *= exp2(old most - most)

@@ -29,8 +29,11 @@ from .fragments import SIDE
 
 THREADS = 256
 QUAD = 4
-TILES = {"": "HandglassFlash", HALVES: "HandglassFlash", CODES: "HandglassFlashCodes"}
-TILES[FLOATS] = "HandglassFlashFloats"
+TILES = {
+    **dict.fromkeys(("", HALVES), "HandglassFlash"),
+    CODES: "HandglassFlashCodes",
+    FLOATS: "HandglassFlashFloats",
+}
 """The device code of a workgroup, by the type of the cache that is read as it is."""
 TILES_FIRST, HEADS_FIRST, LAST_FIRST = range(3)
 """Order of workgroups: tiles of a head after each other, which share its keys and values; heads
