@@ -1,8 +1,10 @@
-"""CUDA C++ of attention on tensor cores (flash_nest.py): a workgroup's tile of rows.
+"""CUDA C++ of attention (flash_nest.py): a workgroup's tile of rows, whatever its warps multiply.
 
-A warp keeps the sums of its rows, their maxima and the sums of their weights in registers. Scores
-are the accumulators of `mma.sync` and, rounded to float16 in pairs, already have the layout of its
-left operand for the product with the values. What a warp does with a step of positions:
+Warps multiply float16 (flash_tile.py), codes of int8 (flash_codes.py) or float32 (flash_floats.py).
+On tensor cores, a warp keeps the sums of its rows, their maxima and the sums of their weights in
+registers. Scores are the accumulators of `mma.sync` and, rounded to float16 in pairs, already have
+the layout of its left operand for the product with the values. What a warp does with a step of
+positions:
 
     scores = queries keys^T      m16n8k16, keys by ldmatrix
     weights = exp2(scores - most), sums *= exp2(old most - most)
@@ -20,11 +22,26 @@ neither that nor m16n8k16; they copy through registers and multiply twice.
 
 from __future__ import annotations
 
+from .flash_codes import CODES
+from .flash_codes_stage import STAGE
+from .flash_floats import FLOATS
 from .flash_tile import TILE
 from .warp_functions import ARITHMETIC, MEMORY
 
 NAME = "handglass_flash"
 
+_WEIGHTS = """
+static __device__ __forceinline__ float handglass_flash_exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+// Adds up what the four lanes of a row have.
+static __device__ __forceinline__ float handglass_flash_total(float total) {
+  total += __shfl_xor_sync(~0u, total, 1);
+  return total + __shfl_xor_sync(~0u, total, 2);
+}
+"""
 _COPIES = """
 // Copies a chunk of keys and values to shared memory. Keys beyond the last panel or row are those
 // of the last one, values beyond `end` are zeros.
@@ -75,50 +92,33 @@ struct HandglassFlashOut {
   }
   __device__ __forceinline__ float factor(float total) const { return SPLIT ? 1 : 1 / total; }
 };
-// Adds up the sums of the lanes that share a row.
-template <int ACROSS, int D, int DOWN, int BANDS, class Flash, class Out>
+template <class Flash, class Out>
 static __device__ __forceinline__ void handglass_flash_finish(
-    Flash& flash, handglass_half* pool, int first_row, const Out& out) {
-  constexpr int kApart = D + (40 - D % 32) % 32;  // rows 8 banks apart
+    const Flash& flash, void* pool, int first_row, const Out& out) {
+  constexpr int kApart = Flash::kApart, kAcross = Flash::kAcross;
   float* shared = (float*)pool;
-  float* kept = shared + ACROSS * Flash::kRows * kApart;
-  int lane = threadIdx.x, across = threadIdx.y / DOWN;
-  if (ACROSS > 1) __syncthreads();  // all have read their keys and values
-  #pragma unroll
-  for (int b = 0; b < BANDS; ++b)
-    #pragma unroll
-    for (int half = 0; half < Flash::kHalves; ++half) {
-      float total = flash.total[b][half];
-      total += __shfl_xor_sync(~0u, total, 1);
-      total += __shfl_xor_sync(~0u, total, 2);
-      int r = flash.row + Flash::kBand * b + 8 * half + (lane >> 2), column = 2 * (lane & 3);
-      if (ACROSS > 1) {
-        int place = across * Flash::kRows + r - first_row;
-        #pragma unroll
-        for (int e = 0; e < D / 8; ++e)
-          *(float2*)(shared + place * kApart + 8 * e + column) = flash.result(b, e, half);
-        if ((lane & 3) == 0)
-          *(float2*)(kept + 2 * place) = make_float2(flash.peak[b][half], total);
-      } else if (out.has(r)) {
-        float factor = out.factor(total);
-        float* to = out.at(r) + column;
-        #pragma unroll
-        for (int e = 0; e < D / 8; ++e) {
-          float2 sum = flash.result(b, e, half);
-          *(float2*)(to + 8 * e) = make_float2(sum.x * factor, sum.y * factor);
-        }
-        if ((lane & 3) == 0) out.mark(r, flash.peak[b][half], total);
-      }
+  float* kept = shared + kAcross * Flash::kRows * kApart;
+  int lane = threadIdx.x, across = threadIdx.y / Flash::kDown;
+  if (kAcross > 1) __syncthreads();  // all have read their keys and values
+  flash.rows([&](int r, float peak, float total, bool tells, auto put) {
+    if (kAcross > 1) {
+      int place = across * Flash::kRows + r - first_row;
+      put(shared + place * kApart, 1.0f);
+      if (tells) *(float2*)(kept + 2 * place) = make_float2(peak, total);
+    } else if (out.has(r)) {
+      put(out.at(r), out.factor(total));
+      if (tells) out.mark(r, peak, total);
     }
-  if (ACROSS == 1) return;
+  });
+  if (kAcross == 1) return;
   __syncthreads();
   for (int place = threadIdx.y; place < Flash::kRows; place += Flash::kThreads / 32) {
     int r = first_row + place;
-    float most = kept[2 * place], total = 0, weights[ACROSS];
+    float most = kept[2 * place], total = 0, weights[kAcross];
     #pragma unroll
-    for (int a = 1; a < ACROSS; ++a) most = fmaxf(most, kept[2 * (a * Flash::kRows + place)]);
+    for (int a = 1; a < kAcross; ++a) most = fmaxf(most, kept[2 * (a * Flash::kRows + place)]);
     #pragma unroll
-    for (int a = 0; a < ACROSS; ++a) {
+    for (int a = 0; a < kAcross; ++a) {
       float2 mark = *(const float2*)(kept + 2 * (a * Flash::kRows + place));
       weights[a] = handglass_flash_exp2(mark.x - most);
       total += weights[a] * mark.y;
@@ -126,10 +126,10 @@ static __device__ __forceinline__ void handglass_flash_finish(
     if (!out.has(r)) continue;
     float factor = out.factor(total);
     #pragma unroll
-    for (int e = 2 * lane; e < D; e += 64) {
+    for (int e = 2 * lane; e < Flash::kD; e += 64) {
       float low = 0, high = 0;
       #pragma unroll
-      for (int a = 0; a < ACROSS; ++a) {
+      for (int a = 0; a < kAcross; ++a) {
         float2 sum = *(const float2*)(shared + (a * Flash::kRows + place) * kApart + e);
         low += weights[a] * sum.x;
         high += weights[a] * sum.y;
@@ -141,60 +141,65 @@ static __device__ __forceinline__ void handglass_flash_finish(
 }
 """
 _WORKGROUP = """
-template <int D, int GROUP, bool CAUSAL, bool PANELS, int DOWN, int ACROSS, int BANDS, int CHUNK,
-          int STEP, int STAGES, bool HELD, bool LAZY, bool SPLIT, bool FINE>
+// `stored`: keys and values of all heads, and the scales of int8.
+template <class Flash, bool SPLIT, class... Stored>
 static __device__ __forceinline__ void handglass_flash(
-    handglass_half* pool, const handglass_half* keys, const handglass_half* values, float* out,
-    float* marks, int tile, int head, int part, int heads, int parts, int count, int first_limit,
-    int key_positions, int positions) {
-  using Flash = HandglassFlash<
-      D, GROUP, CAUSAL, PANELS, DOWN, ACROSS, BANDS, CHUNK, STEP, STAGES, HELD, LAZY, FINE>;
+    void* pool, float* out, float* marks, int tile, int head, int part, int heads,
+    int parts, int count, int first_limit, int key_positions, int positions, Stored... stored) {
+  constexpr int kChunk = Flash::kChunk, kStages = Flash::kStages;
   Flash flash;
   flash.first_limit = first_limit;
   flash.count = count;
   int first_row = tile * Flash::kRows;
   int end = flash.limit_of(first_row + Flash::kRows - 1);
-  int chunks = (end + CHUNK - 1) / CHUNK, first = 0;
+  int chunks = (end + kChunk - 1) / kChunk, first = 0;
   if (SPLIT) {
     int share = (chunks + parts - 1) / parts;
     first = part * share;
     chunks = max(0, min(share, chunks - first));
   }
-  keys += (long long)head * key_positions * D;
-  values += (long long)head * positions * D;
+  typename Flash::Cache cache(head, key_positions, positions, stored...);
   unsigned memory = (unsigned)__cvta_generic_to_shared(pool);
   auto fetch = [&](int chunk) {
     if (chunk < chunks)
-      handglass_flash_fetch<Flash, D, PANELS, CHUNK>(
-          memory + 2 * (chunk % STAGES * Flash::kStage), keys, values, (first + chunk) * CHUNK, end,
-          key_positions);
+      cache.fetch(memory + 2 * (chunk % kStages * Flash::kStage), (first + chunk) * kChunk, end);
     handglass_flash_commit();
   };
   #pragma unroll
-  for (int chunk = 0; chunk < STAGES - 1; ++chunk) fetch(chunk);
+  for (int chunk = 0; chunk < kStages - 1; ++chunk) fetch(chunk);
   __syncthreads();  // the queries are in shared memory
-  flash.start(memory + 2 * (STAGES - HELD) * Flash::kStage, first_row);
+  flash.start(memory + 2 * (kStages - Flash::kHeld) * Flash::kStage, first_row);
   #pragma unroll 1
   for (int chunk = 0; chunk < chunks; ++chunk) {
-    if (STAGES == 1) {
-      if (HELD || chunk > 0) __syncthreads();
+    if (kStages == 1) {
+      if (Flash::kHeld || chunk > 0) __syncthreads();
       fetch(chunk);
     }
-    handglass_flash_wait<(STAGES > 2 ? STAGES - 2 : 0)>();
+    handglass_flash_wait<(kStages > 2 ? kStages - 2 : 0)>();
     __syncthreads();  // the chunk is there, and all are done with the one before
-    if (STAGES > 1) fetch(chunk + STAGES - 1);
-    flash.chunk(memory + 2 * (chunk % STAGES * Flash::kStage), (first + chunk) * CHUNK);
+    if (kStages > 1) fetch(chunk + kStages - 1);
+    flash.chunk(memory + 2 * (chunk % kStages * Flash::kStage), (first + chunk) * kChunk);
   }
   handglass_flash_wait<0>();
-  handglass_flash_finish<ACROSS, D, DOWN, BANDS>(
+  handglass_flash_finish(
       flash, pool, first_row,
-      HandglassFlashOut<D, GROUP, SPLIT>{out, marks, head, heads, count, part});
+      HandglassFlashOut<Flash::kD, Flash::kGroup, SPLIT>{out, marks, head, heads, count, part});
 }
 """
-# TVM prints the source once per name, and each workgroup has a name of its own.
-_GUARDED = f"""#ifndef HANDGLASS_FLASH
-#define HANDGLASS_FLASH
-{TILE}{_COPIES}{_RESULT}{_WORKGROUP}
-#endif
-"""
-CODE = MEMORY + ARITHMETIC + _GUARDED
+
+
+def _guarded(name: str, code: str) -> str:
+    """TVM prints the source once per name, and each workgroup has a name of its own."""
+    return f"#ifndef HANDGLASS_FLASH_{name}\n#define HANDGLASS_FLASH_{name}\n{code}#endif\n"
+
+
+_WEIGHTS_CODE = MEMORY + _guarded("WEIGHTS", _WEIGHTS)
+_GRID_CODE = _guarded("GRID", _RESULT + _WORKGROUP)
+_HALVES_CODE = ARITHMETIC + _WEIGHTS_CODE + _guarded("HALVES", _COPIES + TILE)
+CODE = {
+    "": _HALVES_CODE + _GRID_CODE,
+    "float16": _HALVES_CODE + _GRID_CODE,
+    "int8": _HALVES_CODE + _guarded("CODES", STAGE + CODES) + _GRID_CODE,
+    "float32": _WEIGHTS_CODE + _guarded("FLOATS", FLOATS) + _GRID_CODE,
+}
+"""By the type of the cache that is read as it is; without float16, there is no header for it."""

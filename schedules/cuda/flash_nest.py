@@ -24,11 +24,17 @@ from ..rule import PATTERN
 from .copies import OPERANDS
 from .flash_functions import CODE, NAME
 from .flash_operands import FlashOperands, Positions
-from .flash_shape import HALF, Flash
+from .flash_shape import CODES, FLOAT, FLOATS, HALF, HALVES, Flash
 from .fragments import SIDE
 
 THREADS = 256
 QUAD = 4
+TILES = {
+    **dict.fromkeys(("", HALVES), "HandglassFlash"),
+    CODES: "HandglassFlashCodes",
+    FLOATS: "HandglassFlashFloats",
+}
+"""The device code of a workgroup, by the type of the cache that is read as it is."""
 TILES_FIRST, HEADS_FIRST, LAST_FIRST = range(3)
 """Order of workgroups: tiles of a head after each other, which share its keys and values; heads
 after each other; or tiles from the last, which sees most positions of a causal prompt."""
@@ -118,9 +124,10 @@ def write_flash(
         tile = tiles - 1 - tile if grid.order == LAST_FIRST else tile
         part = spatial(grid.splits, z)
         thread = spatial(warps, warp) * lanes + spatial(lanes, lane)
-        size = flash.bytes(operands.panels) // HALF
-        pool = T.sblock_alloc_buffer((size,), "float16", scope=OPERANDS)
-        place = flash.queries_at(operands.panels)
+        dtype, unit = ("float32", FLOAT) if flash.cache == FLOATS else ("float16", HALF)
+        size = flash.bytes(operands.panels) // unit
+        pool = T.sblock_alloc_buffer((size,), dtype, scope=OPERANDS)
+        place = flash.queries_at(operands.panels) * HALF // unit
         _load_queries(flash, operands.query, pool, place, tile, head, thread)
         numbers = _numbers(grid, operands, keys, values)
         _call(grid, operands, pool, (keys, values), outs, [tile, head, part, *numbers])
@@ -129,7 +136,7 @@ def write_flash(
 def _load_queries(
     flash: Flash, query: Read, pool: tirx.Buffer, start: int, tile: Expr, head: Expr, thread: Expr
 ) -> None:
-    """Round the queries of the tile into the memory from element `start` on.
+    """Round the queries of the tile into the memory from element `start` on, if it is float16.
 
     What float16 loses of a band of 8 rows is in the 8 rows after it.
     """
@@ -140,13 +147,20 @@ def _load_queries(
         i = k * threads + thread
         row, e = i // flash.d, _opaque(i % flash.d)
         T.buffer_store(kept, query(head, tile * flash.rows + row, e), [0])
-        line = row // flash.band * SIDE + row % flash.band
-        place = start + line * flash.stride + e
+        place = start + _query_place(flash, row, e)
         if count % threads == 0:
             _store_query(flash, pool, place, kept[0])
         else:
             with T.If(i < count), T.Then():
                 _store_query(flash, pool, place, kept[0])
+
+
+def _query_place(flash: Flash, row: Expr, e: Expr) -> Expr:
+    """Where an element is; float32 in the order of flash_floats.py."""
+    if flash.cache == FLOATS:
+        n = flash.parts
+        return row * flash.line + e // (4 * n) * (4 * n) + e % n * 4 + e // n % 4
+    return (row // flash.band * SIDE + row % flash.band) * flash.stride + e
 
 
 def _opaque(index: Expr) -> Expr:
@@ -159,7 +173,7 @@ def _opaque(index: Expr) -> Expr:
 
 
 def _store_query(flash: Flash, pool: tirx.Buffer, place: Expr, value: Expr) -> None:
-    T.buffer_store(pool, to_half(value), [place])
+    T.buffer_store(pool, value if flash.cache == FLOATS else to_half(value), [place])
     if flash.fine:
         T.buffer_store(pool, lost_by_half(value), [place + flash.band * flash.stride])
 
@@ -174,17 +188,18 @@ def _call(
 ) -> None:
     """Call the device function in a block that states what it reads and writes."""
     whole = lambda b: b[tuple(slice(0, n) for n in b.shape)]  # noqa: E731
+    stored = [*positions, *operands.scales]
     with T.sblock("flash"):
-        T.reads(whole(pool), *map(whole, positions))
+        T.reads(whole(pool), *map(whole, stored))
         T.writes(whole(pool), *map(whole, outs))
         T.evaluate(
             S.cuda.func_call(
                 _name(grid, operands),
                 pool.access_ptr("rw"),
-                *(b.access_ptr("r") for b in positions),
                 *(b.access_ptr("w") for b in (outs[0], outs[-1])),
                 *map(_int32, numbers),
-                source_code=CODE,
+                *(b.access_ptr("r") for b in stored),
+                source_code=CODE[grid.flash.cache],
             )
         )
 
@@ -204,9 +219,15 @@ def _numbers(
 def _name(grid: Grid, operands: FlashOperands) -> str:
     """The device function with its parameters."""
     f = grid.flash
-    numbers = [f.d, operands.rows.group, operands.causal, operands.panels, f.down, f.across]
-    numbers += [f.bands, f.chunk, f.step, f.stages, f.held, f.lazy, grid.splits > 1, f.fine]
-    return f"{NAME}<{', '.join(str(int(n)) for n in numbers)}>"
+    if f.cache == FLOATS:
+        numbers = [f.own, -(-f.own // f.bands), f.down, f.across, f.chunk, f.step, f.stages, f.lazy]
+    else:
+        numbers = [f.down, f.across, f.bands, f.chunk, f.step, f.stages, f.held, f.lazy]
+    if f.cache in ("", HALVES):
+        numbers = [operands.causal, operands.panels, *numbers, f.fine]
+    numbers = [f.d, operands.rows.group, *numbers]
+    tile = f"{TILES[f.cache]}<{', '.join(str(int(n)) for n in numbers)}>"
+    return f"{NAME}<{tile}, {int(grid.splits > 1)}>"
 
 
 def _int32(value: Expr | int) -> Expr:

@@ -5,7 +5,7 @@ Found in the operator's nest and in the packing stage before it (gpu/attention_f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import tvm_ffi
@@ -27,7 +27,7 @@ HALF = "float16"
 
 @dataclass(frozen=True)
 class Positions:
-    """Keys or values: a float16 buffer that is read as it is, or what is rounded first."""
+    """Keys or values: a buffer that is read as it is, or what is rounded to float16 first."""
 
     stored: tirx.Buffer | None
     """(kv heads, positions, d), or keys in panels (kv heads, panels, d, 16)."""
@@ -54,15 +54,20 @@ class FlashOperands:
     """All buffers that are read."""
     packed: Sequence[SBlock]
     """Packing stages that are no longer needed."""
+    scales: tuple[tirx.Buffer, ...] = ()
+    """Those of codes that are read as they are: of keys and of values."""
 
     @property
     def panels(self) -> bool:
         return self.keys.panels
 
     @property
-    def is_half_cache(self) -> bool:
-        """Whether keys and values are those of a float16 cache."""
-        return self.panels and None not in (self.keys.stored, self.values.stored)
+    def cache(self) -> str:
+        """The type of the cache that is read as it is; "" if keys or values are rounded first."""
+        keys, values = self.keys.stored, self.values.stored
+        if not self.panels or keys is None or values is None or keys.dtype != values.dtype:
+            return ""
+        return str(keys.dtype)
 
     @property
     def heads(self) -> int:
@@ -83,16 +88,18 @@ class FlashOperands:
         return [region.source for block in self.packed for region in block.writes]
 
 
-def find_operands(sch: Schedule, nest: Found) -> FlashOperands:
-    """The operands of an unscheduled function whose views are inlined."""
+def find_operands(sch: Schedule, nest: Found, types: Collection[str] = (HALF,)) -> FlashOperands:
+    """The operands of an unscheduled function whose views are inlined; keys and values in a buffer
+    of one of these types are read as they are."""
     operands = operands_of(sch, nest)
     packed = [sch.get(block) for block in find(sch, "packed")]
     size = int64(in_scope(sch, nest.nest.annotations[SEEN][1]))
     rows = (int(operands.keys.shape[0]), size, nest.shape.d)
-    keys = Positions(None, _before(packed[0]), rows) if packed else _cached_keys(operands)
-    values = _values(operands, rows)
+    keys = Positions(None, _before(packed[0]), rows) if packed else _cached_keys(operands, types)
+    values = _values(operands, rows, types)
     read = _buffers(operands.query, keys, values)
-    return FlashOperands(operands.rows, operands.query, keys, values, read, packed)
+    scales = operands.scales if keys.stored is not None else ()
+    return FlashOperands(operands.rows, operands.query, keys, values, read, packed, scales)
 
 
 def _before(packing: SBlock) -> Read:
@@ -107,7 +114,7 @@ def _before(packing: SBlock) -> Read:
     return read
 
 
-def _cached_keys(operands: Operands) -> Positions:
+def _cached_keys(operands: Operands, types: Collection[str]) -> Positions:
     keys = operands.keys
 
     def read(head: Expr, place: Expr, e: Expr) -> Expr:
@@ -115,24 +122,29 @@ def _cached_keys(operands: Operands) -> Positions:
         key = keys[head, panel, e, lane].astype("float32")
         return key * operands.scales[0][head, panel, lane] if operands.scales else key
 
-    return Positions(keys if keys.dtype == HALF else None, read, keys.shape)
+    return Positions(keys if keys.dtype in types else None, read, keys.shape)
 
 
-def _values(operands: Operands, shape: Sequence[Expr | int]) -> Positions:
-    """Values, which are read as they are if they are elements of one float16 buffer."""
+def _values(operands: Operands, shape: Sequence[Expr | int], types: Collection[str]) -> Positions:
+    """Values, which are read as they are if they are elements of one buffer of these types."""
     index = [tirx.Var(name, "int64") for name in ("head", "place", "e")]
     value = operands.value(*index)
-    if isinstance(value, TensorLoad) and value.source.dtype == HALF:
+    if isinstance(value, TensorLoad) and value.source.dtype in types:
         same = (i.same_as(var) for i, var in zip(value.indices, index, strict=False))
         if len(value.indices) == len(index) and all(same):
-            return Positions(value.source, operands.value, value.source.shape)
+            return Positions(value.source, _scaled(operands), value.source.shape)
+    return Positions(None, _scaled(operands), shape)
+
+
+def _scaled(operands: Operands) -> Read:
+    """(kv head, position, column) -> value."""
 
     def read(head: Expr, place: Expr, e: Expr) -> Expr:
         value = operands.value(head, place, e).astype("float32")
         scales = operands.scales
         return value * scales[1][head, place // LANES, place % LANES] if scales else value
 
-    return Positions(None, read, shape)
+    return read
 
 
 def _buffers(query: Read, *operands: Positions) -> list[tirx.Buffer]:

@@ -15,9 +15,26 @@ struct HandglassFlash {
   enum { kStride = 8 * (D / 8 | 1), kWhole = D / 16, kInputs = (D + 15) / 16 };
   enum { kKeys = CHUNK * (PANELS ? D : kStride) };
   enum { kStage = kKeys + CHUNK * kStride, kShare = CHUNK / ACROSS };
+  enum { kD = D, kGroup = GROUP, kAcross = ACROSS, kChunk = CHUNK, kStages = STAGES };
+  enum { kDown = DOWN, kHeld = HELD, kTiles = 2 * kInputs };
+  enum { kApart = D + (40 - D % 32) % 32 };  // rows of float32 that are 8 banks apart
   static __device__ __forceinline__ float lowest_score() { return -3.0e38f; }
 
-  float sums[BANDS][D / 8][4], peak[BANDS][2], total[BANDS][2];
+  struct Cache {
+    const handglass_half *keys, *values;
+    int positions;
+
+    __device__ __forceinline__ Cache(int head, int key_positions, int value_positions,
+                                     const handglass_half* all_keys,
+                                     const handglass_half* all_values)
+        : keys(all_keys + (long long)head * key_positions * D),
+          values(all_values + (long long)head * value_positions * D), positions(key_positions) {}
+    __device__ __forceinline__ void fetch(unsigned stage, int start, int end) const {
+      handglass_flash_fetch<HandglassFlash, D, PANELS, CHUNK>(
+          stage, keys, values, start, end, positions);
+    }
+  };
+  float sums[BANDS][kTiles][4], peak[BANDS][2], total[BANDS][2];
   unsigned held[HELD ? BANDS : 1][kInputs][4];
   unsigned queries;  // of this warp, in shared memory
   int lane, row, first_limit, count;
@@ -35,7 +52,7 @@ struct HandglassFlash {
         total[b][half] = 0;
       }
       #pragma unroll
-      for (int e = 0; e < D / 8; ++e)
+      for (int e = 0; e < kTiles; ++e)
         #pragma unroll
         for (int i = 0; i < 4; ++i) sums[b][e][i] = 0;
       if (HELD) {
@@ -170,6 +187,26 @@ struct HandglassFlash {
     const float* c = sums[b][e] + 2 * half;
     if (!FINE) return make_float2(c[0], c[1]);
     return make_float2(c[0] + c[2] * (1.0f / 2048.0f), c[1] + c[3] * (1.0f / 2048.0f));
+  }
+  // Calls visit(row, peak, total, whether this lane tells them, put) for each row of the lane, of
+  // whose sums put(to, factor) stores the lane's columns.
+  template <class Visit>
+  __device__ __forceinline__ void rows(const Visit& visit) const {
+    #pragma unroll
+    for (int b = 0; b < BANDS; ++b)
+      #pragma unroll
+      for (int half = 0; half < kHalves; ++half) {
+        float all = handglass_flash_total(total[b][half]);
+        visit(row + kBand * b + 8 * half + (lane >> 2), peak[b][half], all, (lane & 3) == 0,
+              [&](float* to, float factor) {
+                #pragma unroll
+                for (int e = 0; e < D / 8; ++e) {
+                  float2 sum = result(b, e, half);
+                  *(float2*)(to + 8 * e + 2 * (lane & 3)) =
+                      make_float2(sum.x * factor, sum.y * factor);
+                }
+              });
+      }
   }
   // 16 values of 16 columns (or the last 8): two columns of the right operand.
   __device__ __forceinline__ void load_values(

@@ -6,11 +6,9 @@ Sources of several kernels of a module may begin with these two parts.
 MEMORY = """
 #ifndef HANDGLASS_FLASH_MEMORY
 #define HANDGLASS_FLASH_MEMORY
-typedef __half handglass_half;
-
 // Addresses of shared memory have 32 bits. 16 bytes go there, zeros unless `is_seen`.
 static __device__ __forceinline__ void handglass_flash_copy(
-    unsigned to, const handglass_half* from, bool is_seen) {
+    unsigned to, const void* from, bool is_seen) {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
       :: "r"(to), "l"(from), "r"(is_seen ? 16 : 0) : "memory");
@@ -31,6 +29,20 @@ static __device__ __forceinline__ void handglass_flash_wait() {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.wait_group %0;" :: "n"(N) : "memory");
 #endif
+}
+static __device__ __forceinline__ float handglass_flash_float(unsigned at) {
+  float x;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(at) : "memory");
+  return x;
+}
+static __device__ __forceinline__ float4 handglass_flash_floats(unsigned at) {
+  float4 x;
+  asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+      : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w) : "r"(at) : "memory");
+  return x;
+}
+static __device__ __forceinline__ void handglass_flash_keep(unsigned at, float x) {
+  asm volatile("st.shared.f32 [%0], %1;" :: "r"(at), "f"(x) : "memory");
 }
 // Four matrices of 8 x 8, whose rows are at the addresses of eight lanes each; or two of them.
 template <bool TRANSPOSED>
@@ -58,6 +70,8 @@ static __device__ __forceinline__ void handglass_flash_load2(unsigned* to, unsig
 ARITHMETIC = """
 #ifndef HANDGLASS_FLASH_ARITHMETIC
 #define HANDGLASS_FLASH_ARITHMETIC
+typedef __half handglass_half;
+
 // Sums of 16 x 8 += 16 rows times 8 inputs, or 16.
 static __device__ __forceinline__ void handglass_flash_multiply8(
     float* c, const unsigned* a, unsigned b) {
@@ -76,11 +90,6 @@ static __device__ __forceinline__ void handglass_flash_multiply16(
   handglass_flash_multiply8(c, a, first);
   handglass_flash_multiply8(c, a + 2, second);
 #endif
-}
-static __device__ __forceinline__ float handglass_flash_exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
 }
 static __device__ __forceinline__ unsigned handglass_flash_pair(float low, float high) {
   __half2 pair = __floats2half2_rn(low, high);

@@ -29,8 +29,12 @@ class Code:
     @property
     def hot_loop(self) -> Counter[str]:
         """The instructions of the loop with the most products, of an iteration."""
+        return self.loop_of(*TENSOR)
+
+    def loop_of(self, *names: str) -> Counter[str]:
+        """Those of the smallest loop with the most instructions of these names."""
         inside = [Counter(self.instructions[first : last + 1]) for first, last in self.loops]
-        return max(inside, key=lambda loop: count(loop, *TENSOR), default=Counter())
+        return max(inside, key=lambda loop: count(loop, *names), default=Counter())
 
     @property
     def mix(self) -> Counter[str]:

@@ -34,25 +34,28 @@ pytestmark = [
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PICTURES = sorted((EXAMPLES / "pictures").glob("*.png"))
 QUESTION, TOKENS = "How many shapes are there?", 8
-TOLERANCES: dict[tuple[str, str], Tolerance] = {
-    ("rtx-30", "f16"): BFLOAT16_ROWS,  # float16 rows, which are finer
-    ("rtx-30", "w4"): BFLOAT16_ROWS,  # many rows in float16
-    ("rtx-30", "w4a8"): weaker(INT8_GROUPS, INT8_ROWS),
-    ("rtx-20", "w4a8"): weaker(INT8_GROUPS, INT8_ROWS),  # no tensor cores; the PTX of "cuda"
+TOLERANCES: dict[tuple[str, str, str], Tolerance] = {
+    ("rtx-30", "f16", "f16"): BFLOAT16_ROWS,  # float16 rows, which are finer
+    ("rtx-30", "f16", "int8"): BFLOAT16_ROWS,
+    ("rtx-30", "w4", "f16"): BFLOAT16_ROWS,  # many rows in float16
+    ("rtx-30", "w4a8", "f16"): weaker(INT8_GROUPS, INT8_ROWS),
+    ("rtx-20", "w4a8", "f16"): weaker(INT8_GROUPS, INT8_ROWS),  # no tensor cores; PTX of "cuda"
 }
-MORE = {("rtx-30", "w4"), ("rtx-20", "w4a8")}
+"""By target, scheme and type of the cache."""
+MORE = {("rtx-30", "f16", "int8"), ("rtx-30", "w4", "f16"), ("rtx-20", "w4a8", "f16")}
 """What `make test-cuda-large` adds: most of the time is the translation of a model's kernels."""
 BUNDLES = [pytest.param(*b, marks=pytest.mark.large if b in MORE else ()) for b in TOLERANCES]
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], Path]]:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
     folder = tmp_path_factory.mktemp("bundles")
 
     @cache
-    def compiled(target: str, scheme: str) -> Path:
-        output = folder / f"{target}-{scheme}"
-        compile_model(EXAMPLES / "demo-checkpoint", output, target=target, quantization=scheme)
+    def compiled(target: str, scheme: str, kept: str = "") -> Path:
+        output = folder / f"{target}-{scheme}-{kept}"
+        checkpoint, kind = EXAMPLES / "demo-checkpoint", kept or None
+        compile_model(checkpoint, output, target=target, quantization=scheme, kv_cache=kind)
         return output
 
     with pytest.MonkeyPatch.context() as patch:
@@ -66,7 +69,7 @@ def no_self_test(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HANDGLASS_TRUST_DRIVER", "1")
 
 
-def test_float32_gives_the_same_tokens(bundle: Callable[[str, str], Path]) -> None:
+def test_float32_gives_the_same_tokens(bundle: Callable[..., Path]) -> None:
     answers = []
     for target, device in (("host", None), ("rtx-30", "cuda:0")):
         model = handglass.load(bundle(target, "f32"), device=device)
@@ -74,16 +77,16 @@ def test_float32_gives_the_same_tokens(bundle: Callable[[str, str], Path]) -> No
     assert answers[0] == answers[1] and answers[0]
 
 
-@pytest.mark.parametrize(("target", "scheme"), BUNDLES)
+@pytest.mark.parametrize(("target", "scheme", "kept"), BUNDLES)
 def test_logits_after_every_token(
-    bundle: Callable[[str, str], Path], target: str, scheme: str
+    bundle: Callable[..., Path], target: str, scheme: str, kept: str
 ) -> None:
-    here = Session(Bundle.open(bundle("host", scheme)))
-    there = Session(Bundle.open(bundle(target, scheme)), device="cuda:0")
+    here = Session(Bundle.open(bundle("host", scheme, kept)))
+    there = Session(Bundle.open(bundle(target, scheme, kept)), device="cuda:0")
     tokens, truth = logits_of(here, [])
     launches = cuda_statistics()["graph_launches"]
     _, found = logits_of(there, tokens)
-    TOLERANCES[target, scheme].check(found, truth)
+    TOLERANCES[target, scheme, kept].check(found, truth)
     assert cuda_statistics()["graph_launches"] - launches == TOKENS - 1, "the first one is recorded"
 
 

@@ -67,10 +67,19 @@ FLASH = {
     "decode": partial(over_cache, "float16", 1, 0, 36, 36, 64),
     "decode_grouped": partial(over_cache, "float16", 1, 0, 32, 2, 128),
     "decode_wide": partial(over_cache, "float16", 1, 0, 8, 2, 256),
+    "decode_int8": partial(over_cache, "int8", 1, 0, 36, 36, 64),
+    "decode_int8_grouped": partial(over_cache, "int8", 1, 0, 32, 2, 128),
+    "decode_int8_wide": partial(over_cache, "int8", 1, 0, 8, 2, 256),
+    "decode_f32": partial(over_cache, "float32", 1, 0, 36, 36, 64),
+    "decode_f32_grouped": partial(over_cache, "float32", 1, 0, 32, 2, 128),
+    "decode_f32_wide": partial(over_cache, "float32", 1, 0, 8, 2, 256),
 }
-HEADS = {"vision": 72, "resampler": 128, "prefill": 64, "prefill_int8": 128}
-HEADS |= {"decode": 64, "decode_grouped": 128, "decode_wide": 256}
 """Attention whose operands may be rounded, or of one query, with heads of models."""
+HEADS = {"vision": (72, 1), "resampler": (128, 1), "prefill": (64, 7), "prefill_int8": (128, 7)}
+HEADS |= {f"decode{kind}": (64, 1) for kind in ("", "_int8", "_f32")}
+HEADS |= {f"decode{kind}_grouped": (128, 16) for kind in ("", "_int8", "_f32")}
+HEADS |= {f"decode{kind}_wide": (256, 4) for kind in ("", "_int8", "_f32")}
+"""Columns of a head, and heads that share keys."""
 
 
 def made(space: Space, preset: str) -> Kernel:
@@ -138,13 +147,15 @@ def test_attention_on_tensor_cores_has_many_workgroups(name: str, preset: str) -
     offered, limits = Offered(), limits_of(preset)
     rule = taken(kernel, preset, offered)
     assert rule is flash_attention.RULE
-    d, panels = HEADS[name], name.startswith(("prefill", "decode"))
-    fine = name.startswith("decode")
-    free = {choice: offered.options.get(choice, (1,)) for choice in rule.offers}
+    (d, group), panels = HEADS[name], name.startswith(("prefill", "decode"))
+    kept = "int8" if "int8" in name else "float32" if "f32" in name else "float16"
+    cache = kept if name.startswith("decode") else ""
+    usual = {"held": (0,)}  # where it is no choice
+    free = {c: offered.options.get(c, usual.get(c, (1,))) for c in rule.offers}
     others = len(free.pop("order")) * len(free.pop("splits"))
     combinations = (dict(zip(free, values, strict=True)) for values in product(*free.values()))
     shapes = {
-        flash_attention.shape_of(d, chosen, fine).fitted(limits.optin, panels)
+        flash_attention.shape_of(d, chosen, cache, group).fitted(limits.optin, panels)
         for chosen in combinations
     }
     assert len(shapes) * others >= 200

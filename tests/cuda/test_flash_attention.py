@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 
 from arm_kernels import Kernel
-from attention_reference import CONTEXT, attend, cache_of, normal, rotated
+from attention_reference import CONTEXT, as_kept, attend, cache_of, normal, rotated
 from attention_spaces import over_cache, over_picture
 from cuda_kernels import Kernels, image, kernels_of, scheduled, target_of
 from emulator.launch import Counts, Module
@@ -48,19 +48,58 @@ CACHES: Mapping[str, tuple[dict[str, Any], Chosen]] = {
     "float32": ({"dtype": "float32", "s": 7, "pos": 17, "heads": 6}, ()),
     "int8": ({"dtype": "int8", "s": 20, "pos": 17, "heads": 6, "d": 24}, ()),
 }
+OF_CODES: Chosen = (("across", 1), ("bands", 2), ("chunk", 32), ("step", 32), ("stages", 3))
+OF_FLOATS: Chosen = (("across", 1), ("chunk", 64), ("step", 16), ("stages", 1), ("lazy", 0))
 DECODES: Mapping[str, tuple[dict[str, Any], Chosen]] = {
-    "seven heads each": ({"pos": 350}, ()),
-    "one head each": ({"pos": 17, "heads": 2, "kv": 2, "d": 72}, (("splits", 1), ("held", 0))),
+    "seven heads each": ({"dtype": "float16", "pos": 350}, ()),
+    "one head each": (
+        {"dtype": "float16", "pos": 17, "heads": 2, "kv": 2, "d": 72},
+        (("splits", 1), ("held", 0)),
+    ),
     "sixteen heads, unusual": (
-        {"pos": 200, "heads": 16, "kv": 1, "d": 24},
+        {"dtype": "float16", "pos": 200, "heads": 16, "kv": 1, "d": 24},
         (("splits", 2), *UNUSUAL),
     ),
     "sixteen heads of eight columns in two warps": (
-        {"pos": 40, "heads": 16, "kv": 1, "d": 8},
+        {"dtype": "float16", "pos": 40, "heads": 16, "kv": 1, "d": 8},
         (("splits", 4), ("down", 2), ("across", 2), ("chunk", 32), ("stages", 1)),
     ),
+    "int8, seven heads each": ({"dtype": "int8", "pos": 350, "d": 64}, ()),
+    "int8, the seed": ({"dtype": "int8", "pos": 18, "heads": 36, "kv": 36, "d": 64}, ()),
+    "int8, one head each": (
+        {"dtype": "int8", "pos": 150, "heads": 2, "kv": 2, "d": 72},
+        (("splits", 1), ("held", 0), ("lazy", 1)),
+    ),
+    "int8, sixteen heads, unusual": (
+        {"dtype": "int8", "pos": 200, "heads": 16, "kv": 1, "d": 24},
+        (("splits", 2), *OF_CODES),
+    ),
+    "int8, two warps by rows": (
+        {"dtype": "int8", "pos": 0, "heads": 12, "kv": 1, "d": 80},
+        (("splits", 3), ("down", 2), ("across", 2), ("step", 16)),
+    ),
+    "int8, eight columns": ({"dtype": "int8", "pos": 40, "heads": 5, "kv": 1, "d": 8}, ()),
+    "float32, seven heads each": ({"dtype": "float32", "pos": 350, "d": 64}, ()),
+    "float32, the seed": ({"dtype": "float32", "pos": 18, "heads": 36, "kv": 36, "d": 64}, ()),
+    "float32, one head each": (
+        {"dtype": "float32", "pos": 150, "heads": 2, "kv": 2, "d": 72},
+        (("splits", 1), ("stages", 3)),
+    ),
+    "float32, sixteen heads, unusual": (
+        {"dtype": "float32", "pos": 200, "heads": 16, "kv": 1, "d": 24},
+        (("splits", 2), ("bands", 2), *OF_FLOATS),
+    ),
+    "float32, two warps by rows": (
+        {"dtype": "float32", "pos": 0, "heads": 9, "kv": 1, "d": 80},
+        (("splits", 3), ("down", 2), ("across", 2)),
+    ),
+    "float32, eight columns": ({"dtype": "float32", "pos": 40, "heads": 5, "kv": 1, "d": 8}, ()),
+    "float32, wide heads": (
+        {"dtype": "float32", "pos": 77, "heads": 4, "kv": 2, "d": 192},
+        (("splits", 2), *OF_FLOATS),
+    ),
 }
-"""One query over a float16 cache."""
+"""One query over a cache."""
 
 
 def made(sizes: Mapping[str, Any], rounded: bool = True) -> Kernel:
@@ -105,17 +144,51 @@ def test_over_a_cache(name: str) -> None:
 @pytest.mark.parametrize("name", DECODES)
 def test_one_query_is_not_rounded(name: str) -> None:
     sizes, chosen = DECODES[name]
-    kernel = made({"dtype": "float16", "s": 1, **sizes}, rounded=False)
+    kernel = made({"s": 1, **sizes}, rounded=False)
     y, counts = run(built(kernel, chosen), kernel, pos=sizes["pos"])
     KERNEL.check(y, kernel.outputs[0])
     assert len(counts) == (1 if ("splits", 1) in chosen else 2), "parts are merged"
-    assert counts[0].mma > 0
+    assert (counts[0].mma > 0) is (sizes["dtype"] != "float32")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_one_query_over_other_caches_has_the_kernel_of_all_gpus(dtype: str) -> None:
-    kernel = made({"dtype": dtype, "s": 1, "pos": 17}, rounded=False)
-    assert scheduled(kernel.func, target_of("cuda"))[1] == attention.RULE.name
+@pytest.mark.parametrize("factor", [1e-30, 1e-6, 1e8])
+def test_scales_beyond_float16(factor: float) -> None:
+    """Those of values multiply weights before these are rounded; they grow, or become smaller."""
+    n, d = 90, 64
+    q, k, v = normal(1, 7, d), normal(n, 1, d), normal(n, 1, d, seed=8)
+    grown = v * np.float32(factor) ** np.linspace(0, 1, n, dtype=np.float32)[:, None, None]
+    for values in (grown, grown[::-1].copy(), np.float32(factor) * v):
+        y, truth = decoded("int8", q, k, values)
+        KERNEL.check(y, truth)
+
+
+def test_float32_is_not_rounded_to_float16() -> None:
+    """Queries and keys beyond its range in both directions, and values."""
+    q, k, v = normal(1, 14, 64) * 1e-6, normal(90, 2, 64) * 1e6, normal(90, 2, 64, seed=8) * 1e30
+    KERNEL.check(*decoded("float32", q, k, v))
+
+
+def test_a_peak_far_below_the_largest_score() -> None:
+    """Maxima are raised when a score exceeds them by far, and by little not."""
+    q, k, v = normal(1, 2, 64), normal(400, 2, 64), normal(400, 2, 64, seed=8)
+    k *= np.linspace(0.01, 4, 400, dtype=np.float32)[:, None, None]
+    for dtype in ("float32", "int8"):
+        KERNEL.check(*decoded(dtype, q, k, v, splits=2, lazy=1))
+
+
+def decoded(
+    dtype: str, q: np.ndarray, k: np.ndarray, v: np.ndarray, **chosen: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Attention of one query to all keys of a cache, and the same in numpy."""
+    (_, heads, d), (n, kv, _) = q.shape, k.shape
+    kernel = made({"dtype": dtype, "s": 1, "pos": n - 1, "heads": heads, "kv": kv, "d": d}, False)
+    table = rotary.table(CONTEXT, d, 10000.0)
+    qkv = np.concatenate([q.reshape(1, -1), np.zeros((1, 2 * kv * d), np.float32)], axis=1)
+    truth = attend(rotated(q, table[n - 1 : n]), as_kept(k, dtype), as_kept(v, dtype), n - 1)
+    y = np.full_like(truth, np.nan, dtype=np.float32)
+    of = built(kernel, tuple(chosen.items()))
+    of.run(qkv, table, *cache_of(k, v, np.nan, dtype), y, pos=n - 1)
+    return y, truth
 
 
 def test_the_kernel_of_all_gpus_does_more() -> None:
@@ -171,13 +244,23 @@ def test_a_query_that_is_no_number_spoils_only_itself(bad: float) -> None:
     HALF_ATTENTION.check(y, kernel.outputs[0])
 
 
-def test_before_compute_capability_8() -> None:
+OLDER: Mapping[str, tuple[dict[str, Any], dict[str, int]]] = {
+    "vision": (PICTURES["vision"][0], {"n": 77}),
+    "float16": ({"dtype": "float16", "s": 1, "pos": 77, "d": 64}, {"pos": 77}),
+    "int8": ({"dtype": "int8", "s": 1, "pos": 77, "d": 72}, {"pos": 77}),
+    "float32": ({"dtype": "float32", "s": 1, "pos": 77, "d": 64}, {"pos": 77}),
+}
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_before_compute_capability_8(name: str) -> None:
     """Copies through registers, and products of eight inputs."""
-    sizes, _ = PICTURES["vision"]
-    kernel = made(sizes)
+    sizes, numbers = OLDER[name]
+    kernel = made(sizes, rounded=name == "vision")
     of = built(kernel, preset="rtx-20")
     older = Module(image(of.source, "compute_75", 13)[0].decode().rstrip("\0"))
     object.__setattr__(of, "emulated", older)
-    y, counts = run(of, kernel, n=sizes["s"])
-    HALF_ATTENTION.check(y, kernel.outputs[0])
-    assert counts[-1].copies == 0 < counts[-1].mma
+    y, counts = run(of, kernel, **numbers)
+    (HALF_ATTENTION if name == "vision" else KERNEL).check(y, kernel.outputs[0])
+    assert all(count.copies == 0 for count in counts)
+    assert any(count.mma > 0 for count in counts) is (name != "float32")
