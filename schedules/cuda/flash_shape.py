@@ -41,7 +41,8 @@ class Flash:
     held: bool
     """Whether queries stay in registers."""
     lazy: bool
-    """Whether sums are rescaled only if a maximum of the warp has changed."""
+    """Whether sums are rescaled only if a maximum of the warp has changed; in float32, whether
+    maxima are raised only for scores that exceed them by 8."""
     cache: str = ""
     """Type of the cache that one query reads as it is; "" if operands are rounded to float16."""
     heads: int = 0

@@ -33,7 +33,7 @@ def _attention(name: str) -> Made:
 KERNELS: dict[str, Made] = {
     **{f"matmul-{scheme}": _tensor(scheme) for scheme in test_tensor_core.SCHEMES},
     **{f"row-{scheme}": _row(scheme) for scheme in test_one_row_code.RULES},
-    **{f"attention-{name}": _attention(name) for name in test_flash_code.PRODUCTS},
+    **{f"attention-{name}": _attention(name) for name in test_flash_code.CASES},
     "norm-quantize": lambda _: test_norm_rows.built(test_norm_rows.K),
 }
 

@@ -35,11 +35,13 @@ pytestmark = [
 FOLDER = Path(__file__).with_name("golden")
 UPDATE = "HANDGLASS_UPDATE_GOLDEN"
 PACKAGES = {12: "nvidia-cuda-nvrtc-cu12", 13: "nvidia-cuda-nvrtc"}
+SCALAR = ("FFMA", "IDP")
+"""Products where there are none of matrices."""
 WHOLE = ("LD", "ST", *TENSOR)
 """Instructions whose modifiers matter: the width of an access, the shape of a product."""
 
 
-@pytest.mark.parametrize(("name", "nvrtc", "chip"), thinned(4, cases()), indirect=["nvrtc"])
+@pytest.mark.parametrize(("name", "nvrtc", "chip"), thinned(8, cases()), indirect=["nvrtc"])
 def test_instructions_are_as_they_were(name: str, nvrtc: Nvrtc, chip: int) -> None:
     key = f"NVRTC {version(PACKAGES[nvrtc.major])}, sm_{chip}:"
     kept = lines_of(name)
@@ -58,11 +60,10 @@ def test_instructions_are_as_they_were(name: str, nvrtc: Nvrtc, chip: int) -> No
 
 def described(code: Code) -> str:
     """Registers, and the instructions of the loop with the most products and of all code."""
-    loop = code.hot_loop
-    share = f", of them {count(loop, *TENSOR)} products" if count(loop, *TENSOR) else ""
-    parts = [f"{code.registers} registers"]
-    if loop:
-        parts.append(f"a loop of {loop.total()}{share} ({counted(loop)})")
+    names = TENSOR if count(code.mix, *TENSOR) else SCALAR
+    loop, parts = code.loop_of(*names), [f"{code.registers} registers"]
+    if products := count(loop, *names):
+        parts.append(f"a loop of {loop.total()}, of them {products} products ({counted(loop)})")
     parts.append(f"in all {code.mix.total()} ({counted(code.mix)})")
     return "; ".join(parts)
 
