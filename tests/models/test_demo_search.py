@@ -19,6 +19,8 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 RECALL = {1: 0.6, 4: 0.95}
 """Of the texts about one shape, the share whose drawing must be among the first so many of 96;
 docs/search.md states what was measured."""
+LOST = 0.03
+"""The share that w8a8 may lose against f32: three of 96."""
 pytestmark = pytest.mark.compiler
 
 
@@ -29,15 +31,23 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.large
-def test_recall_in_w8a8(bundle: Path) -> None:
+def places_of(bundle: Path) -> np.ndarray:
+    """For each text, how many drawings are found before its own."""
     encoder, scenes = Encoder.load(bundle), every_shape()
     pictures = np.stack([encoder.picture(draw(scene, 224)) for scene in scenes.values()])
     texts = encoder.labels(list(scenes), "a {}")
     order = np.argsort(-(texts @ pictures.T), axis=1)
-    places = np.argwhere(order == np.arange(len(scenes))[:, None])[:, 1]
+    return np.argwhere(order == np.arange(len(scenes))[:, None])[:, 1]
+
+
+@pytest.mark.large
+def test_recall_holds_in_w8a8(bundle: Path, tmp_path: Path) -> None:
+    compile_model(EXAMPLES / "search-checkpoint", tmp_path / "f32", quantization="f32")
+    places, exact = places_of(bundle), places_of(tmp_path / "f32")
     for count, least in RECALL.items():
-        assert (places < count).mean() >= least, f"recall@{count}"
+        share = (places < count).mean()
+        assert share >= least, f"recall@{count}"
+        assert share >= (exact < count).mean() - LOST, f"recall@{count} of f32"
 
 
 @pytest.mark.large
