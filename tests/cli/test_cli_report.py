@@ -157,8 +157,8 @@ def test_the_checkpoint_is_compared_now(
 def test_one_process_measures_and_compares(small_bundle: Path, small_checkpoint: Path) -> None:
     """The compiler and the bundle both bring TVM's runtime, which a process can hold once."""
     flags = ("--quick", "--samples", "1", "--json", "--reference")
-    command = [sys.executable, "-m", "handglass.cli.main", "report", small_bundle, *flags]
-    done = subprocess.run([*command, small_checkpoint], capture_output=True, text=True)
+    command = [sys.executable, "-m", "handglass.cli.main", "report", str(small_bundle), *flags]
+    done = subprocess.run([*command, str(small_checkpoint)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     assert found["measured"]["phases"] and all(s["ok"] for s in found["parity"]["stages"])
