@@ -188,6 +188,16 @@ def demo_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def search_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo dual encoder as `make demo-search` compiles it."""
+    from handglass.compiler.build import compile_model
+
+    path = Path(__file__).parents[1] / "examples" / "search-checkpoint"
+    make = lambda folder: compile_model(path, folder / "search", quantization="w8a8")  # noqa: E731
+    return made_once(tmp_path_factory, "demo-search", make) / "search"
+
+
+@pytest.fixture(scope="session")
 def small_bundle(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle compiled by the command line, including the runtime library; `ir` is next to it."""
     from handglass.cli.main import execute

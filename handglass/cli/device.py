@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -94,3 +95,5 @@ def serve(
     given = {kind: file for kind, file in plugins.items() if file is not None}
     options = Options(host, port, key_file, threads, runtime, expose, until_eof, given, counter)
     serve(options, lambda started: print(started.announcement(json), flush=True))
+    if not (json or until_eof):
+        print("stopped", file=sys.stderr)  # behind ^C

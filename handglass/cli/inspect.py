@@ -136,6 +136,8 @@ def report_text(manifest: Manifest) -> str:
     """Whether the bundle has a report, which older bundles lack."""
     from handglass.runtime.bundle.reader import REPORT
 
+    if manifest.graph is not None:  # which bench refuses
+        return f"{REPORT}, what was recognised" if REPORT in manifest.files else "none"
     if REPORT in manifest.files:
         return f"{REPORT}, for bench --kernels"
     return "none; bench --kernels needs one, compile again"

@@ -51,13 +51,13 @@ def gather(
         raise UsageError(f"{sources[0]}: is a saved report; --reference needs the bundle")
     sides = [Side(open_bundle(path)) for path in sources if path not in saved]
     stages = [verified(path) for path in parity]
+    if reference:  # before a bundle loads its own copy of the runtime that the compiler brings
+        stages = [verify_now(sources[0], reference, options)]
     interrupted = run(sides, options)
     found, left = [], iter(sides)
     for number, path in enumerate(sources):
         content = saved.get(path) or content_here(next(left), interrupted)
         compared = stages[number] if number < len(stages) else content.parity
-        if reference and number == 0:
-            compared = verify_now(path, reference, options)
         found.append(replace(content, parity=compared))
     return found, interrupted
 

@@ -57,6 +57,8 @@ class TextInput:
         self.entry, self._ids = entry, ids
         self.cut = 0
         """Texts so far whose end was left out."""
+        self.tokens = 0
+        """Ids so far, without padding."""
 
     def __call__(self, text: str) -> np.ndarray:
         """The ids of a text, (s,) int32 with s <= `length`. Raises InputError for invalid
@@ -66,6 +68,7 @@ class TextInput:
         own = self._ids(text)
         self.cut += len(own) > room
         ids = [*entry.before, *own[:room], *entry.after]
+        self.tokens += len(ids)
         if entry.padding is not None:
             fill = [entry.padding] * (entry.length - len(ids))
             ids = [*fill, *ids] if entry.is_padded_left else [*ids, *fill]

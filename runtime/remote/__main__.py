@@ -26,6 +26,8 @@ def _serve() -> None:
         Options(**flags, plugins=plugins),
         lambda started: print(started.announcement(as_json), flush=True),
     )
+    if not (as_json or flags["until_eof"]):
+        print("stopped", file=sys.stderr)  # behind ^C
 
 
 def _parser() -> argparse.ArgumentParser:

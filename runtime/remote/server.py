@@ -12,7 +12,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,11 +52,15 @@ class DeviceServer:
         self._selector = selectors.PollSelector()  # unlike epoll, no kernel state shared by forks
         self._ending = False
 
-    def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; must run in the main thread, which receives signals."""
+    def run(self, announce: Callable[[], None]) -> None:
+        """Serve until SIGTERM or SIGINT; must run in the main thread, which receives signals.
+
+        `announce` is called once either of them ends the server as it should.
+        """
         with _waking() as wakeup:
             self._watch(wakeup)
             try:
+                announce()
                 while not self._ending:
                     self._turn()
             finally:

@@ -107,8 +107,9 @@ def serve(options: Options, announce: Callable[[Started], None]) -> None:
         raise UsageError(_exposure_warning(options.host))
     with _listen(address) as listener:
         host, port = listener.getsockname()[:2]
-        announce(Started(host, port, exposed, None if shared_key else key))
-        DeviceServer(listener, key, settings, _STDIN if options.until_eof else None).run()
+        started = Started(host, port, exposed, None if shared_key else key)
+        server = DeviceServer(listener, key, settings, _STDIN if options.until_eof else None)
+        server.run(lambda: announce(started))
 
 
 def find_runtime(given: Path | None) -> SharedLibrary:

@@ -77,6 +77,16 @@ class Encoder:
         """Texts so far whose end was left out, because they were too long for the model."""
         return 0 if self._texts_of is None else self._texts_of.cut
 
+    @property
+    def text_tokens(self) -> int:
+        """Tokens of all texts so far, without padding."""
+        return 0 if self._texts_of is None else self._texts_of.tokens
+
+    @property
+    def text_length(self) -> int:
+        """Tokens of the longest text; 0 for a model of pictures alone."""
+        return 0 if self._texts_of is None else self._texts_of.entry.length
+
     def picture(self, picture: Any, is_raw: bool = False) -> np.ndarray:
         """Raises InputError for a picture that cannot be read, and for a model of texts alone."""
         row = self._row(picture)

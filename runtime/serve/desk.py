@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..answer.answer import Answer
+from .embedder import ReadyRows, Rows
 from .limits import Limits
 from .refusal import SERVER, Refusal
 from .served import Ready
@@ -30,14 +31,14 @@ FIRST_GUESS_S = 2.0
 class Ended:
     """The last item of a ticket: `answer`, or else `error`; neither if it was cancelled."""
 
-    answer: Answer | None = None
+    answer: Answer | Rows | None = None
     error: BaseException | None = None
 
 
 class Ticket:
     """A place in the line. `put` receives the items of the answer, then `Ended`, in our thread."""
 
-    def __init__(self, ready: Ready, client: str, put: Callable[[Any], None]) -> None:
+    def __init__(self, ready: Ready | ReadyRows, client: str, put: Callable[[Any], None]) -> None:
         self.ready = ready
         self.client = client
         self.put = put
@@ -87,7 +88,7 @@ class Desk:
         with self._changed:
             self._check_open()
 
-    def enter(self, ready: Ready, client: str, put: Callable[[Any], None]) -> Ticket:
+    def enter(self, ready: Ready | ReadyRows, client: str, put: Callable[[Any], None]) -> Ticket:
         """Take a place in the client's line. Raises Refusal if there is none."""
         ticket = Ticket(ready, client, put)
         with self._changed:

@@ -13,6 +13,8 @@ TEXT_PER_POSITION = 64
 this is refused before it is split into tokens."""
 STOPS, STOP_LENGTH = 16, 256
 TOP_LOGPROBS = 20
+TEXTS = 2048
+"""Texts of one request for embeddings."""
 GRAMMAR_BYTES = 64 << 10
 BODY_S = 60.0
 """Seconds in which the first SMALL_BODY bytes of a request must arrive, in which a larger one must

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from handglass.errors import DeviceError, UsageError
+from handglass.errors import DeviceError, InputError, UsageError
 
 from ..answer.conversations import state_bytes
 from ..answer.model import Model
 from ..answer.pictures import TILES_KEPT
 from ..bundle.manifest import Manifest
 from ..bundle.reader import Bundle
+from ..search.encoder import Encoder
 from ..system.memory import available_bytes
 from .access import LOCAL, Access, is_loopback, read_token
 from .limits import Limits
@@ -99,6 +100,17 @@ def access_of(options: Options) -> Access:
     return Access(token, {*LOCAL, options.host.lower()}, options.cors)
 
 
+def load_encoder(path: Path, options: Options) -> Encoder:
+    """Raises InputError for an encoder of pictures alone."""
+    encoder = Encoder.load(path, options.threads, options.device)
+    if not encoder.reads_texts:
+        raise InputError(
+            f"{path}: encodes pictures alone, so that it has no embeddings of texts; use "
+            "handglass embed, classify and index"
+        )
+    return encoder
+
+
 def load(path: Path, options: Options) -> Model:
     return Model.load(
         path,
@@ -124,6 +136,8 @@ def _tiles_kept(manifest: Manifest, limits: Limits) -> int:
 
 def memory_of(name: str, manifest: Manifest, limits: Limits) -> Memory:
     parameters = sum(entry.nbytes for entry in manifest.params)
+    if not manifest.answers:
+        return Memory(name, parameters, 0, 0, manifest.target.device)
     pictures = _tiles_kept(manifest, limits) * _tile_bytes(manifest) + limits.picture_bytes
     kind = manifest.target.device
     return Memory(name, parameters, state_bytes(manifest.state), pictures, kind)
@@ -143,6 +157,8 @@ def check_memory(memories: Sequence[Memory], conversations: int) -> None:
 
 
 def memory_text(memory: Memory, conversations: int) -> str:
+    if not memory.conversation:
+        return f"{memory.name} ({memory.device}): parameters {memory.parameters / 1e6:.1f} MB"
     return (
         f"{memory.name} ({memory.device}): {conversations} conversations of "
         f"{memory.conversation / 1e6:.1f} MB, parameters {memory.parameters / 1e6:.1f} MB, "

@@ -12,7 +12,9 @@ from handglass.errors import HandglassError
 from ..answer.answer import AnswerStream
 from ..answer.model import Model
 from ..answer.options import Options, with_defaults
+from ..search.encoder import Encoder
 from .asked import Asked
+from .embedder import ENCODE_TEXT, AskedRows, Embedder, ReadyRows
 from .grammar import Grammars
 from .limits import TEXT_PER_POSITION, Limits
 from .pictures import Fetch, Pictures
@@ -57,14 +59,24 @@ class Ready:
 
 
 class Models:
-    """By name. `ready` is called by one thread at a time."""
+    """By name: models that answer questions, and encoders of texts. `ready` and `ready_rows` are
+    called by one thread at a time; iterating gives those that answer questions."""
 
-    def __init__(self, models: Mapping[str, Model], limits: Limits, fetch: Fetch) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        limits: Limits,
+        fetch: Fetch,
+        encoders: Mapping[str, Encoder] | None = None,
+    ) -> None:
         self._limits = limits
         now = int(time.time())
         self._served = {
             name: Served(name, model, self._pictures(model, fetch), Grammars(model), limits, now)
             for name, model in models.items()
+        }
+        self._embedders = {
+            name: Embedder(name, encoder, now) for name, encoder in (encoders or {}).items()
         }
 
     def _pictures(self, model: Model, fetch: Fetch) -> Pictures:
@@ -73,12 +85,36 @@ class Models:
     def __iter__(self) -> Any:
         return iter(self._served.values())
 
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """The entries of /v1/models."""
+        answering = [served.entry for served in self._served.values()]
+        return answering + [embedder.entry for embedder in self._embedders.values()]
+
+    def entry(self, name: str) -> dict[str, Any]:
+        return (self._embedders.get(name) or self.find(name)).entry
+
     def find(self, name: str) -> Served:
+        """The model that answers questions. Raises Refusal."""
+        if name in self._embedders:
+            raise _unable(name, "is an encoder, which answers no questions", "/v1/embeddings")
         if name not in self._served:
-            known = ", ".join(self._served)
-            message = f"the model {name!r:.100} is not served here; served: {known}"
-            raise Refusal(404, message, "model", "model_not_found")
+            raise self._unknown(name)
         return self._served[name]
+
+    def _unknown(self, name: str) -> Refusal:
+        known = ", ".join((*self._served, *self._embedders))
+        message = f"the model {name!r:.100} is not served here; served: {known}"
+        return Refusal(404, message, "model", "model_not_found")
+
+    def ready_rows(self, asked: AskedRows) -> ReadyRows:
+        """Raises Refusal."""
+        if asked.model in self._served:
+            lacks = f"has no capability {ENCODE_TEXT!r}, so no embeddings"
+            raise _unable(asked.model, lacks, "/v1/chat/completions and /v1/responses")
+        if asked.model not in self._embedders:
+            raise self._unknown(asked.model)
+        return self._embedders[asked.model].ready(asked)
 
     def ready(self, asked: Asked) -> Ready:
         """Read its pictures and build its prompt. Raises Refusal."""
@@ -130,15 +166,7 @@ def _with_pictures(turn: Mapping[str, Any], pictures: Pictures) -> dict[str, Any
     return {"role": turn["role"], "content": parts}
 
 
-ENCODE_TEXT = "encode_text"
-"""The capability that embeddings need."""
-
-
-def no_embeddings(served: Served) -> Refusal:
-    """Why a model has no embeddings: a bundle with the function answers no questions, so that it is
-    not served."""
-    message = (
-        f"the bundle {served.name!r} has no capability {ENCODE_TEXT!r}, so no embeddings; it "
-        "answers at /v1/chat/completions and /v1/responses"
-    )
+def _unable(name: str, why: str, paths: str) -> Refusal:
+    """A bundle that is served has no answer at a path."""
+    message = f"the bundle {name!r} {why}; ask it at {paths}"
     return Refusal(400, message, "model", "unsupported_capability")

@@ -83,7 +83,7 @@ def test_ctrl_c_in_every_state(chat: Chat, tmp_path: Path) -> None:
         chat.write(f"{line}\r")
         chat.until("\n")  # Ctrl-C makes a terminal forget what is unread
         chat.interrupt()
-        chat.until_one_of("interrupted", "press Ctrl-C again")
+        chat.until("interrupted", "press Ctrl-C again")
         chat.until("\n> ")
         chat.write("\r")  # or the next Ctrl-C may be the second at an empty prompt, which leaves
         chat.until("\n> ")

@@ -1,6 +1,8 @@
 """`handglass report` without running a model: a written bundle, saved reports, files refused."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,3 +150,15 @@ def test_the_checkpoint_is_compared_now(
     found = handglass("report", bundle, "--no-measure", "--reference", "checkpoint", "--json").json
     assert asked == [(bundle, Path("checkpoint"))]
     assert found["parity"]["stages"][0]["snr_db"] == 300.0
+
+
+@pytest.mark.compiler
+@pytest.mark.slow
+def test_one_process_measures_and_compares(small_bundle: Path, small_checkpoint: Path) -> None:
+    """The compiler and the bundle both bring TVM's runtime, which a process can hold once."""
+    flags = ("--quick", "--samples", "1", "--json", "--reference")
+    command = [sys.executable, "-m", "handglass.cli.main", "report", str(small_bundle), *flags]
+    done = subprocess.run([*command, str(small_checkpoint)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["measured"]["phases"] and all(s["ok"] for s in found["parity"]["stages"])

@@ -1,21 +1,16 @@
 """Pictures in a terminal: each code is decoded again, and each kind of terminal gets its own."""
 
 import base64
-import fcntl
 import io
 import os
-import pty
 import re
-import select
-import struct
 import sys
-import termios
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from terminal_process import TerminalProcess
 
 from handglass.cli import picture_codes, preview
 
@@ -156,42 +151,30 @@ main()
 """
 
 
-def chat_on_a_terminal(picture: Path, answers: bytes, environment: dict[str, str]) -> bytes:
-    """What appears when a picture's path is entered; `answers`: what the terminal says it is."""
-    support = Path(__file__).parents[1] / "support"
+def chat_on_a_terminal(picture: Path, attributes: str) -> TerminalProcess:
+    """A chat in which a picture's path was entered; `attributes`: what the terminal says it is."""
     names = ("TMUX", "KITTY_WINDOW_ID", "TERM_PROGRAM", "COLORTERM", "NO_COLOR")
     kept = {name: value for name, value in os.environ.items() if name not in names}
-    pid, fd = pty.fork()
-    if not pid:
-        folders = f"{support}:{Path(__file__).parents[2]}"
-        command = [sys.executable, "-c", CHATS, folders]
-        os.execve(sys.executable, command, {**kept, **environment})
-    try:
-        seen, end, entered, answered = b"", time.monotonic() + 90, False, False
-        while b"shown with the next question" not in seen.partition(b"leave")[2]:
-            assert select.select([fd], [], [], max(0.0, end - time.monotonic()))[0], seen
-            seen += os.read(fd, 65536)
-            if not entered and seen.rstrip().endswith(b">"):
-                fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("4H", 40, 100, 0, 0))
-                os.write(fd, f"{picture}\r".encode())
-                entered = True
-            if not answered and b"\x1b[c" in seen:
-                os.write(fd, answers)
-                answered = True
-        return seen
-    finally:
-        os.close(fd)
-        os.waitpid(pid, 0)
+    support = Path(__file__).parents[1] / "support"
+    command = [sys.executable, "-c", CHATS, f"{support}:{Path(__file__).parents[2]}"]
+    chat = TerminalProcess(command, {**kept, "TERM": "xterm-256color"}, attributes=attributes)
+    chat.resize(100)
+    chat.until("Ctrl-D)")
+    chat.until("\n> ")
+    chat.write(f"{picture}\r")
+    return chat
 
 
 @pytest.mark.parametrize(
-    ("answers", "code"), [(b"\x1b[?62;4;22c", b"\x1bP0;1q"), (b"\x1b[?6c", "▀".encode())]
+    ("attributes", "code"), [("\x1b[?62;4;22c", "\x1bP0;1q"), ("\x1b[?6c", "▀")]
 )
 def test_a_terminal_is_asked_whether_it_draws_sixels(
-    answers: bytes, code: bytes, tmp_path: Path
+    attributes: str, code: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "stripes.png"
     stripes(80, 40).save(path)
-    seen = chat_on_a_terminal(path, answers, {"TERM": "xterm-256color"})
+    chat = chat_on_a_terminal(path, attributes)
+    seen = chat.until("shown with the next question")
+    chat.close()
     assert code in seen
-    assert seen.count(b"\x1b[c") == 1 and answers not in seen.replace(b"^[", b"\x1b")
+    assert chat.asked == 1 and attributes not in seen.replace("^[", "\x1b")

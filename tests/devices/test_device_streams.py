@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from redirected import FULL, ROOT, full, shell
+from terminal_process import TerminalProcess
 
 MODULE = "handglass.runtime.remote"
 SERVE = ("--port", "0", "--until-eof")  # at the end of its input it ends, in this case at once
@@ -52,7 +53,7 @@ class Server:
     def __init__(self, listener, key, settings, until_eof):
         assert listener.fileno() > 2 and os.read(until_eof, 1) == b""
         print("checked")
-    def run(self):
+    def run(self, announce):
         pass
 serving.DeviceServer = Server
 sys.exit(main())
@@ -81,6 +82,17 @@ def test_a_reader_that_has_left_is_no_error() -> None:
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("verb", [(MODULE,), ("handglass.cli.main", "device", "serve")])
+def test_ctrl_c_ends_it_with_a_word_and_a_whole_line(verb: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", *verb, "--port", 0]
+    server = TerminalProcess(command, {**os.environ, "PYTHONPATH": str(ROOT)})
+    server.until("--rpc 127.0.0.1:")
+    server.until("\n")
+    server.interrupt()
+    assert server.rest().endswith("^Cstopped\r\n")
+    assert server.close() == 0
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

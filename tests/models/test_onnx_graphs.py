@@ -115,7 +115,9 @@ def test_the_command_line(handglass: Any, masked: tuple[Path, Path], tmp_path: P
         FLOAT32.check(results["output"], expected(path, arrays))
     result = handglass("apply", bundle, "--json", *given)
     assert result.json["outputs"][0]["shape"] == [2, 5, 48]
-    assert "x 2x5x48 float32" in handglass("inspect", bundle).out
+    shown = handglass("inspect", bundle).out
+    assert "x 2x5x48 float32" in shown and "report.json, what was recognised" in shown
+    assert handglass("bench", bundle).code == 3 and "bench" not in shown
 
 
 def test_arrays_and_options_are_checked(

@@ -184,7 +184,7 @@ def package() -> Any:
 @pytest.mark.compiler
 @pytest.mark.parametrize("quick", [True, False])
 def test_rows_are_those_of_the_package(quick: bool, made: Made, root: Path, tmp_path: Path) -> None:
-    """Pixels and rows, with either activation; transformers' rows where the package is missing."""
+    """Pixels and rows, with either activation; skipped where the package is missing."""
     folder = copied(root, tmp_path / "copy", quick_gelu=quick)
     compile_model(folder, tmp_path / "bundle", quantization="f32")
     assert all(stage.ok for stage in verify(tmp_path / "bundle", folder))

@@ -131,6 +131,14 @@ def test_two_languages(open_page: Open) -> None:
     assert chat.page.get_attribute("#question", "placeholder") == "Ask a question"
 
 
+def test_an_encoder_is_no_model_to_talk_to(open_page: Open, fake_server: PageServer) -> None:
+    encoder = {"id": "minilm", "object": "model", "context": 128, "embeddings": True}
+    fake_server.models = [encoder, MODEL]
+    assert open_page().texts("#model option") == ["minicpm-v"]
+    fake_server.models = [encoder]
+    assert "offers no model" in open_page().page.inner_text("#notice")
+
+
 def test_light_and_dark(open_page: Open) -> None:
     colour = "getComputedStyle(document.body).backgroundColor"
     light, dark = open_page(), open_page(color_scheme="dark")

@@ -13,17 +13,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ..access import Access
+from ..asked import Asked
 from ..chat_body import read_chat
-from ..fields import Fields
+from ..embeddings_body import read_embeddings
 from ..refusal import Refusal
 from ..responses_body import read_response
-from ..served import no_embeddings
-from .body import parsed
 from .guard import Guard, refused
 from .metrics import TYPE
 from .page import page
-from .service import Service
-from .streams import ChatStream, ResponseStream
+from .service import Read, Service
+from .streams import ChatStream, ResponseStream, ToldRows
 
 Endpoint = Callable[[Request], Any]
 
@@ -69,22 +68,25 @@ class Paths:
         return call
 
     async def chat(self, request: Request) -> Any:
-        return await self._service.answer(request, read_chat, ChatStream)
+        return await self._service.answer(request, self._asked(read_chat), ChatStream)
 
     async def responses(self, request: Request) -> Any:
-        return await self._service.answer(request, read_response, ResponseStream)
+        return await self._service.answer(request, self._asked(read_response), ResponseStream)
 
-    async def embeddings(self, request: Request) -> Response:
-        async with self._service.body(request) as body:
-            name = Fields(parsed(body)).text("model") or ""
-        raise no_embeddings(self._service.models.find(name))
+    def _asked(self, read: Callable[[Any], Asked]) -> Read:
+        return lambda body: self._service.models.ready(read(body))
+
+    async def embeddings(self, request: Request) -> Any:
+        models = self._service.models
+        return await self._service.answer(
+            request, lambda body: models.ready_rows(read_embeddings(body)), ToldRows
+        )
 
     async def models(self, request: Request) -> Response:
-        entries = [served.entry for served in self._service.models]
-        return JSONResponse({"object": "list", "data": entries})
+        return JSONResponse({"object": "list", "data": self._service.models.entries})
 
     async def model(self, request: Request) -> Response:
-        return JSONResponse(self._service.models.find(request.path_params["name"]).entry)
+        return JSONResponse(self._service.models.entry(request.path_params["name"]))
 
     async def health(self, request: Request) -> Response:
         if self._service.desk.is_draining:

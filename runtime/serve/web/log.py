@@ -10,6 +10,7 @@ from handglass.errors import HandglassError
 
 from ...system.printable import printable
 from ..desk import Ended, Ticket
+from ..embedder import Rows
 from ..refusal import Refusal
 from ..usage import counts_of
 
@@ -25,6 +26,12 @@ class Log:
             what = str(ended.error) if isinstance(ended.error, HandglassError) else ""
             how = "cancelled" if ended.error is None else f"error {what:.{LONGEST}}"
             self._print(f"{name}: {how}, {seconds * 1e3:.0f} ms")
+            return
+        if isinstance(answer, Rows):
+            self._print(
+                f"{name}: {len(answer.rows)} texts of {answer.tokens} tokens, "
+                f"waited {waited * 1e3:.0f} ms, {seconds * 1e3:.0f} ms"
+            )
             return
         counts = counts_of(answer)
         pictures = len(answer.timings.encode_ms)

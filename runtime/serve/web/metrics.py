@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from ...system.memory import peak_bytes, resident_bytes
 from ..desk import Desk, Ended, Ticket
+from ..embedder import Rows
 from ..served import Models
 from ..usage import counts_of
 
@@ -57,6 +58,10 @@ class Metrics:
         if answer is None:
             how = "error" if ended.error is not None else "cancelled"
             self.answers.labels(name, how).inc()
+            return
+        if isinstance(answer, Rows):
+            self.answers.labels(name, "stop").inc()
+            self.tokens.labels(name, "prompt").inc(answer.tokens)
             return
         self.answers.labels(name, answer.finish_reason).inc()
         counts, timings = counts_of(answer), answer.timings

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...answer.answer import Answer
 from ..desk import Desk, Ended, Ticket
+from ..embedder import ReadyRows, Rows
 from ..refusal import SERVER, Refusal
 from ..served import Ready
 
@@ -36,7 +37,7 @@ class CancelledError(Exception):
 class Reply:
     """Enters the line at once; raises Refusal if it is full. `close` ends the answer."""
 
-    def __init__(self, desk: Desk, ready: Ready, client: str, deadline: float) -> None:
+    def __init__(self, desk: Desk, ready: Ready | ReadyRows, client: str, deadline: float) -> None:
         self._desk = desk
         self._deadline = deadline  # of time.monotonic
         self._loop = asyncio.get_running_loop()
@@ -44,7 +45,7 @@ class Reply:
         ready.stream.watch(lambda done, total: self._put(Encoded(done, total)))
         self.ready = ready
         self.ticket: Ticket = desk.enter(ready, client, self._put)
-        self.answer: Answer | None = None
+        self.answer: Answer | Rows | None = None
 
     @property
     def waited_s(self) -> float:
@@ -62,7 +63,7 @@ class Reply:
                 return
             yield item
 
-    async def finished(self) -> Answer:
+    async def finished(self) -> Answer | Rows:
         async for _ in self.items():
             pass
         assert self.answer is not None
@@ -89,7 +90,7 @@ class Reply:
             ) from None
 
 
-def _answer_of(ended: Ended) -> Answer:
+def _answer_of(ended: Ended) -> Answer | Rows:
     if ended.error is not None:
         raise ended.error
     if ended.answer is None:

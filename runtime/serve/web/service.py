@@ -17,6 +17,7 @@ from handglass.errors import HandglassError
 
 from ..asked import Asked
 from ..desk import Desk, Ended, Ticket
+from ..embedder import AskedRows, ReadyRows
 from ..limits import UPLOADS, UPLOADS_SHARE, Limits
 from ..refusal import SERVER, Refusal, refusal_of
 from ..served import Models, Ready
@@ -28,7 +29,8 @@ from .reply import CancelledError, Reply
 from .streams import Told
 from .uploads import Uploads
 
-Read = Callable[[Any], Asked]
+Read = Callable[[Any], Ready | ReadyRows]
+"""From the value of a body; raises Refusal."""
 
 
 class Service:
@@ -44,8 +46,8 @@ class Service:
         # One thread: a decoded picture may take 300 MB, and tokenizers are not shared.
         self._preparing = ThreadPoolExecutor(1, "handglass requests")
 
-    async def answer(self, request: Request, read: Read, told: type[Told]) -> Any:
-        """The response to a question."""
+    async def answer(self, request: Request, read: Read, told: Callable[[Any], Any]) -> Any:
+        """The response to a question, whose answer `told` makes of what `read` has read: Told."""
         deadline = time.monotonic() + self.limits.timeout_s
         self.desk.check()  # before the body is read
         async with self.body(request) as body:
@@ -63,8 +65,8 @@ class Service:
             place = self._uploads.place(address_of(request))
             yield await read_body(request, self.limits, partial(held.enter_async_context, place))
 
-    def _ready(self, body: bytes, read: Read) -> Ready:
-        return self.models.ready(read(parsed(body)))
+    def _ready(self, body: bytes, read: Read) -> Ready | ReadyRows:
+        return read(parsed(body))
 
     async def _in_thread(self, call: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._preparing, call, *arguments)
@@ -118,7 +120,7 @@ class Service:
         self.log.answer(ticket, ended, seconds)
 
 
-def client_of(request: Request, asked: Asked) -> str:
+def client_of(request: Request, asked: Asked | AskedRows) -> str:
     """Whose line a question joins: the address, and the user if the client names one."""
     return f"{address_of(request)} {asked.user}".strip()
 

@@ -13,6 +13,7 @@ from ..plan import (
     check_memory,
     listen,
     load,
+    load_encoder,
     memory_of,
     memory_text,
     names_of,
@@ -34,13 +35,16 @@ def serve(
     """
     access, names, count = access_of(options), names_of(bundles), options.conversations
     with listen(options.host, options.port) as listener:
-        opened = ((name, Bundle.open(path, "library")) for name, path in names.items())
-        memories = [memory_of(name, bundle.manifest, options.limits) for name, bundle in opened]
+        opened = {name: Bundle.open(path, "library").manifest for name, path in names.items()}
+        memories = [memory_of(name, one, options.limits) for name, one in opened.items()]
         check_memory(memories, count)
-        models = {name: load(path, options) for name, path in names.items()}
+        encoders = {
+            name: load_encoder(names[name], options) for name, one in opened.items() if one.encoders
+        }
+        models = {name: load(names[name], options) for name in names if name not in encoders}
         for memory in memories:
             note(memory_text(memory, count))
         host, port = listener.getsockname()[:2]
         started = Started(host, port, tuple(names))
-        served = Models(models, options.limits, fetcher(options.limits.hosts))
+        served = Models(models, options.limits, fetcher(options.limits.hosts), encoders)
         run(served, options.limits, access, listener, lambda: announce(started))

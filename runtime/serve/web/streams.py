@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from ...answer.answer import Answer
 from ..chat_objects import ChatCompletion
+from ..embedder import ReadyRows, Rows
+from ..embeddings_body import embeddings
 from ..refusal import Refusal
 from ..response_objects import Response
 from ..served import Ready
@@ -17,11 +19,10 @@ from .reply import Encoded, Quiet
 class Told(Protocol):
     """Tells one answer, whole or as a stream of events."""
 
-    def __init__(self, ready: Ready) -> None: ...
-    def whole(self, answer: Answer, waited_s: float) -> dict[str, Any]: ...
+    def whole(self, answer: Any, waited_s: float) -> dict[str, Any]: ...
     def begin(self) -> Iterator[bytes]: ...
     def item(self, item: Any) -> Iterator[bytes]: ...
-    def end(self, answer: Answer, waited_s: float) -> Iterator[bytes]: ...
+    def end(self, answer: Any, waited_s: float) -> Iterator[bytes]: ...
     def failed(self, refusal: Refusal) -> Iterator[bytes]: ...
 
 
@@ -77,6 +78,16 @@ class ResponseStream:
 
     def failed(self, refusal: Refusal) -> Iterator[bytes]:
         yield from _named(self._objects.failed(refusal))
+
+
+class ToldRows:
+    """Rows, which are told whole and never as a stream."""
+
+    def __init__(self, ready: ReadyRows) -> None:
+        self._asked = ready.asked
+
+    def whole(self, answer: Rows, waited_s: float) -> dict[str, Any]:
+        return embeddings(self._asked, answer)
 
 
 def _named(values: Iterator[dict[str, Any]]) -> Iterator[bytes]:
