@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,7 @@ pytest.importorskip("tvm", reason="compiles with the TVM compiler")
 from cuda_kernels import Kernels, image, kernels_of, scheduled, target_of
 from emulator.launch import Counts
 from machine_code import LOCAL_MEMORY, TENSOR, count, disassembled, nvdisasm
+from occupancy import MULTIPROCESSORS
 from thinned import thinned
 from vulkan_products import Product
 
@@ -30,7 +32,7 @@ ROWS = (2, 7, 130)
 SCHEMES = ("f16", "w8a8", "w4a8")
 INPUTS = {"f16": 16, "w8a8": 32, "w4a8": 16}
 """Inputs of one product on tensor cores."""
-ARCHITECTURES = ("sm_80", "sm_86", "sm_87")
+ARCHITECTURES = tuple(f"sm_{chip}" for chip in MULTIPROCESSORS if chip >= 80)
 SMALL: dict[str, int] = {"rows": 64, "columns": 64}
 """A tile whose code compiles fast."""
 TOLERANCE = 2e-6
@@ -108,13 +110,15 @@ def code_of(kernels: Kernels, architecture: str, major: int) -> Any:
 @pytest.mark.skipif(nvdisasm() is None, reason="nvdisasm is not installed: make test-cuda")
 @pytest.mark.parametrize(
     ("nvrtc", "scheme", "architecture"),
-    thinned(2, MAJORS, SCHEMES, ARCHITECTURES),
+    thinned(3, MAJORS, SCHEMES, ARCHITECTURES),
     indirect=["nvrtc"],
 )
 def test_the_machine_code(nvrtc: Nvrtc, scheme: str, architecture: str) -> None:
     """Of a layer of the vision tower: nothing in local memory, and the loop mostly multiplies."""
+    if (nvrtc.major, architecture) == (12, "sm_110"):
+        pytest.skip("CUDA 12 calls this chip sm_101")
     code = code_of(large_product(scheme), architecture, nvrtc.major)
-    loop = code.hot_loop
+    loop = Counter({name: n for name, n in code.hot_loop.items() if name != "NOP"})  # padding
     assert not count(code.mix, *LOCAL_MEMORY)
     assert count(loop, *TENSOR) >= SHARE[scheme] * loop.total(), loop
     assert count(loop, "LDGSTS") == count(loop, "LDGSTS.E.BYPASS.128") > 0
