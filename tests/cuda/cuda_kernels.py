@@ -29,6 +29,7 @@ from handglass.targets import find_target
 from handglass.targets.codegen.cuda.enable import BUILD, CREATE, enable_compiler
 from handglass.targets.codegen.cuda.nvrtc import load_nvrtc
 from handglass.targets.codegen.cuda.prelude import with_prelude
+from handglass.targets.codegen.cuda.spills import compile_image
 
 CALL, DYNAMIC = "tirx.call_ffi_kernel", "tirx.use_dyn_shared_memory"
 SIZES = {"half": 2, "float": 4, "int": 4, "uint": 4}
@@ -104,7 +105,7 @@ def image(source: str, architecture: str, major: int) -> tuple[bytes, str]:
     """The image, and what the compiler says about its registers."""
     compiler = load_nvrtc(major)
     assert compiler is not None
-    return compiler.compile(source, architecture)
+    return compile_image(compiler, source, architecture)
 
 
 def target_of(preset: str) -> Target:

@@ -1,9 +1,8 @@
-"""The CUDA C++ that TVM generates, before it is compiled; and what NVRTC says about the kernels."""
+"""The CUDA C++ that TVM generates, before it is compiled."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -93,26 +92,3 @@ def _source(config: Mapping[str, Any], device: TargetOfOurs, quantization: str) 
     with generated() as caught:
         relax.build(lowered.mod, target, relax_pipeline=pipeline(device))
     return caught.source
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What ptxas reports of one kernel."""
-
-    registers: int
-    stack: int
-    """Bytes of local memory per thread, which is device memory."""
-
-
-def resources(log: str) -> dict[str, Resources]:
-    """Kernel -> what NVRTC's log says of it."""
-    found = re.findall(
-        r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
-        r"(\d+) bytes spill loads.*?Used (\d+) registers",
-        log,
-        re.DOTALL,
-    )
-    return {
-        name: Resources(int(registers), int(stack) + int(stores) + int(loads))
-        for name, stack, stores, loads, registers in found
-    }

@@ -16,7 +16,6 @@ import attention_spaces
 from arm_kernels import Kernel
 from attention_spaces import over_cache, over_picture
 from cuda_kernels import DYNAMIC, Kernels, Launch, image, kernels_of, scheduled, target_of
-from generated import resources
 from machine_code import TENSOR, count, disassembled, nvdisasm
 from occupancy import MULTIPROCESSORS, WARP, occupancy
 from thinned import thinned
@@ -27,6 +26,7 @@ from handglass.schedules.cuda import flash_attention
 from handglass.targets.codegen.cuda.cells import READ
 from handglass.targets.codegen.cuda.nvrtc import Nvrtc
 from handglass.targets.codegen.cuda.packages import MAJORS
+from handglass.targets.codegen.cuda.spills import resources
 from handglass.targets.codegen.repeated_kernels import REPEATED
 
 pytestmark = [
@@ -96,7 +96,7 @@ def test_the_code_of_each_chip(nvrtc: Nvrtc, name: str, chip: int) -> None:
     launch = kernels.launches[0 if name.startswith("decode") else -1]  # before the merge
     names = ("FFMA",) if "f32" in name else TENSOR
     used, loop = resources(log)[launch.kernel], disassembled(cubin, log).loop_of(*names)
-    assert used.stack == 0, used
+    assert used.memory == 0, used
     products = count(loop, *names)
     assert products >= PRODUCTS[name] and products >= SHARE[name] * loop.total(), loop
     copies = "LDGSTS.E.BYPASS.128" if chip >= 80 else "LDG.E.128"

@@ -31,6 +31,7 @@ from .module_bytes import Kernel, pack_module
 from .packages import MAJORS
 from .prelude import with_prelude
 from .selects import with_branches
+from .spills import compile_image
 
 WARP = 32
 DYNAMIC_TAG = "tirx.use_dyn_shared_memory"
@@ -91,7 +92,7 @@ def compile_images(source: str, target: Target) -> dict[str, bytes]:
     compiler, text = compiler_for(capabilities, majors_of(target)), with_prelude(source)
     names = images_of(capabilities, compiler)
     with ThreadPoolExecutor(min(len(names), os.cpu_count() or 1)) as pool:
-        compiled = pool.map(lambda name: compiler.compile(text, name)[0], names)
+        compiled = pool.map(lambda name: compile_image(compiler, text, name)[0], names)
         return dict(zip(names, compiled, strict=True))
 
 
