@@ -12,7 +12,14 @@ from cuda_kernels import kernels_of, scheduled, target_of
 
 from handglass.targets.codegen.cuda.nvrtc import Nvrtc
 from handglass.targets.codegen.cuda.packages import MAJORS
-from handglass.targets.codegen.cuda.spills import Resources, compile_image, resources, with_bounds
+from handglass.targets.codegen.cuda.spills import (
+    Resources,
+    compile_image,
+    resources,
+    threads_of,
+    tighter,
+    with_bounds,
+)
 
 KERNEL = 'extern "C" __global__ void __launch_bounds__({threads}) {name}(float* a)'
 SOURCE = "".join(
@@ -45,6 +52,10 @@ class Scripted(Nvrtc):
         return source.encode(), self.logs[len(self.sources) - 1]
 
 
+def first_bounds(name: str, used: Resources) -> dict[str, int]:
+    return tighter({}, {name: used}, threads_of(SOURCE))
+
+
 TIGHT, LOOSE = Resources(80, 16, 76), Resources(80, 0, 0)
 
 
@@ -63,7 +74,7 @@ class TestBounds:
         ],
     )
     def test_as_many_blocks_as_were_reached(self, name: str, registers: int, bound: str) -> None:
-        source = with_bounds(SOURCE, {name: Resources(registers, 0, 8)})
+        source = with_bounds(SOURCE, first_bounds(name, Resources(registers, 0, 8)))
         assert source.count(f"__launch_bounds__({bound}) {name}(") == 2
         assert source.count("__launch_bounds__(") == SOURCE.count("__launch_bounds__(")
 
@@ -77,7 +88,13 @@ class TestBounds:
         ],
     )
     def test_nothing_to_gain(self, name: str, used: Resources) -> None:
-        assert with_bounds(SOURCE, {name: used}) == SOURCE
+        assert first_bounds(name, used) == {}
+
+    def test_one_block_less_if_that_was_not_enough(self) -> None:
+        still = {"few": Resources(80, 8, 8), "few_too": LOOSE}
+        found = tighter({"few": 6, "few_too": 6}, still, threads_of(SOURCE))
+        assert found == {"few": 5, "few_too": 6}
+        assert tighter({"few": 1}, still, threads_of(SOURCE)) == {"few": 1}
 
 
 class TestImage:
@@ -88,9 +105,15 @@ class TestImage:
         assert resources(log) == {"few": LOOSE}
 
     def test_one_that_is_no_better_is_not(self) -> None:
-        compiler = Scripted(log_of(few=TIGHT), log_of(few=TIGHT))
+        compiler = Scripted(*[log_of(few=TIGHT)] * 3)
         assert compile_image(compiler, SOURCE, "sm_120")[0].decode() == SOURCE
-        assert len(compiler.sources) == 2
+        assert len(compiler.sources) == 3
+
+    def test_the_second_trial_counts(self) -> None:
+        better = Resources(80, 8, 8)
+        compiler = Scripted(log_of(few=TIGHT), log_of(few=better), log_of(few=LOOSE))
+        image, log = compile_image(compiler, SOURCE, "sm_120")
+        assert "(128, 5) few(" in image.decode() and resources(log) == {"few": LOOSE}
 
     def test_once_where_nothing_spills(self) -> None:
         compiler = Scripted(log_of(few=LOOSE, many=LOOSE))
@@ -116,7 +139,7 @@ def test_the_log_of_a_real_kernel(major: int) -> None:
     _, log = compile_image(found(major), HUNGRY, "sm_87")
     used = resources(log)["hungry"]
     assert used.registers == 64 and used.spilled > 0
-    assert with_bounds(HUNGRY, {"hungry": used}) == HUNGRY
+    assert tighter({}, {"hungry": used}, threads_of(HUNGRY)) == {}
 
 
 @pytest.mark.parametrize("major", MAJORS)
