@@ -66,9 +66,8 @@ PRODUCTS = {"vision": 76, "prefill": 64, "prefill_wide": 128, "decode": 16, "dec
 PRODUCTS |= {"decode_int8": 32, "decode_int8_grouped": 32, "decode_int8_wide": 64}
 PRODUCTS |= {"decode_f32": 64, "decode_f32_grouped": 448, "decode_f32_wide": 256}
 """Products of a step of 64 positions (32 of 256 columns), or 16 of decoding, with columns of 72, 64
-or 256; chips
-before 8.0 take two instructions for most. Codes have 32 positions if columns are 64. Over float32
-`fma` of one row, seven or two, of as many positions."""
+or 256; chips before 8.0 take two instructions for most. Codes have 32 positions if columns are 64.
+Over float32 `fma` of one row, seven or two, of as many positions."""
 SHARE = {"vision": 0.12, "prefill": 0.07, "prefill_wide": 0.07}
 SHARE |= {"decode": 0.05, "decode_wide": 0.08}
 SHARE |= {"decode_int8": 0.05, "decode_int8_grouped": 0.05, "decode_int8_wide": 0.06}
